@@ -1,1 +1,3 @@
-//! Landfall.
+//! tus 1.0.0 without IO.
+mod metadata;
+pub use metadata::{InvalidMetadata, Metadata};

@@ -1,0 +1,3 @@
+//! Leases between processes that share a directory.
+#[derive(Debug)]
+pub struct FileLocker;

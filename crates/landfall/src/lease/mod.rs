@@ -1,0 +1,91 @@
+//! The right to write one upload.
+//!
+//! Everything that changes an upload happens under a [`Lease`]. A new request does not wait for an
+//! old one to end: [`Locker::acquire`] asks the holder to yield, the holder keeps what it has
+//! received, and lets go. A lease carries a [`Fence`]: a number that only grows, checked by the store
+//! where the bytes land, so that a holder which lost its lease without noticing can't write.
+//!
+//! `landfall_testkit::locker` proves an implementation.
+
+mod file;
+mod memory;
+mod signal;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+pub use self::{
+    file::FileLocker,
+    memory::MemoryLocker,
+    signal::{Asked, YieldSignal},
+};
+use crate::upload::UploadId;
+
+/// A number that grows with every lease of one upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fence(pub u64);
+
+/// Hands out leases.
+#[async_trait]
+pub trait Locker: fmt::Debug + Send + Sync + 'static {
+    /// Takes the lease of `id`, asking whoever has it to yield, and waiting for at most `wait`.
+    ///
+    /// The lease need not belong to an upload that exists: creation takes it first.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] if it wasn't free in time.
+    ///
+    /// # Cancel safety
+    /// Dropping the call gives up the place in the queue.
+    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError>;
+
+    /// Takes the lease of `id` only if nobody has it; nobody is asked to yield. For the sweeper.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] if somebody has it.
+    async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError>;
+}
+
+/// Why there is no lease.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    /// Somebody has it and did not let go in time.
+    #[error("the upload is being written by another request")]
+    Held,
+    /// The place where leases are kept can't be reached.
+    #[error("leases are unavailable: {0}")]
+    Unavailable(#[source] crate::store::BoxError),
+}
+
+/// What a locker keeps for a lease; dropping it releases the lease.
+pub trait Held: fmt::Debug + Send + Sync {}
+
+/// The right to write one upload, until dropped.
+#[derive(Debug)]
+pub struct Lease {
+    fence: Fence,
+    signal: YieldSignal,
+    _held: Box<dyn Held>,
+}
+
+impl Lease {
+    /// Puts a lease together; for lockers.
+    #[must_use]
+    pub fn new(fence: Fence, signal: YieldSignal, held: Box<dyn Held>) -> Self {
+        Self { fence, signal, _held: held }
+    }
+
+    /// The number that proves to the store that this is the newest lease.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// Tells the holder when to let go.
+    #[must_use]
+    pub fn signal(&self) -> &YieldSignal {
+        &self.signal
+    }
+}

@@ -1,0 +1,66 @@
+//! What can go wrong in a store, by what the caller can do about it.
+
+use std::{io, time::Duration};
+
+use crate::upload::UploadId;
+
+/// Any error, as a source of another.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can go wrong in a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such upload.
+    #[error("upload {0} does not exist")]
+    NotFound(UploadId),
+    /// The id is taken.
+    #[error("upload {0} exists already")]
+    AlreadyExists(UploadId),
+    /// A hook asked for a place the store can't give, for example outside its directory.
+    #[error("the place asked for can't be used: {0}")]
+    InvalidPlace(String),
+    /// No space left, or a quota reached.
+    #[error("no space is left: {0}")]
+    Full(#[source] BoxError),
+    /// The lease behind this call has been overtaken by a newer one.
+    #[error("the lease for upload {0} has passed to another writer")]
+    Fenced(UploadId),
+    /// What the store holds for this upload makes no sense.
+    #[error("upload {id} is damaged: {what}")]
+    Damaged {
+        /// The upload.
+        id: UploadId,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The store can't be reached for now; the same call may work later.
+    #[error("the store is unavailable: {source}")]
+    Unavailable {
+        /// How long to wait, if the store said so.
+        retry_after: Option<Duration>,
+        /// The cause.
+        source: BoxError,
+    },
+    /// Anything else.
+    #[error("{doing}: {source}")]
+    Other {
+        /// What was being done, for the log.
+        doing: String,
+        /// The cause.
+        source: BoxError,
+    },
+}
+
+impl StoreError {
+    /// An I/O error met while `doing` something: a full disk or quota becomes [`StoreError::Full`].
+    #[must_use]
+    pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::Full(source.into()),
+            _ => Self::Other { doing: doing.into(), source: source.into() },
+        }
+    }
+}

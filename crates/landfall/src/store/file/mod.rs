@@ -1,0 +1,1 @@
+//! Uploads as local files.

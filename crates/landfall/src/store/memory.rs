@@ -1,0 +1,3 @@
+//! Uploads in memory, for tests.
+#[derive(Debug, Default)]
+pub struct MemoryStore;

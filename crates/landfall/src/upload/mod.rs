@@ -1,0 +1,104 @@
+//! What an upload is: its id, its description, and a snapshot of how far it got.
+
+mod id;
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+pub use self::id::{InvalidId, MAX_ID_LEN, UploadId};
+pub use landfall_protocol::Metadata;
+
+/// The part an upload plays in a concatenation (tus 1.0.0, Concatenation).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// An ordinary upload.
+    #[default]
+    Whole,
+    /// A piece that will be joined with others.
+    Partial,
+    /// Joined, or to be joined, out of partial uploads; takes no bytes of its own.
+    Final {
+        /// The partial uploads in the order in which they are joined.
+        parts: Vec<UploadId>,
+        /// `Upload-Concat` as the client sent it; HEAD gives it back unchanged.
+        header: String,
+        /// Whether the parts have been joined: until then the upload has no offset.
+        joined: bool,
+    },
+}
+
+/// The description of an upload: what a store keeps beside the bytes and hands back by id.
+///
+/// It changes seldom (a deferred length becomes known, completion is recorded), the offset changes
+/// with every byte; so the two are apart, see [`Snapshot`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Upload {
+    /// Its id.
+    pub id: UploadId,
+    /// Its length in bytes; `None` while deferred. Once known it never changes.
+    pub length: Option<u64>,
+    /// What the client or a hook said about the file.
+    pub metadata: Metadata,
+    /// Its part in a concatenation.
+    pub kind: Kind,
+    /// Where the store keeps it, in the store's own words (for files: `Type`, `Path`, `InfoPath`).
+    /// A hook may ask for a place before creation (`Path`); the store fills in the rest.
+    pub storage: BTreeMap<String, String>,
+    /// When it may be removed, if something other than the server's lifetimes decides that.
+    pub expires: Option<SystemTime>,
+    /// Whether its completion has been recorded, that is: whoever waits for it has been told.
+    pub finished: bool,
+}
+
+impl Upload {
+    /// A description with nothing but an id and a length (`None` = deferred).
+    #[must_use]
+    pub fn new(id: UploadId, length: Option<u64>) -> Self {
+        Self {
+            id,
+            length,
+            metadata: Metadata::default(),
+            kind: Kind::Whole,
+            storage: BTreeMap::new(),
+            expires: None,
+            finished: false,
+        }
+    }
+
+    /// Whether `offset` bytes are all of this upload.
+    #[must_use]
+    pub fn is_complete_at(&self, offset: u64) -> bool {
+        self.length == Some(offset) && self.is_joined()
+    }
+
+    /// Whether this is a final upload (joined or not): it takes no bytes from clients.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self.kind, Kind::Final { .. })
+    }
+
+    /// False only for a final upload whose parts have not been joined yet.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        !matches!(self.kind, Kind::Final { joined: false, .. })
+    }
+}
+
+/// An upload as it stood at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The description.
+    pub upload: Arc<Upload>,
+    /// How many bytes the store has and will give back, from the first on without a gap.
+    pub offset: u64,
+    /// When bytes or the description last changed.
+    pub modified: SystemTime,
+}
+
+impl Snapshot {
+    /// Whether all bytes are there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.upload.is_complete_at(self.offset)
+    }
+}

@@ -1,0 +1,214 @@
+//! `Upload-Metadata` (tus 1.0.0, Creation).
+
+use std::borrow::Cow;
+
+use base64::{
+    Engine,
+    engine::{
+        DecodePaddingMode,
+        general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD},
+    },
+};
+
+/// Padding may be missing, but not wrong; the alphabet is the standard one (T-CRE-14, E-17).
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What a client or a hook said about a file: unique keys, each with a value of any bytes.
+///
+/// It remembers the header it came from, because HEAD must give back what was sent at creation
+/// (T-CRE-18), byte for byte (E-16).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata {
+    pairs: Vec<(String, Vec<u8>)>,
+    header: String,
+}
+
+/// Why an `Upload-Metadata` header is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidMetadata {
+    /// Two commas with nothing between, or a leading or trailing comma.
+    #[error("there is an empty element between two commas")]
+    EmptyElement,
+    /// A key with characters other than visible ASCII.
+    #[error("the key {0:?} holds characters other than visible ASCII")]
+    Key(String),
+    /// The same key twice.
+    #[error("the key {0:?} occurs twice")]
+    Duplicate(String),
+    /// A value that is not standard Base64.
+    #[error("the value of {0:?} is not Base64 (RFC 4648, standard alphabet)")]
+    Value(String),
+    /// More than a key and a value in one element.
+    #[error("the element of {0:?} has more than a key and a value")]
+    Surplus(String),
+}
+
+impl Metadata {
+    /// Parses the header. Accepted beyond the letter of the specification: blanks around commas, a
+    /// key with or without a space when the value is empty (tus-js-client sends one), missing
+    /// padding. An empty header is no metadata (E-15).
+    ///
+    /// # Errors
+    /// [`InvalidMetadata`] names the key and what is wrong with it.
+    pub fn from_header(header: &str) -> Result<Self, InvalidMetadata> {
+        let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
+        if header.trim_matches([' ', '\t']).is_empty() {
+            return Ok(Self::default());
+        }
+        for element in header.split(',') {
+            let mut words = element.split([' ', '\t']).filter(|word| !word.is_empty());
+            let key = words.next().ok_or(InvalidMetadata::EmptyElement)?;
+            if !key.bytes().all(|b| b.is_ascii_graphic()) {
+                return Err(InvalidMetadata::Key(key.into()));
+            }
+            if pairs.iter().any(|(other, _)| other == key) {
+                return Err(InvalidMetadata::Duplicate(key.into()));
+            }
+            let value = LENIENT
+                .decode(words.next().unwrap_or_default())
+                .map_err(|_| InvalidMetadata::Value(key.into()))?;
+            if words.next().is_some() {
+                return Err(InvalidMetadata::Surplus(key.into()));
+            }
+            pairs.push((key.into(), value));
+        }
+        Ok(Self { pairs, header: header.into() })
+    }
+
+    /// Metadata that came some other way than by a header. Keys that can't stand in a header are
+    /// left out, and of a key given twice the last value counts.
+    pub fn from_pairs<K, V>(given: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<String>,
+        V: Into<Vec<u8>>,
+    {
+        let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
+        for (key, value) in given {
+            let (key, value) = (key.into(), value.into());
+            if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic() && b != b',') {
+                continue;
+            }
+            match pairs.iter_mut().find(|(other, _)| *other == key) {
+                Some(pair) => pair.1 = value,
+                None => pairs.push((key, value)),
+            }
+        }
+        let header = encode(&pairs);
+        Self { pairs, header }
+    }
+
+    /// The pairs together with the header they came from, if that is what the header says; for
+    /// stores which keep both. Otherwise the pairs win.
+    #[must_use]
+    pub fn with_header(self, header: &str) -> Self {
+        match Self::from_header(header) {
+            Ok(parsed) if same_pairs(&parsed.pairs, &self.pairs) => parsed,
+            _ => self,
+        }
+    }
+
+    /// The header as it was sent, or as it would be sent; empty if there is no metadata.
+    #[must_use]
+    pub fn header(&self) -> &str {
+        &self.header
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&[u8]> {
+        self.pairs.iter().find(|(other, _)| other == key).map(|(_, value)| value.as_slice())
+    }
+
+    /// The value of a key as text; bytes that aren't UTF-8 become U+FFFD.
+    #[must_use]
+    pub fn get_text(&self, key: &str) -> Option<Cow<'_, str>> {
+        self.get(key).map(String::from_utf8_lossy)
+    }
+
+    /// Keys and values in the order given.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
+        self.pairs.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
+    }
+}
+
+fn same_pairs(parsed: &[(String, Vec<u8>)], kept: &[(String, Vec<u8>)]) -> bool {
+    // Stores keep values as text: bytes that aren't UTF-8 have become U+FFFD there.
+    parsed.len() == kept.len()
+        && parsed.iter().all(|(key, value)| {
+            kept.iter().any(|(other, text)| {
+                other == key && String::from_utf8_lossy(value).as_bytes() == text.as_slice()
+                    || other == key && value == text
+            })
+        })
+}
+
+fn encode(pairs: &[(String, Vec<u8>)]) -> String {
+    let mut header = String::new();
+    for (key, value) in pairs {
+        if !header.is_empty() {
+            header.push(',');
+        }
+        header.push_str(key);
+        if !value.is_empty() {
+            header.push(' ');
+            STANDARD.encode_string(value, &mut header);
+        }
+    }
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_clients_send() {
+        let m = Metadata::from_header("filename d29ybGQucGRm,empty ,bare, padded YQ").unwrap();
+        assert_eq!(m.get("filename"), Some(&b"world.pdf"[..]));
+        assert_eq!(m.get("empty"), Some(&b""[..]));
+        assert_eq!(m.get("bare"), Some(&b""[..]));
+        assert_eq!(m.get("padded"), Some(&b"a"[..]));
+        assert_eq!(m.header(), "filename d29ybGQucGRm,empty ,bare, padded YQ");
+        assert!(Metadata::from_header(" ").unwrap().is_empty());
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
+        use InvalidMetadata::*;
+        for (header, error) in [
+            ("a YQ==,a YQ==", Duplicate("a".into())),
+            ("a ,,b", EmptyElement),
+            ("a YQ==,", EmptyElement),
+            ("a ?", Value("a".into())),
+            ("a _-_-", Value("a".into())),
+            ("a YQ== YQ==", Surplus("a".into())),
+            ("ä YQ==", Key("ä".into())),
+        ] {
+            assert_eq!(Metadata::from_header(header), Err(error), "{header}");
+        }
+    }
+
+    #[test]
+    fn pairs_become_a_header_and_back() {
+        let m = Metadata::from_pairs([("b", "x"), ("a", ""), ("b", "y"), ("bad key", "z")]);
+        assert_eq!(m.header(), "b eQ==,a");
+        assert_eq!(Metadata::from_header(m.header()).unwrap(), m);
+    }
+
+    #[test]
+    fn a_kept_header_is_used_only_if_it_says_the_same() {
+        let kept = Metadata::from_pairs([("b", "y"), ("a", "")]);
+        assert_eq!(kept.clone().with_header("a ,b eQ==").header(), "a ,b eQ==");
+        assert_eq!(kept.clone().with_header("a ,b eg==").header(), "b eQ==,a");
+    }
+}
