@@ -1,3 +1,32 @@
-//! tus 1.0.0 without IO.
+//! Resumable-upload protocols without IO.
+//!
+//! The heads of requests and responses of tus 1.0.0 as pure functions and plain types: no sockets, no
+//! bodies, no clock, no stores. A server feeds it a method and headers and gets an [`Operation`] or a
+//! [`Problem`]; a client can use the same types.
+//!
+//! Requirements of the protocol are cited as `T-…`, decisions where its text is open as `E-…`; both
+//! lists are in `docs/protocol.md`.
+
+mod checksum;
+mod concat;
+pub mod cors;
+mod fields;
+pub mod headers;
 mod metadata;
-pub use metadata::{InvalidMetadata, Metadata};
+mod operation;
+mod problem;
+
+pub use self::{
+    checksum::{Algorithm, Checksum, InvalidChecksum},
+    concat::{Concat, InvalidConcat},
+    fields::{InvalidField, only_value, parse_size},
+    metadata::{InvalidMetadata, Metadata},
+    operation::{
+        Announced, Append, Create, Declared, Extensions, Operation, Target, content_is_upload_data,
+        effective_method, require_version,
+    },
+    problem::{Fault, Problem},
+};
+
+/// The one version of tus spoken here.
+pub const TUS_VERSION: &str = "1.0.0";
