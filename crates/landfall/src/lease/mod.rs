@@ -7,6 +7,7 @@
 //!
 //! `landfall_testkit::locker` proves an implementation.
 
+mod fence;
 mod file;
 mod memory;
 mod signal;
@@ -74,7 +75,11 @@ impl Lease {
     /// Puts a lease together; for lockers.
     #[must_use]
     pub fn new(fence: Fence, signal: YieldSignal, held: Box<dyn Held>) -> Self {
-        Self { fence, signal, _held: held }
+        Self {
+            fence,
+            signal,
+            _held: held,
+        }
     }
 
     /// The number that proves to the store that this is the newest lease.
