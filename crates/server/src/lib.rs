@@ -1,0 +1,6 @@
+//! The parts of the `landfall` program.
+//!
+//! A library only so that the program's own tests can reach them: nothing here is stable. Those
+//! who embed uploads in their own server use the crate `landfall`.
+
+pub mod settings;

@@ -1,0 +1,122 @@
+//! The text of `landfall -h`.
+
+use super::instructions::INSTRUCTIONS;
+use super::sections::SECTIONS;
+use super::table::{Kind, Setting};
+
+/// Columns of the text.
+const WIDTH: usize = 80;
+
+/// Columns left of what a flag does.
+const INDENT: usize = 10;
+
+/// What comes before the flags.
+const SERVE: &str = "\
+Landfall takes uploads that always arrive: it speaks tus 1.0.0, so that an upload
+that was cut off goes on where it stopped.
+
+Usage:
+  landfall [flags]                Serve uploads (landfall serve does the same).
+  landfall sweep [flags]          Delete the uploads that have outlived their time.
+  landfall config check [flags]   Print the settings in force, and where each came from.
+  landfall version                Print the version.
+  landfall help sweep             Print the help for sweep.
+
+Examples:
+  landfall                        Serve http://localhost:8080/files/ from ./data.
+  landfall -port 8070 -upload-dir /srv/uploads -max-size 20GiB
+  landfall -behind-proxy -base-path /api/uploads/
+  landfall -config /etc/landfall.toml
+  LANDFALL_PORT=8070 landfall     Each flag can be given as a variable as well.
+";
+
+/// What comes before the flags of `landfall sweep`.
+const SWEEP: &str = "\
+Deletes the uploads that have outlived their time, once, and ends. A server may run
+beside it.
+
+Usage:
+  landfall sweep [flags]
+
+Examples:
+  landfall sweep -dry-run                        List what would go, and why.
+  landfall sweep -expire-unfinished 12h -upload-dir /srv/uploads
+";
+
+/// How everything below is to be read.
+const GRAMMAR: &str = "\
+Flags may begin with one dash or two, and take their value after a space or an = sign.
+Each can also be given as a variable (-max-size is LANDFALL_MAX_SIZE) or in a TOML
+file (max-size = \"2GiB\"). Flags go before variables, and variables before the file.
+SIZE is in bytes, or has a unit: KiB, MiB, GiB, TiB, KB, MB, GB, TB.
+TIME has a unit: 300ms, 10s, 1h30m, 7d.
+";
+
+/// The whole help, or that for `landfall sweep`.
+pub(super) fn help(sweep: bool) -> String {
+    let mut text = String::from(if sweep { SWEEP } else { SERVE });
+    text.push('\n');
+    text.push_str(GRAMMAR);
+    for section in SECTIONS.iter().filter(|section| section.sweep || !sweep) {
+        text.push_str(&format!("\n{}:\n", section.title));
+        for setting in section.settings {
+            flag(
+                &mut text,
+                &[setting.name],
+                setting.kind.placeholder(),
+                &explain(setting),
+            );
+        }
+    }
+    text.push_str("\nOther flags:\n");
+    for instruction in INSTRUCTIONS {
+        flag(
+            &mut text,
+            instruction.names,
+            instruction.placeholder,
+            instruction.help,
+        );
+    }
+    text
+}
+
+/// What a setting does, its default and its earlier names.
+fn explain(setting: &Setting) -> String {
+    let mut text = setting.help.to_owned();
+    match (setting.kind, setting.default) {
+        (Kind::Switch, "false") | (_, "") => {}
+        (_, default) => text.push_str(&format!(" [default: {default}]")),
+    }
+    for old in setting.old {
+        text.push_str(&format!(" [once -{}]", old.name));
+    }
+    text
+}
+
+/// A flag's lines.
+fn flag(text: &mut String, names: &[&str], placeholder: Option<&str>, what: &str) {
+    let names: Vec<String> = names.iter().map(|name| format!("-{name}")).collect();
+    let head = match placeholder {
+        Some(placeholder) => format!("  {} {placeholder}", names.join(", ")),
+        None => format!("  {}", names.join(", ")),
+    };
+    text.push_str(&head);
+    text.push('\n');
+    let mut column = 0;
+    for word in what.split(' ') {
+        if column > 0 && column + 1 + word.chars().count() > WIDTH {
+            text.push('\n');
+            column = 0;
+        }
+        if column == 0 {
+            text.push_str(&" ".repeat(INDENT));
+            column = INDENT;
+        } else {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += word.chars().count();
+    }
+    text.push('\n');
+}

@@ -1,0 +1,181 @@
+//! tusd's flags whose subject this build doesn't have.
+//!
+//! They are known, so that they fail with a reason instead of being ignored. Where one only says
+//! what holds anyway (its value is tusd's default), it asks for nothing and is let through.
+//!
+//! To bring one to life, move its name from here to [`sections`](super::sections).
+
+/// Flags that are missing for the same reason.
+#[derive(Debug)]
+struct Missing {
+    /// The rest of a sentence that begins with the flag's name.
+    reason: &'static str,
+    /// Each flag and tusd's default for it; `false` marks those that need no value.
+    flags: &'static [(&'static str, &'static str)],
+}
+
+/// A flag that is known but not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Later {
+    /// Its name, without dashes.
+    pub(super) name: &'static str,
+    /// Whether it can stand without a value.
+    pub(super) switch: bool,
+    /// tusd's default.
+    default: &'static str,
+    /// The rest of a sentence that begins with the flag's name.
+    pub(super) reason: &'static str,
+}
+
+impl Later {
+    /// Whether this value says no more than what holds anyway.
+    pub(super) fn asks_for_nothing(&self, text: &str) -> bool {
+        if self.switch {
+            super::value::boolean(text) == Ok(false)
+        } else {
+            text.trim() == self.default
+        }
+    }
+}
+
+/// The flag of this name that isn't here, if there is one.
+pub(super) fn later(name: &str) -> Option<Later> {
+    all().find(|later| later.name == name)
+}
+
+/// All flags that are known but not here.
+pub(super) fn all() -> impl Iterator<Item = Later> {
+    MISSING.iter().flat_map(|missing| {
+        missing.flags.iter().map(|(name, default)| Later {
+            name,
+            switch: *default == "false",
+            default,
+            reason: missing.reason,
+        })
+    })
+}
+
+/// The table.
+static MISSING: &[Missing] = &[
+    Missing {
+        reason: "is not supported: this build has no hooks yet",
+        flags: &[
+            (
+                "hooks-enabled-events",
+                "pre-create,post-create,post-receive,post-terminate,post-finish",
+            ),
+            ("progress-hooks-interval", "1s"),
+            ("hooks-dir", ""),
+            ("hooks-http", ""),
+            ("hooks-http-forward-headers", ""),
+            ("hooks-http-retry", "3"),
+            ("hooks-http-backoff", "1s"),
+            ("hooks-http-timeout", "15s"),
+            ("hooks-http-size-limit", "5120"),
+            ("hooks-http-skip-verify", "false"),
+            ("hooks-grpc", ""),
+            ("hooks-grpc-retry", "3"),
+            ("hooks-grpc-backoff", "1s"),
+            ("hooks-grpc-secure", "false"),
+            ("hooks-grpc-server-tls-certificate", ""),
+            ("hooks-grpc-client-tls-certificate", ""),
+            ("hooks-grpc-client-tls-key", ""),
+            ("hooks-grpc-forward-headers", ""),
+            ("hooks-plugin", ""),
+        ],
+    },
+    Missing {
+        reason: "is not supported: this build has no S3 storage yet",
+        flags: &[
+            ("s3-bucket", ""),
+            ("s3-object-prefix", ""),
+            ("s3-endpoint", ""),
+            ("s3-part-size", "52428800"),
+            ("s3-min-part-size", "5242880"),
+            ("s3-max-buffered-parts", "20"),
+            ("s3-concurrent-part-uploads", "10"),
+            ("s3-disable-content-hashes", "false"),
+            ("s3-disable-ssl", "false"),
+            ("s3-transfer-acceleration", "false"),
+            ("s3-log-api-calls", "false"),
+        ],
+    },
+    Missing {
+        reason: "is not supported: this build has no Google Cloud storage yet",
+        flags: &[
+            ("gcs-bucket", ""),
+            ("gcs-object-prefix", ""),
+            ("gcs-endpoint", ""),
+        ],
+    },
+    Missing {
+        reason: "is not supported: this build has no Azure storage yet",
+        flags: &[
+            ("azure-storage", ""),
+            ("azure-container-access-type", ""),
+            ("azure-blob-access-tier", ""),
+            ("azure-object-prefix", ""),
+            ("azure-endpoint", ""),
+        ],
+    },
+    Missing {
+        reason: "is not supported: this build has no TLS yet; put a proxy that does TLS in front, \
+                 and see -behind-proxy",
+        flags: &[
+            ("tls-certificate", ""),
+            ("tls-key", ""),
+            ("tls-mode", "tls12"),
+        ],
+    },
+    Missing {
+        reason: "is not supported: this build speaks tus 1.0.0 only, not the IETF drafts yet",
+        flags: &[("enable-experimental-protocol", "false")],
+    },
+    Missing {
+        reason: "is not supported: it is about the profiler of Go programs; see /metrics instead",
+        flags: &[
+            ("expose-pprof", "false"),
+            ("pprof-path", "/debug/pprof/"),
+            ("pprof-block-profile-rate", "0"),
+            ("pprof-mutex-profile-rate", "0"),
+            ("cpuprofile", ""),
+        ],
+    },
+    Missing {
+        reason: "is gone, as in tusd since 1.0: there is no limit for all uploads together; use a \
+                 disk quota, and -max-size for each upload",
+        flags: &[("store-size", "0")],
+    },
+    Missing {
+        reason: "is gone, as in tusd since 2.0: a hook stops an upload by StopUpload in its \
+                 response; and this build has no hooks yet",
+        flags: &[("hooks-stop-code", "0")],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_ask_for_nothing_and_other_values_do() {
+        let dir = later("hooks-dir").unwrap();
+        assert!(dir.asks_for_nothing(""));
+        assert!(!dir.asks_for_nothing("/srv/hooks"));
+        let secure = later("hooks-grpc-secure").unwrap();
+        assert!(secure.switch && secure.asks_for_nothing("F"));
+        assert!(!secure.asks_for_nothing("true") && !secure.asks_for_nothing("maybe"));
+        assert!(later("s3-part-size").unwrap().asks_for_nothing("52428800"));
+    }
+
+    #[test]
+    fn no_flag_is_both_here_and_missing() {
+        for later in all() {
+            assert!(
+                super::super::table::setting(later.name).is_none(),
+                "{}",
+                later.name
+            );
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Command line, environment and configuration file.
+//!
+//! Reading goes in two steps. First everything that was said is gathered as text, with where it
+//! was said: flags go before variables, variables before the file, and what nobody said has its
+//! default. Then each text is read into [`Settings`], and what has to hold between settings is
+//! checked. All problems are told at once, each with the flag, variable or line it came from and
+//! with what to write instead.
+//!
+//! ```
+//! use landfall_server::settings::{Invocation, read};
+//!
+//! let words = ["-port", "8070", "--max-size=2GiB"].map(Into::into);
+//! let Ok(Invocation::Serve(loaded)) = read(words, []) else { panic!() };
+//! assert_eq!(loaded.settings.listen.port, 8070);
+//! assert_eq!(loaded.settings.protocol.max_size, Some(2 << 30));
+//! ```
+
+mod arguments;
+mod check;
+mod environment;
+mod file;
+mod help;
+mod instructions;
+mod later;
+mod layers;
+mod problem;
+mod reference;
+mod report;
+mod sections;
+mod table;
+mod types;
+mod value;
+
+use std::ffi::OsString;
+
+pub use problem::{Failure, Problem};
+pub use reference::reference;
+pub use types::*;
+
+use arguments::Verb;
+use layers::Layers;
+
+/// What the program is asked to do.
+#[derive(Clone, Debug)]
+pub enum Invocation {
+    /// Print this text, which ends with a line break, and end with code 0.
+    Print(String),
+    /// Run the server.
+    Serve(Loaded),
+    /// Delete what has outlived its time, once.
+    Sweep {
+        /// The settings.
+        loaded: Loaded,
+        /// Only list what would be deleted, and why.
+        dry_run: bool,
+    },
+    /// Print [`Loaded::to_toml`], and end with code 0.
+    ConfigCheck(Loaded),
+}
+
+/// Settings that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// What is allowed but may not be meant: a line each, for people.
+    pub warnings: Vec<String>,
+    layers: Layers,
+}
+
+impl Loaded {
+    /// All settings as a configuration file that means the same, with where each came from.
+    pub fn to_toml(&self) -> String {
+        report::report(&self.layers)
+    }
+}
+
+/// Reads the command line (without the program's name), the environment, and the configuration
+/// file that one of them names.
+///
+/// # Errors
+///
+/// Tells everything that is wrong with them. The program then ends with
+/// [`Failure::EXIT_CODE`]. Asking for help or for the version always succeeds.
+pub fn read(
+    words: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Invocation, Failure> {
+    let mut layers = Layers::default();
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+
+    let said = arguments::read(words, &mut layers, &mut problems);
+    match said.verb {
+        Verb::Version => return Ok(Invocation::Print(version())),
+        Verb::Help => return Ok(Invocation::Print(help::help(false))),
+        verb if said.help => return Ok(Invocation::Print(help::help(verb == Verb::Sweep))),
+        _ => {}
+    }
+    let config = environment::read(variables, &mut layers, &mut problems, &mut warnings);
+    if let Some(config) = said.config.or(config) {
+        file::read(&config, &mut layers, &mut problems);
+    }
+    let mut settings = layers.read(&mut problems);
+    // What a setting goes with can be told only once each is right by itself.
+    if problems.is_empty() {
+        check::check(&mut settings, &layers, &mut problems, &mut warnings);
+    }
+    if !problems.is_empty() {
+        return Err(Failure { problems });
+    }
+    let loaded = Loaded {
+        settings,
+        warnings,
+        layers,
+    };
+    Ok(match said.verb {
+        Verb::Sweep => Invocation::Sweep {
+            loaded,
+            dry_run: said.dry_run,
+        },
+        Verb::ConfigCheck => Invocation::ConfigCheck(loaded),
+        Verb::Serve | Verb::Version | Verb::Help => Invocation::Serve(loaded),
+    })
+}
+
+/// What `landfall version` prints: three lines, as tusd's scripts expect them. Commit and date
+/// are known when the build was given `LANDFALL_BUILD_COMMIT` and `LANDFALL_BUILD_DATE`.
+pub fn version() -> String {
+    format!(
+        "Version: {}\nCommit: {}\nDate: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("LANDFALL_BUILD_COMMIT").unwrap_or("n/a"),
+        option_env!("LANDFALL_BUILD_DATE").unwrap_or("n/a"),
+    )
+}
+
+impl Default for Settings {
+    /// Every setting at the default that the table of settings has for it.
+    fn default() -> Self {
+        let mut settings = Self {
+            listen: Listen::default(),
+            urls: Urls::default(),
+            protocol: Protocol::default(),
+            cors: Cors::default(),
+            storage: Storage::default(),
+            expiry: Expiry::default(),
+            monitoring: Monitoring::default(),
+            log: Log::default(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        };
+        for setting in table::settings() {
+            if let Err(reason) = (setting.set)(&mut settings, setting.default) {
+                // No input reaches this, and a test reads every default.
+                unreachable!("the default of {}: {reason}", setting.name);
+            }
+        }
+        settings
+    }
+}

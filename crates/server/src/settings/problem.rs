@@ -1,0 +1,69 @@
+//! What is wrong with what was said.
+
+use std::fmt;
+
+use super::{instructions, later, table};
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(String);
+
+impl Problem {
+    /// A problem with a flag, variable or line of a file.
+    pub(super) fn new(place: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self(format!("{place}: {reason}"))
+    }
+
+    /// A problem whose sentence names its place itself.
+    pub(super) fn whole(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The settings can't be used. Shown, it is a text of a line for each problem and a closing line
+/// that tells where to read on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What is wrong: at least one.
+    pub problems: Vec<Problem>,
+}
+
+impl Failure {
+    /// The code that a program ends with when its settings can't be used.
+    pub const EXIT_CODE: u8 = 2;
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.problems {
+            writeln!(f, "landfall: {problem}")?;
+        }
+        write!(f, "Run `landfall -h` for all settings.")
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The known name nearest to one that isn't, if it is near enough to have been meant.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let known = table::settings()
+        .map(|setting| setting.name)
+        .chain(
+            instructions::INSTRUCTIONS
+                .iter()
+                .map(|known| known.names[0]),
+        )
+        .chain(later::all().map(|later| later.name));
+    let (distance, nearest) = known
+        .map(|known| (strsim::osa_distance(name, known), known))
+        .min_by_key(|(distance, _)| *distance)?;
+    // About one slip in four letters, so that short names don't match everything.
+    (distance <= 1 + nearest.len() / 6 && distance < nearest.len().min(name.len()))
+        .then_some(nearest)
+}
