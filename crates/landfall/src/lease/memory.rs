@@ -211,7 +211,6 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    #[allow(dead_code, reason = "for FileLocker")]
     pub(super) fn signal(&self) -> &YieldSignal {
         &self.signal
     }
