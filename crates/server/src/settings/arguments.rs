@@ -213,6 +213,7 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
     }
     if let [first, ..] = rest {
         let hint = match Known::of(first) {
+            _ if first.len() > 1 && first.starts_with('-') => "flags end at --".to_owned(),
             Some(_) => format!("write -{first} for the flag"),
             None => "a value stands right after its flag, and the commands are serve, sweep, \
                      config check, version and help"

@@ -12,13 +12,13 @@ const INDENT: usize = 10;
 
 /// What comes before the flags.
 const SERVE: &str = "\
-Landfall takes uploads that always arrive: it speaks tus 1.0.0, so that an upload
-that was cut off goes on where it stopped.
+Landfall takes uploads that always arrive: it speaks tus 1.0.0, so that an
+upload that was cut off goes on where it stopped.
 
 Usage:
-  landfall [flags]                Serve uploads (landfall serve does the same).
-  landfall sweep [flags]          Delete the uploads that have outlived their time.
-  landfall config check [flags]   Print the settings in force, and where each came from.
+  landfall [flags]                Serve uploads (same as landfall serve).
+  landfall sweep [flags]          Delete uploads that have outlived their time.
+  landfall config check [flags]   Print the settings in force, with sources.
   landfall version                Print the version.
   landfall help sweep             Print the help for sweep.
 
@@ -32,8 +32,8 @@ Examples:
 
 /// What comes before the flags of `landfall sweep`.
 const SWEEP: &str = "\
-Deletes the uploads that have outlived their time, once, and ends. A server may run
-beside it.
+Deletes the uploads that have outlived their time, once, and ends. A server may
+run beside it.
 
 Usage:
   landfall sweep [flags]
@@ -45,9 +45,10 @@ Examples:
 
 /// How everything below is to be read.
 const GRAMMAR: &str = "\
-Flags may begin with one dash or two, and take their value after a space or an = sign.
-Each can also be given as a variable (-max-size is LANDFALL_MAX_SIZE) or in a TOML
-file (max-size = \"2GiB\"). Flags go before variables, and variables before the file.
+Flags may begin with one dash or two, and take their value after a space or an
+= sign. Each can also be given as a variable (-max-size is LANDFALL_MAX_SIZE) or
+in a TOML file (max-size = \"2GiB\"). Flags go before variables, and variables
+before the file.
 SIZE is in bytes, or has a unit: KiB, MiB, GiB, TiB, KB, MB, GB, TB.
 TIME has a unit: 300ms, 10s, 1h30m, 7d.
 ";
@@ -83,12 +84,16 @@ pub(super) fn help(sweep: bool) -> String {
 /// What a setting does, its default and its earlier names.
 fn explain(setting: &Setting) -> String {
     let mut text = setting.help.to_owned();
+    // The spaces inside the brackets don't break.
     match (setting.kind, setting.default) {
         (Kind::Switch, "false") | (_, "") => {}
-        (_, default) => text.push_str(&format!(" [default: {default}]")),
+        (Kind::Switch, _) => {
+            text.push_str(&format!(" [on\u{a0}unless\u{a0}-{}=false]", setting.name));
+        }
+        (_, default) => text.push_str(&format!(" [default:\u{a0}{default}]")),
     }
     for old in setting.old {
-        text.push_str(&format!(" [once -{}]", old.name));
+        text.push_str(&format!(" [formerly\u{a0}-{}]", old.name));
     }
     text
 }
@@ -115,7 +120,7 @@ fn flag(text: &mut String, names: &[&str], placeholder: Option<&str>, what: &str
             text.push(' ');
             column += 1;
         }
-        text.push_str(word);
+        text.push_str(&word.replace('\u{a0}', " "));
         column += word.chars().count();
     }
     text.push('\n');

@@ -58,7 +58,7 @@ pub(super) fn all() -> impl Iterator<Item = Later> {
 /// The table.
 static MISSING: &[Missing] = &[
     Missing {
-        reason: "is not supported: this build has no hooks yet",
+        reason: "this build has no hooks yet",
         flags: &[
             (
                 "hooks-enabled-events",
@@ -85,7 +85,7 @@ static MISSING: &[Missing] = &[
         ],
     },
     Missing {
-        reason: "is not supported: this build has no S3 storage yet",
+        reason: "this build has no S3 storage yet",
         flags: &[
             ("s3-bucket", ""),
             ("s3-object-prefix", ""),
@@ -101,7 +101,7 @@ static MISSING: &[Missing] = &[
         ],
     },
     Missing {
-        reason: "is not supported: this build has no Google Cloud storage yet",
+        reason: "this build has no Google Cloud storage yet",
         flags: &[
             ("gcs-bucket", ""),
             ("gcs-object-prefix", ""),
@@ -109,7 +109,7 @@ static MISSING: &[Missing] = &[
         ],
     },
     Missing {
-        reason: "is not supported: this build has no Azure storage yet",
+        reason: "this build has no Azure storage yet",
         flags: &[
             ("azure-storage", ""),
             ("azure-container-access-type", ""),
@@ -119,7 +119,7 @@ static MISSING: &[Missing] = &[
         ],
     },
     Missing {
-        reason: "is not supported: this build has no TLS yet; put a proxy that does TLS in front, \
+        reason: "this build has no TLS yet; put a proxy that does TLS in front, \
                  and see -behind-proxy",
         flags: &[
             ("tls-certificate", ""),
@@ -128,11 +128,11 @@ static MISSING: &[Missing] = &[
         ],
     },
     Missing {
-        reason: "is not supported: this build speaks tus 1.0.0 only, not the IETF drafts yet",
+        reason: "this build speaks tus 1.0.0 only, not the IETF drafts yet",
         flags: &[("enable-experimental-protocol", "false")],
     },
     Missing {
-        reason: "is not supported: it is about the profiler of Go programs; see /metrics instead",
+        reason: "there is no Go program here to look into; see /metrics instead",
         flags: &[
             ("expose-pprof", "false"),
             ("pprof-path", "/debug/pprof/"),
@@ -142,12 +142,12 @@ static MISSING: &[Missing] = &[
         ],
     },
     Missing {
-        reason: "is gone, as in tusd since 1.0: there is no limit for all uploads together; use a \
+        reason: "gone, as in tusd since 1.0: there is no limit for all uploads together; use a \
                  disk quota, and -max-size for each upload",
         flags: &[("store-size", "0")],
     },
     Missing {
-        reason: "is gone, as in tusd since 2.0: a hook stops an upload by StopUpload in its \
+        reason: "gone, as in tusd since 2.0: a hook stops an upload by StopUpload in its \
                  response; and this build has no hooks yet",
         flags: &[("hooks-stop-code", "0")],
     },

@@ -15,6 +15,7 @@
 //! assert_eq!(loaded.settings.protocol.max_size, Some(2 << 30));
 //! ```
 
+mod address;
 mod arguments;
 mod check;
 mod environment;
@@ -28,6 +29,8 @@ mod reference;
 mod report;
 mod sections;
 mod table;
+#[cfg(test)]
+mod tests;
 mod types;
 mod value;
 

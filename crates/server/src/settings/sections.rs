@@ -4,6 +4,7 @@
 //! all follow from it: whoever adds a setting adds a row here and a field to
 //! [`Settings`](super::Settings).
 
+use super::address;
 use super::table::{Kind, OldName, Section, Setting};
 use super::types::{AllowOrigin, Durability, LogFormat, LogLevel};
 use super::value;
@@ -63,7 +64,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 Kind::Text("HOST"),
                 "0.0.0.0",
                 "Address or host name to listen on.",
-                |s, v| put(&mut s.listen.host, value::host(v)),
+                |s, v| put(&mut s.listen.host, address::host(v)),
             ),
             Setting::new(
                 "port",
@@ -100,7 +101,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 Kind::Text("PATH"),
                 "/files/",
                 "Path of the URL that uploads are made at and live below.",
-                |s, v| put(&mut s.urls.base_path, value::base_path(v)),
+                |s, v| put(&mut s.urls.base_path, address::base_path(v)),
             ),
             Setting::new(
                 "behind-proxy",
@@ -117,7 +118,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 "Whom -behind-proxy trusts: IP addresses and networks such as 10.0.0.0/8, with \
                  commas between them. The word private stands for this machine and all private \
                  networks. A peer on a UNIX socket is always trusted.",
-                |s, v| put(&mut s.urls.trusted_proxies, value::networks(v)),
+                |s, v| put(&mut s.urls.trusted_proxies, address::networks(v)),
             ),
             Setting::new(
                 "public-url",
@@ -125,7 +126,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 "",
                 "What stands before an upload's id in its URL, whatever the request shows, such \
                  as https://uploads.example.com/files/. Empty: made from the request.",
-                |s, v| put(&mut s.urls.public_url, value::url_prefix_or_none(v)),
+                |s, v| put(&mut s.urls.public_url, address::url_prefix_or_none(v)),
             ),
             Setting::new(
                 "relative-location",
@@ -202,14 +203,14 @@ pub(super) static SECTIONS: &[Section] = &[
                 Kind::List("METHODS"),
                 "",
                 "Methods to allow beside the built-in ones, with commas between them.",
-                |s, v| put(&mut s.cors.allow_methods, value::methods(v)),
+                |s, v| put(&mut s.cors.allow_methods, address::methods(v)),
             ),
             Setting::new(
                 "cors-allow-headers",
                 Kind::List("HEADERS"),
                 "",
                 "Request headers to allow beside the built-in ones, with commas between them.",
-                |s, v| put(&mut s.cors.allow_headers, value::header_names(v)),
+                |s, v| put(&mut s.cors.allow_headers, address::header_names(v)),
             ),
             Setting::new(
                 "cors-expose-headers",
@@ -217,7 +218,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 "",
                 "Response headers to show to pages beside the built-in ones, with commas between \
                  them.",
-                |s, v| put(&mut s.cors.expose_headers, value::header_names(v)),
+                |s, v| put(&mut s.cors.expose_headers, address::header_names(v)),
             ),
             Setting::new(
                 "cors-max-age",
@@ -333,7 +334,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 Kind::Text("PATH"),
                 "/metrics",
                 "Path to serve them at.",
-                |s, v| put(&mut s.monitoring.metrics_path, value::page_path(v)),
+                |s, v| put(&mut s.monitoring.metrics_path, address::page_path(v)),
             ),
             Setting::new(
                 "show-greeting",

@@ -4,10 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 /// What went wrong with a text, or the value it stands for.
-type Parsed<T> = Result<T, String>;
+pub(super) type Parsed<T> = Result<T, String>;
 
 /// A truth value, in the words that Go's flags know.
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
@@ -251,36 +249,6 @@ pub(super) fn permissions(text: &str, needed: u32) -> Parsed<u32> {
     Ok(mode)
 }
 
-/// A host name or an address to bind; brackets of an IPv6 address are taken off.
-pub(super) fn host(text: &str) -> Parsed<String> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    if let Some(address) = bare {
-        return match address.parse::<std::net::Ipv6Addr>() {
-            Ok(_) => Ok(address.to_owned()),
-            Err(_) => Err(format!("{text:?} is not an IPv6 address")),
-        };
-    }
-    if text.is_empty() || text.parse::<std::net::Ipv6Addr>().is_ok() {
-        // Go binds every address for an empty host.
-        return Ok(if text.is_empty() { "0.0.0.0" } else { text }.to_owned());
-    }
-    if let Some((host, port)) = text.rsplit_once(':')
-        && port.bytes().all(|byte| byte.is_ascii_digit())
-    {
-        return Err(format!(
-            "{text:?} has a port in it; write -host {host} -port {port}"
-        ));
-    }
-    if text.contains(['/', '[', ']', '@', '?', '#', ' ']) {
-        return Err(format!(
-            "{text:?} is not a host; write an IP address or a name, such as 127.0.0.1"
-        ));
-    }
-    Ok(text.to_owned())
-}
-
 /// A path of the file system.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     if text.contains('\0') {
@@ -302,134 +270,11 @@ pub(super) fn path_or_none(text: &str) -> Parsed<Option<PathBuf>> {
     path(text).map(|path| (!text.is_empty()).then_some(path))
 }
 
-/// The path part of a URL, without a need for decoding.
-fn url_path(text: &str, example: &str) -> Parsed<()> {
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Err(format!(
-            "{text:?} is a whole URL; write its path, such as {example} (for URLs that clients \
-             see there is -public-url)"
-        ));
-    }
-    if !text.starts_with('/') {
-        let path = text.trim_matches('/');
-        return Err(if path.is_empty() {
-            format!("is empty; write a path, such as {example}")
-        } else {
-            format!("{text:?} doesn't begin with a slash; write /{path}")
-        });
-    }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
-    if let Some(strange) = text.chars().find(|c| !c.is_ascii() || !plain(*c as u8)) {
-        return Err(format!(
-            "{text:?} has {strange:?} in it; paths of URLs can't hold that here"
-        ));
-    }
-    if text.contains("//") || text.split('/').any(|part| part == "." || part == "..") {
-        return Err(format!("{text:?} has an empty, . or .. part in it"));
-    }
-    Ok(())
-}
-
-/// The path below which uploads live; a slash is added at the end if there is none.
-pub(super) fn base_path(text: &str) -> Parsed<String> {
-    url_path(text, "/files/")?;
-    Ok(format!("{}/", text.trim_end_matches('/')))
-}
-
-/// The path of a single page.
-pub(super) fn page_path(text: &str) -> Parsed<String> {
-    url_path(text, "/metrics")?;
-    Ok(text.to_owned())
-}
-
-/// An absolute URL that an id can be appended to, where empty stands for none; a slash is added
-/// at the end if there is none.
-pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
-    const EXAMPLE: &str = "https://uploads.example.com/files/";
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!(
-            "{text:?} is not an absolute URL; write one such as {EXAMPLE}"
-        ));
-    };
-    if !matches!(scheme, "http" | "https") {
-        return Err(format!("{text:?} is neither http:// nor https://"));
-    }
-    if rest.contains(['?', '#']) {
-        return Err(format!("{text:?} has a query or a fragment; leave it out"));
-    }
-    let authority = rest.split('/').next().unwrap_or_default();
-    let valid = text
-        .parse::<http::Uri>()
-        .is_ok_and(|uri| uri.host().is_some_and(|h| !h.is_empty()));
-    if !valid || authority.contains('@') {
-        return Err(format!(
-            "{text:?} is not a URL to put before ids; write one such as {EXAMPLE}"
-        ));
-    }
-    Ok(Some(format!("{}/", text.trim_end_matches('/'))))
-}
-
-/// The addresses that `private` stands for: this machine, private networks, and the link.
-const PRIVATE: &[&str] = &[
-    "127.0.0.0/8",
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "169.254.0.0/16",
-    "::1/128",
-    "fc00::/7",
-    "fe80::/10",
-];
-
-/// A list of IP addresses, of networks (`10.0.0.0/8`), and of the word `private`.
-pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
-    let mut networks = Vec::new();
-    for item in list(text) {
-        if item == "private" {
-            networks.extend(PRIVATE.iter().filter_map(|net| net.parse::<IpNet>().ok()));
-        } else if let Ok(address) = item.parse::<std::net::IpAddr>() {
-            networks.push(IpNet::from(address));
-        } else {
-            let network = item.parse::<IpNet>().map_err(|_| {
-                format!(
-                    "{item:?} is neither an IP address, nor a network such as 10.0.0.0/8, nor the \
-                     word private"
-                )
-            })?;
-            networks.push(network);
-        }
-    }
-    Ok(networks)
-}
-
 /// A list of words with commas between them; spaces around them and empty ones are dropped.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty())
-}
-
-/// A list of method names.
-pub(super) fn methods(text: &str) -> Parsed<Vec<String>> {
-    list(text)
-        .map(|item| match http::Method::from_bytes(item.as_bytes()) {
-            Ok(_) => Ok(item.to_owned()),
-            Err(_) => Err(format!("{item:?} can't be the name of a method")),
-        })
-        .collect()
-}
-
-/// A list of header names, kept as they are written.
-pub(super) fn header_names(text: &str) -> Parsed<Vec<String>> {
-    list(text)
-        .map(|item| match http::HeaderName::from_bytes(item.as_bytes()) {
-            Ok(_) => Ok(item.to_owned()),
-            Err(_) => Err(format!("{item:?} can't be the name of a header")),
-        })
-        .collect()
 }
 
 /// One word of a few.
@@ -591,83 +436,5 @@ mod tests {
         for text in ["", "8", "rwx", "+775", "77777", "0x1ff", "444"] {
             permissions(text, 0o600).unwrap_err();
         }
-    }
-
-    #[test]
-    fn hosts_lose_their_brackets_and_have_no_port() {
-        assert_eq!(host("[::1]").as_deref(), Ok("::1"));
-        assert_eq!(host("::1").as_deref(), Ok("::1"));
-        assert_eq!(host("").as_deref(), Ok("0.0.0.0"));
-        assert_eq!(host("localhost").as_deref(), Ok("localhost"));
-        assert!(host("localhost:80").unwrap_err().contains("-port 80"));
-        for text in ["[::1", "[localhost]", "http://x", "a b"] {
-            host(text).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn url_paths_are_plain() {
-        assert_eq!(base_path("/files").as_deref(), Ok("/files/"));
-        assert_eq!(base_path("/files/").as_deref(), Ok("/files/"));
-        assert_eq!(base_path("/").as_deref(), Ok("/"));
-        assert_eq!(base_path("/a/b-c").as_deref(), Ok("/a/b-c/"));
-        assert!(base_path("files/").unwrap_err().contains("/files"));
-        assert!(
-            base_path("https://x/files/")
-                .unwrap_err()
-                .contains("-public-url")
-        );
-        for text in [
-            "", "//", "/a//b", "/a/../b", "/./", "/ä/", "/a?b", "/a b", "/%41",
-        ] {
-            base_path(text).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn url_prefixes_are_absolute() {
-        assert_eq!(url_prefix_or_none(""), Ok(None));
-        for (text, url) in [
-            ("https://x.example", "https://x.example/"),
-            (
-                "http://x.example:8080/files",
-                "http://x.example:8080/files/",
-            ),
-            ("https://[::1]/files/", "https://[::1]/files/"),
-        ] {
-            assert_eq!(url_prefix_or_none(text), Ok(Some(url.to_owned())), "{text}");
-        }
-        for text in [
-            "x.example/files",
-            "ftp://x/",
-            "https://",
-            "https:///files",
-            "https://x/?a",
-            "https://x/#a",
-            "https://u:p@x/",
-            "https://x y/",
-        ] {
-            url_prefix_or_none(text).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn networks_are_addresses_ranges_and_the_private_ones() {
-        let networks = networks("192.0.2.7, 2001:db8::/32,private,").unwrap();
-        assert_eq!(networks.len(), 2 + PRIVATE.len());
-        assert_eq!(networks[0].to_string(), "192.0.2.7/32");
-        assert_eq!(super::networks(""), Ok(Vec::new()));
-        for text in ["10.0.0.0/33", "proxy.example", "10.0.0", "*"] {
-            super::networks(text).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn lists_hold_valid_names() {
-        assert_eq!(methods("PUT, SEARCH").unwrap(), ["PUT", "SEARCH"]);
-        methods("GE T").unwrap_err();
-        assert_eq!(header_names("X-One,x-two").unwrap(), ["X-One", "x-two"]);
-        header_names("X One").unwrap_err();
-        header_names("X-One\r\nSet-Cookie").unwrap_err();
     }
 }

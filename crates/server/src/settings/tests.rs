@@ -1,0 +1,701 @@
+//! Tests of the whole way from words, variables and a file to [`Settings`].
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::table::{Kind, Setting, settings};
+use super::*;
+
+/// Reads words and variables, without a file.
+fn run(words: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Failure> {
+    read(
+        words.iter().map(OsString::from),
+        variables
+            .iter()
+            .map(|(name, text)| (name.into(), text.into())),
+    )
+}
+
+/// The settings that words and variables make, which must be good.
+fn loaded(words: &[&str], variables: &[(&str, &str)]) -> Loaded {
+    match run(words, variables) {
+        Ok(Invocation::Serve(loaded) | Invocation::ConfigCheck(loaded)) => loaded,
+        other => panic!("{words:?} {variables:?}: {other:?}"),
+    }
+}
+
+/// The problems that words and variables have, which must be some.
+fn problems(words: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    match run(words, variables) {
+        Err(failure) => failure.problems.iter().map(ToString::to_string).collect(),
+        other => panic!("{words:?} {variables:?}: {other:?}"),
+    }
+}
+
+/// The one problem that words have.
+fn problem(words: &[&str]) -> String {
+    let problems = problems(words, &[]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems[0].clone()
+}
+
+/// A file with this text, and its name.
+fn file(text: &str) -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, text).unwrap();
+    let name = file.path().to_str().unwrap().to_owned();
+    (file, name)
+}
+
+/// The settings that a file makes, which must be good.
+fn from_file(text: &str) -> Settings {
+    let (_file, name) = file(text);
+    loaded(&["-config", &name], &[]).settings
+}
+
+/// The problems of a file, which must be some, with its name taken out.
+fn problems_of_file(text: &str) -> Vec<String> {
+    let (_file, name) = file(text);
+    problems(&["-config", &name], &[])
+        .iter()
+        .map(|problem| problem.replace(&name, "FILE"))
+        .collect()
+}
+
+/// For each setting a text that isn't its default.
+const SAMPLES: &[(&str, &str)] = &[
+    ("host", "127.0.0.1"),
+    ("port", "8070"),
+    ("unix-sock", "/run/landfall.sock"),
+    ("enable-h2c", "true"),
+    ("base-path", "/api/uploads/"),
+    ("behind-proxy", "true"),
+    ("trusted-proxies", "192.0.2.0/24,2001:db8::1"),
+    ("public-url", "https://uploads.example.com/files/"),
+    ("relative-location", "true"),
+    ("max-size", "2GiB"),
+    ("disable-download", "true"),
+    ("disable-termination", "true"),
+    ("disable-concatenation", "true"),
+    ("disable-cors", "true"),
+    ("cors-allow-origin", r#"^https://[a-z"\\]+\.example$"#),
+    ("cors-allow-credentials", "true"),
+    ("cors-allow-methods", "PUT,SEARCH"),
+    ("cors-allow-headers", "X-One,X-Two"),
+    ("cors-expose-headers", "X-Three"),
+    ("cors-max-age", "600"),
+    ("upload-dir", "/srv/uploads"),
+    ("dir-perms", "0750"),
+    ("file-perms", "640"),
+    ("durability", "every"),
+    ("preallocate", "true"),
+    ("filelock-holder-poll-interval", "5s"),
+    ("filelock-acquirer-poll-interval", "2s"),
+    ("expire-unfinished", "36h"),
+    ("expire-finished", "30d"),
+    ("sweep-interval", "1m30s"),
+    ("expose-metrics", "false"),
+    ("metrics-path", "/internal/metrics"),
+    ("show-greeting", "false"),
+    ("show-startup-logs", "false"),
+    ("log-format", "json"),
+    ("log-level", "trace"),
+    ("verbose", "true"),
+    ("network-timeout", "5m"),
+    ("shutdown-timeout", "0"),
+    ("acquire-lock-timeout", "1.5s"),
+    ("request-completion-timeout", "300ms"),
+    ("max-connections", "20"),
+    ("header-timeout", "3s"),
+    ("max-header-size", "16KiB"),
+    ("min-rate", "1KiB"),
+    ("max-uploads-in-flight", "7"),
+    ("max-bytes-in-flight", "67108864"),
+];
+
+/// All spellings of one setting with one text, each as what it comes to: the settings, or the
+/// problem without its place.
+fn spellings(setting: &'static Setting, text: &str) -> Vec<(String, Result<Settings, String>)> {
+    let name = setting.name;
+    type Asked = (Vec<String>, Vec<(String, String)>);
+    let mut asked: Vec<Asked> = vec![
+        (vec![format!("-{name}={text}")], vec![]),
+        (vec![format!("--{name}={text}")], vec![]),
+        (vec![], vec![(setting.variable(), text.to_owned())]),
+    ];
+    if setting.kind != Kind::Switch || value::boolean(text).is_ok() {
+        asked.push((vec![format!("-{name}"), text.to_owned()], vec![]));
+        asked.push((vec![format!("--{name}"), text.to_owned()], vec![]));
+    }
+    let quoted = format!("{name} = {text:?}");
+    let mut files = vec![quoted];
+    let as_toml = report::report(&{
+        let mut layers = Layers::default();
+        layers.give(
+            setting,
+            text.to_owned(),
+            layers::Source::Flag(String::new()),
+        );
+        layers
+    });
+    files.extend(
+        as_toml
+            .lines()
+            .filter(|line| line.starts_with(&format!("{name} = ")))
+            .map(str::to_owned),
+    );
+    let files: Vec<_> = files.iter().map(|text| file(text)).collect();
+    asked.extend(
+        files
+            .iter()
+            .map(|(_, name)| (vec!["-config".to_owned(), name.clone()], vec![])),
+    );
+    asked
+        .into_iter()
+        .map(|(words, variables)| {
+            let shown = format!("{words:?} {variables:?}");
+            let came = match read(
+                words.into_iter().map(Into::into),
+                variables.into_iter().map(|(n, v)| (n.into(), v.into())),
+            ) {
+                Ok(Invocation::Serve(loaded)) => Ok(loaded.settings),
+                Ok(other) => panic!("{shown}: {other:?}"),
+                Err(failure) => {
+                    let text = failure.problems[0].to_string();
+                    // What stands before the reason is the place.
+                    let reason = text
+                        .split_once(": ")
+                        .map_or(text.as_str(), |(_, rest)| rest);
+                    let key = format!("{name}: ");
+                    Err(reason.strip_prefix(&key).unwrap_or(reason).to_owned())
+                }
+            };
+            (shown, came)
+        })
+        .collect()
+}
+
+#[test]
+fn defaults_are_those_of_the_issue() {
+    let defaults = Settings::default();
+    assert_eq!(defaults.listen.host, "0.0.0.0");
+    assert_eq!(defaults.listen.port, 8080);
+    assert_eq!(defaults.urls.base_path, "/files/");
+    assert_eq!(defaults.protocol.max_size, None);
+    assert_eq!(defaults.storage.upload_dir, PathBuf::from("./data"));
+    assert_eq!(defaults.storage.dir_perms, 0o775);
+    assert_eq!(defaults.storage.file_perms, 0o664);
+    assert_eq!(defaults.storage.durability, Durability::Complete);
+    assert_eq!(
+        defaults.expiry.unfinished,
+        Some(Duration::from_secs(7 * 86_400))
+    );
+    assert_eq!(defaults.expiry.finished, None);
+    assert_eq!(defaults.log.level, LogLevel::Info);
+    assert_eq!(defaults.timeouts.network, Some(Duration::from_secs(60)));
+    assert_eq!(defaults.limits.max_header_size, 65_536);
+    assert_eq!(defaults.limits.max_bytes_in_flight, 256 << 20);
+    assert_eq!(loaded(&[], &[]).settings, defaults);
+}
+
+#[test]
+fn every_setting_is_wired_and_every_spelling_gives_the_same() {
+    let sampled: BTreeSet<&str> = SAMPLES.iter().map(|(name, _)| *name).collect();
+    let known: BTreeSet<&str> = settings().map(|setting| setting.name).collect();
+    assert_eq!(sampled, known);
+    let mut seen = Vec::new();
+    for (name, text) in SAMPLES {
+        let came = spellings(table::setting(name).unwrap(), text);
+        assert!(came.len() >= 7, "{name}");
+        let first = came[0].1.clone().unwrap();
+        for (shown, other) in came {
+            assert_eq!(other, Ok(first.clone()), "{shown}");
+        }
+        assert_ne!(first, Settings::default(), "{name} changes nothing");
+        assert!(!seen.contains(&first), "{name} does what another one does");
+        seen.push(first);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_comes_to_the_same_in_every_spelling(
+        index in 0..SAMPLES.len(),
+        text in prop_oneof![
+            "[0-9]{1,6}",
+            "[0-9.]{1,4} ?([KMGT]i?B|ms|s|m|h|d)",
+            "true|false|T|F|1|0",
+            "[/a-z0-9.:,-]{1,12}",
+            "[ -~]{1,12}",
+        ],
+    ) {
+        let setting = settings().nth(index).unwrap();
+        // A flag's own name after a space isn't taken for a value, with a sentence that says so.
+        prop_assume!(!text.starts_with('-'));
+        let came = spellings(setting, &text);
+        for (shown, other) in &came {
+            prop_assert_eq!(other, &came[0].1, "{}", shown);
+        }
+    }
+
+    #[test]
+    fn every_word_is_used_or_complained_about(
+        words in prop::collection::vec(
+            prop::sample::select(vec![
+                "-dir", "--host", "-verbose", "--dry-run=0", "-dir=x", "false", "word",
+            ]),
+            0..7,
+        ),
+    ) {
+        let mut rest = words.iter().copied().peekable();
+        let mut all_used = true;
+        while let Some(word) = rest.next() {
+            all_used &= match word {
+                "-dir" | "--host" => rest.next_if(|next| !next.starts_with('-')).is_some(),
+                "-verbose" => {
+                    rest.next_if_eq(&"false");
+                    true
+                }
+                word => word.contains('='),
+            };
+        }
+        prop_assert_eq!(run(&words, &[]).is_ok(), all_used, "{:?}", words);
+    }
+}
+
+#[test]
+fn the_report_is_a_file_that_means_the_same() {
+    for skipped in ["public-url", "relative-location"] {
+        let words: Vec<String> = SAMPLES
+            .iter()
+            .filter(|(name, _)| *name != skipped)
+            .map(|(name, text)| format!("-{name}={text}"))
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let said = loaded(&words, &[]);
+        assert_eq!(from_file(&said.to_toml()), said.settings);
+    }
+    assert_eq!(from_file(&loaded(&[], &[]).to_toml()), Settings::default());
+}
+
+#[test]
+fn the_report_says_where_each_came_from() {
+    let (_file, name) = file("\nport = 1\nhost = 'localhost'\n\nmax-size = '1KiB'\n");
+    let report = loaded(
+        &["-config", &name, "--port", "3"],
+        &[("LANDFALL_PORT", "2"), ("LANDFALL_HOST", "127.0.0.1")],
+    )
+    .to_toml();
+    let line = |start: &str| {
+        let line = report.lines().find(|line| line.starts_with(start)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("port"), "port = 3 # --port");
+    assert_eq!(line("host"), "host = \"127.0.0.1\" # LANDFALL_HOST");
+    assert_eq!(
+        line("max-size"),
+        format!("max-size = \"1KiB\" # {name}:5: max-size")
+    );
+    assert_eq!(line("base-path"), "base-path = \"/files/\" # default");
+}
+
+#[test]
+fn flags_go_before_variables_and_variables_before_the_file() {
+    let (_file, name) = file("port = 1");
+    let port =
+        |words: &[&str], variables: &[(&str, &str)]| loaded(words, variables).settings.listen.port;
+    let (flag, variable) = (["-port", "3"], ("LANDFALL_PORT", "2"));
+    let config = ("LANDFALL_CONFIG", name.as_str());
+    assert_eq!(port(&flag, &[config, variable]), 3);
+    assert_eq!(port(&[], &[variable, config]), 2);
+    assert_eq!(port(&[], &[config]), 1);
+    assert_eq!(port(&["-port", "4", "--port=5"], &[]), 5);
+    let (_other, other) = file("port = 9");
+    assert_eq!(port(&["--config", &other], &[config]), 9);
+}
+
+#[test]
+fn commands_may_stand_anywhere() {
+    assert!(matches!(
+        run(&["serve", "-port=1"], &[]),
+        Ok(Invocation::Serve(_))
+    ));
+    assert!(matches!(
+        run(&["-verbose", "serve"], &[]),
+        Ok(Invocation::Serve(_))
+    ));
+    for words in [
+        &["sweep", "-dry-run"][..],
+        &["--dry-run", "sweep"],
+        &["sweep", "--dry-run=true"],
+        &["sweep", "-dry-run", "true"],
+    ] {
+        let came = run(words, &[]);
+        assert!(
+            matches!(came, Ok(Invocation::Sweep { dry_run: true, .. })),
+            "{words:?}"
+        );
+    }
+    assert!(matches!(
+        run(&["sweep"], &[]),
+        Ok(Invocation::Sweep { dry_run: false, .. })
+    ));
+    for words in [
+        &["config", "check"][..],
+        &["config", "-port", "80", "check"],
+        &["-port", "80", "config", "check", "--"],
+    ] {
+        assert!(
+            matches!(run(words, &[]), Ok(Invocation::ConfigCheck(_))),
+            "{words:?}"
+        );
+    }
+    assert!(problem(&["config"]).contains("landfall config check"));
+    assert!(problem(&["-dry-run"]).contains("sweep"));
+}
+
+#[test]
+fn help_and_version_need_nothing_else_to_be_right() {
+    for words in [
+        &["-h"][..],
+        &["-help"],
+        &["--help"],
+        &["help"],
+        &["-port", "x", "-h"],
+        &["-nonsense", "-h"],
+    ] {
+        match run(words, &[("LANDFALL_PORT", "x")]) {
+            Ok(Invocation::Print(text)) => assert!(text.contains("-upload-dir DIR"), "{words:?}"),
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+    for words in [&["sweep", "-h"][..], &["help", "sweep"]] {
+        match run(words, &[]) {
+            Ok(Invocation::Print(text)) => {
+                assert!(text.contains("-expire-finished") && !text.contains("-port"));
+            }
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+    for words in [
+        &["-version"][..],
+        &["--version"],
+        &["version"],
+        &["-version=1", "sweep"],
+    ] {
+        match run(words, &[]) {
+            Ok(Invocation::Print(text)) => {
+                let heads: Vec<&str> = text.lines().filter_map(|l| l.split(": ").next()).collect();
+                assert_eq!(heads, ["Version", "Commit", "Date"]);
+            }
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+    assert!(matches!(
+        run(&["-version=false"], &[]),
+        Ok(Invocation::Serve(_))
+    ));
+}
+
+#[test]
+fn switches_may_have_their_value_as_the_next_word() {
+    let exposed = |words: &[&str]| loaded(words, &[]).settings.monitoring.expose_metrics;
+    assert!(!exposed(&["-expose-metrics", "false"]));
+    assert!(!exposed(&["-expose-metrics=F"]));
+    assert!(!exposed(&["--expose-metrics", "0", "-port", "1"]));
+    assert!(exposed(&["-expose-metrics", "-port", "1"]));
+    assert!(exposed(&["-expose-metrics", "serve"]));
+    assert_eq!(
+        problem(&["-expose-metrics", "off"]),
+        "\"off\" is neither a flag, nor the value of one, nor a command: a value stands right \
+         after its flag, and the commands are serve, sweep, config check, version and help"
+    );
+}
+
+#[test]
+fn mistakes_are_told_with_what_to_write() {
+    assert_eq!(
+        problem(&["-prot", "8070"]),
+        "-prot: there is no such flag; did you mean -port?"
+    );
+    assert_eq!(
+        problem(&["--uploads-dir=/x"]),
+        "--uploads-dir: there is no such flag; did you mean -upload-dir?"
+    );
+    assert_eq!(problem(&["-q"]), "-q: there is no such flag");
+    assert_eq!(
+        problem(&["---port", "1"]),
+        "---port: there is no such flag; did you mean -port?"
+    );
+    assert_eq!(problem(&["-port"]), "-port: needs a value after it");
+    assert_eq!(
+        problem(&["-upload-dir", "-port", "80"]),
+        "-upload-dir: needs a value after it"
+    );
+    assert_eq!(
+        problem(&["-port", "99999"]),
+        "-port: 99999 is not a port; ports end at 65535"
+    );
+    assert_eq!(
+        problem(&["port", "8070"]),
+        "\"port\" is neither a flag, nor the value of one, nor a command: write -port for the flag"
+    );
+    assert!(problem(&["-network-timeout", "2"]).contains("write 2s for seconds"));
+    assert!(problem(&["-cors-allow-origin", "("]).contains("not a regular expression"));
+    assert!(problem(&["--", "-port", "80"]).contains("flags end at --"));
+    // All at once.
+    assert_eq!(
+        problems(&["-port=x", "-max-size=y", "-nothing-like-it"], &[]).len(),
+        3
+    );
+}
+
+#[test]
+fn a_word_that_is_not_text_is_told() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let wrong = OsString::from_vec(b"-host=\xff".to_vec());
+    let failure = read([wrong.clone()], []).unwrap_err();
+    assert!(failure.to_string().contains("UTF-8"));
+    let failure = read([], [("LANDFALL_HOST".into(), wrong)]).unwrap_err();
+    assert!(failure.to_string().contains("LANDFALL_HOST"));
+}
+
+#[test]
+fn variables_that_are_nearly_settings_are_problems() {
+    assert_eq!(
+        problems(&[], &[("LANDFALL_UPLOADS_DIR", "/x")]),
+        ["LANDFALL_UPLOADS_DIR: there is no such setting; did you mean LANDFALL_UPLOAD_DIR?"]
+    );
+    assert_eq!(problems(&[], &[("LANDFALL_PORT", "x")]).len(), 1);
+    assert_eq!(
+        problems(&[], &[("LANDFALL_S3_BUCKET", "x")]),
+        ["LANDFALL_S3_BUCKET: this build has no S3 storage yet"]
+    );
+    let strange = loaded(&[], &[("LANDFALL_SOMEBODY_ELSES", "x")]);
+    assert_eq!(strange.warnings.len(), 1);
+    assert_eq!(
+        loaded(&[], &[("LANDFALL_PORT", "")]).settings,
+        Settings::default()
+    );
+    assert_eq!(
+        loaded(&[], &[("OTHER_PORT", "1")]).settings,
+        Settings::default()
+    );
+}
+
+#[test]
+fn variables_made_by_kubernetes_or_for_the_build_are_left_alone() {
+    let quiet = loaded(
+        &[],
+        &[
+            ("LANDFALL_SERVICE_HOST", "10.0.0.1"),
+            ("LANDFALL_SERVICE_PORT", "80"),
+            ("LANDFALL_SERVICE_PORT_HTTP", "80"),
+            ("LANDFALL_PORT", "tcp://10.0.0.1:80"),
+            ("LANDFALL_PORT_80_TCP", "tcp://10.0.0.1:80"),
+            ("LANDFALL_PORT_80_TCP_PROTO", "tcp"),
+            ("LANDFALL_PORT_80_TCP_PORT", "80"),
+            ("LANDFALL_PORT_80_TCP_ADDR", "10.0.0.1"),
+            ("LANDFALL_WEB_SERVICE_HOST", "10.0.0.2"),
+            ("LANDFALL_WEB_PORT", "tcp://10.0.0.2:80"),
+            ("LANDFALL_BUILD_COMMIT", "abc"),
+        ],
+    );
+    assert_eq!(quiet.settings, Settings::default());
+    assert_eq!(quiet.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_file_takes_what_suits_each_setting() {
+    let read = from_file(
+        "port = 0x1F90\nmax-size = 1_000\nmin-rate = 0\nexpire-finished = 0\nverbose = true\n\
+         cors-allow-methods = ['PUT', \"SEARCH\"]\ntrusted-proxies = 'private, 192.0.2.1'\n\
+         dir-perms = '750' # octal\ns3-bucket = ''\nhooks-http-retry = 3\ns3-disable-ssl = false\n",
+    );
+    assert_eq!(read.listen.port, 8080);
+    assert_eq!(read.protocol.max_size, Some(1000));
+    assert_eq!(read.limits.min_rate, None);
+    assert_eq!(read.log.level, LogLevel::Debug);
+    assert_eq!(read.cors.allow_methods, ["PUT", "SEARCH"]);
+    assert_eq!(read.storage.dir_perms, 0o750);
+}
+
+#[test]
+fn mistakes_in_the_file_are_told_with_their_line() {
+    assert_eq!(
+        problems_of_file(
+            "# ours\nprot = 80\ndir-perms = 775\nnetwork-timeout = 60\nport = 'x'\nverbose = 1\n\
+             max_size = 1\ndir = '/x'\nconfig = 'y'\ns3-bucket = 'b'\nhost = ['a']\n\
+             cors-allow-methods = [1]\n[storage]\nupload-dir = '/x'\n"
+        ),
+        [
+            "FILE:9: config: a configuration file can't name another one",
+            "FILE:12: cors-allow-methods: has a whole number in its list; write strings",
+            "FILE:8: dir: is called upload-dir now",
+            "FILE:3: dir-perms: write the octal digits as a string: \"775\"",
+            "FILE:11: host: is a list; write a string",
+            "FILE:7: max_size: there is no such setting; did you mean max-size?",
+            "FILE:4: network-timeout: needs a unit: \"60s\" for seconds",
+            "FILE:2: prot: there is no such setting; did you mean port?",
+            "FILE:10: s3-bucket: this build has no S3 storage yet",
+            "FILE:13: storage: the file has no tables: write all keys at the top, without [ ]",
+            "FILE:6: verbose: is a whole number; write true or false",
+            "FILE:5: port: \"x\" is not a whole number",
+        ]
+    );
+    let broken = problems_of_file("port = 80\nport = 81\n");
+    assert!(
+        broken.len() == 1 && broken[0].starts_with("FILE:2: "),
+        "{broken:?}"
+    );
+    let missing = problem(&["-config", "/nonexistent/landfall.toml"]);
+    assert!(
+        missing.starts_with("/nonexistent/landfall.toml: can't read"),
+        "{missing}"
+    );
+    let (_file, large) = file(&"#".repeat(2 << 20));
+    assert!(problem(&["-config", &large]).contains("too large"));
+}
+
+/// Every flag of tusd 2.10 with its default.
+const TUSD: &str = include_str!("../../tests/it/tusd-flags.txt");
+
+#[test]
+fn every_flag_of_tusd_is_known_and_takes_its_default() {
+    let mut flags = 0;
+    for line in TUSD.lines().filter(|line| !line.starts_with('#')) {
+        let (name, default) = line.split_once('=').unwrap();
+        if name == "version" {
+            continue;
+        }
+        flags += 1;
+        let came = run(&[&format!("-{name}={default}")], &[]);
+        assert!(matches!(came, Ok(Invocation::Serve(_))), "{line}: {came:?}");
+        if !matches!(default, "true" | "false") {
+            let came = run(&[&format!("--{name}"), default], &[]);
+            assert!(matches!(came, Ok(Invocation::Serve(_))), "{line}: {came:?}");
+        }
+    }
+    assert_eq!(flags, 78);
+}
+
+#[test]
+fn flags_whose_subject_is_missing_are_refused() {
+    for later in later::all() {
+        let words = match later.switch {
+            true => vec![format!("-{}", later.name)],
+            false => vec![format!("-{}", later.name), "/something".to_owned()],
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let told = problem(&words);
+        assert_eq!(told, format!("-{}: {}", later.name, later.reason));
+    }
+}
+
+#[test]
+fn old_names_still_work() {
+    let dir = loaded(&["-dir", "/srv/x"], &[]).settings.storage.upload_dir;
+    assert_eq!(dir, PathBuf::from("/srv/x"));
+    let timeout = |words: &[&str]| loaded(words, &[]).settings.timeouts.network;
+    assert_eq!(timeout(&["-timeout", "6000"]), Some(Duration::from_secs(6)));
+    assert_eq!(timeout(&["-timeout=0"]), None);
+    assert_eq!(
+        timeout(&["-timeout=1", "-network-timeout=2s"]),
+        Some(Duration::from_secs(2))
+    );
+    assert!(problem(&["-timeout", "60s"]).contains("write -network-timeout 60s"));
+    assert!(problem(&["-store-size", "100"]).contains("gone"));
+    assert!(problem(&["-hooks-stop-code", "1"]).contains("StopUpload"));
+}
+
+#[test]
+fn settings_that_exclude_each_other_are_problems() {
+    assert!(
+        problem(&["-relative-location", "-public-url=https://x/"]).starts_with("-public-url: ")
+    );
+    assert!(problem(&["-metrics-path=/files/"]).starts_with("-metrics-path: "));
+    assert!(problem(&["-metrics-path=/healthz"]).contains("choose another path"));
+    assert!(problem(&["-base-path=/metrics"]).starts_with("-base-path: "));
+    assert!(problem(&["-base-path=/readyz/"]).contains("health checks"));
+    loaded(&["-metrics-path=/files", "-expose-metrics=false"], &[]);
+}
+
+#[test]
+fn settings_without_effect_are_worth_a_warning() {
+    for (words, name) in [
+        (&["-unix-sock=/x", "-port=1"][..], "-port"),
+        (&["-trusted-proxies=10.0.0.1"], "-trusted-proxies"),
+        (&["-disable-cors", "-cors-max-age=1"], "-cors-max-age"),
+        (&["-network-timeout=0", "-min-rate=5"], "-min-rate"),
+        (&["-public-url=https://x.example"], "-public-url"),
+    ] {
+        let warnings = loaded(words, &[]).warnings;
+        assert_eq!(warnings.len(), 1, "{words:?}: {warnings:?}");
+        assert!(warnings[0].starts_with(name), "{warnings:?}");
+    }
+    assert_eq!(
+        loaded(&["-network-timeout=0"], &[])
+            .settings
+            .limits
+            .min_rate,
+        None
+    );
+    assert_eq!(
+        loaded(&["-public-url=https://x.example", "-base-path=/"], &[]).warnings,
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn verbose_raises_the_level_and_never_lowers_it() {
+    let level = |words: &[&str]| loaded(words, &[]).settings.log.level;
+    assert_eq!(level(&["-verbose"]), LogLevel::Debug);
+    assert_eq!(level(&["-verbose", "-log-level", "warn"]), LogLevel::Debug);
+    assert_eq!(level(&["-verbose", "-log-level", "trace"]), LogLevel::Trace);
+    assert_eq!(
+        level(&["-verbose=false", "-log-level", "warn"]),
+        LogLevel::Warn
+    );
+}
+
+#[test]
+fn proxies_are_trusted_by_address() {
+    let urls = loaded(&["-behind-proxy"], &[]).settings.urls;
+    for peer in [
+        "127.0.0.1",
+        "10.1.2.3",
+        "::1",
+        "::ffff:192.168.0.9",
+        "fd00::1",
+    ] {
+        assert!(urls.trusts(Some(peer.parse().unwrap())), "{peer}");
+    }
+    for peer in ["8.8.8.8", "2001:db8::1", "::ffff:8.8.8.8", "172.32.0.1"] {
+        assert!(!urls.trusts(Some(peer.parse().unwrap())), "{peer}");
+    }
+    assert!(urls.trusts(None));
+    let urls = Settings::default().urls;
+    assert!(!urls.trusts(Some("127.0.0.1".parse().unwrap())) && !urls.trusts(None));
+    let words = ["-behind-proxy", "-trusted-proxies=192.0.2.7"];
+    let urls = loaded(&words, &[]).settings.urls;
+    assert!(urls.trusts(Some("192.0.2.7".parse().unwrap())));
+    assert!(!urls.trusts(Some("127.0.0.1".parse().unwrap())));
+}
+
+#[test]
+fn origins_match_anywhere_as_in_tusd() {
+    let words = ["-cors-allow-origin", r"^https://(.*\.)?example\.com$"];
+    let cors = loaded(&words, &[]).settings.cors;
+    assert!(cors.allow_origin.matches("https://a.example.com"));
+    assert!(!cors.allow_origin.matches("https://example.com.evil.test"));
+    assert!(
+        AllowOrigin::new("example")
+            .unwrap()
+            .matches("https://example.net")
+    );
+    assert!(AllowOrigin::default().matches("null"));
+}
