@@ -23,7 +23,7 @@ Usage:
   landfall help sweep             Print the help for sweep.
 
 Examples:
-  landfall                        Serve http://localhost:8080/files/ from ./data.
+  landfall                        Serve ./data at http://localhost:8080/files/
   landfall -port 8070 -upload-dir /srv/uploads -max-size 20GiB
   landfall -behind-proxy -base-path /api/uploads/
   landfall -config /etc/landfall.toml

@@ -276,7 +276,7 @@ pub(super) static SECTIONS: &[Section] = &[
             Setting::new(
                 "filelock-holder-poll-interval",
                 Kind::Time,
-                "200ms",
+                "100ms",
                 "How often a process that writes an upload looks whether another process on the \
                  same directory wants it.",
                 |s, v| put(&mut s.storage.lease_holder_poll, value::some_duration(v)),
@@ -284,7 +284,7 @@ pub(super) static SECTIONS: &[Section] = &[
             Setting::new(
                 "filelock-acquirer-poll-interval",
                 Kind::Time,
-                "50ms",
+                "10ms",
                 "How often a process that wants an upload from another process tries again.",
                 |s, v| put(&mut s.storage.lease_acquirer_poll, value::some_duration(v)),
             ),
@@ -319,8 +319,8 @@ pub(super) static SECTIONS: &[Section] = &[
         ],
     },
     Section {
-        title: "Monitoring and logging",
-        sweep: true,
+        title: "Monitoring",
+        sweep: false,
         settings: &[
             Setting::new(
                 "expose-metrics",
@@ -350,6 +350,12 @@ pub(super) static SECTIONS: &[Section] = &[
                 "Print the start-up lines, the last of which has the URL to upload to.",
                 |s, v| put(&mut s.monitoring.show_startup_logs, value::boolean(v)),
             ),
+        ],
+    },
+    Section {
+        title: "Logging",
+        sweep: true,
+        settings: &[
             Setting::new(
                 "log-format",
                 Kind::Text("text|json"),
