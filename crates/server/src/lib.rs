@@ -3,4 +3,5 @@
 //! A library only so that the program's own tests can reach them: nothing here is stable. Those
 //! who embed uploads in their own server use the crate `landfall`.
 
+pub mod page;
 pub mod settings;

@@ -1,0 +1,263 @@
+// Starts the real server and a real browser for the tests of the greeting page.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+
+import { chromium } from 'playwright-core';
+
+const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
+const FLAGS = [
+  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+/** How long the page may take for something, in milliseconds. */
+const PATIENCE = 60_000;
+
+const TUS = { 'Tus-Resumable': '1.0.0' };
+
+/** Waits until `check` gives something true; fails loudly after a while. */
+export async function until(check, what, patience = PATIENCE) {
+  const end = Date.now() + patience;
+  for (;;) {
+    const result = await check();
+    if (result) return result;
+    assert.ok(Date.now() < end, `waited in vain: ${what}`);
+    await new Promise((resolve) => { setTimeout(resolve, 25); });
+  }
+}
+
+/** Runs `landfall` in a directory of its own until `stop`. */
+export class Landfall {
+  /** @param {string[]} [flags] */
+  static async start(...flags) {
+    const self = new Landfall();
+    self.dir = await mkdtemp(path.join(tmpdir(), 'landfall-page-'));
+    self.data = path.join(self.dir, 'data');
+    self.flags = flags;
+    await self.run(0);
+    return self;
+  }
+
+  /** Starts the program, the first time or again. */
+  async run(port) {
+    const bin = process.env.LANDFALL_BIN;
+    assert.ok(bin, 'set LANDFALL_BIN to the landfall program');
+    const flags = ['-host', '127.0.0.1', '-port', String(port), '-upload-dir', this.data, ...this.flags];
+    this.process = spawn(path.resolve(bin), flags, { cwd: this.dir, stdio: ['ignore', 'pipe', 'pipe'] });
+    let told = '';
+    this.process.stderr.on('data', (text) => { told = (told + text).slice(-4000); });
+    this.exited = new Promise((resolve) => {
+      this.process.once('exit', resolve);
+      this.process.once('error', resolve);
+    });
+    const line = new Promise((resolve) => {
+      createInterface({ input: this.process.stdout }).on('line', (text) => {
+        const found = /upload files to: (http:\S+)/.exec(text);
+        if (found) resolve(found[1]);
+      });
+    });
+    const endpoint = await Promise.race([line, this.exited.then(() => null)]);
+    assert.ok(endpoint, `landfall did not start: ${told}`);
+    this.endpoint = endpoint;
+    this.origin = new URL(endpoint).origin;
+    this.page = `${this.origin}/`;
+  }
+
+  async halt(signal = 'SIGTERM') {
+    this.process.kill(signal);
+    const late = setTimeout(() => this.process.kill('SIGKILL'), 20_000);
+    await this.exited;
+    clearTimeout(late);
+  }
+
+  async stop() {
+    await this.halt('SIGKILL');
+    await rm(this.dir, { recursive: true, force: true });
+  }
+
+  /** SHA-256 of what is stored of an upload. */
+  stored(url) {
+    return hashOf(path.join(this.data, decodeURIComponent(new URL(url).pathname.split('/').at(-1))));
+  }
+
+  /** Uploads in the directory. */
+  async count() {
+    return (await readdir(this.data)).filter((name) => !name.includes('.')).length;
+  }
+
+  async head(url) {
+    const answer = await fetch(url, { method: 'HEAD', headers: TUS });
+    return { status: answer.status, headers: answer.headers };
+  }
+
+  /** A file to be uploaded: random, or mere zeros when it is large. */
+  async file(name, size) {
+    const folder = path.join(this.dir, 'files');
+    await mkdir(folder, { recursive: true });
+    const target = path.join(folder, name);
+    if (size <= 2 ** 25) {
+      await writeFile(target, randomBytes(size));
+    } else {
+      const file = await open(target, 'w');
+      // Distinct at both ends, so that a shifted or shortened copy has another hash.
+      await file.write(randomBytes(4096), 0, 4096, 0);
+      await file.write(randomBytes(4096), 0, 4096, size - 4096);
+      await file.close();
+      assert.equal((await stat(target)).size, size);
+    }
+    return target;
+  }
+}
+
+export function hashOf(file) {
+  return new Promise((resolve, reject) => {
+    const hash = createHash('sha256');
+    createReadStream(file)
+      .on('data', (chunk) => hash.update(chunk))
+      .on('end', () => resolve(hash.digest('hex')))
+      .on('error', reject);
+  });
+}
+
+/** A browser, closed by `close`. */
+export function launch() {
+  return chromium.launch({ executablePath: CHROMIUM, headless: true, args: FLAGS });
+}
+
+/** A person's view of the page, with all requests written down. */
+export class Visitor {
+  /**
+   * @param {import('playwright-core').Browser} browser
+   * @param {string} url
+   * @param {object} [options] of the browser's context; `picker: true` keeps the picker that gives handles
+   */
+  static async open(browser, url, { picker = false, ...options } = {}) {
+    const context = await browser.newContext({ acceptDownloads: true, ...options });
+    // Its dialog can't be driven from outside; the plain input's can.
+    if (!picker) await context.addInitScript(() => { delete window.showOpenFilePicker; });
+    context.setDefaultTimeout(PATIENCE);
+    return Visitor.join(context, url);
+  }
+
+  /** Another tab of the same person. */
+  static async join(context, url) {
+    const self = new Visitor();
+    self.context = context;
+    self.tab = await context.newPage();
+    self.complaints = [];
+    self.requests = [];
+    self.tab.on('pageerror', (error) => self.complaints.push(error.stack));
+    self.tab.on('console', (message) => {
+      // The browser reports each answer ≥ 400 and each cut, which the tests bring about.
+      if (message.type() === 'error' && !/Failed to load resource|net::ERR_/.test(message.text())) {
+        self.complaints.push(message.text());
+      }
+    });
+    self.tab.on('request', (request) => {
+      if (!['POST', 'PATCH', 'HEAD', 'DELETE'].includes(request.method())) return;
+      self.requests.push({ method: request.method(), url: request.url(), headers: request.headers() });
+    });
+    await self.tab.goto(url);
+    return self;
+  }
+
+  /** Ends the visit; anything the page complained of fails the test. */
+  async leave() {
+    await this.context.close();
+    assert.deepEqual(this.complaints, []);
+  }
+
+  /** Slows everything the page sends, in bytes per second; without a number, as fast as it goes. */
+  async slow(rate = -1) {
+    this.network ??= await this.context.newCDPSession(this.tab);
+    await this.network.send('Network.enable');
+    await this.network.send('Network.emulateNetworkConditions', {
+      offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: rate,
+    });
+  }
+
+  /** Presses a button that opens the file dialog, and chooses there. */
+  async choose(files, button = this.tab.getByRole('button', { name: 'Choose files' })) {
+    const [dialog] = await Promise.all([this.tab.waitForEvent('filechooser'), button.click()]);
+    await dialog.setFiles(files);
+  }
+
+  /** Drops files or folders on the page, as the desktop would. */
+  async drop(...files) {
+    const session = await this.context.newCDPSession(this.tab);
+    const data = { items: [], files, dragOperationsMask: 1 };
+    for (const type of ['dragEnter', 'dragOver', 'drop']) {
+      await session.send('Input.dispatchDragEvent', { type, x: 200, y: 200, data });
+    }
+    await session.detach();
+  }
+
+  row(name) {
+    return new RowOf(this, name);
+  }
+
+  /** Requests of a method so far. */
+  sent(method) {
+    return this.requests.filter((request) => request.method === method);
+  }
+}
+
+/** One line of the list. */
+class RowOf {
+  constructor(visitor, name) {
+    this.visitor = visitor;
+    this.name = name;
+    this.element = visitor.tab.locator('.upload').filter({
+      has: visitor.tab.getByRole('heading', { name, exact: true, level: 3 }),
+    });
+  }
+
+  button(label) {
+    return this.element.getByRole('button', { name: `${label} ${this.name}`, exact: true });
+  }
+
+  async press(label) {
+    await this.button(label).click();
+  }
+
+  async state() {
+    return (await this.element.count()) === 0 ? 'gone' : this.element.getAttribute('data-state');
+  }
+
+  status() {
+    return this.element.locator('.status').textContent();
+  }
+
+  async is(...states) {
+    let last = '';
+    await until(async () => {
+      last = await this.state().catch(() => 'moving');
+      return states.includes(last);
+    }, `${this.name} to be ${states.join(' or ')}`).catch((error) => {
+      error.message += `, but it is ${last}`;
+      throw error;
+    });
+    return this;
+  }
+
+  /** Waits until so many bytes were handed to the network, and some are still missing. */
+  async midway(share = 0.2) {
+    await until(async () => {
+      if ((await this.state()) !== 'uploading') return false;
+      const at = Number(await this.element.getByRole('progressbar').getAttribute('value'));
+      assert.ok(at < 0.95, `${this.name} was too quick`);
+      return at > share;
+    }, `${this.name} to be under way`);
+  }
+
+  url() {
+    return this.element.getByRole('link', { name: `Download ${this.name}` }).getAttribute('href');
+  }
+}

@@ -1,0 +1,311 @@
+// Giving files, watching them go, steering them, and getting them back.
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
+
+import { Landfall, Visitor, hashOf, launch, until } from './harness.js';
+
+const MiB = 2 ** 20;
+const bash = (script, cwd) => promisify(execFile)('bash', ['-euo', 'pipefail', '-c', script], { cwd });
+
+let browser;
+let landfall;
+before(async () => {
+  browser = await launch();
+  landfall = await Landfall.start();
+});
+after(async () => {
+  await browser?.close();
+  await landfall?.stop();
+});
+
+test('chosen files arrive, three at a time, and come back the same', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  let running = 0;
+  let most = 0;
+  visitor.tab.on('request', (request) => {
+    if (request.method() !== 'PATCH') return;
+    running += 1;
+    most = Math.max(most, running);
+  });
+  const ended = (request) => { if (request.method() === 'PATCH') running -= 1; };
+  visitor.tab.on('requestfinished', ended);
+  visitor.tab.on('requestfailed', ended);
+
+  const names = ['one.bin', 'two.txt', 'Übung – 練習 “x”.pdf', 'four & <b>.png', 'five'];
+  const files = await Promise.all(names.map((name, at) => landfall.file(name, at * MiB + 1)));
+  await visitor.slow(6 * MiB);
+  await visitor.choose(files);
+  for (const [at, name] of names.entries()) {
+    const row = await visitor.row(name).is('done');
+    const url = await row.url();
+    assert.equal(await landfall.stored(url), await hashOf(files[at]), name);
+    const metadata = (await landfall.head(url)).headers.get('Upload-Metadata');
+    const given = /(?:^|,)filename ([^,]*)/.exec(metadata);
+    assert.equal(Buffer.from(given[1], 'base64').toString(), name);
+  }
+  assert.equal(most, 3);
+  await until(async () => (await visitor.tab.locator('#overall').textContent()) === '5 of 5 files uploaded', 'the sum');
+
+  const [download] = await Promise.all([
+    visitor.tab.waitForEvent('download'),
+    visitor.tab.getByRole('link', { name: `Download ${names[3]}` }).click(),
+  ]);
+  const target = path.join(landfall.dir, 'downloaded');
+  await download.saveAs(target);
+  assert.equal(await hashOf(target), await hashOf(files[3]));
+  await visitor.leave();
+});
+
+test('an empty file is uploaded without sending a byte', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.choose(await landfall.file('empty.dat', 0));
+  const row = await visitor.row('empty.dat').is('done');
+  assert.equal((await landfall.head(await row.url())).headers.get('Upload-Length'), '0');
+  assert.equal(visitor.sent('PATCH').length, 0);
+  await visitor.leave();
+});
+
+test('dropped files and folders arrive', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const single = await landfall.file('single.bin', 70_000);
+  const folder = path.join(landfall.dir, 'holiday');
+  await mkdir(path.join(folder, 'deep/er'), { recursive: true });
+  const inside = ['a.jpg', 'deep/b.jpg', 'deep/er/c.jpg'].map((name) => path.join(folder, name));
+  for (const file of inside) await writeFile(file, file.repeat(50));
+  await visitor.drop(single, folder);
+  for (const file of [single, ...inside]) {
+    const row = await visitor.row(path.basename(file)).is('done');
+    assert.equal(await landfall.stored(await row.url()), await hashOf(file), file);
+  }
+  await visitor.leave();
+});
+
+test('pasted files arrive', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.tab.evaluate(() => {
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File(['pasted words'], 'pasted.txt', { type: 'text/plain' }));
+    document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }));
+  });
+  const row = await visitor.row('pasted.txt').is('done');
+  assert.equal(await (await fetch(await row.url())).text(), 'pasted words');
+  await visitor.leave();
+});
+
+test('progress, speed and time left are shown while it runs', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.slow(MiB);
+  await visitor.choose(await landfall.file('shown.bin', 8 * MiB));
+  const row = visitor.row('shown.bin');
+  await row.midway();
+  await until(async () => /^[\d.]+ MB of 8\.4 MB · [\d.]+ [KM]B\/s · .* left$/.test(await row.status()), 'speed and time');
+  const speed = /· ([\d.]+) ([KM])B\/s/.exec(await row.status());
+  const rate = Number(speed[1]) * (speed[2] === 'M' ? 1e6 : 1e3);
+  assert.ok(rate > 0.5e6 && rate < 2.2e6, `${speed[0]} at a line of 1 MiB/s`);
+  await until(async () => /^0 of 1 file uploaded · 1 under way · .*\/s · .* left$/.test(
+    await visitor.tab.locator('#overall').textContent(),
+  ), 'the sum');
+  assert.match(await visitor.tab.title(), /^\d+ % – Landfall$/);
+  await visitor.slow();
+  await row.is('done');
+  await until(async () => (await visitor.tab.title()) === 'Landfall', 'the title to calm down');
+  await visitor.leave();
+});
+
+test('pause stops the flow, continue goes on from what the server has', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const file = await landfall.file('paused.bin', 12 * MiB);
+  await visitor.slow(4 * MiB);
+  await visitor.choose(file);
+  const row = visitor.row('paused.bin');
+  await row.midway();
+  await row.press('Pause');
+  await row.is('paused');
+  const before = visitor.requests.length;
+  await new Promise((resolve) => { setTimeout(resolve, 2500); });
+  assert.equal(await row.state(), 'paused');
+  assert.equal(visitor.requests.length, before, 'a paused upload must be silent');
+
+  await visitor.slow();
+  await row.press('Continue');
+  await row.is('done');
+  const [head, patch] = visitor.requests.slice(before);
+  assert.deepEqual([head.method, patch.method], ['HEAD', 'PATCH']);
+  assert.ok(Number(patch.headers['upload-offset']) > MiB, 'it began anew');
+  assert.equal(visitor.sent('POST').length, 1);
+  assert.equal(await landfall.stored(await row.url()), await hashOf(file));
+  await visitor.leave();
+});
+
+test('cut drops the connection, and the upload goes on by itself', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const file = await landfall.file('cut.bin', 12 * MiB);
+  await visitor.slow(4 * MiB);
+  await visitor.choose(file);
+  const row = visitor.row('cut.bin');
+  await row.midway();
+  await row.press('Cut');
+  await row.is('waiting');
+  assert.match(await row.status(), /^Connection cut\. Trying again /);
+  await until(() => visitor.sent('PATCH').length === 2, 'the second PATCH');
+  await row.midway(0.5);
+  await row.press('Cut');
+  await row.is('waiting');
+  await row.press('Try now');
+  await visitor.slow();
+  await row.is('done');
+  const offsets = visitor.sent('PATCH').map(({ headers }) => Number(headers['upload-offset']));
+  assert.equal(offsets.length, 3);
+  assert.ok(offsets[0] === 0 && offsets[1] > MiB && offsets[2] > offsets[1], `offsets ${offsets}`);
+  assert.equal(visitor.sent('POST').length, 1);
+  assert.equal(await landfall.stored(await row.url()), await hashOf(file));
+  await visitor.leave();
+});
+
+test('cancel removes the upload from the page and from the server', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.slow(2 * MiB);
+  await visitor.choose(await landfall.file('cancelled.bin', 16 * MiB));
+  const row = visitor.row('cancelled.bin');
+  await row.midway(0.1);
+  const { url } = visitor.sent('PATCH')[0];
+  assert.equal((await landfall.head(url)).status, 200);
+  await row.press('Cancel');
+  await row.is('gone');
+  assert.ok([404, 410].includes((await landfall.head(url)).status));
+  await visitor.tab.reload();
+  await new Promise((resolve) => { setTimeout(resolve, 500); });
+  assert.equal(await row.state(), 'gone');
+  await visitor.leave();
+});
+
+test('a cancelled creation leaves nothing on the server', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const before = await landfall.count();
+  let answer;
+  const held = new Promise((resolve) => { answer = resolve; });
+  await visitor.tab.route(landfall.endpoint, async (route) => { await held; await route.continue(); });
+  await visitor.choose(await landfall.file('early.bin', 1000));
+  const row = visitor.row('early.bin');
+  await row.is('creating');
+  await row.press('Cancel');
+  await row.is('removing');
+  answer();
+  await row.is('gone');
+  assert.equal(visitor.sent('DELETE').length, 1);
+  assert.equal(await landfall.count(), before);
+  await visitor.leave();
+});
+
+test('files that wait for their turn can be paused and cancelled', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.slow(2 * MiB);
+  const names = ['q1.bin', 'q2.bin', 'q3.bin', 'q4.bin', 'q5.bin', 'q6.bin'];
+  const files = await Promise.all(names.map((name) => landfall.file(name, 3 * MiB)));
+  await visitor.choose(files);
+  const [, , , fourth, fifth, sixth] = names.map((name) => visitor.row(name));
+  await fourth.is('queued');
+  await fourth.press('Pause');
+  await fifth.press('Cancel');
+  await fifth.is('gone');
+  await visitor.slow();
+  await sixth.is('done');
+  assert.equal(await fourth.state(), 'paused');
+  assert.equal(visitor.sent('POST').length, 4);
+  await fourth.press('Continue');
+  await fourth.is('done');
+  assert.equal(await landfall.stored(await fourth.url()), await hashOf(files[3]));
+  await visitor.leave();
+});
+
+test('the same file twice is taken once', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const file = await landfall.file('twice.bin', 4 * MiB);
+  await visitor.slow(2 * MiB);
+  await visitor.choose(file);
+  await visitor.row('twice.bin').midway(0.1);
+  await visitor.choose(file);
+  await visitor.tab.getByText('twice.bin is in the list already.').first().waitFor();
+  await visitor.slow();
+  await visitor.row('twice.bin').is('done');
+  assert.equal(visitor.sent('POST').length, 1);
+  await visitor.leave();
+});
+
+test('the link can be copied', async () => {
+  const visitor = await Visitor.open(browser, landfall.page, { permissions: ['clipboard-read', 'clipboard-write'] });
+  await visitor.choose(await landfall.file('linked.bin', 500));
+  const row = await visitor.row('linked.bin').is('done');
+  await row.press('Copy link');
+  await visitor.tab.locator('#announcer', { hasText: 'Link copied.' }).waitFor({ state: 'attached' });
+  assert.equal(await visitor.tab.evaluate(() => navigator.clipboard.readText()), await row.url());
+  await visitor.leave();
+});
+
+test('the commands for curl do what they say', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.tab.getByText('Upload from the command line').click();
+  const [once, again] = await visitor.tab.locator('pre').allTextContents();
+  const file = await landfall.file('it is a photo.jpg', 3 * MiB);
+  const folder = path.dirname(file);
+  const name = path.basename(file);
+  assert.ok(once.includes(`'${landfall.endpoint}'`), once);
+
+  const { stdout } = await bash(once.replace('f=photo.jpg', `f='${name}'`), folder);
+  const url = new URL(/^location: (\S+)/im.exec(stdout)[1], landfall.endpoint).href;
+  assert.equal(await landfall.stored(url), await hashOf(file));
+  const metadata = (await landfall.head(url)).headers.get('Upload-Metadata');
+  assert.equal(metadata, `filename ${Buffer.from(name).toString('base64')}`);
+
+  const half = (await fetch(landfall.endpoint, {
+    method: 'POST', headers: { 'Tus-Resumable': '1.0.0', 'Upload-Length': String(3 * MiB) },
+  })).headers.get('Location');
+  const started = await bash(
+    `head -c 1000001 '${name}' | curl -s -f -X PATCH -T - '${new URL(half, landfall.endpoint)}' -H 'Tus-Resumable: 1.0.0' `
+    + "-H 'Content-Type: application/offset+octet-stream' -H 'Upload-Offset: 0'",
+    folder,
+  );
+  assert.equal(started.stderr, '');
+  const rest = again.replace(/^url='[^']*'/, `f='${name}'; url='${new URL(half, landfall.endpoint)}'`);
+  assert.match((await bash(rest, folder)).stdout, /^HTTP\/1.1 204/m);
+  assert.equal(await landfall.stored(new URL(half, landfall.endpoint)), await hashOf(file));
+  await visitor.leave();
+});
+
+test('a limit is told, and a file above it refused without a request', async () => {
+  const strict = await Landfall.start('-max-size', '1000000');
+  try {
+    const visitor = await Visitor.open(browser, strict.page);
+    await visitor.tab.getByText('Up to 1.0 MB for each file.').waitFor();
+    await visitor.choose([await strict.file('exact.bin', 1_000_000), await strict.file('over.bin', 1_000_001)]);
+    await visitor.row('exact.bin').is('done');
+    const over = await visitor.row('over.bin').is('refused');
+    assert.match(await over.status(), /^Too large: 1,000,001 bytes, but this server takes up to 1,000,000 bytes /);
+    assert.equal(visitor.sent('POST').length, 1);
+    await over.press('Clear');
+    await over.is('gone');
+    await visitor.leave();
+  } finally {
+    await strict.stop();
+  }
+});
+
+test('without downloads there are no links', async () => {
+  const mute = await Landfall.start('-disable-download');
+  try {
+    const visitor = await Visitor.open(browser, mute.page);
+    await visitor.choose(await mute.file('kept.bin', 2000));
+    const row = await visitor.row('kept.bin').is('done');
+    assert.equal(await row.status(), 'Uploaded and safe on the server · 2.0 KB');
+    assert.equal(await row.element.getByRole('link').count(), 0);
+    assert.equal(await row.button('Copy link').count(), 0);
+    await visitor.leave();
+  } finally {
+    await mute.stop();
+  }
+});
