@@ -1,0 +1,195 @@
+//! However a setting is given, it means the same.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::super::table::{Kind, Setting, settings};
+use super::super::*;
+use super::{file, from_file, loaded, run};
+
+/// For each setting a text that isn't its default.
+const SAMPLES: &[(&str, &str)] = &[
+    ("host", "127.0.0.1"),
+    ("port", "8070"),
+    ("unix-sock", "/run/landfall.sock"),
+    ("enable-h2c", "true"),
+    ("base-path", "/api/uploads/"),
+    ("behind-proxy", "true"),
+    ("trusted-proxies", "192.0.2.0/24,2001:db8::1"),
+    ("public-url", "https://uploads.example.com/files/"),
+    ("relative-location", "true"),
+    ("max-size", "2GiB"),
+    ("disable-download", "true"),
+    ("disable-termination", "true"),
+    ("disable-concatenation", "true"),
+    ("disable-cors", "true"),
+    ("cors-allow-origin", r#"^https://[a-z"\\]+\.example$"#),
+    ("cors-allow-credentials", "true"),
+    ("cors-allow-methods", "PUT,SEARCH"),
+    ("cors-allow-headers", "X-One,X-Two"),
+    ("cors-expose-headers", "X-Three"),
+    ("cors-max-age", "600"),
+    ("upload-dir", "/srv/uploads"),
+    ("dir-perms", "0750"),
+    ("file-perms", "640"),
+    ("durability", "every"),
+    ("preallocate", "true"),
+    ("filelock-holder-poll-interval", "5s"),
+    ("filelock-acquirer-poll-interval", "2s"),
+    ("expire-unfinished", "36h"),
+    ("expire-finished", "30d"),
+    ("sweep-interval", "1m30s"),
+    ("expose-metrics", "false"),
+    ("metrics-path", "/internal/metrics"),
+    ("show-greeting", "false"),
+    ("show-startup-logs", "false"),
+    ("log-format", "json"),
+    ("log-level", "trace"),
+    ("verbose", "true"),
+    ("network-timeout", "5m"),
+    ("shutdown-timeout", "0"),
+    ("acquire-lock-timeout", "1.5s"),
+    ("request-completion-timeout", "300ms"),
+    ("max-connections", "20"),
+    ("header-timeout", "3s"),
+    ("max-header-size", "16KiB"),
+    ("min-rate", "1KiB"),
+    ("max-uploads-in-flight", "7"),
+    ("max-bytes-in-flight", "67108864"),
+];
+
+/// All spellings of one setting with one text, each with the settings it comes to, or with what
+/// is told when it is wrong.
+fn spellings(setting: &'static Setting, text: &str) -> Vec<(String, Result<Settings, String>)> {
+    let name = setting.name;
+    type Asked = (Vec<String>, Vec<(String, String)>);
+    let mut asked: Vec<Asked> = vec![
+        (vec![format!("-{name}={text}")], vec![]),
+        (vec![format!("--{name}={text}")], vec![]),
+        (vec![], vec![(setting.variable(), text.to_owned())]),
+    ];
+    if setting.kind != Kind::Switch || value::boolean(text).is_ok() {
+        asked.push((vec![format!("-{name}"), text.to_owned()], vec![]));
+        asked.push((vec![format!("--{name}"), text.to_owned()], vec![]));
+    }
+    let quoted = format!("{name} = {text:?}");
+    let mut files = vec![quoted];
+    let as_toml = report::report(&{
+        let mut layers = Layers::default();
+        layers.give(
+            setting,
+            text.to_owned(),
+            layers::Source::Flag(String::new()),
+        );
+        layers
+    });
+    files.extend(
+        as_toml
+            .lines()
+            .filter(|line| line.starts_with(&format!("{name} = ")))
+            .map(str::to_owned),
+    );
+    let files: Vec<_> = files.iter().map(|text| file(text)).collect();
+    asked.extend(
+        files
+            .iter()
+            .map(|(_, name)| (vec!["-config".to_owned(), name.clone()], vec![])),
+    );
+    asked
+        .into_iter()
+        .map(|(words, variables)| {
+            let shown = format!("{words:?} {variables:?}");
+            let came = match read(
+                words.into_iter().map(Into::into),
+                variables.into_iter().map(|(n, v)| (n.into(), v.into())),
+            ) {
+                Ok(Invocation::Serve(loaded)) => Ok(loaded.settings),
+                Ok(other) => panic!("{shown}: {other:?}"),
+                Err(failure) => Err(failure.to_string()),
+            };
+            (shown, came)
+        })
+        .collect()
+}
+
+#[test]
+fn every_setting_is_wired_and_every_spelling_gives_the_same() {
+    let sampled: BTreeSet<&str> = SAMPLES.iter().map(|(name, _)| *name).collect();
+    let known: BTreeSet<&str> = settings().map(|setting| setting.name).collect();
+    assert_eq!(sampled, known);
+    let mut seen = Vec::new();
+    for (name, text) in SAMPLES {
+        let came = spellings(table::setting(name).unwrap(), text);
+        assert!(came.len() >= 7, "{name}");
+        let first = came[0].1.clone().unwrap();
+        for (shown, other) in came {
+            assert_eq!(other, Ok(first.clone()), "{shown}");
+        }
+        assert_ne!(first, Settings::default(), "{name} changes nothing");
+        assert!(!seen.contains(&first), "{name} does what another one does");
+        seen.push(first);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_comes_to_the_same_in_every_spelling(
+        index in 0..SAMPLES.len(),
+        text in prop_oneof![
+            "[0-9]{1,6}",
+            "[0-9.]{1,4} ?([KMGT]i?B|ms|s|m|h|d)",
+            "true|false|T|F|1|0",
+            "[/a-z0-9.:,-]{1,12}",
+            "[ -~]{1,12}",
+        ],
+    ) {
+        let setting = settings().nth(index).unwrap();
+        // A flag's own name after a space isn't taken for a value, with a sentence that says so.
+        prop_assume!(!text.starts_with('-'));
+        let came = spellings(setting, &text);
+        for (shown, other) in &came {
+            // What is told names the place, and numbers as they were written there.
+            prop_assert_eq!(other.as_ref().ok(), came[0].1.as_ref().ok(), "{}", shown);
+        }
+    }
+
+    #[test]
+    fn every_word_is_used_or_complained_about(
+        words in prop::collection::vec(
+            prop::sample::select(vec![
+                "-dir", "--host", "-verbose", "--dry-run=0", "-dir=x", "false", "word",
+            ]),
+            0..7,
+        ),
+    ) {
+        let mut rest = words.iter().copied().peekable();
+        let mut all_used = true;
+        while let Some(word) = rest.next() {
+            all_used &= match word {
+                "-dir" | "--host" => rest.next_if(|next| !next.starts_with('-')).is_some(),
+                "-verbose" => {
+                    rest.next_if_eq(&"false");
+                    true
+                }
+                word => word.contains('='),
+            };
+        }
+        prop_assert_eq!(run(&words, &[]).is_ok(), all_used, "{:?}", words);
+    }
+}
+
+#[test]
+fn the_report_is_a_file_that_means_the_same() {
+    for skipped in ["public-url", "relative-location"] {
+        let words: Vec<String> = SAMPLES
+            .iter()
+            .filter(|(name, _)| *name != skipped)
+            .map(|(name, text)| format!("-{name}={text}"))
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let said = loaded(&words, &[]);
+        assert_eq!(from_file(&said.to_toml()), said.settings);
+    }
+    assert_eq!(from_file(&loaded(&[], &[]).to_toml()), Settings::default());
+}
