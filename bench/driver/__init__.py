@@ -1,0 +1,1 @@
+"""The driver of Landfall's benchmark: starts servers, runs the load, reads /proc, writes tables."""

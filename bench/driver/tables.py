@@ -1,0 +1,162 @@
+"""Medians, ratios, and the Markdown that goes into docs/benchmarks.md."""
+
+import statistics
+
+MIB = 1 << 20
+
+
+class Figure:
+    """One row of the tables: where its values are, how they are shown, and which way is better."""
+
+    def __init__(self, mode, key, label, style, high=False, scale=1.0):
+        self.mode, self.key, self.label = mode, key, label
+        self.style, self.high, self.scale = style, high, scale
+
+    def median(self, rows, server):
+        """The median over the rounds in the shown unit, or None."""
+        values = [row[self.key] for row in rows
+                  if row["server"] == server and row["mode"] == self.mode and self.key in row]
+        return statistics.median(values) * self.scale if values else None
+
+    def show(self, value):
+        """The value as text."""
+        return self.style.format(value)
+
+
+FIGURES = [
+    Figure("big", "cpu_s_per_gib", "CPU-s per GiB", "{:.3f}"),
+    Figure("big", "mib_per_s", "MiB/s", "{:,.0f}", high=True),
+    Figure("four", "cpu_s_per_gib", "CPU-s per GiB", "{:.3f}"),
+    Figure("four", "mib_per_s", "MiB/s", "{:,.0f}", high=True),
+    Figure("browser", "cpu_s_per_gib", "CPU-s per GiB", "{:.3f}"),
+    Figure("browser", "mib_per_s", "MiB/s", "{:,.0f}", high=True),
+    Figure("small", "per_s", "per second", "{:,.0f}", high=True),
+    Figure("small", "cpu_us_each", "CPU µs each", "{:.0f}"),
+    Figure("small", "p50_us", "p50 µs", "{:,.0f}"),
+    Figure("small", "p99_us", "p99 µs", "{:,.0f}"),
+    Figure("small-patch", "per_s", "per second", "{:,.0f}", high=True),
+    Figure("small-patch", "cpu_us_each", "CPU µs each", "{:.0f}"),
+    Figure("small-patch", "p50_us", "p50 µs", "{:,.0f}"),
+    Figure("small-patch", "p99_us", "p99 µs", "{:,.0f}"),
+    Figure("head", "per_s", "per second", "{:,.0f}", high=True),
+    Figure("head", "cpu_us_each", "CPU µs each", "{:.1f}"),
+    Figure("head", "p99_us", "p99 µs", "{:,.0f}"),
+    Figure("slow", "kib_per_connection", "resident KiB each", "{:.1f}"),
+    Figure("peak", "peak_kib", "peak MiB", "{:,.1f}", scale=1 / 1024),
+    Figure("start", "start_ms", "ms to the first answer", "{:.1f}"),
+    Figure("start", "idle_kib", "idle MiB resident", "{:.1f}", scale=1 / 1024),
+    Figure("size", "bytes", "MiB installed", "{:.1f}", scale=1 / MIB),
+]
+SHORT = {
+    "big": "one big PATCH", "four": "four at once", "browser": "PATCHes of 2,000,000 bytes",
+    "small": "small uploads", "small-patch": "small uploads, POST + PATCH", "head": "HEAD",
+    "slow": "slow connections", "peak": "peak memory", "start": "start", "size": "size",
+}
+
+
+def figure(mode, key):
+    """The figure of that name."""
+    return next(one for one in FIGURES if (one.mode, one.key) == (mode, key))
+
+
+def shown(run):
+    """The figures that this run measured, or failed to, in order."""
+    tried = {entry["mode"] for entry in run["rows"] + run["faults"]}
+    return [one for one in FIGURES if one.mode in tried]
+
+
+def grid(header, rows):
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def peers(run):
+    """All that is to be said of a side-by-side run."""
+    names = list(run["servers"])
+    titles = {name: run["servers"][name]["title"] for name in names}
+    missing = {name: run["servers"][name]["missing"] for name in names
+               if run["servers"][name].get("missing")}
+    failed = {(fault["server"], fault["mode"]) for fault in run["faults"]}
+
+    def cell(one, name):
+        if name in missing:
+            return "missing"
+        if (name, one.mode) in failed:
+            return "failed"
+        value = one.median(run["rows"], name)
+        return "–" if value is None else one.show(value)
+
+    def ratio(one, name):
+        if name in missing:
+            return "missing"
+        mine, other = one.median(run["rows"], subject), one.median(run["rows"], name)
+        return f"{mine / other:.2f}" if mine is not None and other else "–"
+
+    subject = next((name for name in names if name not in missing), names[0])
+    others = [name for name in names if name != subject]
+    label = lambda one: f"{SHORT[one.mode]}: {one.label}"
+    text = [about(run), ""]
+    text += [grid(["median", *titles.values()],
+                  [[label(one), *(cell(one, name) for name in names)] for one in shown(run)]), ""]
+    text += [f"{titles[subject]} as a multiple of each (ratio of medians; ↓ lower is better, ↑ "
+             "higher is better):", ""]
+    text += [grid(["ratio", *(f"÷ {titles[name]}" for name in others)],
+                  [[f"{label(one)} {'↑' if one.high else '↓'}",
+                    *(ratio(one, name) for name in others)] for one in shown(run)]), ""]
+    text += ["What was run:", ""]
+    text += [f"- {SHORT[mode]}: {what}" for mode, what in run["modes"].items()]
+    two = sorted({titles[row["server"]] for row in run["rows"]
+                  if row["mode"] == "small" and not row["one_request_each"]})
+    text += [f"- a small upload was two requests with {', '.join(two)}"] if two else []
+    text += ["", "Servers:", ""]
+    text += [f"- {titles[name]}: " + (f"**missing** ({missing[name]})" if name in missing
+                                      else run["servers"][name]["version"]) for name in names]
+    text += faults(run)
+    return "\n".join(text) + "\n"
+
+
+def disk(run):
+    """All that is to be said of a run on a disk."""
+    kinds = list(run["servers"])
+    failed = {(fault["server"], fault["mode"]) for fault in run["faults"]}
+
+    def cell(one, kind):
+        if (kind, one.mode) in failed:
+            return "failed"
+        value, base = one.median(run["rows"], kind), one.median(run["rows"], kinds[0])
+        if value is None:
+            return "–"
+        return one.show(value) + (f" ({value / base:.2f} ×)" if base and kind != kinds[0] else "")
+
+    rows = [[f"{SHORT[one.mode]}: {one.label}", *(cell(one, kind) for kind in kinds)]
+            for one in shown(run)]
+    sync = run["sync"]
+    text = [about(run), "", grid(["median (× `none`)", *(f"`{kind}`" for kind in kinds)], rows), ""]
+    text += [f"The disk itself: a new file of 4 KiB, synced, and its folder synced, one after the "
+             f"other: median {sync['p50_us']:,.0f} µs, 99th percentile {sync['p99_us']:,.0f} µs "
+             f"({sync['count']} times).", "", "What was run:", ""]
+    text += [f"- {SHORT[mode]}: {what}" for mode, what in run["modes"].items()]
+    text += faults(run)
+    return "\n".join(text) + "\n"
+
+
+def about(run):
+    """One sentence on machine and method."""
+    machine = run["machine"]
+    others = [row["other_cpus"] for row in run["rows"] if "other_cpus" in row] or [0]
+    pinned = f"server and client on processors {run['pin']}" if run["pin"] else \
+        "server and client share them"
+    return (f"{run['date']}, {machine['processors']} processors ({machine['processor']}), {pinned}, "
+            f"Linux {machine['kernel']}, data on {machine['file_system']}, "
+            f"{run['rounds']} interleaved round{'s' if run['rounds'] != 1 else ''}. "
+            f"Processors busy with anything else meanwhile: median "
+            f"{statistics.median(others):.2f}, most {max(others):.2f}.")
+
+
+def faults(run):
+    """What went wrong, if anything."""
+    if not run["faults"]:
+        return []
+    return ["", "Failed:", ""] + [
+        f"- {fault['server']}, {fault['mode']}: {fault['reason']}" for fault in run["faults"]]

@@ -1,0 +1,105 @@
+"""Where Landfall must get and where it aims to get, held against a run."""
+
+from .tables import figure, grid
+
+# nginx keeps no offsets and can't resume: a bound to aim at, not a peer to be below.
+NOT_PEERS = ("landfall", "floor", "nginx")
+
+
+def check(run):
+    """The table of targets, and whether each "must" was measured and met."""
+    rows, met = [], True
+    for name, must, aim, judge in TARGETS:
+        try:
+            measured, must_met, aim_met = judge(run)
+        except LookupError as missing:
+            measured, must_met, aim_met = f"not measured: {missing.args[0]}", False, None
+        verdict = "no" if not must_met else "yes" if aim_met is None else \
+            "yes, and the aim" if aim_met else "yes, not the aim"
+        rows.append([name, must, aim or "–", measured, verdict])
+        met = met and must_met
+    return grid(["work", "must", "aim", "measured", "met"], rows) + "\n", met
+
+
+def value(run, mode, key, server):
+    """A median; LookupError if there is none, or if the server did that work wrongly."""
+    if any((fault["server"], fault["mode"]) == (server, mode) for fault in run["faults"]):
+        raise LookupError(f"{server} failed at {mode}")
+    found = figure(mode, key).median(run["rows"], server)
+    if found is None:
+        raise LookupError(f"{mode} of {server}")
+    return found
+
+
+def against(mode, key, server, must, aim=None, aim_server=None):
+    """A target as a multiple of one server's median."""
+    one = figure(mode, key)
+
+    def judge(run):
+        mine = value(run, mode, key, "landfall")
+        ratio = mine / value(run, mode, key, server)
+        text = f"{one.show(mine)}: {ratio:.2f} × {server}"
+        aimed = ratio
+        if aim_server:
+            try:
+                aimed = mine / value(run, mode, key, aim_server)
+                text += f", {aimed:.2f} × {aim_server}"
+            except LookupError:
+                aimed = None
+                text += f" ({aim_server} not measured)"
+        good = (lambda have, want: have >= want) if one.high else (lambda have, want: have <= want)
+        return text, good(ratio, must), aim and aimed is not None and good(aimed, aim)
+
+    return judge
+
+
+def below_every_peer(mode, key, aim=None):
+    """Below each tus server that was measured; the aim is a multiple of the floor."""
+    one = figure(mode, key)
+
+    def judge(run):
+        mine = value(run, mode, key, "landfall")
+        peers = {}
+        for name, server in run["servers"].items():
+            # A peer that wasn't there can't be beaten; its absence is said in the text.
+            if name not in NOT_PEERS and not server.get("missing"):
+                peers[name] = value(run, mode, key, name)
+        if not peers:
+            raise LookupError("no peer is here")
+        text = f"{one.show(mine)}; " + ", ".join(f"{name} {one.show(peers[name])}" for name in peers)
+        absent = [name for name in run["servers"] if run["servers"][name].get("missing")]
+        text += f" (missing: {', '.join(absent)})" if absent else ""
+        aim_met = None
+        if aim:
+            ratio = mine / value(run, mode, key, "floor")
+            text += f"; {ratio:.2f} × floor"
+            aim_met = ratio <= aim
+        return text, mine < min(peers.values()), aim_met
+
+    return judge
+
+
+def at_most(mode, key, must, aim=None):
+    """An absolute target."""
+    one = figure(mode, key)
+
+    def judge(run):
+        mine = value(run, mode, key, "landfall")
+        return one.show(mine), mine <= must, aim and mine <= aim
+
+    return judge
+
+
+TARGETS = [
+    ("one big PATCH, CPU-s per GiB", "≤ 1.1 × floor", "≤ 0.95 × floor",
+     against("big", "cpu_s_per_gib", "floor", 1.1, 0.95)),
+    ("2,000,000-byte PATCHes, CPU-s per GiB", "below every peer", "≤ 1.2 × floor",
+     below_every_peer("browser", "cpu_s_per_gib", aim=1.2)),
+    ("small uploads per second", "≥ 1.7 × rustus", "≥ 2.2 × rustus",
+     against("small", "per_s", "rustus", 1.7, 2.2)),
+    ("small uploads, p99 µs", "below every peer", None, below_every_peer("small", "p99_us")),
+    ("HEAD per second", "≥ 1.5 × rustus", "≥ 0.9 × nginx",
+     against("head", "per_s", "rustus", 1.5, 0.9, "nginx")),
+    ("KiB per slow connection", "≤ 29", "≤ 14", at_most("slow", "kib_per_connection", 29, 14)),
+    ("peak MiB, one 4 GiB upload", "≤ 32", None, at_most("peak", "peak_kib", 32)),
+]

@@ -1,0 +1,86 @@
+//! The client side of Landfall's benchmark, and the floor it is held against.
+//!
+//! ```text
+//! loadgen floor PORT FOLDER                     the bare server
+//! loadgen sync FOLDER COUNT                     what a sync costs on a disk
+//! loadgen stream ADDRESS PATH KIND CONNECTIONS BYTES STEP
+//! loadgen small|small-patch ADDRESS PATH KIND CONNECTIONS COUNT
+//! loadgen head ADDRESS PATH KIND CONNECTIONS COUNT UPLOADS
+//! loadgen slow ADDRESS PATH KIND CONNECTIONS SECONDS
+//! ```
+//!
+//! KIND is `tus` or `put`. The driver, `bench/run`, starts it; see the `report` module for what
+//! they say to each other.
+
+mod fleet;
+mod floor;
+mod http;
+mod pattern;
+mod report;
+mod target;
+mod work;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::Fault;
+use target::{Creation, Kind, Target};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            // The driver may be gone; then standard error is all that is left.
+            if report::say(&format!("fault {fault}")).is_err() {
+                eprintln!("loadgen: {fault}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<(), Fault> {
+    match *arguments {
+        ["floor", port, folder] => floor::serve(number(port)?, Path::new(folder)),
+        ["sync", folder, count] => work::sync_cost(folder, number(count)?),
+        [mode, address, path, kind, connections, ref rest @ ..] => {
+            let creation = match mode {
+                "small-patch" => Creation::ThenPatch,
+                _ => Creation::WithUpload,
+            };
+            let kind = match kind {
+                "tus" => Kind::Tus,
+                "put" => Kind::Put,
+                _ => return Err(format!("kind {kind:?} is neither tus nor put")),
+            };
+            let connections = number(connections)?;
+            let target = Target::discover(number(address)?, path.into(), kind, creation)?;
+            match (mode, rest) {
+                ("stream", [bytes, step]) => {
+                    work::stream(&target, connections, number(bytes)?, number(step)?)
+                }
+                ("small" | "small-patch", [count]) => {
+                    work::small(&target, connections, number(count)?)
+                }
+                ("head", [count, uploads]) => {
+                    work::heads(&target, connections, number(count)?, number(uploads)?)
+                }
+                ("slow", [seconds]) => {
+                    let hold = Duration::from_secs(number(seconds)?);
+                    work::slow(&target, connections, hold)
+                }
+                _ => Err(format!("can't do {arguments:?}")),
+            }
+        }
+        _ => Err(format!("can't do {arguments:?}")),
+    }
+}
+
+fn number<T: FromStr>(text: &str) -> Result<T, Fault> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not what is expected here"))
+}

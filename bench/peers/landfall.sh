@@ -1,0 +1,10 @@
+#!/bin/sh
+# Landfall, with nothing set but where to listen, where to store, and the durability of the run.
+set -eu
+case $1 in
+  install) test -x "$LANDFALL" || { echo "no program at $LANDFALL" >&2; exit 1; } ;;
+  version) "$LANDFALL" --version ;;
+  files) echo "$LANDFALL" ;;
+  command) printf '%s\n' "$LANDFALL" --host 127.0.0.1 --port "$2" --upload-dir "$3" \
+    --durability "${DURABILITY:-none}" ;;
+esac
