@@ -1,0 +1,249 @@
+//! Whole heads of requests.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use landfall_protocol::{
+    Announced, Append, Concat, Create, Declared, Extensions, Fault, Operation, Problem, Target,
+    content_is_upload_data, effective_method, headers as names, require_version,
+};
+
+/// The fuzzer's bytes as text; `None` if they aren't.
+pub(crate) fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}
+
+/// Lines of `name: value` as a server would hand them on: lines that HTTP itself refuses are left
+/// out.
+pub(crate) fn headers(data: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in data.split(|&b| b == b'\n').take(64) {
+        let Some(colon) = line.iter().position(|&b| b == b':') else {
+            continue;
+        };
+        let value = line[colon + 1..].trim_ascii();
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(&line[..colon]),
+            HeaderValue::from_bytes(value),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// A refusal is a 4xx (or 501) with one line that says what to fix.
+fn refused(problem: &Problem, statuses: &[u16]) {
+    assert!(statuses.contains(&problem.status()), "{problem:?}");
+    let body = problem.to_string();
+    assert!(body.starts_with(problem.code()));
+    assert!(body.ends_with('\n'));
+    assert!(
+        !body.trim_end_matches('\n').contains(char::is_control),
+        "{body:?}"
+    );
+    assert_eq!(body.matches('\n').count(), 1);
+}
+
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers
+        .get(name)
+        .map(|value| value.to_str().expect("accepted values are text").trim())
+}
+
+fn extensions(bits: u8) -> Extensions {
+    Extensions {
+        termination: bits & 1 != 0,
+        concatenation: bits & 2 != 0,
+        defer_length: bits & 4 != 0,
+        expiration: bits & 8 != 0,
+        download: bits & 16 != 0,
+    }
+}
+
+/// The head of a creation. The first byte says what the server offers, and its top bit whether there
+/// is a maximum size of 1,000 bytes.
+pub fn create(data: &[u8]) {
+    let Some((&bits, rest)) = data.split_first() else {
+        return;
+    };
+    let offered = extensions(bits);
+    let max_size = (bits & 128 != 0).then_some(1000);
+    let sent = headers(rest);
+    let create = match Create::parse(&sent, offered, max_size) {
+        Ok(create) => create,
+        Err(problem) => return refused(&problem, &[400, 413, 415, 501]),
+    };
+    let is_final = matches!(create.concat, Some(Concat::Final { .. }));
+    match create.declared {
+        Declared::Length(length) => {
+            assert!(max_size.is_none_or(|max| length <= max));
+            assert_eq!(
+                only(&sent, &names::UPLOAD_LENGTH).map(str::parse),
+                Some(Ok(length))
+            );
+            assert!(!sent.contains_key(names::UPLOAD_DEFER_LENGTH));
+        }
+        Declared::Deferred => {
+            assert!(offered.defer_length && !is_final);
+            assert_eq!(only(&sent, &names::UPLOAD_DEFER_LENGTH), Some("1"));
+            assert!(!sent.contains_key(names::UPLOAD_LENGTH));
+        }
+        Declared::BySum => assert!(is_final && !sent.contains_key(names::UPLOAD_LENGTH)),
+    }
+    assert!(offered.concatenation || !sent.contains_key(names::UPLOAD_CONCAT));
+    if !create.metadata.is_empty() {
+        assert_eq!(
+            only(&sent, &names::UPLOAD_METADATA),
+            Some(create.metadata.header())
+        );
+    }
+    assert_eq!(create.with_upload, content_is_upload_data(&sent));
+    if !create.with_upload {
+        assert_eq!(create.checksum, Announced::Nothing);
+    }
+
+    // Printed and parsed again it is the same.
+    let mut printed = HeaderMap::new();
+    let mut put = |name: HeaderName, value: String| {
+        printed.insert(name, HeaderValue::from_str(&value).expect("printable"));
+    };
+    match create.declared {
+        Declared::Length(length) => put(names::UPLOAD_LENGTH, length.to_string()),
+        Declared::Deferred => put(names::UPLOAD_DEFER_LENGTH, "1".into()),
+        Declared::BySum => {}
+    }
+    put(names::UPLOAD_METADATA, create.metadata.header().into());
+    match &create.concat {
+        Some(Concat::Partial) => put(names::UPLOAD_CONCAT, "partial".into()),
+        Some(Concat::Final { header, .. }) => put(names::UPLOAD_CONCAT, header.clone()),
+        None => {}
+    }
+    if create.with_upload {
+        put(header::CONTENT_TYPE, names::OFFSET_OCTET_STREAM.into());
+    }
+    announce(&create.checksum, &mut put);
+    assert_eq!(Create::parse(&printed, offered, max_size), Ok(create));
+}
+
+/// The head of an append.
+pub fn append(data: &[u8]) {
+    let sent = headers(data);
+    let append = match Append::parse(&sent) {
+        Ok(append) => append,
+        Err(problem) => return refused(&problem, &[400, 415]),
+    };
+    assert!(content_is_upload_data(&sent));
+    assert_eq!(
+        only(&sent, &names::UPLOAD_OFFSET).map(str::parse),
+        Some(Ok(append.offset))
+    );
+    assert_eq!(
+        only(&sent, &names::UPLOAD_LENGTH).map(str::parse),
+        append.length.map(Ok)
+    );
+
+    let mut printed = HeaderMap::new();
+    let mut put = |name: HeaderName, value: String| {
+        printed.insert(name, HeaderValue::from_str(&value).expect("printable"));
+    };
+    put(header::CONTENT_TYPE, names::OFFSET_OCTET_STREAM.into());
+    put(names::UPLOAD_OFFSET, append.offset.to_string());
+    if let Some(length) = append.length {
+        put(names::UPLOAD_LENGTH, length.to_string());
+    }
+    announce(&append.checksum, &mut put);
+    assert_eq!(Append::parse(&printed), Ok(append));
+}
+
+fn announce(checksum: &Announced, put: &mut impl FnMut(HeaderName, String)) {
+    match checksum {
+        Announced::Nothing => {}
+        Announced::Header(checksum) => put(names::UPLOAD_CHECKSUM, checksum.to_string()),
+        Announced::Trailer => put(header::TRAILER, "Upload-Checksum".into()),
+    }
+}
+
+/// A head and, after an empty line, a trailer section.
+pub fn trailers(data: &[u8]) {
+    let (head, rest) = match data.windows(2).position(|pair| pair == b"\n\n") {
+        Some(at) => (&data[..at], Some(&data[at + 2..])),
+        None => (data, None),
+    };
+    let mut head = headers(head);
+    head.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(names::OFFSET_OCTET_STREAM),
+    );
+    head.insert(names::UPLOAD_OFFSET, HeaderValue::from_static("0"));
+    let Ok(Append {
+        checksum: announced,
+        ..
+    }) = Append::parse(&head)
+    else {
+        return;
+    };
+    let trailers = rest.map(headers);
+    match announced.clone().with_trailers(trailers.as_ref()) {
+        Ok(Some(checksum)) => {
+            let stated = |map: &HeaderMap| {
+                only(map, &names::UPLOAD_CHECKSUM).map(|value| value == checksum.to_string())
+            };
+            let trailer = trailers.as_ref().and_then(stated);
+            assert!(stated(&head) == Some(true) || trailer == Some(true));
+            assert!(
+                stated(&head) != Some(false) && trailer != Some(false),
+                "one of two ignored"
+            );
+        }
+        Ok(None) => {
+            assert_eq!(announced, Announced::Nothing);
+            assert!(trailers.is_none_or(|map| !map.contains_key(names::UPLOAD_CHECKSUM)));
+        }
+        Err(problem) => {
+            refused(&problem, &[400]);
+            assert!(announced != Announced::Nothing || trailers.is_some());
+        }
+    }
+}
+
+/// Method, target and version. The first line is the method.
+pub fn request(data: &[u8]) {
+    let line = data.iter().position(|&b| b == b'\n').unwrap_or(data.len());
+    let Ok(method) = Method::from_bytes(&data[..line]) else {
+        return;
+    };
+    let sent = headers(&data[line..]);
+    let effective = match effective_method(&method, &sent) {
+        Ok(effective) => effective,
+        Err(problem) => {
+            assert_ne!(method, Method::OPTIONS);
+            return refused(&problem, &[400]);
+        }
+    };
+    match sent.get(names::METHOD_OVERRIDE) {
+        Some(named) if method != Method::OPTIONS => {
+            assert_eq!(named.as_bytes().trim_ascii(), effective.as_str().as_bytes());
+        }
+        _ => assert_eq!(effective, method),
+    }
+    for (bits, target) in [0, 31]
+        .into_iter()
+        .flat_map(|bits| [(bits, Target::Collection), (bits, Target::Upload)])
+    {
+        let offered = extensions(bits);
+        let operation = match Operation::of(&effective, target, offered) {
+            Ok(operation) => operation,
+            Err(problem) => {
+                assert_eq!(problem.fault, Fault::MethodNotAllowed);
+                let allowed = Operation::allow(target).split(", ");
+                assert!(!(bits == 31 && allowed.clone().any(|m| m == effective.as_str())));
+                continue;
+            }
+        };
+        if let Err(problem) = require_version(operation, &sent) {
+            refused(&problem, &[412]);
+            assert_ne!(operation, Operation::Options);
+            let versions: Vec<_> = sent.get_all(names::TUS_RESUMABLE).iter().collect();
+            assert!(versions.len() != 1 || versions[0].as_bytes().trim_ascii() != b"1.0.0");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What must hold for every parser, whatever bytes it is given.
+//!
+//! Each public function is one fuzz target: it takes the fuzzer's bytes, feeds a parser, and panics
+//! if a property is broken. "Does not panic" is only the least of them: what is accepted must print
+//! back to what was sent, what is refused must be refused with a 4xx and one clean sentence.
+//!
+//! `tests/seeds.rs` feeds the seeds through the same functions on any compiler.
+
+mod head;
+mod upload;
+mod values;
+
+pub use self::{
+    head::{append, create, request, trailers},
+    upload::upload_id,
+    values::{checksum, concat, fields, metadata},
+};

@@ -1,0 +1,59 @@
+//! Every seed goes through its target's properties, without a fuzzer.
+
+use std::{fs, path::Path};
+
+const TARGETS: [(&str, fn(&[u8])); 9] = [
+    ("append", landfall_fuzz::append),
+    ("checksum", landfall_fuzz::checksum),
+    ("concat", landfall_fuzz::concat),
+    ("create", landfall_fuzz::create),
+    ("fields", landfall_fuzz::fields),
+    ("metadata", landfall_fuzz::metadata),
+    ("request", landfall_fuzz::request),
+    ("trailers", landfall_fuzz::trailers),
+    ("upload_id", landfall_fuzz::upload_id),
+];
+
+fn names(folder: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_target_has_a_file_seeds_and_a_dictionary() {
+    let targets = TARGETS.map(|(name, _)| name.to_owned());
+    assert_eq!(names("fuzz_targets"), targets);
+    assert_eq!(names("seeds"), targets);
+    assert_eq!(names("dictionaries"), targets);
+}
+
+#[test]
+fn seeds_hold_the_properties() {
+    for (name, property) in TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("seeds")
+            .join(name);
+        let mut seeds = 0;
+        for seed in fs::read_dir(&folder).unwrap() {
+            let path = seed.unwrap().path();
+            println!("{}", path.display());
+            property(&fs::read(&path).unwrap());
+            seeds += 1;
+        }
+        assert!(seeds >= 5, "{name} has {seeds} seeds");
+    }
+}
