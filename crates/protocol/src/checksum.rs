@@ -60,7 +60,9 @@ impl Algorithm {
     /// The algorithm of that name.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
     }
 
     /// Whether a digest may have this many bytes.
@@ -124,9 +126,14 @@ impl Checksum {
         }
         let algorithm =
             Algorithm::by_name(name).ok_or_else(|| InvalidChecksum::Algorithm(name.into()))?;
-        let digest = STANDARD.decode(digest).map_err(|_| InvalidChecksum::Shape)?;
+        let digest = STANDARD
+            .decode(digest)
+            .map_err(|_| InvalidChecksum::Shape)?;
         if !algorithm.takes_length(digest.len()) {
-            return Err(InvalidChecksum::Length { algorithm, bytes: digest.len() });
+            return Err(InvalidChecksum::Length {
+                algorithm,
+                bytes: digest.len(),
+            });
         }
         Ok(Self { algorithm, digest })
     }
@@ -157,10 +164,22 @@ mod tests {
 
     #[test]
     fn refuses_the_malformed() {
-        for bad in ["", "sha1", " Kq5s", "sha1  Kq5sNclPz7QV2+lfQIuc6R7oRu0=", "sha1 ???"] {
+        for bad in [
+            "",
+            "sha1",
+            " Kq5s",
+            "sha1  Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
+            "sha1 ???",
+        ] {
             assert_eq!(Checksum::parse(bad), Err(InvalidChecksum::Shape), "{bad:?}");
         }
-        assert!(matches!(Checksum::parse("SHA1 AAAA"), Err(InvalidChecksum::Algorithm(_))));
-        assert!(matches!(Checksum::parse("md5 AAAA"), Err(InvalidChecksum::Length { .. })));
+        assert!(matches!(
+            Checksum::parse("SHA1 AAAA"),
+            Err(InvalidChecksum::Algorithm(_))
+        ));
+        assert!(matches!(
+            Checksum::parse("md5 AAAA"),
+            Err(InvalidChecksum::Length { .. })
+        ));
     }
 }

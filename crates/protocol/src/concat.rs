@@ -42,12 +42,18 @@ impl Concat {
             return Ok(Self::Partial);
         }
         let list = value.strip_prefix("final;").ok_or(InvalidConcat::Shape)?;
-        let urls: Vec<String> =
-            list.split([' ', '\t']).filter(|url| !url.is_empty()).map(Into::into).collect();
+        let urls: Vec<String> = list
+            .split([' ', '\t'])
+            .filter(|url| !url.is_empty())
+            .map(Into::into)
+            .collect();
         match urls.len() {
             0 => Err(InvalidConcat::NoParts),
             n if n > Self::MAX_PARTS => Err(InvalidConcat::TooMany),
-            _ => Ok(Self::Final { urls, header: value.into() }),
+            _ => Ok(Self::Final {
+                urls,
+                header: value.into(),
+            }),
         }
     }
 }
@@ -60,7 +66,9 @@ mod tests {
     fn parses_both_forms() {
         assert_eq!(Concat::parse("partial"), Ok(Concat::Partial));
         let header = "final; /files/a  http://h/files/b";
-        let Ok(Concat::Final { urls, header: kept }) = Concat::parse(header) else { panic!() };
+        let Ok(Concat::Final { urls, header: kept }) = Concat::parse(header) else {
+            panic!()
+        };
         assert_eq!(urls, ["/files/a", "http://h/files/b"]);
         assert_eq!(kept, header);
     }

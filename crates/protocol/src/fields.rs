@@ -28,7 +28,9 @@ pub fn only_value<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'a str>, InvalidField> {
-    let Some(first) = headers.get(name) else { return Ok(None) };
+    let Some(first) = headers.get(name) else {
+        return Ok(None);
+    };
     if headers.get_all(name).iter().nth(1).is_some() {
         return Err(InvalidField::Repeated);
     }

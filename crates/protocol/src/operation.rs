@@ -36,7 +36,10 @@ impl Extensions {
         let mut list = String::from("creation,creation-with-upload");
         for (offered, name) in [
             (self.termination, ",termination"),
-            (self.concatenation, ",concatenation,concatenation-unfinished"),
+            (
+                self.concatenation,
+                ",concatenation,concatenation-unfinished",
+            ),
             (self.defer_length, ",creation-defer-length"),
             (self.expiration, ",expiration"),
             (true, ",checksum,checksum-trailer"),
@@ -108,8 +111,9 @@ pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, 
         "GET" => Ok(Method::GET),
         "OPTIONS" => Ok(Method::OPTIONS),
         "PUT" => Ok(Method::PUT),
-        other => Err(Fault::InvalidMethod
-            .because(format_args!("{other:?} is not one of POST, HEAD, PATCH, DELETE, GET, OPTIONS"))),
+        other => Err(Fault::InvalidMethod.because(format_args!(
+            "{other:?} is not one of POST, HEAD, PATCH, DELETE, GET, OPTIONS"
+        ))),
     }
 }
 
@@ -131,14 +135,18 @@ pub fn require_version(operation: Operation, headers: &HeaderMap) -> Result<(), 
 }
 
 /// Whether the body is upload data, by its `Content-Type`: type and subtype in any case, parameters
-/// ignored (E-5).
+/// ignored (E-5). Two types are none.
 #[must_use]
 pub fn content_is_upload_data(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(|value| value.split(';').next().unwrap_or_default().trim_matches([' ', '\t']))
-        .is_some_and(|essence| essence.eq_ignore_ascii_case(headers::OFFSET_OCTET_STREAM))
+    let Ok(Some(value)) = only_value(headers, &header::CONTENT_TYPE) else {
+        return false;
+    };
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim_matches([' ', '\t']);
+    essence.eq_ignore_ascii_case(headers::OFFSET_OCTET_STREAM)
 }
 
 /// What a creation says about the length.
@@ -172,7 +180,8 @@ impl Announced {
         }
         let named = headers.get_all(header::TRAILER).iter().any(|line| {
             line.to_str().is_ok_and(|line| {
-                line.split(',').any(|name| name.trim().eq_ignore_ascii_case("upload-checksum"))
+                line.split(',')
+                    .any(|name| name.trim().eq_ignore_ascii_case("upload-checksum"))
             })
         });
         Ok(if named { Self::Trailer } else { Self::Nothing })
@@ -273,16 +282,27 @@ impl Create {
         }
         let metadata = only_value(headers, &headers::UPLOAD_METADATA)
             .map_err(|e| Fault::InvalidMetadata.because(e))?
-            .map(|value| Metadata::from_header(value).map_err(|e| Fault::InvalidMetadata.because(e)))
+            .map(|value| {
+                Metadata::from_header(value).map_err(|e| Fault::InvalidMetadata.because(e))
+            })
             .transpose()?
             .unwrap_or_default();
         let with_upload = content_is_upload_data(headers);
         if with_upload {
             refuse_encoding(headers)?;
         }
-        let checksum =
-            if with_upload { Announced::parse(headers)? } else { Announced::Nothing };
-        Ok(Self { declared, metadata, concat, with_upload, checksum })
+        let checksum = if with_upload {
+            Announced::parse(headers)?
+        } else {
+            Announced::Nothing
+        };
+        Ok(Self {
+            declared,
+            metadata,
+            concat,
+            with_upload,
+            checksum,
+        })
     }
 }
 
@@ -313,16 +333,20 @@ impl Append {
             .ok_or(Fault::InvalidOffset)?;
         let length = size(headers, &headers::UPLOAD_LENGTH)
             .map_err(|e| Fault::InvalidUploadLength.because(e))?;
-        Ok(Self { offset, length, checksum: Announced::parse(headers)? })
+        Ok(Self {
+            offset,
+            length,
+            checksum: Announced::parse(headers)?,
+        })
     }
 }
 
 /// Upload data is bytes as they are: an encoded body would be stored encoded, which nobody expects
 /// (E-54).
 fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
-    match headers.get(header::CONTENT_ENCODING) {
-        None => Ok(()),
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"identity") => Ok(()),
-        Some(_) => Err(Fault::ContentEncoding.because("send the bytes of the file as they are")),
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
     }
+    Err(Fault::ContentEncoding.because("send the bytes of the file as they are"))
 }

@@ -62,24 +62,36 @@ impl Fault {
                 "missing, invalid or unsupported Tus-Resumable header",
             ),
             Self::MaxSizeExceeded => (413, "ERR_MAX_SIZE_EXCEEDED", "maximum size exceeded"),
-            Self::InvalidContentType => {
-                (415, "ERR_INVALID_CONTENT_TYPE", "missing or invalid Content-Type header")
-            }
-            Self::ContentEncoding => {
-                (415, "ERR_UNSUPPORTED_CONTENT_ENCODING", "Content-Encoding is not supported")
-            }
-            Self::InvalidUploadLength => {
-                (400, "ERR_INVALID_UPLOAD_LENGTH", "missing or invalid Upload-Length header")
-            }
-            Self::InvalidOffset => {
-                (400, "ERR_INVALID_OFFSET", "missing or invalid Upload-Offset header")
-            }
-            Self::InvalidMetadata => {
-                (400, "ERR_INVALID_METADATA", "invalid Upload-Metadata header")
-            }
-            Self::InvalidMethod => {
-                (400, "ERR_INVALID_METHOD", "invalid X-HTTP-Method-Override header")
-            }
+            Self::InvalidContentType => (
+                415,
+                "ERR_INVALID_CONTENT_TYPE",
+                "missing or invalid Content-Type header",
+            ),
+            Self::ContentEncoding => (
+                415,
+                "ERR_UNSUPPORTED_CONTENT_ENCODING",
+                "Content-Encoding is not supported",
+            ),
+            Self::InvalidUploadLength => (
+                400,
+                "ERR_INVALID_UPLOAD_LENGTH",
+                "missing or invalid Upload-Length header",
+            ),
+            Self::InvalidOffset => (
+                400,
+                "ERR_INVALID_OFFSET",
+                "missing or invalid Upload-Offset header",
+            ),
+            Self::InvalidMetadata => (
+                400,
+                "ERR_INVALID_METADATA",
+                "invalid Upload-Metadata header",
+            ),
+            Self::InvalidMethod => (
+                400,
+                "ERR_INVALID_METHOD",
+                "invalid X-HTTP-Method-Override header",
+            ),
             Self::InvalidPath => (400, "ERR_INVALID_PATH", "invalid upload URL"),
             Self::NotFound => (404, "ERR_UPLOAD_NOT_FOUND", "upload not found"),
             Self::Gone => (410, "ERR_UPLOAD_GONE", "upload has expired or was removed"),
@@ -98,30 +110,42 @@ impl Fault {
                 "ERR_CONCATENATION_UNSUPPORTED",
                 "Upload-Concat header is not supported by server",
             ),
-            Self::ModifyFinal => {
-                (403, "ERR_MODIFY_FINAL", "modifying a final upload is not allowed")
-            }
+            Self::ModifyFinal => (
+                403,
+                "ERR_MODIFY_FINAL",
+                "modifying a final upload is not allowed",
+            ),
             Self::AmbiguousLength => (
                 400,
                 "ERR_AMBIGUOUS_UPLOAD_LENGTH",
                 "provided both Upload-Length and Upload-Defer-Length",
             ),
-            Self::InvalidDeferLength => {
-                (400, "ERR_INVALID_UPLOAD_LENGTH_DEFER", "invalid Upload-Defer-Length header")
-            }
-            Self::InvalidChecksum => {
-                (400, "ERR_INVALID_CHECKSUM", "invalid Upload-Checksum header")
-            }
+            Self::InvalidDeferLength => (
+                400,
+                "ERR_INVALID_UPLOAD_LENGTH_DEFER",
+                "invalid Upload-Defer-Length header",
+            ),
+            Self::InvalidChecksum => (
+                400,
+                "ERR_INVALID_CHECKSUM",
+                "invalid Upload-Checksum header",
+            ),
             Self::UnsupportedChecksum => (
                 400,
                 "ERR_UNSUPPORTED_CHECKSUM_ALGORITHM",
                 "unsupported checksum algorithm",
             ),
             Self::ChecksumMismatch => (460, "ERR_CHECKSUM_MISMATCH", "checksum mismatch"),
-            Self::Stopped => (400, "ERR_UPLOAD_STOPPED", "upload has been stopped by server"),
-            Self::Rejected => {
-                (400, "ERR_UPLOAD_REJECTED", "upload creation has been rejected by server")
-            }
+            Self::Stopped => (
+                400,
+                "ERR_UPLOAD_STOPPED",
+                "upload has been stopped by server",
+            ),
+            Self::Rejected => (
+                400,
+                "ERR_UPLOAD_REJECTED",
+                "upload creation has been rejected by server",
+            ),
             Self::TerminationRejected => (
                 400,
                 "ERR_UPLOAD_TERMINATION_REJECTED",
@@ -138,37 +162,53 @@ impl Fault {
                 "ERR_SERVER_SHUTDOWN",
                 "request has been interrupted because the server is shutting down",
             ),
-            Self::OriginNotAllowed => {
-                (403, "ERR_ORIGIN_NOT_ALLOWED", "request origin is not allowed")
-            }
-            Self::UnexpectedEof => {
-                (400, "ERR_UNEXPECTED_EOF", "server expected to receive more bytes")
-            }
-            Self::ReadTimeout => {
-                (500, "ERR_READ_TIMEOUT", "timeout while reading request body")
-            }
-            Self::ConnectionReset => {
-                (500, "ERR_CONNECTION_RESET", "TCP connection reset by peer")
-            }
-            Self::IncompleteUpload => {
-                (400, "ERR_INCOMPLETE_UPLOAD", "cannot stream non-finished upload")
-            }
+            Self::OriginNotAllowed => (
+                403,
+                "ERR_ORIGIN_NOT_ALLOWED",
+                "request origin is not allowed",
+            ),
+            Self::UnexpectedEof => (
+                400,
+                "ERR_UNEXPECTED_EOF",
+                "server expected to receive more bytes",
+            ),
+            Self::ReadTimeout => (
+                500,
+                "ERR_READ_TIMEOUT",
+                "timeout while reading request body",
+            ),
+            Self::ConnectionReset => (500, "ERR_CONNECTION_RESET", "TCP connection reset by peer"),
+            Self::IncompleteUpload => (
+                400,
+                "ERR_INCOMPLETE_UPLOAD",
+                "cannot stream non-finished upload",
+            ),
             Self::MethodNotAllowed => (405, "ERR_METHOD_NOT_ALLOWED", "method not allowed"),
-            Self::AlreadyExists => {
-                (409, "ERR_UPLOAD_EXISTS", "an upload with this id exists already")
-            }
-            Self::RangeNotSatisfiable => {
-                (416, "ERR_RANGE_NOT_SATISFIABLE", "the range lies outside the upload")
-            }
-            Self::TooManyUploads => {
-                (503, "ERR_TOO_MANY_UPLOADS", "too many uploads are in progress, try again later")
-            }
-            Self::StorageFull => {
-                (507, "ERR_STORAGE_FULL", "no space is left for this upload, try again later")
-            }
-            Self::Unavailable => {
-                (503, "ERR_STORAGE_UNAVAILABLE", "storage is unavailable, try again later")
-            }
+            Self::AlreadyExists => (
+                409,
+                "ERR_UPLOAD_EXISTS",
+                "an upload with this id exists already",
+            ),
+            Self::RangeNotSatisfiable => (
+                416,
+                "ERR_RANGE_NOT_SATISFIABLE",
+                "the range lies outside the upload",
+            ),
+            Self::TooManyUploads => (
+                503,
+                "ERR_TOO_MANY_UPLOADS",
+                "too many uploads are in progress, try again later",
+            ),
+            Self::StorageFull => (
+                507,
+                "ERR_STORAGE_FULL",
+                "no space is left for this upload, try again later",
+            ),
+            Self::Unavailable => (
+                503,
+                "ERR_STORAGE_UNAVAILABLE",
+                "storage is unavailable, try again later",
+            ),
             Self::Internal => (500, "ERR_INTERNAL_SERVER_ERROR", "internal server error"),
         }
     }
@@ -187,7 +227,10 @@ impl Fault {
     /// This fault with a sentence that says what exactly is wrong.
     #[must_use]
     pub fn because(self, detail: impl fmt::Display) -> Problem {
-        Problem { fault: self, detail: Some(Cow::Owned(detail.to_string())) }
+        Problem {
+            fault: self,
+            detail: Some(Cow::Owned(detail.to_string())),
+        }
     }
 }
 
@@ -202,7 +245,10 @@ pub struct Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
-        Self { fault, detail: None }
+        Self {
+            fault,
+            detail: None,
+        }
     }
 }
 

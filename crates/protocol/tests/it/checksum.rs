@@ -1,0 +1,217 @@
+//! Checksums, in headers and in trailers.
+
+use http::HeaderMap;
+use landfall_protocol::{Algorithm, Announced, Append, Checksum, Fault, InvalidChecksum, Problem};
+
+use crate::{fault, headers};
+
+const SHA1: &str = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
+const OTHER: &str = "sha1 2jmj7l5rSw0yVb/vlWAYkK/YBwk=";
+
+fn announced<const N: usize>(sent: [(&str, &str); N]) -> Result<Announced, Problem> {
+    let mut head: HeaderMap = headers([
+        ("content-type", "application/offset+octet-stream"),
+        ("upload-offset", "0"),
+    ]);
+    head.extend(headers(sent));
+    Append::parse(&head).map(|append| append.checksum)
+}
+
+#[test]
+fn t_sum_8_t_sum_9_t_sum_10_names_are_lower_case_and_include_sha1() {
+    let names: Vec<_> = Algorithm::LIST.split(',').collect();
+    assert!(names.contains(&"sha1"));
+    for name in names {
+        assert!(
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()),
+            "{name}"
+        );
+        assert_eq!(Algorithm::by_name(name).map(Algorithm::name), Some(name));
+    }
+    assert_eq!(
+        Algorithm::LIST,
+        Algorithm::ALL.map(Algorithm::name).join(",")
+    );
+}
+
+#[test]
+fn t_sum_11_a_checksum_is_a_name_a_space_and_base64() {
+    let parsed = Checksum::parse(SHA1).unwrap();
+    assert_eq!(parsed.algorithm, Algorithm::Sha1);
+    assert_eq!(parsed.digest[..4], [0x2a, 0xae, 0x6c, 0x35]);
+    assert_eq!(parsed.to_string(), SHA1);
+}
+
+#[test]
+fn t_sum_4_e_29_unknown_algorithms_are_refused_and_case_counts() {
+    for bad in [
+        "SHA1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
+        "Sha1 AAAA",
+        "md4 AAAA",
+        "sha-1 AAAA",
+    ] {
+        let problem = announced([("upload-checksum", bad)]).unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (400, Fault::UnsupportedChecksum),
+            "{bad}"
+        );
+        assert!(problem.to_string().contains(Algorithm::LIST), "{problem}");
+    }
+}
+
+#[test]
+fn e_25_malformed_checksums_are_refused() {
+    for bad in [
+        "",
+        "sha1",
+        "sha1 ",
+        "sha1Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
+        "sha1  Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
+        "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0",
+        "sha1 Kq5sNclPz7QV2-lfQIuc6R7oRu0=",
+        "sha1 2aae6c35c94fcfb415dbe95f408b9ce91ee846ed",
+        "sha1 ????",
+        "sha1 AAAA",
+        "crc32 AAAAAAAA",
+    ] {
+        let problem = announced([("upload-checksum", bad)]).unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (400, Fault::InvalidChecksum),
+            "{bad:?}"
+        );
+    }
+    let twice = announced([("upload-checksum", SHA1), ("upload-checksum", SHA1)]);
+    assert_eq!(fault(twice), Fault::InvalidChecksum);
+}
+
+#[test]
+fn e_25_each_algorithm_takes_digests_of_its_length_alone() {
+    for algorithm in Algorithm::ALL {
+        for bytes in 0..80 {
+            let digest = vec![7; bytes];
+            let sent = Checksum { algorithm, digest }.to_string();
+            let parsed = Checksum::parse(&sent);
+            if algorithm.takes_length(bytes) {
+                assert_eq!(parsed.unwrap().to_string(), sent);
+            } else {
+                assert_eq!(parsed, Err(InvalidChecksum::Length { algorithm, bytes }));
+            }
+        }
+    }
+    let lengths: Vec<_> = Algorithm::ALL
+        .iter()
+        .map(|a| {
+            (
+                a.name(),
+                (0..80).filter(|&n| a.takes_length(n)).collect::<Vec<_>>(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        lengths,
+        [
+            ("sha1", vec![20]),
+            ("md5", vec![16]),
+            ("sha256", vec![32]),
+            ("sha512", vec![64]),
+            ("crc32", vec![4]),
+            ("crc32c", vec![4]),
+            ("blake3", vec![32]),
+            ("xxh3", vec![8, 16]),
+        ]
+    );
+}
+
+#[test]
+fn t_sum_2_no_checksum_is_fine() {
+    assert_eq!(announced([]), Ok(Announced::Nothing));
+    assert_eq!(Announced::Nothing.with_trailers(None), Ok(None));
+    assert_eq!(
+        Announced::Nothing.with_trailers(Some(&headers([("x", "y")]))),
+        Ok(None)
+    );
+}
+
+#[test]
+fn t_trl_2_a_trailer_is_announced_by_name_in_any_case_and_company() {
+    for line in [
+        "Upload-Checksum",
+        "upload-checksum",
+        "X-Other, UPLOAD-CHECKSUM ,Y",
+    ] {
+        assert_eq!(
+            announced([("trailer", line)]),
+            Ok(Announced::Trailer),
+            "{line}"
+        );
+    }
+    assert_eq!(
+        announced([("trailer", "X"), ("trailer", "Upload-Checksum")]),
+        Ok(Announced::Trailer)
+    );
+    assert_eq!(
+        announced([("trailer", "X-Upload-Checksum, Y")]),
+        Ok(Announced::Nothing)
+    );
+    let expected = Checksum::parse(SHA1).unwrap();
+    for announced in [Announced::Trailer, Announced::Nothing] {
+        let trailers = headers([("upload-checksum", SHA1)]);
+        assert_eq!(
+            announced.with_trailers(Some(&trailers)),
+            Ok(Some(expected.clone()))
+        );
+    }
+}
+
+#[test]
+fn t_trl_3_malformed_trailers_are_refused_like_headers() {
+    for (bad, refused) in [
+        ("sha1", Fault::InvalidChecksum),
+        ("md4 AAAA", Fault::UnsupportedChecksum),
+        ("sha1 AAAA", Fault::InvalidChecksum),
+    ] {
+        for announced in [Announced::Trailer, Announced::Nothing] {
+            let trailers = headers([("upload-checksum", bad)]);
+            assert_eq!(
+                fault(announced.with_trailers(Some(&trailers))),
+                refused,
+                "{bad}"
+            );
+        }
+    }
+}
+
+#[test]
+fn e_24_a_header_and_a_trailer_must_agree() {
+    let head = announced([("upload-checksum", SHA1), ("trailer", "Upload-Checksum")]).unwrap();
+    assert!(matches!(head, Announced::Header(_)));
+    let same = head
+        .clone()
+        .with_trailers(Some(&headers([("upload-checksum", SHA1)])));
+    assert_eq!(same, Ok(Some(Checksum::parse(SHA1).unwrap())));
+    let differ = head
+        .clone()
+        .with_trailers(Some(&headers([("upload-checksum", OTHER)])));
+    assert_eq!(fault(differ), Fault::InvalidChecksum);
+    assert_eq!(
+        head.with_trailers(None),
+        Ok(Some(Checksum::parse(SHA1).unwrap()))
+    );
+}
+
+#[test]
+fn e_27_an_announced_trailer_must_come() {
+    for trailers in [None, Some(headers([])), Some(headers([("x", "y")]))] {
+        let problem = Announced::Trailer
+            .with_trailers(trailers.as_ref())
+            .unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (400, Fault::InvalidChecksum)
+        );
+        assert!(problem.to_string().contains("did not come"), "{problem}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Concatenation.
+
+use landfall_protocol::{Concat, Create, Declared, Extensions, Fault, InvalidConcat};
+
+use crate::{ALL, fault, headers};
+
+fn urls(sent: &str) -> Vec<String> {
+    match Concat::parse(sent) {
+        Ok(Concat::Final { urls, .. }) => urls,
+        other => panic!("{sent:?} is {other:?}"),
+    }
+}
+
+#[test]
+fn t_cat_5_t_cat_7_t_cat_20_a_final_lists_its_parts_in_order() {
+    assert_eq!(urls("final;/files/a /files/b"), ["/files/a", "/files/b"]);
+    assert_eq!(urls("final;http://h/files/b a"), ["http://h/files/b", "a"]);
+}
+
+#[test]
+fn t_cat_13_a_part_may_come_twice() {
+    assert_eq!(urls("final;/a /a"), ["/a", "/a"]);
+}
+
+#[test]
+fn e_45_blanks_in_the_list_do_not_count() {
+    assert_eq!(urls("final; /a  \t/b "), ["/a", "/b"]);
+    for empty in ["final;", "final; ", "final;\t \t"] {
+        assert_eq!(
+            Concat::parse(empty),
+            Err(InvalidConcat::NoParts),
+            "{empty:?}"
+        );
+        let sent = headers([("upload-concat", empty)]);
+        let problem = Create::parse(&sent, ALL, None).unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (400, Fault::InvalidConcat)
+        );
+    }
+    let most = format!("final;{}", "/a ".repeat(Concat::MAX_PARTS));
+    assert_eq!(urls(&most).len(), Concat::MAX_PARTS);
+    assert_eq!(
+        Concat::parse(&format!("{most}/b")),
+        Err(InvalidConcat::TooMany)
+    );
+}
+
+#[test]
+fn t_cat_19_e_46_the_header_is_kept_to_the_byte() {
+    let sent = "final; /a  http://h/files/b";
+    let Ok(Concat::Final { header, .. }) = Concat::parse(sent) else {
+        panic!()
+    };
+    assert_eq!(header, sent);
+}
+
+#[test]
+fn t_cat_20_e_48_other_values_are_refused() {
+    for bad in [
+        "",
+        "Partial",
+        "PARTIAL",
+        "partial;",
+        "final",
+        "Final;/a",
+        "final:/a",
+        "whole",
+        "partial, final;/a",
+    ] {
+        let sent = headers([("upload-concat", bad), ("upload-length", "5")]);
+        let problem = Create::parse(&sent, ALL, None).unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (400, Fault::InvalidConcat),
+            "{bad:?}"
+        );
+    }
+    let twice = headers([("upload-concat", "partial"), ("upload-concat", "partial")]);
+    assert_eq!(
+        fault(Create::parse(&twice, ALL, None)),
+        Fault::InvalidConcat
+    );
+}
+
+#[test]
+fn t_cat_6_e_43_a_final_states_no_length_or_one_to_be_compared() {
+    let list = ("upload-concat", "final;/a");
+    let declared = |sent| Create::parse(&sent, ALL, None).map(|create| create.declared);
+    assert_eq!(declared(headers([list])), Ok(Declared::BySum));
+    assert_eq!(
+        declared(headers([list, ("upload-length", "5")])),
+        Ok(Declared::Length(5))
+    );
+    let deferred = declared(headers([list, ("upload-defer-length", "1")])).unwrap_err();
+    assert_eq!(
+        (deferred.status(), deferred.fault),
+        (400, Fault::InvalidDeferLength)
+    );
+}
+
+#[test]
+fn t_cat_1_concatenation_is_refused_where_it_is_not_offered() {
+    let offered = Extensions {
+        concatenation: false,
+        ..ALL
+    };
+    for value in ["partial", "final;/a", "nonsense"] {
+        let sent = headers([("upload-concat", value), ("upload-length", "5")]);
+        let refused = fault(Create::parse(&sent, offered, None));
+        assert_eq!(refused, Fault::ConcatenationUnsupported);
+    }
+}
+
+#[test]
+fn t_cat_10_t_cat_11_metadata_are_those_of_the_final() {
+    let sent = headers([("upload-concat", "final;/a"), ("upload-metadata", "k dg==")]);
+    let create = Create::parse(&sent, ALL, None).unwrap();
+    assert_eq!(create.metadata.get("k"), Some(&b"v"[..]));
+}

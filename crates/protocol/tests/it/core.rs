@@ -1,0 +1,363 @@
+//! Core: versions, methods, offsets, content types.
+
+use http::Method;
+use landfall_protocol::{
+    Announced, Append, Extensions, Fault, Operation, Problem, TUS_VERSION, Target,
+    effective_method, require_version,
+};
+
+use crate::{ALL, NONE, fault, headers};
+
+const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
+
+fn append(offset: &str) -> Result<Append, Problem> {
+    Append::parse(&headers([CONTENT_TYPE, ("upload-offset", offset)]))
+}
+
+#[test]
+fn t_core_2_e_3_offsets_are_plain_digits() {
+    for (sent, read) in [
+        ("0", 0),
+        ("70", 70),
+        ("007", 7),
+        (" 5\t", 5),
+        ("9223372036854775807", i64::MAX.unsigned_abs()),
+    ] {
+        assert_eq!(append(sent).unwrap().offset, read, "{sent:?}");
+    }
+    for bad in [
+        "", " ", "-1", "+5", "5.0", "1e3", "0x1", "1_000", "5 5", "5,5", "five", "\u{663}",
+    ] {
+        assert_eq!(fault(append(bad)), Fault::InvalidOffset, "{bad:?}");
+    }
+    for large in [
+        "9223372036854775808",
+        "18446744073709551616",
+        &"9".repeat(500),
+    ] {
+        let problem = append(large).unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (400, Fault::InvalidOffset)
+        );
+    }
+    assert_eq!(
+        fault(Append::parse(&headers([CONTENT_TYPE]))),
+        Fault::InvalidOffset
+    );
+    let twice = headers([CONTENT_TYPE, ("upload-offset", "5"), ("upload-offset", "5")]);
+    assert_eq!(fault(Append::parse(&twice)), Fault::InvalidOffset);
+}
+
+#[test]
+fn t_core_3_e_12_lengths_on_patch_are_plain_digits() {
+    let length = |sent| {
+        Append::parse(&headers([
+            CONTENT_TYPE,
+            ("upload-offset", "5"),
+            ("upload-length", sent),
+        ]))
+    };
+    assert_eq!(length("100").unwrap().length, Some(100));
+    assert_eq!(append("5").unwrap().length, None);
+    for bad in ["", "-1", "+5", "5.0", "ten", "9223372036854775808"] {
+        assert_eq!(fault(length(bad)), Fault::InvalidUploadLength, "{bad:?}");
+    }
+}
+
+#[test]
+fn t_core_5_t_core_6_only_the_version_spoken_is_accepted() {
+    let all = [Operation::Create, Operation::Append, Operation::Terminate];
+    for operation in all
+        .into_iter()
+        .chain([Operation::Inspect, Operation::Download])
+    {
+        assert_eq!(
+            require_version(operation, &headers([("tus-resumable", TUS_VERSION)])),
+            Ok(())
+        );
+        for other in [
+            "0.2.2",
+            "1.0",
+            "1.0.1",
+            "2.0.0",
+            "v1.0.0",
+            "",
+            "1.0.0, 0.2.2",
+        ] {
+            let problem =
+                require_version(operation, &headers([("tus-resumable", other)])).unwrap_err();
+            assert_eq!(
+                (problem.status(), problem.fault),
+                (412, Fault::UnsupportedVersion)
+            );
+        }
+        let twice = headers([("tus-resumable", "1.0.0"), ("tus-resumable", "1.0.0")]);
+        assert_eq!(
+            fault(require_version(operation, &twice)),
+            Fault::UnsupportedVersion
+        );
+    }
+}
+
+#[test]
+fn e_1_only_head_and_get_may_do_without_a_version() {
+    for operation in [Operation::Inspect, Operation::Download] {
+        assert_eq!(require_version(operation, &headers([])), Ok(()));
+    }
+    for operation in [Operation::Create, Operation::Append, Operation::Terminate] {
+        assert_eq!(
+            fault(require_version(operation, &headers([]))),
+            Fault::UnsupportedVersion
+        );
+    }
+}
+
+#[test]
+fn t_core_34_e_2_options_ignores_the_version() {
+    for sent in ["1.0.0", "9.9.9", "", "nonsense"] {
+        assert_eq!(
+            require_version(Operation::Options, &headers([("tus-resumable", sent)])),
+            Ok(())
+        );
+    }
+}
+
+#[test]
+fn t_core_8_extensions_are_a_comma_list_of_what_is_offered() {
+    assert_eq!(
+        ALL.list(),
+        "creation,creation-with-upload,termination,concatenation,concatenation-unfinished,\
+         creation-defer-length,expiration,checksum,checksum-trailer"
+    );
+    assert_eq!(
+        NONE.list(),
+        "creation,creation-with-upload,checksum,checksum-trailer"
+    );
+    for (offered, token) in [
+        (
+            Extensions {
+                termination: true,
+                ..NONE
+            },
+            "termination",
+        ), // T-TRM-1
+        (
+            Extensions {
+                concatenation: true,
+                ..NONE
+            },
+            "concatenation",
+        ), // T-CAT-1
+        (
+            Extensions {
+                concatenation: true,
+                ..NONE
+            },
+            "concatenation-unfinished",
+        ), // T-CAT-9
+        (
+            Extensions {
+                defer_length: true,
+                ..NONE
+            },
+            "creation-defer-length",
+        ), // T-DEF-1
+        (
+            Extensions {
+                expiration: true,
+                ..NONE
+            },
+            "expiration",
+        ), // T-EXP-1
+        (NONE, "creation"),             // T-CRE-2
+        (NONE, "creation-with-upload"), // T-CWU-1, T-CWU-2
+        (NONE, "checksum"),             // T-SUM-1
+        (NONE, "checksum-trailer"),     // T-TRL-1
+    ] {
+        assert!(offered.list().split(',').any(|t| t == token), "{token}");
+        let optional = !NONE.list().split(',').any(|t| t == token);
+        assert_eq!(optional, offered != NONE, "{token}");
+    }
+    // No tus extension: it must not show.
+    assert_eq!(
+        Extensions {
+            download: true,
+            ..NONE
+        }
+        .list(),
+        NONE.list()
+    );
+}
+
+#[test]
+fn t_core_11_e_39_the_override_counts_on_any_method() {
+    for real in ["POST", "GET", "PUT", "HEAD", "PATCH", "DELETE"] {
+        let real = Method::from_bytes(real.as_bytes()).unwrap();
+        for named in ["POST", "PATCH", "DELETE", "HEAD", "GET"] {
+            let sent = headers([("x-http-method-override", named)]);
+            assert_eq!(effective_method(&real, &sent).unwrap().as_str(), named);
+        }
+        assert_eq!(effective_method(&real, &headers([])), Ok(real));
+    }
+}
+
+#[test]
+fn e_39_browsers_preflights_are_not_overridden() {
+    let sent = headers([("x-http-method-override", "DELETE")]);
+    assert_eq!(
+        effective_method(&Method::OPTIONS, &sent),
+        Ok(Method::OPTIONS)
+    );
+}
+
+#[test]
+fn e_39_override_names_are_upper_case_and_known() {
+    for bad in [
+        "",
+        "patch",
+        "Delete",
+        "TRACE",
+        "CONNECT",
+        "PATCH, DELETE",
+        "BREW",
+    ] {
+        let sent = headers([("x-http-method-override", bad)]);
+        assert_eq!(
+            fault(effective_method(&Method::POST, &sent)),
+            Fault::InvalidMethod,
+            "{bad:?}"
+        );
+    }
+    let twice = headers([
+        ("x-http-method-override", "PATCH"),
+        ("x-http-method-override", "HEAD"),
+    ]);
+    assert_eq!(
+        fault(effective_method(&Method::POST, &twice)),
+        Fault::InvalidMethod
+    );
+}
+
+#[test]
+fn t_core_1_each_method_has_its_operation() {
+    use Target::{Collection, Upload};
+    for (method, target, operation) in [
+        ("OPTIONS", Collection, Operation::Options),
+        ("OPTIONS", Upload, Operation::Options),
+        ("POST", Collection, Operation::Create),
+        ("HEAD", Upload, Operation::Inspect),
+        ("PATCH", Upload, Operation::Append),
+        ("DELETE", Upload, Operation::Terminate),
+        ("GET", Upload, Operation::Download),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        assert_eq!(Operation::of(&method, target, ALL), Ok(operation));
+    }
+}
+
+#[test]
+fn e_50_other_methods_are_not_allowed() {
+    use Target::{Collection, Upload};
+    for (method, target, offered) in [
+        ("PUT", Upload, ALL),
+        ("POST", Upload, ALL),
+        ("TRACE", Upload, ALL),
+        ("BREW", Upload, ALL),
+        ("patch", Upload, ALL),
+        ("GET", Collection, ALL),
+        ("HEAD", Collection, ALL),
+        ("PATCH", Collection, ALL),
+        ("DELETE", Collection, ALL),
+        ("PUT", Collection, ALL),
+        ("DELETE", Upload, NONE),
+        ("GET", Upload, NONE),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let refused = fault(Operation::of(&method, target, offered));
+        assert_eq!(refused, Fault::MethodNotAllowed, "{method} on {target:?}");
+    }
+    assert_eq!(Operation::allow(Collection), "POST");
+    assert_eq!(Operation::allow(Upload), "GET, HEAD, PATCH, DELETE");
+}
+
+#[test]
+fn t_core_20_t_core_21_patch_needs_its_content_type() {
+    for bad in [
+        "",
+        "text/plain",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+        "application/offset+octet-stream2",
+        "application/partial-upload",
+    ] {
+        let sent = headers([("content-type", bad), ("upload-offset", "0")]);
+        let problem = Append::parse(&sent).unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (415, Fault::InvalidContentType),
+            "{bad:?}"
+        );
+    }
+    let none = headers([("upload-offset", "0")]);
+    assert_eq!(fault(Append::parse(&none)), Fault::InvalidContentType);
+    let two = headers([
+        CONTENT_TYPE,
+        ("content-type", "text/plain"),
+        ("upload-offset", "0"),
+    ]);
+    assert_eq!(fault(Append::parse(&two)), Fault::InvalidContentType);
+}
+
+#[test]
+fn e_4_the_content_type_is_looked_at_before_the_offset() {
+    let sent = headers([("content-type", "text/plain"), ("upload-offset", "x")]);
+    assert_eq!(fault(Append::parse(&sent)), Fault::InvalidContentType);
+}
+
+#[test]
+fn e_5_content_types_are_compared_without_case_and_parameters() {
+    for good in [
+        "Application/Offset+Octet-Stream",
+        "application/offset+octet-stream; charset=x",
+        "application/offset+octet-stream ;a=b;c=d",
+    ] {
+        let sent = headers([("content-type", good), ("upload-offset", "7")]);
+        assert_eq!(
+            Append::parse(&sent),
+            Ok(Append {
+                offset: 7,
+                length: None,
+                checksum: Announced::Nothing
+            }),
+            "{good:?}"
+        );
+    }
+}
+
+#[test]
+fn e_54_encoded_bodies_are_refused() {
+    let sent = |encoding| {
+        headers([
+            CONTENT_TYPE,
+            ("upload-offset", "0"),
+            ("content-encoding", encoding),
+        ])
+    };
+    for bad in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"] {
+        let problem = Append::parse(&sent(bad)).unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (415, Fault::ContentEncoding),
+            "{bad}"
+        );
+    }
+    assert!(Append::parse(&sent("identity")).is_ok());
+    let two = headers([
+        CONTENT_TYPE,
+        ("upload-offset", "0"),
+        ("content-encoding", "identity"),
+        ("content-encoding", "gzip"),
+    ]);
+    assert_eq!(fault(Append::parse(&two)), Fault::ContentEncoding);
+}

@@ -1,0 +1,323 @@
+//! Creation, deferred lengths, creation with upload, metadata.
+
+use landfall_protocol::{
+    Announced, Concat, Create, Declared, Extensions, Fault, InvalidMetadata, Metadata,
+};
+
+use crate::{ALL, fault, headers};
+
+const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
+
+#[test]
+fn t_cre_4_e_10_exactly_one_statement_of_the_length() {
+    let both = headers([("upload-length", "5"), ("upload-defer-length", "1")]);
+    let problem = Create::parse(&both, ALL, None).unwrap_err();
+    assert_eq!(
+        (problem.status(), problem.fault),
+        (400, Fault::AmbiguousLength)
+    );
+    let neither = Create::parse(&headers([]), ALL, None).unwrap_err();
+    assert_eq!(
+        (neither.status(), neither.fault),
+        (400, Fault::InvalidUploadLength)
+    );
+    assert!(
+        neither.to_string().contains("Upload-Defer-Length: 1"),
+        "{neither}"
+    );
+}
+
+#[test]
+fn t_core_3_e_3_lengths_are_plain_digits() {
+    for (sent, read) in [
+        ("0", 0),
+        ("100", 100),
+        ("9223372036854775807", i64::MAX as u64),
+    ] {
+        let create = Create::parse(&headers([("upload-length", sent)]), ALL, None).unwrap();
+        assert_eq!(create.declared, Declared::Length(read));
+    }
+    for bad in [
+        "",
+        "-1",
+        "+5",
+        "5.0",
+        "1e3",
+        "9223372036854775808",
+        "5;",
+        "0x5",
+    ] {
+        let refused = fault(Create::parse(&headers([("upload-length", bad)]), ALL, None));
+        assert_eq!(refused, Fault::InvalidUploadLength, "{bad:?}");
+    }
+    let twice = headers([("upload-length", "5"), ("upload-length", "6")]);
+    assert_eq!(
+        fault(Create::parse(&twice, ALL, None)),
+        Fault::InvalidUploadLength
+    );
+}
+
+#[test]
+fn t_cre_5_e_18_nothing_is_a_length_too() {
+    let create = Create::parse(&headers([("upload-length", "0")]), ALL, Some(10)).unwrap();
+    assert_eq!(create.declared, Declared::Length(0));
+}
+
+#[test]
+fn t_cre_6_lengths_over_the_maximum_are_refused() {
+    let create = |length| Create::parse(&headers([("upload-length", length)]), ALL, Some(1000));
+    assert_eq!(create("1000").unwrap().declared, Declared::Length(1000));
+    let problem = create("1001").unwrap_err();
+    assert_eq!(
+        (problem.status(), problem.fault),
+        (413, Fault::MaxSizeExceeded)
+    );
+    let bound = headers([("upload-length", "1")]);
+    assert_eq!(
+        fault(Create::parse(&bound, ALL, Some(0))),
+        Fault::MaxSizeExceeded
+    );
+}
+
+#[test]
+fn t_def_2_t_def_3_only_1_defers() {
+    let deferred = |sent| Create::parse(&headers([("upload-defer-length", sent)]), ALL, None);
+    assert_eq!(deferred("1").unwrap().declared, Declared::Deferred);
+    for bad in ["", "0", "2", "true", "01", "1, 1", "-1"] {
+        let problem = deferred(bad).unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (400, Fault::InvalidDeferLength),
+            "{bad:?}"
+        );
+    }
+    let twice = headers([("upload-defer-length", "1"), ("upload-defer-length", "1")]);
+    assert_eq!(
+        fault(Create::parse(&twice, ALL, None)),
+        Fault::InvalidDeferLength
+    );
+    // A wrong value is wrong beside a length too.
+    let beside = headers([("upload-length", "5"), ("upload-defer-length", "0")]);
+    assert_eq!(
+        fault(Create::parse(&beside, ALL, None)),
+        Fault::InvalidDeferLength
+    );
+}
+
+#[test]
+fn t_def_1_deferring_is_refused_where_it_is_not_offered() {
+    let offered = Extensions {
+        defer_length: false,
+        ..ALL
+    };
+    let problem =
+        Create::parse(&headers([("upload-defer-length", "1")]), offered, None).unwrap_err();
+    assert_eq!(
+        (problem.status(), problem.fault),
+        (501, Fault::NotImplemented)
+    );
+}
+
+#[test]
+fn t_cwu_3_t_cwu_4_e_19_the_content_type_says_whether_the_body_counts() {
+    let create = |content_type| {
+        Create::parse(
+            &headers([("upload-length", "5"), ("content-type", content_type)]),
+            ALL,
+            None,
+        )
+        .unwrap()
+    };
+    for good in [
+        "application/offset+octet-stream",
+        "APPLICATION/offset+octet-stream;x=y",
+    ] {
+        assert!(create(good).with_upload, "{good}");
+    }
+    for other in [
+        "",
+        "text/plain",
+        "application/octet-stream",
+        "multipart/form-data; boundary=x",
+    ] {
+        assert!(!create(other).with_upload, "{other}");
+    }
+    let none = Create::parse(&headers([("upload-length", "5")]), ALL, None).unwrap();
+    assert!(!none.with_upload);
+}
+
+#[test]
+fn e_23_a_checksum_counts_for_a_body_that_counts() {
+    const SUM: (&str, &str) = ("upload-checksum", "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=");
+    let with = headers([("upload-length", "5"), CONTENT_TYPE, SUM]);
+    let create = Create::parse(&with, ALL, None).unwrap();
+    assert!(matches!(create.checksum, Announced::Header(_)));
+    let bad = headers([
+        ("upload-length", "5"),
+        CONTENT_TYPE,
+        ("upload-checksum", "sha1 x"),
+    ]);
+    assert_eq!(
+        fault(Create::parse(&bad, ALL, None)),
+        Fault::InvalidChecksum
+    );
+    let without = headers([("upload-length", "5"), ("upload-checksum", "sha1 x")]);
+    assert_eq!(
+        Create::parse(&without, ALL, None).unwrap().checksum,
+        Announced::Nothing
+    );
+}
+
+#[test]
+fn e_54_encoded_bodies_are_refused_only_where_they_count() {
+    let encoding = ("content-encoding", "gzip");
+    let with = headers([("upload-length", "5"), CONTENT_TYPE, encoding]);
+    assert_eq!(
+        fault(Create::parse(&with, ALL, None)),
+        Fault::ContentEncoding
+    );
+    let without = headers([
+        ("upload-length", "5"),
+        ("content-type", "text/plain"),
+        encoding,
+    ]);
+    assert!(Create::parse(&without, ALL, None).is_ok());
+}
+
+#[test]
+fn t_cre_10_t_cre_11_metadata_are_pairs() {
+    let sent = "filename d29ybGRfZG9taW5hdGlvbl9wbGFuLnBkZg==,is_confidential";
+    let create = Create::parse(
+        &headers([("upload-length", "5"), ("upload-metadata", sent)]),
+        ALL,
+        None,
+    )
+    .unwrap();
+    let pairs: Vec<_> = create.metadata.iter().collect();
+    assert_eq!(
+        pairs,
+        [
+            ("filename", &b"world_domination_plan.pdf"[..]),
+            ("is_confidential", &b""[..])
+        ]
+    );
+}
+
+#[test]
+fn e_15_what_real_clients_send_is_accepted() {
+    for (sent, pairs) in [
+        ("", &[][..]),
+        (" ", &[]),
+        ("empty ", &[("empty", "")]), // tus-js-client, for an empty value
+        ("a ,b ", &[("a", ""), ("b", "")]),
+        ("a YQ==, b Yg==", &[("a", "a"), ("b", "b")]),
+        ("a YQ== ,\tb\tYg==", &[("a", "a"), ("b", "b")]),
+        ("a.b-c_d:e YQ==", &[("a.b-c_d:e", "a")]),
+    ] {
+        let parsed = Metadata::from_header(sent).unwrap();
+        let got: Vec<_> = parsed
+            .iter()
+            .map(|(k, v)| (k, std::str::from_utf8(v).unwrap()))
+            .collect();
+        assert_eq!(got, pairs, "{sent:?}");
+    }
+}
+
+#[test]
+fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_are_refused() {
+    use InvalidMetadata::{Duplicate, EmptyElement, Key, Surplus, Value};
+    let a = || String::from("a");
+    for (sent, error) in [
+        (",", EmptyElement),
+        ("a YQ==,,b Yg==", EmptyElement),
+        ("a YQ==,", EmptyElement),
+        (",a YQ==", EmptyElement),
+        ("a YQ==,a Yg==", Duplicate(a())),
+        ("a,a", Duplicate(a())),
+        ("a Y", Value(a())),
+        ("a YQ===", Value(a())),
+        ("a Y=Q=", Value(a())),
+        ("a YR==", Value(a())),
+        ("a Zm9v-_==", Value(a())),
+        ("a b c", Value(a())),
+        ("a YQ== YQ==", Surplus(a())),
+        ("naïve YQ==", Key("naïve".into())),
+        ("a\u{7f} YQ==", Key("a\u{7f}".into())),
+    ] {
+        assert_eq!(Metadata::from_header(sent), Err(error), "{sent:?}");
+    }
+    for bad in ["a YQ==,a YQ==", "na\u{ef}ve YQ==", "a ?"] {
+        let sent = headers([("upload-length", "5"), ("upload-metadata", bad)]);
+        let problem = Create::parse(&sent, ALL, None).unwrap_err();
+        assert_eq!(
+            (problem.status(), problem.fault),
+            (400, Fault::InvalidMetadata),
+            "{bad:?}"
+        );
+    }
+    let twice = headers([
+        ("upload-length", "5"),
+        ("upload-metadata", "a"),
+        ("upload-metadata", "b"),
+    ]);
+    assert_eq!(
+        fault(Create::parse(&twice, ALL, None)),
+        Fault::InvalidMetadata
+    );
+}
+
+#[test]
+fn t_cre_14_e_17_padding_may_be_missing_but_the_alphabet_is_the_standard_one() {
+    for (sent, value) in [
+        ("a YQ==", &b"a"[..]),
+        ("a YQ", b"a"),
+        ("a Zm8=", b"fo"),
+        ("a Zm8", b"fo"),
+        ("a +/+/", b"\xfb\xff\xbf"),
+        ("a AAEC/w==", b"\x00\x01\x02\xff"),
+    ] {
+        assert_eq!(
+            Metadata::from_header(sent).unwrap().get("a"),
+            Some(value),
+            "{sent:?}"
+        );
+    }
+    for url_safe in ["a -_-_", "a Zm9v_w=="] {
+        assert!(Metadata::from_header(url_safe).is_err(), "{url_safe:?}");
+    }
+}
+
+#[test]
+fn t_cre_18_e_16_the_header_is_kept_to_the_byte() {
+    for sent in ["b Yg,a YQ==", "a YQ== ,\tb", "empty ,bare"] {
+        assert_eq!(Metadata::from_header(sent).unwrap().header(), sent);
+    }
+}
+
+#[test]
+fn t_cre_16_values_may_hold_anything_so_text_is_made_safe_by_who_uses_it() {
+    let parsed = Metadata::from_header("name YQ0KU2V0LUNvb2tpZTogeA==").unwrap();
+    assert_eq!(parsed.get("name"), Some(&b"a\r\nSet-Cookie: x"[..]));
+    assert!(!parsed.header().contains(char::is_control));
+    let parsed = Metadata::from_header("name /w==").unwrap();
+    assert_eq!(parsed.get_text("name").unwrap(), "\u{fffd}");
+}
+
+#[test]
+fn t_cat_2_a_partial_upload_needs_a_length_like_any_other() {
+    let partial = ("upload-concat", "partial");
+    let create = Create::parse(&headers([partial, ("upload-length", "5")]), ALL, None).unwrap();
+    assert_eq!(
+        (create.concat, create.declared),
+        (Some(Concat::Partial), Declared::Length(5))
+    );
+    let deferred = headers([partial, ("upload-defer-length", "1")]);
+    assert_eq!(
+        Create::parse(&deferred, ALL, None).unwrap().declared,
+        Declared::Deferred
+    );
+    assert_eq!(
+        fault(Create::parse(&headers([partial]), ALL, None)),
+        Fault::InvalidUploadLength
+    );
+}

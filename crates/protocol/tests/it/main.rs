@@ -1,0 +1,49 @@
+//! The requirements of tus 1.0.0 (`T-…`) and the decisions where its text is open (`E-…`) as far as
+//! heads alone decide them. Both lists are in `docs/protocol.md`.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod checksum;
+mod concat;
+mod core;
+mod creation;
+mod printing;
+mod problems;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use landfall_protocol::{Extensions, Fault, Problem};
+
+/// Everything offered.
+const ALL: Extensions = Extensions {
+    termination: true,
+    concatenation: true,
+    defer_length: true,
+    expiration: true,
+    download: true,
+};
+
+/// Nothing offered beyond creation and checksums.
+const NONE: Extensions = Extensions {
+    termination: false,
+    concatenation: false,
+    defer_length: false,
+    expiration: false,
+    download: false,
+};
+
+/// Headers from pairs; a name may occur more than once.
+fn headers<const N: usize>(pairs: [(&str, &str); N]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in pairs {
+        map.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        );
+    }
+    map
+}
+
+/// The fault of a refusal.
+fn fault<T: std::fmt::Debug>(result: Result<T, Problem>) -> Fault {
+    result.expect_err("accepted").fault
+}

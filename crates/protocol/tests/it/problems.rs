@@ -1,0 +1,92 @@
+//! The table of errors.
+
+use landfall_protocol::{Fault, Problem};
+
+/// Each fault with its status, and its code where it is one that tusd's users look for.
+const TABLE: [(Fault, u16, &str); 42] = {
+    use Fault::*;
+    [
+        (UnsupportedVersion, 412, "ERR_UNSUPPORTED_VERSION"),
+        (MaxSizeExceeded, 413, "ERR_MAX_SIZE_EXCEEDED"),
+        (InvalidContentType, 415, "ERR_INVALID_CONTENT_TYPE"), // tusd: 400; T-CORE-21
+        (ContentEncoding, 415, "ERR_UNSUPPORTED_CONTENT_ENCODING"), // E-54
+        (InvalidUploadLength, 400, "ERR_INVALID_UPLOAD_LENGTH"),
+        (InvalidOffset, 400, "ERR_INVALID_OFFSET"),
+        (InvalidMetadata, 400, "ERR_INVALID_METADATA"),
+        (InvalidMethod, 400, "ERR_INVALID_METHOD"),
+        (InvalidPath, 400, "ERR_INVALID_PATH"),
+        (NotFound, 404, "ERR_UPLOAD_NOT_FOUND"),
+        (Gone, 410, "ERR_UPLOAD_GONE"),
+        (Locked, 423, "ERR_UPLOAD_LOCKED"), // E-37
+        (MismatchedOffset, 409, "ERR_MISMATCHED_OFFSET"),
+        (SizeExceeded, 413, "ERR_UPLOAD_SIZE_EXCEEDED"), // E-9
+        (NotImplemented, 501, "ERR_NOT_IMPLEMENTED"),
+        (NotFinished, 400, "ERR_UPLOAD_NOT_FINISHED"), // E-40
+        (InvalidConcat, 400, "ERR_INVALID_CONCAT"),
+        (
+            ConcatenationUnsupported,
+            400,
+            "ERR_CONCATENATION_UNSUPPORTED",
+        ),
+        (ModifyFinal, 403, "ERR_MODIFY_FINAL"), // T-CAT-14
+        (AmbiguousLength, 400, "ERR_AMBIGUOUS_UPLOAD_LENGTH"),
+        (InvalidDeferLength, 400, "ERR_INVALID_UPLOAD_LENGTH_DEFER"),
+        (InvalidChecksum, 400, "ERR_INVALID_CHECKSUM"),
+        (
+            UnsupportedChecksum,
+            400,
+            "ERR_UNSUPPORTED_CHECKSUM_ALGORITHM",
+        ), // T-SUM-4
+        (ChecksumMismatch, 460, "ERR_CHECKSUM_MISMATCH"), // T-SUM-5
+        (Stopped, 400, "ERR_UPLOAD_STOPPED"),
+        (Rejected, 400, "ERR_UPLOAD_REJECTED"),
+        (TerminationRejected, 400, "ERR_UPLOAD_TERMINATION_REJECTED"),
+        (Forbidden, 403, "ERR_FORBIDDEN"),
+        (Interrupted, 400, "ERR_UPLOAD_INTERRUPTED"),
+        (ShuttingDown, 503, "ERR_SERVER_SHUTDOWN"), // E-58
+        (OriginNotAllowed, 403, "ERR_ORIGIN_NOT_ALLOWED"),
+        (UnexpectedEof, 400, "ERR_UNEXPECTED_EOF"),
+        (ReadTimeout, 500, "ERR_READ_TIMEOUT"),
+        (ConnectionReset, 500, "ERR_CONNECTION_RESET"),
+        (IncompleteUpload, 400, "ERR_INCOMPLETE_UPLOAD"),
+        (MethodNotAllowed, 405, "ERR_METHOD_NOT_ALLOWED"), // E-50
+        (AlreadyExists, 409, "ERR_UPLOAD_EXISTS"),
+        (RangeNotSatisfiable, 416, "ERR_RANGE_NOT_SATISFIABLE"),
+        (TooManyUploads, 503, "ERR_TOO_MANY_UPLOADS"),
+        (StorageFull, 507, "ERR_STORAGE_FULL"),
+        (Unavailable, 503, "ERR_STORAGE_UNAVAILABLE"),
+        (Internal, 500, "ERR_INTERNAL_SERVER_ERROR"),
+    ]
+};
+
+#[test]
+fn each_fault_has_its_status_and_a_code_of_its_own() {
+    let mut codes = std::collections::HashSet::new();
+    for (fault, status, code) in TABLE {
+        let problem = Problem::from(fault);
+        assert_eq!((problem.status(), problem.code()), (status, code));
+        assert!(codes.insert(code), "{code} twice");
+    }
+}
+
+#[test]
+fn e_57_bodies_are_code_message_and_detail() {
+    assert_eq!(
+        Problem::from(Fault::NotFound).to_string(),
+        "ERR_UPLOAD_NOT_FOUND: upload not found\n"
+    );
+    assert_eq!(
+        Fault::InvalidOffset
+            .because("the value must be digits")
+            .to_string(),
+        "ERR_INVALID_OFFSET: missing or invalid Upload-Offset header: the value must be digits\n"
+    );
+}
+
+#[test]
+fn e_37_e_58_whoever_may_come_again_is_told_when() {
+    for (fault, status, _) in TABLE {
+        let worth_waiting = matches!(status, 423 | 503 | 507);
+        assert_eq!(fault.retry_after().is_some(), worth_waiting, "{fault:?}");
+    }
+}
