@@ -60,7 +60,10 @@ impl StoreError {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => Self::Full(source.into()),
-            _ => Self::Other { doing: doing.into(), source: source.into() },
+            _ => Self::Other {
+                doing: doing.into(),
+                source: source.into(),
+            },
         }
     }
 }

@@ -66,8 +66,7 @@ impl UploadId {
         if id.len() > MAX_ID_LEN {
             return Err(InvalidId::TooLong);
         }
-        let allowed =
-            |c: char| c.is_ascii_alphanumeric() || "-._~%!$'()*+,;=/:@".contains(c);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~%!$'()*+,;=/:@".contains(c);
         if let Some(c) = id.chars().find(|&c| !allowed(c)) {
             return Err(InvalidId::Character(c));
         }
@@ -79,7 +78,10 @@ impl UploadId {
                 return Err(InvalidId::TooLong);
             }
         }
-        if [".info", ".part", ".lock", ".stop"].iter().any(|s| id.ends_with(s)) {
+        if [".info", ".part", ".lock", ".stop"]
+            .iter()
+            .any(|s| id.ends_with(s))
+        {
             return Err(InvalidId::Reserved);
         }
         Ok(Self(id.into()))
@@ -124,14 +126,28 @@ mod tests {
     fn random_ids_are_32_hex_digits_and_differ() {
         let (a, b) = (UploadId::random(), UploadId::random());
         assert_eq!(a.as_str().len(), 32);
-        assert!(a.as_str().bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
+        assert!(
+            a.as_str()
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+        );
         assert_ne!(a, b);
         assert_eq!(UploadId::new(a.as_str()), Ok(a));
     }
 
     #[test]
     fn nothing_that_leaves_a_directory_is_an_id() {
-        for bad in ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a/.b", ".landfall/x"] {
+        for bad in [
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "..",
+            "a/../b",
+            "./a",
+            "a/.b",
+            ".landfall/x",
+        ] {
             assert!(UploadId::new(bad).is_err(), "{bad:?}");
         }
         assert_eq!(UploadId::new("a b"), Err(InvalidId::Character(' ')));
