@@ -1,0 +1,178 @@
+//! Named checks, and running a list of them.
+
+use std::{
+    any::Any,
+    fmt,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    time::Duration,
+};
+
+/// How long a check may take: one that hangs has failed.
+const LIMIT: Duration = Duration::from_secs(60);
+
+type Run<T> = for<'a> fn(&'a T) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// One named check of a `T`; it panics with a message if the `T` doesn't do what it should.
+pub struct Check<T> {
+    pub(crate) name: &'static str,
+    pub(crate) applies: fn(&T) -> bool,
+    pub(crate) run: Run<T>,
+}
+
+impl<T> Check<T> {
+    /// What is checked, as a short sentence with underscores.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it is about something that `subject` can do.
+    pub fn applies(&self, subject: &T) -> bool {
+        (self.applies)(subject)
+    }
+
+    /// Runs it on a fresh subject, within a tokio runtime with its timer on.
+    ///
+    /// # Panics
+    /// If the subject fails it, or takes longer than a minute.
+    pub async fn run(&self, subject: &T) {
+        if let Err(failure) = self.outcome(subject).await {
+            panic!("{}: {failure}", self.name);
+        }
+    }
+
+    async fn outcome(&self, subject: &T) -> Result<(), String> {
+        let mut run = (self.run)(subject);
+        let run = poll_fn(
+            |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+                Ok(poll) => poll.map(Ok),
+                Err(panic) => std::task::Poll::Ready(Err(message(&*panic))),
+            },
+        );
+        tokio::time::timeout(LIMIT, run)
+            .await
+            .unwrap_or_else(|_| Err(format!("not done after {} s", LIMIT.as_secs())))
+    }
+}
+
+impl<T> Clone for Check<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Check<T> {}
+
+impl<T> fmt::Debug for Check<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Check").field(&self.name).finish()
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "a panic without words".into())
+}
+
+/// What a suite did.
+#[derive(Debug, Clone, Default)]
+#[must_use = "look at `not_applicable`, so that a capability doesn't go unproven unnoticed"]
+pub struct Report {
+    /// The checks that passed.
+    pub passed: Vec<&'static str>,
+    /// The checks about something that the subject doesn't claim to do.
+    pub not_applicable: Vec<&'static str>,
+}
+
+impl Report {
+    /// Fails unless every check of the suite applied: for subjects that claim to do everything.
+    ///
+    /// # Panics
+    /// If a check did not apply.
+    pub fn assert_complete(&self) {
+        assert!(
+            self.not_applicable.is_empty(),
+            "not claimed: {:?}",
+            self.not_applicable
+        );
+    }
+}
+
+/// Runs the checks one after another, each on a fresh subject, and panics at the end if any failed.
+pub(crate) async fn run_all<T>(
+    suite: &str,
+    checks: &[Check<T>],
+    make: impl AsyncFn() -> T,
+) -> Report {
+    let mut report = Report::default();
+    let mut failures = Vec::new();
+    for check in checks {
+        let subject = make().await;
+        if !check.applies(&subject) {
+            report.not_applicable.push(check.name);
+            continue;
+        }
+        match check.outcome(&subject).await {
+            Ok(()) => report.passed.push(check.name),
+            Err(failure) => failures.push(format!("- {}: {failure}", check.name)),
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{suite}: {} of {} checks failed:\n{}",
+        failures.len(),
+        checks.len(),
+        failures.join("\n"),
+    );
+    report
+}
+
+/// Makes [`Check`]s out of async functions, all needing the same of their subject.
+macro_rules! checks {
+    ($applies:expr; $($run:path),* $(,)?) => {
+        [$($crate::check::Check {
+            name: $crate::check::last_word(stringify!($run)),
+            applies: $applies,
+            run: |subject| Box::pin($run(subject)),
+        }),*]
+    };
+}
+pub(crate) use checks;
+
+/// `c` of `a::b::c`.
+pub(crate) fn last_word(path: &'static str) -> &'static str {
+    path.rsplit("::").next().unwrap_or(path).trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn is_even(n: &u32) {
+        tokio::task::yield_now().await;
+        assert!(n.is_multiple_of(2), "{n} is odd");
+    }
+    async fn hangs(_: &u32) {
+        std::future::pending().await
+    }
+
+    #[tokio::test]
+    async fn passes_and_leaves_out() {
+        let mut list = checks![|_| true; is_even].to_vec();
+        list.extend(checks![|n: &u32| *n > 9; hangs]);
+        let report = run_all("numbers", &list, async || 4).await;
+        assert_eq!(report.passed, ["is_even"]);
+        assert_eq!(report.not_applicable, ["hangs"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[should_panic(expected = "numbers: 2 of 2 checks failed:\n- is_even: 3 is odd\n- hangs: not")]
+    async fn tells_all_that_failed() {
+        let _ = run_all("numbers", &checks![|_| true; is_even, hangs], async || 3).await;
+    }
+}

@@ -1,0 +1,180 @@
+//! What two lockers do for two processes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use landfall::{
+    lease::{Asked, Lease, LeaseError, Locker},
+    upload::UploadId,
+};
+use tokio::{task::JoinSet, time::sleep};
+
+use super::Pair;
+
+const LONG: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(250);
+
+async fn acquire(locker: &Arc<dyn Locker>, id: &UploadId) -> Lease {
+    locker.acquire(id, LONG).await.expect("acquire")
+}
+
+fn assert_held(what: &str, result: Result<Lease, LeaseError>) {
+    match result {
+        Err(LeaseError::Held) => {}
+        other => panic!("{what} must give Held, not: {other:?}"),
+    }
+}
+
+pub(super) async fn a_lease_keeps_the_other_process_out(pair: &Pair) {
+    let (id, another) = (UploadId::random(), UploadId::random());
+    for (holder, newcomer) in [(&pair.one, &pair.other), (&pair.other, &pair.one)] {
+        let lease = acquire(holder, &id).await;
+        assert_held(
+            "try_acquire of a held lease",
+            newcomer.try_acquire(&id).await,
+        );
+        drop(
+            newcomer
+                .try_acquire(&another)
+                .await
+                .expect("the lease of another upload"),
+        );
+        drop(lease);
+        drop(newcomer.try_acquire(&id).await.expect("a free lease"));
+    }
+}
+
+pub(super) async fn the_other_process_takes_over_soon(pair: &Pair) {
+    let id = UploadId::random();
+    let mut holder = acquire(&pair.one, &id).await;
+    let mut took = Vec::new();
+    for newcomer in [&pair.other, &pair.one, &pair.other, &pair.one, &pair.other] {
+        let writing = tokio::spawn(async move {
+            let asked = holder.signal().wait().await;
+            assert_eq!(asked, Asked::Yield);
+        });
+        let begun = Instant::now();
+        holder = acquire(newcomer, &id).await;
+        took.push(begun.elapsed());
+        writing.await.expect("the first holder");
+    }
+    // The median: a busy machine may delay one or the other.
+    took.sort();
+    assert!(took[2] < pair.takeover, "takeovers took {took:?}");
+}
+
+pub(super) async fn trying_from_the_other_process_asks_nobody(pair: &Pair) {
+    let id = UploadId::random();
+    let lease = acquire(&pair.one, &id).await;
+    for _ in 0..3 {
+        assert_held(
+            "try_acquire of a held lease",
+            pair.other.try_acquire(&id).await,
+        );
+        sleep(SHORT).await;
+    }
+    assert_eq!(lease.signal().asked(), None);
+}
+
+pub(super) async fn a_holder_that_does_not_yield_keeps_the_lease(pair: &Pair) {
+    let id = UploadId::random();
+    let lease = acquire(&pair.one, &id).await;
+    for wait in [Duration::ZERO, SHORT, 2 * SHORT] {
+        let begun = Instant::now();
+        assert_held(
+            "acquire of a held lease",
+            pair.other.acquire(&id, wait).await,
+        );
+        let waited = begun.elapsed();
+        assert!(waited >= wait, "gave up after {waited:?} of {wait:?}");
+        assert!(
+            waited < wait + pair.takeover + SHORT,
+            "waited {waited:?} instead of {wait:?}"
+        );
+    }
+    assert_eq!(lease.signal().asked(), Some(Asked::Yield));
+    drop(lease);
+    drop(pair.other.try_acquire(&id).await.expect("a free lease"));
+}
+
+pub(super) async fn fences_grow_from_one_process_to_the_other(pair: &Pair) {
+    let id = UploadId::random();
+    let mut newest = None;
+    for locker in [&pair.one, &pair.other, &pair.one, &pair.one, &pair.other] {
+        let fence = acquire(locker, &id).await.fence();
+        assert!(Some(fence) > newest, "{fence:?} after {newest:?}");
+        newest = Some(fence);
+    }
+}
+
+/// Holds a fresh lease for a while in which nobody wants it.
+async fn assert_not_asked(locker: &Arc<dyn Locker>, id: &UploadId) {
+    let lease = acquire(locker, id).await;
+    sleep(2 * SHORT).await;
+    assert_eq!(lease.signal().asked(), None, "asked, though nobody waits");
+}
+
+pub(super) async fn an_answered_ask_is_forgotten(pair: &Pair) {
+    let id = UploadId::random();
+    let lease = acquire(&pair.one, &id).await;
+    let holder = tokio::spawn(async move { lease.signal().wait().await });
+    let taken = acquire(&pair.other, &id).await;
+    holder.await.expect("the first holder");
+    sleep(2 * SHORT).await;
+    assert_eq!(
+        taken.signal().asked(),
+        None,
+        "who took over was asked to yield to itself"
+    );
+    drop(taken);
+    assert_not_asked(&pair.one, &id).await;
+    assert_not_asked(&pair.other, &id).await;
+}
+
+pub(super) async fn a_dropped_ask_is_forgotten(pair: &Pair) {
+    let id = UploadId::random();
+    let lease = acquire(&pair.one, &id).await;
+    let waiter = tokio::spawn({
+        let (other, id) = (pair.other.clone(), id.clone());
+        async move { other.acquire(&id, LONG).await }
+    });
+    assert_eq!(lease.signal().wait().await, Asked::Yield);
+    waiter.abort();
+    assert!(waiter.await.is_err_and(|error| error.is_cancelled()));
+    drop(lease);
+    assert_not_asked(&pair.one, &id).await;
+}
+
+pub(super) async fn one_upload_has_one_holder_under_pressure(pair: &Pair) {
+    let id = UploadId::random();
+    let holders = Arc::new(AtomicU32::new(0));
+    let mut tasks = JoinSet::new();
+    for n in 0..6 {
+        let locker = if n % 2 == 0 {
+            pair.one.clone()
+        } else {
+            pair.other.clone()
+        };
+        let (id, holders) = (id.clone(), holders.clone());
+        tasks.spawn(async move {
+            for _ in 0..20 {
+                let lease = acquire(&locker, &id).await;
+                assert_eq!(
+                    holders.fetch_add(1, Ordering::SeqCst),
+                    0,
+                    "two have the lease"
+                );
+                tokio::task::yield_now().await;
+                holders.fetch_sub(1, Ordering::SeqCst);
+                drop(lease);
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+}

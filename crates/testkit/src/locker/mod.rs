@@ -1,0 +1,112 @@
+//! The conformance suites of [`Locker`]: within one process, and between several.
+
+mod between;
+mod within;
+
+use std::{sync::Arc, time::Duration};
+
+use landfall::lease::Locker;
+
+use crate::check::{Check, Report, checks, run_all};
+
+/// What the checks within one process are made for.
+pub type Subject = Arc<dyn Locker>;
+
+/// Two lockers that share leases as two processes do.
+#[derive(Debug)]
+pub struct Pair {
+    /// The locker of one process.
+    pub one: Arc<dyn Locker>,
+    /// The locker of the other.
+    pub other: Arc<dyn Locker>,
+    /// How long a takeover between them may take.
+    pub takeover: Duration,
+}
+
+/// Runs every check of a locker used by one process, each on a locker made by `make`.
+///
+/// Needs a tokio runtime with its timer on; one with several threads finds more. The checks measure
+/// time, so that a busy machine may fail them: a takeover must take no more than 100 ms.
+///
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use landfall::lease::MemoryLocker;
+///
+/// landfall_testkit::locker::conformance(async || MemoryLocker::new()).await;
+/// # });
+/// ```
+///
+/// # Panics
+/// If a check fails: at the end, with the list of all that failed and why.
+pub async fn conformance<L: Locker>(make: impl AsyncFn() -> L) {
+    let report = run_all("locker", &all(), async || Arc::new(make().await) as Subject).await;
+    report.assert_complete();
+}
+
+/// Runs every check of two lockers that share leases, each on a pair made by `make`. A takeover
+/// between them must take no more than `takeover`.
+///
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// # use std::time::Duration;
+/// use landfall::lease::FileLocker;
+///
+/// let dir = tempfile::tempdir().unwrap();
+/// let make = async || (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
+/// landfall_testkit::locker::conformance_between(make, Duration::from_secs(1)).await;
+/// # });
+/// ```
+///
+/// # Panics
+/// If a check fails: at the end, with the list of all that failed and why.
+pub async fn conformance_between<L: Locker>(make: impl AsyncFn() -> (L, L), takeover: Duration) {
+    let make = async || {
+        let (one, other) = make().await;
+        Pair {
+            one: Arc::new(one),
+            other: Arc::new(other),
+            takeover,
+        }
+    };
+    let report: Report = run_all("locker between processes", &all_between(), make).await;
+    report.assert_complete();
+}
+
+/// The checks within one process, to be run one by one.
+#[must_use]
+pub fn all() -> Vec<Check<Subject>> {
+    checks![|_| true;
+        within::a_lease_keeps_others_out,
+        within::a_dropped_lease_is_free,
+        within::leases_of_different_uploads_are_independent,
+        within::a_newcomer_takes_over_at_once,
+        within::the_holder_is_asked_to_yield_not_told_it_is_lost,
+        within::trying_asks_nobody,
+        within::waiters_are_served_in_the_order_of_asking,
+        within::a_waiter_with_others_behind_it_is_asked_already,
+        within::a_dropped_waiter_leaves_the_queue,
+        within::nobody_waits_longer_than_asked,
+        within::who_gave_up_waiting_leaves_no_trace,
+        within::fences_grow,
+        within::a_lease_can_be_dropped_anywhere,
+        within::one_upload_has_one_holder_under_pressure,
+        within::a_thousand_uploads_at_once,
+    ]
+    .to_vec()
+}
+
+/// The checks between two processes, to be run one by one.
+#[must_use]
+pub fn all_between() -> Vec<Check<Pair>> {
+    checks![|_| true;
+        between::a_lease_keeps_the_other_process_out,
+        between::the_other_process_takes_over_soon,
+        between::trying_from_the_other_process_asks_nobody,
+        between::a_holder_that_does_not_yield_keeps_the_lease,
+        between::fences_grow_from_one_process_to_the_other,
+        between::an_answered_ask_is_forgotten,
+        between::a_dropped_ask_is_forgotten,
+        between::one_upload_has_one_holder_under_pressure,
+    ]
+    .to_vec()
+}

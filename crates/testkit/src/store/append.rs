@@ -1,0 +1,190 @@
+//! Appending bytes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    upload::{Upload, UploadId},
+};
+
+use super::{
+    Subject,
+    support::{append, create, expect, offset, poll_and_drop, uploaded, write},
+};
+use crate::pattern;
+
+pub(super) async fn bytes_are_appended_in_order(store: &Subject) {
+    let bytes = pattern::bytes(1, 300_000);
+    let upload = create(store, 300_000).await;
+    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    assert_eq!(append.offset(), 0);
+    let mut written = 0;
+    let mut before = 0;
+    for chunk in pattern::chunks(&bytes, 50_000, 2) {
+        written += chunk.len() as u64;
+        append.write(&mut vec![chunk]).await.expect("write");
+        let now = append.offset();
+        assert!(
+            (before..=written).contains(&now),
+            "offset {now} after {before}, of {written}"
+        );
+        before = now;
+    }
+    assert_eq!(append.commit().await.expect("commit"), 300_000);
+    assert_eq!(append.offset(), 300_000);
+    drop(append);
+    expect(store, &upload, &bytes).await;
+    assert!(store.load(&upload.id).await.expect("load").is_complete());
+}
+
+pub(super) async fn appending_goes_on_where_it_stopped(store: &Subject) {
+    let bytes = pattern::bytes(2, 100_000);
+    let upload = create(store, 100_000).await;
+    let mut start = 0;
+    for (n, piece) in pattern::chunks(&bytes, 30_000, 3).iter().enumerate() {
+        let mut append = store
+            .append(&upload, Fence(n as u64 + 1))
+            .await
+            .expect("append");
+        assert_eq!(append.offset(), start, "where appending goes on");
+        write(&mut *append, piece).await;
+        start += piece.len() as u64;
+        assert_eq!(append.commit().await.expect("commit"), start);
+        drop(append);
+        expect(store, &upload, &bytes[..start as usize]).await;
+    }
+}
+
+pub(super) async fn chunks_of_any_shape_are_taken(store: &Subject) {
+    let many_small = pattern::bytes(3, 20_000);
+    let one_large = pattern::bytes(4, 3_000_001);
+    let upload = create(store, None).await;
+    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut all = Vec::new();
+    let mut list = Vec::new();
+    for shape in [
+        vec![],
+        vec![Bytes::new()],
+        pattern::chunks(&many_small, 7, 5), // far more chunks than one system call takes
+        vec![one_large],
+        vec![
+            Bytes::new(),
+            Bytes::from_static(b"a"),
+            Bytes::new(),
+            Bytes::from_static(b"b"),
+        ],
+        vec![Bytes::from_static(b"x"); 3000],
+    ] {
+        all.extend_from_slice(&shape.concat());
+        list.extend(shape);
+        append.write(&mut list).await.expect("write");
+        assert!(list.is_empty(), "write must empty the list of chunks");
+    }
+    assert_eq!(append.commit().await.expect("commit"), all.len() as u64);
+    drop(append);
+    expect(store, &upload, &all).await;
+}
+
+pub(super) async fn an_upload_without_bytes_is_whole(store: &Subject) {
+    let upload = Upload::new(UploadId::random(), Some(0));
+    let (upload, mut append) = store
+        .create_append(upload, Fence(1))
+        .await
+        .expect("create_append");
+    append.write(&mut Vec::new()).await.expect("write");
+    assert_eq!(append.commit().await.expect("commit"), 0);
+    drop(append);
+    if let Some(finisher) = store.finisher() {
+        finisher.finish(&upload, Fence(1)).await.expect("finish");
+    }
+    assert!(store.load(&upload.id).await.expect("load").is_complete());
+    expect(store, &upload, b"").await;
+}
+
+pub(super) async fn ten_mebibytes_are_kept(store: &Subject) {
+    let bytes = pattern::bytes(5, 10 << 20);
+    let upload = uploaded(store, &bytes).await;
+    if let Some(finisher) = store.finisher() {
+        finisher.finish(&upload, Fence(1)).await.expect("finish");
+    }
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn a_committed_offset_is_loaded(store: &Subject) {
+    let upload = create(store, 40_000).await;
+    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut end = 0;
+    for piece in pattern::chunks(&pattern::bytes(6, 40_000), 9_000, 1) {
+        end += piece.len() as u64;
+        write(&mut *append, &piece).await;
+        let committed = append.commit().await.expect("commit");
+        assert_eq!(committed, end);
+        let loaded = offset(store, &upload).await;
+        assert_eq!(
+            loaded, committed,
+            "load right after a commit, with the append still open"
+        );
+    }
+    assert_eq!(append.commit().await.expect("a second commit"), end);
+}
+
+pub(super) async fn dropping_keeps_what_was_written(store: &Subject) {
+    let bytes = pattern::bytes(7, 200_000);
+    let upload = create(store, 200_000).await;
+    let mut first = store.append(&upload, Fence(1)).await.expect("append");
+    write(&mut *first, &bytes.slice(..150_000)).await;
+    let kept = first.offset();
+    drop(first);
+    let second = store.append(&upload, Fence(2)).await.expect("append");
+    let offset = second.offset();
+    assert!(
+        (kept..=150_000).contains(&offset),
+        "{kept} bytes were kept, but now there are {offset}"
+    );
+    drop(second);
+    append(store, &upload, Fence(3), &bytes.slice(offset as usize..)).await;
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Subject) {
+    let bytes = pattern::bytes(8, 8 << 20);
+    let upload = create(store, None).await;
+    let mut fence = 0;
+    let mut kept = 0;
+    while kept < bytes.len() {
+        fence += 1;
+        let mut append = store.append(&upload, Fence(fence)).await.expect("append");
+        let start = append.offset() as usize;
+        assert!(
+            (kept..=bytes.len()).contains(&start),
+            "{start}, but {kept} were kept before"
+        );
+        // What a cut connection leaves behind: a write that is never polled again.
+        let mut chunks = pattern::chunks(&bytes.slice(start..), 1 << 20, fence);
+        let polls = fence as usize % 5;
+        if let Some(result) = poll_and_drop(polls, append.write(&mut chunks)).await {
+            result.expect("write");
+        }
+        kept = append.offset() as usize;
+        drop(append);
+        if fence > 40 {
+            break; // A store on a network may never get there this way.
+        }
+    }
+    let mut append = store
+        .append(&upload, Fence(fence + 1))
+        .await
+        .expect("append");
+    let start = append.offset();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let later = offset(store, &upload).await;
+    assert!(
+        later <= start,
+        "bytes of a dropped write came after the next append had begun"
+    );
+    write(&mut *append, &bytes.slice(start as usize..)).await;
+    assert_eq!(append.commit().await.expect("commit"), bytes.len() as u64);
+    drop(append);
+    expect(store, &upload, &bytes).await;
+}

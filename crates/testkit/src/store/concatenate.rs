@@ -1,0 +1,173 @@
+//! Joining uploads.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::StoreError,
+    upload::{Kind, Upload, UploadId},
+};
+
+use super::{
+    Subject,
+    support::{append, assert_not_found, expect},
+};
+use crate::pattern;
+
+async fn part(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
+    let mut upload = Upload::new(UploadId::random(), Some(bytes.len() as u64));
+    upload.kind = Kind::Partial;
+    let upload = store.create(upload).await.expect("create");
+    append(store, &upload, Fence(1), bytes).await;
+    if let Some(finisher) = store.finisher() {
+        finisher.finish(&upload, Fence(1)).await.expect("finish");
+    }
+    upload
+}
+
+async fn target(store: &Subject, parts: &[Arc<Upload>]) -> Arc<Upload> {
+    let mut upload = Upload::new(
+        UploadId::random(),
+        parts.iter().map(|part| part.length).sum(),
+    );
+    let paths: Vec<_> = parts
+        .iter()
+        .map(|part| format!("/files/{}", part.id))
+        .collect();
+    upload.kind = Kind::Final {
+        parts: parts.iter().map(|part| part.id.clone()).collect(),
+        header: format!("final;{}", paths.join(" ")),
+        joined: false,
+    };
+    store.create(upload).await.expect("create")
+}
+
+async fn join(store: &Subject, target: &Upload, parts: &[Arc<Upload>]) -> Result<u64, StoreError> {
+    store
+        .concatenator()
+        .expect("a concatenator")
+        .concatenate(target, parts, Fence(2))
+        .await
+}
+
+/// Joins these pieces, and checks the result and that the parts stay as they were.
+async fn check(store: &Subject, parts: &[Arc<Upload>], pieces: &[&Bytes]) -> Arc<Upload> {
+    let target = target(store, parts).await;
+    let wanted: Vec<u8> = pieces
+        .iter()
+        .flat_map(|piece| piece.iter().copied())
+        .collect();
+    let sum = join(store, &target, parts).await.expect("concatenate");
+    assert_eq!(
+        sum,
+        wanted.len() as u64,
+        "the sum that concatenate returned"
+    );
+    expect(store, &target, &wanted).await;
+    for (part, piece) in parts.iter().zip(pieces) {
+        expect(store, part, piece).await;
+    }
+    target
+}
+
+pub(super) async fn parts_are_joined_in_order(store: &Subject) {
+    let (a, b, c) = (
+        pattern::bytes(1, 70_000),
+        pattern::bytes(2, 1),
+        pattern::bytes(3, 33_333),
+    );
+    let parts = [
+        part(store, &a).await,
+        part(store, &b).await,
+        part(store, &c).await,
+    ];
+    check(store, &parts, &[&a, &b, &c]).await;
+    let [first, second, third] = parts;
+    check(store, &[third, first, second], &[&c, &a, &b]).await;
+}
+
+pub(super) async fn empty_and_repeated_parts_are_joined(store: &Subject) {
+    let (full, empty) = (pattern::bytes(4, 4097), Bytes::new());
+    let (f, e) = (part(store, &full).await, part(store, &empty).await);
+    check(store, std::slice::from_ref(&e), &[&empty]).await;
+    check(
+        store,
+        &[e.clone(), f.clone(), e.clone()],
+        &[&empty, &full, &empty],
+    )
+    .await;
+    check(
+        store,
+        &[f.clone(), f.clone(), e, f],
+        &[&full, &full, &empty, &full],
+    )
+    .await;
+}
+
+pub(super) async fn joining_nothing_gives_nothing(store: &Subject) {
+    check(store, &[], &[]).await;
+}
+
+pub(super) async fn a_missing_part_fails_the_joining(store: &Subject) {
+    let bytes = pattern::bytes(5, 5000);
+    let there = part(store, &bytes).await;
+    let mut missing = Upload::new(UploadId::random(), Some(10));
+    missing.kind = Kind::Partial;
+    let parts = [there.clone(), missing.into()];
+    let target = target(store, &parts).await;
+    assert_not_found("a part", join(store, &target, &parts).await);
+    match store.load(&target.id).await {
+        Ok(left) => assert_eq!(left.offset, 0, "half of the parts stayed in the target"),
+        Err(error) => panic!("the target must be left, empty: {error:?}"),
+    }
+    expect(store, &there, &bytes).await;
+}
+
+pub(super) async fn joining_again_starts_from_nothing(store: &Subject) {
+    let (a, b) = (pattern::bytes(6, 3000), pattern::bytes(7, 2000));
+    let parts = [part(store, &a).await, part(store, &b).await];
+    let target = check(store, &parts, &[&a, &b]).await;
+    assert_eq!(
+        join(store, &target, &parts).await.expect("concatenate"),
+        5000
+    );
+    expect(store, &target, &[&a[..], &b[..]].concat()).await;
+    // Fewer bytes than before must leave none of the old ones.
+    assert_eq!(
+        join(store, &target, &parts[1..])
+            .await
+            .expect("concatenate"),
+        2000
+    );
+    expect(store, &target, &b).await;
+}
+
+pub(super) async fn large_parts_of_odd_size_are_joined(store: &Subject) {
+    // Whole blocks first (where file systems can share them), then sizes that fit no block.
+    let pieces = [
+        pattern::bytes(8, 2 << 20),
+        pattern::bytes(9, (1 << 20) + 1),
+        pattern::bytes(10, 4095),
+        pattern::bytes(11, 1 << 20),
+    ];
+    let mut parts = Vec::new();
+    for piece in &pieces {
+        parts.push(part(store, piece).await);
+    }
+    check(store, &parts, &pieces.each_ref()).await;
+}
+
+pub(super) async fn parts_can_be_removed_afterwards(store: &Subject) {
+    let (a, b) = (pattern::bytes(12, 100_000), pattern::bytes(13, 8192));
+    let parts = [part(store, &a).await, part(store, &b).await];
+    let target = check(store, &parts, &[&a, &b]).await;
+    let terminator = store.terminator().expect("a terminator");
+    for part in &parts {
+        terminator
+            .terminate(part, Fence(3))
+            .await
+            .expect("terminate");
+    }
+    expect(store, &target, &[&a[..], &b[..]].concat()).await;
+}

@@ -1,0 +1,283 @@
+//! Making, finding and removing uploads.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::StoreError,
+    upload::{Kind, Metadata, Upload, UploadId},
+};
+
+use super::{
+    Subject,
+    support::{append, assert_not_found, create, expect, offset, uploaded, write},
+};
+use crate::pattern;
+
+pub(super) async fn a_created_upload_is_empty(store: &Subject) {
+    let id = UploadId::random();
+    let created = store
+        .create(Upload::new(id.clone(), Some(5)))
+        .await
+        .expect("create");
+    assert_eq!(created.id, id);
+    let loaded = store.load(&id).await.expect("load");
+    assert_eq!(loaded.offset, 0);
+    assert_eq!(loaded.upload, created, "load gives what create gave");
+    assert!(!loaded.is_complete());
+    let age = SystemTime::now()
+        .duration_since(loaded.modified)
+        .unwrap_or_default();
+    assert!(
+        age < Duration::from_secs(3600),
+        "modified {age:?} ago, but it is new"
+    );
+    expect(store, &created, b"").await;
+}
+
+pub(super) async fn a_taken_id_is_refused_and_the_upload_kept(store: &Subject) {
+    let bytes = pattern::bytes(1, 100);
+    let upload = uploaded(store, &bytes).await;
+    let again = store.create(Upload::new(upload.id.clone(), Some(7))).await;
+    assert!(
+        matches!(again, Err(StoreError::AlreadyExists(_))),
+        "{again:?}"
+    );
+    let again = store
+        .create_append(Upload::new(upload.id.clone(), Some(7)), Fence(2))
+        .await;
+    assert!(
+        matches!(again, Err(StoreError::AlreadyExists(_))),
+        "{again:?}"
+    );
+    assert_eq!(store.load(&upload.id).await.expect("load").upload, upload);
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn one_of_many_creations_of_an_id_wins(store: &Subject) {
+    let id = UploadId::random();
+    let mut tasks = tokio::task::JoinSet::new();
+    for length in 0..20 {
+        let (store, upload) = (store.clone(), Upload::new(id.clone(), Some(length)));
+        tasks.spawn(async move { store.create(upload).await });
+    }
+    let mut won = Vec::new();
+    for result in tasks.join_all().await {
+        match result {
+            Ok(upload) => won.push(upload),
+            Err(StoreError::AlreadyExists(_)) => {}
+            Err(other) => panic!("a creation that lost must give AlreadyExists, not: {other:?}"),
+        }
+    }
+    assert_eq!(won.len(), 1, "creations that won");
+    assert_eq!(store.load(&id).await.expect("load").upload, won[0]);
+}
+
+pub(super) async fn what_does_not_exist_is_not_found(store: &Subject) {
+    let id = UploadId::random();
+    let upload = Upload::new(id.clone(), Some(5));
+    assert_not_found("load", store.load(&id).await);
+    assert_not_found(
+        "append",
+        store.append(&upload.clone().into(), Fence(1)).await,
+    );
+    assert_not_found("save", store.save(&upload, Fence(1)).await);
+    assert_not_found("load", store.load(&id).await);
+}
+
+/// A description in which everything is set. Times have whole seconds: stores may keep no less.
+fn full_description(kind: Kind) -> Upload {
+    let mut upload = Upload::new(UploadId::random(), Some(1 << 40));
+    upload.metadata = Metadata::from_pairs([("filename", "Zürich – 東京.pdf"), ("empty", "")]);
+    upload.kind = kind;
+    upload.expires = Some(UNIX_EPOCH + Duration::from_secs(4_000_000_000));
+    upload.finished = true;
+    upload
+}
+
+pub(super) async fn a_description_comes_back_as_it_was(store: &Subject) {
+    let parts = vec![UploadId::random(), UploadId::random()];
+    let header = "final;/files/a  /files/b".to_owned();
+    for kind in [
+        Kind::Whole,
+        Kind::Partial,
+        Kind::Final {
+            parts: parts.clone(),
+            header: header.clone(),
+            joined: false,
+        },
+        Kind::Final {
+            parts,
+            header,
+            joined: true,
+        },
+    ] {
+        let wanted = full_description(kind);
+        let created = store.create(wanted.clone()).await.expect("create");
+        for upload in [
+            &created,
+            &store.load(&wanted.id).await.expect("load").upload,
+        ] {
+            // The place is the store's to fill in.
+            let mut got = Upload::clone(upload);
+            got.storage.clone_from(&wanted.storage);
+            assert_eq!(got, wanted);
+        }
+    }
+    let deferred = create(store, None).await;
+    assert_eq!(
+        store.load(&deferred.id).await.expect("load").upload.length,
+        None
+    );
+    let empty = create(store, 0).await;
+    assert_eq!(
+        store.load(&empty.id).await.expect("load").upload.length,
+        Some(0)
+    );
+}
+
+pub(super) async fn metadata_comes_back_byte_for_byte(store: &Subject) {
+    for header in [
+        "",
+        "filename d29ybGQucGRm,is_confidential",
+        "b YQ==,a ,  c YQ==", // order, an empty value with its space, blanks
+        "padded YQ",          // padding left out by the client
+        "name w7xiZXItw6ljb2xlLeadseS6rA==,html PHNjcmlwdD4mIg==", // UTF-8, and < > & "
+        "binary /wD+gA==",    // not UTF-8
+    ] {
+        let mut upload = Upload::new(UploadId::random(), Some(1));
+        upload.metadata = Metadata::from_header(header).expect("a good header");
+        let created = store.create(upload.clone()).await.expect("create");
+        assert_eq!(created.metadata, upload.metadata, "{header:?} as created");
+        let loaded = store.load(&upload.id).await.expect("load").upload;
+        assert_eq!(
+            loaded.metadata.header(),
+            header,
+            "the header must come back as it was"
+        );
+        assert_eq!(loaded.metadata, upload.metadata, "{header:?} as loaded");
+        store.save(&loaded, Fence(1)).await.expect("save");
+        let saved = store.load(&upload.id).await.expect("load").upload;
+        assert_eq!(saved.metadata, upload.metadata, "{header:?} as saved");
+    }
+}
+
+pub(super) async fn ids_may_hold_slashes_and_odd_characters(store: &Subject) {
+    let unique = UploadId::random();
+    let longest = "l".repeat(230 - unique.as_str().len() - 1);
+    let mut uploads = Vec::new();
+    for (n, id) in [
+        "plain".into(),
+        "two/levels".into(),
+        "two/more".into(),
+        "2026/11/20/four-levels.pdf".into(),
+        "percent%2Fencoded%00%2e%2e".into(),
+        "~tilde_and-dash.and.dots..".into(),
+        "!$'()*+,;=:@".into(),
+        "UPPER".into(),
+        longest.clone(),
+        format!("{longest}/{longest}"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let id = UploadId::new(&format!("{unique}-{id}")).expect("a good id");
+        let bytes = pattern::bytes(n as u64, 50 + n);
+        let upload = Upload::new(id, Some(bytes.len() as u64));
+        let upload = store
+            .create(upload)
+            .await
+            .unwrap_or_else(|e| panic!("create {n}: {e}"));
+        append(store, &upload, Fence(1), &bytes).await;
+        uploads.push((upload, bytes));
+    }
+    for (upload, bytes) in &uploads {
+        assert_eq!(
+            store.load(&upload.id).await.expect("load").upload.id,
+            upload.id
+        );
+        expect(store, upload, bytes).await;
+    }
+    if let Some(terminator) = store.terminator() {
+        for (upload, _) in &uploads {
+            terminator
+                .terminate(upload, Fence(2))
+                .await
+                .expect("terminate");
+            assert_not_found("load", store.load(&upload.id).await);
+        }
+    }
+}
+
+pub(super) async fn create_append_is_both_in_one(store: &Subject) {
+    let bytes = pattern::bytes(3, 3000);
+    let upload = Upload::new(UploadId::random(), Some(4000));
+    let (upload, mut first) = store
+        .create_append(upload, Fence(5))
+        .await
+        .expect("create_append");
+    assert_eq!(first.offset(), 0);
+    assert_eq!(store.load(&upload.id).await.expect("load").upload, upload);
+    write(&mut *first, &bytes).await;
+    assert_eq!(first.commit().await.expect("commit"), 3000);
+    drop(first);
+    let second = store.append(&upload, Fence(6)).await.expect("append");
+    assert_eq!(second.offset(), 3000);
+    drop(second);
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn a_terminated_upload_is_gone(store: &Subject) {
+    let upload = uploaded(store, &pattern::bytes(4, 1000)).await;
+    let other = uploaded(store, &Bytes::from_static(b"stays")).await;
+    let terminator = store.terminator().expect("a terminator");
+    terminator
+        .terminate(&upload, Fence(2))
+        .await
+        .expect("terminate");
+    assert_not_found("load", store.load(&upload.id).await);
+    assert_not_found("append", store.append(&upload, Fence(3)).await);
+    assert_not_found("save", store.save(&upload, Fence(3)).await);
+    if let Some(reader) = store.reader() {
+        assert_not_found("read", reader.read(&upload, 0..1000).await.map(drop));
+    }
+    expect(store, &other, b"stays").await;
+}
+
+pub(super) async fn termination_can_be_repeated(store: &Subject) {
+    let upload = uploaded(store, &pattern::bytes(4, 1000)).await;
+    let terminator = store.terminator().expect("a terminator");
+    for _ in 0..3 {
+        terminator
+            .terminate(&upload, Fence(2))
+            .await
+            .expect("terminate");
+    }
+    let never = Upload::new(UploadId::random(), Some(1));
+    terminator
+        .terminate(&never, Fence(1))
+        .await
+        .expect("terminate what never was");
+}
+
+pub(super) async fn a_terminated_id_can_be_used_again(store: &Subject) {
+    let upload = uploaded(store, &pattern::bytes(4, 1000)).await;
+    store
+        .terminator()
+        .expect("a terminator")
+        .terminate(&upload, Fence(2))
+        .await
+        .expect("terminate");
+    let again = store
+        .create(Upload::new(upload.id.clone(), Some(3)))
+        .await
+        .expect("create again");
+    assert_eq!(
+        offset(store, &again).await,
+        0,
+        "bytes of the old upload showed up"
+    );
+    append(store, &again, Fence(3), &Bytes::from_static(b"new")).await;
+    expect(store, &again, b"new").await;
+}

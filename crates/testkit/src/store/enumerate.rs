@@ -1,0 +1,128 @@
+//! Listing what is there.
+
+use std::collections::BTreeMap;
+
+use landfall::{
+    lease::Fence,
+    store::Cursor,
+    upload::{Snapshot, Upload, UploadId},
+};
+
+use super::{
+    Subject,
+    support::{append, create},
+};
+use crate::pattern;
+
+type Listed = BTreeMap<UploadId, Snapshot>;
+
+/// Reads one page of `limit` into `listed`, and tells where the next one starts.
+async fn read_page(
+    store: &Subject,
+    cursor: Option<Cursor>,
+    limit: usize,
+    listed: &mut Listed,
+) -> Option<Cursor> {
+    let enumerator = store.enumerator().expect("an enumerator");
+    let page = enumerator.page(cursor, limit).await.expect("page");
+    let entries = page.uploads.len() + page.leftovers.len();
+    assert!(
+        entries <= limit,
+        "{entries} entries on a page of at most {limit}"
+    );
+    assert!(
+        page.leftovers.is_empty(),
+        "leftovers nobody left: {:?}",
+        page.leftovers
+    );
+    for snapshot in page.uploads {
+        let id = snapshot.upload.id.clone();
+        assert!(
+            listed.insert(id.clone(), snapshot).is_none(),
+            "{id} was listed twice"
+        );
+    }
+    page.next
+}
+
+/// Reads the whole list in pages of `limit`.
+async fn list(store: &Subject, limit: usize) -> Listed {
+    let mut listed = Listed::new();
+    let mut cursor = None;
+    for _ in 0..10_000 {
+        cursor = read_page(store, cursor, limit, &mut listed).await;
+        if cursor.is_none() {
+            return listed;
+        }
+    }
+    panic!("the list in pages of {limit} never ends");
+}
+
+pub(super) async fn every_upload_is_listed_once_whatever_the_page_size(store: &Subject) {
+    let mut wanted = BTreeMap::new();
+    for n in 0..23_usize {
+        let name = UploadId::random();
+        let id = match n % 4 {
+            0 => format!("{name}"),
+            1 => format!("shared/{name}"),
+            2 => format!("shared/deeper/{name}"),
+            _ => format!("own-{name}/file.bin"),
+        };
+        let upload = Upload::new(UploadId::new(&id).expect("a good id"), Some(30));
+        let upload = store.create(upload).await.expect("create");
+        append(store, &upload, Fence(1), &pattern::bytes(n as u64, n)).await;
+        wanted.insert(upload.id.clone(), n as u64);
+    }
+    for limit in [1, 2, 3, 5, 22, 23, 24, 1000] {
+        let listed = list(store, limit).await;
+        let offsets: BTreeMap<_, _> = listed
+            .iter()
+            .map(|(id, s)| (id.clone(), s.offset))
+            .collect();
+        assert_eq!(offsets, wanted, "in pages of {limit}");
+    }
+    let listed = list(store, 7).await;
+    for (id, snapshot) in listed {
+        assert_eq!(store.load(&id).await.expect("load").upload, snapshot.upload);
+    }
+}
+
+pub(super) async fn an_empty_store_lists_nothing(store: &Subject) {
+    assert!(list(store, 1).await.is_empty());
+    assert!(list(store, 100).await.is_empty());
+}
+
+pub(super) async fn what_stays_is_listed_once_while_others_go(store: &Subject) {
+    let mut stay = Vec::new();
+    let mut go = Vec::new();
+    for n in 0..40 {
+        let upload = create(store, 10).await;
+        if n % 2 == 0 {
+            stay.push(upload.id.clone())
+        } else {
+            go.push(upload)
+        }
+    }
+    let terminator = store.terminator().expect("a terminator");
+    let mut listed = Listed::new();
+    let mut cursor = read_page(store, None, 3, &mut listed).await;
+    while let Some(upload) = go.pop() {
+        terminator
+            .terminate(&upload, Fence(2))
+            .await
+            .expect("terminate");
+        create(store, 10).await;
+        if cursor.is_some() {
+            cursor = read_page(store, cursor, 3, &mut listed).await;
+        }
+    }
+    while cursor.is_some() {
+        cursor = read_page(store, cursor, 3, &mut listed).await;
+    }
+    for id in stay {
+        assert!(
+            listed.contains_key(&id),
+            "{id} was there all the time and not listed"
+        );
+    }
+}

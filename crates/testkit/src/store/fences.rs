@@ -1,0 +1,200 @@
+//! A lease that was overtaken can't change anything.
+//!
+//! The newer append stays open throughout: a store need not remember fences of uploads that nobody
+//! is writing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::{Append, StoreError},
+    upload::{Kind, Metadata, Upload, UploadId},
+};
+
+use super::{
+    Subject,
+    support::{
+        assert_fenced, assert_not_found, create, expect, offset, uploaded, write, write_refused,
+    },
+};
+use crate::pattern;
+
+/// An upload of `length` bytes with an older append, which wrote `bytes`, and a newer one.
+async fn overtaken(
+    store: &Subject,
+    bytes: &Bytes,
+) -> (Arc<Upload>, Box<dyn Append>, Box<dyn Append>) {
+    let upload = create(store, None).await;
+    let mut older = store.append(&upload, Fence(10)).await.expect("append");
+    write(&mut *older, bytes).await;
+    assert_eq!(older.commit().await.expect("commit"), bytes.len() as u64);
+    let newer = store
+        .append(&upload, Fence(11))
+        .await
+        .expect("append by a newer lease");
+    assert_eq!(newer.offset(), bytes.len() as u64);
+    (upload, older, newer)
+}
+
+pub(super) async fn an_older_append_cannot_write(store: &Subject) {
+    let bytes = pattern::bytes(1, 20_000);
+    let (upload, mut older, mut newer) = overtaken(store, &bytes.slice(..5000)).await;
+    let stale = Bytes::from(vec![b'!'; 3000]);
+    let refused = write_refused(&mut *older, &stale).await;
+    assert_fenced("a write", Err::<(), _>(refused));
+    write(&mut *newer, &bytes.slice(5000..12_000)).await;
+    let refused = write_refused(&mut *older, &stale).await;
+    assert_fenced("a write", Err::<(), _>(refused));
+    write(&mut *newer, &bytes.slice(12_000..)).await;
+    drop(older);
+    assert_eq!(
+        newer.commit().await.expect("commit by the newer lease"),
+        20_000
+    );
+    drop(newer);
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
+    let bytes = pattern::bytes(2, 6000);
+    let upload = create(store, None).await;
+    let mut older = store.append(&upload, Fence(10)).await.expect("append");
+    older.hold().await.expect("hold");
+    write(&mut *older, &Bytes::from(vec![b'!'; 4000])).await;
+    let mut newer = store
+        .append(&upload, Fence(11))
+        .await
+        .expect("append by a newer lease");
+    assert_eq!(
+        newer.offset(),
+        0,
+        "bytes on probation count for the newer lease"
+    );
+    assert!(
+        older.confirm().await.is_err(),
+        "an older lease confirmed its bytes"
+    );
+    assert_eq!(offset(store, &upload).await, 0);
+    write(&mut *newer, &bytes.slice(..3000)).await;
+    // Whatever these say, they must not take away what the newer lease wrote.
+    drop(older.hold().await);
+    drop(older.discard().await);
+    drop(older);
+    write(&mut *newer, &bytes.slice(3000..)).await;
+    assert_eq!(newer.commit().await.expect("commit"), 6000);
+    drop(newer);
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn an_older_lease_cannot_save(store: &Subject) {
+    let bytes = pattern::bytes(3, 100);
+    let (upload, _older, _newer) = overtaken(store, &bytes).await;
+    let mut changed = Upload::clone(&upload);
+    changed.metadata = Metadata::from_pairs([("stale", "1")]);
+    changed.finished = true;
+    assert_fenced("save", store.save(&changed, Fence(10)).await);
+    assert_eq!(store.load(&upload.id).await.expect("load").upload, upload);
+    store
+        .save(&changed, Fence(11))
+        .await
+        .expect("save by the newer lease");
+    assert_eq!(*store.load(&upload.id).await.expect("load").upload, changed);
+}
+
+pub(super) async fn an_older_lease_cannot_append(store: &Subject) {
+    let (upload, _older, _newer) = overtaken(store, &Bytes::from_static(b"abc")).await;
+    assert_fenced("append", store.append(&upload, Fence(9)).await);
+    assert_fenced("append", store.append(&upload, Fence(10)).await);
+    expect(store, &upload, b"abc").await;
+}
+
+pub(super) async fn the_same_lease_may_append_again(store: &Subject) {
+    let upload = create(store, None).await;
+    for (n, piece) in ["one ", "two ", "three"].iter().enumerate() {
+        let mut append = store.append(&upload, Fence(5)).await.expect("append");
+        write(&mut *append, &Bytes::from_static(piece.as_bytes())).await;
+        append
+            .commit()
+            .await
+            .unwrap_or_else(|e| panic!("commit {n}: {e}"));
+    }
+    expect(store, &upload, b"one two three").await;
+}
+
+pub(super) async fn an_older_lease_cannot_terminate(store: &Subject) {
+    let bytes = pattern::bytes(4, 500);
+    let (upload, _older, newer) = overtaken(store, &bytes).await;
+    let terminator = store.terminator().expect("a terminator");
+    assert_fenced("terminate", terminator.terminate(&upload, Fence(10)).await);
+    expect(store, &upload, &bytes).await;
+    drop(newer);
+    terminator
+        .terminate(&upload, Fence(12))
+        .await
+        .expect("terminate by a newer lease");
+    assert_not_found("load", store.load(&upload.id).await);
+}
+
+pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subject) {
+    let upload = create(store, None).await;
+    let mut older = store.append(&upload, Fence(10)).await.expect("append");
+    write(&mut *older, &Bytes::from_static(b"before")).await;
+    let terminator = store.terminator().expect("a terminator");
+    terminator
+        .terminate(&upload, Fence(11))
+        .await
+        .expect("terminate");
+    let refused = write_refused(&mut *older, &Bytes::from_static(b"after")).await;
+    assert!(
+        matches!(refused, StoreError::Fenced(_) | StoreError::NotFound(_)),
+        "a write to a terminated upload must give Fenced or NotFound, not: {refused:?}"
+    );
+    drop(older.hold().await);
+    drop(older);
+    assert_not_found("load", store.load(&upload.id).await);
+    if let Some(enumerator) = store.enumerator() {
+        let page = enumerator.page(None, 1000).await.expect("page");
+        assert!(
+            page.uploads.iter().all(|s| s.upload.id != upload.id),
+            "it is listed again"
+        );
+    }
+}
+
+pub(super) async fn an_older_lease_cannot_declare_a_length(store: &Subject) {
+    let (upload, _older, _newer) = overtaken(store, &Bytes::from_static(b"abc")).await;
+    let deferrer = store.length_deferrer().expect("a length deferrer");
+    assert_fenced(
+        "declare_length",
+        deferrer.declare_length(&upload, 9, Fence(10)).await,
+    );
+    assert_eq!(
+        store.load(&upload.id).await.expect("load").upload.length,
+        None
+    );
+    deferrer
+        .declare_length(&upload, 8, Fence(11))
+        .await
+        .expect("by the newer lease");
+    assert_eq!(
+        store.load(&upload.id).await.expect("load").upload.length,
+        Some(8)
+    );
+}
+
+pub(super) async fn an_older_lease_cannot_concatenate(store: &Subject) {
+    let part = uploaded(store, &pattern::bytes(5, 300)).await;
+    let mut target = Upload::new(UploadId::random(), Some(300));
+    target.kind = Kind::Final {
+        parts: vec![part.id.clone()],
+        header: format!("final;/files/{}", part.id),
+        joined: false,
+    };
+    let target = store.create(target).await.expect("create");
+    let _newer = store.append(&target, Fence(11)).await.expect("append");
+    let concatenator = store.concatenator().expect("a concatenator");
+    let joined = concatenator.concatenate(&target, &[part], Fence(10)).await;
+    assert_fenced("concatenate", joined);
+    expect(store, &target, b"").await;
+}

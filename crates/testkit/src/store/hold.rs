@@ -1,0 +1,131 @@
+//! Bytes on probation.
+
+use bytes::Bytes;
+use landfall::lease::Fence;
+
+use super::{
+    Subject,
+    support::{append, create, expect, offset, write},
+};
+use crate::pattern;
+
+pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
+    let good = pattern::bytes(1, 400_000);
+    let bad = pattern::bytes(2, 300_000);
+    let upload = create(store, 400_000).await;
+    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    write(&mut *append, &good.slice(..150_000)).await;
+    append.commit().await.expect("commit");
+    append.hold().await.expect("hold");
+    write(&mut *append, &bad).await;
+    write(&mut *append, &bad.slice(..10_000)).await;
+    let loaded = offset(store, &upload).await;
+    assert_eq!(loaded, 150_000, "the offset while bytes are on probation");
+    append.discard().await.expect("discard");
+    assert_eq!(append.offset(), 150_000);
+    assert_eq!(append.commit().await.expect("commit"), 150_000);
+    expect(store, &upload, &good[..150_000]).await;
+
+    write(&mut *append, &good.slice(150_000..)).await;
+    assert_eq!(append.commit().await.expect("commit"), 400_000);
+    drop(append);
+    expect(store, &upload, &good).await;
+}
+
+pub(super) async fn confirmed_bytes_count(store: &Subject) {
+    let bytes = pattern::bytes(3, 200_000);
+    let upload = create(store, 200_000).await;
+    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    append.hold().await.expect("hold");
+    write(&mut *append, &bytes.slice(..90_000)).await;
+    write(&mut *append, &bytes.slice(90_000..130_000)).await;
+    assert_eq!(
+        offset(store, &upload).await,
+        0,
+        "the offset while bytes are on probation"
+    );
+    append.confirm().await.expect("confirm");
+    assert_eq!(append.commit().await.expect("commit"), 130_000);
+    expect(store, &upload, &bytes[..130_000]).await;
+    write(&mut *append, &bytes.slice(130_000..)).await;
+    assert_eq!(append.commit().await.expect("commit"), 200_000);
+    drop(append);
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject) {
+    let bytes = pattern::bytes(4, 50_000);
+    let upload = create(store, 50_000).await;
+    append(store, &upload, Fence(1), &bytes.slice(..20_000)).await;
+    let mut held = store.append(&upload, Fence(2)).await.expect("append");
+    held.hold().await.expect("hold");
+    write(&mut *held, &pattern::bytes(5, 30_000)).await;
+    drop(held);
+    expect(store, &upload, &bytes[..20_000]).await;
+    let next = store.append(&upload, Fence(3)).await.expect("append");
+    assert_eq!(next.offset(), 20_000);
+    drop(next);
+    append(store, &upload, Fence(4), &bytes.slice(20_000..)).await;
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn bytes_on_probation_do_not_count_when_overtaken(store: &Subject) {
+    let bytes = pattern::bytes(6, 50_000);
+    let upload = create(store, 50_000).await;
+    let mut held = store.append(&upload, Fence(1)).await.expect("append");
+    write(&mut *held, &bytes.slice(..10_000)).await;
+    held.commit().await.expect("commit");
+    held.hold().await.expect("hold");
+    write(&mut *held, &pattern::bytes(7, 45_000)).await;
+    let mut newer = store
+        .append(&upload, Fence(2))
+        .await
+        .expect("append by a newer lease");
+    assert_eq!(newer.offset(), 10_000);
+    write(&mut *newer, &bytes.slice(10_000..)).await;
+    drop(held);
+    assert_eq!(newer.commit().await.expect("commit"), 50_000);
+    drop(newer);
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn probation_without_bytes_changes_nothing(store: &Subject) {
+    let upload = create(store, None).await;
+    append(store, &upload, Fence(1), &Bytes::from_static(b"abc")).await;
+    for way in 0..3 {
+        let mut append = store.append(&upload, Fence(2)).await.expect("append");
+        append.hold().await.expect("hold");
+        match way {
+            0 => append.confirm().await.expect("confirm"),
+            1 => append.discard().await.expect("discard"),
+            _ => {}
+        }
+        assert_eq!(append.offset(), 3);
+        drop(append);
+        expect(store, &upload, b"abc").await;
+    }
+    let mut after = store.append(&upload, Fence(3)).await.expect("append");
+    write(&mut *after, &Bytes::from_static(b"def")).await;
+    assert_eq!(after.commit().await.expect("commit"), 6);
+    drop(after);
+    expect(store, &upload, b"abcdef").await;
+}
+
+pub(super) async fn probation_can_come_again(store: &Subject) {
+    let upload = create(store, None).await;
+    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut wanted = Vec::new();
+    for round in 0..6_u8 {
+        let bytes = pattern::bytes(u64::from(round), 5000);
+        append.hold().await.expect("hold");
+        write(&mut *append, &bytes).await;
+        if round % 2 == 0 {
+            append.confirm().await.expect("confirm");
+            wanted.extend_from_slice(&bytes);
+        } else {
+            append.discard().await.expect("discard");
+        }
+        assert_eq!(append.commit().await.expect("commit"), wanted.len() as u64);
+        expect(store, &upload, &wanted).await;
+    }
+}

@@ -1,0 +1,131 @@
+//! The conformance suite of [`Store`] and its capabilities.
+//!
+//! The checks follow the documentation of the traits, sentence by sentence. Those of an optional
+//! capability run if the store claims it; [`Report::assert_complete`] makes sure that it does.
+
+mod append;
+mod concatenate;
+mod create;
+mod enumerate;
+mod fences;
+mod hold;
+mod read;
+mod save;
+mod support;
+mod together;
+
+use std::sync::Arc;
+
+use landfall::store::Store;
+
+use crate::check::{Check, Report, checks, run_all};
+
+/// What the checks are made for.
+pub type Subject = Arc<dyn Store>;
+
+/// Runs every check one after another, each on a store of its own made by `make` (a fresh
+/// directory, bucket or prefix; it may also be one store, if it may fill up with uploads: only
+/// the checks of listing need it empty).
+///
+/// Needs a tokio runtime with its timer on; one with several threads finds more.
+///
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use landfall::store::MemoryStore;
+///
+/// let report = landfall_testkit::store::conformance(async || MemoryStore::new()).await;
+/// report.assert_complete(); // it claims, and has, every capability
+/// # });
+/// ```
+///
+/// # Panics
+/// If a check fails: at the end, with the list of all that failed and why.
+pub async fn conformance<S: Store>(make: impl AsyncFn() -> S) -> Report {
+    run_all("store conformance", &all(), async || {
+        Arc::new(make().await) as Subject
+    })
+    .await
+}
+
+/// The checks, to be run one by one.
+#[must_use]
+pub fn all() -> Vec<Check<Subject>> {
+    let always = |_: &Subject| true;
+    let mut all = Vec::new();
+    all.extend(checks![always;
+        create::a_created_upload_is_empty,
+        create::a_taken_id_is_refused_and_the_upload_kept,
+        create::one_of_many_creations_of_an_id_wins,
+        create::what_does_not_exist_is_not_found,
+        create::a_description_comes_back_as_it_was,
+        create::metadata_comes_back_byte_for_byte,
+        create::ids_may_hold_slashes_and_odd_characters,
+        create::create_append_is_both_in_one,
+        append::bytes_are_appended_in_order,
+        append::appending_goes_on_where_it_stopped,
+        append::chunks_of_any_shape_are_taken,
+        append::an_upload_without_bytes_is_whole,
+        append::ten_mebibytes_are_kept,
+        append::a_committed_offset_is_loaded,
+        append::dropping_keeps_what_was_written,
+        append::a_dropped_write_has_ended_before_the_next_append,
+        save::a_saved_description_replaces_the_old_one,
+        save::saving_leaves_bytes_alone,
+        save::a_description_is_never_a_mixture,
+        fences::an_older_append_cannot_write,
+        fences::an_older_append_cannot_hold_or_confirm,
+        fences::an_older_lease_cannot_save,
+        fences::an_older_lease_cannot_append,
+        fences::the_same_lease_may_append_again,
+        hold::discarded_bytes_are_gone,
+        hold::confirmed_bytes_count,
+        hold::bytes_on_probation_do_not_count_when_dropped,
+        hold::bytes_on_probation_do_not_count_when_overtaken,
+        hold::probation_without_bytes_changes_nothing,
+        hold::probation_can_come_again,
+        together::a_hundred_uploads_at_once,
+    ]);
+    all.extend(checks![|s: &Subject| s.terminator().is_some();
+        create::a_terminated_upload_is_gone,
+        create::termination_can_be_repeated,
+        create::a_terminated_id_can_be_used_again,
+        fences::an_older_lease_cannot_terminate,
+        fences::an_append_cannot_bring_back_a_terminated_upload,
+    ]);
+    all.extend(checks![|s: &Subject| s.finisher().is_some();
+        save::finishing_can_be_repeated,
+    ]);
+    all.extend(checks![|s: &Subject| s.length_deferrer().is_some();
+        save::a_late_length_is_kept,
+        save::a_late_length_comes_between_bytes,
+        fences::an_older_lease_cannot_declare_a_length,
+    ]);
+    all.extend(checks![|s: &Subject| s.reader().is_some();
+        read::any_range_can_be_read,
+        read::an_unfinished_upload_can_be_read_while_it_grows,
+        read::many_can_read_at_once,
+        read::a_missing_upload_cannot_be_read,
+    ]);
+    all.extend(checks![|s: &Subject| s.concatenator().is_some();
+        concatenate::parts_are_joined_in_order,
+        concatenate::empty_and_repeated_parts_are_joined,
+        concatenate::joining_nothing_gives_nothing,
+        concatenate::a_missing_part_fails_the_joining,
+        concatenate::joining_again_starts_from_nothing,
+        concatenate::large_parts_of_odd_size_are_joined,
+        fences::an_older_lease_cannot_concatenate,
+    ]);
+    all.extend(checks![
+        |s: &Subject| s.concatenator().is_some() && s.terminator().is_some();
+        concatenate::parts_can_be_removed_afterwards,
+    ]);
+    all.extend(checks![|s: &Subject| s.enumerator().is_some();
+        enumerate::every_upload_is_listed_once_whatever_the_page_size,
+        enumerate::an_empty_store_lists_nothing,
+    ]);
+    all.extend(checks![
+        |s: &Subject| s.enumerator().is_some() && s.terminator().is_some();
+        enumerate::what_stays_is_listed_once_while_others_go,
+    ]);
+    all
+}

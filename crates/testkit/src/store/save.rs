@@ -1,0 +1,151 @@
+//! Changing and finishing descriptions.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, UNIX_EPOCH},
+};
+
+use landfall::{
+    lease::Fence,
+    upload::{Kind, Metadata, Upload, UploadId},
+};
+
+use super::{
+    Subject,
+    support::{append, create, expect, offset, uploaded},
+};
+use crate::pattern;
+
+pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
+    let parts = vec![UploadId::random()];
+    let kind = |joined| Kind::Final {
+        parts: parts.clone(),
+        header: "final;/x".into(),
+        joined,
+    };
+    let mut before = Upload::new(UploadId::random(), None);
+    before.kind = kind(false);
+    before.metadata = Metadata::from_pairs([("old", "value"), ("both", "1")]);
+    let mut upload = Upload::clone(&*store.create(before).await.expect("create"));
+
+    upload.length = Some(12);
+    upload.kind = kind(true);
+    upload.metadata = Metadata::from_pairs([("both", "2"), ("new", "ü")]);
+    upload.expires = Some(UNIX_EPOCH + Duration::from_secs(3_000_000_000));
+    upload.finished = true;
+    store.save(&upload, Fence(1)).await.expect("save");
+    assert_eq!(*store.load(&upload.id).await.expect("load").upload, upload);
+
+    upload.metadata = Metadata::default();
+    upload.expires = None;
+    store.save(&upload, Fence(1)).await.expect("save");
+    assert_eq!(*store.load(&upload.id).await.expect("load").upload, upload);
+}
+
+pub(super) async fn saving_leaves_bytes_alone(store: &Subject) {
+    let bytes = pattern::bytes(1, 5000);
+    let upload = create(store, None).await;
+    append(store, &upload, Fence(1), &bytes.slice(..3000)).await;
+    let mut changed = Upload::clone(&upload);
+    changed.length = Some(5000);
+    changed.finished = true;
+    store.save(&changed, Fence(2)).await.expect("save");
+    expect(store, &upload, &bytes[..3000]).await;
+    append(store, &upload, Fence(3), &bytes.slice(3000..)).await;
+    expect(store, &changed, &bytes).await;
+    assert_eq!(*store.load(&upload.id).await.expect("load").upload, changed);
+}
+
+pub(super) async fn a_description_is_never_a_mixture(store: &Subject) {
+    let upload = create(store, 5).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let loader = tokio::spawn({
+        let (store, id, done) = (store.clone(), upload.id.clone(), done.clone());
+        async move {
+            while !done.load(Ordering::Relaxed) {
+                let seen = store
+                    .load(&id)
+                    .await
+                    .expect("load while another saves")
+                    .upload;
+                let n = seen
+                    .expires
+                    .map(|at| at.duration_since(UNIX_EPOCH).unwrap().as_secs());
+                let in_metadata = seen
+                    .metadata
+                    .get_text("n")
+                    .map(|text| text.parse().unwrap());
+                assert_eq!(n, in_metadata, "one save's expiry with another's metadata");
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for n in 0..200_u64 {
+        let mut changed = Upload::clone(&upload);
+        changed.expires = Some(UNIX_EPOCH + Duration::from_secs(n));
+        let padding = "x".repeat((n as usize * 37) % 4000);
+        changed.metadata =
+            Metadata::from_pairs([("padding", padding.as_str()), ("n", n.to_string().as_str())]);
+        store.save(&changed, Fence(n + 1)).await.expect("save");
+        tokio::task::yield_now().await;
+    }
+    done.store(true, Ordering::Relaxed);
+    loader.await.expect("the loader");
+}
+
+pub(super) async fn finishing_can_be_repeated(store: &Subject) {
+    let bytes = pattern::bytes(2, 70_000);
+    let upload = uploaded(store, &bytes).await;
+    let finisher = store.finisher().expect("a finisher");
+    for fence in [1, 1, 2] {
+        finisher
+            .finish(&upload, Fence(fence))
+            .await
+            .expect("finish");
+        expect(store, &upload, &bytes).await;
+    }
+    let mut recorded = Upload::clone(&upload);
+    recorded.finished = true;
+    store.save(&recorded, Fence(2)).await.expect("save");
+    finisher
+        .finish(&recorded, Fence(3))
+        .await
+        .expect("finish after it was recorded");
+    assert!(store.load(&upload.id).await.expect("load").upload.finished);
+    expect(store, &upload, &bytes).await;
+}
+
+pub(super) async fn a_late_length_is_kept(store: &Subject) {
+    let mut upload = Upload::new(UploadId::random(), None);
+    upload.metadata = Metadata::from_pairs([("name", "x")]);
+    let upload = store.create(upload).await.expect("create");
+    let deferrer = store.length_deferrer().expect("a length deferrer");
+    let known = deferrer
+        .declare_length(&upload, 77, Fence(1))
+        .await
+        .expect("declare_length");
+    let mut wanted = Upload::clone(&upload);
+    wanted.length = Some(77);
+    assert_eq!(*known, wanted);
+    let loaded = store.load(&upload.id).await.expect("load");
+    assert_eq!(loaded.upload, known);
+    assert_eq!(loaded.offset, 0);
+}
+
+pub(super) async fn a_late_length_comes_between_bytes(store: &Subject) {
+    let bytes = pattern::bytes(3, 9000);
+    let upload = create(store, None).await;
+    append(store, &upload, Fence(1), &bytes.slice(..4000)).await;
+    let deferrer = store.length_deferrer().expect("a length deferrer");
+    let known = deferrer
+        .declare_length(&upload, 9000, Fence(2))
+        .await
+        .expect("declare_length");
+    assert_eq!(offset(store, &upload).await, 4000);
+    append(store, &known, Fence(2), &bytes.slice(4000..)).await;
+    expect(store, &known, &bytes).await;
+    assert!(store.load(&upload.id).await.expect("load").is_complete());
+}

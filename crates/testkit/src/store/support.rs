@@ -1,0 +1,131 @@
+//! What the checks have in common.
+
+use std::{
+    future::{Future, poll_fn},
+    ops::Range,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::{Append, ByteStream, StoreError},
+    upload::{Upload, UploadId},
+};
+
+use super::Subject;
+use crate::pattern;
+
+/// A new upload of this length.
+pub(super) async fn create(store: &Subject, length: impl Into<Option<u64>>) -> Arc<Upload> {
+    let upload = Upload::new(UploadId::random(), length.into());
+    store.create(upload).await.expect("create")
+}
+
+/// A new upload that has all of `bytes`.
+pub(super) async fn uploaded(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
+    let upload = create(store, bytes.len() as u64).await;
+    append(store, &upload, Fence(1), bytes).await;
+    upload
+}
+
+/// Appends and commits `bytes`.
+pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, bytes: &Bytes) {
+    let mut append = store.append(upload, fence).await.expect("append");
+    let end = append.offset() + bytes.len() as u64;
+    write(&mut *append, bytes).await;
+    assert_eq!(
+        append.commit().await.expect("commit"),
+        end,
+        "the offset after a commit"
+    );
+}
+
+pub(super) async fn write(append: &mut dyn Append, bytes: &Bytes) {
+    let mut chunks = pattern::chunks(bytes, 100_000, 7);
+    append.write(&mut chunks).await.expect("write");
+    assert!(chunks.is_empty(), "write must empty the list of chunks");
+}
+
+/// Writes and commits, expecting a refusal of one of them.
+pub(super) async fn write_refused(append: &mut dyn Append, bytes: &Bytes) -> StoreError {
+    // A store may hold bytes back until the commit.
+    let written = append.write(&mut vec![bytes.clone()]).await;
+    let Err(error) = written.and(append.commit().await.map(drop)) else {
+        panic!("write and commit succeeded for a lease that was overtaken");
+    };
+    error
+}
+
+pub(super) async fn offset(store: &Subject, upload: &Upload) -> u64 {
+    store.load(&upload.id).await.expect("load").offset
+}
+
+/// Checks that the upload has these bytes and no more.
+pub(super) async fn expect(store: &Subject, upload: &Upload, bytes: &[u8]) {
+    assert_eq!(
+        offset(store, upload).await,
+        bytes.len() as u64,
+        "the offset of {}",
+        upload.id
+    );
+    if store.reader().is_some() {
+        let range = 0..bytes.len() as u64;
+        assert_same(&read(store, upload, range).await, bytes);
+    }
+}
+
+pub(super) async fn read(store: &Subject, upload: &Upload, range: Range<u64>) -> Vec<u8> {
+    let reader = store.reader().expect("a reader");
+    collect(reader.read(upload, range).await.expect("read")).await
+}
+
+pub(super) async fn collect(mut stream: ByteStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        bytes.extend_from_slice(&piece.expect("a piece of a download"));
+    }
+    bytes
+}
+
+/// Compares without printing megabytes.
+pub(super) fn assert_same(got: &[u8], wanted: &[u8]) {
+    assert_eq!(got.len(), wanted.len(), "the number of bytes");
+    if let Some(at) = got.iter().zip(wanted).position(|(a, b)| a != b) {
+        panic!(
+            "of {} bytes, the one at {at} is the first that differs",
+            wanted.len()
+        );
+    }
+}
+
+/// Polls a future `times` times, and drops it. `None` if it wasn't ready by then.
+pub(super) async fn poll_and_drop<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    for _ in 0..times {
+        let poll = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+        if let Poll::Ready(value) = poll {
+            return Some(value);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+pub(super) fn assert_fenced(what: &str, result: Result<impl Sized, StoreError>) {
+    match result {
+        Err(StoreError::Fenced(_)) => {}
+        Err(other) => panic!("{what} by an older lease must give Fenced, not: {other:?}"),
+        Ok(_) => panic!("{what} by an older lease must be refused"),
+    }
+}
+
+pub(super) fn assert_not_found(what: &str, result: Result<impl Sized, StoreError>) {
+    match result {
+        Err(StoreError::NotFound(_)) => {}
+        Err(other) => panic!("{what} of a missing upload must give NotFound, not: {other:?}"),
+        Ok(_) => panic!("{what} of a missing upload must fail"),
+    }
+}

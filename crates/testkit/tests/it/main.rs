@@ -1,0 +1,3 @@
+//! Landfall's own stores and lockers against the suites.
+
+mod conformance;
