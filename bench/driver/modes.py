@@ -23,10 +23,12 @@ class Mode:
         self.arguments, self.rounds, self.memory = arguments, rounds, memory
 
 
-def modes(quick=False):
-    """All modes at full size, or small enough for a smoke test."""
+def modes(quick=False, disk=False):
+    """All modes at full size, or small enough for a smoke test; fewer files where each is synced."""
     big, four, browser, peak = (GIB, 256 * MIB, 512 * MIB, 4 * GIB)
     small, heads, asked, slow, hold = 16_000, 48_000, 10_000, 1_000, 6
+    if disk:
+        small = 4_000
     if quick:
         big, four, browser, peak = (128 * MIB, 32 * MIB, 64 * MIB, 256 * MIB)
         small, heads, asked, slow, hold = 800, 1_600, 400, 100, 2
@@ -92,14 +94,14 @@ class Client:
         self.process.stdout.close()
 
 
-def run_once(server, mode, loadgen, root, pin=(None, None)):
+def run_once(server, mode, loadgen, root, pin=(None, None), keep=False):
     """Starts the server on an empty folder, does the work, checks what was stored.
 
     Raises RuntimeError when the server answers or stores anything wrong.
     """
     if proc.memory_available() < mode.memory:
         raise RuntimeError(f"needs {show_bytes(mode.memory // MIB * MIB)} of free memory")
-    with Running(server, root, pin[0]) as running:
+    with Running(server, root, pin[0], keep) as running:
         arguments = [mode.work, f"127.0.0.1:{running.port}", server.path, server.kind]
         with Client(loadgen, arguments + mode.arguments, pin[1]) as client:
             client.wait("ready")

@@ -80,10 +80,13 @@ class Server:
 
 
 class Running:
-    """A started server on an empty folder. `start_seconds`: from exec to the first answer."""
+    """A started server on an empty folder. `start_seconds`: from exec to the first answer.
 
-    def __init__(self, server, root, pin=None):
-        self.server = server
+    The folder is removed when it stops, unless `keep` leaves that to the one who made `root`.
+    """
+
+    def __init__(self, server, root, pin=None, keep=False):
+        self.server, self.keep = server, keep
         self.port = free_port()
         self.data = tempfile.mkdtemp(prefix=f"{server.name}-", dir=root)
         self.process = None
@@ -136,7 +139,8 @@ class Running:
             signal_group(self.process.pid, signal.SIGKILL)  # what stayed, children too
             self.process.wait()
             self.log.close()
-        shutil.rmtree(self.data, ignore_errors=True)
+        if not self.keep:
+            shutil.rmtree(self.data, ignore_errors=True)
 
     def __enter__(self):
         return self

@@ -250,22 +250,17 @@ fn warm_up(target: &Target, length: u64, step: u64, small: usize) -> Result<(), 
 }
 
 /// What a disk takes for the least that durability asks: a new file of 4 KiB synced, and its
-/// folder synced. Prints median and 99th percentile in microseconds.
+/// folder synced. Prints median and 99th percentile in microseconds; the driver removes the files.
 pub(crate) fn sync_cost(folder: &str, count: usize) -> Result<(), Fault> {
-    let name = |turn: usize| format!("{folder}/sync-{turn}");
     let once = |turn: usize| -> io::Result<Duration> {
         let start = Instant::now();
-        let mut file = std::fs::File::create(name(turn))?;
+        let mut file = std::fs::File::create(format!("{folder}/sync-{turn}"))?;
         io::Write::write_all(&mut file, &[7; 4 << 10])?;
         file.sync_all()?;
         std::fs::File::open(folder)?.sync_all()?;
         Ok(start.elapsed())
     };
     let times: io::Result<Vec<Duration>> = (0..count).map(once).collect();
-    for turn in 0..count {
-        // Best effort: the driver removes the folder.
-        let _ = std::fs::remove_file(name(turn));
-    }
     let mut times = times.map_err(|error| format!("{folder}: {error}"))?;
     times.sort_unstable();
     let micros = |share| report::quantile(&times, share).as_secs_f64() * 1e6;
