@@ -1,0 +1,387 @@
+//! Leases between real processes: each test runs itself again as the other process.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant, SystemTime},
+};
+
+use landfall::{
+    lease::{Asked, FileLocker, Lease, LeaseError, Locker, MemoryLocker},
+    upload::UploadId,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::time::sleep;
+
+const DIR: &str = "LANDFALL_TEST_LEASE_DIR";
+const LONG: Duration = Duration::from_secs(20);
+
+fn upload() -> UploadId {
+    UploadId::new("the/upload").unwrap()
+}
+
+/// The other process: it takes the lease and does what it is told to do, in lines.
+struct Other {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Other {
+    /// Runs the test named `test` again, which must call [`be_the_other`] first.
+    fn start(test: &str, dir: &Path) -> Self {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(DIR, dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Self { child, said }
+    }
+
+    /// Waits until it says `word` at the end of a line (the test harness begins lines, too).
+    fn expect(&mut self, word: &str) {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert_ne!(
+                self.said.read_line(&mut line).unwrap(),
+                0,
+                "it ended before it said {word}"
+            );
+            if line.trim_end().ends_with(word) {
+                return;
+            }
+        }
+    }
+
+    fn tell(&mut self, word: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
+    }
+
+    fn send(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// In the other process: holds the lease until asked, or until told to drop it. Never returns.
+async fn be_the_other() {
+    let Some(dir) = env::var_os(DIR) else { return };
+    let locker = FileLocker::new(PathBuf::from(dir));
+    let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            if tell.blocking_send(line.unwrap()).is_err() {
+                break;
+            }
+        }
+        // The test is gone.
+        std::process::exit(0);
+    });
+    while let Some(word) = told.recv().await {
+        match word.as_str() {
+            "hold until asked" => {
+                let lease = locker.acquire(&upload(), LONG).await.unwrap();
+                println!("\nholding");
+                assert_eq!(lease.signal().wait().await, Asked::Yield);
+                drop(lease);
+                println!("\nyielded");
+            }
+            "hold" => {
+                let lease = locker.acquire(&upload(), LONG).await.unwrap();
+                println!("\nholding");
+                told.recv().await;
+                println!("\nasked: {}", lease.signal().asked().is_some());
+                drop(lease);
+            }
+            other => panic!("can't {other}"),
+        }
+    }
+    std::process::exit(0);
+}
+
+async fn timed_acquire(
+    locker: &FileLocker,
+    wait: Duration,
+) -> (Result<Lease, LeaseError>, Duration) {
+    let begun = Instant::now();
+    (locker.acquire(&upload(), wait).await, begun.elapsed())
+}
+
+#[tokio::test]
+async fn a_takeover_between_processes_takes_less_than_a_second() {
+    be_the_other().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = Other::start(
+        "leases::a_takeover_between_processes_takes_less_than_a_second",
+        dir.path(),
+    );
+    let locker = FileLocker::new(dir.path());
+    for _ in 0..3 {
+        other.tell("hold until asked");
+        other.expect("holding");
+        assert!(matches!(
+            locker.try_acquire(&upload()).await,
+            Err(LeaseError::Held)
+        ));
+        let (lease, took) = timed_acquire(&locker, LONG).await;
+        assert!(took < Duration::from_secs(1), "a takeover took {took:?}");
+        assert_eq!(lease.unwrap().signal().asked(), None);
+        other.expect("yielded");
+    }
+    assert_eq!(asks(dir.path()), 0, "an ask was left behind");
+}
+
+#[tokio::test]
+async fn a_process_yields_to_another() {
+    be_the_other().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = Other::start("leases::a_process_yields_to_another", dir.path());
+    let locker = FileLocker::new(dir.path());
+    let lease = locker.acquire(&upload(), LONG).await.unwrap();
+    other.tell("hold");
+    assert_eq!(
+        tokio::time::timeout(LONG, lease.signal().wait()).await,
+        Ok(Asked::Yield)
+    );
+    drop(lease);
+    other.expect("holding");
+    other.tell("drop it");
+    other.expect("asked: false");
+}
+
+#[tokio::test]
+async fn a_killed_holder_loses_its_lease_at_once() {
+    be_the_other().await;
+    let dir = tempfile::tempdir().unwrap();
+    let locker = FileLocker::new(dir.path());
+    let mut other = Other::start(
+        "leases::a_killed_holder_loses_its_lease_at_once",
+        dir.path(),
+    );
+    other.tell("hold");
+    other.expect("holding");
+    let waiter = tokio::spawn({
+        let locker = locker.clone();
+        async move { locker.acquire(&upload(), LONG).await }
+    });
+    sleep(Duration::from_millis(300)).await;
+    assert!(
+        !waiter.is_finished(),
+        "the lease went while its holder lived"
+    );
+    let killed = Instant::now();
+    other.send(Signal::SIGKILL);
+    waiter.await.unwrap().unwrap();
+    let took = killed.elapsed();
+    assert!(
+        took < Duration::from_secs(1),
+        "the waiter got it {took:?} after the holder died"
+    );
+}
+
+#[tokio::test]
+async fn a_stopped_holder_keeps_its_lease() {
+    be_the_other().await;
+    let dir = tempfile::tempdir().unwrap();
+    let locker = FileLocker::new(dir.path());
+    let mut other = Other::start("leases::a_stopped_holder_keeps_its_lease", dir.path());
+    other.tell("hold until asked");
+    other.expect("holding");
+    other.send(Signal::SIGSTOP);
+    let (lease, took) = timed_acquire(&locker, Duration::from_millis(400)).await;
+    assert!(matches!(lease, Err(LeaseError::Held)), "{lease:?}");
+    assert!(took >= Duration::from_millis(400), "gave up after {took:?}");
+    assert_eq!(asks(dir.path()), 0, "an ask was left behind");
+    // Once it goes on, it hears the next one who asks.
+    other.send(Signal::SIGCONT);
+    timed_acquire(&locker, LONG).await.0.unwrap();
+    other.expect("yielded");
+}
+
+#[tokio::test]
+async fn the_ask_of_a_killed_process_disturbs_nobody() {
+    be_the_other().await;
+    let dir = tempfile::tempdir().unwrap();
+    let locker = FileLocker::new(dir.path());
+    let lease = locker.acquire(&upload(), LONG).await.unwrap();
+    let mut other = Other::start(
+        "leases::the_ask_of_a_killed_process_disturbs_nobody",
+        dir.path(),
+    );
+    other.tell("hold");
+    assert_eq!(
+        tokio::time::timeout(LONG, lease.signal().wait()).await,
+        Ok(Asked::Yield)
+    );
+    other.send(Signal::SIGKILL);
+    other.child.wait().unwrap();
+    assert_eq!(asks(dir.path()), 1, "the ask of the killed process");
+    drop(lease);
+    let lease = locker.acquire(&upload(), LONG).await.unwrap();
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(lease.signal().asked(), None, "a dead process was heard");
+    // It goes when it is old.
+    for ask in ask_files(dir.path()) {
+        let file = std::fs::File::open(ask).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(120))
+            .unwrap();
+    }
+    for _ in 0..100 {
+        sleep(Duration::from_millis(50)).await;
+        if asks(dir.path()) == 0 {
+            return;
+        }
+    }
+    panic!("an old ask was not removed");
+}
+
+fn ask_files(dir: &Path) -> Vec<PathBuf> {
+    match std::fs::read_dir(dir.join(".landfall/asks")) {
+        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn asks(dir: &Path) -> usize {
+    ask_files(dir).len()
+}
+
+#[tokio::test]
+async fn no_file_is_left_per_upload() {
+    let dir = tempfile::tempdir().unwrap();
+    let locker = FileLocker::new(dir.path());
+    for _ in 0..2000 {
+        drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
+    }
+    let files: Vec<_> = std::fs::read_dir(dir.path().join(".landfall"))
+        .unwrap()
+        .collect();
+    assert!(files.len() <= 64, "{} files", files.len());
+    for file in files {
+        assert_eq!(
+            file.unwrap().metadata().unwrap().len(),
+            0,
+            "locks take no space"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_kept_in_memory_for_free_leases() {
+    let locker = MemoryLocker::new();
+    for _ in 0..2000 {
+        drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
+    }
+    let id = UploadId::random();
+    let lease = locker.acquire(&id, LONG).await.unwrap();
+    assert!(locker.acquire(&id, Duration::from_millis(5)).await.is_err());
+    assert_eq!(locker.len(), 1);
+    drop(lease);
+    assert!(locker.is_empty());
+}
+
+#[tokio::test]
+async fn the_lock_directory_may_be_removed_while_nobody_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
+    drop(one.acquire(&upload(), LONG).await.unwrap());
+    drop(other.acquire(&upload(), LONG).await.unwrap());
+    std::fs::remove_dir_all(dir.path().join(".landfall")).unwrap();
+    sleep(Duration::from_millis(1100)).await;
+    let lease = one.acquire(&upload(), LONG).await.unwrap();
+    assert!(matches!(
+        other.try_acquire(&upload()).await,
+        Err(LeaseError::Held)
+    ));
+    drop(lease);
+    drop(other.try_acquire(&upload()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_lease_moves_along_when_the_lock_directory_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
+    let lease = one.acquire(&upload(), LONG).await.unwrap();
+    std::fs::remove_dir_all(dir.path().join(".landfall")).unwrap();
+    // Within about two seconds the holder has seen it and taken the lock in the new file.
+    sleep(Duration::from_millis(2500)).await;
+    assert!(matches!(
+        other.try_acquire(&upload()).await,
+        Err(LeaseError::Held)
+    ));
+    assert_eq!(lease.signal().asked(), None);
+    drop(lease);
+    drop(other.try_acquire(&upload()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_lease_taken_by_another_after_the_lock_directory_was_removed_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
+    let lease = one.acquire(&upload(), LONG).await.unwrap();
+    std::fs::remove_dir_all(dir.path().join(".landfall")).unwrap();
+    let _usurper = other.acquire(&upload(), LONG).await.unwrap();
+    assert_eq!(
+        tokio::time::timeout(LONG, lease.signal().wait()).await,
+        Ok(Asked::Lost)
+    );
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_gives_unavailable() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = FileLocker::new(dir.path().join("missing"));
+    let error = missing.acquire(&upload(), LONG).await.unwrap_err();
+    assert!(matches!(error, LeaseError::Unavailable(_)), "{error:?}");
+    assert!(
+        !dir.path().join("missing").exists(),
+        "it made the directory of uploads"
+    );
+
+    std::fs::write(dir.path().join(".landfall"), "a file").unwrap();
+    let blocked = FileLocker::new(dir.path());
+    let error = blocked
+        .acquire(&upload(), LONG)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(".landfall/leases-"), "{error}");
+    // It works as soon as the cause is gone, and the failures left no lease behind.
+    std::fs::remove_file(dir.path().join(".landfall")).unwrap();
+    blocked.acquire(&upload(), LONG).await.unwrap();
+}
+
+#[test]
+fn a_locker_outlives_a_runtime() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
+    for _ in 0..2 {
+        // The task that listens for asks ends with its runtime, and starts again in the next.
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(async {
+                let lease = one.acquire(&upload(), LONG).await.unwrap();
+                let holder = tokio::spawn(async move {
+                    lease.signal().wait().await;
+                });
+                drop(other.acquire(&upload(), LONG).await.unwrap());
+                holder.await.unwrap();
+            });
+    }
+}
