@@ -160,6 +160,8 @@ export class Visitor {
         self.complaints.push(message.text());
       }
     });
+    // From the start, so that no dialog opens before the browser is told to leave it to us.
+    self.tab.on('filechooser', () => {});
     self.tab.on('request', (request) => {
       if (!['POST', 'PATCH', 'HEAD', 'DELETE'].includes(request.method())) return;
       self.requests.push({ method: request.method(), url: request.url(), headers: request.headers() });
@@ -175,11 +177,20 @@ export class Visitor {
   }
 
   /** Slows everything the page sends, in bytes per second; without a number, as fast as it goes. */
-  async slow(rate = -1) {
+  slow(rate = -1) {
+    return this.#emulate({ offline: false, uploadThroughput: rate });
+  }
+
+  /** Takes the page off the network, until `slow`. */
+  offline() {
+    return this.#emulate({ offline: true, uploadThroughput: -1 });
+  }
+
+  async #emulate(conditions) {
     this.network ??= await this.context.newCDPSession(this.tab);
     await this.network.send('Network.enable');
     await this.network.send('Network.emulateNetworkConditions', {
-      offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: rate,
+      latency: 0, downloadThroughput: -1, ...conditions,
     });
   }
 

@@ -6,6 +6,9 @@ import { Disconnected, Refused } from './request.js';
 import { isSameFile } from './store.js';
 import { TusUpload, inspectUpload, isGone, removeUpload } from './tus.js';
 
+/** Nothing happens in these by itself, so another tab may take over. */
+const RESTING = new Set(['paused', 'failed', 'needs-file', 'needs-leave', 'done', 'removed']);
+
 /**
  * States, beyond those of `TusUpload`: `finding` (what a reload left), `queued`, `elsewhere` (another
  * tab is at it), `needs-file` (the person must show us the file again), `needs-leave` (the person
@@ -75,8 +78,21 @@ export class Item {
     return this.start();
   }
 
-  /** Picks up what an earlier visit left. */
+  /** Picks up what an earlier visit left, once no other tab is at it. */
   async restore() {
+    if (this.record.state !== 'finished') await this.#takeLease();
+    const latest = this.#context.store.get(this.record.id);
+    if (latest) {
+      this.record = latest;
+      this.#set('finding');
+      await this.#restoreAlone();
+    } else {
+      this.#set('removed');
+    }
+    if (RESTING.has(this.#state)) this.#dropLease();
+  }
+
+  async #restoreAlone() {
     const { store } = this.#context;
     if (this.record.url !== null && !(await this.#stillThere())) {
       store.forget(this.record);
@@ -120,7 +136,7 @@ export class Item {
     this.#save();
     this.#leaveQueue = this.#context.queue.add(async () => {
       await this.#upload.run();
-      if (['paused', 'failed', 'needs-file'].includes(this.#state)) this.#dropLease();
+      if (RESTING.has(this.#state)) this.#dropLease();
     });
   }
 
