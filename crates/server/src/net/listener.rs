@@ -1,0 +1,251 @@
+//! Where connections come from: TCP, UNIX sockets, and sockets handed over by systemd.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::info::{Endpoint, plain};
+use super::wire::Stream;
+
+/// Connections the kernel may hold ready for `accept`; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A bound socket that [`serve`](super::serve) accepts connections from.
+///
+/// Must be made inside a Tokio runtime. A UNIX socket's file is removed when its listener is
+/// dropped.
+pub struct Listener {
+    kind: Kind,
+}
+
+enum Kind {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        _file: Option<SocketFile>,
+    },
+}
+
+impl Listener {
+    /// Listens on a TCP port. Port 0 picks a free one; see [`local_addr`](Self::local_addr).
+    ///
+    /// `host` is an IP address (IPv6 with or without brackets) or a name, of which the first IPv4
+    /// address is taken, else the first. An empty host and `0.0.0.0` listen on all addresses of
+    /// both IP versions, or of IPv4 alone where the system has no IPv6.
+    ///
+    /// # Errors
+    /// The name can't be resolved, or the system refuses the address (in use, not allowed).
+    pub fn tcp(host: &str, port: u16) -> io::Result<Self> {
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host);
+        let any = Ipv4Addr::UNSPECIFIED;
+        let ip = if bare.is_empty() {
+            Some(any.into())
+        } else {
+            bare.parse::<IpAddr>().ok()
+        };
+        if ip == Some(IpAddr::V4(any)) {
+            let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            return match listen(both) {
+                Err(e) if no_ipv6(&e) => listen((any, port).into()),
+                other => other,
+            };
+        }
+        if let Some(ip) = ip {
+            return listen((ip, port).into());
+        }
+        let found: Vec<SocketAddr> = (bare, port).to_socket_addrs()?.collect();
+        let address = found
+            .iter()
+            .find(|a| a.is_ipv4())
+            .or(found.first())
+            .ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("host {host:?} has no address"),
+                )
+            })?;
+        listen(*address)
+    }
+
+    /// Listens on a UNIX socket at `path`. A socket file left there by a process that is gone is
+    /// removed first. The umask decides who may connect.
+    ///
+    /// # Errors
+    /// `AddrInUse` if a process still listens there; `specified path is not a socket` if something
+    /// else is there; else what the system says.
+    pub fn unix(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        remove_stale(&path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket.bind(&SockAddr::unix(&path)?)?;
+        let file = SocketFile::new(path)?;
+        socket.listen(BACKLOG)?;
+        let listener = UnixListener::from_std(socket.into())?;
+        Ok(Self {
+            kind: Kind::Unix {
+                listener,
+                _file: Some(file),
+            },
+        })
+    }
+
+    /// The sockets systemd (or anything that speaks its protocol) has handed to this process:
+    /// none if `LISTEN_FDS` is not set or `LISTEN_PID` names another process.
+    ///
+    /// Both variables are removed from the environment, so that processes started from here don't
+    /// take them for theirs: call this once, before other threads are started.
+    ///
+    /// # Errors
+    /// One of them is neither a listening TCP socket nor a UNIX stream socket.
+    pub fn from_systemd() -> io::Result<Vec<Self>> {
+        let mut handed = listenfd::ListenFd::from_env();
+        let mut listeners = Vec::with_capacity(handed.len());
+        for index in 0..handed.len() {
+            if let Ok(Some(tcp)) = handed.take_tcp_listener(index) {
+                tcp.set_nonblocking(true)?;
+                socket2::SockRef::from(&tcp).set_tcp_nodelay(true)?;
+                listeners.push(Self {
+                    kind: Kind::Tcp(TcpListener::from_std(tcp)?),
+                });
+            } else if let Some(unix) = handed.take_unix_listener(index).map_err(not_usable)? {
+                unix.set_nonblocking(true)?;
+                let listener = UnixListener::from_std(unix)?;
+                listeners.push(Self {
+                    kind: Kind::Unix {
+                        listener,
+                        _file: None,
+                    },
+                });
+            }
+        }
+        Ok(listeners)
+    }
+
+    /// The address of a TCP listener, with the port the system has picked; `None` for a UNIX
+    /// socket.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            Kind::Tcp(listener) => listener.local_addr().ok(),
+            Kind::Unix { .. } => None,
+        }
+    }
+
+    /// The next connection, with its two ends.
+    ///
+    /// Cancel safe: no connection is lost when the future is dropped.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Endpoint, Endpoint)> {
+        match &self.kind {
+            Kind::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let local = stream.local_addr()?;
+                let ends = (Endpoint::Tcp(plain(peer)), Endpoint::Tcp(plain(local)));
+                Ok((Stream::Tcp(stream), ends.0, ends.1))
+            }
+            Kind::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Endpoint::Unix, Endpoint::Unix))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Tcp(listener) => listener.fmt(f),
+            Kind::Unix { listener, .. } => listener.fmt(f),
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<Listener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it: one system call here instead of one per connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener {
+        kind: Kind::Tcp(TcpListener::from_std(socket.into())?),
+    })
+}
+
+/// Whether an error says that the system knows no IPv6, or has it switched off.
+fn no_ipv6(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, Unsupported};
+    matches!(error.kind(), AddrNotAvailable | Unsupported)
+        || matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EPROTONOSUPPORT))
+}
+
+// Linux's numbers; elsewhere the kinds above stand for them.
+const EAFNOSUPPORT: i32 = 97;
+const EPROTONOSUPPORT: i32 = 93;
+
+fn not_usable(error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("a socket handed over by LISTEN_FDS is neither TCP nor a UNIX stream: {error}"),
+    )
+}
+
+/// Removes a socket file nobody listens on.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let meta = match std::fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if !meta.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("specified path is not a socket: {}", path.display()),
+        ));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        // Anything else (accepted, not allowed, backlog full) means that somebody owns it.
+        _ => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("another process listens on {}", path.display()),
+        )),
+    }
+}
+
+/// Removes the socket file at the end, unless somebody has put another one in its place.
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: PathBuf) -> io::Result<Self> {
+        let meta = std::fs::symlink_metadata(&path)?;
+        Ok(Self {
+            inode: (meta.dev(), meta.ino()),
+            path,
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Ok(meta) = std::fs::symlink_metadata(&self.path)
+            && (meta.dev(), meta.ino()) == self.inode
+        {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Answers this module gives itself, without the service.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+
+/// A request that must not reach the service, and what to tell the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) reason: &'static str,
+}
+
+impl Refusal {
+    pub(super) const fn bad(reason: &'static str) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            reason,
+        }
+    }
+
+    /// As a response; the connection ends with it.
+    pub(super) fn response(self) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(format!("{}\n", self.reason)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+
+    /// As bytes for a connection that hyper has let go of.
+    pub(super) fn to_http1(self) -> Vec<u8> {
+        format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n{}\n",
+            self.status.as_str(),
+            self.status.canonical_reason().unwrap_or_default(),
+            self.reason.len() + 1,
+            self.reason,
+        )
+        .into_bytes()
+    }
+}

@@ -1,0 +1,41 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters of the HTTP edge, to be read by anyone at any time.
+///
+/// The byte counts are brought up to date once a tick (at most a second late).
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct NetStats {
+    /// Connections open now.
+    pub open: AtomicU64,
+    /// Connections accepted since the start.
+    pub accepted: AtomicU64,
+    /// Failed `accept` calls (file descriptors exhausted, connection gone already).
+    pub accept_errors: AtomicU64,
+    /// Times the accept loop had to wait because the connection limit was reached.
+    pub full: AtomicU64,
+    /// Requests handed to the service.
+    pub requests: AtomicU64,
+    /// Requests refused before the service saw them.
+    pub refused: AtomicU64,
+    /// Connections closed because a head took too long.
+    pub header_timeouts: AtomicU64,
+    /// Connections closed because no further request came.
+    pub idle_timeouts: AtomicU64,
+    /// Bodies ended because no byte came for too long.
+    pub body_timeouts: AtomicU64,
+    /// Bodies ended because they came too slowly.
+    pub too_slow: AtomicU64,
+    /// Connections closed because the client took no byte of a response for too long.
+    pub write_timeouts: AtomicU64,
+    /// Bytes received.
+    pub bytes_in: AtomicU64,
+    /// Bytes sent.
+    pub bytes_out: AtomicU64,
+}
+
+impl NetStats {
+    pub(super) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Relaxed);
+    }
+}

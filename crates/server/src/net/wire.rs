@@ -1,0 +1,271 @@
+//! The socket under hyper: counts, timers' verdicts and the guard.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::body::Cause;
+use super::edge::Link;
+use super::guard::Guard;
+use super::refusal::Refusal;
+use super::shutdown::Step;
+use super::watch::{Phase, READING, Verdict, WRITING};
+
+/// A read of this size means that hyper's buffer has grown.
+const LARGE_READ: usize = 16 * 1024;
+
+/// The first bytes of every HTTP/2 connection (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+macro_rules! either {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+        }
+    };
+}
+
+/// What hyper reads from and writes to.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: Stream,
+    link: Arc<Link>,
+    /// `None` in HTTP/2.
+    guard: Option<Guard>,
+    /// Bytes read ahead, which the guard has seen.
+    ahead: Vec<u8>,
+    refusal: Option<Refusal>,
+    ended: bool,
+    waiting: u8,
+}
+
+impl Wire {
+    pub(super) fn new(stream: Stream, link: Arc<Link>) -> Self {
+        let guard = Some(Guard::new(link.gate.limits.max_head));
+        Self {
+            stream,
+            link,
+            guard,
+            ahead: Vec::new(),
+            refusal: None,
+            ended: false,
+            waiting: 0,
+        }
+    }
+
+    /// The head the guard has refused: to be answered once hyper has let go of the connection.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.refusal
+    }
+
+    /// Whether the client has closed its side.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Puts back bytes that hyper has read and not used.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.ahead.extend_from_slice(bytes);
+    }
+
+    /// Reads until it is clear whether the client speaks HTTP/2; the bytes stay to be read.
+    pub(super) fn poll_sniff(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            if !PREFACE.starts_with(&self.ahead) || self.verdict().is_some() || self.ended {
+                if let Some(guard) = &mut self.guard {
+                    self.refusal = guard.scan(&self.ahead).err();
+                    self.link.set_heads(guard.heads());
+                }
+                return Poll::Ready(Ok(false));
+            }
+            if self.ahead.len() == PREFACE.len() {
+                self.guard = None;
+                return Poll::Ready(Ok(true));
+            }
+            let mut space = [MaybeUninit::uninit(); PREFACE.len()];
+            let mut buf = ReadBuf::uninit(&mut space[self.ahead.len()..]);
+            ready!(self.poll_fill(cx, &mut buf))?;
+            self.ahead.extend_from_slice(buf.filled());
+        }
+    }
+
+    /// Reads and forgets; gives back how much.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.verdict() == Some(Verdict::Close) {
+            return Poll::Ready(Ok(0));
+        }
+        let mut space = [MaybeUninit::uninit(); 32 * 1024];
+        let mut buf = ReadBuf::uninit(&mut space);
+        ready!(self.poll_fill(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Closes the sending side.
+    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut self.stream, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+
+    /// One read from the socket, counted.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = either!(&mut self.stream, stream => Pin::new(stream).poll_read(cx, buf));
+        self.wait(READING, outcome.is_pending());
+        ready!(outcome)?;
+        match buf.filled().len() - before {
+            0 => self.ended = true,
+            n => {
+                self.link.watch.add_read(n);
+                if n >= LARGE_READ {
+                    self.link.grown.store(true, Relaxed);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn wait(&mut self, direction: u8, waiting: bool) {
+        let now = if waiting {
+            self.waiting | direction
+        } else {
+            self.waiting & !direction
+        };
+        if now != self.waiting {
+            self.waiting = now;
+            self.link.watch.set_waiting(now);
+        }
+    }
+
+    /// The verdict on the connection, unless it is only to give buffers back.
+    fn verdict(&self) -> Option<Verdict> {
+        let verdict = self.link.watch.verdict()?;
+        let void = verdict == Verdict::Shed || (self.guard.is_none() && self.link.has_streams());
+        (!void || verdict == Verdict::Unread).then_some(verdict)
+    }
+
+    /// Whether reading must end: with an error for the reader of a body, else like an end of input.
+    fn stopped(&self) -> Option<io::Result<()>> {
+        if let Some(verdict) = self.verdict() {
+            return Some(match verdict {
+                Verdict::Stalled => Err(Cause::Timeout.into()),
+                Verdict::TooSlow => Err(Cause::TooSlow.into()),
+                Verdict::Unread => Err(io::ErrorKind::TimedOut.into()),
+                Verdict::Close | Verdict::Shed => Ok(()),
+            });
+        }
+        if self.link.gate.step() >= Step::Cutting && self.link.watch.phase() == Phase::Body {
+            return Some(Err(Cause::ShuttingDown.into()));
+        }
+        self.refusal.is_some().then_some(Ok(()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let me = &mut *self;
+        if let Some(outcome) = me.stopped() {
+            return Poll::Ready(outcome);
+        }
+        if !me.ahead.is_empty() {
+            let n = me.ahead.len().min(buf.remaining());
+            buf.put_slice(&me.ahead[..n]);
+            me.ahead.drain(..n);
+            if me.ahead.is_empty() {
+                me.ahead = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(me.poll_fill(cx, buf))?;
+        let Some(guard) = &mut me.guard else {
+            return Poll::Ready(Ok(()));
+        };
+        match guard.scan(&buf.filled()[before..]) {
+            Ok(()) => me.link.set_heads(guard.heads()),
+            Err(refusal) => {
+                // To hyper it looks as if the client had closed its side.
+                me.refusal = Some(refusal);
+                buf.set_filled(before);
+            }
+        }
+        if me.link.watch.phase() == Phase::Idle {
+            me.link.watch.enter(Phase::Head);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Wire {
+    fn write_stopped(&self) -> io::Result<()> {
+        match self.verdict() {
+            Some(Verdict::Unread) => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn wrote(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.wait(WRITING, outcome.is_pending());
+        if let Poll::Ready(Ok(n)) = outcome {
+            self.link.watch.add_written(n);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write_stopped()?;
+        let outcome = either!(&mut self.stream, stream => Pin::new(stream).poll_write(cx, bytes));
+        self.wrote(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write_stopped()?;
+        let outcome =
+            either!(&mut self.stream, stream => Pin::new(stream).poll_write_vectored(cx, slices));
+        self.wrote(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// hyper flushes when it has nothing left to write: so the answer is out.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let watch = &self.link.watch;
+        if self.guard.is_some() && watch.phase() == Phase::Finishing {
+            watch.enter(Phase::Idle);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing: the driver closes the socket, in its own way, once hyper is done.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,221 @@
+//! HTTP/2 with prior knowledge, beside HTTP/1.1 on the same port.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::net_kit::{PATIENCE, Server, get};
+
+type Sent = http_body_util::combinators::UnsyncBoxBody<Bytes, std::convert::Infallible>;
+
+async fn connect(server: &Server) -> SendRequest<Sent> {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn put(path: &str, body: Sent) -> Request<Sent> {
+    Request::put(format!("http://test{path}"))
+        .body(body)
+        .unwrap()
+}
+
+fn full(data: impl Into<Bytes>) -> Sent {
+    Full::new(data.into()).boxed_unsync()
+}
+
+fn empty() -> Sent {
+    Empty::new().boxed_unsync()
+}
+
+/// A body whose frames are sent by hand.
+fn by_hand() -> (mpsc::Sender<Frame<Bytes>>, Sent) {
+    let (sender, mut receiver) = mpsc::channel::<Frame<Bytes>>(1);
+    let frames = futures_stream(move |cx| receiver.poll_recv(cx).map(|frame| frame.map(Ok)));
+    (sender, StreamBody::new(frames).boxed_unsync())
+}
+
+fn futures_stream<T>(
+    poll: impl FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<T>> + Unpin,
+) -> impl futures_core::Stream<Item = T> {
+    struct PollFn<F>(F);
+    impl<T, F> futures_core::Stream for PollFn<F>
+    where
+        F: FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<T>> + Unpin,
+    {
+        type Item = T;
+        fn poll_next(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<T>> {
+            (self.0)(cx)
+        }
+    }
+    PollFn(poll)
+}
+
+async fn text(response: Response<Incoming>) -> (StatusCode, String) {
+    let status = response.status();
+    let body = tokio::time::timeout(PATIENCE, response.into_body().collect())
+        .await
+        .unwrap();
+    (
+        status,
+        String::from_utf8(body.unwrap().to_bytes().to_vec()).unwrap(),
+    )
+}
+
+async fn ask(sender: &mut SendRequest<Sent>, request: Request<Sent>) -> (StatusCode, String) {
+    let response = tokio::time::timeout(PATIENCE, sender.send_request(request))
+        .await
+        .unwrap();
+    text(response.unwrap()).await
+}
+
+#[tokio::test]
+async fn both_protocols_on_one_port() {
+    let server = Server::start(|limits| limits.http2 = true);
+    let mut http2 = connect(&server).await;
+    let mut http1 = server.connect().await;
+    assert_eq!(ask(&mut http2, put("/", empty())).await.1, "hello");
+    assert_eq!(http1.ask(get("/")).await.text(), "hello");
+    // A head in pieces is not taken for the beginning of HTTP/2, nor one that begins like it.
+    let mut slow = server.connect().await;
+    for piece in ["P", "R", "I /", " HTTP/1.1\r\nHost: a", "\r\n\r\n"] {
+        slow.send(piece).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(slow.answer().await.unwrap().text(), "hello");
+    assert_eq!(slow.ask(get("/bytes/3")).await.text(), "xxx");
+    drop((http1, slow, http2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_smuggling_shape_is_refused_beside_http2_too() {
+    let server = Server::start(|limits| limits.http2 = true);
+    let mut client = server.connect().await;
+    let answer = client.ask("G / HTTP/1.1\r\n\r\n").await;
+    assert_eq!(
+        (answer.status, answer.text()),
+        (400, "the request has no Host header\n")
+    );
+    assert!(client.closed().await);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_and_trailers_arrive() {
+    let server = Server::start(|limits| limits.http2 = true);
+    let mut sender = connect(&server).await;
+    let size = 5_000_000;
+    let answer = ask(&mut sender, put("/sink", full(vec![1; size]))).await;
+    assert_eq!(answer.1, format!("{size} complete"));
+
+    let (frames, body) = by_hand();
+    let sending = async {
+        frames.send(Frame::data("hello".into())).await.unwrap();
+        let trailers = [("x-sum".parse().unwrap(), "1".parse().unwrap())]
+            .into_iter()
+            .collect();
+        frames.send(Frame::trailers(trailers)).await.unwrap();
+        drop(frames);
+    };
+    let request = put("/sink", body);
+    let (answer, ()) = tokio::join!(ask(&mut sender, request), sending);
+    assert_eq!(answer.1, "5 complete {\"x-sum\": \"1\"}");
+    drop(sender);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_stalled_body_does_not_harm_its_neighbours() {
+    let short = Duration::from_millis(300);
+    let server = Server::start(|limits| {
+        limits.http2 = true;
+        limits.body_timeout = short;
+    });
+    let mut sender = connect(&server).await;
+    let (frames, body) = by_hand();
+    frames.send(Frame::data("abc".into())).await.unwrap();
+    let begin = Instant::now();
+    let mut other = sender.clone();
+    let busy = async {
+        while begin.elapsed() < short * 4 {
+            assert_eq!(ask(&mut other, put("/", empty())).await.1, "hello");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(ask(&mut sender, put("/sink", body)), busy);
+    assert_eq!(
+        answer,
+        (StatusCode::REQUEST_TIMEOUT, "3 Timeout".to_owned())
+    );
+    assert_eq!(server.stats.body_timeouts.load(Relaxed), 1);
+    drop((frames, sender, other));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_without_streams_is_closed_and_one_with_streams_is_not() {
+    let short = Duration::from_millis(300);
+    let server = Server::start(|limits| {
+        limits.http2 = true;
+        limits.idle_timeout = short;
+        limits.header_timeout = short;
+    });
+    let mut sender = connect(&server).await;
+    assert_eq!(ask(&mut sender, put("/late/1500", empty())).await.1, "late");
+    tokio::time::sleep(short * 5).await;
+    assert!(sender.is_closed());
+    assert_eq!(server.stats.idle_timeouts.load(Relaxed), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn hosts_that_differ_are_refused() {
+    let server = Server::start(|limits| limits.http2 = true);
+    let mut sender = connect(&server).await;
+    let mut request = put("/", empty());
+    request
+        .headers_mut()
+        .insert("host", "other".parse().unwrap());
+    let answer = ask(&mut sender, request).await;
+    assert_eq!(answer.0, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.1, "the Host header and :authority differ\n");
+    assert_eq!(ask(&mut sender, put("/", empty())).await.1, "hello");
+    drop(sender);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_cuts_bodies_and_answers() {
+    let server = Server::with_grace(Duration::from_millis(200), |limits| limits.http2 = true);
+    let mut sender = connect(&server).await;
+    let (frames, body) = by_hand();
+    frames.send(Frame::data("abc".into())).await.unwrap();
+    let shutdown = server.shutdown.clone();
+    let ending = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        shutdown.begin();
+    };
+    let (answer, ()) = tokio::join!(ask(&mut sender, put("/sink", body)), ending);
+    assert_eq!(
+        answer,
+        (StatusCode::SERVICE_UNAVAILABLE, "3 ShuttingDown".to_owned())
+    );
+    drop((frames, sender));
+    server.stop().await;
+}

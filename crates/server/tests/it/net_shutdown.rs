@@ -1,0 +1,102 @@
+//! Ending in steps.
+
+use std::time::{Duration, Instant};
+
+use crate::net_kit::{PATIENCE, Server, get};
+
+#[tokio::test]
+async fn idle_and_new_connections_end_at_once() {
+    let server = Server::start(|_| {});
+    let mut used = server.connect().await;
+    assert_eq!(used.ask(get("/")).await.status, 200);
+    let mut unused = server.connect().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begin = Instant::now();
+    let address = server.address;
+    server.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert!(used.closed().await);
+    assert!(unused.closed().await);
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_running_request_may_finish_within_the_grace_time() {
+    let server = Server::start(|_| {});
+    let mut client = server.connect().await;
+    client
+        .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+        .await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.shutdown.begin();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let answer = client.ask("def").await;
+    assert_eq!((answer.status, answer.text()), (200, "6 complete"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(client.closed().await);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn after_the_grace_time_bodies_end_and_are_still_answered() {
+    let server = Server::with_grace(Duration::from_millis(300), |_| {});
+    let mut client = server.connect().await;
+    client
+        .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+        .await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begin = Instant::now();
+    server.shutdown.begin();
+    let answer = client.answer().await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(290));
+    assert_eq!((answer.status, answer.text()), (503, "3 ShuttingDown"));
+    assert!(client.closed().await);
+    server.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_dropped() {
+    let server = Server::with_grace(Duration::from_millis(100), |_| {});
+    let mut client = server.connect().await;
+    client.send(get("/late/60000")).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begin = Instant::now();
+    server.stop().await;
+    // Grace and answer time (2 s in these tests).
+    assert!(begin.elapsed() >= Duration::from_secs(2));
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(client.closed().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_connections_are_ended_gracefully() {
+    let server = Server::with_grace(Duration::from_secs(1), |_| {});
+    let (mut idle, mut busy) = (Vec::new(), Vec::new());
+    for n in 0..2000 {
+        let mut client = server.connect().await;
+        if n % 2 == 0 {
+            assert_eq!(client.ask(get("/")).await.status, 200);
+            idle.push(client);
+        } else {
+            client
+                .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+                .await;
+            busy.push(client);
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.shutdown.begin();
+    for client in &mut idle {
+        assert!(client.closed().await);
+    }
+    for client in &mut busy {
+        assert_eq!(client.answer().await.unwrap().text(), "3 ShuttingDown");
+        assert!(client.closed().await);
+    }
+    tokio::time::timeout(PATIENCE, server.task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}
