@@ -281,7 +281,8 @@ struct Closing {
 }
 
 impl Closing {
-    fn new(wire: Wire, refused: bool, link: &Link) -> Box<Self> {
+    fn new(mut wire: Wire, refused: bool, link: &Link) -> Box<Self> {
+        wire.settle();
         // Behind half an answer another one would be taken for its rest.
         let quiet = matches!(link.watch.phase(), Phase::Head | Phase::Idle);
         let refusal = wire.refusal();

@@ -19,6 +19,8 @@ use super::refusal::Refusal;
 const MAX_HEADERS: usize = 100;
 
 /// Follows one connection's input. Give it every byte, in order, by [`scan`](Self::scan).
+///
+/// Heads are handed on whole: hyper sees no byte of a head the guard refuses, and parses none twice.
 #[derive(Debug)]
 pub(super) struct Guard {
     state: State,
@@ -53,6 +55,15 @@ enum Chunk {
     End,
 }
 
+/// What [`Guard::scan`] lets pass.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Passed {
+    /// To be handed on first: what was kept of a head that has come whole now.
+    pub(super) held: Vec<u8>,
+    /// How many of the bytes just scanned to hand on; the others begin a head and are kept.
+    pub(super) whole: usize,
+}
+
 /// How the body after a head is delimited.
 #[derive(Debug, PartialEq, Eq)]
 enum Framing {
@@ -76,14 +87,24 @@ impl Guard {
         self.heads
     }
 
-    /// Looks at the next bytes of the connection.
+    /// Looks at the next bytes of the connection, and says what to hand on now.
     ///
     /// # Errors
     /// A head must not be acted on. The guard is of no further use then.
-    pub(super) fn scan(&mut self, mut bytes: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn scan(&mut self, all: &[u8]) -> Result<Passed, Refusal> {
+        let mut bytes = all;
+        let mut held = Vec::new();
         while !bytes.is_empty() {
             match &mut self.state {
-                State::Head => bytes = self.scan_head(bytes)?,
+                State::Head => match self.scan_head(bytes, &mut held)? {
+                    Some(rest) => bytes = rest,
+                    None => {
+                        return Ok(Passed {
+                            held,
+                            whole: all.len() - bytes.len(),
+                        });
+                    }
+                },
                 State::Sized(left) => {
                     let n = u64::try_from(bytes.len()).unwrap_or(u64::MAX).min(*left);
                     bytes = skip(bytes, n);
@@ -103,14 +124,21 @@ impl Guard {
                     }
                     None => self.state = State::Broken,
                 },
-                State::Broken => return Ok(()),
+                State::Broken => break,
             }
         }
-        Ok(())
+        Ok(Passed {
+            held,
+            whole: all.len(),
+        })
     }
 
-    /// Takes bytes of a head; gives back what follows it.
-    fn scan_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Refusal> {
+    /// Takes bytes of a head; gives back what follows it, or nothing if it has not come whole.
+    fn scan_head<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        held: &mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>, Refusal> {
         let had = self.partial.len();
         let (framing, rest) = if had == 0 {
             // Empty lines before a request line are to be ignored (RFC 9112 section 2.2).
@@ -121,21 +149,26 @@ impl Guard {
             let bytes = &bytes[blank..];
             match end_of_head(bytes, 0) {
                 Some(end) => (check(bytes, end, self.max_head)?, &bytes[end..]),
+                None if bytes.len() > self.max_head => return Err(TOO_LARGE),
                 None => {
-                    self.keep(bytes)?;
-                    return Ok(&[]);
+                    self.partial.extend_from_slice(bytes);
+                    return Ok(None);
                 }
             }
         } else {
-            self.keep(&bytes[..bytes.len().min(self.max_head + 4 - had.min(self.max_head))])?;
+            // A little more than the limit is enough to see that it is exceeded.
+            let room = self.max_head.saturating_sub(had) + 4;
+            self.partial
+                .extend_from_slice(&bytes[..bytes.len().min(room)]);
             match end_of_head(&self.partial, had.saturating_sub(3)) {
                 Some(end) => {
                     let framing = check(&self.partial, end, self.max_head)?;
-                    self.partial = Vec::new();
+                    self.partial.truncate(had);
+                    *held = std::mem::take(&mut self.partial);
                     (framing, &bytes[end - had..])
                 }
                 None if self.partial.len() > self.max_head => return Err(TOO_LARGE),
-                None => return Ok(&[]),
+                None => return Ok(None),
             }
         };
         self.heads = self.heads.wrapping_add(1);
@@ -147,15 +180,7 @@ impl Guard {
                 digits: false,
             }),
         };
-        Ok(rest)
-    }
-
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        if self.partial.is_empty() && bytes.len() > self.max_head {
-            return Err(TOO_LARGE);
-        }
-        self.partial.extend_from_slice(bytes);
-        Ok(())
+        Ok(Some(rest))
     }
 }
 

@@ -12,7 +12,7 @@ pub struct NetStats {
     pub accepted: AtomicU64,
     /// Failed `accept` calls (file descriptors exhausted, connection gone already).
     pub accept_errors: AtomicU64,
-    /// Times the accept loop had to wait because the connection limit was reached.
+    /// Times the connection limit was reached, so that nothing was accepted until one closed.
     pub full: AtomicU64,
     /// Requests handed to the service.
     pub requests: AtomicU64,

@@ -1,7 +1,7 @@
 //! The socket under hyper: counts, timers' verdicts and the guard.
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::body::Cause;
 use super::edge::Link;
-use super::guard::Guard;
+use super::guard::{Guard, Passed};
 use super::refusal::Refusal;
 use super::shutdown::Step;
 use super::watch::{Phase, READING, Verdict, WRITING};
@@ -79,17 +79,20 @@ impl Wire {
 
     /// Puts back bytes that hyper has read and not used.
     pub(super) fn put_back(&mut self, bytes: &[u8]) {
-        self.ahead.extend_from_slice(bytes);
+        self.ahead.splice(..0, bytes.iter().copied());
+    }
+
+    /// Nobody waits for the client at this moment.
+    pub(super) fn settle(&mut self) {
+        self.wait(READING | WRITING, false);
     }
 
     /// Reads until it is clear whether the client speaks HTTP/2; the bytes stay to be read.
     pub(super) fn poll_sniff(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             if !PREFACE.starts_with(&self.ahead) || self.verdict().is_some() || self.ended {
-                if let Some(guard) = &mut self.guard {
-                    self.refusal = guard.scan(&self.ahead).err();
-                    self.link.set_heads(guard.heads());
-                }
+                let bytes = mem::take(&mut self.ahead);
+                self.pass_ahead(bytes);
                 return Poll::Ready(Ok(false));
             }
             if self.ahead.len() == PREFACE.len() {
@@ -100,6 +103,18 @@ impl Wire {
             let mut buf = ReadBuf::uninit(&mut space[self.ahead.len()..]);
             ready!(self.poll_fill(cx, &mut buf))?;
             self.ahead.extend_from_slice(buf.filled());
+        }
+    }
+
+    fn pass_ahead(&mut self, mut bytes: Vec<u8>) {
+        let Some(guard) = &mut self.guard else { return };
+        match guard.scan(&bytes) {
+            Ok(passed) => {
+                self.link.set_heads(guard.heads());
+                bytes.truncate(passed.whole);
+                self.ahead = bytes;
+            }
+            Err(refusal) => self.refusal = Some(refusal),
         }
     }
 
@@ -117,6 +132,15 @@ impl Wire {
     /// Closes the sending side.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(&mut self.stream, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+
+    fn serve_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..n]);
+        self.ahead.drain(..n);
+        if self.ahead.is_empty() {
+            self.ahead = Vec::new();
+        }
     }
 
     /// One read from the socket, counted.
@@ -180,35 +204,48 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
-        if let Some(outcome) = me.stopped() {
-            return Poll::Ready(outcome);
-        }
-        if !me.ahead.is_empty() {
-            let n = me.ahead.len().min(buf.remaining());
-            buf.put_slice(&me.ahead[..n]);
-            me.ahead.drain(..n);
-            if me.ahead.is_empty() {
-                me.ahead = Vec::new();
+        loop {
+            if let Some(outcome) = me.stopped() {
+                return Poll::Ready(outcome);
             }
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        ready!(me.poll_fill(cx, buf))?;
-        let Some(guard) = &mut me.guard else {
-            return Poll::Ready(Ok(()));
-        };
-        match guard.scan(&buf.filled()[before..]) {
-            Ok(()) => me.link.set_heads(guard.heads()),
-            Err(refusal) => {
-                // To hyper it looks as if the client had closed its side.
-                me.refusal = Some(refusal);
-                buf.set_filled(before);
+            if !me.ahead.is_empty() {
+                me.serve_ahead(buf);
+                return Poll::Ready(Ok(()));
+            }
+            let before = buf.filled().len();
+            ready!(me.poll_fill(cx, buf))?;
+            let Some(guard) = &mut me.guard else {
+                return Poll::Ready(Ok(()));
+            };
+            if me.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if me.link.watch.phase() == Phase::Idle {
+                me.link.watch.enter(Phase::Head);
+            }
+            let bytes = &buf.filled()[before..];
+            match guard.scan(bytes) {
+                Ok(Passed { held, whole }) => {
+                    me.link.set_heads(guard.heads());
+                    if !held.is_empty() {
+                        me.ahead = held;
+                        me.ahead.extend_from_slice(&bytes[..whole]);
+                        buf.set_filled(before);
+                    } else {
+                        buf.set_filled(before + whole);
+                        if whole > 0 {
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
+                }
+                Err(refusal) => {
+                    // To hyper it looks as if the client had closed its side.
+                    me.refusal = Some(refusal);
+                    buf.set_filled(before);
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
-        if me.link.watch.phase() == Phase::Idle {
-            me.link.watch.enter(Phase::Head);
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

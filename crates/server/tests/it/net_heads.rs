@@ -191,7 +191,7 @@ async fn odd_but_good_heads_pass() {
         "GET / HTTP/1.1\r\nHost:\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: [::1]:8080\r\nX-Empty:\r\nX-Tab:\t a\tb \r\n\r\n",
         "POST / HTTP/1.1\r\nhOST: test\r\ncontent-LENGTH:  2 \r\n\r\nab",
-        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+        "POST /sink HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
         "GET / HTTP/1.0\r\nExpect: anything\r\nConnection: keep-alive\r\n\r\n",
     ] {
         let mut client = server.connect().await;
