@@ -1,5 +1,7 @@
 //! Tests of the program and of its parts, from outside.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod settings;
 
 mod net_kit;
