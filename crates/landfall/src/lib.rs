@@ -1,10 +1,32 @@
-//! Landfall.
+//! Landfall: an upload server to embed. Files that always arrive.
+//!
+//! A [`Handler`] is a [`tower_service::Service`] that speaks tus 1.0.0 with every extension. It is put
+//! together from parts: a [store](store::Store) for the bytes, a [locker](lease::Locker) that makes
+//! sure that one request writes an upload at a time, [hooks](hook::Hook) that are asked before
+//! something happens, and [sinks](event::EventSink) that are told afterwards.
+//!
+//! ```no_run
+//! use landfall::{Composer, Config, Handler, store::MemoryStore};
+//!
+//! let handler = Handler::new(Config::new(Composer::join(MemoryStore::new())));
+//! // Mount it below /files/ in axum, or serve it with hyper: see the examples.
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod checksum;
+mod compose;
+mod config;
+mod engine;
+pub mod event;
+pub mod hook;
 pub mod lease;
+pub mod service;
 pub mod store;
 pub mod upload;
 
-mod compose;
-
-pub use compose::Composer;
+pub use self::{
+    compose::Composer,
+    config::{Config, Lifetimes, Limits, LocationStyle},
+    engine::{Doomed, SweepSummary, Sweeper, Why},
+    service::{Handler, Stats},
+};

@@ -172,6 +172,12 @@ pub enum Announced {
 }
 
 impl Announced {
+    /// Whether the head says anything about a checksum.
+    #[must_use]
+    pub fn is_stated(&self) -> bool {
+        *self != Self::Nothing
+    }
+
     fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
         if let Some(value) = only_value(headers, &headers::UPLOAD_CHECKSUM)
             .map_err(|e| Fault::InvalidChecksum.because(e))?

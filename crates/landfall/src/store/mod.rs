@@ -130,6 +130,12 @@ pub trait Append: fmt::Debug + Send {
     /// as durably as [`commit`](Self::commit) makes them.
     fn offset(&self) -> u64;
 
+    /// The offset that others may be told while this is open and without a
+    /// [`commit`](Self::commit); `None` if only a commit can tell. Bytes on probation don't count.
+    fn readable(&self) -> Option<u64> {
+        None
+    }
+
     /// Writes the bytes of all `chunks` in order and empties the list (the list itself is the
     /// caller's, so that its memory is used again). It may hold bytes back to make larger writes.
     ///
@@ -159,7 +165,8 @@ pub trait Append: fmt::Debug + Send {
     /// Those of writing metadata. The bytes then don't count.
     async fn confirm(&mut self) -> Result<()>;
 
-    /// Goes back to where [`hold`](Self::hold) was called and forgets the bytes written since.
+    /// Goes back to where [`hold`](Self::hold) was called, or else to where this was opened, and
+    /// forgets the bytes written since.
     ///
     /// # Errors
     /// Those of the store; the bytes don't count even then.

@@ -48,6 +48,9 @@ pub struct Upload {
     pub expires: Option<SystemTime>,
     /// Whether its completion has been recorded, that is: whoever waits for it has been told.
     pub finished: bool,
+    /// Whether another program (tusd) made it. Its lifetime isn't counted from before this process
+    /// started, so that taking over a directory removes nothing at once.
+    pub foreign: bool,
 }
 
 impl Upload {
@@ -62,6 +65,7 @@ impl Upload {
             storage: BTreeMap::new(),
             expires: None,
             finished: false,
+            foreign: false,
         }
     }
 

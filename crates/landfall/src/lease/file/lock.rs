@@ -210,7 +210,10 @@ fn unlock(file: &File, place: u64) -> io::Result<()> {
 }
 
 /// Whether somebody else has locked the byte.
-#[allow(clippy::unnecessary_cast, reason = "these types differ between systems")]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "these types differ between systems"
+)]
 pub(super) fn is_locked(file: &File, place: u64) -> io::Result<bool> {
     let mut range = range(place, libc::F_WRLCK);
     #[cfg(any(target_os = "linux", target_os = "android"))]

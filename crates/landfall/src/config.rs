@@ -1,0 +1,135 @@
+//! How a handler behaves.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    Composer,
+    event::EventSink,
+    hook::Hook,
+    service::{Cors, Forwarded},
+};
+
+/// How long uploads are kept; `None` = for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lifetimes {
+    /// Unfinished uploads, counted from their last byte.
+    pub unfinished: Option<Duration>,
+    /// Finished uploads, counted from their last byte.
+    pub finished: Option<Duration>,
+}
+
+/// Limits that keep one client, or many, from taking everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest upload, in bytes; `None` = no limit.
+    pub max_size: Option<u64>,
+    /// Bodies being stored at once; past it a client gets 503 and `Retry-After`.
+    pub transfers: usize,
+    /// Memory for bytes that wait to be written, over all transfers, in bytes; past it clients feel
+    /// back-pressure. At least 256 KiB.
+    pub gathered_bytes: usize,
+    /// Concatenations being carried out at once; others wait.
+    pub joins: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_size: None,
+            transfers: 10_000,
+            gathered_bytes: 256 << 20,
+            joins: 4,
+        }
+    }
+}
+
+/// How the `Location` of a new upload is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LocationStyle {
+    /// `scheme://host/base/id` by what the request says, or by what trusted proxies say of it.
+    #[default]
+    Absolute,
+    /// `/base/id`.
+    Relative,
+    /// A fixed prefix, `https://uploads.example.org/files/`, and the id.
+    Prefix(String),
+}
+
+/// The configuration of a [`Handler`](crate::Handler): its parts and how it behaves.
+///
+/// ```
+/// use std::time::Duration;
+/// use landfall::{Composer, Config, Handler, Lifetimes, store::MemoryStore};
+///
+/// let mut config = Config::new(Composer::join(MemoryStore::new()));
+/// config.base_path = "/uploads/".into();
+/// config.limits.max_size = Some(1 << 30);
+/// config.lifetimes.unfinished = Some(Duration::from_secs(24 * 3600));
+/// let handler = Handler::new(config);
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The store, the locker, and what else there is.
+    pub parts: Composer,
+    /// The path below which uploads live, `/files/`; slashes at its ends are added. It may also be an
+    /// absolute URL (`https://h/files/`), which is then the prefix of every `Location`.
+    pub base_path: String,
+    /// Whether whoever mounts the handler has cut the base path off already, as
+    /// `axum::Router::nest_service` does. The base path is then only used in `Location`.
+    pub nested: bool,
+    /// How `Location` is written.
+    pub location: LocationStyle,
+    /// Whose `X-Forwarded-*` and `Forwarded` headers are believed.
+    pub forwarded: Forwarded,
+    /// Cross-origin requests; `None` = no CORS headers at all, origins are not looked at.
+    pub cors: Option<Cors>,
+    /// Limits.
+    pub limits: Limits,
+    /// How long uploads are kept.
+    pub lifetimes: Lifetimes,
+    /// Asked before the effect, in this order.
+    pub hooks: Vec<Arc<dyn Hook>>,
+    /// Told after the effect.
+    pub sinks: Vec<Arc<dyn EventSink>>,
+    /// The least time between two progress events of one upload.
+    pub progress_interval: Duration,
+    /// How long a request waits for an upload that another request is writing.
+    pub lease_wait: Duration,
+}
+
+impl Config {
+    /// Defaults: base path `/files/`, absolute locations, no trust in forwarded headers, any origin,
+    /// no largest size, nothing expires, no hooks.
+    #[must_use]
+    pub fn new(parts: Composer) -> Self {
+        Self {
+            parts,
+            base_path: "/files/".into(),
+            nested: false,
+            location: LocationStyle::default(),
+            forwarded: Forwarded::default(),
+            cors: Some(Cors::default()),
+            limits: Limits::default(),
+            lifetimes: Lifetimes::default(),
+            hooks: Vec::new(),
+            sinks: Vec::new(),
+            progress_interval: Duration::from_secs(1),
+            lease_wait: Duration::from_secs(20),
+        }
+    }
+
+    /// Adds a hook; it is asked after those added before.
+    #[must_use]
+    pub fn hook(mut self, hook: impl Hook) -> Self {
+        self.hooks.push(Arc::new(hook));
+        self
+    }
+
+    /// Adds a sink for events.
+    #[must_use]
+    pub fn sink(mut self, sink: impl EventSink) -> Self {
+        self.sinks.push(Arc::new(sink));
+        self
+    }
+}

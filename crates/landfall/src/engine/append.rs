@@ -1,0 +1,152 @@
+//! More bytes for an upload.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use http_body::Body;
+use landfall_protocol::{Announced, Append as Head, Fault};
+
+use super::{Caller, Engine, Error, receive::Incoming};
+use crate::{
+    hook::Reply,
+    lease::Lease,
+    store::BoxError,
+    upload::{Upload, UploadId},
+};
+
+/// An append as the protocol read it.
+#[derive(Debug)]
+pub(crate) struct AppendRequest {
+    pub(crate) head: Head,
+    /// `Content-Length`, if the body has one.
+    pub(crate) content_length: Option<u64>,
+}
+
+/// An append that is done.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) offset: u64,
+    pub(crate) expires: Option<SystemTime>,
+    pub(crate) reply: Reply,
+}
+
+impl Engine {
+    /// Appends a body (tus 1.0.0, PATCH). The checks come in the order of E-4; a writer that is still
+    /// at it is asked to yield, so a client whose old connection hangs gets through at once.
+    pub(crate) async fn append<B>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &UploadId,
+        request: AppendRequest,
+        body: &mut B,
+    ) -> Result<Appended, Error>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let AppendRequest {
+            head,
+            content_length,
+        } = request;
+        let _slot = self
+            .transfers
+            .try_acquire()
+            .map_err(|_| Fault::TooManyUploads)?;
+        let lease = self.lease(id).await?;
+        let snapshot = self.load(id).await?;
+        let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
+        if upload.is_final() {
+            return Err(Fault::ModifyFinal.into());
+        }
+        if head.offset != offset {
+            return Err(Error::Offset(offset));
+        }
+        if let Some(length) = head.length {
+            let end = offset.saturating_add(content_length.unwrap_or_default());
+            upload = self.declare_length(upload, length, end, &lease).await?;
+        }
+        let room = self.room(&upload, offset);
+        if content_length.is_some_and(|n| n > room) {
+            return Err(Fault::SizeExceeded.into());
+        }
+        let was_complete = snapshot.offset == offset && upload.is_complete_at(offset);
+        let nothing_to_do =
+            was_complete && content_length == Some(0) && head.checksum == Announced::Nothing;
+        if !nothing_to_do {
+            let append = self
+                .parts
+                .get_store()
+                .append(&upload, lease.fence())
+                .await?;
+            let incoming = Incoming {
+                body,
+                content_length,
+                checksum: head.checksum,
+            };
+            let received = self
+                .receive(caller, &upload, append, &lease, room, incoming)
+                .await?;
+            offset = received.offset;
+            if let Some(interruption) = received.interruption {
+                return Err(self
+                    .interrupted(caller, &upload, offset, &lease, interruption)
+                    .await);
+            }
+        }
+        let mut reply = Reply::default();
+        if upload.is_complete_at(offset) {
+            let fresh = !was_complete || head.length.is_some();
+            reply = self.finish(caller, upload.clone(), lease, fresh).await?;
+        }
+        let expires = self.expiry(&upload, offset, SystemTime::now());
+        Ok(Appended {
+            offset,
+            expires,
+            reply,
+        })
+    }
+
+    /// How many bytes the upload still takes.
+    pub(super) fn room(&self, upload: &Upload, offset: u64) -> u64 {
+        let end = upload
+            .length
+            .or(self.limits.max_size)
+            .unwrap_or(i64::MAX.unsigned_abs());
+        end.saturating_sub(offset)
+    }
+
+    /// Takes the length that a client tells late (tus 1.0.0, Creation Defer Length); `end` is where
+    /// the body that comes with it will end at least. Telling the same length again is fine: the
+    /// request that told it first may have been cut (E-11).
+    async fn declare_length(
+        &self,
+        upload: Arc<Upload>,
+        length: u64,
+        end: u64,
+        lease: &Lease,
+    ) -> Result<Arc<Upload>, Error> {
+        match upload.length {
+            Some(known) if known == length => return Ok(upload),
+            Some(known) => {
+                return Err(Fault::InvalidUploadLength
+                    .because(format_args!("the length is {known} and can't change"))
+                    .into());
+            }
+            None => {}
+        }
+        let Some(deferrer) = self.parts.get_length_deferrer() else {
+            return Err(Fault::NotImplemented.into());
+        };
+        if self.limits.max_size.is_some_and(|max| length > max) {
+            return Err(Fault::MaxSizeExceeded.into());
+        }
+        if length < end {
+            return Err(Fault::InvalidUploadLength
+                .because(format_args!("{length} is less than the {end} bytes sent"))
+                .into());
+        }
+        Ok(deferrer
+            .declare_length(&upload, length, lease.fence())
+            .await?)
+    }
+}

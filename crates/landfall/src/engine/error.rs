@@ -1,0 +1,81 @@
+//! What can end an operation early.
+
+use landfall_protocol::{Fault, Problem};
+
+use crate::{
+    hook::Reply,
+    lease::LeaseError,
+    store::{BoxError, StoreError},
+};
+
+/// What can end an operation early. It becomes an HTTP answer in one place, `service::answer`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Something that has a line in the protocol's table of errors.
+    #[error("{0}")]
+    Problem(Problem),
+    /// The client's offset is not the upload's.
+    #[error("mismatched offset, the upload has {0} bytes")]
+    Offset(u64),
+    /// A hook said no, or stopped the upload.
+    #[error("a hook refused")]
+    Refused(Fault, Box<Reply>),
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    #[error("lease: {0}")]
+    Lease(#[from] LeaseError),
+    #[error("hook: {0}")]
+    Hook(#[source] BoxError),
+    /// A task of ours died.
+    #[error("task: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Problem(fault.into())
+    }
+}
+
+impl Error {
+    /// The line of the protocol's table that this error belongs to. What the client may not know
+    /// (paths, causes) stays out of it.
+    pub(crate) fn problem(&self) -> Problem {
+        match self {
+            Self::Problem(problem) => problem.clone(),
+            Self::Offset(_) => Fault::MismatchedOffset.into(),
+            Self::Refused(fault, _) => (*fault).into(),
+            Self::Store(error) => match error {
+                StoreError::NotFound(_) => Fault::NotFound.into(),
+                StoreError::AlreadyExists(_) => Fault::AlreadyExists.into(),
+                StoreError::Full(_) => Fault::StorageFull.into(),
+                StoreError::Fenced(_) => Fault::Interrupted.into(),
+                StoreError::Unavailable { .. } => Fault::Unavailable.into(),
+                _ => Fault::Internal.into(),
+            },
+            Self::Lease(LeaseError::Held) => Fault::Locked.into(),
+            Self::Lease(_) => Fault::Unavailable.into(),
+            Self::Hook(_) | Self::Task(_) => Fault::Internal.into(),
+        }
+    }
+
+    /// Whether the cause belongs in the log.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::Problem(problem) => problem.fault == Fault::Internal,
+            Self::Offset(_) | Self::Refused(..) => false,
+            Self::Store(error) => !matches!(
+                error,
+                StoreError::NotFound(_) | StoreError::AlreadyExists(_) | StoreError::Fenced(_)
+            ),
+            Self::Lease(error) => !matches!(error, LeaseError::Held),
+            Self::Hook(_) | Self::Task(_) => true,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! How far an upload got.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{Caller, Engine, Error};
+use crate::upload::{Kind, Upload, UploadId};
+
+/// What is known about an upload without touching it.
+#[derive(Debug)]
+pub(crate) struct Inspected {
+    pub(crate) upload: Arc<Upload>,
+    /// `None` for a final upload that isn't joined yet.
+    pub(crate) offset: Option<u64>,
+    pub(crate) modified: SystemTime,
+    pub(crate) expires: Option<SystemTime>,
+}
+
+impl Inspected {
+    pub(crate) fn is_complete(&self) -> bool {
+        self.offset
+            .is_some_and(|offset| self.upload.is_complete_at(offset))
+    }
+}
+
+impl Engine {
+    /// The state of an upload. A running writer isn't disturbed: its offset is answered from memory.
+    pub(crate) async fn inspect(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &UploadId,
+    ) -> Result<Inspected, Error> {
+        if let Some(live) = self.live.get(id) {
+            let (offset, modified) = (live.offset(), SystemTime::now());
+            let expires = self.expiry(&live.upload, offset, modified);
+            let upload = live.upload.clone();
+            return Ok(Inspected {
+                upload,
+                offset: Some(offset),
+                modified,
+                expires,
+            });
+        }
+        let mut snapshot = self.load(id).await?;
+        if matches!(snapshot.upload.kind, Kind::Final { joined: false, .. }) {
+            match self.join_if_ready(caller, snapshot.clone()).await? {
+                Some(joined) => snapshot = joined,
+                None => {
+                    let expires = self.expiry(&snapshot.upload, 0, snapshot.modified);
+                    let (upload, modified) = (snapshot.upload, snapshot.modified);
+                    return Ok(Inspected {
+                        upload,
+                        offset: None,
+                        modified,
+                        expires,
+                    });
+                }
+            }
+        } else if self.is_finish_pending(&snapshot) {
+            // A crash came between the last byte and the telling of it.
+            self.finish_left_over(caller, id).await?;
+            snapshot = self.load(id).await?;
+        }
+        let expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
+        Ok(Inspected {
+            upload: snapshot.upload,
+            offset: Some(snapshot.offset),
+            modified: snapshot.modified,
+            expires,
+        })
+    }
+}

@@ -1,0 +1,243 @@
+//! What happens to an upload, whichever protocol asks for it and wherever it is stored.
+//!
+//! One file per operation. Everything that changes an upload goes through [`Engine::lease`].
+
+mod append;
+mod counters;
+mod create;
+mod error;
+mod finish;
+mod inspect;
+mod join;
+mod live;
+mod receive;
+mod sweep;
+mod terminate;
+mod transfer;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::Semaphore;
+
+pub use self::sweep::{Doomed, SweepSummary, Sweeper, Why};
+pub(crate) use self::{
+    append::AppendRequest,
+    counters::{Counters, add, get},
+    create::CreateRequest,
+    error::Error,
+    inspect::Inspected,
+};
+use self::{join::WaitingFinals, live::LiveSet};
+use crate::{
+    Composer, Config, Lifetimes, Limits,
+    event::{Event, EventKind, EventKinds, EventSink, Sequence},
+    hook::{Access, Answer, Asks, Hook, Intent, Reply, RequestInfo},
+    lease::Lease,
+    store::StoreError,
+    upload::{Snapshot, Upload, UploadId},
+};
+use landfall_protocol::Fault;
+
+/// The request on whose behalf something happens; empty where nobody will ask for it.
+pub(crate) type Caller = Option<Arc<RequestInfo>>;
+
+/// Stops one running upload, see [`Event::stop`].
+#[derive(Debug, Clone)]
+pub(crate) struct Stopper(Arc<live::Live>);
+
+impl Stopper {
+    pub(crate) fn stop(&self, reply: Reply) {
+        self.0.stop(reply);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) parts: Composer,
+    pub(crate) limits: Limits,
+    lifetimes: Lifetimes,
+    lease_wait: Duration,
+    progress_interval: Duration,
+    hooks: Vec<Arc<dyn Hook>>,
+    sinks: Vec<Arc<dyn EventSink>>,
+    asks: Asks,
+    wants: EventKinds,
+    live: LiveSet,
+    waiting: WaitingFinals,
+    transfers: Semaphore,
+    budget: Semaphore,
+    joins: Semaphore,
+    sequence: Sequence,
+    pub(crate) counters: Counters,
+    started: SystemTime,
+}
+
+impl Engine {
+    pub(crate) fn new(config: &Config) -> Self {
+        let mut asks = Asks::default();
+        for asked in config.hooks.iter().map(|hook| hook.asks()) {
+            asks.before_create |= asked.before_create;
+            asks.before_finish |= asked.before_finish;
+            asks.before_terminate |= asked.before_terminate;
+            asks.on_access |= asked.on_access;
+        }
+        let mut wants = EventKinds::default();
+        for wanted in config.sinks.iter().map(|sink| sink.wants()) {
+            wants.created |= wanted.created;
+            wants.progress |= wanted.progress;
+            wants.completed |= wanted.completed;
+            wants.terminated |= wanted.terminated;
+        }
+        let units = (config.limits.gathered_bytes / transfer::BUDGET_UNIT).max(1);
+        Self {
+            parts: config.parts.clone(),
+            limits: config.limits,
+            lifetimes: config.lifetimes,
+            lease_wait: config.lease_wait,
+            progress_interval: config.progress_interval,
+            hooks: config.hooks.clone(),
+            sinks: config.sinks.clone(),
+            asks,
+            wants,
+            live: LiveSet::new(),
+            waiting: WaitingFinals::default(),
+            transfers: Semaphore::new(config.limits.transfers.min(Semaphore::MAX_PERMITS)),
+            budget: Semaphore::new(units.min(Semaphore::MAX_PERMITS)),
+            joins: Semaphore::new(config.limits.joins.max(1)),
+            sequence: Sequence::from_clock(),
+            counters: Counters::default(),
+            started: SystemTime::now(),
+        }
+    }
+
+    /// Whether hooks or sinks will want to know the request behind what happens.
+    pub(crate) fn wants_requests(&self) -> bool {
+        self.asks != Asks::default() || self.wants != EventKinds::default()
+    }
+
+    /// Uploads whose bytes are coming in right now.
+    pub(crate) fn live_uploads(&self) -> usize {
+        self.live.len()
+    }
+
+    /// The right to change an upload: asks whoever has it to yield.
+    async fn lease(&self, id: &UploadId) -> Result<Lease, Error> {
+        Ok(self.parts.get_locker().acquire(id, self.lease_wait).await?)
+    }
+
+    /// The upload as the store has it, unless it has expired.
+    async fn load(&self, id: &UploadId) -> Result<Snapshot, Error> {
+        let snapshot = self.parts.get_store().load(id).await?;
+        if self.has_expired(&snapshot) {
+            return Err(Fault::Gone.into());
+        }
+        Ok(snapshot)
+    }
+
+    /// When the upload may be removed.
+    pub(crate) fn expiry(
+        &self,
+        upload: &Upload,
+        offset: u64,
+        modified: SystemTime,
+    ) -> Option<SystemTime> {
+        if upload.is_complete_at(offset) {
+            return self
+                .lifetimes
+                .finished
+                .and_then(|life| modified.checked_add(life));
+        }
+        if upload.expires.is_some() {
+            return upload.expires;
+        }
+        let from = if upload.foreign {
+            modified.max(self.started)
+        } else {
+            modified
+        };
+        self.lifetimes
+            .unfinished
+            .and_then(|life| from.checked_add(life))
+    }
+
+    fn has_expired(&self, snapshot: &Snapshot) -> bool {
+        self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified)
+            .is_some_and(|at| at <= SystemTime::now())
+    }
+
+    /// Asks the hooks whether the request may touch the upload at all.
+    pub(crate) async fn admit(
+        &self,
+        caller: &Caller,
+        intent: Intent,
+        id: Option<&UploadId>,
+    ) -> Result<(), Error> {
+        if !self.asks.on_access {
+            return Ok(());
+        }
+        let nobody = Arc::default();
+        let request = caller.as_ref().unwrap_or(&nobody);
+        for hook in self.hooks.iter().filter(|hook| hook.asks().on_access) {
+            let access = Access { intent, id };
+            match hook
+                .on_access(request, &access)
+                .await
+                .map_err(Error::Hook)?
+            {
+                Answer::Allow(_) => {}
+                Answer::Refuse(reply) => {
+                    return Err(Error::Refused(Fault::Forbidden, Box::new(reply)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&self, kind: EventKind, upload: &Arc<Upload>, offset: u64, caller: &Caller) -> Event {
+        Event {
+            kind,
+            sequence: self.sequence.next(),
+            at: SystemTime::now(),
+            upload: upload.clone(),
+            offset,
+            request: caller.clone(),
+            stopper: None,
+        }
+    }
+
+    /// Tells every sink that wants it.
+    async fn tell(&self, kind: EventKind, upload: &Arc<Upload>, offset: u64, caller: &Caller) {
+        if !self.wants.has(kind) {
+            return;
+        }
+        let event = self.event(kind, upload, offset, caller);
+        for sink in self.sinks.iter().filter(|sink| sink.wants().has(kind)) {
+            sink.tell(event.clone()).await;
+        }
+    }
+
+    fn tell_progress(&self, live: &Arc<live::Live>, offset: u64, caller: &Caller) {
+        let mut event = self.event(EventKind::Progress, &live.upload, offset, caller);
+        event.stopper = Some(Stopper(live.clone()));
+        for sink in self.sinks.iter().filter(|sink| sink.wants().progress) {
+            sink.tell_progress(event.clone());
+        }
+    }
+
+    /// Stops an upload whose bytes are coming in, and removes it. Says whether there was one.
+    pub(crate) fn stop(&self, id: &UploadId, reply: Reply) -> bool {
+        let live = self.live.get(id);
+        if let Some(live) = &live {
+            live.stop(reply);
+        }
+        live.is_some()
+    }
+}
+
+/// Whether an error of the store means that the upload isn't there.
+fn is_missing(error: &StoreError) -> bool {
+    matches!(error, StoreError::NotFound(_))
+}

@@ -1,0 +1,237 @@
+//! Removing what has expired and what belongs to nothing any more.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{Engine, Error, add};
+use crate::{
+    event::EventKind,
+    lease::LeaseError,
+    store::{Leftover, StoreError},
+    upload::{Kind, Snapshot, UploadId},
+};
+
+/// Entries that are looked at between two pauses.
+const PAGE: usize = 256;
+/// How old a leftover must be: a younger one may still be in the making.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
+
+/// Why something goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Unfinished, and its lifetime is over.
+    UnfinishedExpired,
+    /// Finished, and its lifetime is over.
+    FinishedExpired,
+    /// It belongs to no upload, for the reason given.
+    Leftover(&'static str),
+}
+
+/// Something that goes, or went.
+#[derive(Debug, Clone)]
+pub struct Doomed {
+    /// The upload, if it is one.
+    pub id: Option<UploadId>,
+    /// Its name for people: the id, or what the store calls it.
+    pub name: String,
+    /// Bytes stored.
+    pub size: u64,
+    /// When it was last changed.
+    pub modified: SystemTime,
+    /// Why it goes.
+    pub why: Why,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SweepSummary {
+    /// Entries looked at.
+    pub seen: u64,
+    /// Entries removed; in a dry run, entries that would be.
+    pub removed: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Entries that are in use, or changed meanwhile.
+    pub skipped: u64,
+    /// Entries that could not be removed; the log has the causes.
+    pub failed: u64,
+}
+
+/// Sweeps a store. Safe beside running uploads and beside other processes: everything is removed
+/// under its lease, which the sweeper only takes if it is free, and after a second look.
+#[derive(Debug, Clone)]
+pub struct Sweeper {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) dry_run: bool,
+}
+
+impl Sweeper {
+    /// Lists what would go and removes nothing.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// Looks at everything once, in pages, and removes what must go; `report` hears of each entry
+    /// that went (or would go).
+    ///
+    /// # Errors
+    /// Those of listing. What can't be removed is counted and logged, and the sweep goes on.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any moment; the next sweep does the rest.
+    pub async fn run(&self, mut report: impl FnMut(&Doomed)) -> Result<SweepSummary, StoreError> {
+        let mut summary = SweepSummary::default();
+        let Some(enumerator) = self.engine.parts.get_enumerator() else {
+            return Ok(summary);
+        };
+        let mut cursor = None;
+        loop {
+            let page = enumerator.page(cursor, PAGE).await?;
+            for snapshot in page.uploads {
+                summary.seen += 1;
+                if let Some(doomed) = self.judge(&snapshot) {
+                    let gone = self.remove_upload(&snapshot).await;
+                    summarize(&mut summary, &doomed, gone, &mut report);
+                } else if matches!(snapshot.upload.kind, Kind::Final { joined: false, .. })
+                    && !self.dry_run
+                {
+                    // Joined here if the process that waited for its parts is gone.
+                    let _ = self.engine.inspect(&None, &snapshot.upload.id).await;
+                }
+            }
+            for leftover in page.leftovers {
+                summary.seen += 1;
+                let age = SystemTime::now()
+                    .duration_since(leftover.modified)
+                    .unwrap_or_default();
+                if age < LEFTOVER_AGE {
+                    summary.skipped += 1;
+                    continue;
+                }
+                let doomed = Doomed {
+                    id: leftover.id.clone(),
+                    name: leftover.name.clone(),
+                    size: leftover.size,
+                    modified: leftover.modified,
+                    why: Why::Leftover(leftover.why),
+                };
+                let gone = self.remove_leftover(&leftover).await;
+                summarize(&mut summary, &doomed, gone, &mut report);
+            }
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(summary),
+            }
+            // Requests come first.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Sweeps again and again, `interval` apart, until dropped.
+    pub async fn run_forever(&self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            match self.run(|_| {}).await {
+                Ok(summary) if summary.removed > 0 || summary.failed > 0 => tracing::info!(
+                    removed = summary.removed,
+                    bytes = summary.bytes,
+                    failed = summary.failed,
+                    "SweepFinished"
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "SweepFailed"),
+            }
+        }
+    }
+
+    fn judge(&self, snapshot: &Snapshot) -> Option<Doomed> {
+        if !self.engine.has_expired(snapshot) {
+            return None;
+        }
+        let why = if snapshot.is_complete() {
+            Why::FinishedExpired
+        } else {
+            Why::UnfinishedExpired
+        };
+        Some(Doomed {
+            id: Some(snapshot.upload.id.clone()),
+            name: snapshot.upload.id.to_string(),
+            size: snapshot.offset,
+            modified: snapshot.modified,
+            why,
+        })
+    }
+
+    /// Says whether it went (or would go).
+    async fn remove_upload(&self, snapshot: &Snapshot) -> Result<bool, Error> {
+        let id = &snapshot.upload.id;
+        let lease = match self.engine.parts.get_locker().try_acquire(id).await {
+            Ok(lease) => lease,
+            Err(LeaseError::Held) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let current = self.engine.parts.get_store().load(id).await?;
+        if !self.engine.has_expired(&current) {
+            return Ok(false);
+        }
+        if self.dry_run {
+            return Ok(true);
+        }
+        let Some(terminator) = self.engine.parts.get_terminator() else {
+            return Ok(false);
+        };
+        terminator.terminate(&current.upload, lease.fence()).await?;
+        add(&self.engine.counters.expired, 1);
+        self.engine
+            .tell(
+                EventKind::Terminated,
+                &current.upload,
+                current.offset,
+                &None,
+            )
+            .await;
+        Ok(true)
+    }
+
+    async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool, Error> {
+        let Some(enumerator) = self.engine.parts.get_enumerator() else {
+            return Ok(false);
+        };
+        let _lease = match &leftover.id {
+            None => None,
+            Some(id) => match self.engine.parts.get_locker().try_acquire(id).await {
+                Ok(lease) => Some(lease),
+                Err(LeaseError::Held) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if !self.dry_run {
+            enumerator.remove_leftover(leftover).await?;
+        }
+        Ok(true)
+    }
+}
+
+fn summarize(
+    summary: &mut SweepSummary,
+    doomed: &Doomed,
+    gone: Result<bool, Error>,
+    report: &mut impl FnMut(&Doomed),
+) {
+    match gone {
+        Ok(true) => {
+            summary.removed += 1;
+            summary.bytes += doomed.size;
+            report(doomed);
+        }
+        Ok(false) => summary.skipped += 1,
+        Err(error) => {
+            summary.failed += 1;
+            tracing::error!(name = doomed.name, %error, "an expired entry could not be removed");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Asking before the effect: the application allows, changes or refuses.
+
+mod types;
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+pub use self::types::{Access, Answer, Creation, Intent, Reply, RequestInfo};
+use crate::{
+    store::BoxError,
+    upload::{Snapshot, Upload},
+};
+
+/// Which questions a hook wants to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "each is the method of that name")]
+pub struct Asks {
+    pub before_create: bool,
+    pub before_finish: bool,
+    pub before_terminate: bool,
+    pub on_access: bool,
+}
+
+impl Asks {
+    /// All questions.
+    pub const ALL: Self = Self {
+        before_create: true,
+        before_finish: true,
+        before_terminate: true,
+        on_access: true,
+    };
+}
+
+/// Something that is asked. Several hooks are asked in the order in which they were added: the first
+/// refusal wins, changes apply one after another.
+///
+/// An error is not a refusal: the request fails with 500, and nothing has happened.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use landfall::{hook::*, store::BoxError, upload::Upload};
+///
+/// #[derive(Debug)]
+/// struct OnlyImages;
+///
+/// #[async_trait]
+/// impl Hook for OnlyImages {
+///     fn asks(&self) -> Asks {
+///         Asks { before_create: true, ..Asks::default() }
+///     }
+///
+///     async fn before_create(
+///         &self,
+///         _request: &RequestInfo,
+///         upload: &Upload,
+///     ) -> Result<Creation, BoxError> {
+///         let filetype = upload.metadata.get_text("filetype").unwrap_or_default();
+///         Ok(if filetype.starts_with("image/") {
+///             Creation::allow()
+///         } else {
+///             Creation::refuse(Reply::text(422, "only images, please"))
+///         })
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Hook: fmt::Debug + Send + Sync + 'static {
+    /// Which of the methods below are to be called. Asked once, when the handler is built.
+    fn asks(&self) -> Asks;
+
+    /// Before an upload is created. `upload.id` is what it will be called unless the answer names it
+    /// otherwise.
+    ///
+    /// # Errors
+    /// The request then fails with 500.
+    async fn before_create(
+        &self,
+        request: &RequestInfo,
+        upload: &Upload,
+    ) -> Result<Creation, BoxError> {
+        let _ = (request, upload);
+        Ok(Creation::allow())
+    }
+
+    /// When all bytes are stored, before completion is acknowledged. A refusal removes the upload,
+    /// so that a client that asks again doesn't take it for complete (E-62).
+    ///
+    /// # Errors
+    /// The request fails with 500; the question comes again with the client's next request.
+    async fn before_finish(
+        &self,
+        request: &RequestInfo,
+        upload: &Snapshot,
+    ) -> Result<Answer, BoxError> {
+        let _ = (request, upload);
+        Ok(Answer::allow())
+    }
+
+    /// Before a client's DELETE removes an upload.
+    ///
+    /// # Errors
+    /// The request then fails with 500.
+    async fn before_terminate(
+        &self,
+        request: &RequestInfo,
+        upload: &Snapshot,
+    ) -> Result<Answer, BoxError> {
+        let _ = (request, upload);
+        Ok(Answer::allow())
+    }
+
+    /// Before anything else is done for a request on an upload (or for a creation). Headers of an
+    /// allowing answer are ignored.
+    ///
+    /// # Errors
+    /// The request then fails with 500.
+    async fn on_access(
+        &self,
+        request: &RequestInfo,
+        access: &Access<'_>,
+    ) -> Result<Answer, BoxError> {
+        let _ = (request, access);
+        Ok(Answer::allow())
+    }
+}

@@ -1,0 +1,168 @@
+//! What hooks are told and what they answer.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+
+use crate::upload::{Metadata, UploadId};
+
+/// The request behind a question or an event.
+#[derive(Debug, Clone, Default)]
+pub struct RequestInfo {
+    /// The method on the wire.
+    pub method: Method,
+    /// The request target on the wire.
+    pub uri: Uri,
+    /// The peer's address (`ip:port`), `@` on a UNIX socket, empty if unknown.
+    pub remote: String,
+    /// The headers.
+    pub headers: HeaderMap,
+}
+
+/// What a request wants with an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Intent {
+    /// POST: a new upload.
+    Create,
+    /// PATCH: more bytes.
+    Write,
+    /// HEAD: how far it got.
+    Inspect,
+    /// GET: the bytes.
+    Read,
+    /// DELETE.
+    Terminate,
+    /// POST of a final upload: asked once for each partial upload it names.
+    Concatenate,
+}
+
+/// An access to an upload.
+#[derive(Debug, Clone, Copy)]
+pub struct Access<'a> {
+    /// What the request wants.
+    pub intent: Intent,
+    /// The upload; `None` for a creation.
+    pub id: Option<&'a UploadId>,
+}
+
+/// What a hook wants the client to be told, on top of (or instead of) the usual answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// The status, instead of the usual one.
+    pub status: Option<http::StatusCode>,
+    /// Headers to add or replace. `Location` and the protocol's own headers can't be replaced.
+    pub headers: HeaderMap,
+    /// The body, instead of the usual one.
+    pub body: Option<Bytes>,
+}
+
+impl Reply {
+    /// A status and a plain text. A number that is no status is taken as 500.
+    #[must_use]
+    pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
+        let status =
+            http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        Self {
+            status: Some(status),
+            headers: HeaderMap::new(),
+            body: Some(body.into()),
+        }
+        .header(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        )
+    }
+
+    /// Adds or replaces a header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Lays another reply over this one: what the other says wins.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.status = other.status.or(self.status);
+        self.body = other.body.or_else(|| self.body.take());
+        self.headers.extend(other.headers);
+    }
+}
+
+/// Yes or no, each with what the client is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on.
+    Allow(Reply),
+    /// Don't. Without a status of its own the answer is the protocol's usual refusal.
+    Refuse(Reply),
+}
+
+impl Answer {
+    /// Go on, nothing to add.
+    #[must_use]
+    pub fn allow() -> Self {
+        Self::Allow(Reply::default())
+    }
+}
+
+/// The answer to [`Hook::before_create`](super::Hook::before_create).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Creation {
+    /// Yes or no.
+    pub answer: Answer,
+    /// Another id.
+    pub id: Option<UploadId>,
+    /// Other metadata, in place of all the client sent.
+    pub metadata: Option<Metadata>,
+    /// Where the store should keep it, in the store's own words (files: `Path`).
+    pub storage: BTreeMap<String, String>,
+    /// When it may be removed if still unfinished, whatever the server's lifetimes say.
+    pub expires: Option<SystemTime>,
+}
+
+impl Creation {
+    /// Go on as asked.
+    #[must_use]
+    pub fn allow() -> Self {
+        Self::with(Answer::allow())
+    }
+
+    /// Don't.
+    #[must_use]
+    pub fn refuse(reply: Reply) -> Self {
+        Self::with(Answer::Refuse(reply))
+    }
+
+    fn with(answer: Answer) -> Self {
+        Self {
+            answer,
+            id: None,
+            metadata: None,
+            storage: BTreeMap::new(),
+            expires: None,
+        }
+    }
+
+    /// Names the upload.
+    #[must_use]
+    pub fn id(mut self, id: UploadId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Replaces the metadata.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
+    /// Asks the store for a place, for example `("Path", "2026/11/report.pdf")`.
+    #[must_use]
+    pub fn storage(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.storage.insert(key.into(), value.into());
+        self
+    }
+}

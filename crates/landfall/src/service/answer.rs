@@ -1,0 +1,232 @@
+//! Where outcomes and errors become HTTP answers.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts};
+use http_body::Body;
+use landfall_protocol::{Fault, Operation, TUS_VERSION, Target, headers};
+
+use super::{Fields, ReplyBody, is_protocols_own};
+use crate::{engine::Error, hook::Reply, upload::UploadId};
+
+/// What an answer has besides its head.
+pub(super) enum Outcome {
+    Empty,
+    /// An answer to HEAD: no body, but its length, if there were one.
+    Head {
+        length: Option<u64>,
+    },
+    Body(ReplyBody),
+}
+
+/// An answer in the making.
+pub(super) struct Answer {
+    status: StatusCode,
+    headers: Fields,
+    pub(super) outcome: Outcome,
+}
+
+impl Answer {
+    pub(super) fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: Fields::with_capacity(12),
+            outcome: Outcome::Empty,
+        }
+    }
+
+    pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.insert(name, value);
+    }
+
+    pub(super) fn headers_mut(&mut self) -> &mut Fields {
+        &mut self.headers
+    }
+
+    pub(super) fn expires(&mut self, at: Option<SystemTime>) {
+        if let Some(at) = at {
+            self.set(headers::UPLOAD_EXPIRES, date(at));
+        }
+    }
+
+    /// Lays what a hook wants the client to be told over this.
+    pub(super) fn merge(&mut self, reply: Reply) {
+        if let Some(status) = reply.status {
+            self.status = status;
+        }
+        for (name, value) in &reply.headers {
+            if !is_protocols_own(name) {
+                self.headers.insert(name, value.clone());
+            }
+        }
+        if let Some(body) = reply.body {
+            self.outcome = Outcome::Body(ReplyBody::full(body));
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response<ReplyBody> {
+        let may_have_body =
+            self.status != StatusCode::NO_CONTENT && self.status != StatusCode::NOT_MODIFIED;
+        let (body, length) = match self.outcome {
+            Outcome::Empty => (ReplyBody::empty(), Some(0)),
+            Outcome::Head { length } => (ReplyBody::empty(), length),
+            Outcome::Body(body) if may_have_body => {
+                let length = body.size_hint().exact();
+                (body, length)
+            }
+            Outcome::Body(_) => (ReplyBody::empty(), Some(0)),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        if let Some(length) = length.filter(|_| may_have_body) {
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, length.into());
+        }
+        response
+    }
+}
+
+/// The answer to an error: the line of the protocol's table, with what a hook said laid over it.
+pub(super) fn refuse(error: &Error, target: Target, wants_head: bool) -> Response<ReplyBody> {
+    let problem = error.problem();
+    let status =
+        StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = Answer::new(status);
+    answer.set(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = problem.fault.retry_after() {
+        answer.set(header::RETRY_AFTER, seconds.into());
+    }
+    let mut text = problem.to_string();
+    match (problem.fault, error) {
+        (Fault::UnsupportedVersion, _) => {
+            answer.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
+        }
+        (Fault::MethodNotAllowed, _) => {
+            answer.set(
+                header::ALLOW,
+                HeaderValue::from_static(Operation::allow(target)),
+            );
+            // As tusd says it.
+            text = "method not allowed".into();
+        }
+        (_, Error::Offset(offset)) => answer.set(headers::UPLOAD_OFFSET, (*offset).into()),
+        _ => {}
+    }
+    answer.outcome = Outcome::Body(ReplyBody::full(text));
+    if let Error::Refused(_, reply) = error {
+        answer.merge((**reply).clone());
+    }
+    let mut response = answer.into_response();
+    if wants_head {
+        *response.body_mut() = ReplyBody::empty();
+    }
+    response
+}
+
+/// The answer to a request outside the base path.
+pub(super) fn not_found() -> Response<ReplyBody> {
+    let mut answer = Answer::new(StatusCode::NOT_FOUND);
+    answer.set(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    answer.outcome = Outcome::Body(ReplyBody::full("404 page not found\n"));
+    answer.into_response()
+}
+
+/// A fault of ours goes to the log with its cause; the client hears none of that.
+pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
+    if !error.is_ours() {
+        return;
+    }
+    let mut causes = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !causes.ends_with(&cause_text) {
+            causes.push_str(": ");
+            causes.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    tracing::error!(
+        id = id.map_or("", UploadId::as_str),
+        request_id = request_id(parts),
+        method = %parts.method,
+        path = parts.uri.path(),
+        error = causes,
+        "InternalServerError"
+    );
+}
+
+/// The request's `X-Request-ID`, as far as it is fit for a log.
+pub(super) fn request_id(parts: &Parts) -> &str {
+    let id = parts
+        .headers
+        .get(headers::X_REQUEST_ID)
+        .and_then(|id| id.to_str().ok());
+    id.map_or("", |id| &id[..id.len().min(36)])
+}
+
+/// Small rests of a body are swallowed, so that the connection lives on.
+const SMALL_REST: u64 = 64 * 1024;
+/// How long that may take.
+const SWALLOW_TIME: Duration = Duration::from_millis(200);
+
+/// Deals with a body that wasn't read because the answer is a refusal: a small rest is swallowed,
+/// anything else makes HTTP/1.1 close the connection after the answer (E-56). A client that waits for
+/// `100 Continue` isn't asked to send anything (E-55).
+pub(super) async fn leave_body<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut Fields)
+where
+    B: Body<Data = Bytes>,
+{
+    if parts.version > Version::HTTP_11 {
+        return;
+    }
+    let expects = parts.headers.contains_key(header::EXPECT);
+    let is_small = body
+        .size_hint()
+        .upper()
+        .is_some_and(|rest| rest <= SMALL_REST);
+    let swallow = poll_fn(|cx| {
+        loop {
+            match body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    let swallowed = !expects
+        && is_small
+        && tokio::time::timeout(SWALLOW_TIME, swallow)
+            .await
+            .unwrap_or(false);
+    if !swallowed {
+        reply.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// A text as a header's value.
+pub(super) fn value(text: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(text).map_err(|error| Error::Hook(error.into()))
+}
+
+/// A time as a header's value (IMF-fixdate, T-EXP-5).
+pub(super) fn date(at: SystemTime) -> HeaderValue {
+    HeaderValue::from_str(&httpdate::fmt_http_date(at))
+        .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+}

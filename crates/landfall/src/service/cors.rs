@@ -1,0 +1,128 @@
+//! Cross-origin requests.
+
+use std::{fmt, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, header};
+use landfall_protocol::cors;
+
+/// Which origins may use the uploads from a browser, and what they are told.
+#[derive(Clone)]
+pub struct Cors {
+    allow_origin: Option<Arc<OriginRule>>,
+    allow_credentials: bool,
+    allow_methods: HeaderValue,
+    allow_headers: HeaderValue,
+    expose_headers: HeaderValue,
+    max_age: HeaderValue,
+}
+
+type OriginRule = dyn Fn(&str) -> bool + Send + Sync;
+
+/// An additional list that can't stand in a header.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} can't stand in a header")]
+pub struct InvalidList(pub String);
+
+impl Default for Cors {
+    /// Any origin, without credentials.
+    fn default() -> Self {
+        Self {
+            allow_origin: None,
+            allow_credentials: false,
+            allow_methods: HeaderValue::from_static(cors::ALLOW_METHODS),
+            allow_headers: HeaderValue::from_static(cors::ALLOW_HEADERS),
+            expose_headers: HeaderValue::from_static(cors::EXPOSE_HEADERS),
+            max_age: HeaderValue::from_static(cors::MAX_AGE),
+        }
+    }
+}
+
+impl Cors {
+    /// Only origins for which `rule` holds; others get 403.
+    #[must_use]
+    pub fn allow_origin(mut self, rule: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.allow_origin = Some(Arc::new(rule));
+        self
+    }
+
+    /// Lets browsers send cookies along.
+    #[must_use]
+    pub fn allow_credentials(mut self, allow: bool) -> Self {
+        self.allow_credentials = allow;
+        self
+    }
+
+    /// Adds methods, request headers and response headers to the built-in lists, each as a comma
+    /// list (empty = none), and sets how long browsers remember an answer, in seconds.
+    ///
+    /// # Errors
+    /// [`InvalidList`] if one of them can't stand in a header.
+    pub fn extend(
+        mut self,
+        methods: &str,
+        headers: &str,
+        expose: &str,
+        max_age: &str,
+    ) -> Result<Self, InvalidList> {
+        self.allow_methods = extended(cors::ALLOW_METHODS, methods)?;
+        self.allow_headers = extended(cors::ALLOW_HEADERS, headers)?;
+        self.expose_headers = extended(cors::EXPOSE_HEADERS, expose)?;
+        self.max_age = HeaderValue::from_str(max_age).map_err(|_| InvalidList(max_age.into()))?;
+        Ok(self)
+    }
+
+    /// Whether a request with these headers may go on.
+    pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return true;
+        };
+        match &self.allow_origin {
+            None => true,
+            Some(rule) => origin.to_str().is_ok_and(|origin| rule(origin)),
+        }
+    }
+
+    /// Adds what an answer to `origin` needs.
+    pub(super) fn decorate(&self, origin: &HeaderValue, preflight: bool, reply: &mut HeaderMap) {
+        reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        reply.append(header::VARY, HeaderValue::from_static("Origin"));
+        if self.allow_credentials {
+            let yes = HeaderValue::from_static("true");
+            reply.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+        }
+        if preflight {
+            reply.insert(
+                header::ACCESS_CONTROL_ALLOW_METHODS,
+                self.allow_methods.clone(),
+            );
+            reply.insert(
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                self.allow_headers.clone(),
+            );
+            reply.insert(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
+        } else {
+            reply.insert(
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                self.expose_headers.clone(),
+            );
+        }
+    }
+}
+
+fn extended(built_in: &str, more: &str) -> Result<HeaderValue, InvalidList> {
+    let list = if more.is_empty() {
+        built_in.into()
+    } else {
+        format!("{built_in}, {more}")
+    };
+    HeaderValue::from_str(&list).map_err(|_| InvalidList(more.into()))
+}
+
+impl fmt::Debug for Cors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cors")
+            .field("any_origin", &self.allow_origin.is_none())
+            .field("allow_credentials", &self.allow_credentials)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,240 @@
+//! GET: an upload's bytes, which tus leaves to the server.
+//!
+//! What the client said about the file becomes headers only as far as that is safe: a browser must
+//! never run as a script, on the server's own origin, what somebody uploaded.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use landfall_protocol::{Fault, Metadata};
+
+use super::{
+    Fields,
+    answer::{Answer, Outcome, date, value},
+    body::ReplyBody,
+    range::{self, Condition, Wanted},
+};
+use crate::{
+    engine::{Caller, Engine, Error, Inspected},
+    upload::UploadId,
+};
+
+/// Types that a browser may show in place; everything else is offered for saving. Nothing in this
+/// list can carry a script.
+const INLINE: &[&str] = &[
+    "text/plain",
+    "image/png",
+    "image/jpeg",
+    "image/gif",
+    "image/bmp",
+    "image/webp",
+    "audio/wave",
+    "audio/wav",
+    "audio/x-wav",
+    "audio/x-pn-wav",
+    "audio/webm",
+    "audio/ogg",
+    "video/mp4",
+    "video/webm",
+    "video/ogg",
+    "application/ogg",
+];
+
+/// Answers GET. An upload that isn't complete is served as far as it is stored.
+pub(super) async fn answer(
+    engine: &Arc<Engine>,
+    caller: &Caller,
+    id: &UploadId,
+    headers: &HeaderMap,
+) -> Result<Answer, Error> {
+    let inspected = engine.inspect(caller, id).await?;
+    let Some(reader) = engine.parts.get_reader() else {
+        return Err(Fault::MethodNotAllowed.into());
+    };
+    let Some(length) = inspected.offset else {
+        return Err(Fault::IncompleteUpload.into());
+    };
+    let etag = etag(&inspected);
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let wanted = match range::condition(headers, &etag, inspected.modified) {
+        Condition::Failed => {
+            return Ok(described(StatusCode::PRECONDITION_FAILED, &inspected));
+        }
+        Condition::NotModified => return Ok(described(StatusCode::NOT_MODIFIED, &inspected)),
+        Condition::Go { range: true } => range::parse(text(header::RANGE), length),
+        Condition::Go { range: false } => Wanted::All,
+    };
+    let (mut answer, range) = match wanted {
+        Wanted::All => (described(StatusCode::OK, &inspected), 0..length),
+        Wanted::Part(range) => {
+            let mut answer = described(StatusCode::PARTIAL_CONTENT, &inspected);
+            let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+            answer.set(header::CONTENT_RANGE, value(&content_range)?);
+            (answer, range)
+        }
+        Wanted::Outside => {
+            let mut answer = Answer::new(StatusCode::RANGE_NOT_SATISFIABLE);
+            answer.set(header::CONTENT_RANGE, value(&format!("bytes */{length}"))?);
+            return Ok(answer);
+        }
+    };
+    let size = range.end - range.start;
+    let bytes = reader.read(&inspected.upload, range).await?;
+    answer.outcome = Outcome::Body(ReplyBody::stream(bytes, size, engine.clone()));
+    Ok(answer)
+}
+
+fn described(status: StatusCode, inspected: &Inspected) -> Answer {
+    let mut answer = Answer::new(status);
+    describe(inspected, answer.headers_mut());
+    answer
+}
+
+/// The headers that describe the bytes, on GET and on HEAD.
+pub(super) fn describe(inspected: &Inspected, headers: &mut Fields) {
+    let (content_type, disposition) = content(&inspected.upload.metadata);
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::CONTENT_DISPOSITION, disposition);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::LAST_MODIFIED, date(inspected.modified));
+    if let Ok(etag) = HeaderValue::from_str(&etag(inspected)) {
+        headers.insert(header::ETAG, etag);
+    }
+    // Should a browser show it in spite of all: no scripts, no plugins, an origin of its own.
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox; default-src 'none'"),
+    );
+}
+
+/// Bytes once stored never change, so the id and how many there are say it all. Ids hold no quotes.
+fn etag(inspected: &Inspected) -> String {
+    format!(
+        "\"{}-{:x}\"",
+        inspected.upload.id,
+        inspected.offset.unwrap_or_default()
+    )
+}
+
+/// `Content-Type` and `Content-Disposition` by what the client said about the file.
+fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
+    let stated = metadata.get_text("filetype").unwrap_or_default();
+    let essence = stated
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let content_type = is_media_type(&essence)
+        .then(|| HeaderValue::from_str(stated.trim()).ok())
+        .flatten()
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let mut disposition = String::from(if INLINE.contains(&essence.as_str()) {
+        "inline"
+    } else {
+        "attachment"
+    });
+    if let Some(name) = metadata
+        .get_text("filename")
+        .filter(|name| !name.is_empty())
+    {
+        push_file_name(&mut disposition, &name);
+    }
+    let disposition =
+        HeaderValue::from_str(&disposition).unwrap_or(HeaderValue::from_static("attachment"));
+    (content_type, disposition)
+}
+
+fn is_media_type(essence: &str) -> bool {
+    let is_token = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+    };
+    essence
+        .split_once('/')
+        .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
+}
+
+/// Adds the file's name: as a quoted string for everybody, and in full by RFC 8187 if that lost
+/// something.
+fn push_file_name(disposition: &mut String, name: &str) {
+    use std::fmt::Write as _;
+    disposition.push_str(";filename=\"");
+    for c in name.chars() {
+        match c {
+            '"' | '\\' => {
+                disposition.push('\\');
+                disposition.push(c);
+            }
+            ' '..='~' => disposition.push(c),
+            _ => disposition.push('_'),
+        }
+    }
+    disposition.push('"');
+    if name.chars().all(|c| (' '..='~').contains(&c)) {
+        return;
+    }
+    disposition.push_str(";filename*=UTF-8''");
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
+            disposition.push(char::from(byte));
+        } else {
+            let _ = write!(disposition, "%{byte:02X}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(filetype: &str, filename: &str) -> (String, String) {
+        let metadata = Metadata::from_pairs([("filetype", filetype), ("filename", filename)]);
+        let (content_type, disposition) = content(&metadata);
+        (
+            content_type.to_str().unwrap().into(),
+            disposition.to_str().unwrap().into(),
+        )
+    }
+
+    #[test]
+    fn only_what_cannot_run_is_shown_in_place() {
+        assert_eq!(
+            headers("image/png", "a.png"),
+            ("image/png".into(), "inline;filename=\"a.png\"".into())
+        );
+        assert_eq!(headers("Text/Plain; charset=utf-8", "").1, "inline");
+        for filetype in [
+            "text/html",
+            "image/svg+xml",
+            "application/xhtml+xml",
+            "text/xml",
+            "",
+        ] {
+            assert_eq!(headers(filetype, "").1, "attachment", "{filetype}");
+        }
+        assert_eq!(
+            headers("text/html\r\nX: y", "").0,
+            "application/octet-stream"
+        );
+        assert_eq!(headers("nonsense", "").0, "application/octet-stream");
+    }
+
+    #[test]
+    fn names_can_break_out_of_nothing() {
+        assert_eq!(
+            headers("", "a\"b\\c").1,
+            "attachment;filename=\"a\\\"b\\\\c\""
+        );
+        assert_eq!(
+            headers("", "é\r\n.txt").1,
+            "attachment;filename=\"___.txt\";filename*=UTF-8''%C3%A9%0D%0A.txt"
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! Why a request's body ended too early.
+
+use std::io;
+
+use landfall_protocol::Fault;
+
+/// Why a request's body ended too early. An HTTP server that knows puts this into its body's error
+/// (or into that error's sources); everything else is classified by the I/O error it stems from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyFault {
+    /// The connection ended before the body did.
+    #[error("the connection ended before the body did")]
+    UnexpectedEnd,
+    /// The peer reset the connection.
+    #[error("the peer reset the connection")]
+    Reset,
+    /// Nothing came for too long, or too little.
+    #[error("the client sent nothing, or too little, for too long")]
+    Timeout,
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// What came was no valid body, for example a broken chunk size.
+    #[error("the body's framing is broken")]
+    Malformed,
+}
+
+impl BodyFault {
+    /// Looks through an error and its sources.
+    #[must_use]
+    pub fn classify(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Self {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = next {
+            if let Some(fault) = error.downcast_ref::<Self>() {
+                return *fault;
+            }
+            if let Some(io) = error.downcast_ref::<io::Error>() {
+                // An I/O error hides what it was made from, not behind `source` but in itself.
+                if let Some(fault) = io.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
+                    return *fault;
+                }
+                match io.kind() {
+                    io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe => return Self::Reset,
+                    io::ErrorKind::TimedOut => return Self::Timeout,
+                    io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                        return Self::Malformed;
+                    }
+                    _ => {}
+                }
+            }
+            next = error.source();
+        }
+        Self::UnexpectedEnd
+    }
+}
+
+impl From<BodyFault> for Fault {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::UnexpectedEnd | BodyFault::Malformed => Self::UnexpectedEof,
+            BodyFault::Reset => Self::ConnectionReset,
+            BodyFault::Timeout => Self::ReadTimeout,
+            BodyFault::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_cause_wherever_it_hides() {
+        let wrapped = io::Error::other(BodyFault::ShuttingDown);
+        assert_eq!(BodyFault::classify(&wrapped), BodyFault::ShuttingDown);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(BodyFault::classify(&reset), BodyFault::Reset);
+        let other = io::Error::other("x");
+        assert_eq!(BodyFault::classify(&other), BodyFault::UnexpectedEnd);
+    }
+}

@@ -1,0 +1,152 @@
+//! What proxies say about a request, and whether to believe them.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use http::{HeaderMap, HeaderName, header};
+
+/// The other end of a request's connection. A server puts it into the request's extensions so that
+/// hooks hear of it, `Location` gets the right scheme, and forwarded headers are believed only from
+/// those who may send them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Peer {
+    /// Its address; `None` for a UNIX socket.
+    pub address: Option<SocketAddr>,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+}
+
+/// Whose `X-Forwarded-Host`, `-Proto`, `-Port`, `-Prefix` and `Forwarded` headers are believed.
+#[derive(Clone, Default)]
+pub enum Forwarded {
+    /// Nobody's.
+    #[default]
+    Ignore,
+    /// Everybody's. Only right if nobody can reach the server except through a proxy that sets them.
+    Trust,
+    /// Those of peers for which this holds (`None` = a UNIX socket, or unknown).
+    TrustIf(Arc<dyn Fn(Option<IpAddr>) -> bool + Send + Sync>),
+}
+
+impl Forwarded {
+    pub(super) fn trusts(&self, peer: Peer) -> bool {
+        match self {
+            Self::Ignore => false,
+            Self::Trust => true,
+            Self::TrustIf(rule) => rule(peer.address.map(|address| address.ip())),
+        }
+    }
+}
+
+impl fmt::Debug for Forwarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ignore => "Ignore",
+            Self::Trust => "Trust",
+            Self::TrustIf(_) => "TrustIf(…)",
+        })
+    }
+}
+
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+pub(super) fn has_forwarded_headers(headers: &HeaderMap) -> bool {
+    [
+        X_FORWARDED_HOST,
+        X_FORWARDED_PROTO,
+        X_FORWARDED_FOR,
+        header::FORWARDED,
+    ]
+    .iter()
+    .any(|name| headers.contains_key(name))
+}
+
+/// Scheme, host and path prefix under which a client sees the server.
+pub(super) struct Origin<'a> {
+    pub(super) scheme: &'static str,
+    pub(super) authority: Option<Cow<'a, str>>,
+    pub(super) prefix: &'a str,
+}
+
+impl<'a> Origin<'a> {
+    /// Lays the headers of a trusted proxy over what the request itself says. Of several values the
+    /// first counts: the one set nearest to the client.
+    pub(super) fn apply_forwarded(&mut self, headers: &'a HeaderMap) {
+        let first = |name: HeaderName| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(|value| value.split(',').next().unwrap_or_default().trim())
+                .filter(|value| !value.is_empty())
+        };
+        let mut host = first(X_FORWARDED_HOST);
+        let mut proto = first(X_FORWARDED_PROTO);
+        if let Some(element) = first(header::FORWARDED) {
+            for pair in element.split(';') {
+                let Some((name, value)) = pair.split_once('=') else {
+                    continue;
+                };
+                let value = value.trim().trim_matches('"');
+                match name.trim().to_ascii_lowercase().as_str() {
+                    "host" => host = Some(value),
+                    "proto" => proto = Some(value),
+                    _ => {}
+                }
+            }
+        }
+        match proto {
+            Some(proto) if proto.eq_ignore_ascii_case("https") => self.scheme = "https",
+            Some(proto) if proto.eq_ignore_ascii_case("http") => self.scheme = "http",
+            _ => {}
+        }
+        if let Some(host) = host.filter(|host| is_authority(host)) {
+            let port = first(X_FORWARDED_PORT)
+                .filter(|port| !has_port(host) && port.bytes().all(|b| b.is_ascii_digit()));
+            self.authority = Some(match port {
+                Some(port) => format!("{host}:{port}").into(),
+                None => host.into(),
+            });
+        }
+        let default_port = if self.scheme == "https" {
+            ":443"
+        } else {
+            ":80"
+        };
+        if let Some(authority) = &self.authority
+            && let Some(bare) = authority.strip_suffix(default_port)
+        {
+            self.authority = Some(bare.to_owned().into());
+        }
+        let prefix = first(X_FORWARDED_PREFIX).map(|prefix| prefix.trim_end_matches('/'));
+        if let Some(prefix) = prefix
+            && prefix.starts_with('/')
+            && prefix
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"\"<>\\".contains(&b))
+        {
+            self.prefix = prefix;
+        }
+    }
+}
+
+/// Whether a text can stand as `host[:port]` in a URL; anything else in a `Host` header could lead a
+/// client astray.
+pub(super) fn is_authority(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b))
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| !port.contains(']'))
+}

@@ -1,0 +1,310 @@
+//! Where uploads are in the space of URLs: from a request's path to an id, and back to a `Location`.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Uri, Version, header, uri::Scheme};
+use landfall_protocol::{Fault, Problem};
+
+use super::forwarded::{Forwarded, Origin, Peer, has_forwarded_headers, is_authority};
+use crate::{
+    config::{Config, LocationStyle},
+    upload::UploadId,
+};
+
+/// The base path and how URLs are made from it.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// With a slash at both ends.
+    base: String,
+    nested: bool,
+    style: LocationStyle,
+    forwarded: Forwarded,
+    warned: std::sync::Once,
+}
+
+impl Place {
+    pub(super) fn new(config: &Config) -> Self {
+        let (mut base, mut style) = (config.base_path.clone(), config.location.clone());
+        if let Some((_, rest)) = base.split_once("://") {
+            let path = rest
+                .find('/')
+                .map_or("/", |slash| &rest[slash..])
+                .to_owned();
+            style = LocationStyle::Prefix(base);
+            base = path;
+        }
+        let trimmed = base.trim_matches('/');
+        let base = if trimmed.is_empty() {
+            "/".into()
+        } else {
+            format!("/{trimmed}/")
+        };
+        if let LocationStyle::Prefix(prefix) = &mut style
+            && !prefix.ends_with('/')
+        {
+            prefix.push('/');
+        }
+        Self {
+            base,
+            nested: config.nested,
+            style,
+            forwarded: config.forwarded.clone(),
+            warned: std::sync::Once::new(),
+        }
+    }
+
+    /// What the path names below the base path: nothing (where uploads are created), or an id in its
+    /// escaped form. `None` if it isn't below the base path at all.
+    pub(super) fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = if self.nested {
+            path
+        } else {
+            match path.strip_prefix(self.base.as_str()) {
+                Some(rest) => rest,
+                None if path.len() + 1 == self.base.len() && self.base.starts_with(path) => "",
+                None => return None,
+            }
+        };
+        Some(rest.trim_matches('/'))
+    }
+
+    /// The id in an escaped path.
+    pub(super) fn id(escaped: &str) -> Result<UploadId, Problem> {
+        let id = unescape(escaped)
+            .ok_or_else(|| Fault::NotFound.because("the path holds a broken percent-encoding"))?;
+        UploadId::new(&id).map_err(|error| Fault::NotFound.because(error))
+    }
+
+    /// The value of `Location` for an upload.
+    pub(super) fn location(&self, request: &RequestPlace<'_>, id: &UploadId) -> String {
+        let id = id.as_str();
+        let id = if id.contains('%') {
+            Cow::Owned(id.replace('%', "%25"))
+        } else {
+            id.into()
+        };
+        match &self.style {
+            LocationStyle::Prefix(prefix) => format!("{prefix}{id}"),
+            LocationStyle::Relative => format!("{}{id}", self.base),
+            LocationStyle::Absolute => {
+                let Origin {
+                    scheme,
+                    authority,
+                    prefix,
+                } = self.origin(request);
+                match authority {
+                    Some(host) => format!("{scheme}://{host}{prefix}{}{id}", self.base),
+                    None => format!("{}{id}", self.base),
+                }
+            }
+        }
+    }
+
+    /// The id that a URL in `Upload-Concat` names. Absolute URLs must be this server's: the host is
+    /// compared unless a proxy is in front, which may have changed it (E-42).
+    pub(super) fn resolve(
+        &self,
+        request: &RequestPlace<'_>,
+        url: &str,
+    ) -> Result<UploadId, Problem> {
+        let refuse = |why: &str| Fault::InvalidConcat.because(format_args!("{url:?} {why}"));
+        let mut path = url;
+        if let Some((scheme, rest)) = url.split_once("://") {
+            if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+                return Err(refuse("is not an http or https URL"));
+            }
+            if let LocationStyle::Prefix(prefix) = &self.style
+                && let Some(escaped) = url.strip_prefix(prefix.as_str())
+            {
+                return Self::id(escaped.trim_matches('/'));
+            }
+            let slash = rest.find('/').ok_or_else(|| refuse("has no path"))?;
+            path = &rest[slash..];
+            let is_own = self
+                .origin(request)
+                .authority
+                .is_none_or(|own| same_host(&own, &rest[..slash], scheme));
+            if !is_own && !request.shows_a_proxy() {
+                return Err(refuse(
+                    "is on another host; if a proxy is in front, set --behind-proxy or --public-url",
+                ));
+            }
+        }
+        path = path.split(['?', '#']).next().unwrap_or_default();
+        let escaped = match path.strip_prefix(self.base.as_str()) {
+            Some(rest) => rest,
+            // Relative to the creation URL.
+            None if !path.starts_with('/') => path,
+            // A proxy in front may add a prefix; tusd, too, takes what follows the base path.
+            None => match path.find(self.base.as_str()) {
+                Some(at) if self.base.len() > 1 => &path[at + self.base.len()..],
+                _ => return Err(refuse("is not below the path where uploads live")),
+            },
+        };
+        Self::id(escaped.trim_matches('/'))
+    }
+
+    /// Scheme, host and prefix under which the client sees this server.
+    fn origin<'a>(&self, request: &RequestPlace<'a>) -> Origin<'a> {
+        let is_tls = request.peer.tls || request.uri.scheme() == Some(&Scheme::HTTPS);
+        let mut origin = Origin {
+            scheme: if is_tls { "https" } else { "http" },
+            authority: request
+                .headers
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok())
+                .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
+                .filter(|host| is_authority(host))
+                .map(Cow::Borrowed),
+            prefix: "",
+        };
+        if self.forwarded.trusts(request.peer) {
+            origin.apply_forwarded(request.headers);
+        } else if self.style == LocationStyle::Absolute && has_forwarded_headers(request.headers) {
+            self.warned.call_once(|| {
+                tracing::warn!(
+                    peer = ?request.peer.address,
+                    "a request came through a proxy that the settings don't know: upload URLs may \
+                     be wrong. Set --behind-proxy (with --trusted-proxies if it has a public \
+                     address), --public-url, or --relative-location"
+                );
+            });
+        }
+        origin
+    }
+}
+
+/// What of a request tells where the client sees the server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestPlace<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) uri: &'a Uri,
+    pub(super) version: Version,
+    pub(super) peer: Peer,
+}
+
+impl RequestPlace<'_> {
+    fn shows_a_proxy(&self) -> bool {
+        has_forwarded_headers(self.headers)
+            || self.headers.contains_key(header::VIA)
+            || self.version == Version::HTTP_10
+    }
+}
+
+fn same_host(own: &str, other: &str, scheme: &str) -> bool {
+    let default_port = if scheme.eq_ignore_ascii_case("https") {
+        ":443"
+    } else {
+        ":80"
+    };
+    let bare = |host: &str| {
+        let host = host.to_ascii_lowercase();
+        host.strip_suffix(default_port)
+            .map(Into::into)
+            .unwrap_or(host)
+    };
+    bare(own) == bare(other)
+}
+
+/// Undoes percent-encoding once; `None` if it is broken or doesn't give text.
+fn unescape(escaped: &str) -> Option<Cow<'_, str>> {
+    if !escaped.contains('%') {
+        return Some(escaped.into());
+    }
+    let mut bytes = Vec::with_capacity(escaped.len());
+    let mut rest = escaped.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(if byte == b'%' {
+            let high = char::from(rest.next()?).to_digit(16)?;
+            let low = char::from(rest.next()?).to_digit(16)?;
+            u8::try_from(high * 16 + low).ok()?
+        } else {
+            byte
+        });
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Composer, store::MemoryStore};
+
+    fn place(change: impl FnOnce(&mut Config)) -> Place {
+        let mut config = Config::new(Composer::join(MemoryStore::new()));
+        change(&mut config);
+        Place::new(&config)
+    }
+
+    fn located(place: &Place, headers: &[(&'static str, &'static str)]) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, http::HeaderValue::from_static(value));
+        }
+        let request = RequestPlace {
+            headers: &map,
+            uri: &Uri::from_static("/files/"),
+            version: Version::HTTP_11,
+            peer: Peer::default(),
+        };
+        place.location(&request, &UploadId::new("a").unwrap())
+    }
+
+    #[test]
+    fn paths_below_the_base() {
+        let place = place(|_| {});
+        assert_eq!(place.below("/files"), Some(""));
+        assert_eq!(place.below("/files/"), Some(""));
+        assert_eq!(place.below("/files/a/b"), Some("a/b"));
+        assert_eq!(place.below("/filesx"), None);
+        assert_eq!(place.below("/"), None);
+        assert_eq!(Place::id("a%2Bb").unwrap().as_str(), "a+b");
+        assert!(Place::id("%2e%2e/x").is_err());
+        assert!(Place::id("%zz").is_err());
+    }
+
+    #[test]
+    fn locations() {
+        let plain = place(|_| {});
+        let forwarded = [
+            ("host", "in:1"),
+            ("x-forwarded-host", "out"),
+            ("x-forwarded-proto", "https"),
+        ];
+        assert_eq!(located(&plain, &[("host", "h:80")]), "http://h:80/files/a");
+        assert_eq!(located(&plain, &[]), "/files/a");
+        assert_eq!(located(&plain, &forwarded), "http://in:1/files/a");
+        assert_eq!(located(&plain, &[("host", "h/evil?")]), "/files/a");
+        let trusting = place(|c| c.forwarded = Forwarded::Trust);
+        assert_eq!(located(&trusting, &forwarded), "https://out/files/a");
+        assert_eq!(
+            located(
+                &trusting,
+                &[
+                    ("host", "x"),
+                    ("forwarded", "for=1;proto=https;host=\"o:443\"")
+                ]
+            ),
+            "https://o/files/a"
+        );
+        assert_eq!(
+            located(
+                &trusting,
+                &[
+                    ("x-forwarded-host", "o"),
+                    ("x-forwarded-port", "81"),
+                    ("x-forwarded-prefix", "/p")
+                ]
+            ),
+            "http://o:81/p/files/a"
+        );
+        let relative = place(|c| c.location = LocationStyle::Relative);
+        assert_eq!(located(&relative, &[("host", "h")]), "/files/a");
+        let absolute = place(|c| c.base_path = "https://u.example/up".into());
+        assert_eq!(
+            located(&absolute, &[("host", "h")]),
+            "https://u.example/up/a"
+        );
+        assert_eq!(absolute.below("/up/a"), Some("a"));
+    }
+}

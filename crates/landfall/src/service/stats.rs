@@ -1,0 +1,94 @@
+//! What happened so far, in numbers, for metrics.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use http::{Method, StatusCode};
+use landfall_protocol::Operation;
+
+use crate::engine::{Engine, get};
+
+/// The methods that are counted one by one.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
+
+/// Numbers since the handler was built; all but `live_uploads` only grow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Requests by method.
+    pub requests: [(&'static str, u64); 6],
+    /// Error answers by status and error code.
+    pub errors: BTreeMap<(u16, &'static str), u64>,
+    /// Bytes of uploads stored.
+    pub bytes_received: u64,
+    /// Bytes of uploads sent.
+    pub bytes_sent: u64,
+    /// Uploads created.
+    pub created: u64,
+    /// Uploads completed.
+    pub finished: u64,
+    /// Uploads removed at somebody's wish.
+    pub terminated: u64,
+    /// Uploads removed because their lifetime was over.
+    pub expired: u64,
+    /// Requests that gave way to a newer one for the same upload.
+    pub takeovers: u64,
+    /// Bodies whose checksum was wrong.
+    pub checksum_mismatches: u64,
+    /// Uploads whose bytes are coming in right now.
+    pub live_uploads: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    requests: [AtomicU64; METHODS.len()],
+    errors: Mutex<BTreeMap<(u16, &'static str), u64>>,
+}
+
+impl Tally {
+    pub(super) fn count_request(&self, operation: Option<&Operation>, method: &Method) {
+        let name = match operation {
+            Some(Operation::Download) => "GET",
+            Some(Operation::Inspect) => "HEAD",
+            Some(Operation::Create) => "POST",
+            Some(Operation::Append) => "PATCH",
+            Some(Operation::Terminate) => "DELETE",
+            Some(Operation::Options) => "OPTIONS",
+            None => method.as_str(),
+        };
+        if let Some(at) = METHODS.iter().position(|method| *method == name) {
+            self.requests[at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn count_error(&self, status: StatusCode, code: &'static str) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        *errors.entry((status.as_u16(), code)).or_default() += 1;
+    }
+
+    pub(super) fn snapshot(&self, engine: &Engine) -> Stats {
+        let counters = &engine.counters;
+        Stats {
+            requests: std::array::from_fn(|at| (METHODS[at], get(&self.requests[at]))),
+            errors: self
+                .errors
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            bytes_received: get(&counters.bytes_received),
+            bytes_sent: get(&counters.bytes_sent),
+            created: get(&counters.created),
+            finished: get(&counters.finished),
+            terminated: get(&counters.terminated),
+            expired: get(&counters.expired),
+            takeovers: get(&counters.takeovers),
+            checksum_mismatches: get(&counters.checksum_mismatches),
+            live_uploads: engine.live_uploads() as u64,
+        }
+    }
+}
