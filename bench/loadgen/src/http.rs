@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// How long a server may keep a connection waiting before the run counts as failed.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// A reply head longer than this is an error.
-const HEAD_LIMIT: usize = 64 << 10;
+/// Size of the receive buffer; a reply head that doesn't fit is an error.
+const INBOX: usize = 64 << 10;
 
 /// What went wrong, in words for the report.
 pub(crate) type Fault = String;
@@ -48,9 +48,10 @@ impl Reply {
 pub(crate) struct Connection {
     stream: TcpStream,
     address: SocketAddr,
-    inbox: Vec<u8>,
-    /// The bytes of `inbox` not yet looked at begin here.
+    inbox: Box<[u8]>,
+    /// What was received and not yet looked at is `inbox[taken..filled]`.
     taken: usize,
+    filled: usize,
     /// The server said it closes after the last reply; the next request needs a new connection.
     closed: bool,
 }
@@ -59,12 +60,13 @@ impl Connection {
     /// Connects.
     pub(crate) fn open(address: SocketAddr) -> Result<Self, Fault> {
         let stream = Self::dial(address)?;
-        let inbox = Vec::with_capacity(16 << 10);
+        let inbox = vec![0; INBOX].into_boxed_slice();
         Ok(Self {
             stream,
             address,
             inbox,
             taken: 0,
+            filled: 0,
             closed: false,
         })
     }
@@ -84,8 +86,8 @@ impl Connection {
     pub(crate) fn begin(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if self.closed {
             self.stream = Self::dial(self.address)?;
-            self.inbox.clear();
             self.taken = 0;
+            self.filled = 0;
             self.closed = false;
         }
         self.send(bytes)
@@ -136,17 +138,14 @@ impl Connection {
     fn head(&mut self) -> Result<Reply, Fault> {
         let mut searched = 0;
         let end = loop {
-            let unread = &self.inbox[self.taken..];
+            let unread = self.unread();
             if let Some(at) = find(&unread[searched..], b"\r\n\r\n") {
                 break searched + at;
-            }
-            if unread.len() > HEAD_LIMIT {
-                return Err("reply head is too long".into());
             }
             searched = unread.len().saturating_sub(3);
             self.fill()?;
         };
-        let head = &self.inbox[self.taken..self.taken + end];
+        let head = &self.unread()[..end];
         let head = std::str::from_utf8(head).map_err(|_| "reply head is not UTF-8")?;
         let reply = parse(head)?;
         self.take(end + 4);
@@ -159,10 +158,10 @@ impl Connection {
         sink: &mut impl FnMut(&[u8]) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         while left > 0 {
-            if self.taken == self.inbox.len() {
+            if self.taken == self.filled {
                 self.fill()?;
             }
-            let unread = &self.inbox[self.taken..];
+            let unread = self.unread();
             let piece = unread
                 .len()
                 .min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -192,37 +191,34 @@ impl Connection {
 
     fn line(&mut self) -> Result<String, Fault> {
         loop {
-            let unread = &self.inbox[self.taken..];
+            let unread = self.unread();
             if let Some(at) = find(unread, b"\r\n") {
                 let line = String::from_utf8_lossy(&unread[..at]).into_owned();
                 self.take(at + 2);
                 return Ok(line);
             }
-            if unread.len() > HEAD_LIMIT {
-                return Err("line of a chunked body is too long".into());
-            }
             self.fill()?;
         }
     }
 
-    fn take(&mut self, count: usize) {
-        self.taken += count;
-        if self.taken == self.inbox.len() {
-            self.inbox.clear();
-            self.taken = 0;
-        }
+    fn unread(&self) -> &[u8] {
+        &self.inbox[self.taken..self.filled]
     }
 
+    fn take(&mut self, count: usize) {
+        self.taken += count;
+    }
+
+    /// Receives more; fails when what is unread already fills the buffer.
     fn fill(&mut self) -> Result<(), Fault> {
-        if self.taken > 0 {
-            self.inbox.drain(..self.taken);
-            self.taken = 0;
-        }
-        let mut buffer = [0; 64 << 10];
-        match self.stream.read(&mut buffer) {
+        self.inbox.copy_within(self.taken..self.filled, 0);
+        self.filled -= self.taken;
+        self.taken = 0;
+        match self.stream.read(&mut self.inbox[self.filled..]) {
+            Ok(0) if self.filled == INBOX => Err("a head or line of the reply is too long".into()),
             Ok(0) => Err("the server closed the connection".into()),
             Ok(count) => {
-                self.inbox.extend_from_slice(&buffer[..count]);
+                self.filled += count;
                 Ok(())
             }
             Err(error) => Err(format!("read: {error}")),
