@@ -1,3 +1,5 @@
 //! The library from outside.
 
+#[cfg(unix)]
+mod file_store;
 mod leases;

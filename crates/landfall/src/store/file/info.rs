@@ -1,0 +1,494 @@
+//! The `.info` file: JSON as tusd writes it, in one line, plus one object of ours that tusd ignores.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::Deserialize;
+
+use crate::upload::{Kind, Metadata, Upload, UploadId};
+
+/// No `.info` is longer than this: headers are limited far below.
+pub(super) const MAX_LEN: u64 = 4 * 1024 * 1024;
+
+/// What an `.info` says, and where the bytes are.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub(super) upload: Arc<Upload>,
+    /// The bytes from here on have not been verified and don't count.
+    pub(super) unverified_from: Option<u64>,
+    /// Why the bytes can't be trusted any more: they could not be put on the disk.
+    pub(super) damaged: Option<String>,
+    /// See [`Decoded::joined_unsaid`].
+    pub(super) joined_unsaid: bool,
+    /// Where the data file is, relative to the directory.
+    pub(super) place: String,
+}
+
+impl Record {
+    /// The `.info` that says this.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        encode(&self.upload, self.unverified_from, self.damaged.as_deref())
+    }
+}
+
+/// An `.info` as it was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Decoded {
+    pub(super) upload: Upload,
+    pub(super) unverified_from: Option<u64>,
+    pub(super) damaged: Option<String>,
+    /// Nothing says whether the parts of this final upload have been joined: tusd doesn't keep that.
+    /// They have if the bytes are all there.
+    pub(super) joined_unsaid: bool,
+}
+
+/// Why an `.info` can't be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// It ends in the middle, or holds nothing.
+    CutShort,
+    /// It makes no sense.
+    Nonsense(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    #[serde(rename = "ID")]
+    _id: String,
+    #[serde(default)]
+    size: Option<i64>,
+    #[serde(default)]
+    size_is_deferred: bool,
+    #[serde(default)]
+    meta_data: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    is_partial: bool,
+    #[serde(default)]
+    is_final: bool,
+    #[serde(default)]
+    partial_uploads: Option<Vec<String>>,
+    #[serde(default)]
+    storage: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    landfall: Extra,
+}
+
+/// What tusd has no place for.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct Extra {
+    /// `Upload-Metadata` as it was sent.
+    metadata: Option<String>,
+    /// `Upload-Concat` as it was sent.
+    concat: Option<String>,
+    joined: Option<bool>,
+    /// Nanoseconds since 1970.
+    expires: Option<u64>,
+    finished: bool,
+    unverified_from: Option<u64>,
+    damaged: Option<String>,
+}
+
+/// Reads an `.info`.
+pub(super) fn decode(id: &UploadId, json: &[u8]) -> Result<Decoded, Broken> {
+    let info: Info = serde_json::from_slice(json).map_err(|error| {
+        if error.is_eof() {
+            Broken::CutShort
+        } else {
+            Broken::Nonsense(error.to_string())
+        }
+    })?;
+    let nonsense = |what: String| Err(Broken::Nonsense(what));
+    let length = if info.size_is_deferred {
+        None
+    } else {
+        let size = info.size.unwrap_or_default();
+        let Ok(size) = u64::try_from(size) else {
+            return nonsense(format!("its Size is {size}"));
+        };
+        Some(size)
+    };
+    let extra = info.landfall;
+    let mut joined_unsaid = false;
+    let kind = if info.is_final {
+        let mut parts = Vec::new();
+        for part in info.partial_uploads.unwrap_or_default() {
+            match UploadId::new(&part) {
+                Ok(part) => parts.push(part),
+                Err(error) => return nonsense(format!("its part {part:?}: {error}")),
+            }
+        }
+        joined_unsaid = extra.joined.is_none();
+        Kind::Final {
+            parts,
+            header: extra.concat.unwrap_or_default(),
+            joined: extra.joined.unwrap_or(false),
+        }
+    } else if info.is_partial {
+        Kind::Partial
+    } else {
+        Kind::Whole
+    };
+    let mut metadata = Metadata::from_pairs(info.meta_data.unwrap_or_default());
+    if let Some(header) = &extra.metadata {
+        metadata = metadata.with_header(header);
+    }
+    let mut upload = Upload::new(id.clone(), length);
+    upload.metadata = metadata;
+    upload.kind = kind;
+    upload.storage = info.storage.unwrap_or_default();
+    upload.expires = extra
+        .expires
+        .and_then(|nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)));
+    upload.finished = extra.finished;
+    Ok(Decoded {
+        upload,
+        unverified_from: extra.unverified_from,
+        damaged: extra.damaged,
+        joined_unsaid,
+    })
+}
+
+/// Writes an `.info`, byte for byte as tusd would, with our object at the end if it holds anything.
+pub(super) fn encode(
+    upload: &Upload,
+    unverified_from: Option<u64>,
+    damaged: Option<&str>,
+) -> Vec<u8> {
+    let mut out = Json(Vec::with_capacity(512));
+    out.raw("{\"ID\":");
+    out.text(upload.id.as_str().as_bytes());
+    out.raw(",\"Size\":");
+    out.number(upload.length.unwrap_or(0));
+    out.raw(",\"SizeIsDeferred\":");
+    out.flag(upload.length.is_none());
+    out.raw(",\"Offset\":0,\"MetaData\":");
+    let pairs: BTreeMap<&str, &[u8]> = upload.metadata.iter().collect();
+    out.object(pairs.iter().map(|(key, value)| (*key, *value)));
+    out.raw(",\"IsPartial\":");
+    out.flag(upload.kind == Kind::Partial);
+    out.raw(",\"IsFinal\":");
+    out.flag(upload.is_final());
+    out.raw(",\"PartialUploads\":");
+    match &upload.kind {
+        Kind::Final { parts, .. } => {
+            out.raw("[");
+            for (n, part) in parts.iter().enumerate() {
+                out.raw(if n > 0 { "," } else { "" });
+                out.text(part.as_str().as_bytes());
+            }
+            out.raw("]");
+        }
+        _ => out.raw("null"),
+    }
+    out.raw(",\"Storage\":");
+    out.object(
+        upload
+            .storage
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_bytes())),
+    );
+    extra(&mut out, upload, &pairs, unverified_from, damaged);
+    out.raw("}");
+    out.0
+}
+
+fn extra(
+    out: &mut Json,
+    upload: &Upload,
+    pairs: &BTreeMap<&str, &[u8]>,
+    unverified_from: Option<u64>,
+    damaged: Option<&str>,
+) {
+    let begin = out.0.len();
+    let mut lead = ",\"Landfall\":{";
+    let mut member = |out: &mut Json, name: &str| {
+        out.raw(std::mem::replace(&mut lead, ","));
+        out.text(name.as_bytes());
+        out.raw(":");
+    };
+    let header = upload.metadata.header();
+    if !header.is_empty() && !says_the_same(header, pairs) {
+        member(out, "Metadata");
+        out.text(header.as_bytes());
+    }
+    if let Kind::Final { header, joined, .. } = &upload.kind {
+        if !header.is_empty() {
+            member(out, "Concat");
+            out.text(header.as_bytes());
+        }
+        member(out, "Joined");
+        out.flag(*joined);
+    }
+    if let Some(expires) = upload.expires {
+        let since = expires
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        member(out, "Expires");
+        out.number(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+    }
+    if upload.finished {
+        member(out, "Finished");
+        out.flag(true);
+    }
+    if let Some(from) = unverified_from {
+        member(out, "UnverifiedFrom");
+        out.number(from);
+    }
+    if let Some(damaged) = damaged {
+        member(out, "Damaged");
+        out.text(damaged.as_bytes());
+    }
+    if out.0.len() > begin {
+        out.raw("}");
+    }
+}
+
+/// Whether the header is what would be made of the pairs when they are read back.
+fn says_the_same(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
+    pairs
+        .values()
+        .all(|value| std::str::from_utf8(value).is_ok())
+        && Metadata::from_pairs(pairs.iter().map(|(key, value)| (*key, *value))).header() == header
+}
+
+/// JSON as Go's encoder writes it.
+struct Json(Vec<u8>);
+
+impl Json {
+    fn raw(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn flag(&mut self, flag: bool) {
+        self.raw(if flag { "true" } else { "false" });
+    }
+
+    fn number(&mut self, number: u64) {
+        self.raw(&number.to_string());
+    }
+
+    fn object<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, &'a [u8])>) {
+        self.raw("{");
+        for (n, (key, value)) in pairs.enumerate() {
+            self.raw(if n > 0 { "," } else { "" });
+            self.text(key.as_bytes());
+            self.raw(":");
+            self.text(value);
+        }
+        self.raw("}");
+    }
+
+    /// A string; what isn't UTF-8 becomes U+FFFD.
+    fn text(&mut self, text: &[u8]) {
+        self.raw("\"");
+        for chunk in text.utf8_chunks() {
+            self.valid(chunk.valid());
+            // Go writes one mark for each byte.
+            for _ in chunk.invalid() {
+                self.raw("\\ufffd");
+            }
+        }
+        self.raw("\"");
+    }
+
+    fn valid(&mut self, text: &str) {
+        let mut plain = 0;
+        for (at, c) in text.char_indices() {
+            let escape = match c {
+                '"' => "\\\"",
+                '\\' => "\\\\",
+                '\n' => "\\n",
+                '\r' => "\\r",
+                '\t' => "\\t",
+                '\u{8}' => "\\b",
+                '\u{c}' => "\\f",
+                '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => "",
+                _ => continue,
+            };
+            self.raw(&text[plain..at]);
+            if escape.is_empty() {
+                self.raw(&format!("\\u{:04x}", u32::from(c)));
+            } else {
+                self.raw(escape);
+            }
+            plain = at + c.len_utf8();
+        }
+        self.raw(&text[plain..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(id: &str) -> UploadId {
+        UploadId::new(id).unwrap()
+    }
+
+    fn sample() -> Upload {
+        let mut upload = Upload::new(id("14b1c4c77771671a8479bc0444bbc5ce"), Some(46205));
+        upload.metadata = Metadata::from_pairs([("filename", "a.png")]);
+        let place = "/abs/data/14b1c4c77771671a8479bc0444bbc5ce";
+        upload.storage = [
+            ("Type".into(), "filestore".into()),
+            ("Path".into(), place.into()),
+            ("InfoPath".into(), format!("{place}.info")),
+        ]
+        .into();
+        upload
+    }
+
+    /// As tusd 2 wrote it.
+    const TUSD: &str = concat!(
+        r#"{"ID":"14b1c4c77771671a8479bc0444bbc5ce","Size":46205,"SizeIsDeferred":false,"Offset":0,"#,
+        r#""MetaData":{"filename":"a.png"},"IsPartial":false,"IsFinal":false,"PartialUploads":null,"#,
+        r#""Storage":{"InfoPath":"/abs/data/14b1c4c77771671a8479bc0444bbc5ce.info","#,
+        r#""Path":"/abs/data/14b1c4c77771671a8479bc0444bbc5ce","Type":"filestore"}}"#,
+    );
+
+    #[test]
+    fn what_tusd_wrote_is_written_again_byte_for_byte() {
+        let decoded = decode(&sample().id, TUSD.as_bytes()).unwrap();
+        assert_eq!(decoded.upload, sample());
+        assert_eq!(
+            String::from_utf8(encode(&decoded.upload, None, None)).unwrap(),
+            TUSD
+        );
+    }
+
+    #[test]
+    fn what_tusd_has_no_place_for_stands_at_the_end() {
+        let mut upload = sample();
+        upload.metadata = Metadata::from_header("filename YS5wbmc=,empty ").unwrap();
+        upload.kind = Kind::Final {
+            parts: vec![id("a"), id("b/c")],
+            header: "final;/files/a /files/b/c".into(),
+            joined: true,
+        };
+        upload.expires =
+            Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_763_625_141_000_000_007));
+        upload.finished = true;
+        let json = String::from_utf8(encode(&upload, Some(9), Some("so"))).unwrap();
+        let ours = json.split_once(r#","Landfall":"#).unwrap().1;
+        assert_eq!(
+            ours,
+            concat!(
+                r#"{"Metadata":"filename YS5wbmc=,empty ","Concat":"final;/files/a /files/b/c","#,
+                r#""Joined":true,"Expires":1763625141000000007,"Finished":true,"UnverifiedFrom":9,"Damaged":"so"}}"#
+            )
+        );
+        assert!(json.contains(r#""PartialUploads":["a","b/c"]"#));
+        let decoded = decode(&upload.id, json.as_bytes()).unwrap();
+        assert_eq!(
+            decoded,
+            Decoded {
+                upload,
+                unverified_from: Some(9),
+                damaged: Some("so".into()),
+                joined_unsaid: false
+            }
+        );
+    }
+
+    #[test]
+    fn go_escapes() {
+        let mut out = Json(Vec::new());
+        out.text("a<b>&\"\\\n\r\t\u{8}\u{c}\u{1}\u{2028}\u{2029}/é😀\u{7f}".as_bytes());
+        assert_eq!(
+            String::from_utf8(out.0).unwrap(),
+            "\"a\\u003cb\\u003e\\u0026\\\"\\\\\\n\\r\\t\\b\\f\\u0001\\u2028\\u2029/é😀\u{7f}\""
+        );
+        let mut out = Json(Vec::new());
+        out.text(b"a\xff\xfeb\xe2\x82");
+        assert_eq!(
+            String::from_utf8(out.0).unwrap(),
+            r#""a\ufffd\ufffdb\ufffd\ufffd""#
+        );
+    }
+
+    #[test]
+    fn tusd_1_and_odd_ones() {
+        let v1 = r#"{"ID":"x","Size":5,"SizeIsDeferred":false,"Offset":0,"MetaData":null,
+            "IsPartial":true,"IsFinal":false,"PartialUploads":null,
+            "Storage":{"Path":"./data/x","Type":"filestore"}}"#;
+        let decoded = decode(&id("x"), v1.as_bytes()).unwrap();
+        assert_eq!(decoded.upload.kind, Kind::Partial);
+        assert!(decoded.upload.metadata.is_empty());
+
+        let deferred = r#"{"ID":"x","Size":0,"SizeIsDeferred":true}"#;
+        assert_eq!(
+            decode(&id("x"), deferred.as_bytes()).unwrap().upload.length,
+            None
+        );
+
+        let joined = r#"{"ID":"x","Size":5,"IsFinal":true,"PartialUploads":["a"]}"#;
+        assert!(decode(&id("x"), joined.as_bytes()).unwrap().joined_unsaid);
+    }
+
+    #[test]
+    fn cut_short_or_nonsense() {
+        for end in 0..TUSD.len() {
+            assert_eq!(
+                decode(&id("x"), &TUSD.as_bytes()[..end]),
+                Err(Broken::CutShort),
+                "{end}"
+            );
+        }
+        for bad in [
+            "null",
+            "[]",
+            "{}",
+            "nonsense",
+            r#"{"ID":"x","Size":-1}"#,
+            r#"{"ID":"x","Size":"5"}"#,
+            r#"{"ID":"x","IsFinal":true,"PartialUploads":["../y"]}"#,
+            "\0\0\0\0",
+        ] {
+            assert!(
+                matches!(decode(&id("x"), bad.as_bytes()), Err(Broken::Nonsense(_))),
+                "{bad}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_is_the_inverse_of_writing(
+            pairs in proptest::collection::vec(("[!-+\\--~]{1,20}", any::<String>()), 0..5),
+            length in proptest::option::of(0..=i64::MAX as u64),
+            expires in proptest::option::of(any::<u64>()),
+            finished: bool,
+            unverified_from in proptest::option::of(any::<u64>()),
+            kind in 0..3,
+            header: String,
+        ) {
+            let mut upload = Upload::new(id("a/b"), length);
+            upload.metadata = Metadata::from_pairs(pairs.clone());
+            // A header in another order than the sorted one must come back too.
+            let again = Metadata::from_header(upload.metadata.header()).unwrap();
+            prop_assert_eq!(&again, &upload.metadata);
+            upload.storage = [("Path".to_owned(), header.clone())].into();
+            upload.kind = match kind {
+                0 => Kind::Whole,
+                1 => Kind::Partial,
+                _ => Kind::Final { parts: vec![id("p")], header, joined: finished },
+            };
+            upload.expires = expires.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
+            upload.finished = finished;
+            let decoded = decode(&upload.id, &encode(&upload, unverified_from, None)).unwrap();
+            prop_assert_eq!(decoded, Decoded { upload, unverified_from, damaged: None, joined_unsaid: false });
+        }
+
+        #[test]
+        fn no_input_makes_it_panic(json in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&id("x"), &json);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What this process knows about uploads it lately had to do with: one [`Slot`] each.
+//!
+//! A slot holds the gate through which every change of the upload goes (fences are checked there),
+//! the parsed `.info`, and how much is known to be synced. The number of slots is bounded: those not
+//! in use are dropped when there are too many, those untouched for longest first, roughly.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{info::Record, sys::Stamp};
+use crate::{
+    lease::Fence,
+    store::{Result, StoreError},
+    upload::UploadId,
+};
+
+/// Number of independently locked parts; a power of two.
+const SHARDS: usize = 16;
+/// The most slots kept in a shard while none of them is in use.
+const PER_SHARD: usize = 1024;
+
+/// All slots of a store.
+#[derive(Debug)]
+pub(super) struct Slots {
+    hasher: RandomState,
+    shards: [Mutex<HashMap<UploadId, Arc<Slot>>>; SHARDS],
+}
+
+/// What is known about one upload.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    gate: Mutex<Gate>,
+    known: Mutex<Known>,
+    touched: AtomicBool,
+}
+
+/// Every change of an upload is made while holding this.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// The greatest fence seen.
+    highest: u64,
+    /// Grows with every opening for appending; a writer with an older one must not write.
+    epoch: u64,
+    /// Grows when a writer finds its way again after a call it dropped; steps of that call which
+    /// haven't begun must not run any more.
+    turn: u64,
+}
+
+/// What can be known without asking the disk, each with what proves that it still holds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// The parsed `.info`, and what the file looked like.
+    pub(super) record: Option<(Stamp, Arc<Record>)>,
+    /// What is known to be on the disk.
+    pub(super) synced: Synced,
+}
+
+/// What is known to survive a power cut.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Synced {
+    /// The data file this is about.
+    pub(super) data: u64,
+    /// The bytes of it that are on the disk.
+    pub(super) bytes: u64,
+    /// The `.info` that is on the disk, together with the names of both files.
+    pub(super) info: Option<Stamp>,
+}
+
+impl Synced {
+    /// How many bytes of the data file with this inode are on the disk.
+    pub(super) fn bytes_of(&self, data: u64) -> u64 {
+        if self.data == data { self.bytes } else { 0 }
+    }
+
+    /// Takes note that so many bytes of a data file are on the disk.
+    pub(super) fn add(&mut self, data: u64, bytes: u64) {
+        self.bytes = bytes.max(self.bytes_of(data));
+        self.data = data;
+    }
+}
+
+impl Slots {
+    pub(super) fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, Arc<Slot>>> {
+        // The upper bits: the map inside uses another hasher, but nothing is lost by being careful.
+        let shard = (self.hasher.hash_one(id) >> 32) as usize % SHARDS;
+        self.shards[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slot of an upload, if there is one. Asking for what doesn't exist makes none.
+    pub(super) fn find(&self, id: &UploadId) -> Option<Arc<Slot>> {
+        let slot = Arc::clone(self.shard(id).get(id)?);
+        slot.touched.store(true, Ordering::Relaxed);
+        Some(slot)
+    }
+
+    /// The slot of an upload, made if need be.
+    pub(super) fn get(&self, id: &UploadId) -> Arc<Slot> {
+        let mut shard = self.shard(id);
+        if let Some(slot) = shard.get(id) {
+            slot.touched.store(true, Ordering::Relaxed);
+            return Arc::clone(slot);
+        }
+        if shard.len() >= PER_SHARD && shard.len().is_multiple_of(PER_SHARD / 8) {
+            make_room(&mut shard);
+        }
+        let slot = Arc::new(Slot::default());
+        shard.insert(id.clone(), Arc::clone(&slot));
+        slot
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().unwrap().len())
+            .sum()
+    }
+}
+
+/// Drops an eighth at least, unless they are in use: first what wasn't touched since the last time.
+fn make_room(shard: &mut HashMap<UploadId, Arc<Slot>>) {
+    let in_use = |slot: &Arc<Slot>| Arc::strong_count(slot) > 1;
+    shard.retain(|_, slot| in_use(slot) || slot.touched.swap(false, Ordering::Relaxed));
+    let mut surplus = shard.len().saturating_sub(PER_SHARD - PER_SHARD / 8);
+    shard.retain(|_, slot| {
+        let drop = surplus > 0 && !in_use(slot);
+        surplus -= usize::from(drop);
+        !drop
+    });
+}
+
+impl Slot {
+    /// The gate; waits while somebody changes the upload.
+    pub(super) fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The gate, if nobody is changing the upload.
+    pub(super) fn try_gate(&self) -> Option<MutexGuard<'_, Gate>> {
+        match self.gate.try_lock() {
+            Ok(gate) => Some(gate),
+            Err(std::sync::TryLockError::Poisoned(gate)) => Some(gate.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// What is known; held only for copying, never during I/O.
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    /// Lets a lease holder pass, or refuses it because a newer one was here.
+    pub(super) fn pass(&mut self, id: &UploadId, fence: Fence) -> Result<()> {
+        if fence.0 < self.highest {
+            return Err(StoreError::Fenced(id.clone()));
+        }
+        self.highest = fence.0;
+        Ok(())
+    }
+
+    /// Lets a lease holder begin to append; whoever began before can't go on.
+    pub(super) fn begin(&mut self, id: &UploadId, fence: Fence) -> Result<Turn> {
+        self.pass(id, fence)?;
+        self.epoch += 1;
+        Ok(Turn {
+            epoch: self.epoch,
+            turn: self.turn,
+        })
+    }
+
+    /// Lets a writer pass that has this turn, unless another began since.
+    pub(super) fn go_on(&mut self, id: &UploadId, fence: Fence, turn: Turn) -> Result<()> {
+        if turn
+            != (Turn {
+                epoch: self.epoch,
+                turn: self.turn,
+            })
+        {
+            return Err(StoreError::Fenced(id.clone()));
+        }
+        self.pass(id, fence)
+    }
+
+    /// Gives a writer that dropped a call a new turn, unless another writer began since.
+    pub(super) fn resume(&mut self, id: &UploadId, fence: Fence, turn: Turn) -> Result<Turn> {
+        if turn.epoch != self.epoch {
+            return Err(StoreError::Fenced(id.clone()));
+        }
+        self.pass(id, fence)?;
+        self.turn += 1;
+        Ok(Turn {
+            turn: self.turn,
+            ..turn
+        })
+    }
+}
+
+/// What a writer must show to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    epoch: u64,
+    turn: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> UploadId {
+        UploadId::new(&format!("upload-{n}")).unwrap()
+    }
+
+    #[test]
+    fn older_fences_and_older_writers_are_refused() {
+        let mut gate = Gate::default();
+        let id = id(1);
+        let first = gate.begin(&id, Fence(5)).unwrap();
+        gate.go_on(&id, Fence(5), first).unwrap();
+        assert!(matches!(
+            gate.begin(&id, Fence(4)),
+            Err(StoreError::Fenced(_))
+        ));
+        let second = gate.begin(&id, Fence(5)).unwrap();
+        assert!(matches!(
+            gate.go_on(&id, Fence(5), first),
+            Err(StoreError::Fenced(_))
+        ));
+        gate.go_on(&id, Fence(5), second).unwrap();
+        assert!(gate.resume(&id, Fence(5), first).is_err());
+        let resumed = gate.resume(&id, Fence(5), second).unwrap();
+        assert!(
+            gate.go_on(&id, Fence(5), second).is_err(),
+            "a step of a dropped call"
+        );
+        let second = gate.resume(&id, Fence(5), second).unwrap();
+        assert!(gate.go_on(&id, Fence(5), resumed).is_err());
+        gate.go_on(&id, Fence(5), second).unwrap();
+        gate.pass(&id, Fence(6)).unwrap();
+        assert!(matches!(
+            gate.go_on(&id, Fence(5), second),
+            Err(StoreError::Fenced(_))
+        ));
+    }
+
+    #[test]
+    fn slots_do_not_pile_up() {
+        let slots = Slots::new();
+        let used: Vec<_> = (0..100).map(|n| slots.get(&id(n))).collect();
+        for n in 100..200_000 {
+            slots.get(&id(n));
+        }
+        assert!(
+            slots.len() <= SHARDS * PER_SHARD + used.len(),
+            "{}",
+            slots.len()
+        );
+        for (n, slot) in used.iter().enumerate() {
+            assert!(
+                Arc::ptr_eq(slot, &slots.find(&id(n)).unwrap()),
+                "slot {n} was in use"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_touched_stays() {
+        let slots = Slots::new();
+        let kept = id(0);
+        drop(slots.get(&kept));
+        for n in 1..100_000 {
+            drop(slots.get(&id(n)));
+            assert!(slots.find(&kept).is_some(), "after {n}");
+        }
+    }
+
+    #[test]
+    fn asking_makes_no_slot() {
+        let slots = Slots::new();
+        assert!(slots.find(&id(1)).is_none());
+        assert_eq!(slots.len(), 0);
+    }
+
+    #[test]
+    fn what_is_synced_belongs_to_one_file() {
+        let mut synced = Synced::default();
+        synced.add(7, 100);
+        synced.add(7, 50);
+        assert_eq!((synced.bytes_of(7), synced.bytes_of(8)), (100, 0));
+        synced.add(8, 10);
+        assert_eq!((synced.bytes_of(7), synced.bytes_of(8)), (0, 10));
+    }
+}

@@ -1,0 +1,432 @@
+//! The system calls of the file store, one thin function each.
+//!
+//! Names are always single names below an open directory and the last component is never a followed
+//! link, so that nothing here can reach outside the store. Interrupted calls are repeated. In test
+//! builds every change is also told to [`journal`](super::journal), from which the durability tests
+//! rebuild what a power cut may leave and at which the crash tests kill the process.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    os::fd::{BorrowedFd, OwnedFd},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use rustix::{
+    fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
+    io::{Errno, retry_on_intr},
+};
+
+#[cfg(test)]
+use {
+    super::journal::{self, Op},
+    std::os::fd::AsFd,
+};
+
+/// Told to the journal of the tests; nothing in other builds.
+macro_rules! trace {
+    ($op:expr) => {
+        #[cfg(test)]
+        journal::record($op);
+    };
+}
+
+/// What `IOV_MAX` is on every system in use.
+const MAX_SLICES: usize = 1024;
+
+/// Identity, size and times of a file: equal if the file was neither changed nor replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    dev: u64,
+    pub(super) ino: u64,
+    pub(super) size: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
+    regular: bool,
+    /// Space taken on the disk, in bytes.
+    pub(super) allocated: u64,
+}
+
+impl Stamp {
+    // The types of these fields differ from one system to the next; the casts are for all of them.
+    #[allow(clippy::unnecessary_cast)]
+    fn new(stat: &Stat) -> Self {
+        Self {
+            dev: stat.st_dev as u64,
+            ino: stat.st_ino as u64,
+            size: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
+            regular: FileType::from_raw_mode(stat.st_mode as _) == FileType::RegularFile,
+            allocated: u64::try_from(stat.st_blocks).unwrap_or_default() * 512,
+        }
+    }
+
+    /// Whether it is a plain file (no directory, link, pipe or device).
+    pub(super) fn is_file(&self) -> bool {
+        self.regular
+    }
+
+    /// When the content last changed.
+    pub(super) fn modified(&self) -> SystemTime {
+        time(self.modified)
+    }
+
+    /// When anything about it last changed.
+    pub(super) fn changed(&self) -> SystemTime {
+        time(self.changed)
+    }
+}
+
+fn time((seconds, nanos): (i64, u32)) -> SystemTime {
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let base = if seconds < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(whole)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(whole)
+    };
+    base.and_then(|base| base.checked_add(Duration::from_nanos(nanos.into())))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Opens a directory that is a direct child of `dir`, or `dir` itself for `"."`; links aren't followed.
+pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| {
+        fs::openat(dir, name, flags, Mode::empty())
+    })?)
+}
+
+/// Opens a directory several levels below `dir` in one call that can't leave `dir` and follows no
+/// link. `None` where the system has no such call.
+#[cfg(target_os = "linux")]
+pub(super) fn open_dir_beneath(dir: BorrowedFd<'_>, path: &str) -> Option<io::Result<OwnedFd>> {
+    use rustix::fs::ResolveFlags;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match retry_on_intr(|| fs::openat2(dir, path, flags, Mode::empty(), resolve)) {
+        // An old kernel, a sandbox that doesn't know the call, or a rename elsewhere in the tree at
+        // the same moment: the caller walks instead.
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => None,
+        done => Some(done.map_err(Into::into)),
+    }
+}
+
+/// Opens a directory several levels below `dir` in one call. `None`: there is no such call here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn open_dir_beneath(_: BorrowedFd<'_>, _: &str) -> Option<io::Result<OwnedFd>> {
+    None
+}
+
+/// Makes a directory.
+pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<()> {
+    fs::mkdirat(dir, name, Mode::from_raw_mode(mode as _))?;
+    trace!(Op::make_dir(dir, name));
+    Ok(())
+}
+
+/// Makes a new file for writing; fails if the name is taken, by a link too.
+pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(mode as _);
+    let file = retry_on_intr(|| fs::openat(dir, name, flags, mode))?;
+    trace!(Op::create(dir, name, file.as_fd()));
+    Ok(file)
+}
+
+/// Opens an existing file for writing at positions.
+pub(super) fn open_write(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    open(dir, name, OFlags::WRONLY)
+}
+
+/// Opens an existing file for reading.
+pub(super) fn open_read(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    open(dir, name, OFlags::RDONLY)
+}
+
+fn open(dir: BorrowedFd<'_>, name: &str, access: OFlags) -> io::Result<OwnedFd> {
+    // NONBLOCK: a pipe put in the file's place must not hold us up; a plain file doesn't care.
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| {
+        fs::openat(dir, name, flags, Mode::empty())
+    })?)
+}
+
+/// What a name stands for; a link stands for itself.
+pub(super) fn stat(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stamp> {
+    let stat = retry_on_intr(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
+    Ok(Stamp::new(&stat))
+}
+
+/// What an open file is.
+pub(super) fn stat_open(file: BorrowedFd<'_>) -> io::Result<Stamp> {
+    Ok(Stamp::new(&fs::fstat(file)?))
+}
+
+/// Writes all chunks one after the other from `offset` on. Returns how many bytes were written and
+/// the error that stopped it, if one did.
+pub(super) fn write_at(
+    file: BorrowedFd<'_>,
+    chunks: &[Bytes],
+    offset: u64,
+) -> (u64, io::Result<()>) {
+    let mut written = 0;
+    let mut rest = chunks;
+    let mut skip = 0;
+    loop {
+        while let Some(first) = rest.first()
+            && skip >= first.len()
+        {
+            skip -= first.len();
+            rest = &rest[1..];
+        }
+        let Some((first, others)) = rest.split_first() else {
+            return (written, Ok(()));
+        };
+        let result = if others.is_empty() {
+            retry_on_intr(|| rustix::io::pwrite(file, &first[skip..], offset + written))
+        } else {
+            // On the stack, because the usual gathering is of a few chunks.
+            let mut few = [IoSlice::new(&[]); 16];
+            let mut many = Vec::new();
+            let count = rest.len().min(MAX_SLICES);
+            let slices = if count <= few.len() {
+                &mut few[..count]
+            } else {
+                many.resize(count, IoSlice::new(&[]));
+                &mut many[..]
+            };
+            for (slice, chunk) in slices.iter_mut().zip(rest) {
+                *slice = IoSlice::new(chunk);
+            }
+            slices[0] = IoSlice::new(&first[skip..]);
+            retry_on_intr(|| rustix::io::pwritev(file, slices, offset + written))
+        };
+        match result {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => {
+                trace!(Op::write(file, offset + written, rest, skip, count));
+                written += count as u64;
+                skip += count;
+            }
+            Err(error) => return (written, Err(error.into())),
+        }
+    }
+}
+
+/// Writes a small file that was just made, in one call unless the system cuts it short.
+pub(super) fn write_whole(file: BorrowedFd<'_>, content: &[u8]) -> io::Result<()> {
+    write_from(file, content, 0)
+}
+
+/// Writes all bytes from `offset` on.
+pub(super) fn write_from(file: BorrowedFd<'_>, content: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < content.len() {
+        let at = offset + done as u64;
+        match retry_on_intr(|| rustix::io::pwrite(file, &content[done..], at))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => {
+                trace!(Op::write_plain(file, at, &content[done..done + count]));
+                done += count;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads up to `buffer.len()` bytes from `offset`; fewer only at the end of the file.
+pub(super) fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let rest = &mut buffer[done..];
+        match retry_on_intr(|| rustix::io::pread(file, &mut *rest, offset + done as u64))? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    Ok(done)
+}
+
+/// Appends up to `len` bytes at `offset` to `buffer`.
+pub(super) fn read_into(
+    file: BorrowedFd<'_>,
+    buffer: &mut BytesMut,
+    len: usize,
+    offset: u64,
+) -> io::Result<()> {
+    let start = buffer.len();
+    buffer.resize(start + len, 0);
+    let count = read_at(file, &mut buffer[start..], offset);
+    buffer.truncate(start + *count.as_ref().unwrap_or(&0));
+    count.map(drop)
+}
+
+/// [`read_into`] if the bytes can be had without waiting; false if not.
+#[cfg(target_os = "linux")]
+pub(super) fn read_cached(
+    file: BorrowedFd<'_>,
+    buffer: &mut BytesMut,
+    len: usize,
+    offset: u64,
+) -> bool {
+    use rustix::io::ReadWriteFlags;
+    let start = buffer.len();
+    buffer.resize(start + len, 0);
+    let mut slices = [IoSliceMut::new(&mut buffer[start..])];
+    let count =
+        retry_on_intr(|| rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT));
+    // EAGAIN says "not in memory", EOPNOTSUPP "not here"; a real error comes again when waited for.
+    let count = count.unwrap_or(0);
+    buffer.truncate(start + count);
+    count > 0
+}
+
+/// Whether bytes can be had without waiting is not known here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn read_cached(_: BorrowedFd<'_>, _: &mut BytesMut, _: usize, _: u64) -> bool {
+    false
+}
+
+/// Cuts a file (never makes it longer here) and gives back space reserved past its end.
+pub(super) fn truncate(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    retry_on_intr(|| fs::ftruncate(file, len))?;
+    trace!(Op::truncate(file, len));
+    Ok(())
+}
+
+/// Puts a file's bytes and size on the disk.
+pub(super) fn sync_data(file: BorrowedFd<'_>) -> io::Result<()> {
+    #[cfg(not(target_vendor = "apple"))]
+    retry_on_intr(|| fs::fdatasync(file))?;
+    #[cfg(target_vendor = "apple")]
+    retry_on_intr(|| fs::fcntl_fullfsync(file))?;
+    trace!(Op::sync_file(file));
+    Ok(())
+}
+
+/// Puts the names in a directory on the disk. File systems that know no such thing say EINVAL.
+pub(super) fn sync_dir(dir: BorrowedFd<'_>) -> io::Result<()> {
+    match retry_on_intr(|| fs::fsync(dir)) {
+        Ok(()) | Err(Errno::INVAL | Errno::BADF) => {
+            trace!(Op::sync_dir(dir));
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a file another name in the same directory, in place of what had that name.
+pub(super) fn rename(dir: BorrowedFd<'_>, from: &str, to: &str) -> io::Result<()> {
+    fs::renameat(dir, from, dir, to)?;
+    trace!(Op::rename(dir, from, to));
+    Ok(())
+}
+
+/// Removes a file's name; false if there was none.
+pub(super) fn unlink(dir: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
+    match fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) => {
+            trace!(Op::unlink(dir, name));
+            Ok(true)
+        }
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reserves space for `len` bytes without changing the file's size. False where that isn't possible.
+#[cfg(target_os = "linux")]
+pub(super) fn reserve(file: BorrowedFd<'_>, len: u64) -> io::Result<bool> {
+    use rustix::fs::FallocateFlags;
+    match retry_on_intr(|| fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, len)) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV | Errno::PERM) => {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reserving space without changing the size isn't possible here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn reserve(_: BorrowedFd<'_>, _: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Whether the file system keeps its files in memory.
+#[cfg(target_os = "linux")]
+pub(super) fn in_memory(dir: BorrowedFd<'_>) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    #[allow(clippy::unnecessary_cast)]
+    fs::fstatfs(dir).is_ok_and(|about| [TMPFS, RAMFS].contains(&(about.f_type as u64)))
+}
+
+/// Whether the file system keeps its files in memory isn't known here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn in_memory(_: BorrowedFd<'_>) -> bool {
+    false
+}
+
+/// Makes the empty file `target` share all the blocks of `source`. False where that isn't possible.
+#[cfg(target_os = "linux")]
+pub(super) fn share(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> bool {
+    let shared = fs::ioctl_ficlone(target, source).is_ok();
+    #[cfg(test)]
+    if shared {
+        journal::record_copy(target, source);
+    }
+    shared
+}
+
+/// Sharing blocks isn't known here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn share(_: BorrowedFd<'_>, _: BorrowedFd<'_>) -> bool {
+    false
+}
+
+/// Copies up to `len` bytes within the kernel (which may share blocks instead); returns how many.
+/// `None`: not possible between these files.
+#[cfg(target_os = "linux")]
+pub(super) fn copy_range(
+    source: BorrowedFd<'_>,
+    mut from: u64,
+    target: BorrowedFd<'_>,
+    mut to: u64,
+    len: usize,
+) -> io::Result<Option<usize>> {
+    let copied =
+        retry_on_intr(|| fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), len));
+    match copied {
+        // Some file systems answer 0 for what they can't do; the plain copy finds out.
+        Ok(0)
+        | Err(
+            Errno::XDEV
+            | Errno::INVAL
+            | Errno::NOSYS
+            | Errno::OPNOTSUPP
+            | Errno::PERM
+            | Errno::BADF
+            | Errno::TXTBSY,
+        ) => Ok(None),
+        Ok(count) => {
+            #[cfg(test)]
+            journal::record_copy(target, source);
+            Ok(Some(count))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Copying within the kernel isn't known here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn copy_range(
+    _: BorrowedFd<'_>,
+    _: u64,
+    _: BorrowedFd<'_>,
+    _: u64,
+    _: usize,
+) -> io::Result<Option<usize>> {
+    Ok(None)
+}
