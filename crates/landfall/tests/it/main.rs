@@ -1,4 +1,5 @@
 //! The library from outside.
+#![allow(clippy::unwrap_used)]
 
 #[cfg(unix)]
 mod file_store;

@@ -470,7 +470,7 @@ mod tests {
             header: String,
         ) {
             let mut upload = Upload::new(id("a/b"), length);
-            upload.metadata = Metadata::from_pairs(pairs.clone());
+            upload.metadata = Metadata::from_pairs(pairs);
             // A header in another order than the sorted one must come back too.
             let again = Metadata::from_header(upload.metadata.header()).unwrap();
             prop_assert_eq!(&again, &upload.metadata);

@@ -229,7 +229,7 @@ mod tests {
             "x.lock",
             "x.stop",
             "a\0b",
-            &format!("{inside}"),
+            inside,
             &format!("{inside}/"),
             &format!("{inside}x/y"),
             &format!("{inside}/../x"),
