@@ -1,5 +1,5 @@
-//! What proves a part of Landfall: conformance suites for stores and lockers, faults to inject, and
-//! a reference model.
+//! What proves a part of Landfall: conformance suites for stores and lockers, and faults to
+//! inject.
 //!
 //! A store or locker written elsewhere is proven by one test:
 //!
@@ -17,16 +17,14 @@
 //! | [`store`] | the suite for [`Store`](landfall::store::Store) and its capabilities |
 //! | [`locker`] | the suites for [`Locker`](landfall::lease::Locker), in one process and between several |
 //! | [`fault`] | a store around another that fails, stalls, or loses what wasn't committed |
-//! | [`model`] | what an upload server must do, in a few lines, to compare with |
 //! | [`pattern`] | bytes that tell where they belong |
 
 // Assertions are what these suites are made of.
 #![allow(clippy::unwrap_used)]
 
 mod check;
-
+pub mod fault;
 pub mod locker;
-
 pub mod pattern;
 pub mod store;
 

@@ -4,15 +4,29 @@ use std::time::Duration;
 
 use landfall::{
     lease::{FileLocker, MemoryLocker},
-    store::MemoryStore,
+    store::{MemoryStore, file::FileStore},
 };
-use landfall_testkit::{locker, store};
+use landfall_testkit::{
+    fault::{FaultStore, Faults, ForgetfulStore},
+    locker, store,
+};
+
+#[allow(dead_code, reason = "the example's `main` runs the same")]
+#[path = "../../examples/own_store.rs"]
+mod own_store;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_store() {
     store::conformance(async || MemoryStore::new())
         .await
         .assert_complete();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = async || FileStore::new(tempfile::tempdir_in(dir.path()).unwrap().keep()).unwrap();
+    store::conformance(make).await.assert_complete();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,4 +45,35 @@ async fn file_locker_between_processes() {
     let dir = tempfile::tempdir().unwrap();
     let make = async || (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
     locker::conformance_between(make, Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_written_from_nothing() {
+    let report = store::conformance(async || own_store::OwnStore::default()).await;
+    assert!(report.passed.contains(&"any_range_can_be_read"));
+    assert!(report.passed.contains(&"a_terminated_upload_is_gone"));
+}
+
+#[test]
+fn a_store_takes_less_than_150_lines() {
+    let source = include_str!("../../examples/own_store.rs");
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+    let lines = source.lines().filter(is_code).count();
+    assert!(
+        lines < 150,
+        "{lines} lines, not counting blank ones and comments"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_store_without_faults() {
+    let make = async || FaultStore::new(MemoryStore::new(), Faults::none());
+    store::conformance(make).await.assert_complete();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forgetful_store_without_crashes() {
+    store::conformance(async || ForgetfulStore::new(MemoryStore::new()))
+        .await
+        .assert_complete();
 }

@@ -1,3 +1,4 @@
 //! Landfall's own stores and lockers against the suites.
 
 mod conformance;
+mod faults;

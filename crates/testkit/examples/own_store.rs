@@ -1,0 +1,176 @@
+//! A store written from nothing. It knows the core and how to read and to remove uploads; the suite
+//! proves that it does: `cargo run -p landfall-testkit --example own_store`.
+
+use std::{collections::HashMap, ops::Range, sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use landfall::lease::Fence;
+use landfall::store::{Append, ByteStream, Read, Result, Store, StoreError, Terminate};
+use landfall::upload::{Snapshot, Upload, UploadId};
+use tokio::sync::Mutex;
+
+/// Uploads in a hash map.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnStore(Arc<Mutex<HashMap<UploadId, Kept>>>);
+
+#[derive(Debug)]
+struct Kept {
+    now: Snapshot,
+    bytes: Vec<u8>,
+    /// The newest lease that changed it.
+    newest: Fence,
+}
+
+impl OwnStore {
+    async fn with<T>(&self, id: &UploadId, work: impl FnOnce(&mut Kept) -> T) -> Result<T> {
+        let missing = || StoreError::NotFound(id.clone());
+        let mut all = self.0.lock().await;
+        Ok(work(all.get_mut(id).ok_or_else(missing)?))
+    }
+
+    /// Changes an upload, unless a newer lease has done so, and returns its offset.
+    async fn change(&self, id: &UploadId, fence: Fence, by: impl FnOnce(&mut Kept)) -> Result<u64> {
+        let change = |kept: &mut Kept| {
+            if fence < kept.newest {
+                return Err(StoreError::Fenced(id.clone()));
+            }
+            by(kept);
+            kept.newest = fence;
+            kept.now.offset = kept.bytes.len() as u64;
+            kept.now.modified = SystemTime::now();
+            Ok(kept.now.offset)
+        };
+        self.with(id, change).await?
+    }
+}
+
+#[async_trait]
+impl Store for OwnStore {
+    async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
+        let (id, upload) = (upload.id.clone(), Arc::new(upload));
+        let mut all = self.0.lock().await;
+        if all.contains_key(&id) {
+            return Err(StoreError::AlreadyExists(id));
+        }
+        let now = Snapshot {
+            upload: upload.clone(),
+            offset: 0,
+            modified: SystemTime::now(),
+        };
+        let (bytes, newest) = (Vec::new(), Fence(0));
+        all.insert(id, Kept { now, bytes, newest });
+        Ok(upload)
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Snapshot> {
+        self.with(id, |kept| kept.now.clone()).await
+    }
+
+    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
+        Ok(Box::new(OwnAppend {
+            kept: self.change(&upload.id, fence, |_| ()).await?,
+            store: self.clone(),
+            id: upload.id.clone(),
+            fence,
+            held: None,
+        }))
+    }
+
+    async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        let new = Arc::new(upload.clone());
+        let change = |kept: &mut Kept| kept.now.upload = new;
+        self.change(&upload.id, fence, change).await.map(drop)
+    }
+
+    fn reader(&self) -> Option<&dyn Read> {
+        Some(self)
+    }
+
+    fn terminator(&self) -> Option<&dyn Terminate> {
+        Some(self)
+    }
+}
+
+#[derive(Debug)]
+struct OwnAppend {
+    store: OwnStore,
+    id: UploadId,
+    fence: Fence,
+    kept: u64,
+    /// Bytes on probation: they go when this goes.
+    held: Option<Vec<u8>>,
+}
+
+impl OwnAppend {
+    async fn extend(&mut self, new: impl IntoIterator<Item = u8>) -> Result<()> {
+        let extend = |kept: &mut Kept| kept.bytes.extend(new);
+        self.kept = self.store.change(&self.id, self.fence, extend).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Append for OwnAppend {
+    fn offset(&self) -> u64 {
+        self.kept + self.held.as_ref().map_or(0, |held| held.len() as u64)
+    }
+
+    async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
+        let new = chunks.drain(..).flatten();
+        match &mut self.held {
+            Some(held) => held.extend(new),
+            None => self.extend(new).await?,
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<u64> {
+        self.store.change(&self.id, self.fence, |_| ()).await
+    }
+
+    async fn hold(&mut self) -> Result<()> {
+        self.held = Some(Vec::new());
+        Ok(())
+    }
+
+    async fn confirm(&mut self) -> Result<()> {
+        let held = self.held.take().unwrap_or_default();
+        self.extend(held).await
+    }
+
+    async fn discard(&mut self) -> Result<()> {
+        self.held = None;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Read for OwnStore {
+    async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
+        let range = range.start as usize..range.end as usize;
+        let copy = |kept: &mut Kept| Bytes::copy_from_slice(&kept.bytes[range]);
+        let piece = self.with(&upload.id, copy).await;
+        Ok(Box::pin(futures_util::stream::iter([Ok(piece?)])))
+    }
+}
+
+#[async_trait]
+impl Terminate for OwnStore {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        if let Err(StoreError::Fenced(id)) = self.change(&upload.id, fence, |_| ()).await {
+            return Err(StoreError::Fenced(id));
+        }
+        self.0.lock().await.remove(&upload.id);
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let report = landfall_testkit::store::conformance(async || OwnStore::default()).await;
+    println!(
+        "passed: {:?}, not claimed: {:?}",
+        report.passed, report.not_applicable
+    );
+}

@@ -1,0 +1,380 @@
+//! A store that loses power.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use landfall::{
+    lease::{Fence, Locker},
+    store::{
+        Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Leftover, Page,
+        Read, Result, Store, StoreError, Terminate,
+    },
+    upload::{Snapshot, Upload, UploadId},
+};
+use tokio::sync::Mutex as AsyncMutex;
+
+/// A store around another that keeps bytes to itself until they are committed, loaded or finished,
+/// as a page cache does, and forgets them in a [crash](Self::crash).
+///
+/// It is what a store with durability `every` may be at its worst: every offset that was ever told
+/// must still be there after the crash, and nothing else need be. Descriptions are kept at once.
+#[derive(Debug, Clone)]
+pub struct ForgetfulStore {
+    inner: Arc<dyn Store>,
+    /// The life that the store is in, and the one that this handle belongs to.
+    life: Arc<AtomicU64>,
+    own_life: u64,
+    open: Arc<Mutex<HashMap<UploadId, Cached>>>,
+}
+
+type Cached = Arc<AsyncMutex<Cache>>;
+
+/// The bytes of an upload that its store inside doesn't have yet.
+#[derive(Debug)]
+struct Cache {
+    inner: Box<dyn Append>,
+    chunks: Vec<Bytes>,
+    /// How many of the chunks came before those on probation.
+    held: Option<usize>,
+    /// Set when bytes could not be handed on: no later ones may take their place.
+    failed: bool,
+}
+
+impl Cache {
+    fn offset(&self) -> u64 {
+        self.inner.offset()
+            + self
+                .chunks
+                .iter()
+                .map(|chunk| chunk.len() as u64)
+                .sum::<u64>()
+    }
+
+    /// Hands on all but what is on probation.
+    async fn sync(&mut self) -> Result<u64> {
+        self.check().await?;
+        let end = self.held.unwrap_or(self.chunks.len());
+        let mut chunks = self.chunks.drain(..end).collect();
+        self.held = self.held.map(|_| 0);
+        let synced = match self.inner.write(&mut chunks).await {
+            Ok(()) => self.inner.commit().await,
+            Err(error) => Err(error),
+        };
+        if synced.is_err() {
+            self.failed = true;
+            self.chunks.clear();
+        }
+        synced
+    }
+
+    /// Fails if bytes were lost.
+    async fn check(&mut self) -> Result<()> {
+        if !self.failed {
+            return Ok(());
+        }
+        // The store inside knows best why.
+        self.inner.commit().await?;
+        let source = "bytes were lost, so none can follow".into();
+        Err(StoreError::Unavailable {
+            retry_after: None,
+            source,
+        })
+    }
+
+    fn discard(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.chunks.truncate(held);
+        }
+    }
+}
+
+impl ForgetfulStore {
+    /// Puts a cache before `inner`.
+    #[must_use]
+    pub fn new(inner: impl Store) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            life: Arc::default(),
+            own_life: 0,
+            open: Arc::default(),
+        }
+    }
+
+    /// Forgets what wasn't committed, and returns the store after the crash. Through the handles of
+    /// before, and what they have opened, nothing can be done any more.
+    #[must_use]
+    pub fn crash(&self) -> Self {
+        self.lock().clear();
+        let own_life = self.life.fetch_add(1, Ordering::SeqCst) + 1;
+        Self {
+            own_life,
+            ..self.clone()
+        }
+    }
+
+    fn alive(&self) -> Result<()> {
+        if self.life.load(Ordering::SeqCst) == self.own_life {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable {
+            retry_after: None,
+            source: "the store has crashed".into(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Cached>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cached(&self, id: &UploadId) -> Option<Cached> {
+        self.lock().get(id).cloned()
+    }
+
+    async fn sync(&self, id: &UploadId) -> Result<()> {
+        self.alive()?;
+        match self.cached(id) {
+            Some(cached) => cached.lock().await.sync().await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn open(&self, id: &UploadId, inner: Box<dyn Append>, chunks: Vec<Bytes>) -> Box<dyn Append> {
+        let cache = Cache {
+            inner,
+            chunks,
+            held: None,
+            failed: false,
+        };
+        let offset = cache.offset();
+        let cached = Arc::new(AsyncMutex::new(cache));
+        self.lock().insert(id.clone(), Arc::clone(&cached));
+        Box::new(CachedAppend {
+            store: self.clone(),
+            id: id.clone(),
+            cached,
+            offset,
+        })
+    }
+}
+
+macro_rules! own {
+    ($self:ident, $accessor:ident) => {
+        $self.inner.$accessor().is_some().then_some($self)
+    };
+}
+
+macro_rules! inner {
+    ($self:ident, $accessor:ident) => {{
+        $self.alive()?;
+        $self.inner.$accessor().ok_or_else(|| StoreError::Other {
+            doing: stringify!($accessor).into(),
+            source: "the store inside no longer can do this".into(),
+        })?
+    }};
+}
+
+#[async_trait]
+impl Store for ForgetfulStore {
+    async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
+        self.alive()?;
+        self.inner.create(upload).await
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Snapshot> {
+        self.alive()?;
+        // An offset that is told must be one that stays: that of the store inside, once it has been
+        // given what it takes.
+        drop(self.sync(id).await);
+        self.inner.load(id).await
+    }
+
+    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
+        self.alive()?;
+        let id = &upload.id;
+        let Some(before) = self.cached(id) else {
+            let inner = self.inner.append(upload, fence).await?;
+            return Ok(self.open(id, inner, Vec::new()));
+        };
+        let mut before = before.lock().await;
+        let inner = self.inner.append(upload, fence).await?;
+        before.discard();
+        let chunks = std::mem::take(&mut before.chunks);
+        Ok(self.open(id, inner, chunks))
+    }
+
+    async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        self.alive()?;
+        self.inner.save(upload, fence).await
+    }
+
+    fn terminator(&self) -> Option<&dyn Terminate> {
+        own!(self, terminator).map(|own| own as _)
+    }
+    fn finisher(&self) -> Option<&dyn Finish> {
+        own!(self, finisher).map(|own| own as _)
+    }
+    fn reader(&self) -> Option<&dyn Read> {
+        own!(self, reader).map(|own| own as _)
+    }
+    fn concatenator(&self) -> Option<&dyn Concatenate> {
+        own!(self, concatenator).map(|own| own as _)
+    }
+    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
+        own!(self, length_deferrer).map(|own| own as _)
+    }
+    fn enumerator(&self) -> Option<&dyn Enumerate> {
+        own!(self, enumerator).map(|own| own as _)
+    }
+    fn locker(&self) -> Option<Arc<dyn Locker>> {
+        self.inner.locker()
+    }
+}
+
+#[derive(Debug)]
+struct CachedAppend {
+    store: ForgetfulStore,
+    id: UploadId,
+    cached: Cached,
+    offset: u64,
+}
+
+impl Drop for CachedAppend {
+    fn drop(&mut self) {
+        let mut open = self.store.lock();
+        let is_own = open
+            .get(&self.id)
+            .is_some_and(|cached| Arc::ptr_eq(cached, &self.cached));
+        if is_own
+            && self
+                .cached
+                .try_lock()
+                .is_ok_and(|cache| cache.chunks.is_empty())
+        {
+            open.remove(&self.id);
+        }
+    }
+}
+
+#[async_trait]
+impl Append for CachedAppend {
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        cache.check().await?;
+        cache.chunks.append(chunks);
+        self.offset = cache.offset();
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<u64> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        let synced = cache.sync().await;
+        self.offset = cache.offset();
+        synced
+    }
+
+    async fn hold(&mut self) -> Result<()> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        cache.held = Some(cache.chunks.len());
+        Ok(())
+    }
+
+    async fn confirm(&mut self) -> Result<()> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        // Only the store inside knows whether this lease is still the newest.
+        cache.inner.confirm().await?;
+        cache.held = None;
+        Ok(())
+    }
+
+    async fn discard(&mut self) -> Result<()> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        cache.discard();
+        self.offset = cache.offset();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Terminate for ForgetfulStore {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        inner!(self, terminator).terminate(upload, fence).await?;
+        self.lock().remove(&upload.id);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Finish for ForgetfulStore {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        self.sync(&upload.id).await?;
+        inner!(self, finisher).finish(upload, fence).await
+    }
+}
+
+#[async_trait]
+impl Read for ForgetfulStore {
+    async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
+        drop(self.sync(&upload.id).await);
+        inner!(self, reader).read(upload, range).await
+    }
+}
+
+#[async_trait]
+impl Concatenate for ForgetfulStore {
+    async fn concatenate(
+        &self,
+        target: &Upload,
+        parts: &[Arc<Upload>],
+        fence: Fence,
+    ) -> Result<u64> {
+        for part in parts {
+            self.sync(&part.id).await?;
+        }
+        self.lock().remove(&target.id);
+        inner!(self, concatenator)
+            .concatenate(target, parts, fence)
+            .await
+    }
+}
+
+#[async_trait]
+impl DeferLength for ForgetfulStore {
+    async fn declare_length(
+        &self,
+        upload: &Upload,
+        length: u64,
+        fence: Fence,
+    ) -> Result<Arc<Upload>> {
+        inner!(self, length_deferrer)
+            .declare_length(upload, length, fence)
+            .await
+    }
+}
+
+#[async_trait]
+impl Enumerate for ForgetfulStore {
+    async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        inner!(self, enumerator).page(cursor, limit).await
+    }
+
+    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
+        inner!(self, enumerator).remove_leftover(leftover).await
+    }
+}

@@ -1,0 +1,181 @@
+//! Which call fails how.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use landfall::store::{Result, StoreError};
+
+use crate::pattern;
+
+/// A call of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "they are named after the methods")]
+pub enum Call {
+    Create,
+    Load,
+    Append,
+    Write,
+    Commit,
+    Hold,
+    Confirm,
+    Discard,
+    Save,
+    Terminate,
+    Finish,
+    Read,
+    Concatenate,
+    DeclareLength,
+    Page,
+}
+
+/// The error that a failing call gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// [`StoreError::Full`].
+    Full,
+    /// [`StoreError::Other`] of an I/O error (`EIO`).
+    Io,
+    /// [`StoreError::Unavailable`].
+    Unavailable,
+}
+
+/// What is wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Nothing is done.
+    Before(Failure),
+    /// All is done, and yet an error comes back: the answer got lost. Calls after whose error the
+    /// trait promises that nothing has changed fail [before](Self::Before).
+    After(Failure),
+    /// A write or a download fails after so many bytes; other calls fail [before](Self::Before).
+    Short(usize, Failure),
+    /// It takes longer.
+    Slow(Duration),
+}
+
+impl Failure {
+    pub(super) fn error(self, call: Call) -> StoreError {
+        let doing = || format!("{call:?}, where a fault was injected");
+        match self {
+            Self::Full => StoreError::Full("injected: no space left".into()),
+            Self::Io => StoreError::io(doing(), io::Error::from_raw_os_error(5)),
+            Self::Unavailable => StoreError::Unavailable {
+                retry_after: None,
+                source: doing().into(),
+            },
+        }
+    }
+}
+
+/// The faults to come, shared with the [`FaultStore`](super::FaultStore)s that have them.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    script: Vec<(Call, Fault)>,
+    chance: Option<Chance>,
+    happened: u64,
+}
+
+#[derive(Debug)]
+struct Chance {
+    state: u64,
+    per_mille: u64,
+}
+
+impl Faults {
+    /// No faults, for now.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The next `call` that has no fault planned yet has this one.
+    pub fn plan(&self, call: Call, fault: Fault) {
+        self.lock().script.push((call, fault));
+    }
+
+    /// From now on each call has a fault in `per_mille` of 1,000 cases, the same ones for the same
+    /// `seed` and the same calls.
+    pub fn by_chance(&self, seed: u64, per_mille: u64) {
+        self.lock().chance = Some(Chance {
+            state: seed | 1,
+            per_mille,
+        });
+    }
+
+    /// No more faults from now on.
+    pub fn stop(&self) {
+        let mut plan = self.lock();
+        plan.script.clear();
+        plan.chance = None;
+    }
+
+    /// How many faults there were.
+    #[must_use]
+    pub fn happened(&self) -> u64 {
+        self.lock().happened
+    }
+
+    pub(super) fn draw(&self, call: Call) -> Option<Fault> {
+        let mut plan = self.lock();
+        let planned = plan.script.iter().position(|(planned, _)| *planned == call);
+        let fault = match planned {
+            Some(n) => Some(plan.script.remove(n).1),
+            None => plan.chance.as_mut().and_then(Chance::draw),
+        };
+        plan.happened += u64::from(fault.is_some());
+        fault
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Chance {
+    fn draw(&mut self) -> Option<Fault> {
+        let mut next = |below: u64| (pattern::next(&mut self.state) >> 16) % below;
+        if next(1000) >= self.per_mille {
+            return None;
+        }
+        let failure = [Failure::Full, Failure::Io, Failure::Unavailable][next(3) as usize];
+        Some(match next(8) {
+            0..3 => Fault::Before(failure),
+            3..5 => Fault::After(failure),
+            5..7 => Fault::Short(next(100_000) as usize, failure),
+            _ => Fault::Slow(Duration::from_micros(next(5000))),
+        })
+    }
+}
+
+/// Does something, or has the fault. `repeatable` tells whether the trait allows an error of this
+/// call though it was done.
+pub(super) async fn with_fault<T>(
+    fault: Option<Fault>,
+    call: Call,
+    repeatable: bool,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match fault {
+        None => work.await,
+        Some(Fault::Slow(by)) => {
+            tokio::time::sleep(by).await;
+            work.await
+        }
+        Some(Fault::After(failure)) if repeatable => {
+            work.await?;
+            Err(failure.error(call))
+        }
+        Some(Fault::Before(failure) | Fault::After(failure) | Fault::Short(_, failure)) => {
+            Err(failure.error(call))
+        }
+    }
+}
