@@ -3,6 +3,8 @@
 //! A library only so that the program's own tests can reach them: nothing here is stable. Those
 //! who embed uploads in their own server use the crate `landfall`.
 
+pub mod app;
+pub mod log;
 pub mod net;
 pub mod page;
 pub mod settings;

@@ -1,9 +1,15 @@
 //! The `landfall` program.
 
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::{
+    future::Future,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
-use landfall_server::settings::{self, Failure, Invocation};
+use landfall_server::{
+    app, log,
+    settings::{self, Failure, Invocation},
+};
 
 fn main() -> ExitCode {
     match settings::read(std::env::args_os().skip(1), std::env::vars_os()) {
@@ -14,12 +20,35 @@ fn main() -> ExitCode {
             }
             print(&loaded.to_toml())
         }
-        Ok(Invocation::Serve(loaded) | Invocation::Sweep { loaded, .. }) => {
-            print(&loaded.to_toml())
+        Ok(Invocation::Serve(loaded)) => {
+            log::init(&loaded.settings.log);
+            run(app::serve(loaded))
         }
+        Ok(Invocation::Sweep { loaded, dry_run }) => run(app::sweep(loaded, dry_run)),
         Err(failure) => {
             eprintln!("{failure}");
             ExitCode::from(Failure::EXIT_CODE)
+        }
+    }
+}
+
+/// Runs a command to its end; what goes wrong is told in one line, the cause included.
+fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("landfall: the runtime can't be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("landfall: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -163,7 +163,7 @@ pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
     }
     tracing::error!(
         id = id.map_or("", UploadId::as_str),
-        request_id = request_id(parts),
+        requestId = request_id(parts),
         method = %parts.method,
         path = parts.uri.path(),
         error = causes,

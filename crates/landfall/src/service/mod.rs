@@ -116,6 +116,12 @@ impl Handler {
         self.0.extension_list.to_str().unwrap_or_default()
     }
 
+    /// Whether GET on uploads is answered.
+    #[must_use]
+    pub fn can_download(&self) -> bool {
+        self.0.extensions.download
+    }
+
     /// Removes what has expired, when run.
     #[must_use]
     pub fn sweeper(&self) -> Sweeper {
@@ -326,7 +332,7 @@ impl Handler {
         tracing::debug!(
             method = %parts.method,
             path = parts.uri.path(),
-            request_id = answer::request_id(&parts),
+            requestId = answer::request_id(&parts),
             status = response.status().as_u16(),
             "ResponseOutgoing"
         );
@@ -413,7 +419,7 @@ impl Handler {
         let location = inner.place.location(&head.place(), &created.upload.id);
         tracing::debug!(
             id = %created.upload.id,
-            request_id = answer::request_id(head.parts),
+            requestId = answer::request_id(head.parts),
             size = created.upload.length,
             url = location,
             "UploadCreated"

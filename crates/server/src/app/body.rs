@@ -1,0 +1,85 @@
+//! The two bodies at the seam between the HTTP edge and the library.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use landfall::{
+    service::{BodyFault, ReplyBody},
+    store::BoxError,
+};
+
+use crate::net::{self, BodyError};
+
+/// A request's body whose errors the library understands.
+#[derive(Debug)]
+pub(super) struct UploadBody(pub(super) net::Body);
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        Pin::new(&mut self.0)
+            .poll_frame(cx)
+            .map_err(|error| match error {
+                BodyError::Timeout | BodyError::TooSlow => BodyFault::Timeout,
+                BodyError::Reset => BodyFault::Reset,
+                BodyError::ShuttingDown => BodyFault::ShuttingDown,
+                BodyError::Malformed(_) => BodyFault::Malformed,
+                _ => BodyFault::UnexpectedEnd,
+            })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// An answer's body: of an upload, or of anything else.
+#[derive(Debug)]
+pub(super) enum AnswerBody {
+    Upload(ReplyBody),
+    Text(Option<Bytes>),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            Self::Upload(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Upload(body) => body.is_end_stream(),
+            Self::Text(text) => text.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Upload(body) => body.size_hint(),
+            Self::Text(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+        }
+    }
+}

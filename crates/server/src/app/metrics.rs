@@ -1,0 +1,212 @@
+//! Metrics in Prometheus' text format, 0.0.4.
+//!
+//! Written by hand because tusd's names, which dashboards use, don't follow the rules that the client
+//! libraries enforce (`tusd_bytes_received` is a counter without `_total`).
+
+use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
+
+use landfall::Stats;
+
+use crate::net::NetStats;
+
+/// The page that Prometheus reads.
+pub(super) fn render(stats: &Stats, net: &NetStats) -> String {
+    let mut page = Page(String::with_capacity(8 * 1024));
+
+    page.family("tusd_requests_total", "counter", "Requests by method.");
+    for (method, count) in stats.requests {
+        page.sample("tusd_requests_total", &[("method", method)], count);
+    }
+    page.family(
+        "tusd_errors_total",
+        "counter",
+        "Error answers by status and code.",
+    );
+    for ((status, code), count) in &stats.errors {
+        let labels = [("status", status.to_string()), ("code", (*code).to_owned())];
+        let labels = labels
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        page.sample("tusd_errors_total", &labels, *count);
+    }
+    for (name, help, value) in [
+        (
+            "tusd_bytes_received",
+            "Bytes of uploads stored.",
+            stats.bytes_received,
+        ),
+        ("tusd_uploads_created", "Uploads created.", stats.created),
+        (
+            "tusd_uploads_finished",
+            "Uploads completed.",
+            stats.finished,
+        ),
+        (
+            "tusd_uploads_terminated",
+            "Uploads removed at a client's wish.",
+            stats.terminated,
+        ),
+        (
+            "landfall_bytes_sent_total",
+            "Bytes of uploads sent.",
+            stats.bytes_sent,
+        ),
+        (
+            "landfall_uploads_expired_total",
+            "Uploads removed by the sweeper.",
+            stats.expired,
+        ),
+        (
+            "landfall_takeovers_total",
+            "Requests that gave way to a newer one for the same upload.",
+            stats.takeovers,
+        ),
+        (
+            "landfall_checksum_mismatches_total",
+            "Bodies whose checksum was wrong.",
+            stats.checksum_mismatches,
+        ),
+        (
+            "landfall_connections_total",
+            "Connections accepted.",
+            net.accepted.load(Relaxed),
+        ),
+        (
+            "landfall_accept_errors_total",
+            "Connections that could not be accepted.",
+            net.accept_errors.load(Relaxed),
+        ),
+        (
+            "landfall_connections_full_total",
+            "Times the limit of connections was reached.",
+            net.full.load(Relaxed),
+        ),
+        (
+            "landfall_requests_refused_total",
+            "Requests refused because they were no valid HTTP.",
+            net.refused.load(Relaxed),
+        ),
+        (
+            "landfall_network_bytes_in_total",
+            "Bytes received.",
+            net.bytes_in.load(Relaxed),
+        ),
+        (
+            "landfall_network_bytes_out_total",
+            "Bytes sent.",
+            net.bytes_out.load(Relaxed),
+        ),
+    ] {
+        page.single(name, "counter", help, value);
+    }
+    page.family(
+        "landfall_timeouts_total",
+        "counter",
+        "Connections ended by a timer.",
+    );
+    for (timer, count) in [
+        ("header", &net.header_timeouts),
+        ("idle", &net.idle_timeouts),
+        ("body", &net.body_timeouts),
+        ("rate", &net.too_slow),
+        ("write", &net.write_timeouts),
+    ] {
+        page.sample(
+            "landfall_timeouts_total",
+            &[("timer", timer)],
+            count.load(Relaxed),
+        );
+    }
+    let open = net.open.load(Relaxed);
+    page.single(
+        "tusd_connections_open",
+        "gauge",
+        "Connections open now.",
+        open,
+    );
+    let help = "Uploads whose bytes are coming in now.";
+    page.single("landfall_uploads_live", "gauge", help, stats.live_uploads);
+    page.family("landfall_build_info", "gauge", "The version that runs.");
+    page.sample(
+        "landfall_build_info",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1,
+    );
+    page.process();
+    page.0
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// Values of labels here are ours and need no escaping.
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.0.push_str(name);
+        for (at, (label, value)) in labels.iter().enumerate() {
+            let _ = write!(
+                self.0,
+                "{}{label}=\"{value}\"",
+                if at == 0 { '{' } else { ',' }
+            );
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    /// The `process_…` metrics that every exporter has, as far as the system tells them.
+    fn process(&mut self) {
+        if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
+            && let Some(pages) = statm.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok())
+        {
+            let size = rustix::param::page_size() as u64;
+            let help = "Resident memory size in bytes.";
+            self.single("process_resident_memory_bytes", "gauge", help, pages * size);
+        }
+        if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+            let help = "Number of open file descriptors.";
+            self.single("process_open_fds", "gauge", help, open.count() as u64);
+        }
+        if let Ok(stat) = std::fs::read_to_string("/proc/self/stat")
+            && let Some((_, fields)) = stat.rsplit_once(')')
+        {
+            let ticks = |at| {
+                fields
+                    .split_ascii_whitespace()
+                    .nth(at)
+                    .and_then(|n: &str| n.parse::<u64>().ok())
+            };
+            if let (Some(user), Some(system)) = (ticks(11), ticks(12)) {
+                let name = "process_cpu_seconds_total";
+                let help = "Total user and system CPU time spent in seconds.";
+                self.family(name, "counter", help);
+                let hertz = rustix::param::clock_ticks_per_second() as f64;
+                let _ = writeln!(self.0, "{name} {}", (user + system) as f64 / hertz);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_look_as_prometheus_reads_them() {
+        let mut page = Page(String::new());
+        page.single("a_total", "counter", "A.", 3);
+        page.sample("b", &[("x", "1"), ("y", "z")], 4);
+        let text = "# HELP a_total A.\n# TYPE a_total counter\na_total 3\nb{x=\"1\",y=\"z\"} 4\n";
+        assert_eq!(page.0, text);
+    }
+}

@@ -1,0 +1,264 @@
+//! Where the parts meet: from checked settings to a running server.
+//!
+//! Nothing here has a policy of its own; it only says what is connected with what.
+
+mod body;
+mod metrics;
+mod routes;
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use landfall::{
+    Composer, Config, Handler, Lifetimes, Limits, LocationStyle, Why,
+    service::{Cors, Forwarded},
+    store::file::{Durability, FileOptions, FileStore},
+};
+
+use self::routes::{App, Site};
+use crate::{
+    log,
+    net::{self, Listener, NetStats, Shutdown},
+    settings::{self, Loaded, Settings},
+};
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// What keeps the server from starting, in words for the person who started it.
+pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let settings = loaded.settings;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let store = open_store(&settings)?;
+    let dir = store.dir().to_owned();
+    let handler = Handler::new(handler_config(&settings, store)?);
+    let listeners = open_listeners(&settings)?;
+    if settings.monitoring.show_startup_logs {
+        announce(&settings, &dir, &handler, &listeners);
+    }
+
+    let shutdown =
+        Shutdown::new(settings.timeouts.shutdown).answer_time(settings.timeouts.request_completion);
+    let stats = Arc::new(NetStats::default());
+    let site = Site::new(&settings, &handler, dir, stats.clone(), shutdown.clone());
+    let app = App::new(handler.clone(), Arc::new(site));
+
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            if let Err(error) = shutdown.on_signals().await {
+                tracing::error!(%error, "signals can't be listened to");
+            }
+        }
+    });
+    if let Some(interval) = settings.expiry.sweep_interval {
+        tokio::spawn(async move { handler.sweeper().run_forever(interval).await });
+    }
+    net::serve(listeners, app, net_limits(&settings), shutdown, stats)
+        .await
+        .context("serving failed")?;
+    log::say("Shutdown completed. Goodbye!");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `landfall sweep`: removes what has expired, or lists it.
+///
+/// # Errors
+/// What keeps it from looking, in words for the person who started it.
+pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
+    let settings = loaded.settings;
+    for warning in &loaded.warnings {
+        eprintln!("landfall: warning: {warning}");
+    }
+    let dir = &settings.storage.upload_dir;
+    anyhow::ensure!(
+        dir.is_dir(),
+        "there is no upload directory {}",
+        dir.display()
+    );
+    let store = open_store(&settings)?;
+    let handler = Handler::new(handler_config(&settings, store)?);
+    let mut sweeper = handler.sweeper();
+    if dry_run {
+        sweeper = sweeper.dry_run();
+    }
+    let verb = if dry_run { "would remove" } else { "removed" };
+    let summary = sweeper
+        .run(|doomed| {
+            let why = match doomed.why {
+                Why::UnfinishedExpired => "unfinished and expired",
+                Why::FinishedExpired => "finished and expired",
+                Why::Leftover(why) => why,
+            };
+            let since = httpdate::fmt_http_date(doomed.modified);
+            println!(
+                "{verb} {} ({} bytes, last changed {since}): {why}",
+                doomed.name, doomed.size
+            );
+        })
+        .await
+        .context("the upload directory can't be listed")?;
+    println!(
+        "{verb} {} of {} entries, {} bytes; {} in use or too young, {} failed",
+        summary.removed, summary.seen, summary.bytes, summary.skipped, summary.failed
+    );
+    Ok(if summary.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn open_store(settings: &Settings) -> anyhow::Result<FileStore> {
+    let storage = &settings.storage;
+    let mut options = FileOptions::default();
+    options.durability = match storage.durability {
+        settings::Durability::None => Durability::None,
+        settings::Durability::Complete => Durability::Complete,
+        settings::Durability::Every => Durability::Every,
+    };
+    options.dir_mode = storage.dir_perms;
+    options.file_mode = storage.file_perms;
+    options.preallocate = storage.preallocate;
+    FileStore::open(&storage.upload_dir, options).with_context(|| {
+        format!(
+            "the upload directory {} can't be used",
+            storage.upload_dir.display()
+        )
+    })
+}
+
+fn handler_config(settings: &Settings, store: FileStore) -> anyhow::Result<Config> {
+    let Settings {
+        urls,
+        protocol,
+        cors,
+        expiry,
+        timeouts,
+        limits,
+        ..
+    } = settings;
+    let mut parts = Composer::join(store);
+    if protocol.disable_download {
+        parts = parts.without_reader();
+    }
+    if protocol.disable_termination {
+        parts = parts.without_terminator();
+    }
+    if protocol.disable_concatenation {
+        parts = parts.without_concatenator();
+    }
+    let mut config = Config::new(parts);
+    config.base_path = urls.base_path.clone();
+    config.location = match &urls.public_url {
+        Some(prefix) => LocationStyle::Prefix(prefix.clone()),
+        None if urls.relative_location => LocationStyle::Relative,
+        None => LocationStyle::Absolute,
+    };
+    config.forwarded = if urls.behind_proxy {
+        let urls = urls.clone();
+        Forwarded::TrustIf(Arc::new(move |peer| urls.trusts(peer)))
+    } else {
+        Forwarded::Ignore
+    };
+    config.cors = if cors.disable {
+        None
+    } else {
+        let rule = cors.allow_origin.clone();
+        Some(
+            Cors::default()
+                .allow_origin(move |origin| rule.matches(origin))
+                .allow_credentials(cors.allow_credentials)
+                .extend(
+                    &cors.allow_methods.join(", "),
+                    &cors.allow_headers.join(", "),
+                    &cors.expose_headers.join(", "),
+                    &cors.max_age.as_secs().to_string(),
+                )?,
+        )
+    };
+    config.limits = Limits {
+        max_size: protocol.max_size,
+        transfers: limits.max_uploads_in_flight,
+        gathered_bytes: usize::try_from(limits.max_bytes_in_flight).unwrap_or(usize::MAX),
+        ..Limits::default()
+    };
+    config.lifetimes = Lifetimes {
+        unfinished: expiry.unfinished,
+        finished: expiry.finished,
+    };
+    config.lease_wait = timeouts.acquire_lock;
+    Ok(config)
+}
+
+fn net_limits(settings: &Settings) -> net::Limits {
+    let mut limits = net::Limits::default();
+    let network = settings.timeouts.network.unwrap_or_default();
+    limits.max_connections = settings.limits.max_connections;
+    limits.max_head = settings.limits.max_header_size;
+    limits.header_timeout = settings.limits.header_timeout;
+    limits.idle_timeout = network;
+    limits.body_timeout = network;
+    limits.write_timeout = network * 2;
+    limits.min_rate = settings.limits.min_rate.unwrap_or_default();
+    limits.rate_window = network;
+    limits.http2 = settings.listen.h2c;
+    limits
+}
+
+/// What systemd hands over comes first; otherwise a UNIX socket if one is asked for, else TCP.
+fn open_listeners(settings: &Settings) -> anyhow::Result<Vec<Listener>> {
+    let inherited = Listener::from_systemd().context("the sockets of systemd can't be used")?;
+    if !inherited.is_empty() {
+        return Ok(inherited);
+    }
+    let listen = &settings.listen;
+    let listener = match &listen.unix_sock {
+        Some(path) => Listener::unix(path)
+            .with_context(|| format!("can't listen on the socket {}", path.display()))?,
+        None => Listener::tcp(&listen.host, listen.port).with_context(|| {
+            format!(
+                "can't listen on {}:{}; if another program has the port, choose one with --port",
+                listen.host, listen.port
+            )
+        })?,
+    };
+    Ok(vec![listener])
+}
+
+/// The lines with which tusd starts; tools look for the last one.
+fn announce(settings: &Settings, dir: &Path, handler: &Handler, listeners: &[Listener]) {
+    let base = &settings.urls.base_path;
+    log::say(format_args!(
+        "Using '{}' as directory storage.",
+        dir.display()
+    ));
+    let megabytes = settings.protocol.max_size.unwrap_or_default() as f64 / 1024.0 / 1024.0;
+    log::say(format_args!("Using {megabytes:.2}MB as maximum size."));
+    log::say(format_args!(
+        "Supported tus extensions: {}",
+        handler.extensions()
+    ));
+    match &settings.listen.unix_sock {
+        Some(path) => log::say(format_args!(
+            "Using {} as socket to listen.",
+            path.display()
+        )),
+        None => log::say(format_args!(
+            "Using {}:{} as address to listen.",
+            settings.listen.host, settings.listen.port
+        )),
+    }
+    log::say(format_args!("Using {base} as the base path."));
+    if settings.monitoring.expose_metrics {
+        let path = &settings.monitoring.metrics_path;
+        log::say(format_args!("Using {path} as the metrics path."));
+    }
+    for address in listeners.iter().filter_map(Listener::local_addr) {
+        log::say(format_args!(
+            "You can now upload files to: http://{address}{base}"
+        ));
+    }
+}

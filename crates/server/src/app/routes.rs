@@ -1,0 +1,210 @@
+//! Which path goes where.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use landfall::{Handler, service::Peer};
+use tower_service::Service;
+
+use super::{
+    body::{AnswerBody, UploadBody},
+    metrics,
+};
+use crate::{
+    net::{self, ConnectionInfo, Endpoint, NetStats, Shutdown, Step},
+    page::{self, PageSettings},
+    settings::Settings,
+};
+
+/// The pages beside the uploads: greeting, metrics, health.
+#[derive(Debug)]
+pub(super) struct Site {
+    base: String,
+    metrics_path: Option<String>,
+    greeting: Option<Bytes>,
+    upload_dir: PathBuf,
+    stats: Arc<NetStats>,
+    shutdown: Shutdown,
+}
+
+impl Site {
+    pub(super) fn new(
+        settings: &Settings,
+        handler: &Handler,
+        upload_dir: PathBuf,
+        stats: Arc<NetStats>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let base = settings.urls.base_path.clone();
+        let greets = settings.monitoring.show_greeting && base != "/";
+        let greeting = greets.then(|| {
+            Bytes::from(page::index(&PageSettings {
+                endpoint: settings.urls.public_url.as_deref().unwrap_or(&base),
+                max_size: settings.protocol.max_size,
+                version: env!("CARGO_PKG_VERSION"),
+                download: handler.can_download(),
+            }))
+        });
+        let monitoring = &settings.monitoring;
+        Self {
+            metrics_path: monitoring
+                .expose_metrics
+                .then(|| monitoring.metrics_path.clone()),
+            base,
+            greeting,
+            upload_dir,
+            stats,
+            shutdown,
+        }
+    }
+
+    /// Whether a path belongs to the uploads.
+    fn is_upload_path(&self, path: &str) -> bool {
+        path.starts_with(self.base.as_str())
+            || path.len() + 1 == self.base.len() && self.base.starts_with(path)
+    }
+
+    /// Answers what isn't an upload.
+    fn answer(&self, parts: &Parts, handler: &Handler) -> Response<AnswerBody> {
+        let path = parts.uri.path();
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            return plain(StatusCode::NOT_FOUND, "404 page not found\n");
+        }
+        if self.metrics_path.as_deref() == Some(path) {
+            let text = metrics::render(&handler.stats(), &self.stats);
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            return respond(StatusCode::OK, kind, text.into());
+        }
+        match path {
+            "/healthz" => plain(StatusCode::OK, "ok\n"),
+            "/readyz" => self.readiness(),
+            "/" => match &self.greeting {
+                Some(html) => greeting(html.clone()),
+                None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+            },
+            _ => path
+                .strip_prefix(page::ASSET_PREFIX)
+                .filter(|_| self.greeting.is_some())
+                .and_then(page::asset)
+                .map_or_else(
+                    || plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+                    |asset| file_of_page(asset, &parts.headers),
+                ),
+        }
+    }
+
+    /// Ready to take uploads: not shutting down, and the upload directory is there.
+    fn readiness(&self) -> Response<AnswerBody> {
+        if self.shutdown.step() > Step::Running {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
+        }
+        match std::fs::metadata(&self.upload_dir) {
+            Ok(dir) if dir.is_dir() => plain(StatusCode::OK, "ready\n"),
+            _ => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the upload directory is missing\n",
+            ),
+        }
+    }
+}
+
+/// The whole server as one service.
+#[derive(Debug, Clone)]
+pub(super) struct App {
+    handler: Handler,
+    site: Arc<Site>,
+}
+
+impl App {
+    pub(super) fn new(handler: Handler, site: Arc<Site>) -> Self {
+        Self { handler, site }
+    }
+}
+
+impl Service<Request<net::Body>> for App {
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<net::Body>) -> Self::Future {
+        if !self.site.is_upload_path(request.uri().path()) {
+            let (parts, _) = request.into_parts();
+            let response = self.site.answer(&parts, &self.handler);
+            return Box::pin(std::future::ready(Ok(response)));
+        }
+        if let Some(info) = request.extensions().get::<ConnectionInfo>() {
+            let address = match info.peer() {
+                Endpoint::Tcp(address) => Some(address),
+                _ => None,
+            };
+            let tls = info.scheme() == http::uri::Scheme::HTTPS;
+            request.extensions_mut().insert(Peer { address, tls });
+        }
+        let handler = self.handler.clone();
+        Box::pin(async move {
+            Ok(handler
+                .handle(request.map(UploadBody))
+                .await
+                .map(AnswerBody::Upload))
+        })
+    }
+}
+
+fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Text(Some(body).filter(|body| !body.is_empty())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    respond(status, kind, Bytes::from_static(text.as_bytes()))
+}
+
+fn greeting(html: Bytes) -> Response<AnswerBody> {
+    let kind = HeaderValue::from_static("text/html; charset=utf-8");
+    let mut response = respond(StatusCode::OK, kind, html);
+    let headers = response.headers_mut();
+    let policy = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    response
+}
+
+fn file_of_page(asset: page::Asset, asked: &HeaderMap) -> Response<AnswerBody> {
+    let is_known = asked
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == asset.etag().as_bytes());
+    let kind = HeaderValue::from_static(asset.content_type);
+    let mut response = if is_known {
+        respond(StatusCode::NOT_MODIFIED, kind, Bytes::new())
+    } else {
+        respond(StatusCode::OK, kind, Bytes::from_static(asset.bytes))
+    };
+    if let Ok(etag) = HeaderValue::from_str(asset.etag()) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}

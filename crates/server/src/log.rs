@@ -1,0 +1,225 @@
+//! The log on standard output, in tusd's two shapes.
+//!
+//! Text: `2026/11/20 08:46:14.161706 level=INFO event=UploadCreated id=… size=…`. JSON: one object a
+//! line with `time`, `level`, `msg` and the fields. Start-up lines, which people and tools read, are
+//! plain sentences after the time in text, and `msg` in JSON.
+
+use std::{
+    fmt::{self, Write as _},
+    io::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tracing::{Event, Subscriber, field::Visit};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+use crate::settings::{Log, LogFormat};
+
+static FORMAT: std::sync::OnceLock<LogFormat> = std::sync::OnceLock::new();
+
+/// Starts logging. Later calls change nothing.
+pub fn init(settings: &Log) {
+    let _ = FORMAT.set(settings.format);
+    let filter = EnvFilter::new(format!(
+        "{level},hyper=warn,h2=warn",
+        level = settings.level.as_str()
+    ));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stdout)
+        .event_format(Lines {
+            json: settings.format == LogFormat::Json,
+        })
+        .try_init();
+}
+
+/// Says something to the person who started the server, whatever the level of logging.
+pub fn say(text: impl fmt::Display) {
+    let now = Stamp(SystemTime::now());
+    let line = match FORMAT.get() {
+        Some(LogFormat::Json) => {
+            let text = serde_json::Value::String(text.to_string());
+            format!("{{\"time\":\"{now:#}\",\"level\":\"INFO\",\"msg\":{text}}}\n")
+        }
+        _ => format!("{now} {text}\n"),
+    };
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Formats events.
+struct Lines {
+    json: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let now = Stamp(SystemTime::now());
+        let level = event.metadata().level();
+        let mut fields = Fields {
+            json: self.json,
+            message: String::new(),
+            rest: String::new(),
+        };
+        event.record(&mut fields);
+        let Fields { message, rest, .. } = fields;
+        if self.json {
+            let message = serde_json::Value::String(message);
+            writeln!(
+                writer,
+                "{{\"time\":\"{now:#}\",\"level\":\"{level}\",\"msg\":{message}{rest}}}"
+            )
+        } else {
+            writeln!(
+                writer,
+                "{now} level={level} event={}{rest}",
+                Quoted(&message)
+            )
+        }
+    }
+}
+
+/// Collects an event's fields.
+struct Fields {
+    json: bool,
+    message: String,
+    rest: String,
+}
+
+impl Fields {
+    fn push(&mut self, name: &str, value: &str, is_text: bool) {
+        if name == "message" {
+            self.message = value.to_owned();
+            return;
+        }
+        let _ = match (self.json, is_text) {
+            (true, true) => {
+                let value = serde_json::Value::from(value);
+                write!(self.rest, ",\"{name}\":{value}")
+            }
+            (true, false) => write!(self.rest, ",\"{name}\":{value}"),
+            (false, _) => write!(self.rest, " {name}={}", Quoted(value)),
+        };
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        self.push(field.name(), &format!("{value:?}"), true);
+    }
+
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        self.push(field.name(), value, true);
+    }
+
+    fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
+        self.push(field.name(), &value.to_string(), false);
+    }
+
+    fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
+        self.push(field.name(), &value.to_string(), false);
+    }
+
+    fn record_bool(&mut self, field: &tracing::field::Field, value: bool) {
+        self.push(field.name(), if value { "true" } else { "false" }, false);
+    }
+}
+
+/// A value as logfmt has it: in quotes if it is empty or holds anything that needs them.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = !self.0.is_empty()
+            && self
+                .0
+                .chars()
+                .all(|c| c > ' ' && c != '"' && c != '=' && c != '\u{7f}');
+        if is_plain {
+            f.write_str(self.0)
+        } else {
+            write!(f, "{:?}", self.0)
+        }
+    }
+}
+
+/// A time in UTC: `2026/11/20 08:46:14.161706`, or by `{:#}` RFC 3339.
+struct Stamp(SystemTime);
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let days = i64::try_from(since.as_secs() / 86_400).unwrap_or_default();
+        let (year, month, day) = civil(days);
+        let second = since.as_secs() % 86_400;
+        let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+        let micros = since.subsec_micros();
+        if f.alternate() {
+            write!(
+                f,
+                "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{micros:06}Z"
+            )
+        } else {
+            write!(
+                f,
+                "{year:04}/{month:02}/{day:02} {h:02}:{m:02}:{s:02}.{micros:06}"
+            )
+        }
+    }
+}
+
+/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar: the year is
+/// counted from March, so that the leap day is its last.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps() {
+        let at = |seconds| Stamp(UNIX_EPOCH + Duration::from_micros(seconds * 1_000_000 + 7));
+        assert_eq!(at(0).to_string(), "1970/01/01 00:00:00.000007");
+        assert_eq!(at(951_782_400).to_string(), "2000/02/29 00:00:00.000007");
+        assert_eq!(
+            format!("{:#}", at(1_795_161_599)),
+            "2026-11-20T08:39:59.000007Z"
+        );
+    }
+
+    #[test]
+    fn values_are_quoted_where_needed() {
+        assert_eq!(Quoted("").to_string(), "\"\"");
+        assert_eq!(Quoted("a/b-1").to_string(), "a/b-1");
+        assert_eq!(Quoted("a b\n").to_string(), "\"a b\\n\"");
+    }
+}
