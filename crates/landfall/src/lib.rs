@@ -6,10 +6,12 @@
 //! something happens, and [sinks](event::EventSink) that are told afterwards.
 //!
 //! ```no_run
-//! use landfall::{Composer, Config, Handler, store::MemoryStore};
+//! # fn main() -> Result<(), landfall::store::StoreError> {
+//! use landfall::{Composer, Config, Handler, store::file::FileStore};
 //!
-//! let handler = Handler::new(Config::new(Composer::join(MemoryStore::new())));
+//! let handler = Handler::new(Config::new(Composer::join(FileStore::new("./data")?)));
 //! // Mount it below /files/ in axum, or serve it with hyper: see the examples.
+//! # Ok(()) }
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

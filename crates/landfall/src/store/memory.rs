@@ -156,6 +156,7 @@ impl Store for MemoryStore {
             store: self.clone(),
             id: upload.id.clone(),
             fence,
+            start: offset,
             offset,
         }))
     }
@@ -199,6 +200,7 @@ struct Writer {
     store: MemoryStore,
     id: UploadId,
     fence: Fence,
+    start: usize,
     offset: usize,
 }
 
@@ -206,6 +208,14 @@ struct Writer {
 impl Append for Writer {
     fn offset(&self) -> u64 {
         self.offset as u64
+    }
+
+    fn readable(&self) -> Option<u64> {
+        self.store
+            .lock()
+            .get(&self.id)
+            .ok()
+            .map(|slot| slot.offset() as u64)
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
@@ -240,7 +250,8 @@ impl Append for Writer {
 
     async fn discard(&mut self) -> Result<()> {
         let mut uploads = self.store.lock();
-        self.offset = uploads.change(&self.id, self.fence)?.offset();
+        let held_from = uploads.change(&self.id, self.fence)?.held_from;
+        self.offset = held_from.unwrap_or(self.start);
         uploads.truncate(&self.id, self.offset);
         Ok(())
     }

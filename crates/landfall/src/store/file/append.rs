@@ -40,6 +40,8 @@ pub(super) struct FileAppend {
     /// The data file's inode.
     ino: u64,
     offset: u64,
+    /// Where it was opened.
+    start: u64,
     fence: Fence,
     turn: Turn,
     /// Bytes on probation, if there may be any.
@@ -83,6 +85,7 @@ impl FileAppend {
             data: Arc::new(opened.data),
             ino: opened.ino,
             offset: opened.offset,
+            start: opened.offset,
             fence,
             turn: opened.turn,
             hold: None,
@@ -221,6 +224,11 @@ impl Append for FileAppend {
         self.offset
     }
 
+    fn readable(&self) -> Option<u64> {
+        let told_at_once = self.inner.options.durability != Durability::Every;
+        told_at_once.then(|| self.hold.map_or(self.offset, |hold| hold.from))
+    }
+
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
         if chunks.iter().all(Bytes::is_empty) {
             chunks.clear();
@@ -279,12 +287,15 @@ impl Append for FileAppend {
 
     async fn discard(&mut self) -> Result<()> {
         self.find_way().await?;
-        if let Some(Hold { from, noted }) = self.hold {
-            if noted || self.offset > from {
-                self.note(None, true).await?;
-            }
-            self.offset = from;
+        let hold = self.hold.unwrap_or(Hold {
+            from: self.start,
+            noted: false,
+        });
+        if hold.noted || self.offset > hold.from {
+            self.hold = Some(hold);
+            self.note(None, true).await?;
         }
+        self.offset = hold.from;
         self.hold = None;
         Ok(())
     }

@@ -73,8 +73,9 @@ struct Info {
     partial_uploads: Option<Vec<String>>,
     #[serde(default)]
     storage: Option<BTreeMap<String, String>>,
+    /// Its absence tells that another program made the upload.
     #[serde(default)]
-    landfall: Extra,
+    landfall: Option<Extra>,
 }
 
 /// What tusd has no place for.
@@ -112,7 +113,8 @@ pub(super) fn decode(id: &UploadId, json: &[u8]) -> Result<Decoded, Broken> {
         };
         Some(size)
     };
-    let extra = info.landfall;
+    let foreign = info.landfall.is_none();
+    let extra = info.landfall.unwrap_or_default();
     let mut joined_unsaid = false;
     let kind = if info.is_final {
         let mut parts = Vec::new();
@@ -145,6 +147,7 @@ pub(super) fn decode(id: &UploadId, json: &[u8]) -> Result<Decoded, Broken> {
         .expires
         .and_then(|nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)));
     upload.finished = extra.finished;
+    upload.foreign = foreign;
     Ok(Decoded {
         upload,
         unverified_from: extra.unverified_from,
@@ -153,7 +156,7 @@ pub(super) fn decode(id: &UploadId, json: &[u8]) -> Result<Decoded, Broken> {
     })
 }
 
-/// Writes an `.info`, byte for byte as tusd would, with our object at the end if it holds anything.
+/// Writes an `.info`, byte for byte as tusd would, with our object at the end: it also tells that we made it.
 pub(super) fn encode(
     upload: &Upload,
     unverified_from: Option<u64>,
@@ -204,8 +207,8 @@ fn extra(
     unverified_from: Option<u64>,
     damaged: Option<&str>,
 ) {
-    let begin = out.0.len();
-    let mut lead = ",\"Landfall\":{";
+    let mut lead = "";
+    out.raw(",\"Landfall\":{");
     let mut member = |out: &mut Json, name: &str| {
         out.raw(std::mem::replace(&mut lead, ","));
         out.text(name.as_bytes());
@@ -243,9 +246,7 @@ fn extra(
         member(out, "Damaged");
         out.text(damaged.as_bytes());
     }
-    if out.0.len() > begin {
-        out.raw("}");
-    }
+    out.raw("}");
 }
 
 /// Whether the header is what would be made of the pairs when they are read back.
@@ -354,13 +355,15 @@ mod tests {
     );
 
     #[test]
-    fn what_tusd_wrote_is_written_again_byte_for_byte() {
+    fn what_tusd_wrote_is_written_again_byte_for_byte_and_marked_as_ours() {
         let decoded = decode(&sample().id, TUSD.as_bytes()).unwrap();
-        assert_eq!(decoded.upload, sample());
-        assert_eq!(
-            String::from_utf8(encode(&decoded.upload, None, None)).unwrap(),
-            TUSD
-        );
+        let mut expected = sample();
+        expected.foreign = true;
+        assert_eq!(decoded.upload, expected);
+        let again = String::from_utf8(encode(&decoded.upload, None, None)).unwrap();
+        let tusds = TUSD.strip_suffix('}').unwrap();
+        assert_eq!(again, format!("{tusds},\"Landfall\":{{}}}}"));
+        assert!(!decode(&sample().id, again.as_bytes()).unwrap().upload.foreign);
     }
 
     #[test]
