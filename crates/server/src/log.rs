@@ -7,7 +7,7 @@
 use std::{
     fmt::{self, Write as _},
     io::Write as _,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use tracing::{Event, Subscriber, field::Visit};
@@ -161,57 +161,33 @@ struct Stamp(SystemTime);
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let days = i64::try_from(since.as_secs() / 86_400).unwrap_or_default();
-        let (year, month, day) = civil(days);
-        let second = since.as_secs() % 86_400;
-        let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
-        let micros = since.subsec_micros();
+        let rfc3339 = humantime::format_rfc3339_micros(self.0);
         if f.alternate() {
-            write!(
-                f,
-                "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{micros:06}Z"
-            )
-        } else {
-            write!(
-                f,
-                "{year:04}/{month:02}/{day:02} {h:02}:{m:02}:{s:02}.{micros:06}"
-            )
+            return write!(f, "{rfc3339}");
         }
+        let text = rfc3339.to_string();
+        f.write_str(
+            &text
+                .trim_end_matches('Z')
+                .replace('-', "/")
+                .replace('T', " "),
+        )
     }
-}
-
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar: the year is
-/// counted from March, so that the leap day is its last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     #[test]
     fn stamps() {
-        let at = |seconds| Stamp(UNIX_EPOCH + Duration::from_micros(seconds * 1_000_000 + 7));
+        let at = |seconds: u64| Stamp(UNIX_EPOCH + Duration::from_micros(seconds * 1_000_000 + 7));
         assert_eq!(at(0).to_string(), "1970/01/01 00:00:00.000007");
         assert_eq!(at(951_782_400).to_string(), "2000/02/29 00:00:00.000007");
         assert_eq!(
-            format!("{:#}", at(1_795_161_599)),
+            format!("{:#}", at(1_795_163_999)),
             "2026-11-20T08:39:59.000007Z"
         );
     }

@@ -499,6 +499,14 @@ impl Handler {
             Kind::Partial => {
                 answer.set(headers::UPLOAD_CONCAT, HeaderValue::from_static("partial"));
             }
+            // One that tusd made: it doesn't keep the header.
+            Kind::Final { header, parts, .. } if header.is_empty() => {
+                let place = head.place();
+                let urls = parts.iter().map(|part| self.0.place.location(&place, part));
+                let urls: Vec<_> = urls.collect();
+                let list = format!("final;{}", urls.join(" "));
+                answer.set(headers::UPLOAD_CONCAT, answer::value(&list)?);
+            }
             Kind::Final { header, .. } => {
                 answer.set(headers::UPLOAD_CONCAT, answer::value(header)?);
             }

@@ -363,7 +363,12 @@ mod tests {
         let again = String::from_utf8(encode(&decoded.upload, None, None)).unwrap();
         let tusds = TUSD.strip_suffix('}').unwrap();
         assert_eq!(again, format!("{tusds},\"Landfall\":{{}}}}"));
-        assert!(!decode(&sample().id, again.as_bytes()).unwrap().upload.foreign);
+        assert!(
+            !decode(&sample().id, again.as_bytes())
+                .unwrap()
+                .upload
+                .foreign
+        );
     }
 
     #[test]
