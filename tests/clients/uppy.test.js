@@ -22,7 +22,7 @@ async function build(t, endpoint) {
     throw new Error(`run "npm ci" in ${EXAMPLE} first`)
   })
   const out = await tempDir(t)
-  await promisify(execFile)(process.execPath, [VITE, 'build', '--outDir', out, '--logLevel', 'warn'], {
+  await promisify(execFile)(process.execPath, [VITE, 'build', '--outDir', out, '--emptyOutDir', '--logLevel', 'warn'], {
     cwd: EXAMPLE,
     env: { ...process.env, VITE_TUS_ENDPOINT: endpoint, VITE_UPLOAD_TOKEN: 'token-of-the-test' },
   })
