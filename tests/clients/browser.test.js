@@ -111,10 +111,11 @@ test('Chromium: a reload in the middle, resumed from localStorage', { timeout: 9
   const { url, requests, previous } = await finish(page)
 
   assert.equal(previous, 1)
-  assert.deepEqual(
-    requests.map(({ method }) => method),
-    ['HEAD', 'PATCH'],
-  )
+  assert.equal(requests[0].method, 'HEAD')
+  // Bytes of the old page that are still on their way may make the first PATCH come too late.
+  const last = requests.at(-1)
+  assert.deepEqual([last.method, last.status], ['PATCH', 204])
+  assert.ok(!requests.some(({ method }) => method === 'POST'))
   assert.ok(Number(requests[0].offset) > 3 * MIB, `resumed at ${requests[0].offset}`)
   assert.equal(await landfall.sha256(url), source.sha256)
   assert.equal((await landfall.allInfos()).length, 1)
@@ -136,7 +137,7 @@ test('Chromium: four parallel parts, with a reload in the middle', { timeout: 90
   const { url, requests, previous } = await finish(page)
 
   assert.equal(previous, 1)
-  assert.equal(requests.filter(({ method }) => method === 'HEAD').length, 4)
+  assert.ok(requests.filter(({ method }) => method === 'HEAD').length >= 4)
   assert.equal(requests.filter(({ method }) => method === 'POST').length, 1)
   assert.equal(await landfall.sha256(url), source.sha256)
   assert.equal((await landfall.info(url)).IsFinal, true)

@@ -23,6 +23,13 @@ function binary() {
   return path
 }
 
+/** Our environment without settings of landfall, so that a test decides on each of them. */
+function environment() {
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('LANDFALL_')),
+  )
+}
+
 // Whatever happens to a test, its server must not outlive this process.
 const running = new Set()
 process.on('exit', () => {
@@ -62,7 +69,7 @@ export class Landfall {
     const child = spawn(
       binary(),
       ['-host', '127.0.0.1', '-port', String(port), '-upload-dir', this.dir, ...this.#args],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      { stdio: ['ignore', 'pipe', 'pipe'], env: environment() },
     )
     running.add(child)
     child.once('exit', () => running.delete(child))

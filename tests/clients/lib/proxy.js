@@ -104,6 +104,7 @@ class Link {
 export class FaultProxy {
   #server
   #planned = null
+  #next = () => null
   #watch = null
   #lostAnswers = []
 
@@ -157,6 +158,20 @@ export class FaultProxy {
     this.#planned = { left: bytes, kind }
   }
 
+  /**
+   * Lets faults happen one after another: `next()` gives `{ bytes, kind }` of each, counted from
+   * the one before, and null after the last one.
+   */
+  failEach(next) {
+    this.#next = next
+    this.#plan()
+  }
+
+  #plan() {
+    const fault = this.#next()
+    if (fault) this.failAfter(fault.bytes, fault.kind)
+  }
+
   /** Lets `kind` happen at once to every open connection. */
   failNow(kind) {
     if (!FAULTS.has(kind)) throw new Error(`unknown fault ${kind}`)
@@ -187,6 +202,7 @@ export class FaultProxy {
       return null
     }
     this.#planned = null
+    this.#plan()
     return fault
   }
 

@@ -44,6 +44,16 @@ export async function uploadAll(source, options) {
   return { url, requests }
 }
 
+/**
+ * Aborts, and waits as long as a person needs to press the button again. tus-js-client 4.3.1
+ * takes the end of the aborted request for a failure when it is started in the same moment, and
+ * then uploads twice at once.
+ */
+export async function pause(upload) {
+  await upload.abort()
+  await sleep(100)
+}
+
 /** How many of `requests` used `method`. */
 export function count(requests, method) {
   return requests.filter((request) => request.method === method).length
