@@ -39,9 +39,9 @@ pub(super) struct FileAppend {
     data: Arc<OwnedFd>,
     /// The data file's inode.
     ino: u64,
+    /// The offset at which it was opened.
+    opened: u64,
     offset: u64,
-    /// Where it was opened.
-    start: u64,
     fence: Fence,
     turn: Turn,
     /// Bytes on probation, if there may be any.
@@ -84,8 +84,8 @@ impl FileAppend {
             place: opened.place,
             data: Arc::new(opened.data),
             ino: opened.ino,
+            opened: opened.offset,
             offset: opened.offset,
-            start: opened.offset,
             fence,
             turn: opened.turn,
             hold: None,
@@ -137,12 +137,11 @@ impl FileAppend {
     }
 
     /// Notes in the `.info` from where on bytes don't count, or that all do.
-    async fn note(&mut self, unverified_from: Option<u64>, cut: bool) -> Result<()> {
+    async fn note(&mut self, unverified_from: Option<u64>, cut: Option<u64>) -> Result<()> {
         let syncs = self.inner.options.durability != Durability::None;
         let (id, data) = (self.upload.id.clone(), Arc::clone(&self.data));
-        let from = self.hold.map(|hold| hold.from).filter(|_| cut);
-        self.step(syncs, 0, move |inner, slot| {
-            if let Some(from) = from {
+        let note = move |inner: &Inner, slot: &Slot| {
+            if let Some(from) = cut {
                 sys::truncate(data.as_fd(), from)
                     .and_then(|()| {
                         if syncs {
@@ -157,11 +156,24 @@ impl FileAppend {
                 record.unverified_from = unverified_from;
                 Ok(())
             })
-        })
-        .await?;
+        };
+        let record = self.step(syncs, 0, note).await?;
         self.inner
-            .keep_change(&self.upload.id, &self.slot, &self.place)
+            .keep_change(&self.upload.id, &self.slot, &record)
             .await
+    }
+
+    /// Takes back the bytes from an offset on.
+    async fn cut(&mut self, from: u64) -> Result<()> {
+        if self.offset <= from {
+            return Ok(());
+        }
+        let (id, data) = (self.upload.id.clone(), Arc::clone(&self.data));
+        self.step(false, 0, move |_, _| {
+            sys::truncate(data.as_fd(), from)
+                .map_err(|error| failed(&id, "taking back bytes", error))
+        })
+        .await
     }
 
     /// Reserves space for the whole upload.
@@ -225,8 +237,13 @@ impl Append for FileAppend {
     }
 
     fn readable(&self) -> Option<u64> {
-        let told_at_once = self.inner.options.durability != Durability::Every;
-        told_at_once.then(|| self.hold.map_or(self.offset, |hold| hold.from))
+        let offset = self.hold.map_or(self.offset, |hold| hold.from);
+        let only_by_commit = match self.inner.options.durability {
+            Durability::None => false,
+            Durability::Complete => self.upload.is_complete_at(offset),
+            Durability::Every => true,
+        };
+        (!only_by_commit && !self.adrift).then_some(offset)
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
@@ -239,7 +256,7 @@ impl Append for FileAppend {
             self.reserve().await?;
         }
         if let Some(Hold { from, noted: false }) = self.hold {
-            self.note(Some(from), false).await?;
+            self.note(Some(from), None).await?;
             self.hold = Some(Hold { from, noted: true });
         }
         let bytes = chunks.iter().map(Bytes::len).sum();
@@ -279,7 +296,7 @@ impl Append for FileAppend {
     async fn confirm(&mut self) -> Result<()> {
         self.find_way().await?;
         if let Some(Hold { noted: true, .. }) = self.hold {
-            self.note(None, false).await?;
+            self.note(None, None).await?;
         }
         self.hold = None;
         Ok(())
@@ -287,15 +304,12 @@ impl Append for FileAppend {
 
     async fn discard(&mut self) -> Result<()> {
         self.find_way().await?;
-        let hold = self.hold.unwrap_or(Hold {
-            from: self.start,
-            noted: false,
-        });
-        if hold.noted || self.offset > hold.from {
-            self.hold = Some(hold);
-            self.note(None, true).await?;
+        match self.hold {
+            Some(Hold { from, noted: true }) => self.note(None, Some(from)).await?,
+            Some(Hold { noted: false, .. }) => {}
+            None => self.cut(self.opened).await?,
         }
-        self.offset = hold.from;
+        self.offset = self.hold.map_or(self.opened, |hold| hold.from);
         self.hold = None;
         Ok(())
     }

@@ -18,6 +18,7 @@ use std::{
 use super::{
     Durability, Inner,
     files::{Look, failed, info_place},
+    info::Record,
     slots::Slot,
     steps::Steps,
     sys,
@@ -208,14 +209,19 @@ impl Inner {
         self: &Arc<Self>,
         id: &UploadId,
         slot: &Slot,
-        place: &str,
+        record: &Record,
     ) -> Result<()> {
-        if self.options.durability != Durability::Every {
-            return Ok(());
+        let needed = match self.options.durability {
+            Durability::None => false,
+            // That the parts are joined is part of being complete.
+            Durability::Complete => record.upload.is_final() && record.upload.is_joined(),
+            Durability::Every => true,
+        };
+        if needed {
+            let stamp = self.stat(&info_place(id)).ok();
+            self.sync_names(id, &record.place).await?;
+            slot.known().synced.info = stamp;
         }
-        let stamp = self.stat(&info_place(id)).ok();
-        self.sync_names(id, place).await?;
-        slot.known().synced.info = stamp;
         Ok(())
     }
 }

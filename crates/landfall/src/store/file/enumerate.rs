@@ -27,8 +27,8 @@ use crate::{
     upload::UploadId,
 };
 
-/// Nothing younger is a leftover: it may be in the making.
-const YOUNG: Duration = Duration::from_secs(60);
+/// For how long it is remembered where hooks have put data.
+const REMEMBER: Duration = Duration::from_secs(600);
 /// How many names are kept of one pass over a directory.
 const NAMES: usize = 16 * 1024;
 /// How many things are looked at for one page at most, so that a page of few uploads among many
@@ -136,7 +136,7 @@ impl Inner {
         };
         let id = UploadId::new(&base).ok();
         let stamp = self.stat(place).ok().filter(Stamp::is_file)?;
-        if !is_old(stamp) {
+        if !self.is_old(stamp) {
             return None;
         }
         let is_one = if temporary_of(name).is_some() {
@@ -155,6 +155,15 @@ impl Inner {
             size: stamp.size,
             modified: stamp.modified(),
         })
+    }
+
+    fn is_old(&self, stamp: Stamp) -> bool {
+        let old = |time| {
+            SystemTime::now()
+                .duration_since(time)
+                .is_ok_and(|age| age >= self.options.leftover_age)
+        };
+        old(stamp.modified()) && old(stamp.changed())
     }
 
     /// A lock of tusd is stale if there is no such upload, or the process is gone.
@@ -207,11 +216,11 @@ impl Inner {
         let fresh = places.as_ref().filter(|places| {
             SystemTime::now()
                 .duration_since(places.begun)
-                .is_ok_and(|age| age < 10 * YOUNG)
+                .is_ok_and(|age| age < REMEMBER)
                 && places
                     .begun
                     .duration_since(stamp.changed())
-                    .is_ok_and(|age| age >= YOUNG)
+                    .is_ok_and(|age| age >= self.options.leftover_age)
         });
         if fresh.is_none() {
             match self.read_places() {
@@ -438,15 +447,6 @@ fn join(dir: &str, name: &str) -> String {
     } else {
         format!("{dir}/{name}")
     }
-}
-
-fn is_old(stamp: Stamp) -> bool {
-    let old = |time| {
-        SystemTime::now()
-            .duration_since(time)
-            .is_ok_and(|age| age >= YOUNG)
-    };
-    old(stamp.modified()) && old(stamp.changed())
 }
 
 /// Whether the last part of an id is one that Landfall and tusd make.

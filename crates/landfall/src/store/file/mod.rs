@@ -48,10 +48,9 @@ mod steps;
 mod sys;
 
 #[cfg(test)]
-#[allow(dead_code)]
-mod journal;
+mod proof;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -104,6 +103,9 @@ pub struct FileOptions {
     /// and files are in fewer pieces. Default: off, because anyone who may create uploads could then
     /// fill the disk with empty promises.
     pub preallocate: bool,
+    /// How long something that belongs to no upload must have been left alone before it is
+    /// [listed](Enumerate::page) as a leftover: it may be in the making until then. Default: a minute.
+    pub leftover_age: Duration,
 }
 
 impl Default for FileOptions {
@@ -113,6 +115,7 @@ impl Default for FileOptions {
             dir_mode: 0o775,
             file_mode: 0o664,
             preallocate: false,
+            leftover_age: Duration::from_secs(60),
         }
     }
 }
@@ -247,7 +250,7 @@ impl FileStore {
         } else {
             inner.steps.gated_sync(&slot, step).await?
         };
-        inner.keep_change(id, &slot, &record.place).await?;
+        inner.keep_change(id, &slot, &record).await?;
         Ok(Arc::clone(&record.upload))
     }
 }

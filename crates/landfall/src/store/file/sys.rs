@@ -2,7 +2,7 @@
 //!
 //! Names are always single names below an open directory and the last component is never a followed
 //! link, so that nothing here can reach outside the store. Interrupted calls are repeated. In test
-//! builds every change is also told to [`journal`](super::journal), from which the durability tests
+//! builds every change is also told to `proof::journal`, from which the durability tests
 //! rebuild what a power cut may leave and at which the crash tests kill the process.
 
 use std::{
@@ -19,7 +19,7 @@ use rustix::{
 
 #[cfg(test)]
 use {
-    super::journal::{self, Op},
+    super::proof::journal::{self, Op},
     std::os::fd::AsFd,
 };
 
@@ -375,7 +375,7 @@ pub(super) fn share(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> bool {
     let shared = fs::ioctl_ficlone(target, source).is_ok();
     #[cfg(test)]
     if shared {
-        journal::record_copy(target, source);
+        journal::record_fill(target);
     }
     shared
 }
@@ -412,7 +412,7 @@ pub(super) fn copy_range(
         ) => Ok(None),
         Ok(count) => {
             #[cfg(test)]
-            journal::record_copy(target, source);
+            journal::record_fill(target);
             Ok(Some(count))
         }
         Err(error) => Err(error.into()),
