@@ -156,7 +156,8 @@ pub(super) fn decode(id: &UploadId, json: &[u8]) -> Result<Decoded, Broken> {
     })
 }
 
-/// Writes an `.info`, byte for byte as tusd would, with our object at the end: it also tells that we made it.
+/// Writes an `.info`, byte for byte as tusd would, with our object at the end, which also tells
+/// that we made it.
 pub(super) fn encode(
     upload: &Upload,
     unverified_from: Option<u64>,
