@@ -139,14 +139,17 @@ impl Guard {
         bytes: &'a [u8],
         held: &mut Vec<u8>,
     ) -> Result<Option<&'a [u8]>, Refusal> {
+        let mut bytes = bytes;
+        if self.partial == b"\r" && bytes.starts_with(b"\n") {
+            self.partial = Vec::new();
+            bytes = &bytes[1..];
+        }
         let had = self.partial.len();
         let (framing, rest) = if had == 0 {
             // Empty lines before a request line are to be ignored (RFC 9112 section 2.2).
-            let blank = bytes
-                .iter()
-                .take_while(|b| matches!(b, b'\r' | b'\n'))
-                .count();
-            let bytes = &bytes[blank..];
+            while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+                bytes = rest;
+            }
             match end_of_head(bytes, 0) {
                 Some(end) => (check(bytes, end, self.max_head)?, &bytes[end..]),
                 None if bytes.len() > self.max_head => return Err(TOO_LARGE),
@@ -515,3 +518,6 @@ static TOKEN: [bool; 256] = {
 fn is_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte)
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,9 @@ pub(super) const WRITING: u8 = 2;
 /// After this long without a request a connection gives grown buffers back.
 const SHED_AFTER: Duration = Duration::from_secs(2);
 
+/// How long a silent client is lingered for once the server is being shut down.
+const LAST_LINGER: Duration = Duration::from_millis(500);
+
 /// The counters of one connection.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -371,6 +374,10 @@ impl Entry {
     fn judge(&mut self, now: Instant, passed: Duration, waiting: u8, gate: &Gate) {
         let (limits, stats) = (&gate.limits, &gate.stats);
         let over = |since: Instant, limit: Duration| !limit.is_zero() && now - since >= limit;
+        let linger_idle = match gate.step() {
+            Step::Running => limits.linger_idle,
+            _ => limits.linger_idle.min(LAST_LINGER),
+        };
         let verdict = match self.word.phase() {
             Phase::Head if over(self.since, limits.header_timeout) => {
                 Some((Verdict::Close, &stats.header_timeouts))
@@ -390,8 +397,7 @@ impl Entry {
                 Some((Verdict::TooSlow, &stats.too_slow))
             }
             Phase::Lingering
-                if over(self.read_at, limits.linger_idle)
-                    || over(self.since, limits.linger_total) =>
+                if over(self.read_at, linger_idle) || over(self.since, limits.linger_total) =>
             {
                 self.watch.condemn(self.word, Verdict::Close);
                 None

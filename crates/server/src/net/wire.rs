@@ -282,6 +282,10 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // Heads without a body come alone; sending one piece is cheaper than gathering one.
+        if let [slice] = slices {
+            return self.poll_write(cx, slice);
+        }
         self.write_stopped()?;
         let outcome =
             either!(&mut self.stream, stream => Pin::new(stream).poll_write_vectored(cx, slices));
