@@ -3,7 +3,7 @@
 set -eu
 case $1 in
   install) test -x "$LANDFALL" || { echo "no program at $LANDFALL" >&2; exit 1; } ;;
-  version) "$LANDFALL" --version ;;
+  version) echo "Landfall $("$LANDFALL" --version | sed -n 's/^Version: *//p')" ;;
   files) echo "$LANDFALL" ;;
   command) printf '%s\n' "$LANDFALL" --host 127.0.0.1 --port "$2" --upload-dir "$3" \
     --durability "${DURABILITY:-none}" ;;
