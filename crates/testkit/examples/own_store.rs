@@ -103,7 +103,7 @@ struct OwnAppend {
 }
 
 impl OwnAppend {
-    async fn extend(&mut self, new: impl IntoIterator<Item = u8>) -> Result<()> {
+    async fn extend(&mut self, new: Vec<u8>) -> Result<()> {
         let extend = |kept: &mut Kept| kept.bytes.extend(new);
         self.kept = self.store.change(&self.id, self.fence, extend).await?;
         Ok(())
@@ -117,7 +117,7 @@ impl Append for OwnAppend {
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
-        let new = chunks.drain(..).flatten();
+        let new = std::mem::take(chunks).concat();
         match &mut self.held {
             Some(held) => held.extend(new),
             None => self.extend(new).await?,
