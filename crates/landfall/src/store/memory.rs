@@ -156,8 +156,8 @@ impl Store for MemoryStore {
             store: self.clone(),
             id: upload.id.clone(),
             fence,
-            start: offset,
             offset,
+            sure: offset,
         }))
     }
 
@@ -200,8 +200,9 @@ struct Writer {
     store: MemoryStore,
     id: UploadId,
     fence: Fence,
-    start: usize,
     offset: usize,
+    /// What no [`discard`](Append::discard) takes away.
+    sure: usize,
 }
 
 #[async_trait]
@@ -211,11 +212,8 @@ impl Append for Writer {
     }
 
     fn readable(&self) -> Option<u64> {
-        self.store
-            .lock()
-            .get(&self.id)
-            .ok()
-            .map(|slot| slot.offset() as u64)
+        let uploads = self.store.lock();
+        uploads.get(&self.id).ok().map(|slot| slot.offset() as u64)
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
@@ -239,20 +237,24 @@ impl Append for Writer {
     }
 
     async fn hold(&mut self) -> Result<()> {
-        self.store.lock().change(&self.id, self.fence)?.held_from = Some(self.offset);
+        let mut uploads = self.store.lock();
+        uploads.change(&self.id, self.fence)?.held_from = Some(self.offset);
+        self.sure = self.offset;
         Ok(())
     }
 
     async fn confirm(&mut self) -> Result<()> {
-        self.store.lock().change(&self.id, self.fence)?.held_from = None;
+        let mut uploads = self.store.lock();
+        uploads.change(&self.id, self.fence)?.held_from = None;
+        self.sure = self.offset;
         Ok(())
     }
 
     async fn discard(&mut self) -> Result<()> {
         let mut uploads = self.store.lock();
-        let held_from = uploads.change(&self.id, self.fence)?.held_from;
-        self.offset = held_from.unwrap_or(self.start);
-        uploads.truncate(&self.id, self.offset);
+        uploads.change(&self.id, self.fence)?;
+        uploads.truncate(&self.id, self.sure);
+        self.offset = self.sure;
         Ok(())
     }
 }

@@ -246,6 +246,10 @@ impl Append for FlakyAppend {
         self.inner.offset()
     }
 
+    fn readable(&self) -> Option<u64> {
+        self.inner.readable()
+    }
+
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
         let fault = self.draw(Call::Write);
         if let Some(Fault::Short(most, failure)) = fault {

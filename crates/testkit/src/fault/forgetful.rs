@@ -89,7 +89,7 @@ impl Cache {
         })
     }
 
-    fn discard(&mut self) {
+    fn end_probation(&mut self) {
         if let Some(held) = self.held.take() {
             self.chunks.truncate(held);
         }
@@ -205,7 +205,7 @@ impl Store for ForgetfulStore {
         };
         let mut before = before.lock().await;
         let inner = self.inner.append(upload, fence).await?;
-        before.discard();
+        before.end_probation();
         let chunks = std::mem::take(&mut before.chunks);
         Ok(self.open(id, inner, chunks))
     }
@@ -305,7 +305,12 @@ impl Append for CachedAppend {
     async fn discard(&mut self) -> Result<()> {
         self.store.alive()?;
         let mut cache = self.cached.lock().await;
-        cache.discard();
+        if cache.held.is_none() {
+            // Some of the bytes may have been handed on, which only the store inside can undo.
+            cache.sync().await?;
+            cache.inner.discard().await?;
+        }
+        cache.end_probation();
         self.offset = cache.offset();
         Ok(())
     }

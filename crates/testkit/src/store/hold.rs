@@ -129,3 +129,49 @@ pub(super) async fn probation_can_come_again(store: &Subject) {
         expect(store, &upload, &wanted).await;
     }
 }
+
+pub(super) async fn discarding_without_probation_goes_back_to_the_opening(store: &Subject) {
+    let good = pattern::bytes(8, 60_000);
+    let upload = create(store, 60_000).await;
+    append(store, &upload, Fence(1), &good.slice(..25_000)).await;
+    let mut append = store.append(&upload, Fence(2)).await.expect("append");
+    write(&mut *append, &pattern::bytes(9, 30_000)).await;
+    append.discard().await.expect("discard");
+    assert_eq!(append.offset(), 25_000);
+    assert_eq!(append.commit().await.expect("commit"), 25_000);
+    expect(store, &upload, &good[..25_000]).await;
+    write(&mut *append, &good.slice(25_000..)).await;
+    assert_eq!(append.commit().await.expect("commit"), 60_000);
+    drop(append);
+    expect(store, &upload, &good).await;
+}
+
+pub(super) async fn what_is_readable_can_be_loaded(store: &Subject) {
+    let upload = create(store, None).await;
+    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut most = 0;
+    for round in 0..8_u64 {
+        let (is_held, start) = (round % 2 == 1, append.offset());
+        if is_held {
+            append.hold().await.expect("hold");
+        }
+        write(&mut *append, &pattern::bytes(round, 7000)).await;
+        if let Some(readable) = append.readable() {
+            let end = if is_held { start } else { append.offset() };
+            assert!(
+                readable <= end,
+                "{readable} are readable, but only {end} bytes count"
+            );
+            assert!(readable >= most, "{readable} are readable after {most}");
+            most = readable;
+            let loaded = offset(store, &upload).await;
+            assert!(
+                loaded >= readable,
+                "{readable} were readable, but {loaded} are loaded"
+            );
+        }
+        if is_held {
+            append.confirm().await.expect("confirm");
+        }
+    }
+}

@@ -83,6 +83,8 @@ pub fn all() -> Vec<Check<Subject>> {
         hold::bytes_on_probation_do_not_count_when_overtaken,
         hold::probation_without_bytes_changes_nothing,
         hold::probation_can_come_again,
+        hold::discarding_without_probation_goes_back_to_the_opening,
+        hold::what_is_readable_can_be_loaded,
         together::a_hundred_uploads_at_once,
     ]);
     all.extend(checks![|s: &Subject| s.terminator().is_some();

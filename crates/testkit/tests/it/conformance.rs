@@ -11,8 +11,7 @@ use landfall_testkit::{
     locker, store,
 };
 
-#[allow(dead_code, reason = "the example's `main` runs the same")]
-#[path = "../../examples/own_store.rs"]
+#[path = "../../examples/own_store/store.rs"]
 mod own_store;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +55,7 @@ async fn the_store_written_from_nothing() {
 
 #[test]
 fn a_store_takes_less_than_150_lines() {
-    let source = include_str!("../../examples/own_store.rs");
+    let source = include_str!("../../examples/own_store/store.rs");
     let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
     let lines = source.lines().filter(is_code).count();
     assert!(

@@ -1,5 +1,4 @@
-//! A store written from nothing. It knows the core and how to read and to remove uploads; the suite
-//! proves that it does: `cargo run -p landfall-testkit --example own_store`.
+//! A store written from nothing, with the core and two capabilities: reading and removal.
 
 use std::{collections::HashMap, ops::Range, sync::Arc, time::SystemTime};
 
@@ -68,13 +67,17 @@ impl Store for OwnStore {
     }
 
     async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
-        Ok(Box::new(OwnAppend {
-            kept: self.change(&upload.id, fence, |_| ()).await?,
-            store: self.clone(),
-            id: upload.id.clone(),
+        let kept = self.change(&upload.id, fence, |_| ()).await?;
+        let (store, id, sure, held) = (self.clone(), upload.id.clone(), kept, None);
+        let append = OwnAppend {
+            store,
+            id,
             fence,
-            held: None,
-        }))
+            kept,
+            sure,
+            held,
+        };
+        Ok(Box::new(append))
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
@@ -98,14 +101,15 @@ struct OwnAppend {
     id: UploadId,
     fence: Fence,
     kept: u64,
+    /// How far `discard` goes back.
+    sure: u64,
     /// Bytes on probation: they go when this goes.
     held: Option<Vec<u8>>,
 }
 
 impl OwnAppend {
-    async fn extend(&mut self, new: Vec<u8>) -> Result<()> {
-        let extend = |kept: &mut Kept| kept.bytes.extend(new);
-        self.kept = self.store.change(&self.id, self.fence, extend).await?;
+    async fn change(&mut self, by: impl FnOnce(&mut Kept)) -> Result<()> {
+        self.kept = self.store.change(&self.id, self.fence, by).await?;
         Ok(())
     }
 }
@@ -120,28 +124,32 @@ impl Append for OwnAppend {
         let new = std::mem::take(chunks).concat();
         match &mut self.held {
             Some(held) => held.extend(new),
-            None => self.extend(new).await?,
+            None => self.change(|kept| kept.bytes.extend(new)).await?,
         }
         Ok(())
     }
 
     async fn commit(&mut self) -> Result<u64> {
-        self.store.change(&self.id, self.fence, |_| ()).await
+        self.change(|_| ()).await?;
+        Ok(self.kept)
     }
 
     async fn hold(&mut self) -> Result<()> {
-        self.held = Some(Vec::new());
+        (self.held, self.sure) = (Some(Vec::new()), self.kept);
         Ok(())
     }
 
     async fn confirm(&mut self) -> Result<()> {
         let held = self.held.take().unwrap_or_default();
-        self.extend(held).await
+        self.change(|kept| kept.bytes.extend(held)).await?;
+        self.sure = self.kept;
+        Ok(())
     }
 
     async fn discard(&mut self) -> Result<()> {
+        let sure = self.sure as usize;
         self.held = None;
-        Ok(())
+        self.change(|kept| kept.bytes.truncate(sure)).await
     }
 }
 
@@ -164,13 +172,4 @@ impl Terminate for OwnStore {
         self.0.lock().await.remove(&upload.id);
         Ok(())
     }
-}
-
-#[tokio::main]
-async fn main() {
-    let report = landfall_testkit::store::conformance(async || OwnStore::default()).await;
-    println!(
-        "passed: {:?}, not claimed: {:?}",
-        report.passed, report.not_applicable
-    );
 }
