@@ -1,5 +1,5 @@
-//! What proves a part of Landfall: conformance suites for stores and lockers, and faults to
-//! inject.
+//! What proves a part of Landfall: conformance suites for stores and lockers, faults to
+//! inject, and a reference model.
 //!
 //! A store or locker written elsewhere is proven by one test:
 //!
@@ -17,7 +17,9 @@
 //! | [`store`] | the suite for [`Store`](landfall::store::Store) and its capabilities |
 //! | [`locker`] | the suites for [`Locker`](landfall::lease::Locker), in one process and between several |
 //! | [`fault`] | a store around another that fails, stalls, or loses what wasn't committed |
+//! | [`model`] | what an upload server must do, in a few lines, to compare with |
 //! | [`pattern`] | bytes that tell where they belong |
+//! | [`record`] | a sink for events that remembers them |
 
 // Assertions are what these suites are made of.
 #![allow(clippy::unwrap_used)]
@@ -25,7 +27,9 @@
 mod check;
 pub mod fault;
 pub mod locker;
+pub mod model;
 pub mod pattern;
+pub mod record;
 pub mod store;
 
 pub use self::check::{Check, Report};

@@ -1,0 +1,335 @@
+//! What an upload server must do, in a few lines: the reference that engines are compared with.
+//!
+//! Uploads are vectors here, named by numbers in the order of their creation; nothing fails, waits or
+//! happens at the same time. The rules are those of tus 1.0.0.
+
+use std::collections::BTreeMap;
+
+/// A server without network, disk or failures.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    uploads: BTreeMap<u32, Modelled>,
+    made: u32,
+}
+
+/// An upload as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Modelled {
+    /// Its length; `None` while deferred.
+    pub length: Option<u64>,
+    /// Its bytes so far.
+    pub bytes: Vec<u8>,
+    /// Its part in a concatenation.
+    pub role: Role,
+}
+
+/// The part an upload plays in a concatenation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// None.
+    Whole,
+    /// To be joined with others.
+    Partial,
+    /// Joined from these, or to be joined as soon as they are complete.
+    Final {
+        /// The partial uploads in order.
+        parts: Vec<u32>,
+        /// Whether it has been done.
+        joined: bool,
+    },
+}
+
+/// A request's body.
+#[derive(Debug, Clone, Copy)]
+pub struct Body<'a> {
+    /// What arrives of it.
+    pub bytes: &'a [u8],
+    /// Its `Content-Length`, if stated.
+    pub stated: Option<u64>,
+    /// Whether the connection breaks after these bytes.
+    pub cut: bool,
+    /// Whether a checksum comes with it, and is right.
+    pub checksum: Option<bool>,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such upload.
+    Missing,
+    /// A part of it was removed, so it can never be joined.
+    Gone,
+    /// It is a final upload, which takes no bytes.
+    Final,
+    /// A part of a final upload isn't a partial upload.
+    NotPartial,
+    /// The offset isn't the upload's.
+    Offset,
+    /// The length was known already, or is too small.
+    Length,
+    /// More bytes than the upload takes.
+    Size,
+    /// The checksum is not that of the bytes.
+    Checksum,
+    /// The connection broke.
+    Cut,
+}
+
+impl Modelled {
+    /// Whether all bytes are there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let joined = !matches!(self.role, Role::Final { joined: false, .. });
+        joined && self.length == Some(self.bytes.len() as u64)
+    }
+
+    fn append(&mut self, body: Body<'_>) -> Result<u64, Refusal> {
+        let room = self
+            .length
+            .map_or(u64::MAX, |length| length - self.bytes.len() as u64);
+        if body.stated.is_some_and(|stated| stated > room) {
+            return Err(Refusal::Size);
+        }
+        let fits = room.min(body.bytes.len() as u64) as usize;
+        let overrun = fits < body.bytes.len();
+        let is_whole = !overrun && !body.cut;
+        // Bytes that come with a checksum count only if it is right.
+        if body.checksum.is_none() || is_whole && body.checksum == Some(true) {
+            self.bytes.extend_from_slice(&body.bytes[..fits]);
+        }
+        match (overrun, body.cut, body.checksum) {
+            (true, ..) => Err(Refusal::Size),
+            (_, true, _) => Err(Refusal::Cut),
+            (.., Some(false)) => Err(Refusal::Checksum),
+            _ => Ok(self.bytes.len() as u64),
+        }
+    }
+}
+
+impl Model {
+    /// The uploads there are.
+    pub fn uploads(&self) -> impl Iterator<Item = (u32, &Modelled)> {
+        self.uploads.iter().map(|(name, upload)| (*name, upload))
+    }
+
+    /// An upload that was created and not removed.
+    #[must_use]
+    pub fn get(&self, name: u32) -> Option<&Modelled> {
+        self.uploads.get(&name)
+    }
+
+    /// POST: creates an upload; returns its name and what became of its body. An upload whose body
+    /// is refused isn't kept, one whose body is cut is.
+    ///
+    /// # Errors
+    /// Nothing was created.
+    pub fn create(
+        &mut self,
+        length: Option<u64>,
+        role: Role,
+        body: Option<Body<'_>>,
+    ) -> Result<(u32, Result<u64, Refusal>), Refusal> {
+        let mut upload = Modelled {
+            length,
+            bytes: Vec::new(),
+            role,
+        };
+        let appended = body.map_or(Ok(0), |body| upload.append(body));
+        match appended {
+            Err(refusal) if refusal != Refusal::Cut => Err(refusal),
+            _ => Ok((self.keep(upload), appended)),
+        }
+    }
+
+    /// POST: joins partial uploads, now or as soon as they are complete.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`], [`Refusal::NotPartial`].
+    pub fn concatenate(&mut self, parts: Vec<u32>) -> Result<u32, Refusal> {
+        let mut length = Some(0);
+        for name in &parts {
+            let part = self.uploads.get(name).ok_or(Refusal::Missing)?;
+            if part.role != Role::Partial {
+                return Err(Refusal::NotPartial);
+            }
+            length = length.zip(part.length).map(|(sum, length)| sum + length);
+        }
+        let role = Role::Final {
+            parts,
+            joined: false,
+        };
+        let name = self.keep(Modelled {
+            length,
+            bytes: Vec::new(),
+            role,
+        });
+        self.inspect(name).map(|_| name)
+    }
+
+    fn keep(&mut self, upload: Modelled) -> u32 {
+        self.made += 1;
+        self.uploads.insert(self.made, upload);
+        self.made
+    }
+
+    /// PATCH: returns the new offset.
+    ///
+    /// # Errors
+    /// Any [`Refusal`]; bytes may have been kept even so.
+    pub fn append(
+        &mut self,
+        name: u32,
+        offset: u64,
+        declared: Option<u64>,
+        body: Body<'_>,
+    ) -> Result<u64, Refusal> {
+        let upload = self.uploads.get_mut(&name).ok_or(Refusal::Missing)?;
+        if matches!(upload.role, Role::Final { .. }) {
+            return Err(Refusal::Final);
+        }
+        if offset != upload.bytes.len() as u64 {
+            return Err(Refusal::Offset);
+        }
+        match (declared, upload.length) {
+            (Some(new), Some(known)) if new != known => return Err(Refusal::Length),
+            (Some(new), None) if new < offset + body.stated.unwrap_or(0) => {
+                return Err(Refusal::Length);
+            }
+            (Some(new), None) => upload.length = Some(new),
+            _ => {}
+        }
+        upload.append(body)
+    }
+
+    /// HEAD: the offset, which a final upload that waits for its parts doesn't have.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`], [`Refusal::Gone`].
+    pub fn inspect(&mut self, name: u32) -> Result<Option<u64>, Refusal> {
+        let upload = self.uploads.get(&name).ok_or(Refusal::Missing)?;
+        let Role::Final {
+            parts,
+            joined: false,
+        } = &upload.role
+        else {
+            return Ok(Some(upload.bytes.len() as u64));
+        };
+        let mut bytes = Vec::new();
+        for part in parts {
+            let part = self.uploads.get(part).ok_or(Refusal::Gone)?;
+            if !part.is_complete() {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&part.bytes);
+        }
+        let (parts, length) = (parts.clone(), bytes.len() as u64);
+        let role = Role::Final {
+            parts,
+            joined: true,
+        };
+        self.uploads.insert(
+            name,
+            Modelled {
+                length: Some(length),
+                bytes,
+                role,
+            },
+        );
+        Ok(Some(length))
+    }
+
+    /// DELETE, or expiry.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`].
+    pub fn remove(&mut self, name: u32) -> Result<(), Refusal> {
+        self.uploads.remove(&name).map(drop).ok_or(Refusal::Missing)
+    }
+
+    /// Takes over how far an upload really got, where a failure leaves that open.
+    pub fn settle(&mut self, name: u32, bytes: Vec<u8>, length: Option<u64>) {
+        if let Some(upload) = self.uploads.get_mut(&name) {
+            (upload.bytes, upload.length) = (bytes, length);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(bytes: &[u8]) -> Body<'_> {
+        Body {
+            bytes,
+            stated: Some(bytes.len() as u64),
+            cut: false,
+            checksum: None,
+        }
+    }
+
+    #[test]
+    fn an_upload_grows_at_its_offset_only() {
+        let mut model = Model::default();
+        let (name, _) = model.create(Some(5), Role::Whole, None).unwrap();
+        assert_eq!(model.append(name, 0, None, body(b"hel")), Ok(3));
+        assert_eq!(
+            model.append(name, 0, None, body(b"hel")),
+            Err(Refusal::Offset)
+        );
+        assert_eq!(
+            model.append(name, 3, None, body(b"lo!")),
+            Err(Refusal::Size)
+        );
+        assert_eq!(model.append(name, 3, None, body(b"lo")), Ok(5));
+        assert!(model.get(name).unwrap().is_complete());
+        assert_eq!(model.remove(name), Ok(()));
+        assert_eq!(model.inspect(name), Err(Refusal::Missing));
+    }
+
+    #[test]
+    fn what_a_cut_leaves_counts_unless_it_was_to_be_verified() {
+        let mut model = Model::default();
+        let cut = |checksum| Body {
+            stated: Some(9),
+            cut: true,
+            checksum,
+            ..body(b"abc")
+        };
+        let (name, appended) = model.create(Some(9), Role::Whole, Some(cut(None))).unwrap();
+        assert_eq!(appended, Err(Refusal::Cut));
+        assert_eq!(model.inspect(name), Ok(Some(3)));
+        let again = Body {
+            stated: Some(6),
+            ..cut(Some(true))
+        };
+        assert_eq!(model.append(name, 3, None, again), Err(Refusal::Cut));
+        assert_eq!(model.inspect(name), Ok(Some(3)));
+        let wrong = Body {
+            checksum: Some(false),
+            ..body(b"abc")
+        };
+        assert_eq!(model.append(name, 3, None, wrong), Err(Refusal::Checksum));
+        assert_eq!(model.inspect(name), Ok(Some(3)));
+    }
+
+    #[test]
+    fn a_final_upload_waits_for_its_parts() {
+        let mut model = Model::default();
+        let (a, _) = model
+            .create(Some(2), Role::Partial, Some(body(b"ab")))
+            .unwrap();
+        let (b, _) = model.create(None, Role::Partial, None).unwrap();
+        let joined = model.concatenate(vec![a, b, a]).unwrap();
+        assert_eq!(model.inspect(joined), Ok(None));
+        assert_eq!(
+            model.append(joined, 0, None, body(b"x")),
+            Err(Refusal::Final)
+        );
+        assert_eq!(model.append(b, 0, Some(1), body(b"c")), Ok(1));
+        assert_eq!(model.inspect(joined), Ok(Some(5)));
+        model.remove(a).unwrap();
+        assert_eq!(model.get(joined).unwrap().bytes, b"abcab");
+        let (whole, _) = model.create(Some(0), Role::Whole, None).unwrap();
+        assert_eq!(model.concatenate(vec![whole]), Err(Refusal::NotPartial));
+    }
+}

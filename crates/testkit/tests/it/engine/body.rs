@@ -1,0 +1,60 @@
+//! Request bodies by script.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Frame;
+use landfall::service::BodyFault;
+use tokio::sync::Notify;
+
+/// What a body does next.
+#[derive(Debug)]
+pub(super) enum Step {
+    Data(Bytes),
+    /// Nothing to give for a moment.
+    Pause,
+    /// Nothing to give any more, and no end; whoever is interested hears of it.
+    Hang(Arc<Notify>),
+    /// The connection breaks.
+    Break,
+    Trailers(HeaderMap),
+}
+
+/// A body that follows a script, and then ends.
+#[derive(Debug, Default)]
+pub(super) struct ScriptedBody(pub(super) VecDeque<Step>);
+
+impl http_body::Body for ScriptedBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        match self.0.pop_front() {
+            None => Poll::Ready(None),
+            Some(Step::Data(data)) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            Some(Step::Trailers(fields)) => Poll::Ready(Some(Ok(Frame::trailers(fields)))),
+            Some(Step::Break) => {
+                self.0.push_front(Step::Break);
+                Poll::Ready(Some(Err(BodyFault::UnexpectedEnd)))
+            }
+            Some(Step::Pause) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(Step::Hang(reached)) => {
+                reached.notify_one();
+                self.0.push_front(Step::Hang(reached));
+                Poll::Pending
+            }
+        }
+    }
+}

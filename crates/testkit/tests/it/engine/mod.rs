@@ -1,0 +1,96 @@
+//! The engine against the model: random rows of operations on every store, with and without faults.
+
+mod body;
+mod client;
+mod op;
+mod run;
+
+use std::{path::Path, sync::Arc};
+
+use landfall::store::{
+    MemoryStore, Store,
+    file::{FileOptions, FileStore},
+};
+use landfall_testkit::fault::{FaultStore, Faults, ForgetfulStore};
+use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
+
+use self::{
+    op::Op,
+    run::{Mode, Run},
+};
+
+fn play(ops: &[Op], run: impl FnOnce() -> Run) -> TestCaseResult {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async { run().play(ops).await })
+}
+
+fn file_store(dir: &Path) -> Arc<dyn Store> {
+    Arc::new(FileStore::open(dir, FileOptions::default()).unwrap())
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        max_shrink_iters: 2000,
+        failure_persistence: None,
+        ..Default::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config(150))]
+
+    #[test]
+    fn memory_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
+        let store = MemoryStore::new();
+        play(&ops, || Run::new(Mode::Exact, move || Arc::new(store.clone())))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(60))]
+
+    #[test]
+    fn file_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        play(&ops, || Run::new(Mode::Exact, move || file_store(&path)))?;
+    }
+
+    #[test]
+    fn nothing_acknowledged_is_lost_by_faults(ops in vec(op::any(), 1..40), seed in any::<u64>()) {
+        let (store, faults) = (MemoryStore::new(), Faults::none());
+        let mode = Mode::Faults(faults.clone(), seed);
+        play(&ops, || {
+            Run::new(mode, move || Arc::new(FaultStore::new(store.clone(), faults.clone())))
+        })?;
+    }
+
+    #[test]
+    fn nothing_acknowledged_is_lost_by_faults_on_files(
+        ops in vec(op::any(), 1..30),
+        seed in any::<u64>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, faults) = (dir.path().to_owned(), Faults::none());
+        let mode = Mode::Faults(faults.clone(), seed);
+        play(&ops, || {
+            let store = FileStore::new(&path).unwrap();
+            Run::new(mode, move || Arc::new(FaultStore::new(store.clone(), faults.clone())))
+        })?;
+    }
+
+    #[test]
+    fn nothing_acknowledged_is_lost_in_a_crash(ops in vec(op::any(), 1..40)) {
+        let mut store = ForgetfulStore::new(MemoryStore::new());
+        play(&ops, || {
+            Run::new(Mode::Crashes, move || {
+                store = store.crash();
+                Arc::new(store.clone())
+            })
+        })?;
+    }
+}

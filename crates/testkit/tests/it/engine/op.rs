@@ -1,0 +1,189 @@
+//! What may happen, at random.
+
+use proptest::prelude::*;
+
+/// One step of a client, or of fate. Uploads are chosen by numbers that are taken modulo how many
+/// there ever were.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Create {
+        length: Option<u64>,
+        partial: bool,
+        body: Option<BodyOp>,
+    },
+    Append {
+        target: usize,
+        at: At,
+        declare: Declare,
+        body: BodyOp,
+    },
+    /// One request hangs after some bytes, another one comes.
+    TakeOver {
+        target: usize,
+        first: u8,
+        verified: bool,
+        body: BodyOp,
+    },
+    /// A request hangs after some bytes, and is dropped.
+    Vanish {
+        target: usize,
+        sent: u8,
+    },
+    /// Two requests at the same time, with the same bytes.
+    Race {
+        target: usize,
+        body: BodyOp,
+    },
+    Concatenate {
+        parts: Vec<usize>,
+    },
+    Terminate {
+        target: usize,
+    },
+    /// The upload expires and is swept away.
+    Expire {
+        target: usize,
+    },
+    Download {
+        target: usize,
+        from: u8,
+        to: u8,
+    },
+    /// The server starts again while a request hangs after some bytes.
+    Restart {
+        target: usize,
+        sent: u8,
+    },
+}
+
+/// A body, relative to what the upload still takes.
+#[derive(Debug, Clone)]
+pub(super) struct BodyOp {
+    pub(super) size: Size,
+    /// Whether it has a `Content-Length`.
+    pub(super) stated: bool,
+    /// After how many of 255 parts the connection breaks.
+    pub(super) cut: Option<u8>,
+    pub(super) checksum: Sum,
+    /// The most bytes that come at once.
+    pub(super) frame: usize,
+    /// Whether there are pauses between frames.
+    pub(super) pauses: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Size {
+    /// All that is missing.
+    Rest,
+    /// So many of 255 parts of it.
+    Part(u8),
+    /// So many bytes more than that.
+    Beyond(u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sum {
+    None,
+    Head { right: bool },
+    Trailer { right: bool },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum At {
+    Right,
+    Later(u64),
+    Earlier(u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Declare {
+    Nothing,
+    /// The length that the upload should have.
+    Right,
+    /// Another one.
+    Wrong(u64),
+}
+
+pub(super) fn any() -> impl Strategy<Value = Op> {
+    let target = 0..64_usize;
+    let length = prop_oneof![
+        1 => Just(Some(0)),
+        4 => (1..200_u64).prop_map(Some),
+        4 => (1..400_000_u64).prop_map(Some),
+        2 => Just(None),
+    ];
+    let create = (
+        length,
+        proptest::bool::weighted(0.4),
+        proptest::option::weighted(0.6, body()),
+    );
+    prop_oneof![
+        6 => create.prop_map(|(length, partial, body)| Op::Create { length, partial, body }),
+        10 => (target.clone(), at(), declare(), body())
+            .prop_map(|(target, at, declare, body)| Op::Append { target, at, declare, body }),
+        3 => (target.clone(), proptest::num::u8::ANY, proptest::bool::ANY, body())
+            .prop_map(|(target, first, verified, body)| Op::TakeOver { target, first, verified, body }),
+        2 => (target.clone(), proptest::num::u8::ANY)
+            .prop_map(|(target, sent)| Op::Vanish { target, sent }),
+        2 => (target.clone(), body()).prop_map(|(target, body)| Op::Race { target, body }),
+        3 => proptest::collection::vec(target.clone(), 0..4)
+            .prop_map(|parts| Op::Concatenate { parts }),
+        1 => target.clone().prop_map(|target| Op::Terminate { target }),
+        1 => target.clone().prop_map(|target| Op::Expire { target }),
+        2 => (target.clone(), proptest::num::u8::ANY, proptest::num::u8::ANY)
+            .prop_map(|(target, from, to)| Op::Download { target, from, to }),
+        2 => (target, proptest::num::u8::ANY)
+            .prop_map(|(target, sent)| Op::Restart { target, sent }),
+    ]
+}
+
+fn body() -> impl Strategy<Value = BodyOp> {
+    let size = prop_oneof![
+        5 => Just(Size::Rest),
+        6 => proptest::num::u8::ANY.prop_map(Size::Part),
+        1 => (1..2000_u64).prop_map(Size::Beyond),
+    ];
+    let sum = prop_oneof![
+        6 => Just(Sum::None),
+        2 => proptest::bool::weighted(0.6).prop_map(|right| Sum::Head { right }),
+        2 => proptest::bool::weighted(0.6).prop_map(|right| Sum::Trailer { right }),
+    ];
+    let cut = proptest::option::weighted(0.2, proptest::num::u8::ANY);
+    let frame = prop_oneof![Just(100_usize), Just(10_000), Just(1_000_000)];
+    (
+        size,
+        proptest::bool::weighted(0.7),
+        cut,
+        sum,
+        frame,
+        proptest::bool::ANY,
+    )
+        .prop_map(|(size, stated, cut, checksum, frame, pauses)| {
+            // A trailer section needs a chunked body.
+            let stated = stated && !matches!(checksum, Sum::Trailer { .. });
+            BodyOp {
+                size,
+                stated,
+                cut,
+                checksum,
+                frame,
+                pauses,
+            }
+        })
+}
+
+fn at() -> impl Strategy<Value = At> {
+    prop_oneof![
+        10 => Just(At::Right),
+        1 => (1..1000_u64).prop_map(At::Later),
+        1 => (1..1000_u64).prop_map(At::Earlier),
+    ]
+}
+
+fn declare() -> impl Strategy<Value = Declare> {
+    prop_oneof![
+        4 => Just(Declare::Nothing),
+        3 => Just(Declare::Right),
+        1 => (0..500_000_u64).prop_map(Declare::Wrong),
+    ]
+}
