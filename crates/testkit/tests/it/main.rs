@@ -1,4 +1,6 @@
-//! Landfall's own stores and lockers against the suites.
+//! Landfall's own stores, lockers and engine against the suites and the model.
+
+#![allow(clippy::unwrap_used)]
 
 mod conformance;
 mod engine;

@@ -31,9 +31,13 @@ fn file_store(dir: &Path) -> Arc<dyn Store> {
     Arc::new(FileStore::open(dir, FileOptions::default()).unwrap())
 }
 
+/// `PROPTEST_CASES` asks for more, or fewer.
 fn config(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
     ProptestConfig {
-        cases,
+        cases: asked.unwrap_or(cases),
         max_shrink_iters: 2000,
         failure_persistence: None,
         ..Default::default()

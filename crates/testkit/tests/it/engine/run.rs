@@ -828,7 +828,7 @@ fn room(upload: &Modelled, known: &Known) -> u64 {
 /// A body for an upload that has `start` bytes and is to have `end`.
 fn sent(source: &Bytes, start: u64, end: u64, body: &BodyOp) -> Sent {
     // A final upload may be longer than any source; it takes no bytes anyway.
-    let rest = end.saturating_sub(start).min(500_000);
+    let (start, rest) = (start.min(500_000), end.saturating_sub(start).min(500_000));
     let size = match body.size {
         Size::Rest => rest,
         Size::Part(parts) => share(rest, parts),
