@@ -7,11 +7,13 @@
 //! `tests/seeds.rs` feeds the seeds through the same functions on any compiler.
 
 mod head;
+mod settings;
 mod upload;
 mod values;
 
 pub use self::{
     head::{append, create, request, trailers},
+    settings::{arguments, config_file},
     upload::upload_id,
     values::{checksum, concat, fields, metadata},
 };

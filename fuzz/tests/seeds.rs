@@ -2,10 +2,12 @@
 
 use std::{fs, path::Path};
 
-const TARGETS: [(&str, fn(&[u8])); 9] = [
+const TARGETS: [(&str, fn(&[u8])); 11] = [
     ("append", landfall_fuzz::append),
+    ("arguments", landfall_fuzz::arguments),
     ("checksum", landfall_fuzz::checksum),
     ("concat", landfall_fuzz::concat),
+    ("config_file", landfall_fuzz::config_file),
     ("create", landfall_fuzz::create),
     ("fields", landfall_fuzz::fields),
     ("metadata", landfall_fuzz::metadata),
