@@ -11,12 +11,25 @@ pub struct Problem(String);
 impl Problem {
     /// A problem with a flag, variable or line of a file.
     pub(super) fn new(place: impl fmt::Display, reason: impl fmt::Display) -> Self {
-        Self(format!("{place}: {reason}"))
+        Self::whole(format!("{place}: {reason}"))
     }
 
     /// A problem whose sentence names its place itself.
+    ///
+    /// It stays one line that does nothing to a terminal, whatever was typed and is cited in it.
     pub(super) fn whole(sentence: impl Into<String>) -> Self {
-        Self(sentence.into())
+        let sentence = sentence.into();
+        if !sentence.contains(char::is_control) {
+            return Self(sentence);
+        }
+        let escaped = sentence.chars().map(|c| {
+            if c.is_control() {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        });
+        Self(escaped.collect())
     }
 }
 
