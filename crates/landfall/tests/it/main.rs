@@ -4,3 +4,4 @@
 #[cfg(unix)]
 mod file_store;
 mod leases;
+mod requirements;

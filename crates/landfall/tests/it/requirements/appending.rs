@@ -1,0 +1,251 @@
+//! PATCH.
+
+use super::{DATA, with_defaults};
+
+#[tokio::test]
+async fn t_core_1_t_core_19_t_core_25_t_core_26_appends_add_up() {
+    with_defaults(async |site| {
+        let path = site.create(11).await;
+        for (offset, data, next) in [(0, "hello", 5), (5, " ", 6), (6, "world", 11)] {
+            let reply = site.patch(&path, offset, data).await.expect(204);
+            assert_eq!(reply.number("upload-offset"), next);
+            assert_eq!(reply.header("content-length"), None);
+        }
+        assert_eq!(site.bytes(&path).await, "hello world");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_21_e_5_upload_data_has_its_own_type() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        let patch = |content_type| {
+            let ask = site.ask("PATCH", &path).with("Upload-Offset", "0");
+            ask.with("Content-Type", content_type).body("hello").send()
+        };
+        for bad in [
+            "text/plain",
+            "application/octet-stream",
+            "application/offset+octet-streams",
+        ] {
+            patch(bad).await.refused(415, "ERR_INVALID_CONTENT_TYPE");
+        }
+        let none = site
+            .ask("PATCH", &path)
+            .with("Upload-Offset", "0")
+            .body("hello");
+        none.send().await.refused(415, "ERR_INVALID_CONTENT_TYPE");
+        assert_eq!(site.offset(&path).await, 0);
+        patch("Application/Offset+Octet-Stream; charset=x")
+            .await
+            .expect(204);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_54_encoded_bodies_are_refused() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        let encoded = site
+            .patching(&path, 0)
+            .with("Content-Encoding", "gzip")
+            .body("hello");
+        encoded
+            .send()
+            .await
+            .refused(415, "ERR_UNSUPPORTED_CONTENT_ENCODING");
+        assert_eq!(site.offset(&path).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_2_e_3_a_malformed_offset_is_refused() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        for bad in [
+            "",
+            "-1",
+            "+0",
+            "0.0",
+            "0e0",
+            "x",
+            "9223372036854775808",
+            "0, 0",
+        ] {
+            let ask = site.ask("PATCH", &path).with("Content-Type", DATA);
+            let reply = ask.with("Upload-Offset", bad).body("hello").send().await;
+            reply.refused(400, "ERR_INVALID_OFFSET");
+        }
+        let none = site
+            .ask("PATCH", &path)
+            .with("Content-Type", DATA)
+            .body("hello");
+        none.send().await.refused(400, "ERR_INVALID_OFFSET");
+        let twice = site
+            .patching(&path, 0)
+            .with("Upload-Offset", "0")
+            .body("hello");
+        twice.send().await.refused(400, "ERR_INVALID_OFFSET");
+        assert_eq!(site.offset(&path).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_23_e_59_another_offset_is_a_conflict_and_changes_nothing() {
+    with_defaults(async |site| {
+        let path = site.create(10).await;
+        site.patch(&path, 0, "hello").await.expect(204);
+        for wrong in [0, 4, 6, 10, 11, i64::MAX.unsigned_abs()] {
+            let reply = site.patch(&path, wrong, "xxxxx").await;
+            let reply = reply.refused(409, "ERR_MISMATCHED_OFFSET");
+            assert_eq!(reply.number("upload-offset"), 5);
+        }
+        assert_eq!(site.bytes(&path).await, "hello");
+        site.patch(&path, 5, "world").await.expect(204);
+        assert_eq!(site.bytes(&path).await, "helloworld");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_27_there_is_no_appending_to_what_is_unknown() {
+    with_defaults(async |site| {
+        let before = site.files();
+        site.patch("/files/none", 0, "x")
+            .await
+            .refused(404, "ERR_UPLOAD_NOT_FOUND");
+        site.patch("/files/a/b/none", 0, "x")
+            .await
+            .refused(404, "ERR_UPLOAD_NOT_FOUND");
+        assert_eq!(site.uploads().await, 0);
+        assert_eq!(site.files(), before);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_4_checks_come_in_one_order() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        let list = format!("final;{}", site.partial("ab").await);
+        let joined = site.create_with(&[("Upload-Concat", &list)]).await;
+        let bad_all = |path: &str| {
+            let ask = site.ask("PATCH", path).with("Content-Type", "text/plain");
+            ask.with("Upload-Offset", "x").with("Upload-Length", "y")
+        };
+        // Version, existence, final upload, type, offset's form, offset, length, size.
+        bad_all("/files/none")
+            .without("Tus-Resumable")
+            .send()
+            .await
+            .expect(412);
+        bad_all("/files/none").send().await.expect(404);
+        bad_all(&joined).send().await.expect(403);
+        bad_all(&path).send().await.expect(415);
+        let typed = |offset, length| {
+            let ask = site.ask("PATCH", &path).with("Content-Type", DATA);
+            ask.with("Upload-Offset", offset)
+                .with("Upload-Length", length)
+                .body("too long")
+        };
+        typed("x", "y")
+            .send()
+            .await
+            .refused(400, "ERR_INVALID_OFFSET");
+        typed("3", "7").send().await.expect(409);
+        typed("0", "7")
+            .send()
+            .await
+            .refused(400, "ERR_INVALID_UPLOAD_LENGTH");
+        typed("0", "5").send().await.expect(413);
+        assert_eq!(site.offset(&path).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_6_e_7_nothing_may_be_appended_even_to_a_complete_upload() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        assert_eq!(
+            site.patch(&path, 0, "")
+                .await
+                .expect(204)
+                .number("upload-offset"),
+            0
+        );
+        site.patch(&path, 0, "hello").await.expect(204);
+        for _ in 0..2 {
+            let reply = site.patch(&path, 5, "").await.expect(204);
+            assert_eq!(reply.number("upload-offset"), 5);
+            let reply = site
+                .patching(&path, 5)
+                .chunked(&[], &[])
+                .send()
+                .await
+                .expect(204);
+            assert_eq!(reply.number("upload-offset"), 5);
+        }
+        site.patch(&path, 5, "!")
+            .await
+            .refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
+        site.patching(&path, 5)
+            .chunked(&["!"], &[])
+            .send()
+            .await
+            .expect(413);
+        site.patch(&path, 4, "").await.expect(409);
+        assert_eq!(site.bytes(&path).await, "hello");
+        // It was completed once.
+        assert_eq!(site.handler.stats().finished, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_8_e_9_what_does_not_fit_is_refused() {
+    with_defaults(async |site| {
+        let path = site.create(10).await;
+        site.patch(&path, 0, "hello").await.expect(204);
+        // Known from the head: nothing is stored.
+        site.patch(&path, 5, "world!")
+            .await
+            .refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
+        assert_eq!(site.offset(&path).await, 5);
+        // Known only on the way: nothing beyond the length is stored, and the refused request
+        // completes nothing.
+        let reply = site
+            .patching(&path, 5)
+            .chunked(&["wor", "ld", "!"], &[])
+            .send()
+            .await;
+        reply.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
+        assert_eq!(site.handler.stats().finished, 0);
+        let offset = site.offset(&path).await;
+        assert!((5..=10).contains(&offset), "{offset}");
+        let rest = &"helloworld"[usize::try_from(offset).unwrap()..];
+        site.patch(&path, offset, rest).await.expect(204);
+        assert_eq!(site.bytes(&path).await, "helloworld");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_53_bodies_may_come_in_chunks_without_a_length() {
+    with_defaults(async |site| {
+        let path = site.create(10).await;
+        let ask = site.patching(&path, 0).chunked(&["h", "ello", "wor"], &[]);
+        assert_eq!(ask.send().await.expect(204).number("upload-offset"), 8);
+        site.patching(&path, 8)
+            .chunked(&["ld"], &[])
+            .send()
+            .await
+            .expect(204);
+        assert_eq!(site.bytes(&path).await, "helloworld");
+    })
+    .await;
+}

@@ -1,0 +1,331 @@
+//! Concatenation, of finished and unfinished parts.
+
+use landfall::event::{EventKind, EventKinds, channel};
+
+use super::{DATA, Site, everywhere, with_defaults};
+
+async fn join(site: &Site, parts: &[&str]) -> String {
+    let list = format!("final;{}", parts.join(" "));
+    site.create_with(&[("Upload-Concat", &list)]).await
+}
+
+async fn open_part(site: &Site, length: u64) -> String {
+    let length = length.to_string();
+    site.create_with(&[("Upload-Concat", "partial"), ("Upload-Length", &length)])
+        .await
+}
+
+#[tokio::test]
+async fn t_cat_4_t_cat_7_t_cat_16_t_cat_18_parts_are_joined_in_order() {
+    with_defaults(async |site| {
+        let (b, a) = (site.partial("world").await, site.partial("hello ").await);
+        let joined = join(site, &[&a, &b]).await;
+        let reply = site.head(&joined).await.expect(200);
+        assert_eq!(
+            (reply.number("upload-offset"), reply.number("upload-length")),
+            (11, 11)
+        );
+        assert_eq!(site.bytes(&joined).await, "hello world");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_13_t_cat_12_a_part_may_be_used_again() {
+    with_defaults(async |site| {
+        let (a, b) = (site.partial("ab").await, site.partial("c").await);
+        let twice = join(site, &[&a, &b, &a]).await;
+        assert_eq!(site.bytes(&twice).await, "abcab");
+        let again = join(site, &[&b, &a]).await;
+        assert_eq!(site.bytes(&again).await, "cab");
+        // They stay as they are.
+        assert_eq!(site.offset(&a).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_10_metadata_of_parts_stay_theirs() {
+    with_defaults(async |site| {
+        let part = site
+            .create_with(&[
+                ("Upload-Concat", "partial"),
+                ("Upload-Length", "0"),
+                ("Upload-Metadata", "part cA=="),
+            ])
+            .await;
+        let bare = join(site, &[&part]).await;
+        assert_eq!(site.head(&bare).await.header("upload-metadata"), None);
+        let list = format!("final;{part}");
+        let headers = [("Upload-Concat", &*list), ("Upload-Metadata", "whole dw==")];
+        let named = site.create_with(&headers).await;
+        assert_eq!(
+            site.head(&named).await.header("upload-metadata"),
+            Some("whole dw==")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_14_a_final_upload_takes_no_bytes() {
+    with_defaults(async |site| {
+        let done = site.partial("hello").await;
+        let open = open_part(site, 5).await;
+        for (joined, offset) in [
+            (join(site, &[&done]).await, 5),
+            (join(site, &[&open]).await, 0),
+        ] {
+            for body in ["", "x"] {
+                let reply = site.patch(&joined, offset, body).await;
+                reply.refused(403, "ERR_MODIFY_FINAL");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_17_t_cat_19_e_46_head_gives_the_header_back_to_the_byte() {
+    with_defaults(async |site| {
+        let part = site.partial("hello").await;
+        let reply = site.head(&part).await.expect(200);
+        assert_eq!(reply.header("upload-concat"), Some("partial"));
+        assert_eq!(reply.number("upload-offset"), 5);
+        let relative = part.strip_prefix("/files/").unwrap();
+        for list in [
+            format!("final;{part} {part}"),
+            format!("final; {part}  {part}"),
+            format!("final;http://{}{part} {relative}", site.address),
+        ] {
+            let joined = site.create_with(&[("Upload-Concat", &list)]).await;
+            let reply = site.head(&joined).await;
+            assert_eq!(reply.header("upload-concat"), Some(&*list));
+            assert_eq!(site.bytes(&joined).await, "hellohello");
+        }
+        assert_eq!(
+            site.head(&site.create(5).await)
+                .await
+                .header("upload-concat"),
+            None
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_9_t_cat_15_e_40_e_47_a_final_upload_waits_for_its_parts() {
+    with_defaults(async |site| {
+        let (a, b) = (open_part(site, 5).await, open_part(site, 6).await);
+        let joined = join(site, &[&a, &b]).await;
+        let is_waiting = async || {
+            let reply = site.head(&joined).await.expect(200);
+            assert_eq!(reply.header("upload-offset"), None);
+            assert_eq!(reply.number("upload-length"), 11);
+        };
+        is_waiting().await;
+        site.patch(&b, 0, " world").await.expect(204);
+        is_waiting().await;
+        site.patch(&a, 0, "hel").await.expect(204);
+        is_waiting().await;
+        site.patch(&a, 3, "lo").await.expect(204);
+        // Joined in the background: HEAD waits for it, or tells that it isn't there yet.
+        while site.head(&joined).await.header("upload-offset").is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(site.offset(&joined).await, 11);
+        assert_eq!(site.bytes(&joined).await, "hello world");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_18_e_41_a_part_may_not_know_its_length_yet() {
+    with_defaults(async |site| {
+        let part = site
+            .create_with(&[("Upload-Concat", "partial"), ("Upload-Defer-Length", "1")])
+            .await;
+        let joined = join(site, &[&part]).await;
+        let reply = site.head(&joined).await.expect(200);
+        assert_eq!(reply.header("upload-length"), None);
+        assert_eq!(reply.header("upload-offset"), None);
+        let known = site
+            .patching(&part, 0)
+            .with("Upload-Length", "5")
+            .body("hel");
+        known.send().await.expect(204);
+        let reply = site.head(&joined).await.expect(200);
+        assert_eq!(reply.number("upload-length"), 5);
+        assert_eq!(reply.header("upload-offset"), None);
+        site.patch(&part, 3, "lo").await.expect(204);
+        while site.head(&joined).await.header("upload-offset").is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(site.bytes(&joined).await, "hello");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_47_a_final_upload_whose_part_went_is_gone_too() {
+    with_defaults(async |site| {
+        let (a, b) = (site.partial("hello").await, open_part(site, 5).await);
+        let joined = join(site, &[&a, &b]).await;
+        site.delete(&a).await.expect(204);
+        site.patch(&b, 0, "world").await.expect(204);
+        for method in ["HEAD", "GET"] {
+            let reply = site.ask(method, &joined).send().await.expect(410);
+            assert_eq!(reply.header("upload-offset"), None);
+        }
+        site.patch(&joined, 0, "x").await.expect(403);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_42_only_parts_of_this_server_can_be_joined() {
+    with_defaults(async |site| {
+        let part = site.partial("hello").await;
+        let whole = site.create(0).await;
+        let joined = join(site, &[&part]).await;
+        let count = site.uploads().await;
+        for (url, status) in [
+            ("/files/none".into(), 404),
+            (format!("http://{}/files/none", site.address), 404),
+            (whole, 400),
+            (joined, 400),
+            (format!("http://elsewhere.example{part}"), 400),
+            (format!("ftp://{}{part}", site.address), 400),
+            (part.replace("/files/", "/other/"), 400),
+            ("/".into(), 400),
+        ] {
+            let list = format!("final;{part} {url}");
+            let reply = site.post(&[("Upload-Concat", &list)]).await;
+            assert_eq!(reply.status, status, "{url}: {reply:?}");
+        }
+        assert_eq!(site.uploads().await, count);
+        // A proxy in front may have changed the host.
+        let list = format!("final;https://up.example{part}");
+        for proxy in [
+            ("Via", "1.1 p"),
+            ("X-Forwarded-Host", "up.example"),
+            ("Forwarded", "for=x"),
+        ] {
+            let reply = site.post(&[("Upload-Concat", &list), proxy]).await;
+            reply.expect(201);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_20_e_45_e_48_malformed_lists_are_refused() {
+    with_defaults(async |site| {
+        for bad in [
+            "",
+            "Partial",
+            "final",
+            "final;",
+            "final; ",
+            "partial;",
+            "final:/files/a",
+        ] {
+            let reply = site
+                .post(&[("Upload-Concat", bad), ("Upload-Length", "5")])
+                .await;
+            reply.refused(400, "ERR_INVALID_CONCAT");
+        }
+        assert_eq!(site.uploads().await, 0);
+        // Percent-encoding counts once.
+        let part = site.partial("hello").await;
+        let last = part.chars().last().unwrap();
+        let escaped = format!("{}%{:02x}", &part[..part.len() - 1], u32::from(last));
+        let joined = join(site, &[&escaped]).await;
+        assert_eq!(site.bytes(&joined).await, "hello");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_6_e_43_a_stated_length_must_be_the_sum() {
+    with_defaults(async |site| {
+        let part = site.partial("hello").await;
+        let list = format!("final;{part} {part}");
+        let post = async |length| {
+            site.post(&[("Upload-Concat", &list), ("Upload-Length", length)])
+                .await
+        };
+        for wrong in ["9", "11", "0"] {
+            post(wrong).await.refused(400, "ERR_INVALID_UPLOAD_LENGTH");
+        }
+        assert_eq!(site.uploads().await, 1);
+        post("10").await.expect(201);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_44_a_sum_over_the_maximum_is_refused() {
+    everywhere(
+        |config| config.limits.max_size = Some(9),
+        async |site| {
+            let part = site.partial("hello").await;
+            let list = format!("final;{part} {part}");
+            let reply = site.post(&[("Upload-Concat", &list)]).await;
+            reply.refused(413, "ERR_MAX_SIZE_EXCEEDED");
+            assert_eq!(site.uploads().await, 1);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn e_20_a_final_upload_brings_no_bytes() {
+    with_defaults(async |site| {
+        let list = format!("final;{}", site.partial("hello").await);
+        let ask = site.ask("POST", "/files/").with("Upload-Concat", &list);
+        let ask = ask.with("Content-Type", DATA);
+        ask.clone()
+            .body("x")
+            .send()
+            .await
+            .refused(403, "ERR_MODIFY_FINAL");
+        ask.clone()
+            .chunked(&["x"], &[])
+            .send()
+            .await
+            .refused(403, "ERR_MODIFY_FINAL");
+        assert_eq!(site.uploads().await, 1);
+        // Some HTTP libraries set a type on every request.
+        ask.body("").send().await.expect(201);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_3_whoever_hears_of_a_part_hears_that_it_is_one() {
+    let (sink, mut events) = channel(
+        EventKinds {
+            completed: true,
+            ..EventKinds::default()
+        },
+        16,
+    );
+    everywhere(
+        move |config| *config = config.clone().sink(sink.clone()),
+        async |site| {
+            let part = site.partial("hello").await;
+            join(site, &[&part]).await;
+        },
+    )
+    .await;
+    let mut finals = 0;
+    while let Some(event) = events.next().await {
+        assert_eq!(event.kind, EventKind::Completed);
+        match &event.upload.kind {
+            landfall::upload::Kind::Final { .. } => finals += 1,
+            kind => assert_eq!(*kind, landfall::upload::Kind::Partial),
+        }
+    }
+    assert_eq!(finals, 2);
+}

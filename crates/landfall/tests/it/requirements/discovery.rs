@@ -1,0 +1,293 @@
+//! OPTIONS, versions, methods.
+
+use landfall::{Composer, Config};
+
+use super::{Site, everywhere, with_defaults};
+
+#[tokio::test]
+async fn t_core_31_t_core_4_t_core_32_options_tells_version_and_extensions() {
+    with_defaults(async |site| {
+        for path in ["/files/", "/files", "/files/none"] {
+            let reply = site
+                .ask("OPTIONS", path)
+                .without("Tus-Resumable")
+                .send()
+                .await
+                .expect(200);
+            assert_eq!(reply.header("tus-version"), Some("1.0.0"));
+            assert_eq!(
+                reply.header("tus-extension"),
+                Some(
+                    "creation,creation-with-upload,termination,concatenation,\
+                     concatenation-unfinished,creation-defer-length,checksum,checksum-trailer"
+                )
+            );
+            assert_eq!(reply.body, "");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_offered() {
+    type Change = fn(Composer) -> Composer;
+    let without: [(&str, Change); 3] = [
+        ("termination", Composer::without_terminator),
+        ("concatenation", Composer::without_concatenator),
+        ("creation-defer-length", Composer::without_length_deferrer),
+    ];
+    for (token, change) in without {
+        let change = |config: &mut Config| config.parts = change(config.parts.clone());
+        everywhere(change, async |site: &Site| {
+            let offered = site.ask("OPTIONS", "/files/").send().await.expect(200);
+            let offered = offered.header("tus-extension").unwrap();
+            let mut tokens = offered.split(',');
+            assert!(
+                tokens.clone().all(|other| !other.starts_with(token)),
+                "{offered}"
+            );
+            // T-CWU-2: never without creation.
+            assert!(tokens.clone().any(|other| other == "creation"), "{offered}");
+            assert!(
+                tokens.any(|other| other == "creation-with-upload"),
+                "{offered}"
+            );
+        })
+        .await;
+    }
+    // What isn't offered isn't done.
+    everywhere(
+        |config| config.parts = config.parts.clone().without_terminator(),
+        async |site| {
+            let path = site.create(5).await;
+            let reply = site.delete(&path).await.expect(405);
+            assert_eq!(reply.header("allow"), Some("GET, HEAD, PATCH, DELETE"));
+            site.head(&path).await.expect(200);
+        },
+    )
+    .await;
+    everywhere(
+        |config| config.parts = config.parts.clone().without_concatenator(),
+        async |site| {
+            site.post(&[("Upload-Concat", "partial"), ("Upload-Length", "5")])
+                .await
+                .refused(400, "ERR_CONCATENATION_UNSUPPORTED");
+        },
+    )
+    .await;
+    everywhere(
+        |config| config.parts = config.parts.clone().without_length_deferrer(),
+        async |site| {
+            site.post(&[("Upload-Defer-Length", "1")])
+                .await
+                .refused(501, "ERR_NOT_IMPLEMENTED");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_9_t_core_10_e_61_the_maximum_is_told_if_there_is_one() {
+    everywhere(
+        |config| config.limits.max_size = Some(1000),
+        async |site| {
+            let reply = site.ask("OPTIONS", "/files/").send().await;
+            assert_eq!(reply.number("tus-max-size"), 1000);
+        },
+    )
+    .await;
+    with_defaults(async |site| {
+        let reply = site.ask("OPTIONS", "/files/").send().await;
+        assert_eq!(reply.header("tus-max-size"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_sum_1_t_sum_8_t_sum_9_t_sum_10_t_trl_1_checksums_are_offered() {
+    with_defaults(async |site| {
+        let reply = site.ask("OPTIONS", "/files/").send().await;
+        assert_eq!(
+            reply.header("tus-checksum-algorithm"),
+            Some("sha1,md5,sha256,sha512,crc32,crc32c,blake3,xxh3")
+        );
+        let offered = reply.header("tus-extension").unwrap();
+        assert!(offered.contains("checksum,checksum-trailer"), "{offered}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_34_e_2_options_ignores_the_version() {
+    with_defaults(async |site| {
+        let ask = site.ask("OPTIONS", "/files/").without("Tus-Resumable");
+        ask.with("Tus-Resumable", "9.9.9").send().await.expect(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_5_every_answer_names_the_version() {
+    everywhere(
+        |config| config.limits.max_size = Some(1000),
+        async |site| {
+            let path = site.create(5).await;
+            let (first, second) = (site.partial("a").await, site.partial("b").await);
+            let list = format!("final;{first} {second}");
+            let joined = site.create_with(&[("Upload-Concat", &list)]).await;
+            let sha1 = "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+            for (status, ask) in [
+                (200, site.ask("OPTIONS", "/files/")),
+                (200, site.ask("HEAD", &path)),
+                (200, site.ask("GET", &joined)),
+                (201, site.ask("POST", "/files/").with("Upload-Length", "5")),
+                (400, site.ask("POST", "/files/")),
+                (403, site.patching(&joined, 2)),
+                (404, site.ask("HEAD", "/files/none")),
+                (404, site.ask("DELETE", "/files/none")),
+                (405, site.ask("PUT", &path)),
+                (409, site.patching(&path, 3)),
+                (412, site.ask("POST", "/files/").without("Tus-Resumable")),
+                (
+                    413,
+                    site.ask("POST", "/files/").with("Upload-Length", "1001"),
+                ),
+                (415, site.ask("PATCH", &path).with("Upload-Offset", "0")),
+                (
+                    460,
+                    site.patching(&path, 0)
+                        .with("Upload-Checksum", sha1)
+                        .body("x"),
+                ),
+                (204, site.patching(&path, 0).body("hello")),
+                (204, site.ask("DELETE", &path)),
+            ] {
+                let reply = ask.send().await.expect(status);
+                assert_eq!(reply.header("tus-resumable"), Some("1.0.0"), "{reply:?}");
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_6_t_core_7_another_version_is_refused_and_has_no_effect() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        for version in ["0.2.2", "1.0.1", "2.0.0", "x"] {
+            for ask in [
+                site.ask("POST", "/files/").with("Upload-Length", "5"),
+                site.patching(&path, 0).body("hello"),
+                site.ask("DELETE", &path),
+                site.ask("HEAD", &path),
+                site.ask("GET", &path),
+            ] {
+                let ask = ask.without("Tus-Resumable").with("Tus-Resumable", version);
+                let reply = ask.send().await.expect(412);
+                assert_eq!(reply.header("tus-version"), Some("1.0.0"), "{reply:?}");
+            }
+        }
+        assert_eq!(site.uploads().await, 1);
+        assert_eq!(site.offset(&path).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_1_only_head_and_get_may_do_without_a_version() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        for ask in [
+            site.ask("POST", "/files/").with("Upload-Length", "5"),
+            site.patching(&path, 0).body("hello"),
+            site.ask("DELETE", &path),
+        ] {
+            let reply = ask.without("Tus-Resumable").send().await;
+            let reply = reply.refused(412, "ERR_UNSUPPORTED_VERSION");
+            assert_eq!(reply.header("tus-version"), Some("1.0.0"));
+        }
+        assert_eq!(site.uploads().await, 1);
+        assert_eq!(site.offset(&path).await, 0);
+        site.ask("HEAD", &path)
+            .without("Tus-Resumable")
+            .send()
+            .await
+            .expect(200);
+        site.ask("GET", &path)
+            .without("Tus-Resumable")
+            .send()
+            .await
+            .expect(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_core_11_e_39_the_override_counts_on_any_method() {
+    with_defaults(async |site| {
+        let path = site.create(10).await;
+        let over = |real: &str, named| site.ask(real, &path).with("X-HTTP-Method-Override", named);
+        for (real, offset) in [("POST", "0"), ("PUT", "5")] {
+            let ask = over(real, "PATCH")
+                .with("Content-Type", super::DATA)
+                .with("Upload-Offset", offset);
+            ask.body("hello").send().await.expect(204);
+        }
+        let reply = over("GET", "HEAD").send().await.expect(200);
+        assert_eq!(reply.number("upload-offset"), 10);
+        over("POST", "DELETE").send().await.expect(204);
+        site.head(&path).await.expect(404);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_39_a_preflight_is_not_overridden_and_unknown_names_are_refused() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        let over = |real: &str, named| site.ask(real, &path).with("X-HTTP-Method-Override", named);
+        over("OPTIONS", "DELETE").send().await.expect(200);
+        for unknown in ["delete", "BREW", "TRACE"] {
+            over("POST", unknown)
+                .send()
+                .await
+                .refused(400, "ERR_INVALID_METHOD");
+        }
+        site.head(&path).await.expect(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_50_other_methods_are_not_allowed() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        for method in ["PUT", "POST", "TRACE", "BREW"] {
+            let reply = site.ask(method, &path).send().await.expect(405);
+            assert_eq!(reply.header("allow"), Some("GET, HEAD, PATCH, DELETE"));
+        }
+        for method in ["PUT", "GET", "PATCH", "DELETE"] {
+            let reply = site.ask(method, "/files/").send().await.expect(405);
+            assert_eq!(reply.header("allow"), Some("POST"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_52_the_base_path_may_end_with_a_slash_or_not() {
+    with_defaults(async |site| {
+        for path in ["/files", "/files/"] {
+            let ask = site.ask("POST", path).with("Upload-Length", "5");
+            let location = ask.send().await.expect(201).location();
+            site.head(&location).await.expect(200);
+            site.head(&format!("{location}/")).await.expect(200);
+        }
+        site.ask("POST", "/filesx")
+            .with("Upload-Length", "5")
+            .send()
+            .await
+            .expect(404);
+    })
+    .await;
+}

@@ -1,0 +1,153 @@
+//! Expiration.
+
+use std::time::{Duration, SystemTime};
+
+use landfall::{Config, Lifetimes};
+
+use super::{DATA, everywhere, site::Reply, with_defaults};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn unfinished(life: Duration) -> impl Fn(&mut Config) {
+    move |config| {
+        config.lifetimes = Lifetimes {
+            unfinished: Some(life),
+            finished: None,
+        }
+    }
+}
+
+/// When an answer says that the upload expires.
+fn expires(reply: &Reply) -> Option<SystemTime> {
+    let date = reply.header("upload-expires")?;
+    let at = httpdate::parse_http_date(date).unwrap();
+    // In the one form that is still to be sent.
+    assert_eq!(httpdate::fmt_http_date(at), date);
+    Some(at)
+}
+
+#[tokio::test]
+async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_go() {
+    everywhere(unfinished(HOUR), async |site| {
+        let reply = site.ask("OPTIONS", "/files/").send().await;
+        assert!(
+            reply
+                .header("tus-extension")
+                .unwrap()
+                .split(',')
+                .any(|t| t == "expiration")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_goes() {
+    everywhere(unfinished(HOUR), async |site| {
+        let near = |reply: &Reply| {
+            let left = expires(reply)
+                .unwrap()
+                .duration_since(SystemTime::now())
+                .unwrap();
+            assert!(
+                left <= HOUR && left > HOUR - Duration::from_secs(60),
+                "{left:?}"
+            );
+        };
+        let reply = site.post(&[("Upload-Length", "10")]).await.expect(201);
+        near(&reply);
+        let path = reply.location();
+        near(&site.head(&path).await);
+        near(&site.patch(&path, 0, "hello").await.expect(204));
+        let with_data = site.ask("POST", "/files/").with("Upload-Length", "10");
+        near(
+            &with_data
+                .with("Content-Type", DATA)
+                .body("hello")
+                .send()
+                .await
+                .expect(201),
+        );
+        // Complete uploads stay here, so they don't say anything.
+        let reply = site.patch(&path, 5, "world").await.expect(204);
+        assert_eq!(reply.header("upload-expires"), None);
+        assert_eq!(site.head(&path).await.header("upload-expires"), None);
+        assert_eq!(
+            site.post(&[("Upload-Length", "0")])
+                .await
+                .header("upload-expires"),
+            None
+        );
+    })
+    .await;
+    with_defaults(async |site| {
+        let reply = site.post(&[("Upload-Length", "10")]).await.expect(201);
+        assert_eq!(reply.header("upload-expires"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_exp_6_e_32_e_33_what_has_expired_is_gone_before_and_after_it_is_swept() {
+    everywhere(unfinished(Duration::from_secs(1)), async |site| {
+        let path = site.create(10).await;
+        site.patch(&path, 0, "hello").await.expect(204);
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        for ask in [
+            site.ask("HEAD", &path),
+            site.ask("GET", &path),
+            site.patching(&path, 5).body("world"),
+            site.ask("DELETE", &path),
+        ] {
+            let reply = ask.send().await.expect(410);
+            assert_eq!(reply.header("upload-offset"), None);
+        }
+        let swept = site.handler.sweeper().run(|_| {}).await.unwrap();
+        assert_eq!((swept.removed, swept.failed), (1, 0));
+        assert_eq!(site.uploads().await, 0);
+        let status = site.head(&path).await.status;
+        assert!(status == 404 || status == 410, "{status}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_32_a_running_append_may_finish() {
+    everywhere(unfinished(Duration::from_secs(1)), async |site| {
+        let path = site.create(10).await;
+        let mut open = site
+            .patching(&path, 0)
+            .with("Content-Length", "10")
+            .open()
+            .await;
+        open.write("hello").await;
+        site.until_offset(&path, 5).await;
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        let swept = site.handler.sweeper().run(|_| {}).await.unwrap();
+        assert_eq!(swept.removed, 0, "{swept:?}");
+        open.write("world").await;
+        open.reply().await.expect(204);
+        assert_eq!(site.bytes(&path).await, "helloworld");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_exp_2_finished_uploads_have_a_lifetime_of_their_own() {
+    let change = |config: &mut Config| {
+        config.lifetimes = Lifetimes {
+            unfinished: Some(2 * HOUR),
+            finished: Some(HOUR),
+        };
+    };
+    everywhere(change, async |site| {
+        let path = site.create(5).await;
+        let reply = site.patch(&path, 0, "hello").await.expect(204);
+        let left = expires(&reply)
+            .unwrap()
+            .duration_since(SystemTime::now())
+            .unwrap();
+        assert!(left <= HOUR, "{left:?}");
+    })
+    .await;
+}

@@ -1,0 +1,20 @@
+//! Each requirement of tus 1.0.0 that binds servers (`T-…`), and each decision where its text is open
+//! (`E-…`): over real sockets, on every store. `docs/protocol.md` lists them.
+
+mod appending;
+mod checksum;
+mod concatenation;
+mod connection;
+mod creation;
+mod deferred;
+mod discovery;
+mod expiration;
+mod inspecting;
+mod listed;
+mod site;
+mod takeover;
+mod termination;
+
+use self::site::{Site, everywhere, with_defaults};
+
+const DATA: &str = "application/offset+octet-stream";

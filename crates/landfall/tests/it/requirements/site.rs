@@ -1,0 +1,396 @@
+//! A server on a free port, and a client that sends exactly what it is told to.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use landfall::{
+    Composer, Config, Handler,
+    store::{
+        MemoryStore,
+        file::{FileOptions, FileStore},
+    },
+    upload::UploadId,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+use tower_service::Service as _;
+
+/// Nothing in these tests takes longer, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server.
+pub(super) struct Site {
+    pub(super) address: SocketAddr,
+    pub(super) handler: Handler,
+    pub(super) parts: Composer,
+    server: JoinHandle<()>,
+    dir: Option<TempDir>,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// Runs a test against a server on each store.
+pub(super) async fn everywhere(change: impl Fn(&mut Config), test: impl AsyncFn(&Site)) {
+    let memory = Composer::join(MemoryStore::new());
+    let dir = tempfile::tempdir().unwrap();
+    let files = Composer::join(FileStore::open(dir.path(), FileOptions::default()).unwrap());
+    for (name, parts, dir) in [("memory", memory, None), ("files", files, Some(dir))] {
+        // Shown when the test fails.
+        println!("store: {name}");
+        let mut config = Config::new(parts);
+        change(&mut config);
+        let site = Site::start(config, dir).await;
+        tokio::time::timeout(PATIENCE, test(&site))
+            .await
+            .expect("the test hangs");
+    }
+}
+
+/// [`everywhere`] with the default configuration.
+pub(super) async fn with_defaults(test: impl AsyncFn(&Site)) {
+    everywhere(|_| {}, test).await;
+}
+
+impl Site {
+    async fn start(config: Config, dir: Option<TempDir>) -> Self {
+        let parts = config.parts.clone();
+        let handler = Handler::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, handler.clone()));
+        Self {
+            address,
+            handler,
+            parts,
+            server,
+            dir,
+        }
+    }
+
+    /// A request with `Tus-Resumable`.
+    pub(super) fn ask(&self, method: &str, path: &str) -> Ask {
+        let headers = vec![
+            ("Host".into(), self.address.to_string()),
+            ("Tus-Resumable".into(), "1.0.0".into()),
+        ];
+        Ask {
+            address: self.address,
+            method: method.into(),
+            path: path.into(),
+            headers,
+            body: Vec::new(),
+        }
+    }
+
+    /// Creates an upload of `length` bytes; its path.
+    pub(super) async fn create(&self, length: u64) -> String {
+        self.create_with(&[("Upload-Length", &length.to_string())])
+            .await
+    }
+
+    pub(super) async fn create_with(&self, headers: &[(&str, &str)]) -> String {
+        self.post(headers).await.expect(201).location()
+    }
+
+    pub(super) async fn post(&self, headers: &[(&str, &str)]) -> Reply {
+        self.ask("POST", "/files/").with_all(headers).send().await
+    }
+
+    /// A partial upload that is complete.
+    pub(super) async fn partial(&self, data: &str) -> String {
+        let length = data.len().to_string();
+        let path = self
+            .create_with(&[("Upload-Concat", "partial"), ("Upload-Length", &length)])
+            .await;
+        self.patch(&path, 0, data).await.expect(204);
+        path
+    }
+
+    pub(super) async fn patch(&self, path: &str, offset: u64, data: &str) -> Reply {
+        self.patching(path, offset).body(data).send().await
+    }
+
+    /// A PATCH without its body.
+    pub(super) fn patching(&self, path: &str, offset: u64) -> Ask {
+        self.ask("PATCH", path)
+            .with("Content-Type", super::DATA)
+            .with("Upload-Offset", &offset.to_string())
+    }
+
+    pub(super) async fn head(&self, path: &str) -> Reply {
+        self.ask("HEAD", path).send().await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Reply {
+        self.ask("DELETE", path).send().await
+    }
+
+    /// The offset that HEAD tells.
+    pub(super) async fn offset(&self, path: &str) -> u64 {
+        self.head(path).await.expect(200).number("upload-offset")
+    }
+
+    /// Waits until HEAD tells this offset.
+    pub(super) async fn until_offset(&self, path: &str, offset: u64) {
+        while self.offset(path).await != offset {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What GET gives.
+    pub(super) async fn bytes(&self, path: &str) -> String {
+        self.ask("GET", path).send().await.expect(200).body
+    }
+
+    /// What lies in the store's directory, if it has one, the locker's own folder aside.
+    pub(super) fn files(&self) -> Vec<String> {
+        let Some(dir) = &self.dir else {
+            return Vec::new();
+        };
+        let entries = std::fs::read_dir(dir.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != ".landfall")
+            .collect()
+    }
+
+    /// How many uploads the store has.
+    pub(super) async fn uploads(&self) -> usize {
+        let page = self
+            .parts
+            .get_enumerator()
+            .unwrap()
+            .page(None, 1000)
+            .await
+            .unwrap();
+        page.uploads.len()
+    }
+}
+
+/// The id in a path.
+pub(super) fn id(path: &str) -> UploadId {
+    UploadId::new(path.strip_prefix("/files/").unwrap()).unwrap()
+}
+
+async fn serve(listener: TcpListener, handler: Handler) {
+    // Aborting the server drops the set, and that ends its connections.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let handler = handler.clone();
+        connections.spawn(async move {
+            let service = hyper::service::service_fn(move |request| handler.clone().call(request));
+            // An error here is a client that went away, as some of them are told to.
+            let _ = auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+/// A request to be sent.
+#[derive(Clone)]
+pub(super) struct Ask {
+    address: SocketAddr,
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Ask {
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    pub(super) fn with_all(self, headers: &[(&str, &str)]) -> Self {
+        headers
+            .iter()
+            .fold(self, |ask, (name, value)| ask.with(name, value))
+    }
+
+    /// Leaves out a header, in any case.
+    pub(super) fn without(mut self, name: &str) -> Self {
+        self.headers
+            .retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+        self
+    }
+
+    /// A body with `Content-Length`.
+    pub(super) fn body(mut self, body: &str) -> Self {
+        self.body = body.into();
+        self.with("Content-Length", &body.len().to_string())
+    }
+
+    /// A chunked body with a trailer section.
+    pub(super) fn chunked(self, chunks: &[&str], trailers: &[(&str, &str)]) -> Self {
+        let mut ask = self.with("Transfer-Encoding", "chunked");
+        for chunk in chunks {
+            ask.body
+                .extend(format!("{:x}\r\n{chunk}\r\n", chunk.len()).bytes());
+        }
+        ask.body.extend(b"0\r\n");
+        for (name, value) in trailers {
+            ask.body.extend(format!("{name}: {value}\r\n").bytes());
+        }
+        ask.body.extend(b"\r\n");
+        ask
+    }
+
+    pub(super) async fn send(self) -> Reply {
+        let body = self.body.clone();
+        let mut open = self.open().await;
+        // A server that has answered already need not read the rest.
+        let _ = open.stream.write_all(&body).await;
+        open.reply().await
+    }
+
+    /// Sends the head alone.
+    pub(super) async fn open(self) -> Open {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        Open {
+            stream,
+            is_head: self.method == "HEAD",
+        }
+    }
+}
+
+/// A request whose head has been sent.
+pub(super) struct Open {
+    pub(super) stream: TcpStream,
+    is_head: bool,
+}
+
+impl Open {
+    pub(super) async fn write(&mut self, data: &str) {
+        self.stream.write_all(data.as_bytes()).await.unwrap();
+    }
+
+    /// The final answer.
+    pub(super) async fn reply(&mut self) -> Reply {
+        let mut continued = false;
+        loop {
+            let mut reply = self.head().await;
+            if reply.status == 100 {
+                continued = true;
+                continue;
+            }
+            reply.continued = continued;
+            let has_body = !self.is_head && reply.status != 204 && reply.status != 304;
+            if has_body {
+                let length = reply.number("content-length");
+                let mut body = vec![0; usize::try_from(length).unwrap()];
+                self.stream.read_exact(&mut body).await.unwrap();
+                reply.body = String::from_utf8(body).unwrap();
+            }
+            return reply;
+        }
+    }
+
+    async fn head(&mut self) -> Reply {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(
+                self.stream
+                    .read_u8()
+                    .await
+                    .expect("the connection ended without an answer"),
+            );
+        }
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let (name, value) = line.split_once(':').unwrap();
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value.trim_start_matches(' ')).unwrap(),
+            );
+        }
+        Reply {
+            status,
+            headers,
+            body: String::new(),
+            continued: false,
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+    /// Whether `100 Continue` came first.
+    pub(super) continued: bool,
+}
+
+impl Reply {
+    /// Fails unless the status is this one.
+    #[track_caller]
+    pub(super) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    /// Fails unless the body begins with this code, as that of a refusal does.
+    #[track_caller]
+    pub(super) fn refused(self, status: u16, code: &str) -> Self {
+        let reply = self.expect(status);
+        assert!(reply.body.starts_with(&format!("{code}: ")), "{reply:?}");
+        assert!(reply.body.ends_with('\n'), "{reply:?}");
+        reply
+    }
+
+    #[track_caller]
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        assert!(
+            self.headers.get_all(name).iter().count() <= 1,
+            "{name} twice in {self:?}"
+        );
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    #[track_caller]
+    pub(super) fn number(&self, name: &str) -> u64 {
+        let value = self
+            .header(name)
+            .unwrap_or_else(|| panic!("no {name} in {self:?}"));
+        value.parse().unwrap()
+    }
+
+    /// The path of `Location`.
+    #[track_caller]
+    pub(super) fn location(&self) -> String {
+        let location = self.header("location").expect("no Location");
+        let path = location.find("/files/").expect("a Location elsewhere");
+        location[path..].into()
+    }
+}
