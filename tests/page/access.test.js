@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { after, before, test } from 'node:test';
+import { after, before } from 'node:test';
 
-import { Landfall, Visitor, hashOf, launch, until } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, test, until } from './harness.js';
 
 const MiB = 2 ** 20;
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');

@@ -7,6 +7,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { test as declare } from 'node:test';
 import { createInterface } from 'node:readline';
 
 import { chromium } from 'playwright-core';
@@ -20,17 +21,28 @@ const FLAGS = [
 /** How long the page may take for something, in milliseconds. */
 const PATIENCE = 60_000;
 
+/** How long the server may take to start, in milliseconds. */
+const START = 20_000;
+
+/** How long one test may take, in milliseconds. */
+const LIMIT = 240_000;
+
 const TUS = { 'Tus-Resumable': '1.0.0' };
 
-/** Waits until `check` gives something true; fails loudly after a while. */
+/** Waits until `check` gives something true; fails loudly after a while, saying what it waited for. */
 export async function until(check, what, patience = PATIENCE) {
   const end = Date.now() + patience;
   for (;;) {
     const result = await check();
     if (result) return result;
-    assert.ok(Date.now() < end, `waited in vain: ${what}`);
+    assert.ok(Date.now() < end, `waited in vain: ${typeof what === 'string' ? what : await what()}`);
     await new Promise((resolve) => { setTimeout(resolve, 25); });
   }
+}
+
+/** Declares a test that can't hang. */
+export function test(name, run) {
+  declare(name, { timeout: LIMIT }, run);
 }
 
 /** Runs `landfall` in a directory of its own until `stop`. */
@@ -63,7 +75,9 @@ export class Landfall {
         if (found) resolve(found[1]);
       });
     });
-    const endpoint = await Promise.race([line, this.exited.then(() => null)]);
+    const late = AbortSignal.timeout(START);
+    const silent = new Promise((resolve) => { late.addEventListener('abort', () => resolve(null)); });
+    const endpoint = await Promise.race([line, silent, this.exited.then(() => null)]);
     assert.ok(endpoint, `landfall did not start: ${told}`);
     this.endpoint = endpoint;
     this.origin = new URL(endpoint).origin;
@@ -238,22 +252,23 @@ class RowOf {
     await this.button(label).click();
   }
 
-  async state() {
-    return (await this.element.count()) === 0 ? 'gone' : this.element.getAttribute('data-state');
+  /** Looked up in one go, since the row may leave at any time. */
+  state() {
+    return this.element.evaluateAll(([row]) => row?.dataset.state ?? 'gone');
   }
 
   status() {
-    return this.element.locator('.status').textContent();
+    return this.element.locator('.status').evaluateAll(([status]) => status?.textContent ?? '');
   }
 
   async is(...states) {
     let last = '';
     await until(async () => {
-      last = await this.state().catch(() => 'moving');
+      last = await this.state();
       return states.includes(last);
-    }, `${this.name} to be ${states.join(' or ')}`).catch((error) => {
-      error.message += `, but it is ${last}`;
-      throw error;
+    }, async () => {
+      const methods = this.visitor.requests.map(({ method }) => method).join(' ');
+      return `${this.name} to be ${states.join(' or ')}, but it is ${last} (${await this.status()}) after ${methods}`;
     });
     return this;
   }

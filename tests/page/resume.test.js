@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { appendFile, rename } from 'node:fs/promises';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before } from 'node:test';
 
-import { Landfall, Visitor, hashOf, launch, until } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, test, until } from './harness.js';
 
 const MiB = 2 ** 20;
 

@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import net from 'node:net';
-import { after, before, test } from 'node:test';
+import { after, before } from 'node:test';
 
-import { Landfall, Visitor, hashOf, launch, until } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, test, until } from './harness.js';
 
 const MiB = 2 ** 20;
 
@@ -171,6 +171,25 @@ test('cancelling says when the server could not be told', async () => {
   await row.press('Cancel');
   await row.is('failed');
   assert.equal(await row.status(), 'The server did not remove the upload (not yours).');
+  await visitor.slow();
+  await row.press('Try again');
+  await row.is('done');
+  assert.equal(visitor.sent('POST').length, 1, 'it must be able to go on after all');
+  await visitor.leave();
+});
+
+test('the same where the file is not at hand any more', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.slow(16 * MiB);
+  await visitor.choose(await landfall.file('far.bin', 80 * MiB));
+  const row = visitor.row('far.bin');
+  await row.midway(0.1);
+  await visitor.tab.reload();
+  await row.is('needs-file');
+  await answerFirst(visitor, 'DELETE', { status: 403, body: 'not yours' });
+  await row.press('Cancel');
+  await until(async () => /^The server did not remove the upload \(not yours\)\. /.test(await row.status()), 'the reason');
+  assert.equal(await row.state(), 'needs-file');
   await row.press('Cancel');
   await row.is('gone');
   await visitor.leave();

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before } from 'node:test';
 import { promisify } from 'node:util';
 
-import { Landfall, Visitor, hashOf, launch, until } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, test, until } from './harness.js';
 
 const MiB = 2 ** 20;
 const bash = (script, cwd) => promisify(execFile)('bash', ['-euo', 'pipefail', '-c', script], { cwd });

@@ -1,22 +1,28 @@
 // Keeps a phone's screen on while something uploads: when it sleeps, the network often does too.
 
-let lock = null;
+/** 'off', 'asking', 'on', or 'refused' until it isn't wanted any more. */
+let state = 'off';
 let wanted = false;
+let lock = null;
 
-/** @param {boolean} yes */
+/** @param {boolean} yes may be called as often as one likes */
 export async function keepAwake(yes) {
-  if (wanted === yes && (lock !== null) === yes) return;
   wanted = yes;
   if (!yes) {
     lock?.release();
     lock = null;
-  } else if (document.visibilityState === 'visible') {
+    if (state !== 'asking') state = 'off';
+  } else if (state === 'off' && document.visibilityState === 'visible') {
+    state = 'asking';
     try {
-      const fresh = await navigator.wakeLock.request('screen');
+      lock = await navigator.wakeLock.request('screen');
+      state = 'on';
       // The browser takes it back when the page is hidden; the next call asks again.
-      fresh.addEventListener('release', () => { if (lock === fresh) lock = null; });
-      lock = fresh;
-      if (!wanted) keepAwake(false);
-    } catch { /* not supported, not secure or low battery: nothing to be done */ }
+      lock.addEventListener('release', () => { state = 'off'; });
+    } catch {
+      // Not supported, not a secure page, or the battery is low.
+      state = 'refused';
+    }
+    if (!wanted) keepAwake(false);
   }
 }

@@ -191,12 +191,13 @@ export class Item {
     this.#leaveQueue();
     if (this.#upload) {
       if (!(await this.#upload.remove())) return;
-    } else if (this.record.url !== null && this.#state !== 'refused') {
+    } else if (this.record.url !== null) {
+      const before = this.#state;
       this.#set('removing');
       try {
         await removeUpload(this.record.url);
       } catch (error) {
-        this.#set('failed', error.message);
+        this.#set(before, error.message);
         return;
       }
     }

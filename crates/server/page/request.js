@@ -1,7 +1,7 @@
 // One HTTP request over XMLHttpRequest, which, unlike fetch, tells how much of a body has left.
 
 /** How long a request may stand still before it counts as lost, in milliseconds. */
-const QUIET = { answer: 30_000, body: 60_000, bodyAnswer: 120_000 };
+const QUIET = { answer: 60_000, body: 60_000, bodyAnswer: 120_000 };
 
 /** Most characters of an error's text that are shown to a person. */
 const MAX_SENTENCE = 300;

@@ -111,6 +111,8 @@ export class TusUpload {
       // A creation that was under way may have made `url` known only now.
       if (this.url !== null) await removeUpload(this.url);
     } catch (error) {
+      // So that one may also think better of it, and go on.
+      this.#stop = null;
       this.#set('failed', error.message);
       return false;
     }
@@ -121,6 +123,7 @@ export class TusUpload {
   async #work() {
     const hurry = () => this.#wake();
     window.addEventListener('online', hurry);
+    document.addEventListener('visibilitychange', hurry);
     this.#tries = this.#doubtful = 0;
     try {
       while (!this.#stop) {
@@ -137,6 +140,7 @@ export class TusUpload {
       this.#set('failed', error instanceof Failed ? error.message : `Unexpected trouble: ${error.message}`);
     } finally {
       window.removeEventListener('online', hurry);
+      document.removeEventListener('visibilitychange', hurry);
     }
   }
 

@@ -96,12 +96,13 @@ export class Row {
 
 function statusOf({ state, sent, size, rate, message, retryAt, name }, downloadable) {
   const amount = `${bytes(sent)} of ${bytes(size)}`;
+  const said = message && `${message} `;
   switch (state) {
     case 'finding': return 'Looking for what was left here…';
     case 'queued': return `Waiting for its turn · ${bytes(size)}`;
     case 'elsewhere': return 'Another tab is uploading this. It goes on here if that tab is closed.';
-    case 'needs-file': return `${message ? `${message} ` : ''}${amount} are on the server. Choose or drop “${name}” again to send the rest.`;
-    case 'needs-leave': return `${amount} are on the server. Press Resume to send the rest.`;
+    case 'needs-file': return `${said}${amount} are on the server. Choose or drop “${name}” again to send the rest.`;
+    case 'needs-leave': return `${said}${amount} are on the server. Press Resume to send the rest.`;
     case 'creating': return `Starting… · ${bytes(size)}`;
     case 'checking': return 'Asking the server how much it has…';
     case 'uploading': return [amount, ...pace(size - sent, rate)].join(' · ');
