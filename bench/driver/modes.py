@@ -75,7 +75,11 @@ class Client:
         line = self.process.stdout.readline().strip()
         said, _, rest = line.partition(" ")
         if said != word:
-            raise RuntimeError(rest if said == "fault" else f"the client said {line!r}, not {word!r}")
+            if said == "fault":
+                raise RuntimeError(rest)
+            if not line:
+                raise RuntimeError(f"the client ended with status {self.process.wait()}")
+            raise RuntimeError(f"the client said {line!r}, not {word!r}")
         return rest
 
     def go(self):

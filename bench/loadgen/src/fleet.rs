@@ -66,6 +66,11 @@ pub(crate) fn run<S: Send>(
         })
     })?;
 
+    // The first to be prepared may have waited long for the last.
+    for member in &mut members {
+        member.connection.renew()?;
+    }
+
     // The coordinator is one more at each barrier. `finished` holds the threads back until the
     // processor time is read, because the kernel forgets that of ended threads.
     let (start, finished, leave) = (
@@ -111,6 +116,7 @@ pub(crate) fn run<S: Send>(
     }
     report::pause(&format!("done {}", figures.json()))?;
     for member in &mut members {
+        member.connection.renew()?;
         check(member).map_err(|fault| format!("check: {fault}"))?;
     }
     report::say("verified")

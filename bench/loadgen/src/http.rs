@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// How long a server may keep a connection waiting before the run counts as failed.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Size of the receive buffer; a reply head that doesn't fit is an error.
 const INBOX: usize = 64 << 10;
 
@@ -82,13 +82,19 @@ impl Connection {
         dial().map_err(|error| format!("connect: {error}"))
     }
 
+    /// Connects again, between requests: servers close connections that were idle for seconds.
+    pub(crate) fn renew(&mut self) -> Result<(), Fault> {
+        self.stream = Self::dial(self.address)?;
+        self.taken = 0;
+        self.filled = 0;
+        self.closed = false;
+        Ok(())
+    }
+
     /// Sends the first bytes of a request; connects again if the server had closed.
     pub(crate) fn begin(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if self.closed {
-            self.stream = Self::dial(self.address)?;
-            self.taken = 0;
-            self.filled = 0;
-            self.closed = false;
+            self.renew()?;
         }
         self.send(bytes)
     }
