@@ -15,6 +15,11 @@ use landfall::{
     store::file::{Durability, FileOptions, FileStore},
 };
 
+use rustix::{
+    fs::Access,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+
 use self::routes::{App, Site};
 use crate::{
     log,
@@ -33,10 +38,12 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     let store = open_store(&settings)?;
     let dir = store.dir().to_owned();
+    check_writable(&dir)?;
+    allow_open_files();
     let handler = Handler::new(handler_config(&settings, store)?);
-    let listeners = open_listeners(&settings)?;
+    let (listeners, listening) = open_listeners(&settings)?;
     if settings.monitoring.show_startup_logs {
-        announce(&settings, &dir, &handler, &listeners);
+        announce(&settings, &dir, &handler, &listening, &listeners);
     }
 
     let shutdown =
@@ -208,28 +215,74 @@ fn net_limits(settings: &Settings) -> net::Limits {
     limits
 }
 
-/// What systemd hands over comes first; otherwise a UNIX socket if one is asked for, else TCP.
-fn open_listeners(settings: &Settings) -> anyhow::Result<Vec<Listener>> {
+/// What every upload would run into is told at the start.
+fn check_writable(dir: &Path) -> anyhow::Result<()> {
+    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).with_context(|| {
+        format!(
+            "the upload directory {} can't be written, see its owner and permissions",
+            dir.display()
+        )
+    })
+}
+
+/// Raises the limit of open files to what the system lets it be: an upload takes two, and the usual
+/// 1024 are meant for programs that count on no more.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files can't be raised");
+    }
+}
+
+/// What is listened on, and the start-up line about it. What systemd hands over comes first;
+/// otherwise a UNIX socket if one is asked for, else TCP.
+fn open_listeners(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)> {
     let inherited = Listener::from_systemd().context("the sockets of systemd can't be used")?;
     if !inherited.is_empty() {
-        return Ok(inherited);
+        let line = format!("Using {} of systemd to listen.", sockets(inherited.len()));
+        return Ok((inherited, line));
     }
     let listen = &settings.listen;
-    let listener = match &listen.unix_sock {
-        Some(path) => Listener::unix(path)
-            .with_context(|| format!("can't listen on the socket {}", path.display()))?,
-        None => Listener::tcp(&listen.host, listen.port).with_context(|| {
-            format!(
-                "can't listen on {}:{}; if another program has the port, choose one with --port",
-                listen.host, listen.port
-            )
-        })?,
-    };
-    Ok(vec![listener])
+    if let Some(path) = &listen.unix_sock {
+        let shown = path.display();
+        let listener =
+            Listener::unix(path).with_context(|| format!("can't listen on the socket {shown}"))?;
+        return Ok((
+            vec![listener],
+            format!("Using {shown} as socket to listen."),
+        ));
+    }
+    let address = format!("{}:{}", listen.host, listen.port);
+    let listener = Listener::tcp(&listen.host, listen.port).with_context(|| {
+        format!(
+            "can't listen on {address}; if another program has the port, choose one with --port"
+        )
+    })?;
+    Ok((
+        vec![listener],
+        format!("Using {address} as address to listen."),
+    ))
+}
+
+fn sockets(count: usize) -> String {
+    format!("{count} socket{}", if count == 1 { "" } else { "s" })
 }
 
 /// The lines with which tusd starts; tools look for the last one.
-fn announce(settings: &Settings, dir: &Path, handler: &Handler, listeners: &[Listener]) {
+fn announce(
+    settings: &Settings,
+    dir: &Path,
+    handler: &Handler,
+    listening: &str,
+    listeners: &[Listener],
+) {
     let base = &settings.urls.base_path;
     log::say(format_args!(
         "Using '{}' as directory storage.",
@@ -241,16 +294,7 @@ fn announce(settings: &Settings, dir: &Path, handler: &Handler, listeners: &[Lis
         "Supported tus extensions: {}",
         handler.extensions()
     ));
-    match &settings.listen.unix_sock {
-        Some(path) => log::say(format_args!(
-            "Using {} as socket to listen.",
-            path.display()
-        )),
-        None => log::say(format_args!(
-            "Using {}:{} as address to listen.",
-            settings.listen.host, settings.listen.port
-        )),
-    }
+    log::say(listening);
     log::say(format_args!("Using {base} as the base path."));
     if settings.monitoring.expose_metrics {
         let path = &settings.monitoring.metrics_path;

@@ -3,7 +3,8 @@
 use std::{
     convert::Infallible,
     future::Future,
-    path::PathBuf,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -31,6 +32,8 @@ pub(super) struct Site {
     metrics_path: Option<String>,
     greeting: Option<Bytes>,
     upload_dir: PathBuf,
+    /// What the upload directory was when it was opened.
+    identity: Option<Identity>,
     stats: Arc<NetStats>,
     shutdown: Shutdown,
 }
@@ -60,16 +63,21 @@ impl Site {
                 .then(|| monitoring.metrics_path.clone()),
             base,
             greeting,
+            identity: identity(&upload_dir),
             upload_dir,
             stats,
             shutdown,
         }
     }
 
-    /// Whether a path belongs to the uploads.
+    /// Whether a path belongs to the uploads. Where they live at `/`, that is all but the pages for
+    /// machines.
     fn is_upload_path(&self, path: &str) -> bool {
-        path.starts_with(self.base.as_str())
-            || path.len() + 1 == self.base.len() && self.base.starts_with(path)
+        let is_below = path.starts_with(self.base.as_str())
+            || path.len() + 1 == self.base.len() && self.base.starts_with(path);
+        let is_page =
+            matches!(path, "/healthz" | "/readyz") || self.metrics_path.as_deref() == Some(path);
+        is_below && !is_page
     }
 
     /// Answers what isn't an upload.
@@ -101,19 +109,32 @@ impl Site {
         }
     }
 
-    /// Ready to take uploads: not shutting down, and the upload directory is there.
+    /// Ready to take uploads: not shutting down, and the upload directory is there. It is also
+    /// checked that it is still the same: when another disk is mounted there, or none any more,
+    /// uploads go on in the old place, where nobody looks for them.
     fn readiness(&self) -> Response<AnswerBody> {
         if self.shutdown.step() > Step::Running {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
         }
-        match std::fs::metadata(&self.upload_dir) {
-            Ok(dir) if dir.is_dir() => plain(StatusCode::OK, "ready\n"),
-            _ => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the upload directory is missing\n",
-            ),
-        }
+        let why_not = match identity(&self.upload_dir) {
+            None => "the upload directory is missing\n",
+            found if found != self.identity => {
+                "another directory is where the upload directory was: put it back, or restart\n"
+            }
+            Some(_) => return plain(StatusCode::OK, "ready\n"),
+        };
+        plain(StatusCode::SERVICE_UNAVAILABLE, why_not)
     }
+}
+
+/// Device and inode of a directory.
+type Identity = (u64, u64);
+
+fn identity(dir: &Path) -> Option<Identity> {
+    let found = std::fs::metadata(dir)
+        .ok()
+        .filter(std::fs::Metadata::is_dir)?;
+    Some((found.dev(), found.ino()))
 }
 
 /// The whole server as one service.
