@@ -15,3 +15,20 @@ mod net_listen;
 mod net_load;
 mod net_shutdown;
 mod net_timers;
+
+mod serve_kit;
+
+mod serve_concat;
+mod serve_downloads;
+mod serve_expiry;
+mod serve_framing;
+mod serve_full_disk;
+mod serve_kill;
+mod serve_limits;
+mod serve_listen;
+mod serve_proxies;
+mod serve_shutdown;
+mod serve_start;
+mod serve_takeover;
+mod serve_together;
+mod serve_tusd_dirs;

@@ -1,0 +1,114 @@
+//! Joining large files while others upload.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::serve_kit::{KIB, Landfall, MIB, Request, assert_same, content};
+
+const PART: u64 = 64 * MIB;
+
+#[test]
+fn joining_64_mib_parts_does_not_hold_up_another_upload() {
+    let server = Landfall::start(&["-durability", "none"]);
+    let whole = content(1, 4 * PART);
+    let parts: Vec<String> = whole
+        .chunks(PART as usize)
+        .map(|part| {
+            let mut client = server.client();
+            let request = Request::post()
+                .with("Upload-Concat", "partial")
+                .with("Upload-Length", PART);
+            let path = client.ask(request).created();
+            assert_eq!(client.patch(&path, 0, part).status, 204);
+            path
+        })
+        .collect();
+    let list = format!("final;{}", parts.join(" "));
+
+    let joined = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Another upload in pieces, each acknowledged: the longest wait for one tells.
+        let beside = scope.spawn(|| {
+            let mut client = server.client();
+            let piece = content(2, 256 * KIB);
+            let path = client
+                .ask(Request::post().with("Upload-Defer-Length", 1))
+                .created();
+            let (mut offset, mut longest) = (0, Duration::ZERO);
+            while !joined.load(Relaxed) {
+                let begun = Instant::now();
+                assert_eq!(client.patch(&path, offset, &piece).status, 204);
+                longest = longest.max(begun.elapsed());
+                offset += piece.len() as u64;
+            }
+            let stored = std::fs::read(server.file(&path)).unwrap();
+            for found in stored.chunks(piece.len()) {
+                assert_same(found, &piece);
+            }
+            (offset, longest)
+        });
+        let begun = Instant::now();
+        let mut client = server.client();
+        let path = client
+            .ask(Request::post().with("Upload-Concat", &list))
+            .created();
+        let took = begun.elapsed();
+        assert_eq!(client.offset(&path), 4 * PART);
+        joined.store(true, Relaxed);
+        let (bytes, longest) = beside.join().unwrap();
+        println!("joined in {took:?}; beside it {bytes} bytes, longest wait {longest:?}");
+        assert!(bytes > 0);
+        assert!(longest < Duration::from_secs(5), "{longest:?}");
+        client.holds(&path, &whole);
+        // The parts are as they were, and their ends are no end of the whole.
+        for (part, bytes) in parts.iter().zip(whole.chunks(PART as usize)) {
+            client.holds(part, bytes);
+            assert_eq!(client.ask(Request::new("DELETE", part)).status, 204);
+        }
+        client.holds(&path, &whole);
+    });
+}
+
+#[test]
+fn parts_sent_in_parallel_are_joined_in_the_order_of_the_list() {
+    let server = Landfall::start(&["-durability", "none"]);
+    let whole = content(3, 6 * MIB + 1);
+    let parts: Vec<String> = thread::scope(|scope| {
+        let senders: Vec<_> = whole
+            .chunks(MIB as usize)
+            .map(|part| {
+                let server = &server;
+                scope.spawn(move || {
+                    let mut client = server.client();
+                    let request = Request::post()
+                        .with("Upload-Concat", "partial")
+                        .with("Upload-Length", part.len());
+                    let path = client.ask(request).created();
+                    assert_eq!(client.patch(&path, 0, part).status, 204);
+                    path
+                })
+            })
+            .collect();
+        senders.into_iter().map(|s| s.join().unwrap()).collect()
+    });
+    let mut client = server.client();
+    let list = format!("final;{}", parts.join(" "));
+    let request = Request::post()
+        .with("Upload-Concat", &list)
+        .with("Upload-Metadata", "filename YS5iaW4=");
+    let path = client.ask(request).created();
+    client.holds(&path, &whole);
+    let head = client.head(&path);
+    assert_eq!(head.header("Upload-Concat"), Some(&*list));
+    assert_eq!(head.number("Upload-Length"), whole.len() as u64);
+    // The same part twice, backwards.
+    let list = format!("final;{} {} {}", parts[6], parts[0], parts[6]);
+    let path = client
+        .ask(Request::post().with("Upload-Concat", list))
+        .created();
+    let last = &whole[6 * MIB as usize..];
+    client.holds(&path, &[last, &whole[..MIB as usize], last].concat());
+}

@@ -1,0 +1,269 @@
+//! Lifetimes, and who removes what has outlived them.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use crate::serve_kit::{Answer, Landfall, Request, content, eventually, id_of, program, run};
+
+/// Makes an upload's files look untouched for so long.
+fn age(server: &Landfall, path: &str, hours: u64) {
+    for file in files(server.dir(), path) {
+        age_file(&file, hours);
+    }
+}
+
+fn age_file(file: &Path, hours: u64) {
+    let then = SystemTime::now() - Duration::from_secs(hours * 3600);
+    let file = File::options().append(true).open(file).unwrap();
+    file.set_modified(then).unwrap();
+}
+
+fn files(dir: &Path, path: &str) -> [PathBuf; 2] {
+    let id = id_of(path);
+    [dir.join(id), dir.join(format!("{id}.info"))]
+}
+
+fn exists(dir: &Path, path: &str) -> bool {
+    let [data, info] = files(dir, path).map(|file| file.exists());
+    assert_eq!(data, info, "{path} is half gone");
+    data
+}
+
+fn sweep(dir: &Path) -> Command {
+    let mut command = program();
+    command.args(["sweep", "-upload-dir"]).arg(dir);
+    command
+}
+
+/// `Upload-Expires` as the time from now, in seconds.
+#[track_caller]
+fn expires_in(answer: &Answer) -> i64 {
+    let date = answer
+        .header("Upload-Expires")
+        .unwrap_or_else(|| panic!("{answer:?}"));
+    assert!(date.ends_with(" GMT") && date.len() == 29, "{date}");
+    let at = httpdate::parse_http_date(date).unwrap();
+    match at.duration_since(SystemTime::now()) {
+        Ok(ahead) => ahead.as_secs() as i64,
+        Err(behind) => -(behind.duration().as_secs() as i64),
+    }
+}
+
+#[test]
+fn unfinished_uploads_tell_when_they_expire() {
+    let server = Landfall::start(&["-expire-unfinished", "1h"]);
+    let mut client = server.client();
+    let created = client.ask(Request::post().with("Upload-Length", 10));
+    let path = created.created();
+    let patched = client.patch(&path, 0, b"hello");
+    let head = client.head(&path);
+    for answer in [&created, &patched, &head] {
+        let seconds = expires_in(answer);
+        assert!((3500..=3600).contains(&seconds), "{seconds} {answer:?}");
+    }
+    // Each byte that comes moves it.
+    let file = File::options()
+        .append(true)
+        .open(server.file(&path))
+        .unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(1800))
+        .unwrap();
+    let info = &files(server.dir(), &path)[1];
+    let info = File::options().append(true).open(info).unwrap();
+    info.set_modified(SystemTime::now() - Duration::from_secs(1800))
+        .unwrap();
+    let seconds = expires_in(&client.head(&path));
+    assert!((1700..=1800).contains(&seconds), "{seconds}");
+    let seconds = expires_in(&client.patch(&path, 5, b"w"));
+    assert!((3500..=3600).contains(&seconds), "{seconds}");
+    // Finished ones have no end unless they are given one.
+    let finished = client.patch(&path, 6, b"orld");
+    assert_eq!(
+        (finished.status, finished.header("Upload-Expires")),
+        (204, None)
+    );
+    assert_eq!(client.head(&path).header("Upload-Expires"), None);
+}
+
+#[test]
+fn without_lifetimes_nothing_expires() {
+    let server = Landfall::start(&["-expire-unfinished", "0", "-sweep-interval", "20ms"]);
+    let mut client = server.client();
+    let options = client.ask(Request::new("OPTIONS", "/files/"));
+    let extensions = options.header("Tus-Extension").unwrap();
+    assert!(!extensions.contains("expiration"), "{extensions}");
+    let path = client.create(10);
+    age(&server, &path, 24 * 365);
+    thread::sleep(Duration::from_millis(300));
+    let head = client.head(&path);
+    assert_eq!((head.status, head.header("Upload-Expires")), (200, None));
+}
+
+#[test]
+fn an_expired_upload_is_gone_before_it_is_swept() {
+    let server = Landfall::start(&["-expire-unfinished", "2h", "-sweep-interval", "0"]);
+    let mut client = server.client();
+    let path = client.create(10);
+    assert_eq!(client.patch(&path, 0, b"hello").status, 204);
+    age(&server, &path, 3);
+    assert_eq!(client.head(&path).status, 410);
+    client
+        .patch(&path, 5, b"world")
+        .refuses(410, "ERR_UPLOAD_GONE");
+    client
+        .ask(Request::get(&path))
+        .refuses(410, "ERR_UPLOAD_GONE");
+    assert!(exists(server.dir(), &path));
+}
+
+#[test]
+fn the_server_sweeps_by_itself_each_lifetime_apart() {
+    let server = Landfall::start(&[
+        "-expire-unfinished",
+        "2h",
+        "-expire-finished",
+        "5h",
+        "-sweep-interval",
+        "50ms",
+    ]);
+    let mut client = server.client();
+    let fresh = client.create(10);
+    let young = client.upload(b"hello");
+    let old = client.upload(b"hello");
+    let stale = client.create(10);
+    assert_eq!(client.patch(&stale, 0, b"hello").status, 204);
+    let seconds = expires_in(&client.head(&young));
+    assert!((17_900..=18_000).contains(&seconds), "{seconds}");
+    age(&server, &fresh, 1);
+    age(&server, &young, 3);
+    age(&server, &old, 6);
+    age(&server, &stale, 3);
+    eventually("the stale upload stays", || !server.file(&stale).exists());
+    eventually("the old upload stays", || !server.file(&old).exists());
+    thread::sleep(Duration::from_millis(300));
+    for (path, stays) in [
+        (&fresh, true),
+        (&young, true),
+        (&old, false),
+        (&stale, false),
+    ] {
+        eventually("it is half gone", || {
+            let [data, info] = files(server.dir(), path).map(|file| file.exists());
+            data == info
+        });
+        assert_eq!(exists(server.dir(), path), stays, "{path}");
+        assert_eq!(client.head(path).status, if stays { 200 } else { 404 });
+    }
+    assert_eq!(server.metric("landfall_uploads_expired_total"), 2.0);
+    server.says("SweepFinished");
+}
+
+#[test]
+fn a_dry_run_lists_what_would_go_and_why_and_removes_nothing() {
+    let server = Landfall::start(&["-expire-unfinished", "0", "-sweep-interval", "0"]);
+    let mut client = server.client();
+    let unfinished = client.create(10);
+    assert_eq!(client.patch(&unfinished, 0, b"hello").status, 204);
+    let finished = client.upload(b"hello!");
+    let young = client.create(10);
+    // Belongs to no upload, but it is new: it may be one in the making.
+    let orphan = server.dir().join("ffffffffffffffffffffffffffffffff");
+    std::fs::write(&orphan, b"abc").unwrap();
+    age(&server, &unfinished, 3);
+    age(&server, &finished, 6);
+
+    let args = ["-expire-unfinished", "2h", "-expire-finished", "5h"];
+    let (code, out, err) = run(sweep(server.dir()).args(args).arg("-dry-run"));
+    assert_eq!((code, &*err), (Some(0), ""), "{out}");
+    let line = |id: &str| {
+        let mut lines = out.lines().filter(|line| line.contains(id));
+        let line = lines.next().unwrap_or_else(|| panic!("no {id} in {out}"));
+        assert_eq!(lines.next(), None, "{out}");
+        line
+    };
+    let words = line(id_of(&unfinished));
+    assert!(words.starts_with("would remove "), "{words}");
+    assert!(words.contains("(5 bytes, "), "{words}");
+    assert!(words.ends_with(": unfinished and expired"), "{words}");
+    let words = line(id_of(&finished));
+    assert!(words.contains("(6 bytes, "), "{words}");
+    assert!(words.ends_with(": finished and expired"), "{words}");
+    assert!(!out.contains("ffffffff"), "{out}");
+    assert!(!out.contains(id_of(&young)), "{out}");
+    let summary = out.lines().last().unwrap();
+    assert!(
+        summary.starts_with("would remove 2 of 3 entries, 11 bytes"),
+        "{summary}"
+    );
+    for path in [&unfinished, &finished, &young] {
+        assert!(exists(server.dir(), path));
+    }
+    assert!(orphan.exists());
+
+    let (code, out, err) = run(sweep(server.dir()).args(args));
+    assert_eq!((code, &*err), (Some(0), ""), "{out}");
+    assert!(
+        out.contains(&format!("removed {}", id_of(&unfinished))),
+        "{out}"
+    );
+    assert!(!exists(server.dir(), &unfinished) && !exists(server.dir(), &finished));
+    assert!(exists(server.dir(), &young) && orphan.exists());
+    // The server beside it sees the same.
+    assert_eq!(client.head(&unfinished).status, 404);
+    assert_eq!(client.head(&young).status, 200);
+}
+
+#[test]
+fn an_upload_in_progress_is_never_swept() {
+    let server = Landfall::start(&["-expire-unfinished", "1s", "-sweep-interval", "20ms"]);
+    let bytes = content(1, 500_000);
+    let mut client = server.client();
+    let path = client.create(500_000);
+    client.begin(Request::patch(&path, 0), 500_000);
+    client.send(&bytes[..100_000]);
+    server.client().reaches(&path, 100_000);
+    // Silent for longer than its lifetime, while the server and another process sweep.
+    for _ in 0..8 {
+        age(&server, &path, 48);
+        let (code, out, _) = run(sweep(server.dir()).args(["-expire-unfinished", "1s"]));
+        assert_eq!(code, Some(0));
+        assert!(!out.contains(id_of(&path)), "{out}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    client.send(&bytes[100_000..]);
+    assert_eq!(client.answer().status, 204);
+    client.holds(&path, &bytes);
+}
+
+#[test]
+fn a_sweep_of_a_directory_that_is_not_there_fails_and_makes_none() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("missing");
+    let (code, _, err) = run(&mut sweep(&dir));
+    assert_eq!(code, Some(1));
+    assert!(err.contains(dir.to_str().unwrap()), "{err}");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn uploads_of_tusd_are_given_their_time_from_the_takeover_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = "{\"ID\":\"old\",\"Size\":10,\"SizeIsDeferred\":false,\"Offset\":0,\"MetaData\":{},\
+                \"IsPartial\":false,\"IsFinal\":false,\"PartialUploads\":null,\"Storage\":{}}";
+    std::fs::write(dir.path().join("old"), b"hello").unwrap();
+    std::fs::write(dir.path().join("old.info"), json).unwrap();
+    for file in files(dir.path(), "old") {
+        age_file(&file, 24 * 90);
+    }
+    // tusd never removes anything: the first start must not remove what people still go on with.
+    let server = Landfall::on(dir.path(), &["-sweep-interval", "20ms"]);
+    let mut client = server.client();
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(client.offset("/files/old"), 5);
+    client.goes_on_to("/files/old", b"helloworld");
+}

@@ -1,0 +1,183 @@
+//! A disk that is full: the client is told so, the offset stays true, and the upload goes on when
+//! there is room again.
+
+use std::{ffi::OsStr, path::Path, process::Command};
+
+use crate::serve_kit::{Landfall, MIB, Request, URL_LINE, content, program};
+
+/// A server whose upload directory is a disk of so many MiB, in a mount namespace of its own: only
+/// the server sees it.
+fn on_a_small_disk(dir: &Path, mebibytes: u32, args: &[&str]) -> Landfall {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg(format!(
+            "mount -t tmpfs -o size={mebibytes}m,mode=0755 tmpfs \"$0\" && exec \"$@\""
+        ))
+        .arg(dir);
+    through(command, dir, args)
+}
+
+/// A server none of whose files may grow past so many KiB.
+fn under_a_quota(dir: &Path, kibibytes: u32, args: &[&str]) -> Landfall {
+    let mut command = Command::new("sh");
+    // Without the trap the signal that goes with the limit would end the process.
+    command
+        .arg("-c")
+        .arg(format!(
+            "trap '' XFSZ; ulimit -f {}; exec \"$@\"",
+            kibibytes * 2
+        ))
+        .arg("sh");
+    through(command, dir, args)
+}
+
+fn through(mut command: Command, dir: &Path, args: &[&str]) -> Landfall {
+    let serve = program();
+    command.arg(serve.get_program());
+    command.args(["-host", "127.0.0.1", "-port", "0", "-upload-dir"]);
+    command.arg(dir).args(args.iter().map(OsStr::new));
+    let server = Landfall::spawn(command, dir);
+    server.says(URL_LINE);
+    server
+}
+
+#[test]
+fn a_full_disk_is_told_with_507_and_a_true_offset_and_the_upload_goes_on() {
+    for durability in ["none", "complete", "every"] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = on_a_small_disk(dir.path(), 12, &["-durability", durability]);
+        let mut client = server.client();
+        let filler = client.upload(&content(1, 8 * MIB));
+        let bytes = content(2, 8 * MIB);
+        let path = client.create(8 * MIB);
+        assert_eq!(client.patch(&path, 0, &bytes[..1000]).status, 204);
+
+        let answer = server.client().patch(&path, 1000, &bytes[1000..]);
+        answer.refuses(507, "ERR_STORAGE_FULL");
+        assert!(answer.number("Retry-After") > 0);
+        // What is kept is what was sent.
+        let kept = client.offset(&path);
+        assert!((1000..8 * MIB).contains(&kept), "{kept}");
+        client.holds(&path, &bytes[..kept as usize]);
+
+        // Still full: nothing is lost by trying again.
+        let answer = server.client().patch(&path, kept, &bytes[kept as usize..]);
+        answer.refuses(507, "ERR_STORAGE_FULL");
+        let kept = client.offset(&path);
+        client.holds(&path, &bytes[..kept as usize]);
+
+        // What is finished can be read, and the server is up.
+        client.holds(&filler, &content(1, 8 * MIB));
+        assert_eq!(client.ask(Request::get("/readyz")).status, 200);
+
+        assert_eq!(client.ask(Request::new("DELETE", &filler)).status, 204);
+        assert_eq!(client.offset(&path), kept);
+        client.goes_on_to(&path, &bytes);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_creation_that_does_not_fit_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = on_a_small_disk(dir.path(), 4, &[]);
+    let bytes = content(3, 6 * MIB);
+    let mut client = server.client();
+    let request = Request::post()
+        .with("Upload-Length", bytes.len())
+        .with("Content-Type", "application/offset+octet-stream")
+        .body(&bytes);
+    for _ in 0..3 {
+        let answer = server.client().ask(request.clone());
+        answer.refuses(507, "ERR_STORAGE_FULL");
+    }
+    // All of the disk is free again.
+    let path = client.upload(&bytes[..3 * MIB as usize]);
+    client.holds(&path, &bytes[..3 * MIB as usize]);
+}
+
+#[test]
+fn uploads_that_do_not_fit_when_joined_are_told_and_can_be_joined_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = on_a_small_disk(dir.path(), 10, &[]);
+    let bytes = content(4, 4 * MIB);
+    let mut client = server.client();
+    let filler = client.upload(&content(5, 4 * MIB));
+    let parts: Vec<String> = bytes
+        .chunks(2 * MIB as usize)
+        .map(|part| {
+            let request = Request::post()
+                .with("Upload-Concat", "partial")
+                .with("Upload-Length", part.len())
+                .with("Content-Type", "application/offset+octet-stream")
+                .body(part);
+            client.ask(request).created()
+        })
+        .collect();
+    let list = format!("final;{}", parts.join(" "));
+    let join = Request::post().with("Upload-Concat", list);
+    let answer = client.ask(join.clone());
+    answer.refuses(507, "ERR_STORAGE_FULL");
+    for (part, bytes) in parts.iter().zip(bytes.chunks(2 * MIB as usize)) {
+        client.holds(part, bytes);
+    }
+    assert_eq!(client.ask(Request::new("DELETE", &filler)).status, 204);
+    let joined = client.ask(join).created();
+    client.holds(&joined, &bytes);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_told_like_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = under_a_quota(dir.path(), 1024, &[]);
+    let bytes = content(6, 2 * MIB);
+    let path = server.client().create(2 * MIB);
+    let answer = server.client().patch(&path, 0, &bytes);
+    answer.refuses(507, "ERR_STORAGE_FULL");
+    let mut client = server.client();
+    let kept = client.offset(&path);
+    assert!(kept <= MIB, "{kept}");
+    client.holds(&path, &bytes[..kept as usize]);
+    server.stop();
+
+    let server = Landfall::on(dir.path(), &[]);
+    let mut client = server.client();
+    assert_eq!(client.offset(&path), kept);
+    client.goes_on_to(&path, &bytes);
+}
+
+#[test]
+fn many_uploads_racing_for_the_last_bytes_all_keep_true_offsets() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = on_a_small_disk(dir.path(), 8, &[]);
+    let wholes: Vec<Vec<u8>> = (0..6).map(|seed| content(seed, 3 * MIB)).collect();
+    let mut client = server.client();
+    let paths: Vec<String> = wholes.iter().map(|_| client.create(3 * MIB)).collect();
+    std::thread::scope(|scope| {
+        for (path, whole) in paths.iter().zip(&wholes) {
+            let server = &server;
+            scope.spawn(move || {
+                let answer = server.client().patch(path, 0, whole);
+                assert!(matches!(answer.status, 204 | 507), "{answer:?}");
+            });
+        }
+    });
+    let mut unfinished = 0;
+    for (path, whole) in paths.iter().zip(&wholes) {
+        let kept = client.offset(path);
+        client.holds(path, &whole[..kept as usize]);
+        unfinished += u32::from(kept < 3 * MIB);
+    }
+    // 18 MiB don't fit into 8.
+    assert!(unfinished >= 4, "{unfinished}");
+    // With the others gone, the last has room.
+    let (last, others) = paths.split_last().unwrap();
+    for other in others {
+        assert_eq!(client.ask(Request::new("DELETE", other)).status, 204);
+    }
+    if client.offset(last) < 3 * MIB {
+        client.goes_on_to(last, &wholes[5]);
+    }
+    client.holds(last, &wholes[5]);
+}

@@ -1,0 +1,605 @@
+//! The real program in a process of its own, and a client that sends exactly what it is told to.
+
+use std::{
+    fmt::Write as _,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longer than anything here takes, on a busy machine too; a hang fails instead of blocking.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const KIB: u64 = 1024;
+pub(crate) const MIB: u64 = 1024 * KIB;
+
+/// What stands before the URL in the start-up line that tools look for.
+pub(crate) const URL_LINE: &str = "You can now upload files to: ";
+
+/// A running server. It is killed when dropped.
+pub(crate) struct Landfall {
+    child: Child,
+    said: Arc<Said>,
+    address: Option<SocketAddr>,
+    dir: PathBuf,
+    own: Option<tempfile::TempDir>,
+}
+
+/// The lines of a process, as they come.
+#[derive(Default)]
+struct Said {
+    lines: Mutex<(Vec<String>, bool)>,
+    more: Condvar,
+}
+
+impl Said {
+    fn listen(self: &Arc<Self>, from: impl Read + Send + 'static) {
+        let said = self.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                said.lines.lock().unwrap().0.push(line);
+                said.more.notify_all();
+            }
+            said.lines.lock().unwrap().1 = true;
+            said.more.notify_all();
+        });
+    }
+
+    /// The first line for which `wanted` holds, or `None` if the process ends without it.
+    fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let lines = self.lines.lock().unwrap();
+        let (lines, wait) = self
+            .more
+            .wait_timeout_while(lines, PATIENCE, |(lines, ended)| {
+                !*ended && !lines.iter().any(|line| wanted(line))
+            })
+            .unwrap();
+        assert!(!wait.timed_out(), "no such line in: {:#?}", lines.0);
+        lines.0.iter().find(|line| wanted(line)).cloned()
+    }
+}
+
+/// The program, with nothing of the caller's environment that could change what it does.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_landfall"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("LANDFALL_") || name.starts_with("LISTEN_") {
+            command.env_remove(&*name);
+        }
+    }
+    command
+}
+
+impl Landfall {
+    /// On a free port of 127.0.0.1, with an upload directory of its own.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let own = tempfile::tempdir().unwrap();
+        let mut server = Self::on(own.path(), args);
+        server.own = Some(own);
+        server
+    }
+
+    /// On a free port of 127.0.0.1, with this upload directory.
+    pub(crate) fn on(dir: &Path, args: &[&str]) -> Self {
+        let mut command = program();
+        command
+            .args(["-host", "127.0.0.1", "-port", "0", "-upload-dir"])
+            .arg(dir)
+            .args(args);
+        Self::spawn(command, dir)
+    }
+
+    /// By a command that runs the program, and prints the URL line.
+    pub(crate) fn spawn(command: Command, dir: &Path) -> Self {
+        Self::spawn_with_input(command, dir).0
+    }
+
+    /// Like [`Self::spawn`], with the end of a pipe to its standard input.
+    pub(crate) fn spawn_with_input(command: Command, dir: &Path) -> (Self, ChildStdin) {
+        let mut server = Self::launch(command, dir);
+        let input = server.child.stdin.take().unwrap();
+        let line = server
+            .said
+            .find(|line| line.contains(URL_LINE))
+            .unwrap_or_else(|| panic!("it didn't start: {}", server.log()));
+        let url = line.split_once(URL_LINE).unwrap().1;
+        let authority = url
+            .strip_prefix("http://")
+            .and_then(|rest| rest.split('/').next());
+        server.address = Some(authority.unwrap().parse().unwrap());
+        (server, input)
+    }
+
+    /// Like [`Self::spawn`], without waiting for anything.
+    pub(crate) fn launch(mut command: Command, dir: &Path) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Arc::new(Said::default());
+        said.listen(child.stdout.take().unwrap());
+        let errors = child.stderr.take().unwrap();
+        thread::spawn(move || {
+            // Into the output of the test, which shows it if the test fails.
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                eprintln!("{line}");
+            }
+        });
+        Self {
+            child,
+            said,
+            address: None,
+            dir: dir.to_owned(),
+            own: None,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address.unwrap()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The data file of an upload.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.dir.join(id_of(path))
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "it doesn't end: {}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+
+    /// SIGKILL, and its end. Returns its directory, which lives as long as it is held.
+    pub(crate) fn kill(mut self) -> Option<tempfile::TempDir> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.own.take()
+    }
+
+    /// Its standard output so far; all of it if it has ended.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.said.lines.lock().unwrap().0.clone()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.lines().join("\n")
+    }
+
+    /// Waits for a line on its standard output.
+    pub(crate) fn says(&self, what: &str) -> String {
+        self.said
+            .find(|line| line.contains(what))
+            .unwrap_or_else(|| panic!("it ended without {what:?}: {}", self.log()))
+    }
+
+    /// Waits until it accepts no connection any more.
+    pub(crate) fn refuses_connections(&self) {
+        eventually("it still accepts connections", || {
+            TcpStream::connect(self.address()).is_err()
+        });
+    }
+
+    /// A sample on its metrics page; 0 if it isn't there.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let page = self.client().ask(Request::get("/metrics")).text();
+        page.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .map_or(0.0, |value| value.parse().unwrap())
+    }
+}
+
+impl Drop for Landfall {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the program to its end: status, standard output, standard error.
+pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// Waits until something holds.
+pub(crate) fn eventually(otherwise: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "{otherwise}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The path of a `Location`.
+pub(crate) fn path_of(location: &str) -> String {
+    match location.split_once("://") {
+        Some((_, rest)) => rest[rest.find('/').unwrap()..].to_owned(),
+        None => location.to_owned(),
+    }
+}
+
+/// The id at the end of an upload's path.
+pub(crate) fn id_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap()
+}
+
+/// Bytes that are different everywhere and for each seed, so that any that are lost, repeated or
+/// in the wrong place show.
+pub(crate) fn content(seed: u64, length: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap() + 8);
+    let mut at = seed.wrapping_mul(0xd134_2543_de82_ef95);
+    while (bytes.len() as u64) < length {
+        at = at.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = at;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
+    }
+    bytes.truncate(usize::try_from(length).unwrap());
+    bytes
+}
+
+/// Like `assert_eq!`, without printing megabytes.
+#[track_caller]
+pub(crate) fn assert_same(found: &[u8], wanted: &[u8]) {
+    assert_eq!(found.len(), wanted.len(), "another length");
+    if found != wanted {
+        let at = found.iter().zip(wanted).position(|(a, b)| a != b);
+        panic!("other bytes from {} of {} on", at.unwrap(), wanted.len());
+    }
+}
+
+/// A request in the making.
+#[derive(Clone)]
+pub(crate) struct Request {
+    method: &'static str,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+}
+
+impl Request {
+    /// With `Host`, and what every tus request has.
+    pub(crate) fn new(method: &'static str, path: &str) -> Self {
+        Self {
+            method,
+            path: path.to_owned(),
+            headers: vec![
+                ("Host".into(), "landfall.test".into()),
+                ("Tus-Resumable".into(), "1.0.0".into()),
+            ],
+            body: None,
+        }
+    }
+
+    pub(crate) fn get(path: &str) -> Self {
+        Self::new("GET", path)
+    }
+
+    pub(crate) fn post() -> Self {
+        Self::new("POST", "/files/")
+    }
+
+    /// More bytes, the body to be given or sent by hand.
+    pub(crate) fn patch(path: &str, offset: u64) -> Self {
+        Self::new("PATCH", path)
+            .with("Upload-Offset", offset)
+            .with("Content-Type", "application/offset+octet-stream")
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    pub(crate) fn body(mut self, body: &[u8]) -> Self {
+        self.body = Some(body.to_owned());
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            write!(head, "{name}: {value}\r\n").unwrap();
+        }
+        if let Some(body) = &self.body {
+            write!(head, "Content-Length: {}\r\n", body.len()).unwrap();
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
+        bytes
+    }
+}
+
+/// An answer as it came over the wire.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert_eq!(values.next(), None, "{name} more than once");
+        value
+    }
+
+    #[track_caller]
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        let value = self.header(name);
+        value
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("{name} is {value:?} in {self:?}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn offset(&self) -> u64 {
+        self.number("Upload-Offset")
+    }
+
+    /// The path of the upload that was created.
+    #[track_caller]
+    pub(crate) fn created(&self) -> String {
+        assert_eq!(self.status, 201, "{self:?}");
+        path_of(self.header("Location").unwrap())
+    }
+
+    /// Checks status and error code.
+    #[track_caller]
+    pub(crate) fn refuses(&self, status: u16, code: &str) {
+        let text = String::from_utf8_lossy(&self.body);
+        assert!(
+            self.status == status && text.starts_with(&format!("{code}: ")),
+            "not {status} {code} but {} {text}",
+            self.status
+        );
+    }
+}
+
+/// One connection.
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::new(stream)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Like [`Self::send`], for a server that may be gone or has heard enough.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Sends a request and reads its answer.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, request: Request) -> Answer {
+        self.try_ask(request)
+            .unwrap()
+            .expect("the connection ended without an answer")
+    }
+
+    pub(crate) fn try_ask(&mut self, request: Request) -> io::Result<Option<Answer>> {
+        self.stream.write_all(&request.bytes())?;
+        self.read_answer(request.method)
+    }
+
+    /// Sends the head of a request whose body, of this length, is sent by hand.
+    #[track_caller]
+    pub(crate) fn begin(&mut self, request: Request, length: u64) {
+        self.send(request.with("Content-Length", length).bytes());
+    }
+
+    /// The next answer.
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> Answer {
+        self.try_answer()
+            .unwrap()
+            .expect("the connection ended without an answer")
+    }
+
+    /// The next answer, or `None` if the connection ends before one begins.
+    pub(crate) fn try_answer(&mut self) -> io::Result<Option<Answer>> {
+        self.read_answer("PATCH")
+    }
+
+    fn read_answer(&mut self, method: &str) -> io::Result<Option<Answer>> {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if self.fill()? == 0 {
+                assert_eq!(String::from_utf8_lossy(&self.buffer), "", "half a head");
+                return Ok(None);
+            }
+        };
+        let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let headers = lines
+            .map(|line| {
+                let (name, value) = line.split_once(':').unwrap();
+                (name.to_owned(), value.trim().to_owned())
+            })
+            .collect();
+        let mut answer = Answer {
+            status: status.parse().unwrap(),
+            headers,
+            body: Vec::new(),
+        };
+        let has_body = method != "HEAD" && !matches!(answer.status, 100..200 | 204 | 304);
+        let length = match answer.header("Content-Length") {
+            Some(length) if has_body => length.parse().unwrap(),
+            _ => 0,
+        };
+        while self.buffer.len() < length {
+            if self.fill()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        answer.body = self.buffer.drain(..length).collect();
+        Ok(Some(answer))
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut chunk = [0; 64 * 1024];
+        let n = self.stream.read(&mut chunk)?;
+        self.buffer.extend_from_slice(&chunk[..n]);
+        Ok(n)
+    }
+
+    /// Waits until the server closes the connection, cleanly or not, without another byte.
+    #[track_caller]
+    pub(crate) fn is_closed(&mut self) {
+        assert_eq!(String::from_utf8_lossy(&self.buffer), "");
+        match self.fill() {
+            Ok(0) => {}
+            Ok(_) => panic!("more: {}", String::from_utf8_lossy(&self.buffer)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("still open"),
+            Err(_) => {}
+        }
+    }
+
+    /// Creates an upload and returns its path.
+    #[track_caller]
+    pub(crate) fn create(&mut self, length: u64) -> String {
+        self.ask(Request::post().with("Upload-Length", length))
+            .created()
+    }
+
+    /// Creates an upload with its bytes and returns its path.
+    #[track_caller]
+    pub(crate) fn upload(&mut self, bytes: &[u8]) -> String {
+        let request = Request::post()
+            .with("Upload-Length", bytes.len())
+            .with("Content-Type", "application/offset+octet-stream")
+            .body(bytes);
+        self.ask(request).created()
+    }
+
+    #[track_caller]
+    pub(crate) fn patch(&mut self, path: &str, offset: u64, bytes: &[u8]) -> Answer {
+        self.ask(Request::patch(path, offset).body(bytes))
+    }
+
+    #[track_caller]
+    pub(crate) fn head(&mut self, path: &str) -> Answer {
+        self.ask(Request::new("HEAD", path))
+    }
+
+    /// Its offset, as HEAD tells it.
+    #[track_caller]
+    pub(crate) fn offset(&mut self, path: &str) -> u64 {
+        let answer = self.head(path);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.offset()
+    }
+
+    /// Waits until HEAD tells this offset.
+    #[track_caller]
+    pub(crate) fn reaches(&mut self, path: &str, offset: u64) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = self.offset(path);
+            if now == offset {
+                return;
+            }
+            assert!(now < offset, "{now} is past {offset}");
+            assert!(Instant::now() < end, "{now} is all that came of {offset}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Sends the rest from the offset that HEAD tells, and checks that the upload then holds `whole`.
+    #[track_caller]
+    pub(crate) fn goes_on_to(&mut self, path: &str, whole: &[u8]) {
+        let offset = self.offset(path);
+        let rest = &whole[usize::try_from(offset).unwrap()..];
+        let answer = self.patch(path, offset, rest);
+        assert_eq!(answer.status, 204, "{answer:?}");
+        assert_eq!(answer.offset(), whole.len() as u64);
+        self.holds(path, whole);
+    }
+
+    /// Checks that a download gives `whole`.
+    #[track_caller]
+    pub(crate) fn holds(&mut self, path: &str, whole: &[u8]) {
+        let answer = self.ask(Request::get(path));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_same(&answer.body, whole);
+    }
+}

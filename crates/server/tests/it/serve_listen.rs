@@ -1,0 +1,291 @@
+//! Where it listens: UNIX sockets, sockets of systemd, HTTP/2 in clear text.
+
+use std::{os::unix::net::UnixStream, path::Path, process::Command};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::process::Signal;
+
+use crate::serve_kit::{
+    Client, Landfall, MIB, PATIENCE, Request, URL_LINE, assert_same, content, program, run,
+};
+
+fn at_socket(path: &Path) -> Client<UnixStream> {
+    let stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Client::new(stream)
+}
+
+#[test]
+fn a_unix_socket_takes_uploads_and_is_removed_at_the_end() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, socket) = (parent.path().join("up"), parent.path().join("socket"));
+    // One that a killed process left is replaced.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let start = || {
+        let mut command = program();
+        command
+            .arg("-upload-dir")
+            .arg(&dir)
+            .arg("-unix-sock")
+            .arg(&socket);
+        Landfall::launch(command, &dir)
+    };
+    let mut server = start();
+    server.says(&format!("Using {} as socket to listen.", socket.display()));
+    server.says("as the metrics path");
+    let bytes = content(1, MIB);
+    let mut client = at_socket(&socket);
+    let created = client.ask(Request::post().with("Upload-Length", MIB));
+    let location = created.header("Location").unwrap();
+    assert!(
+        location.starts_with("http://landfall.test/files/"),
+        "{location}"
+    );
+    let path = created.created();
+    assert_eq!(client.patch(&path, 0, &bytes[..1000]).status, 204);
+    client.goes_on_to(&path, &bytes);
+
+    // A second one on the same socket finds it taken, and leaves it alone.
+    let mut command = program();
+    command
+        .arg("-upload-dir")
+        .arg(&dir)
+        .arg("-unix-sock")
+        .arg(&socket);
+    let (code, _, err) = run(&mut command);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("another process listens on"), "{err}");
+    at_socket(&socket).holds(&path, &bytes);
+
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(!server.log().contains(URL_LINE), "{}", server.log());
+    assert!(!socket.exists());
+
+    // What isn't a socket is never removed.
+    std::fs::write(&socket, "precious").unwrap();
+    let mut command = program();
+    command
+        .arg("-upload-dir")
+        .arg(&dir)
+        .arg("-unix-sock")
+        .arg(&socket);
+    let (code, _, err) = run(&mut command);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("specified path is not a socket"), "{err}");
+    assert_eq!(std::fs::read(&socket).unwrap(), b"precious");
+}
+
+/// Plays systemd: binds two sockets and starts the program with them at descriptors 3 and 4; when
+/// that ends, starts it again with the same ones.
+const SYSTEMD: &str = r#"
+import os, signal, socket, sys
+tcp = socket.create_server(("127.0.0.1", 0))
+unix = socket.socket(socket.AF_UNIX)
+unix.bind(sys.argv[1])
+unix.listen()
+print("port", tcp.getsockname()[1], flush=True)
+for run in range(2):
+    child = os.fork()
+    if child == 0:
+        # By way of high numbers, so that one can't overwrite the other.
+        high = [os.dup2(s.fileno(), n) for s, n in ((tcp, 50), (unix, 51))]
+        os.dup2(high[0], 3)
+        os.dup2(high[1], 4)
+        os.closerange(50, 52)
+        os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()))
+        os.execv(sys.argv[2], sys.argv[2:])
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    print("child", child, flush=True)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status != 0:
+        sys.exit(status)
+    print("ended", run, flush=True)
+    if run == 0:
+        # Nobody accepts now; a client that connects waits.
+        sys.stdin.readline()
+"#;
+
+#[test]
+fn sockets_of_systemd_are_served_and_outlive_a_restart() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, socket) = (parent.path().join("up"), parent.path().join("socket"));
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", SYSTEMD])
+        .arg(&socket)
+        .arg(env!("CARGO_BIN_EXE_landfall"))
+        // These would be taken, if systemd's sockets didn't come first.
+        .args(["-host", "127.0.0.1", "-port", "1", "-upload-dir"])
+        .arg(&dir);
+    let (mut server, mut go_on) = Landfall::spawn_with_input(command, &dir);
+    let port = server.says("port ");
+    assert_eq!(port, format!("port {}", server.address().port()));
+
+    let bytes = content(2, MIB);
+    let mut client = server.client();
+    let path = client.create(MIB);
+    assert_eq!(client.patch(&path, 0, &bytes[..500_000]).status, 204);
+    assert_eq!(at_socket(&socket).offset(&path), 500_000);
+
+    server.signal(Signal::TERM);
+    server.says("ended 0");
+    // The socket is there while the program isn't: this client is not refused, it waits.
+    let address = server.address();
+    let waiting = std::thread::spawn(move || {
+        Client::connect(address).goes_on_to(&path, &bytes);
+        (path, bytes)
+    });
+    std::io::Write::write_all(&mut go_on, b"\n").unwrap();
+    let (path, bytes) = waiting.join().unwrap();
+    at_socket(&socket).holds(&path, &bytes);
+
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    assert!(
+        socket.exists(),
+        "a socket of systemd's is systemd's to remove"
+    );
+}
+
+#[test]
+fn a_descriptor_of_systemd_that_is_no_socket_exits_with_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            script,
+            "sh",
+            env!("CARGO_BIN_EXE_landfall"),
+            "-upload-dir",
+        ])
+        .arg(dir.path());
+    let (code, _, err) = run(&mut command);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        err.contains("the sockets of systemd can't be used"),
+        "{err}"
+    );
+}
+
+async fn http2(server: &Landfall) -> SendRequest<Full<Bytes>> {
+    let stream = tokio::net::TcpStream::connect(server.address())
+        .await
+        .unwrap();
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn http2_in_clear_text_uploads_beside_http_1() {
+    let server = Landfall::start(&["-enable-h2c"]);
+    let mut sender = http2(&server).await;
+    let url = |path: &str| format!("http://uploads.test:81{path}");
+    let bytes = content(3, 3 * MIB);
+    let request = http::Request::post(url("/files/"))
+        .header("Tus-Resumable", "1.0.0")
+        .header("Upload-Length", bytes.len())
+        .body(Full::default())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 201);
+    let location = answer.headers()["location"].to_str().unwrap().to_owned();
+    assert!(
+        location.starts_with("http://uploads.test:81/files/"),
+        "{location}"
+    );
+    let path = crate::serve_kit::path_of(&location);
+
+    let half = bytes.len() / 2;
+    for (offset, piece) in [(0, &bytes[..half]), (half, &bytes[half..])] {
+        let request = http::Request::patch(url(&path))
+            .header("Tus-Resumable", "1.0.0")
+            .header("Upload-Offset", offset)
+            .header("Content-Type", "application/offset+octet-stream")
+            .body(Full::from(piece.to_vec()))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 204);
+        let end = (offset + piece.len()).to_string();
+        assert_eq!(answer.headers()["upload-offset"], end.as_str());
+        // HTTP/1.1 on the same port sees the same.
+        let (address, path) = (server.address(), path.clone());
+        let seen = tokio::task::spawn_blocking(move || Client::connect(address).offset(&path));
+        assert_eq!(seen.await.unwrap().to_string(), end);
+    }
+    let request = http::Request::get(url(&path))
+        .body(Full::default())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_same(&body, &bytes);
+
+    // Many at once in one connection.
+    let mut running = tokio::task::JoinSet::new();
+    for seed in 0..20 {
+        let bytes = content(seed, 100_000);
+        let request = http::Request::post(url("/files/"))
+            .header("Tus-Resumable", "1.0.0")
+            .header("Upload-Length", bytes.len())
+            .header("Content-Type", "application/offset+octet-stream")
+            .body(Full::from(bytes.clone()))
+            .unwrap();
+        let answer = sender.send_request(request);
+        running.spawn(async move {
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.status(), 201);
+            (
+                answer.headers()["location"].to_str().unwrap().to_owned(),
+                bytes,
+            )
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        let (location, bytes) = done.unwrap();
+        assert_same(&std::fs::read(server.file(&location)).unwrap(), &bytes);
+    }
+}
+
+#[tokio::test]
+async fn takeover_works_between_two_streams_of_http2() {
+    let server = Landfall::start(&["-enable-h2c"]);
+    let (address, path) = (server.address(), server.client().create(1000));
+    let mut sender = http2(&server).await;
+    // The first, in HTTP/1.1, hangs.
+    let mut hung = server.client();
+    hung.begin(Request::patch(&path, 0), 1000);
+    hung.send([1; 400]);
+    let path2 = path.clone();
+    tokio::task::spawn_blocking(move || Client::connect(address).reaches(&path2, 400))
+        .await
+        .unwrap();
+    let request = http::Request::patch(format!("http://a{path}"))
+        .header("Tus-Resumable", "1.0.0")
+        .header("Upload-Offset", 400)
+        .header("Content-Type", "application/offset+octet-stream")
+        .body(Full::from(vec![2; 600]))
+        .unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 204);
+    hung.answer().refuses(400, "ERR_UPLOAD_INTERRUPTED");
+    let stored = std::fs::read(server.file(&path)).unwrap();
+    assert_same(&stored, &[[1; 400].as_slice(), &[2; 600]].concat());
+}
+
+#[test]
+fn http2_is_refused_unless_it_is_switched_on() {
+    let server = Landfall::start(&[]);
+    let mut client = server.client();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let answer = client.answer();
+    assert!((400..506).contains(&answer.status), "{answer:?}");
+    assert_eq!(server.client().ask(Request::get("/healthz")).status, 200);
+}

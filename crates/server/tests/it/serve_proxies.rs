@@ -1,0 +1,193 @@
+//! Upload URLs behind proxies.
+
+use crate::serve_kit::{Landfall, Request, path_of};
+
+fn forwarded() -> Request {
+    Request::post()
+        .with("Upload-Length", 5)
+        .with("X-Forwarded-For", "203.0.113.9")
+        .with("X-Forwarded-Proto", "https")
+        .with("X-Forwarded-Host", "uploads.example.com")
+}
+
+/// The `Location` for a request, without the id.
+#[track_caller]
+fn location(server: &Landfall, request: Request) -> String {
+    let answer = server.client().ask(request);
+    let location = answer.header("Location").unwrap().to_owned();
+    let (before, id) = location.rsplit_once('/').unwrap();
+    // The upload is there, whatever its URL looks like from outside.
+    assert!(server.dir().join(id).exists(), "{location}");
+    format!("{before}/")
+}
+
+fn warnings(server: &Landfall) -> usize {
+    let lines = server.lines();
+    lines
+        .iter()
+        .filter(|line| line.contains("--behind-proxy"))
+        .count()
+}
+
+#[test]
+fn a_proxy_that_the_settings_do_not_know_is_warned_of_once() {
+    let server = Landfall::start(&[]);
+    let plain = Request::post().with("Upload-Length", 5);
+    assert_eq!(location(&server, plain), "http://landfall.test/files/");
+    assert_eq!(warnings(&server), 0);
+    for _ in 0..5 {
+        assert_eq!(
+            location(&server, forwarded()),
+            "http://landfall.test/files/"
+        );
+    }
+    server.says("--behind-proxy");
+    assert_eq!(warnings(&server), 1, "{}", server.log());
+    let line = server.says("--behind-proxy");
+    for words in [
+        "level=WARN",
+        "127.0.0.1",
+        "--public-url",
+        "--relative-location",
+    ] {
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+#[test]
+fn a_trusted_proxy_decides_scheme_and_host() {
+    let server = Landfall::start(&["-behind-proxy"]);
+    let of = |request| location(&server, request);
+    assert_eq!(of(forwarded()), "https://uploads.example.com/files/");
+    let post = || Request::post().with("Upload-Length", 5);
+    assert_eq!(
+        of(post().with(
+            "Forwarded",
+            "for=192.0.2.1;host=\"a.example:8443\";proto=https"
+        )),
+        "https://a.example:8443/files/"
+    );
+    assert_eq!(
+        of(forwarded().with("X-Forwarded-Prefix", "/cdn/")),
+        "https://uploads.example.com/cdn/files/"
+    );
+    assert_eq!(
+        of(post()
+            .with("X-Forwarded-Host", "a.example:443")
+            .with("X-Forwarded-Proto", "https")),
+        "https://a.example/files/"
+    );
+    // What could lead a client astray is not believed even then.
+    assert_eq!(
+        of(post().with("X-Forwarded-Host", "evil.example/x?y=")),
+        "http://landfall.test/files/"
+    );
+    assert_eq!(
+        of(post().with("X-Forwarded-Proto", "javascript")),
+        "http://landfall.test/files/"
+    );
+    assert_eq!(warnings(&server), 0);
+}
+
+#[test]
+fn a_peer_that_is_not_among_the_trusted_is_not_believed() {
+    let server = Landfall::start(&[
+        "-behind-proxy",
+        "-trusted-proxies",
+        "192.0.2.0/24,2001:db8::1",
+    ]);
+    assert_eq!(
+        location(&server, forwarded()),
+        "http://landfall.test/files/"
+    );
+    assert_eq!(
+        location(&server, forwarded()),
+        "http://landfall.test/files/"
+    );
+    server.says("--behind-proxy");
+    assert_eq!(warnings(&server), 1);
+
+    let server = Landfall::start(&["-behind-proxy", "-trusted-proxies", "127.0.0.1"]);
+    assert_eq!(
+        location(&server, forwarded()),
+        "https://uploads.example.com/files/"
+    );
+}
+
+#[test]
+fn a_public_url_is_the_url_whatever_the_request_shows() {
+    let url = "https://cdn.example.com/u/files/";
+    let server = Landfall::start(&["-public-url", url]);
+    assert_eq!(location(&server, forwarded()), url);
+    let plain = Request::post().with("Upload-Length", 5);
+    assert_eq!(location(&server, plain), url);
+    assert_eq!(warnings(&server), 0);
+
+    // Its own URLs are understood where a request names them.
+    let mut client = server.client();
+    let mut parts = Vec::new();
+    for text in ["hello ", "world"] {
+        let request = Request::post()
+            .with("Upload-Concat", "partial")
+            .with("Upload-Length", text.len())
+            .with("Content-Type", "application/offset+octet-stream")
+            .body(text.as_bytes());
+        let answer = client.ask(request);
+        parts.push(answer.header("Location").unwrap().to_owned());
+    }
+    let list = format!("final;{}", parts.join(" "));
+    let answer = client.ask(Request::post().with("Upload-Concat", &list));
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let joined = answer.header("Location").unwrap();
+    let path = path_of(joined).replace("/u/files/", "/files/");
+    client.holds(&path, b"hello world");
+    assert_eq!(client.head(&path).header("Upload-Concat"), Some(&*list));
+}
+
+#[test]
+fn relative_locations_are_right_behind_any_proxy() {
+    let server = Landfall::start(&["-relative-location"]);
+    assert_eq!(location(&server, forwarded()), "/files/");
+    assert_eq!(warnings(&server), 0);
+}
+
+#[test]
+fn partial_uploads_are_joined_by_the_urls_that_a_proxy_showed() {
+    let server = Landfall::start(&["-behind-proxy"]);
+    let mut client = server.client();
+    let mut parts = Vec::new();
+    for text in ["a", "bc"] {
+        let request = Request::post()
+            .with("Upload-Concat", "partial")
+            .with("Upload-Length", text.len())
+            .with("X-Forwarded-Proto", "https")
+            .with("X-Forwarded-Host", "uploads.example.com")
+            .with("Content-Type", "application/offset+octet-stream")
+            .body(text.as_bytes());
+        parts.push(client.ask(request).header("Location").unwrap().to_owned());
+    }
+    assert!(
+        parts[0].starts_with("https://uploads.example.com/"),
+        "{parts:?}"
+    );
+    let request = Request::post()
+        .with("X-Forwarded-Proto", "https")
+        .with("X-Forwarded-Host", "uploads.example.com")
+        .with("Upload-Concat", format!("final;{}", parts.join(" ")));
+    let path = client.ask(request).created();
+    client.holds(&path, b"abc");
+}
+
+#[test]
+fn a_host_that_is_no_host_is_not_repeated() {
+    let server = Landfall::start(&[]);
+    let mut client = server.client();
+    client.send(
+        "POST /files/ HTTP/1.1\r\nHost: evil\"><script>\r\nTus-Resumable: 1.0.0\r\n\
+         Upload-Length: 5\r\n\r\n",
+    );
+    let answer = client.answer();
+    let shown = format!("{answer:?}");
+    assert!(!shown.contains("<script>"), "{shown}");
+    assert!(matches!(answer.status, 201 | 400), "{shown}");
+}

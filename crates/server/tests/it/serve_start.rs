@@ -1,0 +1,485 @@
+//! Starting: what is printed, what is served beside the uploads, and how it fails.
+
+use std::{
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+};
+
+use crate::serve_kit::{
+    Client, Landfall, MIB, Request, URL_LINE, content, eventually, path_of, program, run,
+};
+
+/// A line without the time before it, `2026/11/20 08:46:14.161706`.
+fn without_time(line: &str) -> &str {
+    let (time, rest) = line.split_at_checked(26).unwrap_or(("", line));
+    let shape: String = time
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    assert_eq!(shape, "0000/00/00 00:00:00.000000", "{line}");
+    rest.strip_prefix(' ').unwrap()
+}
+
+#[test]
+fn the_start_up_lines_are_those_of_tusd() {
+    let server = Landfall::start(&["-max-size", "100MiB"]);
+    let dir = std::fs::canonicalize(server.dir()).unwrap();
+    let lines = server.lines();
+    let lines: Vec<&str> = lines.iter().map(|line| without_time(line)).collect();
+    let extensions = lines[2].strip_prefix("Supported tus extensions: ").unwrap();
+    for extension in [
+        "creation",
+        "creation-with-upload",
+        "termination",
+        "concatenation",
+        "concatenation-unfinished",
+        "creation-defer-length",
+        "expiration",
+        "checksum",
+        "checksum-trailer",
+    ] {
+        assert!(
+            extensions.split(',').any(|e| e == extension),
+            "{extensions}"
+        );
+    }
+    assert_eq!(
+        [&lines[..2], &lines[3..]].concat(),
+        [
+            format!("Using '{}' as directory storage.", dir.display()).as_str(),
+            "Using 100.00MB as maximum size.",
+            "Using 127.0.0.1:0 as address to listen.",
+            "Using /files/ as the base path.",
+            "Using /metrics as the metrics path.",
+            &format!("{URL_LINE}http://{}/files/", server.address()),
+        ]
+    );
+}
+
+#[test]
+fn the_url_that_is_printed_takes_uploads() {
+    let server = Landfall::start(&["-base-path", "/api/v1/up"]);
+    let url = server.says(URL_LINE);
+    let path = path_of(url.split_once(URL_LINE).unwrap().1);
+    assert_eq!(path, "/api/v1/up/");
+    let mut client = server.client();
+    for path in ["/api/v1/up/", "/api/v1/up"] {
+        let answer = client.ask(Request::new("POST", path).with("Upload-Length", 5));
+        let upload = answer.created();
+        assert!(upload.starts_with("/api/v1/up/"), "{upload}");
+        assert_eq!(client.patch(&upload, 0, b"hello").status, 204);
+    }
+}
+
+#[test]
+fn the_default_host_means_every_address_of_both_ip_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.args(["-port", "0", "-upload-dir"]).arg(dir.path());
+    let server = Landfall::spawn(command, dir.path());
+    let port = server.address().port();
+    let v4 = Client::connect(([127, 0, 0, 1], port).into()).ask(Request::get("/healthz"));
+    assert_eq!(v4.status, 200);
+    if TcpListener::bind("[::1]:0").is_ok() {
+        assert!(server.address().is_ipv6(), "{}", server.address());
+        let v6 = Client::connect(format!("[::1]:{port}").parse().unwrap());
+        let mut v6 = v6;
+        assert_eq!(v6.ask(Request::get("/healthz")).status, 200);
+    }
+}
+
+#[test]
+fn the_start_up_lines_can_be_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut command = program();
+    command
+        .args(["-host", "127.0.0.1", "-port", &port.to_string()])
+        .args(["-show-startup-logs=false", "-upload-dir"])
+        .arg(dir.path());
+    let server = Landfall::launch(command, dir.path());
+    eventually("it doesn't start", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    assert_eq!(client.ask(Request::get("/readyz")).status, 200);
+    client.upload(b"hello");
+    assert_eq!(server.log(), "");
+}
+
+/// A port that was free a moment ago, for where 0 doesn't do.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn json_logs_are_one_object_a_line_with_the_event_under_msg() {
+    let server = Landfall::start(&["-log-format", "json", "-log-level", "debug"]);
+    let mut client = server.client();
+    let request = Request::post()
+        .with("Upload-Length", 7)
+        .with("X-Request-ID", "trace \"7\"");
+    let path = client.ask(request).created();
+    assert_eq!(client.head("/files/unknown").status, 404);
+    server.says("ResponseOutgoing");
+    let lines = server.lines();
+    let lines: Vec<serde_json::Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    for line in &lines {
+        for key in ["time", "level", "msg"] {
+            assert!(line[key].is_string(), "{line}");
+        }
+        let time = line["time"].as_str().unwrap();
+        assert!(time.ends_with('Z') && time.as_bytes()[10] == b'T', "{time}");
+    }
+    let url = format!("{URL_LINE}http://{}/files/", server.address());
+    assert!(lines.iter().any(|line| line["msg"] == url.as_str()));
+    let created = lines
+        .iter()
+        .find(|line| line["msg"] == "UploadCreated")
+        .unwrap();
+    assert_eq!(created["requestId"], "trace \"7\"");
+    assert_eq!(created["id"], crate::serve_kit::id_of(&path));
+    assert_eq!(created["size"], 7, "{created}");
+    assert_eq!(created["level"], "DEBUG");
+}
+
+#[test]
+fn text_logs_name_the_request_and_the_upload() {
+    let server = Landfall::start(&["-verbose"]);
+    let request = Request::post()
+        .with("Upload-Length", 7)
+        .with("X-Request-ID", "a b");
+    let path = server.client().ask(request).created();
+    let line = server.says("event=UploadCreated");
+    let line = without_time(&line);
+    assert!(
+        line.starts_with("level=DEBUG event=UploadCreated "),
+        "{line}"
+    );
+    let id = format!(" id={} ", crate::serve_kit::id_of(&path));
+    assert!(line.contains(&id), "{line}");
+    assert!(line.contains(" requestId=\"a b\""), "{line}");
+    let line = server.says("event=ResponseOutgoing");
+    assert!(line.contains(" method=POST "), "{line}");
+    assert!(line.contains(" status=201"), "{line}");
+}
+
+#[test]
+fn a_log_line_can_not_be_forged_by_a_request() {
+    let server = Landfall::start(&["-verbose"]);
+    let path = "/files/a%0Alevel=ERROR%20event=Forged";
+    let request = Request::new("HEAD", path).with("X-Request-ID", "x\" event=Forged \"");
+    assert_eq!(server.client().ask(request).status, 404);
+    server.says("ResponseOutgoing");
+    for line in server.lines() {
+        without_time(&line);
+        assert!(!line.contains(" event=Forged \""), "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_says_what_is_wrong() {
+    for (args, words) in [
+        (&["-no-such-flag"][..], "-no-such-flag"),
+        (&["-port", "eight"], "eight"),
+        (&["-max-size"], "-max-size"),
+        (&["-s3-bucket", "x"], "s3-bucket"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let (code, out, err) = run(program().args(args));
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{args:?}: {err}");
+        assert!(err.contains(words), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_exits_with_1_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let mut command = program();
+    command
+        .args(["-host", "127.0.0.1", "-port", &port, "-upload-dir"])
+        .arg(dir.path());
+    let (code, _, err) = run(&mut command);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains(&format!("127.0.0.1:{port}")), "{err}");
+    assert!(err.contains("choose one with --port"), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
+fn an_upload_directory_that_can_not_be_made_exits_with_1_and_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let (code, _, err) = run(program().args(["-port", "0", "-upload-dir"]).arg(&path));
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(path.to_str().unwrap()), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
+}
+
+#[test]
+fn an_upload_directory_that_can_not_be_written_exits_with_1_and_says_so() {
+    let (place, mut command) = program_for_anybody();
+    let dir = place.path().join("uploads");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o555)).unwrap();
+    command.args(["-port", "0", "-upload-dir"]).arg(&dir);
+    let (code, _, err) = run(&mut command);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains(dir.to_str().unwrap()), "{err}");
+    assert!(err.to_lowercase().contains("permission denied"), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+/// The program as an unprivileged user starts it, since nothing is forbidden to root; in a directory
+/// that this user can reach.
+fn program_for_anybody() -> (tempfile::TempDir, std::process::Command) {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let copy = place.path().join("landfall");
+    let original = Path::new(env!("CARGO_BIN_EXE_landfall"));
+    std::fs::copy(original, &copy).unwrap();
+    let mut command = std::process::Command::new(copy);
+    command.env_clear();
+    if rustix::process::geteuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    (place, command)
+}
+
+#[test]
+fn the_greeting_page_and_all_its_files_are_served_safely() {
+    let server = Landfall::start(&[]);
+    let mut client = server.client();
+    let page = client.ask(Request::get("/"));
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("Content-Type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert_eq!(page.header("X-Content-Type-Options"), Some("nosniff"));
+    let policy = page.header("Content-Security-Policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+
+    let html = page.text();
+    let mut names: Vec<String> = html
+        .split('"')
+        .filter_map(|text| text.strip_prefix("./_landfall/"))
+        .map(str::to_owned)
+        .collect();
+    assert!(names.len() >= 2, "{html}");
+    // And what the scripts import.
+    let mut at = 0;
+    while at < names.len() {
+        let path = format!("/_landfall/{}", names[at]);
+        let file = client.ask(Request::get(&path));
+        assert_eq!(file.status, 200, "{path}");
+        assert_eq!(file.header("X-Content-Type-Options"), Some("nosniff"));
+        let kind = file.header("Content-Type").unwrap();
+        let etag = file.header("ETag").unwrap();
+        let again = client.ask(Request::get(&path).with("If-None-Match", etag));
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
+        if kind.starts_with("text/javascript") {
+            for import in file
+                .text()
+                .split(['"', '\''])
+                .filter_map(|t| t.strip_prefix("./"))
+            {
+                if import.ends_with(".js") && !names.iter().any(|name| name == import) {
+                    names.push(import.to_owned());
+                }
+            }
+        }
+        at += 1;
+    }
+    assert!(names.iter().any(|name| name.ends_with(".css")), "{names:?}");
+    assert!(names.len() > 5, "{names:?}");
+    assert_eq!(client.ask(Request::get("/_landfall/../x")).status, 404);
+    assert_eq!(client.ask(Request::get("/elsewhere")).status, 404);
+}
+
+#[test]
+fn the_greeting_can_be_switched_off() {
+    let server = Landfall::start(&["-show-greeting=false"]);
+    let mut client = server.client();
+    let answer = client.ask(Request::get("/"));
+    assert_eq!(
+        (answer.status, &*answer.text()),
+        (404, "404 page not found\n")
+    );
+    assert_eq!(client.ask(Request::get("/_landfall/app.js")).status, 404);
+}
+
+#[test]
+fn uploads_may_live_at_the_root() {
+    let server = Landfall::start(&["-base-path", "/"]);
+    let mut client = server.client();
+    let path = client
+        .ask(Request::new("POST", "/").with("Upload-Length", 5))
+        .created();
+    assert_eq!(client.patch(&path, 0, b"hello").status, 204);
+    client.holds(&path, b"hello");
+    assert_eq!(client.ask(Request::get("/metrics")).status, 200);
+    assert_eq!(client.ask(Request::get("/healthz")).status, 200);
+}
+
+#[test]
+fn metrics_have_the_names_of_tusd_beside_ours_and_count_what_happened() {
+    let server = Landfall::start(&[]);
+    let mut client = server.client();
+    let page = client.ask(Request::get("/metrics"));
+    assert_eq!(
+        page.header("Content-Type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let page = page.text();
+    // All there from the start, so that dashboards and alerts don't meet a gap.
+    for name in [
+        "tusd_requests_total{method=\"GET\"} ",
+        "tusd_requests_total{method=\"HEAD\"} ",
+        "tusd_requests_total{method=\"POST\"} ",
+        "tusd_requests_total{method=\"PATCH\"} ",
+        "tusd_requests_total{method=\"DELETE\"} ",
+        "tusd_requests_total{method=\"OPTIONS\"} ",
+        "tusd_bytes_received ",
+        "tusd_uploads_created ",
+        "tusd_uploads_finished ",
+        "tusd_uploads_terminated ",
+        "tusd_connections_open ",
+        "landfall_bytes_sent_total ",
+        "landfall_uploads_live ",
+        "landfall_uploads_expired_total ",
+        "landfall_takeovers_total ",
+        "landfall_checksum_mismatches_total ",
+        "landfall_timeouts_total{timer=\"body\"} ",
+        "landfall_requests_refused_total ",
+        "landfall_build_info{version=\"",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+        "process_cpu_seconds_total ",
+    ] {
+        assert!(page.contains(&format!("\n{name}")), "no {name} in:\n{page}");
+    }
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        value.parse::<f64>().unwrap();
+        let family = name.split('{').next().unwrap();
+        assert!(page.contains(&format!("# TYPE {family} ")), "{line}");
+    }
+
+    let bytes = content(1, MIB);
+    let kept = client.upload(&bytes);
+    client.holds(&kept, &bytes);
+    let gone = client.create(5);
+    assert_eq!(client.patch(&gone, 0, b"hel").status, 204);
+    assert_eq!(client.ask(Request::new("DELETE", &gone)).status, 204);
+    assert_eq!(client.head("/files/unknown").status, 404);
+    for (name, value) in [
+        ("tusd_requests_total{method=\"POST\"}", 2.0),
+        ("tusd_requests_total{method=\"PATCH\"}", 1.0),
+        ("tusd_requests_total{method=\"GET\"}", 1.0),
+        ("tusd_requests_total{method=\"HEAD\"}", 1.0),
+        ("tusd_requests_total{method=\"DELETE\"}", 1.0),
+        (
+            "tusd_errors_total{status=\"404\",code=\"ERR_UPLOAD_NOT_FOUND\"}",
+            1.0,
+        ),
+        ("tusd_bytes_received", (MIB + 3) as f64),
+        ("tusd_uploads_created", 2.0),
+        ("tusd_uploads_finished", 1.0),
+        ("tusd_uploads_terminated", 1.0),
+        ("landfall_bytes_sent_total", MIB as f64),
+        ("landfall_uploads_live", 0.0),
+    ] {
+        eventually(&format!("{name} isn't {value}"), || {
+            server.metric(name) == value
+        });
+    }
+    assert!(server.metric("tusd_connections_open") >= 1.0);
+}
+
+#[test]
+fn metrics_can_be_moved_and_switched_off() {
+    let server = Landfall::start(&["-metrics-path", "/internal/m"]);
+    let mut client = server.client();
+    assert_eq!(client.ask(Request::get("/internal/m")).status, 200);
+    assert_eq!(client.ask(Request::get("/metrics")).status, 404);
+    assert!(
+        server
+            .log()
+            .contains("Using /internal/m as the metrics path.")
+    );
+    let server = Landfall::start(&["-expose-metrics", "false"]);
+    assert_eq!(server.client().ask(Request::get("/metrics")).status, 404);
+    assert!(!server.log().contains("metrics path"));
+}
+
+#[test]
+fn readiness_follows_the_upload_directory_and_health_does_not() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, away) = (parent.path().join("up"), parent.path().join("away"));
+    let server = Landfall::on(&dir, &[]);
+    let mut client = server.client();
+    let mut probe = |path| client.ask(Request::get(path)).status;
+    assert_eq!((probe("/healthz"), probe("/readyz")), (200, 200));
+    std::fs::rename(&dir, &away).unwrap();
+    assert_eq!((probe("/healthz"), probe("/readyz")), (200, 503));
+    // Another directory in its place, as when a disk isn't mounted: what is stored now would not be
+    // where people look for it.
+    std::fs::create_dir(&dir).unwrap();
+    assert_eq!((probe("/healthz"), probe("/readyz")), (200, 503));
+    std::fs::remove_dir(&dir).unwrap();
+    std::fs::rename(&away, &dir).unwrap();
+    assert_eq!((probe("/healthz"), probe("/readyz")), (200, 200));
+}
+
+#[test]
+fn settings_come_from_variables_and_a_file_too() {
+    let parent = tempfile::tempdir().unwrap();
+    let file = parent.path().join("landfall.toml");
+    let dir = parent.path().join("by-file");
+    std::fs::write(
+        &file,
+        format!(
+            "upload-dir = \"{}\"\nmax-size = \"1MiB\"\nbase-path = \"/by-file/\"\n",
+            dir.display()
+        ),
+    )
+    .unwrap();
+    let mut command = program();
+    command
+        .args(["-host", "127.0.0.1", "-port", "0"])
+        .env("LANDFALL_BASE_PATH", "/by-variable/")
+        .env("LANDFALL_CONFIG", &file);
+    let server = Landfall::spawn(command, &dir);
+    let mut client = server.client();
+    let post = |n| Request::new("POST", "/by-variable/").with("Upload-Length", n);
+    let path = client.ask(post(MIB)).created();
+    assert!(server.file(&path).exists());
+    client
+        .ask(post(MIB + 1))
+        .refuses(413, "ERR_MAX_SIZE_EXCEEDED");
+}
+
+#[test]
+fn the_version_and_the_help_exit_with_0() {
+    for args in [["version"], ["-version"], ["--help"], ["-h"]] {
+        let (code, out, err) = run(program().args(args));
+        assert_eq!((code, &*err), (Some(0), ""), "{args:?}");
+        assert!(
+            out.to_lowercase().contains("landfall") || out.contains("Version"),
+            "{out}"
+        );
+    }
+}
