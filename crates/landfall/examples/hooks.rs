@@ -1,0 +1,98 @@
+//! Hooks inside the program: who may upload, where a file goes, and what is accepted.
+
+use async_trait::async_trait;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use landfall::{
+    Composer, Config, Handler,
+    hook::{Access, Answer, Asks, Creation, Hook, Intent, Reply, RequestInfo},
+    store::{BoxError, file::FileStore},
+    upload::{Metadata, Snapshot, Upload, UploadId},
+};
+
+/// Everybody who knows the password may do anything; all others may only look.
+#[derive(Debug)]
+struct Password(&'static str);
+
+#[async_trait]
+impl Hook for Password {
+    fn asks(&self) -> Asks {
+        Asks { on_access: true, ..Asks::default() }
+    }
+
+    async fn on_access(&self, request: &RequestInfo, access: &Access<'_>) -> Result<Answer, BoxError> {
+        let given = request.headers.get("authorization").map(|value| value.as_bytes());
+        let may = matches!(access.intent, Intent::Inspect | Intent::Read)
+            || given == Some(format!("Bearer {}", self.0).as_bytes());
+        Ok(if may {
+            Answer::allow()
+        } else {
+            Answer::Refuse(Reply::text(401, "the password, please\n"))
+        })
+    }
+}
+
+/// Files get a folder by their type and keep their name's ending; nothing over 1 MiB; and a file must
+/// not be deleted once it is complete.
+#[derive(Debug)]
+struct HouseRules;
+
+#[async_trait]
+impl Hook for HouseRules {
+    fn asks(&self) -> Asks {
+        Asks { before_create: true, before_finish: true, before_terminate: true, ..Asks::default() }
+    }
+
+    async fn before_create(&self, _request: &RequestInfo, upload: &Upload) -> Result<Creation, BoxError> {
+        if upload.length.is_none_or(|length| length > 1 << 20) {
+            return Ok(Creation::refuse(Reply::text(413, "at most 1 MiB, and say how long it is\n")));
+        }
+        let filetype = upload.metadata.get_text("filetype").unwrap_or_default();
+        let folder = if filetype.starts_with("image/") { "images" } else { "others" };
+        let id = UploadId::new(&format!("{folder}/{}", upload.id))?;
+        let keep = ["filename", "filetype"];
+        let metadata = upload.metadata.iter().filter(|(key, _)| keep.contains(key));
+        Ok(Creation::allow()
+            .storage("Path", format!("{folder}/{}.bin", upload.id))
+            .metadata(Metadata::from_pairs(metadata))
+            .id(id))
+    }
+
+    async fn before_finish(&self, _request: &RequestInfo, upload: &Snapshot) -> Result<Answer, BoxError> {
+        Ok(Answer::Allow(Reply::default().header(
+            http::HeaderName::from_static("x-stored-bytes"),
+            upload.offset.into(),
+        )))
+    }
+
+    async fn before_terminate(&self, _request: &RequestInfo, upload: &Snapshot) -> Result<Answer, BoxError> {
+        Ok(if upload.is_complete() {
+            Answer::Refuse(Reply::text(409, "what is complete stays\n"))
+        } else {
+            Answer::allow()
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args().skip(1);
+    let port = words.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let dir = words.next().unwrap_or_else(|| "./data".into());
+    let config = Config::new(Composer::join(FileStore::new(dir)?))
+        .hook(Password("sesame"))
+        .hook(HouseRules);
+    let uploads = Handler::new(config);
+
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    println!("listening on http://{}/files/", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let service = TowerToHyperService::new(uploads.clone());
+        tokio::spawn(async move {
+            let _ = hyper::server::conn::http1::Builder::new()
+                .half_close(true)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}

@@ -1,0 +1,28 @@
+//! Uploads in a bare hyper server: the handler is a tower service, hyper's adapter makes it one of its
+//! own.
+
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use landfall::{Composer, Config, Handler, store::file::FileStore};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args().skip(1);
+    let port = words.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let dir = words.next().unwrap_or_else(|| "./data".into());
+    let uploads = Handler::new(Config::new(Composer::join(FileStore::new(dir)?)));
+
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    println!("listening on http://{}/files/", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let service = TowerToHyperService::new(uploads.clone());
+        tokio::spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .half_close(true)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                eprintln!("connection ended: {error}");
+            }
+        });
+    }
+}
