@@ -18,8 +18,15 @@ use axum::{
 use landfall::{Composer, Config, Handler, service::Peer, store::file::FileStore};
 
 /// Tells the handler where a request comes from; only hooks and trusted proxies need it.
-async fn name_peer(ConnectInfo(address): ConnectInfo<SocketAddr>, mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(Peer { address: Some(address), tls: false });
+async fn name_peer(
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(Peer {
+        address: Some(address),
+        tls: false,
+    });
     next.run(request).await
 }
 
@@ -45,6 +52,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Port and upload directory, `8080` and `./data` unless given.
 fn arguments() -> (u16, String) {
     let mut words = std::env::args().skip(1);
-    let port = words.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let port = words
+        .next()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(8080);
     (port, words.next().unwrap_or_else(|| "./data".into()))
 }

@@ -14,7 +14,10 @@ use landfall::{
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
-    let port = words.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let port = words
+        .next()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(8080);
     let dir = words.next().unwrap_or_else(|| "./data".into());
 
     let (sink, mut events) = event::channel(EventKinds::ALL, 1024);
@@ -23,8 +26,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let uploads = Handler::new(config);
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
-            let name = event.upload.metadata.get_text("filename").unwrap_or_default().into_owned();
-            println!("{:?} {} {} bytes", event.kind, event.upload.id, event.offset);
+            let name = event
+                .upload
+                .metadata
+                .get_text("filename")
+                .unwrap_or_default()
+                .into_owned();
+            println!(
+                "{:?} {} {} bytes",
+                event.kind, event.upload.id, event.offset
+            );
             if event.kind == EventKind::Progress && name.ends_with(".exe") {
                 event.stop(Reply::text(415, "no programs, please\n"));
             }

@@ -4,32 +4,46 @@
 use axum::{
     Router,
     extract::{Path, Request, State},
-    routing::{MethodRouter, any, on, MethodFilter},
+    routing::{MethodFilter, MethodRouter, any, on},
 };
 use http::Response;
 use landfall::{
-    Composer, Config, Handler, LocationStyle,
-    service::ReplyBody,
-    store::file::FileStore,
+    Composer, Config, Handler, LocationStyle, service::ReplyBody, store::file::FileStore,
 };
 
 async fn create(State(uploads): State<Handler>, request: Request) -> Response<ReplyBody> {
     uploads.create(request).await
 }
 
-async fn inspect(State(uploads): State<Handler>, Path(id): Path<String>, request: Request) -> Response<ReplyBody> {
+async fn inspect(
+    State(uploads): State<Handler>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response<ReplyBody> {
     uploads.inspect(&id, request).await
 }
 
-async fn append(State(uploads): State<Handler>, Path(id): Path<String>, request: Request) -> Response<ReplyBody> {
+async fn append(
+    State(uploads): State<Handler>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response<ReplyBody> {
     uploads.append(&id, request).await
 }
 
-async fn download(State(uploads): State<Handler>, Path(id): Path<String>, request: Request) -> Response<ReplyBody> {
+async fn download(
+    State(uploads): State<Handler>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response<ReplyBody> {
     uploads.download(&id, request).await
 }
 
-async fn terminate(State(uploads): State<Handler>, Path(id): Path<String>, request: Request) -> Response<ReplyBody> {
+async fn terminate(
+    State(uploads): State<Handler>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response<ReplyBody> {
     uploads.terminate(&id, request).await
 }
 
@@ -49,16 +63,24 @@ fn upload_routes() -> MethodRouter<Handler> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
-    let port = words.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let port = words
+        .next()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(8080);
     let dir = words.next().unwrap_or_else(|| "./data".into());
 
     let mut config = Config::new(Composer::join(FileStore::new(dir)?));
     config.base_path = "/videos/by-id/".into();
     config.location = LocationStyle::Relative;
     let app = Router::new()
-        .route("/videos", on(MethodFilter::POST, create).on(MethodFilter::OPTIONS, options))
+        .route(
+            "/videos",
+            on(MethodFilter::POST, create).on(MethodFilter::OPTIONS, options),
+        )
         .route("/videos/by-id/{*id}", upload_routes())
-        .fallback(any(|| async { (http::StatusCode::NOT_FOUND, "nothing here\n") }))
+        .fallback(any(|| async {
+            (http::StatusCode::NOT_FOUND, "nothing here\n")
+        }))
         .with_state(Handler::new(config));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/videos", listener.local_addr()?);

@@ -16,11 +16,21 @@ struct Password(&'static str);
 #[async_trait]
 impl Hook for Password {
     fn asks(&self) -> Asks {
-        Asks { on_access: true, ..Asks::default() }
+        Asks {
+            on_access: true,
+            ..Asks::default()
+        }
     }
 
-    async fn on_access(&self, request: &RequestInfo, access: &Access<'_>) -> Result<Answer, BoxError> {
-        let given = request.headers.get("authorization").map(|value| value.as_bytes());
+    async fn on_access(
+        &self,
+        request: &RequestInfo,
+        access: &Access<'_>,
+    ) -> Result<Answer, BoxError> {
+        let given = request
+            .headers
+            .get("authorization")
+            .map(|value| value.as_bytes());
         let may = matches!(access.intent, Intent::Inspect | Intent::Read)
             || given == Some(format!("Bearer {}", self.0).as_bytes());
         Ok(if may {
@@ -39,15 +49,31 @@ struct HouseRules;
 #[async_trait]
 impl Hook for HouseRules {
     fn asks(&self) -> Asks {
-        Asks { before_create: true, before_finish: true, before_terminate: true, ..Asks::default() }
+        Asks {
+            before_create: true,
+            before_finish: true,
+            before_terminate: true,
+            ..Asks::default()
+        }
     }
 
-    async fn before_create(&self, _request: &RequestInfo, upload: &Upload) -> Result<Creation, BoxError> {
+    async fn before_create(
+        &self,
+        _request: &RequestInfo,
+        upload: &Upload,
+    ) -> Result<Creation, BoxError> {
         if upload.length.is_none_or(|length| length > 1 << 20) {
-            return Ok(Creation::refuse(Reply::text(413, "at most 1 MiB, and say how long it is\n")));
+            return Ok(Creation::refuse(Reply::text(
+                413,
+                "at most 1 MiB, and say how long it is\n",
+            )));
         }
         let filetype = upload.metadata.get_text("filetype").unwrap_or_default();
-        let folder = if filetype.starts_with("image/") { "images" } else { "others" };
+        let folder = if filetype.starts_with("image/") {
+            "images"
+        } else {
+            "others"
+        };
         let id = UploadId::new(&format!("{folder}/{}", upload.id))?;
         let keep = ["filename", "filetype"];
         let metadata = upload.metadata.iter().filter(|(key, _)| keep.contains(key));
@@ -57,14 +83,22 @@ impl Hook for HouseRules {
             .id(id))
     }
 
-    async fn before_finish(&self, _request: &RequestInfo, upload: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(
+        &self,
+        _request: &RequestInfo,
+        upload: &Snapshot,
+    ) -> Result<Answer, BoxError> {
         Ok(Answer::Allow(Reply::default().header(
             http::HeaderName::from_static("x-stored-bytes"),
             upload.offset.into(),
         )))
     }
 
-    async fn before_terminate(&self, _request: &RequestInfo, upload: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_terminate(
+        &self,
+        _request: &RequestInfo,
+        upload: &Snapshot,
+    ) -> Result<Answer, BoxError> {
         Ok(if upload.is_complete() {
             Answer::Refuse(Reply::text(409, "what is complete stays\n"))
         } else {
@@ -76,7 +110,10 @@ impl Hook for HouseRules {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
-    let port = words.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let port = words
+        .next()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(8080);
     let dir = words.next().unwrap_or_else(|| "./data".into());
     let config = Config::new(Composer::join(FileStore::new(dir)?))
         .hook(Password("sesame"))

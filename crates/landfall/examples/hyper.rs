@@ -7,7 +7,10 @@ use landfall::{Composer, Config, Handler, store::file::FileStore};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
-    let port = words.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
+    let port = words
+        .next()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(8080);
     let dir = words.next().unwrap_or_else(|| "./data".into());
     let uploads = Handler::new(Config::new(Composer::join(FileStore::new(dir)?)));
 

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 
 /// Runs a command to its end; what goes wrong is told in one line, the cause included.
 fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     {

@@ -203,6 +203,7 @@ fn handler_config(settings: &Settings, store: FileStore) -> anyhow::Result<Confi
 fn net_limits(settings: &Settings) -> net::Limits {
     let mut limits = net::Limits::default();
     let network = settings.timeouts.network.unwrap_or_default();
+    limits.workers = std::thread::available_parallelism().map_or(1, usize::from);
     limits.max_connections = settings.limits.max_connections;
     limits.max_head = settings.limits.max_header_size;
     limits.header_timeout = settings.limits.header_timeout;

@@ -7,6 +7,9 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
+    /// Threads that serve connections, each with a runtime of its own on which a connection stays;
+    /// 0 serves them on the runtime that runs [`serve`](super::serve).
+    pub workers: usize,
     /// Connections open at once. Past it no connection is accepted until one closes: the client
     /// waits in the listener's backlog.
     pub max_connections: usize,
@@ -48,6 +51,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            workers: 0,
             max_connections: 10_000,
             max_head: 64 * 1024,
             header_timeout: Duration::from_secs(15),

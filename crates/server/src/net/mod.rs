@@ -30,6 +30,7 @@ mod shutdown;
 mod stats;
 mod watch;
 mod wire;
+mod workers;
 
 pub use body::{Body, BodyError};
 pub use info::{ConnectionInfo, Endpoint};

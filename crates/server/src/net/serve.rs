@@ -18,6 +18,7 @@ use super::shutdown::{Shutdown, Step};
 use super::stats::NetStats;
 use super::watch::{Gate, sweep};
 use super::wire::Wire;
+use super::workers::Workers;
 
 /// Time for dropped connections to be gone; nothing of ours takes any.
 const DROP_TIME: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 /// left.
 ///
 /// # Errors
-/// `listeners` is empty.
+/// `listeners` is empty, or the threads that [`Limits::workers`] asks for can't be started.
 ///
 /// # Cancel safety
 /// Dropping the future stops accepting; connections that are open go on without timers. Use
@@ -62,6 +63,7 @@ where
     let max = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
     let max = max.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
     let permits = Arc::new(Semaphore::new(max as usize));
+    let workers = Arc::new(Workers::start(limits.workers)?);
     let gate = Arc::new(Gate::new(limits, stats));
 
     let mut tasks = tokio::task::JoinSet::new();
@@ -73,6 +75,7 @@ where
             protocols: protocols.clone(),
             permits: permits.clone(),
             gate: gate.clone(),
+            workers: workers.clone(),
         };
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
@@ -111,6 +114,7 @@ struct Acceptor<S> {
     protocols: Arc<Protocols>,
     permits: Arc<Semaphore>,
     gate: Arc<Gate>,
+    workers: Arc<Workers>,
 }
 
 impl<S, B> Acceptor<S>
@@ -160,9 +164,23 @@ where
             pause = Duration::ZERO;
             NetStats::add(&stats.accepted, 1);
             let link = Link::new(self.gate.clone(), ConnectionInfo::new(peer, local));
-            let wire = Wire::new(stream, link.clone());
             let (service, protocols) = (self.service.clone(), self.protocols.clone());
-            tokio::spawn(Driver::new(wire, link, service, protocols, permit));
+            let stream = match stream.leave() {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "connection ended");
+                    continue;
+                }
+            };
+            self.workers.spawn(async move {
+                match stream.enter() {
+                    Ok(stream) => {
+                        let wire = Wire::new(stream, link.clone());
+                        Driver::new(wire, link, service, protocols, permit).await;
+                    }
+                    Err(error) => tracing::debug!(%error, "connection ended"),
+                }
+            });
         }
     }
 }

@@ -30,6 +30,33 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
+/// A connection between two runtimes.
+#[derive(Debug)]
+pub(super) enum Loose {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Stream {
+    /// Leaves the runtime that accepted it.
+    pub(super) fn leave(self) -> io::Result<Loose> {
+        Ok(match self {
+            Self::Tcp(stream) => Loose::Tcp(stream.into_std()?),
+            Self::Unix(stream) => Loose::Unix(stream.into_std()?),
+        })
+    }
+}
+
+impl Loose {
+    /// Enters the runtime of the calling task.
+    pub(super) fn enter(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
 macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream {

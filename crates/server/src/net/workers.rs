@@ -1,0 +1,137 @@
+//! Threads that serve connections, each with a runtime of its own.
+//!
+//! A connection stays on the thread it was given to: what it reads is in that processor's cache when
+//! it is written, and nothing wakes another thread to share the work. On one large upload a runtime
+//! that moves tasks between threads spent more system calls on waking (`futex`, `eventfd`) than on
+//! reading and writing together.
+
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use tokio::{runtime, sync::watch};
+
+/// Threads one runtime may have for syncs, copies and slow disks; the store has its own, lower
+/// limits, this one is for what they forget.
+const BLOCKING_THREADS: usize = 160;
+
+/// The threads. Dropping this ends them, and the connections on them.
+#[derive(Debug)]
+pub(super) struct Workers {
+    each: Vec<Worker>,
+    /// Where the search for the least loaded one begins, so that equals take turns.
+    next: AtomicUsize,
+    _alive: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    runtime: runtime::Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// Starts `count` threads; with 0 of them everything runs on the caller's runtime.
+    ///
+    /// # Errors
+    /// Threads or runtimes can't be made.
+    pub(super) fn start(count: usize) -> io::Result<Self> {
+        let (alive, _) = watch::channel(());
+        let mut each = Vec::with_capacity(count);
+        for n in 0..count {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(BLOCKING_THREADS)
+                .build()?;
+            let handle = runtime.handle().clone();
+            let mut alive = alive.subscribe();
+            thread::Builder::new()
+                .name(format!("landfall-{n}"))
+                .spawn(move || {
+                    runtime.block_on(async move {
+                        // Fails, and so ends, when the sender is dropped.
+                        while alive.changed().await.is_ok() {}
+                    });
+                    // Nobody waits for blocking work of requests that are gone.
+                    runtime.shutdown_background();
+                })?;
+            each.push(Worker {
+                runtime: handle,
+                connections: Arc::default(),
+            });
+        }
+        Ok(Self {
+            each,
+            next: AtomicUsize::new(0),
+            _alive: alive,
+        })
+    }
+
+    /// Runs a connection on the thread that has the fewest.
+    pub(super) fn spawn<F>(&self, connection: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let from = self.next.fetch_add(1, Relaxed);
+        let turns = (0..self.each.len()).map(|n| &self.each[(from + n) % self.each.len()]);
+        let Some(worker) = turns.min_by_key(|worker| worker.connections.load(Relaxed)) else {
+            tokio::spawn(connection);
+            return;
+        };
+        let counted = Counted::new(&worker.connections);
+        worker.runtime.spawn(async move {
+            connection.await;
+            drop(counted);
+        });
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn connections_are_spread_evenly_and_end_with_the_workers() {
+        let workers = Workers::start(3).unwrap();
+        let (names, heard) = mpsc::channel();
+        for _ in 0..9 {
+            let names = names.clone();
+            workers.spawn(async move {
+                let name = thread::current().name().unwrap_or_default().to_owned();
+                names.send(name).unwrap();
+                std::future::pending::<()>().await;
+            });
+        }
+        drop(names);
+        let mut threads: Vec<_> = (0..9).map(|_| heard.recv().unwrap()).collect();
+        threads.sort();
+        let expected = ["landfall-0", "landfall-1", "landfall-2"].map(|name| [name; 3]);
+        assert_eq!(threads, expected.concat());
+        drop(workers);
+        assert!(heard.recv().is_err(), "the connections were dropped");
+    }
+}
