@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 #[cfg(unix)]
+mod examples;
 mod file_store;
 mod leases;
 mod requirements;
