@@ -14,6 +14,6 @@ mod values;
 pub use self::{
     head::{append, create, request, trailers},
     settings::{arguments, config_file},
-    upload::upload_id,
+    upload::{info, location, part_url, range, upload_id},
     values::{checksum, concat, fields, metadata},
 };

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-const TARGETS: [(&str, fn(&[u8])); 11] = [
+const TARGETS: [(&str, fn(&[u8])); 15] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
     ("checksum", landfall_fuzz::checksum),
@@ -10,7 +10,11 @@ const TARGETS: [(&str, fn(&[u8])); 11] = [
     ("config_file", landfall_fuzz::config_file),
     ("create", landfall_fuzz::create),
     ("fields", landfall_fuzz::fields),
+    ("info", landfall_fuzz::info),
+    ("location", landfall_fuzz::location),
     ("metadata", landfall_fuzz::metadata),
+    ("part_url", landfall_fuzz::part_url),
+    ("range", landfall_fuzz::range),
     ("request", landfall_fuzz::request),
     ("trailers", landfall_fuzz::trailers),
     ("upload_id", landfall_fuzz::upload_id),

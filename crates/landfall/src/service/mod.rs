@@ -7,6 +7,9 @@ mod cors;
 mod download;
 mod fault;
 mod forwarded;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod place;
 pub(crate) mod range;
 mod stats;
@@ -311,6 +314,15 @@ impl Handler {
                 response
             }
         };
+        // An override may turn HEAD into another method, or another into HEAD: whether the client
+        // waits for a body is decided by the method on the wire.
+        if parts.method == Method::HEAD {
+            *response.body_mut() = ReplyBody::empty();
+        } else if wants_head {
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, 0.into());
+        }
         let reply = response.headers_mut();
         reply.insert(
             headers::TUS_RESUMABLE,

@@ -39,6 +39,9 @@ mod concat;
 mod durable;
 mod enumerate;
 mod files;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod info;
 mod pace;
 mod read;

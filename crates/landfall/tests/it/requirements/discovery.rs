@@ -1,5 +1,8 @@
 //! OPTIONS, versions, methods.
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Empty};
 use landfall::{Composer, Config};
 
 use super::{Site, everywhere, with_defaults};
@@ -237,6 +240,46 @@ async fn t_core_11_e_39_the_override_counts_on_any_method() {
         assert_eq!(reply.number("upload-offset"), 10);
         over("POST", "DELETE").send().await.expect(204);
         site.head(&path).await.expect(404);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_39_only_the_method_on_the_wire_decides_whether_a_body_follows() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        site.patch(&path, 0, "hello").await.expect(204);
+        for (real, named, status, length) in [
+            ("GET", "HEAD", 200, "0"),
+            ("POST", "HEAD", 200, "0"),
+            ("HEAD", "GET", 200, "5"),
+            ("HEAD", "HEAD", 200, "5"),
+        ] {
+            let request = Request::builder()
+                .method(real)
+                .uri(&path)
+                .header("Tus-Resumable", "1.0.0")
+                .header("X-HTTP-Method-Override", named)
+                .body(Empty::<Bytes>::new())
+                .unwrap();
+            // Past the HTTP server, which would mend it.
+            let reply = site.handler.handle(request).await;
+            assert_eq!(reply.status(), status);
+            assert_eq!(
+                reply.headers()["content-length"],
+                length,
+                "{real} as {named}"
+            );
+            assert!(
+                reply
+                    .into_body()
+                    .collect()
+                    .await
+                    .unwrap()
+                    .to_bytes()
+                    .is_empty()
+            );
+        }
     })
     .await;
 }

@@ -1,0 +1,131 @@
+//! What must hold for URLs and ranges, whatever a request says.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderValue, Uri, Version};
+
+use super::{
+    forwarded::{Forwarded, Peer},
+    place::{Place, RequestPlace},
+    range::{self, Condition, Wanted},
+};
+use crate::{Composer, Config, LocationStyle, store::MemoryStore, upload::UploadId};
+
+/// Where uploads are, by one of a few settings.
+fn place(choice: u8) -> Place {
+    let mut config = Config::new(Composer::join(MemoryStore::new()));
+    config.base_path =
+        ["/files/", "/", "/a/b", "https://up.example/x/"][usize::from(choice & 3)].into();
+    config.location = match choice >> 2 & 3 {
+        0 => LocationStyle::Relative,
+        1 => LocationStyle::Prefix("https://cdn.example/u/".into()),
+        _ => LocationStyle::Absolute,
+    };
+    if choice & 16 != 0 {
+        config.forwarded = Forwarded::Trust;
+    }
+    Place::new(&config)
+}
+
+/// The `Location` of an upload is a URL that can stand in a header, and leads back to the upload.
+///
+/// # Panics
+/// If a property is broken.
+pub fn location(choice: u8, headers: &HeaderMap, id: &UploadId) {
+    let place = place(choice);
+    let uri = Uri::from_static("/");
+    let version = if choice & 32 != 0 {
+        Version::HTTP_2
+    } else {
+        Version::HTTP_11
+    };
+    let peer = Peer {
+        address: None,
+        tls: choice & 64 != 0,
+    };
+    let request = RequestPlace {
+        headers,
+        uri: &uri,
+        version,
+        peer,
+    };
+    let location = place.location(&request, id);
+    HeaderValue::from_str(&location).expect("a header");
+    if let Ok(uri) = location.parse::<Uri>() {
+        assert_eq!(uri.query(), None, "{location}");
+    }
+    assert!(
+        !location.contains(['?', '#', '"', '<', '>', ' ']),
+        "{location}"
+    );
+    let found = place.resolve(&request, &location);
+    assert_eq!(found.as_ref(), Ok(id), "{location}");
+}
+
+/// Whatever is listed as a part of a final upload is an id or is refused.
+///
+/// # Panics
+/// If a property is broken.
+pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
+    let place = place(choice);
+    let uri = Uri::from_static("/");
+    let version = if choice & 32 != 0 {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
+    let request = RequestPlace {
+        headers,
+        uri: &uri,
+        version,
+        peer: Peer::default(),
+    };
+    match place.resolve(&request, url) {
+        Ok(id) => assert_eq!(UploadId::new(id.as_str()), Ok(id)),
+        Err(problem) => {
+            assert!([400, 404].contains(&problem.status()), "{problem}");
+            let body = problem.to_string();
+            assert!(
+                !body.trim_end_matches('\n').contains(char::is_control),
+                "{body:?}"
+            );
+        }
+    }
+    if let Some(below) = place.below(url) {
+        assert!(!below.starts_with('/') && !below.ends_with('/'));
+        if let Ok(id) = Place::id(below) {
+            assert_eq!(UploadId::new(id.as_str()), Ok(id));
+        }
+    }
+}
+
+/// A range lies within what there is, and conditions come to a decision.
+///
+/// # Panics
+/// If a property is broken.
+pub fn range(headers: &HeaderMap, length: u64) {
+    let value = headers.get("range").and_then(|value| value.to_str().ok());
+    match range::parse(value, length) {
+        Wanted::All => {}
+        Wanted::Part(part) => {
+            assert!(
+                part.start < part.end && part.end <= length,
+                "{part:?} of {length}"
+            );
+            let same = format!("bytes={}-{}", part.start, part.end - 1);
+            assert_eq!(range::parse(Some(&same), length), Wanted::Part(part));
+        }
+        Wanted::Outside => {
+            let value = value.expect("nothing was asked for");
+            assert!(value.contains('-') && !value.contains(','), "{value:?}");
+        }
+    }
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let decision = range::condition(headers, "\"e\"", modified);
+    let has = |names: [&str; 2]| names.iter().any(|name| headers.contains_key(*name));
+    match decision {
+        Condition::Failed => assert!(has(["if-match", "if-unmodified-since"])),
+        Condition::NotModified => assert!(has(["if-none-match", "if-modified-since"])),
+        Condition::Go { range } => assert!(range || headers.contains_key("if-range")),
+    }
+}
