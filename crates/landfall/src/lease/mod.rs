@@ -17,7 +17,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 pub use self::{
-    file::FileLocker,
+    file::{FileLocker, Intervals},
     memory::MemoryLocker,
     signal::{Asked, YieldSignal},
 };

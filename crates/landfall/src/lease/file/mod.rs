@@ -23,14 +23,30 @@ use crate::upload::UploadId;
 
 /// How many lock files share the load: the kernel searches all the locks of a file.
 const LOCK_FILES: usize = 64;
-/// How often a waiter looks whether the lease is free.
-const POLL: Duration = Duration::from_millis(10);
-/// How often a holder looks whether another process asks for one of its leases.
-const LOOK: Duration = Duration::from_millis(100);
 /// At every how many looks the lock files are checked.
 const CHECK_EVERY: u32 = 10;
 /// How many looks the watcher stays when there is no lease any more.
 const IDLE_LOOKS: u32 = 50;
+
+/// How often processes look at what the others want. Together they bound how long a takeover between
+/// two processes takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intervals {
+    /// Between two looks of a holder whether another process asks for one of its leases.
+    pub holder: Duration,
+    /// Between two looks of a waiter whether the lease is free.
+    pub waiter: Duration,
+}
+
+impl Default for Intervals {
+    /// 100 ms and 10 ms.
+    fn default() -> Self {
+        Self {
+            holder: Duration::from_millis(100),
+            waiter: Duration::from_millis(10),
+        }
+    }
+}
 
 /// Leases for processes of one machine that share a directory.
 ///
@@ -38,7 +54,7 @@ const IDLE_LOOKS: u32 = 50;
 /// byte of a file in `DIR/.landfall/` (an open file description lock, where the system has them), so
 /// that leases end with their process, however it ends, and leave nothing behind. A process that
 /// finds a lease taken by another leaves an ask in `DIR/.landfall/asks/`; who holds leases looks
-/// there every 100 ms, so a takeover between processes takes about that long. A lease that nobody
+/// there every 100 ms unless [`Intervals`] say otherwise, so a takeover between processes takes about that long. A lease that nobody
 /// else wants costs two system calls.
 ///
 /// `DIR` must exist; `.landfall` is made when it is needed, and made again if it is removed (then a
@@ -74,6 +90,7 @@ pub struct FileLocker(Arc<Inner>);
 
 struct Inner {
     seats: MemoryLocker,
+    intervals: Intervals,
     files: [LockFile; LOCK_FILES],
     asks: Asks,
     /// How many locks are held.
@@ -86,9 +103,20 @@ impl FileLocker {
     /// A locker for everybody who writes uploads in `dir`. Nothing is opened before the first lease.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self::with_intervals(dir, Intervals::default())
+    }
+
+    /// A locker that looks as often as it is told; an interval below a millisecond counts as one.
+    #[must_use]
+    pub fn with_intervals(dir: impl Into<PathBuf>, intervals: Intervals) -> Self {
+        let least = Duration::from_millis(1);
         let own = dir.into().join(".landfall");
         Self(Arc::new(Inner {
             seats: MemoryLocker::new(),
+            intervals: Intervals {
+                holder: intervals.holder.max(least),
+                waiter: intervals.waiter.max(least),
+            },
             files: std::array::from_fn(|n| LockFile::new(own.join(format!("leases-{n:02}")))),
             asks: Asks::new(own.join("asks"), rand::random()),
             leases: AtomicUsize::new(0),
@@ -150,7 +178,7 @@ impl Locker for FileLocker {
             if left.is_zero() {
                 return Err(LeaseError::Held);
             }
-            sleep(POLL.min(left)).await;
+            sleep(self.0.intervals.waiter.min(left)).await;
             if self.lock(place, &seat)? {
                 return Ok(self.lease(place, seat));
             }
@@ -241,15 +269,15 @@ impl Watcher {
             let watcher = Self {
                 watched: Arc::clone(&locker.watched),
             };
-            tokio::spawn(watcher.run(Arc::downgrade(locker)));
+            tokio::spawn(watcher.run(Arc::downgrade(locker), locker.intervals.holder));
         }
     }
 
-    async fn run(self, locker: Weak<Inner>) {
+    async fn run(self, locker: Weak<Inner>, interval: Duration) {
         let mut looks = 0_u32;
         let mut idle = 0;
         while idle < IDLE_LOOKS {
-            sleep(LOOK).await;
+            sleep(interval).await;
             let Some(locker) = locker.upgrade() else {
                 return;
             };
