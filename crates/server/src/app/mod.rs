@@ -11,6 +11,7 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use landfall::{
     Composer, Config, Handler, Lifetimes, Limits, LocationStyle, Why,
+    lease::Intervals,
     service::{Cors, Forwarded},
     store::file::{Durability, FileOptions, FileStore},
 };
@@ -129,6 +130,10 @@ fn open_store(settings: &Settings) -> anyhow::Result<FileStore> {
     options.dir_mode = storage.dir_perms;
     options.file_mode = storage.file_perms;
     options.preallocate = storage.preallocate;
+    options.lease_intervals = Intervals {
+        holder: storage.lease_holder_poll,
+        waiter: storage.lease_acquirer_poll,
+    };
     FileStore::open(&storage.upload_dir, options).with_context(|| {
         format!(
             "the upload directory {} can't be used",

@@ -70,7 +70,7 @@ use super::{
     Append, Concatenate, DeferLength, Enumerate, Finish, Read, Result, Store, StoreError, Terminate,
 };
 use crate::{
-    lease::{Fence, FileLocker, Locker},
+    lease::{Fence, FileLocker, Intervals, Locker},
     upload::{Snapshot, Upload, UploadId},
 };
 
@@ -109,6 +109,8 @@ pub struct FileOptions {
     /// How long something that belongs to no upload must have been left alone before it is
     /// [listed](Enumerate::page) as a leftover: it may be in the making until then. Default: a minute.
     pub leftover_age: Duration,
+    /// How often the [locker](Store::locker) looks at what other processes want.
+    pub lease_intervals: Intervals,
 }
 
 impl Default for FileOptions {
@@ -119,6 +121,7 @@ impl Default for FileOptions {
             file_mode: 0o664,
             preallocate: false,
             leftover_age: Duration::from_secs(60),
+            lease_intervals: Intervals::default(),
         }
     }
 }
@@ -170,7 +173,10 @@ impl FileStore {
         };
         let root = Root::open(dir, options.dir_mode).map_err(fail)?;
         let reserves = options.preallocate && !sys::in_memory(root.handle());
-        let locker = Arc::new(FileLocker::new(root.path()));
+        let locker = Arc::new(FileLocker::with_intervals(
+            root.path(),
+            options.lease_intervals,
+        ));
         Ok(Self(Arc::new(Inner {
             root,
             options,
