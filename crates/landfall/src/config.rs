@@ -88,6 +88,13 @@ pub struct Config {
     pub limits: Limits,
     /// How long uploads are kept.
     pub lifetimes: Lifetimes,
+    /// Answers GET with 405. (To leave a power out altogether, leave the part out: see [`Composer`].)
+    pub disable_download: bool,
+    /// Answers DELETE with 405 and doesn't advertise `termination`. Uploads still go when they
+    /// expire, or when a hook stops or refuses them.
+    pub disable_termination: bool,
+    /// Answers `Upload-Concat` with 400 and doesn't advertise `concatenation`.
+    pub disable_concatenation: bool,
     /// Asked before the effect, in this order.
     pub hooks: Vec<Arc<dyn Hook>>,
     /// Told after the effect.
@@ -112,6 +119,9 @@ impl Config {
             cors: Some(Cors::default()),
             limits: Limits::default(),
             lifetimes: Lifetimes::default(),
+            disable_download: false,
+            disable_termination: false,
+            disable_concatenation: false,
             hooks: Vec::new(),
             sinks: Vec::new(),
             progress_interval: Duration::from_secs(1),

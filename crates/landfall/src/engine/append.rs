@@ -54,6 +54,7 @@ impl Engine {
             .map_err(|_| Fault::TooManyUploads)?;
         let lease = self.lease(id).await?;
         let snapshot = self.load(id).await?;
+        let was_complete = snapshot.is_complete();
         let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
         if upload.is_final() {
             return Err(Fault::ModifyFinal.into());
@@ -69,9 +70,8 @@ impl Engine {
         if content_length.is_some_and(|n| n > room) {
             return Err(Fault::SizeExceeded.into());
         }
-        let was_complete = snapshot.offset == offset && upload.is_complete_at(offset);
         let nothing_to_do =
-            was_complete && content_length == Some(0) && head.checksum == Announced::Nothing;
+            room == 0 && content_length == Some(0) && head.checksum == Announced::Nothing;
         if !nothing_to_do {
             let append = self
                 .parts
@@ -95,8 +95,9 @@ impl Engine {
         }
         let mut reply = Reply::default();
         if upload.is_complete_at(offset) {
-            let fresh = !was_complete || head.length.is_some();
-            reply = self.finish(caller, upload.clone(), lease, fresh).await?;
+            reply = self
+                .finish(caller, upload.clone(), lease, !was_complete)
+                .await?;
         }
         let expires = self.expiry(&upload, offset, SystemTime::now());
         Ok(Appended {

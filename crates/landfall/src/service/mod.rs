@@ -95,11 +95,11 @@ impl Handler {
     pub fn new(config: Config) -> Self {
         let parts = &config.parts;
         let extensions = Extensions {
-            termination: parts.get_terminator().is_some(),
-            concatenation: parts.get_concatenator().is_some(),
+            termination: parts.get_terminator().is_some() && !config.disable_termination,
+            concatenation: parts.get_concatenator().is_some() && !config.disable_concatenation,
             defer_length: parts.get_length_deferrer().is_some(),
             expiration: config.lifetimes.unfinished.is_some(),
-            download: parts.get_reader().is_some(),
+            download: parts.get_reader().is_some() && !config.disable_download,
         };
         Self(Arc::new(Inner {
             extension_list: HeaderValue::from_str(&extensions.list())

@@ -152,17 +152,10 @@ fn handler_config(settings: &Settings, store: FileStore) -> anyhow::Result<Confi
         limits,
         ..
     } = settings;
-    let mut parts = Composer::join(store);
-    if protocol.disable_download {
-        parts = parts.without_reader();
-    }
-    if protocol.disable_termination {
-        parts = parts.without_terminator();
-    }
-    if protocol.disable_concatenation {
-        parts = parts.without_concatenator();
-    }
-    let mut config = Config::new(parts);
+    let mut config = Config::new(Composer::join(store));
+    config.disable_download = protocol.disable_download;
+    config.disable_termination = protocol.disable_termination;
+    config.disable_concatenation = protocol.disable_concatenation;
     config.base_path = urls.base_path.clone();
     config.location = match &urls.public_url {
         Some(prefix) => LocationStyle::Prefix(prefix.clone()),
