@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use hyper::ext::ReasonPhrase;
 use landfall::{Handler, service::Peer};
 use tower_service::Service;
 
@@ -175,10 +176,13 @@ impl Service<Request<net::Body>> for App {
         }
         let handler = self.handler.clone();
         Box::pin(async move {
-            Ok(handler
-                .handle(request.map(UploadBody))
-                .await
-                .map(AnswerBody::Upload))
+            let mut response = handler.handle(request.map(UploadBody)).await;
+            if response.status().as_u16() == 460 {
+                // Nobody else knows a phrase for it (E-28).
+                let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
+                response.extensions_mut().insert(phrase);
+            }
+            Ok(response.map(AnswerBody::Upload))
         })
     }
 }

@@ -27,6 +27,7 @@ mod serve_kill;
 mod serve_limits;
 mod serve_listen;
 mod serve_proxies;
+mod serve_reason;
 mod serve_shutdown;
 mod serve_start;
 mod serve_takeover;

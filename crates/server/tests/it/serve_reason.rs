@@ -1,0 +1,21 @@
+//! What stands beside a status that HTTP doesn't know.
+
+use std::io::Read;
+
+use crate::serve_kit::Landfall;
+
+#[test]
+fn a_mismatch_is_named_in_the_status_line() {
+    let server = Landfall::start(&[]);
+    let path = server.client().create(5);
+    let mut client = server.client();
+    client.send(format!(
+        "PATCH {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTus-Resumable: 1.0.0\r\n\
+         Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\n\
+         Upload-Checksum: crc32 AAAAAA==\r\nContent-Length: 5\r\n\r\nhello"
+    ));
+    let mut answer = String::new();
+    client.stream.read_to_string(&mut answer).unwrap();
+    let line = answer.lines().next();
+    assert_eq!(line, Some("HTTP/1.1 460 Checksum Mismatch"));
+}
