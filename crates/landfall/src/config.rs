@@ -3,45 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Composer,
+    Composer, Lifetimes, Limits,
     event::EventSink,
     hook::Hook,
     service::{Cors, Forwarded},
 };
-
-/// How long uploads are kept; `None` = for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Lifetimes {
-    /// Unfinished uploads, counted from their last byte.
-    pub unfinished: Option<Duration>,
-    /// Finished uploads, counted from their last byte.
-    pub finished: Option<Duration>,
-}
-
-/// Limits that keep one client, or many, from taking everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The largest upload, in bytes; `None` = no limit.
-    pub max_size: Option<u64>,
-    /// Bodies being stored at once; past it a client gets 503 and `Retry-After`.
-    pub transfers: usize,
-    /// Memory for bytes that wait to be written, over all transfers, in bytes; past it clients feel
-    /// back-pressure. At least 256 KiB.
-    pub gathered_bytes: usize,
-    /// Concatenations being carried out at once; others wait.
-    pub joins: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_size: None,
-            transfers: 10_000,
-            gathered_bytes: 256 << 20,
-            joins: 4,
-        }
-    }
-}
 
 /// How the `Location` of a new upload is written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

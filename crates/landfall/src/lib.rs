@@ -26,9 +26,12 @@ pub mod service;
 pub mod store;
 pub mod upload;
 
+/// Any error, as a source of another.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 pub use self::{
     compose::Composer,
-    config::{Config, Lifetimes, Limits, LocationStyle},
-    engine::{Doomed, SweepSummary, Sweeper, Why},
+    config::{Config, LocationStyle},
+    engine::{Doomed, Lifetimes, Limits, SweepSummary, Sweeper, Why},
     service::{Handler, Stats},
 };

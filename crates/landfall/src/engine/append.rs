@@ -8,9 +8,9 @@ use landfall_protocol::{Announced, Append as Head, Fault};
 
 use super::{Caller, Engine, Error, receive::Incoming};
 use crate::{
+    BoxError,
     hook::Reply,
     lease::Lease,
-    store::BoxError,
     upload::{Upload, UploadId},
 };
 

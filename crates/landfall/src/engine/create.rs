@@ -11,10 +11,10 @@ use super::{
     receive::{Incoming, Interruption},
 };
 use crate::{
+    BoxError,
     event::EventKind,
     hook::{Answer, Intent, Reply},
     lease::Lease,
-    store::BoxError,
     upload::{Kind, Upload, UploadId},
 };
 

@@ -2,11 +2,7 @@
 
 use landfall_protocol::{Fault, Problem};
 
-use crate::{
-    hook::Reply,
-    lease::LeaseError,
-    store::{BoxError, StoreError},
-};
+use crate::{BoxError, hook::Reply, lease::LeaseError, store::StoreError};
 
 /// What can end an operation early. It becomes an HTTP answer in one place, `service::answer`.
 #[derive(Debug, thiserror::Error)]

@@ -6,11 +6,13 @@ mod append;
 mod counters;
 mod create;
 mod error;
+mod fault;
 mod finish;
 mod inspect;
 mod join;
 mod live;
 mod receive;
+mod settings;
 mod sweep;
 mod terminate;
 mod transfer;
@@ -22,18 +24,23 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-pub use self::sweep::{Doomed, SweepSummary, Sweeper, Why};
 pub(crate) use self::{
     append::AppendRequest,
     counters::{Counters, add, get},
     create::CreateRequest,
     error::Error,
     inspect::Inspected,
+    settings::Settings,
+};
+pub use self::{
+    fault::BodyFault,
+    settings::{Lifetimes, Limits},
+    sweep::{Doomed, SweepSummary, Sweeper, Why},
 };
 use self::{join::WaitingFinals, live::LiveSet};
 use crate::{
-    Composer, Config, Lifetimes, Limits,
-    event::{Event, EventKind, EventKinds, EventSink, Sequence},
+    Composer,
+    event::{Event, EventKind, EventKinds, EventSink, Sequence, Stopper},
     hook::{Access, Answer, Asks, Hook, Intent, Reply, RequestInfo},
     lease::Lease,
     store::StoreError,
@@ -43,16 +50,6 @@ use landfall_protocol::Fault;
 
 /// The request on whose behalf something happens; empty where nobody will ask for it.
 pub(crate) type Caller = Option<Arc<RequestInfo>>;
-
-/// Stops one running upload, see [`Event::stop`].
-#[derive(Debug, Clone)]
-pub(crate) struct Stopper(Arc<live::Live>);
-
-impl Stopper {
-    pub(crate) fn stop(&self, reply: Reply) {
-        self.0.stop(reply);
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -76,37 +73,46 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let Settings {
+            parts,
+            limits,
+            lifetimes,
+            hooks,
+            sinks,
+            progress_interval,
+            lease_wait,
+        } = settings;
         let mut asks = Asks::default();
-        for asked in config.hooks.iter().map(|hook| hook.asks()) {
+        for asked in hooks.iter().map(|hook| hook.asks()) {
             asks.before_create |= asked.before_create;
             asks.before_finish |= asked.before_finish;
             asks.before_terminate |= asked.before_terminate;
             asks.on_access |= asked.on_access;
         }
         let mut wants = EventKinds::default();
-        for wanted in config.sinks.iter().map(|sink| sink.wants()) {
+        for wanted in sinks.iter().map(|sink| sink.wants()) {
             wants.created |= wanted.created;
             wants.progress |= wanted.progress;
             wants.completed |= wanted.completed;
             wants.terminated |= wanted.terminated;
         }
-        let units = (config.limits.gathered_bytes / transfer::BUDGET_UNIT).max(1);
+        let units = (limits.gathered_bytes / transfer::BUDGET_UNIT).max(1);
         Self {
-            parts: config.parts.clone(),
-            limits: config.limits,
-            lifetimes: config.lifetimes,
-            lease_wait: config.lease_wait,
-            progress_interval: config.progress_interval,
-            hooks: config.hooks.clone(),
-            sinks: config.sinks.clone(),
+            parts,
+            limits,
+            lifetimes,
+            lease_wait,
+            progress_interval,
+            hooks,
+            sinks,
             asks,
             wants,
             live: LiveSet::new(),
             waiting: WaitingFinals::default(),
-            transfers: Semaphore::new(config.limits.transfers.min(Semaphore::MAX_PERMITS)),
+            transfers: Semaphore::new(limits.transfers.min(Semaphore::MAX_PERMITS)),
             budget: Semaphore::new(units.min(Semaphore::MAX_PERMITS)),
-            joins: Semaphore::new(config.limits.joins.max(1)),
+            joins: Semaphore::new(limits.joins.max(1)),
             sequence: Sequence::from_clock(),
             counters: Counters::default(),
             started: SystemTime::now(),
@@ -221,7 +227,8 @@ impl Engine {
 
     fn tell_progress(&self, live: &Arc<live::Live>, offset: u64, caller: &Caller) {
         let mut event = self.event(EventKind::Progress, &live.upload, offset, caller);
-        event.stopper = Some(Stopper(live.clone()));
+        let live = live.clone();
+        event.stopper = Some(Stopper(Arc::new(move |reply| live.stop(reply))));
         for sink in self.sinks.iter().filter(|sink| sink.wants().progress) {
             sink.tell_progress(event.clone());
         }

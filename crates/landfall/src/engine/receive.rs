@@ -9,15 +9,15 @@ use http_body::Body;
 use landfall_protocol::{Announced, Checksum, Fault, Problem};
 
 use super::{
-    Caller, Engine, Error, add,
+    BodyFault, Caller, Engine, Error, add,
     transfer::{Ending, Transfer},
 };
 use crate::{
+    BoxError,
     checksum::{Hasher, Verifier},
     hook::Reply,
     lease::Lease,
-    service::BodyFault,
-    store::{Append, BoxError},
+    store::Append,
     upload::Upload,
 };
 

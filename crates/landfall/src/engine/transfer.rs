@@ -16,13 +16,13 @@ use http::HeaderMap;
 use http_body::Body;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Error, live::Live};
+use super::{BodyFault, Error, live::Live};
 use crate::{
+    BoxError,
     checksum::Verifier,
     hook::Reply,
     lease::{Asked, YieldSignal},
-    service::BodyFault,
-    store::{Append, BoxError},
+    store::Append,
 };
 
 /// Bytes that are gathered before they are written: large enough to make the system call cheap,

@@ -13,10 +13,19 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::{
-    engine::Stopper,
     hook::{Reply, RequestInfo},
     upload::Upload,
 };
+
+/// Stops the upload of an event.
+#[derive(Clone)]
+pub(crate) struct Stopper(pub(crate) Arc<dyn Fn(Reply) + Send + Sync>);
+
+impl fmt::Debug for Stopper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stopper")
+    }
+}
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,7 +96,7 @@ impl Event {
     /// 400 without one. Does nothing if the request has ended.
     pub fn stop(&self, reply: Reply) {
         if let Some(stopper) = &self.stopper {
-            stopper.stop(reply);
+            (stopper.0)(reply);
         }
     }
 }

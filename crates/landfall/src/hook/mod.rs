@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 pub use self::types::{Access, Answer, Creation, Intent, Reply, RequestInfo};
 use crate::{
-    store::BoxError,
+    BoxError,
     upload::{Snapshot, Upload},
 };
 

@@ -57,7 +57,7 @@ pub enum LeaseError {
     Held,
     /// The place where leases are kept can't be reached.
     #[error("leases are unavailable: {0}")]
-    Unavailable(#[source] crate::store::BoxError),
+    Unavailable(#[source] crate::BoxError),
 }
 
 /// What a locker keeps for a lease; dropping it releases the lease.

@@ -5,7 +5,6 @@ mod answer;
 mod body;
 mod cors;
 mod download;
-mod fault;
 mod forwarded;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -35,18 +34,19 @@ use self::{
     place::{Place, RequestPlace},
     stats::Tally,
 };
+pub use crate::engine::BodyFault;
+
 pub use self::{
     body::ReplyBody,
     cors::{Cors, InvalidList},
-    fault::BodyFault,
     forwarded::{Forwarded, Peer},
     stats::Stats,
 };
 use crate::{
+    BoxError,
     config::Config,
-    engine::{AppendRequest, Caller, CreateRequest, Engine, Error, Sweeper},
+    engine::{AppendRequest, Caller, CreateRequest, Engine, Error, Settings, Sweeper},
     hook::{Intent, Reply, RequestInfo},
-    store::BoxError,
     upload::{Kind, UploadId},
 };
 
@@ -107,8 +107,16 @@ impl Handler {
             max_size: config.limits.max_size.map(HeaderValue::from),
             extensions,
             place: Place::new(&config),
-            cors: config.cors.clone(),
-            engine: Arc::new(Engine::new(&config)),
+            cors: config.cors,
+            engine: Arc::new(Engine::new(Settings {
+                parts: config.parts,
+                limits: config.limits,
+                lifetimes: config.lifetimes,
+                hooks: config.hooks,
+                sinks: config.sinks,
+                progress_interval: config.progress_interval,
+                lease_wait: config.lease_wait,
+            })),
             tally: Tally::default(),
         }))
     }

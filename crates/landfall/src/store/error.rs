@@ -2,10 +2,7 @@
 
 use std::{io, time::Duration};
 
-use crate::upload::UploadId;
-
-/// Any error, as a source of another.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::{BoxError, upload::UploadId};
 
 /// What can go wrong in a store.
 #[derive(Debug, thiserror::Error)]

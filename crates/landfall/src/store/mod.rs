@@ -18,10 +18,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
 
-pub use self::{
-    error::{BoxError, StoreError},
-    memory::MemoryStore,
-};
+pub use crate::BoxError;
+
+pub use self::{error::StoreError, memory::MemoryStore};
 use crate::{
     lease::Fence,
     upload::{Snapshot, Upload, UploadId},

@@ -1,0 +1,51 @@
+//! What the engine is put together from.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{Composer, event::EventSink, hook::Hook};
+
+/// How long uploads are kept; `None` = for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lifetimes {
+    /// Unfinished uploads, counted from their last byte.
+    pub unfinished: Option<Duration>,
+    /// Finished uploads, counted from their last byte.
+    pub finished: Option<Duration>,
+}
+
+/// Limits that keep one client, or many, from taking everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest upload, in bytes; `None` = no limit.
+    pub max_size: Option<u64>,
+    /// Bodies being stored at once; past it a client gets 503 and `Retry-After`.
+    pub transfers: usize,
+    /// Memory for bytes that wait to be written, over all transfers, in bytes; past it clients feel
+    /// back-pressure. At least 256 KiB.
+    pub gathered_bytes: usize,
+    /// Concatenations being carried out at once; others wait.
+    pub joins: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_size: None,
+            transfers: 10_000,
+            gathered_bytes: 256 << 20,
+            joins: 4,
+        }
+    }
+}
+
+/// What an engine is put together from; the fields are those of [`Config`](crate::Config).
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) parts: Composer,
+    pub(crate) limits: Limits,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) hooks: Vec<Arc<dyn Hook>>,
+    pub(crate) sinks: Vec<Arc<dyn EventSink>>,
+    pub(crate) progress_interval: Duration,
+    pub(crate) lease_wait: Duration,
+}
