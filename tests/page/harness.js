@@ -59,10 +59,11 @@ export class Landfall {
 
   /** Starts the program, the first time or again. */
   async run(port) {
-    const bin = process.env.LANDFALL_BIN;
+    // The name looks like a setting of the server itself, which would warn of it.
+    const { LANDFALL_BIN: bin, ...env } = process.env;
     assert.ok(bin, 'set LANDFALL_BIN to the landfall program');
     const flags = ['-host', '127.0.0.1', '-port', String(port), '-upload-dir', this.data, ...this.flags];
-    this.process = spawn(path.resolve(bin), flags, { cwd: this.dir, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.process = spawn(path.resolve(bin), flags, { cwd: this.dir, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let told = '';
     this.process.stderr.on('data', (text) => { told = (told + text).slice(-4000); });
     this.exited = new Promise((resolve) => {
