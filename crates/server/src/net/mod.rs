@@ -6,9 +6,9 @@
 //!
 //! * **Timers** for heads, idle connections, bodies and writes, and a minimum rate. One sweeping
 //!   task looks at all connections once a tick, so that a request costs no clock read, no timer and
-//!   no lock ([`watch`]).
+//!   no lock (`watch`).
 //! * **A guard** that reads each HTTP/1 head before hyper does and refuses what two parsers could
-//!   read in two ways ([`guard`]), because hyper keeps no trace of some of these shapes.
+//!   read in two ways (`guard`), because hyper keeps no trace of some of these shapes.
 //! * **A lingering close**, so that an answer given before the end of a request body reaches the
 //!   client instead of being destroyed by a TCP reset.
 //! * **A shutdown in steps**: no new connections, a grace time, then every body still being read
