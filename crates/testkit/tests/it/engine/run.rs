@@ -357,7 +357,27 @@ impl Run {
         hanging
     }
 
-    /// The same in the model.
+    /// Drops a request that hangs, and waits until what it was writing is written: the next append
+    /// does.
+    async fn end(&self, known: &Known, hanging: Hanging) {
+        hanging.task.abort();
+        drop(hanging.task.await);
+        self.calm();
+        let locker = self.store.locker().expect("a locker");
+        let lease = locker
+            .acquire(&known.id, Duration::from_secs(5))
+            .await
+            .expect("a lease");
+        let upload = self.store.load(&known.id).await.expect("load").upload;
+        drop(
+            self.store
+                .append(&upload, lease.fence())
+                .await
+                .expect("append"),
+        );
+    }
+
+    /// What [`hang`](Self::hang) leaves, in the model.
     fn model_hang(&mut self, known: &Known, len: u64, verified: bool) {
         let start = self.offset(known);
         let bytes = known.source.slice(start as usize..(start + len) as usize);
@@ -390,7 +410,7 @@ impl Run {
         let sent = sent(&known.source, offset, end, body);
         let reply = client::append(&self.handler, &known.id, offset, None, &sent).await;
         if let Mode::Faults(..) = self.mode {
-            first.task.abort();
+            self.end(known, first).await;
             let least = reply.number("upload-offset").filter(|_| reply.is_success());
             let most = offset + sent.arrives as u64;
             return self
@@ -431,8 +451,7 @@ impl Run {
             }
             Mode::Faults(..) => {
                 sleep(Duration::from_millis(10)).await;
-                hanging.task.abort();
-                drop(hanging.task.await);
+                self.end(known, hanging).await;
                 self.settle(known, start, start + len).await
             }
             Mode::Crashes => {
@@ -630,12 +649,17 @@ impl Run {
             self.loose.insert(known.name, start);
         }
         self.calm();
-        if !matches!(self.mode, Mode::Crashes) {
-            end(hanging.take()).await;
+        if !matches!(self.mode, Mode::Crashes)
+            && let (Some((known, _)), Some(hanging)) = (&growing, hanging.take())
+        {
+            self.end(known, hanging).await;
         }
         self.store = (self.open)();
         self.handler = handler(self.store.clone(), &self.sink);
-        end(hanging).await;
+        if let Some(hanging) = hanging {
+            hanging.task.abort();
+            drop(hanging.task.await);
+        }
         let exact = matches!(self.mode, Mode::Exact);
         for known in self.known.clone() {
             if let Some(acknowledged) = self.loose.remove(&known.name) {
@@ -802,13 +826,6 @@ impl Run {
 impl fmt::Display for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "upload {}", self.name)
-    }
-}
-
-async fn end(hanging: Option<Hanging>) {
-    if let Some(hanging) = hanging {
-        hanging.task.abort();
-        drop(hanging.task.await);
     }
 }
 
