@@ -58,3 +58,21 @@ impl http_body::Body for ScriptedBody {
         }
     }
 }
+
+/// A body that gives what it is sent, until the sender is dropped.
+#[derive(Debug)]
+pub(super) struct SentBody(pub(super) tokio::sync::mpsc::Receiver<Bytes>);
+
+impl http_body::Body for SentBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|data| data.map(|data| Ok(Frame::data(data))))
+    }
+}

@@ -8,10 +8,13 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use landfall::{Handler, service::ReplyBody, upload::UploadId};
 use sha1::{Digest, Sha1};
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 
 use super::{
-    body::{ScriptedBody, Step},
+    body::{ScriptedBody, SentBody, Step},
     op::Sum,
 };
 
@@ -144,7 +147,7 @@ impl Reply {
 /// A PATCH that hangs.
 #[derive(Debug)]
 pub(super) struct Hanging {
-    pub(super) task: tokio::task::JoinHandle<Reply>,
+    pub(super) task: JoinHandle<Reply>,
     /// Told when its last byte was taken.
     pub(super) reached: Arc<Notify>,
 }
@@ -225,6 +228,23 @@ pub(super) async fn append(
     sent: &Sent,
 ) -> Reply {
     send(handler, patch(id, offset, declared, sent)).await
+}
+
+/// A PATCH whose body is sent piece by piece, and ends when the sender is dropped.
+pub(super) fn append_in_pieces(
+    handler: &Handler,
+    id: &UploadId,
+    offset: u64,
+    length: u64,
+) -> (mpsc::Sender<Bytes>, JoinHandle<Reply>) {
+    let (sender, pieces) = mpsc::channel(1);
+    let mut request = patch(id, offset, None, &Sent::plain(Bytes::new())).map(|_| SentBody(pieces));
+    request
+        .headers_mut()
+        .insert("content-length", length.into());
+    let handler = handler.clone();
+    let task = tokio::spawn(async move { reply(handler.handle(request).await).await });
+    (sender, task)
 }
 
 pub(super) fn append_and_hang(

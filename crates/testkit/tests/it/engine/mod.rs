@@ -1,9 +1,11 @@
-//! The engine against the model: random rows of operations on every store, with and without faults.
+//! The engine against the model: random rows of operations on every store, with and without faults;
+//! and takeovers, one by one.
 
 mod body;
 mod client;
 mod op;
 mod run;
+mod takeover;
 
 use std::{path::Path, sync::Arc};
 

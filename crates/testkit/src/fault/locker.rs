@@ -1,0 +1,97 @@
+//! A locker that loses leases.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use landfall::{
+    lease::{Asked, Fence, Held, Lease, LeaseError, Locker},
+    upload::UploadId,
+};
+
+/// A locker around another, whose leases can be taken from their holders, as happens when the place
+/// where leases are kept can't be reached for too long.
+#[derive(Debug, Clone)]
+pub struct FaultLocker {
+    inner: Arc<dyn Locker>,
+    leases: Arc<Mutex<HashMap<UploadId, Lease>>>,
+}
+
+impl FaultLocker {
+    /// Puts the means of losing leases around `inner`.
+    #[must_use]
+    pub fn new(inner: impl Locker) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            leases: Arc::default(),
+        }
+    }
+
+    /// Takes the lease of `id` from its holder and tells it. Says whether there was one.
+    pub fn lose(&self, id: &UploadId) -> bool {
+        let lease = self.lock().remove(id);
+        if let Some(lease) = &lease {
+            lease.signal().raise(Asked::Lost);
+        }
+        lease.is_some()
+    }
+
+    /// Takes the lease of `id` from its holder, which doesn't notice. Says whether there was one.
+    pub fn lose_silently(&self, id: &UploadId) -> bool {
+        self.lock().remove(id).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Lease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, id: &UploadId, lease: Lease) -> Lease {
+        let (fence, signal) = (lease.fence(), lease.signal().clone());
+        self.lock().insert(id.clone(), lease);
+        Lease::new(
+            fence,
+            signal,
+            Box::new(Losable {
+                locker: self.clone(),
+                id: id.clone(),
+                fence,
+            }),
+        )
+    }
+}
+
+#[async_trait]
+impl Locker for FaultLocker {
+    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+        Ok(self.keep(id, self.inner.acquire(id, wait).await?))
+    }
+
+    async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
+        Ok(self.keep(id, self.inner.try_acquire(id).await?))
+    }
+}
+
+#[derive(Debug)]
+struct Losable {
+    locker: FaultLocker,
+    id: UploadId,
+    fence: Fence,
+}
+
+impl Held for Losable {}
+
+impl Drop for Losable {
+    fn drop(&mut self) {
+        let mut leases = self.locker.lock();
+        // Unless it was lost, and somebody else has it.
+        let own = leases
+            .get(&self.id)
+            .is_some_and(|lease| lease.fence() == self.fence);
+        let lease = if own { leases.remove(&self.id) } else { None };
+        drop(leases);
+        drop(lease);
+    }
+}
