@@ -123,15 +123,16 @@ impl FileAppend {
         if !self.adrift {
             return Ok(());
         }
+        self.turn = self.turn.next();
         let (id, fence, turn) = (self.upload.id.clone(), self.fence, self.turn);
         let data = Arc::clone(&self.data);
         let step = move |gate: &mut Gate| {
-            let turn = gate.resume(&id, fence, turn)?;
+            gate.resume(&id, fence, turn)?;
             let stamp = sys::stat_open(data.as_fd())
                 .map_err(|error| failed(&id, "looking at the data", error))?;
-            Ok((turn, stamp.size))
+            Ok(stamp.size)
         };
-        (self.turn, self.offset) = self.inner.steps.gated(&self.slot, 0, step).await?;
+        self.offset = self.inner.steps.gated(&self.slot, 0, step).await?;
         self.adrift = false;
         Ok(())
     }

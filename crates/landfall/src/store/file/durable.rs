@@ -242,7 +242,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn those_who_come_during_a_sync_share_the_next() {
-        let (steps, group) = (Steps::new(), Arc::new(Group::default()));
+        let (steps, group) = (Steps::new(false), Arc::new(Group::default()));
         let runs = Arc::new(AtomicUsize::new(0));
         let mut callers = tokio::task::JoinSet::new();
         for _ in 0..50 {
@@ -263,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sync_begun_earlier_is_not_enough() {
-        let (steps, group) = (Steps::new(), Group::default());
+        let (steps, group) = (Steps::new(false), Group::default());
         for expected in 1..4 {
             group.sync(&steps, || Ok(())).await.unwrap();
             assert_eq!(group.begun.load(Ordering::Relaxed), expected);
@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn all_who_share_a_failed_sync_hear_of_it() {
-        let (steps, group) = (Steps::new(), Arc::new(Group::default()));
+        let (steps, group) = (Steps::new(false), Arc::new(Group::default()));
         let failures = Arc::new(AtomicUsize::new(0));
         let mut callers = tokio::task::JoinSet::new();
         for _ in 0..20 {

@@ -66,6 +66,8 @@ struct Places {
     begun: SystemTime,
     hasher: std::collections::hash_map::RandomState,
     hashes: HashSet<u64>,
+    /// Some description couldn't be read, and may tell of any place.
+    unsure: bool,
 }
 
 #[async_trait]
@@ -231,9 +233,10 @@ impl Inner {
                 }
             }
         }
-        places
-            .as_ref()
-            .is_some_and(|places| !places.contains(place))
+        places.as_ref().is_some_and(|places| {
+            // An empty file is no loss, even if it belongs to what couldn't be read.
+            !places.contains(place) && (stamp.size == 0 || !places.unsure)
+        })
     }
 
     fn read_places(&self) -> Result<Places> {
@@ -241,6 +244,7 @@ impl Inner {
             begun: SystemTime::now(),
             hasher: std::collections::hash_map::RandomState::new(),
             hashes: HashSet::new(),
+            unsure: false,
         };
         let mut dirs = vec![String::new()];
         while let Some(dir) = dirs.pop() {
@@ -255,7 +259,7 @@ impl Inner {
                     match self.record(&id, None) {
                         Ok((record, _)) if record.place != id.as_str() => places.add(&record.place),
                         Ok(_) | Err(StoreError::NotFound(_)) => {}
-                        // What can't be read may refer to any file.
+                        Err(StoreError::Damaged { .. }) => places.unsure = true,
                         Err(error) => return Err(error),
                     }
                 }

@@ -106,6 +106,10 @@ pub struct FileOptions {
     /// and files are in fewer pieces. Default: off, because anyone who may create uploads could then
     /// fill the disk with empty promises.
     pub preallocate: bool,
+    /// Whether every step of I/O runs on a thread of tokio's blocking pool. Otherwise steps run in the
+    /// calling task for as long as they prove fast. Worth setting where a disk may hang for long, as
+    /// network disks do. Default: off.
+    pub always_on_threads: bool,
     /// How long something that belongs to no upload must have been left alone before it is
     /// [listed](Enumerate::page) as a leftover: it may be in the making until then. Default: a minute.
     pub leftover_age: Duration,
@@ -120,6 +124,7 @@ impl Default for FileOptions {
             dir_mode: 0o775,
             file_mode: 0o664,
             preallocate: false,
+            always_on_threads: false,
             leftover_age: Duration::from_secs(60),
             lease_intervals: Intervals::default(),
         }
@@ -173,6 +178,7 @@ impl FileStore {
         };
         let root = Root::open(dir, options.dir_mode).map_err(fail)?;
         let reserves = options.preallocate && !sys::in_memory(root.handle());
+        let steps = Steps::new(options.always_on_threads);
         let locker = Arc::new(FileLocker::with_intervals(
             root.path(),
             options.lease_intervals,
@@ -182,7 +188,7 @@ impl FileStore {
             options,
             reserves,
             slots: Slots::new(),
-            steps: Steps::new(),
+            steps,
             dirs: DirSyncs::default(),
             listing: Listing::default(),
             locker,

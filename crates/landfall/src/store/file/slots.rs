@@ -198,17 +198,15 @@ impl Gate {
         self.pass(id, fence)
     }
 
-    /// Gives a writer that dropped a call a new turn, unless another writer began since.
-    pub(super) fn resume(&mut self, id: &UploadId, fence: Fence, turn: Turn) -> Result<Turn> {
-        if turn.epoch != self.epoch {
+    /// Lets a writer that dropped a call take its [`next`](Turn::next) turn, unless another writer
+    /// began since, or it has taken a later turn already.
+    pub(super) fn resume(&mut self, id: &UploadId, fence: Fence, turn: Turn) -> Result<()> {
+        if turn.epoch != self.epoch || turn.turn <= self.turn {
             return Err(StoreError::Fenced(id.clone()));
         }
         self.pass(id, fence)?;
-        self.turn += 1;
-        Ok(Turn {
-            turn: self.turn,
-            ..turn
-        })
+        self.turn = turn.turn;
+        Ok(())
     }
 }
 
@@ -217,6 +215,16 @@ impl Gate {
 pub(super) struct Turn {
     epoch: u64,
     turn: u64,
+}
+
+impl Turn {
+    /// The turn after this one.
+    pub(super) fn next(self) -> Self {
+        Self {
+            turn: self.turn + 1,
+            ..self
+        }
+    }
 }
 
 #[cfg(test)]
@@ -243,15 +251,21 @@ mod tests {
             Err(StoreError::Fenced(_))
         ));
         gate.go_on(&id, Fence(5), second).unwrap();
-        assert!(gate.resume(&id, Fence(5), first).is_err());
-        let resumed = gate.resume(&id, Fence(5), second).unwrap();
+        assert!(
+            gate.resume(&id, Fence(5), first.next()).is_err(),
+            "another has begun"
+        );
+        let (third, fourth) = (second.next(), second.next().next());
+        gate.resume(&id, Fence(5), fourth).unwrap();
         assert!(
             gate.go_on(&id, Fence(5), second).is_err(),
             "a step of a dropped call"
         );
-        let second = gate.resume(&id, Fence(5), second).unwrap();
-        assert!(gate.go_on(&id, Fence(5), resumed).is_err());
-        gate.go_on(&id, Fence(5), second).unwrap();
+        assert!(
+            gate.resume(&id, Fence(5), third).is_err(),
+            "a dropped call that resumes late"
+        );
+        gate.go_on(&id, Fence(5), fourth).unwrap();
         gate.pass(&id, Fence(6)).unwrap();
         assert!(matches!(
             gate.go_on(&id, Fence(5), second),

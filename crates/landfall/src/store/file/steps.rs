@@ -24,14 +24,16 @@ const LONG: usize = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Steps {
     pace: Arc<Pace>,
+    always_on_threads: bool,
     quick: Arc<Semaphore>,
     syncs: Arc<Semaphore>,
     long: Arc<Semaphore>,
 }
 
 impl Steps {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(always_on_threads: bool) -> Self {
         Self {
+            always_on_threads,
             pace: Arc::new(Pace::new(Instant::now())),
             quick: Arc::new(Semaphore::new(QUICK)),
             syncs: Arc::new(Semaphore::new(SYNCS)),
@@ -48,7 +50,7 @@ impl Steps {
         T: Send + 'static,
         F: FnOnce() -> Result<T> + Send + 'static,
     {
-        if self.pace.in_task() {
+        if self.in_task() {
             return self.timed(bytes, step);
         }
         let this = self.clone();
@@ -62,7 +64,7 @@ impl Steps {
         F: FnOnce(&mut Gate) -> Result<T> + Send + 'static,
     {
         // Waiting for the gate means waiting for somebody's I/O: not in the task.
-        if self.pace.in_task()
+        if self.in_task()
             && let Some(mut gate) = slot.try_gate()
         {
             return self.timed(bytes, || step(&mut gate));
@@ -111,6 +113,10 @@ impl Steps {
     {
         let slot = Arc::clone(slot);
         on_pool(&self.long, move || step(&mut slot.gate())).await
+    }
+
+    fn in_task(&self) -> bool {
+        !self.always_on_threads && self.pace.in_task()
     }
 
     fn timed<T>(&self, bytes: usize, step: impl FnOnce() -> T) -> T {

@@ -1,0 +1,265 @@
+//! Nothing outside the directory is read, written or removed, whatever is put into it.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::{Concatenate, Enumerate, Finish, Read, Store, StoreError, Terminate},
+    upload::Upload,
+};
+
+use super::{id, make, open};
+
+/// A directory for uploads, and one beside it with a secret.
+struct Place {
+    _base: tempfile::TempDir,
+    inside: PathBuf,
+    outside: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let (inside, outside) = (base.path().join("data"), base.path().join("outside"));
+        fs::create_dir_all(&inside).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("secret"), b"secret").unwrap();
+        Self {
+            _base: base,
+            inside,
+            outside,
+        }
+    }
+
+    fn assert_untouched(&self) {
+        assert_eq!(fs::read(self.outside.join("secret")).unwrap(), b"secret");
+        assert_eq!(fs::read_dir(&self.outside).unwrap().count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn wishes_that_lead_outside_are_refused() {
+    let place = Place::new();
+    let store = open(&place.inside);
+    symlink(&place.outside, place.inside.join("link")).unwrap();
+    let outside = place.outside.join("x");
+    for wish in [
+        "../outside/x",
+        "a/../../outside/x",
+        outside.to_str().unwrap(),
+        "link/x",
+        "link/deep/x",
+        "./x",
+        ".landfall/x",
+        "x.info",
+        "a\0b",
+    ] {
+        let mut upload = Upload::new(id("x"), Some(1));
+        upload.storage.insert("Path".into(), wish.into());
+        let error = store.create(upload).await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::InvalidPlace(_)),
+            "{wish:?}: {error}"
+        );
+        assert!(!place.inside.join("x.info").exists(), "{wish:?}");
+    }
+    place.assert_untouched();
+}
+
+#[tokio::test]
+async fn ids_do_not_lead_through_links() {
+    let place = Place::new();
+    let store = open(&place.inside);
+    symlink(&place.outside, place.inside.join("link")).unwrap();
+    let error = store
+        .create(Upload::new(id("link/x"), Some(1)))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::InvalidPlace(_)), "{error}");
+    assert!(matches!(
+        store.load(&id("link/secret")).await,
+        Err(StoreError::NotFound(_))
+    ));
+    place.assert_untouched();
+}
+
+/// What can be put in a file's place, with what can be reached through it.
+fn replace_by_link(path: &Path, target: &Path) {
+    fs::remove_file(path).unwrap();
+    symlink(target, path).unwrap();
+}
+
+#[tokio::test]
+async fn a_link_in_place_of_the_data_is_not_followed() {
+    let place = Place::new();
+    let store = open(&place.inside);
+    let upload = make(&store, "x", 100, &Bytes::from_static(b"hello"))
+        .await
+        .upload;
+    let part = make(&store, "part", 5, &Bytes::from_static(b"hello"))
+        .await
+        .upload;
+    replace_by_link(&place.inside.join("x"), &place.outside.join("secret"));
+    store.load(&id("x")).await.unwrap_err();
+    store.append(&upload, Fence(2)).await.unwrap_err();
+    assert!(store.read(&upload, 0..5).await.is_err());
+    store.finish(&upload, Fence(2)).await.ok();
+    store
+        .concatenate(&upload, &[part], Fence(2))
+        .await
+        .unwrap_err();
+    store.terminate(&upload, Fence(2)).await.unwrap();
+    place.assert_untouched();
+}
+
+#[tokio::test]
+async fn a_link_in_place_of_the_description_is_not_followed() {
+    let place = Place::new();
+    let store = open(&place.inside);
+    let upload = make(&store, "x", 100, &Bytes::from_static(b"hello"))
+        .await
+        .upload;
+    fs::rename(place.inside.join("x.info"), place.outside.join("x.info")).unwrap();
+    symlink(place.outside.join("x.info"), place.inside.join("x.info")).unwrap();
+    let before = fs::read(place.outside.join("x.info")).unwrap();
+    store.load(&id("x")).await.unwrap_err();
+    store.append(&upload, Fence(2)).await.unwrap_err();
+    store.save(&upload, Fence(2)).await.unwrap_err();
+    store.terminate(&upload, Fence(2)).await.unwrap();
+    assert_eq!(fs::read(place.outside.join("x.info")).unwrap(), before);
+    assert!(!place.inside.join("x.info").is_symlink());
+}
+
+#[tokio::test]
+async fn a_link_in_place_of_a_directory_is_not_followed() {
+    let place = Place::new();
+    let store = open(&place.inside);
+    let upload = make(&store, "a/b/x", 100, &Bytes::from_static(b"hello"))
+        .await
+        .upload;
+    // All that the upload is made of is there too, but outside.
+    fs::rename(place.inside.join("a"), place.outside.join("a")).unwrap();
+    symlink(place.outside.join("a"), place.inside.join("a")).unwrap();
+    assert!(matches!(
+        store.load(&id("a/b/x")).await,
+        Err(StoreError::NotFound(_))
+    ));
+    store.append(&upload, Fence(2)).await.unwrap_err();
+    store.save(&upload, Fence(2)).await.unwrap_err();
+    assert!(store.read(&upload, 0..5).await.is_err());
+    store.terminate(&upload, Fence(2)).await.unwrap();
+    assert_eq!(fs::read(place.outside.join("a/b/x")).unwrap(), b"hello");
+    assert!(place.outside.join("a/b/x.info").exists());
+}
+
+#[tokio::test]
+async fn a_path_in_a_description_does_not_lead_outside() {
+    let place = Place::new();
+    let store = open(&place.inside);
+    let secret = place.outside.join("secret");
+    let outside = place.outside.display();
+    for (name, path, info) in [
+        (
+            "a",
+            secret.to_str().unwrap().to_owned(),
+            "/elsewhere/a.info".to_owned(),
+        ),
+        ("b", "../outside/secret".into(), format!("{outside}/b.info")),
+        // A forged `InfoPath` that makes the secret look like a file of a moved directory.
+        (
+            "c",
+            secret.to_str().unwrap().to_owned(),
+            format!("{outside}/c.info"),
+        ),
+    ] {
+        let description = format!(
+            r#"{{"ID":"{name}","Size":6,"Storage":{{"Path":"{path}","InfoPath":"{info}"}}}}"#
+        );
+        fs::write(place.inside.join(format!("{name}.info")), description).unwrap();
+        let found = store.load(&id(name)).await;
+        assert!(
+            matches!(found, Err(StoreError::NotFound(_))),
+            "{name}: {found:?}"
+        );
+        fs::write(place.inside.join(name), b"ours").unwrap();
+        let snapshot = store.load(&id(name)).await.unwrap();
+        assert_eq!(snapshot.offset, 4, "{name}");
+        store.terminate(&snapshot.upload, Fence(1)).await.unwrap();
+    }
+    place.assert_untouched();
+}
+
+/// Opening a pipe waits for the other side; a store must not.
+#[tokio::test]
+async fn pipes_and_directories_in_place_of_files_are_refused_at_once() {
+    let place = Place::new();
+    let store = open(&place.inside);
+    for (id, name) in [("x", "x.info"), ("y", "y")] {
+        let upload = make(&store, id, 100, &Bytes::from_static(b"hello"))
+            .await
+            .upload;
+        let path = place.inside.join(name);
+        for pipe in [true, false] {
+            if fs::remove_file(&path).is_err() {
+                fs::remove_dir(&path).unwrap();
+            }
+            if pipe {
+                let made = std::process::Command::new("mkfifo")
+                    .arg(&path)
+                    .status()
+                    .unwrap();
+                assert!(made.success());
+            } else {
+                fs::create_dir(&path).unwrap();
+            }
+            store.load(&upload.id).await.unwrap_err();
+            store.append(&upload, Fence(2)).await.unwrap_err();
+            assert!(store.read(&upload, 0..5).await.is_err());
+        }
+        fs::remove_dir(&path).unwrap();
+        store.terminate(&upload, Fence(2)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn listing_does_not_follow_links() {
+    let place = Place::new();
+    let elsewhere = open(&place.outside);
+    make(&elsewhere, "theirs", 10, &Bytes::from_static(b"hello")).await;
+    symlink(&place.outside, place.inside.join("link")).unwrap();
+    symlink(place.outside.join("theirs"), place.inside.join("x")).unwrap();
+    symlink(
+        place.outside.join("theirs.info"),
+        place.inside.join("x.info"),
+    )
+    .unwrap();
+    symlink(".", place.inside.join("loop")).unwrap();
+    let store = open(&place.inside);
+    make(&store, "ours", 10, &Bytes::from_static(b"hello")).await;
+    let page = store.page(None, 100).await.unwrap();
+    let ids: Vec<_> = page
+        .uploads
+        .iter()
+        .map(|upload| upload.upload.id.as_str())
+        .collect();
+    assert_eq!(ids, ["ours"]);
+    assert!(page.leftovers.is_empty(), "{:?}", page.leftovers);
+    assert!(page.next.is_none());
+}
+
+/// The directory itself may be a link.
+#[tokio::test]
+async fn the_directory_may_be_reached_through_a_link() {
+    let place = Place::new();
+    let link = place.inside.parent().unwrap().join("link");
+    symlink(&place.inside, &link).unwrap();
+    make(&open(&link), "a/x", 10, &Bytes::from_static(b"hello")).await;
+    let snapshot = super::append(&open(&place.inside), "a/x", &Bytes::from_static(b"world")).await;
+    assert!(snapshot.is_complete());
+    assert!(open(&link).load(&id("a/x")).await.unwrap().is_complete());
+}

@@ -1,0 +1,310 @@
+//! Files as tusd lays them out, in both directions.
+
+use std::{fs, path::Path, time::Duration};
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::{DeferLength, Store, StoreError, Terminate},
+    upload::{Kind, Metadata, Upload},
+};
+
+use super::{append, id, make, open, read};
+
+fn info(dir: &Path, name: &str) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(dir.join(format!("{name}.info"))).unwrap()).unwrap()
+}
+
+/// The description as tusd 2 writes it.
+fn tusd2(dir: &Path, name: &str, rest: &str) -> String {
+    let dir = dir.display();
+    format!(
+        r#"{{"ID":"{name}",{rest},"Storage":{{"InfoPath":"{dir}/{name}.info","Path":"{dir}/{name}","Type":"filestore"}}}}"#
+    )
+}
+
+const WHOLE: &str = r#""Size":11,"SizeIsDeferred":false,"Offset":0,"MetaData":{"filename":"a.png"},"IsPartial":false,"IsFinal":false,"PartialUploads":null"#;
+
+#[tokio::test]
+async fn tusd_could_go_on_with_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut upload = Upload::new(id("2026/11/x"), Some(11));
+    upload.metadata = Metadata::from_header("filename YS5wbmc=").unwrap();
+    store.create(upload).await.unwrap();
+    append(&store, "2026/11/x", &Bytes::from_static(b"hello ")).await;
+
+    assert_eq!(fs::read(dir.path().join("2026/11/x")).unwrap(), b"hello ");
+    let written = fs::read_to_string(dir.path().join("2026/11/x.info")).unwrap();
+    let theirs = tusd2(dir.path(), "2026/11/x", WHOLE);
+    assert!(
+        written.starts_with(theirs.strip_suffix('}').unwrap()),
+        "{written}"
+    );
+    assert!(!written.contains('\n'));
+
+    // tusd opens with O_APPEND and writes; when it rewrites the description, ours is lost.
+    fs::write(dir.path().join("2026/11/x"), b"hello world").unwrap();
+    fs::write(dir.path().join("2026/11/x.info"), theirs).unwrap();
+    let snapshot = store.load(&id("2026/11/x")).await.unwrap();
+    assert!(snapshot.is_complete());
+    assert_eq!(
+        snapshot.upload.metadata.get("filename"),
+        Some(&b"a.png"[..])
+    );
+}
+
+#[tokio::test]
+async fn uploads_of_tusd_2_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x"), b"hello ").unwrap();
+    fs::write(dir.path().join("x.info"), tusd2(dir.path(), "x", WHOLE)).unwrap();
+    let store = open(dir.path());
+    let snapshot = store.load(&id("x")).await.unwrap();
+    assert_eq!((snapshot.offset, snapshot.upload.length), (6, Some(11)));
+    assert!(snapshot.upload.foreign);
+    let snapshot = append(&store, "x", &Bytes::from_static(b"world")).await;
+    assert!(snapshot.is_complete());
+    assert_eq!(read(&store, &snapshot).await, b"hello world");
+}
+
+#[tokio::test]
+async fn uploads_of_tusd_1_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x"), b"hello ").unwrap();
+    let info = format!(
+        r#"{{"ID":"x",{WHOLE},"Storage":{{"Path":"{}/x","Type":"filestore"}}}}"#,
+        dir.path().display()
+    );
+    fs::write(dir.path().join("x.info"), info).unwrap();
+    // tusd's own locks say nothing about an upload.
+    fs::write(dir.path().join("x.lock"), "1\n").unwrap();
+    fs::write(dir.path().join("x.stop"), "").unwrap();
+    let store = open(dir.path());
+    let snapshot = append(&store, "x", &Bytes::from_static(b"world")).await;
+    assert!(snapshot.is_complete());
+}
+
+#[tokio::test]
+async fn a_length_told_late_is_recorded_as_tusd_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let upload = store.create(Upload::new(id("x"), None)).await.unwrap();
+    assert_eq!(info(dir.path(), "x")["SizeIsDeferred"], true);
+    assert_eq!(info(dir.path(), "x")["Size"], 0);
+    store.declare_length(&upload, 11, Fence(1)).await.unwrap();
+    assert_eq!(info(dir.path(), "x")["SizeIsDeferred"], false);
+    assert_eq!(info(dir.path(), "x")["Size"], 11);
+    store.declare_length(&upload, 11, Fence(1)).await.unwrap();
+    store
+        .declare_length(&upload, 12, Fence(1))
+        .await
+        .unwrap_err();
+    assert_eq!(store.load(&id("x")).await.unwrap().upload.length, Some(11));
+}
+
+#[tokio::test]
+async fn a_final_upload_of_tusd_is_joined_if_its_bytes_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let rest = r#""Size":6,"SizeIsDeferred":false,"Offset":0,"MetaData":{},"IsPartial":false,"IsFinal":true,"PartialUploads":["a","b"]"#;
+    fs::write(dir.path().join("x.info"), tusd2(dir.path(), "x", rest)).unwrap();
+    fs::write(dir.path().join("x"), b"hel").unwrap();
+    let store = open(dir.path());
+    let snapshot = store.load(&id("x")).await.unwrap();
+    assert!(!snapshot.upload.is_joined() && !snapshot.is_complete());
+    fs::write(dir.path().join("x"), b"hello!").unwrap();
+    let snapshot = store.load(&id("x")).await.unwrap();
+    assert!(snapshot.is_complete());
+    let Kind::Final { parts, .. } = &snapshot.upload.kind else {
+        panic!("{snapshot:?}")
+    };
+    assert_eq!(parts, &[id("a"), id("b")]);
+}
+
+#[tokio::test]
+async fn a_moved_directory_still_works() {
+    let base = tempfile::tempdir().unwrap();
+    let (old, new) = (base.path().join("old"), base.path().join("new"));
+    let store = open(&old);
+    make(&store, "plain", 11, &Bytes::from_static(b"hello ")).await;
+    let mut upload = Upload::new(id("placed"), Some(11));
+    upload
+        .storage
+        .insert("Path".into(), "some/where/else.txt".into());
+    store.create(upload).await.unwrap();
+    append(&store, "placed", &Bytes::from_static(b"hello ")).await;
+    drop(store);
+    fs::rename(&old, &new).unwrap();
+
+    let store = open(&new);
+    for name in ["plain", "placed"] {
+        let snapshot = append(&store, name, &Bytes::from_static(b"world")).await;
+        assert!(snapshot.is_complete(), "{name}");
+        assert!(snapshot.upload.storage["Path"].starts_with(new.to_str().unwrap()));
+    }
+    assert_eq!(
+        fs::read(new.join("some/where/else.txt")).unwrap(),
+        b"hello world"
+    );
+}
+
+#[tokio::test]
+async fn a_hook_may_choose_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let absolute = dir.path().join("deep/down/b.bin");
+    for (name, wish) in [("a", "deep/a file.bin"), ("b", absolute.to_str().unwrap())] {
+        let mut upload = Upload::new(id(name), Some(5));
+        upload.storage.insert("Path".into(), wish.into());
+        let upload = store.create(upload).await.unwrap();
+        assert!(Path::new(&upload.storage["Path"]).is_absolute());
+        assert_eq!(upload.storage["Type"], "filestore");
+        assert_eq!(
+            Path::new(&upload.storage["InfoPath"]),
+            dir.path().join(format!("{name}.info"))
+        );
+        let snapshot = append(&store, name, &Bytes::from_static(b"hello")).await;
+        assert_eq!(read(&store, &snapshot).await, b"hello");
+        assert!(!dir.path().join(name).exists());
+    }
+    assert_eq!(
+        fs::read(dir.path().join("deep/a file.bin")).unwrap(),
+        b"hello"
+    );
+    assert_eq!(fs::read(absolute).unwrap(), b"hello");
+
+    // Somebody else's bytes are never taken over, and nothing is left of the attempt.
+    let mut upload = Upload::new(id("c"), Some(5));
+    upload
+        .storage
+        .insert("Path".into(), "deep/a file.bin".into());
+    assert!(matches!(
+        store.create(upload).await,
+        Err(StoreError::AlreadyExists(_))
+    ));
+    assert!(!dir.path().join("c.info").exists());
+    assert_eq!(
+        fs::read(dir.path().join("deep/a file.bin")).unwrap(),
+        b"hello"
+    );
+
+    let upload = store.load(&id("a")).await.unwrap().upload;
+    store.terminate(&upload, Fence(u64::MAX)).await.unwrap();
+    assert!(!dir.path().join("deep/a file.bin").exists());
+    assert!(!dir.path().join("a.info").exists());
+}
+
+#[tokio::test]
+async fn nothing_that_exists_is_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fs::write(dir.path().join("data-only"), b"precious").unwrap();
+    fs::write(dir.path().join("info-only.info"), b"precious").unwrap();
+    for name in ["data-only", "info-only"] {
+        let error = store
+            .create(Upload::new(id(name), Some(1)))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, StoreError::AlreadyExists(_)), "{error}");
+    }
+    assert_eq!(fs::read(dir.path().join("data-only")).unwrap(), b"precious");
+    assert_eq!(
+        fs::read(dir.path().join("info-only.info")).unwrap(),
+        b"precious"
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn an_id_below_a_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    make(&store, "a", 5, &Bytes::from_static(b"hello")).await;
+    let error = store
+        .create(Upload::new(id("a/b"), Some(1)))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::InvalidPlace(_)), "{error}");
+    assert!(matches!(
+        store.load(&id("a/b")).await,
+        Err(StoreError::NotFound(_))
+    ));
+}
+
+#[tokio::test]
+async fn torn_and_broken_descriptions() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let whole = tusd2(dir.path(), "x", WHOLE);
+    for (description, data, found) in [
+        ("", Some(""), "none"),
+        (&whole[..40], Some(""), "none"),
+        (&whole[..40], None, "none"),
+        (&whole[..40], Some("bytes"), "damaged"),
+        ("nonsense", Some(""), "damaged"),
+        (&whole, None, "none"),
+        (&whole, Some("more bytes than its length"), "damaged"),
+        (&whole, Some("hello"), "upload"),
+    ] {
+        fs::write(dir.path().join("x.info"), description).unwrap();
+        match data {
+            Some(data) => fs::write(dir.path().join("x"), data).unwrap(),
+            None => fs::remove_file(dir.path().join("x")).unwrap(),
+        }
+        let loaded = match store.load(&id("x")).await {
+            Ok(_) => "upload",
+            Err(StoreError::NotFound(_)) => "none",
+            Err(StoreError::Damaged { .. }) => "damaged",
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(loaded, found, "{description:?} with {data:?}");
+    }
+}
+
+/// The parsed description is kept in memory; a change by another process must be seen all the same.
+#[tokio::test]
+async fn changes_by_another_process_are_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (open(dir.path()), open(dir.path()));
+    let mut upload = (*make(&one, "x", 5, &Bytes::from_static(b"hel")).await.upload).clone();
+    // Long enough for the description to be kept.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for round in 0..20 {
+        assert!(!one.load(&id("x")).await.unwrap().upload.finished);
+        upload.finished = true;
+        other.save(&upload, Fence(round)).await.unwrap();
+        assert!(one.load(&id("x")).await.unwrap().upload.finished);
+        upload.finished = false;
+        other.save(&upload, Fence(round)).await.unwrap();
+    }
+    append(&other, "x", &Bytes::from_static(b"lo")).await;
+    assert!(one.load(&id("x")).await.unwrap().is_complete());
+    other.terminate(&upload, Fence(u64::MAX)).await.unwrap();
+    assert!(matches!(
+        one.load(&id("x")).await,
+        Err(StoreError::NotFound(_))
+    ));
+}
+
+#[tokio::test]
+async fn permissions_are_those_asked_for() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = landfall::store::file::FileOptions::default();
+    (options.dir_mode, options.file_mode) = (0o700, 0o600);
+    let store = landfall::store::file::FileStore::open(dir.path().join("new"), options).unwrap();
+    let upload = store.create(Upload::new(id("a/b"), Some(1))).await.unwrap();
+    store.save(&upload, Fence(1)).await.unwrap();
+    for (name, mode) in [
+        ("", 0o700),
+        ("a", 0o700),
+        ("a/b", 0o600),
+        ("a/b.info", 0o600),
+    ] {
+        let found = fs::metadata(dir.path().join("new").join(name))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(found & 0o777, mode, "{name:?}");
+    }
+}

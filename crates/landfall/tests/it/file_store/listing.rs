@@ -1,0 +1,247 @@
+//! Listing uploads and leftovers.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::{
+        Enumerate, Leftover, Store,
+        file::{FileOptions, FileStore},
+    },
+    upload::Upload,
+};
+
+use super::{append, id, make, open};
+
+const RANDOM: &str = "0123456789abcdef0123456789abcdef";
+
+/// Everything in a store, taken in pages; nothing may come twice.
+async fn list(store: &FileStore, limit: usize) -> (BTreeSet<String>, Vec<Leftover>) {
+    let (mut uploads, mut leftovers) = (BTreeSet::new(), Vec::new());
+    let mut cursor = None;
+    loop {
+        let page = store.page(cursor, limit).await.unwrap();
+        assert!(page.uploads.len() + page.leftovers.len() <= limit);
+        for upload in page.uploads {
+            let id = upload.upload.id.as_str().to_owned();
+            assert!(uploads.insert(id.clone()), "{id} was listed twice");
+        }
+        leftovers.extend(page.leftovers);
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return (uploads, leftovers),
+        }
+    }
+}
+
+fn names(leftovers: &[Leftover]) -> BTreeSet<&str> {
+    leftovers
+        .iter()
+        .map(|leftover| leftover.name.as_str())
+        .collect()
+}
+
+#[tokio::test]
+async fn directories_are_walked_whatever_the_page_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut expected = BTreeSet::new();
+    for name in [
+        "a",
+        "a-",
+        "b/a",
+        "b/b/c",
+        "b/b.x",
+        "b0",
+        "c/d/e/f/g",
+        "c/d/e/f/h",
+        "c/d!",
+        "z",
+        "z.z/1",
+    ] {
+        make(&store, name, 5, &Bytes::from_static(b"hello")).await;
+        expected.insert(name.to_owned());
+    }
+    fs::create_dir_all(dir.path().join("empty/er")).unwrap();
+    fs::create_dir_all(dir.path().join(".landfall")).unwrap();
+    fs::write(dir.path().join(".landfall/x.info"), "").unwrap();
+    fs::write(dir.path().join(".hidden"), "").unwrap();
+    for limit in 1..15 {
+        let (uploads, leftovers) = list(&store, limit).await;
+        assert_eq!(uploads, expected, "pages of {limit}");
+        assert!(leftovers.is_empty(), "{leftovers:?}");
+    }
+}
+
+#[tokio::test]
+async fn leftovers_are_found_and_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    make(&store, "upload", 5, &Bytes::from_static(b"hello")).await;
+    make(&store, "locked", 5, &Bytes::from_static(b"hello")).await;
+    let mut placed = Upload::new(id("placed"), Some(5));
+    placed
+        .storage
+        .insert("Path".into(), format!("by/hook/{RANDOM}"));
+    store.create(placed).await.unwrap();
+    let mut placed = Upload::new(id("begun"), Some(5));
+    placed
+        .storage
+        .insert("Path".into(), "by/hook/begun.bin".into());
+    store.create(placed).await.unwrap();
+    append(&store, "begun", &Bytes::from_static(b"hel")).await;
+
+    let this = std::process::id();
+    let gone = 4_194_305; // above the largest process id there is
+    let leftover = [
+        ("interrupted", ""), // creation: data without description
+        (RANDOM, "bytes"),   // somebody removed the description
+        ("sub/half.info", r#"{"ID":"sub/half","Size":5}"#), // removal: description without data
+        ("torn.info", r#"{"ID":"torn","Si"#), // creation: nothing acknowledged
+        (".upload.info.0123abcd.tmp", "half written"),
+        ("sub/.x.info.00000000.tmp", ""),
+        ("nobody.lock", "17\n"),
+        ("nobody.stop", ""),
+        ("upload.lock", &format!("{gone}\n")),
+    ];
+    let kept = [
+        ("locked.lock", format!("{this}\n")), // tusd is at work there
+        ("locked.stop", String::new()),
+        ("my-notes.txt", "not ours".into()),
+        ("sub/Cargo.lock", "[[package]]".into()),
+        (".upload.info.tmp", "not a name of ours".into()),
+    ];
+    for (name, content) in leftover
+        .iter()
+        .map(|(name, text)| (*name, *text))
+        .chain(kept.iter().map(|(name, text)| (*name, text.as_str())))
+    {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    // The data of a torn creation goes once the description has gone.
+    fs::write(dir.path().join("torn"), "").unwrap();
+    let expected: BTreeSet<_> = leftover.iter().map(|(name, _)| *name).collect();
+    for limit in [1, 3, 100] {
+        let (uploads, leftovers) = list(&store, limit).await;
+        assert_eq!(names(&leftovers), expected, "pages of {limit}");
+        assert_eq!(uploads.len(), 4);
+    }
+    let (_, leftovers) = list(&store, 100).await;
+    let of = |name| {
+        leftovers
+            .iter()
+            .find(|leftover| leftover.name == name)
+            .unwrap()
+    };
+    assert_eq!(of(".upload.info.0123abcd.tmp").id, Some(id("upload")));
+    assert_eq!(of("sub/half.info").id, Some(id("sub/half")));
+    assert_eq!(of(RANDOM).size, 5);
+
+    // One of them has become an upload meanwhile.
+    fs::write(dir.path().join("sub/half"), "").unwrap();
+    for leftover in &leftovers {
+        store.remove_leftover(leftover).await.unwrap();
+        store.remove_leftover(leftover).await.unwrap();
+    }
+    assert!(dir.path().join("sub/half.info").exists());
+    let (uploads, leftovers) = list(&store, 100).await;
+    assert_eq!(uploads.len(), 5);
+    assert_eq!(names(&leftovers), BTreeSet::from(["torn"]));
+    store.remove_leftover(&leftovers[0]).await.unwrap();
+    assert!(list(&store, 100).await.1.is_empty());
+    for (name, content) in kept {
+        assert_eq!(
+            fs::read_to_string(dir.path().join(name)).unwrap(),
+            content,
+            "{name}"
+        );
+    }
+    assert!(store.load(&id("placed")).await.is_ok());
+    assert_eq!(store.load(&id("begun")).await.unwrap().offset, 3);
+}
+
+/// A description that can't be read may tell of any file as its own.
+#[tokio::test]
+async fn bytes_are_kept_while_a_description_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fs::write(dir.path().join("damaged.info"), "nonsense").unwrap();
+    fs::write(dir.path().join(RANDOM), "bytes").unwrap();
+    fs::write(dir.path().join("interrupted"), "").unwrap();
+    let (uploads, leftovers) = list(&store, 100).await;
+    assert!(uploads.is_empty());
+    assert_eq!(names(&leftovers), BTreeSet::from(["interrupted"]));
+}
+
+#[tokio::test]
+async fn what_is_young_is_no_leftover() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = FileOptions::default();
+    options.leftover_age = Duration::from_millis(700);
+    let store = FileStore::open(dir.path(), options).unwrap();
+    let path = dir.path().join("interrupted");
+    fs::write(&path, "").unwrap();
+    // An old time of change may come from a copy that is still being made.
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    assert!(list(&store, 10).await.1.is_empty());
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(
+        names(&list(&store, 10).await.1),
+        BTreeSet::from(["interrupted"])
+    );
+}
+
+/// More names than are kept of one pass, and removals in between.
+#[tokio::test]
+async fn a_large_directory_is_listed_once_while_it_shrinks() {
+    const COUNT: usize = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let description = |n: usize| format!(r#"{{"ID":"{n:05}","Size":5}}"#);
+    for n in 0..COUNT {
+        fs::write(dir.path().join(format!("{n:05}.info")), description(n)).unwrap();
+        fs::write(dir.path().join(format!("{n:05}")), "").unwrap();
+    }
+    let (mut seen, mut cursor) = (BTreeSet::new(), None);
+    loop {
+        let page = store.page(cursor, 1000).await.unwrap();
+        for upload in page.uploads {
+            let name = upload.upload.id.as_str().to_owned();
+            if name.ends_with('7') {
+                remove(dir.path(), &name);
+            }
+            assert!(seen.insert(name));
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), COUNT);
+}
+
+fn remove(dir: &Path, name: &str) {
+    fs::remove_file(dir.join(name)).unwrap();
+    fs::remove_file(dir.join(format!("{name}.info"))).unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_is_of_this_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (open(dir.path()), open(dir.path()));
+    let lease = one.locker().unwrap().try_acquire(&id("x")).await.unwrap();
+    other
+        .locker()
+        .unwrap()
+        .try_acquire(&id("x"))
+        .await
+        .unwrap_err();
+    assert!(lease.fence() > Fence(0));
+    drop(lease);
+    other.locker().unwrap().try_acquire(&id("x")).await.unwrap();
+}

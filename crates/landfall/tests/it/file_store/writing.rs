@@ -1,0 +1,234 @@
+//! Writing, beyond what every store must do.
+
+use std::{
+    fs,
+    future::{Future, poll_fn},
+    os::unix::fs::MetadataExt,
+    pin::pin,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::{
+        Finish, Store, StoreError,
+        file::{Durability, FileOptions, FileStore},
+    },
+    upload::Upload,
+};
+use landfall_testkit::pattern;
+
+use super::{id, make, open, read};
+
+/// Polls a future once and drops it.
+async fn begin_and_drop<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn on_threads(dir: &std::path::Path, durability: Durability) -> FileStore {
+    let mut options = FileOptions::default();
+    options.durability = durability;
+    options.always_on_threads = true;
+    FileStore::open(dir, options).unwrap()
+}
+
+/// Calls are dropped while their I/O waits for a thread or runs there. Whatever became of it, the
+/// next call, of the same writer or another, must find a true offset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropped_calls_leave_a_true_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    for durability in [Durability::None, Durability::Every] {
+        let store = on_threads(dir.path(), durability);
+        let name = format!("{durability:?}");
+        let bytes = pattern::bytes(3, 4 * 1024 * 1024);
+        let upload = Upload::new(id(&name), Some(bytes.len() as u64));
+        let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
+        let mut dropped = 0;
+        for round in 0_u64.. {
+            let offset = usize::try_from(append.commit().await.unwrap()).unwrap();
+            assert_eq!(append.offset(), offset as u64);
+            assert_eq!(
+                fs::metadata(dir.path().join(&name)).unwrap().len(),
+                offset as u64
+            );
+            if offset == bytes.len() {
+                break;
+            }
+            let end = bytes.len().min(offset + 40_000);
+            let mut chunks = vec![bytes.slice(offset..end)];
+            dropped += usize::from(begin_and_drop(append.write(&mut chunks)).await.is_none());
+            match round % 4 {
+                0 => drop(begin_and_drop(append.commit()).await),
+                1 => append = store.append(&upload, Fence(1)).await.unwrap(),
+                2 => tokio::task::yield_now().await,
+                _ => {}
+            }
+        }
+        assert!(dropped > 20, "{dropped}");
+        let snapshot = store.load(&upload.id).await.unwrap();
+        assert_eq!(read(&store, &snapshot).await, bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropped_calls_during_probation_leave_a_true_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = on_threads(dir.path(), Durability::None);
+    let bytes = pattern::bytes(3, 400_000);
+    let upload = Upload::new(id("x"), Some(bytes.len() as u64));
+    let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
+    for round in 0_u64.. {
+        let offset = usize::try_from(append.commit().await.unwrap()).unwrap();
+        if offset == bytes.len() {
+            break;
+        }
+        let end = bytes.len().min(offset + 9_000);
+        append.hold().await.unwrap();
+        let mut wrong = vec![Bytes::from(vec![0; 5_000])];
+        let _ = begin_and_drop(append.write(&mut wrong)).await;
+        match round % 4 {
+            0 => drop(begin_and_drop(append.discard()).await),
+            1 => append = store.append(&upload, Fence(1)).await.unwrap(),
+            2 => assert_eq!(store.load(&upload.id).await.unwrap().offset, offset as u64),
+            _ => {}
+        }
+        append.discard().await.unwrap();
+        // A discard without probation takes back all since the opening: open again first.
+        append = store.append(&upload, Fence(1)).await.unwrap();
+        assert_eq!(append.offset(), offset as u64, "round {round}");
+        append.hold().await.unwrap();
+        append
+            .write(&mut vec![bytes.slice(offset..end)])
+            .await
+            .unwrap();
+        let _ = begin_and_drop(append.confirm()).await;
+        append.confirm().await.unwrap();
+    }
+    let snapshot = store.load(&upload.id).await.unwrap();
+    assert_eq!(read(&store, &snapshot).await, bytes);
+}
+
+#[tokio::test]
+async fn many_small_chunks_are_written_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let bytes = pattern::bytes(5, 50_000);
+    let upload = Upload::new(id("x"), Some(bytes.len() as u64));
+    let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
+    // More than the system takes at once.
+    let mut chunks: Vec<_> = (0..bytes.len()).map(|n| bytes.slice(n..=n)).collect();
+    chunks.insert(7, Bytes::new());
+    let capacity = chunks.capacity();
+    append.write(&mut chunks).await.unwrap();
+    assert!(
+        chunks.is_empty() && chunks.capacity() == capacity,
+        "the list is the caller's"
+    );
+    assert_eq!(append.offset(), bytes.len() as u64);
+    let snapshot = store.load(&upload.id).await.unwrap();
+    assert_eq!(read(&store, &snapshot).await, bytes);
+}
+
+/// Verified before it was written: nothing of the probation reaches the disk.
+#[tokio::test]
+async fn probation_without_bytes_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let upload = make(&store, "x", 10, &Bytes::from_static(b"hello"))
+        .await
+        .upload;
+    let before = fs::metadata(dir.path().join("x.info")).unwrap();
+    let mut append = store.append(&upload, Fence(2)).await.unwrap();
+    append.hold().await.unwrap();
+    append.discard().await.unwrap();
+    append.hold().await.unwrap();
+    append.confirm().await.unwrap();
+    append
+        .write(&mut vec![Bytes::from_static(b"world")])
+        .await
+        .unwrap();
+    let after = fs::metadata(dir.path().join("x.info")).unwrap();
+    assert_eq!(
+        (before.ino(), before.mtime_nsec()),
+        (after.ino(), after.mtime_nsec())
+    );
+    assert!(store.load(&upload.id).await.unwrap().is_complete());
+}
+
+#[tokio::test]
+async fn reading_offsets_does_not_need_a_commit_unless_it_is_promised() {
+    let dir = tempfile::tempdir().unwrap();
+    for (durability, midway, at_the_end) in [
+        (Durability::None, Some(5), Some(10)),
+        (Durability::Complete, Some(5), None),
+        (Durability::Every, None, None),
+    ] {
+        let mut options = FileOptions::default();
+        options.durability = durability;
+        let store = FileStore::open(dir.path(), options).unwrap();
+        let upload = Upload::new(id(&format!("{durability:?}")), Some(10));
+        let (_, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
+        append
+            .write(&mut vec![Bytes::from_static(b"hello")])
+            .await
+            .unwrap();
+        assert_eq!(append.readable(), midway);
+        append.hold().await.unwrap();
+        append
+            .write(&mut vec![Bytes::from_static(b"world")])
+            .await
+            .unwrap();
+        assert_eq!(append.readable(), midway);
+        append.confirm().await.unwrap();
+        assert_eq!(append.readable(), at_the_end);
+    }
+}
+
+/// Space is taken at the first bytes, the size stays the offset, and what is too much is given back.
+#[tokio::test]
+async fn space_is_reserved_where_the_file_system_can() {
+    const LENGTH: u64 = 16 * 1024 * 1024;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut options = FileOptions::default();
+    options.preallocate = true;
+    let store = FileStore::open(dir.path(), options).unwrap();
+    let upload = make(&store, "x", LENGTH as usize, &Bytes::from_static(b"hello"))
+        .await
+        .upload;
+    let data = fs::metadata(dir.path().join("x")).unwrap();
+    assert_eq!(data.len(), 5);
+    fs::write(dir.path().join("probe"), "").unwrap();
+    let can = std::process::Command::new("fallocate")
+        .args(["-n", "-l", "1M"])
+        .arg(dir.path().join("probe"))
+        .status()
+        .is_ok_and(|status| status.success());
+    assert_eq!(
+        data.blocks() * 512 >= LENGTH,
+        can,
+        "{} bytes taken",
+        data.blocks() * 512
+    );
+    store.finish(&upload, Fence(2)).await.unwrap();
+    assert!(fs::metadata(dir.path().join("x")).unwrap().blocks() * 512 < 1024 * 1024);
+    assert_eq!(store.load(&id("x")).await.unwrap().offset, 5);
+}
+
+#[tokio::test]
+async fn a_reservation_that_does_not_fit_says_so_at_once() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut options = FileOptions::default();
+    options.preallocate = true;
+    let store = FileStore::open(dir.path(), options).unwrap();
+    let upload = Upload::new(id("x"), Some(1 << 60));
+    let (_, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
+    let written = append.write(&mut vec![Bytes::from_static(b"hello")]).await;
+    assert!(matches!(written, Err(StoreError::Full(_))), "{written:?}");
+    assert_eq!(append.commit().await.unwrap(), 0);
+}
