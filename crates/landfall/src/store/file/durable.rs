@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 use super::{
@@ -28,6 +29,9 @@ use crate::{
     upload::UploadId,
 };
 
+/// What hasn't changed for so long is taken for synced: systems write out what they hold after half a
+/// minute or so. It saves syncing old uploads when they are first looked at after a start.
+const LONG_AGO: Duration = Duration::from_secs(3600);
 /// Kept in the `.info` of an upload whose bytes may be lost although they were written.
 const LOST: &str = "its bytes could not be put on the disk";
 
@@ -177,6 +181,10 @@ impl Inner {
     /// Makes what is about to be reported as durable as was promised for it.
     pub(super) async fn keep_promise(self: &Arc<Self>, id: &UploadId, look: &Look) -> Result<()> {
         let upload = &look.record.upload;
+        let now = SystemTime::now();
+        let is_old = |stamp: &sys::Stamp| {
+            now.duration_since(stamp.changed()).is_ok_and(|age| age > LONG_AGO)
+        };
         let needed = match self.options.durability {
             Durability::None => false,
             Durability::Complete => {
@@ -190,11 +198,10 @@ impl Inner {
                 synced.bytes_of(look.data.ino) < look.offset || synced.info != Some(look.info)
             }
         };
-        if needed {
-            self.settle(id, &look.record.place).await
-        } else {
-            Ok(())
+        if needed && !(is_old(&look.data) && is_old(&look.info)) {
+            self.settle(id, &look.record.place).await?;
         }
+        Ok(())
     }
 
     fn known_synced(&self, id: &UploadId) -> super::slots::Synced {
@@ -228,7 +235,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicUsize, time::Duration};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 

@@ -228,7 +228,12 @@ impl FileStore {
         };
         let place = made.place;
         if let Some((ino, info)) = made.synced {
-            inner.sync_names(&id, &place).await?;
+            if let Err(error) = inner.sync_names(&id, &place).await {
+                let (this, id) = (Arc::clone(&inner), id.clone());
+                // Nobody is told of it, so nobody comes back for it.
+                inner.steps.sync(move || this.remove(&id, &place)).await?;
+                return Err(error);
+            }
             let synced = &mut slot.known().synced;
             synced.add(ino, 0);
             synced.info = Some(info);

@@ -13,7 +13,12 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 
-use super::{FileStore, files::failed, steps::Steps, sys};
+use super::{
+    FileStore,
+    files::failed,
+    steps::Steps,
+    sys::{self, Cached},
+};
 use crate::{
     store::{ByteStream, Read, Result, StoreError},
     upload::{Upload, UploadId},
@@ -91,19 +96,23 @@ impl Stream for Pieces {
             let len = usize::try_from(rest).unwrap_or(PIECE).min(PIECE);
             let offset = this.range.start;
             this.buffer.reserve(len);
-            if sys::read_cached(this.file.as_fd(), &mut this.buffer, len, offset) {
+            let cached = sys::read_cached(this.file.as_fd(), &mut this.buffer, len, offset);
+            if cached == Cached::Read {
                 return Poll::Ready(Some(Ok(this.give())));
             }
             let (steps, file, id) = (this.steps.clone(), Arc::clone(&this.file), this.id.clone());
             let mut buffer = std::mem::take(&mut this.buffer);
             this.pending = Some(Box::pin(async move {
-                steps
-                    .quick(len, move || {
-                        sys::read_into(file.as_fd(), &mut buffer, len, offset)
-                            .map_err(|error| failed(&id, "reading the data", error))?;
-                        Ok(buffer)
-                    })
-                    .await
+                let read = move || {
+                    sys::read_into(file.as_fd(), &mut buffer, len, offset)
+                        .map_err(|error| failed(&id, "reading the data", error))?;
+                    Ok(buffer)
+                };
+                if cached == Cached::No {
+                    steps.slow(read).await
+                } else {
+                    steps.quick(len, read).await
+                }
             }));
         }
         let Some(pending) = &mut this.pending else {

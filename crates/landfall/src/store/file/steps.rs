@@ -57,6 +57,15 @@ impl Steps {
         on_pool(&self.quick, move || this.timed(bytes, step)).await
     }
 
+    /// A step that is like a quick one but known to wait for the disk.
+    pub(super) async fn slow<T, F>(&self, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        on_pool(&self.quick, step).await
+    }
+
     /// A quick step that changes an upload: no other such step for the same upload runs meanwhile.
     pub(super) async fn gated<T, F>(&self, slot: &Arc<Slot>, bytes: usize, step: F) -> Result<T>
     where

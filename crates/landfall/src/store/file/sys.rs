@@ -6,7 +6,7 @@
 //! rebuild what a power cut may leave and at which the crash tests kill the process.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    io::{self, IoSlice},
     os::fd::{BorrowedFd, OwnedFd},
     time::{Duration, SystemTime},
 };
@@ -262,30 +262,44 @@ pub(super) fn read_into(
     count.map(drop)
 }
 
-/// [`read_into`] if the bytes can be had without waiting; false if not.
+/// What came of reading without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cached {
+    /// The bytes, or some of them.
+    Read,
+    /// They must be fetched from the disk.
+    No,
+    /// It can't be told; here, or for this file.
+    Unknown,
+}
+
+/// [`read_into`] if the bytes can be had without waiting.
 #[cfg(target_os = "linux")]
 pub(super) fn read_cached(
     file: BorrowedFd<'_>,
     buffer: &mut BytesMut,
     len: usize,
     offset: u64,
-) -> bool {
+) -> Cached {
     use rustix::io::ReadWriteFlags;
     let start = buffer.len();
     buffer.resize(start + len, 0);
-    let mut slices = [IoSliceMut::new(&mut buffer[start..])];
-    let count =
+    let mut slices = [io::IoSliceMut::new(&mut buffer[start..])];
+    let read =
         retry_on_intr(|| rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT));
-    // EAGAIN says "not in memory", EOPNOTSUPP "not here"; a real error comes again when waited for.
-    let count = count.unwrap_or(0);
-    buffer.truncate(start + count);
-    count > 0
+    buffer.truncate(start + read.unwrap_or(0));
+    match read {
+        Ok(1..) => Cached::Read,
+        Err(Errno::AGAIN) => Cached::No,
+        // The end of the file, or an error: it comes again when waited for.
+        _ => Cached::Unknown,
+    }
 }
 
 /// Whether bytes can be had without waiting is not known here.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn read_cached(_: BorrowedFd<'_>, _: &mut BytesMut, _: usize, _: u64) -> bool {
-    false
+pub(super) fn read_cached(_: BorrowedFd<'_>, _: &mut BytesMut, _: usize, _: u64) -> Cached {
+    Cached::Unknown
 }
 
 /// Cuts a file (never makes it longer here) and gives back space reserved past its end.
