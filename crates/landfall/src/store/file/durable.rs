@@ -183,7 +183,8 @@ impl Inner {
         let upload = &look.record.upload;
         let now = SystemTime::now();
         let is_old = |stamp: &sys::Stamp| {
-            now.duration_since(stamp.changed()).is_ok_and(|age| age > LONG_AGO)
+            now.duration_since(stamp.changed())
+                .is_ok_and(|age| age > LONG_AGO)
         };
         let needed = match self.options.durability {
             Durability::None => false,
