@@ -110,7 +110,7 @@ test('everything can be done with the keyboard alone', async () => {
   });
 
   const file = await landfall.file('keys.bin', 10 * MiB);
-  await visitor.slow(3 * MiB);
+  await visitor.slow(1.5 * MiB);
   await tabTo('Choose files');
   assert.ok(await seen(), 'the focus can’t be seen');
   const [dialog] = await Promise.all([visitor.tab.waitForEvent('filechooser'), keyboard.press('Enter')]);
@@ -167,7 +167,7 @@ test('a screen reader hears the events, not the figures', async () => {
   });
   const heard = () => visitor.tab.evaluate(() => globalThis.heard);
   assert.equal(await visitor.tab.locator('[role=status], [aria-live]').count(), 1);
-  await visitor.slow(3 * MiB);
+  await visitor.slow(1.5 * MiB);
   await visitor.choose(await landfall.file('heard.bin', 12 * MiB));
   const row = visitor.row('heard.bin');
   await row.midway(0.3);

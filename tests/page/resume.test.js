@@ -44,7 +44,7 @@ async function assertResumed(visitor, row, file) {
 test('after a reload a small file goes on without asking', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('small.bin', 12 * MiB);
-  const row = await begin(visitor, file, 3 * MiB);
+  const row = await begin(visitor, file, 1.5 * MiB);
   await until(() => visitor.tab.evaluate(() => (
     Object.values(localStorage).some((text) => JSON.parse(text).copied)
   )), 'the copy');
@@ -67,7 +67,7 @@ test('after a reload a small file goes on without asking', async () => {
 test('after a reload a large file is asked for, and only the same one goes on', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('large.bin', LARGE);
-  let row = await begin(visitor, file, 16 * MiB);
+  let row = await begin(visitor, file, 8 * MiB);
   await visitor.tab.reload();
   row = await visitor.row('large.bin').is('needs-file');
   assert.match(await row.status(), /^\d+ MB of 84 MB are on the server\. Choose or drop “large\.bin” again/);
@@ -85,7 +85,7 @@ test('after a reload a large file is asked for, and only the same one goes on', 
 test('choosing the same file at the top goes on as well', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('again.bin', LARGE);
-  await begin(visitor, file, 16 * MiB);
+  await begin(visitor, file, 8 * MiB);
   await visitor.tab.reload();
   const row = await visitor.row('again.bin').is('needs-file');
   await visitor.choose(file);
@@ -114,7 +114,7 @@ test('a large file goes on without asking where the browser gives a handle', asy
     }
     await stream.close();
   }, LARGE);
-  await visitor.slow(16 * MiB);
+  await visitor.slow(8 * MiB);
   await visitor.tab.getByRole('button', { name: 'Choose files' }).click();
   const row = visitor.row('handled.bin');
   await row.midway(0.1);
@@ -162,7 +162,7 @@ test('where leave to read is gone, one press goes on', async () => {
 test('files dropped from the desktop go on after a reload, with at most one press', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('desktop.bin', LARGE);
-  await visitor.slow(16 * MiB);
+  await visitor.slow(8 * MiB);
   await visitor.drop(file);
   const row = visitor.row('desktop.bin');
   await row.midway(0.1);
@@ -181,7 +181,7 @@ test('paused stays paused, waiting goes on, finished stays in the list until cle
   const small = await landfall.file('p0.bin', 10);
   await visitor.choose(small);
   await visitor.row('p0.bin').is('done');
-  await visitor.slow(4 * MiB);
+  await visitor.slow(2 * MiB);
   await visitor.choose(files);
   const [first, second, third, fourth] = names.map((name) => visitor.row(name));
   await fourth.is('queued');
@@ -219,7 +219,7 @@ test('paused stays paused, waiting goes on, finished stays in the list until cle
 test('two tabs never work on one upload; when one is closed the other goes on', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('tabs.bin', 24 * MiB);
-  await begin(visitor, file, 2 * MiB);
+  await begin(visitor, file, MiB);
   await until(() => visitor.tab.evaluate(() => (
     Object.values(localStorage).some((text) => JSON.parse(text).copied)
   )), 'the copy');
@@ -240,7 +240,7 @@ test('an upload finished in one tab is finished in the other', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const second = await Visitor.join(visitor.context, landfall.page);
   const file = await landfall.file('both.bin', 8 * MiB);
-  await begin(visitor, file, 2 * MiB);
+  await begin(visitor, file, MiB);
   await second.choose(file);
   const row = await second.row('both.bin').is('elsewhere');
   await visitor.slow();
@@ -287,7 +287,7 @@ test('everything but remembering works where the browser refuses storage', async
   });
   await visitor.tab.reload();
   const file = await landfall.file('private.bin', 8 * MiB);
-  const row = await begin(visitor, file, 4 * MiB);
+  const row = await begin(visitor, file, MiB);
   await row.press('Pause');
   await row.is('paused');
   await row.press('Continue');
@@ -302,7 +302,7 @@ test('without locks between tabs a person presses Resume', async () => {
   });
   await visitor.tab.reload();
   const file = await landfall.file('lockless.bin', 8 * MiB);
-  const row = await begin(visitor, file, 2 * MiB);
+  const row = await begin(visitor, file, MiB);
   await until(() => visitor.tab.evaluate(() => (
     Object.values(localStorage).some((text) => JSON.parse(text).copied)
   )), 'the copy');

@@ -180,7 +180,7 @@ test('cancelling says when the server could not be told', async () => {
 
 test('the same where the file is not at hand any more', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
-  await visitor.slow(16 * MiB);
+  await visitor.slow(8 * MiB);
   await visitor.choose(await landfall.file('far.bin', 80 * MiB));
   const row = visitor.row('far.bin');
   await row.midway(0.1);
@@ -240,7 +240,7 @@ test('a server that is killed and comes back gets the rest', async () => {
   try {
     const visitor = await Visitor.open(browser, own.page);
     const file = await own.file('killed.bin', 12 * MiB);
-    await visitor.slow(3 * MiB);
+    await visitor.slow(1.5 * MiB);
     await visitor.choose(file);
     const row = visitor.row('killed.bin');
     await row.midway(0.3);

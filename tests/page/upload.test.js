@@ -38,7 +38,7 @@ test('chosen files arrive, three at a time, and come back the same', async () =>
 
   const names = ['one.bin', 'two.txt', 'Übung – 練習 “x”.pdf', 'four & <b>.png', 'five'];
   const files = await Promise.all(names.map((name, at) => landfall.file(name, at * MiB + 1)));
-  await visitor.slow(6 * MiB);
+  await visitor.slow(4 * MiB);
   await visitor.choose(files);
   for (const [at, name] of names.entries()) {
     const row = await visitor.row(name).is('done');
@@ -120,7 +120,7 @@ test('progress, speed and time left are shown while it runs', async () => {
 test('pause stops the flow, continue goes on from what the server has', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('paused.bin', 12 * MiB);
-  await visitor.slow(4 * MiB);
+  await visitor.slow(2 * MiB);
   await visitor.choose(file);
   const row = visitor.row('paused.bin');
   await row.midway();
@@ -145,7 +145,7 @@ test('pause stops the flow, continue goes on from what the server has', async ()
 test('cut drops the connection, and the upload goes on by itself', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('cut.bin', 12 * MiB);
-  await visitor.slow(4 * MiB);
+  await visitor.slow(2 * MiB);
   await visitor.choose(file);
   const row = visitor.row('cut.bin');
   await row.midway();
@@ -169,7 +169,7 @@ test('cut drops the connection, and the upload goes on by itself', async () => {
 
 test('cancel removes the upload from the page and from the server', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
-  await visitor.slow(2 * MiB);
+  await visitor.slow(MiB);
   await visitor.choose(await landfall.file('cancelled.bin', 16 * MiB));
   const row = visitor.row('cancelled.bin');
   await row.midway(0.1);
@@ -226,7 +226,7 @@ test('files that wait for their turn can be paused and cancelled', async () => {
 test('the same file twice is taken once', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('twice.bin', 4 * MiB);
-  await visitor.slow(2 * MiB);
+  await visitor.slow(MiB);
   await visitor.choose(file);
   await visitor.row('twice.bin').midway(0.1);
   await visitor.choose(file);
