@@ -151,7 +151,7 @@ test('curl: a wrong offset is refused and changes nothing', { timeout: 30_000 },
 
 test('curl: killed in the middle, resumed by its offset', { timeout: 60_000 }, async (t) => {
   const landfall = await Landfall.start(t)
-  const source = await sourceFile(t, 8 * MIB)
+  const source = await sourceFile(t, 16 * MIB)
   const url = await create(landfall, source.size)
 
   const { child, answer } = start([

@@ -6,7 +6,7 @@ import tus from 'tus-js-client'
 export const CHUNK = 2_000_000
 
 /** Quick enough for tests, patient enough for a server that has to start again. */
-export const RETRY_DELAYS = [0, 50, 100, 200, 400, 800, 1600, 3200]
+export const RETRY_DELAYS = [0, 50, 100, 200, 400, 800, 1600, 3200, 6400]
 
 /**
  * An upload of `source` (a Buffer or Readable). `requests` lists method, status and offset of
