@@ -21,8 +21,10 @@ const MAX_HEADERS: usize = 100;
 /// Follows one connection's input. Give it every byte, in order, by [`scan`](Self::scan).
 ///
 /// Heads are handed on whole: hyper sees no byte of a head the guard refuses, and parses none twice.
+/// Of a head that has not come whole it keeps at most a few bytes more than the limit; of anything
+/// else it keeps nothing.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub struct Guard {
     state: State,
     /// The beginning of a head that has not come whole. Empty otherwise, and without memory.
     partial: Vec<u8>,
@@ -57,11 +59,11 @@ enum Chunk {
 
 /// What [`Guard::scan`] lets pass.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Passed {
+pub struct Passed {
     /// To be handed on first: what was kept of a head that has come whole now.
-    pub(super) held: Vec<u8>,
+    pub held: Vec<u8>,
     /// How many of the bytes just scanned to hand on; the others begin a head and are kept.
-    pub(super) whole: usize,
+    pub whole: usize,
 }
 
 /// How the body after a head is delimited.
@@ -73,7 +75,9 @@ enum Framing {
 }
 
 impl Guard {
-    pub(super) fn new(max_head: usize) -> Self {
+    /// For a connection whose heads may have so many bytes each, request line included.
+    #[must_use]
+    pub fn new(max_head: usize) -> Self {
         Self {
             state: State::Head,
             partial: Vec::new(),
@@ -83,7 +87,8 @@ impl Guard {
     }
 
     /// How many heads have been seen whole, wrapping.
-    pub(super) fn heads(&self) -> u32 {
+    #[must_use]
+    pub fn heads(&self) -> u32 {
         self.heads
     }
 
@@ -91,7 +96,7 @@ impl Guard {
     ///
     /// # Errors
     /// A head must not be acted on. The guard is of no further use then.
-    pub(super) fn scan(&mut self, all: &[u8]) -> Result<Passed, Refusal> {
+    pub fn scan(&mut self, all: &[u8]) -> Result<Passed, Refusal> {
         let mut bytes = all;
         let mut held = Vec::new();
         while !bytes.is_empty() {

@@ -33,9 +33,11 @@ mod wire;
 mod workers;
 
 pub use body::{Body, BodyError};
+pub use guard::{Guard, Passed};
 pub use info::{ConnectionInfo, Endpoint};
 pub use limits::Limits;
 pub use listener::Listener;
+pub use refusal::Refusal;
 pub use serve::serve;
 pub use shutdown::{Shutdown, Step};
 pub use stats::NetStats;

@@ -6,9 +6,11 @@ use http::{HeaderValue, Response, StatusCode};
 
 /// A request that must not reach the service, and what to tell the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) reason: &'static str,
+pub struct Refusal {
+    /// 4xx, or 5xx for what HTTP has and this server has not.
+    pub status: StatusCode,
+    /// One sentence for the client.
+    pub reason: &'static str,
 }
 
 impl Refusal {

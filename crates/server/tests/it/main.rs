@@ -7,6 +7,7 @@ mod settings;
 mod net_kit;
 
 mod net_basics;
+mod net_child;
 mod net_differential;
 mod net_heads;
 mod net_http2;

@@ -1,8 +1,7 @@
 //! Where the server can listen.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,88 +169,4 @@ async fn a_socket_put_in_place_of_ours_is_not_removed() {
     let _theirs = std::os::unix::net::UnixListener::bind(&path).unwrap();
     drop(ours);
     assert!(path.exists());
-}
-
-/// What the child process of the next test does; nothing when run by itself.
-///
-/// The environment is that of one process, so the protocol can only be tried in a process of its
-/// own: this very test binary, told to run this test alone.
-#[test]
-fn systemd_child() {
-    if std::env::var_os("LANDFALL_TEST_SYSTEMD").is_none() {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let listeners = Listener::from_systemd().unwrap();
-        assert!(std::env::var_os("LISTEN_FDS").is_none());
-        println!("listening on {}", listeners.len());
-        serving(listeners, async {
-            // Until the parent closes our standard input.
-            let end = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
-            end.await.unwrap().unwrap();
-        })
-        .await;
-    });
-}
-
-/// Plays systemd: binds two sockets, puts them at descriptors 3 and 4, and becomes the server.
-const SYSTEMD: &str = r#"
-import os, socket, sys
-tcp = socket.create_server(("127.0.0.1", 0))
-unix = socket.socket(socket.AF_UNIX)
-unix.bind(sys.argv[1])
-unix.listen()
-print("port", tcp.getsockname()[1], flush=True)
-# By way of high numbers, so that one can't overwrite the other.
-high = [os.dup2(s.fileno(), n) for s, n in ((tcp, 50), (unix, 51))]
-os.dup2(high[0], 3)
-os.dup2(high[1], 4)
-os.closerange(50, 52)
-os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()), LANDFALL_TEST_SYSTEMD="1")
-os.execv(sys.argv[2], sys.argv[2:])
-"#;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sockets_handed_over_by_systemd_are_served() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("socket");
-    let mut child = Command::new("python3")
-        .args(["-c", SYSTEMD])
-        .arg(&path)
-        .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "net_listen::systemd_child",
-            "--nocapture",
-            "--test-threads=1",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
-    let port = lines
-        .find_map(|line| line.strip_prefix("port ").map(str::to_owned))
-        .unwrap();
-    let said = lines.find(|line| line.contains("listening on")).unwrap();
-    assert!(said.contains("listening on 2"), "{said}");
-
-    assert!(answers(&format!("127.0.0.1:{port}")).await);
-    let mut client = Client::new(UnixStream::connect(&path).await.unwrap());
-    assert_eq!(client.ask(get("/")).await.text(), "hello");
-
-    drop(child.stdin.take());
-    // Whatever else the test harness of the child prints must find a reader.
-    lines.for_each(drop);
-    assert!(child.wait().unwrap().success());
-    assert!(
-        path.exists(),
-        "a socket of systemd's is systemd's to remove"
-    );
 }
