@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ impl Server {
 
     pub(crate) fn with_grace(grace: Duration, change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
+        // Brings the counts up to date four times a second.
+        limits.linger_idle = Duration::from_secs(1);
         change(&mut limits);
         let listener = Listener::tcp("127.0.0.1", 0).unwrap();
         let address = listener.local_addr().unwrap();
@@ -59,6 +62,15 @@ impl Server {
 
     pub(crate) async fn connect(&self) -> Client<TcpStream> {
         Client::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// Waits until the service has been given so many requests.
+    pub(crate) async fn until_requests(&self, count: u64) {
+        let begin = std::time::Instant::now();
+        while self.stats.requests.load(Relaxed) < count {
+            assert!(begin.elapsed() < PATIENCE, "the requests don't arrive");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Ends the server and waits until every connection is closed.

@@ -56,7 +56,7 @@ async fn a_refused_head_is_answered_to_a_client_that_goes_on_sending() {
 
 #[tokio::test]
 async fn lingering_ends_when_the_client_falls_silent() {
-    let server = Server::start(|limits| limits.linger_idle = Duration::from_millis(400));
+    let server = Server::start(|limits| limits.linger_idle = Duration::from_millis(1500));
     let mut client = server.connect().await;
     client
         .send("PUT /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\r\n")
@@ -65,9 +65,9 @@ async fn lingering_ends_when_the_client_falls_silent() {
     // The sending side of the server is closed at once; its socket is gone a little later.
     assert!(client.closed().await);
     client.send(b"still taken").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     client.send(b"still taken").await;
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    tokio::time::sleep(Duration::from_millis(3500)).await;
     // The first write makes the reset come, the second meets it.
     let mut outcome = Ok(());
     for _ in 0..2 {

@@ -14,7 +14,7 @@ async fn idle_and_new_connections_end_at_once() {
     let begin = Instant::now();
     let address = server.address;
     server.stop().await;
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert!(begin.elapsed() < Duration::from_secs(4));
     assert!(used.closed().await);
     assert!(unused.closed().await);
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
@@ -27,7 +27,7 @@ async fn a_running_request_may_finish_within_the_grace_time() {
     client
         .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
         .await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.until_requests(1).await;
     server.shutdown.begin();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let answer = client.ask("def").await;
@@ -44,7 +44,7 @@ async fn after_the_grace_time_bodies_end_and_are_still_answered() {
     client
         .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
         .await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.until_requests(1).await;
     let begin = Instant::now();
     server.shutdown.begin();
     let answer = client.answer().await.unwrap();
@@ -52,7 +52,7 @@ async fn after_the_grace_time_bodies_end_and_are_still_answered() {
     assert_eq!((answer.status, answer.text()), (503, "3 ShuttingDown"));
     assert!(client.closed().await);
     server.stop().await;
-    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert!(begin.elapsed() < Duration::from_secs(8));
 }
 
 #[tokio::test]
@@ -60,12 +60,12 @@ async fn what_does_not_end_is_dropped() {
     let server = Server::with_grace(Duration::from_millis(100), |_| {});
     let mut client = server.connect().await;
     client.send(get("/late/60000")).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.until_requests(1).await;
     let begin = Instant::now();
     server.stop().await;
     // Grace and answer time (2 s in these tests).
     assert!(begin.elapsed() >= Duration::from_secs(2));
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(15));
     assert!(client.closed().await);
 }
 
@@ -85,7 +85,7 @@ async fn thousands_of_connections_are_ended_gracefully() {
             busy.push(client);
         }
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.until_requests(2000).await;
     server.shutdown.begin();
     for client in &mut idle {
         assert!(client.closed().await);
