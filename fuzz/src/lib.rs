@@ -6,12 +6,14 @@
 //!
 //! `tests/seeds.rs` feeds the seeds through the same functions on any compiler.
 
+mod connection;
 mod head;
 mod settings;
 mod upload;
 mod values;
 
 pub use self::{
+    connection::connection,
     head::{append, create, request, trailers},
     settings::{arguments, config_file},
     upload::{info, location, part_url, range, upload_id},

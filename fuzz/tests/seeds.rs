@@ -2,12 +2,13 @@
 
 use std::{fs, path::Path};
 
-const TARGETS: [(&str, fn(&[u8])); 15] = [
+const TARGETS: [(&str, fn(&[u8])); 16] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
     ("checksum", landfall_fuzz::checksum),
     ("concat", landfall_fuzz::concat),
     ("config_file", landfall_fuzz::config_file),
+    ("connection", landfall_fuzz::connection),
     ("create", landfall_fuzz::create),
     ("fields", landfall_fuzz::fields),
     ("info", landfall_fuzz::info),

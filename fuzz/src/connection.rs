@@ -1,0 +1,84 @@
+//! What comes over a connection, before it is HTTP.
+
+use landfall_server::net::{Guard, Refusal};
+
+const MAX_HEAD: usize = 512;
+
+/// The guard's outcome does not depend on how the input is cut into reads; a head that it lets pass
+/// is one that httparse (hyper's parser) sees end at the same byte and be framed in the same way; a
+/// refusal is a 4xx or 5xx with one sentence.
+pub fn connection(data: &[u8]) {
+    // The first byte says how long the reads are.
+    let Some((length, input)) = data.split_first() else {
+        return;
+    };
+    let in_reads = follow(input, usize::from(*length).max(1));
+    let in_bytes = follow(input, 1);
+    let at_once = follow(input, usize::MAX);
+    for other in [&in_reads, &at_once] {
+        assert_eq!(other.heads, in_bytes.heads);
+        assert_eq!(
+            other.refusal.map(|refusal| refusal.status),
+            in_bytes.refusal.map(|refusal| refusal.status)
+        );
+    }
+    for head in &in_bytes.whole {
+        understood(head);
+    }
+    if let Some(refusal) = in_bytes.refusal {
+        assert!(refusal.status.is_client_error() || refusal.status.is_server_error());
+        assert!(!refusal.reason.is_empty() && !refusal.reason.contains(char::is_control));
+    }
+}
+
+struct Followed {
+    heads: u32,
+    refusal: Option<Refusal>,
+    /// The heads that were kept until they were whole: all of them, if read byte by byte.
+    whole: Vec<Vec<u8>>,
+}
+
+fn follow(input: &[u8], length: usize) -> Followed {
+    let mut guard = Guard::new(MAX_HEAD);
+    let (mut refusal, mut whole) = (None, Vec::new());
+    let mut passed_on = 0;
+    for read in input.chunks(length.min(input.len()).max(1)) {
+        match guard.scan(read) {
+            Ok(passed) => {
+                assert!(passed.whole <= read.len());
+                passed_on += passed.held.len() + passed.whole;
+                if !passed.held.is_empty() {
+                    whole.push([&passed.held, &read[..passed.whole]].concat());
+                }
+            }
+            Err(refused) => {
+                refusal = Some(refused);
+                break;
+            }
+        }
+    }
+    assert!(passed_on <= input.len());
+    Followed {
+        heads: guard.heads(),
+        refusal,
+        whole,
+    }
+}
+
+fn understood(head: &[u8]) {
+    let mut headers = [httparse::EMPTY_HEADER; 100];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(end)) => assert_eq!(end, head.len()),
+        Ok(httparse::Status::Partial) => panic!("a whole head that is not whole"),
+        // hyper may be stricter.
+        Err(_) => return,
+    }
+    let count = |name: &str| {
+        let named = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case(name);
+        request.headers.iter().filter(named).count()
+    };
+    assert!(count("content-length") + count("transfer-encoding") <= 1);
+    assert!(count("host") <= 1);
+    assert!(count("host") == 1 || request.version == Some(0));
+}
