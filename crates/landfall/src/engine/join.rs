@@ -216,13 +216,16 @@ impl Engine {
         let Some(concatenator) = self.parts.get_concatenator() else {
             return Err(Fault::ConcatenationUnsupported.into());
         };
+        // Before any byte is copied: whoever asks again would have it copied again.
+        let lengths = parts.iter().map(|part| part.length.unwrap_or_default());
+        let expected = lengths.fold(0, u64::saturating_add);
+        if self.limits.max_size.is_some_and(|max| expected > max) {
+            return Err(Fault::MaxSizeExceeded.into());
+        }
         let _turn = self.joins.acquire().await.map_err(|_| Fault::Unavailable)?;
         let sum = concatenator
             .concatenate(&upload, &parts, lease.fence())
             .await?;
-        if self.limits.max_size.is_some_and(|max| sum > max) {
-            return Err(Fault::MaxSizeExceeded.into());
-        }
         let mut joined = (*upload).clone();
         joined.length = Some(sum);
         if let Kind::Final { joined, .. } = &mut joined.kind {

@@ -2,7 +2,7 @@
 
 use landfall::event::{EventKind, EventKinds, channel};
 
-use super::{DATA, Site, everywhere, with_defaults};
+use super::{DATA, Site, everywhere, site::id, with_defaults};
 
 async fn join(site: &Site, parts: &[&str]) -> String {
     let list = format!("final;{}", parts.join(" "));
@@ -274,6 +274,28 @@ async fn e_44_a_sum_over_the_maximum_is_refused() {
             let reply = site.post(&[("Upload-Concat", &list)]).await;
             reply.refused(413, "ERR_MAX_SIZE_EXCEEDED");
             assert_eq!(site.uploads().await, 1);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn e_44_a_sum_known_late_is_refused_before_anything_is_joined() {
+    everywhere(
+        |config| config.limits.max_size = Some(9),
+        async |site| {
+            let defer = [("Upload-Concat", "partial"), ("Upload-Defer-Length", "1")];
+            let part = site.create_with(&defer).await;
+            let joined = join(site, &[&part, &part]).await;
+            let ask = site.patching(&part, 0).with("Upload-Length", "5");
+            ask.body("hello").send().await.expect(204);
+            for _ in 0..2 {
+                let reply = site.ask("GET", &joined).send().await;
+                reply.refused(413, "ERR_MAX_SIZE_EXCEEDED");
+                let stored = site.parts.get_store().load(&id(&joined)).await.unwrap();
+                assert_eq!(stored.offset, 0);
+            }
+            site.delete(&joined).await.expect(204);
         },
     )
     .await;
