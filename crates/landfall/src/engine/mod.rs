@@ -150,6 +150,18 @@ impl Engine {
         offset: u64,
         modified: SystemTime,
     ) -> Option<SystemTime> {
+        self.expiry_from(upload, offset, modified, self.started)
+    }
+
+    /// When the upload may be removed, if the time of those that another program made begins at
+    /// `foreign_from` at the earliest.
+    fn expiry_from(
+        &self,
+        upload: &Upload,
+        offset: u64,
+        modified: SystemTime,
+        foreign_from: SystemTime,
+    ) -> Option<SystemTime> {
         if upload.is_complete_at(offset) {
             return self
                 .lifetimes
@@ -160,7 +172,7 @@ impl Engine {
             return upload.expires;
         }
         let from = if upload.foreign {
-            modified.max(self.started)
+            modified.max(foreign_from)
         } else {
             modified
         };
@@ -170,7 +182,16 @@ impl Engine {
     }
 
     fn has_expired(&self, snapshot: &Snapshot) -> bool {
-        self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified)
+        self.has_expired_from(snapshot, self.started)
+    }
+
+    fn has_expired_from(&self, snapshot: &Snapshot, foreign_from: SystemTime) -> bool {
+        let Snapshot {
+            upload,
+            offset,
+            modified,
+        } = snapshot;
+        self.expiry_from(upload, *offset, *modified, foreign_from)
             .is_some_and(|at| at <= SystemTime::now())
     }
 

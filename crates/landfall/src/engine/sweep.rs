@@ -63,11 +63,30 @@ pub struct SweepSummary {
 /// under its lease, which the sweeper only takes if it is free, and after a second look.
 #[derive(Debug, Clone)]
 pub struct Sweeper {
-    pub(crate) engine: Arc<Engine>,
-    pub(crate) dry_run: bool,
+    engine: Arc<Engine>,
+    dry_run: bool,
+    /// When the time of uploads of other programs begins, at the earliest.
+    foreign_from: SystemTime,
 }
 
 impl Sweeper {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self {
+            dry_run: false,
+            foreign_from: engine.started,
+            engine,
+        }
+    }
+
+    /// Counts the lifetime of uploads that another program (tusd) made from their last change, like
+    /// that of all others. Otherwise it begins with this process at the earliest, so that taking over
+    /// a directory removes nothing at once.
+    #[must_use]
+    pub fn foreign_from_last_change(mut self) -> Self {
+        self.foreign_from = SystemTime::UNIX_EPOCH;
+        self
+    }
+
     /// Lists what would go and removes nothing.
     #[must_use]
     pub fn dry_run(mut self) -> Self {
@@ -149,7 +168,7 @@ impl Sweeper {
     }
 
     fn judge(&self, snapshot: &Snapshot) -> Option<Doomed> {
-        if !self.engine.has_expired(snapshot) {
+        if !self.engine.has_expired_from(snapshot, self.foreign_from) {
             return None;
         }
         let why = if snapshot.is_complete() {
@@ -175,7 +194,7 @@ impl Sweeper {
             Err(error) => return Err(error.into()),
         };
         let current = self.engine.parts.get_store().load(id).await?;
-        if !self.engine.has_expired(&current) {
+        if !self.engine.has_expired_from(&current, self.foreign_from) {
             return Ok(false);
         }
         if self.dry_run {

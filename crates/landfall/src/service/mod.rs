@@ -136,10 +136,7 @@ impl Handler {
     /// Removes what has expired, when run.
     #[must_use]
     pub fn sweeper(&self) -> Sweeper {
-        Sweeper {
-            engine: self.0.engine.clone(),
-            dry_run: false,
-        }
+        Sweeper::new(self.0.engine.clone())
     }
 
     /// Stops an upload whose bytes are coming in, and removes it: its client gets `reply`, or 400

@@ -88,7 +88,8 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     );
     let store = open_store(&settings)?;
     let handler = Handler::new(handler_config(&settings, store)?);
-    let mut sweeper = handler.sweeper();
+    // Whoever calls this has decided, and can look first.
+    let mut sweeper = handler.sweeper().foreign_from_last_change();
     if dry_run {
         sweeper = sweeper.dry_run();
     }

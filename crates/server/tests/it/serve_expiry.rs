@@ -265,5 +265,25 @@ fn uploads_of_tusd_are_given_their_time_from_the_takeover_on() {
     let mut client = server.client();
     thread::sleep(Duration::from_millis(200));
     assert_eq!(client.offset("/files/old"), 5);
+    // Who sweeps by hand means it, and is shown first.
+    let command = || {
+        let mut command = sweep(dir.path());
+        command.args(["-expire-unfinished", "30d"]);
+        command
+    };
+    let (code, out, _) = run(command().arg("-dry-run"));
+    assert_eq!(code, Some(0));
+    assert!(out.contains("would remove old (5 bytes"), "{out}");
+    assert_eq!(client.offset("/files/old"), 5);
     client.goes_on_to("/files/old", b"helloworld");
+    let (_, out, _) = run(&mut command());
+    assert!(out.starts_with("removed 0 of 1 "), "{out}");
+
+    std::fs::write(dir.path().join("old"), b"hello").unwrap();
+    for file in files(dir.path(), "old") {
+        age_file(&file, 24 * 90);
+    }
+    let (_, out, _) = run(&mut command());
+    assert!(out.contains("removed old (5 bytes"), "{out}");
+    assert!(!exists(dir.path(), "old"));
 }
