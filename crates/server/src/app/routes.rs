@@ -32,6 +32,8 @@ pub(super) struct Site {
     base: String,
     metrics_path: Option<String>,
     greeting: Option<Bytes>,
+    /// `Content-Security-Policy` of the greeting.
+    policy: HeaderValue,
     upload_dir: PathBuf,
     /// What the upload directory was when it was opened.
     identity: Option<Identity>,
@@ -62,6 +64,7 @@ impl Site {
             metrics_path: monitoring
                 .expose_metrics
                 .then(|| monitoring.metrics_path.clone()),
+            policy: policy(settings.urls.public_url.as_deref()),
             base,
             greeting,
             identity: identity(&upload_dir),
@@ -96,7 +99,7 @@ impl Site {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness(),
             "/" => match &self.greeting {
-                Some(html) => greeting(html.clone()),
+                Some(html) => greeting(html.clone(), self.policy.clone()),
                 None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
             },
             _ => path
@@ -205,17 +208,35 @@ fn plain(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
     respond(status, kind, Bytes::from_static(text.as_bytes()))
 }
 
-fn greeting(html: Bytes) -> Response<AnswerBody> {
+fn greeting(html: Bytes, policy: HeaderValue) -> Response<AnswerBody> {
     let kind = HeaderValue::from_static("text/html; charset=utf-8");
     let mut response = respond(StatusCode::OK, kind, html);
     let headers = response.headers_mut();
-    let policy = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     headers.insert(
         header::REFERRER_POLICY,
         HeaderValue::from_static("no-referrer"),
     );
     response
+}
+
+/// What the greeting may do: talk to its own origin, and to that of the public URL, which it may not
+/// have been opened at.
+fn policy(public_url: Option<&str>) -> HeaderValue {
+    let own = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
+    let Some((scheme, rest)) = public_url.and_then(|url| url.split_once("://")) else {
+        return own;
+    };
+    let host = rest.split('/').next().unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    if !host.bytes().all(is_plain) {
+        return own;
+    }
+    let wider = page::CONTENT_SECURITY_POLICY.replace(
+        "connect-src 'self'",
+        &format!("connect-src 'self' {scheme}://{host}"),
+    );
+    HeaderValue::from_str(&wider).unwrap_or(own)
 }
 
 fn file_of_page(asset: page::Asset, asked: &HeaderMap) -> Response<AnswerBody> {

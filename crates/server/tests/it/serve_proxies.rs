@@ -123,6 +123,13 @@ fn a_public_url_is_the_url_whatever_the_request_shows() {
     assert_eq!(location(&server, plain), url);
     assert_eq!(warnings(&server), 0);
 
+    // The page may be opened at another address, and must get there all the same.
+    let page = server.client().ask(Request::get("/"));
+    let policy = page.header("Content-Security-Policy").unwrap();
+    let wanted = "; connect-src 'self' https://cdn.example.com; ";
+    assert!(policy.contains(wanted), "{policy}");
+    assert!(page.text().contains(url), "{}", page.text());
+
     // Its own URLs are understood where a request names them.
     let mut client = server.client();
     let mut parts = Vec::new();
