@@ -20,6 +20,7 @@ mod net_timers;
 mod serve_kit;
 
 mod serve_concat;
+mod serve_cors;
 mod serve_downloads;
 mod serve_expiry;
 mod serve_framing;

@@ -199,6 +199,24 @@ fn downloads_and_uploads_run_beside_each_other() {
 }
 
 #[test]
+fn a_download_that_has_begun_ends_though_the_upload_is_removed() {
+    let server = Landfall::start(&[]);
+    // More than the sockets' buffers take.
+    let bytes = content(8, 32 * MIB);
+    let path = server.client().upload(&bytes);
+    let mut reader = server.client();
+    reader.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    // It has begun when the first byte is here.
+    assert_eq!(reader.stream.peek(&mut [0]).unwrap(), 1);
+    let mut client = server.client();
+    assert_eq!(client.ask(Request::new("DELETE", &path)).status, 204);
+    assert_eq!(client.ask(Request::get(&path)).status, 404);
+    let answer = reader.answer();
+    assert_eq!(answer.status, 200);
+    assert_same(&answer.body, &bytes);
+}
+
+#[test]
 fn an_unfinished_upload_is_served_as_far_as_it_is_stored() {
     let server = Landfall::start(&[]);
     let bytes = content(6, 1000);

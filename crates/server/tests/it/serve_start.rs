@@ -445,6 +445,26 @@ fn readiness_follows_the_upload_directory_and_health_does_not() {
 }
 
 #[test]
+fn files_and_directories_have_the_permissions_that_are_set() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("new/dir");
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "umask 027; exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_landfall"))
+        .args(["-host", "127.0.0.1", "-port", "0", "-upload-dir"])
+        .arg(&dir)
+        .args(["-dir-perms", "777", "-file-perms", "0666"]);
+    let server = Landfall::spawn(command, &dir);
+    let path = server.client().create(5);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let data = server.file(&path);
+    assert_eq!(mode(&dir), 0o750);
+    assert_eq!(mode(&data), 0o640);
+    assert_eq!(mode(&data.with_extension("info")), 0o640);
+}
+
+#[test]
 fn settings_come_from_variables_and_a_file_too() {
     let parent = tempfile::tempdir().unwrap();
     let file = parent.path().join("landfall.toml");

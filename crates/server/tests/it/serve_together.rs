@@ -2,6 +2,8 @@
 
 use std::{thread, time::Duration};
 
+use rustix::process::Signal;
+
 use crate::serve_kit::{Landfall, MIB, Request, content, eventually, id_of};
 
 #[test]
@@ -149,6 +151,35 @@ fn a_removed_upload_is_gone_at_both() {
 }
 
 #[test]
+fn one_that_stands_still_keeps_its_upload_and_writes_nothing_it_may_not() {
+    let frozen = Landfall::start(&[]);
+    let other = Landfall::on(frozen.dir(), &["-acquire-lock-timeout", "300ms"]);
+    let bytes = content(6, 2 * MIB);
+    let mut hung = frozen.client();
+    let path = hung.create(2 * MIB);
+    hung.begin(Request::patch(&path, 0), 2 * MIB);
+    hung.send(&bytes[..1_000_000]);
+    let mut client = other.client();
+    client.reaches(&path, 1_000_000);
+    frozen.signal(Signal::STOP);
+    // It can't be asked to give way, and it may still be about to write: nobody else may.
+    let answer = client.patch(&path, 1_000_000, &bytes[1_000_000..]);
+    answer.refuses(423, "ERR_UPLOAD_LOCKED");
+    assert!(answer.number("Retry-After") > 0);
+    let mut client = other.client();
+    assert_eq!(client.offset(&path), 1_000_000);
+    // Other uploads don't mind.
+    let beside = client.upload(&bytes);
+    client.holds(&beside, &bytes);
+
+    frozen.signal(Signal::CONT);
+    client.goes_on_to(&path, &bytes);
+    hung.answer().refuses(400, "ERR_UPLOAD_INTERRUPTED");
+    let _ = hung.try_send([0; 1000]);
+    client.holds(&path, &bytes);
+}
+
+#[test]
 fn when_one_is_killed_the_other_takes_its_uploads_at_once() {
     let one = Landfall::start(&[]);
     let other = Landfall::on(one.dir(), &[]);
@@ -159,7 +190,6 @@ fn when_one_is_killed_the_other_takes_its_uploads_at_once() {
     writer.send(&bytes[..1_000_000]);
     let mut client = other.client();
     client.reaches(&path, 1_000_000);
-    let dir = one.kill();
+    let _dir = one.kill();
     client.goes_on_to(&path, &bytes);
-    drop(dir);
 }

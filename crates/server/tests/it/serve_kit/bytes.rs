@@ -1,0 +1,30 @@
+//! Bytes to send, and to compare with.
+
+pub(crate) const KIB: u64 = 1024;
+pub(crate) const MIB: u64 = 1024 * KIB;
+
+/// Bytes that are different everywhere and for each seed, so that any that are lost, repeated or
+/// in the wrong place show.
+pub(crate) fn content(seed: u64, length: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap() + 8);
+    let mut at = seed.wrapping_mul(0xd134_2543_de82_ef95);
+    while (bytes.len() as u64) < length {
+        at = at.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = at;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
+    }
+    bytes.truncate(usize::try_from(length).unwrap());
+    bytes
+}
+
+/// Like `assert_eq!`, without printing megabytes.
+#[track_caller]
+pub(crate) fn assert_same(found: &[u8], wanted: &[u8]) {
+    assert_eq!(found.len(), wanted.len(), "another length");
+    if found != wanted {
+        let at = found.iter().zip(wanted).position(|(a, b)| a != b);
+        panic!("other bytes from {} of {} on", at.unwrap(), wanted.len());
+    }
+}
