@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve_kit::{KIB, Landfall, MIB, Request, content, eventually};
+use crate::serve_kit::{KIB, Landfall, MIB, Request, base64, content, crc32, eventually};
 
 #[test]
 fn connections_past_the_limit_wait_for_their_turn() {
@@ -247,39 +247,11 @@ fn little_memory_in_flight_slows_clients_down_and_loses_nothing() {
     let mut client = server.client();
     let path = client.create(300 * KIB);
     let whole = content(99, 300 * KIB);
-    let value = format!("crc32 {}", base64_of(&crc32(&whole).to_be_bytes()));
+    let value = format!("crc32 {}", base64(&crc32(&whole).to_be_bytes()));
     let request = Request::patch(&path, 0).with(digest, value).body(&whole);
     let answer = client.ask(request);
     assert_eq!(answer.status, 204, "{}", answer.text());
     client.holds(&path, &whole);
-}
-
-/// CRC-32 as in zlib, bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
-        })
-    })
-}
-
-fn base64_of(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let mut word = [0; 4];
-        word[1..=three.len()].copy_from_slice(three);
-        let word = u32::from_be_bytes(word);
-        for n in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * n)) as usize & 63];
-            text.push(if n <= three.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
-        }
-    }
-    text
 }
 
 #[test]
@@ -291,7 +263,7 @@ fn a_wrong_checksum_leaves_the_offset_where_it_was() {
     assert_eq!(client.patch(&path, 0, &whole[..1000]).status, 204);
     for size in [10, 100_000, MIB as usize] {
         let piece = &whole[1000..1000 + size];
-        let value = format!("crc32 {}", base64_of(&(!crc32(piece)).to_be_bytes()));
+        let value = format!("crc32 {}", base64(&(!crc32(piece)).to_be_bytes()));
         let request = Request::patch(&path, 1000).with("Upload-Checksum", value);
         let answer = client.ask(request.body(piece));
         answer.refuses(460, "ERR_CHECKSUM_MISMATCH");

@@ -16,7 +16,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) use self::{
-    bytes::{KIB, MIB, assert_same, content},
+    bytes::{KIB, MIB, assert_same, base64, content, crc32},
     client::{Answer, Client, Request, id_of, path_of},
 };
 
