@@ -224,7 +224,7 @@ mod tests {
         let printed = Metadata::from_pairs(parsed.iter());
         assert_eq!(printed.with_header(&header), parsed);
         // Comparing each key with each other takes minutes in a debug build.
-        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
     #[test]

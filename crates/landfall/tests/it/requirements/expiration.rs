@@ -89,10 +89,10 @@ async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_
 
 #[tokio::test]
 async fn t_exp_6_e_32_e_33_what_has_expired_is_gone_before_and_after_it_is_swept() {
-    everywhere(unfinished(Duration::from_secs(1)), async |site| {
+    everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "hello").await.expect(204);
-        tokio::time::sleep(Duration::from_millis(1300)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         for ask in [
             site.ask("HEAD", &path),
             site.ask("GET", &path),
@@ -113,7 +113,7 @@ async fn t_exp_6_e_32_e_33_what_has_expired_is_gone_before_and_after_it_is_swept
 
 #[tokio::test]
 async fn e_32_a_running_append_may_finish() {
-    everywhere(unfinished(Duration::from_secs(1)), async |site| {
+    everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let path = site.create(10).await;
         let mut open = site
             .patching(&path, 0)
@@ -122,7 +122,7 @@ async fn e_32_a_running_append_may_finish() {
             .await;
         open.write("hello").await;
         site.until_offset(&path, 5).await;
-        tokio::time::sleep(Duration::from_millis(1300)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         let swept = site.handler.sweeper().run(|_| {}).await.unwrap();
         assert_eq!(swept.removed, 0, "{swept:?}");
         open.write("world").await;

@@ -24,7 +24,7 @@ use tokio::{
 use tower_service::Service as _;
 
 /// Nothing in these tests takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub(super) struct Site {
