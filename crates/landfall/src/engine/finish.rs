@@ -35,8 +35,7 @@ impl Engine {
         lease: Lease,
         fresh: bool,
     ) -> Result<Reply, Error> {
-        let is_partial = matches!(upload.kind, Kind::Partial);
-        let id = is_partial.then(|| upload.id.clone());
+        let finished = upload.clone();
         let reply = if self.has_finish_audience() && !upload.finished {
             let (engine, caller) = (self.clone(), caller.clone());
             tokio::spawn(async move {
@@ -50,9 +49,10 @@ impl Engine {
         };
         if fresh {
             add(&self.counters.finished, 1);
+            tracing::debug!(id = %finished.id, size = finished.length, "UploadFinished");
         }
-        if let Some(id) = id {
-            self.join_finals_waiting_for(&id);
+        if finished.kind == Kind::Partial {
+            self.join_finals_waiting_for(&finished.id);
         }
         Ok(reply)
     }

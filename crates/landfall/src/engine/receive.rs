@@ -206,6 +206,7 @@ impl Engine {
             Interruption::Overrun => Fault::SizeExceeded.into(),
             Interruption::Yielded => {
                 add(&self.counters.takeovers, 1);
+                tracing::debug!(id = %upload.id, offset, "UploadInterrupted");
                 Fault::Interrupted.into()
             }
             Interruption::Lost => Fault::Unavailable.into(),

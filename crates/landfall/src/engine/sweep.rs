@@ -205,6 +205,7 @@ impl Sweeper {
         };
         terminator.terminate(&current.upload, lease.fence()).await?;
         add(&self.engine.counters.expired, 1);
+        tracing::debug!(%id, offset = current.offset, "UploadExpired");
         self.engine
             .tell(
                 EventKind::Terminated,

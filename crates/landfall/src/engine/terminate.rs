@@ -67,6 +67,7 @@ impl Engine {
         };
         terminator.terminate(upload, lease.fence()).await?;
         add(&self.counters.terminated, 1);
+        tracing::debug!(id = %upload.id, offset, "UploadTerminated");
         self.tell(EventKind::Terminated, upload, offset, caller)
             .await;
         Ok(())

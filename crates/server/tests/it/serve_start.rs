@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::serve_kit::{
-    Client, Landfall, MIB, Request, URL_LINE, content, eventually, path_of, program, run,
+    Client, Landfall, MIB, Request, URL_LINE, content, eventually, id_of, path_of, program, run,
 };
 
 /// A line without the time before it, `2026/11/20 08:46:14.161706`.
@@ -143,7 +143,7 @@ fn json_logs_are_one_object_a_line_with_the_event_under_msg() {
         .find(|line| line["msg"] == "UploadCreated")
         .unwrap();
     assert_eq!(created["requestId"], "trace \"7\"");
-    assert_eq!(created["id"], crate::serve_kit::id_of(&path));
+    assert_eq!(created["id"], id_of(&path));
     assert_eq!(created["size"], 7, "{created}");
     assert_eq!(created["level"], "DEBUG");
 }
@@ -161,12 +161,63 @@ fn text_logs_name_the_request_and_the_upload() {
         line.starts_with("level=DEBUG event=UploadCreated "),
         "{line}"
     );
-    let id = format!(" id={} ", crate::serve_kit::id_of(&path));
+    let id = format!(" id={} ", id_of(&path));
     assert!(line.contains(&id), "{line}");
     assert!(line.contains(" requestId=\"a b\""), "{line}");
     let line = server.says("event=ResponseOutgoing");
     assert!(line.contains(" method=POST "), "{line}");
     assert!(line.contains(" status=201"), "{line}");
+}
+
+#[test]
+fn the_log_tells_what_becomes_of_each_upload_if_asked() {
+    let server = Landfall::start(&[
+        "-verbose",
+        "-expire-finished",
+        "1h",
+        "-sweep-interval",
+        "50ms",
+    ]);
+    let mut client = server.client();
+    let path = client.create(5);
+    let mut hung = server.client();
+    hung.begin(Request::patch(&path, 0), 5);
+    hung.send("he");
+    client.reaches(&path, 2);
+    assert_eq!(client.patch(&path, 2, b"llo").status, 204);
+    let gone = client.create(5);
+    assert_eq!(client.ask(Request::new("DELETE", &gone)).status, 204);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    for file in [
+        server.file(&path),
+        server.file(&path).with_extension("info"),
+    ] {
+        let file = std::fs::File::options().append(true).open(file).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    server.says("event=SweepFinished");
+    let (id, gone) = (id_of(&path), id_of(&gone));
+    for (event, id) in [
+        ("UploadCreated", id),
+        ("UploadInterrupted", id),
+        ("UploadFinished", id),
+        ("UploadExpired", id),
+        ("UploadCreated", gone),
+        ("UploadTerminated", gone),
+    ] {
+        let lines = server.lines();
+        let wanted = format!("level=DEBUG event={event} id={id} ");
+        assert!(
+            lines.iter().any(|line| line.contains(&wanted)),
+            "no {wanted}: {lines:#?}"
+        );
+    }
+
+    // Not asked, it says nothing of them.
+    let server = Landfall::start(&[]);
+    let lines = server.lines().len();
+    server.client().upload(b"hello");
+    assert_eq!(server.lines().len(), lines, "{}", server.log());
 }
 
 #[test]
