@@ -6,7 +6,7 @@ mod body;
 mod metrics;
 mod routes;
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{
@@ -28,6 +28,10 @@ use crate::{
     settings::{self, Loaded, Settings},
 };
 
+/// After the grace time of a shutdown: how long requests that were cut have to keep what they received
+/// and to say so. Whoever stops the server waits for it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Serves until told to stop.
 ///
 /// # Errors
@@ -47,8 +51,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         announce(&settings, &dir, &handler, &listening, &listeners);
     }
 
-    let shutdown =
-        Shutdown::new(settings.timeouts.shutdown).answer_time(settings.timeouts.request_completion);
+    let shutdown = Shutdown::new(settings.timeouts.shutdown)
+        .answer_time(settings.timeouts.request_completion.min(LAST_WORDS));
     let stats = Arc::new(NetStats::default());
     let site = Site::new(&settings, &handler, dir, stats.clone(), shutdown.clone());
     let app = App::new(handler.clone(), Arc::new(site));
