@@ -203,8 +203,10 @@ async fn cut_everywhere(script: Script, durability: Durability, promised: fn(&To
                 let (path, told) = (left.path().to_owned(), told.clone());
                 async move { check(script, &path, &told).await }
             });
+            let mut change = format!("{op:?}");
+            change.truncate(100);
             let cut = format!(
-                "{script:?} cut after {n} of {}: {op:?}, {luck:?}",
+                "{script:?} cut after {n} of {}: {change}, {luck:?}",
                 ops.len()
             );
             done.await.unwrap_or_else(|error| panic!("{cut}: {error}"));
