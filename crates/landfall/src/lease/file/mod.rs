@@ -54,8 +54,8 @@ impl Default for Intervals {
 /// byte of a file in `DIR/.landfall/` (an open file description lock, where the system has them), so
 /// that leases end with their process, however it ends, and leave nothing behind. A process that
 /// finds a lease taken by another leaves an ask in `DIR/.landfall/asks/`; who holds leases looks
-/// there every 100 ms unless [`Intervals`] say otherwise, so a takeover between processes takes about that long. A lease that nobody
-/// else wants costs two system calls.
+/// there every 100 ms, unless [`Intervals`] say otherwise, so a takeover between processes takes
+/// about that long. A lease that nobody else wants costs two system calls.
 ///
 /// `DIR` must exist; `.landfall` is made when it is needed, and made again if it is removed (then a
 /// lease that another process has taken meanwhile is [lost](Asked::Lost), within a second).
