@@ -50,6 +50,8 @@ pub struct Body<'a> {
     pub cut: bool,
     /// Whether a checksum comes with it, and is right.
     pub checksum: Option<bool>,
+    /// Whether nobody announced it: it comes as a surprise after the last byte.
+    pub late: bool,
 }
 
 /// Why a request is refused.
@@ -93,8 +95,10 @@ impl Modelled {
         let fits = room.min(body.bytes.len() as u64) as usize;
         let overrun = fits < body.bytes.len();
         let is_whole = !overrun && !body.cut;
-        // Bytes that come with a checksum count only if it is right.
-        if body.checksum.is_none() || is_whole && body.checksum == Some(true) {
+        // Bytes that come with a checksum count only if it is right; what a cut leaves of those of which
+        // nobody knew that they would counts.
+        let is_known = body.checksum.is_some() && (is_whole || !body.late);
+        if !is_known || is_whole && body.checksum == Some(true) {
             self.bytes.extend_from_slice(&body.bytes[..fits]);
         }
         match (overrun, body.cut, body.checksum) {
@@ -264,6 +268,7 @@ mod tests {
             stated: Some(bytes.len() as u64),
             cut: false,
             checksum: None,
+            late: false,
         }
     }
 

@@ -56,8 +56,15 @@ impl Sent {
             cut: self.cut,
             checksum: match self.checksum {
                 Sum::None => None,
-                Sum::Head { right } | Sum::Trailer { right } => Some(right),
+                Sum::Head { right } | Sum::Trailer { right, .. } => Some(right),
             },
+            late: matches!(
+                self.checksum,
+                Sum::Trailer {
+                    announced: false,
+                    ..
+                }
+            ),
         }
     }
 
@@ -84,6 +91,9 @@ impl Sent {
             Sum::Head { right } => {
                 headers.insert("upload-checksum", self.stated_sum(right).parse().unwrap());
             }
+            Sum::Trailer {
+                announced: false, ..
+            } => {}
             Sum::Trailer { .. } => {
                 headers.insert("trailer", "Upload-Checksum".parse().unwrap());
             }
@@ -101,7 +111,7 @@ impl Sent {
         }
         if self.cut {
             steps.push_back(Step::Break);
-        } else if let Sum::Trailer { right } = self.checksum {
+        } else if let Sum::Trailer { right, .. } = self.checksum {
             let mut fields = HeaderMap::new();
             fields.insert("upload-checksum", self.stated_sum(right).parse().unwrap());
             steps.push_back(Step::Trailers(fields));

@@ -85,7 +85,7 @@ pub(super) enum Size {
 pub(super) enum Sum {
     None,
     Head { right: bool },
-    Trailer { right: bool },
+    Trailer { right: bool, announced: bool },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +146,8 @@ fn body() -> impl Strategy<Value = BodyOp> {
     let sum = prop_oneof![
         6 => Just(Sum::None),
         2 => proptest::bool::weighted(0.6).prop_map(|right| Sum::Head { right }),
-        2 => proptest::bool::weighted(0.6).prop_map(|right| Sum::Trailer { right }),
+        2 => (proptest::bool::weighted(0.6), proptest::bool::ANY)
+            .prop_map(|(right, announced)| Sum::Trailer { right, announced }),
     ];
     let cut = proptest::option::weighted(0.2, proptest::num::u8::ANY);
     let frame = prop_oneof![Just(100_usize), Just(10_000), Just(1_000_000)];

@@ -387,6 +387,7 @@ impl Run {
             stated: None,
             cut: true,
             checksum,
+            late: false,
         };
         let hung = self.model.append(known.name, start, None, body);
         assert_eq!(hung, Err(Refusal::Cut));

@@ -13,7 +13,10 @@ use landfall::{
     store::{MemoryStore, Store, file::FileStore},
     upload::UploadId,
 };
-use landfall_testkit::{fault::FaultLocker, pattern};
+use landfall_testkit::{
+    fault::{Call, Fault, FaultLocker, FaultStore, Faults},
+    pattern,
+};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -194,6 +197,34 @@ async fn a_loser_that_is_told_cannot_write() {
     let dir = tempfile::tempdir().unwrap();
     a_loser_cannot_write(MemoryStore::new(), true).await;
     a_loser_cannot_write(FileStore::new(dir.path()).unwrap(), true).await;
+}
+
+#[tokio::test]
+async fn what_has_arrived_is_kept_by_the_one_who_yields() {
+    let faults = Faults::none();
+    let handler = handler(Composer::join(FaultStore::new(
+        MemoryStore::new(),
+        faults.clone(),
+    )));
+    let bytes = pattern::bytes(5, LENGTH as usize);
+    let id = create(&handler).await;
+    let (sender, loser) = writer(&handler, &id, &bytes, 0, 10_000).await;
+    // While a write takes its time, more bytes arrive, and then somebody else wants the upload.
+    faults.plan(Call::Write, Fault::Slow(Duration::from_millis(300)));
+    sender.send(bytes.slice(10_000..20_000)).await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    sender.send(bytes.slice(20_000..30_000)).await.unwrap();
+    let rest = Sent::plain(bytes.slice(30_000..));
+    let newcomer = client::append(&handler, &id, 30_000, None, &rest).await;
+    assert_eq!(
+        newcomer.status,
+        204,
+        "the offset is {:?}",
+        offset(&handler, &id).await
+    );
+    assert!((400..500).contains(&loser.await.unwrap().status));
+    assert_eq!(faults.happened(), 1);
+    assert_eq!(download(&handler, &id).await, bytes);
 }
 
 #[tokio::test]
