@@ -15,11 +15,11 @@ use landfall::{
     service::{Cors, Forwarded},
     store::file::{Durability, FileOptions, FileStore},
 };
-
 use rustix::{
     fs::Access,
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    process::{Resource, Rlimit, Signal, getrlimit, setrlimit},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::routes::{App, Site};
 use crate::{
@@ -57,6 +57,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let site = Site::new(&settings, &handler, dir, stats.clone(), shutdown.clone());
     let app = App::new(handler.clone(), Arc::new(site));
 
+    // Caught, a limit on the size of files is an error of one write; left alone, it ends the process.
+    let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))
+        .context("signals can't be listened to")?;
     tokio::spawn({
         let shutdown = shutdown.clone();
         async move {
