@@ -257,3 +257,26 @@ fn a_connection_that_is_cut_keeps_what_came() {
     }
     looker.goes_on_to(&path, &bytes);
 }
+
+#[test]
+fn what_comes_together_with_the_cut_is_kept() {
+    let server = Landfall::start(&[]);
+    let bytes = content(12, MIB);
+    let mut looker = server.client();
+    let path = looker.create(MIB);
+    let mut offset = 0;
+    for n in 0..40 {
+        // Head, body and end in one go, so that the server sees them together.
+        let sent = 1 + n * 500;
+        let head = Request::patch(&path, offset).with("Content-Length", MIB - offset);
+        let mut whole = head.bytes();
+        whole.extend_from_slice(&bytes[offset as usize..(offset + sent) as usize]);
+        let mut writer = server.client();
+        writer.send(whole);
+        writer.stream.shutdown(Shutdown::Write).unwrap();
+        writer.answer().refuses(400, "ERR_UNEXPECTED_EOF");
+        offset += sent;
+        assert_eq!(looker.offset(&path), offset);
+    }
+    looker.goes_on_to(&path, &bytes);
+}
