@@ -1,7 +1,7 @@
 //! SIGKILL in the middle: what was acknowledged is there after a restart, and going on from there
 //! gives the original bytes.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use crate::serve_kit::{Client, Landfall, MIB, Request, content};
 
@@ -81,6 +81,8 @@ fn send_until_cut(address: std::net::SocketAddr, path: &str, whole: &[u8], known
             Ok(Some(answer)) => {
                 assert_eq!(answer.status, 204, "{answer:?}");
                 offset = answer.offset();
+                // Time for the kill to come in the middle, also on a busy machine.
+                thread::sleep(Duration::from_millis(40));
             }
             _ => break,
         }
