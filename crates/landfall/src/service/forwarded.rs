@@ -126,12 +126,7 @@ impl<'a> Origin<'a> {
             self.authority = Some(bare.to_owned().into());
         }
         let prefix = first(X_FORWARDED_PREFIX).map(|prefix| prefix.trim_end_matches('/'));
-        if let Some(prefix) = prefix
-            && prefix.starts_with('/')
-            && prefix
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !b"\"<>\\".contains(&b))
-        {
+        if let Some(prefix) = prefix.filter(|prefix| is_path(prefix)) {
             self.prefix = prefix;
         }
     }
@@ -144,6 +139,16 @@ pub(super) fn is_authority(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b))
+}
+
+/// Whether a text can stand at the beginning of a URL's path, and means nothing else there: `//host`
+/// would.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/')
+        && !text.starts_with("//")
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@".contains(&b))
 }
 
 fn has_port(host: &str) -> bool {

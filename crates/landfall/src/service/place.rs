@@ -94,7 +94,7 @@ impl Place {
                 } = self.origin(request);
                 match authority {
                     Some(host) => format!("{scheme}://{host}{prefix}{}{id}", self.base),
-                    None => format!("{}{id}", self.base),
+                    None => format!("{prefix}{}{id}", self.base),
                 }
             }
         }
@@ -131,6 +131,13 @@ impl Place {
             }
         }
         path = path.split(['?', '#']).next().unwrap_or_default();
+        // The prefix that a trusted proxy adds is in the URLs told, and may look like the base path.
+        if self.style == LocationStyle::Absolute
+            && let Some(own) = path.strip_prefix(self.origin(request).prefix)
+            && own.starts_with(self.base.as_str())
+        {
+            path = own;
+        }
         let escaped = match path.strip_prefix(self.base.as_str()) {
             Some(rest) => rest,
             // Relative to the creation URL.

@@ -302,3 +302,41 @@ async fn t_cre_8_e_51_the_location_suits_what_is_in_front() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn e_51_a_location_behind_any_prefix_leads_back() {
+    everywhere(
+        |config| config.forwarded = Forwarded::Trust,
+        async |site| {
+            for (prefix, kept) in [
+                ("/files", true),
+                ("/x/files/y/", true),
+                ("/a%20b", true),
+                // Would change what the rest of the URL means.
+                ("/a?b", false),
+                ("/a#b", false),
+                ("//evil.example", false),
+                ("evil", false),
+            ] {
+                let headers = [
+                    ("Upload-Length", "0"),
+                    ("Upload-Concat", "partial"),
+                    ("X-Forwarded-Prefix", prefix),
+                ];
+                let reply = site.post(&headers).await.expect(201);
+                let location = reply.header("location").unwrap();
+                let host = format!("http://{}", site.address);
+                let start = format!("{host}{}/files/", prefix.trim_end_matches('/'));
+                assert_eq!(location.starts_with(&start), kept, "{location}");
+                assert!(
+                    kept || location.starts_with(&format!("{host}/files/")),
+                    "{location}"
+                );
+                let list = format!("final;{location}");
+                let headers = [("Upload-Concat", &*list), ("X-Forwarded-Prefix", prefix)];
+                site.post(&headers).await.expect(201);
+            }
+        },
+    )
+    .await;
+}
