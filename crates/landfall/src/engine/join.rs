@@ -112,7 +112,7 @@ impl Engine {
             None => {
                 let (engine, caller, made) = (self.clone(), caller.clone(), upload.clone());
                 let joined = tokio::spawn(async move {
-                    let result = engine.join(&caller, made.clone(), &lease).await;
+                    let result = engine.join(made.clone(), &lease).await;
                     match result {
                         Ok(upload) => engine
                             .finish(&caller, upload.clone(), lease, true)
@@ -159,7 +159,7 @@ impl Engine {
         }
         let (engine, caller) = (self.clone(), caller.clone());
         tokio::spawn(async move {
-            let upload = engine.join(&caller, current.upload, &lease).await?;
+            let upload = engine.join(current.upload, &lease).await?;
             engine.finish(&caller, upload, lease, true).await
         })
         .await??;
@@ -204,12 +204,7 @@ impl Engine {
     }
 
     /// Joins the parts and records it.
-    async fn join(
-        &self,
-        _caller: &Caller,
-        upload: Arc<Upload>,
-        lease: &Lease,
-    ) -> Result<Arc<Upload>, Error> {
+    async fn join(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
         let Parts::Ready(parts) = self.parts_of(&upload).await? else {
             return Err(Fault::NotFinished.into());
         };
