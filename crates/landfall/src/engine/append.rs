@@ -53,7 +53,10 @@ impl Engine {
             .try_acquire()
             .map_err(|_| Fault::TooManyUploads)?;
         let lease = self.lease(id).await?;
-        let snapshot = self.load(id).await?;
+        let (snapshot, append) = self.parts.get_store().resume(id, lease.fence()).await?;
+        if self.has_expired(&snapshot) {
+            return Err(Fault::Gone.into());
+        }
         let was_complete = snapshot.is_complete();
         let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
         if upload.is_final() {
@@ -73,11 +76,6 @@ impl Engine {
         let nothing_to_do =
             room == 0 && content_length == Some(0) && head.checksum == Announced::Nothing;
         if !nothing_to_do {
-            let append = self
-                .parts
-                .get_store()
-                .append(&upload, lease.fence())
-                .await?;
             let incoming = Incoming {
                 body,
                 content_length,

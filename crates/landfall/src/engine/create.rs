@@ -82,6 +82,7 @@ impl Engine {
             return Err(Fault::SizeExceeded.into());
         }
         let mut reply = self.ask_before_create(caller, &mut upload).await?;
+        self.parts.get_store().assign_id(&mut upload).await?;
         // A body without bytes is no transfer; what is left then is an empty upload or a plain one.
         if !with_upload || content_length == Some(0) && !head.checksum.is_stated() {
             let upload = self.parts.get_store().create(upload).await?;

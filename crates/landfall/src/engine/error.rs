@@ -51,6 +51,9 @@ impl Error {
                 StoreError::NotFound(_) => Fault::NotFound.into(),
                 StoreError::AlreadyExists(_) => Fault::AlreadyExists.into(),
                 StoreError::Full(_) => Fault::StorageFull.into(),
+                StoreError::TooLarge { limit } => Fault::MaxSizeExceeded.because(format_args!(
+                    "this server stores at most {limit} bytes of it"
+                )),
                 StoreError::Fenced(_) => Fault::Interrupted.into(),
                 StoreError::Unavailable { .. } => Fault::Unavailable.into(),
                 _ => Fault::Internal.into(),
@@ -68,7 +71,10 @@ impl Error {
             Self::Offset(_) | Self::Refused(..) => false,
             Self::Store(error) => !matches!(
                 error,
-                StoreError::NotFound(_) | StoreError::AlreadyExists(_) | StoreError::Fenced(_)
+                StoreError::NotFound(_)
+                    | StoreError::AlreadyExists(_)
+                    | StoreError::TooLarge { .. }
+                    | StoreError::Fenced(_)
             ),
             Self::Lease(error) => !matches!(error, LeaseError::Held),
             Self::Hook(_) | Self::Task(_) => true,

@@ -95,6 +95,7 @@ impl Engine {
         }
         upload.length = sum;
         let mut reply = self.ask_before_create(caller, &mut upload).await?;
+        self.parts.get_store().assign_id(&mut upload).await?;
         let lease = self.lease(&upload.id).await?;
         let upload = self.parts.get_store().create(upload).await?;
         add(&self.counters.created, 1);

@@ -181,7 +181,8 @@ impl Engine {
         range: Range<u64>,
         stated: &Checksum,
     ) -> Result<Option<bool>, Error> {
-        let Some(reader) = self.parts.get_reader() else {
+        let reader = self.parts.get_reader();
+        let Some(reader) = reader.filter(|reader| reader.reads_unfinished()) else {
             return Ok(None);
         };
         let mut hasher = Hasher::new(stated.algorithm);

@@ -24,6 +24,10 @@ pub use self::{
 use crate::upload::UploadId;
 
 /// A number that grows with every lease of one upload.
+///
+/// A locker that several processes share numbers the leases of one upload one after another, so that
+/// a store may take the next number as a proof that nobody else has had the upload in between; after
+/// it lost its state it skips numbers. Lockers of one process need not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(pub u64);
 

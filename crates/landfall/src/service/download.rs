@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     engine::{Caller, Engine, Error, Inspected},
+    store::Read,
     upload::UploadId,
 };
 
@@ -54,6 +55,18 @@ pub(super) async fn answer(
     let Some(length) = inspected.offset else {
         return Err(Fault::IncompleteUpload.into());
     };
+    if !inspected.is_complete() && !reader.reads_unfinished() {
+        return Err(Fault::IncompleteUpload.into());
+    }
+    if inspected.is_complete()
+        && let Some(url) = link(reader, &inspected).await?
+    {
+        let mut answer = Answer::new(StatusCode::TEMPORARY_REDIRECT);
+        answer.set(header::LOCATION, value(&url)?);
+        // The URL is good for a while only.
+        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return Ok(answer);
+    }
     let etag = etag(&inspected);
     let text = |name| {
         headers
@@ -86,6 +99,16 @@ pub(super) async fn answer(
     let bytes = reader.read(&inspected.upload, range).await?;
     answer.outcome = Outcome::Body(ReplyBody::stream(bytes, size, engine.clone()));
     Ok(answer)
+}
+
+/// A URL from which the bytes can be had without this server.
+async fn link(reader: &dyn Read, inspected: &Inspected) -> Result<Option<String>, Error> {
+    let (content_type, disposition) = content(&inspected.upload.metadata);
+    let (Ok(content_type), Ok(disposition)) = (content_type.to_str(), disposition.to_str()) else {
+        return Ok(None);
+    };
+    let link = reader.link(&inspected.upload, content_type, disposition);
+    Ok(link.await?)
 }
 
 fn described(status: StatusCode, inspected: &Inspected) -> Answer {

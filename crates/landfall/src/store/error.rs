@@ -20,6 +20,12 @@ pub enum StoreError {
     /// No space left, or a quota reached.
     #[error("no space is left: {0}")]
     Full(#[source] BoxError),
+    /// The upload is, or gets, larger than what the store can keep.
+    #[error("an upload can't be larger than {limit} bytes here")]
+    TooLarge {
+        /// The most bytes it takes.
+        limit: u64,
+    },
     /// The lease behind this call has been overtaken by a newer one.
     #[error("the lease for upload {0} has passed to another writer")]
     Fenced(UploadId),

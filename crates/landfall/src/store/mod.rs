@@ -10,6 +10,7 @@
 
 mod error;
 pub mod file;
+pub mod info;
 mod memory;
 
 use std::{fmt, ops::Range, pin::Pin, sync::Arc, time::SystemTime};
@@ -51,6 +52,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A dropped call may leave an empty upload behind.
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>>;
 
+    /// Gives a new upload the id under which it will be known, before its lease is taken and it is
+    /// [created](Self::create): for stores that put something of their own into ids.
+    ///
+    /// # Errors
+    /// As they come.
+    ///
+    /// # Cancel safety
+    /// What was set aside for the upload by a dropped call is a [`Leftover`].
+    async fn assign_id(&self, upload: &mut Upload) -> Result<()> {
+        let _ = upload;
+        Ok(())
+    }
+
     /// The upload as it stands. Its offset is one that may be acknowledged: these bytes survive
     /// whatever the store's durability promises.
     ///
@@ -64,6 +78,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Fenced`].
     async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>>;
+
+    /// [`load`](Self::load) and [`append`](Self::append) in one step, on behalf of the lease with
+    /// `fence`: override it where that saves work.
+    ///
+    /// # Errors
+    /// Those of the two.
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
+        let snapshot = self.load(id).await?;
+        let append = self.append(&snapshot.upload, fence).await?;
+        Ok((snapshot, append))
+    }
 
     /// [`create`](Self::create) and [`append`](Self::append) in one step: override it where that
     /// saves work, as it does for an upload that comes with its creation.
@@ -203,6 +228,26 @@ pub trait Read: Send + Sync {
     /// # Errors
     /// [`StoreError::NotFound`]; later errors come in the stream.
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream>;
+
+    /// Whether the bytes of an upload can be read before all of them are there.
+    fn reads_unfinished(&self) -> bool {
+        true
+    }
+
+    /// A URL from which anybody can get the bytes of the finished `upload` for a while, without this
+    /// server, with these two headers: for stores that would rather not pass them through.
+    ///
+    /// # Errors
+    /// As they come.
+    async fn link(
+        &self,
+        upload: &Upload,
+        content_type: &str,
+        content_disposition: &str,
+    ) -> Result<Option<String>> {
+        let _ = (upload, content_type, content_disposition);
+        Ok(None)
+    }
 }
 
 /// Joining uploads (tus 1.0.0, Concatenation).

@@ -19,7 +19,7 @@ use std::{
 use super::{
     Durability, Inner,
     files::{Look, failed, info_place},
-    info::Record,
+    record::Record,
     slots::Slot,
     steps::Steps,
     sys,

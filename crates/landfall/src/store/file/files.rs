@@ -12,13 +12,16 @@ use rustix::io::Errno;
 
 use super::{
     Durability, Inner,
-    info::{self, Broken, Record},
+    record::Record,
     root::INFO,
     slots::Slot,
     sys::{self, Stamp},
 };
 use crate::{
-    store::{Result, StoreError},
+    store::{
+        Result, StoreError,
+        info::{self, Broken, Info},
+    },
     upload::{Kind, Snapshot, Upload, UploadId},
 };
 
@@ -126,7 +129,9 @@ impl Inner {
         };
         let info = info_place(&id);
         upload.storage = self.storage(&place, &info);
-        let json = info::encode(&upload, None, None);
+        let described = Info::new(upload);
+        let json = described.encode();
+        let upload = described.upload;
 
         let own = place == id.as_str();
         let done = if own {
@@ -309,7 +314,7 @@ impl Inner {
     }
 
     fn interpret(&self, id: &UploadId, info: &str, json: &[u8]) -> Result<Record> {
-        let decoded = match info::decode(id, json) {
+        let decoded = match Info::decode(id, json) {
             Ok(decoded) => decoded,
             // Bytes come after the description: without any, nothing was ever acknowledged.
             Err(Broken::CutShort) if self.stat(id.as_str()).is_ok_and(|data| data.size > 0) => {

@@ -42,9 +42,9 @@ mod files;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod info;
 mod pace;
 mod read;
+mod record;
 mod root;
 mod slots;
 mod steps;
@@ -254,7 +254,7 @@ impl FileStore {
     /// Changes the description of an upload on behalf of a lease.
     async fn change<F>(&self, id: &UploadId, fence: Fence, change: F) -> Result<Arc<Upload>>
     where
-        F: FnOnce(&mut info::Record) -> Result<()> + Send + 'static,
+        F: FnOnce(&mut record::Record) -> Result<()> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
         let slot = inner.slots.get(id);

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use super::{info::Record, sys::Stamp};
+use super::{record::Record, sys::Stamp};
 use crate::{
     lease::Fence,
     store::{Result, StoreError},

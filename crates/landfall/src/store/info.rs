@@ -1,8 +1,8 @@
-//! The `.info` file: JSON as tusd writes it, in one line, plus one object of ours that tusd ignores.
+//! `.info`, the description of an upload beside its bytes: JSON as tusd writes it, in one line, plus one
+//! object of ours that tusd ignores. For stores that keep uploads the way tusd does.
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -10,55 +10,44 @@ use serde::Deserialize;
 
 use crate::upload::{Kind, Metadata, Upload, UploadId};
 
-/// No `.info` is longer than this: headers are limited far below.
-pub(super) const MAX_LEN: u64 = 4 * 1024 * 1024;
+/// No `.info` is longer than this, in bytes: headers are limited far below.
+pub const MAX_LEN: u64 = 4 * 1024 * 1024;
 
-/// What an `.info` says, and where the bytes are.
-#[derive(Debug, Clone)]
-pub(super) struct Record {
-    pub(super) upload: Arc<Upload>,
+/// What an `.info` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Info {
+    /// The upload. Its id is the one that was asked for, whatever the text says.
+    pub upload: Upload,
+    /// The id in the text.
+    pub stated_id: String,
     /// The bytes from here on have not been verified and don't count.
-    pub(super) unverified_from: Option<u64>,
-    /// Why the bytes can't be trusted any more: they could not be put on the disk.
-    pub(super) damaged: Option<String>,
-    /// See [`Decoded::joined_unsaid`].
-    pub(super) joined_unsaid: bool,
-    /// Where the data file is, relative to the directory.
-    pub(super) place: String,
-}
-
-impl Record {
-    /// The `.info` that says this.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        encode(&self.upload, self.unverified_from, self.damaged.as_deref())
-    }
-}
-
-/// An `.info` as it was read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Decoded {
-    pub(super) upload: Upload,
-    pub(super) unverified_from: Option<u64>,
-    pub(super) damaged: Option<String>,
+    pub unverified_from: Option<u64>,
+    /// Why the bytes can't be trusted any more.
+    pub damaged: Option<String>,
     /// Nothing says whether the parts of this final upload have been joined: tusd doesn't keep that.
     /// They have if the bytes are all there.
-    pub(super) joined_unsaid: bool,
+    pub joined_unsaid: bool,
+    /// What the store notes for itself.
+    pub notes: BTreeMap<String, String>,
 }
 
 /// Why an `.info` can't be used.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Broken {
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
     /// It ends in the middle, or holds nothing.
+    #[error("the description is cut short")]
     CutShort,
     /// It makes no sense.
+    #[error("the description makes no sense: {0}")]
     Nonsense(String),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Info {
+struct Text {
     #[serde(rename = "ID")]
-    _id: String,
+    id: String,
     #[serde(default)]
     size: Option<i64>,
     #[serde(default)]
@@ -92,11 +81,41 @@ struct Extra {
     finished: bool,
     unverified_from: Option<u64>,
     damaged: Option<String>,
+    notes: BTreeMap<String, String>,
 }
 
-/// Reads an `.info`.
-pub(super) fn decode(id: &UploadId, json: &[u8]) -> Result<Decoded, Broken> {
-    let info: Info = serde_json::from_slice(json).map_err(|error| {
+impl Info {
+    /// What is to be said of an upload about which nothing else is noted.
+    #[must_use]
+    pub fn new(upload: Upload) -> Self {
+        Self {
+            stated_id: upload.id.as_str().to_owned(),
+            upload,
+            unverified_from: None,
+            damaged: None,
+            joined_unsaid: false,
+            notes: BTreeMap::new(),
+        }
+    }
+
+    /// Reads an `.info` of the upload `id`.
+    ///
+    /// # Errors
+    /// [`Broken`] says what is wrong with it.
+    pub fn decode(id: &UploadId, json: &[u8]) -> Result<Self, Broken> {
+        decode(id, json)
+    }
+
+    /// Writes an `.info`, byte for byte as tusd would, with our object at the end, which also tells
+    /// that we made it.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+}
+
+fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
+    let info: Text = serde_json::from_slice(json).map_err(|error| {
         if error.is_eof() {
             Broken::CutShort
         } else {
@@ -148,21 +167,18 @@ pub(super) fn decode(id: &UploadId, json: &[u8]) -> Result<Decoded, Broken> {
         .and_then(|nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)));
     upload.finished = extra.finished;
     upload.foreign = foreign;
-    Ok(Decoded {
+    Ok(Info {
         upload,
+        stated_id: info.id,
         unverified_from: extra.unverified_from,
         damaged: extra.damaged,
         joined_unsaid,
+        notes: extra.notes,
     })
 }
 
-/// Writes an `.info`, byte for byte as tusd would, with our object at the end, which also tells
-/// that we made it.
-pub(super) fn encode(
-    upload: &Upload,
-    unverified_from: Option<u64>,
-    damaged: Option<&str>,
-) -> Vec<u8> {
+fn encode(info: &Info) -> Vec<u8> {
+    let upload = &info.upload;
     let mut out = Json(Vec::with_capacity(512));
     out.raw("{\"ID\":");
     out.text(upload.id.as_str().as_bytes());
@@ -196,18 +212,13 @@ pub(super) fn encode(
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_bytes())),
     );
-    extra(&mut out, upload, &pairs, unverified_from, damaged);
+    extra(&mut out, info, &pairs);
     out.raw("}");
     out.0
 }
 
-fn extra(
-    out: &mut Json,
-    upload: &Upload,
-    pairs: &BTreeMap<&str, &[u8]>,
-    unverified_from: Option<u64>,
-    damaged: Option<&str>,
-) {
+fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
+    let upload = &info.upload;
     let mut lead = "";
     out.raw(",\"Landfall\":{");
     let mut member = |out: &mut Json, name: &str| {
@@ -239,13 +250,18 @@ fn extra(
         member(out, "Finished");
         out.flag(true);
     }
-    if let Some(from) = unverified_from {
+    if let Some(from) = info.unverified_from {
         member(out, "UnverifiedFrom");
         out.number(from);
     }
-    if let Some(damaged) = damaged {
+    if let Some(damaged) = &info.damaged {
         member(out, "Damaged");
         out.text(damaged.as_bytes());
+    }
+    if !info.notes.is_empty() {
+        member(out, "Notes");
+        let notes = info.notes.iter();
+        out.object(notes.map(|(key, value)| (key.as_str(), value.as_bytes())));
     }
     out.raw("}");
 }
@@ -361,7 +377,7 @@ mod tests {
         let mut expected = sample();
         expected.foreign = true;
         assert_eq!(decoded.upload, expected);
-        let again = String::from_utf8(encode(&decoded.upload, None, None)).unwrap();
+        let again = String::from_utf8(Info::new(decoded.upload).encode()).unwrap();
         let tusds = TUSD.strip_suffix('}').unwrap();
         assert_eq!(again, format!("{tusds},\"Landfall\":{{}}}}"));
         assert!(
@@ -384,26 +400,23 @@ mod tests {
         upload.expires =
             Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_763_625_141_000_000_007));
         upload.finished = true;
-        let json = String::from_utf8(encode(&upload, Some(9), Some("so"))).unwrap();
+        let mut info = Info::new(upload.clone());
+        info.unverified_from = Some(9);
+        info.damaged = Some("so".into());
+        info.notes = [("Parts".into(), "1:0".into())].into();
+        let json = String::from_utf8(info.encode()).unwrap();
         let ours = json.split_once(r#","Landfall":"#).unwrap().1;
         assert_eq!(
             ours,
             concat!(
                 r#"{"Metadata":"filename YS5wbmc=,empty ","Concat":"final;/files/a /files/b/c","#,
-                r#""Joined":true,"Expires":1763625141000000007,"Finished":true,"UnverifiedFrom":9,"Damaged":"so"}}"#
+                r#""Joined":true,"Expires":1763625141000000007,"Finished":true,"UnverifiedFrom":9,"Damaged":"so","#,
+                r#""Notes":{"Parts":"1:0"}}}"#
             )
         );
         assert!(json.contains(r#""PartialUploads":["a","b/c"]"#));
         let decoded = decode(&upload.id, json.as_bytes()).unwrap();
-        assert_eq!(
-            decoded,
-            Decoded {
-                upload,
-                unverified_from: Some(9),
-                damaged: Some("so".into()),
-                joined_unsaid: false
-            }
-        );
+        assert_eq!(decoded, info);
     }
 
     #[test]
@@ -477,6 +490,7 @@ mod tests {
             unverified_from in proptest::option::of(any::<u64>()),
             kind in 0..3,
             header: String,
+            notes in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
         ) {
             let mut upload = Upload::new(id("a/b"), length);
             upload.metadata = Metadata::from_pairs(pairs);
@@ -491,8 +505,11 @@ mod tests {
             };
             upload.expires = expires.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
             upload.finished = finished;
-            let decoded = decode(&upload.id, &encode(&upload, unverified_from, None)).unwrap();
-            prop_assert_eq!(decoded, Decoded { upload, unverified_from, damaged: None, joined_unsaid: false });
+            let mut info = Info::new(upload);
+            info.unverified_from = unverified_from;
+            info.notes = notes;
+            let decoded = decode(&info.upload.id, &info.encode()).unwrap();
+            prop_assert_eq!(decoded, info);
         }
 
         #[test]
