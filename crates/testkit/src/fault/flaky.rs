@@ -177,6 +177,11 @@ impl Read for FaultStore {
             fault => with_fault(fault, Call::Read, false, work).await,
         }
     }
+
+    fn reads_unfinished(&self) -> bool {
+        let reader = self.inner.reader();
+        reader.is_some_and(|reader| reader.reads_unfinished())
+    }
 }
 
 #[async_trait]

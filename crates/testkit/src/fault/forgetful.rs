@@ -339,6 +339,11 @@ impl Read for ForgetfulStore {
         drop(self.sync(&upload.id).await);
         inner!(self, reader).read(upload, range).await
     }
+
+    fn reads_unfinished(&self) -> bool {
+        let reader = self.inner.reader();
+        reader.is_some_and(|reader| reader.reads_unfinished())
+    }
 }
 
 #[async_trait]

@@ -104,9 +104,12 @@ pub fn all() -> Vec<Check<Subject>> {
     ]);
     all.extend(checks![|s: &Subject| s.reader().is_some();
         read::any_range_can_be_read,
-        read::an_unfinished_upload_can_be_read_while_it_grows,
         read::many_can_read_at_once,
         read::a_missing_upload_cannot_be_read,
+    ]);
+    all.extend(checks![
+        |s: &Subject| s.reader().is_some_and(|reader| reader.reads_unfinished());
+        read::an_unfinished_upload_can_be_read_while_it_grows,
     ]);
     all.extend(checks![|s: &Subject| s.concatenator().is_some();
         concatenate::parts_are_joined_in_order,
