@@ -1,0 +1,71 @@
+//! Real services for the tests: [`Garage`] and [`Moto`] speak S3, [`Redis`] is itself, and a
+//! [`Proxy`] between a store and a service breaks calls on purpose.
+//!
+//! It is a crate of its own, and never published, because the tests of several crates need it.
+//!
+//! Each service listens on a free port of loopback, keeps its data in a temporary folder, and
+//! ends with the process that started it, however that ends. `shared()` gives one service to all
+//! tests of a process, each of which takes a bucket of its own; `start()` gives one that a test
+//! may stop.
+//!
+//! A service that is not installed fails the test and says how to install it: a test that was
+//! left out would look like one that passed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panicking, and so does everything in here"
+)]
+
+mod garage;
+mod moto;
+mod plain_http;
+mod process;
+pub mod proxy;
+mod redis;
+
+pub use garage::Garage;
+pub use moto::Moto;
+pub use proxy::Proxy;
+pub use redis::Redis;
+
+/// Where an S3 service is and how to be let in.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Scheme, host and port, without a slash at the end; buckets are in the path.
+    pub endpoint: String,
+    /// The region that signatures must name.
+    pub region: String,
+    /// The key's id.
+    pub access_key: String,
+    /// The key's secret.
+    pub secret_key: String,
+}
+
+impl Access {
+    /// The same service by way of `proxy`.
+    #[must_use]
+    pub fn via(&self, proxy: &Proxy) -> Self {
+        Self {
+            endpoint: proxy.endpoint(),
+            ..self.clone()
+        }
+    }
+
+    /// The host and port of the endpoint.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.endpoint.trim_start_matches("http://")
+    }
+}
+
+/// A name that is fit for a bucket and that no other call gets.
+fn fresh_name(stem: &str) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    format!(
+        "{stem}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}

@@ -1,0 +1,73 @@
+//! moto: a second S3 service, by others again and in another language, which is strict where
+//! Garage forgives: the smallest part, conditional writes, what is kept beside a multipart upload.
+//! It does not check signatures.
+
+use std::{process::Command, sync::OnceLock};
+
+use crate::{
+    Access, fresh_name, plain_http,
+    process::{Process, find, user_folder},
+};
+
+/// A moto server. Ends when it is dropped, or with this process.
+#[derive(Debug)]
+pub struct Moto {
+    access: Access,
+    _process: Process,
+}
+
+impl Moto {
+    /// The one that all tests of this process share.
+    #[must_use]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Moto> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts one of its own, which takes about two seconds.
+    ///
+    /// # Panics
+    ///
+    /// When moto is not installed or does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = user_folder("XDG_CACHE_HOME", ".cache").join("landfall-tests/moto/bin");
+        let program = find("moto_server", &folder);
+        let (process, [port]) = Process::start("moto", |_, [port]| {
+            let mut command = Command::new(&program);
+            command
+                .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+                // As AWS: every part but the last has 5 MiB or more.
+                .env("S3_UPLOAD_PART_MIN_SIZE", "5242880")
+                .env("PYTHONWARNINGS", "ignore");
+            command
+        });
+        Self {
+            access: Access {
+                endpoint: format!("http://127.0.0.1:{port}"),
+                region: "us-east-1".to_owned(),
+                access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+                secret_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned(),
+            },
+            _process: process,
+        }
+    }
+
+    /// Its endpoint, and a key, though it takes any.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access.clone()
+    }
+
+    /// Makes a new bucket and gives its name, which begins with `stem`.
+    ///
+    /// # Panics
+    ///
+    /// When moto refuses.
+    #[must_use]
+    pub fn bucket(&self, stem: &str) -> String {
+        let name = fresh_name(stem);
+        plain_http::must(self.access.authority(), "PUT", &format!("/{name}"), &[], "");
+        name
+    }
+}

@@ -1,0 +1,172 @@
+//! A process that ends with the test, however the test ends.
+
+use std::{
+    env, fs, io,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::{fs::DirBuilderExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::fresh_name;
+
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Another process may take a port between our looking for one and the service's binding it.
+const ATTEMPTS: u32 = 5;
+
+/// Runs "$@" until its own standard input ends, which it does when the process that holds the
+/// other end of the pipe is gone: killed, panicked or done. Nothing a test process does, or fails
+/// to do, leaves a service or its folder behind.
+const WATCHDOG: &str = r#"
+dir=$1
+shift
+exec 3<&0
+"$@" 3<&- </dev/null >"$dir/log" 2>&1 &
+service=$!
+trap '' HUP INT TERM
+( read -r _ <&3; kill -KILL "$service" ) 2>/dev/null &
+guard=$!
+wait "$service" 2>/dev/null
+if kill -KILL "$guard" 2>/dev/null; then
+  echo "$1 has ended by itself; its last words:" >&2
+  tail -n 20 "$dir/log" >&2
+fi
+rm -rf "$dir"
+"#;
+
+/// A service and its folder. Both are gone after the drop, or when this process ends.
+#[derive(Debug)]
+pub(crate) struct Process {
+    watchdog: Child,
+}
+
+impl Process {
+    /// Starts a program on `N` free ports, and waits until it accepts connections on the first
+    /// one. `command` makes the command line, given a new folder and the ports.
+    ///
+    /// # Panics
+    ///
+    /// When the program isn't there or does not come up.
+    #[track_caller]
+    pub(crate) fn start<const N: usize>(
+        what: &str,
+        mut command: impl FnMut(&Path, [u16; N]) -> Command,
+    ) -> (Self, [u16; N]) {
+        for _ in 0..ATTEMPTS {
+            let ports = free_ports();
+            if let Some(process) = Self::start_on(what, ports[0], |dir| command(dir, ports)) {
+                return (process, ports);
+            }
+        }
+        panic!("{what} ended {ATTEMPTS} times while it started; its words are above")
+    }
+
+    /// Like [`Self::start`], on a port that is known. `None` when the program ended while it
+    /// started.
+    #[track_caller]
+    pub(crate) fn start_on(
+        what: &str,
+        port: u16,
+        command: impl FnOnce(&Path) -> Command,
+    ) -> Option<Self> {
+        let dir = temporary_folder();
+        let service = command(&dir);
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", WATCHDOG, "watchdog"])
+            .arg(&dir)
+            .arg(service.get_program())
+            .args(service.get_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            // Ctrl-C is for the test; this one hears of it by the pipe.
+            .process_group(0);
+        for (name, value) in service.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let mut process = Self {
+            watchdog: shell.spawn().unwrap(),
+        };
+        let started = Instant::now();
+        loop {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                // Unless that was somebody else who took the port.
+                return process.is_running().then_some(process);
+            }
+            if !process.is_running() {
+                return None;
+            }
+            assert!(
+                started.elapsed() < START_TIMEOUT,
+                "{what} did not listen within {START_TIMEOUT:?}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.watchdog.try_wait().unwrap().is_none()
+    }
+
+    /// The watchdog's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.watchdog.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.watchdog.stdin.take());
+        let _ = self.watchdog.wait();
+    }
+}
+
+fn temporary_folder() -> PathBuf {
+    loop {
+        let dir = env::temp_dir().join(fresh_name("landfall-test"));
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => return dir,
+            // Of a process that had our id before a sudden end of the machine.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("{}: {error}", dir.display()),
+        }
+    }
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    // All at once, or the same one could be given twice.
+    let listeners: [TcpListener; N] =
+        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// The program `name` in `folder`, where scripts/install-test-deps puts it, or else in $PATH.
+///
+/// # Panics
+///
+/// When it is in neither, with the line to run.
+#[track_caller]
+pub(crate) fn find(name: &str, folder: &Path) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    [folder.to_owned()]
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed; run: scripts/install-test-deps rust"))
+}
+
+/// A folder below the user's home: `$variable`, or else `~/fallback`.
+pub(crate) fn user_folder(variable: &str, fallback: &str) -> PathBuf {
+    env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map_or_else(
+            || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(fallback),
+            PathBuf::from,
+        )
+}

@@ -1,0 +1,509 @@
+//! An HTTP proxy that stands between a store and its S3 service and breaks calls on purpose.
+//!
+//! Requests go on as they came, their `Host` included: the store signs for the proxy's address,
+//! and the service checks the signature against the address that the request names.
+//!
+//! ```no_run
+//! use landfall_test_services::{Garage, Proxy, proxy::{Fault, Operation, Rule}};
+//!
+//! let proxy = Proxy::start(&Garage::shared().access());
+//! let access = Garage::shared().access().via(&proxy);
+//! proxy.inject(Rule::on(Operation::UploadPart).part(2).once(), Fault::CutAfter);
+//! // ... let a store at access.endpoint work, then see what it did:
+//! assert_eq!(proxy.count(Operation::CompleteMultipartUpload), 1, "{}", proxy.story());
+//! ```
+//!
+//! "Killed between any two calls", with a new store for each life:
+//!
+//! ```no_run
+//! # use landfall_test_services::{Garage, Proxy};
+//! # fn work() {}
+//! # fn check() {}
+//! # let proxy = Proxy::start(&Garage::shared().access());
+//! for n in 1.. {
+//!     proxy.kill_after(n);
+//!     work();
+//!     let killed = proxy.is_dead();
+//!     proxy.revive();
+//!     check();
+//!     if !killed {
+//!         break; // all of the work took n calls or fewer
+//!     }
+//! }
+//! ```
+
+mod call;
+mod fault;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    client, server,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+pub use call::{Call, Operation};
+pub use fault::{Fault, Rule};
+
+use crate::Access;
+use call::split_path;
+use fault::Random;
+
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// The proxy. It runs on a thread of its own, so that tests may do with theirs what they like,
+/// and ends when it is dropped. Bodies are held in memory.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    script: Arc<Mutex<Script>>,
+    life: watch::Sender<Life>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// What is to happen, and what has happened.
+#[derive(Debug, Default)]
+struct Script {
+    rules: Vec<(Rule, Fault)>,
+    random: Option<Random>,
+    calls: Vec<Call>,
+    /// How many calls came before the first one of `calls`.
+    forgotten: usize,
+}
+
+/// The life of the node that sends its calls through the proxy. Calls in flight watch it. It
+/// changes only under the lock of the script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Alive,
+    Killed,
+    /// The proxy itself ends.
+    Over,
+}
+
+impl Proxy {
+    /// Starts a proxy in front of the service at `access`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no port left.
+    #[must_use]
+    pub fn start(access: &Access) -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (life, watched) = watch::channel(Life::Alive);
+        let script = Arc::new(Mutex::new(Script::default()));
+        let shared = Shared {
+            service: access.authority().into(),
+            script: script.clone(),
+            life: life.clone(),
+        };
+        let thread = thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+                .block_on(accept(listener, shared, watched));
+        });
+        Self {
+            address,
+            script,
+            life,
+            thread: Some(thread),
+        }
+    }
+
+    /// Where a store should send its calls.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Lets a fault happen to the calls that a rule takes. Of several rules, the oldest one that
+    /// takes a call decides.
+    pub fn inject(&self, rule: Rule, fault: Fault) {
+        self.lock().rules.push((rule, fault));
+    }
+
+    /// Lets each fault happen at the given rate to the calls that no rule takes. The same seed
+    /// gives the same faults as long as calls come in the same order.
+    ///
+    /// # Panics
+    ///
+    /// When the rates add up to more than 1.
+    pub fn inject_at_random(&self, seed: u64, rates: &[(Fault, f64)]) {
+        self.lock().random = Some(Random::new(seed, rates));
+    }
+
+    /// Kills the node when `calls` more calls have been answered: those that come afterwards are
+    /// cut before they have an effect. With 0, the next call is the first that fails.
+    pub fn kill_after(&self, calls: usize) {
+        self.inject(Rule::any().skip(calls), Fault::Kill);
+    }
+
+    /// Kills the node while it waits for the answer to the `calls`-th call from now on, which
+    /// still has its effect.
+    ///
+    /// # Panics
+    ///
+    /// When `calls` is 0: there is no such call.
+    pub fn kill_in(&self, calls: usize) {
+        assert!(calls > 0, "the first call is number 1");
+        self.inject(Rule::any().skip(calls - 1), Fault::KillAfter);
+    }
+
+    /// Lets nothing through from now on, as if the service was gone.
+    pub fn kill(&self) {
+        let _script = self.lock();
+        self.life.send_replace(Life::Killed);
+    }
+
+    /// Whether a kill has happened.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        *self.life.borrow() == Life::Killed
+    }
+
+    /// Waits for a kill, so that a test can drop what the node was doing. Cancel safe.
+    pub async fn killed(&self) {
+        let _ = self
+            .life
+            .subscribe()
+            .wait_for(|life| *life == Life::Killed)
+            .await;
+    }
+
+    /// Takes back every fault, kills included; what was recorded stays.
+    pub fn revive(&self) {
+        let mut script = self.lock();
+        script.rules.clear();
+        script.random = None;
+        self.life.send_replace(Life::Alive);
+    }
+
+    /// Forgets the calls that were recorded.
+    pub fn forget(&self) {
+        let mut script = self.lock();
+        script.forgotten += script.calls.len();
+        script.calls.clear();
+    }
+
+    /// All calls since the start, or since [`Self::forget`].
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    /// How many of the recorded calls asked for `operation`.
+    #[must_use]
+    pub fn count(&self, operation: Operation) -> usize {
+        self.counts().get(&operation).copied().unwrap_or(0)
+    }
+
+    /// How many of the recorded calls asked for which operation.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<Operation, usize> {
+        let mut counts = BTreeMap::new();
+        for call in &self.lock().calls {
+            *counts.entry(call.operation).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The recorded calls, one a line, for the message of a test that fails.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let mut story = String::from("the calls were:\n");
+        for call in &self.lock().calls {
+            let _ = writeln!(story, "  {call}");
+        }
+        story
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.life.send_replace(Life::Over);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    service: Arc<str>,
+    script: Arc<Mutex<Script>>,
+    life: watch::Sender<Life>,
+}
+
+async fn accept(listener: std::net::TcpListener, shared: Shared, mut life: watch::Receiver<Life>) {
+    let listener = TcpListener::from_std(listener).unwrap();
+    let accept = async {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                continue;
+            };
+            let _ = stream.set_nodelay(true);
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                let service = service_fn(move |request| {
+                    let shared = shared.clone();
+                    async move { shared.handle(request).await }
+                });
+                // A fault ends the connection by an error, which is meant.
+                let _ = server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        _ = life.wait_for(|life| *life == Life::Over) => {}
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    /// Answers a request, or breaks its connection by an error.
+    async fn handle(&self, request: Request<Incoming>) -> io::Result<Response<Body>> {
+        let mut life = self.life.subscribe();
+        let (head, body) = request.into_parts();
+        let (bucket, key) = split_path(head.uri.path());
+        let mut call = Call {
+            number: 0,
+            operation: Operation::of(&head.method, &head.uri, &head.headers),
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            bucket,
+            key,
+            bytes: 0,
+            fault: Fault::Pass,
+            status: None,
+            answered: false,
+        };
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        call.bytes = body.len();
+
+        let (number, fault) = self.decide(call);
+        let work = self.perform(Request::from_parts(head, body), number, fault);
+        // A call in flight is still carried out when the node is killed, but nobody hears of it.
+        let mut work = pin!(work);
+        let answer = tokio::select! {
+            answer = &mut work => answer?,
+            _ = life.changed() => {
+                let _ = work.await;
+                return Err(cut());
+            }
+        };
+        self.note(number, |call| call.answered = fault != Fault::CutAnswer);
+        Ok(answer)
+    }
+
+    /// Numbers and records a call, and says what happens to it.
+    fn decide(&self, mut call: Call) -> (usize, Fault) {
+        let mut script = self.lock();
+        call.number = script.forgotten + script.calls.len() + 1;
+        call.fault = if *self.life.borrow() == Life::Killed {
+            Fault::Kill
+        } else {
+            script.choose(&call)
+        };
+        if call.fault == Fault::Kill {
+            self.life.send_replace(Life::Killed);
+        }
+        let decided = (call.number, call.fault);
+        script.calls.push(call);
+        decided
+    }
+
+    /// Adds to the record of a call, unless it was forgotten.
+    fn note(&self, number: usize, change: impl FnOnce(&mut Call)) {
+        let mut script = self.lock();
+        let index = number.checked_sub(script.forgotten + 1);
+        if let Some(call) = index.and_then(|index| script.calls.get_mut(index)) {
+            change(call);
+        }
+    }
+
+    async fn perform(
+        &self,
+        request: Request<Bytes>,
+        number: usize,
+        fault: Fault,
+    ) -> io::Result<Response<Body>> {
+        match fault {
+            Fault::Pass => {}
+            Fault::Delay(time) => tokio::time::sleep(time).await,
+            Fault::DelayAnswer(time) => {
+                let answer = self.forward(request, number).await;
+                tokio::time::sleep(time).await;
+                return answer;
+            }
+            Fault::Answer { status, code } => return Ok(refusal(status, code)),
+            Fault::AnswerAfter { status, code } => {
+                let _ = self.forward(request, number).await;
+                return Ok(refusal(status, code));
+            }
+            Fault::CutBefore | Fault::Kill => return Err(cut()),
+            Fault::CutInside => {
+                if !request.body().is_empty() {
+                    self.forward_half(request).await;
+                }
+                return Err(cut());
+            }
+            Fault::CutAfter => {
+                let _ = self.forward(request, number).await;
+                return Err(cut());
+            }
+            Fault::CutAnswer => {
+                let (head, body) = self.forward(request, number).await?.into_parts();
+                let body = body.collect().await?.to_bytes();
+                return Ok(Response::from_parts(head, half_of(body)));
+            }
+            Fault::Duplicate => {
+                let answer = self.forward(request.clone(), number).await;
+                let _ = self.send(request).await;
+                return answer;
+            }
+            Fault::Echo(time) => {
+                let echo = request.clone();
+                let shared = self.clone();
+                let answer = self.forward(request, number).await;
+                tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    let _ = shared.send(echo).await;
+                });
+                return answer;
+            }
+            Fault::KillAfter => {
+                let _ = self.forward(request, number).await;
+                let _script = self.lock();
+                self.life.send_replace(Life::Killed);
+                return Err(cut());
+            }
+        }
+        self.forward(request, number).await
+    }
+
+    /// Sends a request to the service and notes the status.
+    async fn forward(&self, request: Request<Bytes>, number: usize) -> io::Result<Response<Body>> {
+        let answer = self.send(request).await?;
+        self.note(number, |call| call.status = Some(answer.status().as_u16()));
+        Ok(answer)
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> io::Result<Response<Body>> {
+        let request = request.map(http_body_util::Full::new);
+        let stream = TcpStream::connect(&*self.service).await?;
+        let _ = stream.set_nodelay(true);
+        let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(io::Error::other)?;
+        let (mut head, body) = answer.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        head.headers.remove(header::TRANSFER_ENCODING);
+        head.headers.remove(header::CONNECTION);
+        Ok(Response::from_parts(head, whole(body)))
+    }
+
+    /// Sends the first half of a body and closes the connection.
+    async fn forward_half(&self, request: Request<Bytes>) {
+        let (mut head, body) = request.into_parts();
+        head.headers
+            .insert(header::CONTENT_LENGTH, body.len().into());
+        let Ok(stream) = TcpStream::connect(&*self.service).await else {
+            return;
+        };
+        let Ok((mut sender, connection)) =
+            client::conn::http1::handshake(TokioIo::new(stream)).await
+        else {
+            return;
+        };
+        let connection = tokio::spawn(connection);
+        let _ = sender
+            .send_request(Request::from_parts(head, half_of(body)))
+            .await;
+        drop(sender);
+        let _ = connection.await;
+    }
+}
+
+impl Script {
+    fn choose(&mut self, call: &Call) -> Fault {
+        self.rules
+            .iter_mut()
+            .find_map(|(rule, fault)| rule.takes(call).then_some(*fault))
+            .or_else(|| self.random.as_mut().map(Random::next))
+            .unwrap_or(Fault::Pass)
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "cut on purpose")
+}
+
+fn whole(body: Bytes) -> Body {
+    http_body_util::Full::new(body)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// A body that breaks in its middle.
+fn half_of(body: Bytes) -> Body {
+    let half = Frame::data(body.slice(..body.len() / 2));
+    let end = async {
+        // Or the error would overtake the bytes.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Err(cut())
+    };
+    StreamBody::new(stream::iter([Ok(half)]).chain(stream::once(end))).boxed_unsync()
+}
+
+fn refusal(status: u16, code: &str) -> Response<Body> {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
+         <Message>injected</Message><RequestId>injected</RequestId></Error>"
+    );
+    let mut response = Response::new(whole(body.into()));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/xml"),
+    );
+    response
+}
