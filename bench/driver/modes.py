@@ -98,36 +98,65 @@ class Client:
         self.process.stdout.close()
 
 
-def run_once(server, mode, loadgen, root, pin=(None, None), keep=False):
+class Nothing:
+    """What is behind a server that stores in its own folder. `driver.s3.Bucket` is the other."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def begin(self, pids):
+        """Right before the timed work."""
+
+    def end(self, pids):
+        """Right after it: the figures it adds, and the processor time that it took itself."""
+        return {}, 0.0
+
+    def after(self):
+        """When all is checked: more figures."""
+        return {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def run_once(server, mode, loadgen, root, pin=(None, None), keep=False, behind=Nothing):
     """Starts the server on an empty folder, does the work, checks what was stored.
 
     Raises RuntimeError when the server answers or stores anything wrong.
     """
     if proc.memory_available() < mode.memory:
         raise RuntimeError(f"needs {show_bytes(mode.memory // MIB * MIB)} of free memory")
-    with Running(server, root, pin[0], keep) as running:
+    with behind(server) as store, Running(store.server, root, pin[0], keep) as running:
         arguments = [mode.work, f"127.0.0.1:{running.port}", server.path, server.kind]
         with Client(loadgen, arguments + mode.arguments, pin[1]) as client:
             client.wait("ready")
             pids = proc.tree(running.process.pid)
             resident = proc.memory_kib(pids, "VmRSS")
+            store.begin(pids)
             began, busy, cpu = time.time(), proc.machine_busy_seconds(), proc.cpu_seconds(pids)
             client.go()
             result = json.loads(client.wait("done"))
             pids = proc.tree(running.process.pid)
             cpu = proc.cpu_seconds(pids) - cpu
+            figures, beside = store.end(pids)
             busy, lasted = proc.machine_busy_seconds() - busy, time.time() - began
+            known = cpu + beside + result["client_cpu_s"]
             result.update(
+                figures,
                 cpu_s=round(cpu, 6),
                 peak_kib=proc.memory_kib(pids, "VmHWM"),
                 resident_kib=resident,
                 resident_growth_kib=proc.memory_kib(pids, "VmRSS") - resident,
                 start_s=round(running.start_seconds, 6),
-                other_cpus=round(max(0, busy - cpu - result["client_cpu_s"]) / lasted, 3))
+                other_cpus=round(max(0, busy - known) / lasted, 3))
             client.go()
             client.wait("verified")
             if running.process.poll() is not None:
                 raise RuntimeError(f"{server.name} ended: {running.last_words()}")
+            result.update(store.after())
     derive(result, mode)
     return result
 

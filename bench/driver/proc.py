@@ -48,6 +48,19 @@ def memory_kib(pids, field):
     return total
 
 
+def written(pids):
+    """Bytes that the processes wrote to files which a disk holds, synced or not."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/io") as file:
+                match = re.search(r"^write_bytes: (\d+)", file.read(), re.MULTILINE)
+            total += int(match.group(1)) if match else 0
+        except OSError:
+            pass  # ended meanwhile
+    return total
+
+
 def machine_busy_seconds():
     """Processor time that the whole machine has spent on anything since it started."""
     with open("/proc/stat") as file:

@@ -1,5 +1,7 @@
 """The servers: how each is installed, started and stopped."""
 
+import collections
+import copy
 import os
 import re
 import shlex
@@ -8,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 BENCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -21,7 +24,18 @@ BUILT_IN = {
     "node": ("/files/", "tus"),
     "nginx": ("/files/", "put"),
 }
+# The same on S3. A copier is no server: it uploads one file and ends.
+ON_S3 = {
+    "landfall": ("/files/", "tus"),
+    "landfall-redis": ("/files/", "tus"),
+    "tusd": ("/files/", "tus"),
+    "node": ("/files/", "tus"),
+    "aws": (None, "copier"),
+    "rclone": (None, "copier"),
+}
 TITLES = {"landfall": "Landfall", "node": "@tus/server", "nginx": "nginx PUT"}
+TITLES_ON_S3 = {"landfall": "Landfall", "landfall-redis": "Landfall, leases in Redis",
+                "node": "@tus/s3-store", "aws": "aws s3 cp", "rclone": "rclone copyto"}
 
 
 class Missing(Exception):
@@ -36,6 +50,22 @@ class Server:
         self.title = TITLES.get(name, name)
         self.environment, self.template = environment, command
         self.script = os.path.join(BENCH, "peers", f"{name}.sh")
+        self.no_files = False
+
+    @classmethod
+    def on_s3(cls, name, environment):
+        """A built-in server on S3. Landfall may not write a byte to any file there."""
+        one = cls(name, *ON_S3[name], environment)
+        one.title = TITLES_ON_S3.get(name, name)
+        one.script = os.path.join(BENCH, "peers", "s3", f"{name}.sh")
+        one.no_files = name.startswith("landfall")
+        return one
+
+    def within(self, environment):
+        """The same server in another environment."""
+        other = copy.copy(self)
+        other.environment = environment
+        return other
 
     @classmethod
     def given(cls, text, environment):
@@ -79,25 +109,50 @@ class Server:
         return sum(size_of(file) for file in files)
 
 
+class Tail(threading.Thread):
+    """Reads what a server without files logs, and keeps the end."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.reading, self.writing = os.pipe()
+        self.kept = collections.deque(maxlen=64)
+        self.start()
+
+    def run(self):
+        with open(self.reading, "rb", buffering=0) as pipe:
+            while piece := pipe.read(4096):
+                self.kept.append(piece)
+
+    def close(self):
+        """After the last writer is gone."""
+        os.close(self.writing)
+        self.join(5)
+
+
 class Running:
     """A started server on an empty folder. `start_seconds`: from exec to the first answer.
 
-    The folder is removed when it stops, unless `keep` leaves that to the one who made `root`.
+    The folder is removed when it stops, unless `keep` leaves that to the one who made `root`. A
+    server with `no_files` gets a file size limit of 0: whatever it writes to a file, on any file
+    system, deleted or never named, is refused by the kernel and most likely its end.
     """
 
     def __init__(self, server, root, pin=None, keep=False):
         self.server, self.keep = server, keep
         self.port = free_port()
         self.data = tempfile.mkdtemp(prefix=f"{server.name}-", dir=root)
-        self.process = None
+        self.process = self.log = None
         try:
             command = server.command(self.port, self.data)
             if pin:
                 command = ["taskset", "-c", pin, *command]
-            self.log = tempfile.TemporaryFile(dir=root)
+            if server.no_files:
+                command = ["prlimit", "--fsize=0", "--", *command]
+            self.log = Tail() if server.no_files else tempfile.TemporaryFile(dir=root)
+            out = self.log.writing if server.no_files else self.log
             began = time.perf_counter()
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT,
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 env=server.environment, start_new_session=True)
             self.wait_for_answer(began)
             self.start_seconds = time.perf_counter() - began
@@ -124,20 +179,18 @@ class Running:
 
     def last_words(self):
         """The end of what the server logged."""
-        self.log.seek(0)
-        return self.log.read()[-500:].decode(errors="replace").strip()
+        if self.server.no_files:
+            logged = b"".join(self.log.kept)
+        else:
+            self.log.seek(0)
+            logged = self.log.read()
+        return logged[-500:].decode(errors="replace").strip()
 
     def stop(self):
         """Ends it and removes its folder."""
         if self.process:
-            # The session that it was started in, and nothing else.
-            signal_group(self.process.pid, signal.SIGTERM)
-            try:
-                self.process.wait(3)
-            except subprocess.TimeoutExpired:
-                pass
-            signal_group(self.process.pid, signal.SIGKILL)  # what stayed, children too
-            self.process.wait()
+            end(self.process)
+        if self.log:
             self.log.close()
         if not self.keep:
             shutil.rmtree(self.data, ignore_errors=True)
@@ -147,6 +200,17 @@ class Running:
 
     def __exit__(self, *_):
         self.stop()
+
+
+def end(process):
+    """Ends a process that has a session of its own, and whatever it started there."""
+    signal_group(process.pid, signal.SIGTERM)
+    try:
+        process.wait(3)
+    except subprocess.TimeoutExpired:
+        pass
+    signal_group(process.pid, signal.SIGKILL)  # what stayed, children too
+    process.wait()
 
 
 def signal_group(group, number):

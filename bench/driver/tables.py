@@ -46,11 +46,24 @@ FIGURES = [
     Figure("start", "start_ms", "ms to the first answer", "{:.1f}"),
     Figure("start", "idle_kib", "idle MiB resident", "{:.1f}", scale=1 / 1024),
     Figure("size", "bytes", "MiB installed", "{:.1f}", scale=1 / MIB),
+    *(Figure(mode, *rest) for mode in ("s3-big", "s3-four", "s3-browser") for rest in [
+        ("mib_per_s", "MiB/s", "{:,.0f}", True),
+        ("cpu_s_per_gib", "CPU-s per GiB", "{:.3f}"),
+        ("behind_cpu_s_per_gib", "CPU-s per GiB of Garage (and Redis)", "{:.2f}"),
+        ("peak_kib", "peak MiB", "{:,.0f}", False, 1 / 1024),
+        ("calls_per_gib", "S3 calls per GiB", "{:,.0f}"),
+        ("calls_per_patch", "S3 calls per PATCH", "{:.2f}"),
+    ] if mode == "s3-browser" or rest[0] != "calls_per_patch"),
+    Figure("s3-files", "written_mib_per_gib", "MiB written to disk per GiB", "{:,.1f}"),
+    Figure("s3-files", "objects_per_upload", "objects kept per upload", "{:.1f}"),
+    Figure("s3-files", "multiparts_left", "unfinished multipart uploads left", "{:.0f}"),
 ]
 SHORT = {
     "big": "one big PATCH", "four": "four at once", "browser": "PATCHes of 2,000,000 bytes",
     "small": "small uploads", "small-patch": "small uploads, POST + PATCH", "head": "HEAD",
     "slow": "slow connections", "peak": "peak memory", "start": "start", "size": "size",
+    "s3-big": "one big PATCH", "s3-four": "four at once",
+    "s3-browser": "PATCHes of 2,000,000 bytes", "s3-files": "local files",
 }
 
 
@@ -103,7 +116,8 @@ def peers(run):
              "higher is better):", ""]
     text += [grid(["ratio", *(f"÷ {titles[name]}" for name in others)],
                   [[f"{label(one)} {'↑' if one.high else '↓'}",
-                    *(ratio(one, name) for name in others)] for one in shown(run)]), ""]
+                    *(ratio(one, name) for name in others)] for one in shown(run)
+                   if one.mode != "s3-files"]), ""]
     text += ["What was run:", ""]
     text += [f"- {SHORT[mode]}: {what}" for mode, what in run["modes"].items()]
     two = sorted({titles[row["server"]] for row in run["rows"]
@@ -147,8 +161,9 @@ def about(run):
     others = [row["other_cpus"] for row in run["rows"] if "other_cpus" in row] or [0]
     pinned = f"server and client on processors {run['pin']}" if run["pin"] else \
         "server and client share them"
+    behind = f"on {run['behind']}, which shares them too, its " if "behind" in run else ""
     return (f"{run['date']}, {machine['processors']} processors ({machine['processor']}), {pinned}, "
-            f"Linux {machine['kernel']}, data on {machine['file_system']}, "
+            f"Linux {machine['kernel']}, {behind}data on {machine['file_system']}, "
             f"{run['rounds']} interleaved round{'s' if run['rounds'] != 1 else ''}. "
             f"Processors busy with anything else meanwhile: median "
             f"{statistics.median(others):.2f}, most {max(others):.2f}.")

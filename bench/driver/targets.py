@@ -1,7 +1,10 @@
 """Where Landfall must get and where it aims to get, held against a run."""
 
-from .tables import figure, grid
+from .tables import FIGURES, SHORT, figure, grid
 
+COPIERS = ("aws", "rclone")  # the faster one is the ceiling
+S3_MEMORY = 256  # MiB: the default of --s3-memory
+S3_ROOM = 64  # MiB beside it
 # nginx keeps no offsets and can't resume: a bound to aim at, not a peer to be below.
 NOT_PEERS = ("landfall", "floor", "nginx")
 
@@ -9,7 +12,7 @@ NOT_PEERS = ("landfall", "floor", "nginx")
 def check(run):
     """The table of targets, and whether each "must" was measured and met."""
     rows, met = [], True
-    for name, must, aim, judge in TARGETS:
+    for name, must, aim, judge in S3_TARGETS if "behind" in run else TARGETS:
         try:
             measured, must_met, aim_met = judge(run)
         except LookupError as missing:
@@ -90,6 +93,53 @@ def at_most(mode, key, must, aim=None):
     return judge
 
 
+def share_of_ceiling(mode, must):
+    """A share of the MiB/s of the fastest copier."""
+    one = figure(mode, "mib_per_s")
+
+    def judge(run):
+        mine, ceilings = value(run, mode, "mib_per_s", "landfall"), {}
+        for name in COPIERS:
+            if name in run["servers"] and not run["servers"][name].get("missing"):
+                ceilings[name] = value(run, mode, "mib_per_s", name)
+        if not ceilings:
+            raise LookupError("no copier is here")
+        best = max(ceilings, key=ceilings.get)
+        text = f"{one.show(mine)}: {mine / ceilings[best]:.2f} × {best}"
+        absent = [name for name in COPIERS if name not in ceilings]
+        text += f" (missing: {', '.join(absent)})" if absent else ""
+        return text, mine / ceilings[best] >= must, None
+
+    return judge
+
+
+def never_above(key, must):
+    """What no run of any kind of work on S3 may exceed, in whichever way leases are kept."""
+
+    def judge(run):
+        for server in ("landfall", "landfall-redis"):
+            for mode in {fault["mode"] for fault in run["faults"] if fault["server"] == server}:
+                raise LookupError(f"{server} failed at {mode}")
+        found = [(row[key] * figure(row["mode"], key).scale, row) for row in run["rows"]
+                 if row["server"].startswith("landfall") and key in row
+                 and any((one.mode, one.key) == (row["mode"], key) for one in FIGURES)]
+        if not found:
+            raise LookupError(key)
+        most, row = max(found, key=lambda one: one[0])
+        return f"{figure(row['mode'], key).show(most)} ({SHORT[row['mode']]})", most <= must, None
+
+    return judge
+
+
+S3_TARGETS = [
+    ("one big PATCH, MiB/s", "≥ 0.85 × ceiling", None, share_of_ceiling("s3-big", 0.85)),
+    *((f"{SHORT[mode]}, CPU-s per GiB", "≤ 0.5 × @tus/s3-store", None,
+       against(mode, "cpu_s_per_gib", "node", 0.5)) for mode in ("s3-big", "s3-four", "s3-browser")),
+    ("peak MiB, most of all runs", f"≤ {S3_MEMORY + S3_ROOM}", None,
+     never_above("peak_kib", S3_MEMORY + S3_ROOM)),
+    ("MiB written to disk per GiB", "0", None, never_above("written_mib_per_gib", 0)),
+    ("unfinished multipart uploads left", "0", None, never_above("multiparts_left", 0)),
+]
 TARGETS = [
     ("one big PATCH, CPU-s per GiB", "≤ 1.1 × floor", "≤ 0.95 × floor",
      against("big", "cpu_s_per_gib", "floor", 1.1, 0.95)),

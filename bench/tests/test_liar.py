@@ -17,7 +17,7 @@ def run(lie, mode):
         server = f"liar={sys.executable} {HERE}/liar.py {{port}} {lie} {{data}}:/files/"
         done = subprocess.run(
             [sys.executable, RUN, "--quick", "--only", "liar", "--modes", mode, "--data", folder,
-             "--out", f"{folder}/result", "--quiet-budget", "0", "--server", server],
+             *(["--s3"] if mode.startswith("s3-") else []), "--out", f"{folder}/result", "--quiet-budget", "0", "--server", server],
             text=True, capture_output=True, check=False)
         if not os.path.exists(f"{folder}/result.json"):
             raise AssertionError(done.stderr)
@@ -29,7 +29,7 @@ def run(lie, mode):
 
 class Lies(unittest.TestCase):
     def test_honest(self):
-        for mode in ("browser", "small", "small-patch", "head", "slow"):
+        for mode in ("browser", "small", "small-patch", "head", "slow", "s3-browser"):
             with self.subTest(mode=mode):
                 status, result, _, left = run("none", mode)
                 self.assertEqual(result["faults"], [])
@@ -50,6 +50,7 @@ class Lies(unittest.TestCase):
             ("byte", "slow", "reading back: wrong byte at offset 524288"),
             ("short", "small", "check: reading back gave"),
             ("drop", "browser", "check: HEAD says"),
+            ("byte", "s3-browser", "check: reading back: wrong byte at offset 1000000"),
         ]:
             with self.subTest(lie=lie, mode=mode):
                 status, result, printed, _ = run(lie, mode)

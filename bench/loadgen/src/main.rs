@@ -3,6 +3,7 @@
 //! ```text
 //! loadgen floor PORT FOLDER                     the bare server
 //! loadgen sync FOLDER COUNT                     what a sync costs on a disk
+//! loadgen file FILE PHASE BYTES                 the same bytes as a file, for other clients
 //! loadgen stream ADDRESS PATH KIND CONNECTIONS BYTES STEP
 //! loadgen small|small-patch ADDRESS PATH KIND CONNECTIONS COUNT
 //! loadgen head ADDRESS PATH KIND CONNECTIONS COUNT UPLOADS
@@ -47,6 +48,7 @@ fn run(arguments: &[&str]) -> Result<(), Fault> {
     match *arguments {
         ["floor", port, folder] => floor::serve(number(port)?, Path::new(folder)),
         ["sync", folder, count] => work::sync_cost(folder, number(count)?),
+        ["file", file, phase, bytes] => work::file(file, number(phase)?, number(bytes)?),
         [mode, address, path, kind, connections, ref rest @ ..] => {
             let creation = match mode {
                 "small-patch" => Creation::ThenPatch,

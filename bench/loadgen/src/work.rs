@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::fleet;
 use crate::http::{Connection, Fault};
-use crate::pattern::Random;
+use crate::pattern::{Pattern, Random};
 use crate::report::{self, Figures};
 use crate::target::{Kind, Target, Upload};
 
@@ -269,4 +269,21 @@ pub(crate) fn sync_cost(folder: &str, count: usize) -> Result<(), Fault> {
         micros(0.5),
         micros(0.99)
     ))
+}
+
+/// Writes what an upload of this `phase` and `length` would send into a file, and says so.
+pub(crate) fn file(path: &str, phase: u64, length: u64) -> Result<(), Fault> {
+    let pattern = Pattern::new();
+    let write = || -> io::Result<()> {
+        let mut file = std::fs::File::create(path)?;
+        let mut offset = 0;
+        while offset < length {
+            let slice = pattern.slice(phase, offset, length - offset);
+            io::Write::write_all(&mut file, slice)?;
+            offset += slice.len() as u64;
+        }
+        Ok(())
+    };
+    write().map_err(|error| format!("{path}: {error}"))?;
+    report::say("written")
 }
