@@ -39,7 +39,8 @@ metrics_token = "{token}"
 
 def program():
     """Where Garage is."""
-    found = shutil.which("garage") or os.path.expanduser("~/.cargo/bin/garage")
+    cargo = os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo")
+    found = shutil.which("garage") or os.path.join(cargo, "bin", "garage")
     if not os.access(found, os.X_OK):
         raise Missing("garage is not installed: cargo install garage --version 2.5.0 --locked")
     return found
