@@ -6,19 +6,37 @@
 //!
 //! Dropping a call closes its connection. What the call was to do may or may not have happened then.
 
+mod address;
+mod answer;
 mod body;
+mod buckets;
+mod call;
+mod chain;
 mod credentials;
+mod encode;
 mod error;
 mod listing;
+mod multipart;
 mod object;
+mod objects;
 mod payload;
+mod presign;
+mod region;
+mod retry;
 mod settings;
+mod sign;
 mod stats;
 mod transport;
+mod xml;
 
-use std::{ops::Range, sync::Arc, time::Duration};
+#[cfg(test)]
+mod tests;
 
-use http::{HeaderMap, Method};
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use self::{address::Address, credentials::Keeper, region::Regions, transport::Pool};
 
 pub use self::{
     body::ObjectBody,
@@ -40,205 +58,58 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Inner {
+    settings: ClientSettings,
+    address: Address,
+    regions: Regions,
+    keeper: Keeper,
+    http: Arc<dyn HttpSend>,
+    user_agent: HeaderValue,
     stats: Stats,
 }
 
-#[expect(unused_variables, clippy::unused_async)]
 impl Client {
-    /// A client with these settings. Nothing is sent yet.
+    /// A client with these settings. The environment and the shared configuration file are read for
+    /// what the settings leave open; nothing is sent yet.
     ///
     /// # Errors
     /// [`SettingsError`] says which setting is wrong and how.
     pub fn new(settings: ClientSettings) -> Result<Self, SettingsError> {
-        unimplemented!()
+        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let profile = match &settings.credentials {
+            CredentialSource::Profile(profile) => Some(profile.as_str()),
+            _ => None,
+        };
+        let region = region::find(settings.region.as_deref(), profile, &environment)?;
+        let endpoint = settings
+            .endpoint
+            .clone()
+            .or_else(|| environment("AWS_ENDPOINT_URL_S3"))
+            .or_else(|| environment("AWS_ENDPOINT_URL"));
+        let address = Address::new(&settings, endpoint.as_deref())?;
+        let user_agent = HeaderValue::from_str(&settings.user_agent)
+            .map_err(|_| SettingsError::UserAgent(settings.user_agent.clone()))?;
+        let http = match &settings.http {
+            Some(http) => Arc::clone(http),
+            None => Arc::new(Pool::new(&settings, address.is_secure())?),
+        };
+        let keeper = Keeper::new(settings.credentials.clone(), Arc::clone(&http), &region);
+        let regions = Regions::new(region);
+        let stats = Stats::default();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                settings,
+                address,
+                regions,
+                keeper,
+                http,
+                user_agent,
+                stats,
+            }),
+        })
     }
 
     /// What was done so far, by this client and its clones.
     pub fn stats(&self) -> &Stats {
         &self.inner.stats
-    }
-
-    /// Begins a multipart upload of an object and returns the service's id for it.
-    ///
-    /// # Errors
-    /// [`Error`], as for every call. A retry after a lost answer may leave a second, empty multipart
-    /// upload behind.
-    pub async fn create_multipart(&self, place: &Place, object: &ObjectHeaders) -> Result<String> {
-        unimplemented!()
-    }
-
-    /// Uploads part `number` (1 to 10,000), in place of an earlier one with that number, and returns
-    /// its entity tag.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchUpload`] and others.
-    pub async fn upload_part(
-        &self,
-        place: &Place,
-        upload_id: &str,
-        number: u32,
-        payload: Payload,
-    ) -> Result<String> {
-        unimplemented!()
-    }
-
-    /// Makes part `number` of the bytes `range` of `source`, or of all of it, inside of the service,
-    /// and returns its entity tag.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchUpload`], [`ErrorKind::NoSuchKey`] if there is no source, and others.
-    pub async fn upload_part_copy(
-        &self,
-        place: &Place,
-        upload_id: &str,
-        number: u32,
-        source: &Place,
-        range: Option<Range<u64>>,
-    ) -> Result<String> {
-        unimplemented!()
-    }
-
-    /// Lists parts with numbers above `after`, up to a thousand.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchUpload`] and others.
-    pub async fn list_parts(
-        &self,
-        place: &Place,
-        upload_id: &str,
-        after: u32,
-    ) -> Result<PartsPage> {
-        unimplemented!()
-    }
-
-    /// Makes the object of these parts (number and entity tag, in the order of their numbers).
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchUpload`], [`ErrorKind::EntityTooSmall`] and others.
-    pub async fn complete_multipart(
-        &self,
-        place: &Place,
-        upload_id: &str,
-        parts: &[(u32, String)],
-    ) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Drops a multipart upload and its parts. One that isn't there (any more) is no error.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn abort_multipart(&self, place: &Place, upload_id: &str) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Lists up to `max` (at most a thousand) unfinished multipart uploads whose key begins with
-    /// `prefix`, after the pair of key and upload id `after`.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn list_multiparts(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        after: Option<(String, String)>,
-        max: u32,
-    ) -> Result<MultipartsPage> {
-        unimplemented!()
-    }
-
-    /// Writes an object in one request and returns its entity tag.
-    ///
-    /// # Errors
-    /// [`ErrorKind::PreconditionFailed`] if `condition` doesn't hold, and others.
-    pub async fn put_object(
-        &self,
-        place: &Place,
-        payload: Payload,
-        object: &ObjectHeaders,
-        condition: Condition,
-    ) -> Result<String> {
-        unimplemented!()
-    }
-
-    /// Begins to read an object, or the bytes `range` of it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchKey`], [`ErrorKind::InvalidRange`] and others.
-    pub async fn get_object(&self, place: &Place, range: Option<Range<u64>>) -> Result<Object> {
-        unimplemented!()
-    }
-
-    /// What the service tells about an object without its bytes.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchKey`] and others.
-    pub async fn head_object(&self, place: &Place) -> Result<ObjectHead> {
-        unimplemented!()
-    }
-
-    /// Removes an object. One that isn't there is no error.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn delete_object(&self, place: &Place) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Lists up to `max` (at most a thousand) objects whose key begins with `prefix`; `after` is
-    /// `next` of the page before.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn list_objects(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        after: Option<String>,
-        max: u32,
-    ) -> Result<ObjectsPage> {
-        unimplemented!()
-    }
-
-    /// Asks whether the bucket is there and may be used.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchBucket`], [`ErrorKind::AccessDenied`], [`ErrorKind::WrongRegion`] and
-    /// others.
-    pub async fn head_bucket(&self, bucket: &str) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// The bucket's CORS rules; `None` if it has none.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotImplemented`] where the service has no such thing, and others.
-    pub async fn bucket_cors(&self, bucket: &str) -> Result<Option<Vec<CorsRule>>> {
-        unimplemented!()
-    }
-
-    /// Sets the bucket's CORS rules in place of those it had.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotImplemented`] where the service has no such thing, and others.
-    pub async fn set_bucket_cors(&self, bucket: &str, rules: &[CorsRule]) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// A URL by which anybody may make one kind of request for `expires` (1 s to 7 days; less if the
-    /// credentials end before). `query` and `headers` are signed with it: whoever uses the URL must
-    /// send these headers as they are. Nothing is sent.
-    ///
-    /// # Errors
-    /// [`ErrorKind::BadCredentials`], and [`ErrorKind::Other`] for a lifetime out of bounds.
-    pub async fn presign(
-        &self,
-        method: Method,
-        place: &Place,
-        query: &[(&str, &str)],
-        headers: &HeaderMap,
-        expires: Duration,
-    ) -> Result<String> {
-        unimplemented!()
     }
 }

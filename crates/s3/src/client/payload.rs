@@ -43,6 +43,11 @@ impl Payload {
         self.length == 0
     }
 
+    /// The pieces, in order.
+    pub fn chunks(&self) -> impl Iterator<Item = &Bytes> {
+        self.chunks.iter()
+    }
+
     /// The digest that was given.
     pub fn sha256(&self) -> Option<&[u8; 32]> {
         self.sha256.as_ref()

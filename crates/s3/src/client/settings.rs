@@ -7,11 +7,13 @@ use super::{credentials::CredentialSource, transport::HttpSend};
 /// Settings of a [`Client`](super::Client). The defaults are those for AWS itself.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
-    /// The service's address as a URL, such as `http://127.0.0.1:3900`; `None` for AWS. A path in it
-    /// is put before every key.
+    /// The service's address as a URL, such as `http://127.0.0.1:3900`. `None` takes it from
+    /// `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or else means AWS itself. A path in it is put
+    /// before every key.
     pub endpoint: Option<String>,
     /// The region. `None` takes it from `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile of the shared
-    /// configuration file, or else `us-east-1`.
+    /// configuration file, or else `us-east-1`. A bucket
+    /// that the service says is elsewhere is asked for there.
     pub region: Option<String>,
     /// Whether the bucket stands in the path (`true`) or in the host name (`false`). `None` puts it in
     /// the path if `endpoint` is set or if a dot in its name would break TLS.
@@ -35,11 +37,13 @@ pub struct ClientSettings {
     /// between two pieces of an answer's body.
     pub idle_timeout: Duration,
     /// The slowest sending that is waited for, in bytes per second: an attempt may take
-    /// `connect_timeout` + `idle_timeout` + payload / `slowest`.
+    /// `connect_timeout` + `idle_timeout` + payload / `slowest`. It also measures the time that copying
+    /// inside of the service is given.
     pub slowest: u64,
     /// Wait before the second attempt, at most; it doubles with each one.
     pub backoff: Duration,
-    /// The longest wait between two attempts, also if the service asks for more with `Retry-After`.
+    /// The longest wait between two attempts. If the service asks for more (`Retry-After`), the call
+    /// ends at once and tells so.
     pub longest_backoff: Duration,
     /// How many idle connections are kept.
     pub idle_connections: usize,
@@ -64,7 +68,7 @@ impl Default for ClientSettings {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
             slowest: 128 * 1024,
-            backoff: Duration::from_millis(100),
+            backoff: Duration::from_millis(200),
             longest_backoff: Duration::from_secs(5),
             idle_connections: 64,
             user_agent: concat!("landfall/", env!("CARGO_PKG_VERSION")).to_owned(),

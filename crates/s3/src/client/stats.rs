@@ -182,22 +182,18 @@ impl OperationStats {
         std::array::from_fn(|bucket| self.durations[bucket].load(Relaxed))
     }
 
-    #[expect(dead_code)]
     pub(super) fn retried(&self) {
         self.retries.fetch_add(1, Relaxed);
     }
 
-    #[expect(dead_code)]
     pub(super) fn sent(&self, bytes: u64) {
         self.bytes_out.fetch_add(bytes, Relaxed);
     }
 
-    #[expect(dead_code)]
     pub(super) fn received(&self, bytes: u64) {
         self.bytes_in.fetch_add(bytes, Relaxed);
     }
 
-    #[expect(dead_code)]
     pub(super) fn ended(&self, took: Duration, failed: bool) {
         self.calls.fetch_add(1, Relaxed);
         if failed {

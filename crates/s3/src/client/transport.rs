@@ -1,14 +1,24 @@
 //! What carries requests: the client's own pool of HTTP/1.1 connections, or the user's.
 
-use std::fmt;
+use std::{collections::VecDeque, fmt, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 use landfall::BoxError;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::runtime;
 
-use super::payload::PayloadBody;
+use super::{
+    payload::PayloadBody,
+    settings::{ClientSettings, SettingsError},
+};
 
 /// The body of an answer.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -25,4 +35,110 @@ pub trait HttpSend: fmt::Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// A dropped call must end the exchange, so that its request has no effect later.
     async fn send(&self, request: Request<PayloadBody>) -> Result<Response<AnswerBody>, BoxError>;
+}
+
+/// Idle connections are closed before services do it, which spares failed first attempts.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// How many runtimes may use one client at a time with connections of their own.
+const RUNTIMES: usize = 256;
+
+type Connections = legacy::Client<HttpsConnector<HttpConnector>, PayloadBody>;
+
+/// Connections, kept apart by runtime: one is driven by the runtime it was opened on, and dies with
+/// it, so another would wait for that one's threads and fall with them.
+pub(super) struct Pool {
+    connector: HttpsConnector<HttpConnector>,
+    idle_connections: usize,
+    by_runtime: Mutex<VecDeque<(runtime::Id, Connections)>>,
+}
+
+impl Pool {
+    /// With `secure`, root certificates must be there.
+    pub(super) fn new(settings: &ClientSettings, secure: bool) -> Result<Self, SettingsError> {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(settings.connect_timeout));
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        tcp.enforce_http(false);
+        let provider = ring::default_provider();
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match builder.with_provider_and_native_roots(provider.clone()) {
+            Ok(builder) => builder,
+            Err(error) if secure => return Err(SettingsError::Certificates(error)),
+            Err(_) => HttpsConnectorBuilder::new().with_tls_config(trusting_nobody(provider)?),
+        };
+        let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
+        Ok(Self {
+            connector,
+            idle_connections: settings.idle_connections,
+            by_runtime: Mutex::default(),
+        })
+    }
+
+    fn connections(&self) -> Connections {
+        let id = runtime::Handle::current().id();
+        let mut all = self
+            .by_runtime
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
+        if let Some((_, found)) = all.iter().find(|(one, _)| *one == id) {
+            return found.clone();
+        }
+        let fresh = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(self.idle_connections)
+            .build(self.connector.clone());
+        if all.len() >= RUNTIMES {
+            all.pop_front();
+        }
+        all.push_back((id, fresh.clone()));
+        fresh
+    }
+}
+
+fn trusting_nobody(
+    provider: rustls::crypto::CryptoProvider,
+) -> Result<ClientConfig, SettingsError> {
+    let builder = ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| SettingsError::Certificates(std::io::Error::other(error)))?;
+    Ok(builder
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl HttpSend for Pool {
+    async fn send(&self, request: Request<PayloadBody>) -> Result<Response<AnswerBody>, BoxError> {
+        let answer = self.connections().request(request).await.map_err(flat)?;
+        Ok(answer.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+    }
+}
+
+/// One line for what hyper tells in a chain of errors ("client error (Connect)": …).
+fn flat(error: legacy::Error) -> BoxError {
+    let mut text = if error.is_connect() {
+        "could not connect"
+    } else {
+        "the exchange failed"
+    }
+    .to_owned();
+    let mut cause = std::error::Error::source(&error);
+    let mut last = String::new();
+    while let Some(error) = cause {
+        last = error.to_string();
+        cause = error.source();
+    }
+    if !last.is_empty() {
+        text = format!("{text}: {last}");
+    }
+    text.into()
 }

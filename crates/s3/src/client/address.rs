@@ -1,0 +1,367 @@
+//! Where requests go: the host and path of a bucket and a key.
+
+use std::{borrow::Cow, net::IpAddr};
+
+use http::{HeaderValue, Uri, uri::Scheme};
+
+use super::{
+    encode,
+    settings::{ClientSettings, SettingsError},
+};
+
+/// How URLs are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// AWS itself; hosts depend on the region.
+    Aws {
+        secure: bool,
+        accelerate: bool,
+        path_style: Option<bool>,
+    },
+    /// One host.
+    Endpoint {
+        secure: bool,
+        authority: String,
+        base: String,
+        path_style: bool,
+    },
+}
+
+/// The parts of one request's URL, as they are signed and sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    secure: bool,
+    pub(super) host: String,
+    pub(super) path: String,
+}
+
+impl Target {
+    pub(super) fn url(&self, query: &str) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{scheme}://{}{}{mark}{query}", self.host, self.path)
+    }
+
+    pub(super) fn uri(&self, query: &str) -> Result<Uri, http::Error> {
+        Ok(self.url(query).parse::<Uri>()?)
+    }
+
+    pub(super) fn host_header(&self) -> Result<HeaderValue, http::Error> {
+        Ok(HeaderValue::from_str(&self.host)?)
+    }
+}
+
+impl Address {
+    /// `endpoint` is that of the settings, or of the environment.
+    pub(super) fn new(
+        settings: &ClientSettings,
+        endpoint: Option<&str>,
+    ) -> Result<Self, SettingsError> {
+        if settings.accelerate {
+            let problem = if endpoint.is_some() {
+                "transfer acceleration is a service of AWS and excludes an endpoint"
+            } else if settings.path_style == Some(true) {
+                "transfer acceleration needs the bucket in the host name and excludes path style"
+            } else {
+                ""
+            };
+            if !problem.is_empty() {
+                return Err(SettingsError::Conflict(problem));
+            }
+        }
+        let Some(endpoint) = endpoint else {
+            return Ok(Self::Aws {
+                secure: !settings.disable_ssl,
+                accelerate: settings.accelerate,
+                path_style: settings.path_style,
+            });
+        };
+        let wrong = |problem| SettingsError::Endpoint {
+            endpoint: shown(endpoint),
+            problem,
+        };
+        let uri: Uri = endpoint.parse().map_err(|_| wrong("is no URL"))?;
+        let secure = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            _ => return Err(wrong("must begin with http:// or https://")),
+        };
+        let authority = uri.authority().ok_or_else(|| wrong("names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong(
+                "must not hold a user's name; keys are settings of their own",
+            ));
+        }
+        if uri.query().is_some() || endpoint.contains('#') {
+            return Err(wrong("must not have a query or a fragment"));
+        }
+        let path_style = settings.path_style.unwrap_or(true);
+        if !path_style
+            && authority
+                .host()
+                .trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .is_ok()
+        {
+            return Err(wrong(
+                "is an IP address, before which no bucket can stand: use path style",
+            ));
+        }
+        let port = authority
+            .port_u16()
+            .filter(|port| *port != if secure { 443 } else { 80 });
+        let host = authority.host().to_ascii_lowercase();
+        let authority = match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        };
+        let base = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self::Endpoint {
+            secure,
+            authority,
+            base,
+            path_style,
+        })
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        match self {
+            Self::Aws { secure, .. } | Self::Endpoint { secure, .. } => *secure,
+        }
+    }
+
+    /// The URL of a bucket, or of a key in it.
+    pub(super) fn target(&self, region: &str, bucket: &str, key: Option<&str>) -> Target {
+        let (secure, host, base, in_path) = match self {
+            Self::Endpoint {
+                secure,
+                authority,
+                base,
+                path_style,
+            } => (*secure, Cow::from(authority), base.as_str(), *path_style),
+            Self::Aws {
+                secure,
+                accelerate,
+                path_style,
+            } => {
+                let plain = fits_host(bucket, *secure);
+                if *accelerate && plain {
+                    (*secure, Cow::from("s3-accelerate.amazonaws.com"), "", false)
+                } else {
+                    let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+                    let host = format!("s3.{region}.amazonaws.com{suffix}");
+                    (*secure, Cow::from(host), "", path_style.unwrap_or(!plain))
+                }
+            }
+        };
+        let mut path = base.to_owned();
+        if in_path {
+            path.push('/');
+            encode::push_path(&mut path, bucket);
+        }
+        if let Some(key) = key {
+            path.push('/');
+            encode::push_path(&mut path, key);
+        } else if path.is_empty() {
+            path.push('/');
+        }
+        let host = if in_path {
+            host.into_owned()
+        } else {
+            format!("{bucket}.{host}")
+        };
+        Target { secure, host, path }
+    }
+}
+
+/// Whether a bucket can stand before the host; a dot in it would not fit the certificate.
+fn fits_host(bucket: &str, secure: bool) -> bool {
+    bucket.bytes().all(|byte| {
+        byte.is_ascii_lowercase()
+            || byte.is_ascii_digit()
+            || byte == b'-'
+            || (byte == b'.' && !secure)
+    })
+}
+
+/// An endpoint for an error's text, without what may be a password.
+fn shown(endpoint: &str) -> String {
+    match endpoint.rsplit_once('@') {
+        Some((_, rest)) => format!("…@{rest}"),
+        None => endpoint.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(settings: ClientSettings) -> Result<Address, SettingsError> {
+        Address::new(&settings, settings.endpoint.as_deref())
+    }
+
+    fn url(settings: ClientSettings, region: &str, bucket: &str, key: Option<&str>) -> String {
+        address(settings)
+            .expect("an address")
+            .target(region, bucket, key)
+            .url("")
+    }
+
+    fn endpoint(url: &str) -> ClientSettings {
+        ClientSettings {
+            endpoint: Some(url.to_owned()),
+            ..ClientSettings::default()
+        }
+    }
+
+    #[test]
+    fn aws() {
+        let settings = ClientSettings::default();
+        let of = |bucket, key| url(settings.clone(), "eu-central-1", bucket, key);
+        assert_eq!(
+            of("b", Some("k")),
+            "https://b.s3.eu-central-1.amazonaws.com/k"
+        );
+        assert_eq!(of("b", None), "https://b.s3.eu-central-1.amazonaws.com/");
+        assert_eq!(
+            of("b.c", Some("k")),
+            "https://s3.eu-central-1.amazonaws.com/b.c/k"
+        );
+        assert_eq!(of("B_c", None), "https://s3.eu-central-1.amazonaws.com/B_c");
+        assert_eq!(
+            url(settings.clone(), "cn-north-1", "b", Some("k")),
+            "https://b.s3.cn-north-1.amazonaws.com.cn/k"
+        );
+        let plain = ClientSettings {
+            disable_ssl: true,
+            ..settings.clone()
+        };
+        assert_eq!(
+            url(plain, "r", "b.c", Some("k")),
+            "http://b.c.s3.r.amazonaws.com/k"
+        );
+        let path = ClientSettings {
+            path_style: Some(true),
+            ..settings.clone()
+        };
+        assert_eq!(
+            url(path, "r", "b", Some("k")),
+            "https://s3.r.amazonaws.com/b/k"
+        );
+        let fast = ClientSettings {
+            accelerate: true,
+            ..settings
+        };
+        assert_eq!(
+            url(fast.clone(), "r", "b", Some("k")),
+            "https://b.s3-accelerate.amazonaws.com/k"
+        );
+        assert_eq!(
+            url(fast, "r", "b.c", Some("k")),
+            "https://s3.r.amazonaws.com/b.c/k"
+        );
+    }
+
+    #[test]
+    fn endpoints() {
+        let at = |settings, key| url(settings, "r", "b", key);
+        assert_eq!(
+            at(endpoint("http://Host:3900"), Some("a b/c")),
+            "http://host:3900/b/a%20b/c"
+        );
+        assert_eq!(
+            at(endpoint("http://host:3900/"), None),
+            "http://host:3900/b"
+        );
+        assert_eq!(
+            at(endpoint("https://host/base/"), Some("k")),
+            "https://host/base/b/k"
+        );
+        assert_eq!(
+            at(endpoint("http://host:80"), Some("//k")),
+            "http://host/b///k"
+        );
+        assert_eq!(
+            at(endpoint("https://host:443"), Some("k")),
+            "https://host/b/k"
+        );
+        assert_eq!(
+            at(endpoint("https://host:80"), Some("k")),
+            "https://host:80/b/k"
+        );
+        assert_eq!(
+            at(endpoint("http://[::1]:9000"), Some("k")),
+            "http://[::1]:9000/b/k"
+        );
+        let hosted = ClientSettings {
+            path_style: Some(false),
+            ..endpoint("http://host:1")
+        };
+        assert_eq!(at(hosted.clone(), Some("k")), "http://b.host:1/k");
+        assert_eq!(at(hosted, None), "http://b.host:1/");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_in_one_sentence() {
+        for (settings, text) in [
+            (endpoint("host:3900"), "must begin with http:// or https://"),
+            (
+                endpoint("ftp://host"),
+                "must begin with http:// or https://",
+            ),
+            (endpoint("http://a b"), "is no URL"),
+            (endpoint("http://host/?x"), "query"),
+            (
+                endpoint("http://key:secret@host"),
+                "keys are settings of their own",
+            ),
+            (
+                ClientSettings {
+                    path_style: Some(false),
+                    ..endpoint("http://127.0.0.1:1")
+                },
+                "use path style",
+            ),
+            (
+                ClientSettings {
+                    accelerate: true,
+                    ..endpoint("http://host")
+                },
+                "acceleration",
+            ),
+            (
+                ClientSettings {
+                    accelerate: true,
+                    path_style: Some(true),
+                    ..ClientSettings::default()
+                },
+                "excludes path style",
+            ),
+        ] {
+            let error = address(settings).expect_err("refused").to_string();
+            assert!(error.contains(text), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_key_makes_a_uri() {
+        let address = address(endpoint("http://host:3900")).expect("an address");
+        for key in [
+            "..",
+            "a/../b",
+            "//",
+            "%",
+            "é",
+            "a?b#c",
+            "\u{0}\n",
+            "a\\b",
+            "|^`{}\"<>",
+        ] {
+            let target = address.target("r", "b", Some(key));
+            let uri = target.uri("a=b").expect("a URI");
+            assert_eq!(uri.path(), target.path, "sent as it is signed");
+            assert_eq!(uri.query(), Some("a=b"));
+        }
+    }
+}

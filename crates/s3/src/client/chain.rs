@@ -1,0 +1,315 @@
+//! The places where AWS's tools look for keys, one after the other.
+
+use std::{collections::HashMap, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use landfall::BoxError;
+use reqsign_aws_core::{
+    AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider,
+    EnvCredentialProvider, IMDSv2CredentialProvider, ProcessCredentialProvider,
+    ProfileCredentialProvider, SSOCredentialProvider,
+};
+use reqsign_core::{
+    CommandExecute, CommandOutput, Context, Env, FileRead, HttpSend as SendForKeys,
+    ProvideCredentialDyn,
+};
+use tokio::process::Command;
+
+use super::{
+    call::collect,
+    credentials::{Credentials, ProvideCredentials},
+    payload::{Payload, PayloadBody},
+    transport::HttpSend,
+};
+
+/// How long one question to a token service or a metadata service may take. Where there is none,
+/// its address often just swallows what is sent.
+const QUESTION: Duration = Duration::from_secs(5);
+
+/// How long a program that gives keys may run.
+const PROGRAM: Duration = Duration::from_secs(60);
+
+/// The largest answer, and the largest file.
+const LARGEST: usize = 1024 * 1024;
+
+type Place = (
+    &'static str,
+    Box<dyn ProvideCredentialDyn<Credential = Credential>>,
+);
+
+/// The standard places in the standard order.
+#[derive(Debug)]
+pub(super) struct Chain {
+    context: Context,
+    places: Vec<Place>,
+}
+
+impl Chain {
+    pub(super) fn new(profile: Option<String>, http: Arc<dyn HttpSend>, region: &str) -> Self {
+        let mut shared = ProfileCredentialProvider::new();
+        let mut sso = SSOCredentialProvider::new();
+        let mut process = ProcessCredentialProvider::new();
+        if let Some(profile) = profile {
+            shared = shared.with_profile(&profile);
+            sso = sso.with_profile(&profile);
+            process = process.with_profile(profile);
+        }
+        // Only the partition's own token service knows its roles.
+        let web_identity = AssumeRoleWithWebIdentityCredentialProvider::new()
+            .with_role_session_name(session_name())
+            .with_region(std::env::var("AWS_REGION").unwrap_or_else(|_| region.to_owned()))
+            .with_regional_sts_endpoint();
+        Self::of(
+            context(http),
+            vec![
+                ("the environment", Box::new(EnvCredentialProvider::new())),
+                ("the shared files", Box::new(shared)),
+                ("SSO", Box::new(sso)),
+                ("web identity", Box::new(web_identity)),
+                ("a credential process", Box::new(process)),
+                (
+                    "the container's endpoint",
+                    Box::new(ECSCredentialProvider::new()),
+                ),
+                (
+                    "the instance's metadata",
+                    Box::new(IMDSv2CredentialProvider::new()),
+                ),
+            ],
+        )
+    }
+
+    fn of(context: Context, places: Vec<Place>) -> Self {
+        Self { context, places }
+    }
+}
+
+fn session_name() -> String {
+    std::env::var("AWS_ROLE_SESSION_NAME").unwrap_or_else(|_| "landfall".to_owned())
+}
+
+fn context(http: Arc<dyn HttpSend>) -> Context {
+    Context::new()
+        .with_file_read(Files)
+        .with_env(Variables)
+        .with_http_send(Questions { http })
+        .with_command_execute(Programs)
+}
+
+#[async_trait]
+impl ProvideCredentials for Chain {
+    async fn credentials(&self) -> Result<Credentials, BoxError> {
+        let mut problems = String::new();
+        for (name, place) in &self.places {
+            match place.provide_credential_dyn(&self.context).await {
+                Ok(Some(found)) => {
+                    tracing::debug!(place = name, "found S3 credentials");
+                    return Ok(Credentials {
+                        access_key_id: found.access_key_id,
+                        secret_access_key: found.secret_access_key,
+                        session_token: found.session_token.filter(|token| !token.is_empty()),
+                        expires: found.expires_in.map(|expires| expires.as_system_time()),
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(place = name, ?error, "could not get S3 credentials");
+                    problems.push_str(&format!("; {name}: {error}"));
+                }
+            }
+        }
+        let names: Vec<_> = self.places.iter().map(|(name, _)| *name).collect();
+        Err(format!("no credentials found in {}{problems}", names.join(", ")).into())
+    }
+}
+
+/// Files of this machine.
+#[derive(Debug)]
+struct Files;
+
+impl FileRead for Files {
+    async fn file_read(&self, path: &str) -> reqsign_core::Result<Vec<u8>> {
+        let path = path.to_owned();
+        let read = tokio::task::spawn_blocking(move || {
+            use std::io::Read;
+            let mut bytes = Vec::new();
+            std::fs::File::open(path)?
+                .take(LARGEST as u64)
+                .read_to_end(&mut bytes)?;
+            Ok::<_, std::io::Error>(bytes)
+        });
+        match read.await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => Err(failed("a file could not be read", error)),
+            Err(error) => Err(failed("a file could not be read", error)),
+        }
+    }
+}
+
+/// The environment, without what is no UTF-8.
+#[derive(Debug)]
+struct Variables;
+
+impl Env for Variables {
+    fn var(&self, key: &str) -> Option<String> {
+        std::env::var(key).ok()
+    }
+
+    fn vars(&self) -> HashMap<String, String> {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    fn home_dir(&self) -> Option<PathBuf> {
+        std::env::home_dir()
+    }
+}
+
+/// Questions to token and metadata services.
+#[derive(Debug)]
+struct Questions {
+    http: Arc<dyn HttpSend>,
+}
+
+impl SendForKeys for Questions {
+    async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
+        let request = request.map(|body| Payload::from(body).body());
+        let asked = tokio::time::timeout(QUESTION, ask(&*self.http, request));
+        match asked.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(reqsign_core::Error::unexpected(format!(
+                "no answer: {error}"
+            ))),
+            Err(_) => Err(reqsign_core::Error::unexpected("no answer in time")),
+        }
+    }
+}
+
+async fn ask(
+    http: &dyn HttpSend,
+    request: Request<PayloadBody>,
+) -> Result<Response<Bytes>, BoxError> {
+    let (head, body) = http.send(request).await?.into_parts();
+    let body = collect(body, QUESTION, LARGEST).await?;
+    Ok(Response::from_parts(head, body))
+}
+
+/// Programs that give keys.
+#[derive(Debug)]
+struct Programs;
+
+impl CommandExecute for Programs {
+    async fn command_execute<'a>(
+        &'a self,
+        program: &'a str,
+        args: &'a [&'a str],
+    ) -> reqsign_core::Result<CommandOutput> {
+        let output = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        match tokio::time::timeout(PROGRAM, output).await {
+            Ok(Ok(output)) => Ok(CommandOutput {
+                status: output.status.code().unwrap_or(-1),
+                stdout: output.stdout,
+                stderr: output.stderr,
+            }),
+            Ok(Err(error)) => Err(failed("the credential process could not be started", error)),
+            Err(_) => Err(reqsign_core::Error::unexpected(
+                "the credential process takes too long",
+            )),
+        }
+    }
+}
+
+fn failed(
+    what: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> reqsign_core::Error {
+    reqsign_core::Error::unexpected(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{ClientSettings, transport::Pool};
+
+    fn pool() -> Arc<Pool> {
+        Arc::new(Pool::new(&ClientSettings::default(), false).expect("a pool"))
+    }
+
+    fn files(folder: &std::path::Path) -> ProfileCredentialProvider {
+        ProfileCredentialProvider::new()
+            .with_profile("work")
+            .with_config_file(folder.join("config").to_str().expect("text"))
+            .with_credentials_file(folder.join("credentials").to_str().expect("text"))
+    }
+
+    #[tokio::test]
+    async fn the_first_place_that_has_keys_gives_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(
+            folder.path().join("credentials"),
+            "[default]\naws_access_key_id=other\naws_secret_access_key=x\n\
+             [work]\naws_access_key_id = AKID\naws_secret_access_key = s/e+c=\n",
+        )
+        .expect("written");
+        let chain = Chain::of(
+            context(pool()),
+            vec![
+                (
+                    "a process",
+                    Box::new(ProcessCredentialProvider::new().with_command("false")),
+                ),
+                ("files", Box::new(files(folder.path()))),
+            ],
+        );
+        let found = chain.credentials().await.expect("found");
+        assert_eq!(found, Credentials::new("AKID", "s/e+c="));
+    }
+
+    #[tokio::test]
+    async fn a_process_gives_keys_that_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let answer = folder.path().join("answer");
+        std::fs::write(
+            &answer,
+            r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"S","SessionToken":"T",
+                "Expiration":"2030-01-02T03:04:05Z"}"#,
+        )
+        .expect("written");
+        let process = ProcessCredentialProvider::new()
+            .with_command(format!("cat {}", answer.to_str().expect("text")));
+        let chain = Chain::of(context(pool()), vec![("a process", Box::new(process))]);
+        let found = chain.credentials().await.expect("found");
+        assert_eq!(found.session_token.as_deref(), Some("T"));
+        let expires = found.expires.expect("an end");
+        let since = expires
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970");
+        assert_eq!(since.as_secs(), 1_893_553_445);
+    }
+
+    #[tokio::test]
+    async fn what_went_wrong_in_each_place_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let process = ProcessCredentialProvider::new().with_command("false");
+        let chain = Chain::of(
+            context(pool()),
+            vec![
+                ("files", Box::new(files(folder.path()))),
+                ("a process", Box::new(process)),
+            ],
+        );
+        let error = chain.credentials().await.expect_err("nothing").to_string();
+        assert!(
+            error.starts_with("no credentials found in files, a process; a process: "),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}

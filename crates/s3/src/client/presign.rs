@@ -1,0 +1,69 @@
+//! URLs that carry their signature.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, header::HOST};
+use jiff::Timestamp;
+
+use super::{
+    Client, Place,
+    encode::Query,
+    error::{Error, ErrorKind, Result},
+    sign::Signer,
+};
+
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+impl Client {
+    /// A URL by which anybody may make one kind of request for `expires` (1 s to 7 days; less if the
+    /// credentials end before). `query` and `headers` are signed with it: whoever uses the URL must
+    /// send these headers as they are. Nothing is sent. An upload of a part is `PUT` with the query
+    /// `partNumber` and `uploadId`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadCredentials`], and [`ErrorKind::Other`] for a lifetime out of bounds.
+    pub async fn presign(
+        &self,
+        method: Method,
+        place: &Place,
+        query: &[(&str, &str)],
+        headers: &HeaderMap,
+        expires: Duration,
+    ) -> Result<String> {
+        let error = |kind| Error::new(kind, "Presign", place.to_string());
+        if expires.as_secs() < 1 || expires > LONGEST {
+            return Err(error(ErrorKind::Other)
+                .with_message(format!("{} s is not from 1 s to 7 days", expires.as_secs())));
+        }
+        let inner = &self.inner;
+        let credentials = inner
+            .keeper
+            .get()
+            .await
+            .map_err(|source| error(ErrorKind::BadCredentials).with_source(source))?
+            .ok_or_else(|| {
+                error(ErrorKind::BadCredentials).with_message("there are no keys to sign with")
+            })?;
+        let region = inner.regions.of(&place.bucket);
+        let target = inner
+            .address
+            .target(&region, &place.bucket, Some(&place.key));
+        let mut pairs = Query::new();
+        for (name, value) in query {
+            pairs.push(name, value);
+        }
+        let mut headers = headers.clone();
+        let host = target.host_header();
+        headers.insert(
+            HOST,
+            host.map_err(|source| error(ErrorKind::Other).with_source(source))?,
+        );
+        let signer = Signer {
+            credentials: &credentials,
+            region: &region,
+            at: Timestamp::now(),
+        };
+        let query = signer.sign_query(&method, &target.path, pairs, &headers, expires);
+        Ok(target.url(&query))
+    }
+}

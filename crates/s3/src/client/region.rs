@@ -1,0 +1,182 @@
+//! Which region: from the settings, the environment or the shared configuration file.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc, sync::RwLock};
+
+use super::settings::SettingsError;
+
+pub(super) const DEFAULT: &str = "us-east-1";
+
+/// Environment variables, or a test's.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The region to begin with.
+pub(super) fn find(
+    set: Option<&str>,
+    profile: Option<&str>,
+    environment: Environment<'_>,
+) -> Result<String, SettingsError> {
+    let region = set
+        .map(str::to_owned)
+        .or_else(|| environment("AWS_REGION"))
+        .or_else(|| environment("AWS_DEFAULT_REGION"))
+        .or_else(|| from_profile(profile, environment))
+        .unwrap_or_else(|| DEFAULT.to_owned());
+    if is_name(&region) {
+        Ok(region)
+    } else {
+        Err(SettingsError::Region(region))
+    }
+}
+
+fn is_name(region: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !region.is_empty() && region.len() <= 64 && region.bytes().all(plain)
+}
+
+fn from_profile(profile: Option<&str>, environment: Environment<'_>) -> Option<String> {
+    let path = match environment("AWS_CONFIG_FILE") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(environment("HOME")?)
+            .join(".aws")
+            .join("config"),
+    };
+    let text = std::fs::read_to_string(path).ok()?;
+    let profile = profile
+        .map(str::to_owned)
+        .or_else(|| environment("AWS_PROFILE"));
+    region_of(&text, profile.as_deref().unwrap_or("default"))
+}
+
+fn region_of(config: &str, profile: &str) -> Option<String> {
+    let mut inside = false;
+    for line in config.lines().map(str::trim) {
+        if let Some(section) = line
+            .strip_prefix('[')
+            .and_then(|line| line.split(']').next())
+        {
+            let section = section.trim();
+            let named = section.strip_prefix("profile ").map(str::trim);
+            inside = named == Some(profile) || (profile == "default" && section == "default");
+        } else if inside
+            && let Some((name, value)) = line.split_once('=')
+            && name.trim() == "region"
+        {
+            return Some(value.trim().to_owned()).filter(|value| !value.is_empty());
+        }
+    }
+    None
+}
+
+/// The region of each bucket: the one that was set, until the service says better.
+#[derive(Debug)]
+pub(super) struct Regions {
+    first: Arc<str>,
+    learned: RwLock<HashMap<String, Arc<str>>>,
+}
+
+/// Buckets whose region is remembered. One that isn't costs one more request per call.
+const REMEMBERED: usize = 1_024;
+
+impl Regions {
+    pub(super) fn new(first: String) -> Self {
+        Self {
+            first: first.into(),
+            learned: RwLock::default(),
+        }
+    }
+
+    pub(super) fn of(&self, bucket: &str) -> Arc<str> {
+        let learned = self
+            .learned
+            .read()
+            .unwrap_or_else(|broken| broken.into_inner());
+        learned.get(bucket).unwrap_or(&self.first).clone()
+    }
+
+    /// Takes what the service said; false if it is nothing new or no region.
+    pub(super) fn learn(&self, bucket: &str, region: &str) -> bool {
+        if !is_name(region) || &*self.of(bucket) == region {
+            return false;
+        }
+        let mut learned = self
+            .learned
+            .write()
+            .unwrap_or_else(|broken| broken.into_inner());
+        if learned.len() >= REMEMBERED {
+            learned.clear();
+        }
+        learned.insert(bucket.to_owned(), region.into());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "
+        # comment
+        [default]
+        region = eu-west-1
+        output=json
+        [profile work]
+        region=eu-central-1
+        [profile empty]
+        [sso-session work]
+        region = us-west-2
+    ";
+
+    #[test]
+    fn the_order_of_places() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config");
+        std::fs::write(&path, CONFIG).expect("written");
+        let config = ("AWS_CONFIG_FILE", path.to_str().expect("text"));
+        let find = |set, profile, variables: &[(&str, &str)]| {
+            let get = |name: &str| {
+                let mut all = variables.iter();
+                all.find(|(one, _)| *one == name)
+                    .map(|(_, value)| (*value).to_owned())
+            };
+            super::find(set, profile, &get).expect("a region")
+        };
+        let env = ("AWS_REGION", "r1");
+        assert_eq!(find(Some("set"), None, &[env, config]), "set");
+        assert_eq!(
+            find(None, None, &[env, ("AWS_DEFAULT_REGION", "r2"), config]),
+            "r1"
+        );
+        assert_eq!(
+            find(None, None, &[("AWS_DEFAULT_REGION", "r2"), config]),
+            "r2"
+        );
+        assert_eq!(find(None, None, &[config]), "eu-west-1");
+        assert_eq!(
+            find(None, None, &[config, ("AWS_PROFILE", "work")]),
+            "eu-central-1"
+        );
+        assert_eq!(
+            find(None, Some("work"), &[config, ("AWS_PROFILE", "x")]),
+            "eu-central-1"
+        );
+        assert_eq!(find(None, Some("empty"), &[config]), DEFAULT);
+        assert_eq!(find(None, None, &[("HOME", "/nowhere")]), DEFAULT);
+    }
+
+    #[test]
+    fn what_is_no_region_is_refused() {
+        for region in ["", "a b", "eu/west", "é"] {
+            assert!(super::find(Some(region), None, &|_| None).is_err());
+        }
+    }
+
+    #[test]
+    fn regions_are_learned_by_bucket() {
+        let regions = Regions::new("garage".to_owned());
+        assert!(!regions.learn("b", "garage"));
+        assert!(!regions.learn("b", "no region"));
+        assert!(regions.learn("b", "eu-west-1"));
+        assert_eq!(&*regions.of("b"), "eu-west-1");
+        assert_eq!(&*regions.of("c"), "garage");
+    }
+}
