@@ -38,7 +38,7 @@ pub(super) struct Call<'a> {
     method: Method,
     bucket: &'a str,
     key: Option<&'a str>,
-    pub(super) query: Query,
+    query: Query,
     pub(super) headers: HeaderMap,
     payload: Payload,
     effort: Option<u64>,
@@ -64,7 +64,7 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn query(mut self, name: &str, value: &str) -> Self {
-        self.query.push(name, value);
+        self.query = self.query.with(name, value);
         self
     }
 

@@ -1,6 +1,6 @@
 //! Calls on single objects.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use http::{
     HeaderMap, HeaderName, Method, StatusCode,
@@ -230,8 +230,7 @@ fn object_head(head: &Parts, size: u64) -> ObjectHead {
         size,
         etag: etag(head).unwrap_or_default(),
         modified: text(headers, LAST_MODIFIED)
-            .and_then(|text| httpdate::parse_http_date(&text).ok())
-            .map(SystemTime::from),
+            .and_then(|text| httpdate::parse_http_date(&text).ok()),
         metadata,
         content_type: text(headers, CONTENT_TYPE),
     }
