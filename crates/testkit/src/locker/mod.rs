@@ -19,7 +19,8 @@ pub struct Pair {
     pub one: Arc<dyn Locker>,
     /// The locker of the other.
     pub other: Arc<dyn Locker>,
-    /// How long a takeover between them may take.
+    /// How long a takeover between them may take, and how long it may take one to know that the
+    /// other has dropped a lease.
     pub takeover: Duration,
 }
 

@@ -1,0 +1,154 @@
+//! The calls to Redis: three scripts, each of them atomic there.
+
+use std::time::Duration;
+
+use landfall::{lease::Fence, upload::UploadId};
+use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection};
+
+use crate::{settings::RedisSettings, table::Token};
+
+/// How long a fence is remembered after its lease. Later the count starts anew, from the clock.
+const FENCE_OUTLIVES: Duration = Duration::from_secs(24 * 3600);
+/// How long a lease is kept for the node that waits for it.
+const HAND_OVER: Duration = Duration::from_millis(100);
+
+/// The scripts, with what is the same in every call.
+#[derive(Debug)]
+pub(crate) struct Scripts {
+    acquire: Script,
+    renew: Script,
+    release: Script,
+    prefix: String,
+    channel: String,
+    owner: String,
+    ttl: Millis,
+    keep: Millis,
+    want: Millis,
+}
+
+/// What taking a lease came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Granted(Fence),
+    /// Somebody has it, for this long if it isn't renewed.
+    Busy(Duration),
+}
+
+/// Where the calls of one connection go. The name of the run of the server is part of each key:
+/// after a restart the server may know old leases and old fences, or none, and both count as none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) name: &'a str,
+    /// How long leases of the run before may still be held.
+    pub(crate) unsettled: Duration,
+}
+
+/// Milliseconds, as an argument.
+type Millis = u64;
+
+fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Scripts {
+    pub(crate) fn new(settings: &RedisSettings, owner: &str) -> Self {
+        Self {
+            acquire: Script::new(include_str!("scripts/acquire.lua")),
+            renew: Script::new(include_str!("scripts/renew.lua")),
+            release: Script::new(include_str!("scripts/release.lua")),
+            channel: format!("{}leases", settings.prefix),
+            prefix: settings.prefix.clone(),
+            owner: owner.to_owned(),
+            ttl: millis(settings.ttl),
+            keep: millis(settings.ttl + FENCE_OUTLIVES),
+            // A waiter repeats it with every poll; one that is gone is soon forgotten.
+            want: millis(4 * settings.poll),
+        }
+    }
+
+    /// The channel on which nodes ask each other.
+    pub(crate) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// Makes the scripts known to the server.
+    pub(crate) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        for script in [&self.acquire, &self.renew, &self.release] {
+            let _: String = script.load_async(connection).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn acquire(
+        &self,
+        run: Run<'_>,
+        id: &UploadId,
+        token: Token,
+        floor: Fence,
+        ask: bool,
+    ) -> Cmd {
+        let mut call = Self::call(&self.acquire, 3);
+        call.arg(self.key("lease", run, id))
+            .arg(self.key("fence", run, id))
+            .arg(self.key("want", run, id))
+            .arg(&self.owner)
+            .arg(token.number())
+            .arg(self.ttl)
+            .arg(self.keep)
+            .arg(floor.0)
+            .arg(u8::from(ask))
+            .arg(&self.channel)
+            .arg(id.as_str())
+            .arg(millis(HAND_OVER))
+            .arg(self.want)
+            .arg(millis(run.unsettled));
+        call
+    }
+
+    /// What [`Scripts::acquire`] gave.
+    pub(crate) fn answer((granted, value): (u8, u64)) -> Answer {
+        if granted == 1 {
+            Answer::Granted(Fence(value))
+        } else {
+            Answer::Busy(Duration::from_millis(value))
+        }
+    }
+
+    /// Gives 1, 2 if another node waits for the lease, or 0 if it is another's.
+    pub(crate) fn renew(&self, run: Run<'_>, id: &UploadId, token: Token, fence: Fence) -> Cmd {
+        let mut call = Self::call(&self.renew, 3);
+        call.arg(self.key("lease", run, id))
+            .arg(self.key("fence", run, id))
+            .arg(self.key("want", run, id))
+            .arg(token.text(&self.owner))
+            .arg(self.ttl)
+            .arg(self.keep)
+            .arg(fence.0)
+            .arg(&self.owner);
+        call
+    }
+
+    /// Gives 1, or 0 if the lease is another's.
+    pub(crate) fn release(&self, run: Run<'_>, id: &UploadId, token: Token) -> Cmd {
+        let mut call = Self::call(&self.release, 2);
+        call.arg(self.key("lease", run, id))
+            .arg(self.key("want", run, id))
+            .arg(token.text(&self.owner))
+            .arg(&self.owner)
+            .arg(millis(HAND_OVER))
+            .arg(&self.channel)
+            .arg(id.as_str());
+        call
+    }
+
+    fn call(script: &Script, keys: u8) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(script.get_hash()).arg(keys);
+        call
+    }
+
+    /// The braces keep the keys of one upload together where keys are spread over servers.
+    fn key(&self, kind: &str, run: Run<'_>, id: &UploadId) -> String {
+        format!("{}{kind}:{{{id}}}:{}", self.prefix, run.name)
+    }
+}

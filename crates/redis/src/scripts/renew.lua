@@ -1,0 +1,24 @@
+-- Prolongs the lease, and puts it back where it is missing and nobody else had it since.
+-- KEYS: lease, fence, want
+-- ARGV: token, lifetime of the lease, lifetime of the fence, the lease's fence, owner
+-- Returns 1, 2 if another node waits for it, or 0 if it is another's.
+local holder = redis.call('GET', KEYS[1])
+if not holder then
+  local newest = redis.call('GET', KEYS[2])
+  if newest and newest ~= ARGV[4] then
+    return 0
+  end
+  redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return 1
+end
+if holder ~= ARGV[1] then
+  return 0
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+local wanted = redis.call('GET', KEYS[3])
+if wanted and wanted ~= ARGV[5] then
+  return 2
+end
+return 1

@@ -1,0 +1,9 @@
+//! `RedisLocker` with a real redis-server, which must be installed.
+
+mod cables;
+mod conformance;
+mod fences;
+mod outage;
+mod pressure;
+mod server;
+mod takeover;

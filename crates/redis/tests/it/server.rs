@@ -1,0 +1,136 @@
+//! A redis-server of its own for a test.
+
+use std::{
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use landfall::{lease::Locker, upload::UploadId};
+use landfall_redis::{RedisLocker, RedisSettings};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use redis::Cmd;
+use tempfile::TempDir;
+
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// Settings under which tests don't take long.
+pub(crate) fn quick() -> RedisSettings {
+    let mut settings = RedisSettings::default();
+    settings.ttl = Duration::from_secs(2);
+    settings.patience = Duration::from_secs(1);
+    settings
+}
+
+/// A running redis-server behind a UNIX socket in a temporary directory; killed when dropped.
+pub(crate) struct Server {
+    dir: TempDir,
+    process: Child,
+}
+
+impl Server {
+    /// Starts it, empty.
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let process = spawn(&dir);
+        Self { dir, process }
+    }
+
+    /// Starts it and waits until no lease of a run before could be held.
+    pub(crate) async fn settled(settings: &RedisSettings) -> Self {
+        let server = Self::start();
+        server.settle(settings).await;
+        server
+    }
+
+    pub(crate) async fn settle(&self, settings: &RedisSettings) {
+        let locker = self.locker(settings);
+        drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
+        locker.close().await;
+    }
+
+    pub(crate) fn socket(&self) -> String {
+        self.dir.path().join("redis.sock").display().to_string()
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("redis+unix://{}", self.socket())
+    }
+
+    pub(crate) fn locker(&self, settings: &RedisSettings) -> RedisLocker {
+        RedisLocker::new(&self.address(), settings.clone()).unwrap()
+    }
+
+    /// Kills it, as SIGKILL does; what was not saved is gone.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again on what it has saved.
+    pub(crate) fn start_again(&mut self) {
+        self.process = spawn(&self.dir);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Runs one command.
+    pub(crate) fn run<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let client = redis::Client::open(self.address()).unwrap();
+        let mut call = Cmd::new();
+        for word in command {
+            call.arg(word);
+        }
+        call.query(&mut client.get_connection().unwrap()).unwrap()
+    }
+
+    /// How many scripts it has run.
+    pub(crate) fn calls(&self) -> u64 {
+        let stats: String = self.run(&["INFO", "commandstats"]);
+        let line = stats
+            .lines()
+            .find(|line| line.starts_with("cmdstat_evalsha:"));
+        let calls = line.and_then(|line| line.split(['=', ',']).nth(1));
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn spawn(dir: &TempDir) -> Child {
+    let socket = dir.path().join("redis.sock");
+    drop(std::fs::remove_file(&socket));
+    let process = Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--appendonly", "no"])
+        .args(["--daemonize", "no", "--unixsocket"])
+        .arg(&socket)
+        .arg("--dir")
+        .arg(dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server must be installed (Debian: redis-server)");
+    let begun = Instant::now();
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        assert!(begun.elapsed() < LONG, "redis-server does not start");
+        sleep(Duration::from_millis(5));
+    }
+    process
+}
