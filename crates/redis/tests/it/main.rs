@@ -1,4 +1,5 @@
 //! `RedisLocker` with a real redis-server, which must be installed.
+#![allow(clippy::unwrap_used)]
 
 mod cables;
 mod conformance;

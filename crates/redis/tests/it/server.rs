@@ -1,6 +1,7 @@
 //! A redis-server of its own for a test.
 
 use std::{
+    fs,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -25,18 +26,26 @@ pub(crate) fn quick() -> RedisSettings {
     settings
 }
 
+/// Runs "$@" until its own input ends, which it does when the test is gone, however it ends.
+const UNTIL_THE_TEST_ENDS: &str = r#"
+"$@" </dev/null &
+read -r _
+kill -KILL $!
+wait
+"#;
+
 /// A running redis-server behind a UNIX socket in a temporary directory; killed when dropped.
 pub(crate) struct Server {
     dir: TempDir,
-    process: Child,
+    shell: Child,
 }
 
 impl Server {
     /// Starts it, empty.
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let process = spawn(&dir);
-        Self { dir, process }
+        let shell = spawn(&dir);
+        Self { dir, shell }
     }
 
     /// Starts it and waits until no lease of a run before could be held.
@@ -66,13 +75,13 @@ impl Server {
 
     /// Kills it, as SIGKILL does; what was not saved is gone.
     pub(crate) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        drop(self.shell.stdin.take());
+        self.shell.wait().unwrap();
     }
 
     /// Starts it again on what it has saved.
     pub(crate) fn start_again(&mut self) {
-        self.process = spawn(&self.dir);
+        self.shell = spawn(&self.dir);
     }
 
     pub(crate) fn stop(&self) {
@@ -84,7 +93,8 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
+        let pid = fs::read_to_string(self.dir.path().join("pid")).unwrap();
+        kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
     }
 
     /// Runs one command.
@@ -110,27 +120,33 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
+        self.kill();
     }
 }
 
 fn spawn(dir: &TempDir) -> Child {
     let socket = dir.path().join("redis.sock");
-    drop(std::fs::remove_file(&socket));
-    let process = Command::new("redis-server")
+    drop(fs::remove_file(&socket));
+    let shell = Command::new("/bin/sh")
+        .args(["-c", UNTIL_THE_TEST_ENDS, "sh", "redis-server"])
         .args(["--port", "0", "--save", "", "--appendonly", "no"])
         .args(["--daemonize", "no", "--unixsocket"])
         .arg(&socket)
+        .arg("--pidfile")
+        .arg(dir.path().join("pid"))
         .arg("--dir")
         .arg(dir.path())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
-        .expect("redis-server must be installed (Debian: redis-server)");
+        .unwrap();
     let begun = Instant::now();
     while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-        assert!(begun.elapsed() < LONG, "redis-server does not start");
+        assert!(
+            begun.elapsed() < LONG,
+            "redis-server does not start: is it installed? Run scripts/install-test-deps rust"
+        );
         sleep(Duration::from_millis(5));
     }
-    process
+    shell
 }
