@@ -1,3 +1,22 @@
-//! S3 for Landfall: the client that talks to a bucket, and the store on top of it.
+//! S3 for Landfall: a store that keeps uploads in a bucket, and the small client under it.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use landfall::{Composer, Config, Handler};
+//! use landfall_s3::{S3Options, S3Store, client::{Client, ClientSettings}};
+//!
+//! let client = Client::new(ClientSettings::default())?;
+//! let store = S3Store::new(client, S3Options::new("my-bucket"))?;
+//! let handler = Handler::new(Config::new(Composer::join(store)));
+//! # Ok(()) }
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod client;
+mod options;
+mod store;
+
+pub use self::{
+    options::{InvalidOptions, MAX_OBJECT, MIN_MEMORY, S3Options, UploadIds},
+    store::{S3Store, StoreStats},
+};

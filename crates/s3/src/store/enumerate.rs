@@ -1,0 +1,257 @@
+//! Listing what is in the bucket: uploads by their descriptions, and what belongs to none.
+
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream};
+use landfall::{
+    store::{Cursor, Enumerate, Leftover, Page, Result, StoreError, info::Info},
+    upload::{Snapshot, UploadId},
+};
+
+use super::{
+    Inner, S3Store,
+    layout::{self, INFO, PART},
+};
+use crate::client::{Error, ErrorKind, Listed, Multipart, Place};
+
+/// Uploads that are looked at in parallel.
+const AT_ONCE: usize = 8;
+/// What a cursor among objects begins with.
+const OBJECTS: &str = "objects ";
+/// What a cursor among multipart uploads begins with.
+const MULTIPARTS: &str = "multiparts ";
+/// What separates the two parts of a cursor among multipart uploads. No key holds it.
+const SEPARATOR: char = '\u{0}';
+
+/// What a leftover's name begins with, if it is a multipart upload.
+const MULTIPART: &str = "multipart upload ";
+
+#[async_trait]
+impl Enumerate for S3Store {
+    async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        let limit = u32::try_from(limit.clamp(1, 1000)).unwrap_or(1000);
+        let cursor = cursor.map(|cursor| cursor.0).unwrap_or_default();
+        if let Some(after) = cursor.strip_prefix(MULTIPARTS) {
+            return self.0.multiparts(after.split_once(SEPARATOR), limit).await;
+        }
+        let after = cursor.strip_prefix(OBJECTS).map(str::to_owned);
+        self.0.objects(after, limit).await
+    }
+
+    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
+        self.0.remove_leftover(leftover).await
+    }
+}
+
+/// An error that belongs to no upload.
+fn listing(error: Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::Unavailable { retry_after } => StoreError::Unavailable {
+            retry_after: *retry_after,
+            source: error.into(),
+        },
+        _ => StoreError::Other {
+            doing: "listing the bucket".into(),
+            source: error.into(),
+        },
+    }
+}
+
+/// What one object of the listing turned out to be.
+enum Found {
+    Upload(Box<Snapshot>),
+    Leftover(Leftover),
+    Nothing,
+}
+
+impl Inner {
+    async fn objects(&self, after: Option<String>, limit: u32) -> Result<Page> {
+        let (bucket, prefix) = (&self.layout.bucket, &self.layout.prefix);
+        let listed = self.client.list_objects(bucket, prefix, after, limit);
+        let listed = listed.await.map_err(listing)?;
+        let mut page = Page::default();
+        let looks: Vec<_> = listed
+            .objects
+            .iter()
+            .map(|object| self.judge(object))
+            .collect();
+        let mut found = stream::iter(looks).buffer_unordered(AT_ONCE);
+        while let Some(found) = found.next().await {
+            match found? {
+                Found::Upload(snapshot) => page.uploads.push(*snapshot),
+                Found::Leftover(leftover) => page.leftovers.push(leftover),
+                Found::Nothing => {}
+            }
+        }
+        page.next = Some(Cursor(match listed.next {
+            Some(next) => format!("{OBJECTS}{next}"),
+            None => MULTIPARTS.to_owned(),
+        }));
+        Ok(page)
+    }
+
+    /// What an object of the bucket means.
+    async fn judge(&self, object: &Listed) -> Result<Found> {
+        let leftover = |id: Option<UploadId>, why| {
+            Found::Leftover(Leftover {
+                id,
+                name: object.key.clone(),
+                why,
+                size: object.size,
+                modified: object.modified.unwrap_or(SystemTime::UNIX_EPOCH),
+            })
+        };
+        if let Some(name) = self.layout.object_of(&object.key, INFO) {
+            let Some(id) = self.described(name).await? else {
+                return Ok(Found::Nothing);
+            };
+            return match self.load(&id).await {
+                Ok(snapshot) => Ok(Found::Upload(Box::new(snapshot))),
+                Err(StoreError::NotFound(_)) => {
+                    Ok(leftover(Some(id), "a description without bytes"))
+                }
+                // Left for a person to look at.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::warn!(%id, %error, "an upload is damaged");
+                    Ok(Found::Nothing)
+                }
+                Err(error) => Err(error),
+            };
+        }
+        if let Some(name) = self.layout.object_of(&object.key, PART) {
+            let info = self.layout.info(name);
+            return match self.client.head_object(&info).await {
+                Ok(_) => Ok(Found::Nothing),
+                Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(leftover(
+                    UploadId::new(name).ok(),
+                    "bytes without a description",
+                )),
+                Err(error) => Err(listing(error)),
+            };
+        }
+        Ok(Found::Nothing)
+    }
+
+    /// The id that the description of an object states.
+    async fn described(&self, object: &str) -> Result<Option<UploadId>> {
+        let place = self.layout.info(object);
+        let read = match self.client.get_object(&place, None).await {
+            Ok(read) => read.bytes(4 << 20).await.map_err(listing)?,
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(None),
+            Err(error) => return Err(listing(error)),
+        };
+        let Ok(unnamed) = UploadId::new("unnamed") else {
+            return Ok(None);
+        };
+        let stated = Info::decode(&unnamed, &read).map(|info| info.stated_id);
+        Ok(stated.ok().and_then(|id| UploadId::new(&id).ok()))
+    }
+
+    async fn multiparts(&self, after: Option<(&str, &str)>, limit: u32) -> Result<Page> {
+        let after = after.map(|(key, upload)| (key.to_owned(), upload.to_owned()));
+        let (bucket, prefix) = (&self.layout.bucket, &self.layout.prefix);
+        let listed = self
+            .client
+            .list_multiparts(bucket, prefix, after, limit)
+            .await;
+        let listed = match listed {
+            Ok(listed) => listed,
+            // A right that uploads don't need, or something a small service doesn't have.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::AccessDenied | ErrorKind::NotImplemented
+                ) =>
+            {
+                tracing::warn!(%error, "multipart uploads that nobody will complete can't be found");
+                return Ok(Page::default());
+            }
+            Err(error) => return Err(listing(error)),
+        };
+        let mut page = Page::default();
+        for multipart in listed.uploads {
+            page.leftovers.extend(self.orphan(multipart).await?);
+        }
+        page.next = listed
+            .next
+            .map(|(key, upload)| Cursor(format!("{MULTIPARTS}{key}{SEPARATOR}{upload}")));
+        Ok(page)
+    }
+
+    /// A multipart upload that no description names. Those whose keys hold no id of ours may be
+    /// another program's and are left alone.
+    async fn orphan(&self, multipart: Multipart) -> Result<Option<Leftover>> {
+        let modified = multipart.initiated.unwrap_or(SystemTime::UNIX_EPOCH);
+        // A young one may be about to be described; that spares the look, too.
+        if modified
+            .elapsed()
+            .is_ok_and(|age| age < Duration::from_secs(60))
+        {
+            return Ok(None);
+        }
+        let Some(object) = self.object_in(&multipart.key) else {
+            return Ok(None);
+        };
+        if self.names(object, &multipart.upload_id).await? {
+            return Ok(None);
+        }
+        Ok(Some(Leftover {
+            id: UploadId::new(&format!("{object}+{}", multipart.upload_id)).ok(),
+            name: format!("{MULTIPART}{} of {}", multipart.upload_id, multipart.key),
+            why: "a multipart upload without a description",
+            size: 0,
+            modified,
+        }))
+    }
+
+    /// The object id in the key of an upload's bytes: the whole of it, or what looks like one.
+    fn object_in<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let name = key.strip_prefix(&self.layout.prefix)?;
+        let words = name.split(|c: char| !c.is_ascii_alphanumeric());
+        words.into_iter().find(|word| layout::is_random(word))
+    }
+
+    /// Whether the description of an object names a multipart upload.
+    async fn names(&self, object: &str, multipart: &str) -> Result<bool> {
+        let Some(id) = self.described(object).await? else {
+            return Ok(false);
+        };
+        let Some(located) = self.locate(&id).await? else {
+            return Ok(false);
+        };
+        let named = super::look::multipart_of(&located.info, &located.object);
+        Ok(named.as_deref() == Some(multipart))
+    }
+
+    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
+        let name = leftover.name.strip_prefix(MULTIPART);
+        if let Some((upload, key)) = name.and_then(|name| name.split_once(" of ")) {
+            if let Some(object) = self.object_in(key)
+                && self.names(object, upload).await?
+            {
+                return Ok(());
+            }
+            let place = Place::new(&self.layout.bucket, key);
+            return self
+                .client
+                .abort_multipart(&place, upload)
+                .await
+                .map_err(listing);
+        }
+        // Once more: somebody may have made an upload of it since.
+        if let Some(name) = self.layout.object_of(&leftover.name, INFO) {
+            if let Some(id) = self.described(name).await?
+                && self.load(&id).await.is_ok()
+            {
+                return Ok(());
+            }
+        } else if let Some(name) = self.layout.object_of(&leftover.name, PART)
+            && self.described(name).await?.is_some()
+        {
+            return Ok(());
+        }
+        let place = Place::new(&self.layout.bucket, &leftover.name);
+        self.client.delete_object(&place).await.map_err(listing)
+    }
+}

@@ -1,0 +1,254 @@
+//! Sending parts.
+
+use landfall::store::{Result, StoreError};
+
+use super::{
+    Inner,
+    failure::{damaged, failed},
+    gather::Gather,
+    layout::MULTIPART,
+    memory::Memory,
+    plan::Segment,
+    session::State,
+};
+use crate::client::{ErrorKind, Payload};
+
+/// How often an upload that may not be given up waits for memory before it is refused.
+const PATIENT_ROUNDS: u32 = 50;
+
+impl Inner {
+    /// The size of the part that is being gathered. The plan is made to say so, but isn't written
+    /// down yet.
+    pub(super) fn part_size(&self, state: &mut State) -> Result<u64> {
+        let at = &mut state.at;
+        let in_flight = u32::try_from(state.flights.len() + state.landed.len()).unwrap_or(u32::MAX);
+        let next = at.counted.next.saturating_add(in_flight);
+        let known = at.plan.size();
+        let number = if known.is_none() {
+            next.max(at.counted.highest + 1)
+        } else {
+            next
+        };
+        let rest = state.skipped + state.gather.len();
+        // Behind parts of another program: like them, if they are all alike.
+        let current = known.or_else(|| (rest > self.sizes.preferred).then_some(rest));
+        let length = at.info.upload.length;
+        let Some(size) = self.sizes.next(number, state.boundary, length, current) else {
+            let left = u64::from((self.sizes.parts + 1).saturating_sub(number));
+            let limit = state.boundary + left * self.sizes.largest;
+            return Err(StoreError::TooLarge { limit });
+        };
+        if known != Some(size) {
+            at.plan.push(Segment {
+                number,
+                offset: state.boundary,
+                size,
+            });
+            at.counted.next = number - in_flight;
+            state.plan_unsaid = true;
+        }
+        Ok(size)
+    }
+
+    /// Takes memory for more bytes. If there is none, uploads that wait for their clients give up
+    /// theirs, and in the end this one does, too: its bytes are then in `.part`.
+    pub(super) async fn memory(&self, state: &mut State, bytes: usize) -> Result<Memory> {
+        for _ in 0..PATIENT_ROUNDS {
+            if let Some(memory) = self.budget.try_take(bytes) {
+                return Ok(memory);
+            }
+            self.reclaim(bytes, &state.at.info.upload.id).await;
+            if let Some(memory) = self.budget.take(bytes).await {
+                return Ok(memory);
+            }
+            self.collect(state)?;
+            if state.gather.len() > 0 && state.held.is_none() {
+                self.put_away(state).await?;
+            }
+        }
+        Err(StoreError::Unavailable {
+            retry_after: None,
+            source: "the memory for bytes on their way to S3 is used up".into(),
+        })
+    }
+
+    /// Puts the bytes that were gathered into `.part`, and gives their memory back.
+    pub(super) async fn put_away(&self, state: &mut State) -> Result<()> {
+        self.commit(state).await?;
+        state.skipped += state.gather.len();
+        state.gather = Gather::new(self.options.content_hashes);
+        Ok(())
+    }
+
+    /// Reads what is in `.part` only, so that all bytes that no part has taken are in memory.
+    pub(super) async fn fetch_rest(&self, state: &mut State) -> Result<()> {
+        if state.skipped == 0 {
+            return Ok(());
+        }
+        let id = state.at.id().clone();
+        let Some(rest) = &state.at.rest else {
+            return Err(damaged(&id, "the rest that was kept in S3 is missing"));
+        };
+        let len = usize::try_from(state.skipped).unwrap_or(usize::MAX);
+        let memory = match self.budget.try_take(len) {
+            Some(memory) => memory,
+            None => match self.budget.take(len).await {
+                Some(memory) => memory,
+                None => self.spare().await,
+            },
+        };
+        let place = self.layout.part(&state.at.object);
+        let doing = "reading the rest";
+        let object = match self.client.get_object(&place, Some(0..state.skipped)).await {
+            Ok(object) => object,
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
+                return Err(damaged(&id, "the rest that was kept in S3 is missing"));
+            }
+            Err(error) => return Err(failed(&id, doing, error)),
+        };
+        if object.head.etag != rest.etag {
+            return Err(StoreError::Fenced(id));
+        }
+        let bytes = object.bytes(len).await;
+        let bytes = bytes.map_err(|error| failed(&id, doing, error))?;
+        if bytes.len() != len {
+            return Err(damaged(&id, "the rest that was kept in S3 is too short"));
+        }
+        state.gather.prepend(bytes, memory);
+        state.skipped = 0;
+        Ok(())
+    }
+
+    /// Memory beyond the budget, for one upload at a time.
+    async fn spare(&self) -> Memory {
+        Memory::spare(self.spare.clone().acquire_owned().await.ok())
+    }
+
+    /// The multipart upload, begun if none has been needed so far.
+    async fn multipart(&self, state: &mut State) -> Result<String> {
+        if let Some(multipart) = &state.at.multipart {
+            return Ok(multipart.clone());
+        }
+        let at = &mut state.at;
+        let multipart = self.begin(&at.info.upload, &at.place).await?;
+        let storage = &mut at.info.upload.storage;
+        storage.insert(MULTIPART.into(), multipart.clone());
+        at.multipart = Some(multipart.clone());
+        state.plan_unsaid = true;
+        Ok(multipart)
+    }
+
+    /// Sends what was gathered as a part, without waiting for its arrival, only for its turn. Where the
+    /// part is, and whether its bytes count yet, is written down before.
+    pub(super) async fn launch(&self, state: &mut State) -> Result<()> {
+        self.fetch_rest(state).await?;
+        self.part_size(state)?;
+        let multipart = self.multipart(state).await?;
+        if let Some(floor) = state.held
+            && state.at.info.unverified_from.is_none()
+        {
+            self.put_on_probation(state, floor).await?;
+        }
+        if state.plan_unsaid {
+            self.save_plan(state).await?;
+        }
+        let slot = self.slots.clone().acquire_owned().await;
+        let (payload, memory) = state.gather.take();
+        let at = &mut state.at;
+        let in_flight = u32::try_from(state.flights.len() + state.landed.len()).unwrap_or(u32::MAX);
+        let number = at.counted.next.saturating_add(in_flight);
+        at.counted.highest = at.counted.highest.max(number);
+        state.boundary += payload.len();
+        let (client, place) = (self.client.clone(), at.place.clone());
+        state.flights.spawn(async move {
+            let sent = client
+                .upload_part(&place, &multipart, number, payload)
+                .await;
+            drop((slot, memory));
+            (number, sent)
+        });
+        Ok(())
+    }
+
+    /// Takes in what has landed by now.
+    ///
+    /// # Errors
+    /// That of a part that failed.
+    pub(super) fn collect(&self, state: &mut State) -> Result<()> {
+        while let Some(landing) = state.flights.try_join_next() {
+            land(state, landing)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all parts have landed.
+    ///
+    /// # Errors
+    /// That of a part that failed; what is known of the upload is then worth nothing.
+    pub(super) async fn settle(&self, state: &mut State) -> Result<()> {
+        while let Some(landing) = state.flights.join_next().await {
+            land(state, landing)?;
+        }
+        let counted = &mut state.at.counted;
+        if !state.landed.is_empty() {
+            state.landed.sort_by_key(|(number, _)| *number);
+            counted.next += u32::try_from(state.landed.len()).unwrap_or(u32::MAX);
+            counted.parts.append(&mut state.landed);
+            state.at.modified = std::time::SystemTime::now();
+        }
+        counted.offset = state.boundary;
+        Ok(())
+    }
+
+    /// Sends the bytes that no part has taken as the last part.
+    pub(super) async fn send_last(&self, state: &mut State) -> Result<()> {
+        self.fetch_rest(state).await?;
+        let at = &state.at;
+        let alone = at.multipart.is_none() && at.counted.parts.is_empty();
+        if alone && state.flights.is_empty() && state.boundary == 0 {
+            let (payload, memory) = state.gather.take();
+            state.boundary = payload.len();
+            let put = self.put_whole(state, payload).await;
+            drop(memory);
+            return put;
+        }
+        if state.gather.len() > 0 {
+            self.launch(state).await?;
+        }
+        self.settle(state).await
+    }
+
+    /// Writes the whole object at once.
+    pub(super) async fn put_whole(&self, state: &mut State, payload: Payload) -> Result<()> {
+        let at = &mut state.at;
+        let upload = &at.info.upload;
+        let mut headers = self.layout.headers(upload);
+        headers
+            .metadata
+            .insert(super::look::OWNER.into(), upload.id.to_string());
+        let condition = crate::client::Condition::None;
+        let put = self
+            .client
+            .put_object(&at.place, payload, &headers, condition);
+        put.await
+            .map_err(|error| failed(&upload.id, "writing the object", error))?;
+        at.counted.offset = state.boundary;
+        at.complete = true;
+        at.modified = std::time::SystemTime::now();
+        Ok(())
+    }
+}
+
+fn land(
+    state: &mut State,
+    landing: Result<super::session::Landing, tokio::task::JoinError>,
+) -> Result<()> {
+    let id = state.at.id().clone();
+    let (number, sent) = landing.map_err(|error| StoreError::Other {
+        doing: format!("sending a part of upload {id}"),
+        source: error.into(),
+    })?;
+    let etag = sent.map_err(|error| failed(&id, "sending a part", error))?;
+    state.landed.push((number, etag));
+    Ok(())
+}

@@ -1,0 +1,443 @@
+//! Finding out from S3 where an upload stands.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use landfall::{
+    lease::Fence,
+    store::{
+        Result, StoreError,
+        info::{self, Info},
+    },
+    upload::{Kind, UploadId},
+};
+
+use super::{
+    Inner,
+    failure::{damaged, failed},
+    layout::{self, BUCKET, KEY, Layout, MULTIPART},
+    plan::{Counted, Plan},
+};
+use crate::client::{Condition, ErrorKind, ObjectHead, Part, Payload, Place};
+
+/// In the description: the [`Plan`].
+const PLAN: &str = "Parts";
+/// In the description: who writes the upload, as `fence:random`.
+const WRITER: &str = "Writer";
+/// User metadata of `.part`: the offset at which it begins.
+const START: &str = "landfall-start";
+/// User metadata of an object that was made without a multipart upload: the upload's id.
+pub(super) const OWNER: &str = "landfall-upload";
+
+/// An upload's description as it was read.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) info: Info,
+    /// The entity tag of the `.info` object.
+    pub(super) etag: String,
+    /// The object id.
+    pub(super) object: String,
+    pub(super) modified: SystemTime,
+}
+
+/// Where an upload stands in S3.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) info: Info,
+    pub(super) etag: String,
+    pub(super) object: String,
+    /// Where its bytes are, or will be.
+    pub(super) place: Place,
+    /// The multipart upload; `None` if it is completed, or none has been needed yet.
+    pub(super) multipart: Option<String>,
+    pub(super) plan: Plan,
+    /// What counts of the parts.
+    pub(super) counted: Counted,
+    /// The object `.part`, if there is one, whether it counts or not.
+    pub(super) rest: Option<Rest>,
+    /// How many bytes of it count.
+    pub(super) rest_counts: u64,
+    /// Whether the object itself is there.
+    pub(super) complete: bool,
+    pub(super) modified: SystemTime,
+}
+
+/// What `.part` holds.
+#[derive(Debug, Clone)]
+pub(super) struct Rest {
+    /// Where it begins.
+    pub(super) start: u64,
+    pub(super) len: u64,
+    pub(super) etag: String,
+    pub(super) modified: Option<SystemTime>,
+}
+
+impl Standing {
+    pub(super) fn id(&self) -> &UploadId {
+        &self.info.upload.id
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.counted.offset + self.rest_counts
+    }
+}
+
+/// Where a description says the bytes are.
+pub(super) fn place_of(layout: &Layout, object: &str, info: &Info) -> Place {
+    place_in(layout, object, &info.upload.storage)
+}
+
+/// Where the bytes of an upload with this `Storage` are.
+pub(super) fn place_in(layout: &Layout, object: &str, storage: &BTreeMap<String, String>) -> Place {
+    let said = |key| storage.get(key).filter(|text: &&String| !text.is_empty());
+    let own = layout.data(object);
+    match said(KEY) {
+        Some(key) => Place::new(said(BUCKET).unwrap_or(&own.bucket).as_str(), key.as_str()),
+        None => own,
+    }
+}
+
+/// The multipart upload that a description, or the id, names.
+pub(super) fn multipart_of(info: &Info, object: &str) -> Option<String> {
+    let said = info.upload.storage.get(MULTIPART).cloned();
+    said.or_else(|| {
+        let (named, multipart) = layout::split(&info.upload.id)?;
+        (named == object).then(|| multipart.to_owned())
+    })
+}
+
+impl Inner {
+    /// Reads the description.
+    pub(super) async fn locate(&self, id: &UploadId) -> Result<Option<Located>> {
+        if let Some((object, _)) = layout::split(id)
+            && let Some(located) = self.locate_as(id, object).await?
+        {
+            return Ok(Some(located));
+        }
+        self.locate_as(id, id.as_str()).await
+    }
+
+    async fn locate_as(&self, id: &UploadId, object: &str) -> Result<Option<Located>> {
+        let place = self.layout.info(object);
+        let doing = "reading the description";
+        let read = match self.client.get_object(&place, None).await {
+            Ok(read) => read,
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(None),
+            Err(error) => return Err(failed(id, doing, error)),
+        };
+        let etag = read.head.etag.clone();
+        let modified = read.head.modified.unwrap_or(SystemTime::UNIX_EPOCH);
+        let json = read
+            .bytes(usize::try_from(info::MAX_LEN).unwrap_or(usize::MAX))
+            .await
+            .map_err(|error| failed(id, doing, error))?;
+        let info = Info::decode(id, &json).map_err(|broken| damaged(id, broken.to_string()))?;
+        // `a+1` and `a+2` have the same description, and it belongs to one of them.
+        if info.stated_id != id.as_str() {
+            return Ok(None);
+        }
+        Ok(Some(Located {
+            info,
+            etag,
+            object: object.to_owned(),
+            modified,
+        }))
+    }
+
+    /// Looks where the upload stands. For a writer, `fence` says so first, where others may write,
+    /// too: from then on who has an older one can't acknowledge anything any more.
+    pub(super) async fn look(&self, id: &UploadId, fence: Option<Fence>) -> Result<Standing> {
+        let Some(mut located) = self.locate(id).await? else {
+            return Err(StoreError::NotFound(id.clone()));
+        };
+        if let Some(reason) = &located.info.damaged {
+            return Err(damaged(id, reason.clone()));
+        }
+        if let (true, Some(fence)) = (self.options.shared, fence) {
+            self.claim(&mut located, fence).await?;
+        }
+        self.stand(located).await
+    }
+
+    /// Writes down who writes, unless somebody with a newer lease did.
+    async fn claim(&self, located: &mut Located, fence: Fence) -> Result<()> {
+        let id = located.info.upload.id.clone();
+        if writer(&located.info).is_some_and(|newest| newest > fence) {
+            return Err(StoreError::Fenced(id));
+        }
+        sign(&mut located.info, fence);
+        located.etag = self
+            .put_info(&located.info, &located.object, Some(&located.etag))
+            .await?;
+        located.modified = SystemTime::now();
+        Ok(())
+    }
+
+    async fn stand(&self, located: Located) -> Result<Standing> {
+        let Located {
+            mut info,
+            etag,
+            object,
+            mut modified,
+        } = located;
+        let id = info.upload.id.clone();
+        let place = place_of(&self.layout, &object, &info);
+        let noted = info.notes.get(PLAN).map_or("", String::as_str);
+        let Some(plan) = Plan::parse(noted) else {
+            return Err(damaged(&id, format!("its plan makes no sense: {noted:?}")));
+        };
+        let multipart = multipart_of(&info, &object);
+        let (parts, rest) = match &multipart {
+            Some(multipart) => {
+                let parts = self.list_parts(&id, &place, multipart);
+                let rest = self.rest(&id, &object);
+                futures_util::future::try_join(parts, rest).await?
+            }
+            None => (None, self.rest(&id, &object).await?),
+        };
+        let limit = info.unverified_from.unwrap_or(u64::MAX);
+        let Some(parts) = parts else {
+            let whole = self.whole(&id, &place, &info, multipart.is_some()).await?;
+            if let Some(head) = whole {
+                if let Kind::Final { joined, .. } = &mut info.upload.kind
+                    && info.joined_unsaid
+                {
+                    *joined = true;
+                }
+                let counted = Counted {
+                    offset: head.size,
+                    ..Counted::default()
+                };
+                return Ok(Standing {
+                    modified: head.modified.map_or(modified, |at| at.max(modified)),
+                    rest_counts: 0,
+                    multipart: None,
+                    complete: true,
+                    info,
+                    etag,
+                    object,
+                    place,
+                    plan,
+                    counted,
+                    rest: rest.map(|(rest, _)| rest),
+                });
+            }
+            if multipart.is_some() && !info.upload.is_final() {
+                // Aborted: by a termination that was cut short, or by a rule of the bucket.
+                return Err(StoreError::NotFound(id));
+            }
+            let counted = Counted {
+                next: 1,
+                ..Counted::default()
+            };
+            let (rest, rest_counts) = self.settle_rest(&info, &counted, limit, rest, &mut modified);
+            return Ok(Standing {
+                multipart: None,
+                complete: false,
+                info,
+                etag,
+                object,
+                place,
+                plan,
+                counted,
+                rest,
+                rest_counts,
+                modified,
+            });
+        };
+        for part in &parts {
+            modified = part.modified.map_or(modified, |at| at.max(modified));
+        }
+        let counted = plan
+            .count(&parts, info.upload.length, limit)
+            .map_err(|missing| {
+                let at = missing.0;
+                damaged(&id, format!("the parts after byte {at} are missing in S3"))
+            })?;
+        // What an attempt at joining left behind doesn't count.
+        let counted = if info.upload.is_joined() {
+            counted
+        } else {
+            Counted {
+                next: 1,
+                highest: counted.highest,
+                ..Counted::default()
+            }
+        };
+        let (rest, rest_counts) = self.settle_rest(&info, &counted, limit, rest, &mut modified);
+        Ok(Standing {
+            multipart,
+            complete: false,
+            info,
+            etag,
+            object,
+            place,
+            plan,
+            counted,
+            rest,
+            rest_counts,
+            modified,
+        })
+    }
+
+    /// How much of `.part` counts. One that doesn't begin where the parts end is left from before
+    /// they did; one of tusd's doesn't say where it begins, and always does.
+    fn settle_rest(
+        &self,
+        info: &Info,
+        counted: &Counted,
+        limit: u64,
+        found: Option<(Rest, Option<u64>)>,
+        modified: &mut SystemTime,
+    ) -> (Option<Rest>, u64) {
+        let Some((mut rest, start)) = found else {
+            return (None, 0);
+        };
+        rest.start = start.unwrap_or(counted.offset);
+        if rest.start != counted.offset {
+            return (Some(rest), 0);
+        }
+        *modified = rest.modified.map_or(*modified, |at| at.max(*modified));
+        let end = limit.min(info.upload.length.unwrap_or(u64::MAX));
+        let counts = rest.len.min(end.saturating_sub(counted.offset));
+        (Some(rest), counts)
+    }
+
+    /// All parts that are there; `None` if there is no such multipart upload.
+    async fn list_parts(
+        &self,
+        id: &UploadId,
+        place: &Place,
+        multipart: &str,
+    ) -> Result<Option<Vec<Part>>> {
+        let mut parts = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = match self.client.list_parts(place, multipart, after).await {
+                Ok(page) => page,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NoSuchUpload | ErrorKind::NoSuchKey) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(failed(id, "listing the parts", error)),
+            };
+            parts.extend(page.parts);
+            match page.next {
+                Some(next) if next > after => after = next,
+                _ => break,
+            }
+        }
+        parts.sort_by_key(|part| part.number);
+        Ok(Some(parts))
+    }
+
+    /// The object `.part`, and where it says it begins.
+    async fn rest(&self, id: &UploadId, object: &str) -> Result<Option<(Rest, Option<u64>)>> {
+        match self.client.head_object(&self.layout.part(object)).await {
+            Ok(head) => {
+                let start = head
+                    .metadata
+                    .get(START)
+                    .and_then(|start| start.parse().ok());
+                let rest = Rest {
+                    start: 0,
+                    len: head.size,
+                    etag: head.etag,
+                    modified: head.modified,
+                };
+                Ok(Some((rest, start)))
+            }
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
+            Err(error) => Err(failed(id, "looking for the rest", error)),
+        }
+    }
+
+    /// The object itself, if all of it is there and it is this upload's.
+    async fn whole(
+        &self,
+        id: &UploadId,
+        place: &Place,
+        info: &Info,
+        had_multipart: bool,
+    ) -> Result<Option<ObjectHead>> {
+        match self.client.head_object(place).await {
+            Ok(head) => {
+                let right_size = info.upload.length.is_none_or(|length| length == head.size);
+                let owned = head
+                    .metadata
+                    .get(OWNER)
+                    .is_some_and(|owner| owner == id.as_str());
+                Ok((right_size && (had_multipart || owned)).then_some(head))
+            }
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
+            Err(error) => Err(failed(id, "looking for the object", error)),
+        }
+    }
+
+    /// Writes a description over the one with the entity tag `over`; `None`: there must be none yet.
+    pub(super) async fn put_info(
+        &self,
+        info: &Info,
+        object: &str,
+        over: Option<&str>,
+    ) -> Result<String> {
+        let condition = match over {
+            _ if !self.options.conditional_writes => Condition::None,
+            Some(etag) => Condition::IfMatch(etag.to_owned()),
+            None => Condition::IfAbsent,
+        };
+        let payload = self.hashed(info.encode());
+        let headers = self.layout.own_headers("application/json");
+        let place = self.layout.info(object);
+        let put = self.client.put_object(&place, payload, &headers, condition);
+        put.await
+            .map_err(|error| failed(&info.upload.id, "writing the description", error))
+    }
+
+    /// Writes `.part`: the bytes from `start` on.
+    pub(super) async fn put_rest(
+        &self,
+        at: &Standing,
+        start: u64,
+        payload: Payload,
+    ) -> Result<Rest> {
+        let condition = match &at.rest {
+            _ if !self.options.conditional_writes => Condition::None,
+            Some(rest) => Condition::IfMatch(rest.etag.clone()),
+            None => Condition::IfAbsent,
+        };
+        let len = payload.len();
+        let mut headers = self.layout.own_headers("application/octet-stream");
+        headers.metadata.insert(START.into(), start.to_string());
+        let place = self.layout.part(&at.object);
+        let put = self.client.put_object(&place, payload, &headers, condition);
+        let etag = put
+            .await
+            .map_err(|error| failed(at.id(), "keeping the rest", error))?;
+        Ok(Rest {
+            start,
+            len,
+            etag,
+            modified: None,
+        })
+    }
+}
+
+/// Notes the plan in the description.
+pub(super) fn note_plan(info: &mut Info, plan: &Plan) {
+    info.notes.insert(PLAN.into(), plan.to_string());
+}
+
+/// The fence of whoever said last that it writes the upload.
+pub(super) fn writer(info: &Info) -> Option<Fence> {
+    let (fence, _) = info.notes.get(WRITER)?.split_once(':')?;
+    fence.parse().ok().map(Fence)
+}
+
+/// Says in the description who writes. It is never twice the same, so neither is its entity tag.
+pub(super) fn sign(info: &mut Info, fence: Fence) {
+    let token: u64 = rand::random();
+    let Fence(number) = fence;
+    info.notes
+        .insert(WRITER.into(), format!("{number}:{token:016x}"));
+}

@@ -1,0 +1,605 @@
+//! Uploads in a bucket, laid out as tusd lays them out.
+//!
+//! Bytes go from the request to S3 in parts, in parallel, out of memory that all uploads share; there
+//! are no temporary files. What is too little for a part is kept in an object of its own, `.part`,
+//! whenever an offset is acknowledged. The order of calls is such that a process may die between any
+//! two of them:
+//!
+//! 1. `.part` says where it begins. Once a part holds its bytes, that is no longer where the parts
+//!    end, and it doesn't count any more; it is overwritten or deleted afterwards, never before.
+//! 2. Which part holds which bytes is settled before it is sent (the `plan` module), so parts that
+//!    landed above a missing one are harmless: the same bytes will be sent there again.
+//! 3. Nothing is left in `.part` when the object is completed.
+//! 4. An upload that has all its bytes, but no object, is completed by whoever looks at it.
+//! 5. If a part fails, so does the request: later bytes never take its place.
+//! 6. A removal ends with the description, so that it can be repeated until then.
+//!
+//! Where other processes write, too ([`S3Options::shared`]), a writer first says so in the
+//! description and then looks where the upload stands; and before it acknowledges anything it looks
+//! whether it still says so. One of two writers always sees the other.
+
+mod append;
+mod commit;
+mod concat;
+mod enumerate;
+mod failure;
+mod gather;
+mod launch;
+mod layout;
+mod look;
+mod memory;
+mod plan;
+mod read;
+mod reclaim;
+mod session;
+mod stats;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use landfall::{
+    lease::Fence,
+    store::{
+        Append, Concatenate, DeferLength, Enumerate, Finish, Read, Result, Store, StoreError,
+        Terminate, info::Info,
+    },
+    upload::{Snapshot, Upload, UploadId},
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{MutexGuard, Semaphore};
+
+pub(crate) use self::layout::check_template;
+pub use self::stats::StoreStats;
+use self::{
+    append::S3Append,
+    failure::failed,
+    layout::{BUCKET, KEY, Layout, MULTIPART},
+    look::{Standing, note_plan, sign},
+    memory::Budget,
+    plan::{Counted, Plan, Segment, Sizes},
+    session::{Known, Session, Sessions, State},
+};
+use crate::{
+    InvalidOptions, S3Options, UploadIds,
+    client::{Client, ErrorKind, Payload, Place},
+};
+
+/// Uploads in a bucket: see the [module](self). Cheap to clone; clones are one store.
+///
+/// Everything that changes an upload must happen under its lease, as the engine does it. With
+/// [`S3Options::shared`] several processes may use the same bucket and prefix.
+#[derive(Debug, Clone)]
+pub struct S3Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    options: S3Options,
+    layout: Layout,
+    sizes: Sizes,
+    sessions: Sessions,
+    budget: Budget,
+    /// Parts that may be on their way at one time.
+    slots: Arc<Semaphore>,
+    /// Memory beyond the budget, for one upload at a time, so that it never comes to a standstill.
+    spare: Arc<Semaphore>,
+}
+
+impl S3Store {
+    /// A store in a bucket that `client` can reach. Nothing is asked of S3 yet.
+    ///
+    /// # Errors
+    /// If the options contradict each other.
+    pub fn new(client: Client, options: S3Options) -> Result<Self, InvalidOptions> {
+        options.check()?;
+        if let Some(template) = &options.key_template {
+            check_template(template).map_err(InvalidOptions)?;
+        }
+        let sizes = Sizes {
+            preferred: options.part_size,
+            largest: options.max_part.min(options.memory as u64 / 2),
+            parts: options.max_parts,
+        };
+        Ok(Self(Arc::new(Inner {
+            layout: Layout::new(&options),
+            sizes,
+            sessions: Sessions::new(),
+            budget: Budget::new(options.memory),
+            slots: Arc::new(Semaphore::new(options.concurrent_parts)),
+            spare: Arc::new(Semaphore::new(1)),
+            client,
+            options,
+        })))
+    }
+
+    /// The client it uses.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// What it was told.
+    #[must_use]
+    pub fn options(&self) -> &S3Options {
+        &self.0.options
+    }
+
+    /// What it is doing at the moment.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        self.0.stats()
+    }
+
+    /// The most bytes an upload can have here.
+    #[must_use]
+    pub fn max_size(&self) -> u64 {
+        self.0.max_size()
+    }
+}
+
+impl Inner {
+    fn max_size(&self) -> u64 {
+        self.sizes.most().min(self.options.max_object)
+    }
+
+    fn fits(&self, length: u64) -> Result<()> {
+        let limit = self.max_size();
+        if length > limit {
+            return Err(StoreError::TooLarge { limit });
+        }
+        Ok(())
+    }
+
+    fn hashed(&self, bytes: Vec<u8>) -> Payload {
+        let hash = self
+            .options
+            .content_hashes
+            .then(|| Sha256::digest(&bytes).into());
+        Payload::new(vec![bytes.into()], hash)
+    }
+
+    /// Begins the multipart upload of an object.
+    async fn begin(&self, upload: &Upload, place: &Place) -> Result<String> {
+        let mut headers = self.layout.headers(upload);
+        if layout::split(&upload.id).is_none() {
+            headers
+                .metadata
+                .insert(look::OWNER.into(), upload.id.to_string());
+        }
+        let begun = self.client.create_multipart(place, &headers).await;
+        begun.map_err(|error| failed(&upload.id, "beginning the multipart upload", error))
+    }
+
+    /// Chooses the place of a new upload, and begins its multipart upload if it gets its name from it.
+    async fn assign(&self, upload: &mut Upload) -> Result<()> {
+        if let Some(length) = upload.length {
+            self.fits(length)?;
+        }
+        if self.options.ids == UploadIds::Plain {
+            return Ok(());
+        }
+        let place = self.layout.place(upload, SystemTime::now())?;
+        let multipart = self.begin(upload, &place).await?;
+        // One that is no id, or too long for it, is noted in the description only.
+        if let Ok(id) = UploadId::new(&format!("{}+{multipart}", upload.id)) {
+            upload.id = id;
+        }
+        upload.storage.insert(BUCKET.into(), place.bucket);
+        upload.storage.insert(KEY.into(), place.key);
+        upload.storage.insert(MULTIPART.into(), multipart);
+        Ok(())
+    }
+
+    async fn create(&self, mut upload: Upload, fence: Option<Fence>) -> Result<Arc<Session>> {
+        if let Some(length) = upload.length {
+            self.fits(length)?;
+        }
+        let id = upload.id.clone();
+        let multipart = upload.storage.get(MULTIPART).cloned();
+        let object = match (layout::split(&id), &multipart) {
+            (Some((object, named)), Some(multipart)) if named == multipart => object,
+            _ => id.as_str(),
+        };
+        let place = self.layout.place(&upload, SystemTime::now())?;
+        upload.storage.insert(BUCKET.into(), place.bucket.clone());
+        upload.storage.insert(KEY.into(), place.key.clone());
+        upload.storage.insert("Type".into(), "s3store".into());
+
+        let session = self.sessions.enter(&id);
+        let mut known = session.known.lock().await;
+        let mut info = Info::new(upload);
+        let mut plan = Plan::default();
+        let upload = &info.upload;
+        if let Some(size) = self.sizes.next(1, 0, upload.length, None) {
+            plan.push(Segment {
+                number: 1,
+                offset: 0,
+                size,
+            });
+        }
+        note_plan(&mut info, &plan);
+        if let (true, Some(fence)) = (self.options.shared, fence) {
+            sign(&mut info, fence);
+        }
+        let made = self.make(&info, object).await;
+        let etag = match made {
+            Ok(etag) => etag,
+            Err(error) => {
+                if let Some(multipart) = &multipart {
+                    let _ = self.client.abort_multipart(&place, multipart).await;
+                }
+                return Err(error);
+            }
+        };
+        let at = Standing {
+            object: object.to_owned(),
+            counted: Counted {
+                next: 1,
+                ..Counted::default()
+            },
+            rest: None,
+            rest_counts: 0,
+            complete: false,
+            modified: SystemTime::now(),
+            info,
+            etag,
+            place,
+            multipart,
+            plan,
+        };
+        let fence = fence.unwrap_or(Fence(0));
+        let state = State::new(at, fence, self.options.content_hashes);
+        session.publish(state.snapshot());
+        *known = Known::State(Box::new(state));
+        drop(known);
+        session.touch(0);
+        Ok(session)
+    }
+
+    /// Writes the description of a new upload, where there must be none.
+    async fn make(&self, info: &Info, object: &str) -> Result<String> {
+        let id = &info.upload.id;
+        if !self.options.conditional_writes {
+            match self.client.head_object(&self.layout.info(object)).await {
+                Ok(_) => return Err(StoreError::AlreadyExists(id.clone())),
+                Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
+                Err(error) => return Err(failed(id, "looking for the description", error)),
+            }
+        }
+        match self.put_info(info, object, None).await {
+            Err(StoreError::Fenced(id)) => Err(StoreError::AlreadyExists(id)),
+            other => other,
+        }
+    }
+
+    /// The state of an upload for a change under the lease with `fence`, found out if need be.
+    async fn change<'a>(
+        &self,
+        session: &'a Session,
+        fence: Fence,
+    ) -> Result<MutexGuard<'a, Known>> {
+        let id = &session.id;
+        if !session.admits(fence) {
+            return Err(StoreError::Fenced(id.clone()));
+        }
+        let mut known = session.known.lock().await;
+        if !session.is_newest(fence) {
+            return Err(StoreError::Fenced(id.clone()));
+        }
+        if let Known::State(state) = &mut *known {
+            let follows = state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0);
+            if self.options.shared && !follows || self.settle(state).await.is_err() {
+                *known = Known::Nothing;
+            }
+        }
+        match &mut *known {
+            Known::Gone => return Err(StoreError::NotFound(id.clone())),
+            Known::State(state) => state.fence = fence,
+            Known::Nothing => {
+                let at = self.look(id, Some(fence)).await?;
+                let state = State::new(at, fence, self.options.content_hashes);
+                *known = Known::State(Box::new(state));
+            }
+        }
+        if let Known::State(state) = &mut *known
+            && let Err(error) = self.take_back_unverified(state).await
+        {
+            *known = Known::Nothing;
+            return Err(error);
+        }
+        Ok(known)
+    }
+
+    async fn resume(self: &Arc<Self>, id: &UploadId, fence: Fence) -> Result<(Snapshot, S3Append)> {
+        let session = self.sessions.enter(id);
+        let resumed = self.open(&session, fence).await;
+        if matches!(resumed, Err(StoreError::NotFound(_))) {
+            self.sessions.leave(session);
+        }
+        resumed
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        fence: Fence,
+    ) -> Result<(Snapshot, S3Append)> {
+        let mut known = self.change(session, fence).await?;
+        let Known::State(state) = &mut *known else {
+            return Err(StoreError::NotFound(session.id.clone()));
+        };
+        // What a dropped request left is kept, or taken back, before anything comes after it.
+        let tidied = self.tidy(state).await;
+        if let Err(error) = tidied {
+            *known = Known::Nothing;
+            return Err(error);
+        }
+        state.opened = state.floor();
+        let snapshot = state.snapshot();
+        session.publish(snapshot.clone());
+        session.touch(state.gather.len());
+        let append = S3Append::new(self.clone(), session.writer(), fence, snapshot.offset);
+        Ok((snapshot, append))
+    }
+
+    /// Keeps what was written and not committed, takes back what was on probation, and completes what
+    /// has all its bytes.
+    async fn tidy(&self, state: &mut State) -> Result<()> {
+        if state.held.is_some() {
+            self.discard(state).await?;
+        }
+        if state.is_dirty() {
+            self.commit(state).await?;
+        }
+        if state.is_all_there() {
+            self.complete(state).await?;
+        }
+        Ok(())
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Snapshot> {
+        if let Some(session) = self.sessions.get(id)
+            && session.has_writers()
+            && let Some(snapshot) = session.published()
+        {
+            return Ok(snapshot);
+        }
+        if self.options.shared {
+            let at = self.look(id, None).await?;
+            let mut state = State::new(at, Fence(0), self.options.content_hashes);
+            if state.is_all_there() {
+                self.complete(&mut state).await?;
+            }
+            return Ok(state.snapshot());
+        }
+        let session = self.sessions.enter(id);
+        let loaded = self.load_known(&session).await;
+        if matches!(loaded, Err(StoreError::NotFound(_))) {
+            self.sessions.leave(session);
+        }
+        loaded
+    }
+
+    async fn load_known(&self, session: &Session) -> Result<Snapshot> {
+        let mut known = session.known.lock().await;
+        if session.has_writers()
+            && let Some(snapshot) = session.published()
+        {
+            return Ok(snapshot);
+        }
+        if let Known::Gone = &*known {
+            return Err(StoreError::NotFound(session.id.clone()));
+        }
+        if let Known::State(state) = &mut *known
+            && (self.settle(state).await.is_err() || self.tidy(state).await.is_err())
+        {
+            *known = Known::Nothing;
+        }
+        if let Known::Nothing = &*known {
+            let at = self.look(&session.id, None).await?;
+            let state = State::new(at, Fence(0), self.options.content_hashes);
+            *known = Known::State(Box::new(state));
+        }
+        let Known::State(state) = &mut *known else {
+            return Err(StoreError::NotFound(session.id.clone()));
+        };
+        if state.is_all_there()
+            && let Err(error) = self.complete(state).await
+        {
+            *known = Known::Nothing;
+            return Err(error);
+        }
+        session.touch(state.gather.len());
+        let snapshot = state.snapshot();
+        session.publish(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Changes the description.
+    async fn describe(
+        &self,
+        id: &UploadId,
+        fence: Fence,
+        change: impl FnOnce(&mut Upload) + Send,
+    ) -> Result<Arc<Upload>> {
+        let session = self.sessions.enter(id);
+        let mut known = match self.change(&session, fence).await {
+            Ok(known) => known,
+            Err(error) => {
+                if matches!(error, StoreError::NotFound(_)) {
+                    self.sessions.leave(session.clone());
+                }
+                return Err(error);
+            }
+        };
+        let Known::State(state) = &mut *known else {
+            return Err(StoreError::NotFound(id.clone()));
+        };
+        let before = state.at.info.upload.clone();
+        change(&mut state.at.info.upload);
+        state.at.info.upload.storage.clone_from(&before.storage);
+        if let Err(error) = self.save_info(state).await {
+            *known = Known::Nothing;
+            return Err(error);
+        }
+        let snapshot = state.snapshot();
+        session.publish(snapshot.clone());
+        Ok(snapshot.upload)
+    }
+
+    /// Removes everything, the description last.
+    async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<()> {
+        let session = self.sessions.enter(id);
+        if !session.admits(fence) {
+            return Err(StoreError::Fenced(id.clone()));
+        }
+        let mut known = session.known.lock().await;
+        if !session.is_newest(fence) {
+            return Err(StoreError::Fenced(id.clone()));
+        }
+        // Whatever is on its way is not waited for: the multipart upload goes.
+        *known = Known::Gone;
+        let removed = self.remove(id, fence).await;
+        if removed.is_err() {
+            *known = Known::Nothing;
+        }
+        drop(known);
+        session.touch(0);
+        self.sessions.leave(session);
+        removed
+    }
+
+    async fn remove(&self, id: &UploadId, fence: Fence) -> Result<()> {
+        let Some(located) = self.locate(id).await? else {
+            return Ok(());
+        };
+        if self.options.shared && look::writer(&located.info).is_some_and(|newest| newest > fence) {
+            return Err(StoreError::Fenced(id.clone()));
+        }
+        let removing = |error| failed(id, "removing", error);
+        let place = look::place_of(&self.layout, &located.object, &located.info);
+        if let Some(multipart) = look::multipart_of(&located.info, &located.object) {
+            let aborted = self.client.abort_multipart(&place, &multipart).await;
+            aborted.map_err(removing)?;
+        }
+        let part = self.layout.part(&located.object);
+        let data = self.client.delete_object(&place);
+        let rest = self.client.delete_object(&part);
+        futures_util::future::try_join(data, rest)
+            .await
+            .map_err(removing)?;
+        let info = self.layout.info(&located.object);
+        self.client.delete_object(&info).await.map_err(removing)
+    }
+}
+
+#[async_trait]
+impl Store for S3Store {
+    async fn assign_id(&self, upload: &mut Upload) -> Result<()> {
+        self.0.assign(upload).await
+    }
+
+    async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
+        let session = self.0.create(upload, None).await?;
+        let snapshot = session.published();
+        Ok(snapshot.map_or_else(
+            || Arc::new(Upload::new(session.id.clone(), None)),
+            |s| s.upload,
+        ))
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Snapshot> {
+        self.0.load(id).await
+    }
+
+    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
+        let (_, append) = self.0.resume(&upload.id, fence).await?;
+        Ok(Box::new(append))
+    }
+
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
+        let (snapshot, append) = self.0.resume(id, fence).await?;
+        Ok((snapshot, Box::new(append)))
+    }
+
+    async fn create_append(
+        &self,
+        upload: Upload,
+        fence: Fence,
+    ) -> Result<(Arc<Upload>, Box<dyn Append>)> {
+        let session = self.0.create(upload, Some(fence)).await?;
+        let (snapshot, append) = self.0.open(&session, fence).await?;
+        Ok((snapshot.upload, Box::new(append)))
+    }
+
+    async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        let change = |kept: &mut Upload| *kept = upload.clone();
+        self.0.describe(&upload.id, fence, change).await.map(drop)
+    }
+
+    fn terminator(&self) -> Option<&dyn Terminate> {
+        Some(self)
+    }
+    fn finisher(&self) -> Option<&dyn Finish> {
+        Some(self)
+    }
+    fn reader(&self) -> Option<&dyn Read> {
+        Some(self)
+    }
+    fn concatenator(&self) -> Option<&dyn Concatenate> {
+        Some(self)
+    }
+    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
+        Some(self)
+    }
+    fn enumerator(&self) -> Option<&dyn Enumerate> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Terminate for S3Store {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        self.0.terminate(&upload.id, fence).await
+    }
+}
+
+#[async_trait]
+impl Finish for S3Store {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        let session = self.0.sessions.enter(&upload.id);
+        let mut known = self.0.change(&session, fence).await?;
+        if let Known::State(state) = &mut *known
+            && state.is_all_there()
+        {
+            let completed = self.0.complete(state).await;
+            if completed.is_err() {
+                *known = Known::Nothing;
+            } else {
+                session.publish(state.snapshot());
+            }
+            return completed;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DeferLength for S3Store {
+    async fn declare_length(
+        &self,
+        upload: &Upload,
+        length: u64,
+        fence: Fence,
+    ) -> Result<Arc<Upload>> {
+        self.0.fits(length)?;
+        let change = |upload: &mut Upload| upload.length = Some(length);
+        self.0.describe(&upload.id, fence, change).await
+    }
+}
+
+/// How long an upload that waits for its client is left alone when others need its memory.
+const RESTED: Duration = Duration::from_millis(250);

@@ -1,0 +1,297 @@
+//! Uploads of which this process knows where they stand.
+//!
+//! What is known outlives a request, so that the next one need not ask S3. It is used again only if
+//! nobody else can have written: because no other process writes at all, or because the fence of the
+//! new lease follows that of the old one.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use landfall::{
+    lease::Fence,
+    upload::{Snapshot, UploadId},
+};
+use tokio::task::JoinSet;
+
+use super::{gather::Gather, look::Standing};
+use crate::client;
+
+/// What nobody has asked for this long is forgotten.
+const IDLE: Duration = Duration::from_secs(60);
+/// The most uploads that are remembered; those being written are always.
+const MOST: usize = 20_000;
+
+/// What this process knows of one upload.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: UploadId,
+    /// The newest fence seen.
+    newest: AtomicU64,
+    /// [`Append`](landfall::store::Append)s that are open.
+    writers: AtomicUsize,
+    /// Bytes in memory that no part has taken yet.
+    gathered: AtomicUsize,
+    touched: Mutex<Instant>,
+    /// What may be told while somebody writes.
+    published: Mutex<Option<Snapshot>>,
+    pub(super) known: tokio::sync::Mutex<Known>,
+}
+
+/// How much is known.
+#[derive(Debug, Default)]
+pub(super) enum Known {
+    /// Nothing: S3 must be asked.
+    #[default]
+    Nothing,
+    /// It was removed.
+    Gone,
+    /// Where it stands.
+    State(Box<State>),
+}
+
+/// Where an upload stands, including what isn't in S3 yet.
+#[derive(Debug)]
+pub(super) struct State {
+    /// What is in S3; `counted` has the parts that have landed.
+    pub(super) at: Standing,
+    /// Under which lease this was found out, or changed last.
+    pub(super) fence: Fence,
+    /// Where the bytes begin that no part has taken: parts up to here have landed or are on their way.
+    pub(super) boundary: u64,
+    /// Bytes from the boundary on that are in `.part` and not in memory.
+    pub(super) skipped: u64,
+    /// The bytes after those.
+    pub(super) gather: Gather,
+    /// Parts on their way.
+    pub(super) flights: JoinSet<Landing>,
+    /// Parts that have landed since the last time that all had.
+    pub(super) landed: Vec<(u32, String)>,
+    /// The offset that may be told.
+    pub(super) committed: u64,
+    /// Where bytes on probation begin, if some are.
+    pub(super) held: Option<Floor>,
+    /// Where this lease began.
+    pub(super) opened: Floor,
+    /// The plan was changed and isn't written down yet.
+    pub(super) plan_unsaid: bool,
+}
+
+/// How the sending of a part ended.
+pub(super) type Landing = (u32, client::Result<String>);
+
+/// A state to go back to. At its making `.part` has the bytes that no part had taken, and it isn't
+/// written again for as long as one may have to go back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Floor {
+    pub(super) boundary: u64,
+    pub(super) parts: usize,
+    pub(super) next: u32,
+    pub(super) rest: u64,
+}
+
+impl Floor {
+    pub(super) fn offset(&self) -> u64 {
+        self.boundary + self.rest
+    }
+}
+
+impl State {
+    pub(super) fn new(at: Standing, fence: Fence, hashed: bool) -> Self {
+        let mut state = Self {
+            boundary: at.counted.offset,
+            skipped: at.rest_counts,
+            committed: at.offset(),
+            gather: Gather::new(hashed),
+            flights: JoinSet::new(),
+            landed: Vec::new(),
+            held: None,
+            opened: Floor::default(),
+            plan_unsaid: false,
+            fence,
+            at,
+        };
+        state.opened = state.floor();
+        state
+    }
+
+    /// Where the next byte goes.
+    pub(super) fn offset(&self) -> u64 {
+        self.boundary + self.rest()
+    }
+
+    /// How many bytes no part has taken.
+    pub(super) fn rest(&self) -> u64 {
+        self.skipped + self.gather.len()
+    }
+
+    /// Whether bytes would be lost with this process.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.committed != self.offset()
+    }
+
+    pub(super) fn is_all_there(&self) -> bool {
+        self.at.info.upload.is_complete_at(self.offset())
+    }
+
+    /// All parts must have landed, and the rest be in `.part`.
+    pub(super) fn floor(&self) -> Floor {
+        Floor {
+            boundary: self.boundary,
+            parts: self.at.counted.parts.len(),
+            next: self.at.counted.next,
+            rest: self.rest(),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            upload: Arc::new(self.at.info.upload.clone()),
+            offset: self.committed,
+            modified: self.at.modified,
+        }
+    }
+}
+
+impl Session {
+    fn new(id: UploadId) -> Self {
+        Self {
+            id,
+            newest: AtomicU64::new(0),
+            writers: AtomicUsize::new(0),
+            gathered: AtomicUsize::new(0),
+            touched: Mutex::new(Instant::now()),
+            published: Mutex::new(None),
+            known: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Notes a fence; says whether it is at least as new as any seen.
+    pub(super) fn admits(&self, fence: Fence) -> bool {
+        self.newest.fetch_max(fence.0, Ordering::AcqRel) <= fence.0
+    }
+
+    pub(super) fn is_newest(&self, fence: Fence) -> bool {
+        self.newest.load(Ordering::Acquire) <= fence.0
+    }
+
+    pub(super) fn has_writers(&self) -> bool {
+        self.writers.load(Ordering::Acquire) > 0
+    }
+
+    /// Counts a writer until the guard is dropped.
+    pub(super) fn writer(self: &Arc<Self>) -> Writing {
+        self.writers.fetch_add(1, Ordering::AcqRel);
+        Writing(self.clone())
+    }
+
+    pub(super) fn gathered(&self) -> usize {
+        self.gathered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that something happened, and how much is in memory after it.
+    pub(super) fn touch(&self, gathered: u64) {
+        *lock(&self.touched) = Instant::now();
+        let gathered = usize::try_from(gathered).unwrap_or(usize::MAX);
+        self.gathered.store(gathered, Ordering::Relaxed);
+    }
+
+    /// How long ago something happened.
+    pub(super) fn idle(&self) -> Duration {
+        lock(&self.touched).elapsed()
+    }
+
+    pub(super) fn published(&self) -> Option<Snapshot> {
+        lock(&self.published).clone()
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        *lock(&self.published) = Some(snapshot);
+    }
+}
+
+/// Counts a writer.
+#[derive(Debug)]
+pub(super) struct Writing(Arc<Session>);
+
+impl std::ops::Deref for Writing {
+    type Target = Arc<Session>;
+
+    fn deref(&self) -> &Arc<Session> {
+        &self.0
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.writers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// All sessions of a store.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    by_id: Mutex<HashMap<UploadId, Arc<Session>>>,
+    swept: Mutex<Instant>,
+}
+
+impl Sessions {
+    pub(super) fn new() -> Self {
+        Self {
+            by_id: Mutex::default(),
+            swept: Mutex::new(Instant::now()),
+        }
+    }
+
+    pub(super) fn get(&self, id: &UploadId) -> Option<Arc<Session>> {
+        lock(&self.by_id).get(id).cloned()
+    }
+
+    /// The session of an upload, made if there is none.
+    pub(super) fn enter(&self, id: &UploadId) -> Arc<Session> {
+        let mut by_id = lock(&self.by_id);
+        let is_full = by_id.len() >= MOST;
+        let mut swept = lock(&self.swept);
+        if is_full || swept.elapsed() > IDLE / 6 {
+            *swept = Instant::now();
+            by_id.retain(|_, session| {
+                Arc::strong_count(session) > 1 || !is_full && session.idle() < IDLE
+            });
+        }
+        let session = by_id.entry(id.clone());
+        let session = session.or_insert_with(|| Arc::new(Session::new(id.clone())));
+        session.clone()
+    }
+
+    /// Forgets an upload of which nothing is known.
+    pub(super) fn leave(&self, session: Arc<Session>) {
+        let mut by_id = lock(&self.by_id);
+        let is_it = |known: &Arc<Session>| Arc::ptr_eq(known, &session);
+        // This one and the map's.
+        if by_id.get(&session.id).is_some_and(is_it) && Arc::strong_count(&session) <= 2 {
+            by_id.remove(&session.id);
+        }
+    }
+
+    /// Those with bytes in memory that aren't moving, the largest first.
+    pub(super) fn resting(&self, rested: Duration) -> Vec<Arc<Session>> {
+        let mut resting: Vec<_> = lock(&self.by_id)
+            .values()
+            .filter(|session| session.gathered() > 0)
+            .filter(|session| !session.has_writers() || session.idle() >= rested)
+            .cloned()
+            .collect();
+        resting.sort_by_key(|session| std::cmp::Reverse(session.gathered()));
+        resting
+    }
+}
+
+/// A panic elsewhere leaves these as they were.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
