@@ -362,7 +362,9 @@ impl Inner {
     ) -> Result<Option<ObjectHead>> {
         match self.client.head_object(place).await {
             Ok(head) => {
-                let right_size = info.upload.length.is_none_or(|length| length == head.size);
+                // The length of one that is being joined is what its parts will have.
+                let length = info.upload.length.filter(|_| !info.upload.is_final());
+                let right_size = length.is_none_or(|length| length == head.size);
                 let owned = head
                     .metadata
                     .get(OWNER)

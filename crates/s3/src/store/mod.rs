@@ -341,7 +341,7 @@ impl Inner {
         let snapshot = state.snapshot();
         session.publish(snapshot.clone());
         session.touch(state.gather.len());
-        let append = S3Append::new(self.clone(), session.writer(), fence, snapshot.offset);
+        let append = S3Append::new(self.clone(), session.writer(fence), fence, snapshot.offset);
         Ok((snapshot, append))
     }
 
@@ -362,7 +362,7 @@ impl Inner {
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
         if let Some(session) = self.sessions.get(id)
-            && session.has_writers()
+            && session.is_written()
             && let Some(snapshot) = session.published()
         {
             return Ok(snapshot);
@@ -385,7 +385,7 @@ impl Inner {
 
     async fn load_known(&self, session: &Session) -> Result<Snapshot> {
         let mut known = session.known.lock().await;
-        if session.has_writers()
+        if session.is_written()
             && let Some(snapshot) = session.published()
         {
             return Ok(snapshot);
@@ -462,6 +462,7 @@ impl Inner {
         }
         // Whatever is on its way is not waited for: the multipart upload goes.
         *known = Known::Gone;
+        session.unpublish();
         let removed = self.remove(id, fence).await;
         if removed.is_err() {
             *known = Known::Nothing;

@@ -103,7 +103,7 @@ impl Inner {
     /// What is known of an upload turned out to be wrong.
     async fn forget(&self, id: &UploadId) {
         if let Some(session) = self.sessions.get(id)
-            && !session.has_writers()
+            && !session.is_written()
         {
             let mut known = session.known.lock().await;
             if let Known::State(_) = *known {

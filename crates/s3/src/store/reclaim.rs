@@ -27,7 +27,7 @@ impl Inner {
                 continue;
             }
             let gathered = session.gathered();
-            if !session.has_writers() && state.is_dirty() {
+            if !session.is_written() && state.is_dirty() {
                 // Its request was dropped: nobody was told of these bytes.
                 *known = Known::Nothing;
             } else if !state.is_dirty() {

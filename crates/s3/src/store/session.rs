@@ -33,8 +33,8 @@ pub(super) struct Session {
     pub(super) id: UploadId,
     /// The newest fence seen.
     newest: AtomicU64,
-    /// [`Append`](landfall::store::Append)s that are open.
-    writers: AtomicUsize,
+    /// The fence of the [`Append`](landfall::store::Append) that is open; 0 if none is.
+    writing: AtomicU64,
     /// Bytes in memory that no part has taken yet.
     gathered: AtomicUsize,
     touched: Mutex<Instant>,
@@ -163,7 +163,7 @@ impl Session {
         Self {
             id,
             newest: AtomicU64::new(0),
-            writers: AtomicUsize::new(0),
+            writing: AtomicU64::new(0),
             gathered: AtomicUsize::new(0),
             touched: Mutex::new(Instant::now()),
             published: Mutex::new(None),
@@ -180,14 +180,16 @@ impl Session {
         self.newest.load(Ordering::Acquire) <= fence.0
     }
 
-    pub(super) fn has_writers(&self) -> bool {
-        self.writers.load(Ordering::Acquire) > 0
+    /// Whether the newest lease has this open for appending.
+    pub(super) fn is_written(&self) -> bool {
+        let writing = self.writing.load(Ordering::Acquire);
+        writing > 0 && writing == self.newest.load(Ordering::Acquire)
     }
 
-    /// Counts a writer until the guard is dropped.
-    pub(super) fn writer(self: &Arc<Self>) -> Writing {
-        self.writers.fetch_add(1, Ordering::AcqRel);
-        Writing(self.clone())
+    /// Notes a writer until the guard is dropped.
+    pub(super) fn writer(self: &Arc<Self>, fence: Fence) -> Writing {
+        self.writing.store(fence.0, Ordering::Release);
+        Writing(self.clone(), fence)
     }
 
     pub(super) fn gathered(&self) -> usize {
@@ -213,11 +215,15 @@ impl Session {
     pub(super) fn publish(&self, snapshot: Snapshot) {
         *lock(&self.published) = Some(snapshot);
     }
+
+    pub(super) fn unpublish(&self) {
+        *lock(&self.published) = None;
+    }
 }
 
-/// Counts a writer.
+/// A session that is open for appending.
 #[derive(Debug)]
-pub(super) struct Writing(Arc<Session>);
+pub(super) struct Writing(Arc<Session>, Fence);
 
 impl std::ops::Deref for Writing {
     type Target = Arc<Session>;
@@ -229,7 +235,11 @@ impl std::ops::Deref for Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        self.0.writers.fetch_sub(1, Ordering::AcqRel);
+        // A newer one stays noted.
+        let _ = self
+            .0
+            .writing
+            .compare_exchange(self.1.0, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
@@ -283,7 +293,7 @@ impl Sessions {
         let mut resting: Vec<_> = lock(&self.by_id)
             .values()
             .filter(|session| session.gathered() > 0)
-            .filter(|session| !session.has_writers() || session.idle() >= rested)
+            .filter(|session| !session.is_written() || session.idle() >= rested)
             .cloned()
             .collect();
         resting.sort_by_key(|session| std::cmp::Reverse(session.gathered()));

@@ -73,7 +73,7 @@ pub(super) async fn expect(store: &Subject, upload: &Upload, bytes: &[u8]) {
         upload.id
     );
     // A joined upload is recorded as such by the engine.
-    let is_whole = loaded.is_complete() || upload.is_final();
+    let is_whole = loaded.is_complete() || upload.is_final() && !bytes.is_empty();
     let reader = store.reader();
     if reader.is_some_and(|reader| is_whole || reader.reads_unfinished()) {
         let range = 0..bytes.len() as u64;

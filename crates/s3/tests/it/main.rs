@@ -1,0 +1,6 @@
+//! The S3 store and its client against real services.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod kills;
+mod store;
+mod support;

@@ -1,0 +1,60 @@
+//! The conformance suite on both services, as a store of its own and as one of several.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use landfall_s3::{S3Options, S3Store};
+use landfall_test_services::{Access, Garage, Moto};
+use landfall_testkit::store::conformance;
+
+use crate::support::{client, options};
+
+async fn conforms(access: &Access, bucket: &str, adjust: impl Fn(&mut S3Options)) {
+    let client = client(access);
+    let next = AtomicU32::new(0);
+    let report = conformance(async || {
+        let mut options = options(bucket);
+        // A prefix of its own for each check.
+        options.object_prefix = format!("c{}", next.fetch_add(1, Ordering::Relaxed));
+        adjust(&mut options);
+        S3Store::new(client.clone(), options).unwrap()
+    })
+    .await;
+    assert_eq!(
+        report.not_applicable,
+        ["an_unfinished_upload_can_be_read_while_it_grows"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_on_garage() {
+    let garage = Garage::shared();
+    conforms(&garage.access(), &garage.bucket("conforms"), |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_on_garage_with_other_nodes() {
+    let garage = Garage::shared();
+    conforms(&garage.access(), &garage.bucket("shared"), |options| {
+        options.shared = true;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_on_moto() {
+    let moto = Moto::shared();
+    conforms(&moto.access(), &moto.bucket("conforms"), |options| {
+        options.conditional_writes = true;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_on_moto_with_other_nodes() {
+    let moto = Moto::shared();
+    conforms(&moto.access(), &moto.bucket("shared"), |options| {
+        options.conditional_writes = true;
+        options.shared = true;
+    })
+    .await;
+}
