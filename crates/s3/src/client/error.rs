@@ -149,21 +149,17 @@ impl fmt::Display for Error {
             source,
             ..
         } = &*self.inner;
-        write!(f, "{operation} {target}: ")?;
+        f.write_str(operation)?;
+        if !target.is_empty() {
+            write!(f, " {target}")?;
+        }
         match (status, code) {
-            (Some(status), Some(code)) => write!(f, "{} {code}", status.as_u16())?,
-            (Some(status), None) => write!(f, "{status}")?,
-            (None, Some(code)) => f.write_str(code)?,
-            (None, None) if message.is_none() => f.write_str("no answer")?,
-            (None, None) => {}
+            (Some(status), Some(code)) => write!(f, ": {} {code}", status.as_u16())?,
+            (Some(status), None) => write!(f, ": {status}")?,
+            (None, _) => {}
         }
         if let Some(message) = message {
-            let separator = if status.is_some() || code.is_some() {
-                ": "
-            } else {
-                ""
-            };
-            write!(f, "{separator}{message}")?;
+            write!(f, ": {message}")?;
         }
         if let Some(source) = source {
             write!(f, ": {source}")?;
