@@ -170,12 +170,14 @@ fn kind(
         401 => ErrorKind::BadCredentials,
         403 => ErrorKind::AccessDenied,
         404 if code.is_none() => match operation {
-            Operation::GetObject | Operation::HeadObject => ErrorKind::NoSuchKey,
+            Operation::GetObject
+            | Operation::HeadObject
+            | Operation::DeleteObject
+            | Operation::UploadPartCopy => ErrorKind::NoSuchKey,
             Operation::UploadPart
             | Operation::ListParts
             | Operation::CompleteMultipartUpload
             | Operation::AbortMultipartUpload => ErrorKind::NoSuchUpload,
-            Operation::DeleteObject => ErrorKind::NoSuchKey,
             Operation::HeadBucket
             | Operation::PutObject
             | Operation::CreateMultipartUpload

@@ -38,7 +38,8 @@ pub struct Multipart {
 /// One page of [`list_multiparts`](super::Client::list_multiparts).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MultipartsPage {
-    /// Multipart uploads in the order of their keys.
+    /// Multipart uploads. AWS lists them in the order of their keys; Garage keeps to that from page
+    /// to page only.
     pub uploads: Vec<Multipart>,
     /// What to pass as `after` for the next page; `None` on the last one.
     pub next: Option<(String, String)>,

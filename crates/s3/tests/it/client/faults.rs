@@ -1,0 +1,123 @@
+//! Every call meets every fault once, and gets through.
+
+use std::time::Duration;
+
+use landfall_s3::client::{Client, Condition, ObjectHeaders, Payload};
+use landfall_test_services::{
+    Proxy,
+    proxy::{Fault, Operation, Rule},
+};
+
+use super::{Bucket, on_both};
+use crate::support::{MIB, assert_same, client, pattern, pieces};
+
+on_both!(each_call_survives_each_fault, a_fault_that_lasts_is_told);
+
+const FAULTS: [Fault; 8] = [
+    Fault::INTERNAL_ERROR,
+    Fault::SLOW_DOWN,
+    Fault::CutBefore,
+    Fault::CutInside,
+    Fault::CutAfter,
+    Fault::CutAnswer,
+    Fault::INTERNAL_ERROR_AFTER,
+    Fault::Delay(Duration::from_millis(20)),
+];
+
+const OPERATIONS: [Operation; 10] = [
+    Operation::CreateMultipartUpload,
+    Operation::UploadPart,
+    Operation::UploadPartCopy,
+    Operation::ListParts,
+    Operation::CompleteMultipartUpload,
+    Operation::AbortMultipartUpload,
+    Operation::PutObject,
+    Operation::GetObject,
+    Operation::HeadObject,
+    Operation::DeleteObject,
+];
+
+/// A bit of everything.
+async fn work(bucket: &Bucket, client: &Client, turn: usize) {
+    let bytes = pattern(turn as u64, 5 * MIB + 100);
+    let source = bucket.place(&format!("{turn}.source"));
+    let object = ObjectHeaders::default();
+    let payload = Payload::new(pieces(&bytes.slice(..5 * MIB)), None);
+    client
+        .put_object(&source, payload, &object, Condition::None)
+        .await
+        .unwrap();
+    let place = bucket.place(&format!("{turn}.target"));
+    let id = client.create_multipart(&place, &object).await.unwrap();
+    let first = client
+        .upload_part_copy(&place, &id, 1, &source, None)
+        .await
+        .unwrap();
+    let payload = Payload::new(pieces(&bytes.slice(5 * MIB..)), None);
+    let second = client.upload_part(&place, &id, 2, payload).await.unwrap();
+    let page = client.list_parts(&place, &id, 0).await.unwrap();
+    assert_eq!(page.parts.len(), 2);
+    client
+        .complete_multipart(&place, &id, &[(1, first), (2, second)])
+        .await
+        .unwrap();
+    client.delete_object(&source).await.unwrap();
+    assert_eq!(
+        client.head_object(&place).await.unwrap().size,
+        bytes.len() as u64
+    );
+    let object = client.get_object(&place, None).await.unwrap();
+    assert_same(&object.bytes(1 << 30).await.unwrap(), &bytes);
+    let other = bucket.place("other");
+    let id = client
+        .create_multipart(&other, &ObjectHeaders::default())
+        .await
+        .unwrap();
+    client.abort_multipart(&other, &id).await.unwrap();
+}
+
+async fn each_call_survives_each_fault(bucket: Bucket) {
+    let proxy = Proxy::start(&bucket.access);
+    let client = client(&bucket.access.via(&proxy));
+    let mut turn = 0;
+    for operation in OPERATIONS {
+        for fault in FAULTS {
+            turn += 1;
+            proxy.inject(Rule::on(operation).once(), fault);
+            work(&bucket, &client, turn).await;
+            let met = proxy.calls().iter().any(|call| call.fault == fault);
+            assert!(met, "{operation:?} {fault:?}: {}", proxy.story());
+            proxy.revive();
+            proxy.forget();
+        }
+    }
+    assert!(client.stats().requests() > client.stats().calls());
+    // Not one call of these was for nothing.
+    proxy.inject(
+        Rule::on(Operation::CompleteMultipartUpload).once(),
+        Fault::ERROR_IN_200,
+    );
+    work(&bucket, &client, turn + 1).await;
+    assert_eq!(
+        proxy.count(Operation::CompleteMultipartUpload),
+        2,
+        "{}",
+        proxy.story()
+    );
+}
+
+async fn a_fault_that_lasts_is_told(bucket: Bucket) {
+    let proxy = Proxy::start(&bucket.access);
+    let client = client(&bucket.access.via(&proxy));
+    proxy.inject(Rule::any(), Fault::SLOW_DOWN);
+    let place = bucket.place("busy");
+    let error = client.head_object(&place).await.unwrap_err();
+    assert!(
+        matches!(
+            error.kind(),
+            landfall_s3::client::ErrorKind::Unavailable { .. }
+        ),
+        "{error}"
+    );
+    assert_eq!(proxy.calls().len(), 5, "{}", proxy.story());
+}

@@ -1,0 +1,303 @@
+//! Multipart uploads.
+
+use bytes::Bytes;
+use landfall_s3::client::{ErrorKind, ObjectHeaders, Payload, Place};
+
+use super::{Bucket, on_both};
+use crate::support::{MIB, assert_same, pattern, pieces};
+
+on_both!(
+    parts_become_an_object,
+    completing_twice_is_completing,
+    an_aborted_upload_is_gone,
+    parts_are_copied,
+    a_part_is_replaced,
+    multiparts_are_listed_page_by_page,
+);
+
+async fn create(bucket: &Bucket, place: &Place) -> String {
+    bucket
+        .client
+        .create_multipart(place, &ObjectHeaders::default())
+        .await
+        .unwrap()
+}
+
+async fn upload(bucket: &Bucket, place: &Place, id: &str, number: u32, bytes: &Bytes) -> String {
+    let payload = Payload::new(pieces(bytes), None);
+    bucket
+        .client
+        .upload_part(place, id, number, payload)
+        .await
+        .unwrap()
+}
+
+async fn read(bucket: &Bucket, place: &Place) -> Bytes {
+    let object = bucket.client.get_object(place, None).await.unwrap();
+    object.bytes(1 << 30).await.unwrap()
+}
+
+async fn parts_become_an_object(bucket: Bucket) {
+    let place = bucket.place("a key/with+all ü");
+    let object = ObjectHeaders {
+        content_type: Some("text/plain".to_owned()),
+        metadata: [("name".to_owned(), "value".to_owned())].into(),
+        ..ObjectHeaders::default()
+    };
+    let id = bucket
+        .client
+        .create_multipart(&place, &object)
+        .await
+        .unwrap();
+    assert_eq!(
+        bucket
+            .client
+            .list_parts(&place, &id, 0)
+            .await
+            .unwrap()
+            .parts,
+        []
+    );
+    let bytes = pattern(1, 10 * MIB + 12_345);
+    // Out of order and side by side.
+    let [one, two, three] =
+        [0..5 * MIB, 5 * MIB..10 * MIB, 10 * MIB..bytes.len()].map(|range| bytes.slice(range));
+    let (third, first, second) = tokio::join!(
+        upload(&bucket, &place, &id, 3, &three),
+        upload(&bucket, &place, &id, 1, &one),
+        upload(&bucket, &place, &id, 2, &two),
+    );
+    let page = bucket.client.list_parts(&place, &id, 0).await.unwrap();
+    let listed: Vec<_> = page
+        .parts
+        .iter()
+        .map(|part| (part.number, part.size, part.etag.clone()))
+        .collect();
+    let size = 5 * MIB as u64;
+    let wanted = [
+        (1, size, first.clone()),
+        (2, size, second.clone()),
+        (3, 12_345, third.clone()),
+    ];
+    assert_eq!(listed, wanted);
+    assert_eq!(page.next, None);
+    assert!(page.parts[0].modified.is_some());
+    let page = bucket.client.list_parts(&place, &id, 2).await.unwrap();
+    assert_eq!(
+        page.parts
+            .iter()
+            .map(|part| part.number)
+            .collect::<Vec<_>>(),
+        [3]
+    );
+
+    let parts = [(1, first), (2, second), (3, third)];
+    bucket
+        .client
+        .complete_multipart(&place, &id, &parts)
+        .await
+        .unwrap();
+    assert_same(&read(&bucket, &place).await, &bytes);
+    let head = bucket.client.head_object(&place).await.unwrap();
+    assert_eq!(head.metadata, object.metadata);
+    assert_eq!(head.content_type.as_deref(), Some("text/plain"));
+}
+
+async fn completing_twice_is_completing(bucket: Bucket) {
+    let place = bucket.place("twice");
+    let id = create(&bucket, &place).await;
+    let etag = upload(&bucket, &place, &id, 1, &pattern(2, 1_000)).await;
+    let parts = [(1, etag)];
+    bucket
+        .client
+        .complete_multipart(&place, &id, &parts)
+        .await
+        .unwrap();
+    bucket
+        .client
+        .complete_multipart(&place, &id, &parts)
+        .await
+        .unwrap();
+}
+
+async fn an_aborted_upload_is_gone(bucket: Bucket) {
+    let place = bucket.place("aborted");
+    let id = create(&bucket, &place).await;
+    upload(&bucket, &place, &id, 1, &pattern(3, 10)).await;
+    bucket.client.abort_multipart(&place, &id).await.unwrap();
+    bucket.client.abort_multipart(&place, &id).await.unwrap();
+    let error = bucket.client.head_object(&place).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
+}
+
+async fn parts_are_copied(bucket: Bucket) {
+    let source = bucket.place("a source+ü/%");
+    let bytes = pattern(4, 11 * MIB);
+    let payload = Payload::from(bytes.clone());
+    let object = ObjectHeaders::default();
+    let condition = landfall_s3::client::Condition::None;
+    bucket
+        .client
+        .put_object(&source, payload, &object, condition)
+        .await
+        .unwrap();
+    let place = bucket.place("target");
+    let id = create(&bucket, &place).await;
+    let middle = 5 * MIB as u64..10 * MIB as u64;
+    let copy = async |number, range| {
+        bucket
+            .client
+            .upload_part_copy(&place, &id, number, &source, range)
+            .await
+            .unwrap()
+    };
+    let parts = [(1, copy(1, None).await), (2, copy(2, Some(middle)).await)];
+    bucket
+        .client
+        .complete_multipart(&place, &id, &parts)
+        .await
+        .unwrap();
+    let wanted = [&bytes[..], &bytes[5 * MIB..10 * MIB]].concat();
+    assert_same(&read(&bucket, &place).await, &wanted);
+
+    let id = create(&bucket, &place).await;
+    let missing = bucket.place("missing");
+    let copied = bucket
+        .client
+        .upload_part_copy(&place, &id, 1, &missing, None)
+        .await;
+    let error = copied.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::NoSuchKey, "{error:?}");
+    bucket.client.abort_multipart(&place, &id).await.unwrap();
+}
+
+async fn a_part_is_replaced(bucket: Bucket) {
+    let place = bucket.place("replaced");
+    let id = create(&bucket, &place).await;
+    upload(&bucket, &place, &id, 1, &pattern(5, 100)).await;
+    let etag = upload(&bucket, &place, &id, 1, &pattern(6, 200)).await;
+    let page = bucket.client.list_parts(&place, &id, 0).await.unwrap();
+    let listed: Vec<_> = page
+        .parts
+        .iter()
+        .map(|part| (part.size, &part.etag))
+        .collect();
+    assert_eq!(listed, [(200, &etag)]);
+    bucket
+        .client
+        .complete_multipart(&place, &id, &[(1, etag)])
+        .await
+        .unwrap();
+    assert_same(&read(&bucket, &place).await, &pattern(6, 200));
+}
+
+async fn multiparts_are_listed_page_by_page(bucket: Bucket) {
+    let mut wanted = Vec::new();
+    for key in ["p/a b", "p/b+c", "p/c%20", "p/dü", "p/e", "q"] {
+        let place = bucket.place(key);
+        wanted.push((key.to_owned(), create(&bucket, &place).await));
+    }
+    assert_eq!(list(&bucket, "", 1_000).await, wanted);
+    assert_eq!(list(&bucket, "p/", 2).await, wanted[..5]);
+    assert_eq!(list(&bucket, "nothing", 2).await, []);
+    for (key, id) in &wanted {
+        bucket
+            .client
+            .abort_multipart(&bucket.place(key), id)
+            .await
+            .unwrap();
+    }
+    assert_eq!(list(&bucket, "", 1_000).await, []);
+}
+
+/// All pages of at most `most`, in the order of keys, which Garage doesn't keep within a page.
+async fn list(bucket: &Bucket, prefix: &str, most: u32) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let page = bucket
+            .client
+            .list_multiparts(&bucket.name, prefix, after, most)
+            .await
+            .unwrap();
+        assert!(page.uploads.iter().all(|upload| upload.initiated.is_some()));
+        // moto gives all at once.
+        assert!(page.next.is_none() || page.uploads.len() == most as usize);
+        all.extend(
+            page.uploads
+                .into_iter()
+                .map(|upload| (upload.key, upload.upload_id)),
+        );
+        after = page.next;
+        if after.is_none() {
+            all.sort_unstable();
+            return all;
+        }
+    }
+}
+
+/// moto fails on these with a 500.
+#[tokio::test]
+async fn what_is_gone_is_told() {
+    let bucket = Bucket::garage();
+    let place = bucket.place("gone");
+    let id = create(&bucket, &place).await;
+    let etag = upload(&bucket, &place, &id, 1, &pattern(3, 10)).await;
+    let parts = [(1, etag)];
+    bucket
+        .client
+        .complete_multipart(&place, &id, &parts)
+        .await
+        .unwrap();
+    bucket.client.delete_object(&place).await.unwrap();
+    let gone = ErrorKind::NoSuchUpload;
+    let error = bucket
+        .client
+        .complete_multipart(&place, &id, &parts)
+        .await
+        .unwrap_err();
+    assert_eq!(*error.kind(), gone, "{error}");
+    let error = bucket.client.list_parts(&place, &id, 0).await.unwrap_err();
+    assert_eq!(*error.kind(), gone, "{error}");
+    let payload = Payload::from(Bytes::from_static(b"x"));
+    let error = bucket
+        .client
+        .upload_part(&place, &id, 1, payload)
+        .await
+        .unwrap_err();
+    assert_eq!(*error.kind(), gone, "{error}");
+}
+
+#[tokio::test]
+async fn garage_keeps_to_the_size_of_a_page() {
+    let bucket = Bucket::garage();
+    for number in 0..5 {
+        create(&bucket, &bucket.place(&format!("k{number}"))).await;
+    }
+    let page = bucket
+        .client
+        .list_multiparts(&bucket.name, "", None, 2)
+        .await
+        .unwrap();
+    assert_eq!(page.uploads.len(), 2);
+    assert!(page.next.is_some());
+    assert_eq!(list(&bucket, "", 2).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_small_part_in_the_middle_is_told() {
+    let bucket = Bucket::moto();
+    let place = bucket.place("small");
+    let id = create(&bucket, &place).await;
+    let bytes = pattern(8, 10);
+    let parts = [
+        (1, upload(&bucket, &place, &id, 1, &bytes).await),
+        (2, upload(&bucket, &place, &id, 2, &bytes).await),
+    ];
+    let error = bucket
+        .client
+        .complete_multipart(&place, &id, &parts)
+        .await
+        .unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::EntityTooSmall);
+}

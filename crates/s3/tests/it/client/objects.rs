@@ -1,0 +1,293 @@
+//! Single objects.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use landfall_s3::client::{Condition, ErrorKind, ObjectHeaders, Operation, Payload};
+
+use super::{Bucket, on_both};
+use crate::support::{MIB, assert_same, pattern, pieces};
+
+on_both!(
+    an_object_and_what_belongs_to_it,
+    what_is_missing,
+    ranges,
+    an_empty_object,
+    every_key,
+    odd_header_values,
+    a_large_object_in_many_chunks_and_runtimes,
+);
+
+async fn put(bucket: &Bucket, key: &str, bytes: &[u8]) -> String {
+    let payload = Payload::from(Bytes::copy_from_slice(bytes));
+    bucket
+        .client
+        .put_object(
+            &bucket.place(key),
+            payload,
+            &ObjectHeaders::default(),
+            Condition::None,
+        )
+        .await
+        .unwrap()
+}
+
+async fn get(bucket: &Bucket, key: &str) -> Bytes {
+    let object = bucket
+        .client
+        .get_object(&bucket.place(key), None)
+        .await
+        .unwrap();
+    object.bytes(1 << 30).await.unwrap()
+}
+
+async fn an_object_and_what_belongs_to_it(bucket: Bucket) {
+    let place = bucket.place("folder/object");
+    let object = ObjectHeaders {
+        content_type: Some("video/mp4".to_owned()),
+        content_disposition: Some("attachment; filename=\"a b.mp4\"".to_owned()),
+        cache_control: Some("max-age=60".to_owned()),
+        metadata: [
+            ("plain".to_owned(), "value".to_owned()),
+            ("coded".to_owned(), "w%C3%B6rld=?&".to_owned()),
+        ]
+        .into(),
+        ..ObjectHeaders::default()
+    };
+    let payload = Payload::new(vec!["he".into(), Bytes::new(), "llo".into()], None);
+    let etag = bucket
+        .client
+        .put_object(&place, payload, &object, Condition::None)
+        .await
+        .unwrap();
+    assert_eq!(etag, "\"5d41402abc4b2a76b9719d911017c592\"");
+
+    let head = bucket.client.head_object(&place).await.unwrap();
+    assert_eq!((head.size, &head.etag), (5, &etag));
+    assert_eq!(head.content_type.as_deref(), Some("video/mp4"));
+    assert_eq!(head.metadata, object.metadata);
+    let age = SystemTime::now()
+        .duration_since(head.modified.unwrap())
+        .unwrap_or_default();
+    assert!(age < Duration::from_secs(60), "{age:?}");
+
+    let read = bucket.client.get_object(&place, None).await.unwrap();
+    assert_eq!(read.head, head);
+    assert_eq!(read.range, 0..5);
+    assert_eq!(read.bytes(5).await.unwrap(), "hello");
+
+    put(&bucket, "folder/object", b"other").await;
+    assert_eq!(get(&bucket, "folder/object").await, "other");
+    assert!(
+        bucket
+            .client
+            .head_object(&place)
+            .await
+            .unwrap()
+            .metadata
+            .is_empty()
+    );
+
+    bucket.client.delete_object(&place).await.unwrap();
+    let error = bucket.client.head_object(&place).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
+    let stats = bucket.client.stats();
+    assert_eq!(stats.of(Operation::PutObject).bytes_out(), 10);
+    assert_eq!(stats.of(Operation::HeadObject).failures(), 1);
+    assert_eq!(stats.calls(), stats.requests(), "nothing was tried twice");
+}
+
+async fn what_is_missing(bucket: Bucket) {
+    let place = bucket.place("nothing");
+    let error = bucket.client.get_object(&place, None).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
+    let error = bucket.client.head_object(&place).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
+    bucket.client.delete_object(&place).await.unwrap();
+}
+
+async fn ranges(bucket: Bucket) {
+    put(&bucket, "k", b"0123456789").await;
+    let place = bucket.place("k");
+    for (range, got) in [(0..1, 0..1), (3..7, 3..7), (9..10, 9..10), (8..999, 8..10)] {
+        let object = bucket.client.get_object(&place, Some(range)).await.unwrap();
+        assert_eq!((object.head.size, object.range.clone()), (10, got.clone()));
+        let bytes = object.bytes(10).await.unwrap();
+        assert_eq!(bytes, &b"0123456789"[got.start as usize..got.end as usize]);
+    }
+    let error = bucket
+        .client
+        .get_object(&place, Some(10..11))
+        .await
+        .unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::InvalidRange);
+}
+
+async fn an_empty_object(bucket: Bucket) {
+    let etag = put(&bucket, "empty", b"").await;
+    assert_eq!(etag, "\"d41d8cd98f00b204e9800998ecf8427e\"");
+    assert_eq!(get(&bucket, "empty").await, "");
+    assert_eq!(
+        bucket
+            .client
+            .head_object(&bucket.place("empty"))
+            .await
+            .unwrap()
+            .size,
+        0
+    );
+}
+
+async fn every_key(bucket: Bucket) {
+    let mut keys = vec![
+        "a b",
+        "a+b",
+        "a%20b",
+        "a%2Fb",
+        "ü/é/名",
+        "x//y",
+        "~t-_.",
+        "q?x=1&y#z",
+        "(1)'!*",
+        "trail/",
+        "a;b,c:d@e$f",
+        "quote\"<>&'|^`{}[]\\",
+        " lead",
+        "trail ",
+        "%",
+        "...",
+        "a/..b/c",
+    ];
+    for key in &keys {
+        put(&bucket, key, key.as_bytes()).await;
+    }
+    for key in &keys {
+        assert_eq!(get(&bucket, key).await, key.as_bytes(), "{key:?}");
+        let page = bucket
+            .client
+            .list_objects(&bucket.name, key, None, 10)
+            .await
+            .unwrap();
+        let listed: Vec<_> = page
+            .objects
+            .iter()
+            .map(|object| object.key.as_str())
+            .collect();
+        assert!(listed.contains(key), "{key:?} is not in {listed:?}");
+    }
+    let page = bucket
+        .client
+        .list_objects(&bucket.name, "", None, 1_000)
+        .await
+        .unwrap();
+    let listed: Vec<_> = page.objects.into_iter().map(|object| object.key).collect();
+    keys.sort_unstable();
+    assert_eq!(listed, keys);
+    for key in &keys {
+        bucket
+            .client
+            .delete_object(&bucket.place(key))
+            .await
+            .unwrap();
+    }
+    let page = bucket
+        .client
+        .list_objects(&bucket.name, "", None, 1_000)
+        .await
+        .unwrap();
+    assert_eq!(page.objects, []);
+}
+
+/// Signatures are made over values without needless spaces.
+async fn odd_header_values(bucket: Bucket) {
+    let place = bucket.place("odd");
+    let object = ObjectHeaders {
+        content_disposition: Some("attachment;  filename=\"two  spaces.txt\"".to_owned()),
+        metadata: [("spaces".to_owned(), "one  two".to_owned())].into(),
+        ..ObjectHeaders::default()
+    };
+    let payload = Payload::from(Bytes::from_static(b"x"));
+    bucket
+        .client
+        .put_object(&place, payload, &object, Condition::None)
+        .await
+        .unwrap();
+    let head = bucket.client.head_object(&place).await.unwrap();
+    assert_eq!(head.metadata, object.metadata);
+}
+
+async fn a_large_object_in_many_chunks_and_runtimes(bucket: Bucket) {
+    let bytes = pattern(7, 20 * MIB + 17);
+    let place = bucket.place("large");
+    let payload = Payload::new(pieces(&bytes), None);
+    let client = bucket.client.clone();
+    // Another runtime that comes and goes has connections of its own.
+    let sent = std::thread::spawn({
+        let place = place.clone();
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let object = ObjectHeaders::default();
+            runtime.block_on(client.put_object(&place, payload, &object, Condition::None))
+        }
+    });
+    tokio::task::spawn_blocking(|| sent.join().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_same(&get(&bucket, "large").await, &bytes);
+    let whole = bucket.client.stats().of(Operation::GetObject);
+    assert_eq!(whole.bytes_in(), bytes.len() as u64);
+}
+
+#[tokio::test]
+async fn a_digest_is_checked_by_the_service() {
+    use sha2::{Digest, Sha256};
+    let bucket = Bucket::garage();
+    let chunk = Bytes::from_static(b"hello");
+    let right = Payload::new(vec![chunk.clone()], Some(Sha256::digest(&chunk).into()));
+    let wrong = Payload::new(vec![chunk], Some([7; 32]));
+    let object = ObjectHeaders::default();
+    let place = bucket.place("checked");
+    bucket
+        .client
+        .put_object(&place, right, &object, Condition::None)
+        .await
+        .unwrap();
+    bucket.client.delete_object(&place).await.unwrap();
+    bucket
+        .client
+        .put_object(&place, wrong, &object, Condition::None)
+        .await
+        .unwrap_err();
+    let error = bucket.client.head_object(&place).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
+}
+
+#[tokio::test]
+async fn conditions() {
+    let bucket = Bucket::moto();
+    let place = bucket.place("one");
+    let put = async |text: &'static str, condition| {
+        let payload = Payload::from(Bytes::from_static(text.as_bytes()));
+        let object = ObjectHeaders::default();
+        bucket
+            .client
+            .put_object(&place, payload, &object, condition)
+            .await
+    };
+    let first = put("first", Condition::IfAbsent).await.unwrap();
+    let error = put("second", Condition::IfAbsent).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
+    let second = put("second", Condition::IfMatch(first.clone()))
+        .await
+        .unwrap();
+    let error = put("third", Condition::IfMatch(first)).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
+    assert_eq!(
+        bucket.client.head_object(&place).await.unwrap().etag,
+        second
+    );
+}
