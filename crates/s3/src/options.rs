@@ -62,6 +62,9 @@ pub struct S3Options {
     /// Other processes write to the same bucket and prefix. Their lockers must be shared, too, and
     /// number leases consecutively (see [`Fence`](landfall::lease::Fence)).
     pub shared: bool,
+    /// How old a multipart upload without a description must be to be listed as a leftover: a
+    /// younger one may be about to be described.
+    pub leftover_age: Duration,
     /// Answer downloads with a URL of S3's that is good for this long. `None`: pass the bytes through.
     pub redirect: Option<Duration>,
 }
@@ -86,6 +89,7 @@ impl S3Options {
             headers: ObjectHeaders::default(),
             conditional_writes: false,
             shared: false,
+            leftover_age: Duration::from_secs(60),
             redirect: None,
         }
     }

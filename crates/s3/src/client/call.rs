@@ -376,13 +376,10 @@ pub(super) async fn collect(
         if first.len() + rest.len() + data.len() > largest {
             return Err("the answer is too large".into());
         }
-        if first.is_empty() {
+        if first.is_empty() && rest.is_empty() {
             first = data;
         } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-                first.clear();
-            }
+            rest.extend_from_slice(&std::mem::take(&mut first));
             rest.extend_from_slice(&data);
         }
     }

@@ -67,6 +67,8 @@ macro_rules! with_state {
                 value
             }
             Err(error) => {
+                // What else is on its way may still land, and then needs not be sent again.
+                while $state.flights.join_next().await.is_some() {}
                 $self.offset = $state.committed;
                 $self.session.touch(0);
                 *known = Known::Nothing;

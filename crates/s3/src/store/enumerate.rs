@@ -1,6 +1,6 @@
 //! Listing what is in the bucket: uploads by their descriptions, and what belongs to none.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -183,11 +183,8 @@ impl Inner {
     /// another program's and are left alone.
     async fn orphan(&self, multipart: Multipart) -> Result<Option<Leftover>> {
         let modified = multipart.initiated.unwrap_or(SystemTime::UNIX_EPOCH);
-        // A young one may be about to be described; that spares the look, too.
-        if modified
-            .elapsed()
-            .is_ok_and(|age| age < Duration::from_secs(60))
-        {
+        let age = modified.elapsed().unwrap_or_default();
+        if age < self.options.leftover_age {
             return Ok(None);
         }
         let Some(object) = self.object_in(&multipart.key) else {

@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod client;
+mod faults;
 mod kills;
+mod layout;
+mod nodes;
+mod sizes;
 mod store;
 mod support;

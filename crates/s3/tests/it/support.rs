@@ -20,7 +20,7 @@ pub(crate) fn client(access: &Access) -> Client {
     Client::new(settings(access)).unwrap()
 }
 
-fn settings(access: &Access) -> ClientSettings {
+pub(crate) fn settings(access: &Access) -> ClientSettings {
     ClientSettings {
         endpoint: Some(access.endpoint.clone()),
         region: Some(access.region.clone()),

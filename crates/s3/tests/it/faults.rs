@@ -1,0 +1,183 @@
+//! S3 fails, slows down, cuts connections, does things twice.
+
+use std::time::Duration;
+
+use landfall::{
+    lease::Fence,
+    store::{Store as _, StoreError},
+};
+use landfall_s3::{S3Options, S3Store, client::Client};
+use landfall_test_services::{
+    Access, Garage, Proxy,
+    proxy::{Fault, Operation, Rule},
+};
+
+use crate::support::{append, assert_same, create, options, pattern, pieces, read, settings};
+
+const KIB: usize = 1024;
+
+fn tiny_parts(stem: &str) -> S3Options {
+    let mut options = options(&Garage::shared().bucket(stem));
+    options.min_part = 64 << 10;
+    options.part_size = 64 << 10;
+    options
+}
+
+/// A client that tries as often as usual, but sooner.
+fn quick(access: &Access, attempts: u32) -> Client {
+    let mut settings = settings(access);
+    settings.backoff = Duration::from_millis(5);
+    settings.longest_backoff = Duration::from_millis(50);
+    settings.attempts = attempts;
+    Client::new(settings).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_is_not_noticed() {
+    let access = Garage::shared().access();
+    let bytes = pattern(1, 500 * KIB);
+    for seed in 0..12 {
+        let proxy = Proxy::start(&access);
+        let options = tiny_parts("passing");
+        let store = S3Store::new(quick(&access.via(&proxy), 12), options).unwrap();
+        proxy.inject_at_random(
+            seed,
+            &[
+                (Fault::INTERNAL_ERROR, 0.05),
+                (Fault::SLOW_DOWN, 0.05),
+                (Fault::CutBefore, 0.05),
+                (Fault::CutAfter, 0.05),
+                (Fault::Duplicate, 0.05),
+                (Fault::INTERNAL_ERROR_AFTER, 0.05),
+            ],
+        );
+        let upload = create(&store, bytes.len() as u64).await;
+        for (fence, start) in (1..).zip((0..bytes.len()).step_by(90 * KIB)) {
+            let end = bytes.len().min(start + 90 * KIB);
+            append(&store, &upload.id, fence, &bytes.slice(start..end)).await;
+        }
+        store
+            .finisher()
+            .unwrap()
+            .finish(&upload, Fence(9))
+            .await
+            .unwrap();
+        assert_same(&read(&store, &upload).await, &bytes);
+        proxy.revive();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lasts_is_told_and_the_offset_stays_true() {
+    let access = Garage::shared().access();
+    let bytes = pattern(2, 400 * KIB);
+    for (operation, fault) in [
+        (Operation::UploadPart, Fault::SLOW_DOWN),
+        (Operation::UploadPart, Fault::CutAfter),
+        (Operation::PutObject, Fault::INTERNAL_ERROR),
+        (Operation::PutObject, Fault::INTERNAL_ERROR_AFTER),
+        (Operation::CompleteMultipartUpload, Fault::SLOW_DOWN),
+        (Operation::CompleteMultipartUpload, Fault::ERROR_IN_200),
+    ] {
+        let proxy = Proxy::start(&access);
+        let store = S3Store::new(quick(&access.via(&proxy), 3), tiny_parts("lasting")).unwrap();
+        let upload = create(&store, bytes.len() as u64).await;
+        append(&store, &upload.id, 1, &bytes.slice(..100 * KIB)).await;
+        proxy.inject(Rule::on(operation), fault);
+        let failed = async {
+            let (_, mut append) = store.resume(&upload.id, Fence(2)).await?;
+            append
+                .write(&mut pieces(&bytes.slice(100 * KIB..390 * KIB)))
+                .await?;
+            append.commit().await?;
+            append.write(&mut pieces(&bytes.slice(390 * KIB..))).await?;
+            append.commit().await?;
+            drop(append);
+            store.finisher().unwrap().finish(&upload, Fence(2)).await
+        }
+        .await;
+        let story = format!("{operation:?}: {failed:?}: {}", proxy.story());
+        assert!(
+            matches!(failed, Err(StoreError::Unavailable { .. })),
+            "{story}"
+        );
+        proxy.revive();
+        let offset = store.load(&upload.id).await.unwrap().offset;
+        assert!(offset >= 100 * KIB as u64, "{offset}: {story}");
+        append(
+            &store,
+            &upload.id,
+            3,
+            &bytes.slice(usize::try_from(offset).unwrap()..),
+        )
+        .await;
+        store
+            .finisher()
+            .unwrap()
+            .finish(&upload, Fence(3))
+            .await
+            .unwrap();
+        assert_same(&read(&store, &upload).await, &bytes);
+    }
+}
+
+/// @tus/s3-store goes on after a part that failed, and ends with the wrong bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn later_bytes_never_take_the_place_of_a_part_that_failed() {
+    let access = Garage::shared().access();
+    let bytes = pattern(3, 640 * KIB);
+    for part in 1..=10 {
+        let proxy = Proxy::start(&access);
+        let store = S3Store::new(quick(&access.via(&proxy), 2), tiny_parts("place")).unwrap();
+        let upload = create(&store, bytes.len() as u64).await;
+        let rule = Rule::on(Operation::UploadPart).part(part).times(2);
+        proxy.inject(rule, Fault::INTERNAL_ERROR);
+        let (_, mut first) = store.resume(&upload.id, Fence(1)).await.unwrap();
+        let mut all = pieces(&bytes);
+        let written = first.write(&mut all).await;
+        assert!(
+            written.is_err() || first.commit().await.is_err(),
+            "{}",
+            proxy.story()
+        );
+        drop(first);
+        let offset = store.load(&upload.id).await.unwrap().offset;
+        assert_eq!(offset, u64::from(part - 1) * 64 * 1024, "{}", proxy.story());
+        append(
+            &store,
+            &upload.id,
+            2,
+            &bytes.slice(usize::try_from(offset).unwrap()..),
+        )
+        .await;
+        assert_same(&read(&store, &upload).await, &bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_is_cut_is_an_error() {
+    let access = Garage::shared().access();
+    let proxy = Proxy::start(&access);
+    let store = S3Store::new(quick(&access.via(&proxy), 2), tiny_parts("cut")).unwrap();
+    let bytes = pattern(4, 300 * KIB);
+    let upload = create(&store, bytes.len() as u64).await;
+    append(&store, &upload.id, 1, &bytes).await;
+    store
+        .finisher()
+        .unwrap()
+        .finish(&upload, Fence(1))
+        .await
+        .unwrap();
+    proxy.inject(Rule::on(Operation::GetObject), Fault::CutAnswer);
+    let reader = store.reader().unwrap();
+    let mut stream = reader.read(&upload, 0..bytes.len() as u64).await.unwrap();
+    let mut got = 0;
+    let ended = loop {
+        match std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+            Some(Ok(piece)) => got += piece.len(),
+            Some(Err(error)) => break Some(error),
+            None => break None,
+        }
+    };
+    assert!(ended.is_some() && got < bytes.len(), "{got}: {ended:?}");
+}

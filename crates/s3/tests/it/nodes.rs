@@ -1,0 +1,134 @@
+//! Two nodes on one bucket: who has the older lease can't do harm.
+
+use std::time::Duration;
+
+use landfall::{
+    lease::Fence,
+    store::{Store as _, StoreError},
+};
+use landfall_s3::{S3Options, S3Store};
+use landfall_test_services::{
+    Access, Garage, Moto, Proxy,
+    proxy::{Fault, Operation, Rule},
+};
+
+use crate::support::{append, assert_same, client, create, options, pattern, pieces, read};
+
+const KIB: usize = 1024;
+
+fn shared(bucket: &str, conditional: bool) -> S3Options {
+    let mut options = options(bucket);
+    options.shared = true;
+    options.conditional_writes = conditional;
+    options
+}
+
+fn assert_fenced<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    assert!(matches!(result, Err(StoreError::Fenced(_))), "{result:?}");
+}
+
+async fn overtaken(access: &Access, options: S3Options) {
+    let node = || S3Store::new(client(access), options.clone()).unwrap();
+    let (one, other) = (node(), node());
+    let bytes = pattern(1, 300 * KIB);
+    let upload = create(&one, bytes.len() as u64).await;
+    let (_, mut older) = one.resume(&upload.id, Fence(10)).await.unwrap();
+    older
+        .write(&mut pieces(&bytes.slice(..100 * KIB)))
+        .await
+        .unwrap();
+    assert_eq!(older.commit().await.unwrap(), 100 * 1024);
+    older
+        .write(&mut pieces(&pattern(9, 50 * KIB)))
+        .await
+        .unwrap();
+    // The other node takes over; the first one doesn't know.
+    let (snapshot, mut newer) = other.resume(&upload.id, Fence(11)).await.unwrap();
+    assert_eq!(snapshot.offset, 100 * 1024);
+    newer
+        .write(&mut pieces(&bytes.slice(100 * KIB..200 * KIB)))
+        .await
+        .unwrap();
+    assert_eq!(newer.commit().await.unwrap(), 200 * 1024);
+    assert_fenced(older.commit().await);
+    drop(older);
+    assert_eq!(other.load(&upload.id).await.unwrap().offset, 200 * 1024);
+    // What a node knows from before is worth nothing after somebody else.
+    assert_fenced(one.save(&upload, Fence(10)).await);
+    assert_fenced(
+        one.terminator()
+            .unwrap()
+            .terminate(&upload, Fence(10))
+            .await,
+    );
+    drop(newer);
+    assert_eq!(one.load(&upload.id).await.unwrap().offset, 200 * 1024);
+    append(&one, &upload.id, 12, &bytes.slice(200 * KIB..250 * KIB)).await;
+    append(&one, &upload.id, 13, &bytes.slice(250 * KIB..)).await;
+    one.finisher()
+        .unwrap()
+        .finish(&upload, Fence(13))
+        .await
+        .unwrap();
+    assert_same(&read(&other, &upload).await, &bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overtaken_node_acknowledges_nothing() {
+    let garage = Garage::shared();
+    overtaken(&garage.access(), shared(&garage.bucket("over"), false)).await;
+    let moto = Moto::shared();
+    overtaken(&moto.access(), shared(&moto.bucket("over"), true)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_write_of_an_older_node_changes_nothing_where_conditions_hold() {
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let options = shared(&moto.bucket("late"), true);
+    let late = S3Store::new(client(&moto.access().via(&proxy)), options.clone()).unwrap();
+    let now = S3Store::new(client(&moto.access()), options).unwrap();
+    let bytes = pattern(2, 300 * KIB);
+    let upload = create(&now, bytes.len() as u64).await;
+    append(&now, &upload.id, 1, &bytes.slice(..10 * KIB)).await;
+
+    let (_, mut older) = late.resume(&upload.id, Fence(2)).await.unwrap();
+    older
+        .write(&mut pieces(&bytes.slice(10 * KIB..20 * KIB)))
+        .await
+        .unwrap();
+    let rule = Rule::on(Operation::PutObject).key_ends(".part").once();
+    proxy.inject(rule, Fault::Delay(Duration::from_millis(600)));
+    let stuck = tokio::spawn(async move { older.commit().await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    append(&now, &upload.id, 3, &bytes.slice(10 * KIB..100 * KIB)).await;
+    assert_fenced(stuck.await.unwrap());
+    assert_eq!(now.load(&upload.id).await.unwrap().offset, 100 * 1024);
+    append(&now, &upload.id, 4, &bytes.slice(100 * KIB..)).await;
+    assert_same(&read(&now, &upload).await, &bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_may_go_to_any_node() {
+    let garage = Garage::shared();
+    let options = shared(&garage.bucket("any"), false);
+    let nodes: Vec<_> = (0..3)
+        .map(|_| S3Store::new(client(&garage.access()), options.clone()).unwrap())
+        .collect();
+    let bytes = pattern(3, 12_000_000);
+    let upload = create(&nodes[0], bytes.len() as u64).await;
+    for (fence, start) in (1..).zip((0..bytes.len()).step_by(700_000)) {
+        let node = &nodes[(fence as usize * 7 / 3) % 3];
+        let end = bytes.len().min(start + 700_000);
+        assert_eq!(
+            append(node, &upload.id, fence, &bytes.slice(start..end)).await,
+            end as u64
+        );
+        for node in &nodes {
+            assert_eq!(node.load(&upload.id).await.unwrap().offset, end as u64);
+        }
+    }
+    for node in &nodes {
+        assert_same(&read(node, &upload).await, &bytes);
+    }
+}

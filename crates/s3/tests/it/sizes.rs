@@ -1,0 +1,235 @@
+//! Sizes of parts, numbers of calls, memory.
+
+use std::time::{Duration, Instant};
+
+use landfall::{
+    lease::Fence,
+    store::{Store as _, StoreError},
+};
+use landfall_s3::{S3Options, S3Store};
+use landfall_test_services::{Garage, Proxy, proxy::Operation};
+
+use crate::support::{MIB, append, assert_same, client, create, options, pattern, pieces, read};
+
+const KIB: usize = 1024;
+
+fn tiny_parts(stem: &str, adjust: impl Fn(&mut S3Options)) -> S3Options {
+    let mut options = options(&Garage::shared().bucket(stem));
+    options.min_part = 64 << 10;
+    options.part_size = 64 << 10;
+    adjust(&mut options);
+    options
+}
+
+fn store(options: S3Options) -> S3Store {
+    S3Store::new(client(&Garage::shared().access()), options).unwrap()
+}
+
+async fn part_sizes(store: &S3Store, id: &str) -> Vec<u64> {
+    let (object, multipart) = id.rsplit_once('+').unwrap();
+    let place = landfall_s3::client::Place::new(&store.options().bucket, format!("up/{object}"));
+    let (mut sizes, mut after) = (Vec::new(), 0);
+    loop {
+        let page = store
+            .client()
+            .list_parts(&place, multipart, after)
+            .await
+            .unwrap();
+        sizes.extend(page.parts.iter().map(|part| part.size));
+        match page.next {
+            Some(next) => after = next,
+            None => return sizes,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_equal_and_large_enough_for_the_length() {
+    let options = tiny_parts("equal", |options| options.max_parts = 10);
+    let store = store(options);
+    let bytes = pattern(1, 1900 * KIB + 5);
+    let upload = create(&store, bytes.len() as u64).await;
+    let mut start = 0;
+    for (fence, end) in (1..).zip([
+        10,
+        100 * KIB,
+        700 * KIB,
+        701 * KIB,
+        1500 * KIB,
+        bytes.len() - 1,
+    ]) {
+        append(&store, &upload.id, fence, &bytes.slice(start..end)).await;
+        start = end;
+    }
+    let sizes = part_sizes(&store, upload.id.as_str()).await;
+    assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{sizes:?}");
+    append(&store, &upload.id, 99, &bytes.slice(start..)).await;
+    assert_same(&read(&store, &upload).await, &bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_grow_while_the_length_is_unknown() {
+    let options = tiny_parts("grow", |options| options.max_parts = 20);
+    let first = store(options.clone());
+    // 20 parts of 64 KiB would be 1,280 KiB.
+    let bytes = pattern(2, 6 * MIB);
+    let upload = create(&first, None).await;
+    append(&first, &upload.id, 1, &bytes.slice(..2 * MIB)).await;
+    let second = store(options);
+    append(&second, &upload.id, 2, &bytes.slice(2 * MIB..)).await;
+    let deferrer = second.length_deferrer().unwrap();
+    let upload = deferrer
+        .declare_length(&upload, bytes.len() as u64, Fence(3))
+        .await
+        .unwrap();
+    second
+        .finisher()
+        .unwrap()
+        .finish(&upload, Fence(3))
+        .await
+        .unwrap();
+    assert_same(&read(&second, &upload).await, &bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_fit_is_refused_and_what_came_is_kept() {
+    let options = tiny_parts("large", |options| {
+        options.max_parts = 4;
+        options.max_part = 128 << 10;
+    });
+    let store = store(options);
+    assert_eq!(store.max_size(), 512 << 10);
+    let mut upload =
+        landfall::upload::Upload::new(landfall::upload::UploadId::random(), Some(512 * 1024 + 1));
+    let refused = store.assign_id(&mut upload).await;
+    assert!(
+        matches!(refused, Err(StoreError::TooLarge { limit: 524_288 })),
+        "{refused:?}"
+    );
+    // Of an unknown length: as much as fits.
+    let bytes = pattern(3, 700 * KIB);
+    let upload = create(&store, None).await;
+    let (_, mut append) = store.resume(&upload.id, Fence(1)).await.unwrap();
+    let refused = append.write(&mut pieces(&bytes)).await;
+    assert!(
+        matches!(refused, Err(StoreError::TooLarge { .. })),
+        "{refused:?}"
+    );
+    drop(append);
+    assert!(store.load(&upload.id).await.unwrap().offset >= 128 * 1024);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_parts_than_a_page_of_the_listing_has() {
+    let options = tiny_parts("pages", |options| {
+        options.min_part = 1024;
+        options.part_size = 1024;
+    });
+    let first = store(options.clone());
+    let bytes = pattern(4, 1100 * KIB);
+    let upload = create(&first, bytes.len() as u64).await;
+    append(&first, &upload.id, 1, &bytes.slice(..1050 * KIB + 3)).await;
+    let second = store(options);
+    assert_eq!(
+        second.load(&upload.id).await.unwrap().offset,
+        1050 * 1024 + 3
+    );
+    append(&second, &upload.id, 2, &bytes.slice(1050 * KIB + 3..)).await;
+    assert_same(&read(&second, &upload).await, &bytes);
+}
+
+/// How many calls a client's requests cost.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_is_made_twice() {
+    let access = Garage::shared().access();
+    let proxy = Proxy::start(&access);
+    let options = options(&Garage::shared().bucket("calls"));
+    let store = S3Store::new(client(&access.via(&proxy)), options).unwrap();
+    let bytes = pattern(5, 40 * MIB);
+
+    let upload = create(&store, bytes.len() as u64).await;
+    append(&store, &upload.id, 1, &bytes).await;
+    store
+        .finisher()
+        .unwrap()
+        .finish(&upload, Fence(1))
+        .await
+        .unwrap();
+    assert_eq!(proxy.count(Operation::UploadPart), 8);
+    assert_eq!(proxy.calls().len(), 8 + 4, "{}", proxy.story());
+
+    // 2,000,000 bytes at a time: one object for what is too little for a part, each time.
+    let before = proxy.calls().len();
+    let upload = create(&store, bytes.len() as u64).await;
+    for (fence, start) in (1..).zip((0..bytes.len()).step_by(2_000_000)) {
+        let end = bytes.len().min(start + 2_000_000);
+        append(&store, &upload.id, fence, &bytes.slice(start..end)).await;
+    }
+    store
+        .finisher()
+        .unwrap()
+        .finish(&upload, Fence(21))
+        .await
+        .unwrap();
+    let calls = proxy.calls().len() - before;
+    assert!(calls <= 21 + 8 + 6, "{calls} calls: {}", proxy.story());
+    assert_same(&read(&store, &upload).await, &bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_uploads_do_not_starve_a_fast_one() {
+    let mut options = options(&Garage::shared().bucket("slow"));
+    options.memory = 16 << 20;
+    options.part_size = 5 << 20;
+    let store = store(options);
+    // 30 clients send 1 MiB and fall silent: twice the memory there is.
+    let slow_bytes = pattern(6, 6 * MIB);
+    let mut slow = Vec::new();
+    for _ in 0..30 {
+        let upload = create(&store, slow_bytes.len() as u64).await;
+        let (_, mut append) = store.resume(&upload.id, Fence(1)).await.unwrap();
+        append
+            .write(&mut pieces(&slow_bytes.slice(..MIB)))
+            .await
+            .unwrap();
+        slow.push((upload, append));
+    }
+    let bytes = pattern(7, 60 * MIB);
+    let begun = Instant::now();
+    let fast = create(&store, bytes.len() as u64).await;
+    append(&store, &fast.id, 1, &bytes).await;
+    store
+        .finisher()
+        .unwrap()
+        .finish(&fast, Fence(1))
+        .await
+        .unwrap();
+    println!("60 MiB beside 30 silent uploads: {:?}", begun.elapsed());
+    let stats = store.stats();
+    assert!(stats.memory_used <= stats.memory_limit);
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert_same(&read(&store, &fast).await, &bytes);
+    // And they arrive, all at the same time.
+    let mut tasks = tokio::task::JoinSet::new();
+    for (upload, mut append) in slow {
+        let (store, bytes) = (store.clone(), slow_bytes.clone());
+        tasks.spawn(async move {
+            append
+                .write(&mut pieces(&bytes.slice(MIB..)))
+                .await
+                .unwrap();
+            assert_eq!(append.commit().await.unwrap(), bytes.len() as u64);
+            drop(append);
+            store
+                .finisher()
+                .unwrap()
+                .finish(&upload, Fence(1))
+                .await
+                .unwrap();
+            assert_same(&read(&store, &upload).await, &bytes);
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(store.stats().memory_used, 0);
+    assert_eq!(store.stats().parts_in_flight, 0);
+}
