@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ import time
 import urllib.request
 
 from . import proc
-from .servers import Missing, end, free_port
+from .servers import Missing, free_port, signal_group
 
 PATIENCE = 20  # seconds
 BUCKET = "bench"
@@ -92,9 +93,10 @@ class Service:
         return proc.cpu_seconds(proc.tree(self.process.pid))
 
     def stop(self):
-        """Ends it and removes its folder."""
+        """Kills it, since nothing of it is kept, and removes its folder."""
         if self.process:
-            end(self.process)
+            signal_group(self.process.pid, signal.SIGKILL)
+            self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self):
@@ -174,7 +176,8 @@ class Garage(Service):
 
 
 class Redis(Service):
-    """A Redis that keeps nothing on disk."""
+    """A Redis that keeps nothing on disk. One serves a whole run: Landfall trusts none that is
+    younger than a lease can be, because leases may have been lost when it started."""
 
     def __init__(self, root):
         super().__init__("redis", root)

@@ -2,7 +2,7 @@
 
 from . import proc
 from .copier import copy_once
-from .garage import Garage, Redis
+from .garage import Garage
 from .modes import BROWSER_CHUNK, GIB, MIB, Mode, run_once, show_bytes
 from .servers import Missing
 
@@ -31,13 +31,13 @@ def takes_part(server, mode):
 
 
 class Bucket:
-    """What is behind a server on S3: a fresh Garage, and Redis if it wants that.
+    """What is behind a server on S3: a fresh Garage, and the `redis` of the run, if it wants one.
 
     `disk`: a folder on a disk, for temporary files; then what is written to disk is a figure. By
     default they go to where the data is, in memory.
     """
 
-    def __init__(self, server, root, uploads, disk=None):
+    def __init__(self, server, root, uploads, redis=None, disk=None):
         self.garage = Garage(root)
         self.services = [self.garage]
         self.uploads, self.disk = uploads, disk
@@ -45,11 +45,11 @@ class Bucket:
             environment = self.garage.environment(server.environment)
             environment["TMPDIR"] = disk or self.garage.folder
             if server.name == "landfall-redis":
-                self.services.append(Redis(root))
-                environment["REDIS_URL"] = self.services[-1].url
+                self.services.append(redis)
+                environment["REDIS_URL"] = redis.url
             self.server = server.within(environment)
         except BaseException:
-            self.stop()
+            self.garage.stop()
             raise
 
     def begin(self, pids):
@@ -73,19 +73,14 @@ class Bucket:
         return {"objects_per_upload": kept["objects"] / self.uploads,
                 "multiparts_left": kept["unfinishedMultipartUploads"]}
 
-    def stop(self):
-        """Ends all of it."""
-        for one in self.services:
-            one.stop()
-
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.stop()
+        self.garage.stop()
 
 
-def measure(server, mode, loadgen, root, disk, pin=(None, None)):
+def measure(server, mode, loadgen, root, disk, redis=None, pin=(None, None)):
     """One run of one kind of work; RuntimeError when anything comes out wrong."""
     if server.kind == "copier":
         result = copy_once(server, mode, loadgen, root, pin[1])
@@ -96,7 +91,7 @@ def measure(server, mode, loadgen, root, disk, pin=(None, None)):
             raise Missing(f"{disk} is in memory: what is written there can't be counted")
         uploads = mode.arguments[0] + 1  # and the one to warm up
         result = run_once(server, mode, loadgen, root, pin,
-                          behind=lambda one: Bucket(one, root, uploads, disk))
+                          behind=lambda one: Bucket(one, root, uploads, redis, disk))
     derive(result, mode)
     return result
 
