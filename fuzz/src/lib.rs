@@ -6,6 +6,7 @@
 //!
 //! `tests/seeds.rs` feeds the seeds through the same functions on any compiler.
 
+mod answer;
 mod connection;
 mod head;
 mod settings;
@@ -13,6 +14,7 @@ mod upload;
 mod values;
 
 pub use self::{
+    answer::s3_answer,
     connection::connection,
     head::{append, create, request, trailers},
     settings::{arguments, config_file},

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-const TARGETS: [(&str, fn(&[u8])); 16] = [
+const TARGETS: [(&str, fn(&[u8])); 17] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
     ("checksum", landfall_fuzz::checksum),
@@ -17,6 +17,7 @@ const TARGETS: [(&str, fn(&[u8])); 16] = [
     ("part_url", landfall_fuzz::part_url),
     ("range", landfall_fuzz::range),
     ("request", landfall_fuzz::request),
+    ("s3_answer", landfall_fuzz::s3_answer),
     ("trailers", landfall_fuzz::trailers),
     ("upload_id", landfall_fuzz::upload_id),
 ];

@@ -79,9 +79,12 @@ impl Refusal {
             kind,
             remedy,
             status: head.status,
-            code,
+            code: code.map(one_line),
             message: message.map(one_line),
-            request_id: problem.request_id.or_else(|| header("x-amz-request-id")),
+            request_id: problem
+                .request_id
+                .or_else(|| header("x-amz-request-id"))
+                .map(one_line),
         }
     }
 }

@@ -15,6 +15,9 @@ mod chain;
 mod credentials;
 mod encode;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod listing;
 mod multipart;
 mod object;

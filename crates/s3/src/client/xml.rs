@@ -346,5 +346,4 @@ pub(super) fn cors_configuration(rules: &[CorsRule]) -> String {
 }
 
 #[cfg(test)]
-#[path = "xml_tests.rs"]
 mod tests;

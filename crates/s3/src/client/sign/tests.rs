@@ -1,0 +1,277 @@
+use super::*;
+
+const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+fn credentials() -> Credentials {
+    Credentials::new(
+        "AKIAIOSFODNN7EXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    )
+}
+
+fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        })
+        .collect()
+}
+
+fn signer(credentials: &Credentials) -> Signer<'_> {
+    Signer {
+        credentials,
+        region: "us-east-1",
+        at: "2013-05-24T00:00:00Z".parse().expect("a timestamp"),
+    }
+}
+
+/// Signs an example of the S3 manual ("Signature calculations: header-based").
+fn header_signature(
+    method: Method,
+    path: &str,
+    query: Query,
+    extra: &[(&'static str, &'static str)],
+    payload: &str,
+) -> String {
+    let credentials = credentials();
+    let mut headers = headers(&[("host", "examplebucket.s3.amazonaws.com")]);
+    headers.extend(self::headers(extra));
+    signer(&credentials)
+        .sign_headers(&method, path, &query.canonical(), &mut headers, payload)
+        .expect("signs");
+    let authorization = headers[AUTHORIZATION].to_str().expect("text").to_owned();
+    assert!(headers[AUTHORIZATION].is_sensitive());
+    authorization
+        .split_once("Signature=")
+        .expect("a signature")
+        .1
+        .to_owned()
+}
+
+#[test]
+fn the_manuals_get_object() {
+    let signature = header_signature(
+        Method::GET,
+        "/test.txt",
+        Query::new(),
+        &[("range", "bytes=0-9"), ("user-agent", "not signed")],
+        EMPTY,
+    );
+    assert_eq!(
+        signature,
+        "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+    );
+}
+
+#[test]
+fn the_manuals_put_object() {
+    let signature = header_signature(
+        Method::PUT,
+        &crate::client::encode::path("/test$file.text"),
+        Query::new(),
+        &[
+            ("date", "Fri, 24 May 2013 00:00:00 GMT"),
+            ("x-amz-storage-class", "REDUCED_REDUNDANCY"),
+        ],
+        "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072",
+    );
+    assert_eq!(
+        signature,
+        "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
+    );
+}
+
+#[test]
+fn the_manuals_bucket_lifecycle() {
+    let query = Query::new().with("lifecycle", "");
+    let signature = header_signature(Method::GET, "/", query, &[], EMPTY);
+    assert_eq!(
+        signature,
+        "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"
+    );
+}
+
+#[test]
+fn the_manuals_list_objects() {
+    let query = Query::new().with("max-keys", "2").with("prefix", "J");
+    let signature = header_signature(Method::GET, "/", query, &[], EMPTY);
+    assert_eq!(
+        signature,
+        "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"
+    );
+}
+
+#[test]
+fn the_manuals_presigned_url() {
+    let credentials = credentials();
+    let query = signer(&credentials).sign_query(
+        &Method::GET,
+        "/test.txt",
+        Query::new(),
+        &headers(&[("host", "examplebucket.s3.amazonaws.com")]),
+        Duration::from_secs(86_400),
+    );
+    assert_eq!(
+        query,
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2F\
+         us-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&\
+         X-Amz-SignedHeaders=host&X-Amz-Signature=\
+         aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+    );
+}
+
+/// Computed beforehand by a program of its own.
+#[test]
+fn a_presigned_put_that_pins_length_and_type() {
+    let credentials = credentials();
+    let query = signer(&credentials).sign_query(
+        &Method::PUT,
+        "/uploads/test.txt",
+        Query::new().with("x-amz-acl", "public-read"),
+        &headers(&[
+            ("host", "examplebucket.s3.amazonaws.com"),
+            ("content-length", "11"),
+            ("content-type", "text/plain"),
+        ]),
+        Duration::from_secs(86_400),
+    );
+    let signature = query.rsplit_once('=').expect("a signature").1;
+    assert_eq!(
+        signature,
+        "e3b7759c48c839e847eb92155b3ee1eebeff10492b0119d438e50f6f769d2d38"
+    );
+}
+
+#[test]
+fn temporary_keys_bring_their_token() {
+    let mut credentials = credentials();
+    credentials.session_token = Some("a token/+=".to_owned());
+    let signer = signer(&credentials);
+    let mut sent = headers(&[("host", "h")]);
+    signer
+        .sign_headers(&Method::GET, "/", "", &mut sent, EMPTY)
+        .expect("signs");
+    assert_eq!(sent["x-amz-security-token"], "a token/+=");
+    let authorization = sent[AUTHORIZATION].to_str().expect("text");
+    assert!(authorization.contains("host;x-amz-content-sha256;x-amz-date;x-amz-security-token,"));
+    let query = signer.sign_query(
+        &Method::GET,
+        "/",
+        Query::new(),
+        &headers(&[("host", "h")]),
+        Duration::from_secs(1),
+    );
+    assert!(query.contains("&X-Amz-Security-Token=a%20token%2F%2B%3D&"));
+}
+
+#[test]
+fn a_token_that_no_header_can_hold_is_refused() {
+    let mut credentials = credentials();
+    credentials.session_token = Some("two\nlines".to_owned());
+    let mut sent = headers(&[("host", "h")]);
+    let signed = signer(&credentials).sign_headers(&Method::GET, "/", "", &mut sent, EMPTY);
+    assert!(signed.is_err());
+}
+
+#[test]
+fn runs_of_spaces_count_as_one() {
+    let text = canonical_request(
+        &Method::GET,
+        "/",
+        "",
+        &headers(&[("x-amz-meta-a", "  one   two ")]),
+        &["x-amz-meta-a"],
+        EMPTY,
+    );
+    assert!(text.contains("\nx-amz-meta-a:one two\n"));
+}
+
+/// What AWS's library for Python signs.
+mod as_botocore_does {
+    use super::*;
+    use crate::client::{ClientSettings, address::Address};
+
+    const KEY: &str = "ordner/a b+c%20d~ü//x?y#z&=.mp4";
+
+    fn credentials(token: Option<&str>) -> Credentials {
+        let mut credentials =
+            Credentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+        credentials.session_token = token.map(str::to_owned);
+        credentials
+    }
+
+    fn signer(credentials: &Credentials) -> Signer<'_> {
+        let at = "2026-11-20T12:34:56Z".parse().expect("a timestamp");
+        Signer {
+            credentials,
+            region: "eu-central-1",
+            at,
+        }
+    }
+
+    fn path() -> String {
+        let settings = ClientSettings::default();
+        let address = Address::new(&settings, Some("http://127.0.0.1:3900")).expect("an address");
+        address.target("eu-central-1", "bucket", Some(KEY)).path
+    }
+
+    fn presigned(method: Method, query: Query, token: Option<&str>, seconds: u64) -> String {
+        let credentials = credentials(token);
+        let headers = headers(&[("host", "127.0.0.1:3900")]);
+        let expires = Duration::from_secs(seconds);
+        let query = signer(&credentials).sign_query(&method, &path(), query, &headers, expires);
+        query
+            .rsplit_once("X-Amz-Signature=")
+            .expect("a signature")
+            .1
+            .to_owned()
+    }
+
+    #[test]
+    fn a_part_with_temporary_keys() {
+        let query = Query::new()
+            .with("partNumber", "12")
+            .with("uploadId", "a/b+c==");
+        assert_eq!(
+            presigned(Method::PUT, query, Some("tok/en+with=="), 3_600),
+            "3012930ec4989dc42b1471b97aaf40b8e4ab0afb8212a85c483fb31f2e8415b7"
+        );
+    }
+
+    #[test]
+    fn a_download_under_another_name() {
+        let query = Query::new().with(
+            "response-content-disposition",
+            "attachment; filename=\"ü b.mp4\"",
+        );
+        assert_eq!(
+            presigned(Method::GET, query, None, 1),
+            "a97f346d3906296a7d357aaa5b23d2fe7c2be4c603770926313051f52c4ffc8f"
+        );
+    }
+
+    #[test]
+    fn headers_with_needless_spaces() {
+        let credentials = credentials(Some("tok/en+with=="));
+        let mut headers = headers(&[
+            ("host", "127.0.0.1:3900"),
+            ("x-amz-meta-name", "  two   spaces "),
+            ("content-type", "video/mp4"),
+            ("x-amz-tagging", "a=1&b=2"),
+        ]);
+        signer(&credentials)
+            .sign_headers(&Method::PUT, &path(), "", &mut headers, EMPTY)
+            .expect("signs");
+        assert_eq!(
+            headers[AUTHORIZATION],
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261120/eu-central-1/s3/aws4_request, \
+             SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date;x-amz-meta-name;\
+             x-amz-security-token;x-amz-tagging, \
+             Signature=d13e419c84613e66a89a83b3aa1eb6be3f248df0ed60bf2db1a05f51ece0ccde"
+        );
+    }
+}

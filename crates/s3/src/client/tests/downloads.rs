@@ -1,0 +1,111 @@
+use super::*;
+
+fn piece(range: (u64, u64), body: &str) -> Step {
+    let (first, last) = range;
+    let length = last + 1 - first;
+    Step::Raw(format!(
+        "HTTP/1.1 206 Partial Content\r\netag: \"e\"\r\ncontent-length: {length}\r\n\
+         content-range: bytes {first}-{last}/10\r\nconnection: close\r\n\r\n{body}"
+    ))
+}
+
+#[tokio::test]
+async fn a_download_that_is_cut_goes_on_where_it_stopped() {
+    let script = Script::start([
+        piece((2, 7), "234"),
+        error(BUSY, "SlowDown"),
+        piece((5, 7), "5"),
+        piece((6, 7), "67"),
+    ])
+    .await;
+    let client = client(&script);
+    let object = client
+        .get_object(&place(), Some(2..8))
+        .await
+        .expect("opened");
+    assert_eq!((object.head.size, object.range.clone()), (10, 2..8));
+    assert_eq!(object.bytes(100).await.expect("all"), "234567");
+    assert_eq!(script.request(0).header("range"), Some("bytes=2-7"));
+    assert_eq!(script.request(0).header("if-match"), None);
+    assert_eq!(script.request(2).header("range"), Some("bytes=5-7"));
+    assert_eq!(script.request(3).header("range"), Some("bytes=6-7"));
+    assert_eq!(script.request(3).header("if-match"), Some("\"e\""));
+    assert_eq!(
+        client.stats().of(Operation::GetObject).bytes_in(),
+        6 + "<Error><Code>SlowDown</Code><Message>why</Message></Error>".len() as u64
+    );
+}
+
+#[tokio::test]
+async fn a_download_doesnt_go_on_with_another_object() {
+    let changed = error("412 Precondition Failed", "PreconditionFailed");
+    let script = Script::start([piece((0, 9), "0123"), changed]).await;
+    let mut body = client(&script)
+        .get_object(&place(), Some(0..10))
+        .await
+        .expect("opened")
+        .body;
+    let mut got = Vec::new();
+    let error = loop {
+        match body.next().await.expect("more, or an error") {
+            Ok(bytes) => got.extend_from_slice(&bytes),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(got, b"0123");
+    assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
+    assert!(body.next().await.is_none(), "nothing after an error");
+}
+
+#[tokio::test]
+async fn a_download_that_gets_nowhere_ends() {
+    let cut = || piece((0, 9), "");
+    let script = Script::start([cut(), cut(), cut(), cut()]).await;
+    let object = client(&script)
+        .get_object(&place(), Some(0..10))
+        .await
+        .expect("opened");
+    let error = object.bytes(10).await.expect_err("cut each time");
+    assert_eq!(*error.kind(), ErrorKind::Unavailable { retry_after: None });
+    assert_eq!(script.requests(), 3);
+}
+
+#[tokio::test]
+async fn an_ignored_range_is_noticed() {
+    let script = Script::start([answer(OK, &[("etag", "e")], "0123456789")]).await;
+    let error = client(&script)
+        .get_object(&place(), Some(2..4))
+        .await
+        .expect_err("all of it");
+    assert!(
+        error.to_string().ends_with("the service ignored the range"),
+        "{error}"
+    );
+    let error = client(&script)
+        .get_object(&place(), Some(4..4))
+        .await
+        .expect_err("empty");
+    assert_eq!(*error.kind(), ErrorKind::InvalidRange);
+}
+
+#[tokio::test]
+async fn too_much_is_not_read_into_memory() {
+    let script = Script::start([answer(OK, &[("etag", "e")], "0123456789")]).await;
+    let object = client(&script)
+        .get_object(&place(), None)
+        .await
+        .expect("opened");
+    let error = object.bytes(9).await.expect_err("ten");
+    assert_eq!(*error.kind(), ErrorKind::Other);
+}
+
+#[tokio::test]
+async fn a_range_beyond_the_end_is_what_there_is() {
+    let script = Script::start([piece((8, 9), "89")]).await;
+    let object = client(&script)
+        .get_object(&place(), Some(8..1_000))
+        .await
+        .expect("opened");
+    assert_eq!(object.range, 8..10);
+    assert_eq!(object.bytes(2).await.expect("all"), "89");
+}

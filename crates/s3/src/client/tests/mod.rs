@@ -1,0 +1,73 @@
+//! The client against a server that does what a script says.
+
+mod downloads;
+mod requests;
+mod retries;
+mod script;
+mod unsure;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderMap, Method};
+use landfall::BoxError;
+
+use self::script::{Script, Step, answer};
+use super::*;
+
+const OK: &str = "200 OK";
+const DENIED: &str = "403 Forbidden";
+const MISSING: &str = "404 Not Found";
+const BUSY: &str = "503 Service Unavailable";
+
+fn settings(script: &Script) -> ClientSettings {
+    ClientSettings {
+        endpoint: Some(script.endpoint()),
+        region: Some("us-east-1".to_owned()),
+        credentials: CredentialSource::Static(Credentials::new("AKID", "the-secret")),
+        attempts: 3,
+        backoff: Duration::from_millis(2),
+        longest_backoff: Duration::from_secs(2),
+        idle_timeout: Duration::from_millis(400),
+        connect_timeout: Duration::from_millis(400),
+        ..ClientSettings::default()
+    }
+}
+
+fn client(script: &Script) -> Client {
+    Client::new(settings(script)).expect("a client")
+}
+
+fn place() -> Place {
+    Place::new("bucket", "folder/a key")
+}
+
+fn payload() -> Payload {
+    Payload::new(
+        vec![Bytes::from_static(b"hello "), Bytes::from_static(b"world")],
+        None,
+    )
+}
+
+fn error(status: &str, code: &str) -> Step {
+    let body = format!("<Error><Code>{code}</Code><Message>why</Message></Error>");
+    answer(status, &[("x-amz-request-id", "RID")], &body)
+}
+
+fn stored() -> Step {
+    answer(OK, &[("etag", "\"tag\"")], "")
+}
+
+async fn upload(client: &Client) -> Result<String> {
+    client
+        .upload_part(&place(), "up/load+id", 7, payload())
+        .await
+}

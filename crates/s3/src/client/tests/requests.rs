@@ -1,0 +1,214 @@
+use super::*;
+
+#[tokio::test]
+async fn a_part_is_sent_as_it_is_signed() {
+    let script = Script::start([stored()]).await;
+    assert_eq!(upload(&client(&script)).await.expect("stored"), "\"tag\"");
+    let request = script.request(0);
+    assert_eq!(
+        request.line,
+        "PUT /bucket/folder/a%20key?partNumber=7&uploadId=up%2Fload%2Bid HTTP/1.1"
+    );
+    assert_eq!(request.header("content-length"), Some("11"));
+    assert_eq!(
+        request.header("x-amz-content-sha256"),
+        Some("UNSIGNED-PAYLOAD")
+    );
+    assert_eq!(
+        request.header("host"),
+        Some(script.endpoint().trim_start_matches("http://"))
+    );
+    let authorization = request.header("authorization").expect("signed");
+    assert!(authorization.contains(
+        "/us-east-1/s3/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date, "
+    ));
+    assert!(
+        request
+            .header("user-agent")
+            .expect("told")
+            .starts_with("landfall/")
+    );
+    assert_eq!(request.header("transfer-encoding"), None);
+    assert_eq!(request.body, b"hello world");
+}
+
+#[tokio::test]
+async fn a_digest_that_is_given_is_used_as_it_is() {
+    let script = Script::start([stored()]).await;
+    let payload = Payload::new(vec![Bytes::from_static(b"x")], Some([0xab; 32]));
+    client(&script)
+        .upload_part(&place(), "u", 1, payload)
+        .await
+        .expect("stored");
+    assert_eq!(
+        script.request(0).header("x-amz-content-sha256"),
+        Some(&*"ab".repeat(32))
+    );
+}
+
+#[tokio::test]
+async fn an_empty_object_tells_its_length() {
+    let script = Script::start([stored()]).await;
+    let client = client(&script);
+    let object = ObjectHeaders {
+        content_type: Some("text/plain".to_owned()),
+        content_disposition: Some("attachment; filename=\"a  b.txt\"".to_owned()),
+        metadata: [("name".to_owned(), "wörld".to_owned())].into(),
+        ..ObjectHeaders::default()
+    };
+    client
+        .put_object(&place(), Payload::default(), &object, Condition::IfAbsent)
+        .await
+        .expect("stored");
+    let request = script.request(0);
+    assert_eq!(request.header("content-length"), Some("0"));
+    assert_eq!(request.header("if-none-match"), Some("*"));
+    assert_eq!(request.header("content-type"), Some("text/plain"));
+    assert_eq!(request.header("x-amz-meta-name"), Some("wörld"));
+    assert_eq!(
+        request.header("x-amz-content-sha256"),
+        Some("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+    );
+}
+
+#[tokio::test]
+async fn what_no_header_can_hold_is_not_sent() {
+    let script = Script::start([]).await;
+    let client = client(&script);
+    for metadata in [("na me", "x"), ("name", "two\nlines")] {
+        let object = ObjectHeaders {
+            metadata: [(metadata.0.to_owned(), metadata.1.to_owned())].into(),
+            ..ObjectHeaders::default()
+        };
+        let error = client
+            .create_multipart(&place(), &object)
+            .await
+            .expect_err("refused");
+        assert_eq!(*error.kind(), ErrorKind::Other);
+    }
+    assert_eq!(script.requests(), 0);
+}
+
+#[tokio::test]
+async fn pages_are_asked_for_one_after_the_other() {
+    let part = |number| {
+        format!("<Part><PartNumber>{number}</PartNumber><Size>5</Size><ETag>e</ETag></Part>")
+    };
+    let page = |more, number| {
+        let part = part(number);
+        let body = format!("<R><IsTruncated>{more}</IsTruncated>{part}</R>");
+        answer(OK, &[], &body)
+    };
+    let script = Script::start([page(true, 1_000), page(false, 1_001)]).await;
+    let client = client(&script);
+    let first = client.list_parts(&place(), "u", 0).await.expect("a page");
+    assert_eq!(first.next, Some(1_000));
+    let second = client
+        .list_parts(&place(), "u", 1_000)
+        .await
+        .expect("a page");
+    assert_eq!((second.parts[0].number, second.next), (1_001, None));
+    assert!(script.request(0).line.contains("?uploadId=u "));
+    assert!(
+        script
+            .request(1)
+            .line
+            .contains("?part-number-marker=1000&uploadId=u ")
+    );
+}
+
+#[tokio::test]
+async fn anonymous_requests_are_not_signed() {
+    let script = Script::start([stored()]).await;
+    let credentials = CredentialSource::Anonymous;
+    let client = Client::new(ClientSettings {
+        credentials,
+        ..settings(&script)
+    })
+    .expect("a client");
+    upload(&client).await.expect("stored");
+    assert_eq!(script.request(0).header("authorization"), None);
+    let presigned = client
+        .presign(
+            Method::GET,
+            &place(),
+            &[],
+            &HeaderMap::new(),
+            Duration::from_secs(60),
+        )
+        .await;
+    assert_eq!(
+        *presigned.expect_err("no keys").kind(),
+        ErrorKind::BadCredentials
+    );
+}
+
+#[tokio::test]
+async fn presigned_urls_live_from_a_second_to_a_week() {
+    let script = Script::start([]).await;
+    let client = client(&script);
+    let presign = async |seconds| {
+        let expires = Duration::from_secs(seconds);
+        client
+            .presign(
+                Method::PUT,
+                &place(),
+                &[("partNumber", "1")],
+                &HeaderMap::new(),
+                expires,
+            )
+            .await
+    };
+    for seconds in [0, 604_801] {
+        assert_eq!(
+            *presign(seconds).await.expect_err("out of bounds").kind(),
+            ErrorKind::Other
+        );
+    }
+    let url = presign(604_800).await.expect("a URL");
+    assert!(
+        url.starts_with(&format!("{}/bucket/folder/a%20key?", script.endpoint())),
+        "{url}"
+    );
+    assert!(url.contains("&partNumber=1&X-Amz-Signature="), "{url}");
+    assert!(!url.contains("the-secret"));
+    assert_eq!(script.requests(), 0);
+}
+
+#[tokio::test]
+async fn secrets_are_not_shown() {
+    let script = Script::start([error(DENIED, "SignatureDoesNotMatch")]).await;
+    let client = client(&script);
+    let error = upload(&client).await.expect_err("refused");
+    for text in [
+        format!("{client:?}"),
+        format!("{error:?}"),
+        error.to_string(),
+    ] {
+        assert!(!text.contains("the-secret"), "{text}");
+        assert!(!text.contains("Signature="), "{text}");
+    }
+}
+
+#[test]
+fn one_client_serves_several_runtimes() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("one")
+    };
+    let first = runtime();
+    let script = first.block_on(Script::start([stored(), stored()]));
+    let client = client(&script);
+    // The script's runtime keeps running on a thread of its own.
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || first.block_on(stopped));
+    for _ in 0..2 {
+        let runtime = runtime();
+        runtime.block_on(upload(&client)).expect("stored");
+    }
+    stop.send(()).expect("running");
+    thread.join().expect("ended").expect("told");
+    assert_eq!(script.requests(), 2);
+}
