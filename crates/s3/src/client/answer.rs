@@ -131,6 +131,10 @@ fn kind(
                 return ErrorKind::AccessDenied;
             }
             "RequestTimeTooSkewed" => return ErrorKind::ClockSkew,
+            // Garage's word for it.
+            "InvalidRequest" if message.is_some_and(|text| text.contains("Date is too old")) => {
+                return ErrorKind::ClockSkew;
+            }
             "AuthorizationHeaderMalformed" if region.is_some() => return ErrorKind::WrongRegion,
             "PermanentRedirect" | "TemporaryRedirect" | "IllegalLocationConstraintException" => {
                 return ErrorKind::WrongRegion;
@@ -405,6 +409,49 @@ mod tests {
             "{message}"
         );
         assert!(message.ends_with("behind the service's"), "{message}");
+    }
+
+    /// As Garage 2.5 words them.
+    #[test]
+    fn some_services_tell_only_in_the_message() {
+        for (status, code, message, kind) in [
+            (
+                400,
+                "InvalidRequest",
+                "Bad request: Date is too old",
+                ErrorKind::ClockSkew,
+            ),
+            (
+                400,
+                "InvalidRequest",
+                "Bad request: anything else",
+                ErrorKind::Other,
+            ),
+            (
+                403,
+                "AccessDenied",
+                "Forbidden: No such key: GK0",
+                ErrorKind::BadCredentials,
+            ),
+            (
+                403,
+                "AccessDenied",
+                "Forbidden: Invalid signature",
+                ErrorKind::BadCredentials,
+            ),
+            (
+                403,
+                "AccessDenied",
+                "Forbidden: Operation is not allowed",
+                ErrorKind::AccessDenied,
+            ),
+        ] {
+            let body = format!(
+                "<Error><Code>{code}</Code><Message>{message}</Message><Region>garage</Region></Error>"
+            );
+            let told = refusal(Operation::PutObject, status, &[], &body);
+            assert_eq!(told.kind, kind, "{message}");
+        }
     }
 
     #[test]

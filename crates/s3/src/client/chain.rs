@@ -236,7 +236,11 @@ fn failed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{ClientSettings, transport::Pool};
+    use crate::client::{
+        ClientSettings,
+        tests::script::{Script, Step, answer},
+        transport::Pool,
+    };
 
     fn pool() -> Arc<Pool> {
         Arc::new(Pool::new(&ClientSettings::default(), false).expect("a pool"))
@@ -292,6 +296,62 @@ mod tests {
             .duration_since(std::time::UNIX_EPOCH)
             .expect("after 1970");
         assert_eq!(since.as_secs(), 1_893_553_445);
+    }
+
+    fn keys(id: &str) -> Step {
+        let body = format!(
+            r#"{{"Code":"Success","AccessKeyId":"{id}","SecretAccessKey":"S","Token":"T",
+                "Expiration":"2030-01-02T03:04:05Z"}}"#
+        );
+        answer("200 OK", &[], &body)
+    }
+
+    #[tokio::test]
+    async fn a_container_asks_its_endpoint() {
+        let script = Script::start([keys("ECS")]).await;
+        let container = ECSCredentialProvider::new()
+            .with_endpoint(format!("{}/role?a=b", script.endpoint()))
+            .with_auth_token("the-token");
+        let chain = Chain::of(context(pool()), vec![("container", Box::new(container))]);
+        let found = chain.credentials().await.expect("found");
+        assert_eq!(
+            (found.access_key_id.as_str(), found.session_token.as_deref()),
+            ("ECS", Some("T"))
+        );
+        let request = script.request(0);
+        assert_eq!(request.line, "GET /role?a=b HTTP/1.1");
+        assert_eq!(request.header("authorization"), Some("the-token"));
+    }
+
+    #[tokio::test]
+    async fn an_instance_asks_with_a_token() {
+        let text = |body| answer("200 OK", &[], body);
+        let script = Script::start([text("session"), text("my-role"), keys("IMDS")]).await;
+        let instance = IMDSv2CredentialProvider::new().with_endpoint(script.endpoint());
+        let chain = Chain::of(context(pool()), vec![("instance", Box::new(instance))]);
+        assert_eq!(
+            chain.credentials().await.expect("found").access_key_id,
+            "IMDS"
+        );
+        assert_eq!(script.request(0).line, "PUT /latest/api/token HTTP/1.1");
+        assert_eq!(
+            script.request(2).line,
+            "GET /latest/meta-data/iam/security-credentials/my-role HTTP/1.1"
+        );
+        for index in [1, 2] {
+            let request = script.request(index);
+            assert_eq!(request.header("x-aws-ec2-metadata-token"), Some("session"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_says_nothing_is_not_waited_for_long() {
+        let script = Script::start([Step::Silence]).await;
+        let instance = IMDSv2CredentialProvider::new().with_endpoint(script.endpoint());
+        let chain = Chain::of(context(pool()), vec![("instance", Box::new(instance))]);
+        tokio::time::pause();
+        let error = chain.credentials().await.expect_err("nothing").to_string();
+        assert!(error.contains("; instance: "), "{error}");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 mod downloads;
 mod requests;
 mod retries;
-mod script;
+pub(super) mod script;
 mod unsure;
 
 use std::{

@@ -212,3 +212,82 @@ fn one_client_serves_several_runtimes() {
     thread.join().expect("ended").expect("told");
     assert_eq!(script.requests(), 2);
 }
+
+/// Counts, and hands on.
+#[derive(Debug)]
+struct Counting {
+    pool: Pool,
+    sent: AtomicU32,
+}
+
+#[async_trait]
+impl HttpSend for Counting {
+    async fn send(
+        &self,
+        request: http::Request<PayloadBody>,
+    ) -> Result<http::Response<AnswerBody>, BoxError> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.pool.send(request).await
+    }
+}
+
+#[tokio::test]
+async fn requests_may_go_another_way() {
+    let script = Script::start([Step::Cut, stored()]).await;
+    let settings = settings(&script);
+    let pool = Pool::new(&settings, false).expect("a pool");
+    let counting = Arc::new(Counting {
+        pool,
+        sent: AtomicU32::default(),
+    });
+    let http: Option<Arc<dyn HttpSend>> = Some(counting.clone());
+    let client = Client::new(ClientSettings { http, ..settings }).expect("a client");
+    upload(&client).await.expect("stored");
+    assert_eq!(counting.sent.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn attempts_are_logged_if_asked_for() {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("unbroken").write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_writer({
+            let lines = lines.clone();
+            move || lines.clone()
+        })
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    for log_calls in [false, true] {
+        let script = Script::start([error(BUSY, "SlowDown"), stored()]).await;
+        let settings = ClientSettings {
+            log_calls,
+            ..settings(&script)
+        };
+        upload(&Client::new(settings).expect("a client"))
+            .await
+            .expect("stored");
+    }
+    let text = String::from_utf8(lines.0.lock().expect("unbroken").clone()).expect("text");
+    let calls: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("S3APICall"))
+        .collect();
+    assert_eq!(calls.len(), 2, "{text}");
+    assert!(calls[0].contains("operation=\"UploadPart\"") && calls[0].contains("status=503"));
+    assert!(calls[1].contains("duration_ms=") && calls[1].contains("status=200"));
+    assert!(
+        !text.contains("the-secret") && !text.contains("Signature="),
+        "{text}"
+    );
+}

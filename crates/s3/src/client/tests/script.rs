@@ -17,7 +17,7 @@ use tokio::{
 
 /// What is done with one request.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// It is answered like this, and the connection closed.
     Raw(String),
     /// The same in pieces, with a pause before each.
@@ -31,7 +31,7 @@ pub(super) enum Step {
 }
 
 /// An answer with a body.
-pub(super) fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Step {
+pub(crate) fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Step {
     let mut raw = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
         raw.push_str(&format!("{name}: {value}\r\n"));
@@ -41,21 +41,21 @@ pub(super) fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Step
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) line: String,
+pub(crate) struct Request {
+    pub(crate) line: String,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers
             .find(|(one, _)| one == name)
             .map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 }
@@ -68,14 +68,14 @@ struct Shared {
 }
 
 /// The server. It ends when it is dropped.
-pub(super) struct Script {
+pub(crate) struct Script {
     address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
 impl Script {
-    pub(super) async fn start(steps: impl IntoIterator<Item = Step>) -> Self {
+    pub(crate) async fn start(steps: impl IntoIterator<Item = Step>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
@@ -98,21 +98,21 @@ impl Script {
         }
     }
 
-    pub(super) fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// How many requests came.
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.shared.requests.lock().expect("unbroken").len()
     }
 
-    pub(super) fn request(&self, index: usize) -> Request {
+    pub(crate) fn request(&self, index: usize) -> Request {
         self.shared.requests.lock().expect("unbroken")[index].clone()
     }
 
     /// Waits until a client closed the connection on which a [`Step::Silence`] took place.
-    pub(super) async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         self.shared.closed.notified().await;
     }
 }
