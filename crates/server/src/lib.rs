@@ -7,4 +7,6 @@ pub mod app;
 pub mod log;
 pub mod net;
 pub mod page;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod settings;

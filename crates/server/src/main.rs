@@ -24,6 +24,12 @@ fn main() -> ExitCode {
             log::init(&loaded.settings.log);
             run(app::serve(loaded))
         }
+        #[cfg(feature = "s3")]
+        Ok(Invocation::DoctorS3 {
+            loaded,
+            json,
+            origin,
+        }) => run(landfall_server::s3::doctor::run(loaded, json, origin)),
         Ok(Invocation::Sweep { loaded, dry_run }) => run(app::sweep(loaded, dry_run)),
         Err(failure) => {
             eprintln!("{failure}");

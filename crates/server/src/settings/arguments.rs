@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 
+use super::bucket;
 use super::instructions::{Instruction, Meaning, instruction};
 use super::later::{Later, later};
 use super::layers::{Layers, Source};
@@ -22,6 +23,8 @@ pub(super) enum Verb {
     Serve,
     /// Delete what has outlived its time.
     Sweep,
+    /// Examine the bucket and the leases.
+    DoctorS3,
     /// Show the settings in force.
     ConfigCheck,
     /// Print the version.
@@ -39,6 +42,10 @@ pub(super) struct Said {
     pub(super) config: Option<String>,
     /// Delete nothing.
     pub(super) dry_run: bool,
+    /// Print findings as JSON.
+    pub(super) json: bool,
+    /// The origin whose pages upload, for the examination.
+    pub(super) origin: Option<String>,
     /// Print the help for the verb instead of doing it.
     pub(super) help: bool,
 }
@@ -162,6 +169,15 @@ pub(super) fn read(
             "-dry-run goes with sweep only: landfall sweep -dry-run",
         ));
     }
+    if said.verb != Verb::DoctorS3 {
+        for (name, is_said) in [("json", said.json), ("origin", said.origin.is_some())] {
+            if is_said {
+                problems.push(Problem::whole(format!(
+                    "-{name} goes with doctor only: landfall doctor s3 -{name}"
+                )));
+            }
+        }
+    }
     said
 }
 
@@ -169,6 +185,8 @@ pub(super) fn read(
 fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
     match meaning {
         Meaning::Config => said.config = Some(text).filter(|file| !file.is_empty()),
+        Meaning::Json => said.json = value::boolean(&text)?,
+        Meaning::Origin => said.origin = bucket::or_none(&text, bucket::origin)?,
         Meaning::DryRun => said.dry_run = value::boolean(&text)?,
         Meaning::Help => said.help = value::boolean(&text)?,
         Meaning::Version => {
@@ -182,7 +200,10 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
 
 /// Whether a word begins a command.
 fn is_command(word: &str) -> bool {
-    matches!(word, "serve" | "sweep" | "config" | "version" | "help")
+    matches!(
+        word,
+        "serve" | "sweep" | "doctor" | "config" | "version" | "help"
+    )
 }
 
 /// Finds out which command the words that are no flags stand for.
@@ -192,13 +213,24 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
         [] => return,
         ["serve", rest @ ..] => (Verb::Serve, rest),
         ["sweep", rest @ ..] => (Verb::Sweep, rest),
+        ["doctor", "s3", rest @ ..] => (Verb::DoctorS3, rest),
         ["config", "check", rest @ ..] => (Verb::ConfigCheck, rest),
         ["version", rest @ ..] => (Verb::Version, rest),
         ["help", "sweep"] => {
             said.help = true;
             (Verb::Sweep, &[][..])
         }
+        ["help", "doctor", ..] => {
+            said.help = true;
+            (Verb::DoctorS3, &[][..])
+        }
         ["help", ..] => (Verb::Help, &[][..]),
+        ["doctor", ..] => {
+            problems.push(Problem::whole(
+                "doctor examines one kind of storage; write landfall doctor s3",
+            ));
+            return;
+        }
         ["config", ..] => {
             problems.push(Problem::whole(
                 "config alone does nothing; write landfall config check",
@@ -216,7 +248,7 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
             _ if first.len() > 1 && first.starts_with('-') => "flags end at --".to_owned(),
             Some(_) => format!("write -{first} for the flag"),
             None => "a value stands right after its flag, and the commands are serve, sweep, \
-                     config check, version and help"
+                     doctor s3, config check, version and help"
                 .to_owned(),
         };
         problems.push(Problem::whole(format!(

@@ -1,5 +1,6 @@
 //! The text of `landfall -h`.
 
+use super::arguments::Verb;
 use super::instructions::INSTRUCTIONS;
 use super::sections::SECTIONS;
 use super::table::{Kind, Setting};
@@ -18,14 +19,16 @@ upload that was cut off goes on where it stopped.
 Usage:
   landfall [flags]                Serve uploads (same as landfall serve).
   landfall sweep [flags]          Delete uploads that have outlived their time.
+  landfall doctor s3 [flags]      Examine a bucket: rights, clock, quirks, CORS.
   landfall config check [flags]   Print the settings in force, with sources.
   landfall version                Print the version.
-  landfall help sweep             Print the help for sweep.
+  landfall help sweep             Print the help for sweep, or for doctor.
 
 Examples:
   landfall                        Serve ./data at http://localhost:8080/files/
   landfall -port 8070 -upload-dir /srv/uploads -max-size 20GiB
   landfall -behind-proxy -base-path /api/uploads/
+  landfall -s3-bucket uploads -s3-region eu-central-1
   landfall -config /etc/landfall.toml
   LANDFALL_PORT=8070 landfall     Each flag can be given as a variable as well.
 ";
@@ -43,6 +46,21 @@ Examples:
   landfall sweep -expire-unfinished 12h -upload-dir /srv/uploads
 ";
 
+/// What comes before the flags of `landfall doctor s3`.
+const DOCTOR: &str = "\
+Examines the bucket that uploads are to be kept in: whether it can be reached,
+whether the credentials may do what Landfall does, and how the service differs
+from others. Writes a few small objects below the prefix and removes them. Ends
+with code 1 if something is missing that Landfall needs.
+
+Usage:
+  landfall doctor s3 [flags]
+
+Examples:
+  landfall doctor s3 -s3-bucket uploads -s3-endpoint http://localhost:3900
+  landfall doctor s3 -config /etc/landfall.toml -origin https://example.com
+";
+
 /// How everything below is to be read.
 const GRAMMAR: &str = "\
 Flags may begin with one dash or two, and take their value after a space or an
@@ -53,12 +71,23 @@ SIZE is in bytes, or has a unit: KiB, MiB, GiB, TiB, KB, MB, GB, TB.
 TIME has a unit: 300ms, 10s, 1h30m, 7d.
 ";
 
-/// The whole help, or that for `landfall sweep`.
-pub(super) fn help(sweep: bool) -> String {
-    let mut text = String::from(if sweep { SWEEP } else { SERVE });
+/// The help for a command.
+pub(super) fn help(verb: Verb) -> String {
+    let verb = match verb {
+        Verb::Sweep | Verb::DoctorS3 => verb,
+        _ => Verb::Serve,
+    };
+    let mut text = String::from(match verb {
+        Verb::Sweep => SWEEP,
+        Verb::DoctorS3 => DOCTOR,
+        _ => SERVE,
+    });
     text.push('\n');
     text.push_str(GRAMMAR);
-    for section in SECTIONS.iter().filter(|section| section.sweep || !sweep) {
+    for section in SECTIONS
+        .iter()
+        .filter(|section| section.verbs.contains(&verb))
+    {
         text.push_str(&format!("\n{}:\n", section.title));
         for setting in section.settings {
             flag(

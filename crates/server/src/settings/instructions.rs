@@ -20,6 +20,10 @@ pub(super) enum Meaning {
     Config,
     /// Say what would be deleted, delete nothing.
     DryRun,
+    /// Print findings as JSON.
+    Json,
+    /// The origin whose pages upload.
+    Origin,
     /// Print the help.
     Help,
     /// Print the version.
@@ -39,6 +43,19 @@ pub(super) static INSTRUCTIONS: &[Instruction] = &[
         placeholder: None,
         help: "With landfall sweep: list what would be deleted and why, and delete nothing.",
         meaning: Meaning::DryRun,
+    },
+    Instruction {
+        names: &["json"],
+        placeholder: None,
+        help: "With landfall doctor s3: print the findings as JSON.",
+        meaning: Meaning::Json,
+    },
+    Instruction {
+        names: &["origin"],
+        placeholder: Some("ORIGIN"),
+        help: "With landfall doctor s3: check that pages of this origin, such as \
+               https://example.com, may talk to the bucket.",
+        meaning: Meaning::Origin,
     },
     Instruction {
         names: &["help", "h"],

@@ -75,6 +75,11 @@ impl Layers {
         self.given.get(name)
     }
 
+    /// The names of the settings that somebody gave, in alphabetical order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.given.keys().copied()
+    }
+
     /// Reads all texts; the settings nobody gave keep their defaults.
     pub(super) fn read(&self, problems: &mut Vec<Problem>) -> Settings {
         let mut read = Settings::default();

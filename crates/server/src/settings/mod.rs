@@ -17,6 +17,7 @@
 
 mod address;
 mod arguments;
+mod bucket;
 mod check;
 mod environment;
 mod file;
@@ -57,6 +58,16 @@ pub enum Invocation {
         /// Only list what would be deleted, and why.
         dry_run: bool,
     },
+    /// Examine the bucket and what keeps its leases.
+    #[cfg(feature = "s3")]
+    DoctorS3 {
+        /// The settings; they have a bucket.
+        loaded: Loaded,
+        /// Print the findings as JSON.
+        json: bool,
+        /// The origin whose pages are to upload, such as `https://example.com`.
+        origin: Option<String>,
+    },
     /// Print [`Loaded::to_toml`], and end with code 0.
     ConfigCheck(Loaded),
 }
@@ -96,8 +107,8 @@ pub fn read(
     let said = arguments::read(words, &mut layers, &mut problems);
     match said.verb {
         Verb::Version => return Ok(Invocation::Print(version())),
-        Verb::Help => return Ok(Invocation::Print(help::help(false))),
-        verb if said.help => return Ok(Invocation::Print(help::help(verb == Verb::Sweep))),
+        Verb::Help => return Ok(Invocation::Print(help::help(Verb::Serve))),
+        verb if said.help => return Ok(Invocation::Print(help::help(verb))),
         _ => {}
     }
     let config = environment::read(variables, &mut layers, &mut problems, &mut warnings);
@@ -106,6 +117,11 @@ pub fn read(
     }
     let mut settings = layers.read(&mut problems);
     // What a setting goes with can be told only once each is right by itself.
+    if said.verb == Verb::DoctorS3 && problems.is_empty() && settings.s3.bucket.is_none() {
+        problems.push(Problem::whole(
+            "doctor s3 needs to know the bucket: write -s3-bucket NAME",
+        ));
+    }
     if problems.is_empty() {
         check::check(&mut settings, &layers, &mut problems, &mut warnings);
     }
@@ -122,8 +138,14 @@ pub fn read(
             loaded,
             dry_run: said.dry_run,
         },
+        #[cfg(feature = "s3")]
+        Verb::DoctorS3 => Invocation::DoctorS3 {
+            loaded,
+            json: said.json,
+            origin: said.origin,
+        },
         Verb::ConfigCheck => Invocation::ConfigCheck(loaded),
-        Verb::Serve | Verb::Version | Verb::Help => Invocation::Serve(loaded),
+        _ => Invocation::Serve(loaded),
     })
 }
 
@@ -147,6 +169,8 @@ impl Default for Settings {
             protocol: Protocol::default(),
             cors: Cors::default(),
             storage: Storage::default(),
+            s3: S3::default(),
+            leases: Leases::default(),
             expiry: Expiry::default(),
             monitoring: Monitoring::default(),
             log: Log::default(),

@@ -1,5 +1,6 @@
 //! What the table of settings is made of; its rows are in [`sections`](super::sections).
 
+use super::arguments::Verb;
 use super::sections::SECTIONS;
 use super::types::Settings;
 
@@ -104,8 +105,8 @@ pub(super) fn variable(name: &str) -> String {
 pub(super) struct Section {
     /// The heading.
     pub(super) title: &'static str,
-    /// Whether `landfall sweep` makes use of them.
-    pub(super) sweep: bool,
+    /// The commands that make use of them.
+    pub(super) verbs: &'static [Verb],
     /// The settings; those that look at another one's value come after it.
     pub(super) settings: &'static [Setting],
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod s3;
 mod spellings;
 
 /// Reads words and variables, without a file.
@@ -217,7 +218,8 @@ fn switches_may_have_their_value_as_the_next_word() {
     assert_eq!(
         problem(&["-expose-metrics", "off"]),
         "\"off\" is neither a flag, nor the value of one, nor a command: a value stands right \
-         after its flag, and the commands are serve, sweep, config check, version and help"
+         after its flag, and the commands are serve, sweep, doctor s3, config check, version \
+         and help"
     );
 }
 
@@ -277,8 +279,8 @@ fn variables_that_are_nearly_settings_are_problems() {
     );
     assert_eq!(problems(&[], &[("LANDFALL_PORT", "x")]).len(), 1);
     assert_eq!(
-        problems(&[], &[("LANDFALL_S3_BUCKET", "x")]),
-        ["LANDFALL_S3_BUCKET: this build has no S3 storage yet"]
+        problems(&[], &[("LANDFALL_GCS_BUCKET", "x")]),
+        ["LANDFALL_GCS_BUCKET: this build has no Google Cloud storage yet"]
     );
     let strange = loaded(&[], &[("LANDFALL_SOMEBODY_ELSES", "x")]);
     assert_eq!(strange.warnings.len(), 1);
@@ -334,7 +336,7 @@ fn mistakes_in_the_file_are_told_with_their_line() {
     assert_eq!(
         problems_of_file(
             "# ours\nprot = 80\ndir-perms = 775\nnetwork-timeout = 60\nport = 'x'\nverbose = 1\n\
-             max_size = 1\ndir = '/x'\nconfig = 'y'\ns3-bucket = 'b'\nhost = ['a']\n\
+             max_size = 1\ndir = '/x'\nconfig = 'y'\ngcs-bucket = 'b'\nhost = ['a']\n\
              cors-allow-methods = [1]\n[storage]\nupload-dir = '/x'\n"
         ),
         [
@@ -342,11 +344,11 @@ fn mistakes_in_the_file_are_told_with_their_line() {
             "FILE:12: cors-allow-methods: has a whole number in its list; write strings",
             "FILE:8: dir: is called upload-dir now",
             "FILE:3: dir-perms: write the octal digits as a string: \"775\"",
+            "FILE:10: gcs-bucket: this build has no Google Cloud storage yet",
             "FILE:11: host: is a list; write a string",
             "FILE:7: max_size: there is no such setting; did you mean max-size?",
             "FILE:4: network-timeout: needs a unit: \"60s\" for seconds",
             "FILE:2: prot: there is no such setting; did you mean port?",
-            "FILE:10: s3-bucket: this build has no S3 storage yet",
             "FILE:13: storage: the file has no tables: write all keys at the top, without [ ]",
             "FILE:6: verbose: is a whole number; write true or false",
             "FILE:5: port: \"x\" is not a whole number",

@@ -62,6 +62,11 @@ pub(super) fn count(text: &str) -> Parsed<usize> {
     }
 }
 
+/// A number that may be zero.
+pub(super) fn number(text: &str) -> Parsed<usize> {
+    usize::try_from(integer(text)?).map_err(|_| format!("{text} is too large"))
+}
+
 /// The units of sizes; those of one letter are left out because `M` means different things to
 /// different people.
 const SIZE_UNITS: &[(&str, u64)] = &[

@@ -42,6 +42,7 @@ fn help_is_as_kept() {
     for (words, file) in [
         (&["-h"][..], "help.txt"),
         (&["sweep", "-h"], "help-sweep.txt"),
+        (&["doctor", "s3", "-h"], "help-doctor.txt"),
     ] {
         let output = landfall(words);
         assert_eq!(output.status.code(), Some(0));
@@ -85,7 +86,8 @@ fn a_bad_command_line_ends_with_code_2_and_reasons() {
         &["-prot", "8070"][..],
         &["-port", "x"],
         &["config", "check", "-port", "x"],
-        &["-s3-bucket", "b"],
+        &["-gcs-bucket", "b"],
+        &["doctor", "s3"],
         &["-config", "/nonexistent/landfall.toml"],
         &["leftover"],
     ] {

@@ -1,11 +1,15 @@
 //! What the settings mean: plain values with their units in the type or the name.
 
+mod s3;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use s3::{LeaseKind, Leases, S3, S3Download, S3Headers, UploadIds};
 
 /// Everything that can be set, checked and ready to be used.
 ///
@@ -23,6 +27,10 @@ pub struct Settings {
     pub cors: Cors,
     /// Where uploads are kept, and how safely.
     pub storage: Storage,
+    /// The bucket they are kept in instead, if there is one.
+    pub s3: S3,
+    /// How servers agree on who writes an upload.
+    pub leases: Leases,
     /// How long they are kept.
     pub expiry: Expiry,
     /// What the server shows of itself over HTTP.
@@ -162,7 +170,7 @@ impl fmt::Debug for AllowOrigin {
     }
 }
 
-/// Where uploads are kept, and how safely.
+/// Where uploads are kept on this machine, and how safely.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Storage {
     /// The directory; relative to the working directory unless absolute.

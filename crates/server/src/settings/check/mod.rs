@@ -1,5 +1,7 @@
 //! What has to hold between settings, once each of them is read.
 
+mod s3;
+
 use super::layers::Layers;
 use super::problem::Problem;
 use super::types::Settings;
@@ -14,6 +16,7 @@ pub(super) fn check(
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<String>,
 ) {
+    s3::check(settings, layers, problems, warnings);
     let place = |name: &str| match layers.get(name) {
         Some(given) => given.source.to_string(),
         None => name.to_owned(),

@@ -4,7 +4,10 @@
 //! all follow from it: whoever adds a setting adds a row here and a field to
 //! [`Settings`](super::Settings).
 
+mod s3;
+
 use super::address;
+use super::arguments::Verb;
 use super::table::{Kind, OldName, Section, Setting};
 use super::types::{AllowOrigin, Durability, LogFormat, LogLevel};
 use super::value;
@@ -53,11 +56,15 @@ const LOG_LEVELS: &[(&str, LogLevel)] = &[
     ("trace", LogLevel::Trace),
 ];
 
+/// Who makes use of a section.
+const SERVE: &[Verb] = &[Verb::Serve];
+const SERVE_AND_SWEEP: &[Verb] = &[Verb::Serve, Verb::Sweep];
+
 /// The sections, in the order in which they are shown.
 pub(super) static SECTIONS: &[Section] = &[
     Section {
         title: "Listening",
-        sweep: false,
+        verbs: SERVE,
         settings: &[
             Setting::new(
                 "host",
@@ -94,7 +101,7 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "URLs and proxies",
-        sweep: false,
+        verbs: SERVE,
         settings: &[
             Setting::new(
                 "base-path",
@@ -140,7 +147,7 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Protocol",
-        sweep: false,
+        verbs: SERVE,
         settings: &[
             Setting::new(
                 "max-size",
@@ -174,7 +181,7 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Web pages of other sites (CORS)",
-        sweep: false,
+        verbs: SERVE,
         settings: &[
             Setting::new(
                 "disable-cors",
@@ -231,13 +238,13 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Storage",
-        sweep: true,
+        verbs: SERVE_AND_SWEEP,
         settings: &[
             Setting::new(
                 "upload-dir",
                 Kind::Text("DIR"),
                 "./data",
-                "Directory to keep uploads in; made if missing.",
+                "Directory to keep uploads in, unless there is -s3-bucket; made if missing.",
                 |s, v| put(&mut s.storage.upload_dir, value::some_path(v)),
             )
             .once(&[same("dir")]),
@@ -290,9 +297,11 @@ pub(super) static SECTIONS: &[Section] = &[
             ),
         ],
     },
+    s3::S3,
+    s3::LEASES,
     Section {
         title: "Expiry",
-        sweep: true,
+        verbs: SERVE_AND_SWEEP,
         settings: &[
             Setting::new(
                 "expire-unfinished",
@@ -320,7 +329,7 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Monitoring",
-        sweep: false,
+        verbs: SERVE,
         settings: &[
             Setting::new(
                 "expose-metrics",
@@ -354,7 +363,7 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Logging",
-        sweep: true,
+        verbs: SERVE_AND_SWEEP,
         settings: &[
             Setting::new(
                 "log-format",
@@ -388,7 +397,7 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Timeouts",
-        sweep: false,
+        verbs: SERVE,
         settings: &[
             Setting::new(
                 "network-timeout",
@@ -427,7 +436,7 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Limits",
-        sweep: false,
+        verbs: SERVE,
         settings: &[
             Setting::new(
                 "max-connections",
