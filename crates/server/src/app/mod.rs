@@ -3,29 +3,34 @@
 //! Nothing here has a policy of its own; it only says what is connected with what.
 
 mod body;
+#[cfg(feature = "s3")]
+mod bucket;
+#[cfg(any(feature = "s3", feature = "redis"))]
+mod freshness;
+#[cfg(feature = "redis")]
+mod leases;
 mod metrics;
 mod routes;
+mod storage;
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{
     Composer, Config, Handler, Lifetimes, Limits, LocationStyle, Why,
-    lease::Intervals,
     service::{Cors, Forwarded},
-    store::file::{Durability, FileOptions, FileStore},
 };
-use rustix::{
-    fs::Access,
-    process::{Resource, Rlimit, Signal, getrlimit, setrlimit},
-};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::routes::{App, Site};
+use self::{
+    routes::{App, Site},
+    storage::Storage,
+};
 use crate::{
     log,
     net::{self, Listener, NetStats, Shutdown},
-    settings::{self, Loaded, Settings},
+    settings::{Loaded, Settings},
 };
 
 /// After the grace time of a shutdown: how long requests that were cut have to keep what they received
@@ -41,20 +46,25 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let store = open_store(&settings)?;
-    let dir = store.dir().to_owned();
-    check_writable(&dir)?;
+    let (storage, composer) = Storage::open(&settings).await?;
     allow_open_files();
-    let handler = Handler::new(handler_config(&settings, store)?);
+    let handler = Handler::new(handler_config(&settings, composer)?);
     let (listeners, listening) = open_listeners(&settings)?;
     if settings.monitoring.show_startup_logs {
-        announce(&settings, &dir, &handler, &listening, &listeners);
+        announce(&settings, &storage, &handler, &listening, &listeners);
     }
 
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
         .answer_time(settings.timeouts.request_completion.min(LAST_WORDS));
     let stats = Arc::new(NetStats::default());
-    let site = Site::new(&settings, &handler, dir, stats.clone(), shutdown.clone());
+    let storage = Arc::new(storage);
+    let site = Site::new(
+        &settings,
+        &handler,
+        storage.clone(),
+        stats.clone(),
+        shutdown.clone(),
+    );
     let app = App::new(handler.clone(), Arc::new(site));
 
     // Caught, a limit on the size of files is an error of one write; left alone, it ends the process.
@@ -74,6 +84,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     net::serve(listeners, app, net_limits(&settings), shutdown, stats)
         .await
         .context("serving failed")?;
+    storage.close().await;
     log::say("Shutdown completed. Goodbye!");
     Ok(ExitCode::SUCCESS)
 }
@@ -89,12 +100,12 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     }
     let dir = &settings.storage.upload_dir;
     anyhow::ensure!(
-        dir.is_dir(),
+        settings.s3.bucket.is_some() || dir.is_dir(),
         "there is no upload directory {}",
         dir.display()
     );
-    let store = open_store(&settings)?;
-    let handler = Handler::new(handler_config(&settings, store)?);
+    let (storage, composer) = Storage::open(&settings).await?;
+    let handler = Handler::new(handler_config(&settings, composer)?);
     // Whoever calls this has decided, and can look first.
     let mut sweeper = handler.sweeper().foreign_from_last_change();
     if dry_run {
@@ -115,7 +126,8 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
             );
         })
         .await
-        .context("the upload directory can't be listed")?;
+        .with_context(|| format!("{} can't be listed", storage.name()))?;
+    storage.close().await;
     println!(
         "{verb} {} of {} entries, {} bytes; {} in use or too young, {} failed",
         summary.removed, summary.seen, summary.bytes, summary.skipped, summary.failed
@@ -127,30 +139,7 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn open_store(settings: &Settings) -> anyhow::Result<FileStore> {
-    let storage = &settings.storage;
-    let mut options = FileOptions::default();
-    options.durability = match storage.durability {
-        settings::Durability::None => Durability::None,
-        settings::Durability::Complete => Durability::Complete,
-        settings::Durability::Every => Durability::Every,
-    };
-    options.dir_mode = storage.dir_perms;
-    options.file_mode = storage.file_perms;
-    options.preallocate = storage.preallocate;
-    options.lease_intervals = Intervals {
-        holder: storage.lease_holder_poll,
-        waiter: storage.lease_acquirer_poll,
-    };
-    FileStore::open(&storage.upload_dir, options).with_context(|| {
-        format!(
-            "the upload directory {} can't be used",
-            storage.upload_dir.display()
-        )
-    })
-}
-
-fn handler_config(settings: &Settings, store: FileStore) -> anyhow::Result<Config> {
+fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Config> {
     let Settings {
         urls,
         protocol,
@@ -160,7 +149,7 @@ fn handler_config(settings: &Settings, store: FileStore) -> anyhow::Result<Confi
         limits,
         ..
     } = settings;
-    let mut config = Config::new(Composer::join(store));
+    let mut config = Config::new(composer);
     config.disable_download = protocol.disable_download;
     config.disable_termination = protocol.disable_termination;
     config.disable_concatenation = protocol.disable_concatenation;
@@ -222,16 +211,6 @@ fn net_limits(settings: &Settings) -> net::Limits {
     limits
 }
 
-/// What every upload would run into is told at the start.
-fn check_writable(dir: &Path) -> anyhow::Result<()> {
-    rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).with_context(|| {
-        format!(
-            "the upload directory {} can't be written, see its owner and permissions",
-            dir.display()
-        )
-    })
-}
-
 /// Raises the limit of open files to what the system lets it be: an upload takes two, and the usual
 /// 1024 are meant for programs that count on no more.
 fn allow_open_files() {
@@ -285,16 +264,13 @@ fn sockets(count: usize) -> String {
 /// The lines with which tusd starts; tools look for the last one.
 fn announce(
     settings: &Settings,
-    dir: &Path,
+    storage: &Storage,
     handler: &Handler,
     listening: &str,
     listeners: &[Listener],
 ) {
     let base = &settings.urls.base_path;
-    log::say(format_args!(
-        "Using '{}' as directory storage.",
-        dir.display()
-    ));
+    log::say(storage.line());
     let megabytes = settings.protocol.max_size.unwrap_or_default() as f64 / 1024.0 / 1024.0;
     log::say(format_args!("Using {megabytes:.2}MB as maximum size."));
     log::say(format_args!(

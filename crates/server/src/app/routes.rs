@@ -3,8 +3,6 @@
 use std::{
     convert::Infallible,
     future::Future,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -19,6 +17,7 @@ use tower_service::Service;
 use super::{
     body::{AnswerBody, UploadBody},
     metrics,
+    storage::Storage,
 };
 use crate::{
     net::{self, ConnectionInfo, Endpoint, NetStats, Shutdown, Step},
@@ -34,9 +33,7 @@ pub(super) struct Site {
     greeting: Option<Bytes>,
     /// `Content-Security-Policy` of the greeting.
     policy: HeaderValue,
-    upload_dir: PathBuf,
-    /// What the upload directory was when it was opened.
-    identity: Option<Identity>,
+    storage: Arc<Storage>,
     stats: Arc<NetStats>,
     shutdown: Shutdown,
 }
@@ -45,7 +42,7 @@ impl Site {
     pub(super) fn new(
         settings: &Settings,
         handler: &Handler,
-        upload_dir: PathBuf,
+        storage: Arc<Storage>,
         stats: Arc<NetStats>,
         shutdown: Shutdown,
     ) -> Self {
@@ -67,8 +64,7 @@ impl Site {
             policy: policy(settings.urls.public_url.as_deref()),
             base,
             greeting,
-            identity: identity(&upload_dir),
-            upload_dir,
+            storage,
             stats,
             shutdown,
         }
@@ -85,19 +81,19 @@ impl Site {
     }
 
     /// Answers what isn't an upload.
-    fn answer(&self, parts: &Parts, handler: &Handler) -> Response<AnswerBody> {
+    async fn answer(&self, parts: &Parts, handler: &Handler) -> Response<AnswerBody> {
         let path = parts.uri.path();
         if !matches!(parts.method, Method::GET | Method::HEAD) {
             return plain(StatusCode::NOT_FOUND, "404 page not found\n");
         }
         if self.metrics_path.as_deref() == Some(path) {
-            let text = metrics::render(&handler.stats(), &self.stats);
+            let text = metrics::render(&handler.stats(), &self.stats, &self.storage);
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             return respond(StatusCode::OK, kind, text.into());
         }
         match path {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
-            "/readyz" => self.readiness(),
+            "/readyz" => self.readiness().await,
             "/" => match &self.greeting {
                 Some(html) => greeting(html.clone(), self.policy.clone()),
                 None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
@@ -113,32 +109,16 @@ impl Site {
         }
     }
 
-    /// Ready to take uploads: not shutting down, and the upload directory is there. It is also
-    /// checked that it is still the same: when another disk is mounted there, or none any more,
-    /// uploads go on in the old place, where nobody looks for them.
-    fn readiness(&self) -> Response<AnswerBody> {
+    /// Ready to take uploads: not shutting down, and what keeps them can be reached.
+    async fn readiness(&self) -> Response<AnswerBody> {
         if self.shutdown.step() > Step::Running {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
         }
-        let why_not = match identity(&self.upload_dir) {
-            None => "the upload directory is missing\n",
-            found if found != self.identity => {
-                "another directory is where the upload directory was: put it back, or restart\n"
-            }
-            Some(_) => return plain(StatusCode::OK, "ready\n"),
-        };
-        plain(StatusCode::SERVICE_UNAVAILABLE, why_not)
+        match self.storage.trouble().await {
+            None => plain(StatusCode::OK, "ready\n"),
+            Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
+        }
     }
-}
-
-/// Device and inode of a directory.
-type Identity = (u64, u64);
-
-fn identity(dir: &Path) -> Option<Identity> {
-    let found = std::fs::metadata(dir)
-        .ok()
-        .filter(std::fs::Metadata::is_dir)?;
-    Some((found.dev(), found.ino()))
 }
 
 /// The whole server as one service.
@@ -166,8 +146,8 @@ impl Service<Request<net::Body>> for App {
     fn call(&mut self, mut request: Request<net::Body>) -> Self::Future {
         if !self.site.is_upload_path(request.uri().path()) {
             let (parts, _) = request.into_parts();
-            let response = self.site.answer(&parts, &self.handler);
-            return Box::pin(std::future::ready(Ok(response)));
+            let (site, handler) = (self.site.clone(), self.handler.clone());
+            return Box::pin(async move { Ok(site.answer(&parts, &handler).await) });
         }
         if let Some(info) = request.extensions().get::<ConnectionInfo>() {
             let address = match info.peer() {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::types::LeaseKind;
-use super::value::{Parsed, list, size_within, some_duration};
+use super::value::{Parsed, duration_or_none, list, size_within, some_duration};
 
 /// Where a text may be empty: `None` then.
 pub(super) fn or_none<T>(text: &str, read: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
@@ -172,9 +172,12 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
                      as redis://localhost:6379"
                 ));
             };
+            if scheme == "redis+unix" {
+                return Ok(LeaseKind::Redis(text.to_owned()));
+            }
             if !matches!(scheme, "redis" | "rediss") {
                 return Err(format!(
-                    "{scheme}:// is not known; write redis://, or rediss:// for Redis over TLS"
+                    "{scheme}:// is not known; write redis://, rediss:// for Redis over TLS, or redis+unix://"
                 ));
             }
             let valid = text
@@ -191,15 +194,17 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
     }
 }
 
-/// How long leases outlive their holder.
-pub(super) fn lease_ttl(text: &str) -> Parsed<Duration> {
-    let span = some_duration(text)?;
+/// How long leases outlive their holder; 0 leaves it open.
+pub(super) fn lease_ttl(text: &str) -> Parsed<Option<Duration>> {
+    let Some(span) = duration_or_none(text)? else {
+        return Ok(None);
+    };
     if span < Duration::from_secs(1) || span > Duration::from_secs(600) {
         return Err(format!(
             "{text} is no good lifetime; write one from 1s to 10m"
         ));
     }
-    Ok(span)
+    Ok(Some(span))
 }
 
 #[cfg(test)]

@@ -36,3 +36,19 @@ mod serve_start;
 mod serve_takeover;
 mod serve_together;
 mod serve_tusd_dirs;
+
+#[cfg(feature = "s3")]
+mod s3_kit;
+
+#[cfg(feature = "s3")]
+mod s3_disk;
+#[cfg(feature = "s3")]
+mod s3_doctor;
+#[cfg(feature = "s3")]
+mod s3_flows;
+#[cfg(feature = "s3")]
+mod s3_kill;
+#[cfg(feature = "s3")]
+mod s3_start;
+#[cfg(feature = "s3")]
+mod s3_sweep;

@@ -239,7 +239,7 @@ fn a_wrong_command_line_exits_with_2_and_says_what_is_wrong() {
         (&["-no-such-flag"][..], "-no-such-flag"),
         (&["-port", "eight"], "eight"),
         (&["-max-size"], "-max-size"),
-        (&["-s3-bucket", "x"], "s3-bucket"),
+        (&["-gcs-bucket", "x"], "gcs-bucket"),
         (&["frobnicate"], "frobnicate"),
     ] {
         let (code, out, err) = run(program().args(args));

@@ -31,13 +31,7 @@ pub(super) async fn examine(x: &mut Examination<'_>) -> Result<(), Hopeless> {
     let place = Place::new(x.bucket, format!("{}-none", x.stem));
     let signed = x
         .client
-        .presign(
-            Method::GET,
-            &place,
-            &[],
-            &HeaderMap::new(),
-            Duration::from_secs(60),
-        )
+        .presign(Method::GET, &place, &[], &HeaderMap::new(), LIFETIME)
         .await;
     let url = match signed {
         Ok(url) => url,
@@ -58,25 +52,55 @@ pub(super) async fn examine(x: &mut Examination<'_>) -> Result<(), Hopeless> {
     x.note(credentials(&uri));
     connect(x, &uri).await?;
     knock(x, &uri).await?;
-    bucket(x).await
+    bucket(x).await?;
+    // The client has learnt by now if the bucket is elsewhere, and signs for that place.
+    let again = x
+        .client
+        .presign(Method::GET, &place, &[], &HeaderMap::new(), LIFETIME)
+        .await;
+    if let Some(found) = again.ok().and_then(|url| url.parse::<Uri>().ok())
+        && region(&found) != region(&uri)
+    {
+        let text = format!(
+            "the bucket is in {}, not in {}",
+            region(&found),
+            region(&uri)
+        );
+        let remedy = format!("set -s3-region {}", region(&found));
+        x.note(Finding::new("region", Mark::Warn, text).advise(remedy));
+    }
+    Ok(())
+}
+
+/// How long the URLs are good that are only looked at.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// A parameter of a signed URL.
+fn parameter<'a>(signed: &'a Uri, name: &str) -> Option<&'a str> {
+    signed.query()?.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (key == name).then_some(value)
+    })
+}
+
+/// What a URL is signed with: the access key, and the region.
+fn scope(signed: &Uri) -> (String, String) {
+    let scope = parameter(signed, "X-Amz-Credential").unwrap_or_default();
+    let scope = scope.replace("%2F", "/");
+    let mut parts = scope.split('/').map(str::to_owned);
+    let key = parts.next().unwrap_or_default();
+    (key, parts.nth(1).unwrap_or_default())
+}
+
+/// The region that a URL is signed for.
+fn region(signed: &Uri) -> String {
+    scope(signed).1
 }
 
 /// Who asks, and where that was found.
 fn credentials(signed: &Uri) -> Finding {
-    let query = signed.query().unwrap_or_default();
-    let parameter = |name: &str| {
-        query.split('&').find_map(|pair| {
-            let (key, value) = pair.split_once('=')?;
-            (key == name).then_some(value)
-        })
-    };
-    let scope = parameter("X-Amz-Credential")
-        .unwrap_or_default()
-        .replace("%2F", "/");
-    let mut scope = scope.split('/');
-    let key = scope.next().unwrap_or_default().to_owned();
-    let region = scope.nth(1).unwrap_or_default().to_owned();
-    let temporary = match parameter("X-Amz-Security-Token") {
+    let (key, region) = scope(signed);
+    let temporary = match parameter(signed, "X-Amz-Security-Token") {
         Some(_) => ", temporary",
         None => "",
     };

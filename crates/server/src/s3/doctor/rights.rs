@@ -12,13 +12,23 @@ const PART: usize = 5 << 20;
 /// Makes the calls. Returns whether objects can be written at all.
 pub(super) async fn examine(x: &mut Examination<'_>) -> bool {
     let client = x.client.clone();
-    let source = x.place("source");
-    let content = Bytes::from(vec![b'L'; PART]);
+    let small = x.place("small");
     let none = ObjectHeaders::default();
+    let payload = Payload::from(Bytes::from_static(b"landfall"));
+    let put = client.put_object(&small, payload, &none, Condition::None);
+    if x.call("put object", Need::Uploads, put).await.is_none() {
+        // It was refused, so there is nothing to remove.
+        x.objects.clear();
+        return false;
+    }
+    let content = Bytes::from(vec![b'L'; PART]);
+    let source = x.place("source");
     let payload = Payload::from(content.clone());
     let put = client.put_object(&source, payload, &none, Condition::None);
-    if x.call("put object", Need::Uploads, put).await.is_none() {
-        return false;
+    if let Err(error) = put.await {
+        let finding = x.failure("put 5 MiB", Need::Uploads, &error);
+        x.note(finding);
+        return true;
     }
     read(x, &source).await;
     multipart(x, &source, content).await;

@@ -103,6 +103,17 @@ pub(super) fn check(
             ),
         );
     }
+    let longest = s3.memory / 2 * 10_000;
+    if let Some(max_size) = settings.protocol.max_size
+        && s3.bucket.is_some()
+        && max_size > longest
+    {
+        warnings.push(format!(
+            "{}: uploads end at {longest} bytes all the same, for which s3-memory is enough; \
+             raise it",
+            place("max-size")
+        ));
+    }
     if s3.accelerate {
         if s3.endpoint.is_some() {
             problem(
@@ -121,6 +132,16 @@ pub(super) fn check(
                 "can't go with a bucket that has a dot in its name".to_owned(),
             );
         }
+    }
+    if let Some(key) = &s3.key
+        && s3.bucket.is_some()
+        && !key.contains("{id}")
+    {
+        warnings.push(format!(
+            "{}: without {{id}} in it, two uploads may have the same key, and the later one \
+             replaces the other",
+            place("s3-key")
+        ));
     }
     if s3.headers.sse_kms_key_id.is_some() {
         match s3.headers.sse.as_deref() {

@@ -130,8 +130,8 @@ pub(super) const S3: Section = Section {
             Kind::Size,
             "256MiB",
             "Memory for parts, all uploads together; nothing is written to a local disk. When it \
-             is full, clients are slowed down.",
-            |s, v| put(&mut s.s3.memory, value::size_within(v, 1 << 20, 1 << 40)),
+             is full, clients are slowed down. The longest upload is 5,000 times as much.",
+            |s, v| put(&mut s.s3.memory, value::size_within(v, 16 << 20, 1 << 40)),
         ),
         Setting::new(
             "s3-max-buffered-parts",
@@ -183,7 +183,7 @@ pub(super) const S3: Section = Section {
             "s3-content-type",
             Kind::Text("TYPE"),
             "",
-            "Content-Type of objects whose upload tells none (filetype in its metadata).",
+            "Content-Type of all objects. Empty: filetype in the upload's metadata.",
             |s, v| {
                 put(
                     &mut s.s3.headers.content_type,
@@ -288,9 +288,9 @@ pub(super) const LEASES: Section = Section {
         Setting::new(
             "lease-ttl",
             Kind::Time,
-            "15s",
+            "0",
             "How long an upload stays taken after the server that wrote it died, with leases in a \
-             bucket or in Redis. They are renewed three times as often.",
+             bucket or in Redis; all servers must have the same. 0: 5s in Redis, 15s in a bucket.",
             |s, v| put(&mut s.leases.ttl, bucket::lease_ttl(v)),
         ),
     ],

@@ -35,7 +35,11 @@ fn a_least_part_alone_raises_the_part() {
 #[test]
 fn settings_that_exclude_each_other_are_problems() {
     for (words, place) in [
-        (&["-s3-memory=10MiB"][..], "-s3-memory: "),
+        (
+            &["-s3-memory=16MiB", "-s3-part-size=9MiB"][..],
+            "-s3-memory: ",
+        ),
+        (&["-s3-memory=10MiB"], "-s3-memory: "),
         (&["-s3-part-size=200MiB"], "-s3-part-size: "),
         (
             &["-s3-transfer-acceleration", "-s3-endpoint=http://x"],
@@ -106,6 +110,26 @@ fn settings_without_effect_are_worth_a_warning() {
             "{words:?}"
         );
     }
+}
+
+#[test]
+fn what_may_not_be_meant_is_worth_a_warning() {
+    for (words, name) in [
+        (
+            &["-s3-bucket=b", "-s3-key={date}/{filename}"][..],
+            "-s3-key",
+        ),
+        (&["-s3-bucket=b", "-max-size=2TiB"], "-max-size"),
+    ] {
+        let warnings = loaded(words, &[]).warnings;
+        assert_eq!(warnings.len(), 1, "{words:?}: {warnings:?}");
+        assert!(
+            warnings[0].starts_with(&format!("{name}: ")),
+            "{warnings:?}"
+        );
+    }
+    let words = ["-s3-bucket=b", "-max-size=1TiB", "-s3-key={date}/{id}"];
+    assert_eq!(loaded(&words, &[]).warnings, Vec::<String>::new());
 }
 
 #[test]

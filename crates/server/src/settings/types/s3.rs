@@ -66,7 +66,7 @@ pub enum UploadIds {
 /// Headers of finished objects, unless a hook says otherwise; `None` sends none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct S3Headers {
-    /// `Content-Type` of uploads that tell none.
+    /// `Content-Type`; `None` takes it from the upload.
     pub content_type: Option<String>,
     /// `Content-Disposition`.
     pub content_disposition: Option<String>,
@@ -89,8 +89,9 @@ pub struct S3Headers {
 pub struct Leases {
     /// Where leases are kept.
     pub kind: LeaseKind,
-    /// How long a lease outlives a process that died with it, where leases have a lifetime.
-    pub ttl: Duration,
+    /// How long a lease outlives a process that died with it, where leases have a lifetime; `None`
+    /// is as long as suits the place.
+    pub ttl: Option<Duration>,
 }
 
 /// Where leases are kept.

@@ -3,14 +3,25 @@
 //! Written by hand because tusd's names, which dashboards use, don't follow the rules that the client
 //! libraries enforce (`tusd_bytes_received` is a counter without `_total`).
 
-use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
+#[cfg(feature = "redis")]
+mod leases;
+#[cfg(feature = "s3")]
+mod s3;
+
+use std::{
+    fmt::{Display, Write as _},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use landfall::Stats;
 
+#[cfg(feature = "s3")]
+use super::storage::Kept;
+use super::storage::Storage;
 use crate::net::NetStats;
 
 /// The page that Prometheus reads.
-pub(super) fn render(stats: &Stats, net: &NetStats) -> String {
+pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
 
     page.family("tusd_requests_total", "counter", "Requests by method.");
@@ -132,6 +143,17 @@ pub(super) fn render(stats: &Stats, net: &NetStats) -> String {
         &[("version", env!("CARGO_PKG_VERSION"))],
         1,
     );
+    #[cfg(feature = "s3")]
+    if let Kept::Bucket(bucket) = &storage.kept {
+        s3::client(&mut page, bucket.client.stats());
+        s3::store(&mut page, &bucket.store.stats());
+    }
+    #[cfg(feature = "redis")]
+    if let Some(redis) = &storage.redis {
+        leases::redis(&mut page, &redis.stats());
+    }
+    #[cfg(not(any(feature = "s3", feature = "redis")))]
+    let _ = storage;
     page.process();
     page.0
 }
@@ -144,7 +166,7 @@ impl Page {
     }
 
     /// Values of labels here are ours and need no escaping.
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (at, (label, value)) in labels.iter().enumerate() {
             let _ = write!(

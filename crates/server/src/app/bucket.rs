@@ -1,0 +1,117 @@
+//! Uploads in a bucket, as a part of the server.
+
+use anyhow::{Context as _, bail};
+use landfall::Composer;
+use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
+
+use super::freshness::Fresh;
+use crate::{
+    s3::{self, Found},
+    settings::{self, LeaseKind, S3, Settings},
+};
+
+/// An open bucket.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub(super) client: Client,
+    pub(super) store: S3Store,
+    pub(super) name: String,
+    endpoint: Option<String>,
+    accelerate: bool,
+    reachable: Fresh,
+    /// Asks whether it is, and gives up soon.
+    prober: Client,
+}
+
+impl Bucket {
+    /// Looks at the bucket and opens a store in it.
+    pub(super) async fn open(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
+        let prober = s3::impatient_client(&settings.s3)?;
+        match s3::look(&prober, &settings.s3, name).await {
+            Ok(Found::Bucket) => {}
+            Ok(Found::NoListing) => tracing::warn!(
+                bucket = name,
+                "the bucket may not be listed: uploads work without, but expired ones are not \
+                 removed; allow s3:ListBucket, or set -sweep-interval 0"
+            ),
+            Err(advice) => bail!("{advice}"),
+        }
+        let client = s3::client(&settings.s3)?;
+        let mut options = options(settings, name);
+        match settings.leases.kind {
+            LeaseKind::Store => bail!(
+                "leases can't be kept in a bucket by this build: use -lease redis://…, or a single \
+                 server with -lease memory"
+            ),
+            LeaseKind::Redis(_) => options.shared = true,
+            LeaseKind::Auto | LeaseKind::Memory => {}
+        }
+        let store =
+            S3Store::new(client.clone(), options).context("the S3 store can't be opened")?;
+        let S3 {
+            endpoint,
+            accelerate,
+            ..
+        } = &settings.s3;
+        let composer = Composer::join(store.clone());
+        let bucket = Self {
+            client,
+            store,
+            name: name.to_owned(),
+            endpoint: endpoint.clone(),
+            accelerate: *accelerate,
+            reachable: Fresh::default(),
+            prober,
+        };
+        Ok((bucket, composer))
+    }
+
+    /// The start-up line, as tusd has it.
+    pub(super) fn line(&self) -> String {
+        let name = &self.name;
+        match &self.endpoint {
+            Some(endpoint) => {
+                format!("Using '{endpoint}/{name}' as S3 endpoint and bucket for storage.")
+            }
+            None if self.accelerate => format!(
+                "Using 's3://{name}' as S3 bucket for storage with AWS S3 Transfer Acceleration \
+                 enabled."
+            ),
+            None => format!("Using 's3://{name}' as S3 bucket for storage."),
+        }
+    }
+
+    /// What keeps it from taking uploads now, if anything does.
+    pub(super) async fn trouble(&self) -> Option<&'static str> {
+        let reachable =
+            self.reachable.ask(
+                async || match s3::is_reachable(&self.prober, &self.name).await {
+                    Ok(()) => true,
+                    Err(error) => {
+                        tracing::warn!(%error, "the bucket can't be reached");
+                        false
+                    }
+                },
+            );
+        (!reachable.await).then_some("the bucket can't be reached\n")
+    }
+}
+
+fn options(settings: &Settings, name: &str) -> S3Options {
+    let s3 = &settings.s3;
+    let mut options = S3Options::new(name);
+    options.object_prefix.clone_from(&s3.object_prefix);
+    options.min_part = s3.min_part_size;
+    options.part_size = s3.part_size;
+    options.concurrent_parts = s3.concurrent_parts;
+    options.memory = usize::try_from(s3.memory).unwrap_or(usize::MAX);
+    options.content_hashes = !s3.disable_content_hashes;
+    options.key_template.clone_from(&s3.key);
+    options.headers = s3::object_headers(&s3.headers);
+    options.ids = match s3.upload_ids {
+        settings::UploadIds::Tusd => UploadIds::Tusd,
+        settings::UploadIds::Plain => UploadIds::Plain,
+    };
+    options.redirect = s3.download.redirect.then_some(s3.download.lifetime);
+    options
+}

@@ -1,0 +1,165 @@
+//! What is done with S3.
+
+use landfall_s3::{
+    StoreStats,
+    client::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
+};
+
+use super::Page;
+
+/// Calls, by operation.
+pub(super) fn client(page: &mut Page, stats: &Stats) {
+    let made = || {
+        Operation::ALL
+            .into_iter()
+            .map(|operation| (operation, stats.of(operation)))
+            .filter(|(_, of)| of.calls() > 0 || of.retries() > 0)
+    };
+    let name = "tusd_s3_request_duration_ms";
+    let help = "Durations of calls to S3 in milliseconds, retries included.";
+    page.family(name, "summary", help);
+    for (operation, of) in made() {
+        let Some(label) = operation.tusd_label() else {
+            continue;
+        };
+        for (quantile, share) in [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99)] {
+            let labels = [("operation", label), ("quantile", quantile)];
+            page.sample(name, &labels, self::quantile(&of.durations(), share));
+        }
+        let labels = [("operation", label)];
+        let sum = of.total_duration().as_secs_f64() * 1000.0;
+        page.sample(&format!("{name}_sum"), &labels, sum);
+        page.sample(&format!("{name}_count"), &labels, of.calls());
+    }
+    histogram(page, made().collect());
+    type Count = fn(&OperationStats) -> u64;
+    let counters: [(&str, &str, Count); 5] = [
+        (
+            "landfall_s3_calls_total",
+            "Calls to S3 that ended.",
+            OperationStats::calls,
+        ),
+        (
+            "landfall_s3_errors_total",
+            "Calls to S3 that failed, after all attempts.",
+            OperationStats::failures,
+        ),
+        (
+            "landfall_s3_retries_total",
+            "Further attempts of calls to S3.",
+            OperationStats::retries,
+        ),
+        (
+            "landfall_s3_bytes_out_total",
+            "Content sent to S3, retries included.",
+            OperationStats::bytes_out,
+        ),
+        (
+            "landfall_s3_bytes_in_total",
+            "Bodies received from S3.",
+            OperationStats::bytes_in,
+        ),
+    ];
+    for (name, help, count) in counters {
+        page.family(name, "counter", help);
+        for (operation, of) in made() {
+            page.sample(name, &[("operation", operation.name())], count(of));
+        }
+    }
+}
+
+/// The same durations as a histogram, which unlike a summary can be added up over servers.
+fn histogram(page: &mut Page, made: Vec<(Operation, &OperationStats)>) {
+    let name = "landfall_s3_request_duration_seconds";
+    page.family(name, "histogram", "Durations of calls to S3 in seconds.");
+    for (operation, of) in made {
+        let label = ("operation", operation.name());
+        let counts = of.durations();
+        let mut up_to = 0;
+        for (bound, count) in DURATION_BOUNDS_MS.iter().zip(counts) {
+            up_to += count;
+            let bound = (*bound as f64 / 1000.0).to_string();
+            page.sample(&format!("{name}_bucket"), &[label, ("le", &bound)], up_to);
+        }
+        let all: u64 = counts.iter().sum();
+        page.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], all);
+        let sum = of.total_duration().as_secs_f64();
+        page.sample(&format!("{name}_sum"), &[label], sum);
+        page.sample(&format!("{name}_count"), &[label], all);
+    }
+}
+
+/// The duration in milliseconds that this share of the calls didn't exceed, by interpolation within
+/// its bucket; `NaN` without calls. Above all bounds it is the last bound, which is then too little.
+fn quantile(counts: &[u64; DURATION_BOUNDS_MS.len() + 1], share: f64) -> f64 {
+    let all: u64 = counts.iter().sum();
+    if all == 0 {
+        return f64::NAN;
+    }
+    let wanted = share * all as f64;
+    let (mut below, mut lower) = (0.0, 0.0);
+    for (bound, count) in DURATION_BOUNDS_MS.iter().zip(counts) {
+        let (bound, count) = (*bound as f64, *count as f64);
+        if count > 0.0 && below + count >= wanted {
+            return lower + (bound - lower) * (wanted - below) / count;
+        }
+        below += count;
+        lower = bound;
+    }
+    lower
+}
+
+/// Memory and parts.
+pub(super) fn store(page: &mut Page, stats: &StoreStats) {
+    for (name, help, value) in [
+        (
+            "tusd_s3_upload_semaphore_demand",
+            "Parts on their way to S3.",
+            stats.parts_in_flight,
+        ),
+        (
+            "tusd_s3_upload_semaphore_limit",
+            "Parts that may be on their way to S3 at one time.",
+            stats.parts_limit,
+        ),
+        (
+            "landfall_s3_memory_bytes",
+            "Memory taken by parts.",
+            stats.memory_used,
+        ),
+        (
+            "landfall_s3_memory_limit_bytes",
+            "Memory that parts may take.",
+            stats.memory_limit,
+        ),
+        (
+            "landfall_s3_memory_waiting",
+            "Uploads that wait for memory.",
+            stats.memory_waiting,
+        ),
+    ] {
+        page.single(name, "gauge", help, value as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_within_their_bucket() {
+        let mut counts = [0; DURATION_BOUNDS_MS.len() + 1];
+        assert!(quantile(&counts, 0.5).is_nan());
+        // A hundred calls between 5 and 10 ms.
+        counts[3] = 100;
+        assert_eq!(quantile(&counts, 0.5), 7.5);
+        assert_eq!(quantile(&counts, 0.99), 9.95);
+        // A hundred more between 10 and 25 ms.
+        counts[4] = 100;
+        assert_eq!(quantile(&counts, 0.5), 10.0);
+        assert_eq!(quantile(&counts, 0.9), 22.0);
+        // Some that took longer than any bound.
+        counts[DURATION_BOUNDS_MS.len()] = 1000;
+        assert_eq!(quantile(&counts, 0.99), 30_000.0);
+    }
+}

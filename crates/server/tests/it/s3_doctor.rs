@@ -1,0 +1,242 @@
+//! `landfall doctor s3` on services that are well, and on some that aren't.
+
+use std::{collections::BTreeMap, process::Command};
+
+use landfall_s3::client::CorsRule;
+use landfall_test_services::{Garage, Redis};
+
+use crate::{
+    s3_kit::{Bucket, keyless},
+    serve_kit::run,
+};
+
+/// Runs it, and gives its exit code and what it says of each check: marks and texts.
+#[track_caller]
+fn doctor(command: &mut Command) -> (i32, BTreeMap<String, Vec<(String, String)>>) {
+    let (code, said, told) = run(command);
+    let mut findings: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    // The last line is the verdict.
+    let lines: Vec<&str> = said.lines().collect();
+    for line in &lines[..lines.len() - 1] {
+        let (mark, rest) = line.split_at(6);
+        let (check, text) = rest.split_at(23);
+        let finding = (mark.trim().to_owned(), text.to_owned());
+        findings
+            .entry(check.trim().to_owned())
+            .or_default()
+            .push(finding);
+    }
+    assert_eq!(told, "", "{said}");
+    (code.unwrap(), findings)
+}
+
+/// The one mark of a check.
+#[track_caller]
+fn mark<'a>(findings: &'a BTreeMap<String, Vec<(String, String)>>, check: &str) -> &'a str {
+    match findings.get(check).map(Vec::as_slice) {
+        Some([(mark, _)]) => mark,
+        other => panic!("{check}: {other:?} in {findings:#?}"),
+    }
+}
+
+const RIGHTS: &[&str] = &[
+    "put object",
+    "head object",
+    "get object",
+    "create multipart",
+    "upload part copy",
+    "upload part",
+    "list parts",
+    "complete multipart",
+    "list multiparts",
+    "abort multipart",
+    "delete object",
+];
+
+#[test]
+fn a_good_bucket_is_examined_and_left_as_it_was() {
+    for bucket in Bucket::on_each() {
+        bucket.put("in/kept", b"kept");
+        let (code, found) = doctor(
+            bucket
+                .command(&["doctor", "s3"])
+                .args(["-s3-object-prefix", "in"]),
+        );
+        assert_eq!(code, 0, "{found:#?}");
+        for check in ["credentials", "name", "connection", "answer", "bucket"] {
+            assert_eq!(mark(&found, check), "ok", "{found:#?}");
+        }
+        for check in RIGHTS {
+            assert_eq!(mark(&found, check), "ok", "{check}: {found:#?}");
+        }
+        let keys: Vec<String> = bucket.keys().into_keys().collect();
+        assert_eq!(keys, ["in/kept"]);
+        assert_eq!(bucket.multiparts(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_services_do_differently_is_told() {
+    let told = |bucket: &Bucket, check: &str| {
+        let (_, found) = doctor(&mut bucket.command(&["doctor", "s3"]));
+        found[check][0].1.clone()
+    };
+    let (garage, moto) = (Bucket::on_garage(), Bucket::on_moto());
+    assert!(told(&garage, "short parts").starts_with("are taken"));
+    assert!(told(&moto, "short parts").starts_with("are refused"));
+    assert!(told(&garage, "empty parts").starts_with("are refused"));
+    assert!(told(&garage, "copies of short ones").starts_with("are refused"));
+    assert!(told(&garage, "conditional writes").starts_with("If-None-Match is ignored"));
+    assert!(told(&moto, "conditional writes").starts_with("work"));
+}
+
+#[test]
+fn leases_in_a_bucket_need_conditional_writes() {
+    let garage = Bucket::on_garage();
+    let (code, found) = doctor(garage.command(&["doctor", "s3"]).args(["-lease", "store"]));
+    assert_eq!(
+        (code, mark(&found, "conditional writes")),
+        (1, "FAIL"),
+        "{found:#?}"
+    );
+    let moto = Bucket::on_moto();
+    let (code, found) = doctor(moto.command(&["doctor", "s3"]).args(["-lease", "store"]));
+    assert_eq!(
+        (code, mark(&found, "conditional writes")),
+        (0, "ok"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_missing_right_is_told_by_its_name() {
+    let bucket = Bucket::on_garage();
+    let reader = Garage::shared().limited_access(&bucket.name, &["read"]);
+    let (code, found) =
+        doctor(&mut Bucket::new(reader, bucket.name).command(&["doctor", "s3"]));
+    assert_eq!(code, 1);
+    let (mark, text) = &found["put object"][0];
+    assert!(
+        mark == "FAIL" && text.contains("allow s3:PutObject"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_bad_address_or_key_is_told() {
+    let bucket = Bucket::on_garage();
+    let closed = ["-s3-endpoint", "http://127.0.0.1:9"];
+    let (code, found) = doctor(bucket.command(&["doctor", "s3"]).args(closed));
+    assert_eq!(
+        (code, mark(&found, "connection")),
+        (1, "FAIL"),
+        "{found:#?}"
+    );
+    assert!(!found.contains_key("put object"));
+
+    let (code, found) = doctor(
+        bucket
+            .command(&["doctor", "s3"])
+            .args(["-s3-region", "eu-elsewhere-1"]),
+    );
+    assert_eq!((code, mark(&found, "region")), (0, "warn"), "{found:#?}");
+    assert!(found["region"][0].1.ends_with("set -s3-region garage"));
+
+    let nowhere = ["-s3-endpoint", "http://nowhere.invalid"];
+    let (code, found) = doctor(bucket.command(&["doctor", "s3"]).args(nowhere));
+    assert_eq!((code, mark(&found, "name")), (1, "FAIL"), "{found:#?}");
+
+    let tls = bucket.access.endpoint.replace("http:", "https:");
+    let (code, found) = doctor(
+        bucket
+            .command(&["doctor", "s3"])
+            .args(["-s3-endpoint", &tls]),
+    );
+    assert_eq!((code, mark(&found, "answer")), (1, "FAIL"), "{found:#?}");
+
+    let (code, found) = doctor(
+        bucket
+            .command(&["doctor", "s3"])
+            .env("AWS_SECRET_ACCESS_KEY", "wrong"),
+    );
+    assert_eq!((code, mark(&found, "bucket")), (1, "FAIL"), "{found:#?}");
+
+    let mut none = keyless(&["doctor", "s3", "-s3-bucket", &bucket.name]);
+    let (code, found) = doctor(none.args(["-s3-endpoint", &bucket.access.endpoint]));
+    assert_eq!(
+        (code, mark(&found, "credentials")),
+        (1, "FAIL"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn pages_of_an_origin_are_let_in_or_not() {
+    let bucket = Bucket::on_garage();
+    let origin = "https://pages.example";
+    let ask = || doctor(bucket.command(&["doctor", "s3"]).args(["-origin", origin]));
+    let (code, found) = ask();
+    assert_eq!((code, mark(&found, "CORS")), (0, "warn"), "{found:#?}");
+    let rule = |expose: &[&str]| CorsRule {
+        allowed_origins: vec!["https://*.example".to_owned()],
+        allowed_methods: vec!["GET".to_owned(), "PUT".to_owned()],
+        allowed_headers: vec!["*".to_owned()],
+        expose_headers: expose.iter().map(ToString::to_string).collect(),
+        ..CorsRule::default()
+    };
+    let set =
+        |rule| bucket.wait(async |client| client.set_bucket_cors(&bucket.name, &[rule]).await);
+    set(rule(&[]));
+    let (_, found) = ask();
+    assert_eq!(mark(&found, "CORS"), "warn", "{found:#?}");
+    assert!(found["CORS"][0].1.contains("ETag"), "{found:#?}");
+    let all = CorsRule {
+        allowed_origins: vec!["*".to_owned()],
+        ..rule(&["ETag"])
+    };
+    set(all);
+    let (_, found) = ask();
+    assert_eq!(mark(&found, "CORS"), "ok", "{found:#?}");
+    assert_eq!(mark(&found, "preflight"), "ok", "{found:#?}");
+}
+
+#[test]
+fn redis_is_examined_too() {
+    let redis = Redis::start();
+    let bucket = Bucket::on_moto();
+    let (code, found) = doctor(
+        bucket
+            .command(&["doctor", "s3"])
+            .args(["-lease", &redis.url()]),
+    );
+    assert_eq!(code, 0, "{found:#?}");
+    for check in [
+        "Redis",
+        "Redis version",
+        "Redis round trip",
+        "Redis scripts",
+        "Redis messages",
+    ] {
+        assert_eq!(mark(&found, check), "ok", "{found:#?}");
+    }
+    let (code, found) = doctor(
+        bucket
+            .command(&["doctor", "s3"])
+            .args(["-lease", "redis://127.0.0.1:9"]),
+    );
+    assert_eq!((code, mark(&found, "Redis")), (1, "FAIL"), "{found:#?}");
+}
+
+#[test]
+fn programs_get_the_same_as_json() {
+    let bucket = Bucket::on_moto();
+    let (code, said, _) = run(bucket.command(&["doctor", "s3"]).arg("-json"));
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &report["ok"]), (Some(0), &true.into()));
+    assert_eq!(report["bucket"], bucket.name.as_str());
+    let findings = report["findings"].as_array().unwrap();
+    let of = |check: &str| findings.iter().find(|one| one["check"] == check).unwrap();
+    assert_eq!(of("put object")["mark"], "ok");
+    assert_eq!(of("short parts")["mark"], "note");
+    assert!(!said.contains(&bucket.access.secret_key));
+}

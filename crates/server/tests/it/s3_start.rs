@@ -1,0 +1,188 @@
+//! Starting on a bucket: what is said when it goes well, and the one sentence when it doesn't.
+
+use std::{
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use landfall_test_services::{Garage, Redis};
+
+use crate::{
+    s3_kit::{Bucket, keyless},
+    serve_kit::{PATIENCE, Request, eventually},
+};
+
+/// Starts a server that must not start, and gives its one line.
+#[track_caller]
+fn refusal(command: &mut Command) -> String {
+    command
+        .args(["-port", "0", "-host", "127.0.0.1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            child.kill().unwrap();
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}{told}");
+    assert!(!said.contains("You can now upload"), "{said}");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 1, "{told}");
+    assert!(told.starts_with("landfall: "), "{told}");
+    told
+}
+
+#[test]
+fn the_start_up_line_names_endpoint_and_bucket() {
+    let bucket = Bucket::on_garage();
+    let server = bucket.server(&[]);
+    let line = server.says("S3 endpoint and bucket");
+    let wanted = format!(
+        "Using '{}/{}' as S3 endpoint and bucket for storage.",
+        bucket.access.endpoint, bucket.name
+    );
+    assert!(line.ends_with(&wanted), "{line}");
+    assert_eq!(
+        server.client().ask(Request::get("/readyz")).text(),
+        "ready\n"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_wrong_bucket_is_told() {
+    for mut bucket in Bucket::on_each() {
+        bucket.name = "nothing-like-it".to_owned();
+        let told = refusal(&mut bucket.command(&[]));
+        let wanted = format!(
+            "landfall: there is no bucket \"nothing-like-it\" at {}: create it, or correct",
+            bucket.access.endpoint
+        );
+        assert!(told.starts_with(&wanted), "{told}");
+    }
+}
+
+#[test]
+fn wrong_credentials_are_told() {
+    let bucket = Bucket::on_garage();
+    let secret = refusal(bucket.command(&[]).env("AWS_SECRET_ACCESS_KEY", "wrong"));
+    assert!(secret.contains("AWS_SECRET_ACCESS_KEY"), "{secret}");
+    let key = refusal(bucket.command(&[]).env("AWS_ACCESS_KEY_ID", "GKwrong"));
+    assert!(key.contains("AWS_ACCESS_KEY_ID"), "{key}");
+    let none = refusal(
+        keyless(&[])
+            .args(["-s3-bucket", &bucket.name])
+            .args(["-s3-endpoint", &bucket.access.endpoint]),
+    );
+    assert!(
+        none.contains("no credentials can be had: set AWS_ACCESS_KEY_ID"),
+        "{none}"
+    );
+}
+
+#[test]
+fn a_wrong_region_is_mended_and_told() {
+    let bucket = Bucket::on_garage();
+    let server = bucket.server(&["-s3-region", "eu-elsewhere-1"]);
+    let line = server.says("the bucket is in another region");
+    assert!(line.contains("region=garage"), "{line}");
+    let mut client = server.client();
+    let path = client.upload(b"hello");
+    client.holds(&path, b"hello");
+    server.stop();
+}
+
+#[test]
+fn an_endpoint_that_is_none_is_told() {
+    let bucket = Bucket::on_garage();
+    let told = refusal(
+        bucket
+            .command(&[])
+            .args(["-s3-endpoint", "http://127.0.0.1:9"]),
+    );
+    assert!(
+        told.starts_with("landfall: http://127.0.0.1:9 can't be reached: correct -s3-endpoint"),
+        "{told}"
+    );
+    // A web server that isn't S3: Landfall itself.
+    let other = crate::serve_kit::Landfall::start(&[]);
+    let url = format!("http://{}", other.address());
+    let told = refusal(bucket.command(&[]).args(["-s3-endpoint", &url]));
+    assert!(told.contains("-s3-endpoint"), "{told}");
+    other.stop();
+}
+
+#[test]
+fn a_key_that_may_not_list_starts_with_a_warning() {
+    let bucket = Bucket::on_garage();
+    // Garage can't forbid listing alone: a key that may only write can't list either.
+    let writer = Garage::shared().limited_access(&bucket.name, &["write"]);
+    let limited = Bucket::new(writer, bucket.name);
+    let server = limited.server(&[]);
+    server.says("the bucket may not be listed");
+    assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
+    server.stop();
+}
+
+#[test]
+fn it_is_not_ready_while_the_service_is_away() {
+    let garage = Garage::start();
+    let bucket = Bucket::new(garage.access(), garage.bucket("away"));
+    let server = bucket.server(&[]);
+    assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
+    drop(garage);
+    eventually("it is still ready", || {
+        thread::sleep(Duration::from_millis(200));
+        server.client().ask(Request::get("/readyz")).status == 503
+    });
+    let answer = server.client().ask(Request::get("/readyz"));
+    assert_eq!(answer.text(), "the bucket can't be reached\n");
+    assert_eq!(server.client().ask(Request::get("/healthz")).status, 200);
+}
+
+#[test]
+fn it_is_not_ready_while_redis_is_away_and_answers_503_with_retry_after() {
+    let mut redis = Redis::start();
+    let bucket = Bucket::on_garage();
+    let server = bucket.server(&["-lease", &redis.url()]);
+    let mut client = server.client();
+    let path = client.create(10);
+    assert_eq!(client.patch(&path, 0, b"hello").status, 204);
+    redis.stop();
+    eventually("it is still ready", || {
+        thread::sleep(Duration::from_millis(200));
+        server.client().ask(Request::get("/readyz")).status == 503
+    });
+    let refused = client.patch(&path, 5, b"world");
+    refused.refuses(503, "ERR_STORAGE_UNAVAILABLE");
+    assert!(refused.number("Retry-After") > 0);
+    redis.restart();
+    eventually("it is not ready again", || {
+        thread::sleep(Duration::from_millis(200));
+        server.client().ask(Request::get("/readyz")).status == 200
+    });
+    client.goes_on_to(&path, b"helloworld");
+    server.stop();
+}
+
+#[test]
+fn leases_that_cant_be_kept_are_told() {
+    let bucket = Bucket::on_garage();
+    let told = refusal(bucket.command(&[]).args(["-lease", "redis://127.0.0.1:9"]));
+    assert!(
+        told.contains("-lease") && told.contains("127.0.0.1:9"),
+        "{told}"
+    );
+    // Garage ignores the conditions that leases in a bucket rest on.
+    let told = refusal(bucket.command(&[]).args(["-lease", "store"]));
+    assert!(told.contains("-lease redis://"), "{told}");
+}
