@@ -31,6 +31,9 @@ pub struct S3Options {
     pub object_prefix: String,
     /// The smallest part that isn't the last, in bytes. 5 MiB is S3's own limit.
     pub min_part: u64,
+    /// The smallest object that parts are copied from when uploads are joined, in bytes; some
+    /// services refuse smaller ones. What is below it is read and sent.
+    pub min_copy: u64,
     /// The size of parts where nothing asks for larger ones, in bytes.
     pub part_size: u64,
     /// The largest part, in bytes. 5 GiB is S3's own limit.
@@ -77,6 +80,7 @@ impl S3Options {
             bucket: bucket.into(),
             object_prefix: String::new(),
             min_part: 5 << 20,
+            min_copy: 5 << 20,
             part_size: 8 << 20,
             max_part: 5 << 30,
             max_parts: 10_000,

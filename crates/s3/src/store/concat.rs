@@ -121,7 +121,7 @@ impl Concatenate for S3Store {
         };
         let plan = cut(
             &lengths,
-            store.options.min_part,
+            store.options.min_part.max(store.options.min_copy),
             LARGEST_COPY.min(store.options.max_part),
         );
         let joined = store.join(state, &sources, plan).await;

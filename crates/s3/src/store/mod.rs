@@ -41,7 +41,7 @@ use std::{
 
 use async_trait::async_trait;
 use landfall::{
-    lease::Fence,
+    lease::{Fence, Locker, MemoryLocker},
     store::{
         Append, Concatenate, DeferLength, Enumerate, Finish, Read, Result, Store, StoreError,
         Terminate, info::Info,
@@ -84,6 +84,8 @@ struct Inner {
     budget: Budget,
     /// Parts that may be on their way at one time.
     slots: Arc<Semaphore>,
+    /// The leases of this process, for a store that no other one writes to.
+    locker: MemoryLocker,
     /// Memory beyond the budget, for one upload at a time, so that it never comes to a standstill.
     spare: Arc<Semaphore>,
 }
@@ -110,6 +112,7 @@ impl S3Store {
             budget: Budget::new(options.memory),
             slots: Arc::new(Semaphore::new(options.concurrent_parts)),
             spare: Arc::new(Semaphore::new(1)),
+            locker: MemoryLocker::new(),
             client,
             options,
         })))
@@ -558,6 +561,9 @@ impl Store for S3Store {
     }
     fn enumerator(&self) -> Option<&dyn Enumerate> {
         Some(self)
+    }
+    fn locker(&self) -> Option<Arc<dyn Locker>> {
+        Some(Arc::new(self.0.locker.clone()))
     }
 }
 

@@ -13,6 +13,11 @@ use landfall::store::{
     MemoryStore, Store,
     file::{FileOptions, FileStore},
 };
+use landfall_s3::{
+    S3Options, S3Store, UploadIds,
+    client::{Client, ClientSettings, CredentialSource, Credentials},
+};
+use landfall_test_services::Garage;
 use landfall_testkit::fault::{FaultStore, Faults, ForgetfulStore};
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 
@@ -97,6 +102,58 @@ proptest! {
                 store = store.crash();
                 Arc::new(store.clone())
             })
+        })?;
+    }
+}
+
+/// A store on Garage as a process has it that has just been started. Parts are so small that most
+/// uploads have several.
+fn s3_store(options: &S3Options) -> S3Store {
+    let access = Garage::shared().access();
+    let settings = ClientSettings {
+        endpoint: Some(access.endpoint),
+        region: Some(access.region),
+        credentials: CredentialSource::Static(Credentials::new(
+            &access.access_key,
+            &access.secret_key,
+        )),
+        ..ClientSettings::default()
+    };
+    S3Store::new(Client::new(settings).unwrap(), options.clone()).unwrap()
+}
+
+fn s3_options(stem: &str, ids: UploadIds) -> S3Options {
+    let mut options = S3Options::new(Garage::shared().bucket(stem));
+    options.min_part = 16 << 10;
+    options.part_size = 16 << 10;
+    options.ids = ids;
+    options
+}
+
+proptest! {
+    #![proptest_config(config(12))]
+
+    #[test]
+    fn nothing_acknowledged_is_lost_when_a_node_on_s3_is_killed(
+        ops in vec(op::any(), 1..30),
+        plain: bool,
+    ) {
+        let ids = if plain { UploadIds::Plain } else { UploadIds::Tusd };
+        let options = s3_options("crashes", ids);
+        play(&ops, || Run::new(Mode::Crashes, move || Arc::new(s3_store(&options))))?;
+    }
+
+    #[test]
+    fn nothing_acknowledged_is_lost_by_faults_on_s3(
+        ops in vec(op::any(), 1..25),
+        seed in any::<u64>(),
+    ) {
+        let faults = Faults::none();
+        let options = s3_options("faulty", UploadIds::Tusd);
+        let mode = Mode::Faults(faults.clone(), seed);
+        play(&ops, || {
+            let store = s3_store(&options);
+            Run::new(mode, move || Arc::new(FaultStore::new(store.clone(), faults.clone())))
         })?;
     }
 }

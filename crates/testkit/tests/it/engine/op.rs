@@ -56,6 +56,22 @@ pub(super) enum Op {
     },
 }
 
+impl Op {
+    /// Lets every checksum in a trailer be announced in the head.
+    pub(super) fn announce(&mut self) {
+        let body = match self {
+            Self::Create { body, .. } => body.as_mut(),
+            Self::Append { body, .. } | Self::TakeOver { body, .. } | Self::Race { body, .. } => {
+                Some(body)
+            }
+            _ => None,
+        };
+        if let Some(Sum::Trailer { announced, .. }) = body.map(|body| &mut body.checksum) {
+            *announced = true;
+        }
+    }
+}
+
 /// A body, relative to what the upload still takes.
 #[derive(Debug, Clone)]
 pub(super) struct BodyOp {
