@@ -112,8 +112,7 @@ fn leases_in_a_bucket_need_conditional_writes() {
 fn a_missing_right_is_told_by_its_name() {
     let bucket = Bucket::on_garage();
     let reader = Garage::shared().limited_access(&bucket.name, &["read"]);
-    let (code, found) =
-        doctor(&mut Bucket::new(reader, bucket.name).command(&["doctor", "s3"]));
+    let (code, found) = doctor(&mut Bucket::new(reader, bucket.name).command(&["doctor", "s3"]));
     assert_eq!(code, 1);
     let (mark, text) = &found["put object"][0];
     assert!(
