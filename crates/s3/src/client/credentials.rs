@@ -52,6 +52,9 @@ pub enum CredentialSource {
     /// The places where AWS's tools look, in this order: the environment, the shared files
     /// (`~/.aws/config`, `~/.aws/credentials`, the profile of `AWS_PROFILE`), SSO, web identity, a
     /// process, the container's endpoint, the instance's metadata service.
+    ///
+    /// A profile that takes on a role of another one (`source_profile`) is not followed; a
+    /// `credential_process` can do it.
     #[default]
     Standard,
     /// The same, with this profile in place of `AWS_PROFILE`.

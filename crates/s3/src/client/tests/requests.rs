@@ -291,3 +291,49 @@ async fn attempts_are_logged_if_asked_for() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn calls_one_after_the_other_share_a_connection() {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let serve = async {
+        let (stream, _) = listener.accept().await.expect("accepts");
+        let mut stream = BufReader::new(stream);
+        let mut lines = String::new();
+        while stream.read_line(&mut lines).await.expect("a line") > 0 {
+            if !lines.ends_with("\r\n\r\n") {
+                continue;
+            }
+            let body = if lines.starts_with("GET") {
+                "hello"
+            } else {
+                ""
+            };
+            let answer = format!("HTTP/1.1 200 OK\r\netag: e\r\ncontent-length: 5\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.expect("written");
+            lines.clear();
+        }
+    };
+    let script = Script::start([]).await;
+    let client = Client::new(ClientSettings {
+        endpoint: Some(endpoint),
+        ..settings(&script)
+    })
+    .expect("a client");
+    let work = async {
+        for _ in 0..5 {
+            client.head_object(&place()).await.expect("there");
+            let object = client.get_object(&place(), None).await.expect("opened");
+            assert_eq!(object.bytes(5).await.expect("all"), "hello");
+        }
+    };
+    tokio::select! {
+        // A second connection would never be accepted.
+        () = serve => panic!("the connection was closed"),
+        () = work => {}
+    }
+    assert_eq!(client.stats().requests(), 10);
+}

@@ -1,6 +1,7 @@
 //! Multipart uploads.
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use landfall_s3::client::{ErrorKind, ObjectHeaders, Payload, Place};
 
 use super::{Bucket, on_both};
@@ -13,6 +14,7 @@ on_both!(
     parts_are_copied,
     a_part_is_replaced,
     multiparts_are_listed_page_by_page,
+    thousands_of_parts,
 );
 
 async fn create(bucket: &Bucket, place: &Place) -> String {
@@ -300,4 +302,34 @@ async fn a_small_part_in_the_middle_is_told() {
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::EntityTooSmall);
+}
+
+/// More than one page of them.
+async fn thousands_of_parts(bucket: Bucket) {
+    const PARTS: u32 = 1_100;
+    let place = bucket.place("many");
+    let id = create(&bucket, &place).await;
+    let byte = |number: u32| Bytes::from(vec![number as u8; 1]);
+    let uploads = (1..=PARTS).map(|number| {
+        let (bucket, place, id) = (&bucket, &place, &id);
+        async move {
+            (
+                number,
+                upload(bucket, place, id, number, &byte(number)).await,
+            )
+        }
+    });
+    let mut sent: Vec<_> = stream::iter(uploads).buffer_unordered(8).collect().await;
+    sent.sort_unstable();
+    let (mut listed, mut after, mut pages) = (Vec::new(), 0, 0);
+    loop {
+        let page = bucket.client.list_parts(&place, &id, after).await.unwrap();
+        pages += 1;
+        listed.extend(page.parts.into_iter().map(|part| (part.number, part.etag)));
+        let Some(next) = page.next else { break };
+        after = next;
+    }
+    assert_eq!(pages, 2);
+    assert_eq!(listed, sent);
+    bucket.client.abort_multipart(&place, &id).await.unwrap();
 }
