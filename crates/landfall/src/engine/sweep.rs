@@ -109,7 +109,11 @@ impl Sweeper {
         };
         let mut cursor = None;
         loop {
-            let page = enumerator.page(cursor, PAGE).await?;
+            let page = if self.engine.lifetimes.finished.is_some() {
+                enumerator.page(cursor, PAGE).await?
+            } else {
+                enumerator.page_unfinished(cursor, PAGE).await?
+            };
             for snapshot in page.uploads {
                 summary.seen += 1;
                 if let Some(doomed) = self.judge(&snapshot) {

@@ -296,6 +296,15 @@ pub trait Enumerate: Send + Sync {
     /// As they come.
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page>;
 
+    /// Like [`page`](Self::page), but may leave out uploads that are known to be finished: override it
+    /// where looking at each of them costs something.
+    ///
+    /// # Errors
+    /// As they come.
+    async fn page_unfinished(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        self.page(cursor, limit).await
+    }
+
     /// Removes a leftover that [`page`](Self::page) listed, if it is still one. The caller has the
     /// lease of the upload it belonged to.
     ///

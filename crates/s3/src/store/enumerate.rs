@@ -1,6 +1,6 @@
 //! Listing what is in the bucket: uploads by their descriptions, and what belongs to none.
 
-use std::time::SystemTime;
+use std::{collections::HashSet, time::SystemTime};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -30,17 +30,27 @@ const MULTIPART: &str = "multipart upload ";
 #[async_trait]
 impl Enumerate for S3Store {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        let limit = u32::try_from(limit.clamp(1, 1000)).unwrap_or(1000);
-        let cursor = cursor.map(|cursor| cursor.0).unwrap_or_default();
-        if let Some(after) = cursor.strip_prefix(MULTIPARTS) {
-            return self.0.multiparts(after.split_once(SEPARATOR), limit).await;
-        }
-        let after = cursor.strip_prefix(OBJECTS).map(str::to_owned);
-        self.0.objects(after, limit).await
+        self.0.page(cursor, limit, true).await
+    }
+
+    async fn page_unfinished(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        self.0.page(cursor, limit, false).await
     }
 
     async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
         self.0.remove_leftover(leftover).await
+    }
+}
+
+impl Inner {
+    async fn page(&self, cursor: Option<Cursor>, limit: usize, finished: bool) -> Result<Page> {
+        let limit = u32::try_from(limit.clamp(1, 1000)).unwrap_or(1000);
+        let cursor = cursor.map(|cursor| cursor.0).unwrap_or_default();
+        if let Some(after) = cursor.strip_prefix(MULTIPARTS) {
+            return self.multiparts(after.split_once(SEPARATOR), limit).await;
+        }
+        let after = cursor.strip_prefix(OBJECTS).map(str::to_owned);
+        self.objects(after, limit, finished).await
     }
 }
 
@@ -66,14 +76,22 @@ enum Found {
 }
 
 impl Inner {
-    async fn objects(&self, after: Option<String>, limit: u32) -> Result<Page> {
+    async fn objects(&self, after: Option<String>, limit: u32, finished: bool) -> Result<Page> {
         let (bucket, prefix) = (&self.layout.bucket, &self.layout.prefix);
         let listed = self.client.list_objects(bucket, prefix, after, limit);
         let listed = listed.await.map_err(listing)?;
         let mut page = Page::default();
+        // The object and its description stand side by side in the listing, so that a finished
+        // upload, of which there may be millions, costs no call of its own.
+        let keys: HashSet<_> = listed.objects.iter().map(|object| &*object.key).collect();
+        let is_done = |key: &str| {
+            key.strip_suffix(INFO)
+                .is_some_and(|data| keys.contains(data))
+        };
         let looks: Vec<_> = listed
             .objects
             .iter()
+            .filter(|object| finished || !is_done(&object.key))
             .map(|object| self.judge(object))
             .collect();
         let mut found = stream::iter(looks).buffer_unordered(AT_ONCE);

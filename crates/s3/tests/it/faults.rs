@@ -181,3 +181,39 @@ async fn a_download_that_is_cut_is_an_error() {
     };
     assert!(ended.is_some() && got < bytes.len(), "{got}: {ended:?}");
 }
+
+/// A write that must find what it knew meets its own effect when its answer was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_is_not_noticed_where_writes_have_conditions() {
+    let moto = landfall_test_services::Moto::shared();
+    let bytes = pattern(5, 200 * KIB);
+    for seed in 0..8 {
+        let proxy = Proxy::start(&moto.access());
+        let mut options = options(&moto.bucket("conditions"));
+        options.conditional_writes = true;
+        options.shared = seed % 2 == 0;
+        let store = S3Store::new(quick(&moto.access().via(&proxy), 12), options).unwrap();
+        let upload = create(&store, bytes.len() as u64).await;
+        proxy.inject_at_random(
+            seed,
+            &[
+                (Fault::INTERNAL_ERROR, 0.05),
+                (Fault::CutBefore, 0.05),
+                (Fault::CutAfter, 0.1),
+                (Fault::INTERNAL_ERROR_AFTER, 0.1),
+            ],
+        );
+        for (fence, start) in (1..).zip((0..bytes.len()).step_by(20 * KIB)) {
+            let end = bytes.len().min(start + 20 * KIB);
+            append(&store, &upload.id, fence, &bytes.slice(start..end)).await;
+        }
+        store
+            .finisher()
+            .unwrap()
+            .finish(&upload, Fence(11))
+            .await
+            .unwrap();
+        assert_same(&read(&store, &upload).await, &bytes);
+        proxy.revive();
+    }
+}

@@ -28,6 +28,9 @@ use crate::{
 /// An `.info` changed less than this before it was read may change again without looking different,
 /// where the file system's clock is coarse: it isn't kept parsed.
 const COARSE: Duration = Duration::from_millis(50);
+/// The longest segment (between slashes) of an id: what file systems take, less room for `.info`
+/// and the suffix of a temporary file.
+const MAX_SEGMENT_LEN: usize = 230;
 /// Data changed less than this ago may be changing right now.
 const RECENT: Duration = Duration::from_secs(2);
 /// File systems round up what a file takes to something below this.
@@ -109,6 +112,12 @@ pub(super) fn failed(id: &UploadId, doing: &str, error: io::Error) -> StoreError
     }
 }
 
+/// Whether files can be called like this.
+fn is_file_name(id: &UploadId) -> bool {
+    let segments = id.as_str().split('/');
+    segments.map(str::len).all(|len| len <= MAX_SEGMENT_LEN)
+}
+
 fn damaged(id: &UploadId, what: impl Into<String>) -> StoreError {
     StoreError::Damaged {
         id: id.clone(),
@@ -122,6 +131,11 @@ impl Inner {
     /// the place, the description comes first, because nothing else tells whose the bytes are.
     pub(super) fn make(&self, mut upload: Upload) -> Result<Made> {
         let id = upload.id.clone();
+        if !is_file_name(&id) {
+            return Err(StoreError::InvalidPlace(format!(
+                "the id {id} is too long for the name of a file"
+            )));
+        }
         let wish = upload.storage.get("Path").filter(|path| !path.is_empty());
         let place = match wish {
             Some(wish) => self.root.wish(wish).map_err(StoreError::InvalidPlace)?,
