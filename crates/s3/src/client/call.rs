@@ -203,15 +203,16 @@ impl Inner {
                     again.then_some(Duration::ZERO)
                 }
                 Remedy::Region(region) => {
-                    let again = !moved && self.regions.learn(call.bucket, &region);
-                    moved = true;
-                    if again {
+                    if self.regions.learn(call.bucket, &region) {
                         tracing::warn!(
                             bucket = call.bucket,
                             region,
                             "the bucket is in another region than was set; using that one"
                         );
                     }
+                    // Another call may have learned it meanwhile.
+                    let again = !moved && *self.regions.of(call.bucket) == *region;
+                    moved = true;
                     again.then_some(Duration::ZERO)
                 }
             };

@@ -164,6 +164,13 @@ async fn the_bucket_is_followed_to_its_region_once() {
         let authorization = request.header("authorization").expect("signed");
         assert!(authorization.contains("/eu-x-9/s3/"), "learned, and kept");
     }
+    // Two at a time, of which only one learns it.
+    let script = Script::start([elsewhere(), elsewhere(), stored(), stored()]).await;
+    let client = self::client(&script);
+    let (first, second) = tokio::join!(upload(&client), upload(&client));
+    first.expect("stored");
+    second.expect("stored");
+
     let script = Script::start([elsewhere(), elsewhere()]).await;
     let error = upload(&self::client(&script)).await.expect_err("nowhere");
     assert_eq!(*error.kind(), ErrorKind::WrongRegion);

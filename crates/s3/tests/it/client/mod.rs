@@ -1,5 +1,6 @@
 //! The client's operations on the services, and through faults.
 
+mod aws;
 mod buckets;
 mod faults;
 mod multipart;
