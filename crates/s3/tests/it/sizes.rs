@@ -233,3 +233,39 @@ async fn slow_uploads_do_not_starve_a_fast_one() {
     assert_eq!(store.stats().memory_used, 0);
     assert_eq!(store.stats().parts_in_flight, 0);
 }
+
+/// What docs/scaling.md says that several nodes cost.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_nodes_cost_what_is_said() {
+    let moto = landfall_test_services::Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let mut options = options(&moto.bucket("costs"));
+    options.shared = true;
+    options.conditional_writes = true;
+    let node = || S3Store::new(client(&moto.access().via(&proxy)), options.clone()).unwrap();
+    let (one, other) = (node(), node());
+    let bytes = pattern(8, 30 * KIB);
+    let count = || proxy.calls().len();
+
+    let at = count();
+    let upload = create(&one, bytes.len() as u64).await;
+    assert_eq!(count() - at, 2, "to create: {}", proxy.story());
+    let at = count();
+    append(&one, &upload.id, 1001, &bytes.slice(..10 * KIB)).await;
+    assert_eq!(
+        count() - at,
+        4 + 2,
+        "a node's first request: {}",
+        proxy.story()
+    );
+    let at = count();
+    append(&one, &upload.id, 1002, &bytes.slice(10 * KIB..20 * KIB)).await;
+    assert_eq!(count() - at, 2, "its next one: {}", proxy.story());
+    let at = count();
+    append(&other, &upload.id, 1003, &bytes.slice(20 * KIB..25 * KIB)).await;
+    // The rest that the other node left is read again.
+    assert_eq!(count() - at, 4 + 2 + 1, "another node's: {}", proxy.story());
+    let at = count();
+    one.load(&upload.id).await.unwrap();
+    assert_eq!(count() - at, 3, "to ask for the offset: {}", proxy.story());
+}
