@@ -5,7 +5,9 @@ mod client;
 mod faults;
 mod kills;
 mod layout;
+mod leases;
 mod nodes;
 mod sizes;
+
 mod store;
 mod support;

@@ -1,0 +1,196 @@
+//! A bucket in memory, behind the client's own interface: as fast as leases are checked, and broken
+//! when a test wants it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use landfall::BoxError;
+use landfall_s3::client::{
+    AnswerBody, Client, ClientSettings, CredentialSource, HttpSend, PayloadBody,
+};
+use md5::{Digest, Md5};
+use tokio::time::sleep;
+
+#[derive(Debug, Clone)]
+struct Object {
+    bytes: Vec<u8>,
+    etag: String,
+    modified: SystemTime,
+}
+
+/// The bucket that all nodes share.
+#[derive(Debug, Default)]
+pub(crate) struct Bucket {
+    objects: Mutex<BTreeMap<String, Object>>,
+    calls: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// The way of one node to the bucket.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Way {
+    bucket: Arc<Bucket>,
+    cut: Arc<AtomicBool>,
+}
+
+impl Way {
+    /// A way to a new bucket.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Another way to the same bucket.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            bucket: Arc::clone(&self.bucket),
+            cut: Arc::default(),
+        }
+    }
+
+    /// From now on nothing passes, and nobody is told.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn mend(&self) {
+        self.cut.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(ClientSettings {
+            endpoint: Some("http://bucket.invalid".into()),
+            credentials: CredentialSource::Anonymous,
+            http: Some(Arc::new(self.clone())),
+            ..ClientSettings::default()
+        })
+        .unwrap()
+    }
+
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.bucket.objects.lock().unwrap().keys().cloned().collect()
+    }
+
+    /// Makes all objects older.
+    pub(crate) fn age(&self, by: Duration) {
+        for object in self.bucket.objects.lock().unwrap().values_mut() {
+            object.modified -= by;
+        }
+    }
+
+    /// The calls since the last time this was asked.
+    pub(crate) fn calls(&self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut self.bucket.calls.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl HttpSend for Way {
+    async fn send(&self, request: Request<PayloadBody>) -> Result<Response<AnswerBody>, BoxError> {
+        while self.cut.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes().to_vec();
+        let answer = self.bucket.answer(&head, body);
+        while self.cut.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(answer.map(|bytes| Full::from(bytes).map_err(|never| match never {}).boxed_unsync()))
+    }
+}
+
+impl Bucket {
+    fn answer(&self, head: &http::request::Parts, body: Vec<u8>) -> Response<Vec<u8>> {
+        let path = head.uri.path().trim_start_matches('/');
+        let key = path.split_once('/').map_or("", |(_, key)| key).to_owned();
+        let mut objects = self.objects.lock().unwrap();
+        let name = match (&head.method, key.is_empty()) {
+            (&Method::GET, true) => "list",
+            (&Method::GET, false) => "get",
+            (&Method::PUT, _) => "put",
+            (&Method::HEAD, _) => "head",
+            _ => "delete",
+        };
+        *self.calls.lock().unwrap().entry(name).or_default() += 1;
+        let there = objects.get(&key);
+        match name {
+            "list" => list(&objects, head.uri.query().unwrap_or_default()),
+            "get" | "head" => match there {
+                Some(object) => found(object),
+                None => refuse(StatusCode::NOT_FOUND, "NoSuchKey"),
+            },
+            "put" => {
+                let condition = |name: header::HeaderName| head.headers.get(name);
+                if condition(header::IF_NONE_MATCH).is_some() && there.is_some() {
+                    return refuse(StatusCode::PRECONDITION_FAILED, "PreconditionFailed");
+                }
+                if let Some(etag) = condition(header::IF_MATCH) {
+                    match there {
+                        None => return refuse(StatusCode::NOT_FOUND, "NoSuchKey"),
+                        Some(object) if object.etag.as_bytes() == etag.as_bytes() => {}
+                        Some(_) => {
+                            return refuse(StatusCode::PRECONDITION_FAILED, "PreconditionFailed");
+                        }
+                    }
+                }
+                let digest = Md5::digest(&body);
+                let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                let object = Object {
+                    bytes: body,
+                    etag: format!("\"{digest}\""),
+                    modified: SystemTime::now(),
+                };
+                let answer = Response::builder().header(header::ETAG, &object.etag);
+                objects.insert(key, object);
+                answer.body(Vec::new()).unwrap()
+            }
+            _ => {
+                objects.remove(&key);
+                let answer = Response::builder().status(StatusCode::NO_CONTENT);
+                answer.body(Vec::new()).unwrap()
+            }
+        }
+    }
+}
+
+fn found(object: &Object) -> Response<Vec<u8>> {
+    Response::builder()
+        .header(header::ETAG, &object.etag)
+        .header(header::CONTENT_LENGTH, object.bytes.len())
+        .body(object.bytes.clone())
+        .unwrap()
+}
+
+fn refuse(status: StatusCode, code: &str) -> Response<Vec<u8>> {
+    let text = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+    Response::builder()
+        .status(status)
+        .body(text.into_bytes())
+        .unwrap()
+}
+
+/// All in one page.
+fn list(objects: &BTreeMap<String, Object>, query: &str) -> Response<Vec<u8>> {
+    let mut words = query.split('&').filter_map(|word| word.split_once('='));
+    let prefix = words.find(|(name, _)| *name == "prefix").unwrap().1;
+    let prefix = prefix.replace("%2F", "/");
+    let mut text = String::from("<ListBucketResult><IsTruncated>false</IsTruncated>");
+    for (key, object) in objects.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+        let modified = jiff::Timestamp::try_from(object.modified).unwrap();
+        text += &format!(
+            "<Contents><Key>{key}</Key><LastModified>{modified:.3}</LastModified>\
+             <ETag>&quot;x&quot;</ETag><Size>{}</Size></Contents>",
+            object.bytes.len()
+        );
+    }
+    text += "</ListBucketResult>";
+    Response::new(text.into_bytes())
+}

@@ -1,0 +1,66 @@
+//! The suites that every locker has to pass: all of them on a bucket in memory, and on moto those
+//! checks that a service which takes milliseconds for a call can pass in the time they have.
+
+use std::{sync::Arc, time::Duration};
+
+use landfall_s3::lease::{BucketLocker, BucketSettings};
+use landfall_test_services::Moto;
+use landfall_testkit::locker::{self, Pair};
+
+use super::{bucket::Way, quick};
+use crate::support::client;
+
+/// How long a takeover may take.
+const TAKEOVER: Duration = Duration::from_secs(1);
+
+fn patient() -> BucketSettings {
+    let mut settings = quick();
+    settings.ttl = Duration::from_secs(15);
+    settings.patience = Duration::from_secs(30);
+    settings
+}
+
+fn on(way: &Way) -> BucketLocker {
+    BucketLocker::new(way.client(), "b", "up/", patient()).unwrap()
+}
+
+fn on_moto(bucket: &str) -> BucketLocker {
+    let client = client(&Moto::shared().access());
+    BucketLocker::new(client, bucket, "up/", patient()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn within_one_node() {
+    locker::conformance(async || on(&Way::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn between_two_nodes() {
+    let way = Way::new();
+    let make = async || (on(&way), on(&way.another()));
+    locker::conformance_between(make, TAKEOVER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn within_one_node_on_moto() {
+    let bucket = Moto::shared().bucket("leases");
+    let many = "a_thousand_uploads_at_once";
+    let checks = locker::all();
+    assert!(checks.iter().any(|check| check.name() == many));
+    for check in checks.iter().filter(|check| check.name() != many) {
+        check.run(&(Arc::new(on_moto(&bucket)) as _)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn between_two_nodes_on_moto() {
+    let bucket = Moto::shared().bucket("leases");
+    for check in locker::all_between() {
+        let pair = Pair {
+            one: Arc::new(on_moto(&bucket)),
+            other: Arc::new(on_moto(&bucket)),
+            takeover: 2 * TAKEOVER,
+        };
+        check.run(&pair).await;
+    }
+}
