@@ -99,60 +99,73 @@ impl Node {
         seat: Lease,
         id: UploadId,
         ask: bool,
-        owner: Arc<Owner>,
+        locker: Arc<Owner>,
     ) -> Result<Lease, Refusal> {
-        let patience = self.settings.patience;
-        let Ok(known) = timeout(patience, self.claim(&id)).await else {
-            return Err(self.failed(&RecordError::Silent(patience)));
-        };
-        let result = match timeout(patience, self.take(&id, known)).await {
-            Ok(result) => result,
-            Err(_) => Err(RecordError::Silent(patience)),
-        };
-        match result {
-            Ok(Try::Granted(written, life)) => {
-                let (fence, signal) = (Fence(written.fence), seat.signal().clone());
-                self.table.hold(
-                    &id,
-                    Grant {
-                        owner: life.owner.clone(),
-                        written,
-                        signal: signal.clone(),
-                    },
-                );
-                let held = Holding {
-                    locker: owner,
-                    id,
-                    _seat: seat,
-                };
-                // After `hold`, so that the end of the life is seen by it or by us.
-                if !life.is_on() {
-                    drop(held);
-                    return Err(self.failed(&RecordError::Lapsed));
-                }
-                self.granted.fetch_add(1, Ordering::Relaxed);
-                Ok(Lease::new(fence, signal, Box::new(held)))
-            }
-            Ok(Try::Busy { owner, fence }) => {
-                self.table.fail(&id, None);
-                let ask = ask.then(|| Ask {
-                    id: id.as_str().to_owned(),
-                    fence,
-                });
-                let look = self.peers.look(&self.records, &owner, ask);
-                match timeout(patience, look).await {
-                    Ok(Ok(())) => Err(Refusal::Busy(seat)),
-                    Ok(Err(error)) => Err(self.failed(&error)),
-                    Err(_) => Err(self.failed(&RecordError::Silent(patience))),
+        let (written, life) = loop {
+            match self
+                .try_once(&id)
+                .await
+                .map_err(|error| self.failed(&error))?
+            {
+                Try::Granted(written, life) => break (written, life),
+                Try::Busy { owner, fence } => {
+                    let id = id.as_str().to_owned();
+                    let ask = ask.then_some(Ask { id, fence });
+                    let look = self.peers.look(&self.records, &owner, ask);
+                    let looked = self.in_time(look).await;
+                    looked.map_err(|error| self.failed(&error))?;
+                    if !self.peers.are_over(&owner) {
+                        return Err(Refusal::Busy(seat));
+                    }
                 }
             }
-            Err(error) => {
+        };
+        let (fence, signal) = (Fence(written.fence), seat.signal().clone());
+        let grant = Grant {
+            owner: life.owner.clone(),
+            written,
+            signal: signal.clone(),
+        };
+        self.table.hold(&id, grant);
+        let held = Holding {
+            locker,
+            id,
+            _seat: seat,
+        };
+        // After `hold`, so that the end of the life is seen by it or by us.
+        if !life.is_on() {
+            drop(held);
+            return Err(self.failed(&RecordError::Lapsed));
+        }
+        self.granted.fetch_add(1, Ordering::Relaxed);
+        Ok(Lease::new(fence, signal, Box::new(held)))
+    }
+
+    /// Tries to take the lease once. If it is granted, the attempt is still open in the table.
+    async fn try_once(&self, id: &UploadId) -> Result<Try, RecordError> {
+        let known = self.in_time(async { Ok(self.claim(id).await) }).await?;
+        let result = self.in_time(self.take(id, known)).await;
+        match &result {
+            Ok(Try::Granted(..)) => {}
+            Ok(Try::Busy { .. }) => self.table.fail(id, None),
+            // Perhaps it was written all the same.
+            Err(_) => {
                 let life = self.lives.now();
-                self.table
-                    .fail(&id, life.as_ref().map(|life| life.owner.as_str()));
-                Err(self.failed(&error))
+                let owner = life.as_ref().map(|life| life.owner.as_str());
+                self.table.fail(id, owner);
             }
         }
+        result
+    }
+
+    async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, RecordError>>,
+    ) -> Result<T, RecordError> {
+        let patience = self.settings.patience;
+        timeout(patience, call)
+            .await
+            .unwrap_or(Err(RecordError::Silent(patience)))
     }
 
     pub(super) fn failed(&self, error: &RecordError) -> Refusal {
@@ -278,14 +291,12 @@ impl Node {
     }
 
     async fn release_one(&self, id: &UploadId, release: &Release) -> bool {
-        let patience = self.settings.patience;
-        let error = match timeout(patience, self.write_release(id, release)).await {
-            Ok(Ok(known)) => {
+        let error = match self.in_time(self.write_release(id, release)).await {
+            Ok(known) => {
                 self.table.wrote_release(id, known);
                 return true;
             }
-            Ok(Err(error)) => error,
-            Err(_) => RecordError::Silent(patience),
+            Err(error) => error,
         };
         tracing::warn!(upload = %id, %error, "can't give up a lease in the bucket yet");
         self.table.return_release(id);

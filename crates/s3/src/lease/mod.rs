@@ -267,6 +267,8 @@ async fn keep(node: &Arc<Node>, mut stop: watch::Receiver<bool>) {
         () = work => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
+    // What was cut short by that is done again.
+    node.table.return_releases();
     let last_words = async {
         node.release_all(std::time::Instant::now() + LAST_WORDS)
             .await;

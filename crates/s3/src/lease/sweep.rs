@@ -31,6 +31,9 @@ impl BucketLocker {
     /// which nobody has written for `age`; a day does well. The next lease of such an upload counts
     /// from the clock.
     ///
+    /// A node is only known to be gone once nothing was seen of it for the
+    /// [`ttl`](super::BucketSettings::ttl), so what it left goes with the next sweep.
+    ///
     /// Costs a ListObjectsV2 for every thousand objects, and four calls for each that is removed.
     ///
     /// # Errors
@@ -55,10 +58,7 @@ impl BucketLocker {
         loop {
             let (page, next) = self.old(records.nodes(), after, age).await?;
             for key in page {
-                // A node that lives after all finds out, and begins anew.
-                let removed = records.client.delete_object(&records.place(key)).await;
-                removed.map_err(unavailable)?;
-                swept.nodes += 1;
+                swept.nodes += u64::from(self.sweep_node(key).await?);
             }
             after = next;
             if after.is_none() {
@@ -86,6 +86,21 @@ impl BucketLocker {
         let objects = page.objects.into_iter();
         let old = objects.filter(|object| is_old(object).is_some_and(|old| old >= age));
         Ok((old.map(|object| object.key).collect(), page.next))
+    }
+
+    async fn sweep_node(&self, key: String) -> Result<bool, LeaseError> {
+        let node = &self.0.node;
+        let Some(owner) = key.strip_prefix(&node.records.nodes()) else {
+            return Ok(false);
+        };
+        let looked = node.peers.look(&node.records, owner, None).await;
+        looked.map_err(unavailable)?;
+        if !node.peers.are_over(owner) {
+            return Ok(false);
+        }
+        let place = node.records.node(owner);
+        let removed = node.records.client.delete_object(&place).await;
+        removed.map(|()| true).map_err(unavailable)
     }
 
     async fn sweep_lease(&self, key: String) -> Result<bool, LeaseError> {

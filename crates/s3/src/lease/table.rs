@@ -58,6 +58,15 @@ impl Release {
     fn is_due(&self, now: Instant) -> bool {
         !self.under_way && self.kept.is_none_or(|kept| kept <= now)
     }
+
+    /// Ends an attempt to write it, of which nobody knows what it came to: the lease may be free.
+    fn end_in_doubt(&mut self) {
+        if std::mem::take(&mut self.under_way)
+            && let Some(known) = &mut self.written
+        {
+            known.owner = None;
+        }
+    }
 }
 
 /// What an attempt to take a lease begins with.
@@ -232,12 +241,19 @@ impl Table {
         self.written.notify_waiters();
     }
 
-    /// A release could not be written yet.
+    /// A release was perhaps not written.
     pub(super) fn return_release(&self, id: &UploadId) {
         if let Some(release) = self.lock().releases.get_mut(id) {
-            release.under_way = false;
+            release.end_in_doubt();
         }
         self.written.notify_waiters();
+    }
+
+    /// The writing of releases was cut short.
+    pub(super) fn return_releases(&self) {
+        for release in self.lock().releases.values_mut() {
+            release.end_in_doubt();
+        }
     }
 
     /// Whether everything that was given up is free in the bucket.

@@ -8,6 +8,5 @@ mod layout;
 mod leases;
 mod nodes;
 mod sizes;
-
 mod store;
 mod support;

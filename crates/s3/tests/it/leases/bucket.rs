@@ -31,7 +31,7 @@ struct Object {
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     objects: Mutex<BTreeMap<String, Object>>,
-    calls: Mutex<BTreeMap<&'static str, u64>>,
+    calls: Mutex<BTreeMap<String, u64>>,
 }
 
 /// The way of one node to the bucket.
@@ -39,6 +39,7 @@ pub(crate) struct Bucket {
 pub(crate) struct Way {
     bucket: Arc<Bucket>,
     cut: Arc<AtomicBool>,
+    mute: Arc<AtomicBool>,
 }
 
 impl Way {
@@ -51,7 +52,7 @@ impl Way {
     pub(crate) fn another(&self) -> Self {
         Self {
             bucket: Arc::clone(&self.bucket),
-            cut: Arc::default(),
+            ..Self::default()
         }
     }
 
@@ -60,8 +61,14 @@ impl Way {
         self.cut.store(true, Ordering::SeqCst);
     }
 
+    /// From now on requests pass, and answers don't.
+    pub(crate) fn mute(&self) {
+        self.mute.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn mend(&self) {
         self.cut.store(false, Ordering::SeqCst);
+        self.mute.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -75,7 +82,13 @@ impl Way {
     }
 
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.bucket.objects.lock().unwrap().keys().cloned().collect()
+        self.bucket
+            .objects
+            .lock()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect()
     }
 
     /// Makes all objects older.
@@ -85,8 +98,8 @@ impl Way {
         }
     }
 
-    /// The calls since the last time this was asked.
-    pub(crate) fn calls(&self) -> BTreeMap<&'static str, u64> {
+    /// How often each call was made since this was asked before: `put lease`, `get node`, ….
+    pub(crate) fn calls(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.bucket.calls.lock().unwrap())
     }
 }
@@ -100,10 +113,14 @@ impl HttpSend for Way {
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes().to_vec();
         let answer = self.bucket.answer(&head, body);
-        while self.cut.load(Ordering::SeqCst) {
+        while self.cut.load(Ordering::SeqCst) || self.mute.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(5)).await;
         }
-        Ok(answer.map(|bytes| Full::from(bytes).map_err(|never| match never {}).boxed_unsync()))
+        Ok(answer.map(|bytes| {
+            Full::from(bytes)
+                .map_err(|never| match never {})
+                .boxed_unsync()
+        }))
     }
 }
 
@@ -119,7 +136,13 @@ impl Bucket {
             (&Method::HEAD, _) => "head",
             _ => "delete",
         };
-        *self.calls.lock().unwrap().entry(name).or_default() += 1;
+        let of = match () {
+            () if key.contains("/leases/") => "lease",
+            () if key.contains("/nodes/") => "node",
+            () => "other",
+        };
+        let mut calls = self.calls.lock().unwrap();
+        *calls.entry(format!("{name} {of}")).or_default() += 1;
         let there = objects.get(&key);
         match name {
             "list" => list(&objects, head.uri.query().unwrap_or_default()),

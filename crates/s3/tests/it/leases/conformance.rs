@@ -20,7 +20,7 @@ fn patient() -> BucketSettings {
     settings
 }
 
-fn on(way: &Way) -> BucketLocker {
+fn patient_on(way: &Way) -> BucketLocker {
     BucketLocker::new(way.client(), "b", "up/", patient()).unwrap()
 }
 
@@ -31,13 +31,13 @@ fn on_moto(bucket: &str) -> BucketLocker {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn within_one_node() {
-    locker::conformance(async || on(&Way::new())).await;
+    locker::conformance(async || patient_on(&Way::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn between_two_nodes() {
     let way = Way::new();
-    let make = async || (on(&way), on(&way.another()));
+    let make = async || (patient_on(&way), patient_on(&way.another()));
     locker::conformance_between(make, TAKEOVER).await;
 }
 

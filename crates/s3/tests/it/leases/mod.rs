@@ -1,4 +1,4 @@
-//! Leases in the bucket, on moto, which keeps conditions on writes.
+//! Leases in the bucket.
 
 mod bucket;
 mod conformance;
@@ -12,28 +12,23 @@ use landfall::{
     upload::UploadId,
 };
 use landfall_s3::lease::{BucketLocker, BucketSettings};
-use landfall_test_services::{Access, Moto};
 
-use crate::support::client;
+use self::bucket::Way;
 
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(30);
 
 /// Settings under which tests don't take long.
 fn quick() -> BucketSettings {
     let mut settings = BucketSettings::default();
-    settings.ttl = Duration::from_secs(3);
+    settings.ttl = Duration::from_secs(2);
     settings.renew = Duration::from_millis(200);
     settings.poll = Duration::from_millis(50);
-    settings.patience = Duration::from_secs(2);
+    settings.patience = Duration::from_secs(1);
     settings
 }
 
-fn locker_on(access: &Access, bucket: &str) -> BucketLocker {
-    BucketLocker::new(client(access), bucket, "up/", quick()).unwrap()
-}
-
-fn locker(bucket: &str) -> BucketLocker {
-    locker_on(&Moto::shared().access(), bucket)
+fn on(way: &Way) -> BucketLocker {
+    BucketLocker::new(way.client(), "b", "up/", quick()).unwrap()
 }
 
 async fn acquire(locker: &BucketLocker, id: &UploadId) -> Lease {
