@@ -7,7 +7,6 @@ use landfall::store::{Result, StoreError};
 use super::{
     Inner, Payload,
     failure::failed,
-    gather::Gather,
     look::{Rest, note_plan, writer},
     plan::Segment,
     session::{Floor, State},
@@ -160,7 +159,7 @@ impl Inner {
         }
         state.boundary = floor.boundary;
         state.skipped = floor.rest;
-        state.gather = Gather::new(self.options.content_hashes);
+        state.gather = self.gather();
         state.at.info.unverified_from = None;
         if sent {
             let counted = &mut state.at.counted;

@@ -16,8 +16,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Inner, Payload, S3Store,
-    failure::failed,
-    gather::Gather,
+    failure::{damaged, failed},
     layout,
     look::place_in,
     memory::Memory,
@@ -278,7 +277,7 @@ impl Inner {
         sources: &[Place],
         pieces: Vec<Piece>,
     ) -> Result<(Payload, Memory)> {
-        let mut gather = Gather::new(self.options.content_hashes);
+        let mut gather = self.gather();
         let mut pieces = VecDeque::from(pieces);
         while let Some(piece) = pieces.pop_front() {
             let len = usize::try_from(piece.range.end - piece.range.start).unwrap_or(usize::MAX);
@@ -297,7 +296,10 @@ impl Inner {
                 .get_object(&sources[piece.source], Some(piece.range))
                 .await
                 .map_err(reading)?;
-            gather.push(object.bytes(len).await.map_err(reading)?, memory);
+            let read = gather.push_object(object, len, memory).await;
+            if read.map_err(reading)? != len {
+                return Err(damaged(id, "a small part has the wrong length"));
+            }
         }
         Ok(gather.take())
     }

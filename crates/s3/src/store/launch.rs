@@ -5,7 +5,6 @@ use landfall::store::{Result, StoreError};
 use super::{
     Inner,
     failure::{damaged, failed},
-    gather::Gather,
     layout::MULTIPART,
     memory::Memory,
     plan::Segment,
@@ -76,7 +75,7 @@ impl Inner {
     pub(super) async fn put_away(&self, state: &mut State) -> Result<()> {
         self.commit(state).await?;
         state.skipped += state.gather.len();
-        state.gather = Gather::new(self.options.content_hashes);
+        state.gather = self.gather();
         Ok(())
     }
 
@@ -109,12 +108,16 @@ impl Inner {
         if object.head.etag != rest.etag {
             return Err(StoreError::Fenced(id));
         }
-        let bytes = object.bytes(len).await;
-        let bytes = bytes.map_err(|error| failed(&id, doing, error))?;
-        if bytes.len() != len {
-            return Err(damaged(&id, "the rest that was kept in S3 is too short"));
+        let mut gather = self.gather();
+        let read = gather.push_object(object, len, memory).await;
+        if read.map_err(|error| failed(&id, doing, error))? != len {
+            return Err(damaged(
+                &id,
+                "the rest that was kept in S3 has the wrong length",
+            ));
         }
-        state.gather.prepend(bytes, memory);
+        std::mem::swap(&mut state.gather, &mut gather);
+        state.gather.append(gather);
         state.skipped = 0;
         Ok(())
     }

@@ -19,6 +19,7 @@
 //! whether it still says so. One of two writers always sees the other.
 
 mod append;
+mod blocks;
 mod commit;
 mod concat;
 mod enumerate;
@@ -55,7 +56,9 @@ pub(crate) use self::layout::check_template;
 pub use self::stats::StoreStats;
 use self::{
     append::S3Append,
+    blocks::Blocks,
     failure::failed,
+    gather::Gather,
     layout::{BUCKET, KEY, Layout, MULTIPART},
     look::{Standing, note_plan, sign},
     memory::Budget,
@@ -82,6 +85,7 @@ struct Inner {
     sizes: Sizes,
     sessions: Sessions,
     budget: Budget,
+    blocks: Blocks,
     /// Parts that may be on their way at one time.
     slots: Arc<Semaphore>,
     /// The leases of this process, for a store that no other one writes to.
@@ -110,6 +114,7 @@ impl S3Store {
             sizes,
             sessions: Sessions::new(),
             budget: Budget::new(options.memory),
+            blocks: Blocks::default(),
             slots: Arc::new(Semaphore::new(options.concurrent_parts)),
             spare: Arc::new(Semaphore::new(1)),
             locker: MemoryLocker::new(),
@@ -154,6 +159,11 @@ impl Inner {
             return Err(StoreError::TooLarge { limit });
         }
         Ok(())
+    }
+
+    /// Nothing gathered yet.
+    fn gather(&self) -> Gather {
+        Gather::new(self.options.content_hashes, self.blocks.clone())
     }
 
     fn hashed(&self, bytes: Vec<u8>) -> Payload {
@@ -254,7 +264,7 @@ impl Inner {
             plan,
         };
         let fence = fence.unwrap_or(Fence(0));
-        let state = State::new(at, fence, self.options.content_hashes);
+        let state = State::new(at, fence, self.gather());
         session.publish(state.snapshot());
         *known = Known::State(Box::new(state));
         drop(known);
@@ -303,7 +313,7 @@ impl Inner {
             Known::State(state) => state.fence = fence,
             Known::Nothing => {
                 let at = self.look(id, Some(fence)).await?;
-                let state = State::new(at, fence, self.options.content_hashes);
+                let state = State::new(at, fence, self.gather());
                 *known = Known::State(Box::new(state));
             }
         }
@@ -372,7 +382,7 @@ impl Inner {
         }
         if self.options.shared {
             let at = self.look(id, None).await?;
-            let mut state = State::new(at, Fence(0), self.options.content_hashes);
+            let mut state = State::new(at, Fence(0), self.gather());
             if state.is_all_there() {
                 self.complete(&mut state).await?;
             }
@@ -403,7 +413,7 @@ impl Inner {
         }
         if let Known::Nothing = &*known {
             let at = self.look(&session.id, None).await?;
-            let state = State::new(at, Fence(0), self.options.content_hashes);
+            let state = State::new(at, Fence(0), self.gather());
             *known = Known::State(Box::new(state));
         }
         let Known::State(state) = &mut *known else {

@@ -2,7 +2,7 @@
 
 use landfall::upload::UploadId;
 
-use super::{Inner, RESTED, gather::Gather, session::Known};
+use super::{Inner, RESTED, session::Known};
 
 impl Inner {
     /// Frees at least `bytes`, if uploads other than `but` have as much that isn't moving. What is in
@@ -32,7 +32,7 @@ impl Inner {
                 *known = Known::Nothing;
             } else if !state.is_dirty() {
                 state.skipped += state.gather.len();
-                state.gather = Gather::new(self.options.content_hashes);
+                state.gather = self.gather();
             } else if self.put_away(state).await.is_err() {
                 *known = Known::Nothing;
             }

@@ -102,12 +102,12 @@ impl Floor {
 }
 
 impl State {
-    pub(super) fn new(at: Standing, fence: Fence, hashed: bool) -> Self {
+    pub(super) fn new(at: Standing, fence: Fence, gather: Gather) -> Self {
         let mut state = Self {
             boundary: at.counted.offset,
             skipped: at.rest_counts,
             committed: at.offset(),
-            gather: Gather::new(hashed),
+            gather,
             flights: JoinSet::new(),
             landed: Vec::new(),
             held: None,
