@@ -21,12 +21,18 @@ use crate::settings::{Log, LogFormat};
 
 static FORMAT: std::sync::OnceLock<LogFormat> = std::sync::OnceLock::new();
 
-/// Starts logging. Later calls change nothing.
-pub fn init(settings: &Log) {
+/// Starts logging, of each call to S3 too if `s3_calls` says so, whatever the level. Later calls
+/// change nothing.
+pub fn init(settings: &Log, s3_calls: bool) {
     let _ = FORMAT.set(settings.format);
     let filter = EnvFilter::new(format!(
-        "{level},hyper=warn,h2=warn",
-        level = settings.level.as_str()
+        "{level},hyper=warn,h2=warn{calls}",
+        level = settings.level.as_str(),
+        calls = if s3_calls {
+            ",landfall_s3::client=debug"
+        } else {
+            ""
+        },
     ));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -21,7 +21,8 @@ fn main() -> ExitCode {
             print(&loaded.to_toml())
         }
         Ok(Invocation::Serve(loaded)) => {
-            log::init(&loaded.settings.log);
+            let settings = &loaded.settings;
+            log::init(&settings.log, settings.s3.log_api_calls);
             run(app::serve(loaded))
         }
         #[cfg(feature = "s3")]

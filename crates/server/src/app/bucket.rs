@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 use landfall::Composer;
 use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
 
-use super::freshness::Fresh;
+use super::{freshness::Fresh, leases::SharedLeases};
 use crate::{
     s3::{self, Found},
     settings::{self, LeaseKind, S3, Settings},
@@ -39,10 +39,11 @@ impl Bucket {
         let client = s3::client(&settings.s3)?;
         let mut options = options(settings, name);
         match settings.leases.kind {
-            LeaseKind::Store => bail!(
-                "leases can't be kept in a bucket by this build: use -lease redis://…, or a single \
-                 server with -lease memory"
-            ),
+            LeaseKind::Store => {
+                options.shared = true;
+                // Leases in the bucket, which are opened next, insist on them.
+                options.conditional_writes = true;
+            }
             LeaseKind::Redis(_) => options.shared = true,
             LeaseKind::Auto | LeaseKind::Memory => {}
         }
@@ -64,6 +65,12 @@ impl Bucket {
             prober,
         };
         Ok((bucket, composer))
+    }
+
+    /// Leases in the bucket itself.
+    pub(super) async fn leases(&self, settings: &Settings) -> anyhow::Result<SharedLeases> {
+        let prefix = &settings.s3.object_prefix;
+        SharedLeases::bucket(&self.client, &self.name, prefix, &settings.leases).await
     }
 
     /// The start-up line, as tusd has it.

@@ -7,7 +7,7 @@ mod body;
 mod bucket;
 #[cfg(any(feature = "s3", feature = "redis"))]
 mod freshness;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "s3", feature = "redis"))]
 mod leases;
 mod metrics;
 mod routes;
@@ -79,6 +79,10 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         }
     });
     if let Some(interval) = settings.expiry.sweep_interval {
+        #[cfg(any(feature = "s3", feature = "redis"))]
+        if let Some(leases) = storage.leases.clone() {
+            tokio::spawn(leases.sweep_forever());
+        }
         tokio::spawn(async move { handler.sweeper().run_forever(interval).await });
     }
     net::serve(listeners, app, net_limits(&settings), shutdown, stats)
@@ -127,6 +131,10 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
         })
         .await
         .with_context(|| format!("{} can't be listed", storage.name()))?;
+    #[cfg(any(feature = "s3", feature = "redis"))]
+    if let Some(leases) = storage.leases.as_ref().filter(|_| !dry_run) {
+        leases.sweep().await?;
+    }
     storage.close().await;
     println!(
         "{verb} {} of {} entries, {} bytes; {} in use or too young, {} failed",

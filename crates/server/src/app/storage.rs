@@ -16,16 +16,17 @@ use rustix::fs::Access;
 
 #[cfg(feature = "s3")]
 use super::bucket::Bucket;
-#[cfg(feature = "redis")]
-use super::leases::RedisLeases;
+#[cfg(any(feature = "s3", feature = "redis"))]
+use super::leases::SharedLeases;
 use crate::settings::{self, LeaseKind, Settings};
 
 /// The store and the locker, and what the pages for machines ask them.
 #[derive(Debug)]
 pub(super) struct Storage {
     pub(super) kept: Kept,
-    #[cfg(feature = "redis")]
-    pub(super) redis: Option<RedisLeases>,
+    /// The leases, if other servers share them.
+    #[cfg(any(feature = "s3", feature = "redis"))]
+    pub(super) leases: Option<Arc<SharedLeases>>,
 }
 
 /// Where uploads are kept.
@@ -38,45 +39,49 @@ pub(super) enum Kept {
     Bucket(Box<Bucket>),
 }
 
+impl Kept {
+    async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
+        #[cfg(feature = "s3")]
+        if let Some(name) = &settings.s3.bucket {
+            let (bucket, composer) = Bucket::open(settings, name).await?;
+            return Ok((Self::Bucket(Box::new(bucket)), composer));
+        }
+        let (directory, composer) = Directory::open(settings)?;
+        Ok((Self::Directory(directory), composer))
+    }
+}
+
 impl Storage {
     /// Opens what the settings name, and sees that it can be used.
     ///
     /// # Errors
     /// What is wrong, and what to do about it.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
-        #[cfg(feature = "redis")]
-        let redis = match &settings.leases.kind {
-            LeaseKind::Redis(url) => Some(RedisLeases::open(url, &settings.leases).await?),
-            _ => None,
-        };
-        #[cfg(feature = "s3")]
-        let (kept, composer) = if let Some(name) = &settings.s3.bucket {
-            let (bucket, composer) = Bucket::open(settings, name).await?;
-            (Kept::Bucket(Box::new(bucket)), composer)
-        } else {
-            let (directory, composer) = Directory::open(settings)?;
-            (Kept::Directory(directory), composer)
-        };
-        #[cfg(not(feature = "s3"))]
-        let (kept, composer) = {
-            let (directory, composer) = Directory::open(settings)?;
-            (Kept::Directory(directory), composer)
-        };
-        #[cfg(feature = "redis")]
-        let composer = match &redis {
-            Some(redis) => composer.locker(redis.locker()),
-            None => composer,
-        };
+        let (kept, composer) = Kept::open(settings).await?;
         let composer = match settings.leases.kind {
             LeaseKind::Memory => composer.locker(MemoryLocker::new()),
             _ => composer,
         };
-        let storage = Self {
-            kept,
-            #[cfg(feature = "redis")]
-            redis,
-        };
-        Ok((storage, composer))
+        #[cfg(any(feature = "s3", feature = "redis"))]
+        {
+            let leases = match (&settings.leases.kind, &kept) {
+                #[cfg(feature = "redis")]
+                (LeaseKind::Redis(url), _) => {
+                    Some(SharedLeases::redis(url, &settings.leases).await?)
+                }
+                #[cfg(feature = "s3")]
+                (LeaseKind::Store, Kept::Bucket(bucket)) => Some(bucket.leases(settings).await?),
+                _ => None,
+            };
+            let composer = match &leases {
+                Some(leases) => leases.join(composer),
+                None => composer,
+            };
+            let leases = leases.map(Arc::new);
+            Ok((Self { kept, leases }, composer))
+        }
+        #[cfg(not(any(feature = "s3", feature = "redis")))]
+        Ok((Self { kept }, composer))
     }
 
     /// The start-up line about it.
@@ -101,19 +106,19 @@ impl Storage {
 
     /// At the end of the program: lets other servers have at once what this one leaves.
     pub(super) async fn close(&self) {
-        #[cfg(feature = "redis")]
-        if let Some(redis) = &self.redis {
-            redis.close().await;
+        #[cfg(any(feature = "s3", feature = "redis"))]
+        if let Some(leases) = &self.leases {
+            leases.close().await;
         }
     }
 
     /// What keeps it from taking uploads now, if anything does.
     pub(super) async fn trouble(&self) -> Option<&'static str> {
-        #[cfg(feature = "redis")]
-        if let Some(redis) = &self.redis
-            && !redis.is_reachable().await
+        #[cfg(any(feature = "s3", feature = "redis"))]
+        if let Some(leases) = &self.leases
+            && let Some(trouble) = leases.trouble().await
         {
-            return Some("the leases in Redis can't be reached\n");
+            return Some(trouble);
         }
         match &self.kept {
             Kept::Directory(directory) => directory.trouble(),

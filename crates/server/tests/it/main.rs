@@ -48,7 +48,11 @@ mod s3_doctor;
 mod s3_flows;
 #[cfg(feature = "s3")]
 mod s3_kill;
+#[cfg(all(feature = "s3", feature = "redis"))]
+mod s3_nodes;
 #[cfg(feature = "s3")]
 mod s3_start;
 #[cfg(feature = "s3")]
 mod s3_sweep;
+#[cfg(feature = "s3")]
+mod s3_watch;

@@ -3,7 +3,7 @@
 //! Written by hand because tusd's names, which dashboards use, don't follow the rules that the client
 //! libraries enforce (`tusd_bytes_received` is a counter without `_total`).
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "s3", feature = "redis"))]
 mod leases;
 #[cfg(feature = "s3")]
 mod s3;
@@ -148,9 +148,9 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage) -> String
         s3::client(&mut page, bucket.client.stats());
         s3::store(&mut page, &bucket.store.stats());
     }
-    #[cfg(feature = "redis")]
-    if let Some(redis) = &storage.redis {
-        leases::redis(&mut page, &redis.stats());
+    #[cfg(any(feature = "s3", feature = "redis"))]
+    if let Some(shared) = &storage.leases {
+        leases::leases(&mut page, &shared.stats());
     }
     #[cfg(not(any(feature = "s3", feature = "redis")))]
     let _ = storage;

@@ -1,0 +1,93 @@
+//! Two servers on one bucket, with leases in Redis or in the bucket itself.
+
+use landfall_test_services::Redis;
+
+use crate::{
+    s3_kit::{Bucket, id_of, object_of},
+    serve_kit::{Landfall, MIB, Request, assert_same, content, eventually},
+};
+
+/// Lets requests for one upload go to both in turn, then cuts in from the other, then kills.
+fn two_servers_share_uploads(bucket: &Bucket, lease: &[&str]) {
+    let start = || bucket.server(lease);
+    let (one, two) = (start(), start());
+    let whole = content(1, 30 * MIB + 5);
+    let path = one.client().create(whole.len() as u64);
+
+    // In turn.
+    let mut offset = 0;
+    for (round, length) in [MIB, 7 * MIB, 3, 2 * MIB].into_iter().enumerate() {
+        let server = if round % 2 == 0 { &two } else { &one };
+        let end = offset + length;
+        let piece = &whole[offset as usize..end as usize];
+        let answer = server.client().patch(&path, offset, piece);
+        assert_eq!((answer.status, answer.offset()), (204, end), "{answer:?}");
+        for server in [&one, &two] {
+            assert_eq!(server.client().offset(&path), end);
+        }
+        offset = end;
+    }
+
+    // While one is being sent to, the client comes to the other.
+    let mut slow = one.client();
+    slow.begin(Request::patch(&path, offset), 10 * MIB);
+    slow.send(&whole[offset as usize..(offset + MIB) as usize]);
+    eventually("nothing is being written", || {
+        one.metric("landfall_uploads_live") == 1.0
+    });
+    offset = takes_over(&two, &path, offset, &whole, 4 * MIB);
+    assert!(two.metric("landfall_leases_taken_over_total") >= 1.0);
+
+    // The one that is being sent to dies.
+    let mut doomed = two.client();
+    doomed.begin(Request::patch(&path, offset), 10 * MIB);
+    doomed.send(&whole[offset as usize..(offset + MIB) as usize]);
+    eventually("nothing is being written", || {
+        two.metric("landfall_uploads_live") == 1.0
+    });
+    two.kill();
+    takes_over(&one, &path, offset, &whole, whole.len() as u64);
+
+    one.client().holds(&path, &whole);
+    let object = id_of(&path);
+    assert_same(&bucket.object(object_of(&object)).unwrap(), &whole);
+    assert_eq!(bucket.multiparts(), Vec::<String>::new());
+    one.stop();
+}
+
+/// Goes on at another server from wherever the upload stands: up to `length` bytes more.
+fn takes_over(server: &Landfall, path: &str, known: u64, whole: &[u8], length: u64) -> u64 {
+    loop {
+        let mut client = server.client();
+        let offset = client.offset(path);
+        assert!(offset >= known, "{known} acknowledged, {offset} kept");
+        let end = (offset + length).min(whole.len() as u64);
+        let answer = client.patch(path, offset, &whole[offset as usize..end as usize]);
+        match answer.status {
+            204 => return answer.offset(),
+            // What the first one had on its way arrived in between.
+            409 => {}
+            _ => panic!("{answer:?}"),
+        }
+    }
+}
+
+#[test]
+fn leases_in_redis() {
+    let redis = Redis::start();
+    let url = redis.url();
+    two_servers_share_uploads(&Bucket::on_garage(), &["-lease", &url, "-lease-ttl=2s"]);
+}
+
+#[test]
+fn leases_in_the_bucket() {
+    let bucket = Bucket::on_moto();
+    two_servers_share_uploads(&bucket, &["-lease=store", "-lease-ttl=3s"]);
+    // What leases leave behind is no upload, and goes in time.
+    let left = bucket.keys();
+    let kept: Vec<&String> = left
+        .keys()
+        .filter(|key| !key.contains(".landfall/"))
+        .collect();
+    assert_eq!(kept.len(), 2, "{left:?}");
+}
