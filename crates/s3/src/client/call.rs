@@ -286,6 +286,13 @@ impl Inner {
             message,
             request_id,
         } = refusal;
+        let reads = matches!(call.operation, Operation::GetObject | Operation::HeadObject);
+        let kind = match kind {
+            ErrorKind::AccessDenied if reads && self.settings.denied_is_missing => {
+                ErrorKind::NoSuchKey
+            }
+            kind => kind,
+        };
         let error = call
             .error(kind)
             .with_answer(status, code, message, request_id);

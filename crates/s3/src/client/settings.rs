@@ -49,6 +49,9 @@ pub struct ClientSettings {
     pub idle_connections: usize,
     /// `User-Agent`.
     pub user_agent: String,
+    /// Takes a GetObject or HeadObject that is denied for one of an object that isn't there: AWS
+    /// denies those, instead of saying so, to who may not list the bucket.
+    pub denied_is_missing: bool,
     /// Reports each attempt as a debug event `S3APICall` with operation, duration and status.
     pub log_calls: bool,
 }
@@ -72,6 +75,7 @@ impl Default for ClientSettings {
             longest_backoff: Duration::from_secs(5),
             idle_connections: 64,
             user_agent: concat!("landfall/", env!("CARGO_PKG_VERSION")).to_owned(),
+            denied_is_missing: false,
             log_calls: false,
         }
     }

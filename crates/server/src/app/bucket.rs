@@ -27,16 +27,18 @@ impl Bucket {
     /// Looks at the bucket and opens a store in it.
     pub(super) async fn open(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
         let prober = s3::impatient_client(&settings.s3)?;
-        match s3::look(&prober, &settings.s3, name).await {
-            Ok(Found::Bucket) => {}
-            Ok(Found::NoListing) => tracing::warn!(
+        let found = match s3::look(&prober, &settings.s3, name).await {
+            Ok(found) => found,
+            Err(advice) => bail!("{advice}"),
+        };
+        if found == Found::NoListing {
+            tracing::warn!(
                 bucket = name,
                 "the bucket may not be listed: uploads work without, but expired ones are not \
                  removed; allow s3:ListBucket, or set -sweep-interval 0"
-            ),
-            Err(advice) => bail!("{advice}"),
+            );
         }
-        let client = s3::client(&settings.s3)?;
+        let client = s3::client(&settings.s3, found)?;
         let mut options = options(settings, name);
         match settings.leases.kind {
             LeaseKind::Store => {

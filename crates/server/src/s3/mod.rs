@@ -15,9 +15,12 @@ use crate::settings::{S3, S3Headers};
 /// How long the service has to answer while somebody waits at a terminal, retries included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A client for the service that the settings name.
-pub(crate) fn client(settings: &S3) -> Result<Client, SettingsError> {
-    Client::new(client_settings(settings))
+/// A client for the service that the settings name, whose bucket is as it was [found](look).
+pub(crate) fn client(settings: &S3, found: Found) -> Result<Client, SettingsError> {
+    Client::new(ClientSettings {
+        denied_is_missing: found == Found::NoListing,
+        ..client_settings(settings)
+    })
 }
 
 /// The same for checks: it gives up soon, so that what is wrong shows soon.
@@ -95,12 +98,12 @@ fn escape(text: &str) -> String {
 }
 
 /// What the check before listening found.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// The bucket is there and answers.
     Bucket,
     /// The bucket may not be listed, so that only uploads will show whether it is there. Uploads
-    /// don't need the right; sweeping does.
+    /// don't need the right; sweeping does. Amazon then denies to read what isn't there.
     NoListing,
 }
 

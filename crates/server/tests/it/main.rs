@@ -51,6 +51,8 @@ mod s3_kill;
 #[cfg(all(feature = "s3", feature = "redis"))]
 mod s3_nodes;
 #[cfg(feature = "s3")]
+mod s3_rights;
+#[cfg(feature = "s3")]
 mod s3_start;
 #[cfg(feature = "s3")]
 mod s3_sweep;

@@ -337,3 +337,26 @@ async fn calls_one_after_the_other_share_a_connection() {
     }
     assert_eq!(client.stats().requests(), 10);
 }
+
+#[tokio::test]
+async fn a_denied_read_may_stand_for_a_missing_object() {
+    for (denied_is_missing, wanted) in [
+        (false, ErrorKind::AccessDenied),
+        (true, ErrorKind::NoSuchKey),
+    ] {
+        let denied = || error("403 Forbidden", "AccessDenied");
+        let script = Script::start([denied(), denied(), denied()]).await;
+        let client = Client::new(ClientSettings {
+            denied_is_missing,
+            ..settings(&script)
+        })
+        .expect("a client");
+        let get = client.get_object(&place(), None).await.expect_err("denied");
+        assert_eq!(*get.kind(), wanted);
+        let head = client.head_object(&place()).await.expect_err("denied");
+        assert_eq!(*head.kind(), wanted);
+        // A write that is denied is denied.
+        let put = upload(&client).await.expect_err("denied");
+        assert_eq!(*put.kind(), ErrorKind::AccessDenied);
+    }
+}

@@ -123,7 +123,7 @@ impl<'a> Examination<'a> {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let stem = format!(
-            "{}landfall-doctor-{:x}-{:x}",
+            "{}.landfall/doctor-{:x}-{:x}",
             settings.s3.object_prefix,
             now.as_micros(),
             std::process::id()
@@ -237,7 +237,7 @@ impl<'a> Examination<'a> {
             };
             let text = format!("can't remove {what}{more}: {}", advice::said(error));
             let finding = Finding::new("clean-up", Mark::Warn, text);
-            self.note(finding.advise("remove what begins with landfall-doctor by hand"));
+            self.note(finding.advise("remove what begins with .landfall/doctor by hand"));
         }
     }
 }
