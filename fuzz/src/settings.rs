@@ -52,9 +52,11 @@ pub fn arguments(data: &[u8]) {
     let words = sent.split('\n').filter(|word| !word.contains("config"));
     match read(words.map(OsString::from), []) {
         Ok(Invocation::Serve(loaded)) => accepted(&loaded),
-        Ok(Invocation::Sweep { loaded, .. } | Invocation::ConfigCheck(loaded)) => {
-            accepted(&loaded);
-        }
+        Ok(
+            Invocation::Sweep { loaded, .. }
+            | Invocation::DoctorS3 { loaded, .. }
+            | Invocation::ConfigCheck(loaded),
+        ) => accepted(&loaded),
         Ok(Invocation::Print(shown)) => assert!(shown.ends_with('\n')),
         Err(failure) => refused(&failure),
     }
