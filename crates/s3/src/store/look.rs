@@ -79,6 +79,65 @@ impl Standing {
     pub(super) fn offset(&self) -> u64 {
         self.counted.offset + self.rest_counts
     }
+
+    /// Bytes from here on don't count.
+    fn limit(&self) -> u64 {
+        self.info.unverified_from.unwrap_or(u64::MAX)
+    }
+
+    fn changed(&mut self, at: Option<SystemTime>) {
+        self.modified = at.map_or(self.modified, |at| at.max(self.modified));
+    }
+
+    fn count_parts(&mut self, parts: &[Part]) -> Result<()> {
+        for part in parts {
+            self.changed(part.modified);
+        }
+        let length = self.info.upload.length;
+        let counted = self.plan.count(parts, length, self.limit());
+        let counted = counted.map_err(|missing| {
+            let at = missing.0;
+            damaged(
+                self.id(),
+                format!("the parts after byte {at} are missing in S3"),
+            )
+        })?;
+        if self.info.upload.is_joined() {
+            self.counted = counted;
+        } else {
+            // What an attempt at joining left behind doesn't count.
+            self.counted.highest = counted.highest;
+        }
+        Ok(())
+    }
+
+    /// The object itself is there.
+    fn be_complete(&mut self, head: &ObjectHead) {
+        if let Kind::Final { joined, .. } = &mut self.info.upload.kind
+            && self.info.joined_unsaid
+        {
+            *joined = true;
+        }
+        self.complete = true;
+        self.counted.offset = head.size;
+        self.changed(head.modified);
+    }
+
+    /// How much of `.part` counts. One that doesn't begin where the parts end is left from before
+    /// they did; one of tusd's doesn't say where it begins, and always does.
+    fn count_rest(&mut self, found: Option<(Rest, Option<u64>)>) {
+        let Some((mut rest, start)) = found else {
+            return;
+        };
+        rest.start = start.unwrap_or(self.counted.offset);
+        if rest.start == self.counted.offset && !self.complete {
+            self.changed(rest.modified);
+            let end = self.info.upload.length.unwrap_or(u64::MAX);
+            let room = self.limit().min(end).saturating_sub(rest.start);
+            self.rest_counts = rest.len.min(room);
+        }
+        self.rest = Some(rest);
+    }
 }
 
 /// Where a description says the bytes are.
@@ -174,132 +233,54 @@ impl Inner {
 
     async fn stand(&self, located: Located) -> Result<Standing> {
         let Located {
-            mut info,
+            info,
             etag,
             object,
-            mut modified,
+            modified,
         } = located;
         let id = info.upload.id.clone();
-        let place = place_of(&self.layout, &object, &info);
         let noted = info.notes.get(PLAN).map_or("", String::as_str);
         let Some(plan) = Plan::parse(noted) else {
             return Err(damaged(&id, format!("its plan makes no sense: {noted:?}")));
         };
-        let multipart = multipart_of(&info, &object);
-        let (parts, rest) = match &multipart {
-            Some(multipart) => {
-                let parts = self.list_parts(&id, &place, multipart);
-                let rest = self.rest(&id, &object);
-                futures_util::future::try_join(parts, rest).await?
-            }
-            None => (None, self.rest(&id, &object).await?),
-        };
-        let limit = info.unverified_from.unwrap_or(u64::MAX);
-        let Some(parts) = parts else {
-            let whole = self.whole(&id, &place, &info, multipart.is_some()).await?;
-            if let Some(head) = whole {
-                if let Kind::Final { joined, .. } = &mut info.upload.kind
-                    && info.joined_unsaid
-                {
-                    *joined = true;
-                }
-                let counted = Counted {
-                    offset: head.size,
-                    ..Counted::default()
-                };
-                return Ok(Standing {
-                    modified: head.modified.map_or(modified, |at| at.max(modified)),
-                    rest_counts: 0,
-                    multipart: None,
-                    complete: true,
-                    info,
-                    etag,
-                    object,
-                    place,
-                    plan,
-                    counted,
-                    rest: rest.map(|(rest, _)| rest),
-                });
-            }
-            if multipart.is_some() && !info.upload.is_final() {
-                // Aborted: by a termination that was cut short, or by a rule of the bucket.
-                return Err(StoreError::NotFound(id));
-            }
-            let counted = Counted {
+        let mut at = Standing {
+            place: place_of(&self.layout, &object, &info),
+            multipart: multipart_of(&info, &object),
+            counted: Counted {
                 next: 1,
                 ..Counted::default()
-            };
-            let (rest, rest_counts) = self.settle_rest(&info, &counted, limit, rest, &mut modified);
-            return Ok(Standing {
-                multipart: None,
-                complete: false,
-                info,
-                etag,
-                object,
-                place,
-                plan,
-                counted,
-                rest,
-                rest_counts,
-                modified,
-            });
-        };
-        for part in &parts {
-            modified = part.modified.map_or(modified, |at| at.max(modified));
-        }
-        let counted = plan
-            .count(&parts, info.upload.length, limit)
-            .map_err(|missing| {
-                let at = missing.0;
-                damaged(&id, format!("the parts after byte {at} are missing in S3"))
-            })?;
-        // What an attempt at joining left behind doesn't count.
-        let counted = if info.upload.is_joined() {
-            counted
-        } else {
-            Counted {
-                next: 1,
-                highest: counted.highest,
-                ..Counted::default()
-            }
-        };
-        let (rest, rest_counts) = self.settle_rest(&info, &counted, limit, rest, &mut modified);
-        Ok(Standing {
-            multipart,
+            },
+            rest: None,
+            rest_counts: 0,
             complete: false,
             info,
             etag,
             object,
-            place,
             plan,
-            counted,
-            rest,
-            rest_counts,
             modified,
-        })
-    }
-
-    /// How much of `.part` counts. One that doesn't begin where the parts end is left from before
-    /// they did; one of tusd's doesn't say where it begins, and always does.
-    fn settle_rest(
-        &self,
-        info: &Info,
-        counted: &Counted,
-        limit: u64,
-        found: Option<(Rest, Option<u64>)>,
-        modified: &mut SystemTime,
-    ) -> (Option<Rest>, u64) {
-        let Some((mut rest, start)) = found else {
-            return (None, 0);
         };
-        rest.start = start.unwrap_or(counted.offset);
-        if rest.start != counted.offset {
-            return (Some(rest), 0);
+        let (parts, rest) = match &at.multipart {
+            Some(multipart) => {
+                let parts = self.list_parts(&id, &at.place, multipart);
+                let rest = self.rest(&id, &at.object);
+                futures_util::future::try_join(parts, rest).await?
+            }
+            None => (None, self.rest(&id, &at.object).await?),
+        };
+        match parts {
+            Some(parts) => at.count_parts(&parts)?,
+            None => {
+                let had_multipart = at.multipart.take().is_some();
+                if let Some(head) = self.whole(&at, had_multipart).await? {
+                    at.be_complete(&head);
+                } else if had_multipart && !at.info.upload.is_final() {
+                    // Aborted: by a termination that was cut short, or by a rule of the bucket.
+                    return Err(StoreError::NotFound(id));
+                }
+            }
         }
-        *modified = rest.modified.map_or(*modified, |at| at.max(*modified));
-        let end = limit.min(info.upload.length.unwrap_or(u64::MAX));
-        let counts = rest.len.min(end.saturating_sub(counted.offset));
-        (Some(rest), counts)
+        at.count_rest(rest);
+        Ok(at)
     }
 
     /// All parts that are there; `None` if there is no such multipart upload.
@@ -353,23 +334,16 @@ impl Inner {
     }
 
     /// The object itself, if all of it is there and it is this upload's.
-    async fn whole(
-        &self,
-        id: &UploadId,
-        place: &Place,
-        info: &Info,
-        had_multipart: bool,
-    ) -> Result<Option<ObjectHead>> {
-        match self.client.head_object(place).await {
+    async fn whole(&self, at: &Standing, had_multipart: bool) -> Result<Option<ObjectHead>> {
+        let (id, upload) = (at.id(), &at.info.upload);
+        match self.client.head_object(&at.place).await {
             Ok(head) => {
                 // The length of one that is being joined is what its parts will have.
-                let length = info.upload.length.filter(|_| !info.upload.is_final());
+                let length = upload.length.filter(|_| !upload.is_final());
                 let right_size = length.is_none_or(|length| length == head.size);
-                let owned = head
-                    .metadata
-                    .get(OWNER)
-                    .is_some_and(|owner| owner == id.as_str());
-                Ok((right_size && (had_multipart || owned)).then_some(head))
+                let owner = head.metadata.get(OWNER);
+                let owned = had_multipart || owner.is_some_and(|owner| owner == id.as_str());
+                Ok((right_size && owned).then_some(head))
             }
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
             Err(error) => Err(failed(id, "looking for the object", error)),

@@ -12,7 +12,9 @@ use landfall_test_services::{
     proxy::{Fault, Operation, Rule},
 };
 
-use crate::support::{append, assert_same, create, options, pattern, pieces, read, settings};
+use crate::support::{
+    append, assert_same, create, finish, options, pattern, pieces, read, settings,
+};
 
 const KIB: usize = 1024;
 
@@ -56,12 +58,7 @@ async fn what_passes_is_not_noticed() {
             let end = bytes.len().min(start + 90 * KIB);
             append(&store, &upload.id, fence, &bytes.slice(start..end)).await;
         }
-        store
-            .finisher()
-            .unwrap()
-            .finish(&upload, Fence(9))
-            .await
-            .unwrap();
+        finish(&store, &upload, 9).await;
         assert_same(&read(&store, &upload).await, &bytes);
         proxy.revive();
     }
@@ -111,12 +108,7 @@ async fn what_lasts_is_told_and_the_offset_stays_true() {
             &bytes.slice(usize::try_from(offset).unwrap()..),
         )
         .await;
-        store
-            .finisher()
-            .unwrap()
-            .finish(&upload, Fence(3))
-            .await
-            .unwrap();
+        finish(&store, &upload, 3).await;
         assert_same(&read(&store, &upload).await, &bytes);
     }
 }
@@ -162,12 +154,7 @@ async fn a_download_that_is_cut_is_an_error() {
     let bytes = pattern(4, 300 * KIB);
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes).await;
-    store
-        .finisher()
-        .unwrap()
-        .finish(&upload, Fence(1))
-        .await
-        .unwrap();
+    finish(&store, &upload, 1).await;
     proxy.inject(Rule::on(Operation::GetObject), Fault::CutAnswer);
     let reader = store.reader().unwrap();
     let mut stream = reader.read(&upload, 0..bytes.len() as u64).await.unwrap();
@@ -207,12 +194,7 @@ async fn what_passes_is_not_noticed_where_writes_have_conditions() {
             let end = bytes.len().min(start + 20 * KIB);
             append(&store, &upload.id, fence, &bytes.slice(start..end)).await;
         }
-        store
-            .finisher()
-            .unwrap()
-            .finish(&upload, Fence(11))
-            .await
-            .unwrap();
+        finish(&store, &upload, 11).await;
         assert_same(&read(&store, &upload).await, &bytes);
         proxy.revive();
     }

@@ -15,7 +15,9 @@ use landfall::{
 use landfall_s3::{S3Options, S3Store, UploadIds, client::Place};
 use landfall_test_services::{Access, Garage, Proxy};
 
-use crate::support::{append, assert_same, client, impatient, options, pattern, pieces, read};
+use crate::support::{
+    append, assert_same, client, finish, impatient, options, pattern, pieces, read,
+};
 
 const KIB: usize = 1024;
 
@@ -96,8 +98,7 @@ async fn go_on(store: &S3Store, bytes: &Bytes, told: &Told, story: &str) {
     append.write(&mut pieces(&rest)).await.unwrap();
     assert_eq!(append.commit().await.unwrap(), bytes.len() as u64);
     drop(append);
-    let finisher = store.finisher().unwrap();
-    finisher.finish(&snapshot.upload, Fence(100)).await.unwrap();
+    finish(store, &snapshot.upload, 100).await;
     assert_same(&read(store, &snapshot.upload).await, bytes);
 }
 
@@ -270,12 +271,7 @@ async fn a_removal_can_be_repeated_after_a_kill() {
             let sent = if finished { bytes.len() } else { 140 * KIB };
             append(&store, &upload.id, 1, &bytes.slice(..sent)).await;
             if finished {
-                store
-                    .finisher()
-                    .unwrap()
-                    .finish(&upload, Fence(1))
-                    .await
-                    .unwrap();
+                finish(&store, &upload, 1).await;
             }
             proxy.kill_in(calls);
             let victim = S3Store::new(impatient(&access.via(&proxy)), options.clone()).unwrap();
@@ -311,12 +307,7 @@ async fn a_joining_can_be_repeated_after_a_kill() {
         setup.assign_id(&mut part).await.unwrap();
         let part = setup.create(part).await.unwrap();
         append(&setup, &part.id, 1, piece).await;
-        setup
-            .finisher()
-            .unwrap()
-            .finish(&part, Fence(1))
-            .await
-            .unwrap();
+        finish(&setup, &part, 1).await;
         parts.push(part);
     }
     let whole = Bytes::from(pieces.concat());

@@ -14,7 +14,7 @@ use landfall_s3::{
 };
 use landfall_test_services::{Garage, Moto};
 
-use crate::support::{MIB, append, assert_same, client, create, options, pattern, read};
+use crate::support::{MIB, append, assert_same, client, create, finish, options, pattern, read};
 
 /// A store on Garage in a bucket of its own.
 fn garage(stem: &str, adjust: impl Fn(&mut S3Options)) -> S3Store {
@@ -101,8 +101,7 @@ async fn goes_on_from_tusd(store: &S3Store) {
             Some("a.bin")
         );
         append(store, &id, 7, &bytes.slice(kept..)).await;
-        let finisher = store.finisher().unwrap();
-        finisher.finish(&loaded.upload, Fence(7)).await.unwrap();
+        finish(store, &loaded.upload, 7).await;
         assert_same(&read(store, &loaded.upload).await, &bytes);
         assert!(store.load(&id).await.unwrap().is_complete());
     }
@@ -205,12 +204,7 @@ async fn a_small_upload_with_a_plain_id_is_two_objects_and_no_multipart_upload()
     let upload = create(&store, 1000).await;
     let bytes = pattern(4, 1000);
     append(&store, &upload.id, 1, &bytes).await;
-    store
-        .finisher()
-        .unwrap()
-        .finish(&upload, Fence(1))
-        .await
-        .unwrap();
+    finish(&store, &upload, 1).await;
     assert_same(&read(&store, &upload).await, &bytes);
     let id = &upload.id;
     assert_eq!(
@@ -227,12 +221,7 @@ async fn uploads_without_bytes_are_objects() {
     for ids in [UploadIds::Tusd, UploadIds::Plain] {
         let store = garage("empty", |options| options.ids = ids);
         let upload = create(&store, 0).await;
-        store
-            .finisher()
-            .unwrap()
-            .finish(&upload, Fence(1))
-            .await
-            .unwrap();
+        finish(&store, &upload, 1).await;
         assert!(read(&store, &upload).await.is_empty());
         assert_eq!(
             keys(&store).await.len(),
@@ -290,11 +279,7 @@ async fn objects_go_where_templates_and_hooks_want_them() {
         // Another node finds it.
         let next = S3Store::new(store.client().clone(), store.options().clone()).unwrap();
         append(&next, &upload.id, 2, &bytes.slice(4 * MIB..)).await;
-        next.finisher()
-            .unwrap()
-            .finish(&upload, Fence(2))
-            .await
-            .unwrap();
+        finish(&next, &upload, 2).await;
         let head = next.client().head_object(&place).await.unwrap();
         assert_eq!(head.size, bytes.len() as u64);
         assert_eq!(head.content_type.as_deref(), Some("video/mp4"));
@@ -334,12 +319,7 @@ async fn a_download_can_be_had_from_s3_itself() {
     let bytes = pattern(6, 70_000);
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes).await;
-    store
-        .finisher()
-        .unwrap()
-        .finish(&upload, Fence(1))
-        .await
-        .unwrap();
+    finish(&store, &upload, 1).await;
     let reader = store.reader().unwrap();
     let disposition = "attachment;filename=\"a b.txt\"";
     let link = reader

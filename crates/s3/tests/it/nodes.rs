@@ -12,7 +12,7 @@ use landfall_test_services::{
     proxy::{Fault, Operation, Rule},
 };
 
-use crate::support::{append, assert_same, client, create, options, pattern, pieces, read};
+use crate::support::{append, assert_same, client, create, finish, options, pattern, pieces, read};
 
 const KIB: usize = 1024;
 
@@ -65,11 +65,7 @@ async fn overtaken(access: &Access, options: S3Options) {
     assert_eq!(one.load(&upload.id).await.unwrap().offset, 200 * 1024);
     append(&one, &upload.id, 12, &bytes.slice(200 * KIB..250 * KIB)).await;
     append(&one, &upload.id, 13, &bytes.slice(250 * KIB..)).await;
-    one.finisher()
-        .unwrap()
-        .finish(&upload, Fence(13))
-        .await
-        .unwrap();
+    finish(&one, &upload, 13).await;
     assert_same(&read(&other, &upload).await, &bytes);
 }
 

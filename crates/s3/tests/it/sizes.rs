@@ -9,7 +9,9 @@ use landfall::{
 use landfall_s3::{S3Options, S3Store};
 use landfall_test_services::{Garage, Proxy, proxy::Operation};
 
-use crate::support::{MIB, append, assert_same, client, create, options, pattern, pieces, read};
+use crate::support::{
+    MIB, append, assert_same, client, create, finish, options, pattern, pieces, read,
+};
 
 const KIB: usize = 1024;
 
@@ -82,12 +84,7 @@ async fn parts_grow_while_the_length_is_unknown() {
         .declare_length(&upload, bytes.len() as u64, Fence(3))
         .await
         .unwrap();
-    second
-        .finisher()
-        .unwrap()
-        .finish(&upload, Fence(3))
-        .await
-        .unwrap();
+    finish(&second, &upload, 3).await;
     assert_same(&read(&second, &upload).await, &bytes);
 }
 
@@ -149,12 +146,7 @@ async fn no_call_is_made_twice() {
 
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes).await;
-    store
-        .finisher()
-        .unwrap()
-        .finish(&upload, Fence(1))
-        .await
-        .unwrap();
+    finish(&store, &upload, 1).await;
     assert_eq!(proxy.count(Operation::UploadPart), 8);
     assert_eq!(proxy.calls().len(), 8 + 4, "{}", proxy.story());
 
@@ -165,12 +157,7 @@ async fn no_call_is_made_twice() {
         let end = bytes.len().min(start + 2_000_000);
         append(&store, &upload.id, fence, &bytes.slice(start..end)).await;
     }
-    store
-        .finisher()
-        .unwrap()
-        .finish(&upload, Fence(21))
-        .await
-        .unwrap();
+    finish(&store, &upload, 21).await;
     let calls = proxy.calls().len() - before;
     assert!(calls <= 21 + 8 + 6, "{calls} calls: {}", proxy.story());
     assert_same(&read(&store, &upload).await, &bytes);
@@ -198,12 +185,7 @@ async fn slow_uploads_do_not_starve_a_fast_one() {
     let begun = Instant::now();
     let fast = create(&store, bytes.len() as u64).await;
     append(&store, &fast.id, 1, &bytes).await;
-    store
-        .finisher()
-        .unwrap()
-        .finish(&fast, Fence(1))
-        .await
-        .unwrap();
+    finish(&store, &fast, 1).await;
     println!("60 MiB beside 30 silent uploads: {:?}", begun.elapsed());
     let stats = store.stats();
     assert!(stats.memory_used <= stats.memory_limit);
@@ -220,12 +202,7 @@ async fn slow_uploads_do_not_starve_a_fast_one() {
                 .unwrap();
             assert_eq!(append.commit().await.unwrap(), bytes.len() as u64);
             drop(append);
-            store
-                .finisher()
-                .unwrap()
-                .finish(&upload, Fence(1))
-                .await
-                .unwrap();
+            finish(&store, &upload, 1).await;
             assert_same(&read(&store, &upload).await, &bytes);
         });
     }

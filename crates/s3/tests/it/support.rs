@@ -64,6 +64,12 @@ pub(crate) async fn append(store: &S3Store, id: &UploadId, fence: u64, bytes: &B
     append.commit().await.unwrap()
 }
 
+/// Completes an upload that has all its bytes.
+pub(crate) async fn finish(store: &S3Store, upload: &Upload, fence: u64) {
+    let finisher = store.finisher().unwrap();
+    finisher.finish(upload, Fence(fence)).await.unwrap();
+}
+
 /// As a connection would give them.
 pub(crate) fn pieces(bytes: &Bytes) -> Vec<Bytes> {
     (0..bytes.len())
