@@ -16,25 +16,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Another process may take a port between our looking for one and the service's binding it.
 const ATTEMPTS: u32 = 5;
 
-/// Runs "$@" until its own standard input ends, which it does when the process that holds the
-/// other end of the pipe is gone: killed, panicked or done. Nothing a test process does, or fails
-/// to do, leaves a service or its folder behind.
-const WATCHDOG: &str = r#"
-dir=$1
-shift
-exec 3<&0
-"$@" 3<&- </dev/null >"$dir/log" 2>&1 &
-service=$!
-trap '' HUP INT TERM
-( read -r _ <&3; kill -KILL "$service" ) 2>/dev/null &
-guard=$!
-wait "$service" 2>/dev/null
-if kill -KILL "$guard" 2>/dev/null; then
-  echo "$1 has ended by itself; its last words:" >&2
-  tail -n 20 "$dir/log" >&2
-fi
-rm -rf "$dir"
-"#;
+/// Nothing a test process does, or fails to do, leaves a service or its folder behind.
+const WATCHDOG: &str = include_str!("watchdog.sh");
 
 /// A service and its folder. Both are gone after the drop, or when this process ends.
 #[derive(Debug)]

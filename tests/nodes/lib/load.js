@@ -1,0 +1,136 @@
+// Uploads of every kind by tus-js-client, and the proof that they arrived.
+
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { Agent } from 'node:http'
+import { Readable } from 'node:stream'
+import { createRequire } from 'node:module'
+import { bytes, MIB, sha256 } from '../../clients/lib/source.js'
+import { prepare } from '../../clients/lib/tus.js'
+
+// The package of tests/clients has it.
+const { DefaultHttpStack } = createRequire(
+  new URL('../../clients/package.json', import.meta.url),
+)('tus-js-client')
+
+/** Tries again for a minute of nothing but failures. */
+const RETRY_DELAYS = [0, 100, 200, 400, ...Array(60).fill(1000)]
+
+/** What a client may meet on its way that isn't its fault and that it comes back from. */
+const PASSING = new Set([409, 423, 503])
+
+/**
+ * `count` uploads around every size at which something changes: nothing at all, the smallest
+ * part, the preferred one, several.
+ */
+export function variety(count, largest = 40 * MIB) {
+  const sizes = [
+    0,
+    1,
+    64 * 1024,
+    MIB,
+    5 * MIB - 1,
+    5 * MIB,
+    5 * MIB + 1,
+    8 * MIB,
+    8 * MIB + 1,
+    11_111_111,
+    16 * MIB + 321,
+    24 * MIB,
+    40 * MIB,
+  ].filter((size) => size <= largest)
+  const chunks = [Infinity, 2_000_000, 6_000_000, 5 * MIB, 777_777, 17 * MIB, Infinity]
+  const parallel = [1, 1, 3, 1, 2]
+  return Array.from({ length: count }, (_, n) => {
+    const size = sizes[n % sizes.length]
+    const chunkSize = chunks[n % chunks.length]
+    const parallelUploads = size > 1000 ? parallel[n % parallel.length] : 1
+    return {
+      seed: n + 1,
+      size,
+      chunkSize,
+      parallelUploads,
+      // A length that comes at the end takes a stream, and chunks.
+      deferred: n % 6 === 4 && chunkSize !== Infinity && parallelUploads === 1,
+      // Half of the clients open a connection for each request: always another node.
+      keepAlive: n % 2 === 0,
+    }
+  })
+}
+
+/** Uploads one of `variety` and gives its URL, its digest and what was answered. */
+export async function upload(endpoint, kind) {
+  const data = bytes(kind.size, kind.seed)
+  const agent = new Agent({ keepAlive: kind.keepAlive })
+  const { upload, requests, finished } = prepare(kind.deferred ? Readable.from([data]) : data, {
+    endpoint,
+    chunkSize: kind.chunkSize,
+    retryDelays: RETRY_DELAYS,
+    httpStack: new DefaultHttpStack({ agent }),
+    metadata: { filename: `${kind.seed}.bin`, filetype: 'application/x-landfall-test' },
+    ...(kind.parallelUploads > 1 ? { parallelUploads: kind.parallelUploads } : {}),
+    ...(kind.deferred ? { uploadLengthDeferred: true } : {}),
+  })
+  upload.start()
+  try {
+    const url = await finished
+    return { ...kind, url, requests, sha256: sha256(data) }
+  } catch (error) {
+    error.message += `\n${JSON.stringify(kind)}\n${requests.map(told).join('\n')}`
+    throw error
+  } finally {
+    agent.destroy()
+  }
+}
+
+/** Uploads `kinds`, at most `atOnce` of them at a time. */
+export async function uploadMany(endpoint, kinds, atOnce) {
+  const left = [...kinds]
+  const done = []
+  const worker = async () => {
+    for (let kind = left.shift(); kind; kind = left.shift()) {
+      done.push(await upload(endpoint, kind))
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, worker))
+  return done
+}
+
+function told({ method, url, status, sentOffset, offset }) {
+  return `${method} ${new URL(url).pathname} ${sentOffset ?? ''} -> ${status} ${offset ?? ''}`
+}
+
+/**
+ * Checks what the client was told on its way: nothing but offsets that only grow, and refusals
+ * that pass.
+ */
+export function assertCalm({ requests, ...kind }) {
+  const story = () => `${JSON.stringify(kind)}\n${requests.map(told).join('\n')}`
+  const acknowledged = new Map()
+  for (const { method, url, status, offset } of requests) {
+    assert.ok(status < 300 || PASSING.has(status), `${method} was answered ${status}\n${story()}`)
+    if (offset === undefined || status >= 300) continue
+    const before = acknowledged.get(url) ?? 0
+    assert.ok(Number(offset) >= before, `${offset} after ${before}\n${story()}`)
+    acknowledged.set(url, Number(offset))
+  }
+}
+
+/** Downloads from one of `nodes` and compares length and digest. */
+export async function assertArrived(node, { url, size, sha256: digest, ...kind }) {
+  const response = await fetch(node.own(url))
+  assert.equal(response.status, 200, `${url}: ${await refusal(response)}`)
+  const hash = createHash('sha256')
+  let length = 0
+  for await (const chunk of response.body ?? []) {
+    hash.update(chunk)
+    length += chunk.length
+  }
+  assert.equal(length, size, `${url} ${JSON.stringify(kind)}`)
+  assert.equal(hash.digest('hex'), digest, `${url} ${JSON.stringify(kind)}`)
+  assert.equal(response.headers.get('Content-Type'), 'application/x-landfall-test')
+}
+
+async function refusal(response) {
+  return response.ok ? 'ok' : `${response.status} ${await response.text()}`
+}

@@ -1,0 +1,163 @@
+// One landfall process ($LANDFALL_BIN) on a bucket that it shares with others.
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Balancer } from './balancer.js'
+import { freePorts } from './services.js'
+
+const START_TIMEOUT_MS = 20_000
+const STOP_TIMEOUT_MS = 20_000
+const LOG_LINES = 2_000
+
+// Whatever happens to a test, its nodes must not outlive this process.
+const running = new Set()
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+})
+
+/** Starts landfall with settings for `place`; everything it writes goes to `heard`. */
+function landfall(place, cwd, args, heard) {
+  const program = process.env.LANDFALL_BIN
+  if (!program) throw new Error('LANDFALL_BIN must name the landfall binary to test')
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => !name.startsWith('LANDFALL_') && !name.startsWith('AWS_'),
+  )
+  const child = spawn(
+    program,
+    [...args, '-s3-bucket', place.bucket, '-s3-endpoint', place.endpoint],
+    {
+      cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        ...Object.fromEntries(inherited),
+        AWS_REGION: place.region,
+        AWS_ACCESS_KEY_ID: place.accessKey,
+        AWS_SECRET_ACCESS_KEY: place.secretKey,
+      },
+    },
+  )
+  running.add(child)
+  child.once('exit', () => running.delete(child))
+  for (const stream of [child.stdout, child.stderr]) {
+    createInterface({ input: stream }).on('line', heard)
+  }
+  return child
+}
+
+/** A server that can be killed and started again on its port. */
+export class Node {
+  #place
+  #cwd
+  #args
+  #child
+  #log = []
+
+  constructor(place, cwd, port, args) {
+    this.#place = place
+    this.#cwd = cwd
+    this.port = port
+    this.#args = ['-host', '127.0.0.1', '-port', String(port), ...args]
+  }
+
+  async start() {
+    let served
+    const serving = new Promise((resolve) => {
+      served = resolve
+    })
+    const child = landfall(this.#place, this.#cwd, this.#args, (line) => {
+      this.#log.push(line)
+      if (this.#log.length > LOG_LINES) this.#log.shift()
+      if (line.includes('You can now upload files to: ')) served(true)
+    })
+    this.#child = child
+    const ended = once(child, 'close').then(() => false)
+    const timedOut = sleep(START_TIMEOUT_MS, false, { ref: false })
+    if (!(await Promise.race([serving, ended, timedOut]))) {
+      child.kill('SIGKILL')
+      throw new Error(`the node on ${this.port} did not start; it wrote:\n${this.log}`)
+    }
+  }
+
+  /** What it has written last. */
+  get log() {
+    return this.#log.join('\n')
+  }
+
+  get isRunning() {
+    return this.#child?.exitCode === null && this.#child.signalCode === null
+  }
+
+  /** Ends it as a power cut would. */
+  async kill() {
+    if (!this.isRunning) return
+    const gone = once(this.#child, 'exit')
+    this.#child.kill('SIGKILL')
+    await gone
+  }
+
+  /** Ends it by SIGTERM; anything but exit code 0 in good time is an error. */
+  async stop() {
+    if (!this.isRunning) return
+    const gone = once(this.#child, 'exit')
+    this.#child.kill('SIGTERM')
+    const result = await Promise.race([gone, sleep(STOP_TIMEOUT_MS, null, { ref: false })])
+    if (result === null) {
+      await this.kill()
+      throw new Error(`the node on ${this.port} did not stop:\n${this.log}`)
+    }
+    const [code, signal] = result
+    if (code !== 0) {
+      throw new Error(`the node on ${this.port} ended by ${signal ?? code}:\n${this.log}`)
+    }
+  }
+
+  /** Where this node alone serves what `url` names. */
+  own(url) {
+    const { pathname } = new URL(url)
+    return `http://127.0.0.1:${this.port}${pathname}`
+  }
+}
+
+/** Several nodes with the same settings, and a balancer before them. */
+export class Fleet {
+  #place
+  #args
+  #cwd
+
+  static async start(t, place, count, args) {
+    const fleet = new Fleet()
+    fleet.#place = place
+    fleet.#args = args
+    // Where a node would write if it wrote anything.
+    fleet.#cwd = await mkdtemp(join(tmpdir(), 'landfall-node-'))
+    const ports = await freePorts(count)
+    fleet.nodes = ports.map((port) => new Node(place, fleet.#cwd, port, args))
+    t.after(async () => {
+      try {
+        await Promise.all(fleet.nodes.map((node) => node.stop()))
+      } finally {
+        await rm(fleet.#cwd, { recursive: true, force: true })
+      }
+    })
+    await Promise.all(fleet.nodes.map((node) => node.start()))
+    fleet.balancer = await Balancer.start(t, ports)
+    return fleet
+  }
+
+  /** Runs `landfall sweep` with further settings and gives what it wrote. */
+  async sweep(args = []) {
+    const lines = []
+    const child = landfall(this.#place, this.#cwd, ['sweep', ...this.#args, ...args], (line) =>
+      lines.push(line),
+    )
+    const [code] = await once(child, 'close')
+    const said = lines.join('\n')
+    if (code !== 0) throw new Error(`landfall sweep ended by ${code}:\n${said}`)
+    return said
+  }
+}

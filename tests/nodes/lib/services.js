@@ -1,0 +1,177 @@
+// Starts what nodes need: Garage or moto for the bucket, Redis for the leases.
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdtemp, writeFile } from 'node:fs/promises'
+import { connect, createServer } from 'node:net'
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const START_TIMEOUT_MS = 30_000
+
+// It ends the service when this process is gone, however it went.
+const watchdog = readFileSync(
+  new URL('../../../crates/test-services/src/watchdog.sh', import.meta.url),
+  'utf8',
+)
+
+/** A program that scripts/install-test-deps puts into `folder`, or else of $PATH. */
+function find(name, folder) {
+  const paths = [folder, ...(process.env.PATH ?? '').split(':')].map((dir) => join(dir, name))
+  const found = paths.find((path) => existsSync(path))
+  if (!found) throw new Error(`${name} is not installed; run: scripts/install-test-deps nodes`)
+  return found
+}
+
+/** `count` free ports, all looked for at once, or the same one could be given twice. */
+export async function freePorts(count) {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
+  await Promise.all(servers.map((server) => once(server, 'listening')))
+  const ports = servers.map((server) => server.address().port)
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  return ports
+}
+
+function answers(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
+    socket.once('connect', () => socket.destroy())
+  })
+}
+
+/** A service with a folder of its own, both of which are gone after `stop`. */
+class Service {
+  #watchdog
+  #gone
+
+  static async start(port, command) {
+    const dir = await mkdtemp(join(tmpdir(), 'landfall-test-'))
+    const { program, args, env = {} } = await command(dir)
+    const service = new Service()
+    service.#watchdog = spawn('/bin/sh', ['-c', watchdog, 'watchdog', dir, program, ...args], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+      env: { ...process.env, ...env },
+      detached: true,
+    })
+    service.#gone = once(service.#watchdog, 'exit')
+    const deadline = performance.now() + START_TIMEOUT_MS
+    while (!(await answers(port))) {
+      if (service.#watchdog.exitCode !== null) throw new Error(`${program} ended as it started`)
+      if (performance.now() > deadline) throw new Error(`${program} did not listen`)
+      await sleep(20)
+    }
+    return service
+  }
+
+  async stop() {
+    this.#watchdog.stdin.destroy()
+    await this.#gone
+  }
+}
+
+const ADMIN_TOKEN = '1799bccfd7411eddcf9ebd316bc1f5287ad12a68094e1c6ac6abde7e6feae1ec'
+
+/** Starts Garage with one bucket until test `t` ends; gives where it is and the key. */
+export async function startGarage(t) {
+  const [port, admin, rpc] = await freePorts(3)
+  const place = {
+    endpoint: `http://127.0.0.1:${port}`,
+    region: 'garage',
+    bucket: 'uploads',
+    accessKey: 'GK1a2b3c4d5e6f708192a3b4c5',
+    secretKey: '5f4dcc3b5aa765d61d8327deb882cf995f4dcc3b5aa765d61d8327deb882cf99',
+  }
+  const cargo = process.env.CARGO_HOME || join(homedir(), '.cargo')
+  const service = await Service.start(port, async (dir) => {
+    const config = join(dir, 'garage.toml')
+    await writeFile(
+      config,
+      `metadata_dir = "${dir}/meta"
+data_dir = "${dir}/data"
+db_engine = "lmdb"
+replication_factor = 1
+rpc_bind_addr = "127.0.0.1:${rpc}"
+rpc_public_addr = "127.0.0.1:${rpc}"
+rpc_secret = "${ADMIN_TOKEN}"
+[s3_api]
+s3_region = "${place.region}"
+api_bind_addr = "127.0.0.1:${port}"
+[admin]
+api_bind_addr = "127.0.0.1:${admin}"
+admin_token = "${ADMIN_TOKEN}"
+`,
+    )
+    return {
+      program: find('garage', join(cargo, 'bin')),
+      args: ['-c', config, 'server', '--single-node', '--default-bucket'],
+      env: {
+        GARAGE_DEFAULT_ACCESS_KEY: place.accessKey,
+        GARAGE_DEFAULT_SECRET_KEY: place.secretKey,
+        GARAGE_DEFAULT_BUCKET: place.bucket,
+        RUST_LOG: 'garage=warn',
+      },
+    }
+  })
+  t.after(() => service.stop())
+  return place
+}
+
+/** Starts moto with one bucket until test `t` ends. */
+export async function startMoto(t) {
+  const [port] = await freePorts(1)
+  const place = {
+    endpoint: `http://127.0.0.1:${port}`,
+    region: 'us-east-1',
+    bucket: 'uploads',
+    accessKey: 'AKIAIOSFODNN7EXAMPLE',
+    secretKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY',
+  }
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
+  const service = await Service.start(port, () => ({
+    program: find('moto_server', join(cache, 'landfall-tests/moto/bin')),
+    args: ['-H', '127.0.0.1', '-p', String(port)],
+    env: { S3_UPLOAD_PART_MIN_SIZE: '5242880', PYTHONWARNINGS: 'ignore' },
+  }))
+  t.after(() => service.stop())
+  const made = await fetch(`${place.endpoint}/${place.bucket}`, { method: 'PUT' })
+  if (!made.ok) throw new Error(`moto made no bucket: ${made.status} ${await made.text()}`)
+  return place
+}
+
+/** A Redis that forgets everything when it is killed; it is gone when test `t` ends. */
+export class Redis {
+  #service
+
+  static async start(t) {
+    const redis = new Redis()
+    ;[redis.port] = await freePorts(1)
+    t.after(() => redis.kill())
+    await redis.restart()
+    return redis
+  }
+
+  get url() {
+    return `redis://127.0.0.1:${this.port}`
+  }
+
+  async kill() {
+    await this.#service?.stop()
+    this.#service = undefined
+  }
+
+  /** Starts it on its port, empty. */
+  async restart() {
+    this.#service = await Service.start(this.port, (dir) => ({
+      program: find('redis-server', '/usr/bin'),
+      args: ['--bind', '127.0.0.1', '--port', String(this.port), '--dir', dir].concat([
+        '--save',
+        '',
+        '--appendonly',
+        'no',
+      ]),
+    }))
+  }
+}
