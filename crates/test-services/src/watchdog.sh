@@ -7,10 +7,11 @@ exec 3<&0
 "$@" 3<&- </dev/null >"$dir/log" 2>&1 &
 service=$!
 trap '' HUP INT TERM
-( read -r _ <&3; kill -KILL "$service" ) 2>/dev/null &
+( read -r _ <&3; : >"$dir/over"; kill -KILL "$service" ) 2>/dev/null &
 guard=$!
 wait "$service" 2>/dev/null
-if kill -KILL "$guard" 2>/dev/null; then
+if [ ! -e "$dir/over" ]; then
+  kill -KILL "$guard"
   echo "$1 has ended by itself; its last words:" >&2
   tail -n 20 "$dir/log" >&2
 fi

@@ -59,10 +59,12 @@ export function variety(count, largest = 40 * MIB) {
 }
 
 /** Uploads one of `variety` and gives its URL, its digest and what was answered. */
-export async function upload(endpoint, kind) {
+async function uploadOne(endpoint, kind, active) {
   const data = bytes(kind.size, kind.seed)
+  // Bytes rather than objects: of those, tus-js-client takes more than it has asked for.
+  const source = kind.deferred ? Readable.from([data], { objectMode: false }) : data
   const agent = new Agent({ keepAlive: kind.keepAlive })
-  const { upload, requests, finished } = prepare(kind.deferred ? Readable.from([data]) : data, {
+  const { upload, requests, finished } = prepareAgain(source, {
     endpoint,
     chunkSize: kind.chunkSize,
     retryDelays: RETRY_DELAYS,
@@ -71,6 +73,7 @@ export async function upload(endpoint, kind) {
     ...(kind.parallelUploads > 1 ? { parallelUploads: kind.parallelUploads } : {}),
     ...(kind.deferred ? { uploadLengthDeferred: true } : {}),
   })
+  active.add(upload)
   upload.start()
   try {
     const url = await finished
@@ -79,20 +82,45 @@ export async function upload(endpoint, kind) {
     error.message += `\n${JSON.stringify(kind)}\n${requests.map(told).join('\n')}`
     throw error
   } finally {
+    active.delete(upload)
     agent.destroy()
   }
+}
+
+/**
+ * Like `prepare`, with a person who presses the button again: tus-js-client retries every request
+ * but the one that joins parallel parts.
+ */
+function prepareAgain(source, options) {
+  let joins = 0
+  const { upload, requests, finished } = prepare(source, options)
+  const { onError } = upload.options
+  upload.options.onError = (error) => {
+    const answer = error.originalResponse
+    const passes = !answer || PASSING.has(answer.getStatus())
+    if (!options.parallelUploads || !passes || joins >= 10) return onError(error)
+    joins += 1
+    setTimeout(() => upload.start(), 500)
+  }
+  return { upload, requests, finished }
 }
 
 /** Uploads `kinds`, at most `atOnce` of them at a time. */
 export async function uploadMany(endpoint, kinds, atOnce) {
   const left = [...kinds]
   const done = []
+  const active = new Set()
   const worker = async () => {
     for (let kind = left.shift(); kind; kind = left.shift()) {
-      done.push(await upload(endpoint, kind))
+      done.push(await uploadOne(endpoint, kind, active))
     }
   }
-  await Promise.all(Array.from({ length: atOnce }, worker))
+  try {
+    await Promise.all(Array.from({ length: atOnce }, worker))
+  } finally {
+    // After a failure the others would go on trying.
+    for (const upload of active) upload.abort()
+  }
   return done
 }
 
