@@ -51,7 +51,8 @@ test('every file arrives while nodes are killed', { timeout: 120_000 }, async (t
   }
 
   // Creations whose answer was lost, and partials that a killed client would have left.
-  await fleet.sweep(["-expire-unfinished", "1s"])
+  await sleep(1_200)
+  t.diagnostic(await fleet.sweep(['-expire-unfinished', '1s', '-expire-leftovers', '1s']))
   assert.deepEqual(await multiparts(place), [])
   const left = await objects(place)
   assert.deepEqual(left.filter((key) => key.endsWith('.part')), [])

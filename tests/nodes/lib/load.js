@@ -162,3 +162,23 @@ export async function assertArrived(node, { url, size, sha256: digest, ...kind }
 async function refusal(response) {
   return response.ok ? 'ok' : `${response.status} ${await response.text()}`
 }
+
+/** Runs `happen` while uploads are on their way, and checks them afterwards. */
+export async function during(fleet, uploads, happen) {
+  const { balancer, nodes } = fleet
+  let over = false
+  const uploading = uploadMany(balancer.endpoint, uploads, 8).finally(() => {
+    over = true
+  })
+  // It is awaited below, and must not count as unhandled until then.
+  uploading.catch(() => {})
+  await happen(() => over)
+  assert.ok(!over, 'it happened while uploads were on their way')
+  balancer.bytesPerSecond = Infinity
+  const done = await uploading
+  for (const [n, upload] of done.entries()) {
+    assertCalm(upload)
+    await assertArrived(nodes[n % nodes.length], upload)
+  }
+  return done
+}

@@ -15,7 +15,7 @@ use crate::{
 
 /// Entries that are looked at between two pauses.
 const PAGE: usize = 256;
-/// How old a leftover must be: a younger one may still be in the making.
+/// How old a leftover must be unless something else was said.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
 /// Why something goes.
@@ -67,6 +67,7 @@ pub struct Sweeper {
     dry_run: bool,
     /// When the time of uploads of other programs begins, at the earliest.
     foreign_from: SystemTime,
+    leftover_age: Duration,
 }
 
 impl Sweeper {
@@ -74,6 +75,7 @@ impl Sweeper {
         Self {
             dry_run: false,
             foreign_from: engine.started,
+            leftover_age: LEFTOVER_AGE,
             engine,
         }
     }
@@ -84,6 +86,15 @@ impl Sweeper {
     #[must_use]
     pub fn foreign_from_last_change(mut self) -> Self {
         self.foreign_from = SystemTime::UNIX_EPOCH;
+        self
+    }
+
+    /// Removes what belongs to no upload when it is this old; an hour if not set. A younger one may
+    /// be in the making, so this should be longer than any creation takes. The store may have an age
+    /// of its own, below which it doesn't list leftovers.
+    #[must_use]
+    pub fn leftover_age(mut self, age: Duration) -> Self {
+        self.leftover_age = age;
         self
     }
 
@@ -131,7 +142,7 @@ impl Sweeper {
                 let age = SystemTime::now()
                     .duration_since(leftover.modified)
                     .unwrap_or_default();
-                if age < LEFTOVER_AGE {
+                if age < self.leftover_age {
                     summary.skipped += 1;
                     continue;
                 }

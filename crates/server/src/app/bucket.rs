@@ -121,6 +121,7 @@ fn options(settings: &Settings, name: &str) -> S3Options {
         settings::UploadIds::Tusd => UploadIds::Tusd,
         settings::UploadIds::Plain => UploadIds::Plain,
     };
+    options.leftover_age = options.leftover_age.min(settings.expiry.leftover_age());
     options.redirect = s3.download.redirect.then_some(s3.download.lifetime);
     options
 }

@@ -83,7 +83,10 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         if let Some(leases) = storage.leases.clone() {
             tokio::spawn(leases.sweep_forever());
         }
-        tokio::spawn(async move { handler.sweeper().run_forever(interval).await });
+        let sweeper = handler
+            .sweeper()
+            .leftover_age(settings.expiry.leftover_age());
+        tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
     net::serve(listeners, app, net_limits(&settings), shutdown, stats)
         .await
@@ -111,7 +114,10 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     let (storage, composer) = Storage::open(&settings).await?;
     let handler = Handler::new(handler_config(&settings, composer)?);
     // Whoever calls this has decided, and can look first.
-    let mut sweeper = handler.sweeper().foreign_from_last_change();
+    let mut sweeper = handler
+        .sweeper()
+        .foreign_from_last_change()
+        .leftover_age(settings.expiry.leftover_age());
     if dry_run {
         sweeper = sweeper.dry_run();
     }

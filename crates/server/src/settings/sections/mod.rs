@@ -318,6 +318,14 @@ pub(super) static SECTIONS: &[Section] = &[
                 |s, v| put(&mut s.expiry.finished, value::duration_or_none(v)),
             ),
             Setting::new(
+                "expire-leftovers",
+                Kind::Time,
+                "1h",
+                "Delete what belongs to no upload, such as the remains of an interrupted creation, \
+                 when it is this old; 0 keeps it for ever.",
+                |s, v| put(&mut s.expiry.leftovers, value::duration_or_none(v)),
+            ),
+            Setting::new(
                 "sweep-interval",
                 Kind::Time,
                 "10m",

@@ -208,8 +208,19 @@ pub struct Expiry {
     pub unfinished: Option<Duration>,
     /// Lifetime of a finished upload, counted from its end; `None` is for ever.
     pub finished: Option<Duration>,
+    /// How old something that belongs to no upload has to be to go; `None` is never.
+    pub leftovers: Option<Duration>,
     /// How often the server deletes what has outlived its time; `None` is never.
     pub sweep_interval: Option<Duration>,
+}
+
+impl Expiry {
+    /// How old something that belongs to no upload has to be; an age that nothing reaches stands
+    /// for never.
+    #[must_use]
+    pub fn leftover_age(&self) -> Duration {
+        self.leftovers.unwrap_or(Duration::MAX)
+    }
 }
 
 /// What the server shows of itself over HTTP.
