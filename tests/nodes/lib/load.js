@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { Agent } from 'node:http'
 import { Readable } from 'node:stream'
 import { createRequire } from 'node:module'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { bytes, MIB, sha256 } from '../../clients/lib/source.js'
 import { prepare } from '../../clients/lib/tus.js'
 
@@ -12,6 +13,9 @@ import { prepare } from '../../clients/lib/tus.js'
 const { DefaultHttpStack } = createRequire(
   new URL('../../clients/package.json', import.meta.url),
 )('tus-js-client')
+
+/** Longer than any load takes here, and shorter than the time a test has. */
+const LIMIT_MS = 80_000
 
 /** Tries again for a minute of nothing but failures. */
 const RETRY_DELAYS = [0, 100, 200, 400, ...Array(60).fill(1000)]
@@ -73,13 +77,14 @@ async function uploadOne(endpoint, kind, active) {
     ...(kind.parallelUploads > 1 ? { parallelUploads: kind.parallelUploads } : {}),
     ...(kind.deferred ? { uploadLengthDeferred: true } : {}),
   })
-  active.add(upload)
+  const story = () => `${JSON.stringify(kind)}\n${requests.map(told).join('\n')}`
+  active.set(upload, story)
   upload.start()
   try {
     const url = await finished
     return { ...kind, url, requests, sha256: sha256(data) }
   } catch (error) {
-    error.message += `\n${JSON.stringify(kind)}\n${requests.map(told).join('\n')}`
+    error.message += `\n${story()}`
     throw error
   } finally {
     active.delete(upload)
@@ -109,17 +114,22 @@ function prepareAgain(source, options) {
 export async function uploadMany(endpoint, kinds, atOnce) {
   const left = [...kinds]
   const done = []
-  const active = new Set()
+  const active = new Map()
   const worker = async () => {
     for (let kind = left.shift(); kind; kind = left.shift()) {
       done.push(await uploadOne(endpoint, kind, active))
     }
   }
   try {
-    await Promise.all(Array.from({ length: atOnce }, worker))
+    const late = sleep(LIMIT_MS, true, { ref: false })
+    const workers = Promise.all(Array.from({ length: atOnce }, worker))
+    if ((await Promise.race([workers, late])) === true) {
+      const stories = [...active.values()].map((story) => story())
+      throw new Error(`not done within ${LIMIT_MS} ms:\n${stories.join('\n')}`)
+    }
   } finally {
     // After a failure the others would go on trying.
-    for (const upload of active) upload.abort()
+    for (const upload of active.keys()) upload.abort()
   }
   return done
 }

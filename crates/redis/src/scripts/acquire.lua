@@ -31,6 +31,11 @@ if holder then
   end
 elseif tonumber(ARGV[11]) > 0 and redis.call('EXISTS', KEYS[2]) == 0 then
   return {0, tonumber(ARGV[11])}
+elseif wanted then
+  -- Whoever waited is not the first now, or is gone like the holder: the next to yield would do so
+  -- for nobody. One that still waits asks again.
+  redis.call('DEL', KEYS[3])
+  wanted = false
 end
 
 if holder then

@@ -195,6 +195,33 @@ async fn a_holder_that_is_gone_loses_its_lease_after_its_lifetime() {
     assert_ne!(newer.signal().asked(), Some(Asked::Lost));
 }
 
+/// Nobody yields to a node that waited and is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waited_and_is_gone_is_forgotten_with_the_lease() {
+    let mut settings = quick();
+    // What a waiter has asked for is remembered for some of these.
+    settings.poll = settings.ttl / 2;
+    let server = Server::settled(&settings).await;
+    let cables = [Cable::to(&server), Cable::to(&server)];
+    let [holder, waiter] = [&cables[0], &cables[1]].map(|cable| cable.locker(&settings));
+    let other = server.locker(&settings);
+    let id = UploadId::random();
+    let held = acquire(&holder, &id).await;
+    cables[0].die();
+    let waiting = tokio::spawn({
+        let id = id.clone();
+        async move { waiter.acquire(&id, Duration::from_secs(60)).await }
+    });
+    // Its last words are younger than the lease's last renewal.
+    sleep(settings.ttl * 3 / 4).await;
+    cables[1].die();
+    waiting.abort();
+    let lease = acquire(&other, &id).await;
+    sleep(settings.ttl).await;
+    assert_eq!(lease.signal().asked(), None);
+    drop(held);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_messages_only_cost_time() {
     let settings = quick();
