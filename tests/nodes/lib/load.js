@@ -54,8 +54,8 @@ export function variety(count, largest = 40 * MIB) {
       size,
       chunkSize,
       parallelUploads,
-      // A length that comes at the end takes a stream, and chunks.
-      deferred: n % 6 === 4 && chunkSize !== Infinity && parallelUploads === 1,
+      // A length that comes at the end takes a stream, which may not be empty here, and chunks.
+      deferred: n % 6 === 4 && size > 0 && chunkSize !== Infinity && parallelUploads === 1,
       // Half of the clients open a connection for each request: always another node.
       keepAlive: n % 2 === 0,
     }
