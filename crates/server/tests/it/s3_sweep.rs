@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use crate::{
     s3_kit::{Bucket, id_of, object_of},
-    serve_kit::{MIB, content, eventually, run},
+    serve_kit::{MIB, Request, content, eventually, run},
 };
 
 /// Everything in a bucket.
@@ -63,4 +63,43 @@ fn a_server_sweeps_by_itself() {
     });
     assert_eq!(client.head(&path).status, 404);
     server.stop();
+}
+
+/// A sweep beside a server that is being sent an upload, which has expired by the looks of it.
+fn spares_what_another_server_writes(bucket: &Bucket, lease: &str) {
+    let server = bucket.server(&["-sweep-interval=0", "-lease", lease]);
+    let whole = content(2, 7 * MIB);
+    let path = server.client().create(whole.len() as u64);
+    let abandoned = server.client().create(5);
+    let mut client = server.client();
+    client.begin(Request::patch(&path, 0), whole.len() as u64);
+    client.send(&whole[..1000]);
+    eventually("nothing is being written", || {
+        server.metric("landfall_uploads_live") == 1.0
+    });
+    thread::sleep(Duration::from_millis(2100));
+    let mut command = bucket.command(&["sweep", "-expire-unfinished=2s", "-lease", lease]);
+    let (code, said, told) = run(&mut command);
+    assert_eq!(code, Some(0), "{said}{told}");
+    assert!(
+        said.contains("removed 1 of 2 entries") && said.contains("1 in use"),
+        "{said}"
+    );
+    client.send(&whole[1000..]);
+    assert_eq!(client.answer().status, 204);
+    client.holds(&path, &whole);
+    assert_eq!(client.head(&abandoned).status, 404);
+    server.stop();
+}
+
+#[test]
+fn a_sweep_spares_what_is_written_under_a_lease_in_the_bucket() {
+    spares_what_another_server_writes(&Bucket::on_moto(), "store");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_sweep_spares_what_is_written_under_a_lease_in_redis() {
+    let redis = landfall_test_services::Redis::start();
+    spares_what_another_server_writes(&Bucket::on_garage(), &redis.url());
 }
