@@ -25,8 +25,8 @@ use crate::{
     store::Append,
 };
 
-/// Bytes that are gathered before they are written: large enough to make the system call cheap,
-/// small enough to be written while they are still in the CPU's second-level cache.
+/// The most bytes that are gathered before they are written: large enough to make a system call
+/// cheap, small enough to be written while they are still in the CPU's second-level cache.
 const GATHER: usize = 256 * 1024;
 /// What a holder that is asked to yield still takes if it has arrived already.
 const LAST_SIP: u64 = 1024 * 1024;
@@ -103,6 +103,7 @@ impl<'a> Transfer<'a> {
         B::Error: Into<BoxError>,
     {
         let mut gathered = Gathered::default();
+        let most = self.append.write_size().min(GATHER);
         let mut trailers = None;
         let mut held = false;
         let mut yielding = false;
@@ -122,7 +123,7 @@ impl<'a> Transfer<'a> {
             // A short body with a checksum is verified before anything is written.
             let may_wait = self.verifier.is_on() && !held && !yielding;
             let next = poll_fn(|cx: &mut Context<'_>| {
-                if gathered.bytes >= GATHER {
+                if gathered.bytes >= most {
                     return Poll::Ready(Next::Flush);
                 }
                 match Pin::new(&mut *body).poll_frame(cx) {

@@ -160,6 +160,12 @@ pub trait Append: fmt::Debug + Send {
         None
     }
 
+    /// How many bytes should be gathered before they are written: more where a write costs a system
+    /// call, less where bytes are gathered here anyway and memory is counted.
+    fn write_size(&self) -> usize {
+        256 * 1024
+    }
+
     /// Writes the bytes of all `chunks` in order and empties the list (the list itself is the
     /// caller's, so that its memory is used again). It may hold bytes back to make larger writes.
     ///

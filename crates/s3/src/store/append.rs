@@ -114,6 +114,10 @@ impl Append for S3Append {
         self.offset
     }
 
+    fn write_size(&self) -> usize {
+        64 * 1024
+    }
+
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
         with_state!(self, |state| {
             self.store.take_in(state, chunks, &mut self.offset).await

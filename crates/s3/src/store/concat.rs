@@ -4,7 +4,7 @@
 //! can't stand in the middle of an object, and some services don't copy from objects that small; so
 //! those are read and sent together with the beginning of what follows.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc};
 
 use async_trait::async_trait;
 use landfall::{
@@ -12,14 +12,14 @@ use landfall::{
     store::{Concatenate, Result, StoreError},
     upload::{Upload, UploadId},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     Inner, Payload, S3Store,
     failure::{damaged, failed},
     layout,
     look::place_in,
-    memory::Memory,
+    memory::{Memory, PATIENCE},
     session::{Known, Landing, State},
 };
 use crate::client::{ErrorKind, Place};
@@ -281,14 +281,12 @@ impl Inner {
         let mut pieces = VecDeque::from(pieces);
         while let Some(piece) = pieces.pop_front() {
             let len = usize::try_from(piece.range.end - piece.range.start).unwrap_or(usize::MAX);
+            let mut turn = pin!(self.budget.take(len));
             let memory = loop {
-                if let Some(memory) = self.budget.try_take(len) {
+                if let Ok(memory) = timeout(PATIENCE, &mut turn).await {
                     break memory;
                 }
                 self.reclaim(len, id).await;
-                if let Some(memory) = self.budget.take(len).await {
-                    break memory;
-                }
             };
             let reading = |error| failed(id, "reading a small part", error);
             let object = self

@@ -1,19 +1,24 @@
 //! Sending parts.
 
+use std::pin::pin;
+
 use landfall::store::{Result, StoreError};
+use tokio::time::timeout;
 
 use super::{
     Inner,
     failure::{damaged, failed},
     layout::MULTIPART,
-    memory::Memory,
+    memory::{Memory, PATIENCE},
     plan::Segment,
     session::State,
 };
 use crate::client::{ErrorKind, Payload};
 
-/// How often an upload that may not be given up waits for memory before it is refused.
-const PATIENT_ROUNDS: u32 = 50;
+/// How often an upload waits for memory before it is refused.
+const PATIENT_ROUNDS: u32 = 48;
+/// How often it waits before it puts its own bytes away.
+const ROUNDS_TO_GIVE_UP_OWN: u32 = 4;
 
 impl Inner {
     /// The size of the part that is being gathered. The plan is made to say so, but isn't written
@@ -52,16 +57,19 @@ impl Inner {
     /// Takes memory for more bytes. If there is none, uploads that wait for their clients give up
     /// theirs, and in the end this one does, too: its bytes are then in `.part`.
     pub(super) async fn memory(&self, state: &mut State, bytes: usize) -> Result<Memory> {
-        for _ in 0..PATIENT_ROUNDS {
-            if let Some(memory) = self.budget.try_take(bytes) {
-                return Ok(memory);
-            }
+        if let Some(memory) = self.budget.try_take(bytes) {
+            return Ok(memory);
+        }
+        // Its place in the row is kept all the while.
+        let mut turn = pin!(self.budget.take(bytes));
+        for round in 1..=PATIENT_ROUNDS {
             self.reclaim(bytes, &state.at.info.upload.id).await;
-            if let Some(memory) = self.budget.take(bytes).await {
+            if let Ok(memory) = timeout(PATIENCE, &mut turn).await {
                 return Ok(memory);
             }
             self.collect(state)?;
-            if state.gather.len() > 0 && state.held.is_none() {
+            if round % ROUNDS_TO_GIVE_UP_OWN == 0 && state.gather.len() > 0 && state.held.is_none()
+            {
                 self.put_away(state).await?;
             }
         }
@@ -91,9 +99,9 @@ impl Inner {
         let len = usize::try_from(state.skipped).unwrap_or(usize::MAX);
         let memory = match self.budget.try_take(len) {
             Some(memory) => memory,
-            None => match self.budget.take(len).await {
-                Some(memory) => memory,
-                None => self.spare().await,
+            None => match timeout(PATIENCE, self.budget.take(len)).await {
+                Ok(memory) => memory,
+                Err(_) => self.spare().await,
             },
         };
         let place = self.layout.part(&state.at.object);

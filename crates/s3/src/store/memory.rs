@@ -10,8 +10,8 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long an upload waits for memory before it gives up what it holds itself.
-pub(super) const PATIENCE: Duration = Duration::from_millis(200);
+/// How long an upload waits for memory before it looks for some that others don't use.
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The budget. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -89,13 +89,13 @@ impl Budget {
         Some(Memory::of_budget(permit))
     }
 
-    /// Takes memory, in the order of asking, or gives up after [`PATIENCE`].
-    pub(super) async fn take(&self, bytes: usize) -> Option<Memory> {
-        let permits = u32::try_from(bytes).ok()?;
+    /// Waits for memory, in the order of asking.
+    pub(super) async fn take(&self, bytes: usize) -> Memory {
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let _waiting = Waiting::new(&self.waiting);
-        let permit = self.bytes.clone().acquire_many_owned(permits);
-        let permit = tokio::time::timeout(PATIENCE, permit).await;
-        Some(Memory::of_budget(permit.ok()?.ok()?))
+        let permit = self.bytes.clone().acquire_many_owned(permits).await;
+        // The semaphore is never closed.
+        permit.map_or_else(|_| Memory::default(), Memory::of_budget)
     }
 }
 

@@ -222,6 +222,11 @@ fn net_limits(settings: &Settings) -> net::Limits {
     limits.min_rate = settings.limits.min_rate.unwrap_or_default();
     limits.rate_window = network;
     limits.http2 = settings.listen.h2c;
+    #[cfg(feature = "s3")]
+    if settings.s3.bucket.is_some() {
+        // What was read and isn't gathered yet is memory beyond that for parts.
+        limits.read_buffer = 64 * 1024;
+    }
     limits
 }
 
