@@ -8,3 +8,5 @@ mod outage;
 mod pressure;
 mod server;
 mod takeover;
+#[cfg(feature = "tls")]
+mod tls;

@@ -107,6 +107,36 @@ impl Server {
         call.query(&mut client.get_connection().unwrap()).unwrap()
     }
 
+    /// Where a file of this server is.
+    #[cfg(feature = "tls")]
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Also listens on a port, with the certificates that `make` puts into a directory.
+    #[cfg(feature = "tls")]
+    pub(crate) fn listen_with_tls(&self, make: impl FnOnce(&std::path::Path)) -> u16 {
+        make(self.dir.path());
+        let port = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap().port()
+        };
+        let set = ["CONFIG", "SET", "tls-auth-clients", "no"];
+        let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"].map(|name| self.path(name));
+        let files = [
+            ("tls-ca-cert-file", ca.to_str().unwrap()),
+            ("tls-cert-file", cert.to_str().unwrap()),
+            ("tls-key-file", key.to_str().unwrap()),
+            ("tls-port", &port.to_string()),
+        ];
+        let mut command = set.to_vec();
+        for (name, value) in &files {
+            command.extend([*name, *value]);
+        }
+        self.run::<()>(&command);
+        port
+    }
+
     /// How many scripts it has run.
     pub(crate) fn calls(&self) -> u64 {
         let stats: String = self.run(&["INFO", "commandstats"]);

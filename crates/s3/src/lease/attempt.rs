@@ -196,7 +196,10 @@ impl Node {
     async fn take(&self, id: &UploadId, mut known: Option<Known>) -> Result<Try, RecordError> {
         let place = self.records.lease(id);
         for _ in 0..TRIES {
-            let life = self.lives.get(&self.records).await?;
+            let life = self
+                .lives
+                .get(&self.records, &self.table, &self.peers)
+                .await?;
             let (last, condition) = match known.take() {
                 Some(known)
                     if known.owner.as_deref() == Some(life.owner.as_str())

@@ -116,13 +116,22 @@ impl Lives {
     }
 
     /// The life that is on, or a new one.
-    pub(super) async fn get(&self, records: &Records) -> Result<Arc<Life>, RecordError> {
+    pub(super) async fn get(
+        &self,
+        records: &Records,
+        table: &Table,
+        peers: &Peers,
+    ) -> Result<Arc<Life>, RecordError> {
         if let Some(life) = self.now().filter(|life| life.is_on()) {
             return Ok(life);
         }
         let _turn = self.turn.lock().await;
-        if let Some(life) = self.now().filter(|life| life.is_on()) {
-            return Ok(life);
+        if let Some(life) = self.now() {
+            if life.is_on() {
+                return Ok(life);
+            }
+            // Before a new one takes its place, where nobody would look after it any more.
+            self.end(&life, table, peers);
         }
         let owner = format!("{:032x}", rand::random::<u128>());
         let sent = Instant::now();
@@ -188,11 +197,15 @@ impl Lives {
                 .await;
             idle = if table.is_idle() { idle + 1 } else { 0 };
             if idle >= IDLE_BEATS {
-                self.sleep(records, peers).await;
+                self.sleep(records, table, peers).await;
                 idle = 0;
                 continue;
             }
             let _turn = self.turn.lock().await;
+            // It may have ended meanwhile, or another may have begun.
+            if self.now().is_none_or(|now| now.owner != life.owner) {
+                continue;
+            }
             let beat = self.beat_once(&life, records, table);
             match timeout(self.limit(), beat).await {
                 Ok(Ok(())) => {}
@@ -244,13 +257,13 @@ impl Lives {
         Err(RecordError::Contended)
     }
 
-    /// Ends the life that is on, if nothing belongs to it, and removes its record.
-    pub(super) async fn sleep(&self, records: &Records, peers: &Peers) {
+    /// Ends the life that is on, when nothing belongs to it, and removes its record.
+    pub(super) async fn sleep(&self, records: &Records, table: &Table, peers: &Peers) {
         let _turn = self.turn.lock().await;
         let Some(life) = self.now() else { return };
-        self.now.send_replace(None);
-        life.over.store(true, Ordering::SeqCst);
-        peers.is_over(&life.owner);
+        // A lease that was granted in this very moment is lost: it is told so here, or finds that
+        // the life is over.
+        self.end(&life, table, peers);
         let node = records.node(&life.owner);
         // One that stays is swept.
         drop(timeout(self.limit(), records.client.delete_object(&node)).await);

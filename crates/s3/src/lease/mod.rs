@@ -214,8 +214,9 @@ impl BucketLocker {
     }
 
     /// Waits until the leases that were dropped are free in the bucket, for
-    /// [`BucketSettings::patience`] at most: for the end of a program, after which other nodes would
-    /// have to wait for the `ttl`.
+    /// [`BucketSettings::patience`] at most, and takes the node's sign of life away if no lease is
+    /// left: for the end of a program, after which other nodes would have to wait for the `ttl`. A
+    /// lease taken later begins anew.
     ///
     /// # Cancel safety
     /// Nothing is lost by dropping it.
@@ -232,7 +233,18 @@ impl BucketLocker {
                 written.await;
             }
         };
-        drop(timeout(self.0.node.settings.patience, all).await);
+        let done = timeout(self.0.node.settings.patience, all).await;
+        // Without leases the node needs no sign of life either.
+        if done.is_ok() && table.is_idle() {
+            let node = Arc::clone(&self.0.node);
+            let sleep = async move {
+                node.lives
+                    .sleep(&node.records, &node.table, &node.peers)
+                    .await
+            };
+            // It can't panic, and only the end of the thread could end it.
+            drop(self.0.runtime.spawn(sleep).await);
+        }
     }
 
     /// One attempt to take the lease, which goes on by itself when the caller is dropped, and gives
@@ -273,7 +285,9 @@ async fn keep(node: &Arc<Node>, mut stop: watch::Receiver<bool>) {
         node.release_all(std::time::Instant::now() + LAST_WORDS)
             .await;
         if node.table.is_idle() {
-            node.lives.sleep(&node.records, &node.peers).await;
+            node.lives
+                .sleep(&node.records, &node.table, &node.peers)
+                .await;
         }
     };
     drop(timeout(LAST_WORDS, last_words).await);

@@ -18,7 +18,7 @@ const MOST_RELEASES: usize = 1 << 16;
 const MOST_KNOWN: usize = 10_000;
 
 /// How long a lease is kept for the request of this node that waits for it.
-const HAND_OVER: Duration = Duration::from_millis(20);
+const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// A lease in the bucket as this node wrote it last.
 #[derive(Debug, Clone)]
