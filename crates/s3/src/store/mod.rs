@@ -70,7 +70,7 @@ use crate::{
     client::{Client, ErrorKind, Payload, Place},
 };
 
-/// Uploads in a bucket: see the [module](self). Cheap to clone; clones are one store.
+/// Uploads in a bucket, laid out as tusd lays them out. Cheap to clone; clones are one store.
 ///
 /// Everything that changes an upload must happen under its lease, as the engine does it. With
 /// [`S3Options::shared`] several processes may use the same bucket and prefix.

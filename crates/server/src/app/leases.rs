@@ -12,6 +12,7 @@ use landfall_s3::{
     lease::{BucketLocker, BucketSettings, detect},
 };
 
+#[cfg(feature = "redis")]
 use super::freshness::Fresh;
 use crate::settings::Leases;
 
@@ -22,6 +23,7 @@ pub(super) const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(super) struct SharedLeases {
     locker: Locker,
+    #[cfg(feature = "redis")]
     reachable: Fresh,
 }
 
@@ -100,6 +102,7 @@ impl SharedLeases {
     fn new(locker: Locker) -> Self {
         Self {
             locker,
+            #[cfg(feature = "redis")]
             reachable: Fresh::default(),
         }
     }
