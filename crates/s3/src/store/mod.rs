@@ -22,6 +22,7 @@ mod append;
 mod blocks;
 mod commit;
 mod concat;
+mod create;
 mod enumerate;
 mod failure;
 mod gather;
@@ -34,18 +35,16 @@ mod read;
 mod reclaim;
 mod session;
 mod stats;
+mod terminate;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use landfall::{
     lease::{Fence, Locker, MemoryLocker},
     store::{
         Append, Concatenate, DeferLength, Enumerate, Finish, Read, Result, Store, StoreError,
-        Terminate, info::Info,
+        Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
 };
@@ -57,17 +56,15 @@ pub use self::stats::StoreStats;
 use self::{
     append::S3Append,
     blocks::Blocks,
-    failure::failed,
     gather::Gather,
-    layout::{BUCKET, KEY, Layout, MULTIPART},
-    look::{Standing, note_plan, sign},
+    layout::Layout,
     memory::Budget,
-    plan::{Counted, Plan, Segment, Sizes},
+    plan::Sizes,
     session::{Known, Session, Sessions, State},
 };
 use crate::{
-    InvalidOptions, S3Options, UploadIds,
-    client::{Client, ErrorKind, Payload, Place},
+    InvalidOptions, S3Options,
+    client::{Client, Payload},
 };
 
 /// Uploads in a bucket, laid out as tusd lays them out. Cheap to clone; clones are one store.
@@ -172,120 +169,6 @@ impl Inner {
             .content_hashes
             .then(|| Sha256::digest(&bytes).into());
         Payload::new(vec![bytes.into()], hash)
-    }
-
-    /// Begins the multipart upload of an object.
-    async fn begin(&self, upload: &Upload, place: &Place) -> Result<String> {
-        let mut headers = self.layout.headers(upload);
-        if layout::split(&upload.id).is_none() {
-            headers
-                .metadata
-                .insert(look::OWNER.into(), upload.id.to_string());
-        }
-        let begun = self.client.create_multipart(place, &headers).await;
-        begun.map_err(|error| failed(&upload.id, "beginning the multipart upload", error))
-    }
-
-    /// Chooses the place of a new upload, and begins its multipart upload if it gets its name from it.
-    async fn assign(&self, upload: &mut Upload) -> Result<()> {
-        if let Some(length) = upload.length {
-            self.fits(length)?;
-        }
-        if self.options.ids == UploadIds::Plain {
-            return Ok(());
-        }
-        let place = self.layout.place(upload, SystemTime::now())?;
-        let multipart = self.begin(upload, &place).await?;
-        // One that is no id, or too long for it, is noted in the description only.
-        if let Ok(id) = UploadId::new(&format!("{}+{multipart}", upload.id)) {
-            upload.id = id;
-        }
-        upload.storage.insert(BUCKET.into(), place.bucket);
-        upload.storage.insert(KEY.into(), place.key);
-        upload.storage.insert(MULTIPART.into(), multipart);
-        Ok(())
-    }
-
-    async fn create(&self, mut upload: Upload, fence: Option<Fence>) -> Result<Arc<Session>> {
-        if let Some(length) = upload.length {
-            self.fits(length)?;
-        }
-        let id = upload.id.clone();
-        let multipart = upload.storage.get(MULTIPART).cloned();
-        let object = match (layout::split(&id), &multipart) {
-            (Some((object, named)), Some(multipart)) if named == multipart => object,
-            _ => id.as_str(),
-        };
-        let place = self.layout.place(&upload, SystemTime::now())?;
-        upload.storage.insert(BUCKET.into(), place.bucket.clone());
-        upload.storage.insert(KEY.into(), place.key.clone());
-        upload.storage.insert("Type".into(), "s3store".into());
-
-        let session = self.sessions.enter(&id);
-        let mut known = session.known.lock().await;
-        let mut info = Info::new(upload);
-        let mut plan = Plan::default();
-        let upload = &info.upload;
-        if let Some(size) = self.sizes.next(1, 0, upload.length, None) {
-            plan.push(Segment {
-                number: 1,
-                offset: 0,
-                size,
-            });
-        }
-        note_plan(&mut info, &plan);
-        if let (true, Some(fence)) = (self.options.shared, fence) {
-            sign(&mut info, fence);
-        }
-        let made = self.make(&info, object).await;
-        let etag = match made {
-            Ok(etag) => etag,
-            Err(error) => {
-                if let Some(multipart) = &multipart {
-                    let _ = self.client.abort_multipart(&place, multipart).await;
-                }
-                return Err(error);
-            }
-        };
-        let at = Standing {
-            object: object.to_owned(),
-            counted: Counted {
-                next: 1,
-                ..Counted::default()
-            },
-            rest: None,
-            rest_counts: 0,
-            complete: false,
-            modified: SystemTime::now(),
-            info,
-            etag,
-            place,
-            multipart,
-            plan,
-        };
-        let fence = fence.unwrap_or(Fence(0));
-        let state = State::new(at, fence, self.gather());
-        session.publish(state.snapshot());
-        *known = Known::State(Box::new(state));
-        drop(known);
-        session.touch(0);
-        Ok(session)
-    }
-
-    /// Writes the description of a new upload, where there must be none.
-    async fn make(&self, info: &Info, object: &str) -> Result<String> {
-        let id = &info.upload.id;
-        if !self.options.conditional_writes {
-            match self.client.head_object(&self.layout.info(object)).await {
-                Ok(_) => return Err(StoreError::AlreadyExists(id.clone())),
-                Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
-                Err(error) => return Err(failed(id, "looking for the description", error)),
-            }
-        }
-        match self.put_info(info, object, None).await {
-            Err(StoreError::Fenced(id)) => Err(StoreError::AlreadyExists(id)),
-            other => other,
-        }
     }
 
     /// The state of an upload for a change under the lease with `fence`, found out if need be.
@@ -462,52 +345,6 @@ impl Inner {
         session.publish(snapshot.clone());
         Ok(snapshot.upload)
     }
-
-    /// Removes everything, the description last.
-    async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<()> {
-        let session = self.sessions.enter(id);
-        if !session.admits(fence) {
-            return Err(StoreError::Fenced(id.clone()));
-        }
-        let mut known = session.known.lock().await;
-        if !session.is_newest(fence) {
-            return Err(StoreError::Fenced(id.clone()));
-        }
-        // Whatever is on its way is not waited for: the multipart upload goes.
-        *known = Known::Gone;
-        session.unpublish();
-        let removed = self.remove(id, fence).await;
-        if removed.is_err() {
-            *known = Known::Nothing;
-        }
-        drop(known);
-        session.touch(0);
-        self.sessions.leave(session);
-        removed
-    }
-
-    async fn remove(&self, id: &UploadId, fence: Fence) -> Result<()> {
-        let Some(located) = self.locate(id).await? else {
-            return Ok(());
-        };
-        if self.options.shared && look::writer(&located.info).is_some_and(|newest| newest > fence) {
-            return Err(StoreError::Fenced(id.clone()));
-        }
-        let removing = |error| failed(id, "removing", error);
-        let place = look::place_of(&self.layout, &located.object, &located.info);
-        if let Some(multipart) = look::multipart_of(&located.info, &located.object) {
-            let aborted = self.client.abort_multipart(&place, &multipart).await;
-            aborted.map_err(removing)?;
-        }
-        let part = self.layout.part(&located.object);
-        let data = self.client.delete_object(&place);
-        let rest = self.client.delete_object(&part);
-        futures_util::future::try_join(data, rest)
-            .await
-            .map_err(removing)?;
-        let info = self.layout.info(&located.object);
-        self.client.delete_object(&info).await.map_err(removing)
-    }
 }
 
 #[async_trait]
@@ -574,13 +411,6 @@ impl Store for S3Store {
     }
     fn locker(&self) -> Option<Arc<dyn Locker>> {
         Some(Arc::new(self.0.locker.clone()))
-    }
-}
-
-#[async_trait]
-impl Terminate for S3Store {
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        self.0.terminate(&upload.id, fence).await
     }
 }
 
