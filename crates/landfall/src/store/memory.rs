@@ -150,7 +150,10 @@ impl Store for MemoryStore {
 
     async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
         let mut uploads = self.lock();
-        let offset = uploads.change(&upload.id, fence)?.offset();
+        let modified = uploads.get(&upload.id)?.modified;
+        let slot = uploads.change(&upload.id, fence)?;
+        slot.modified = modified;
+        let offset = slot.offset();
         uploads.truncate(&upload.id, offset);
         Ok(Box::new(Writer {
             store: self.clone(),

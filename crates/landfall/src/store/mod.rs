@@ -73,7 +73,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn load(&self, id: &UploadId) -> Result<Snapshot>;
 
     /// Opens the upload for appending from the offset it has, on behalf of the lease with `fence`.
-    /// An [`Append`] opened earlier with a smaller fence must not write any more.
+    /// An [`Append`] opened earlier with a smaller fence must not write any more. Opening alone doesn't
+    /// count as a change of the upload: [`Snapshot::modified`] stays.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Fenced`].

@@ -7,7 +7,7 @@ use landfall::store::{Result, StoreError};
 use super::{
     Inner, Payload,
     failure::failed,
-    look::{Rest, note_plan, writer},
+    look::{Rest, note_change, note_plan, writer},
     plan::Segment,
     session::{Floor, State},
 };
@@ -92,6 +92,7 @@ impl Inner {
             self.verify(state).await?;
         }
         let at = &mut state.at;
+        note_change(&mut at.info);
         match self.put_info(&at.info, &at.object, Some(&at.etag)).await {
             Ok(etag) => at.etag = etag,
             // Somebody wrote it since. It may have been this very call: an answer that was lost is
@@ -256,13 +257,10 @@ impl Inner {
             Ok(()) => Ok(()),
             // Somebody else who saw all the bytes completed it.
             Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {
-                match self.client.head_object(&at.place).await {
-                    Ok(head) if head.size == state.offset() => Ok(()),
-                    Ok(_) => Err(failed(at.id(), "completing", error)),
-                    Err(missing) if *missing.kind() == ErrorKind::NoSuchKey => {
-                        Err(StoreError::NotFound(at.id().clone()))
-                    }
-                    Err(other) => Err(failed(at.id(), "completing", other)),
+                match self.whole_soon(at, true).await? {
+                    Some(head) if head.size == state.offset() => Ok(()),
+                    Some(_) => Err(failed(at.id(), "completing", error)),
+                    None => Err(StoreError::NotFound(at.id().clone())),
                 }
             }
             Err(error) => Err(failed(at.id(), "completing", error)),

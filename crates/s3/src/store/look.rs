@@ -1,6 +1,9 @@
 //! Finding out from S3 where an upload stands.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use landfall::{
     lease::Fence,
@@ -23,8 +26,18 @@ use crate::client::{Condition, ErrorKind, ObjectHead, Part, Payload, Place};
 const PLAN: &str = "Parts";
 /// In the description: who writes the upload, as `fence:random`.
 const WRITER: &str = "Writer";
+/// In the description: when the upload last changed, in milliseconds since 1970, if writing the
+/// description wasn't a change.
+const CHANGED: &str = "Changed";
 /// User metadata of `.part`: the offset at which it begins.
 const START: &str = "landfall-start";
+/// How long to wait for an object whose multipart upload is gone.
+const COMPLETIONS: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
 /// User metadata of an object that was made without a multipart upload: the upload's id.
 pub(super) const OWNER: &str = "landfall-upload";
 
@@ -190,6 +203,13 @@ impl Inner {
             .await
             .map_err(|error| failed(id, doing, error))?;
         let info = Info::decode(id, &json).map_err(|broken| damaged(id, broken.to_string()))?;
+        let noted = info
+            .notes
+            .get(CHANGED)
+            .and_then(|changed| changed.parse().ok());
+        let noted = noted
+            .and_then(|changed| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(changed)));
+        let modified = noted.unwrap_or(modified);
         // `a+1` and `a+2` have the same description, and it belongs to one of them.
         if info.stated_id != id.as_str() {
             return Ok(None);
@@ -224,10 +244,12 @@ impl Inner {
             return Err(StoreError::Fenced(id));
         }
         sign(&mut located.info, fence);
+        let changed = located.modified.duration_since(SystemTime::UNIX_EPOCH);
+        let changed = changed.unwrap_or_default().as_millis().to_string();
+        located.info.notes.insert(CHANGED.into(), changed);
         located.etag = self
             .put_info(&located.info, &located.object, Some(&located.etag))
             .await?;
-        located.modified = SystemTime::now();
         Ok(())
     }
 
@@ -271,7 +293,7 @@ impl Inner {
             Some(parts) => at.count_parts(&parts)?,
             None => {
                 let had_multipart = at.multipart.take().is_some();
-                if let Some(head) = self.whole(&at, had_multipart).await? {
+                if let Some(head) = self.whole_soon(&at, had_multipart).await? {
                     at.be_complete(&head);
                 } else if had_multipart && !at.info.upload.is_final() {
                     // Aborted: by a termination that was cut short, or by a rule of the bucket.
@@ -331,6 +353,23 @@ impl Inner {
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
             Err(error) => Err(failed(id, "looking for the rest", error)),
         }
+    }
+
+    /// [`Inner::whole`], with some patience where a multipart upload is gone: whoever completed it may
+    /// have been killed just now, and a service needs not show both at the same moment.
+    pub(super) async fn whole_soon(
+        &self,
+        at: &Standing,
+        had_multipart: bool,
+    ) -> Result<Option<ObjectHead>> {
+        for wait in COMPLETIONS {
+            let whole = self.whole(at, had_multipart).await?;
+            if whole.is_some() || !had_multipart || at.info.upload.is_final() {
+                return Ok(whole);
+            }
+            tokio::time::sleep(wait).await;
+        }
+        self.whole(at, had_multipart).await
     }
 
     /// The object itself, if all of it is there and it is this upload's.
@@ -397,6 +436,11 @@ impl Inner {
             modified: None,
         })
     }
+}
+
+/// Notes in the description that writing it is a change of the upload.
+pub(super) fn note_change(info: &mut Info) {
+    info.notes.remove(CHANGED);
 }
 
 /// Notes the plan in the description.

@@ -128,3 +128,30 @@ async fn requests_may_go_to_any_node() {
         assert_same(&read(node, &upload).await, &bytes);
     }
 }
+
+/// Who takes an upload over says so in the description; that must not make an old upload young.
+#[tokio::test(flavor = "multi_thread")]
+async fn taking_over_is_no_change() {
+    let garage = Garage::shared();
+    let options = shared(&garage.bucket("age"), false);
+    let node = || S3Store::new(client(&garage.access()), options.clone()).unwrap();
+    let bytes = pattern(4, 20 * KIB);
+    let upload = create(&node(), bytes.len() as u64).await;
+    append(&node(), &upload.id, 1001, &bytes.slice(..10 * KIB)).await;
+    let before = node().load(&upload.id).await.unwrap().modified;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    for fence in [1005, 1010] {
+        let (snapshot, opened) = node().resume(&upload.id, Fence(fence)).await.unwrap();
+        drop(opened);
+        for modified in [
+            snapshot.modified,
+            node().load(&upload.id).await.unwrap().modified,
+        ] {
+            let later = modified.duration_since(before).unwrap_or_default();
+            assert!(later < Duration::from_millis(1100), "{later:?}");
+        }
+    }
+    append(&node(), &upload.id, 1020, &bytes.slice(10 * KIB..15 * KIB)).await;
+    let after = node().load(&upload.id).await.unwrap().modified;
+    assert!(after.duration_since(before).unwrap() > Duration::from_millis(900));
+}

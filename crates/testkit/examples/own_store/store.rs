@@ -34,10 +34,10 @@ impl OwnStore {
             if fence < kept.newest {
                 return Err(StoreError::Fenced(id.clone()));
             }
+            kept.now.modified = SystemTime::now();
             by(kept);
             kept.newest = fence;
             kept.now.offset = kept.bytes.len() as u64;
-            kept.now.modified = SystemTime::now();
             Ok(kept.now.offset)
         };
         self.with(id, change).await?
@@ -67,7 +67,10 @@ impl Store for OwnStore {
     }
 
     async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
-        let kept = self.change(&upload.id, fence, |_| ()).await?;
+        // Opening is no change.
+        let modified = self.load(&upload.id).await?.modified;
+        let open = |kept: &mut Kept| kept.now.modified = modified;
+        let kept = self.change(&upload.id, fence, open).await?;
         let (store, id, sure, held) = (self.clone(), upload.id.clone(), kept, None);
         let append = OwnAppend {
             store,

@@ -129,6 +129,21 @@ pub(super) async fn a_committed_offset_is_loaded(store: &Subject) {
     assert_eq!(append.commit().await.expect("a second commit"), end);
 }
 
+pub(super) async fn opening_is_no_change(store: &Subject) {
+    let upload = create(store, 5).await;
+    append(store, &upload, Fence(10), &Bytes::from_static(b"abc")).await;
+    let before = store.load(&upload.id).await.expect("load").modified;
+    // Stores may keep whole seconds.
+    tokio::time::sleep(Duration::from_millis(2200)).await;
+    drop(store.append(&upload, Fence(20)).await.expect("append"));
+    let after = store.load(&upload.id).await.expect("load").modified;
+    let later = after.duration_since(before).unwrap_or_default();
+    assert!(
+        later < Duration::from_millis(1100),
+        "it looks changed {later:?} later"
+    );
+}
+
 pub(super) async fn dropping_keeps_what_was_written(store: &Subject) {
     let bytes = pattern::bytes(7, 200_000);
     let upload = create(store, 200_000).await;

@@ -67,6 +67,7 @@ pub fn all() -> Vec<Check<Subject>> {
         append::an_upload_without_bytes_is_whole,
         append::ten_mebibytes_are_kept,
         append::a_committed_offset_is_loaded,
+        append::opening_is_no_change,
         append::dropping_keeps_what_was_written,
         append::a_dropped_write_has_ended_before_the_next_append,
         save::a_saved_description_replaces_the_old_one,

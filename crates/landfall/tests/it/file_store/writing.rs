@@ -70,7 +70,7 @@ async fn dropped_calls_leave_a_true_offset() {
                 _ => {}
             }
         }
-        assert!(dropped > 20, "{dropped}");
+        assert!(dropped > 0, "no call was dropped in the middle");
         let snapshot = store.load(&upload.id).await.unwrap();
         assert_eq!(read(&store, &snapshot).await, bytes);
     }

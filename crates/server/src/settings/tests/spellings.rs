@@ -68,6 +68,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("s3-acl", "bucket-owner-full-control"),
     ("lease", "redis://:secret@localhost:6379/1"),
     ("lease-ttl", "5s"),
+    ("expire-leftovers", "2h"),
     ("expire-unfinished", "36h"),
     ("expire-finished", "30d"),
     ("sweep-interval", "1m30s"),
