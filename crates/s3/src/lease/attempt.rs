@@ -36,7 +36,9 @@ const RESERVED: u64 = 16;
 /// How many leases are given up at once.
 const RELEASES: usize = 32;
 /// How often an attempt begins anew when others have written in between.
-const TRIES: u32 = 8;
+const TRIES: u32 = 32;
+/// The longest pause before such an attempt, in milliseconds: those who collide part.
+const PARTING: u64 = 20;
 /// Between two attempts to give up leases while the bucket is away.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -195,7 +197,10 @@ impl Node {
     /// Writes this node's name into the lease, if nobody holds it.
     async fn take(&self, id: &UploadId, mut known: Option<Known>) -> Result<Try, RecordError> {
         let place = self.records.lease(id);
-        for _ in 0..TRIES {
+        for round in 0..TRIES {
+            if round > 0 {
+                sleep(Duration::from_millis(rand::random_range(1..=PARTING))).await;
+            }
             let life = self
                 .lives
                 .get(&self.records, &self.table, &self.peers)
