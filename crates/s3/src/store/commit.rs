@@ -161,13 +161,15 @@ impl Inner {
         state.boundary = floor.boundary;
         state.skipped = floor.rest;
         state.gather = self.gather();
-        state.at.info.unverified_from = None;
+        let was_told = state.at.info.unverified_from.take().is_some();
         if sent {
             let counted = &mut state.at.counted;
             counted.parts.truncate(floor.parts);
             counted.offset = floor.boundary;
             counted.next = floor.next;
             self.begin_anew(state, 1);
+        }
+        if sent || was_told {
             self.save_plan(state).await?;
         }
         state.held = None;

@@ -7,7 +7,10 @@ use landfall::{
     store::{Store as _, StoreError},
 };
 use landfall_s3::{S3Options, S3Store};
-use landfall_test_services::{Garage, Proxy, proxy::Operation};
+use landfall_test_services::{
+    Garage, Proxy,
+    proxy::{Fault, Operation, Rule},
+};
 
 use crate::support::{
     MIB, append, assert_same, client, create, finish, options, pattern, pieces, read,
@@ -245,4 +248,39 @@ async fn other_nodes_cost_what_is_said() {
     let at = count();
     one.load(&upload.id).await.unwrap();
     assert_eq!(count() - at, 3, "to ask for the offset: {}", proxy.story());
+}
+
+/// A request with a checksum is dropped after it was written down that its bytes don't count, and
+/// before a part took any of them. What comes later must not fall under that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_dropped_before_its_first_part_takes_its_probation_along() {
+    let access = Garage::shared().access();
+    let proxy = Proxy::start(&access);
+    let options = tiny_parts("dropped", |options| options.concurrent_parts = 1);
+    let store = S3Store::new(client(&access.via(&proxy)), options.clone()).unwrap();
+    let bytes = pattern(9, 300 * KIB);
+    let upload = create(&store, bytes.len() as u64).await;
+    append(&store, &upload.id, 1, &bytes.slice(..10 * KIB)).await;
+
+    // Another upload has the only slot for as long as it takes.
+    let other = create(&store, None).await;
+    let rule = Rule::on(Operation::UploadPart).once();
+    proxy.inject(rule, Fault::Delay(Duration::from_secs(2)));
+    let (_, mut slow) = store.resume(&other.id, Fence(1)).await.unwrap();
+    slow.write(&mut pieces(&bytes.slice(..64 * KIB)))
+        .await
+        .unwrap();
+    let (_, mut held) = store.resume(&upload.id, Fence(2)).await.unwrap();
+    held.hold().await.unwrap();
+    let mut bad = pieces(&pattern(10, 100 * KIB));
+    let dropped = tokio::time::timeout(Duration::from_millis(800), held.write(&mut bad)).await;
+    assert!(dropped.is_err(), "it had to wait: {}", proxy.story());
+    drop(held);
+
+    let end = append(&store, &upload.id, 3, &bytes.slice(10 * KIB..50 * KIB)).await;
+    let next = S3Store::new(client(&access), options).unwrap();
+    let offset = next.load(&upload.id).await.unwrap().offset;
+    assert_eq!(offset, end, "{}", proxy.story());
+    append(&next, &upload.id, 9, &bytes.slice(50 * KIB..)).await;
+    assert_same(&read(&next, &upload).await, &bytes);
 }
