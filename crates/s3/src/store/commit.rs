@@ -230,17 +230,11 @@ impl Inner {
             state.committed = state.offset();
             return Ok(());
         }
-        let id = state.at.id().clone();
         let multipart = state.at.multipart.clone();
         if state.at.counted.parts.is_empty() {
             // S3-likes don't take an empty part.
             self.put_whole(state, Payload::default()).await?;
-            if let Some(multipart) = multipart {
-                let aborted = self.client.abort_multipart(&state.at.place, &multipart);
-                aborted
-                    .await
-                    .map_err(|error| failed(&id, "ending the multipart upload", error))?;
-            }
+            self.end_multipart(state).await?;
         } else if let Some(multipart) = multipart {
             self.complete_parts(state, &multipart).await?;
         }

@@ -17,9 +17,8 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{
     Inner, Payload, S3Store,
     failure::{damaged, failed},
-    layout,
-    look::place_in,
     memory::{Memory, PATIENCE},
+    read::place_of,
     session::{Known, Landing, State},
 };
 use crate::client::{ErrorKind, Place};
@@ -105,8 +104,7 @@ impl Concatenate for S3Store {
         for part in parts {
             // Completed on the way, if it has to be.
             let snapshot = store.load(&part.id).await?;
-            let object = layout::split(&part.id).map_or(part.id.as_str(), |(object, _)| object);
-            sources.push(place_in(&store.layout, object, &snapshot.upload.storage));
+            sources.push(place_of(store, &snapshot.upload));
             lengths.push(snapshot.offset);
         }
         let sum = lengths
@@ -194,7 +192,7 @@ impl Inner {
     }
 
     /// Ends the multipart upload that was not needed.
-    async fn end_multipart(&self, state: &mut State) -> Result<()> {
+    pub(super) async fn end_multipart(&self, state: &mut State) -> Result<()> {
         if let Some(multipart) = &state.at.multipart {
             let aborted = self
                 .client

@@ -5,7 +5,10 @@ use std::{collections::HashSet, time::SystemTime};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use landfall::{
-    store::{Cursor, Enumerate, Leftover, Page, Result, StoreError, info::Info},
+    store::{
+        Cursor, Enumerate, Leftover, Page, Result, StoreError,
+        info::{self, Info},
+    },
     upload::{Snapshot, UploadId},
 };
 
@@ -121,9 +124,10 @@ impl Inner {
             })
         };
         if let Some(name) = self.layout.object_of(&object.key, INFO) {
-            let Some(id) = self.described(name).await? else {
+            let Some(info) = self.described(name).await? else {
                 return Ok(Found::Nothing);
             };
+            let id = info.upload.id;
             return match self.load(&id).await {
                 Ok(snapshot) => Ok(Found::Upload(Box::new(snapshot))),
                 Err(StoreError::NotFound(_)) => {
@@ -151,19 +155,28 @@ impl Inner {
         Ok(Found::Nothing)
     }
 
-    /// The id that the description of an object states.
-    async fn described(&self, object: &str) -> Result<Option<UploadId>> {
+    /// The description of an object, of whichever upload it is.
+    async fn described(&self, object: &str) -> Result<Option<Info>> {
         let place = self.layout.info(object);
         let read = match self.client.get_object(&place, None).await {
-            Ok(read) => read.bytes(4 << 20).await.map_err(listing)?,
+            Ok(read) => read
+                .bytes(usize::try_from(info::MAX_LEN).unwrap_or(usize::MAX))
+                .await
+                .map_err(listing)?,
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(None),
             Err(error) => return Err(listing(error)),
         };
         let Ok(unnamed) = UploadId::new("unnamed") else {
             return Ok(None);
         };
-        let stated = Info::decode(&unnamed, &read).map(|info| info.stated_id);
-        Ok(stated.ok().and_then(|id| UploadId::new(&id).ok()))
+        let Ok(mut info) = Info::decode(&unnamed, &read) else {
+            return Ok(None);
+        };
+        let Ok(id) = UploadId::new(&info.stated_id) else {
+            return Ok(None);
+        };
+        info.upload.id = id;
+        Ok(Some(info))
     }
 
     async fn multiparts(&self, after: Option<(&str, &str)>, limit: u32) -> Result<Page> {
@@ -229,13 +242,10 @@ impl Inner {
 
     /// Whether the description of an object names a multipart upload.
     async fn names(&self, object: &str, multipart: &str) -> Result<bool> {
-        let Some(id) = self.described(object).await? else {
+        let Some(info) = self.described(object).await? else {
             return Ok(false);
         };
-        let Some(located) = self.locate(&id).await? else {
-            return Ok(false);
-        };
-        let named = super::look::multipart_of(&located.info, &located.object);
+        let named = super::look::multipart_of(&info, object);
         Ok(named.as_deref() == Some(multipart))
     }
 
@@ -256,8 +266,8 @@ impl Inner {
         }
         // Once more: somebody may have made an upload of it since.
         if let Some(name) = self.layout.object_of(&leftover.name, INFO) {
-            if let Some(id) = self.described(name).await?
-                && self.load(&id).await.is_ok()
+            if let Some(info) = self.described(name).await?
+                && self.load(&info.upload.id).await.is_ok()
             {
                 return Ok(());
             }

@@ -24,16 +24,14 @@ impl Inner {
     /// The size of the part that is being gathered. The plan is made to say so, but isn't written
     /// down yet.
     pub(super) fn part_size(&self, state: &mut State) -> Result<u64> {
+        let (next, in_flight, rest) = (state.next_part(), state.in_flight(), state.rest());
         let at = &mut state.at;
-        let in_flight = u32::try_from(state.flights.len() + state.landed.len()).unwrap_or(u32::MAX);
-        let next = at.counted.next.saturating_add(in_flight);
         let known = at.plan.size();
         let number = if known.is_none() {
             next.max(at.counted.highest + 1)
         } else {
             next
         };
-        let rest = state.skipped + state.gather.len();
         // Behind parts of another program: like them, if they are all alike.
         let current = known.or_else(|| (rest > self.sizes.preferred).then_some(rest));
         let length = at.info.upload.length;
@@ -165,9 +163,8 @@ impl Inner {
         }
         let slot = self.slots.clone().acquire_owned().await;
         let (payload, memory) = state.gather.take();
+        let number = state.next_part();
         let at = &mut state.at;
-        let in_flight = u32::try_from(state.flights.len() + state.landed.len()).unwrap_or(u32::MAX);
-        let number = at.counted.next.saturating_add(in_flight);
         at.counted.highest = at.counted.highest.max(number);
         state.boundary += payload.len();
         let (client, place) = (self.client.clone(), at.place.clone());

@@ -65,7 +65,8 @@ impl Read for S3Store {
     }
 }
 
-fn place_of(store: &Inner, upload: &Upload) -> Place {
+/// Where the bytes of a finished upload are.
+pub(super) fn place_of(store: &Inner, upload: &Upload) -> Place {
     let object = super::layout::split(&upload.id).map_or(upload.id.as_str(), |(object, _)| object);
     super::look::place_in(&store.layout, object, &upload.storage)
 }

@@ -135,6 +135,16 @@ impl State {
         self.committed != self.offset()
     }
 
+    /// The number of the part that is being gathered.
+    pub(super) fn next_part(&self) -> u32 {
+        self.at.counted.next.saturating_add(self.in_flight())
+    }
+
+    /// Parts that were sent and are not among those that count.
+    pub(super) fn in_flight(&self) -> u32 {
+        u32::try_from(self.flights.len() + self.landed.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn is_all_there(&self) -> bool {
         self.at.info.upload.is_complete_at(self.offset())
     }
