@@ -5,17 +5,14 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import time
 import urllib.request
 
-from . import proc
-from .servers import Missing, free_port, signal_group
+from .servers import Missing, free_port
+from .service import Service
 
-PATIENCE = 20  # seconds
 BUCKET = "bench"
 REGION = "garage"
 # One node, nothing synced, nothing compressed: as little work for it as it can have.
@@ -57,53 +54,6 @@ def calls(metrics):
     """Number of S3 requests by operation, from what Garage tells at /metrics."""
     return {name: int(count) for name, count in re.findall(
         r'^api_s3_request_counter\{api_endpoint="(\w+)"\} (\d+)$', metrics, re.MULTILINE)}
-
-
-class Service:
-    """A process on loopback with a folder of its own, ended and removed with it."""
-
-    def __init__(self, name, root):
-        self.folder = tempfile.mkdtemp(prefix=f"{name}-", dir=root)
-        self.log = os.path.join(self.folder, "log")
-        self.process = None
-
-    def launch(self, command, environment, ready):
-        """Starts it and waits until `ready` does not raise OSError."""
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env=environment, start_new_session=True)
-        began = time.monotonic()
-        while True:
-            try:
-                return ready()
-            except OSError as why:
-                if self.process.poll() is not None or time.monotonic() - began > PATIENCE:
-                    raise RuntimeError(f"{command[0]} did not start: {self.last_words() or why}") \
-                        from why
-            time.sleep(0.01)
-
-    def last_words(self):
-        """The end of what it logged."""
-        with open(self.log, "rb") as log:
-            return log.read()[-500:].decode(errors="replace").strip()
-
-    def cpu_seconds(self):
-        """Processor time it took so far."""
-        return proc.cpu_seconds(proc.tree(self.process.pid))
-
-    def stop(self):
-        """Kills it, since nothing of it is kept, and removes its folder."""
-        if self.process:
-            signal_group(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
 
 
 class Garage(Service):

@@ -99,13 +99,22 @@ class Client:
 
 
 class Nothing:
-    """What is behind a server that stores in its own folder. `driver.s3.Bucket` is the other."""
+    """What is behind a server that stores in its own folder, and tells nobody. `driver.s3.Bucket`,
+    `driver.hooks.Application` and `driver.grants.Granting` are the others."""
 
     def __init__(self, server):
         self.server = server
 
-    def begin(self, pids):
-        """Right before the timed work."""
+    def arguments(self, mode, address):
+        """What the client is told."""
+        return [mode.work, address, self.server.path, self.server.kind, *mode.arguments]
+
+    def begin(self, pids, made):
+        """Right before the timed work; `made` is the number of uploads made before it."""
+
+    def settle(self, made):
+        """When the client has all its answers: waits for what the server still has to do for the
+        `made` uploads. Its processor time counts."""
 
     def end(self, pids):
         """Right after it: the figures it adds, and the processor time that it took itself."""
@@ -130,15 +139,16 @@ def run_once(server, mode, loadgen, root, pin=(None, None), keep=False, behind=N
     if proc.memory_available() < mode.memory:
         raise RuntimeError(f"needs {show_bytes(mode.memory // MIB * MIB)} of free memory")
     with behind(server) as store, Running(store.server, root, pin[0], keep) as running:
-        arguments = [mode.work, f"127.0.0.1:{running.port}", server.path, server.kind]
-        with Client(loadgen, arguments + mode.arguments, pin[1]) as client:
-            client.wait("ready")
+        arguments = store.arguments(mode, f"127.0.0.1:{running.port}")
+        with Client(loadgen, arguments, pin[1]) as client:
+            made = int(client.wait("ready"))
             pids = proc.tree(running.process.pid)
             resident = proc.memory_kib(pids, "VmRSS")
-            store.begin(pids)
+            store.begin(pids, made)
             began, busy, cpu = time.time(), proc.machine_busy_seconds(), proc.cpu_seconds(pids)
             client.go()
             result = json.loads(client.wait("done"))
+            store.settle(made + result["operations"])
             pids = proc.tree(running.process.pid)
             cpu = proc.cpu_seconds(pids) - cpu
             figures, beside = store.end(pids)

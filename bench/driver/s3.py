@@ -3,7 +3,7 @@
 from . import proc
 from .copier import copy_once
 from .garage import Garage
-from .modes import BROWSER_CHUNK, GIB, MIB, Mode, run_once, show_bytes
+from .modes import BROWSER_CHUNK, GIB, MIB, Mode, Nothing, run_once, show_bytes
 from .servers import Missing
 
 
@@ -30,7 +30,7 @@ def takes_part(server, mode):
     return server.kind != "copier" or mode.name in ("s3-big", "s3-four")
 
 
-class Bucket:
+class Bucket(Nothing):
     """What is behind a server on S3: a fresh Garage, and the `redis` of the run, if it wants one.
 
     `disk`: a folder on a disk, for temporary files; then what is written to disk is a figure. By
@@ -52,14 +52,12 @@ class Bucket:
             self.garage.stop()
             raise
 
-    def begin(self, pids):
-        """Right before the timed work."""
+    def begin(self, pids, made):
         self.written = proc.written(pids)
         self.calls = self.garage.calls()
         self.cpu = [one.cpu_seconds() for one in self.services]
 
     def end(self, pids):
-        """Right after it: the figures it adds, and the processor time that it took itself."""
         cpu = [one.cpu_seconds() - before for one, before in zip(self.services, self.cpu)]
         figures = {"behind_cpu_s": round(sum(cpu), 6),
                    "calls": self.garage.calls_since(self.calls)}
@@ -68,13 +66,10 @@ class Bucket:
         return figures, sum(cpu)
 
     def after(self):
-        """When all is checked: what is in the bucket, per upload, and multiparts without end."""
+        """What is in the bucket, per upload, and multiparts without end."""
         kept = self.garage.settled()
         return {"objects_per_upload": kept["objects"] / self.uploads,
                 "multiparts_left": kept["unfinishedMultipartUploads"]}
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *_):
         self.garage.stop()

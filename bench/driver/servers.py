@@ -33,7 +33,15 @@ ON_S3 = {
     "aws": (None, "copier"),
     "rclone": (None, "copier"),
 }
-TITLES = {"landfall": "Landfall", "node": "@tus/server", "nginx": "nginx PUT"}
+# Those of the first that have hooks.
+ON_HOOKS = ("landfall", "tusd", "node")
+# Who gives leave to upload: the path is one that is there.
+ON_GRANTS = {
+    "landfall": ("/files/", "tus"),
+    "fastapi": ("/uploadjobs", "grants"),
+}
+TITLES = {"landfall": "Landfall", "node": "@tus/server", "nginx": "nginx PUT",
+          "fastapi": "by hand (FastAPI)"}
 TITLES_ON_S3 = {"landfall": "Landfall", "landfall-redis": "Landfall, leases in Redis",
                 "node": "@tus/s3-store", "aws": "aws s3 cp", "rclone": "rclone copyto"}
 

@@ -2,27 +2,10 @@
 
 import statistics
 
+from .figure import REQUEST, Figure
+from .grant_figures import FIGURES as GRANT_FIGURES, SHORT as GRANT_SHORT
+
 MIB = 1 << 20
-
-
-class Figure:
-    """One row of the tables: where its values are, how they are shown, and which way is better."""
-
-    def __init__(self, mode, key, label, style, high=False, scale=1.0):
-        self.mode, self.key, self.label = mode, key, label
-        self.style, self.high, self.scale = style, high, scale
-
-    def median(self, rows, server):
-        """The median over the rounds in the shown unit, or None."""
-        values = [row[self.key] for row in rows
-                  if row["server"] == server and row["mode"] == self.mode and self.key in row]
-        return statistics.median(values) * self.scale if values else None
-
-    def show(self, value):
-        """The value as text."""
-        return self.style.format(value)
-
-
 FIGURES = [
     Figure("big", "cpu_s_per_gib", "CPU-s per GiB", "{:.3f}"),
     Figure("big", "mib_per_s", "MiB/s", "{:,.0f}", high=True),
@@ -57,6 +40,25 @@ FIGURES = [
     Figure("s3-files", "written_mib_per_gib", "MiB written to disk per GiB", "{:,.1f}"),
     Figure("s3-files", "objects_per_upload", "objects kept per upload", "{:.1f}"),
     Figure("s3-files", "multiparts_left", "unfinished multipart uploads left", "{:.0f}"),
+    *(Figure("hooks-create", f"{which}{key}", f"{unit}, {label}", "{:,.0f}")
+      for key, unit in REQUEST[1:]
+      for which, label in [("plain_", "no hook"), ("", "a hook"), ("added_", "added")]),
+    *(Figure("hooks-crowd", f"{which}per_s", f"per second, {label}", "{:,.0f}", high=True)
+      for which, label in [("plain_", "no hook"), ("", "a hook")]),
+    *(Figure("hooks-told", f"{which}{key}", f"{unit}, {label}", "{:,.0f}", key == "per_s")
+      for key, unit in REQUEST for which, label in [("plain_", "none told"), ("", "told")]),
+    *(Figure(mode, key, unit, "{:,.0f}", key.endswith("per_s"))
+      for mode in ("hooks-told", "hooks-disk", "hooks-postgres")
+      for key, unit in [*(REQUEST if mode != "hooks-told" else ()),
+                        ("events_per_s", "events per second"),
+                        ("behind_ms", "ms from the last answer to the last event")]),
+    Figure("hooks-told", "disordered", "events out of order", "{:,.0f}"),
+    *(Figure("hooks-start", f"{which}own_kib", f"own KiB resident when idle, {label}", "{:,.0f}")
+      for which, label in [("plain_", "no hook"), ("", "a hook"), ("added_", "added")]),
+    Figure("hooks-start", "plain_start_ms", "ms to the first answer, no hook", "{:.1f}"),
+    Figure("hooks-start", "start_ms", "ms to the first answer, a hook", "{:.1f}"),
+    Figure("hooks-start", "added_files", "files made because of it", "{:.0f}"),
+    *GRANT_FIGURES,
 ]
 SHORT = {
     "big": "one big PATCH", "four": "four at once", "browser": "PATCHes of 2,000,000 bytes",
@@ -64,7 +66,22 @@ SHORT = {
     "slow": "slow connections", "peak": "peak memory", "start": "start", "size": "size",
     "s3-big": "one big PATCH", "s3-four": "four at once",
     "s3-browser": "PATCHes of 2,000,000 bytes", "s3-files": "local files",
+    "hooks-create": "one creation after the other", "hooks-crowd": "creations, 16 at once",
+    "hooks-told": "small uploads and events", "hooks-disk": "outbox on a disk",
+    "hooks-postgres": "outbox in PostgreSQL", "hooks-start": "a hook that is told nothing",
+    **GRANT_SHORT,
 }
+# Counts that should be 0, and what only Landfall does: nothing to divide by.
+NO_RATIOS = ("s3-files", "hooks-disk", "hooks-postgres", "hooks-start")
+
+
+def section(run):
+    """The section of docs/benchmarks.md that a run belongs to."""
+    if any(mode.startswith("hooks-") for mode in run["modes"]):
+        return "hooks"
+    if any(mode.startswith("grants-") for mode in run["modes"]):
+        return "grants"
+    return "disk" if "sync" in run else "s3" if "behind" in run else "peers"
 
 
 def figure(mode, key):
@@ -86,10 +103,14 @@ def grid(header, rows):
 
 def peers(run):
     """All that is to be said of a side-by-side run."""
+    return "\n".join([about(run), "", *beside(run, shown(run)), *what(run)]) + "\n"
+
+
+def beside(run, figures):
+    """The figures of each server, and the ratios, as lines."""
     names = list(run["servers"])
     titles = {name: run["servers"][name]["title"] for name in names}
-    missing = {name: run["servers"][name]["missing"] for name in names
-               if run["servers"][name].get("missing")}
+    missing = [name for name in names if run["servers"][name].get("missing")]
     failed = {(fault["server"], fault["mode"]) for fault in run["faults"]}
 
     def cell(one, name):
@@ -109,25 +130,30 @@ def peers(run):
     subject = next((name for name in names if name not in missing), names[0])
     others = [name for name in names if name != subject]
     label = lambda one: f"{SHORT[one.mode]}: {one.label}"
-    text = [about(run), ""]
-    text += [grid(["median", *titles.values()],
-                  [[label(one), *(cell(one, name) for name in names)] for one in shown(run)]), ""]
+    text = [grid(["median", *titles.values()],
+                 [[label(one), *(cell(one, name) for name in names)] for one in figures]), ""]
     text += [f"{titles[subject]} as a multiple of each (ratio of medians; ↓ lower is better, ↑ "
              "higher is better):", ""]
     text += [grid(["ratio", *(f"÷ {titles[name]}" for name in others)],
                   [[f"{label(one)} {'↑' if one.high else '↓'}",
-                    *(ratio(one, name) for name in others)] for one in shown(run)
-                   if one.mode != "s3-files"]), ""]
-    text += ["What was run:", ""]
-    text += [f"- {SHORT[mode]}: {what}" for mode, what in run["modes"].items()]
+                    *(ratio(one, name) for name in others)] for one in figures
+                   if one.mode not in NO_RATIOS]), ""]
+    return text
+
+
+def what(run):
+    """What was run, by whom, and what went wrong, as lines."""
+    titles = {name: one["title"] for name, one in run["servers"].items()}
+    text = ["What was run:", ""]
+    text += [f"- {SHORT[mode]}: {title}" for mode, title in run["modes"].items()]
     two = sorted({titles[row["server"]] for row in run["rows"]
-                  if row["mode"] == "small" and not row["one_request_each"]})
+                  if not row.get("one_request_each", True)
+                  and row["mode"] in ("small", "hooks-told")})
     text += [f"- a small upload was two requests with {', '.join(two)}"] if two else []
     text += ["", "Servers:", ""]
-    text += [f"- {titles[name]}: " + (f"**missing** ({missing[name]})" if name in missing
-                                      else run["servers"][name]["version"]) for name in names]
-    text += faults(run)
-    return "\n".join(text) + "\n"
+    text += [f"- {one['title']}: " + (f"**missing** ({one['missing']})" if one.get("missing")
+                                      else one["version"]) for one in run["servers"].values()]
+    return text + faults(run)
 
 
 def disk(run):
@@ -161,6 +187,8 @@ def about(run):
     others = [row["other_cpus"] for row in run["rows"] if "other_cpus" in row] or [0]
     pinned = f"server and client on processors {run['pin']}" if run["pin"] else \
         "server and client share them"
+    if section(run) == "hooks":
+        pinned += ", the receiver with the client" if run["pin"] else " with the receiver"
     behind = f"on {run['behind']}, which shares them too, its " if "behind" in run else ""
     return (f"{run['date']}, {machine['processors']} processors ({machine['processor']}), {pinned}, "
             f"Linux {machine['kernel']}, {behind}data on {machine['file_system']}, "

@@ -1,10 +1,12 @@
 """Where Landfall must get and where it aims to get, held against a run."""
 
-from .tables import FIGURES, SHORT, figure, grid
+from .grant_figures import ASKED
+from .tables import FIGURES, SHORT, figure, grid, section
 
 COPIERS = ("aws", "rclone")  # the faster one is the ceiling
 S3_MEMORY = 256  # MiB: the default of --s3-memory
 S3_ROOM = 64  # MiB beside it
+PAGE_MS = 50  # for a page of anything, with a million rows in the queue
 # nginx keeps no offsets and can't resume: a bound to aim at, not a peer to be below.
 NOT_PEERS = ("landfall", "floor", "nginx")
 
@@ -12,7 +14,7 @@ NOT_PEERS = ("landfall", "floor", "nginx")
 def check(run):
     """The table of targets, and whether each "must" was measured and met."""
     rows, met = [], True
-    for name, must, aim, judge in S3_TARGETS if "behind" in run else TARGETS:
+    for name, must, aim, judge in OF_SECTION[section(run)]:
         try:
             measured, must_met, aim_met = judge(run)
         except LookupError as missing:
@@ -93,6 +95,37 @@ def at_most(mode, key, must, aim=None):
     return judge
 
 
+def at_least(mode, key, must):
+    """The same, where more is better."""
+    one = figure(mode, key)
+
+    def judge(run):
+        mine = value(run, mode, key, "landfall")
+        return one.show(mine), mine >= must, None
+
+    return judge
+
+
+def no_more_than_others(mode, key, must):
+    """An absolute target that also holds against each other server that was measured."""
+    one = figure(mode, key)
+
+    def judge(run):
+        mine, text, good = value(run, mode, key, "landfall"), [], True
+        for name in run["servers"]:
+            if name != "landfall":
+                # One that isn't here can't be held against; its absence is said in the text.
+                if run["servers"][name].get("missing"):
+                    text.append(f"{name} missing")
+                    continue
+                other = value(run, mode, key, name)
+                text.append(f"{name} {one.show(other)}")
+                good = good and mine <= other
+        return "; ".join([one.show(mine), *text]), good and mine <= must, None
+
+    return judge
+
+
 def share_of_ceiling(mode, must):
     """A share of the MiB/s of the fastest copier."""
     one = figure(mode, "mib_per_s")
@@ -131,6 +164,27 @@ def never_above(key, must):
     return judge
 
 
+def added_against_by_hand(where, must, aim):
+    """What a token adds to a creation, as a multiple of a grant that is written by hand. A check of
+    tokens by hand would be two such requests: whether it is good, and that the upload has begun."""
+    def judge(run):
+        added = value(run, f"grants-create-{where}", "added_p50_us", "landfall")
+        ratio = added / value(run, f"grants-ask-{where}", "one_p50_us", "fastapi")
+        return f"{added:,.0f}: {ratio:.2f} × fastapi", ratio <= must, ratio <= aim
+
+    return judge
+
+
+def never_slower(mode, must):
+    """What no kind of request may exceed."""
+    def judge(run):
+        slowest = {label: value(run, mode, f"{key}_p99_ms", "landfall") for key, label in ASKED}
+        label = max(slowest, key=slowest.get)
+        return f"{slowest[label]:.1f} ({label})", slowest[label] <= must, None
+
+    return judge
+
+
 S3_TARGETS = [
     ("one big PATCH, MiB/s", "≥ 0.85 × ceiling", None, share_of_ceiling("s3-big", 0.85)),
     *((f"{SHORT[mode]}, CPU-s per GiB", "≤ 0.5 × @tus/s3-store", None,
@@ -153,3 +207,33 @@ TARGETS = [
     ("KiB per slow connection", "≤ 29", "≤ 14", at_most("slow", "kib_per_connection", 29, 14)),
     ("peak MiB, one 4 GiB upload", "≤ 32", None, at_most("peak", "peak_kib", 32)),
 ]
+HOOK_TARGETS = [
+    ("added by a pre-create hook, p50 µs", "≤ 300, and no more than others", None,
+     no_more_than_others("hooks-create", "added_p50_us", 300)),
+    ("events per second, SQLite", "≥ 2,000", None, at_least("hooks-told", "events_per_s", 2_000)),
+    ("KiB added by a hook that is told nothing", "≤ 512", None,
+     at_most("hooks-start", "added_own_kib", 512)),
+    ("files made for a hook that is told nothing", "0", None, at_most("hooks-start", "added_files", 0)),
+]
+GRANT_TARGETS = [
+    *((f"{SHORT[f'grants-ask-{where}']}, per second", f"≥ {least:g} × by hand", None,
+       against(f"grants-ask-{where}", "per_s", "fastapi", least))
+      for where, least in [("memory", 3), ("disk", 1.5), ("postgres", 1.5)]),
+    *((f"{SHORT[f'grants-ask-{where}']}, p99 µs", "≤ 1 × by hand", None,
+       against(f"grants-ask-{where}", "p99_us", "fastapi", 1))
+      for where in ("memory", "disk", "postgres")),
+    *((f"added to a creation by a grant, p50 µs, {words}", "≤ 2 × a grant by hand", "≤ 1 ×",
+       added_against_by_hand(where, 2, 1))
+      for where, words in [("memory", "SQLite"), ("postgres", "PostgreSQL")]),
+    ("files after one creation, grants off", "2, the upload's own", None,
+     at_most("grants-off", "plain_files", 2)),
+    ("own KiB resident when idle, grants off", "≤ 1,256", None,
+     at_most("grants-off", "plain_own_kib", 1_256)),
+    *((f"{SHORT[f'grants-million-{where}']}, slowest ms of all, p99", f"≤ {PAGE_MS}", None,
+       never_slower(f"grants-million-{where}", PAGE_MS)) for where in ("memory", "postgres")),
+    ("1,000 listeners, ms from a request to its completion, p99", "≤ 500", "≤ 100",
+     at_most("grants-listen", "p99_ms", 500, 100)),
+    ("1,000 listeners, % of a processor while nothing happens", "≤ 2", None,
+     at_most("grants-listen", "idle_cpu_percent", 2)),
+]
+OF_SECTION = {"peers": TARGETS, "s3": S3_TARGETS, "hooks": HOOK_TARGETS, "grants": GRANT_TARGETS}

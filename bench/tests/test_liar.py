@@ -17,7 +17,7 @@ def run(lie, mode):
         server = f"liar={sys.executable} {HERE}/liar.py {{port}} {lie} {{data}}:/files/"
         done = subprocess.run(
             [sys.executable, RUN, "--quick", "--only", "liar", "--modes", mode, "--data", folder,
-             *(["--s3"] if mode.startswith("s3-") else []), "--out", f"{folder}/result", "--quiet-budget", "0", "--server", server],
+             "--out", f"{folder}/result", "--quiet-budget", "0", "--server", server],
             text=True, capture_output=True, check=False)
         if not os.path.exists(f"{folder}/result.json"):
             raise AssertionError(done.stderr)
@@ -29,7 +29,10 @@ def run(lie, mode):
 
 class Lies(unittest.TestCase):
     def test_honest(self):
-        for mode in ("browser", "small", "small-patch", "head", "slow", "s3-browser"):
+        for mode in ("browser", "small", "small-patch", "head", "slow", "s3-browser",
+                     "hooks-create", "hooks-told", "hooks-start", "grants-ask-memory",
+                     "grants-create-memory", "grants-small-memory", "grants-off",
+                     "grants-listen"):
             with self.subTest(mode=mode):
                 status, result, _, left = run("none", mode)
                 self.assertEqual(result["faults"], [])
@@ -51,6 +54,18 @@ class Lies(unittest.TestCase):
             ("short", "small", "check: reading back gave"),
             ("drop", "browser", "check: HEAD says"),
             ("byte", "s3-browser", "check: reading back: wrong byte at offset 1000000"),
+            ("unasked", "hooks-create", "hook: {'pre-create': 719} came to the hook, not "
+             "{'pre-create': 720}"),
+            ("lost", "hooks-told", "hook: 1 post-finish never came"),
+            ("disorder", "hooks-told", "hook: post-create of /files/"),
+            ("twice", "hooks-told", "hook: post-finish of /files/"),
+            ("byte", "hooks-told", "check: reading back: wrong byte"),
+            ("same", "grants-ask-memory", "was given before"),
+            ("forgotten", "grants-ask-memory", "check: the grant bench-"),
+            ("free", "grants-create-memory", "POST without a token answered 201, expected [401]"),
+            ("byte", "grants-small-memory", "check: reading back: wrong byte"),
+            ("unheard", "grants-listen", "listeners heard 249 completions, and then no more"),
+            ("again", "grants-listen", "a listener: the completion of bench-"),
         ]:
             with self.subTest(lie=lie, mode=mode):
                 status, result, printed, _ = run(lie, mode)

@@ -169,7 +169,7 @@ class Behind(unittest.TestCase):
                 environment = behind.server.environment
                 self.assertNotIn("AWS_PROFILE", environment)
                 self.assertTrue(environment["S3_ENDPOINT"].startswith("http://127.0.0.1:"))
-                behind.begin([])
+                behind.begin([], 0)
                 figures, _ = behind.end([])
                 self.assertEqual(figures["calls"], {})
                 self.assertEqual(behind.after(), {"objects_per_upload": 0, "multiparts_left": 0})

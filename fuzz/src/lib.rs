@@ -9,6 +9,7 @@
 mod answer;
 mod connection;
 mod head;
+mod hook;
 mod settings;
 mod upload;
 mod values;
@@ -17,6 +18,7 @@ pub use self::{
     answer::s3_answer,
     connection::connection,
     head::{append, create, request, trailers},
+    hook::hook_answer,
     settings::{arguments, config_file},
     upload::{info, location, part_url, range, upload_id},
     values::{checksum, concat, fields, metadata},

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-const TARGETS: [(&str, fn(&[u8])); 17] = [
+const TARGETS: [(&str, fn(&[u8])); 18] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
     ("checksum", landfall_fuzz::checksum),
@@ -11,6 +11,7 @@ const TARGETS: [(&str, fn(&[u8])); 17] = [
     ("connection", landfall_fuzz::connection),
     ("create", landfall_fuzz::create),
     ("fields", landfall_fuzz::fields),
+    ("hook_answer", landfall_fuzz::hook_answer),
     ("info", landfall_fuzz::info),
     ("location", landfall_fuzz::location),
     ("metadata", landfall_fuzz::metadata),

@@ -1,38 +1,20 @@
 // examples/uppy-vue, built as its README says, driven in a real Chromium.
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { access } from 'node:fs/promises'
-import { join } from 'node:path'
 import { test } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { openBrowser, openPage, serveSite } from './lib/browser.js'
 import { Landfall } from './lib/landfall.js'
 import { FaultProxy } from './lib/proxy.js'
-import { MIB, sourceFile, tempDir } from './lib/source.js'
+import { MIB, sourceFile } from './lib/source.js'
 import { CHUNK, until } from './lib/tus.js'
-
-const EXAMPLE = fileURLToPath(new URL('../../examples/uppy-vue', import.meta.url))
-const VITE = join(EXAMPLE, 'node_modules/vite/bin/vite.js')
-
-/** Builds the example for `endpoint` into a folder of test `t`. */
-async function build(t, endpoint) {
-  await access(VITE).catch(() => {
-    throw new Error(`run "npm ci" in ${EXAMPLE} first`)
-  })
-  const out = await tempDir(t)
-  await promisify(execFile)(process.execPath, [VITE, 'build', '--outDir', out, '--emptyOutDir', '--logLevel', 'warn'], {
-    cwd: EXAMPLE,
-    env: { ...process.env, VITE_TUS_ENDPOINT: endpoint, VITE_UPLOAD_TOKEN: 'token-of-the-test' },
-  })
-  return out
-}
+import { add, arrived, buildPage, startUpload } from './lib/uppy.js'
 
 async function setUp(t) {
   const landfall = await Landfall.start(t)
   const proxy = await FaultProxy.start(t, landfall)
-  const origin = await serveSite(t, { root: await build(t, proxy.endpoint) })
+  const origin = await serveSite(t, {
+    root: await buildPage(t, proxy.endpoint, 'token-of-the-test'),
+  })
   const { page, preflights } = await openPage(t, await openBrowser(t))
   const requests = []
   page.on('request', (request) => {
@@ -47,33 +29,6 @@ async function setUp(t) {
   await page.goto(origin)
   await page.getByRole('heading', { name: 'Upload to Landfall' }).waitFor()
   return { landfall, proxy, page, preflights, requests }
-}
-
-/** Adds files as the "browse files" button does. */
-async function add(page, sources) {
-  await page
-    .locator('input.uppy-Dashboard-input:not([webkitdirectory])')
-    .first()
-    .setInputFiles(sources.map(({ path }) => path))
-  for (const { name } of sources) {
-    await page.locator('.uppy-Dashboard-Item', { hasText: name }).waitFor()
-  }
-}
-
-function startUpload(page) {
-  return page.locator('.uppy-StatusBar-actionBtn--upload').click()
-}
-
-/** Waits until the page lists `sources` as arrived; gives their URLs by name. */
-async function arrived(page, sources) {
-  const list = page.getByRole('region', { name: 'Arrived' })
-  const urls = new Map()
-  for (const { name } of sources) {
-    const link = list.getByRole('link', { name })
-    await link.waitFor({ timeout: 60_000 })
-    urls.set(name, await link.getAttribute('href'))
-  }
-  return urls
 }
 
 test('Uppy: files of several sizes go up through the Dashboard', { timeout: 120_000 }, async (t) => {

@@ -1,14 +1,11 @@
 // The page for everybody: by keyboard, by screen reader, on a phone, in the dark, and safely.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { after, before } from 'node:test';
 
-import { Landfall, Visitor, hashOf, launch, test, until } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, test, until, violations } from './harness.js';
 
 const MiB = 2 ** 20;
-const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 let browser;
 let landfall;
@@ -46,16 +43,6 @@ async function fill(visitor) {
   await visitor.row('waiting.bin').is('waiting');
   assert.equal(await visitor.row('queued.bin').state(), 'queued');
   await visitor.tab.getByText('Upload from the command line').click();
-}
-
-/** Violations that axe finds, of every severity. */
-async function violations(visitor) {
-  // Through the debugger, since the policy of the page lets no foreign script in.
-  await visitor.tab.evaluate(AXE);
-  const { violations: found } = await visitor.tab.evaluate(() => globalThis.axe.run(document, {
-    runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
-  }));
-  return found.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map((node) => node.html).join(' ')}`);
 }
 
 for (const [look, options] of Object.entries({

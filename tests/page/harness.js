@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test as declare } from 'node:test';
@@ -26,6 +27,8 @@ const START = 20_000;
 
 /** How long one test may take, in milliseconds. */
 const LIMIT = 240_000;
+
+const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 const TUS = { 'Tus-Resumable': '1.0.0' };
 
@@ -233,6 +236,16 @@ export class Visitor {
   sent(method) {
     return this.requests.filter((request) => request.method === method);
   }
+}
+
+/** Violations that axe finds, of every severity. */
+export async function violations(visitor) {
+  // Through the debugger, since the policy of the page lets no foreign script in.
+  await visitor.tab.evaluate(AXE);
+  const { violations: found } = await visitor.tab.evaluate(() => globalThis.axe.run(document, {
+    runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+  }));
+  return found.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map((node) => node.html).join(' ')}`);
 }
 
 /** One line of the list. */

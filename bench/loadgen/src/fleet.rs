@@ -1,12 +1,26 @@
 //! Several connections that begin their timed work in one moment.
 
+use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::http::{Connection, Fault};
 use crate::report::{self, Figures};
-use crate::target::Target;
+
+/// What the connections are opened to.
+pub(crate) trait Server: Sync {
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+
+    /// How many uploads were created, or grants given, so far.
+    fn made(&self) -> u64;
+
+    /// Whether an operation is one request.
+    fn one_request_each(&self) -> bool {
+        true
+    }
+}
 
 /// Stack of a connection's thread.
 const STACK: usize = 512 << 10;
@@ -47,7 +61,7 @@ impl<S> Member<S> {
 /// # Errors
 /// The first fault of any member.
 pub(crate) fn run<S: Send>(
-    target: &Target,
+    server: &impl Server,
     connections: usize,
     prepare: impl Fn(usize, &mut Connection) -> Result<S, Fault> + Sync,
     work: impl Fn(&mut Member<S>) -> Result<(), Fault> + Sync,
@@ -55,7 +69,7 @@ pub(crate) fn run<S: Send>(
 ) -> Result<(), Fault> {
     // Preparing is parallel too: it may be thousands of uploads.
     let mut members = parallel((0..connections).collect(), |index| {
-        let mut connection = Connection::open(target.address)?;
+        let mut connection = Connection::open(server.address())?;
         let state = prepare(index, &mut connection)?;
         Ok(Member {
             index,
@@ -79,7 +93,7 @@ pub(crate) fn run<S: Send>(
         Barrier::new(connections + 1),
     );
     let mut figures = Figures {
-        one_request_each: target.one_request_each(),
+        one_request_each: server.one_request_each(),
         ..Figures::default()
     };
     let outcome = thread::scope(|scope| {
@@ -96,7 +110,7 @@ pub(crate) fn run<S: Send>(
             });
             threads.push(thread.expect("threads for the connections"));
         }
-        let ready = report::pause("ready");
+        let ready = report::pause(&format!("ready {}", server.made()));
         let (began, cpu) = (Instant::now(), report::own_cpu());
         start.wait();
         finished.wait();

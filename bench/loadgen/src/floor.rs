@@ -4,13 +4,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::net::TcpStream;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 
-use crate::http::{Fault, find};
+use crate::http::Fault;
+use crate::listen::{self, Inbox};
 
 /// Receive buffer of a connection.
 const BUFFER: usize = 256 << 10;
@@ -21,20 +21,8 @@ const BUFFER: usize = 256 << 10;
 /// When the folder can't be made or the port can't be bound.
 pub(crate) fn serve(port: u16, folder: &Path) -> Result<(), Fault> {
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let listener = TcpListener::bind(("127.0.0.1", port));
-    let listener = listener.map_err(|error| format!("port {port}: {error}"))?;
-    let shared = Arc::new((folder.to_path_buf(), AtomicU64::new(1)));
-    for stream in listener.incoming().flatten() {
-        let shared = Arc::clone(&shared);
-        let handler = move || {
-            // A client that goes away ends its thread, nothing else.
-            let _ = connection(stream, &shared.0, &shared.1);
-        };
-        if let Err(error) = thread::Builder::new().stack_size(64 << 10).spawn(handler) {
-            eprintln!("floor: no thread for a connection: {error}");
-        }
-    }
-    Ok(())
+    let (folder, next) = (folder.to_path_buf(), AtomicU64::new(1));
+    listen::serve(port, move |stream| connection(stream, &folder, &next))
 }
 
 /// What the floor reads of a request head.
@@ -86,23 +74,13 @@ impl Request {
     }
 }
 
-fn connection(mut stream: TcpStream, folder: &Path, next: &AtomicU64) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut buffer = vec![0; BUFFER];
-    let mut filled = 0;
-    loop {
-        let end = loop {
-            if let Some(at) = find(&buffer[..filled], b"\r\n\r\n") {
-                break at + 4;
-            }
-            let count = stream.read(&mut buffer[filled..])?;
-            if count == 0 {
-                return Ok(());
-            }
-            filled += count;
-        };
-        let Some(mut request) = Request::parse(&buffer[..end - 4]) else {
-            return stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+fn connection(stream: TcpStream, folder: &Path, next: &AtomicU64) -> io::Result<()> {
+    let mut inbox = Inbox::new(stream, BUFFER)?;
+    while let Some(end) = inbox.head()? {
+        let Some(mut request) = Request::parse(&inbox.buffer[..end - 4]) else {
+            return inbox
+                .stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
         };
         if request.method == Method::Post {
             request.id = next.fetch_add(1, Ordering::Relaxed).to_string();
@@ -121,33 +99,31 @@ fn connection(mut stream: TcpStream, folder: &Path, next: &AtomicU64) -> io::Res
                 let mut file = File::open(&path)?;
                 let length = file.metadata()?.len();
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
-                stream.write_all(head.as_bytes())?;
-                io::copy(&mut file, &mut stream)?;
+                inbox.stream.write_all(head.as_bytes())?;
+                io::copy(&mut file, &mut inbox.stream)?;
                 String::new()
             }
             Method::Post | Method::Patch => {
-                let early = (request.length.min((filled - end) as u64)) as usize;
+                let early = (request.length.min((inbox.filled - end) as u64)) as usize;
                 used = end + early;
-                receive(&mut stream, &mut buffer, end..used, filled, &path, &request)?
+                receive(&mut inbox, end..used, &path, &request)?
             }
         };
         // A request longer than the buffer has used all of it; else the next one may have begun.
-        buffer.copy_within(used..filled, 0);
-        filled -= used;
+        inbox.used(used);
         if !reply.is_empty() {
             let reply = format!("HTTP/1.1 {reply}\r\nTus-Resumable: 1.0.0\r\n\r\n");
-            stream.write_all(reply.as_bytes())?;
+            inbox.stream.write_all(reply.as_bytes())?;
         }
     }
+    Ok(())
 }
 
 /// Writes the body to the file: the part of it that came with the head, then the rest.
 fn receive(
-    stream: &mut TcpStream,
-    buffer: &mut [u8],
-    early: std::ops::Range<usize>,
-    filled: usize,
-    path: &PathBuf,
+    inbox: &mut Inbox,
+    early: Range<usize>,
+    path: &Path,
     request: &Request,
 ) -> io::Result<String> {
     let mut file = if request.method == Method::Post {
@@ -157,10 +133,15 @@ fn receive(
         file.seek(SeekFrom::Start(request.offset))?;
         file
     };
+    let Inbox {
+        stream,
+        buffer,
+        filled,
+    } = inbox;
     file.write_all(&buffer[early.clone()])?;
     let mut left = request.length - early.len() as u64;
     debug_assert!(
-        left == 0 || early.end == filled,
+        left == 0 || early.end == *filled,
         "what came early comes first"
     );
     while left > 0 {

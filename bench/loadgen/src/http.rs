@@ -121,23 +121,49 @@ impl Connection {
         bodiless: bool,
         mut sink: impl FnMut(&[u8]) -> Result<(), Fault>,
     ) -> Result<Reply, Fault> {
+        let reply = self.answer()?;
+        if bodiless || reply.status == 204 || reply.status == 304 {
+            return Ok(reply);
+        }
+        if reply.chunked {
+            self.chunks(&mut sink)?;
+        } else if let Some(length) = reply.length {
+            self.body(length, &mut sink)?;
+        } else {
+            return Err(format!("reply {} has no length", reply.status));
+        }
+        Ok(reply)
+    }
+
+    /// Reads the head of a reply that has a body without end, and must be in chunks. The body is
+    /// for [`Connection::chunks`].
+    pub(crate) fn endless(&mut self) -> Result<Reply, Fault> {
+        let reply = self.answer()?;
+        if reply.status == 200 && !reply.chunked {
+            return Err("a reply that goes on is not in chunks".into());
+        }
+        Ok(reply)
+    }
+
+    /// Sends a request and reads the whole of a short answer, which is UTF-8.
+    pub(crate) fn ask(&mut self, request: &str) -> Result<(Reply, String), Fault> {
+        self.begin(request.as_bytes())?;
+        let mut body = Vec::new();
+        let reply = self.reply(false, |piece| {
+            body.extend_from_slice(piece);
+            Ok(())
+        })?;
+        let body = String::from_utf8(body).map_err(|_| "the answer is not UTF-8")?;
+        Ok((reply, body))
+    }
+
+    fn answer(&mut self) -> Result<Reply, Fault> {
         loop {
             let reply = self.head()?;
-            if reply.status < 200 {
-                continue;
-            }
-            self.closed = reply.close;
-            if bodiless || reply.status == 204 || reply.status == 304 {
+            if reply.status >= 200 {
+                self.closed = reply.close;
                 return Ok(reply);
             }
-            if reply.chunked {
-                self.chunks(&mut sink)?;
-            } else if let Some(length) = reply.length {
-                self.body(length, &mut sink)?;
-            } else {
-                return Err(format!("reply {} has no length", reply.status));
-            }
-            return Ok(reply);
         }
     }
 
@@ -178,7 +204,11 @@ impl Connection {
         Ok(())
     }
 
-    fn chunks(&mut self, sink: &mut impl FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault> {
+    /// Hands the body of a reply in chunks to `sink` until it ends, or `sink` fails.
+    pub(crate) fn chunks(
+        &mut self,
+        sink: &mut impl FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         loop {
             let line = self.line()?;
             let size = line.split(';').next().unwrap_or_default().trim();

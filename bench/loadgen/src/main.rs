@@ -2,21 +2,32 @@
 //!
 //! ```text
 //! loadgen floor PORT FOLDER                     the bare server
+//! loadgen receiver PORT                         the application behind hooks
 //! loadgen sync FOLDER COUNT                     what a sync costs on a disk
 //! loadgen file FILE PHASE BYTES                 the same bytes as a file, for other clients
 //! loadgen stream ADDRESS PATH KIND CONNECTIONS BYTES STEP
 //! loadgen small|small-patch ADDRESS PATH KIND CONNECTIONS COUNT
+//! loadgen creations ADDRESS PATH KIND CONNECTIONS COUNT
 //! loadgen head ADDRESS PATH KIND CONNECTIONS COUNT UPLOADS
 //! loadgen slow ADDRESS PATH KIND CONNECTIONS SECONDS
+//! loadgen asks ADDRESS GRANTS KEY CONNECTIONS COUNT
+//! loadgen listeners ADDRESS PATH GRANTS KEY CONNECTIONS COUNT
 //! ```
 //!
-//! KIND is `tus` or `put`. The driver, `bench/run`, starts it; see the `report` module for what
+//! KIND is `tus` or `put`. `GRANTS KEY` after the others of `small` and `creations`: where leave is
+//! asked for, and the API key to ask with; then each creation shows a token. The driver, `bench/run`, starts it; see the `report` module for what
 //! they say to each other.
 
+mod arrivals;
 mod fleet;
 mod floor;
+mod grants;
 mod http;
+mod json;
+mod listen;
+mod listeners;
 mod pattern;
+mod receiver;
 mod report;
 mod target;
 mod work;
@@ -26,6 +37,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use grants::Grants;
 use http::Fault;
 use target::{Creation, Kind, Target};
 
@@ -47,8 +59,19 @@ fn main() -> ExitCode {
 fn run(arguments: &[&str]) -> Result<(), Fault> {
     match *arguments {
         ["floor", port, folder] => floor::serve(number(port)?, Path::new(folder)),
+        ["receiver", port] => receiver::serve(number(port)?),
         ["sync", folder, count] => work::sync_cost(folder, number(count)?),
         ["file", file, phase, bytes] => work::file(file, number(phase)?, number(bytes)?),
+        ["asks", address, path, key, connections, count] => {
+            let grants = Grants::new(number(address)?, path, key);
+            grants::asks(&grants, number(connections)?, number(count)?)
+        }
+        ["listeners", address, path, grants, key, connections, count] => {
+            let (address, kind) = (number(address)?, Kind::Tus);
+            let target = Target::discover(address, path.into(), kind, Creation::WithUpload)?;
+            let grants = Grants::new(address, grants, key);
+            listeners::measure(&target, grants, number(connections)?, number(count)?)
+        }
         [mode, address, path, kind, connections, ref rest @ ..] => {
             let creation = match mode {
                 "small-patch" => Creation::ThenPatch,
@@ -60,7 +83,13 @@ fn run(arguments: &[&str]) -> Result<(), Fault> {
                 _ => return Err(format!("kind {kind:?} is neither tus nor put")),
             };
             let connections = number(connections)?;
-            let target = Target::discover(number(address)?, path.into(), kind, creation)?;
+            let address = number(address)?;
+            let mut target = Target::discover(address, path.into(), kind, creation)?;
+            let mut rest = rest;
+            if let ("small" | "creations", [count, grants, key]) = (mode, rest) {
+                target = target.with_grants(Grants::new(address, grants, key))?;
+                rest = std::slice::from_ref(count);
+            }
             match (mode, rest) {
                 ("stream", [bytes, step]) => {
                     work::stream(&target, connections, number(bytes)?, number(step)?)
@@ -68,6 +97,7 @@ fn run(arguments: &[&str]) -> Result<(), Fault> {
                 ("small" | "small-patch", [count]) => {
                     work::small(&target, connections, number(count)?)
                 }
+                ("creations", [count]) => work::creations(&target, connections, number(count)?),
                 ("head", [count, uploads]) => {
                     work::heads(&target, connections, number(count)?, number(uploads)?)
                 }

@@ -1,8 +1,8 @@
 //! The conversation with the driver: it reads the server's processor time and memory exactly
 //! between the steps of a run.
 //!
-//! The client prints `ready` when all is prepared and waits for a line; does the timed work;
-//! prints `done` and the figures as JSON, and waits for a line; checks what the server stored; and
+//! The client prints `ready` and how many uploads it has made when all is prepared, and waits for a
+//! line; does the timed work; prints `done` and the figures as JSON, and waits for a line; checks what the server stored; and
 //! prints `verified`. At any point it may print `fault` and a reason instead, and end with 1.
 
 use std::io::{self, BufRead, Write};

@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::fleet::Server;
+use crate::grants::Grants;
 use crate::http::{Connection, Fault};
 use crate::pattern::Pattern;
 
@@ -50,6 +53,24 @@ pub(crate) struct Target {
     pub(crate) pattern: Pattern,
     path: String,
     with_upload: bool,
+    made: AtomicU64,
+    /// Where each creation gets its leave, if it takes one.
+    grants: Option<Grants>,
+}
+
+impl Server for Target {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Whether small uploads take one request.
+    fn one_request_each(&self) -> bool {
+        self.with_upload || self.kind == Kind::Put
+    }
 }
 
 impl Target {
@@ -70,6 +91,8 @@ impl Target {
             pattern,
             path,
             with_upload: false,
+            made: AtomicU64::new(0),
+            grants: None,
         };
         if kind == Kind::Tus {
             let mut connection = Connection::open(address)?;
@@ -86,9 +109,29 @@ impl Target {
         Ok(target)
     }
 
-    /// Whether small uploads take one request.
-    pub(crate) fn one_request_each(&self) -> bool {
-        self.with_upload || self.kind == Kind::Put
+    /// Shows a token of `grants` with each creation, from now on.
+    ///
+    /// # Errors
+    /// When the server creates uploads without one, too: then nothing would be measured.
+    pub(crate) fn with_grants(mut self, grants: Grants) -> Result<Self, Fault> {
+        let mut connection = Connection::open(self.address)?;
+        let request = self.head(
+            "POST",
+            &self.path,
+            "Upload-Length: 1\r\nContent-Length: 0\r\n",
+        );
+        let (reply, _) = connection.ask(&request)?;
+        reply.expect("POST without a token", &[401])?;
+        self.grants = Some(grants);
+        Ok(self)
+    }
+
+    /// Asks for the leave that the next creation of `length` bytes takes, ahead of its time.
+    pub(crate) fn ahead(&self, connection: &mut Connection, length: u64) -> Result<(), Fault> {
+        match &self.grants {
+            Some(grants) => grants.ahead(connection, length),
+            None => Ok(()),
+        }
     }
 
     fn head(&self, method: &str, path: &str, fields: &str) -> String {
@@ -108,10 +151,27 @@ impl Target {
         format!("{}{name}", self.path)
     }
 
-    /// Creates an upload and sends its first `sent` bytes with the creation.
+    /// Creates an upload and sends its first `sent` bytes with the creation. Shows a token if the
+    /// target has grants.
     pub(crate) fn create(
         &self,
         connection: &mut Connection,
+        phase: u64,
+        length: u64,
+        sent: u64,
+    ) -> Result<Upload, Fault> {
+        let token = match &self.grants {
+            Some(grants) => Some(grants.token(connection, length)?),
+            None => None,
+        };
+        self.create_with(connection, token.as_deref(), phase, length, sent)
+    }
+
+    /// The same with this token, or none.
+    pub(crate) fn create_with(
+        &self,
+        connection: &mut Connection,
+        token: Option<&str>,
         phase: u64,
         length: u64,
         sent: u64,
@@ -121,6 +181,10 @@ impl Target {
         );
         if sent > 0 {
             fields.push_str("Content-Type: application/offset+octet-stream\r\n");
+        }
+        if let Some(token) = token {
+            // Writing to a String can't fail.
+            let _ = write!(fields, "Upload-Token: {token}\r\n");
         }
         let head = self.head("POST", &self.path, &fields);
         self.send(connection, head, phase, 0, sent)?;
@@ -132,6 +196,7 @@ impl Target {
                 show(reply.offset)
             ));
         }
+        self.made.fetch_add(1, Ordering::Relaxed);
         let location = reply.location.ok_or("201 without a Location")?;
         Ok(Upload {
             path: path_of(&location).into(),

@@ -4,7 +4,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::fleet;
+use crate::fleet::{self, Server};
 use crate::http::{Connection, Fault};
 use crate::pattern::{Pattern, Random};
 use crate::report::{self, Figures};
@@ -12,6 +12,8 @@ use crate::target::{Kind, Target, Upload};
 
 /// Smallest and largest of the small uploads, in bytes.
 const SMALL: (u64, u64) = (1 << 10, 64 << 10);
+/// Creations that aren't measured.
+const WARM_CREATIONS: usize = 320;
 /// Half of each upload that HEAD asks for is kept.
 const ASKED: u64 = 8 << 10;
 /// Length of an upload that a slow connection trickles into.
@@ -71,13 +73,21 @@ pub(crate) fn small(target: &Target, connections: usize, count: usize) -> Result
     fleet::run(
         target,
         connections,
-        |index, _| Ok((Random::new(index as u64 + 100), None)),
+        |index, connection| {
+            let mut random = Random::new(index as u64 + 100);
+            let mut plan = Vec::with_capacity(count / connections);
+            for _ in 0..count / connections {
+                let length = random.log_uniform(SMALL.0, SMALL.1);
+                target.ahead(connection, length)?;
+                plan.push((length, random.below(1 << 20)));
+            }
+            Ok((plan, None))
+        },
         |member| {
             for turn in 0..count / connections {
                 let name = format!("small-{}-{turn}", member.index);
-                let length = member.state.0.log_uniform(SMALL.0, SMALL.1);
-                member.time(length, |connection, (random, last)| {
-                    let phase = random.below(1 << 20);
+                let (length, phase) = member.state.0[turn];
+                member.time(length, |connection, (_, last)| {
                     *last = Some(target.whole(connection, || name, phase, length)?);
                     Ok(())
                 })?;
@@ -86,6 +96,44 @@ pub(crate) fn small(target: &Target, connections: usize, count: usize) -> Result
         },
         |member| {
             let upload = member.state.1.as_ref().ok_or("no upload was made")?;
+            target.verify(&mut member.connection, upload)
+        },
+    )
+}
+
+/// `count` uploads that are created and get no bytes, shared out over the connections.
+pub(crate) fn creations(target: &Target, connections: usize, count: usize) -> Result<(), Fault> {
+    let length = SMALL.1;
+    fleet::run(
+        target,
+        connections,
+        |_, connection| {
+            // Unmeasured, and on all connections at once, as later.
+            for _ in 0..WARM_CREATIONS / connections {
+                target.create(connection, 0, length, 0)?;
+            }
+            for _ in 0..count / connections {
+                target.ahead(connection, length)?;
+            }
+            Ok(None)
+        },
+        |member| {
+            for turn in 0..count / connections {
+                let phase = (member.index * 31 + turn) as u64;
+                member.time(0, |connection, last| {
+                    *last = Some(target.create(connection, phase, length, 0)?);
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        },
+        |member| {
+            let upload = member.state.as_ref().ok_or("no upload was made")?;
+            let kept = target.kept(&mut member.connection, &upload.path)?;
+            if kept != 0 {
+                return Err(format!("HEAD says {kept} bytes are kept, none was sent"));
+            }
+            target.append(&mut member.connection, upload, 0, length)?;
             target.verify(&mut member.connection, upload)
         },
     )
@@ -160,7 +208,7 @@ pub(crate) fn heads(
 /// Opens `connections`, each an upload that gets one byte a second, and holds them for `hold`.
 /// The driver reads the server's memory before and after; then one of the uploads is finished.
 pub(crate) fn slow(target: &Target, connections: usize, hold: Duration) -> Result<(), Fault> {
-    report::pause("ready")?;
+    report::pause(&format!("ready {}", target.made()))?;
     let (began, cpu) = (Instant::now(), report::own_cpu());
     let mut open = Vec::with_capacity(connections);
     for index in 0..connections {

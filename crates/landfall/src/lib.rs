@@ -22,6 +22,7 @@ mod engine;
 pub mod event;
 pub mod hook;
 pub mod lease;
+pub mod runtime;
 pub mod service;
 pub mod store;
 pub mod upload;
@@ -32,6 +33,6 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub use self::{
     compose::Composer,
     config::{Config, LocationStyle},
-    engine::{Doomed, Lifetimes, Limits, SweepSummary, Sweeper, Why},
+    engine::{Doomed, Lifetimes, Limits, Outcome, SweepSummary, Sweeper, Why},
     service::{Handler, Stats},
 };

@@ -7,7 +7,7 @@ pub const ALLOW_METHODS: &str = "POST, HEAD, PATCH, OPTIONS, GET, DELETE";
 pub const ALLOW_HEADERS: &str = "Authorization, Origin, X-Requested-With, X-Request-ID, \
     X-HTTP-Method-Override, Content-Type, Upload-Length, Upload-Offset, Tus-Resumable, \
     Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Incomplete, Upload-Complete, \
-    Upload-Draft-Interop-Version, Upload-Checksum";
+    Upload-Draft-Interop-Version, Upload-Checksum, Upload-Token";
 
 /// `Access-Control-Expose-Headers` on all other answers.
 pub const EXPOSE_HEADERS: &str = "Upload-Offset, Location, Upload-Length, Tus-Version, \

@@ -3,7 +3,10 @@
 //! A library only so that the program's own tests can reach them: nothing here is stable. Those
 //! who embed uploads in their own server use the crate `landfall`.
 
+#[cfg(feature = "grants")]
+pub mod admin;
 pub mod app;
+pub mod asset;
 pub mod log;
 pub mod net;
 pub mod page;

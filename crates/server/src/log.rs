@@ -26,7 +26,7 @@ static FORMAT: std::sync::OnceLock<LogFormat> = std::sync::OnceLock::new();
 pub fn init(settings: &Log, s3_calls: bool) {
     let _ = FORMAT.set(settings.format);
     let filter = EnvFilter::new(format!(
-        "{level},hyper=warn,h2=warn{calls}",
+        "{level},hyper=warn,h2=warn,sqlx=warn{calls}",
         level = settings.level.as_str(),
         calls = if s3_calls {
             ",landfall_s3::client=debug"

@@ -8,7 +8,7 @@ use std::{
 
 use landfall_server::{
     app, log,
-    settings::{self, Failure, Invocation},
+    settings::{self, Invocation},
 };
 
 fn main() -> ExitCode {
@@ -31,10 +31,17 @@ fn main() -> ExitCode {
             json,
             origin,
         }) => run(landfall_server::s3::doctor::run(loaded, json, origin)),
+        Ok(Invocation::Events { loaded, errand }) => run(app::events(loaded, errand)),
+        #[cfg(feature = "grants")]
+        Ok(Invocation::Keys {
+            loaded,
+            errand,
+            json,
+        }) => run(app::keys(loaded, errand, json)),
         Ok(Invocation::Sweep { loaded, dry_run }) => run(app::sweep(loaded, dry_run)),
         Err(failure) => {
             eprintln!("{failure}");
-            ExitCode::from(Failure::EXIT_CODE)
+            ExitCode::from(failure.exit_code())
         }
     }
 }

@@ -5,6 +5,8 @@
 //! step. It asks for its files relative to itself, as `./_landfall/NAME`, so it works below a
 //! prefix that a proxy strips.
 
+use crate::asset::{Asset, CSS, JAVASCRIPT, SVG, assets, fill};
+
 /// Path below which the files of [`asset`] are served.
 pub const ASSET_PREFIX: &str = "/_landfall/";
 
@@ -12,23 +14,6 @@ pub const ASSET_PREFIX: &str = "/_landfall/";
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
-
-/// A file of the page.
-#[derive(Debug, Clone, Copy)]
-pub struct Asset {
-    /// Value for `Content-Type`.
-    pub content_type: &'static str,
-    /// The whole file.
-    pub bytes: &'static [u8],
-    etag: [u8; ETAG_LEN],
-}
-
-impl Asset {
-    /// Value for `ETag`, quotes included: changes whenever the bytes do.
-    pub fn etag(&self) -> &str {
-        std::str::from_utf8(&self.etag).unwrap_or_default()
-    }
-}
 
 /// What the page has to know about the server.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +29,9 @@ pub struct PageSettings<'a> {
     pub version: &'a str,
     /// Whether finished uploads can be downloaded.
     pub download: bool,
+    /// Where uploads have to be asked for first, if they have to: the page, which can't do that, says
+    /// so.
+    pub ask_at: Option<&'a str>,
 }
 
 /// The page as HTML (`text/html; charset=utf-8`) with the settings filled in.
@@ -54,6 +42,7 @@ pub fn index(settings: &PageSettings<'_>) -> String {
         "endpoint" => Some(&endpoint),
         "max_size" => Some(max_size.as_deref().unwrap_or_default()),
         "version" => Some(settings.version),
+        "ask_at" => Some(settings.ask_at.unwrap_or_default()),
         "download" => Some(if settings.download { "true" } else { "false" }),
         _ => None,
     })
@@ -72,53 +61,20 @@ pub fn asset(name: &str) -> Option<Asset> {
 
 const INDEX: &str = include_str!("../page/index.html");
 
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
-
-macro_rules! assets {
-    ($($name:literal: $content_type:expr),* $(,)?) => {
-        &[$(($name, {
-            const BYTES: &[u8] = include_bytes!(concat!("../page/", $name));
-            // Named, so that the hash is computed by the compiler.
-            const ETAG: [u8; ETAG_LEN] = etag_of(BYTES);
-            Asset { content_type: $content_type, bytes: BYTES, etag: ETAG }
-        })),*]
-    };
-}
-
-const ASSETS: &[(&str, Asset)] = assets! {
+const ASSETS: &[(&str, Asset)] = assets! { "page":
     "app.js": JAVASCRIPT,
     "awake.js": JAVASCRIPT,
     "files.js": JAVASCRIPT,
     "format.js": JAVASCRIPT,
-    "icon.svg": "image/svg+xml",
+    "icon.svg": SVG,
     "item.js": JAVASCRIPT,
     "queue.js": JAVASCRIPT,
     "request.js": JAVASCRIPT,
     "store.js": JAVASCRIPT,
-    "style.css": "text/css; charset=utf-8",
+    "style.css": CSS,
     "tus.js": JAVASCRIPT,
     "view.js": JAVASCRIPT,
 };
-
-/// Two quotes around sixteen hexadecimal digits.
-const ETAG_LEN: usize = 18;
-
-/// FNV-1a: enough to tell two versions of one file apart, and simple enough for a `const fn`.
-const fn etag_of(bytes: &[u8]) -> [u8; ETAG_LEN] {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut at = 0;
-    while at < bytes.len() {
-        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
-        at += 1;
-    }
-    let mut etag = [b'"'; ETAG_LEN];
-    let mut digit = 0;
-    while digit < 16 {
-        etag[1 + digit] = b"0123456789abcdef"[(hash >> (60 - 4 * digit)) as usize & 15];
-        digit += 1;
-    }
-    etag
-}
 
 /// `/files/` → `./files/`; an absolute URL stays as it is.
 fn relative(endpoint: &str) -> String {
@@ -126,44 +82,6 @@ fn relative(endpoint: &str) -> String {
         // `//host/…` names another host.
         Some(rest) if !rest.starts_with('/') => format!("./{rest}"),
         _ => endpoint.to_owned(),
-    }
-}
-
-/// Replaces each `{{name}}` by its escaped value, in one pass: values are never looked into.
-fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
-    let mut html = String::with_capacity(template.len() + 256);
-    let mut rest = template;
-    while let Some((before, opened)) = rest.split_once("{{") {
-        html.push_str(before);
-        let known = opened
-            .split_once("}}")
-            .and_then(|(name, after)| Some((value(name)?, after)));
-        rest = match known {
-            Some((value, after)) => {
-                escape(value, &mut html);
-                after
-            }
-            None => {
-                html.push_str("{{");
-                opened
-            }
-        };
-    }
-    html.push_str(rest);
-    html
-}
-
-/// Escapes for text and for attributes in quotes of either kind.
-fn escape(value: &str, html: &mut String) {
-    for character in value.chars() {
-        match character {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            other => html.push(other),
-        }
     }
 }
 
@@ -178,6 +96,7 @@ mod tests {
         max_size: None,
         version: "1.2.3",
         download: true,
+        ask_at: None,
     };
 
     fn meta(html: &str, name: &str) -> String {
@@ -186,6 +105,21 @@ mod tests {
             .split_once(&start)
             .unwrap_or_else(|| panic!("no meta {name}"));
         rest.split_once('"').unwrap().0.to_owned()
+    }
+
+    #[test]
+    fn the_page_says_when_uploads_must_be_asked_for() {
+        let asked = PageSettings {
+            ask_at: Some("/uploadjobs"),
+            ..SETTINGS
+        };
+        let html = index(&asked);
+        assert!(html.contains("data-ask-at=\"/uploadjobs\"") && html.contains("POST /uploadjobs"));
+        // Hidden by the style sheet.
+        assert!(index(&SETTINGS).contains("data-ask-at=\"\""));
+        let style = asset("style.css").unwrap();
+        let style = std::str::from_utf8(style.bytes).unwrap();
+        assert!(style.contains(".notice[data-ask-at=\"\"] { display: none; }"));
     }
 
     #[test]
@@ -253,12 +187,6 @@ mod tests {
     }
 
     #[test]
-    fn unknown_or_unclosed_placeholders_stay() {
-        let filled = fill("{{a}} {{b}} {{a", |name| (name == "a").then_some("1"));
-        assert_eq!(filled, "1 {{b}} {{a");
-    }
-
-    #[test]
     fn every_file_of_the_folder_is_served() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");
         let there: BTreeSet<String> = std::fs::read_dir(folder)
@@ -314,14 +242,8 @@ mod tests {
     }
 
     #[test]
-    fn etags_are_quoted_and_follow_the_content() {
-        let etag = |bytes: &[u8]| String::from_utf8(etag_of(bytes).to_vec()).unwrap();
-        assert_eq!(etag(b""), "\"cbf29ce484222325\"");
-        assert_eq!(etag(b"foobar"), "\"85944171f73967e8\"");
-        let all: BTreeSet<String> = ASSETS
-            .iter()
-            .map(|(_, asset)| asset.etag().to_owned())
-            .collect();
+    fn no_two_files_have_one_etag() {
+        let all: BTreeSet<&str> = ASSETS.iter().map(|(_, asset)| asset.etag()).collect();
         assert_eq!(all.len(), ASSETS.len());
     }
 }

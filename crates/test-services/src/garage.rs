@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Access, fresh_name, plain_http,
-    process::{Process, find, user_folder},
+    process::{Ending, Process, find, user_folder},
 };
 
 const ACCESS_KEY: &str = "GK1a2b3c4d5e6f708192a3b4c5";
@@ -40,10 +40,11 @@ impl Garage {
     pub fn start() -> Self {
         let cargo = user_folder("CARGO_HOME", ".cargo").join("bin");
         let program = find("garage", &cargo);
-        let (process, [s3, admin, _]) = Process::start("Garage", |dir, [s3, admin, rpc]| {
-            let config = dir.join("garage.toml");
-            let text = format!(
-                "metadata_dir = {meta:?}\n\
+        let (process, [s3, admin, _]) =
+            Process::start("Garage", Ending::Kill, |dir, [s3, admin, rpc]| {
+                let config = dir.join("garage.toml");
+                let text = format!(
+                    "metadata_dir = {meta:?}\n\
                  data_dir = {data:?}\n\
                  db_engine = \"lmdb\"\n\
                  replication_factor = 1\n\
@@ -56,20 +57,20 @@ impl Garage {
                  [admin]\n\
                  api_bind_addr = \"127.0.0.1:{admin}\"\n\
                  admin_token = \"{SECRET}\"\n",
-                meta = dir.join("meta"),
-                data = dir.join("data"),
-            );
-            fs::write(&config, text).unwrap();
-            let mut command = Command::new(&program);
-            command
-                .arg("-c")
-                .arg(config)
-                .args(["server", "--single-node", "--default-access-key"])
-                .env("GARAGE_DEFAULT_ACCESS_KEY", ACCESS_KEY)
-                .env("GARAGE_DEFAULT_SECRET_KEY", SECRET_KEY)
-                .env("RUST_LOG", "garage=warn");
-            command
-        });
+                    meta = dir.join("meta"),
+                    data = dir.join("data"),
+                );
+                fs::write(&config, text).unwrap();
+                let mut command = Command::new(&program);
+                command
+                    .arg("-c")
+                    .arg(config)
+                    .args(["server", "--single-node", "--default-access-key"])
+                    .env("GARAGE_DEFAULT_ACCESS_KEY", ACCESS_KEY)
+                    .env("GARAGE_DEFAULT_SECRET_KEY", SECRET_KEY)
+                    .env("RUST_LOG", "garage=warn");
+                command
+            });
         Self {
             process,
             access: Access {

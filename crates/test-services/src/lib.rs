@@ -1,5 +1,6 @@
-//! Real services for the tests: [`Garage`] and [`Moto`] speak S3, [`Redis`] is itself, and a
-//! [`Proxy`] between a store and a service breaks calls on purpose.
+//! Real services for the tests: [`Garage`] and [`Moto`] speak S3; [`Nats`], [`Postgres`], [`RabbitMq`]
+//! and [`Redis`] are themselves; [`Kafka`] is librdkafka's mock of it; and a [`Proxy`] between a store
+//! and a service breaks calls on purpose.
 //!
 //! It is a crate of its own, and never published, because the tests of several crates need it.
 //!
@@ -17,16 +18,27 @@
     reason = "a test fails by panicking, and so does everything in here"
 )]
 
+mod folder;
 mod garage;
+mod grpcio;
+mod kafka;
 mod moto;
+mod nats;
 mod plain_http;
+mod postgres;
 mod process;
 pub mod proxy;
+mod rabbitmq;
 mod redis;
 
 pub use garage::Garage;
+pub use grpcio::Grpcio;
+pub use kafka::{Kafka, Record};
 pub use moto::Moto;
+pub use nats::Nats;
+pub use postgres::Postgres;
 pub use proxy::Proxy;
+pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 
 /// Where an S3 service is and how to be let in.

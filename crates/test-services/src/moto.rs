@@ -6,7 +6,7 @@ use std::{process::Command, sync::OnceLock};
 
 use crate::{
     Access, fresh_name, plain_http,
-    process::{Process, find, user_folder},
+    process::{Ending, Process, find, user_folder},
 };
 
 /// A moto server. Ends when it is dropped, or with this process.
@@ -33,7 +33,7 @@ impl Moto {
     pub fn start() -> Self {
         let folder = user_folder("XDG_CACHE_HOME", ".cache").join("landfall-tests/moto/bin");
         let program = find("moto_server", &folder);
-        let (process, [port]) = Process::start("moto", |_, [port]| {
+        let (process, [port]) = Process::start("moto", Ending::Kill, |_, [port]| {
             let mut command = Command::new(&program);
             command
                 .args(["-H", "127.0.0.1", "-p", &port.to_string()])

@@ -1,23 +1,33 @@
 //! A process that ends with the test, however the test ends.
 
 use std::{
-    env, fs, io,
+    env,
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::unix::{fs::DirBuilderExt as _, process::CommandExt as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::fresh_name;
+use crate::folder::temporary;
 
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// RabbitMQ takes ten seconds, and most of a minute on a machine that is busy.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Another process may take a port between our looking for one and the service's binding it.
 const ATTEMPTS: u32 = 5;
 
 /// Nothing a test process does, or fails to do, leaves a service or its folder behind.
 const WATCHDOG: &str = include_str!("watchdog.sh");
+
+/// How a service is ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ending {
+    /// SIGKILL, for what is one process.
+    Kill,
+    /// SIGQUIT, for what has processes of its own to take along and is as abrupt about it.
+    Quit,
+}
 
 /// A service and its folder. Both are gone after the drop, or when this process ends.
 #[derive(Debug)]
@@ -35,11 +45,13 @@ impl Process {
     #[track_caller]
     pub(crate) fn start<const N: usize>(
         what: &str,
+        ending: Ending,
         mut command: impl FnMut(&Path, [u16; N]) -> Command,
     ) -> (Self, [u16; N]) {
         for _ in 0..ATTEMPTS {
             let ports = free_ports();
-            if let Some(process) = Self::start_on(what, ports[0], |dir| command(dir, ports)) {
+            if let Some(process) = Self::start_on(what, ending, ports[0], |dir| command(dir, ports))
+            {
                 return (process, ports);
             }
         }
@@ -51,15 +63,20 @@ impl Process {
     #[track_caller]
     pub(crate) fn start_on(
         what: &str,
+        ending: Ending,
         port: u16,
         command: impl FnOnce(&Path) -> Command,
     ) -> Option<Self> {
-        let dir = temporary_folder();
+        let dir = temporary();
         let service = command(&dir);
         let mut shell = Command::new("/bin/sh");
         shell
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(&dir)
+            .arg(match ending {
+                Ending::Kill => "KILL",
+                Ending::Quit => "QUIT",
+            })
             .arg(service.get_program())
             .args(service.get_args())
             .stdin(Stdio::piped())
@@ -109,19 +126,8 @@ impl Drop for Process {
     }
 }
 
-fn temporary_folder() -> PathBuf {
-    loop {
-        let dir = env::temp_dir().join(fresh_name("landfall-test"));
-        match fs::DirBuilder::new().mode(0o700).create(&dir) {
-            Ok(()) => return dir,
-            // Of a process that had our id before a sudden end of the machine.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => panic!("{}: {error}", dir.display()),
-        }
-    }
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
+/// Free ports of loopback.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     // All at once, or the same one could be given twice.
     let listeners: [TcpListener; N] =
         std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::process::{Process, find};
+use crate::process::{Ending, Process, find};
 
 /// A Redis server of one test. Ends when it is dropped, or with this process.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ impl Redis {
     /// When Redis is not installed or does not start.
     #[must_use]
     pub fn start() -> Self {
-        let (process, [port]) = Process::start("Redis", |dir, [port]| server(dir, port));
+        let (process, [port]) =
+            Process::start("Redis", Ending::Kill, |dir, [port]| server(dir, port));
         Self {
             process: Some(process),
             port,
@@ -51,7 +52,7 @@ impl Redis {
     pub fn restart(&mut self) {
         self.stop();
         let port = self.port;
-        let process = Process::start_on("Redis", port, |dir| server(dir, port));
+        let process = Process::start_on("Redis", Ending::Kill, port, |dir| server(dir, port));
         assert!(process.is_some(), "Redis did not start again on {port}");
         self.process = process;
     }

@@ -1,4 +1,4 @@
-//! What proves a part of Landfall: conformance suites for stores and lockers, faults to
+//! What proves a part of Landfall: conformance suites for stores, lockers and sinks, faults to
 //! inject, and a reference model.
 //!
 //! A store or locker written elsewhere is proven by one test:
@@ -16,6 +16,7 @@
 //! |---|---|
 //! | [`store`] | the suite for [`Store`](landfall::store::Store) and its capabilities |
 //! | [`locker`] | the suites for [`Locker`](landfall::lease::Locker), in one process and between several |
+//! | [`sink`] | the suite for [`EventSink`](landfall::event::EventSink) |
 //! | [`fault`] | a store around another that fails, stalls, or loses what wasn't committed |
 //! | [`model`] | what an upload server must do, in a few lines, to compare with |
 //! | [`pattern`] | bytes that tell where they belong |
@@ -30,6 +31,7 @@ pub mod locker;
 pub mod model;
 pub mod pattern;
 pub mod record;
+pub mod sink;
 pub mod store;
 
 pub use self::check::{Check, Report};

@@ -1,22 +1,48 @@
 //! A sink that remembers what it was told.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_trait::async_trait;
 use landfall::{
+    BoxError,
     event::{Event, EventKind, EventKinds, EventSink},
     upload::UploadId,
 };
 
 /// Remembers every event. Clones share the memory.
 #[derive(Debug, Clone, Default)]
-pub struct RecordingSink(Arc<Mutex<Vec<Event>>>);
+pub struct RecordingSink(Arc<Mutex<Memory>>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    told: Vec<Event>,
+    announced: Vec<Event>,
+    ids: BTreeSet<String>,
+    /// What was told without having been announced.
+    unannounced: Vec<Event>,
+}
 
 impl RecordingSink {
     /// All events in the order in which they were told.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
-        self.lock().clone()
+        self.lock().told.clone()
+    }
+
+    /// Everything that was announced, in order.
+    #[must_use]
+    pub fn announced(&self) -> Vec<Event> {
+        self.lock().announced.clone()
+    }
+
+    /// Events that were told though nobody had announced them before: there must be none, progress
+    /// excepted.
+    #[must_use]
+    pub fn unannounced(&self) -> Vec<Event> {
+        self.lock().unannounced.clone()
     }
 
     /// The kinds of the events of one upload, progress excepted, in the order of their numbers.
@@ -31,14 +57,15 @@ impl RecordingSink {
     /// The upload that was created last.
     #[must_use]
     pub fn last_created(&self) -> Option<UploadId> {
-        let events = self.lock();
-        let created = events
+        let memory = self.lock();
+        let created = memory
+            .told
             .iter()
             .rfind(|event| event.kind == EventKind::Created);
         created.map(|event| event.upload.id.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Event>> {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -49,11 +76,24 @@ impl EventSink for RecordingSink {
         EventKinds::ALL
     }
 
+    async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
+        let mut memory = self.lock();
+        for event in events {
+            memory.ids.insert(event.id());
+            memory.announced.push(event.clone());
+        }
+        Ok(())
+    }
+
     async fn tell(&self, event: Event) {
-        self.lock().push(event);
+        let mut memory = self.lock();
+        if !memory.ids.contains(&event.id()) {
+            memory.unannounced.push(event.clone());
+        }
+        memory.told.push(event);
     }
 
     fn tell_progress(&self, event: Event) {
-        self.lock().push(event);
+        self.lock().told.push(event);
     }
 }

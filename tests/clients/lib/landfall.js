@@ -49,16 +49,16 @@ export class Landfall {
 
   /**
    * Starts a server on a free port and stops it when test `t` ends, which also checks
-   * that it left in good order.
+   * that it left in good order. `shared` is a directory of several; without it, it has its own.
    */
-  static async start(t, { args = [] } = {}) {
-    const dir = await mkdtemp(join(tmpdir(), 'landfall-clients-'))
+  static async start(t, { args = [], shared } = {}) {
+    const dir = shared ?? (await mkdtemp(join(tmpdir(), 'landfall-clients-')))
     const server = new Landfall(dir, args)
     t.after(async () => {
       try {
         await server.stop()
       } finally {
-        await rm(dir, { recursive: true, force: true })
+        if (!shared) await rm(dir, { recursive: true, force: true })
       }
     })
     await server.#spawn(0)

@@ -18,10 +18,10 @@ const watchdog = readFileSync(
 )
 
 /** A program that scripts/install-test-deps puts into `folder`, or else of $PATH. */
-function find(name, folder) {
+export function find(name, folder) {
   const paths = [folder, ...(process.env.PATH ?? '').split(':')].map((dir) => join(dir, name))
   const found = paths.find((path) => existsSync(path))
-  if (!found) throw new Error(`${name} is not installed; run: scripts/install-test-deps nodes`)
+  if (!found) throw new Error(`${name} is not installed; run: scripts/install-test-deps`)
   return found
 }
 
@@ -34,7 +34,8 @@ export async function freePorts(count) {
   return ports
 }
 
-function answers(port) {
+/** Whether somebody listens on a port. */
+export function answers(port) {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1')
     socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
@@ -43,15 +44,16 @@ function answers(port) {
 }
 
 /** A service with a folder of its own, both of which are gone after `stop`. */
-class Service {
+export class Service {
   #watchdog
   #gone
 
-  static async start(port, command) {
+  /** Runs what `command(dir)` says until it listens on `port`; `signal` is what ends it. */
+  static async start(port, command, { signal = 'KILL' } = {}) {
     const dir = await mkdtemp(join(tmpdir(), 'landfall-test-'))
     const { program, args, env = {} } = await command(dir)
     const service = new Service()
-    service.#watchdog = spawn('/bin/sh', ['-c', watchdog, 'watchdog', dir, program, ...args], {
+    service.#watchdog = spawn('/bin/sh', ['-c', watchdog, 'watchdog', dir, signal, program, ...args], {
       stdio: ['pipe', 'ignore', 'inherit'],
       env: { ...process.env, ...env },
       detached: true,

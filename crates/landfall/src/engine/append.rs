@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http_body::Body;
 use landfall_protocol::{Announced, Append as Head, Fault};
 
-use super::{Caller, Engine, Error, receive::Incoming};
+use super::{Caller, Engine, Error, create::may_complete, receive::Incoming};
 use crate::{
     BoxError,
+    event::EventKind,
     hook::Reply,
     lease::Lease,
     upload::{Upload, UploadId},
@@ -48,7 +49,7 @@ impl Engine {
             head,
             content_length,
         } = request;
-        let _slot = self
+        let slot = self
             .transfers
             .try_acquire()
             .map_err(|_| Fault::TooManyUploads)?;
@@ -68,6 +69,13 @@ impl Engine {
         if let Some(length) = head.length {
             let end = offset.saturating_add(content_length.unwrap_or_default());
             upload = self.declare_length(upload, length, end, &lease).await?;
+        }
+        if !was_complete && !upload.awaited && self.has_finish_audience() {
+            upload = self.await_finish(upload, &lease).await?;
+        }
+        if !was_complete && let Some(end) = may_complete(&upload, offset, content_length) {
+            let completed = [(EventKind::Completed, end)];
+            self.announce(&completed, &upload, caller).await?;
         }
         let room = self.room(&upload, offset);
         if content_length.is_some_and(|n| n > room) {
@@ -91,6 +99,8 @@ impl Engine {
                     .await);
             }
         }
+        // Hooks may take long to think about it; other transfers needn't wait for that.
+        drop(slot);
         let mut reply = Reply::default();
         if upload.is_complete_at(offset) {
             reply = self
@@ -105,11 +115,25 @@ impl Engine {
         })
     }
 
+    /// Notes that somebody waits for the upload's completion, who didn't when it was created or when
+    /// another program had it: whatever is complete without this note was complete before.
+    async fn await_finish(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
+        let mut awaited = (*upload).clone();
+        awaited.awaited = true;
+        self.parts.get_store().save(&awaited, lease.fence()).await?;
+        Ok(Arc::new(awaited))
+    }
+
+    /// The most bytes that the upload may have.
+    pub(super) fn max_size(&self, upload: &Upload) -> Option<u64> {
+        smaller(upload.max_size, self.limits.max_size)
+    }
+
     /// How many bytes the upload still takes.
     pub(super) fn room(&self, upload: &Upload, offset: u64) -> u64 {
         let end = upload
             .length
-            .or(self.limits.max_size)
+            .or(self.max_size(upload))
             .unwrap_or(i64::MAX.unsigned_abs());
         end.saturating_sub(offset)
     }
@@ -136,7 +160,7 @@ impl Engine {
         let Some(deferrer) = self.parts.get_length_deferrer() else {
             return Err(Fault::NotImplemented.into());
         };
-        if self.limits.max_size.is_some_and(|max| length > max) {
+        if self.max_size(&upload).is_some_and(|max| length > max) {
             return Err(Fault::MaxSizeExceeded.into());
         }
         if length < end {
@@ -148,4 +172,9 @@ impl Engine {
             .declare_length(&upload, length, lease.fence())
             .await?)
     }
+}
+
+/// The smaller of two limits, `None` being no limit.
+pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }

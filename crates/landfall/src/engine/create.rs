@@ -8,12 +8,13 @@ use landfall_protocol::{Concat, Create as Head, Declared, Fault};
 
 use super::{
     Caller, Engine, Error, add,
+    claim::Turn,
     receive::{Incoming, Interruption},
 };
 use crate::{
     BoxError,
-    event::EventKind,
-    hook::{Answer, Intent, Reply},
+    event::{EventKind, Removal},
+    hook::{Intent, Reply},
     lease::Lease,
     upload::{Kind, Upload, UploadId},
 };
@@ -36,6 +37,8 @@ pub(crate) struct Created {
     pub(crate) offset: Option<u64>,
     pub(crate) expires: Option<SystemTime>,
     pub(crate) reply: Reply,
+    /// Whether it was there before, so that the body of this request is nobody's.
+    pub(crate) existed: bool,
 }
 
 impl Engine {
@@ -62,6 +65,8 @@ impl Engine {
         };
         let mut upload = Upload::new(UploadId::random(), length);
         upload.metadata = head.metadata;
+        upload.created = Some(SystemTime::now());
+        upload.awaited = self.has_finish_audience();
         match head.concat {
             None => {}
             Some(Concat::Partial) => upload.kind = Kind::Partial,
@@ -81,11 +86,25 @@ impl Engine {
         if with_upload && content_length.is_some_and(|n| n > self.room(&upload, 0)) {
             return Err(Fault::SizeExceeded.into());
         }
-        let mut reply = self.ask_before_create(caller, &mut upload).await?;
-        self.parts.get_store().assign_id(&mut upload).await?;
+        let (mut reply, claim) = self.ask_before_create(caller, &mut upload).await?;
+        let claim = match self.claim(claim, &reply).await? {
+            Turn::Free(claim) => claim,
+            Turn::Made(created) => return Ok(created),
+        };
+        self.assign_id(&mut upload, claim.as_ref()).await?;
         // A body without bytes is no transfer; what is left then is an empty upload or a plain one.
-        if !with_upload || content_length == Some(0) && !head.checksum.is_stated() {
+        let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_stated());
+        let comes = if is_transfer { content_length } else { Some(0) };
+        let slot = if is_transfer {
+            let slot = self.transfers.try_acquire();
+            Some(slot.map_err(|_| Fault::TooManyUploads)?)
+        } else {
+            None
+        };
+        self.announce_creation(caller, &upload, comes).await?;
+        let Some(slot) = slot else {
             let upload = self.parts.get_store().create(upload).await?;
+            drop(claim);
             add(&self.counters.created, 1);
             self.tell(EventKind::Created, &upload, 0, caller).await;
             if upload.is_complete_at(0) {
@@ -98,19 +117,18 @@ impl Engine {
                 offset: with_upload.then_some(0),
                 expires,
                 reply,
+                existed: false,
             });
-        }
+        };
 
-        let _slot = self
-            .transfers
-            .try_acquire()
-            .map_err(|_| Fault::TooManyUploads)?;
         let lease = self.lease(&upload.id).await?;
         let (upload, append) = self
             .parts
             .get_store()
             .create_append(upload, lease.fence())
             .await?;
+        // From here on its offset says whatever others want to know.
+        drop(claim);
         add(&self.counters.created, 1);
         self.tell(EventKind::Created, &upload, 0, caller).await;
         let room = self.room(&upload, 0);
@@ -143,6 +161,7 @@ impl Engine {
                     .await);
             }
         }
+        drop(slot);
         if upload.is_complete_at(offset) {
             reply.merge(self.finish(caller, upload.clone(), lease, true).await?);
         }
@@ -152,41 +171,25 @@ impl Engine {
             offset: Some(offset),
             expires,
             reply,
+            existed: false,
         })
     }
 
-    /// Asks the hooks, lays their changes over the upload, and returns what they want the client to
-    /// be told.
-    pub(super) async fn ask_before_create(
+    /// Announces a creation, and the completion to which its body of so many bytes may lead.
+    async fn announce_creation(
         &self,
         caller: &Caller,
-        upload: &mut Upload,
-    ) -> Result<Reply, Error> {
-        let mut reply = Reply::default();
-        if !self.asks.before_create {
-            return Ok(reply);
+        upload: &Upload,
+        comes: Option<u64>,
+    ) -> Result<(), Error> {
+        let created = (EventKind::Created, 0);
+        match may_complete(upload, 0, comes) {
+            None => self.announce(&[created], upload, caller).await,
+            Some(end) => {
+                let kinds = [created, (EventKind::Completed, end)];
+                self.announce(&kinds, upload, caller).await
+            }
         }
-        let nobody = Arc::default();
-        let request = caller.as_ref().unwrap_or(&nobody);
-        for hook in self.hooks.iter().filter(|hook| hook.asks().before_create) {
-            let creation = hook
-                .before_create(request, upload)
-                .await
-                .map_err(Error::Hook)?;
-            match creation.answer {
-                Answer::Allow(more) => reply.merge(more),
-                Answer::Refuse(no) => return Err(Error::Refused(Fault::Rejected, Box::new(no))),
-            }
-            if let Some(id) = creation.id {
-                upload.id = id;
-            }
-            if let Some(metadata) = creation.metadata {
-                upload.metadata = metadata;
-            }
-            upload.storage.extend(creation.storage);
-            upload.expires = creation.expires.or(upload.expires);
-        }
-        Ok(reply)
     }
 
     async fn undo_creation(
@@ -196,9 +199,17 @@ impl Engine {
         lease: &Lease,
         error: Error,
     ) -> Error {
-        if let Err(left) = self.remove(caller, upload, 0, lease).await {
+        if let Err(left) = self.remove(caller, upload, 0, lease, Removal::Undone).await {
             tracing::warn!(id = %upload.id, error = %left, "a failed creation could not be undone");
         }
         error
     }
+}
+
+/// The length of the upload, if a body of so many bytes (`None` = nobody knows) that begins at `offset`
+/// may complete it.
+pub(super) fn may_complete(upload: &Upload, offset: u64, comes: Option<u64>) -> Option<u64> {
+    upload
+        .length
+        .filter(|length| comes.is_none_or(|n| offset.saturating_add(n) >= *length))
 }

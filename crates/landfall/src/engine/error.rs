@@ -2,7 +2,12 @@
 
 use landfall_protocol::{Fault, Problem};
 
-use crate::{BoxError, hook::Reply, lease::LeaseError, store::StoreError};
+use crate::{
+    BoxError,
+    hook::{ClaimError, Reply},
+    lease::LeaseError,
+    store::StoreError,
+};
 
 /// What can end an operation early. It becomes an HTTP answer in one place, `service::answer`.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +27,12 @@ pub(crate) enum Error {
     Lease(#[from] LeaseError),
     #[error("hook: {0}")]
     Hook(#[source] BoxError),
+    /// A sink can't keep what is going to happen.
+    #[error("events: {0}")]
+    Sink(#[source] BoxError),
+    /// Whether there may be an upload can't be found out.
+    #[error("claim: {0}")]
+    Claim(#[source] BoxError),
     /// A task of ours died.
     #[error("task: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -30,6 +41,15 @@ pub(crate) enum Error {
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
+    }
+}
+
+impl From<ClaimError> for Error {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Lost(reply) => Self::Refused(Fault::Rejected, reply),
+            ClaimError::Failed(cause) => Self::Claim(cause),
+        }
     }
 }
 
@@ -59,7 +79,7 @@ impl Error {
                 _ => Fault::Internal.into(),
             },
             Self::Lease(LeaseError::Held) => Fault::Locked.into(),
-            Self::Lease(_) => Fault::Unavailable.into(),
+            Self::Lease(_) | Self::Sink(_) | Self::Claim(_) => Fault::Unavailable.into(),
             Self::Hook(_) | Self::Task(_) => Fault::Internal.into(),
         }
     }
@@ -77,7 +97,7 @@ impl Error {
                     | StoreError::Fenced(_)
             ),
             Self::Lease(error) => !matches!(error, LeaseError::Held),
-            Self::Hook(_) | Self::Task(_) => true,
+            Self::Hook(_) | Self::Sink(_) | Self::Claim(_) | Self::Task(_) => true,
         }
     }
 }

@@ -4,24 +4,25 @@ use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::Fault;
 
-use super::{Caller, Engine, Error, add};
+use super::{Caller, Engine, Error, add, is_missing};
 use crate::{
-    event::EventKind,
-    hook::{Answer, Reply},
-    lease::{Lease, LeaseError},
+    event::{EventKind, Removal},
+    hook::Reply,
+    lease::Lease,
     upload::{Kind, Snapshot, Upload, UploadId},
 };
 
 impl Engine {
     /// Whether somebody is to be asked or told about completions, so that it must be recorded that
     /// this has happened.
-    fn has_finish_audience(&self) -> bool {
+    pub(super) fn has_finish_audience(&self) -> bool {
         self.asks.before_finish || self.wants.completed
     }
 
     /// Whether all bytes are there but whoever waits for that hasn't been told.
     pub(super) fn is_finish_pending(&self, snapshot: &Snapshot) -> bool {
-        snapshot.is_complete() && !snapshot.upload.finished && self.has_finish_audience()
+        let upload = &snapshot.upload;
+        snapshot.is_complete() && upload.awaited && !upload.finished && self.has_finish_audience()
     }
 
     /// Completes an upload all of whose bytes are stored: makes it durable, asks, tells, records.
@@ -36,7 +37,8 @@ impl Engine {
         fresh: bool,
     ) -> Result<Reply, Error> {
         let finished = upload.clone();
-        let reply = if self.has_finish_audience() && !upload.finished {
+        let is_untold = !upload.finished && (fresh || upload.awaited);
+        let reply = if is_untold && self.has_finish_audience() {
             let (engine, caller) = (self.clone(), caller.clone());
             tokio::spawn(async move {
                 engine.make_durable(&upload, &lease).await?;
@@ -45,7 +47,7 @@ impl Engine {
             .await??
         } else {
             self.make_durable(&upload, &lease).await?;
-            Reply::default()
+            upload.parting.as_deref().cloned().unwrap_or_default()
         };
         if fresh {
             add(&self.counters.finished, 1);
@@ -71,37 +73,37 @@ impl Engine {
         lease: &Lease,
     ) -> Result<Reply, Error> {
         let offset = upload.length.unwrap_or_default();
-        let mut reply = Reply::default();
-        if self.asks.before_finish {
-            let snapshot = Snapshot {
-                upload: upload.clone(),
-                offset,
-                modified: SystemTime::now(),
-            };
-            let nobody = Arc::default();
-            let request = caller.as_ref().unwrap_or(&nobody);
-            for hook in self.hooks.iter().filter(|hook| hook.asks().before_finish) {
-                match hook
-                    .before_finish(request, &snapshot)
-                    .await
-                    .map_err(Error::Hook)?
-                {
-                    Answer::Allow(more) => reply.merge(more),
-                    Answer::Refuse(no) => {
-                        self.remove(caller, &upload, offset, lease).await?;
-                        return Err(Error::Refused(Fault::Rejected, Box::new(no)));
-                    }
-                }
+        // Whoever is told must hear of it even if it was not this request that it was announced for.
+        let completed = [(EventKind::Completed, offset)];
+        self.announce(&completed, &upload, caller).await?;
+        let snapshot = Snapshot {
+            upload: upload.clone(),
+            offset,
+            modified: SystemTime::now(),
+        };
+        let reply = match self.ask_before_finish(caller, &snapshot).await {
+            Ok(reply) => reply,
+            Err(refused @ Error::Refused(Fault::Rejected, _)) => {
+                self.remove(caller, &upload, offset, lease, Removal::Hook)
+                    .await?;
+                return Err(refused);
             }
-        }
-        self.tell(EventKind::Completed, &upload, offset, caller)
-            .await;
+            Err(error) => return Err(error),
+        };
         let mut recorded = (*upload).clone();
         recorded.finished = true;
-        self.parts
-            .get_store()
-            .save(&recorded, lease.fence())
-            .await?;
+        recorded.parting = (!reply.is_empty()).then(|| Arc::new(reply.clone()));
+        let recorded = Arc::new(recorded);
+        let saved = self.parts.get_store().save(&recorded, lease.fence()).await;
+        // Only now: whoever hears of it may move it away at once. If it isn't known whether it was
+        // recorded, it is told all the same, and perhaps again: complete it is.
+        self.tell(EventKind::Completed, &recorded, offset, caller)
+            .await;
+        match saved {
+            // The hook took it, as hooks do that move finished files away.
+            Err(error) if is_missing(&error) => {}
+            saved => saved?,
+        }
         Ok(reply)
     }
 
@@ -112,10 +114,8 @@ impl Engine {
         caller: &Caller,
         id: &UploadId,
     ) -> Result<(), Error> {
-        let lease = match self.parts.get_locker().try_acquire(id).await {
-            Ok(lease) => lease,
-            Err(LeaseError::Held) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        let Some(lease) = self.free_lease(id).await? else {
+            return Ok(());
         };
         let snapshot = self.load(id).await?;
         if self.is_finish_pending(&snapshot) {

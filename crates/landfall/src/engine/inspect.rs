@@ -2,8 +2,13 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use landfall_protocol::Fault;
+
 use super::{Caller, Engine, Error};
-use crate::upload::{Kind, Upload, UploadId};
+use crate::{
+    store::StoreError,
+    upload::{Kind, Snapshot, Upload, UploadId},
+};
 
 /// What is known about an upload without touching it.
 #[derive(Debug)]
@@ -23,6 +28,26 @@ impl Inspected {
 }
 
 impl Engine {
+    /// An upload as it stands, for the application; `None` if there is none.
+    pub(crate) async fn look(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
+        match self.inspect(&None, id).await {
+            Ok(found) => Ok(Some(Snapshot {
+                offset: found.offset.unwrap_or_default(),
+                upload: found.upload,
+                modified: found.modified,
+            })),
+            Err(error) => match error.problem().fault {
+                Fault::NotFound => Ok(None),
+                // Its time is over, or a part of it is gone; it is there until it is swept.
+                Fault::Gone => match self.parts.get_store().load(id).await {
+                    Err(StoreError::NotFound(_)) => Ok(None),
+                    found => Ok(Some(found?)),
+                },
+                _ => Err(error),
+            },
+        }
+    }
+
     /// The state of an upload. A running writer isn't disturbed: its offset is answered from memory.
     pub(crate) async fn inspect(
         self: &Arc<Self>,

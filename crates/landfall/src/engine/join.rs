@@ -8,9 +8,9 @@ use std::{
 
 use landfall_protocol::Fault;
 
-use super::{Caller, Engine, Error, add, create::Created, is_missing};
+use super::{Caller, Engine, Error, add, claim::Turn, create::Created, is_missing};
 use crate::{
-    event::EventKind,
+    event::{EventKind, Removal},
     hook::Intent,
     lease::Lease,
     upload::{Kind, Snapshot, Upload, UploadId},
@@ -94,10 +94,23 @@ impl Engine {
                 .into());
         }
         upload.length = sum;
-        let mut reply = self.ask_before_create(caller, &mut upload).await?;
-        self.parts.get_store().assign_id(&mut upload).await?;
+        let (mut reply, claim) = self.ask_before_create(caller, &mut upload).await?;
+        let claim = match self.claim(claim, &reply).await? {
+            Turn::Free(claim) => claim,
+            Turn::Made(created) => return Ok(created),
+        };
+        self.assign_id(&mut upload, claim.as_ref()).await?;
+        let created = (EventKind::Created, 0);
+        if unfinished.is_some() {
+            self.announce(&[created], &upload, caller).await?;
+        } else {
+            let completed = (EventKind::Completed, sum.unwrap_or_default());
+            self.announce(&[created, completed], &upload, caller)
+                .await?;
+        }
         let lease = self.lease(&upload.id).await?;
         let upload = self.parts.get_store().create(upload).await?;
+        drop(claim);
         add(&self.counters.created, 1);
         self.tell(EventKind::Created, &upload, 0, caller).await;
         let upload = match unfinished {
@@ -120,7 +133,9 @@ impl Engine {
                             .await
                             .map(|reply| (upload, reply)),
                         Err(error) => {
-                            let _ = engine.remove(&caller, &made, 0, &lease).await;
+                            let _ = engine
+                                .remove(&caller, &made, 0, &lease, Removal::Undone)
+                                .await;
                             Err(error)
                         }
                     }
@@ -137,6 +152,7 @@ impl Engine {
             offset: None,
             expires,
             reply,
+            existed: false,
         })
     }
 
@@ -153,11 +169,16 @@ impl Engine {
         }
         // Whoever has the lease is joining it: wait for that.
         let id = &snapshot.upload.id;
-        let lease = self.parts.get_locker().acquire(id, self.lease_wait).await?;
+        let lease = self.lease(id).await?;
         let current = self.load(id).await?;
         if current.upload.is_joined() {
             return Ok(Some(current));
         }
+        let completed = [(
+            EventKind::Completed,
+            current.upload.length.unwrap_or_default(),
+        )];
+        self.announce(&completed, &current.upload, caller).await?;
         let (engine, caller) = (self.clone(), caller.clone());
         tokio::spawn(async move {
             let upload = engine.join(current.upload, &lease).await?;
@@ -215,7 +236,7 @@ impl Engine {
         // Before any byte is copied: whoever asks again would have it copied again.
         let lengths = parts.iter().map(|part| part.length.unwrap_or_default());
         let expected = lengths.fold(0, u64::saturating_add);
-        if self.limits.max_size.is_some_and(|max| expected > max) {
+        if self.max_size(&upload).is_some_and(|max| expected > max) {
             return Err(Fault::MaxSizeExceeded.into());
         }
         let _turn = self.joins.acquire().await.map_err(|_| Fault::Unavailable)?;

@@ -3,6 +3,8 @@
 //! One file per operation. Everything that changes an upload goes through [`Engine::lease`].
 
 mod append;
+mod ask;
+mod claim;
 mod counters;
 mod create;
 mod error;
@@ -14,6 +16,7 @@ mod live;
 mod receive;
 mod settings;
 mod sweep;
+mod tell;
 mod terminate;
 mod transfer;
 
@@ -36,13 +39,14 @@ pub use self::{
     fault::BodyFault,
     settings::{Lifetimes, Limits},
     sweep::{Doomed, SweepSummary, Sweeper, Why},
+    tell::Outcome,
 };
 use self::{join::WaitingFinals, live::LiveSet};
 use crate::{
     Composer,
-    event::{Event, EventKind, EventKinds, EventSink, Sequence, Stopper},
-    hook::{Access, Answer, Asks, Hook, Intent, Reply, RequestInfo},
-    lease::Lease,
+    event::{EventKinds, EventSink},
+    hook::{Asks, Hook, Reply, RequestInfo},
+    lease::{Lease, LeaseError},
     store::StoreError,
     upload::{Snapshot, Upload, UploadId},
 };
@@ -67,7 +71,6 @@ pub(crate) struct Engine {
     transfers: Semaphore,
     budget: Semaphore,
     joins: Semaphore,
-    sequence: Sequence,
     pub(crate) counters: Counters,
     started: SystemTime,
 }
@@ -90,13 +93,8 @@ impl Engine {
             asks.before_terminate |= asked.before_terminate;
             asks.on_access |= asked.on_access;
         }
-        let mut wants = EventKinds::default();
-        for wanted in sinks.iter().map(|sink| sink.wants()) {
-            wants.created |= wanted.created;
-            wants.progress |= wanted.progress;
-            wants.completed |= wanted.completed;
-            wants.terminated |= wanted.terminated;
-        }
+        let wants = sinks.iter().map(|sink| sink.wants());
+        let wants = wants.fold(EventKinds::NONE, EventKinds::or);
         let units = (limits.gathered_bytes / transfer::BUDGET_UNIT).max(1);
         Self {
             parts,
@@ -113,7 +111,6 @@ impl Engine {
             transfers: Semaphore::new(limits.transfers.min(Semaphore::MAX_PERMITS)),
             budget: Semaphore::new(units.min(Semaphore::MAX_PERMITS)),
             joins: Semaphore::new(limits.joins.max(1)),
-            sequence: Sequence::from_clock(),
             counters: Counters::default(),
             started: SystemTime::now(),
         }
@@ -121,7 +118,7 @@ impl Engine {
 
     /// Whether hooks or sinks will want to know the request behind what happens.
     pub(crate) fn wants_requests(&self) -> bool {
-        self.asks != Asks::default() || self.wants != EventKinds::default()
+        self.asks != Asks::default() || self.wants != EventKinds::NONE
     }
 
     /// Uploads whose bytes are coming in right now.
@@ -132,6 +129,15 @@ impl Engine {
     /// The right to change an upload: asks whoever has it to yield.
     async fn lease(&self, id: &UploadId) -> Result<Lease, Error> {
         Ok(self.parts.get_locker().acquire(id, self.lease_wait).await?)
+    }
+
+    /// The same if nobody has it; nobody is disturbed.
+    async fn free_lease(&self, id: &UploadId) -> Result<Option<Lease>, Error> {
+        match self.parts.get_locker().try_acquire(id).await {
+            Ok(lease) => Ok(Some(lease)),
+            Err(LeaseError::Held) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The upload as the store has it, unless it has expired.
@@ -193,66 +199,6 @@ impl Engine {
         } = snapshot;
         self.expiry_from(upload, *offset, *modified, foreign_from)
             .is_some_and(|at| at <= SystemTime::now())
-    }
-
-    /// Asks the hooks whether the request may touch the upload at all.
-    pub(crate) async fn admit(
-        &self,
-        caller: &Caller,
-        intent: Intent,
-        id: Option<&UploadId>,
-    ) -> Result<(), Error> {
-        if !self.asks.on_access {
-            return Ok(());
-        }
-        let nobody = Arc::default();
-        let request = caller.as_ref().unwrap_or(&nobody);
-        for hook in self.hooks.iter().filter(|hook| hook.asks().on_access) {
-            let access = Access { intent, id };
-            match hook
-                .on_access(request, &access)
-                .await
-                .map_err(Error::Hook)?
-            {
-                Answer::Allow(_) => {}
-                Answer::Refuse(reply) => {
-                    return Err(Error::Refused(Fault::Forbidden, Box::new(reply)));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn event(&self, kind: EventKind, upload: &Arc<Upload>, offset: u64, caller: &Caller) -> Event {
-        Event {
-            kind,
-            sequence: self.sequence.next(),
-            at: SystemTime::now(),
-            upload: upload.clone(),
-            offset,
-            request: caller.clone(),
-            stopper: None,
-        }
-    }
-
-    /// Tells every sink that wants it.
-    async fn tell(&self, kind: EventKind, upload: &Arc<Upload>, offset: u64, caller: &Caller) {
-        if !self.wants.has(kind) {
-            return;
-        }
-        let event = self.event(kind, upload, offset, caller);
-        for sink in self.sinks.iter().filter(|sink| sink.wants().has(kind)) {
-            sink.tell(event.clone()).await;
-        }
-    }
-
-    fn tell_progress(&self, live: &Arc<live::Live>, offset: u64, caller: &Caller) {
-        let mut event = self.event(EventKind::Progress, &live.upload, offset, caller);
-        let live = live.clone();
-        event.stopper = Some(Stopper(Arc::new(move |reply| live.stop(reply))));
-        for sink in self.sinks.iter().filter(|sink| sink.wants().progress) {
-            sink.tell_progress(event.clone());
-        }
     }
 
     /// Stops an upload whose bytes are coming in, and removes it. Says whether there was one.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     BoxError,
     checksum::{Hasher, Verifier},
+    event::Removal,
     hook::Reply,
     lease::Lease,
     store::Append,
@@ -136,6 +137,11 @@ impl Engine {
         let offset = append.commit().await?;
         add(&self.counters.bytes_received, offset.saturating_sub(start));
         live.publish(offset);
+        if offset > start && !upload.is_complete_at(offset) {
+            for sink in &self.sinks {
+                sink.stored(upload, offset);
+            }
+        }
         Ok(Received {
             offset,
             interruption,
@@ -212,7 +218,10 @@ impl Engine {
             }
             Interruption::Lost => Fault::Unavailable.into(),
             Interruption::Stopped(reply) => {
-                match self.remove(caller, upload, offset, lease).await {
+                match self
+                    .remove(caller, upload, offset, lease, Removal::Hook)
+                    .await
+                {
                     Ok(()) => Error::Refused(Fault::Stopped, Box::new(reply)),
                     Err(error) => error,
                 }

@@ -8,7 +8,6 @@ use std::{
 use super::{Engine, Error, add};
 use crate::{
     event::EventKind,
-    lease::LeaseError,
     store::{Leftover, StoreError},
     upload::{Kind, Snapshot, UploadId},
 };
@@ -203,10 +202,8 @@ impl Sweeper {
     /// Says whether it went (or would go).
     async fn remove_upload(&self, snapshot: &Snapshot) -> Result<bool, Error> {
         let id = &snapshot.upload.id;
-        let lease = match self.engine.parts.get_locker().try_acquire(id).await {
-            Ok(lease) => lease,
-            Err(LeaseError::Held) => return Ok(false),
-            Err(error) => return Err(error.into()),
+        let Some(lease) = self.engine.free_lease(id).await? else {
+            return Ok(false);
         };
         let current = self.engine.parts.get_store().load(id).await?;
         if !self.engine.has_expired_from(&current, self.foreign_from) {
@@ -218,16 +215,14 @@ impl Sweeper {
         let Some(terminator) = self.engine.parts.get_terminator() else {
             return Ok(false);
         };
-        terminator.terminate(&current.upload, lease.fence()).await?;
+        let (upload, offset) = (&current.upload, current.offset);
+        let expired = [(EventKind::Expired, offset)];
+        self.engine.announce(&expired, upload, &None).await?;
+        terminator.terminate(upload, lease.fence()).await?;
         add(&self.engine.counters.expired, 1);
-        tracing::debug!(%id, offset = current.offset, "UploadExpired");
+        tracing::debug!(%id, offset, "UploadExpired");
         self.engine
-            .tell(
-                EventKind::Terminated,
-                &current.upload,
-                current.offset,
-                &None,
-            )
+            .tell(EventKind::Expired, upload, offset, &None)
             .await;
         Ok(true)
     }
@@ -238,10 +233,9 @@ impl Sweeper {
         };
         let _lease = match &leftover.id {
             None => None,
-            Some(id) => match self.engine.parts.get_locker().try_acquire(id).await {
-                Ok(lease) => Some(lease),
-                Err(LeaseError::Held) => return Ok(false),
-                Err(error) => return Err(error.into()),
+            Some(id) => match self.engine.free_lease(id).await? {
+                Some(lease) => Some(lease),
+                None => return Ok(false),
             },
         };
         if !self.dry_run {

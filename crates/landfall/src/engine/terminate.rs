@@ -6,10 +6,10 @@ use landfall_protocol::Fault;
 
 use super::{Caller, Engine, Error, add};
 use crate::{
-    event::EventKind,
-    hook::{Answer, Reply},
+    event::{Event, EventKind, Removal},
+    hook::Reply,
     lease::Lease,
-    upload::{Upload, UploadId},
+    upload::{Snapshot, Upload, UploadId},
 };
 
 impl Engine {
@@ -20,38 +20,27 @@ impl Engine {
         id: &UploadId,
     ) -> Result<Reply, Error> {
         let known = self.load(id).await?;
-        let mut reply = Reply::default();
-        if self.asks.before_terminate {
-            let nobody = Arc::default();
-            let request = caller.as_ref().unwrap_or(&nobody);
-            for hook in self
-                .hooks
-                .iter()
-                .filter(|hook| hook.asks().before_terminate)
-            {
-                match hook
-                    .before_terminate(request, &known)
-                    .await
-                    .map_err(Error::Hook)?
-                {
-                    Answer::Allow(more) => reply.merge(more),
-                    Answer::Refuse(no) => {
-                        return Err(Error::Refused(Fault::TerminationRejected, Box::new(no)));
-                    }
-                }
-            }
-        }
+        let reply = self.ask_before_terminate(caller, &known).await?;
+        self.dismiss(caller, id, Removal::Client).await?;
+        Ok(reply)
+    }
+
+    /// Stops whoever is writing an upload and removes it, without asking anybody.
+    pub(crate) async fn dismiss(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &UploadId,
+        why: Removal,
+    ) -> Result<(), Error> {
         let lease = self.lease(id).await?;
-        let snapshot = self.load(id).await?;
+        let snapshot = self.parts.get_store().load(id).await?;
         // What has begun is ended even if the client goes away.
         let (engine, caller) = (self.clone(), caller.clone());
         tokio::spawn(async move {
-            engine
-                .remove(&caller, &snapshot.upload, snapshot.offset, &lease)
-                .await
+            let Snapshot { upload, offset, .. } = &snapshot;
+            engine.remove(&caller, upload, *offset, &lease, why).await
         })
-        .await??;
-        Ok(reply)
+        .await?
     }
 
     /// Removes an upload and tells it.
@@ -61,15 +50,24 @@ impl Engine {
         upload: &Arc<Upload>,
         offset: u64,
         lease: &Lease,
+        why: Removal,
     ) -> Result<(), Error> {
         let Some(terminator) = self.parts.get_terminator() else {
             return Err(Fault::NotImplemented.into());
         };
+        self.announce(&[(EventKind::Terminated, offset)], upload, caller)
+            .await?;
         terminator.terminate(upload, lease.fence()).await?;
         add(&self.counters.terminated, 1);
         tracing::debug!(id = %upload.id, offset, "UploadTerminated");
-        self.tell(EventKind::Terminated, upload, offset, caller)
-            .await;
+        let mut event = Event::new(
+            EventKind::Terminated,
+            upload.clone(),
+            offset,
+            caller.clone(),
+        );
+        event.removal = Some(why);
+        self.tell_all(event).await;
         Ok(())
     }
 }

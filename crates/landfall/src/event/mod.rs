@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::{
+    BoxError,
     hook::{Reply, RequestInfo},
     upload::Upload,
 };
@@ -36,8 +37,10 @@ pub enum EventKind {
     Progress,
     /// All bytes are stored. Told once per upload.
     Completed,
-    /// The upload was removed: by its client, by a hook, or because it expired.
+    /// The upload was removed: by its client or by a hook.
     Terminated,
+    /// The upload was removed because its time was over.
+    Expired,
 }
 
 /// A set of [`EventKind`]s.
@@ -48,16 +51,39 @@ pub struct EventKinds {
     pub progress: bool,
     pub completed: bool,
     pub terminated: bool,
+    pub expired: bool,
 }
 
 impl EventKinds {
+    /// None of them.
+    pub const NONE: Self = Self {
+        created: false,
+        progress: false,
+        completed: false,
+        terminated: false,
+        expired: false,
+    };
+
     /// All of them.
     pub const ALL: Self = Self {
         created: true,
         progress: true,
         completed: true,
         terminated: true,
+        expired: true,
     };
+
+    /// What is in one of the two sets.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self {
+            created: self.created || other.created,
+            progress: self.progress || other.progress,
+            completed: self.completed || other.completed,
+            terminated: self.terminated || other.terminated,
+            expired: self.expired || other.expired,
+        }
+    }
 
     /// Whether `kind` is in the set.
     #[must_use]
@@ -67,8 +93,22 @@ impl EventKinds {
             EventKind::Progress => self.progress,
             EventKind::Completed => self.completed,
             EventKind::Terminated => self.terminated,
+            EventKind::Expired => self.expired,
         }
     }
+}
+
+/// Why an upload was removed before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Removal {
+    /// Its client wanted it.
+    Client,
+    /// A hook refused or stopped it.
+    Hook,
+    /// The application or an operator wanted it: [`Handler::remove`](crate::Handler::remove).
+    Application,
+    /// The request that created it failed, and its client hears of no upload.
+    Undone,
 }
 
 /// Something that happened to an upload.
@@ -77,8 +117,7 @@ impl EventKinds {
 pub struct Event {
     /// What.
     pub kind: EventKind,
-    /// Grows from event to event; of two events of one upload the later has the larger number, also
-    /// when the process was restarted in between (it starts from the clock, in microseconds).
+    /// Of two events of one upload the later has the larger number: see [`next_sequence`].
     pub sequence: u64,
     /// When.
     pub at: SystemTime,
@@ -88,10 +127,45 @@ pub struct Event {
     pub offset: u64,
     /// The request in which it happened; `None` if no request caused it.
     pub request: Option<Arc<RequestInfo>>,
+    /// Why, if it is [`EventKind::Terminated`] and that is known.
+    pub removal: Option<Removal>,
     pub(crate) stopper: Option<Stopper>,
 }
 
 impl Event {
+    /// An event of this moment.
+    #[must_use]
+    pub fn new(
+        kind: EventKind,
+        upload: Arc<Upload>,
+        offset: u64,
+        request: Option<Arc<RequestInfo>>,
+    ) -> Self {
+        Self {
+            kind,
+            sequence: next_sequence(),
+            at: SystemTime::now(),
+            upload,
+            offset,
+            request,
+            removal: None,
+            stopper: None,
+        }
+    }
+
+    /// Names what happened, in 32 hexadecimal digits. Creation, completion and removal of one upload
+    /// have the same id however often they are told, also after a crash; each progress has its own.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match self.kind {
+            EventKind::Created => self.upload.fact_id("created"),
+            EventKind::Progress => self.upload.fact_id(&format!("progress {}", self.sequence)),
+            EventKind::Completed => self.upload.fact_id("completed"),
+            EventKind::Terminated => self.upload.fact_id("terminated"),
+            EventKind::Expired => self.upload.fact_id("expired"),
+        }
+    }
+
     /// Stops the upload while its bytes are coming in, and removes it: the client gets `reply`, or
     /// 400 without one. Does nothing if the request has ended.
     pub fn stop(&self, reply: Reply) {
@@ -102,10 +176,26 @@ impl Event {
 }
 
 /// Something that is told.
+///
+/// A sink that must not miss an event, whatever moment the process dies at, keeps what is
+/// [announced](Self::announce), forgets it when it is [told](Self::tell), and
+/// [settles](crate::Handler::settle) what is left.
 #[async_trait]
 pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     /// Which events it wants. Asked once, when the handler is built.
     fn wants(&self) -> EventKinds;
+
+    /// Hears what may happen next to one upload: these events are told if it does. What is announced
+    /// before a body is taken in may take hours to come true, or never do; it can be announced again,
+    /// with the same [id](Event::id). Events of kinds that the sink doesn't want are among them: a
+    /// creation is announced to whoever wants creations or completions.
+    ///
+    /// # Errors
+    /// The request fails with 503, and nothing has happened: for a sink that can keep no more.
+    async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
+        let _ = events;
+        Ok(())
+    }
 
     /// Takes an event. The request waits for this (progress excepted, which is left out when the
     /// sink isn't ready), so it should hand the event on and return.
@@ -113,6 +203,12 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
 
     /// Takes a progress event if it can do so at once.
     fn tell_progress(&self, event: Event);
+
+    /// Hears that a request has ended and left the upload, unfinished, with so many bytes: whoever
+    /// keeps how far uploads got needs that, since progress comes at intervals. Must not wait.
+    fn stored(&self, upload: &Arc<Upload>, offset: u64) {
+        let _ = (upload, offset);
+    }
 }
 
 /// A sink and the stream of what it is told; the stream holds `capacity` events, and a full one holds
@@ -171,21 +267,18 @@ impl futures_core::Stream for EventStream {
     }
 }
 
-/// Hands out sequence numbers.
-#[derive(Debug)]
-pub(crate) struct Sequence(AtomicU64);
-
-impl Sequence {
-    pub(crate) fn from_clock() -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self(AtomicU64::new(
-            u64::try_from(now.as_micros()).unwrap_or_default(),
-        ))
-    }
-
-    pub(crate) fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
+/// A number for an event or a question: larger than all that this process handed out before, and, as
+/// far as clocks agree, than those of other and earlier processes (microseconds since 1970).
+pub fn next_sequence() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+    let after = |last: u64| now.max(last.saturating_add(1));
+    match LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+        Some(after(last))
+    }) {
+        Ok(last) | Err(last) => after(last),
     }
 }

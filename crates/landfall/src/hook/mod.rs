@@ -1,11 +1,17 @@
 //! Asking before the effect: the application allows, changes or refuses.
 
+mod claim;
+mod media;
+mod token;
 mod types;
 
 use std::fmt;
 
 use async_trait::async_trait;
 
+pub use self::claim::{Claim, ClaimError};
+pub use self::media::is_of_type;
+pub use self::token::UploadToken;
 pub use self::types::{Access, Answer, Creation, Intent, Reply, RequestInfo};
 use crate::{
     BoxError,
@@ -33,7 +39,7 @@ impl Asks {
 }
 
 /// Something that is asked. Several hooks are asked in the order in which they were added: the first
-/// refusal wins, changes apply one after another.
+/// refusal wins, changes apply one after another and are seen by the hooks that come later.
 ///
 /// An error is not a refusal: the request fails with 500, and nothing has happened.
 ///
@@ -84,7 +90,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     }
 
     /// When all bytes are stored, before completion is acknowledged. A refusal removes the upload,
-    /// so that a client that asks again doesn't take it for complete (E-62).
+    /// so that a client that asks again doesn't take it for complete (E-62). Asked once per
+    /// completion: what an allowing answer tells the client is kept and told again when the client
+    /// repeats its last request.
     ///
     /// # Errors
     /// The request fails with 500; the question comes again with the client's next request.

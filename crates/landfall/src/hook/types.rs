@@ -1,10 +1,11 @@
 //! What hooks are told and what they answer.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
+use super::{Claim, UploadToken};
 use crate::upload::{Metadata, UploadId};
 
 /// The request behind a question or an event.
@@ -18,6 +19,8 @@ pub struct RequestInfo {
     pub remote: String,
     /// The headers.
     pub headers: HeaderMap,
+    /// The upload token, which is not among the headers any more.
+    pub token: Option<UploadToken>,
 }
 
 /// What a request wants with an upload.
@@ -35,6 +38,21 @@ pub enum Intent {
     Terminate,
     /// POST of a final upload: asked once for each partial upload it names.
     Concatenate,
+}
+
+impl Intent {
+    /// Its name: `create`, `write`, `inspect`, `read`, `terminate` or `concatenate`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Write => "write",
+            Self::Inspect => "inspect",
+            Self::Read => "read",
+            Self::Terminate => "terminate",
+            Self::Concatenate => "concatenate",
+        }
+    }
 }
 
 /// An access to an upload.
@@ -81,6 +99,12 @@ impl Reply {
         self
     }
 
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.status.is_none() && self.headers.is_empty() && self.body.is_none()
+    }
+
     /// Lays another reply over this one: what the other says wins.
     pub(crate) fn merge(&mut self, other: Self) {
         self.status = other.status.or(self.status);
@@ -96,6 +120,9 @@ pub enum Answer {
     Allow(Reply),
     /// Don't. Without a status of its own the answer is the protocol's usual refusal.
     Refuse(Reply),
+    /// There is no answer now, and this is what the client hears of it (500 if nothing else is said).
+    /// Nothing has happened, and the question comes again with the client's next request.
+    Fail(Reply),
 }
 
 impl Answer {
@@ -120,28 +147,48 @@ pub struct Creation {
     pub storage: BTreeMap<String, String>,
     /// When it may be removed if still unfinished, whatever the server's lifetimes say.
     pub expires: Option<SystemTime>,
+    /// The most bytes it may have, below what the server allows; a larger one is refused with 413.
+    pub max_size: Option<u64>,
+    /// The types that are welcome, as `image/png`, `image/*` or `*/*`; none = all. The upload's
+    /// metadata must name one of them as `filetype` (or `type`, or `contentType`); otherwise it is
+    /// refused with 415.
+    pub content_types: Vec<String>,
+    /// Notes that come back in each later question and event; they join those of other hooks.
+    pub labels: BTreeMap<String, String>,
+    /// The length, if the client left that for later; it can't choose another one then.
+    pub length: Option<u64>,
+    /// Makes it the only upload that comes of whatever the client showed: of several hooks, the first
+    /// one's claim holds.
+    pub claim: Option<Arc<dyn Claim>>,
 }
 
 impl Creation {
     /// Go on as asked.
     #[must_use]
     pub fn allow() -> Self {
-        Self::with(Answer::allow())
+        Self::new(Answer::allow())
     }
 
     /// Don't.
     #[must_use]
     pub fn refuse(reply: Reply) -> Self {
-        Self::with(Answer::Refuse(reply))
+        Self::new(Answer::Refuse(reply))
     }
 
-    fn with(answer: Answer) -> Self {
+    /// An answer and nothing else.
+    #[must_use]
+    pub fn new(answer: Answer) -> Self {
         Self {
             answer,
             id: None,
             metadata: None,
             storage: BTreeMap::new(),
             expires: None,
+            max_size: None,
+            content_types: Vec::new(),
+            labels: BTreeMap::new(),
+            length: None,
+            claim: None,
         }
     }
 
@@ -163,6 +210,13 @@ impl Creation {
     #[must_use]
     pub fn storage(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.storage.insert(key.into(), value.into());
+        self
+    }
+
+    /// Notes something that comes back in each later question and event.
+    #[must_use]
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
         self
     }
 }

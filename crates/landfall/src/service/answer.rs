@@ -30,6 +30,8 @@ pub(super) struct Answer {
     status: StatusCode,
     headers: Fields,
     pub(super) outcome: Outcome,
+    /// Whether nobody has read the request's body.
+    pub(super) leaves_body: bool,
 }
 
 impl Answer {
@@ -38,6 +40,7 @@ impl Answer {
             status,
             headers: Fields::with_capacity(12),
             outcome: Outcome::Empty,
+            leaves_body: false,
         }
     }
 
@@ -185,7 +188,7 @@ const SMALL_REST: u64 = 64 * 1024;
 /// How long that may take.
 const SWALLOW_TIME: Duration = Duration::from_millis(200);
 
-/// Deals with a body that wasn't read because the answer is a refusal: a small rest is swallowed,
+/// Deals with a body that wasn't read because nobody wants it: a small rest is swallowed,
 /// anything else makes HTTP/1.1 close the connection after the answer (E-56). A client that waits for
 /// `100 Continue` isn't asked to send anything (E-55).
 pub(super) async fn leave_body<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut Fields)

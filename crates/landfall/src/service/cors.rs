@@ -71,8 +71,10 @@ impl Cors {
         Ok(self)
     }
 
-    /// Whether a request with these headers may go on.
-    pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request with these headers may go on: one without an origin, or of one that may use
+    /// the uploads.
+    #[must_use]
+    pub fn admits(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;
         };
@@ -82,8 +84,9 @@ impl Cors {
         }
     }
 
-    /// Adds what an answer to `origin` needs.
-    pub(super) fn decorate(&self, origin: &HeaderValue, preflight: bool, reply: &mut HeaderMap) {
+    /// Adds what an answer to `origin` needs, which has been [admitted](Self::admits): on the answer to
+    /// a `preflight` what may be sent, on others what scripts may read.
+    pub fn decorate(&self, origin: &HeaderValue, preflight: bool, reply: &mut HeaderMap) {
         reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         reply.append(header::VARY, HeaderValue::from_static("Origin"));
         if self.allow_credentials {

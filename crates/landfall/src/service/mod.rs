@@ -9,6 +9,7 @@ mod forwarded;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod operations;
 mod place;
 pub(crate) mod range;
 mod stats;
@@ -19,18 +20,17 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
-    Algorithm, Append, Concat, Create, Extensions, Fault, Operation, Problem, TUS_VERSION, Target,
-    effective_method, headers, parse_size, require_version,
+    Extensions, Fault, Operation, Problem, TUS_VERSION, Target, effective_method, headers,
 };
 
 use self::{
-    answer::{Answer, Outcome},
     place::{Place, RequestPlace},
     stats::Tally,
 };
@@ -45,9 +45,10 @@ pub use self::{
 use crate::{
     BoxError,
     config::Config,
-    engine::{AppendRequest, Caller, CreateRequest, Engine, Error, Settings, Sweeper},
-    hook::{Intent, Reply, RequestInfo},
-    upload::{Kind, UploadId},
+    engine::{Engine, Error, Outcome, Settings, Sweeper},
+    event::{EventKind, Removal},
+    hook::{Reply, UploadToken},
+    upload::{Snapshot, UploadId},
 };
 
 /// Serves uploads: a [`tower_service::Service`] to mount in any server that speaks `http`.
@@ -68,25 +69,6 @@ struct Inner {
     extension_list: HeaderValue,
     max_size: Option<HeaderValue>,
     tally: Tally,
-}
-
-/// What every operation needs to know of its request.
-struct Head<'a> {
-    parts: &'a Parts,
-    caller: Caller,
-    peer: Peer,
-    content_length: Option<u64>,
-}
-
-impl Head<'_> {
-    fn place(&self) -> RequestPlace<'_> {
-        RequestPlace {
-            headers: &self.parts.headers,
-            uri: &self.parts.uri,
-            version: self.parts.version,
-            peer: self.peer,
-        }
-    }
 }
 
 impl Handler {
@@ -143,6 +125,66 @@ impl Handler {
     /// without one. Says whether there was one.
     pub fn stop(&self, id: &UploadId, reply: Reply) -> bool {
         self.0.engine.stop(id, reply)
+    }
+
+    /// Stops whoever is writing an upload and removes it, at the application's wish: no hook is asked,
+    /// and it goes whether or not clients may remove uploads. Says whether there was one.
+    ///
+    /// # Errors
+    /// Those of the store and the locker; it is still there then.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may be there or not; then do it again.
+    pub async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
+        match self.0.engine.dismiss(&None, id, Removal::Application).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.problem().fault == Fault::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// An upload as it stands, whether or not its time is over. What a crash left half done (telling
+    /// of a completion, joining) is done first.
+    ///
+    /// # Errors
+    /// Those of the store, the locker and the hooks.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+        Ok(self.0.engine.look(id).await?)
+    }
+
+    /// Where uploads are created, as the client behind this request sees it: the URL for its POST, in
+    /// the manner in which `Location` is written.
+    #[must_use]
+    pub fn endpoint(&self, request: &Parts) -> String {
+        self.0.place.endpoint(&RequestPlace::of(request))
+    }
+
+    /// Whether the client behind this request came over HTTPS, and to which `host[:port]`, as far as
+    /// that is known: what trusted proxies say counts.
+    #[must_use]
+    pub fn seen_at(&self, request: &Parts) -> (bool, Option<String>) {
+        self.0.place.seen_at(&RequestPlace::of(request))
+    }
+
+    /// Finds out, for a sink, what became of something that was announced before its process died, or
+    /// a good while ago, for the upload `id` that was created at `created`. A completion that nobody
+    /// has been told of is asked about and told by this.
+    ///
+    /// # Errors
+    /// Those of the store, the locker and the hooks: look again later.
+    ///
+    /// # Cancel safety
+    /// May be dropped; then look again.
+    pub async fn settle(
+        &self,
+        kind: EventKind,
+        id: &UploadId,
+        created: Option<SystemTime>,
+    ) -> Result<Outcome, BoxError> {
+        Ok(self.0.engine.settle(kind, id, created).await?)
     }
 
     /// What happened so far, in numbers.
@@ -271,7 +313,7 @@ impl Handler {
     /// The way of every request: origin, version, operation, answer.
     async fn run<B>(
         &self,
-        parts: Parts,
+        mut parts: Parts,
         body: B,
         target: Target,
         operation: Result<Operation, Problem>,
@@ -285,6 +327,8 @@ impl Handler {
         inner
             .tally
             .count_request(operation.as_ref().ok(), &parts.method);
+        // Nothing behind this line may keep it, log it or give it away.
+        let token = UploadToken::take(&mut parts.headers);
         let mut body = pin!(body);
         let wants_head = operation
             .as_ref()
@@ -302,11 +346,11 @@ impl Handler {
                 Ok(self.capabilities())
             }
             (_, Ok(operation)) => {
-                self.operate(&parts, body.as_mut(), operation, id.clone())
+                self.operate(&parts, body.as_mut(), operation, id.clone(), token)
                     .await
             }
         };
-        let failed = result.is_err();
+        let leaves_body = result.as_ref().map_or(true, |answer| answer.leaves_body);
         let id = id.as_ref().and_then(|id| id.as_ref().ok());
         let mut response = match result {
             Ok(answer) => answer.into_response(),
@@ -343,7 +387,7 @@ impl Handler {
         {
             cors.decorate(origin, is_preflight, reply);
         }
-        if failed && !body.is_end_stream() {
+        if leaves_body && !body.is_end_stream() {
             answer::leave_body(&parts, body, reply).await;
         }
         tracing::debug!(
@@ -354,208 +398,6 @@ impl Handler {
             "ResponseOutgoing"
         );
         response
-    }
-
-    async fn operate<B>(
-        &self,
-        parts: &Parts,
-        mut body: Pin<&mut B>,
-        operation: Operation,
-        id: Option<Result<UploadId, Problem>>,
-    ) -> Result<Answer, Error>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
-        require_version(operation, &parts.headers)?;
-        let engine = &self.0.engine;
-        let peer = parts.extensions.get().copied().unwrap_or_default();
-        let head = Head {
-            parts,
-            caller: engine
-                .wants_requests()
-                .then(|| Arc::new(request_info(parts, peer))),
-            peer,
-            content_length: content_length(parts, body.as_ref().get_ref())?,
-        };
-        let id = match (operation, id) {
-            (Operation::Create, _) => return self.do_create(head, &mut body).await,
-            (_, Some(id)) => id?,
-            (_, None) => return Err(Fault::NotFound.into()),
-        };
-        match operation {
-            Operation::Inspect => self.do_inspect(head, &id).await,
-            Operation::Append => self.do_append(head, &id, &mut body).await,
-            Operation::Terminate => self.do_terminate(head, &id).await,
-            Operation::Download => self.do_download(head, &id).await,
-            Operation::Options | Operation::Create => Err(Fault::MethodNotAllowed.into()),
-        }
-    }
-
-    fn capabilities(&self) -> Answer {
-        let mut answer = Answer::new(StatusCode::OK);
-        let inner = &*self.0;
-        answer.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
-        answer.set(headers::TUS_EXTENSION, inner.extension_list.clone());
-        answer.set(
-            headers::TUS_CHECKSUM_ALGORITHM,
-            HeaderValue::from_static(Algorithm::LIST),
-        );
-        if let Some(max) = &inner.max_size {
-            answer.set(headers::TUS_MAX_SIZE, max.clone());
-        }
-        answer
-    }
-
-    async fn do_create<B>(&self, head: Head<'_>, body: &mut Pin<&mut B>) -> Result<Answer, Error>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
-        let inner = &*self.0;
-        let engine = &inner.engine;
-        let create = Create::parse(
-            &head.parts.headers,
-            inner.extensions,
-            engine.limits.max_size,
-        )?;
-        let ids = match &create.concat {
-            Some(Concat::Final { urls, .. }) => urls
-                .iter()
-                .map(|url| inner.place.resolve(&head.place(), url))
-                .collect::<Result<_, _>>()?,
-            _ => Vec::new(),
-        };
-        let request = CreateRequest {
-            head: create,
-            parts: ids,
-            content_length: head.content_length,
-        };
-        let created = engine.create(&head.caller, request, body).await?;
-        let mut answer = Answer::new(StatusCode::CREATED);
-        let location = inner.place.location(&head.place(), &created.upload.id);
-        tracing::debug!(
-            id = %created.upload.id,
-            requestId = answer::request_id(head.parts),
-            size = created.upload.length,
-            url = location,
-            "UploadCreated"
-        );
-        answer.expires(created.expires);
-        if let Some(offset) = created.offset {
-            answer.set(headers::UPLOAD_OFFSET, offset.into());
-        }
-        answer.merge(created.reply);
-        answer.set(header::LOCATION, answer::value(&location)?);
-        Ok(answer)
-    }
-
-    async fn do_append<B>(
-        &self,
-        head: Head<'_>,
-        id: &UploadId,
-        body: &mut Pin<&mut B>,
-    ) -> Result<Answer, Error>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
-        let engine = &self.0.engine;
-        engine.admit(&head.caller, Intent::Write, Some(id)).await?;
-        let append = match Append::parse(&head.parts.headers) {
-            Ok(append) => append,
-            // What is wrong with the upload comes before what is wrong with the request (E-4).
-            Err(problem) => {
-                let inspected = engine.inspect(&head.caller, id).await?;
-                let is_final = matches!(inspected.upload.kind, Kind::Final { .. });
-                return Err(if is_final {
-                    Fault::ModifyFinal.into()
-                } else {
-                    problem.into()
-                });
-            }
-        };
-        let request = AppendRequest {
-            head: append,
-            content_length: head.content_length,
-        };
-        let appended = engine.append(&head.caller, id, request, body).await?;
-        let mut answer = Answer::new(StatusCode::NO_CONTENT);
-        answer.expires(appended.expires);
-        answer.set(headers::UPLOAD_OFFSET, appended.offset.into());
-        answer.merge(appended.reply);
-        Ok(answer)
-    }
-
-    async fn do_inspect(&self, head: Head<'_>, id: &UploadId) -> Result<Answer, Error> {
-        let engine = &self.0.engine;
-        engine
-            .admit(&head.caller, Intent::Inspect, Some(id))
-            .await?;
-        let inspected = engine.inspect(&head.caller, id).await?;
-        let upload = &inspected.upload;
-        let mut answer = Answer::new(StatusCode::OK);
-        answer.outcome = Outcome::Head {
-            length: upload.length,
-        };
-        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(offset) = inspected.offset {
-            answer.set(headers::UPLOAD_OFFSET, offset.into());
-        }
-        let length = match (upload.length, &upload.kind) {
-            (None, Kind::Final { .. }) => engine.length_by_parts(upload).await,
-            (length, _) => length,
-        };
-        match length {
-            Some(length) => answer.set(headers::UPLOAD_LENGTH, length.into()),
-            None if upload.is_final() => {}
-            None => answer.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
-        }
-        match &upload.kind {
-            Kind::Whole => {}
-            Kind::Partial => {
-                answer.set(headers::UPLOAD_CONCAT, HeaderValue::from_static("partial"));
-            }
-            // One that tusd made: it doesn't keep the header.
-            Kind::Final { header, parts, .. } if header.is_empty() => {
-                let place = head.place();
-                let urls = parts.iter().map(|part| self.0.place.location(&place, part));
-                let urls: Vec<_> = urls.collect();
-                let list = format!("final;{}", urls.join(" "));
-                answer.set(headers::UPLOAD_CONCAT, answer::value(&list)?);
-            }
-            Kind::Final { header, .. } => {
-                answer.set(headers::UPLOAD_CONCAT, answer::value(header)?);
-            }
-        }
-        if !upload.metadata.is_empty() {
-            answer.set(
-                headers::UPLOAD_METADATA,
-                answer::value(upload.metadata.header())?,
-            );
-        }
-        answer.expires(inspected.expires);
-        if self.0.extensions.download && inspected.is_complete() {
-            download::describe(&inspected, answer.headers_mut());
-        }
-        Ok(answer)
-    }
-
-    async fn do_terminate(&self, head: Head<'_>, id: &UploadId) -> Result<Answer, Error> {
-        let engine = &self.0.engine;
-        engine
-            .admit(&head.caller, Intent::Terminate, Some(id))
-            .await?;
-        let reply = engine.terminate(&head.caller, id).await?;
-        let mut answer = Answer::new(StatusCode::NO_CONTENT);
-        answer.merge(reply);
-        Ok(answer)
-    }
-
-    async fn do_download(&self, head: Head<'_>, id: &UploadId) -> Result<Answer, Error> {
-        let engine = &self.0.engine;
-        engine.admit(&head.caller, Intent::Read, Some(id)).await?;
-        download::answer(engine, &head.caller, id, &head.parts.headers).await
     }
 }
 
@@ -576,27 +418,6 @@ where
         let handler = self.clone();
         Box::pin(async move { Ok(handler.handle(request).await) })
     }
-}
-
-fn request_info(parts: &Parts, peer: Peer) -> RequestInfo {
-    RequestInfo {
-        method: parts.method.clone(),
-        uri: parts.uri.clone(),
-        remote: peer
-            .address
-            .map_or_else(|| "@".into(), |address| address.to_string()),
-        headers: parts.headers.clone(),
-    }
-}
-
-/// The body's length as its head states it; without one, what the body itself knows.
-fn content_length(parts: &Parts, body: &impl Body) -> Result<Option<u64>, Problem> {
-    let stated = landfall_protocol::only_value(&parts.headers, &header::CONTENT_LENGTH)
-        .and_then(|value| value.map(parse_size).transpose())
-        .map_err(|error| {
-            Fault::UnexpectedEof.because(format_args!("Content-Length is invalid: {error}"))
-        })?;
-    Ok(stated.or_else(|| body.size_hint().exact()))
 }
 
 /// Headers that hooks may not replace in an answer: they are the protocol's.

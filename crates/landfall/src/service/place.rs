@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Uri, Version, header, uri::Scheme};
+use http::{HeaderMap, Uri, Version, header, request::Parts, uri::Scheme};
 use landfall_protocol::{Fault, Problem};
 
 use super::forwarded::{Forwarded, Origin, Peer, has_forwarded_headers, is_authority};
@@ -78,11 +78,29 @@ impl Place {
     /// The value of `Location` for an upload.
     pub(super) fn location(&self, request: &RequestPlace<'_>, id: &UploadId) -> String {
         let id = id.as_str();
-        let id = if id.contains('%') {
+        let escaped = if id.contains('%') {
             Cow::Owned(id.replace('%', "%25"))
         } else {
             id.into()
         };
+        self.url(request, &escaped)
+    }
+
+    /// Where uploads are created.
+    pub(super) fn endpoint(&self, request: &RequestPlace<'_>) -> String {
+        self.url(request, "")
+    }
+
+    /// Whether the client came over HTTPS, and to which host.
+    pub(super) fn seen_at(&self, request: &RequestPlace<'_>) -> (bool, Option<String>) {
+        let origin = self.origin(request);
+        (
+            origin.scheme == "https",
+            origin.authority.map(Cow::into_owned),
+        )
+    }
+
+    fn url(&self, request: &RequestPlace<'_>, id: &str) -> String {
         match &self.style {
             LocationStyle::Prefix(prefix) => format!("{prefix}{id}"),
             LocationStyle::Relative => format!("{}{id}", self.base),
@@ -190,7 +208,16 @@ pub(super) struct RequestPlace<'a> {
     pub(super) peer: Peer,
 }
 
-impl RequestPlace<'_> {
+impl<'a> RequestPlace<'a> {
+    pub(super) fn of(parts: &'a Parts) -> Self {
+        Self {
+            headers: &parts.headers,
+            uri: &parts.uri,
+            version: parts.version,
+            peer: parts.extensions.get().copied().unwrap_or_default(),
+        }
+    }
+
     fn shows_a_proxy(&self) -> bool {
         has_forwarded_headers(self.headers)
             || self.headers.contains_key(header::VIA)

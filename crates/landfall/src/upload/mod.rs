@@ -2,10 +2,18 @@
 
 mod id;
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 pub use self::id::{InvalidId, MAX_ID_LEN, UploadId};
 pub use landfall_protocol::Metadata;
+use sha2::{Digest as _, Sha256};
+
+use crate::hook::Reply;
 
 /// The part an upload plays in a concatenation (tus 1.0.0, Concatenation).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,10 +52,23 @@ pub struct Upload {
     /// Where the store keeps it, in the store's own words (for files: `Type`, `Path`, `InfoPath`).
     /// A hook may ask for a place before creation (`Path`); the store fills in the rest.
     pub storage: BTreeMap<String, String>,
+    /// What hooks noted about it: comes back to them in each later question and event. Clients don't
+    /// see it.
+    pub labels: BTreeMap<String, String>,
+    /// The most bytes it may have, if a hook decided that; in bytes.
+    pub max_size: Option<u64>,
+    /// When it was created; `None` for one that another program made. Tells it from an earlier or
+    /// later upload with the same id.
+    pub created: Option<SystemTime>,
     /// When it may be removed, if something other than the server's lifetimes decides that.
     pub expires: Option<SystemTime>,
+    /// Whether somebody is to be asked or told when it is complete.
+    pub awaited: bool,
     /// Whether its completion has been recorded, that is: whoever waits for it has been told.
     pub finished: bool,
+    /// What hooks had to say to the client when it was complete: said again when the last request is
+    /// repeated.
+    pub parting: Option<Arc<Reply>>,
     /// Whether another program (tusd) made it. Its lifetime isn't counted from before this process
     /// started, so that taking over a directory removes nothing at once.
     pub foreign: bool,
@@ -63,10 +84,34 @@ impl Upload {
             metadata: Metadata::default(),
             kind: Kind::Whole,
             storage: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            max_size: None,
+            created: None,
             expires: None,
+            awaited: false,
             finished: false,
+            parting: None,
             foreign: false,
         }
+    }
+
+    /// Names a fact about this very upload (not another one with its id), in 32 hexadecimal digits:
+    /// the same whenever and wherever it is asked for.
+    #[must_use]
+    pub fn fact_id(&self, fact: &str) -> String {
+        let created = self.created.unwrap_or(UNIX_EPOCH);
+        let created = created.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut hash = Sha256::new();
+        hash.update(created.as_nanos().to_be_bytes());
+        hash.update(self.id.as_str());
+        // No id holds it.
+        hash.update([0]);
+        hash.update(fact);
+        let digest = hash.finalize();
+        digest[..16].iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 
     /// Whether `offset` bytes are all of this upload.

@@ -1,8 +1,12 @@
 //! The library from outside.
 #![allow(clippy::unwrap_used)]
 
+mod asking;
+mod claims;
 #[cfg(unix)]
 mod examples;
 mod file_store;
 mod leases;
 mod requirements;
+mod settling;
+mod site;

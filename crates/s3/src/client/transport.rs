@@ -1,6 +1,6 @@
 //! What carries requests: the client's own pool of HTTP/1.1 connections, or the user's.
 
-use std::{collections::VecDeque, fmt, sync::Mutex, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,9 +11,8 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use landfall::BoxError;
+use landfall::{BoxError, runtime::ByRuntime};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use tokio::runtime;
 
 use super::{
     payload::PayloadBody,
@@ -40,17 +39,13 @@ pub trait HttpSend: fmt::Debug + Send + Sync + 'static {
 /// Idle connections are closed before services do it, which spares failed first attempts.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// How many runtimes may use one client at a time with connections of their own.
-const RUNTIMES: usize = 256;
-
 type Connections = legacy::Client<HttpsConnector<HttpConnector>, PayloadBody>;
 
-/// Connections, kept apart by runtime: one is driven by the runtime it was opened on, and dies with
-/// it, so another would wait for that one's threads and fall with them.
+/// Connections, kept apart by runtime.
 pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     idle_connections: usize,
-    by_runtime: Mutex<VecDeque<(runtime::Id, Connections)>>,
+    by_runtime: ByRuntime<Connections>,
 }
 
 impl Pool {
@@ -72,29 +67,18 @@ impl Pool {
         Ok(Self {
             connector,
             idle_connections: settings.idle_connections,
-            by_runtime: Mutex::default(),
+            by_runtime: ByRuntime::default(),
         })
     }
 
     fn connections(&self) -> Connections {
-        let id = runtime::Handle::current().id();
-        let mut all = self
-            .by_runtime
-            .lock()
-            .unwrap_or_else(|broken| broken.into_inner());
-        if let Some((_, found)) = all.iter().find(|(one, _)| *one == id) {
-            return found.clone();
-        }
-        let fresh = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(self.idle_connections)
-            .build(self.connector.clone());
-        if all.len() >= RUNTIMES {
-            all.pop_front();
-        }
-        all.push_back((id, fresh.clone()));
-        fresh
+        self.by_runtime.get(|| {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(self.idle_connections)
+                .build(self.connector.clone())
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The S3 store and its client against real services.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod claims;
 mod client;
 mod faults;
 mod kills;

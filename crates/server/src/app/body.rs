@@ -51,6 +51,8 @@ impl Body for UploadBody {
 pub(super) enum AnswerBody {
     Upload(ReplyBody),
     Text(Option<Bytes>),
+    #[cfg(feature = "grants")]
+    Page(axum::body::Body),
 }
 
 impl Body for AnswerBody {
@@ -64,6 +66,8 @@ impl Body for AnswerBody {
         match &mut *self {
             Self::Upload(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            #[cfg(feature = "grants")]
+            Self::Page(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
 
@@ -71,6 +75,8 @@ impl Body for AnswerBody {
         match self {
             Self::Upload(body) => body.is_end_stream(),
             Self::Text(text) => text.is_none(),
+            #[cfg(feature = "grants")]
+            Self::Page(body) => body.is_end_stream(),
         }
     }
 
@@ -80,6 +86,8 @@ impl Body for AnswerBody {
             Self::Text(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
+            #[cfg(feature = "grants")]
+            Self::Page(body) => body.size_hint(),
         }
     }
 }

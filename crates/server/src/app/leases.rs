@@ -117,6 +117,17 @@ impl SharedLeases {
         }
     }
 
+    /// What people call it.
+    #[cfg(feature = "grants")]
+    pub(super) const fn name(&self) -> &'static str {
+        match &self.locker {
+            #[cfg(feature = "redis")]
+            Locker::Redis(_) => "Redis",
+            #[cfg(feature = "s3")]
+            Locker::Bucket(_) => "the bucket",
+        }
+    }
+
     /// What was done so far.
     pub(super) fn stats(&self) -> LeaseStats {
         match &self.locker {

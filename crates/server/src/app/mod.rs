@@ -5,13 +5,22 @@
 mod body;
 #[cfg(feature = "s3")]
 mod bucket;
-#[cfg(any(feature = "s3", feature = "redis"))]
 mod freshness;
+#[cfg(feature = "grants")]
+mod grants;
+mod hooks;
+#[cfg(feature = "grants")]
+mod keys;
 #[cfg(any(feature = "s3", feature = "redis"))]
 mod leases;
+#[cfg(feature = "grants")]
+mod machine;
 mod metrics;
 mod routes;
+mod state;
 mod storage;
+mod terminal;
+mod waiting;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -23,8 +32,15 @@ use landfall::{
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
+#[cfg(feature = "grants")]
+use self::grants::Grants;
+#[cfg(feature = "grants")]
+pub use self::keys::keys;
+pub use self::waiting::events;
 use self::{
+    hooks::Hooks,
     routes::{App, Site},
+    state::Opened,
     storage::Storage,
 };
 use crate::{
@@ -37,6 +53,9 @@ use crate::{
 /// and to say so. Whoever stops the server waits for it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// How long it may take to write what goes into the database at the end.
+const LAST_WRITES: Duration = Duration::from_secs(12);
+
 /// Serves until told to stop.
 ///
 /// # Errors
@@ -48,36 +67,90 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     let (storage, composer) = Storage::open(&settings).await?;
     allow_open_files();
-    let handler = Handler::new(handler_config(&settings, composer)?);
-    let (listeners, listening) = open_listeners(&settings)?;
-    if settings.monitoring.show_startup_logs {
-        announce(&settings, &storage, &handler, &listening, &listeners);
+    let database = Opened::default();
+    let hooks = Hooks::open(&settings, &database).await?;
+    let mut config = handler_config(&settings, composer)?;
+    hooks.join(&mut config);
+    #[cfg(feature = "grants")]
+    let (grants, cors) = (
+        Grants::open(&settings, &database).await?,
+        config.cors.clone(),
+    );
+    #[cfg(feature = "grants")]
+    if let Some(grants) = &grants {
+        grants.join(&settings, &mut config);
     }
-
+    let keeps = hooks.outbox().is_some();
+    #[cfg(feature = "grants")]
+    let keeps = keeps || grants.is_some();
+    if keeps {
+        state::warn(&settings);
+    }
+    let handler = Handler::new(config);
+    let (listeners, listening) = open_listeners(&settings)?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
         .answer_time(settings.timeouts.request_completion.min(LAST_WORDS));
+    // Before anybody is told that it runs, and may want to stop it.
+    tokio::spawn(
+        shutdown
+            .clone()
+            .on_signals()
+            .context("signals can't be listened to")?,
+    );
     let stats = Arc::new(NetStats::default());
-    let storage = Arc::new(storage);
+    let (storage, hooks) = (Arc::new(storage), Arc::new(hooks));
+    #[cfg(feature = "grants")]
+    let relay = match &grants {
+        None => None,
+        Some(grants) => grants.relay(hooks.told_outbox()).await?,
+    };
+    #[cfg(feature = "grants")]
+    let grants = match grants {
+        None => None,
+        Some(grants) => {
+            grants.run(&handler).await?;
+            grants.warn(&settings).await;
+            let asked = grants::policies(hooks.askers_of_grants());
+            let pages = grants
+                .pages(
+                    &settings,
+                    cors.as_ref(),
+                    asked,
+                    &handler,
+                    &shutdown,
+                    (&storage, &hooks),
+                )
+                .await?;
+            Some((Arc::new(grants), pages))
+        }
+    };
     let site = Site::new(
         &settings,
         &handler,
         storage.clone(),
+        hooks.clone(),
         stats.clone(),
         shutdown.clone(),
     );
+    #[cfg(feature = "grants")]
+    let site = site.with_grants(grants.clone());
     let app = App::new(handler.clone(), Arc::new(site));
+    if settings.monitoring.show_startup_logs {
+        announce(
+            &settings,
+            &storage,
+            &hooks,
+            #[cfg(feature = "grants")]
+            grants.as_ref().map(|(grants, _)| &**grants),
+            &handler,
+            &listening,
+            &listeners,
+        );
+    }
 
     // Caught, a limit on the size of files is an error of one write; left alone, it ends the process.
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))
         .context("signals can't be listened to")?;
-    tokio::spawn({
-        let shutdown = shutdown.clone();
-        async move {
-            if let Err(error) = shutdown.on_signals().await {
-                tracing::error!(%error, "signals can't be listened to");
-            }
-        }
-    });
     if let Some(interval) = settings.expiry.sweep_interval {
         #[cfg(any(feature = "s3", feature = "redis"))]
         if let Some(leases) = storage.leases.clone() {
@@ -88,9 +161,25 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
             .leftover_age(settings.expiry.leftover_age());
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
+    hooks.run(&handler);
     net::serve(listeners, app, net_limits(&settings), shutdown, stats)
         .await
         .context("serving failed")?;
+    let kept = async {
+        #[cfg(feature = "grants")]
+        if let Some(relay) = relay {
+            relay.close().await;
+        }
+        #[cfg(feature = "grants")]
+        if let Some((grants, _)) = &grants {
+            grants.close().await;
+        }
+        hooks.close().await;
+        database.close().await;
+    };
+    if tokio::time::timeout(LAST_WRITES, kept).await.is_err() {
+        tracing::warn!("the database is away; what it wasn't told is found out at the next start");
+    }
     storage.close().await;
     log::say("Shutdown completed. Goodbye!");
     Ok(ExitCode::SUCCESS)
@@ -112,7 +201,29 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
         dir.display()
     );
     let (storage, composer) = Storage::open(&settings).await?;
-    let handler = Handler::new(handler_config(&settings, composer)?);
+    let mut config = handler_config(&settings, composer)?;
+    let database = Opened::default();
+    // Those who are told of what expires are told of this, too.
+    let hooks = match dry_run {
+        true => None,
+        false => Hooks::open_for_sweep(&settings, &database).await?,
+    };
+    if let Some(hooks) = &hooks {
+        hooks.join(&mut config);
+    }
+    #[cfg(feature = "grants")]
+    let grants = match dry_run {
+        true => None,
+        false => Grants::open(&settings, &database).await?,
+    };
+    #[cfg(feature = "grants")]
+    if let Some(grants) = &grants {
+        grants.follow(&mut config);
+    }
+    let handler = Handler::new(config);
+    if let Some(hooks) = &hooks {
+        hooks.run(&handler);
+    }
     // Whoever calls this has decided, and can look first.
     let mut sweeper = handler
         .sweeper()
@@ -141,6 +252,14 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     if let Some(leases) = storage.leases.as_ref().filter(|_| !dry_run) {
         leases.sweep().await?;
     }
+    #[cfg(feature = "grants")]
+    if let Some(grants) = &grants {
+        grants.close().await;
+    }
+    if let Some(hooks) = &hooks {
+        hooks.close().await;
+    }
+    database.close().await;
     storage.close().await;
     println!(
         "{verb} {} of {} entries, {} bytes; {} in use or too young, {} failed",
@@ -284,6 +403,8 @@ fn sockets(count: usize) -> String {
 fn announce(
     settings: &Settings,
     storage: &Storage,
+    hooks: &Hooks,
+    #[cfg(feature = "grants")] grants: Option<&Grants>,
     handler: &Handler,
     listening: &str,
     listeners: &[Listener],
@@ -292,6 +413,11 @@ fn announce(
     log::say(storage.line());
     let megabytes = settings.protocol.max_size.unwrap_or_default() as f64 / 1024.0 / 1024.0;
     log::say(format_args!("Using {megabytes:.2}MB as maximum size."));
+    hooks.announce();
+    #[cfg(feature = "grants")]
+    if let Some(grants) = grants {
+        grants.announce(settings);
+    }
     log::say(format_args!(
         "Supported tus extensions: {}",
         handler.extensions()

@@ -14,12 +14,16 @@ use hyper::ext::ReasonPhrase;
 use landfall::{Handler, service::Peer};
 use tower_service::Service;
 
+#[cfg(feature = "grants")]
+use super::grants::{Grants, Pages};
 use super::{
     body::{AnswerBody, UploadBody},
+    hooks::Hooks,
     metrics,
     storage::Storage,
 };
 use crate::{
+    asset::Asset,
     net::{self, ConnectionInfo, Endpoint, NetStats, Shutdown, Step},
     page::{self, PageSettings},
     settings::Settings,
@@ -34,8 +38,11 @@ pub(super) struct Site {
     /// `Content-Security-Policy` of the greeting.
     policy: HeaderValue,
     storage: Arc<Storage>,
+    hooks: Arc<Hooks>,
     stats: Arc<NetStats>,
     shutdown: Shutdown,
+    #[cfg(feature = "grants")]
+    grants: Option<(Arc<Grants>, Pages)>,
 }
 
 impl Site {
@@ -43,6 +50,7 @@ impl Site {
         settings: &Settings,
         handler: &Handler,
         storage: Arc<Storage>,
+        hooks: Arc<Hooks>,
         stats: Arc<NetStats>,
         shutdown: Shutdown,
     ) -> Self {
@@ -54,6 +62,7 @@ impl Site {
                 max_size: settings.protocol.max_size,
                 version: env!("CARGO_PKG_VERSION"),
                 download: handler.can_download(),
+                ask_at: Some(settings.grants.path.as_str()).filter(|_| settings.grants.required),
             }))
         });
         let monitoring = &settings.monitoring;
@@ -65,9 +74,25 @@ impl Site {
             base,
             greeting,
             storage,
+            hooks,
             stats,
             shutdown,
+            #[cfg(feature = "grants")]
+            grants: None,
         }
+    }
+
+    /// The same with pages for grants and the dashboard.
+    #[cfg(feature = "grants")]
+    pub(super) fn with_grants(self, grants: Option<(Arc<Grants>, Pages)>) -> Self {
+        Self { grants, ..self }
+    }
+
+    /// The pages for grants and the dashboard, if the path is one of theirs.
+    #[cfg(feature = "grants")]
+    fn pages(&self, path: &str) -> Option<&Pages> {
+        let (_, pages) = self.grants.as_ref()?;
+        Some(pages).filter(|pages| pages.has(path))
     }
 
     /// Whether a path belongs to the uploads. Where they live at `/`, that is all but the pages for
@@ -87,7 +112,14 @@ impl Site {
             return plain(StatusCode::NOT_FOUND, "404 page not found\n");
         }
         if self.metrics_path.as_deref() == Some(path) {
-            let text = metrics::render(&handler.stats(), &self.stats, &self.storage);
+            let text = metrics::render(&handler.stats(), &self.stats, &self.storage, &self.hooks);
+            #[cfg(feature = "grants")]
+            let text = match &self.grants {
+                Some((grants, pages)) => {
+                    metrics::with_grants(text, &grants.stats().await, &pages.answers())
+                }
+                None => text,
+            };
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             return respond(StatusCode::OK, kind, text.into());
         }
@@ -114,7 +146,16 @@ impl Site {
         if self.shutdown.step() > Step::Running {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
         }
-        match self.storage.trouble().await {
+        let trouble = match self.storage.trouble().await {
+            None => self.hooks.trouble().await,
+            some => some,
+        };
+        #[cfg(feature = "grants")]
+        let trouble = match (trouble, &self.grants) {
+            (None, Some((grants, _))) => grants.trouble().await,
+            (trouble, _) => trouble,
+        };
+        match trouble {
             None => plain(StatusCode::OK, "ready\n"),
             Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
         }
@@ -144,11 +185,6 @@ impl Service<Request<net::Body>> for App {
     }
 
     fn call(&mut self, mut request: Request<net::Body>) -> Self::Future {
-        if !self.site.is_upload_path(request.uri().path()) {
-            let (parts, _) = request.into_parts();
-            let (site, handler) = (self.site.clone(), self.handler.clone());
-            return Box::pin(async move { Ok(site.answer(&parts, &handler).await) });
-        }
         if let Some(info) = request.extensions().get::<ConnectionInfo>() {
             let address = match info.peer() {
                 Endpoint::Tcp(address) => Some(address),
@@ -156,6 +192,18 @@ impl Service<Request<net::Body>> for App {
             };
             let tls = info.scheme() == http::uri::Scheme::HTTPS;
             request.extensions_mut().insert(Peer { address, tls });
+        }
+        #[cfg(feature = "grants")]
+        if let Some(pages) = self.site.pages(request.uri().path()).cloned() {
+            return Box::pin(async move {
+                let response = pages.answer(request).await;
+                Ok(response.map(AnswerBody::Page))
+            });
+        }
+        if !self.site.is_upload_path(request.uri().path()) {
+            let (parts, _) = request.into_parts();
+            let (site, handler) = (self.site.clone(), self.handler.clone());
+            return Box::pin(async move { Ok(site.answer(&parts, &handler).await) });
         }
         let handler = self.handler.clone();
         Box::pin(async move {
@@ -219,18 +267,11 @@ fn policy(public_url: Option<&str>) -> HeaderValue {
     HeaderValue::from_str(&wider).unwrap_or(own)
 }
 
-fn file_of_page(asset: page::Asset, asked: &HeaderMap) -> Response<AnswerBody> {
-    let is_known = asked
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|known| known.as_bytes() == asset.etag().as_bytes());
-    let kind = HeaderValue::from_static(asset.content_type);
-    let mut response = if is_known {
-        respond(StatusCode::NOT_MODIFIED, kind, Bytes::new())
-    } else {
-        respond(StatusCode::OK, kind, Bytes::from_static(asset.bytes))
-    };
-    if let Ok(etag) = HeaderValue::from_str(asset.etag()) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
+fn file_of_page(asset: Asset, asked: &HeaderMap) -> Response<AnswerBody> {
+    let (status, headers, bytes) = asset.answer(asked);
+    let body = Some(Bytes::from_static(bytes)).filter(|bytes| !bytes.is_empty());
+    let mut response = Response::new(AnswerBody::Text(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
 }

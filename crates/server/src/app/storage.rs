@@ -13,17 +13,24 @@ use landfall::{
     store::file::{Durability, FileOptions, FileStore},
 };
 use rustix::fs::Access;
+#[cfg(feature = "grants")]
+use rustix::fs::StatVfs;
 
 #[cfg(feature = "s3")]
 use super::bucket::Bucket;
 #[cfg(any(feature = "s3", feature = "redis"))]
 use super::leases::SharedLeases;
+#[cfg(feature = "grants")]
+use crate::admin::Room;
 use crate::settings::{self, LeaseKind, Settings};
 
 /// The store and the locker, and what the pages for machines ask them.
 #[derive(Debug)]
 pub(super) struct Storage {
     pub(super) kept: Kept,
+    /// Whether leases are in the memory of this process.
+    #[cfg(feature = "grants")]
+    is_alone: bool,
     /// The leases, if other servers share them.
     #[cfg(any(feature = "s3", feature = "redis"))]
     pub(super) leases: Option<Arc<SharedLeases>>,
@@ -58,6 +65,8 @@ impl Storage {
     /// What is wrong, and what to do about it.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
         let (kept, composer) = Kept::open(settings).await?;
+        #[cfg(feature = "grants")]
+        let is_alone = settings.leases.kind == LeaseKind::Memory;
         let composer = match settings.leases.kind {
             LeaseKind::Memory => composer.locker(MemoryLocker::new()),
             _ => composer,
@@ -78,10 +87,22 @@ impl Storage {
                 None => composer,
             };
             let leases = leases.map(Arc::new);
-            Ok((Self { kept, leases }, composer))
+            let storage = Self {
+                kept,
+                #[cfg(feature = "grants")]
+                is_alone,
+                leases,
+            };
+            Ok((storage, composer))
         }
         #[cfg(not(any(feature = "s3", feature = "redis")))]
-        Ok((Self { kept }, composer))
+        let storage = Self {
+            kept,
+            #[cfg(feature = "grants")]
+            is_alone,
+        };
+        #[cfg(not(any(feature = "s3", feature = "redis")))]
+        Ok((storage, composer))
     }
 
     /// The start-up line about it.
@@ -114,16 +135,60 @@ impl Storage {
 
     /// What keeps it from taking uploads now, if anything does.
     pub(super) async fn trouble(&self) -> Option<&'static str> {
-        #[cfg(any(feature = "s3", feature = "redis"))]
-        if let Some(leases) = &self.leases
-            && let Some(trouble) = leases.trouble().await
-        {
-            return Some(trouble);
+        match self.lease_trouble().await {
+            None => self.store_trouble().await,
+            some => some,
         }
+    }
+
+    /// What keeps leases from being had.
+    pub(super) async fn lease_trouble(&self) -> Option<&'static str> {
+        #[cfg(any(feature = "s3", feature = "redis"))]
+        if let Some(leases) = &self.leases {
+            return leases.trouble().await;
+        }
+        None
+    }
+
+    /// What keeps uploads from being kept.
+    pub(super) async fn store_trouble(&self) -> Option<&'static str> {
         match &self.kept {
             Kept::Directory(directory) => directory.trouble(),
             #[cfg(feature = "s3")]
             Kept::Bucket(bucket) => bucket.trouble().await,
+        }
+    }
+
+    /// Where uploads are, and how much room there is.
+    #[cfg(feature = "grants")]
+    pub(super) fn room(&self) -> Room {
+        match &self.kept {
+            Kept::Directory(directory) => directory.room(),
+            #[cfg(feature = "s3")]
+            Kept::Bucket(bucket) => Room {
+                place: format!("bucket {}", bucket.name),
+                capacity: None,
+                free: None,
+            },
+        }
+    }
+
+    /// What people call that which decides who writes, and how it is while all is well.
+    #[cfg(feature = "grants")]
+    pub(super) fn lease_words(&self) -> (&'static str, String) {
+        #[cfg(any(feature = "s3", feature = "redis"))]
+        if let Some(leases) = &self.leases {
+            let stats = leases.stats();
+            let (held, taken, lost) = (stats.held, stats.taken_over, stats.lost);
+            let words = format!("{held} held here, {taken} taken over, {lost} lost.");
+            return (leases.name(), words);
+        }
+        match self.is_alone {
+            true => ("memory", "Only this process writes.".into()),
+            false => (
+                "files",
+                "The processes of this machine lock their files.".into(),
+            ),
         }
     }
 }
@@ -168,6 +233,22 @@ impl Directory {
             path,
         };
         Ok((directory, Composer::join_shared(Arc::new(store))))
+    }
+
+    #[cfg(feature = "grants")]
+    fn room(&self) -> Room {
+        let system = rustix::fs::statvfs(&self.path).ok();
+        let bytes = |blocks: fn(&StatVfs) -> u64| {
+            system
+                .as_ref()
+                .map(|system| blocks(system).saturating_mul(system.f_frsize))
+        };
+        Room {
+            place: self.path.display().to_string(),
+            // What only root may fill is no room.
+            capacity: bytes(|system| system.f_blocks - system.f_bfree + system.f_bavail),
+            free: bytes(|system| system.f_bavail),
+        }
     }
 
     /// Whether the directory is missing or another one: when another disk is mounted there, or none

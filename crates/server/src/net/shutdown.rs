@@ -78,26 +78,29 @@ impl Shutdown {
     }
 
     /// Begins the shutdown on the first SIGINT or SIGTERM and ends the process with status 1 on
-    /// the second. Runs until then; spawn it.
+    /// the second. From the call on, neither ends the process by itself; spawn what it returns, which
+    /// runs until then.
     ///
     /// # Errors
     /// The signals can't be listened to.
-    pub async fn on_signals(self) -> std::io::Result<()> {
+    pub fn on_signals(self) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        for first in [true, false] {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+        Ok(async move {
+            for first in [true, false] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if first {
+                    tracing::info!(grace = ?self.grace, "received interrupt signal, shutting down");
+                    self.begin();
+                }
             }
-            if first {
-                tracing::info!(grace = ?self.grace, "received interrupt signal, shutting down");
-                self.begin();
-            }
-        }
-        tracing::warn!("received second interrupt signal, exiting immediately");
-        std::process::exit(1)
+            tracing::warn!("received second interrupt signal, exiting immediately");
+            std::process::exit(1)
+        })
     }
 
     pub(super) fn grace(&self) -> Duration {

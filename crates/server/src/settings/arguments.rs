@@ -8,12 +8,14 @@
 use std::ffi::OsString;
 
 use super::bucket;
+use super::grants;
 use super::instructions::{Instruction, Meaning, instruction};
 use super::later::{Later, later};
 use super::layers::{Layers, Source};
 use super::problem::{Problem, nearest};
 use super::table::{Kind, OldName, Setting, setting, setting_once};
 use super::value;
+use super::{Deed, Errand, KeyErrand, NewKey};
 
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,10 @@ pub(super) enum Verb {
     Sweep,
     /// Examine the bucket and the leases.
     DoctorS3,
+    /// Show and change what waits for delivery.
+    Events,
+    /// Make, show and revoke keys of callers.
+    Keys,
     /// Show the settings in force.
     ConfigCheck,
     /// Print the version.
@@ -46,6 +52,16 @@ pub(super) struct Said {
     pub(super) json: bool,
     /// The origin whose pages upload, for the examination.
     pub(super) origin: Option<String>,
+    /// What to do with events.
+    pub(super) errand: Errand,
+    /// Which of the flags that go with events were given.
+    of_events: Vec<&'static str>,
+    /// What to do with keys.
+    pub(super) key_errand: KeyErrand,
+    /// A key to be made, as far as flags describe it.
+    new_key: NewKey,
+    /// Which of the flags that describe it were given.
+    of_keys: Vec<&'static str>,
     /// Print the help for the verb instead of doing it.
     pub(super) help: bool,
 }
@@ -170,12 +186,35 @@ pub(super) fn read(
         ));
     }
     if said.verb != Verb::DoctorS3 {
-        for (name, is_said) in [("json", said.json), ("origin", said.origin.is_some())] {
-            if is_said {
-                problems.push(Problem::whole(format!(
-                    "-{name} goes with doctor only: landfall doctor s3 -{name}"
-                )));
-            }
+        if said.origin.is_some() {
+            problems.push(Problem::whole(
+                "-origin goes with doctor only: landfall doctor s3 -origin",
+            ));
+        }
+        if said.json && !matches!(said.verb, Verb::Events | Verb::Keys) {
+            problems.push(Problem::whole(
+                "-json goes with doctor, events and keys only: landfall doctor s3 -json, landfall \
+                 events list -json, landfall keys list -json",
+            ));
+        }
+    }
+    if said.verb == Verb::Events && !said.help {
+        check_errand(&said, problems);
+    } else if said.verb != Verb::Events {
+        for name in &said.of_events {
+            problems.push(Problem::whole(format!(
+                "-{name} goes with events only: landfall events list -{name}"
+            )));
+        }
+    }
+    if said.verb == Verb::Keys {
+        key_errand(&mut said, layers, problems);
+    }
+    if !matches!(said.key_errand, KeyErrand::Add(_)) {
+        for name in &said.of_keys {
+            problems.push(Problem::whole(format!(
+                "-{name} goes with keys add only: landfall keys add NAME -{name}"
+            )));
         }
     }
     said
@@ -186,6 +225,54 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
     match meaning {
         Meaning::Config => said.config = Some(text).filter(|file| !file.is_empty()),
         Meaning::Json => said.json = value::boolean(&text)?,
+        Meaning::All => {
+            said.errand.all = value::boolean(&text)?;
+            said.of_events.push("all");
+        }
+        Meaning::Waiting => {
+            said.errand.waiting = value::boolean(&text)?;
+            said.of_events.push("waiting");
+        }
+        Meaning::Transport => {
+            said.errand.transport = Some(text).filter(|name| !name.is_empty());
+            said.of_events.push("transport");
+        }
+        Meaning::Upload => {
+            said.errand.upload = Some(text).filter(|id| !id.is_empty());
+            said.of_events.push("upload");
+        }
+        Meaning::Limit => {
+            said.errand.limit = value::count(&text)?;
+            said.of_events.push("limit");
+        }
+        Meaning::Subject => {
+            said.new_key.subject = Some(text).filter(|name| !name.is_empty());
+            said.of_keys.push("subject");
+        }
+        Meaning::Admin => {
+            said.new_key.is_admin = value::boolean(&text)?;
+            said.of_keys.push("admin");
+        }
+        Meaning::Types => {
+            said.new_key.limits.types = grants::types(&text)?;
+            said.of_keys.push("types");
+        }
+        Meaning::Active => {
+            said.new_key.limits.active = grants::count_or_none(&text)?;
+            said.of_keys.push("active");
+        }
+        Meaning::Rate => {
+            said.new_key.limits.rate = grants::rate(&text)?;
+            said.of_keys.push("rate");
+        }
+        Meaning::Quota => {
+            said.new_key.limits.quota = value::size_or_none(&text)?;
+            said.of_keys.push("quota");
+        }
+        Meaning::Expires => {
+            said.new_key.expires = value::duration_or_none(&text)?;
+            said.of_keys.push("expires");
+        }
         Meaning::Origin => said.origin = bucket::or_none(&text, bucket::origin)?,
         Meaning::DryRun => said.dry_run = value::boolean(&text)?,
         Meaning::Help => said.help = value::boolean(&text)?,
@@ -202,7 +289,7 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
 fn is_command(word: &str) -> bool {
     matches!(
         word,
-        "serve" | "sweep" | "doctor" | "config" | "version" | "help"
+        "serve" | "sweep" | "doctor" | "events" | "keys" | "config" | "version" | "help"
     )
 }
 
@@ -214,6 +301,36 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
         ["serve", rest @ ..] => (Verb::Serve, rest),
         ["sweep", rest @ ..] => (Verb::Sweep, rest),
         ["doctor", "s3", rest @ ..] => (Verb::DoctorS3, rest),
+        ["events", deed @ ("list" | "retry" | "drop"), rest @ ..] => {
+            said.errand.deed = match *deed {
+                "retry" => Deed::Retry,
+                "drop" => Deed::Drop,
+                _ => Deed::List,
+            };
+            said.errand.ids = rest.iter().map(|id| (*id).to_owned()).collect();
+            (Verb::Events, &[][..])
+        }
+        ["events"] if said.help => (Verb::Events, &[][..]),
+        ["keys", deed @ ("add" | "list" | "revoke"), rest @ ..] => {
+            let mut named = rest.iter().map(|name| (*name).to_owned());
+            said.key_errand = match *deed {
+                "add" => KeyErrand::Add(NewKey {
+                    name: named.next().unwrap_or_default(),
+                    ..NewKey::default()
+                }),
+                "revoke" => KeyErrand::Revoke(named.next().unwrap_or_default()),
+                _ => KeyErrand::List,
+            };
+            let is_one = matches!(rest, [name] if !name.is_empty());
+            if *deed != "list" && !is_one && !said.help {
+                problems.push(Problem::whole(format!(
+                    "keys {deed} needs one name after it: landfall keys {deed} NAME"
+                )));
+            }
+            let unused = if *deed == "list" { rest } else { &[][..] };
+            (Verb::Keys, unused)
+        }
+        ["keys"] if said.help => (Verb::Keys, &[][..]),
         ["config", "check", rest @ ..] => (Verb::ConfigCheck, rest),
         ["version", rest @ ..] => (Verb::Version, rest),
         ["help", "sweep"] => {
@@ -224,10 +341,30 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
             said.help = true;
             (Verb::DoctorS3, &[][..])
         }
+        ["help", "events", ..] => {
+            said.help = true;
+            (Verb::Events, &[][..])
+        }
+        ["help", "keys", ..] => {
+            said.help = true;
+            (Verb::Keys, &[][..])
+        }
         ["help", ..] => (Verb::Help, &[][..]),
         ["doctor", ..] => {
             problems.push(Problem::whole(
                 "doctor examines one kind of storage; write landfall doctor s3",
+            ));
+            return;
+        }
+        ["events", ..] => {
+            problems.push(Problem::whole(
+                "events alone does nothing; write landfall events list, retry or drop",
+            ));
+            return;
+        }
+        ["keys", ..] => {
+            problems.push(Problem::whole(
+                "keys alone does nothing; write landfall keys add, list or revoke",
             ));
             return;
         }
@@ -248,12 +385,79 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
             _ if first.len() > 1 && first.starts_with('-') => "flags end at --".to_owned(),
             Some(_) => format!("write -{first} for the flag"),
             None => "a value stands right after its flag, and the commands are serve, sweep, \
-                     doctor s3, config check, version and help"
+                     doctor s3, events, keys, config check, version and help"
                 .to_owned(),
         };
         problems.push(Problem::whole(format!(
             "{first:?} is neither a flag, nor the value of one, nor a command: {hint}"
         )));
+    }
+}
+
+/// Completes what is to be done with keys.
+fn key_errand(said: &mut Said, layers: &mut Layers, problems: &mut Vec<Problem>) {
+    if said.json && !matches!(said.key_errand, KeyErrand::List) {
+        problems.push(Problem::whole("-json goes with keys list only"));
+    }
+    let KeyErrand::Add(key) = &mut said.key_errand else {
+        return;
+    };
+    let name = std::mem::take(&mut key.name);
+    *key = NewKey {
+        name,
+        ..std::mem::take(&mut said.new_key)
+    };
+    // Beside this command it limits the key; the server's own comes from elsewhere.
+    if let Some(given) = layers.take_flag("max-size") {
+        match value::size_or_none(&given.text) {
+            Ok(size) => key.limits.max_size = size,
+            Err(reason) => problems.push(Problem::new(given.source, reason)),
+        }
+    }
+    for name in [Some(&key.name), key.subject.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        if name.len() > 255 || name.contains(char::is_control) {
+            problems.push(Problem::whole(format!(
+                "{name:?} can't be a name: at most 255 bytes without control characters"
+            )));
+        }
+    }
+}
+
+/// Looks whether what is to be done with events is one thing.
+fn check_errand(said: &Said, problems: &mut Vec<Problem>) {
+    let errand = &said.errand;
+    let mut problem = |sentence: &str| problems.push(Problem::whole(sentence));
+    match errand.deed {
+        Deed::List => {
+            if !errand.ids.is_empty() {
+                problem("events list takes no ids; for one upload's write -upload ID");
+            }
+            if errand.all && errand.waiting {
+                problem("-all and -waiting exclude each other");
+            }
+        }
+        Deed::Retry | Deed::Drop => {
+            if errand.ids.is_empty() != errand.all {
+                problem(
+                    "write which events: ids as landfall events list shows them, or -all for all \
+                     that were put aside",
+                );
+            }
+            for name in &said.of_events {
+                if matches!(*name, "waiting" | "upload" | "limit") {
+                    problem(&format!("-{name} goes with events list only"));
+                }
+            }
+            if errand.transport.is_some() && !errand.all {
+                problem("-transport goes with -all or with events list");
+            }
+            if said.json {
+                problem("-json goes with events list only");
+            }
+        }
     }
 }
 

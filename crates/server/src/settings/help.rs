@@ -20,9 +20,11 @@ Usage:
   landfall [flags]                Serve uploads (same as landfall serve).
   landfall sweep [flags]          Delete uploads that have outlived their time.
   landfall doctor s3 [flags]      Examine a bucket: rights, clock, quirks, CORS.
+  landfall events list [flags]    List events that couldn't be delivered.
+  landfall keys add NAME [flags]  Make a key for a caller that asks for uploads.
   landfall config check [flags]   Print the settings in force, with sources.
   landfall version                Print the version.
-  landfall help sweep             Print the help for sweep, or for doctor.
+  landfall help sweep             Help for sweep, doctor, events or keys.
 
 Examples:
   landfall                        Serve ./data at http://localhost:8080/files/
@@ -61,6 +63,41 @@ Examples:
   landfall doctor s3 -config /etc/landfall.toml -origin https://example.com
 ";
 
+/// What comes before the flags of `landfall events`.
+const EVENTS: &str = "\
+Shows the events that couldn't be delivered for so long that they were put
+aside, delivers them again, or forgets them. A server may run beside it. Give it
+the server's settings, so that it finds the same database.
+
+Usage:
+  landfall events list [-all|-waiting] [-transport NAME] [-upload ID] [-json]
+  landfall events retry ID... | -all [-transport NAME]
+  landfall events drop ID... | -all [-transport NAME]
+
+Examples:
+  landfall events list -config /etc/landfall.toml
+  landfall events retry -all -state-dir /var/lib/landfall
+";
+
+/// What comes before the flags of `landfall keys`.
+const KEYS: &str = "\
+Makes, lists and revokes the API keys with which applications ask for uploads
+(-grants). A key is shown once, when it is made: Landfall keeps its hash only. A
+server may run beside it, and heeds what changed within seconds. Give it the
+server's settings, so that it finds the same database.
+
+Usage:
+  landfall keys add NAME [-subject NAME] [-admin] [-expires TIME]
+                    [-max-size SIZE] [-types TYPES] [-active COUNT]
+                    [-rate COUNT/TIME] [-quota SIZE]
+  landfall keys list [-json]
+  landfall keys revoke ID|NAME
+
+Examples:
+  landfall keys add website -config /etc/landfall.toml
+  landfall keys add alice -max-size 2GiB -rate 100/1h -expires 90d
+";
+
 /// How everything below is to be read.
 const GRAMMAR: &str = "\
 Flags may begin with one dash or two, and take their value after a space or an
@@ -74,12 +111,14 @@ TIME has a unit: 300ms, 10s, 1h30m, 7d.
 /// The help for a command.
 pub(super) fn help(verb: Verb) -> String {
     let verb = match verb {
-        Verb::Sweep | Verb::DoctorS3 => verb,
+        Verb::Sweep | Verb::DoctorS3 | Verb::Events | Verb::Keys => verb,
         _ => Verb::Serve,
     };
     let mut text = String::from(match verb {
         Verb::Sweep => SWEEP,
         Verb::DoctorS3 => DOCTOR,
+        Verb::Events => EVENTS,
+        Verb::Keys => KEYS,
         _ => SERVE,
     });
     text.push('\n');
@@ -118,6 +157,10 @@ fn explain(setting: &Setting) -> String {
         (Kind::Switch, "false") | (_, "") => {}
         (Kind::Switch, _) => {
             text.push_str(&format!(" [on\u{a0}unless\u{a0}-{}=false]", setting.name));
+        }
+        // A long list has to break somewhere.
+        (Kind::List(_), default) if default.len() > WIDTH - INDENT - 12 => {
+            text.push_str(&format!(" [default: {}]", default.replace(',', ", ")));
         }
         (_, default) => text.push_str(&format!(" [default:\u{a0}{default}]")),
     }

@@ -58,31 +58,9 @@ pub(super) fn all() -> impl Iterator<Item = Later> {
 /// The table.
 static MISSING: &[Missing] = &[
     Missing {
-        reason: "this build has no hooks yet",
-        flags: &[
-            (
-                "hooks-enabled-events",
-                "pre-create,post-create,post-receive,post-terminate,post-finish",
-            ),
-            ("progress-hooks-interval", "1s"),
-            ("hooks-dir", ""),
-            ("hooks-http", ""),
-            ("hooks-http-forward-headers", ""),
-            ("hooks-http-retry", "3"),
-            ("hooks-http-backoff", "1s"),
-            ("hooks-http-timeout", "15s"),
-            ("hooks-http-size-limit", "5120"),
-            ("hooks-http-skip-verify", "false"),
-            ("hooks-grpc", ""),
-            ("hooks-grpc-retry", "3"),
-            ("hooks-grpc-backoff", "1s"),
-            ("hooks-grpc-secure", "false"),
-            ("hooks-grpc-server-tls-certificate", ""),
-            ("hooks-grpc-client-tls-certificate", ""),
-            ("hooks-grpc-client-tls-key", ""),
-            ("hooks-grpc-forward-headers", ""),
-            ("hooks-plugin", ""),
-        ],
+        reason: "loads programs that speak Go's own protocol; put the code behind hooks-grpc or \
+                 hooks-http, or into a WebAssembly plugin for hooks-wasm",
+        flags: &[("hooks-plugin", "")],
     },
     Missing {
         reason: "this build has no Google Cloud storage yet",
@@ -130,11 +108,6 @@ static MISSING: &[Missing] = &[
                  disk quota, and -max-size for each upload",
         flags: &[("store-size", "0")],
     },
-    Missing {
-        reason: "gone, as in tusd since 2.0: a hook stops an upload by StopUpload in its \
-                 response; and this build has no hooks yet",
-        flags: &[("hooks-stop-code", "0")],
-    },
 ];
 
 #[cfg(test)]
@@ -143,13 +116,13 @@ mod tests {
 
     #[test]
     fn defaults_ask_for_nothing_and_other_values_do() {
-        let dir = later("hooks-dir").unwrap();
-        assert!(dir.asks_for_nothing(""));
-        assert!(!dir.asks_for_nothing("/srv/hooks"));
-        let secure = later("hooks-grpc-secure").unwrap();
-        assert!(secure.switch && secure.asks_for_nothing("F"));
-        assert!(!secure.asks_for_nothing("true") && !secure.asks_for_nothing("maybe"));
-        assert!(later("hooks-http-retry").unwrap().asks_for_nothing("3"));
+        let plugin = later("hooks-plugin").unwrap();
+        assert!(plugin.asks_for_nothing(""));
+        assert!(!plugin.asks_for_nothing("/srv/hooks/plugin"));
+        let pprof = later("expose-pprof").unwrap();
+        assert!(pprof.switch && pprof.asks_for_nothing("F"));
+        assert!(!pprof.asks_for_nothing("true") && !pprof.asks_for_nothing("maybe"));
+        assert!(later("tls-mode").unwrap().asks_for_nothing("tls12"));
     }
 
     #[test]

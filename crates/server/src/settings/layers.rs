@@ -45,13 +45,21 @@ impl fmt::Display for Source {
     }
 }
 
-/// The text of one setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The text of one setting; shown without it, since it may be a secret.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Given {
     /// What was written.
     pub(super) text: String,
     /// Where.
     pub(super) source: Source,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
 }
 
 /// All texts that somebody gave, by the setting's name.
@@ -68,6 +76,15 @@ impl Layers {
         if known.is_none_or(|known| known.source.rank() <= source.rank()) {
             self.given.insert(setting.name, Given { text, source });
         }
+    }
+
+    /// Takes the text of the setting of this name out if a flag gave it.
+    pub(super) fn take_flag(&mut self, name: &str) -> Option<Given> {
+        let given = self.given.get(name)?;
+        if !matches!(given.source, Source::Flag(_)) {
+            return None;
+        }
+        self.given.remove(name)
     }
 
     /// The text of the setting of this name, if somebody gave one.
@@ -87,7 +104,12 @@ impl Layers {
             if let Some(Given { text, source }) = self.given.get(setting.name)
                 && let Err(reason) = (setting.set)(&mut read, text)
             {
-                problems.push(Problem::new(source, reason));
+                let problem = Problem::new(source, reason);
+                problems.push(if setting.refused_at_start {
+                    problem.at_start()
+                } else {
+                    problem
+                });
             }
         }
         read

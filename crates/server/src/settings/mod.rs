@@ -21,7 +21,9 @@ mod bucket;
 mod check;
 mod environment;
 mod file;
+pub(crate) mod grants;
 mod help;
+mod hooks;
 mod instructions;
 mod later;
 mod layers;
@@ -68,8 +70,100 @@ pub enum Invocation {
         /// The origin whose pages are to upload, such as `https://example.com`.
         origin: Option<String>,
     },
+    /// Show or change what waits for delivery.
+    Events {
+        /// The settings.
+        loaded: Loaded,
+        /// What to do.
+        errand: Errand,
+    },
+    /// Make, show or revoke keys of callers.
+    #[cfg(feature = "grants")]
+    Keys {
+        /// The settings.
+        loaded: Loaded,
+        /// What to do.
+        errand: KeyErrand,
+        /// Print JSON, an object a line.
+        json: bool,
+    },
     /// Print [`Loaded::to_toml`], and end with code 0.
     ConfigCheck(Loaded),
+}
+
+/// What to do with the keys of callers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeyErrand {
+    /// Show them.
+    #[default]
+    List,
+    /// Make one.
+    Add(NewKey),
+    /// Revoke those with this number or name.
+    Revoke(String),
+}
+
+/// A key of a caller that is to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewKey {
+    /// What people call it.
+    pub name: String,
+    /// Who asks with it, if not its name.
+    pub subject: Option<String>,
+    /// Whether it may see and cancel everybody's uploads.
+    pub is_admin: bool,
+    /// What it may ask for.
+    pub limits: GrantLimits,
+    /// How long it is one; `None` is until it is revoked.
+    pub expires: Option<std::time::Duration>,
+}
+
+/// What to do with the events that wait for delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    /// List, retry or drop.
+    pub deed: Deed,
+    /// Which ones, as they were written.
+    pub ids: Vec<String>,
+    /// All: those that wait beside those that were put aside, or all of the latter.
+    pub all: bool,
+    /// Those that wait instead of those that were put aside.
+    pub waiting: bool,
+    /// Only those for the way of this name.
+    pub transport: Option<String>,
+    /// Only those of the upload with this id.
+    pub upload: Option<String>,
+    /// The most to list.
+    pub limit: usize,
+    /// Print JSON, an object a line.
+    pub json: bool,
+}
+
+impl Default for Errand {
+    /// A list of the first thousand that were put aside.
+    fn default() -> Self {
+        Self {
+            deed: Deed::List,
+            ids: Vec::new(),
+            all: false,
+            waiting: false,
+            transport: None,
+            upload: None,
+            limit: 1000,
+            json: false,
+        }
+    }
+}
+
+/// What can be done with events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Show them.
+    List,
+    /// Deliver again what was put aside.
+    Retry,
+    /// Forget what was put aside.
+    Drop,
 }
 
 /// Settings that can be used.
@@ -95,7 +189,7 @@ impl Loaded {
 /// # Errors
 ///
 /// Tells everything that is wrong with them. The program then ends with
-/// [`Failure::EXIT_CODE`]. Asking for help or for the version always succeeds.
+/// [`Failure::exit_code`]. Asking for help or for the version always succeeds.
 pub fn read(
     words: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -116,6 +210,12 @@ pub fn read(
         file::read(&config, &mut layers, &mut problems);
     }
     let mut settings = layers.read(&mut problems);
+    #[cfg(not(feature = "grants"))]
+    if said.verb == Verb::Keys {
+        problems.push(Problem::whole(
+            "this build has no keys; build Landfall with the feature grants",
+        ));
+    }
     // What a setting goes with can be told only once each is right by itself.
     if said.verb == Verb::DoctorS3 && problems.is_empty() && settings.s3.bucket.is_none() {
         problems.push(Problem::whole(
@@ -144,6 +244,19 @@ pub fn read(
             json: said.json,
             origin: said.origin,
         },
+        Verb::Events => Invocation::Events {
+            loaded,
+            errand: Errand {
+                json: said.json,
+                ..said.errand
+            },
+        },
+        #[cfg(feature = "grants")]
+        Verb::Keys => Invocation::Keys {
+            loaded,
+            errand: said.key_errand,
+            json: said.json,
+        },
         Verb::ConfigCheck => Invocation::ConfigCheck(loaded),
         _ => Invocation::Serve(loaded),
     })
@@ -171,6 +284,10 @@ impl Default for Settings {
             storage: Storage::default(),
             s3: S3::default(),
             leases: Leases::default(),
+            hooks: Hooks::default(),
+            state: State::default(),
+            grants: Grants::default(),
+            admin: Admin::default(),
             expiry: Expiry::default(),
             monitoring: Monitoring::default(),
             log: Log::default(),

@@ -6,7 +6,10 @@ use super::{instructions, later, table};
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem(String);
+pub struct Problem {
+    sentence: String,
+    at_start: bool,
+}
 
 impl Problem {
     /// A problem with a flag, variable or line of a file.
@@ -20,7 +23,10 @@ impl Problem {
     pub(super) fn whole(sentence: impl Into<String>) -> Self {
         let sentence = sentence.into();
         if !sentence.contains(char::is_control) {
-            return Self(sentence);
+            return Self {
+                sentence,
+                at_start: false,
+            };
         }
         let escaped = sentence.chars().map(|c| {
             if c.is_control() {
@@ -29,13 +35,24 @@ impl Problem {
                 c.to_string()
             }
         });
-        Self(escaped.collect())
+        Self {
+            sentence: escaped.collect(),
+            at_start: false,
+        }
+    }
+
+    /// The same as one that tusd tells only when it starts.
+    pub(super) fn at_start(self) -> Self {
+        Self {
+            at_start: true,
+            ..self
+        }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.sentence)
     }
 }
 
@@ -48,8 +65,16 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The code that a program ends with when its settings can't be used.
-    pub const EXIT_CODE: u8 = 2;
+    /// The code that the program ends with: 2, or 1 if all that is wrong is what tusd, too, sees only
+    /// when it starts.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.problems.iter().all(|problem| problem.at_start) {
+            1
+        } else {
+            2
+        }
+    }
 }
 
 impl fmt::Display for Failure {

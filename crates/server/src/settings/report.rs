@@ -8,13 +8,16 @@ use super::table::{Kind, Setting};
 use super::value;
 
 /// Writes every setting with where it came from. What it returns can be used as a
-/// configuration file, and means the same.
+/// configuration file, and means the same but for secrets, which it leaves out.
 pub(super) fn report(layers: &Layers) -> String {
     let mut lines = Vec::new();
     for section in SECTIONS {
         lines.push((format!("\n# {}", section.title), None));
         for setting in section.settings {
             let (text, source) = match layers.get(setting.name) {
+                Some(given) if setting.is_secret => {
+                    ("", format!("{}, not shown here", given.source))
+                }
                 Some(given) => (given.text.as_str(), given.source.to_string()),
                 None => (setting.default, "default".to_owned()),
             };

@@ -57,6 +57,11 @@ pub(super) struct Setting {
     pub(super) default: &'static str,
     /// Its earlier names: on the command line only.
     pub(super) old: &'static [OldName],
+    /// Whether tusd takes any text for it, and refuses a wrong one only when it starts: with another
+    /// exit code.
+    pub(super) refused_at_start: bool,
+    /// Whether its text is nobody's business: `config check` doesn't show it.
+    pub(super) is_secret: bool,
     /// What it does, in one to three sentences.
     pub(super) help: &'static str,
     /// Reads its text into place. An error is the rest of a sentence that begins with the
@@ -78,6 +83,8 @@ impl Setting {
             kind,
             default,
             old: &[],
+            refused_at_start: false,
+            is_secret: false,
             help,
             set,
         }
@@ -86,6 +93,18 @@ impl Setting {
     /// The same row with earlier names.
     pub(super) const fn once(mut self, old: &'static [OldName]) -> Self {
         self.old = old;
+        self
+    }
+
+    /// The same row, refused as tusd does it.
+    pub(super) const fn refused_at_start(mut self) -> Self {
+        self.refused_at_start = true;
+        self
+    }
+
+    /// The same row with a text that isn't shown.
+    pub(super) const fn secret(mut self) -> Self {
+        self.is_secret = true;
         self
     }
 

@@ -37,6 +37,29 @@ mod serve_takeover;
 mod serve_together;
 mod serve_tusd_dirs;
 
+#[cfg(feature = "hooks-http")]
+mod hooks_endpoint;
+mod hooks_kit;
+
+mod hooks_asked;
+#[cfg(feature = "hooks-http")]
+mod hooks_http;
+mod hooks_start;
+#[cfg(feature = "hooks-http")]
+mod hooks_told;
+
+#[cfg(feature = "grants")]
+mod grants_kit;
+
+#[cfg(all(feature = "grants", feature = "hooks-http"))]
+mod grants_callers;
+#[cfg(feature = "grants")]
+mod grants_flow;
+#[cfg(feature = "grants")]
+mod grants_start;
+#[cfg(all(feature = "grants", feature = "hooks-http"))]
+mod grants_told;
+
 #[cfg(feature = "s3")]
 mod s3_kit;
 

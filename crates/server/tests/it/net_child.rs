@@ -29,9 +29,7 @@ fn child() {
         };
         assert!(std::env::var_os("LISTEN_FDS").is_none());
         let shutdown = Shutdown::new(Duration::from_secs(10));
-        tokio::spawn(shutdown.clone().on_signals());
-        // Give the signal handlers the time to be there before the parent is told to go on.
-        tokio::task::yield_now().await;
+        tokio::spawn(shutdown.clone().on_signals().unwrap());
         let port = listeners[0].local_addr().unwrap().port();
         println!("\nserving {} on {port}", listeners.len());
         let end = shutdown.clone();

@@ -43,6 +43,8 @@ fn help_is_as_kept() {
         (&["-h"][..], "help.txt"),
         (&["sweep", "-h"], "help-sweep.txt"),
         (&["doctor", "s3", "-h"], "help-doctor.txt"),
+        (&["events", "-h"], "help-events.txt"),
+        (&["keys", "-h"], "help-keys.txt"),
     ] {
         let output = landfall(words);
         assert_eq!(output.status.code(), Some(0));

@@ -4,13 +4,14 @@ use std::{
     env, fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use landfall_test_services::{Garage, Moto, Redis};
+use landfall_test_services::{Garage, Kafka, Moto, Nats, Postgres, RabbitMq, Redis};
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -21,7 +22,8 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn refuses(endpoint: &str) -> bool {
-    TcpStream::connect(endpoint.split_once("//").unwrap().1).is_err()
+    let address = endpoint.split_once("//").unwrap().1;
+    TcpStream::connect(address.split('/').next().unwrap()).is_err()
 }
 
 fn ask(endpoint: &str, request: &str) -> String {
@@ -74,6 +76,89 @@ fn redis_forgets_when_it_starts_again() {
 }
 
 #[test]
+fn postgres_keeps_what_was_committed() {
+    for fsync in [false, true] {
+        let mut postgres = Postgres::start(fsync);
+        let url = postgres.database("services");
+        assert_ne!(url, postgres.database("services"));
+        let on = postgres.query(&url, "SHOW fsync");
+        assert_eq!(on.trim() == "on", fsync);
+        postgres.query(&url, "CREATE TABLE t (n int); INSERT INTO t VALUES (7)");
+        postgres.stop();
+        let endpoint = bare(&postgres.url());
+        assert!(refuses(&endpoint));
+        postgres.restart();
+        assert_eq!(postgres.query(&url, "SELECT n FROM t"), "7\n");
+        drop(postgres);
+        assert!(refuses(&endpoint));
+    }
+}
+
+/// `scheme://host:port` of a URL with user and password.
+fn bare(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    format!("{scheme}://{}", rest.rsplit('@').next().unwrap())
+}
+
+#[test]
+fn nats_starts_again() {
+    let mut nats = Nats::start();
+    let endpoint = bare(&nats.url());
+    let hello = ask(&endpoint, "CONNECT {\"verbose\":true}\r\n");
+    assert!(hello.starts_with("INFO {"), "{hello}");
+    assert!(hello.contains("Authorization Violation"), "{hello}");
+    nats.stop();
+    assert!(refuses(&endpoint));
+    nats.restart();
+    assert!(!refuses(&endpoint));
+    drop(nats);
+    assert!(refuses(&endpoint));
+}
+
+#[test]
+fn rabbitmq_starts_again_and_leaves_no_erlang_behind() {
+    let mut rabbitmq = RabbitMq::start();
+    let endpoint = bare(&rabbitmq.url());
+    rabbitmq.stop();
+    assert!(refuses(&endpoint));
+    rabbitmq.restart();
+    assert!(!refuses(&endpoint));
+    let mark = format!(
+        "RABBITMQ_NODENAME=test{}@",
+        endpoint.rsplit(':').next().unwrap()
+    );
+    let left = || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let mut marked = processes.filter_map(|entry| fs::read(entry.path().join("environ")).ok());
+        let has = |environ: Vec<u8>| String::from_utf8_lossy(&environ).contains(&mark);
+        marked.any(has)
+    };
+    assert!(left());
+    drop(rabbitmq);
+    assert!(refuses(&endpoint));
+    until("without a process of Erlang's", || !left());
+}
+
+#[test]
+fn kafka_closes_and_opens_on_the_same_ports() {
+    let mut kafka = Kafka::start();
+    kafka.topic("services", 1);
+    assert_eq!(kafka.records("services"), []);
+    let brokers = kafka.brokers();
+    let all_refuse = || {
+        let mut brokers = brokers.split(',');
+        brokers.all(|broker| refuses(&format!("//{broker}")))
+    };
+    assert!(!all_refuse());
+    kafka.stop();
+    until("closed", all_refuse);
+    kafka.restart();
+    until("open", || !all_refuse());
+    drop(kafka);
+    assert!(all_refuse());
+}
+
+#[test]
 fn all_share_one() {
     let other = thread::spawn(|| Garage::shared().access().endpoint);
     assert_eq!(
@@ -97,13 +182,21 @@ fn child_that_is_killed() {
     }
     // Statics are never dropped, which is the point.
     let garage = Garage::shared();
-    println!("\nchild {} {}", garage.watchdog(), garage.access().endpoint);
+    let postgres = Postgres::shared();
+    println!(
+        "\nchild {} {} {}",
+        garage.watchdog(),
+        garage.access().endpoint,
+        bare(&postgres.url()),
+    );
     thread::sleep(Duration::from_secs(60));
 }
 
 #[test]
 fn a_killed_test_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().unwrap();
+    // PostgreSQL runs as somebody else if this is root.
+    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o711)).unwrap();
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "services::child_that_is_killed", "--nocapture"])
         .env(CHILD, "1")
@@ -118,15 +211,18 @@ fn a_killed_test_leaves_nothing_behind() {
         .unwrap();
     let mut words = told.split(' ').skip(1);
     let watchdog = format!("/proc/{}", words.next().unwrap());
-    let endpoint = words.next().unwrap();
+    let endpoints: Vec<&str> = words.collect();
     assert!(Path::new(&watchdog).exists());
-    assert!(!refuses(endpoint));
+    assert!(!endpoints.iter().any(|endpoint| refuses(endpoint)));
 
     child.kill().unwrap();
     child.wait().unwrap();
 
-    until("ended", || refuses(endpoint));
+    until("ended", || {
+        endpoints.iter().all(|endpoint| refuses(endpoint))
+    });
     until("without a watchdog", || !Path::new(&watchdog).exists());
-    let left = fs::read_dir(temporary.path()).unwrap().count();
-    assert_eq!(left, 0, "folders are left in {temporary:?}");
+    until("without folders", || {
+        fs::read_dir(temporary.path()).unwrap().count() == 0
+    });
 }

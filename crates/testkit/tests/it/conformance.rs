@@ -1,14 +1,20 @@
-//! Every store and locker of the library passes its suite.
+//! Every store, locker and sink of the library passes its suite.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use landfall::{
+    event::{self, EventKinds},
     lease::{FileLocker, MemoryLocker},
     store::{MemoryStore, file::FileStore},
 };
 use landfall_testkit::{
     fault::{FaultStore, Faults, ForgetfulStore},
-    locker, store,
+    locker,
+    record::RecordingSink,
+    sink, store,
 };
 
 #[path = "../../examples/own_store/store.rs"]
@@ -75,4 +81,52 @@ async fn forgetful_store_without_crashes() {
     store::conformance(async || ForgetfulStore::new(MemoryStore::new()))
         .await
         .assert_complete();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recording_sink() {
+    sink::conformance(async || {
+        let sink = RecordingSink::default();
+        let heard = sink.clone();
+        let listener = move || {
+            let heard = heard.events();
+            let heard = heard
+                .iter()
+                .filter(|event| event.kind != event::EventKind::Progress);
+            let ids = heard.map(event::Event::id).collect();
+            Box::pin(std::future::ready(ids)) as _
+        };
+        sink::Subject {
+            sink: Arc::new(sink),
+            listener: Box::new(listener),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channel() {
+    sink::conformance(async || {
+        let wants = EventKinds {
+            progress: false,
+            ..EventKinds::ALL
+        };
+        let (sink, mut events) = event::channel(wants, 4);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hearing = heard.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                hearing.lock().unwrap().push(event.id());
+            }
+        });
+        let listener = move || {
+            let ids = heard.lock().unwrap().clone();
+            Box::pin(std::future::ready(ids)) as _
+        };
+        sink::Subject {
+            sink: Arc::new(sink),
+            listener: Box::new(listener),
+        }
+    })
+    .await;
 }

@@ -9,7 +9,8 @@ use landfall::checksum::Hasher;
 use landfall_protocol::Algorithm;
 use tokio::net::TcpStream;
 
-use super::{DATA, Site, site::Reply, with_defaults};
+use super::{DATA, Site, with_defaults};
+use crate::site::Reply;
 
 /// `Upload-Checksum` of these bytes.
 fn sum(algorithm: &str, data: &str) -> String {

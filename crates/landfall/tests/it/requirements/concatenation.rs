@@ -2,7 +2,8 @@
 
 use landfall::event::{EventKind, EventKinds, channel};
 
-use super::{DATA, Site, everywhere, site::id, with_defaults};
+use super::{DATA, Site, everywhere, with_defaults};
+use crate::site::id;
 
 async fn join(site: &Site, parts: &[&str]) -> String {
     let list = format!("final;{}", parts.join(" "));

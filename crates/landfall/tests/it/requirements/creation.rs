@@ -2,7 +2,8 @@
 
 use landfall::{Composer, Config, LocationStyle, service::Forwarded, store::MemoryStore};
 
-use super::{DATA, everywhere, site::id, with_defaults};
+use super::{DATA, everywhere, with_defaults};
+use crate::site::id;
 
 #[tokio::test]
 async fn t_cre_1_t_cre_7_t_cre_8_t_cre_9_a_new_upload_has_a_url_and_nothing_in_it() {

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use landfall::{Config, Lifetimes};
 
-use super::{DATA, everywhere, site::Reply, with_defaults};
+use super::{DATA, everywhere, with_defaults};
+use crate::site::Reply;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

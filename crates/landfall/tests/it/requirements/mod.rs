@@ -11,10 +11,7 @@ mod discovery;
 mod expiration;
 mod inspecting;
 mod listed;
-mod site;
 mod takeover;
 mod termination;
 
-use self::site::{Site, everywhere, with_defaults};
-
-const DATA: &str = "application/offset+octet-stream";
+use crate::site::{DATA, Site, everywhere, with_defaults};

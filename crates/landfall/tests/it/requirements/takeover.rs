@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{everywhere, site::id, with_defaults};
+use super::{everywhere, with_defaults};
+use crate::site::id;
 
 #[tokio::test]
 async fn e_37_the_newer_append_wins_and_nothing_received_is_lost() {

@@ -3,6 +3,9 @@
 //! Written by hand because tusd's names, which dashboards use, don't follow the rules that the client
 //! libraries enforce (`tusd_bytes_received` is a counter without `_total`).
 
+#[cfg(feature = "grants")]
+mod grants;
+mod hooks;
 #[cfg(any(feature = "s3", feature = "redis"))]
 mod leases;
 #[cfg(feature = "s3")]
@@ -17,11 +20,11 @@ use landfall::Stats;
 
 #[cfg(feature = "s3")]
 use super::storage::Kept;
-use super::storage::Storage;
+use super::{hooks::Hooks, storage::Storage};
 use crate::net::NetStats;
 
 /// The page that Prometheus reads.
-pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage) -> String {
+pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &Hooks) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
 
     page.family("tusd_requests_total", "counter", "Requests by method.");
@@ -143,6 +146,7 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage) -> String
         &[("version", env!("CARGO_PKG_VERSION"))],
         1,
     );
+    hooks::hooks(&mut page, hooks);
     #[cfg(feature = "s3")]
     if let Kept::Bucket(bucket) = &storage.kept {
         s3::client(&mut page, bucket.client.stats());
@@ -155,6 +159,18 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage) -> String
     #[cfg(not(any(feature = "s3", feature = "redis")))]
     let _ = storage;
     page.process();
+    page.0
+}
+
+/// The page with what is known of grants at its end.
+#[cfg(feature = "grants")]
+pub(super) fn with_grants(
+    page: String,
+    stats: &super::grants::GrantStats,
+    answers: &[(&str, std::collections::BTreeMap<u16, u64>)],
+) -> String {
+    let mut page = Page(page);
+    grants::grants(&mut page, stats, answers);
     page.0
 }
 

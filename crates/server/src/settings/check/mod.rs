@@ -1,5 +1,7 @@
 //! What has to hold between settings, once each of them is read.
 
+mod grants;
+mod hooks;
 mod s3;
 
 use super::layers::Layers;
@@ -9,6 +11,12 @@ use super::types::Settings;
 /// The pages that are always there.
 const OWN_PAGES: &[&str] = &["/healthz", "/readyz"];
 
+/// The feature that this build needs for a setting and hasn't got.
+#[cfg(test)]
+pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
+    hooks::missing_feature(name).or_else(|| grants::missing_feature(name))
+}
+
 /// Looks for settings that don't go together, and for those that have no effect.
 pub(super) fn check(
     settings: &mut Settings,
@@ -17,6 +25,9 @@ pub(super) fn check(
     warnings: &mut Vec<String>,
 ) {
     s3::check(settings, layers, problems, warnings);
+    hooks::check(settings, layers, problems, warnings);
+    grants::check(settings, layers, problems, warnings);
+    grants::check_paths(settings, layers, problems);
     let place = |name: &str| match layers.get(name) {
         Some(given) => given.source.to_string(),
         None => name.to_owned(),

@@ -4,6 +4,8 @@
 //! all follow from it: whoever adds a setting adds a row here and a field to
 //! [`Settings`](super::Settings).
 
+mod grants;
+mod hooks;
 mod s3;
 
 use super::address;
@@ -299,6 +301,17 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     s3::S3,
     s3::LEASES,
+    hooks::HOOKS,
+    hooks::COMMAND,
+    hooks::HTTP,
+    hooks::GRPC,
+    hooks::WASM,
+    hooks::BROKERS,
+    hooks::OUTBOX,
+    grants::GRANTS,
+    grants::CALLERS,
+    grants::ADMIN,
+    hooks::STATE,
     Section {
         title: "Expiry",
         verbs: SERVE_AND_SWEEP,

@@ -60,7 +60,7 @@ fn settings_that_exclude_each_other_are_problems() {
         (&["-lease=file"], "-lease: "),
         (&["doctor", "s3"], "doctor s3 needs"),
         (&["doctor"], "doctor examines"),
-        (&["-json"], "-json goes with doctor only"),
+        (&["-json"], "-json goes with doctor, events and keys only"),
         (&["-origin=https://x"], "-origin goes with doctor only"),
         (&["doctor", "s3", "-s3-bucket=b", "-origin=x"], "-origin: "),
     ] {
@@ -149,6 +149,7 @@ fn a_password_in_a_url_is_never_cited() {
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
 
+#[cfg(feature = "s3")]
 #[test]
 fn doctor_takes_the_servers_flags_and_its_own() {
     for words in [

@@ -1,6 +1,9 @@
 //! What the settings mean: plain values with their units in the type or the name.
 
+mod grants;
+mod hooks;
 mod s3;
+mod state;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +12,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use grants::{Admin, Authorize, GrantLimits, GrantStyle, Grants, Jwt, JwtKeys};
+pub use hooks::{
+    Amqp, Brokers, CommandHooks, GrpcHooks, Hooks, HttpHooks, Kafka, Nats, Outbox, RedisStream,
+    Secret, WasmHooks,
+};
 pub use s3::{LeaseKind, Leases, S3, S3Download, S3Headers, UploadIds};
+pub use state::{Database, State};
 
 /// Everything that can be set, checked and ready to be used.
 ///
@@ -31,6 +40,14 @@ pub struct Settings {
     pub s3: S3,
     /// How servers agree on who writes an upload.
     pub leases: Leases,
+    /// Who is asked and told.
+    pub hooks: Hooks,
+    /// What the server keeps beside uploads.
+    pub state: State,
+    /// Uploads that are asked for first.
+    pub grants: Grants,
+    /// The dashboard.
+    pub admin: Admin,
     /// How long they are kept.
     pub expiry: Expiry,
     /// What the server shows of itself over HTTP.

@@ -61,6 +61,7 @@ pub(super) struct Run {
     model: Model,
     known: Vec<Known>,
     completed: BTreeSet<u32>,
+    expired: BTreeSet<u32>,
     /// Uploads of which a crash may take what was not acknowledged, with what was.
     loose: BTreeMap<u32, u64>,
     seeds: u64,
@@ -112,6 +113,7 @@ impl Run {
             model: Model::default(),
             known: Vec::new(),
             completed: BTreeSet::new(),
+            expired: BTreeSet::new(),
             loose: BTreeMap::new(),
             seeds: 0,
         }
@@ -647,6 +649,7 @@ impl Run {
             swept
         );
         let _ = self.model.remove(known.name);
+        self.expired.insert(known.name);
         self.look(known).await
     }
 
@@ -870,8 +873,10 @@ impl Run {
         Ok(())
     }
 
-    /// Created first, removed last, and completed once in between.
+    /// Created first, removed last, and completed once in between; nothing without announcement.
     fn check_events(&self) -> TestCaseResult {
+        let unannounced = self.sink.unannounced();
+        prop_assert!(unannounced.is_empty(), "not announced: {:?}", unannounced);
         for known in &self.known {
             let kinds = self.sink.kinds(&known.id);
             let mut wanted = vec![EventKind::Created];
@@ -881,7 +886,12 @@ impl Run {
                     .then_some(EventKind::Completed),
             );
             let is_gone = self.model.get(known.name).is_none();
-            wanted.extend(is_gone.then_some(EventKind::Terminated));
+            let end = if self.expired.contains(&known.name) {
+                EventKind::Expired
+            } else {
+                EventKind::Terminated
+            };
+            wanted.extend(is_gone.then_some(end));
             if matches!(self.mode, Mode::Exact) {
                 prop_assert_eq!(kinds, wanted, "the events of {}", known);
                 continue;
@@ -889,7 +899,7 @@ impl Run {
             // What wasn't recorded before a failure is told again.
             prop_assert_eq!(kinds.first(), Some(&EventKind::Created));
             for kind in wanted {
-                if kind != EventKind::Terminated {
+                if kind != end {
                     prop_assert!(kinds.contains(&kind), "{} was not told: {:?}", known, kinds);
                 }
             }

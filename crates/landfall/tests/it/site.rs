@@ -23,14 +23,16 @@ use tokio::{
 };
 use tower_service::Service as _;
 
+/// The type of a body that goes into an upload.
+pub(crate) const DATA: &str = "application/offset+octet-stream";
 /// Nothing in these tests takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
-pub(super) struct Site {
-    pub(super) address: SocketAddr,
-    pub(super) handler: Handler,
-    pub(super) parts: Composer,
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
+    pub(crate) handler: Handler,
+    pub(crate) parts: Composer,
     server: JoinHandle<()>,
     dir: Option<TempDir>,
 }
@@ -42,7 +44,7 @@ impl Drop for Site {
 }
 
 /// Runs a test against a server on each store.
-pub(super) async fn everywhere(change: impl Fn(&mut Config), test: impl AsyncFn(&Site)) {
+pub(crate) async fn everywhere(change: impl Fn(&mut Config), test: impl AsyncFn(&Site)) {
     let memory = Composer::join(MemoryStore::new());
     let dir = tempfile::tempdir().unwrap();
     let files = Composer::join(FileStore::open(dir.path(), FileOptions::default()).unwrap());
@@ -59,12 +61,19 @@ pub(super) async fn everywhere(change: impl Fn(&mut Config), test: impl AsyncFn(
 }
 
 /// [`everywhere`] with the default configuration.
-pub(super) async fn with_defaults(test: impl AsyncFn(&Site)) {
+pub(crate) async fn with_defaults(test: impl AsyncFn(&Site)) {
     everywhere(|_| {}, test).await;
 }
 
 impl Site {
-    async fn start(config: Config, dir: Option<TempDir>) -> Self {
+    /// A second server on the same parts, as after a restart.
+    pub(crate) async fn beside(other: &Self, change: impl Fn(&mut Config)) -> Self {
+        let mut config = Config::new(other.parts.clone());
+        change(&mut config);
+        Self::start(config, None).await
+    }
+
+    pub(crate) async fn start(config: Config, dir: Option<TempDir>) -> Self {
         let parts = config.parts.clone();
         let handler = Handler::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -80,7 +89,7 @@ impl Site {
     }
 
     /// A request with `Tus-Resumable`.
-    pub(super) fn ask(&self, method: &str, path: &str) -> Ask {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Ask {
         let headers = vec![
             ("Host".into(), self.address.to_string()),
             ("Tus-Resumable".into(), "1.0.0".into()),
@@ -95,21 +104,21 @@ impl Site {
     }
 
     /// Creates an upload of `length` bytes; its path.
-    pub(super) async fn create(&self, length: u64) -> String {
+    pub(crate) async fn create(&self, length: u64) -> String {
         self.create_with(&[("Upload-Length", &length.to_string())])
             .await
     }
 
-    pub(super) async fn create_with(&self, headers: &[(&str, &str)]) -> String {
+    pub(crate) async fn create_with(&self, headers: &[(&str, &str)]) -> String {
         self.post(headers).await.expect(201).location()
     }
 
-    pub(super) async fn post(&self, headers: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn post(&self, headers: &[(&str, &str)]) -> Reply {
         self.ask("POST", "/files/").with_all(headers).send().await
     }
 
     /// A partial upload that is complete.
-    pub(super) async fn partial(&self, data: &str) -> String {
+    pub(crate) async fn partial(&self, data: &str) -> String {
         let length = data.len().to_string();
         let path = self
             .create_with(&[("Upload-Concat", "partial"), ("Upload-Length", &length)])
@@ -118,44 +127,44 @@ impl Site {
         path
     }
 
-    pub(super) async fn patch(&self, path: &str, offset: u64, data: &str) -> Reply {
+    pub(crate) async fn patch(&self, path: &str, offset: u64, data: &str) -> Reply {
         self.patching(path, offset).body(data).send().await
     }
 
     /// A PATCH without its body.
-    pub(super) fn patching(&self, path: &str, offset: u64) -> Ask {
+    pub(crate) fn patching(&self, path: &str, offset: u64) -> Ask {
         self.ask("PATCH", path)
-            .with("Content-Type", super::DATA)
+            .with("Content-Type", DATA)
             .with("Upload-Offset", &offset.to_string())
     }
 
-    pub(super) async fn head(&self, path: &str) -> Reply {
+    pub(crate) async fn head(&self, path: &str) -> Reply {
         self.ask("HEAD", path).send().await
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Reply {
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
         self.ask("DELETE", path).send().await
     }
 
     /// The offset that HEAD tells.
-    pub(super) async fn offset(&self, path: &str) -> u64 {
+    pub(crate) async fn offset(&self, path: &str) -> u64 {
         self.head(path).await.expect(200).number("upload-offset")
     }
 
     /// Waits until HEAD tells this offset.
-    pub(super) async fn until_offset(&self, path: &str, offset: u64) {
+    pub(crate) async fn until_offset(&self, path: &str, offset: u64) {
         while self.offset(path).await != offset {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// What GET gives.
-    pub(super) async fn bytes(&self, path: &str) -> String {
+    pub(crate) async fn bytes(&self, path: &str) -> String {
         self.ask("GET", path).send().await.expect(200).body
     }
 
     /// What lies in the store's directory, if it has one, the locker's own folder aside.
-    pub(super) fn files(&self) -> Vec<String> {
+    pub(crate) fn files(&self) -> Vec<String> {
         let Some(dir) = &self.dir else {
             return Vec::new();
         };
@@ -167,7 +176,7 @@ impl Site {
     }
 
     /// How many uploads the store has.
-    pub(super) async fn uploads(&self) -> usize {
+    pub(crate) async fn uploads(&self) -> usize {
         let page = self
             .parts
             .get_enumerator()
@@ -180,7 +189,7 @@ impl Site {
 }
 
 /// The id in a path.
-pub(super) fn id(path: &str) -> UploadId {
+pub(crate) fn id(path: &str) -> UploadId {
     UploadId::new(path.strip_prefix("/files/").unwrap()).unwrap()
 }
 
@@ -201,7 +210,7 @@ async fn serve(listener: TcpListener, handler: Handler) {
 
 /// A request to be sent.
 #[derive(Clone)]
-pub(super) struct Ask {
+pub(crate) struct Ask {
     address: SocketAddr,
     method: String,
     path: String,
@@ -210,32 +219,32 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    pub(super) fn with_all(self, headers: &[(&str, &str)]) -> Self {
+    pub(crate) fn with_all(self, headers: &[(&str, &str)]) -> Self {
         headers
             .iter()
             .fold(self, |ask, (name, value)| ask.with(name, value))
     }
 
     /// Leaves out a header, in any case.
-    pub(super) fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers
             .retain(|(other, _)| !other.eq_ignore_ascii_case(name));
         self
     }
 
     /// A body with `Content-Length`.
-    pub(super) fn body(mut self, body: &str) -> Self {
+    pub(crate) fn body(mut self, body: &str) -> Self {
         self.body = body.into();
         self.with("Content-Length", &body.len().to_string())
     }
 
     /// A chunked body with a trailer section.
-    pub(super) fn chunked(self, chunks: &[&str], trailers: &[(&str, &str)]) -> Self {
+    pub(crate) fn chunked(self, chunks: &[&str], trailers: &[(&str, &str)]) -> Self {
         let mut ask = self.with("Transfer-Encoding", "chunked");
         for chunk in chunks {
             ask.body
@@ -249,7 +258,7 @@ impl Ask {
         ask
     }
 
-    pub(super) async fn send(self) -> Reply {
+    pub(crate) async fn send(self) -> Reply {
         let body = self.body.clone();
         let mut open = self.open().await;
         // A server that has answered already need not read the rest.
@@ -258,7 +267,7 @@ impl Ask {
     }
 
     /// Sends the head alone.
-    pub(super) async fn open(self) -> Open {
+    pub(crate) async fn open(self) -> Open {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
@@ -274,18 +283,18 @@ impl Ask {
 }
 
 /// A request whose head has been sent.
-pub(super) struct Open {
-    pub(super) stream: TcpStream,
+pub(crate) struct Open {
+    pub(crate) stream: TcpStream,
     is_head: bool,
 }
 
 impl Open {
-    pub(super) async fn write(&mut self, data: &str) {
+    pub(crate) async fn write(&mut self, data: &str) {
         self.stream.write_all(data.as_bytes()).await.unwrap();
     }
 
     /// The final answer.
-    pub(super) async fn reply(&mut self) -> Reply {
+    pub(crate) async fn reply(&mut self) -> Reply {
         let mut continued = false;
         loop {
             let mut reply = self.head().await;
@@ -344,25 +353,25 @@ impl Open {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
     /// Whether `100 Continue` came first.
-    pub(super) continued: bool,
+    pub(crate) continued: bool,
 }
 
 impl Reply {
     /// Fails unless the status is this one.
     #[track_caller]
-    pub(super) fn expect(self, status: u16) -> Self {
+    pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
     /// Fails unless the body begins with this code, as that of a refusal does.
     #[track_caller]
-    pub(super) fn refused(self, status: u16, code: &str) -> Self {
+    pub(crate) fn refused(self, status: u16, code: &str) -> Self {
         let reply = self.expect(status);
         assert!(reply.body.starts_with(&format!("{code}: ")), "{reply:?}");
         assert!(reply.body.ends_with('\n'), "{reply:?}");
@@ -370,7 +379,7 @@ impl Reply {
     }
 
     #[track_caller]
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         assert!(
             self.headers.get_all(name).iter().count() <= 1,
             "{name} twice in {self:?}"
@@ -379,7 +388,7 @@ impl Reply {
     }
 
     #[track_caller]
-    pub(super) fn number(&self, name: &str) -> u64 {
+    pub(crate) fn number(&self, name: &str) -> u64 {
         let value = self
             .header(name)
             .unwrap_or_else(|| panic!("no {name} in {self:?}"));
@@ -388,7 +397,7 @@ impl Reply {
 
     /// The path of `Location`.
     #[track_caller]
-    pub(super) fn location(&self) -> String {
+    pub(crate) fn location(&self) -> String {
         let location = self.header("location").expect("no Location");
         let path = location.find("/files/").expect("a Location elsewhere");
         location[path..].into()

@@ -1,13 +1,17 @@
 //! `.info`, the description of an upload beside its bytes: JSON as tusd writes it, in one line, plus one
 //! object of ours that tusd ignores. For stores that keep uploads the way tusd does.
 
+mod parting;
+
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use serde::Deserialize;
 
+use self::parting::Parting;
 use crate::upload::{Kind, Metadata, Upload, UploadId};
 
 /// No `.info` is longer than this, in bytes: headers are limited far below.
@@ -77,8 +81,14 @@ struct Extra {
     concat: Option<String>,
     joined: Option<bool>,
     /// Nanoseconds since 1970.
+    created: Option<u64>,
+    /// Nanoseconds since 1970.
     expires: Option<u64>,
+    max_size: Option<u64>,
+    labels: BTreeMap<String, String>,
+    awaited: bool,
     finished: bool,
+    parting: Option<Parting>,
     unverified_from: Option<u64>,
     damaged: Option<String>,
     notes: BTreeMap<String, String>,
@@ -162,10 +172,14 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
     upload.metadata = metadata;
     upload.kind = kind;
     upload.storage = info.storage.unwrap_or_default();
-    upload.expires = extra
-        .expires
-        .and_then(|nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)));
+    let time = |nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos));
+    upload.created = extra.created.and_then(time);
+    upload.expires = extra.expires.and_then(time);
+    upload.max_size = extra.max_size;
+    upload.labels = extra.labels;
+    upload.awaited = extra.awaited;
     upload.finished = extra.finished;
+    upload.parting = extra.parting.map(|parting| Arc::new(parting.into_reply()));
     upload.foreign = foreign;
     Ok(Info {
         upload,
@@ -239,16 +253,34 @@ fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
         member(out, "Joined");
         out.flag(*joined);
     }
-    if let Some(expires) = upload.expires {
-        let since = expires
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        member(out, "Expires");
-        out.number(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+    for (name, time) in [("Created", upload.created), ("Expires", upload.expires)] {
+        if let Some(time) = time {
+            member(out, name);
+            out.number(nanos(time));
+        }
     }
-    if upload.finished {
-        member(out, "Finished");
-        out.flag(true);
+    if let Some(max) = upload.max_size {
+        member(out, "MaxSize");
+        out.number(max);
+    }
+    for (name, map) in [("Labels", &upload.labels), ("Notes", &info.notes)] {
+        if !map.is_empty() {
+            member(out, name);
+            let pairs = map.iter();
+            out.object(pairs.map(|(key, value)| (key.as_str(), value.as_bytes())));
+        }
+    }
+    for (name, flag) in [("Awaited", upload.awaited), ("Finished", upload.finished)] {
+        if flag {
+            member(out, name);
+            out.flag(true);
+        }
+    }
+    if let Some(reply) = &upload.parting
+        && let Ok(json) = serde_json::to_string(&Parting::new(reply))
+    {
+        member(out, "Parting");
+        out.raw(&json);
     }
     if let Some(from) = info.unverified_from {
         member(out, "UnverifiedFrom");
@@ -258,12 +290,13 @@ fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
         member(out, "Damaged");
         out.text(damaged.as_bytes());
     }
-    if !info.notes.is_empty() {
-        member(out, "Notes");
-        let notes = info.notes.iter();
-        out.object(notes.map(|(key, value)| (key.as_str(), value.as_bytes())));
-    }
     out.raw("}");
+}
+
+/// Nanoseconds since 1970.
+fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether the header is what would be made of the pairs when they are read back.
@@ -345,6 +378,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::hook::Reply;
 
     fn id(id: &str) -> UploadId {
         UploadId::new(id).unwrap()
@@ -399,7 +433,13 @@ mod tests {
         };
         upload.expires =
             Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_763_625_141_000_000_007));
+        upload.created =
+            Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_763_000_000_000_000_001));
+        upload.max_size = Some(5 << 20);
+        upload.labels = [("tenant".into(), "a<b".into())].into();
+        upload.awaited = true;
         upload.finished = true;
+        upload.parting = Some(Arc::new(Reply::text(201, "there")));
         let mut info = Info::new(upload.clone());
         info.unverified_from = Some(9);
         info.damaged = Some("so".into());
@@ -410,8 +450,11 @@ mod tests {
             ours,
             concat!(
                 r#"{"Metadata":"filename YS5wbmc=,empty ","Concat":"final;/files/a /files/b/c","#,
-                r#""Joined":true,"Expires":1763625141000000007,"Finished":true,"UnverifiedFrom":9,"Damaged":"so","#,
-                r#""Notes":{"Parts":"1:0"}}}"#
+                r#""Joined":true,"Created":1763000000000000001,"Expires":1763625141000000007,"#,
+                r#""MaxSize":5242880,"Labels":{"tenant":"a\u003cb"},"Notes":{"Parts":"1:0"},"#,
+                r#""Awaited":true,"Finished":true,"Parting":{"Status":201,"#,
+                r#""Headers":[["content-type","text/plain; charset=utf-8"]],"Body":"dGhlcmU="},"#,
+                r#""UnverifiedFrom":9,"Damaged":"so"}}"#
             )
         );
         assert!(json.contains(r#""PartialUploads":["a","b/c"]"#));
@@ -486,7 +529,11 @@ mod tests {
             pairs in proptest::collection::vec(("[!-+\\--~]{1,20}", any::<String>()), 0..5),
             length in proptest::option::of(0..=i64::MAX as u64),
             expires in proptest::option::of(any::<u64>()),
+            created in proptest::option::of(any::<u64>()),
+            max_size in proptest::option::of(any::<u64>()),
+            awaited: bool,
             finished: bool,
+            labels in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
             unverified_from in proptest::option::of(any::<u64>()),
             kind in 0..3,
             header: String,
@@ -504,7 +551,11 @@ mod tests {
                 _ => Kind::Final { parts: vec![id("p")], header, joined: finished },
             };
             upload.expires = expires.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
+            upload.created = created.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
+            upload.max_size = max_size;
+            upload.awaited = awaited;
             upload.finished = finished;
+            upload.labels = labels;
             let mut info = Info::new(upload);
             info.unverified_from = unverified_from;
             info.notes = notes;

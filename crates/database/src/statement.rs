@@ -1,0 +1,170 @@
+//! A statement and its values, and what comes back.
+
+use sqlx::Row as _;
+
+use crate::DatabaseError;
+
+/// A value of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// A number.
+    Number(i64),
+    /// A text. PostgreSQL takes none that holds U+0000.
+    Text(String),
+    /// No text.
+    NoText,
+    /// No number. Not the same as no text: a statement that is prepared once takes values of one kind
+    /// at each place.
+    NoNumber,
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        number.map_or(Self::NoNumber, Self::Number)
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        text.map_or(Self::NoText, Self::Text)
+    }
+}
+
+/// SQL with its values. The SQL comes from the program alone; what comes from elsewhere is a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    pub(crate) sql: String,
+    pub(crate) values: Vec<Value>,
+}
+
+impl Statement {
+    /// SQL whose `$1`, `$2`, … are still to be [given](Self::with).
+    #[must_use]
+    pub fn new(sql: impl Into<String>) -> Self {
+        Self {
+            sql: sql.into(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Gives the next value.
+    #[must_use]
+    pub fn with(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Gives the next value and returns its number, for SQL that is put together.
+    pub fn give(&mut self, value: impl Into<Value>) -> usize {
+        self.values.push(value.into());
+        self.values.len()
+    }
+
+    /// Adds to the SQL.
+    pub fn push(&mut self, sql: &str) {
+        self.sql.push_str(sql);
+    }
+
+    /// Asks SQLite how it would go about it instead, for tests: each row is a step, with its words in
+    /// the fourth column.
+    #[must_use]
+    pub fn explained(mut self) -> Self {
+        self.sql.insert_str(0, "EXPLAIN QUERY PLAN ");
+        self
+    }
+
+    /// Adds rows of values, as `($1, $2), ($3, $4)`. `casts` gives each column its type; empty where
+    /// it is clear anyway.
+    pub fn push_rows<const N: usize>(
+        &mut self,
+        rows: impl IntoIterator<Item = [Value; N]>,
+        casts: [&str; N],
+    ) {
+        for (at, row) in rows.into_iter().enumerate() {
+            self.push(if at == 0 { "(" } else { ", (" });
+            for (column, value) in row.into_iter().enumerate() {
+                let number = self.give(value);
+                let comma = if column == 0 { "" } else { ", " };
+                let placed = match casts[column] {
+                    "" => format!("{comma}${number}"),
+                    cast => format!("{comma}CAST(${number} AS {cast})"),
+                };
+                self.push(&placed);
+            }
+            self.push(")");
+        }
+    }
+}
+
+/// A row that came back.
+#[derive(Debug)]
+pub struct Row(pub(crate) RowOf);
+
+#[derive(Debug)]
+pub(crate) enum RowOf {
+    Sqlite(sqlx::sqlite::SqliteRow),
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::postgres::PgRow),
+}
+
+macro_rules! column {
+    ($self:ident, $at:ident) => {
+        match &$self.0 {
+            RowOf::Sqlite(row) => row.try_get($at),
+            #[cfg(feature = "postgres")]
+            RowOf::Postgres(row) => row.try_get($at),
+        }
+    };
+}
+
+impl Row {
+    /// A number (`BIGINT` on PostgreSQL) by the place of its column.
+    ///
+    /// # Errors
+    /// There is none at that place.
+    pub fn number(&self, at: usize) -> Result<i64, DatabaseError> {
+        Ok(column!(self, at)?)
+    }
+
+    /// A number or nothing.
+    ///
+    /// # Errors
+    /// There is none at that place.
+    pub fn maybe_number(&self, at: usize) -> Result<Option<i64>, DatabaseError> {
+        Ok(column!(self, at)?)
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// There is none at that place.
+    pub fn text(&self, at: usize) -> Result<String, DatabaseError> {
+        Ok(column!(self, at)?)
+    }
+
+    /// A text or nothing.
+    ///
+    /// # Errors
+    /// There is none at that place.
+    pub fn maybe_text(&self, at: usize) -> Result<Option<String>, DatabaseError> {
+        Ok(column!(self, at)?)
+    }
+}

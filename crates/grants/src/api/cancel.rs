@@ -1,0 +1,100 @@
+//! Cancelling.
+
+use axum::{extract::Request, response::Response};
+use http::StatusCode;
+use landfall::Handler;
+
+use super::{
+    Api, json, list,
+    problem::{Problem, fault},
+    request_id, row,
+    stats::count,
+};
+use crate::{
+    Job, JobState, Queue,
+    gate::{self, CancelError},
+};
+
+/// What the row says of it.
+const REASON: &str = "cancelled by its owner";
+const REASON_ADMIN: &str = "cancelled by an admin";
+
+/// `DELETE /uploadjobs/{request_id}`
+pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let caller = api.identify(&parts).await?;
+    let job = list::find(api, &caller, id, &parts).await?;
+    let reason = match job.subject.as_deref() == Some(&*caller.subject) {
+        true => REASON,
+        false => REASON_ADMIN,
+    };
+    let job = match job.state {
+        JobState::Completed => return Err(completed()),
+        // Nothing is left to be cancelled.
+        JobState::Failed | JobState::Expired => job,
+        _ => {
+            let turn = api.cancelling.clone().acquire_owned().await;
+            let settings = &api.settings;
+            let (queue, handler) = (settings.queue.clone(), settings.handler.clone());
+            let stats = settings.stats.clone();
+            // A caller that doesn't wait for the answer has cancelled all the same.
+            let end = tokio::spawn(async move {
+                let _turn = turn;
+                let ended = end(&queue, &handler, &job, reason).await;
+                if let Ok((true, _)) = ended {
+                    count(&stats.cancelled);
+                }
+                ended.map(|(_, job)| job)
+            });
+            let ended = end.await.unwrap_or_else(|error| Err(Failed::Task(error)));
+            match ended {
+                Ok(Some(job)) if job.state == JobState::Completed => return Err(completed()),
+                Ok(Some(job)) => job,
+                Ok(None) => return Err(Problem::not_found()),
+                Err(Failed::Cancel(CancelError::Queue(error))) => {
+                    return Err(fault(&error, request_id(&parts)));
+                }
+                Err(failed) => {
+                    tracing::error!(
+                        error = %failed,
+                        requestId = request_id(&parts),
+                        "an upload that was cancelled is still there"
+                    );
+                    return Err(Problem::unavailable(
+                        "the upload is cancelled, but its bytes are not gone yet; cancel it again",
+                    ));
+                }
+            }
+        }
+    };
+    let row = row::row(&job, api.settings.style, caller.is_admin);
+    Ok(json(StatusCode::OK, &row))
+}
+
+/// Why an upload isn't cancelled, or not entirely.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Cancel(#[from] CancelError),
+    #[error(transparent)]
+    Task(tokio::task::JoinError),
+}
+
+/// Cancels a job; whether this did it, and the job as it is then.
+async fn end(
+    queue: &Queue,
+    handler: &Handler,
+    job: &Job,
+    reason: &str,
+) -> Result<(bool, Option<Job>), Failed> {
+    let ended = gate::cancel(queue, handler, job, reason).await?;
+    let now = queue.get(job.id).await.map_err(CancelError::from)?;
+    Ok((ended, now))
+}
+
+fn completed() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "the upload is complete and can't be cancelled any more",
+    )
+}

@@ -1,0 +1,66 @@
+//! What happens to uploads, as server-sent events.
+//!
+//! One task of the process reads what is new and hands it to all who listen. Who comes with the number
+//! of the last event it saw, or couldn't keep up, reads the rest by number first, so nobody misses an
+//! event or sees one twice.
+
+mod feed;
+mod frame;
+mod listener;
+mod seats;
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{body::Body, extract::Request, response::Response};
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use self::listener::Listener;
+pub use self::seats::Seats;
+pub(super) use self::{feed::Feed, seats::SeatTable};
+use super::{Api, list::Wanted, problem::Problem, scope};
+
+/// Keeps proxies (nginx) from gathering what should go out at once.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// `GET /uploadjobs/events`
+pub(super) async fn listen(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let caller = api.identify(&parts).await?;
+    let wanted = Wanted::read(parts.uri.query().unwrap_or_default())?;
+    let scope = scope(&caller, wanted.subject.as_deref())?;
+    let last = last_event_id(&parts.headers, wanted.last_event_id.as_deref())?;
+    let seat = api.seats.take(&caller.subject)?;
+    let listener = Listener::new(api, parts, caller, scope, last, seat).await?;
+    let told = stream::unfold(listener, |mut listener| async {
+        let bytes = listener.next().await?;
+        Some((Ok::<_, Infallible>(bytes), listener))
+    });
+    let mut response = Response::new(Body::from_stream(told));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// The last event that a client saw: browsers say it in a header when they come back, and those that
+/// know it from before can say it in the URL. The header is the later one.
+fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Result<Option<i64>, Problem> {
+    let said = match headers.get("last-event-id") {
+        Some(id) => Some(id.to_str().unwrap_or("?")),
+        None => query,
+    };
+    match said.map(str::trim).filter(|id| !id.is_empty()) {
+        None => Ok(None),
+        Some(id) => match id.parse() {
+            Ok(number @ 0..) => Ok(Some(number)),
+            _ => Err(Problem::field(
+                "last_event_id",
+                "this is not the id of an event",
+            )),
+        },
+    }
+}

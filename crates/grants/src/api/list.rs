@@ -1,0 +1,176 @@
+//! Looking at jobs.
+
+use axum::{extract::Request, response::Response};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use landfall::upload::UploadId;
+use serde_json::Value;
+
+use super::{
+    Api, Style, json,
+    problem::{Problem, fault},
+    request_id, row, scope,
+};
+use crate::{
+    Caller, Job, JobId, JobState,
+    queue::{Query, Scope},
+};
+
+/// The most jobs of one page.
+const MAX_LIMIT: usize = 1000;
+
+/// `GET /uploadjobs`
+pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let caller = api.identify(&parts).await?;
+    let style = api.settings.style;
+    let wanted = Wanted::read(parts.uri.query().unwrap_or_default())?;
+    let mut query = Query::new(scope(&caller, wanted.subject.as_deref())?);
+    query.states.clone_from(&wanted.states);
+    query.after = wanted.after;
+    // The package's front end doesn't know that there are pages: it gets the end of the list.
+    let is_end = style == Style::Package && wanted.limit.is_none() && wanted.after.is_none();
+    query.newest_first = is_end;
+    let usual = if is_end { MAX_LIMIT } else { query.limit };
+    query.limit = wanted.limit.unwrap_or(usual);
+    let page = api.settings.queue.list(&query).await;
+    let mut page = page.map_err(|error| fault(&error, request_id(&parts)))?;
+    if is_end {
+        page.jobs.reverse();
+        page.has_more = false;
+    }
+    let rows = page.jobs.iter();
+    let rows: Value = rows
+        .map(|job| row::row(job, style, caller.is_admin))
+        .collect();
+    let mut response = json(StatusCode::OK, &rows);
+    if let (true, Some(last)) = (page.has_more, page.jobs.last()) {
+        let link = wanted.next(parts.uri.path(), last.id, query.limit);
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+    }
+    Ok(response)
+}
+
+/// `GET /uploadjobs/{request_id}`
+pub(super) async fn one(api: &Api, id: &str, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let caller = api.identify(&parts).await?;
+    let job = find(api, &caller, id, &parts).await?;
+    let row = row::row(&job, api.settings.style, caller.is_admin);
+    Ok(json(StatusCode::OK, &row))
+}
+
+/// The job of this id, if the caller may see it. An admin sees the job of whomever `?subject=`
+/// names, else its own, else the upload without a grant that is called so.
+pub(super) async fn find(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    parts: &Parts,
+) -> Result<Job, Problem> {
+    let wanted = Wanted::read(parts.uri.query().unwrap_or_default())?;
+    let queue = &api.settings.queue;
+    let ours = |error| fault(&error, request_id(parts));
+    let subject = match scope(caller, wanted.subject.as_deref())? {
+        Scope::Subject(subject) => subject,
+        Scope::All => caller.subject.clone(),
+    };
+    if let Some(job) = queue.by_request(&subject, id).await.map_err(ours)? {
+        return Ok(job);
+    }
+    if caller.is_admin
+        && wanted.subject.is_none()
+        && let Ok(upload) = UploadId::new(id)
+        && let Some(job) = queue.by_upload(&upload).await.map_err(ours)?
+        && job.subject.is_none()
+    {
+        return Ok(job);
+    }
+    Err(Problem::not_found())
+}
+
+/// What a query asks for.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) subject: Option<String>,
+    pub(super) last_event_id: Option<String>,
+    states: Vec<JobState>,
+    after: Option<JobId>,
+    limit: Option<usize>,
+}
+
+impl Wanted {
+    /// Reads the query of a URL; names that mean nothing here are passed over.
+    pub(super) fn read(query: &str) -> Result<Self, Problem> {
+        let mut wanted = Self::default();
+        let mut errors = Vec::new();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "subject" => wanted.subject = Some(value.into_owned()),
+                "last_event_id" => wanted.last_event_id = Some(value.into_owned()),
+                "state" => {
+                    for state in value.split(',').filter(|state| !state.is_empty()) {
+                        match state.parse() {
+                            Ok(state) => wanted.states.push(state),
+                            Err(error) => errors.push(("state".into(), error.to_string().into())),
+                        }
+                    }
+                }
+                "after" if value.is_empty() => {}
+                "after" => match value.parse() {
+                    Ok(after) => wanted.after = Some(after),
+                    Err(_) => errors.push(("after".into(), "this is no cursor of a list".into())),
+                },
+                "limit" => match value.parse() {
+                    Ok(limit @ 1..=MAX_LIMIT) => wanted.limit = Some(limit),
+                    _ => {
+                        let why = format!("the limit must be a number from 1 to {MAX_LIMIT}");
+                        errors.push(("limit".into(), why.into()));
+                    }
+                },
+                _ => {}
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(wanted),
+            false => Err(Problem::invalid(errors)),
+        }
+    }
+
+    /// The link to the page after this one.
+    fn next(&self, path: &str, last: JobId, limit: usize) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("after", &last.to_string());
+        query.append_pair("limit", &limit.to_string());
+        for state in &self.states {
+            query.append_pair("state", state.as_str());
+        }
+        if let Some(subject) = &self.subject {
+            query.append_pair("subject", subject);
+        }
+        format!("<{path}?{}>; rel=\"next\"", query.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries() {
+        let wanted =
+            Wanted::read("state=received,started&state=failed&after=7&limit=2&x=y").unwrap();
+        let states = [JobState::Received, JobState::Started, JobState::Failed];
+        assert_eq!(wanted.states, states);
+        assert_eq!((wanted.after, wanted.limit), (Some(JobId(7)), Some(2)));
+        assert_eq!(
+            wanted.next("/uploadjobs", JobId(9), 2),
+            "</uploadjobs?after=9&limit=2&state=received&state=started&state=failed>; rel=\"next\""
+        );
+        assert_eq!(Wanted::read("after=&state=").unwrap(), Wanted::default());
+        for bad in ["limit=0", "limit=1001", "limit=x", "after=x", "state=done"] {
+            assert!(Wanted::read(bad).is_err(), "{bad}");
+        }
+    }
+}

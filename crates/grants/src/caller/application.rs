@@ -1,0 +1,362 @@
+//! The application's own check: it is asked whose cookies and authorization a request has, the way
+//! nginx's `auth_request` asks.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
+};
+use moka::{Expiry, future::Cache};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+use super::{
+    Caller, Denied, Identify, SeenAt, credentials,
+    said::{self, Nonsense},
+    web::{UrlError, Web},
+};
+
+/// How long a refusal is remembered.
+const REFUSED: Duration = Duration::from_secs(1);
+
+/// How many answers are remembered.
+const REMEMBERED: u64 = 10_000;
+
+/// How many questions are on their way at a time.
+const AT_A_TIME: usize = 64;
+
+/// No answer is longer, in bytes.
+const MOST_BYTES: usize = 64 << 10;
+
+/// No reason is longer, in characters.
+const MOST_REASON: usize = 300;
+
+/// Headers that tell who a caller is; the first that is there counts.
+const SUBJECT: [HeaderName; 3] = [
+    HeaderName::from_static("x-landfall-subject"),
+    HeaderName::from_static("x-auth-request-user"),
+    HeaderName::from_static("remote-user"),
+];
+
+/// What of a JSON answer says what a caller may ask for. An application may answer with all it knows
+/// of a user, so that the rest isn't looked at.
+const LIMITS: [&str; 7] = [
+    "max_size",
+    "types",
+    "active",
+    "rate",
+    "quota",
+    "size_required",
+    "admin",
+];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
+
+/// How the application is asked.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ApplicationSettings {
+    /// Where.
+    pub url: String,
+    /// How long its answer that somebody is known holds; 5 seconds if not set. Refusals hold for a
+    /// second at most.
+    pub cache: Duration,
+    /// How long it may take; 5 seconds if not set.
+    pub timeout: Duration,
+    /// Where clients see this server, which is told to the application.
+    pub seen_at: SeenAt,
+}
+
+impl ApplicationSettings {
+    /// Defaults.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            cache: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
+            seen_at: SeenAt::default(),
+        }
+    }
+}
+
+/// Knows callers by what the application says of their cookies and authorization. Requests without
+/// either aren't its business.
+///
+/// The application gets a GET with `Cookie` and `Authorization` of the request and answers 2xx with the
+/// caller's name, in JSON (`{"subject": "ann", "max_size": 1048576, …}`, see
+/// [`Limits`](super::Limits)) or in the header `X-Landfall-Subject`, `X-Auth-Request-User` or
+/// `Remote-User`; 401 if it doesn't know it; 403 if it may not.
+#[derive(Debug)]
+pub struct Application {
+    web: Web,
+    timeout: Duration,
+    seen_at: SeenAt,
+    /// By a hash that nobody else can compute, so that memory holds no credentials.
+    answers: Cache<[u8; 32], Answer>,
+    salt: [u8; 32],
+    turns: Semaphore,
+}
+
+/// What the application says.
+#[derive(Debug, Clone)]
+enum Answer {
+    Known(Caller),
+    Unknown(HeaderValue),
+    Forbidden(String),
+}
+
+/// There is no answer; why, for the log.
+type NoAnswer = String;
+
+impl Application {
+    /// Asks there.
+    ///
+    /// # Errors
+    /// The URL is none.
+    pub fn new(settings: ApplicationSettings) -> Result<Self, UrlError> {
+        Ok(Self {
+            web: Web::new(&settings.url)?,
+            timeout: settings.timeout,
+            seen_at: settings.seen_at,
+            answers: Cache::builder()
+                .max_capacity(REMEMBERED)
+                .expire_after(Holds(settings.cache))
+                .build(),
+            salt: rand::random(),
+            turns: Semaphore::new(AT_A_TIME),
+        })
+    }
+
+    async fn ask(
+        &self,
+        request: &Parts,
+        shown: &Shown,
+        client: Option<IpAddr>,
+    ) -> Result<Answer, NoAnswer> {
+        let question = self.question(request, shown, client);
+        let asking = async {
+            let _turn = self
+                .turns
+                .acquire()
+                .await
+                .map_err(|error| error.to_string())?;
+            self.web.ask(question, MOST_BYTES, self.timeout).await
+        };
+        let answer = tokio::time::timeout(self.timeout, asking)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {:?}", self.timeout)))?;
+        read(&answer)
+    }
+
+    fn question(&self, request: &Parts, shown: &Shown, client: Option<IpAddr>) -> Request<()> {
+        let mut question = Request::new(());
+        let headers = question.headers_mut();
+        let mut put = |name: HeaderName, value: Option<HeaderValue>| {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        };
+        let text = |text: String| HeaderValue::try_from(text).ok();
+        put(header::COOKIE, shown.cookie.clone());
+        put(header::AUTHORIZATION, shown.authorization.clone());
+        put(
+            X_FORWARDED_FOR,
+            client.and_then(|client| text(client.to_string())),
+        );
+        let (is_tls, host) = self.seen_at.of(request);
+        put(X_FORWARDED_HOST, host.and_then(text));
+        let scheme = if is_tls { "https" } else { "http" };
+        put(X_FORWARDED_PROTO, Some(HeaderValue::from_static(scheme)));
+        put(X_ORIGINAL_METHOD, text(request.method.to_string()));
+        let path = request.uri.path_and_query();
+        put(X_ORIGINAL_URI, path.and_then(|path| text(path.to_string())));
+        // Frameworks that send people to a login page say 401 to those who ask for JSON.
+        let json = HeaderValue::from_static("application/json");
+        put(header::ACCEPT, Some(json));
+        let script = HeaderValue::from_static("XMLHttpRequest");
+        put(X_REQUESTED_WITH, Some(script));
+        question
+    }
+
+    /// What an answer is remembered by. The application may decide by the method as well.
+    fn key(&self, request: &Parts, shown: &Shown) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.salt);
+        for part in [
+            Some(request.method.as_str().as_bytes()),
+            shown.cookie.as_ref().map(HeaderValue::as_bytes),
+            shown.authorization.as_ref().map(HeaderValue::as_bytes),
+        ] {
+            let (is_there, part) = part.map_or((0, &b""[..]), |part| (1, part));
+            hash.update([is_there]);
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+}
+
+#[async_trait]
+impl Identify for Application {
+    async fn identify(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Caller>, Denied> {
+        let Some(shown) = Shown::by(&request.headers) else {
+            return Ok(None);
+        };
+        let key = self.key(request, &shown);
+        let asking = self.ask(request, &shown, client);
+        let answer: Result<Answer, Arc<NoAnswer>> = self.answers.try_get_with(key, asking).await;
+        match answer {
+            Ok(Answer::Known(mut caller)) => {
+                caller.by_cookie = shown.is_ambient();
+                Ok(Some(caller))
+            }
+            Ok(Answer::Unknown(challenge)) => Err(Denied::Unknown {
+                challenge,
+                is_guess: false,
+            }),
+            Ok(Answer::Forbidden(why)) => Err(Denied::Forbidden(why)),
+            Err(why) => {
+                tracing::warn!(url = %self.web, %why, "the application doesn't say who asks");
+                Err(Denied::Unavailable)
+            }
+        }
+    }
+}
+
+/// What of a request the application may know its sender by.
+struct Shown {
+    cookie: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
+}
+
+impl Shown {
+    fn by(headers: &HeaderMap) -> Option<Self> {
+        // HTTP/2 sends each cookie by itself.
+        let cookies: Vec<&[u8]> = headers
+            .get_all(header::COOKIE)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        let cookie = HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok();
+        let authorization = headers.get(header::AUTHORIZATION).cloned();
+        let shown = Self {
+            cookie: cookie.filter(|cookie| !cookie.is_empty()),
+            // Landfall's own tokens are not the application's business.
+            authorization: authorization.filter(|_| !credentials::are_own(headers)),
+        };
+        (shown.cookie.is_some() || shown.authorization.is_some()).then_some(shown)
+    }
+
+    /// Whether there is nothing but what browsers send by themselves, whoever's page asks.
+    fn is_ambient(&self) -> bool {
+        let Some(authorization) = &self.authorization else {
+            return true;
+        };
+        let scheme = authorization.as_bytes().split(|byte| *byte == b' ').next();
+        let scheme = scheme.unwrap_or_default();
+        [&b"basic"[..], b"digest", b"negotiate", b"ntlm"]
+            .iter()
+            .any(|one| scheme.eq_ignore_ascii_case(one))
+    }
+}
+
+/// How long each answer holds.
+struct Holds(Duration);
+
+impl Expiry<[u8; 32], Answer> for Holds {
+    fn expire_after_create(
+        &self,
+        _key: &[u8; 32],
+        answer: &Answer,
+        _now: Instant,
+    ) -> Option<Duration> {
+        Some(match answer {
+            Answer::Known(_) => self.0,
+            Answer::Unknown(_) | Answer::Forbidden(_) => self.0.min(REFUSED),
+        })
+    }
+}
+
+fn read(answer: &Response<Bytes>) -> Result<Answer, NoAnswer> {
+    let status = answer.status();
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            let challenge = answer.headers().get(header::WWW_AUTHENTICATE).cloned();
+            Ok(Answer::Unknown(
+                challenge.unwrap_or(HeaderValue::from_static("Bearer")),
+            ))
+        }
+        StatusCode::FORBIDDEN => Ok(Answer::Forbidden(reason(answer.body()))),
+        _ if status.is_success() => known(answer).map(Answer::Known),
+        _ if status.is_redirection() => Err(format!(
+            "it redirects ({status}); it should say 401 if it doesn't know somebody"
+        )),
+        _ => Err(format!("the answer is {status}")),
+    }
+}
+
+/// Whom it knows.
+fn known(answer: &Response<Bytes>) -> Result<Caller, NoAnswer> {
+    let mut said: Map<String, Value> = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let stated = match said.get("subject") {
+        Some(value) => said::subject(value),
+        None => SUBJECT
+            .iter()
+            .find_map(|name| answer.headers().get(name))
+            .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+            .and_then(|text| said::subject(&text.into())),
+    };
+    let subject = stated.ok_or(
+        "it doesn't name whom it knows, with `subject` in JSON or the header X-Landfall-Subject",
+    )?;
+    let mut caller = Caller::new(subject);
+    said.retain(|name, _| LIMITS.contains(&name.as_str()));
+    said::limits(said.into(), &mut caller)
+        .map_err(|Nonsense(what)| format!("the limits that it states make no sense: {what}"))?;
+    Ok(caller)
+}
+
+/// Why it says no, for people: from JSON (`message`), or a plain text.
+fn reason(body: &[u8]) -> String {
+    let text = match serde_json::from_slice(body) {
+        Ok(Value::Object(said)) => said
+            .get("message")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+        Ok(_) => None,
+        // A page isn't a reason.
+        Err(_) => std::str::from_utf8(body)
+            .ok()
+            .filter(|text| !text.trim_start().starts_with('<'))
+            .map(str::to_owned),
+    };
+    let text: String = text
+        .unwrap_or_default()
+        .trim()
+        .chars()
+        .map(|one| if one.is_control() { ' ' } else { one })
+        .take(MOST_REASON)
+        .collect();
+    if text.is_empty() {
+        "the application doesn't allow it".to_owned()
+    } else {
+        text
+    }
+}

@@ -1,0 +1,25 @@
+//! Grants and the upload queue: an application asks for an upload, gets a token for it, and follows it
+//! to its end.
+//!
+//! A [`Job`] is a row of the [`Queue`]: an upload that somebody asked for. Its *grant* is the leave to
+//! make it, carried by a [`Token`] of which only the hash is kept.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod api;
+pub mod caller;
+mod clock;
+pub mod gate;
+pub mod job;
+pub mod policy;
+pub mod queue;
+pub mod relay;
+mod token;
+
+pub use self::{
+    caller::{Caller, Limits},
+    clock::Clock,
+    job::{Job, JobId, JobState},
+    queue::{Queue, QueueSettings},
+    relay::Relay,
+    token::{Token, TokenHash},
+};

@@ -1,0 +1,149 @@
+//! What the queue and its tasks share, and how they are asked.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use landfall_database::Connections;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc, oneshot, watch as channel},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{
+    Queue, QueueError, QueueSettings,
+    reports::Reports,
+    work::{Awaited, Order, Work},
+    writer::Command,
+};
+
+/// How long a request waits for the database.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: mpsc::Sender<Command>,
+    /// Where it was opened.
+    pub(super) runtime: Handle,
+    pub(super) closing: channel::Sender<bool>,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.closing.send_replace(true);
+    }
+}
+
+/// What the queue and its tasks share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) settings: QueueSettings,
+    pub(super) database: Connections,
+    pub(super) reports: Reports,
+    pub(super) newest: channel::Sender<i64>,
+    /// Somebody watches for events.
+    pub(super) watched: Notify,
+    pub(super) tally: Tally,
+}
+
+impl Shared {
+    pub(super) fn new(settings: QueueSettings, database: Connections) -> Self {
+        Self {
+            settings,
+            database,
+            reports: Reports::default(),
+            newest: channel::Sender::new(0),
+            watched: Notify::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// There are events up to this number.
+    pub(super) fn saw(&self, newest: i64) {
+        self.newest.send_if_modified(|known| {
+            let is_news = newest > *known;
+            *known = newest.max(*known);
+            is_news
+        });
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) batches: AtomicU64,
+    pub(super) orders: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+/// What the queue of this process has done, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Transactions that wrote something.
+    pub batches: u64,
+    /// What was asked of the queue and written in them.
+    pub orders: u64,
+    /// Transactions that were given up.
+    pub failures: u64,
+}
+
+impl Queue {
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.0.shared.clone()
+    }
+
+    /// Gives the writer something to do and waits for what comes of it.
+    pub(super) async fn write<W: Work>(
+        &self,
+        work: W,
+        command: impl FnOnce(Box<dyn Order>) -> Command,
+    ) -> Result<W::Answer, QueueError> {
+        let (done, answer) = oneshot::channel();
+        let command = command(Box::new(Awaited::new(work, done)));
+        let answer = async {
+            let sent = self.0.commands.send(command).await;
+            sent.map_err(|_| QueueError::Closed)?;
+            answer.await.map_err(|_| QueueError::Closed)?
+        };
+        timeout(PATIENCE, answer)
+            .await
+            .unwrap_or(Err(QueueError::Slow(PATIENCE)))
+    }
+
+    /// Does something that takes a moment in the runtime that has the connections.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let work = async {
+            timeout(PATIENCE, work)
+                .await
+                .unwrap_or(Err(QueueError::Slow(PATIENCE)))
+        };
+        self.at_home(work).await
+    }
+
+    /// Does something in the runtime that has the connections; dropped, it is left undone.
+    pub(super) async fn at_home<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let home = &self.0.runtime;
+        if *self.0.closing.borrow() {
+            return Err(QueueError::Closed);
+        }
+        if Handle::try_current().is_ok_and(|here| here.id() == home.id()) {
+            return work.await;
+        }
+        let mut task = JoinSet::new();
+        task.spawn_on(work, home);
+        match task.join_next().await {
+            Some(Ok(result)) => result,
+            _ => Err(QueueError::Closed),
+        }
+    }
+}

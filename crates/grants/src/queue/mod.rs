@@ -1,0 +1,467 @@
+//! The upload queue: jobs, their tokens, quotas, keys and events, in SQLite or PostgreSQL.
+//!
+//! A job goes from received over started and progress to completed, cancelled, failed or expired. What
+//! many requests want at a time is written in one transaction by one task; transactions of several
+//! processes come one after another. So what is checked in one holds when it is kept: an upload is
+//! bound once, nobody gets more than its quota, no end is followed by another, and events can be read
+//! by whoever remembers the last number.
+
+mod advance;
+mod book;
+mod grant;
+mod home;
+mod keys;
+mod load;
+#[cfg(test)]
+mod plans;
+mod read;
+mod record;
+mod reports;
+mod save;
+mod search;
+mod settings;
+mod start;
+mod tidy;
+mod time;
+mod types;
+mod watch;
+mod work;
+mod writer;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use landfall::upload::{Upload, UploadId};
+use landfall_database::{Connections, Durability, Migration, Statement};
+pub use landfall_database::{Database, DatabaseError};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch as channel},
+    time::timeout,
+};
+
+use self::{
+    advance::{Finish, Finishing, Lapse},
+    grant::Grant,
+    home::{Home, Shared},
+    record::Record,
+    start::{Bind, Follow},
+    writer::Command,
+};
+pub use self::{
+    home::QueueStats,
+    settings::{QueueError, QueueSettings},
+    types::{
+        ApiKey, Bounds, End, Granted, NewJob, NewKey, Page, Query, Refusal, Report, Scope, Silence,
+        Start, Started, Throughput, Totals, Unheard,
+    },
+};
+use crate::{Job, JobId, TokenHash, job::JobEvent};
+
+/// The name of the tables among others in the database.
+const TABLES: &str = "queue";
+const MIGRATIONS: &[Migration] = &[Migration {
+    sqlite: include_str!("../../migrations/0001-queue.sqlite.sql"),
+    postgres: include_str!("../../migrations/0001-queue.postgres.sql"),
+}];
+/// What may wait for the writer; a request that wants more waits.
+const COMMANDS: usize = 2048;
+/// How long the end waits for the writer.
+const LAST_WAIT: Duration = Duration::from_secs(10);
+/// Bytes of a subject or an id: indexes of PostgreSQL take no more than 2704 bytes.
+const LONGEST_ID: usize = 1024;
+
+/// The queue. Cheap to clone; all clones are one. Several processes may share its database.
+///
+/// It may be used from any runtime; its connections belong to the one that opened it, which has to run
+/// as long as the queue is used.
+#[derive(Debug, Clone)]
+pub struct Queue(Arc<Home>);
+
+impl Queue {
+    /// Opens the database, makes or changes its tables. Its connections and the task that writes
+    /// belong to the runtime in which this is called.
+    ///
+    /// # Errors
+    /// The database can't be opened, or its tables are newer than this program.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn open(settings: QueueSettings) -> Result<Self, QueueError> {
+        let durability = if settings.survives_power_loss {
+            Durability::Power
+        } else {
+            Durability::Process
+        };
+        let database = match &settings.connections {
+            Some(open) => open.clone(),
+            None => settings.database.open(durability).await?,
+        };
+        database.migrate(TABLES, MIGRATIONS).await?;
+        let shared = Arc::new(Shared::new(settings, database));
+        shared.saw(watch::newest(&shared).await?);
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (closing, is_closing) = channel::channel(false);
+        tokio::spawn(writer::run(shared.clone(), receiver));
+        tokio::spawn(watch::run(shared.clone(), is_closing));
+        Ok(Self(Arc::new(Home {
+            shared,
+            commands,
+            runtime: Handle::current(),
+            closing,
+        })))
+    }
+
+    /// The database, for those who keep something beside the queue.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.0.shared.database
+    }
+
+    /// Writes what was reported and closes the database. Whoever asks for something later is told
+    /// that the queue is closed.
+    ///
+    /// # Cancel safety
+    /// May be dropped; what was reported and isn't written is found out by a look at the store.
+    pub async fn close(&self) {
+        self.0.closing.send_replace(true);
+        let (done, closed) = oneshot::channel();
+        let end = async {
+            if self.0.commands.send(Command::Close(done)).await.is_ok() {
+                let _ = closed.await;
+            }
+            self.0.shared.database.close().await;
+        };
+        if timeout(LAST_WAIT, end).await.is_err() {
+            tracing::error!("the database didn't take the last reports in time");
+        }
+    }
+
+    /// What time it is by the queue's clock.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.0.shared.settings.clock.now()
+    }
+
+    /// How long events can be asked for again.
+    pub(crate) fn keep_events(&self) -> Duration {
+        self.0.shared.settings.keep_events
+    }
+
+    /// What this process has done.
+    #[must_use]
+    pub fn stats(&self) -> QueueStats {
+        let tally = &self.0.shared.tally;
+        QueueStats {
+            batches: tally.batches.load(Ordering::Relaxed),
+            orders: tally.orders.load(Ordering::Relaxed),
+            failures: tally.failures.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A sign of life, for health pages.
+    ///
+    /// # Errors
+    /// The database gives none.
+    ///
+    /// # Cancel safety
+    /// May be dropped, as all that only reads.
+    pub async fn check(&self) -> Result<(), QueueError> {
+        let shared = self.shared();
+        self.read(async move {
+            shared.database.read(Statement::new("SELECT 1")).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes a job and reserves quota, or finds the one that was asked for before. The grant holds
+    /// before [`Job::expires_at`].
+    ///
+    /// # Errors
+    /// The database failed or is slow; ask again. The ids are too long.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have granted: asking again finds that.
+    pub async fn grant(&self, mut new: NewJob) -> Result<Granted, QueueError> {
+        for text in [&mut new.subject, &mut new.request_id, &mut new.filename] {
+            *text = record::clean(text);
+        }
+        new.filetype = new.filetype.as_deref().map(record::clean);
+        if new.subject.len() > LONGEST_ID {
+            return Err(QueueError::TooLong("the subject"));
+        }
+        if new.request_id.len() > LONGEST_ID {
+            return Err(QueueError::TooLong("the request id"));
+        }
+        self.write(Grant(new), Command::Do).await
+    }
+
+    /// A job by its number.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn get(&self, id: JobId) -> Result<Option<Job>, QueueError> {
+        self.one(read::by_number(id.0)).await
+    }
+
+    /// The job that a token was given out for, whatever state it is in.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn by_token(&self, hash: &TokenHash) -> Result<Option<Job>, QueueError> {
+        self.one(read::by_token(hash.as_str())).await
+    }
+
+    /// A job by what its caller calls it.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn by_request(&self, subject: &str, id: &str) -> Result<Option<Job>, QueueError> {
+        self.one(read::by_request(subject, id)).await
+    }
+
+    /// The newest job of an upload (not of a part of one).
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn by_upload(&self, id: &UploadId) -> Result<Option<Job>, QueueError> {
+        self.one(read::by_upload(id.as_str())).await
+    }
+
+    /// Some jobs, by number; a thousand at most.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn list(&self, query: &Query) -> Result<Page, QueueError> {
+        let (shared, query) = (self.shared(), query.clone());
+        self.read(async move { read::list(&shared, &query).await })
+            .await
+    }
+
+    /// Binds an upload that is about to be created to a job, or a part of one. Of several uploads, one
+    /// is bound.
+    ///
+    /// # Errors
+    /// The database failed or is slow; try again.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have bound the upload: the same start again succeeds.
+    pub async fn start(&self, job: JobId, start: Start) -> Result<Started, QueueError> {
+        self.write(Bind { job, start }, Command::Do).await
+    }
+
+    /// The upload that is bound to a job, and the digest of what its creation asked for.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn bound(&self, id: JobId) -> Result<Option<(UploadId, String)>, QueueError> {
+        let record = self.record(read::by_number(id.0)).await?;
+        Ok(record.and_then(|record| {
+            let upload = UploadId::new(record.job.upload_id.as_deref()?).ok()?;
+            Some((upload, record.digest.unwrap_or_default()))
+        }))
+    }
+
+    /// A job for an upload that came without a grant, so that it can be followed. The same upload
+    /// has the same job.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have made the job; the same upload finds it.
+    pub async fn follow(&self, upload: &Upload) -> Result<JobId, QueueError> {
+        self.write(Follow::new(upload), Command::Do).await
+    }
+
+    /// How far an upload got. Gathered, and written within a second; never waits. What is reported is
+    /// lost should the process die before, and then found out by a look at the store.
+    pub fn report(&self, report: Report) {
+        self.0.shared.reports.add(report);
+    }
+
+    /// Notes that the upload may be complete any moment, so that it isn't taken for failed should it
+    /// be gone after a crash.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have been noted.
+    pub async fn finishing(&self, id: JobId) -> Result<(), QueueError> {
+        self.write(Finishing(id), Command::Do).await
+    }
+
+    /// Ends a job unless it has ended; says whether this did it. What was reported of it is written
+    /// before.
+    ///
+    /// # Errors
+    /// The database failed or is slow; try again.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have ended the job.
+    pub async fn end(&self, job: JobId, end: End) -> Result<bool, QueueError> {
+        self.write(Finish { job, end }, |order| Command::End(job, order))
+            .await
+    }
+
+    /// All uploads bound to a job: its parts and its upload.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn uploads_of(&self, id: JobId) -> Result<Vec<UploadId>, QueueError> {
+        let shared = self.shared();
+        self.read(async move { read::uploads_of(&shared, id.0).await })
+            .await
+    }
+
+    /// Jobs with uploads (or parts) that haven't ended and have been silent for a while, a page at a
+    /// time by number; a thousand at most.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn unheard_of(
+        &self,
+        silence: Silence,
+        after: JobId,
+        limit: usize,
+    ) -> Result<Vec<Unheard>, QueueError> {
+        let shared = self.shared();
+        self.read(async move { read::unheard_of(&shared, silence, after.0, limit).await })
+            .await
+    }
+
+    /// Expires grants that weren't used in time, removes what is older than it is kept; says how many
+    /// jobs of each. Several processes may do this at a time.
+    ///
+    /// # Errors
+    /// The database failed or is slow; the next time does the rest.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn tidy(&self) -> Result<(u64, u64), QueueError> {
+        let mut expired = 0;
+        loop {
+            let shared = self.shared();
+            let numbers = self.read(async move { tidy::find_lapsed(&shared).await });
+            let numbers = numbers.await?;
+            if numbers.is_empty() {
+                break;
+            }
+            expired += self.write(Lapse(numbers), Command::Do).await?;
+        }
+        let shared = self.shared();
+        let removed = self.at_home(async move { tidy::remove(&shared).await });
+        Ok((expired, removed.await?))
+    }
+
+    /// Events after a number, oldest first; a thousand at most. Of the progress of a job only the
+    /// newest is there.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn events(
+        &self,
+        scope: &Scope,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<JobEvent>, QueueError> {
+        let (shared, scope) = (self.shared(), scope.clone());
+        self.read(async move { read::events(&shared, &scope, after, limit).await })
+            .await
+    }
+
+    /// The number of the newest event, changing when there are more: those of this process at once,
+    /// those of others within half a second.
+    #[must_use]
+    pub fn newest(&self) -> channel::Receiver<i64> {
+        let receiver = self.0.shared.newest.subscribe();
+        self.0.shared.watched.notify_one();
+        receiver
+    }
+
+    /// The number of the newest event of all processes at this moment; 0 if there was none yet.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn newest_now(&self) -> Result<i64, QueueError> {
+        let shared = self.shared();
+        self.read(async move { watch::newest(&shared).await }).await
+    }
+
+    /// Keeps a key.
+    ///
+    /// # Errors
+    /// The database failed; there is a key with this hash.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have kept the key.
+    pub async fn add_key(&self, key: NewKey) -> Result<ApiKey, QueueError> {
+        let shared = self.shared();
+        self.read(async move { keys::add(&shared, &key).await })
+            .await
+    }
+
+    /// All keys, oldest first.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn keys(&self) -> Result<Vec<ApiKey>, QueueError> {
+        let shared = self.shared();
+        self.read(async move { keys::list(&shared).await }).await
+    }
+
+    /// Revokes the keys with this number or name; says how many.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have revoked them.
+    pub async fn revoke_key(&self, which: &str) -> Result<u64, QueueError> {
+        let (shared, which) = (self.shared(), which.to_owned());
+        self.read(async move { keys::revoke(&shared, &which).await })
+            .await
+    }
+
+    /// The key with this hash, unless its time is over. Notes its use, once a minute.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, QueueError> {
+        let (shared, hash) = (self.shared(), hash.clone());
+        self.read(async move { keys::find(&shared, &hash).await })
+            .await
+    }
+
+    /// Jobs by state, and bytes.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn totals(&self) -> Result<Totals, QueueError> {
+        let shared = self.shared();
+        self.read(async move { read::totals(&shared).await }).await
+    }
+
+    /// What came in since a time, in the minutes in which something did, for a week at most.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn throughput(&self, since: SystemTime) -> Result<Vec<Throughput>, QueueError> {
+        let shared = self.shared();
+        self.read(async move { read::throughput(&shared, since).await })
+            .await
+    }
+
+    async fn one(&self, statement: Statement) -> Result<Option<Job>, QueueError> {
+        Ok(self.record(statement).await?.map(|record| record.job))
+    }
+
+    async fn record(&self, statement: Statement) -> Result<Option<Record>, QueueError> {
+        let shared = self.shared();
+        self.read(async move { read::record(&shared, statement).await })
+            .await
+    }
+}

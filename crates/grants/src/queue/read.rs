@@ -1,0 +1,303 @@
+//! Reading jobs and events. Every statement walks an index.
+
+use std::time::SystemTime;
+
+use landfall::upload::UploadId;
+use landfall_database::Statement;
+
+use super::{
+    Page, Query, QueueError, Scope, Shared, Silence, Throughput, Totals, Unheard,
+    load::{parts, push_list},
+    record::{COLUMNS, Record, clean, name_key, place, read_event, unsigned},
+    search,
+    time::{millis, time},
+};
+use crate::{JobState, job::JobEvent};
+
+/// The most rows of a page.
+const LONGEST_PAGE: usize = 1000;
+/// Sorts behind all texts that begin with what stands before it.
+const LAST: char = '\u{10ffff}';
+const MINUTE: i64 = 60_000;
+
+/// The jobs that a statement with [`COLUMNS`] finds.
+pub(super) async fn records(
+    shared: &Shared,
+    statement: Statement,
+) -> Result<Vec<Record>, QueueError> {
+    let rows = shared.database.read(statement).await?;
+    rows.iter().map(Record::read).collect()
+}
+
+/// The first of them.
+pub(super) async fn record(
+    shared: &Shared,
+    statement: Statement,
+) -> Result<Option<Record>, QueueError> {
+    Ok(records(shared, statement).await?.into_iter().next())
+}
+
+pub(super) fn by_number(number: i64) -> Statement {
+    Statement::new(format!(
+        "SELECT {COLUMNS} FROM queue_jobs WHERE number = $1"
+    ))
+    .with(number)
+}
+
+pub(super) fn by_request(subject: &str, request_id: &str) -> Statement {
+    Statement::new(format!(
+        "SELECT {COLUMNS} FROM queue_jobs WHERE subject = $1 AND request_id = $2"
+    ))
+    .with(clean(subject))
+    .with(clean(request_id))
+}
+
+pub(super) fn by_upload(upload: &str) -> Statement {
+    Statement::new(format!(
+        "SELECT {COLUMNS} FROM queue_jobs WHERE upload = $1 ORDER BY number DESC LIMIT 1"
+    ))
+    .with(upload)
+}
+
+pub(super) fn by_token(hash: &str) -> Statement {
+    Statement::new(format!(
+        "SELECT {COLUMNS} FROM queue_jobs WHERE number = \
+         (SELECT job FROM queue_tokens WHERE hash = $1)"
+    ))
+    .with(hash)
+}
+
+pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueError> {
+    let limit = query.limit.clamp(1, LONGEST_PAGE);
+    let one_more = i64::try_from(limit).unwrap_or(i64::MAX) + 1;
+    let is_search = query.search.as_deref().is_some_and(|text| !text.is_empty());
+    let mut records = if is_search && !search::are_few(shared, query).await? {
+        search::search(shared, query, one_more).await?
+    } else {
+        records(shared, walk(query, one_more)).await?
+    };
+    let has_more = records.len() > limit;
+    records.truncate(limit);
+    Ok(Page {
+        jobs: records.into_iter().map(|record| record.job).collect(),
+        has_more,
+    })
+}
+
+/// The jobs of a scope in the order of their numbers, each state on its own index.
+pub(super) fn walk(query: &Query, limit: i64) -> Statement {
+    let (order, beyond) = direction(query);
+    let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("));
+    let limit = statement.give(limit);
+    let after = query.after.map(|after| statement.give(after.0));
+    let subject = match &query.scope {
+        Scope::Subject(subject) => Some(statement.give(clean(subject))),
+        Scope::All => None,
+    };
+    let wanted = query.search.as_deref().filter(|text| !text.is_empty());
+    let wanted = wanted.map(|text| begins_with(&mut statement, text));
+    let mut states: Vec<_> = query.states.iter().map(|state| Some(*state)).collect();
+    states.dedup();
+    if states.is_empty() {
+        states.push(None);
+    }
+    for (at, state) in states.into_iter().enumerate() {
+        let mut conditions = Vec::new();
+        if let Some(subject) = subject {
+            conditions.push(format!("subject = ${subject}"));
+        }
+        if let Some(state) = state {
+            conditions.push(format!("state = {}", place(state)));
+        }
+        if let Some(after) = after {
+            conditions.push(format!("number {beyond} ${after}"));
+        }
+        if let Some((names, ids)) = &wanted {
+            conditions.push(format!(
+                "({} OR {} OR {} OR {})",
+                names.on("name_key"),
+                ids.on("subject"),
+                ids.on("request_id"),
+                ids.on("upload")
+            ));
+        }
+        let union = if at == 0 { "" } else { " UNION ALL " };
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!("WHERE {} ", conditions.join(" AND "))
+        };
+        statement.push(&format!(
+            "{union}SELECT * FROM (SELECT {COLUMNS} FROM queue_jobs {filter}\
+             ORDER BY number {order} LIMIT ${limit}) AS s{at}"
+        ));
+    }
+    statement.push(&format!(") AS jobs ORDER BY number {order} LIMIT ${limit}"));
+    statement
+}
+
+pub(super) const fn direction(query: &Query) -> (&'static str, &'static str) {
+    if query.newest_first {
+        ("DESC", "<")
+    } else {
+        ("ASC", ">")
+    }
+}
+
+/// The places of values between which a text has to be.
+pub(super) struct Between(usize, usize);
+
+impl Between {
+    pub(super) fn on(&self, column: &str) -> String {
+        let Self(first, last) = self;
+        format!("({column} >= ${first} AND {column} < ${last})")
+    }
+}
+
+/// Gives the values for names, which are compared without case, and for all else.
+pub(super) fn begins_with(statement: &mut Statement, text: &str) -> (Between, Between) {
+    let mut between = |text: String| {
+        let last = format!("{text}{LAST}");
+        Between(statement.give(text), statement.give(last))
+    };
+    (between(name_key(&clean(text))), between(clean(text)))
+}
+
+pub(super) async fn uploads_of(shared: &Shared, job: i64) -> Result<Vec<UploadId>, QueueError> {
+    let statement = Statement::new(
+        "SELECT upload FROM queue_parts WHERE job = $1 UNION ALL \
+         SELECT upload FROM queue_jobs WHERE number = $1 AND upload IS NOT NULL",
+    );
+    let mut uploads = Vec::new();
+    for row in shared.database.read(statement.with(job)).await? {
+        uploads.extend(UploadId::new(&row.text(0)?).ok());
+    }
+    Ok(uploads)
+}
+
+pub(super) async fn unheard_of(
+    shared: &Shared,
+    silence: Silence,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<Unheard>, QueueError> {
+    let limit = i64::try_from(limit.clamp(1, LONGEST_PAGE)).unwrap_or(i64::MAX);
+    let found = records(shared, unheard(silence, after, limit)).await?;
+    let numbers: Vec<_> = found.iter().map(|record| record.job.id.0).collect();
+    let mut all: Vec<_> = found
+        .into_iter()
+        .map(|record| Unheard {
+            finishing: record.is_finishing,
+            uploads: Vec::new(),
+            job: record.job,
+        })
+        .collect();
+    for part in parts(&numbers) {
+        let mut statement = Statement::new("SELECT job, upload FROM queue_parts WHERE job IN ");
+        push_list(&mut statement, part.iter().copied());
+        for row in shared.database.read(statement).await? {
+            let job = row.number(0)?;
+            if let Some(one) = all.iter_mut().find(|one| one.job.id.0 == job) {
+                one.uploads.extend(UploadId::new(&row.text(1)?).ok());
+            }
+        }
+    }
+    for one in &mut all {
+        let upload = one.job.upload_id.as_deref();
+        one.uploads
+            .extend(upload.and_then(|id| UploadId::new(id).ok()));
+    }
+    Ok(all)
+}
+
+/// Jobs under way that have been silent for a while.
+pub(super) fn unheard(silence: Silence, after: i64, limit: i64) -> Statement {
+    let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("))
+        .with(after)
+        .with(millis(silence.since))
+        .with(millis(silence.before))
+        .with(limit);
+    let finishing = if silence.finishing_only {
+        "AND finishing = 1 "
+    } else {
+        ""
+    };
+    for (at, state) in [JobState::Started, JobState::Progress]
+        .into_iter()
+        .enumerate()
+    {
+        let union = if at == 0 { "" } else { " UNION ALL " };
+        statement.push(&format!(
+            "{union}SELECT * FROM (SELECT {COLUMNS} FROM queue_jobs WHERE state = {} \
+             AND number > $1 AND updated >= $2 AND updated < $3 {finishing}\
+             ORDER BY number LIMIT $4) AS s{at}",
+            place(state)
+        ));
+    }
+    statement.push(") AS jobs ORDER BY number LIMIT $4");
+    statement
+}
+
+pub(super) fn events_of(scope: &Scope, after: i64, limit: usize) -> Statement {
+    let limit = i64::try_from(limit.clamp(1, LONGEST_PAGE)).unwrap_or(i64::MAX);
+    let mut statement =
+        Statement::new("SELECT number, kind, at, body FROM queue_events WHERE number > $1")
+            .with(after)
+            .with(limit);
+    if let Scope::Subject(subject) = scope {
+        let subject = statement.give(clean(subject));
+        statement.push(&format!(" AND subject = ${subject}"));
+    }
+    statement.push(" ORDER BY number LIMIT $2");
+    statement
+}
+
+pub(super) async fn events(
+    shared: &Shared,
+    scope: &Scope,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<JobEvent>, QueueError> {
+    let rows = shared.database.read(events_of(scope, after, limit)).await?;
+    rows.iter().map(read_event).collect()
+}
+
+pub(super) async fn totals(shared: &Shared) -> Result<Totals, QueueError> {
+    let statement = Statement::new("SELECT state, jobs, bytes FROM queue_counts");
+    let mut totals = Totals::default();
+    for row in shared.database.read(statement).await? {
+        let state = row.number(0)?;
+        let Some(state) = JobState::ALL.into_iter().find(|one| place(*one) == state) else {
+            continue;
+        };
+        totals.jobs.insert(state.as_str(), unsigned(row.number(1)?));
+        if state == JobState::Completed {
+            totals.completed_bytes = unsigned(row.number(2)?);
+        }
+    }
+    Ok(totals)
+}
+
+pub(super) async fn throughput(
+    shared: &Shared,
+    since: SystemTime,
+) -> Result<Vec<Throughput>, QueueError> {
+    let statement = Statement::new(
+        "SELECT minute, CAST(SUM(bytes) AS BIGINT), CAST(SUM(started) AS BIGINT), \
+         CAST(SUM(completed) AS BIGINT), CAST(SUM(failed) AS BIGINT) \
+         FROM queue_throughput WHERE minute >= $1 GROUP BY minute ORDER BY minute",
+    )
+    .with(millis(since) / MINUTE);
+    let mut minutes = Vec::new();
+    for row in shared.database.read(statement).await? {
+        let figure = |at| Ok::<_, QueueError>(unsigned(row.number(at)?));
+        minutes.push(Throughput {
+            minute: time(row.number(0)?.saturating_mul(MINUTE)),
+            bytes: figure(1)?,
+            started: figure(2)?,
+            completed: figure(3)?,
+            failed: figure(4)?,
+        });
+    }
+    Ok(minutes)
+}

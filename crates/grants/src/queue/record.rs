@@ -1,0 +1,275 @@
+//! A job as a row of the database.
+
+use std::time::SystemTime;
+
+use landfall_database::{Row, Statement, Value};
+
+use super::{
+    QueueError,
+    time::{millis, time},
+};
+use crate::{
+    Job, JobId, JobState,
+    job::{JobEvent, JobEventKind},
+};
+
+/// The columns of a job, in the order in which they are read and written: first those that never
+/// change.
+pub(super) const COLUMNS: &str = "number, subject, request_id, filename, name_key, filetype, asked, \
+     max_size, metadata, period, created, expires, state, reason, size, stored, rate, measured, \
+     upload, digest, node, finishing, reserved, started, updated, ended";
+const TYPES: [&str; 26] = [
+    "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT",
+    "BIGINT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT",
+    "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
+];
+/// Those that change, after the number.
+const CHANGING: [(&str, &str); 14] = [
+    ("state", "BIGINT"),
+    ("reason", "TEXT"),
+    ("size", "BIGINT"),
+    ("stored", "BIGINT"),
+    ("rate", "BIGINT"),
+    ("measured", "BIGINT"),
+    ("upload", "TEXT"),
+    ("digest", "TEXT"),
+    ("node", "TEXT"),
+    ("finishing", "BIGINT"),
+    ("reserved", "BIGINT"),
+    ("started", "BIGINT"),
+    ("updated", "BIGINT"),
+    ("ended", "BIGINT"),
+];
+/// Characters of a name that can be searched.
+const NAME_KEY: usize = 128;
+
+/// A job and what only the queue knows of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Record {
+    pub(super) job: Job,
+    /// What was asked for, in digest; `None` without a grant.
+    pub(super) asked: Option<i64>,
+    /// What its creation asked for.
+    pub(super) digest: Option<String>,
+    /// It may be complete any moment.
+    pub(super) is_finishing: bool,
+    /// The period of its quota.
+    pub(super) period: i64,
+    /// Bytes of the quota that are promised to it.
+    pub(super) reserved: u64,
+    /// When the rate was last measured, in milliseconds since 1970.
+    pub(super) measured: i64,
+}
+
+impl Record {
+    pub(super) fn read(row: &Row) -> Result<Self, QueueError> {
+        let length = |at| Ok::<_, QueueError>(row.maybe_number(at)?.map(unsigned));
+        let number = |at| Ok::<_, QueueError>(unsigned(row.number(at)?));
+        let moment = |at| Ok::<_, QueueError>(time(row.number(at)?));
+        let maybe_moment = |at| Ok::<_, QueueError>(row.maybe_number(at)?.map(time));
+        let metadata = row.text(8)?;
+        let metadata = serde_json::from_str(&metadata)
+            .map_err(|error| QueueError::Row(format!("metadata: {error}")))?;
+        let job = Job {
+            id: JobId(row.number(0)?),
+            subject: row.maybe_text(1)?,
+            request_id: row.text(2)?,
+            filename: row.maybe_text(3)?,
+            filetype: row.maybe_text(5)?,
+            max_size: length(7)?,
+            metadata,
+            created_at: moment(10)?,
+            expires_at: moment(11)?,
+            state: state_at(row.number(12)?)?,
+            reason: row.maybe_text(13)?,
+            size: length(14)?,
+            offset: number(15)?,
+            rate: number(16)?,
+            upload_id: row.maybe_text(18)?,
+            node: row.maybe_text(20)?,
+            started_at: maybe_moment(23)?,
+            updated_at: moment(24)?,
+            ended_at: maybe_moment(25)?,
+        };
+        Ok(Self {
+            job,
+            asked: row.maybe_number(6)?,
+            period: row.number(9)?,
+            measured: row.number(17)?,
+            digest: row.maybe_text(19)?,
+            is_finishing: row.number(21)? != 0,
+            reserved: number(22)?,
+        })
+    }
+
+    fn values(&self) -> [Value; 26] {
+        let job = &self.job;
+        let name_key = job.filename.as_deref().map(name_key);
+        let [
+            state,
+            reason,
+            size,
+            stored,
+            rate,
+            measured,
+            upload,
+            digest,
+            node,
+            finishing,
+            reserved,
+            started,
+            updated,
+            ended,
+        ] = self.changing();
+        [
+            job.id.0.into(),
+            text(job.subject.as_deref()),
+            text(Some(&job.request_id)),
+            text(job.filename.as_deref()),
+            text(name_key.as_deref()),
+            text(job.filetype.as_deref()),
+            self.asked.into(),
+            number(job.max_size),
+            text(Some(&json(&job.metadata))),
+            self.period.into(),
+            millis(job.created_at).into(),
+            millis(job.expires_at).into(),
+            state,
+            reason,
+            size,
+            stored,
+            rate,
+            measured,
+            upload,
+            digest,
+            node,
+            finishing,
+            reserved,
+            started,
+            updated,
+            ended,
+        ]
+    }
+
+    fn changing(&self) -> [Value; 14] {
+        let job = &self.job;
+        let moment = |at: Option<SystemTime>| Value::from(at.map(millis));
+        [
+            place(job.state).into(),
+            text(job.reason.as_deref()),
+            number(job.size),
+            signed(job.offset).into(),
+            signed(job.rate).into(),
+            self.measured.into(),
+            text(job.upload_id.as_deref()),
+            text(self.digest.as_deref()),
+            text(job.node.as_deref()),
+            i64::from(self.is_finishing).into(),
+            signed(self.reserved).into(),
+            moment(job.started_at),
+            millis(job.updated_at).into(),
+            moment(job.ended_at),
+        ]
+    }
+}
+
+/// Writes new jobs.
+pub(super) fn insert(records: &[&Record]) -> Statement {
+    let mut statement = Statement::new(format!(
+        "INSERT INTO queue_jobs ({COLUMNS}) SELECT * FROM (VALUES "
+    ));
+    statement.push_rows(records.iter().map(|record| record.values()), TYPES);
+    statement.push(") AS v");
+    statement
+}
+
+/// Writes what changed of jobs.
+pub(super) fn update(records: &[&Record]) -> Statement {
+    let mut sql = String::from("UPDATE queue_jobs SET ");
+    for (at, (column, _)) in CHANGING.iter().enumerate() {
+        let comma = if at == 0 { "" } else { ", " };
+        sql.push_str(&format!("{comma}{column} = v.column{}", at + 2));
+    }
+    sql.push_str(" FROM (VALUES ");
+    let mut statement = Statement::new(sql);
+    let mut types = ["BIGINT"; 15];
+    for (place, (_, kind)) in types[1..].iter_mut().zip(CHANGING) {
+        *place = kind;
+    }
+    let rows = records.iter().map(|record| {
+        let mut changing = record.changing().into_iter();
+        std::array::from_fn::<_, 15, _>(|at| match at {
+            0 => record.job.id.0.into(),
+            _ => changing.next().unwrap_or(Value::NoText),
+        })
+    });
+    statement.push_rows(rows, types);
+    statement.push(") AS v WHERE queue_jobs.number = v.column1");
+    statement
+}
+
+/// An event as it is kept: `number, kind, at, body`.
+pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
+    let number = row.number(0)?;
+    let kind = usize::try_from(row.number(1)?).ok();
+    let kind = kind.and_then(|at| JobEventKind::ALL.get(at).copied());
+    let kind = kind.ok_or_else(|| QueueError::Row(format!("event {number} is of no kind")))?;
+    let job = serde_json::from_str(&row.text(3)?)
+        .map_err(|error| QueueError::Row(format!("event {number}: {error}")))?;
+    let at = time(row.number(2)?);
+    Ok(JobEvent {
+        number,
+        kind,
+        at,
+        job,
+    })
+}
+
+/// The number that stands for a state.
+pub(super) const fn place(state: JobState) -> i64 {
+    state as i64
+}
+
+fn state_at(place: i64) -> Result<JobState, QueueError> {
+    let state = usize::try_from(place)
+        .ok()
+        .and_then(|at| JobState::ALL.get(at));
+    state
+        .copied()
+        .ok_or_else(|| QueueError::Row(format!("there is no state {place}")))
+}
+
+/// What a name is found by.
+pub(super) fn name_key(name: &str) -> String {
+    name.chars()
+        .take(NAME_KEY)
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+/// A text without U+0000, which PostgreSQL doesn't keep.
+pub(super) fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+pub(super) fn text(text: Option<&str>) -> Value {
+    text.map(clean).into()
+}
+
+/// Larger ones than the database knows are the largest that it knows.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+pub(super) fn number(number: Option<u64>) -> Value {
+    number.map(signed).into()
+}
+
+pub(super) fn json(value: &impl serde::Serialize) -> String {
+    // Maps of texts and plain structures always can be written.
+    serde_json::to_string(value).unwrap_or_default()
+}

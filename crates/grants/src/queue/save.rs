@@ -1,0 +1,204 @@
+//! Writing what a transaction changed.
+
+use landfall_database::{DatabaseError, Statement, Transaction, Value};
+
+use super::{
+    book::{Book, Part},
+    load::{parts, push_list},
+    record::{self, number, signed, text},
+};
+use crate::job::JobEventKind;
+
+/// Tokens of one job.
+const MOST_TOKENS: i64 = 5;
+const MINUTE: i64 = 60_000;
+
+impl Book<'_> {
+    /// Writes all of it.
+    pub(super) async fn save(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        let (new, old): (Vec<_>, Vec<_>) = self
+            .jobs
+            .values()
+            .filter(|held| held.was.is_none() || held.is_changed)
+            .partition(|held| held.was.is_none());
+        let new: Vec<_> = new.iter().map(|held| &held.record).collect();
+        let old: Vec<_> = old.iter().map(|held| &held.record).collect();
+        for part in parts(&new) {
+            transaction.execute(record::insert(part)).await?;
+        }
+        for part in parts(&old) {
+            transaction.execute(record::update(part)).await?;
+        }
+        self.save_tokens(transaction).await?;
+        self.save_parts(transaction).await?;
+        self.save_figures(transaction).await?;
+        self.save_events(transaction).await?;
+        if self.last != self.was_last {
+            let last = Statement::new("UPDATE queue_last SET jobs = $1, events = $2, tokens = $3")
+                .with(self.last.jobs)
+                .with(self.last.events)
+                .with(self.last.tokens);
+            transaction.execute(last).await?;
+        }
+        Ok(())
+    }
+
+    async fn save_tokens(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        for part in parts(&self.tokens) {
+            let mut statement = Statement::new(
+                "INSERT INTO queue_tokens (hash, job, number) SELECT * FROM (VALUES ",
+            );
+            let rows = part
+                .iter()
+                .map(|(hash, job, number)| [hash.as_str().into(), (*job).into(), (*number).into()]);
+            statement.push_rows(rows, ["TEXT", "BIGINT", "BIGINT"]);
+            statement.push(") AS v");
+            transaction.execute(statement).await?;
+        }
+        for job in &self.with_more_tokens {
+            let statement = Statement::new(
+                "DELETE FROM queue_tokens WHERE job = $1 AND number <= (SELECT number \
+                 FROM queue_tokens WHERE job = $1 ORDER BY number DESC LIMIT 1 OFFSET $2)",
+            );
+            let statement = statement.with(*job).with(MOST_TOKENS);
+            transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn save_parts(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        for (job, upload) in &self.forgotten {
+            let statement =
+                Statement::new("DELETE FROM queue_parts WHERE job = $1 AND upload = $2");
+            let statement = statement.with(*job).with(upload.as_str());
+            transaction.execute(statement).await?;
+        }
+        let changed: Vec<(i64, &String, &Part)> = self
+            .parts
+            .iter()
+            .flat_map(|(job, of_job)| of_job.iter().map(|(upload, part)| (*job, upload, part)))
+            .filter(|(_, _, part)| part.is_changed)
+            .collect();
+        for some in parts(&changed) {
+            let mut statement = Statement::new(
+                "INSERT INTO queue_parts (job, upload, length, stored, noted) \
+                 SELECT * FROM (VALUES ",
+            );
+            let rows = some.iter().map(|(job, upload, part)| {
+                [
+                    (*job).into(),
+                    upload.as_str().into(),
+                    number(part.length),
+                    signed(part.stored).into(),
+                    part.noted.into(),
+                ]
+            });
+            statement.push_rows(rows, ["BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT"]);
+            // `WHERE true` parts the two meanings of ON for SQLite.
+            statement.push(
+                ") AS v WHERE true ON CONFLICT (job, upload) DO UPDATE \
+                 SET length = excluded.length, stored = excluded.stored",
+            );
+            transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Quotas, counts and throughput.
+    async fn save_figures(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        let used: Vec<_> = self.used.iter().collect();
+        for part in parts(&used) {
+            let mut statement = Statement::new(
+                "INSERT INTO queue_usage (subject, period, reserved, used) SELECT * FROM (VALUES ",
+            );
+            let rows = part.iter().map(|((subject, period), more)| -> [Value; 4] {
+                [
+                    subject.as_str().into(),
+                    (*period).into(),
+                    more.reserved.into(),
+                    more.used.into(),
+                ]
+            });
+            statement.push_rows(rows, ["TEXT", "BIGINT", "BIGINT", "BIGINT"]);
+            statement.push(
+                ") AS v WHERE true ON CONFLICT (subject, period) DO UPDATE \
+                 SET reserved = queue_usage.reserved + excluded.reserved, \
+                 used = queue_usage.used + excluded.used",
+            );
+            transaction.execute(statement).await?;
+        }
+        count(transaction, self.counts()).await?;
+        if self.flow != super::book::Flow::default() {
+            let statement = Statement::new(
+                "INSERT INTO queue_throughput (minute, node, bytes, started, completed, failed) \
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (minute, node) DO UPDATE \
+                 SET bytes = queue_throughput.bytes + excluded.bytes, \
+                 started = queue_throughput.started + excluded.started, \
+                 completed = queue_throughput.completed + excluded.completed, \
+                 failed = queue_throughput.failed + excluded.failed",
+            )
+            .with(self.now / MINUTE)
+            .with(text(Some(&self.settings.node)))
+            .with(signed(self.flow.bytes))
+            .with(self.flow.started)
+            .with(self.flow.completed)
+            .with(self.flow.failed);
+            transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn save_events(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        // Of progress, only the newest is news.
+        let newer: Vec<_> = self
+            .events
+            .iter()
+            .filter(|event| event.kind == JobEventKind::UploadProgress)
+            .map(|event| event.job)
+            .collect();
+        for part in parts(&newer) {
+            let mut statement =
+                Statement::new("DELETE FROM queue_events WHERE kind = 1 AND job IN ");
+            push_list(&mut statement, part.iter().copied());
+            transaction.execute(statement).await?;
+        }
+        for part in parts(&self.events) {
+            let mut statement = Statement::new(
+                "INSERT INTO queue_events (number, job, subject, kind, at, body) \
+                 SELECT * FROM (VALUES ",
+            );
+            let rows = part.iter().map(|event| {
+                [
+                    event.number.into(),
+                    event.job.into(),
+                    text(event.subject.as_deref()),
+                    (event.kind as i64).into(),
+                    self.now.into(),
+                    event.body.as_str().into(),
+                ]
+            });
+            statement.push_rows(
+                rows,
+                ["BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT"],
+            );
+            statement.push(") AS v");
+            transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Changes the counts of states: of each, jobs and bytes.
+pub(super) async fn count(
+    transaction: &mut Transaction,
+    changes: impl IntoIterator<Item = (i64, (i64, i64))>,
+) -> Result<(), DatabaseError> {
+    for (state, (jobs, bytes)) in changes {
+        let statement = Statement::new(
+            "UPDATE queue_counts SET jobs = jobs + $1, bytes = bytes + $2 WHERE state = $3",
+        );
+        let statement = statement.with(jobs).with(bytes).with(state);
+        transaction.execute(statement).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,350 @@
+//! What goes into the queue and what comes out of it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use landfall::upload::UploadId;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{Job, JobId, JobState, Limits, Token, TokenHash};
+
+/// An upload that is asked for.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct NewJob {
+    /// Who asks.
+    pub subject: String,
+    /// The caller's own id for it.
+    pub request_id: String,
+    /// The file's name.
+    pub filename: String,
+    /// The file's type.
+    pub filetype: Option<String>,
+    /// Its length in bytes, if known.
+    pub size: Option<u64>,
+    /// The most bytes it may have, if the length isn't known.
+    pub max_size: Option<u64>,
+    /// What else was said.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// The caller's own [words](Self::words), where a policy has changed them since: what an application
+    /// adds may be another thing each time. Those above if `None`.
+    pub asked: Option<i64>,
+    /// What holds for this subject at this moment; checked in the same transaction.
+    pub bounds: Bounds,
+}
+
+impl NewJob {
+    /// A request without anything more.
+    #[must_use]
+    pub fn new(
+        subject: impl Into<String>,
+        request_id: impl Into<String>,
+        filename: impl Into<String>,
+    ) -> Self {
+        Self {
+            subject: subject.into(),
+            request_id: request_id.into(),
+            filename: filename.into(),
+            filetype: None,
+            size: None,
+            max_size: None,
+            metadata: serde_json::Map::new(),
+            asked: None,
+            bounds: Bounds::default(),
+        }
+    }
+
+    /// Name, type, size and metadata in digest: what comes again in the same words has the same.
+    #[must_use]
+    pub fn words(&self) -> i64 {
+        let words = (&self.filename, &self.filetype, self.size, &self.metadata);
+        // Texts and numbers always have a JSON form, and maps are sorted in it.
+        let json = serde_json::to_vec(&words).unwrap_or_default();
+        let digest = Sha256::digest(json);
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |all, byte| all << 8 | i64::from(*byte))
+    }
+}
+
+/// Limits of a subject that depend on what else it has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bounds {
+    /// See [`Limits::active`].
+    pub active: Option<u32>,
+    /// See [`Limits::rate`].
+    pub rate: Option<crate::caller::Rate>,
+    /// See [`Limits::quota`].
+    pub quota: Option<u64>,
+    /// What is reserved of the quota while the size isn't known. If 0, all that is left of it is, and
+    /// the upload may have no more.
+    pub reserve: u64,
+}
+
+impl Bounds {
+    /// Those of `limits`; what has no known size reserves the most that it may have.
+    #[must_use]
+    pub fn of(limits: &Limits) -> Self {
+        Self {
+            active: limits.active,
+            rate: limits.rate,
+            quota: limits.quota,
+            reserve: limits.max_size.unwrap_or_default(),
+        }
+    }
+}
+
+/// The answer to somebody who asks for an upload.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Granted {
+    /// A new job and its token.
+    New(Box<Job>, Token),
+    /// Asked for before in the same words. A job that hasn't ended gets one more token, beside those
+    /// it has (five at most, the oldest go), since nobody knows the first one any more.
+    Again(Box<Job>, Option<Token>),
+    /// The subject has asked for something else under this id.
+    Conflict(Box<Job>),
+    /// Not now.
+    Refused(Refusal),
+}
+
+/// Why no grant is given now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// So many are under way, which is the most.
+    Active(u32),
+    /// Too many were asked for; how long to wait.
+    Rate(Duration),
+    /// What is left of the quota, in bytes, is too little.
+    Quota {
+        /// In all.
+        quota: u64,
+        /// Reserved or used.
+        used: u64,
+    },
+}
+
+/// An upload that is about to be created under a grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Start {
+    /// The upload.
+    pub upload: UploadId,
+    /// Whether it is a part of what was granted (tus concatenation): such are noted beside the job.
+    pub is_part: bool,
+    /// Its length, if known.
+    pub length: Option<u64>,
+    /// What the client asked for in its creation, in digest: a second creation must ask for the same.
+    pub digest: String,
+    /// The upload in whose place this one comes: the one that [was bound](super::Queue::bound) and
+    /// turned out never to have been made.
+    pub instead_of: Option<UploadId>,
+}
+
+impl Start {
+    /// The upload of a job.
+    #[must_use]
+    pub fn new(upload: UploadId, length: Option<u64>, digest: impl Into<String>) -> Self {
+        Self {
+            upload,
+            is_part: false,
+            length,
+            digest: digest.into(),
+            instead_of: None,
+        }
+    }
+
+    /// A part of it.
+    #[must_use]
+    pub fn part(upload: UploadId, length: Option<u64>) -> Self {
+        Self {
+            is_part: true,
+            ..Self::new(upload, length, "")
+        }
+    }
+
+    /// Takes the place of an upload that was bound and isn't in the store.
+    #[must_use]
+    pub fn instead_of(mut self, bound: Option<UploadId>) -> Self {
+        self.instead_of = bound;
+        self
+    }
+}
+
+/// What became of a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Started {
+    /// It is bound.
+    Bound,
+    /// This upload is bound already, and isn't the one that the start would have replaced: if it is in
+    /// the store, it is the one that was granted; if not, start again [instead of](Start::instead_of)
+    /// it.
+    Other(UploadId),
+    /// Its time to start is over.
+    TooLate,
+    /// The job has ended so.
+    Ended(JobState),
+    /// Another creation asked for something else.
+    Differs,
+    /// There would be more bytes (or parts) than were granted.
+    TooMuch,
+    /// There is no such job any more.
+    Unknown,
+}
+
+/// How far an upload got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The job, from the upload's labels.
+    pub job: JobId,
+    /// The part, if it is one.
+    pub part: Option<UploadId>,
+    /// Bytes stored.
+    pub offset: u64,
+    /// The length, if known by now.
+    pub length: Option<u64>,
+}
+
+/// The end of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Complete, with so many bytes.
+    Completed(u64),
+    /// Not wanted any more; by whom or why, for people.
+    Cancelled(String),
+    /// It can't go on; why.
+    Failed(String),
+    /// Its time was over.
+    Expired,
+}
+
+/// Jobs of which nothing was heard for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silence {
+    /// Nothing since this moment.
+    pub before: SystemTime,
+    /// But something since this one; those that have been silent for longer were looked at already.
+    pub since: SystemTime,
+    /// Only those that may be complete any moment.
+    pub finishing_only: bool,
+}
+
+/// A job of which nothing was heard for a while.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unheard {
+    /// It.
+    pub job: Job,
+    /// Whether its upload was about to be complete (see [`Queue::finishing`](super::Queue::finishing)).
+    pub finishing: bool,
+    /// All uploads bound to it: see [`Queue::uploads_of`](super::Queue::uploads_of).
+    pub uploads: Vec<UploadId>,
+}
+
+/// Whose jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of one subject.
+    Subject(String),
+    /// All.
+    All,
+}
+
+/// Which jobs, a page at a time by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Query {
+    /// Whose.
+    pub scope: Scope,
+    /// In which states; empty = all.
+    pub states: Vec<JobState>,
+    /// What the name, the subject, the request id or the upload's id begins with.
+    pub search: Option<String>,
+    /// The number of the last one of the page before.
+    pub after: Option<JobId>,
+    /// Newest first, instead of oldest.
+    pub newest_first: bool,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl Query {
+    /// The first hundred of them.
+    #[must_use]
+    pub fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            states: Vec::new(),
+            search: None,
+            after: None,
+            newest_first: false,
+            limit: 100,
+        }
+    }
+}
+
+/// Some jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// They.
+    pub jobs: Vec<Job>,
+    /// Whether there are more after the last of them.
+    pub has_more: bool,
+}
+
+/// A key of an application.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ApiKey {
+    /// Its number, for `landfall keys revoke`.
+    pub id: i64,
+    /// What people call it.
+    pub name: String,
+    /// Who uses it.
+    pub subject: String,
+    /// What it may ask for.
+    pub limits: Limits,
+    /// Whether it may see and cancel everybody's uploads.
+    pub is_admin: bool,
+    /// When it was made.
+    pub created_at: SystemTime,
+    /// When it stops being one, if it does.
+    pub expires_at: Option<SystemTime>,
+    /// When it was used last, give or take a minute.
+    pub used_at: Option<SystemTime>,
+}
+
+/// A key to be.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "see `ApiKey`")]
+pub struct NewKey {
+    pub hash: TokenHash,
+    pub name: String,
+    pub subject: String,
+    pub limits: Limits,
+    pub is_admin: bool,
+    pub expires_at: Option<SystemTime>,
+}
+
+/// The queue in numbers, counted as it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Jobs in each state.
+    pub jobs: BTreeMap<&'static str, u64>,
+    /// Bytes of the jobs that are complete and still listed.
+    pub completed_bytes: u64,
+}
+
+/// What came in during one minute, over all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words say it")]
+pub struct Throughput {
+    pub minute: SystemTime,
+    pub bytes: u64,
+    pub started: u64,
+    pub completed: u64,
+    pub failed: u64,
+}

@@ -1,0 +1,71 @@
+//! Events of the queue as messages.
+
+use std::time::UNIX_EPOCH;
+
+use landfall_hooks::{
+    HookName, Message,
+    message::{JobFacts, Number},
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Job,
+    job::{JobEvent, JobEventKind},
+};
+
+/// What an event is called outside.
+pub(super) const fn name(kind: JobEventKind) -> HookName {
+    match kind {
+        JobEventKind::UploadStarted => HookName::UploadStarted,
+        JobEventKind::UploadProgress => HookName::UploadProgress,
+        JobEventKind::UploadCompleted => HookName::UploadCompleted,
+        JobEventKind::UploadCancelled => HookName::UploadCancelled,
+        JobEventKind::UploadFailed => HookName::UploadFailed,
+        JobEventKind::UploadExpired => HookName::UploadExpired,
+    }
+}
+
+/// The same message whenever and wherever it is asked for.
+pub(super) fn message(event: &JobEvent) -> Message {
+    let facts = facts(&event.job);
+    let upload = facts.upload(event.job.upload_id.as_deref());
+    let number = Number {
+        id: id(event),
+        sequence: u64::try_from(event.number).unwrap_or_default(),
+    };
+    Message::about_job(name(event.kind), event.at, facts, upload, number)
+}
+
+/// Names this event of this very queue, in 32 hexadecimal digits.
+fn id(event: &JobEvent) -> String {
+    let created = event.job.created_at.duration_since(UNIX_EPOCH);
+    let mut hash = Sha256::new();
+    hash.update(created.unwrap_or_default().as_nanos().to_be_bytes());
+    hash.update(event.job.id.0.to_be_bytes());
+    hash.update(event.number.to_be_bytes());
+    let digest = hash.finalize();
+    digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn facts(job: &Job) -> JobFacts {
+    let mut facts = JobFacts::default();
+    facts.id = job.id.to_string();
+    facts.subject.clone_from(&job.subject);
+    facts.request_id.clone_from(&job.request_id);
+    facts.state = job.state.to_string();
+    facts.reason.clone_from(&job.reason);
+    facts.filename.clone_from(&job.filename);
+    facts.filetype.clone_from(&job.filetype);
+    facts.size = job.size;
+    facts.offset = job.offset;
+    facts.metadata = job.metadata.clone().into_iter().collect();
+    facts.created = Some(job.created_at);
+    facts.expires = Some(job.expires_at);
+    facts.started = job.started_at;
+    facts.updated = Some(job.updated_at);
+    facts.ended = job.ended_at;
+    facts
+}

@@ -1,0 +1,161 @@
+//! `"mode": "url"`: uploads that are created for clients which can set nothing.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use landfall::{
+    BoxError,
+    hook::{Asks, Creation, Hook, Reply, RequestInfo},
+    upload::Upload,
+};
+use serde_json::{Value, json};
+
+use super::site::{Plan, Site, everywhere, path_of};
+
+/// Looks at what it is asked, and refuses as the file's name says.
+#[derive(Debug)]
+struct Looking;
+
+#[async_trait]
+impl Hook for Looking {
+    fn asks(&self) -> Asks {
+        Asks {
+            before_create: true,
+            ..Asks::default()
+        }
+    }
+
+    async fn before_create(
+        &self,
+        request: &RequestInfo,
+        upload: &Upload,
+    ) -> Result<Creation, BoxError> {
+        for secret in ["authorization", "cookie", "x-who", "upload-token"] {
+            assert!(!request.headers.contains_key(secret), "{secret}");
+        }
+        assert_eq!(request.uri.path(), "/files/");
+        assert_eq!(request.remote, "127.0.0.1:4711");
+        assert_eq!(upload.labels["subject"], "ann");
+        let name = upload.metadata.get_text("filename").unwrap().into_owned();
+        match &*name {
+            "refused" => Ok(Creation::refuse(Reply::text(403, "we don't want it\n"))),
+            "odd" => Ok(Creation::refuse(Reply::text(200, "fine, but no"))),
+            "down" => Err("the application is away".into()),
+            _ => Ok(Creation::allow()),
+        }
+    }
+}
+
+async fn everywhere_looking(test: impl AsyncFn(&Site)) {
+    let plan = |plan: &mut Plan| plan.config.hooks.push(Arc::new(Looking));
+    everywhere(plan, test).await;
+}
+
+fn file(id: &str, name: &str) -> Value {
+    json!({
+        "id": id, "filename": name, "filesize": 5, "filetype": "text/plain", "mode": "url",
+        "album": "ü", "count": 3, "upload_request_id": "other",
+    })
+}
+
+#[tokio::test]
+async fn the_url_is_all_one_needs() {
+    everywhere_looking(async |site| {
+        let ask = site
+            .ask("POST", "/uploadjobs")
+            .by("ann")
+            .json(file("1", "a.txt"));
+        let ask = ask
+            .with("cookie", "session=1")
+            .with("authorization", "Bearer secret");
+        let ask = ask
+            .with("x-forwarded-host", "up.example")
+            .with("x-forwarded-proto", "https");
+        let reply = ask.send().await.expect(201);
+        assert_eq!(reply.json["state"], "started");
+        assert_eq!(reply.json["upload_token"], Value::Null);
+        let url = reply.json["upload_url"].as_str().unwrap();
+        assert!(url.starts_with("https://up.example/files/"), "{url}");
+        let path = path_of(url);
+        let head = site.ask("HEAD", &path).send().await.expect(200);
+        assert_eq!(head.header("upload-length").unwrap(), "5");
+        let metadata = head.header("upload-metadata").unwrap();
+        // Texts only.
+        assert_eq!(
+            metadata,
+            "filename YS50eHQ=,filetype dGV4dC9wbGFpbg==,album w7w="
+        );
+        site.append(&path, 0, "hello").await.expect(204);
+        site.until("ann", "1", "state", json!("completed")).await;
+        // Nothing is asked for twice.
+        let again = site.post("ann", file("1", "a.txt")).await.expect(200);
+        assert_eq!(again.json["state"], "completed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn asked_again_it_is_the_same_url() {
+    everywhere_looking(async |site| {
+        let asked = (0..5).map(|_| site.post("ann", file("1", "a.txt")));
+        let replies = futures_util::future::join_all(asked).await;
+        let first = replies[0].json["upload_url"].as_str().unwrap();
+        for reply in &replies {
+            assert!([200, 201].contains(&reply.status), "{reply:?}");
+            assert_eq!(reply.json["upload_url"], first);
+        }
+        site.append(&path_of(first), 0, "hel").await.expect(204);
+        let again = site.post("ann", file("1", "a.txt")).await.expect(200);
+        assert_eq!(again.json["upload_url"], first);
+        site.until("ann", "1", "offset", json!(3)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_any_length() {
+    everywhere_looking(async |site| {
+        let mut unknown = file("unknown", "a");
+        unknown["filesize"] = json!(null);
+        let reply = site.post("ann", unknown).await.expect(201);
+        let path = path_of(reply.json["upload_url"].as_str().unwrap());
+        let head = site.ask("HEAD", &path).send().await.expect(200);
+        assert_eq!(head.header("upload-defer-length").unwrap(), "1");
+        let mut empty = file("empty", "a");
+        empty["filesize"] = json!(0);
+        let reply = site.post("ann", empty).await.expect(201);
+        assert!(reply.json["upload_url"].is_string());
+        site.until("ann", "empty", "state", json!("completed"))
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_refused_isnt_kept() {
+    everywhere_looking(async |site| {
+        let reply = site.post("ann", file("1", "refused")).await;
+        reply.problem(403, "we don't want it");
+        let row = site.row("ann", "1").await;
+        assert_eq!(row["state"], "cancelled");
+        let reason = row["reason"].as_str().unwrap();
+        assert!(reason.contains("we don't want it"), "{reason}");
+        site.post("ann", file("1", "refused"))
+            .await
+            .problem(410, "cancelled");
+        // An answer that makes no sense isn't passed off as an upload.
+        let status = site.post("ann", file("2", "odd")).await.status;
+        assert!(
+            StatusCode::from_u16(status).unwrap().is_server_error(),
+            "{status}"
+        );
+        // What is away comes back: the same can be asked for again.
+        let status = site.post("ann", file("3", "down")).await.status;
+        assert!(status >= 500, "{status}");
+        assert_eq!(site.row("ann", "3").await["state"], "received");
+        let status = site.post("ann", file("3", "down")).await.status;
+        assert!(status >= 500, "{status}");
+    })
+    .await;
+}

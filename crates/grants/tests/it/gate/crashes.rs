@@ -1,0 +1,97 @@
+//! What a process that dies leaves to be found out.
+
+use std::time::Duration;
+
+use landfall_grants::{JobState, Queue, gate::reconcile};
+
+use super::site::{Site, all_silent, create, id};
+
+async fn look(site: &Site, queue: &Queue) -> u64 {
+    let found = reconcile(queue, &site.handler, all_silent(queue))
+        .await
+        .unwrap();
+    assert_eq!(found.failed, 0);
+    found.ended
+}
+
+#[tokio::test]
+async fn a_completion_that_nobody_noted_is_found() {
+    let site = Site::start().await;
+    let (queue, crashed) = site.beside(false).await;
+    let (job, token) = site.grant(Some(5)).await;
+    let path = create(&crashed, &token, 5, &[]).await.expect(201).path();
+    let (half, other) = site.grant(Some(5)).await;
+    let halfway = create(&crashed, &other, 5, &[]).await.expect(201).path();
+    for (path, data) in [(&path, "hello"), (&halfway, "hal")] {
+        let headers = [
+            ("Upload-Offset", "0".to_owned()),
+            ("Content-Type", "application/offset+octet-stream".to_owned()),
+        ];
+        super::site::ask(&crashed, http::Method::PATCH, path, &headers, data)
+            .await
+            .expect(204);
+    }
+    assert_eq!(site.state(job.id).await, JobState::Started);
+    assert_eq!(look(&site, &queue).await, 1);
+    assert_eq!(site.state(job.id).await, JobState::Completed);
+    assert_eq!(
+        site.told(job.id).await,
+        ["UploadStarted", "UploadCompleted"]
+    );
+    assert_eq!(site.until(half.id, JobState::Progress).await.offset, 3);
+    assert_eq!(look(&site, &queue).await, 0);
+}
+
+#[tokio::test]
+async fn what_was_complete_and_moved_away_is_complete() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(5)).await;
+    let path = site.create(&token, 5).await.expect(201).path();
+    site.patch(&path, 0, "hell").await.expect(204);
+    site.until(job.id, JobState::Progress).await;
+    site.queue.finishing(job.id).await.unwrap();
+    remove_quietly(&site, &path).await;
+    assert_eq!(look(&site, &site.queue).await, 1);
+    assert_eq!(site.state(job.id).await, JobState::Completed);
+}
+
+#[tokio::test]
+async fn what_is_gone_has_failed() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(5)).await;
+    let path = site.create(&token, 5).await.expect(201).path();
+    site.patch(&path, 0, "hel").await.expect(204);
+    site.until(job.id, JobState::Progress).await;
+    remove_quietly(&site, &path).await;
+    assert_eq!(look(&site, &site.queue).await, 1);
+    assert_eq!(site.state(job.id).await, JobState::Failed);
+}
+
+#[tokio::test]
+async fn a_creation_that_came_to_nothing_may_come_again_in_its_time() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(5)).await;
+    let path = site.create(&token, 5).await.expect(201).path();
+    remove_quietly(&site, &path).await;
+    assert_eq!(look(&site, &site.queue).await, 0);
+    let again = site.create(&token, 5).await.expect(201).path();
+    assert_ne!(again, path);
+    let bound = site.job(job.id).await.upload_id;
+    assert_eq!(bound.as_deref(), Some(id(&again).as_str()));
+    remove_quietly(&site, &again).await;
+    site.time.pass(Duration::from_secs(3601));
+    assert_eq!(look(&site, &site.queue).await, 1);
+    assert_eq!(site.state(job.id).await, JobState::Expired);
+}
+
+/// Removes an upload behind everybody's back.
+async fn remove_quietly(site: &Site, path: &str) {
+    let id = id(path);
+    let lease = site.parts.get_locker().try_acquire(&id).await.unwrap();
+    let found = site.parts.get_store().load(&id).await.unwrap();
+    let terminator = site.parts.get_terminator().unwrap();
+    terminator
+        .terminate(&found.upload, lease.fence())
+        .await
+        .unwrap();
+}

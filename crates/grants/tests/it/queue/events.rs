@@ -1,0 +1,206 @@
+//! What is told, to whom, and in which order.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use landfall_grants::{
+    JobId, Queue,
+    job::JobEventKind,
+    queue::{End, Report, Scope, Silence, Start, Started},
+};
+
+use super::site::{asked, everywhere, granted, started, until, upload};
+
+fn report(job: JobId, offset: u64) -> Report {
+    Report {
+        job,
+        part: None,
+        offset,
+        length: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_on_misses_nothing() {
+    everywhere(async |place| {
+        let queues = [place.queue().await, place.queue().await];
+        let mut tasks = Vec::new();
+        for (n, queue) in (0..8).zip(queues.iter().cycle()) {
+            let queue = queue.clone();
+            tasks.push(tokio::spawn(async move {
+                for round in 0..20 {
+                    let id =
+                        started(&queue, asked(&format!("s{n}"), &format!("r{round}"), 1)).await;
+                    assert!(queue.end(id, End::Completed(1)).await.unwrap());
+                }
+            }));
+        }
+        let reader = queues[1].clone();
+        let mut newest = reader.newest();
+        let mut seen = Vec::new();
+        while seen.len() < 8 * 20 * 2 {
+            let after = seen.last().copied().unwrap_or_default();
+            let events = reader.events(&Scope::All, after, 7).await.unwrap();
+            if events.is_empty() {
+                newest.changed().await.unwrap();
+            }
+            seen.extend(events.iter().map(|event| event.number));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert!(seen.is_sorted_by(|a, b| a < b));
+        let all = reader.events(&Scope::All, 0, 1000).await.unwrap();
+        let all: Vec<_> = all.iter().map(|event| event.number).collect();
+        assert_eq!(seen, all, "nothing turned up behind the reader");
+        for queue in queues {
+            queue.close().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_processes_are_heard_of_soon() {
+    everywhere(async |place| {
+        let (one, other) = (place.queue().await, place.queue().await);
+        let mut newest = other.newest();
+        let before = *newest.borrow_and_update();
+        started(&one, asked("ann", "r1", 1)).await;
+        let began = Instant::now();
+        newest.changed().await.unwrap();
+        assert_eq!(*newest.borrow_and_update(), before + 1);
+        println!("heard after {:?}", began.elapsed());
+        // Nobody watches any more; and then somebody does.
+        drop(newest);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        started(&one, asked("ann", "r2", 1)).await;
+        let newest = other.newest();
+        until(async || *newest.borrow() == before + 2).await;
+        one.close().await;
+        other.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_never_fall_and_the_last_is_written() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let id = started(&queue, asked("ann", "r1", 100)).await;
+        let offset = async || queue.get(id).await.unwrap().unwrap().offset;
+        queue.report(report(id, 10));
+        until(async || offset().await == 10).await;
+        queue.report(report(id, 40));
+        queue.report(report(id, 30));
+        queue.report(report(id, 20));
+        assert_eq!(offset().await, 10, "a job is written once a second");
+        until(async || offset().await == 40).await;
+        queue.report(report(id, 5));
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        assert_eq!(offset().await, 40);
+        queue.report(report(id, 60));
+        // What is reported is written at the end, at the latest.
+        queue.close().await;
+        let queue = place.queue().await;
+        assert_eq!(queue.get(id).await.unwrap().unwrap().offset, 60);
+        queue.report(report(id, 400));
+        assert!(queue.end(id, End::Failed("broken".into())).await.unwrap());
+        queue.report(report(id, 90));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let job = queue.get(id).await.unwrap().unwrap();
+        assert_eq!((job.offset, job.reason.as_deref()), (100, Some("broken")));
+        let events = queue.events(&Scope::All, 0, 100).await.unwrap();
+        let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
+        let expected = [
+            JobEventKind::UploadStarted,
+            JobEventKind::UploadProgress,
+            JobEventKind::UploadFailed,
+        ];
+        assert_eq!(kinds, expected);
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_can_be_told_at_the_grant() {
+    everywhere(async |place| {
+        let mut settings = place.settings();
+        settings.started_at_grant = true;
+        let queue = Queue::open(settings).await.unwrap();
+        let (job, _) = granted(&queue, asked("ann", "r1", 1)).await;
+        let told = async || {
+            let events = queue.events(&Scope::All, 0, 100).await.unwrap();
+            events.iter().map(|event| event.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(told().await, [JobEventKind::UploadStarted]);
+        let start = Start::new(upload("u"), Some(1), "d");
+        assert_eq!(queue.start(job.id, start).await.unwrap(), Started::Bound);
+        assert_eq!(told().await, [JobEventKind::UploadStarted]);
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_silent_is_found() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let second = Duration::from_secs(1);
+        let began = place.hands.now();
+        let old = started(&queue, asked("ann", "old", 5)).await;
+        place.hands.go(10 * second);
+        let parted = granted(&queue, asked("ann", "parted", 5)).await.0.id;
+        for part in ["a", "b"] {
+            let start = Start::part(upload(part), Some(2));
+            assert_eq!(queue.start(parted, start).await.unwrap(), Started::Bound);
+        }
+        queue.finishing(parted).await.unwrap();
+        granted(&queue, asked("ann", "received", 5)).await;
+        let done = started(&queue, asked("ann", "done", 5)).await;
+        assert!(queue.end(done, End::Completed(5)).await.unwrap());
+        place.hands.go(10 * second);
+        started(&queue, asked("ann", "new", 5)).await;
+        let find = async |since, before, finishing_only| {
+            let silence = Silence {
+                before,
+                since,
+                finishing_only,
+            };
+            queue.unheard_of(silence, JobId(0), 100).await.unwrap()
+        };
+        let found = find(UNIX_EPOCH, began + 11 * second, false).await;
+        let ids: Vec<_> = found
+            .iter()
+            .map(|one| (one.job.id, one.finishing))
+            .collect();
+        assert_eq!(ids, [(old, false), (parted, true)]);
+        assert_eq!(found[0].uploads, [upload(&format!("u{old}"))]);
+        let parts: BTreeSet<_> = found[1].uploads.iter().cloned().collect();
+        assert_eq!(parts, BTreeSet::from([upload("a"), upload("b")]));
+        assert_eq!(
+            find(began + second, began + 11 * second, false).await.len(),
+            1
+        );
+        assert_eq!(
+            find(UNIX_EPOCH, began + 11 * second, true).await[0].job.id,
+            parted
+        );
+        let silence = Silence {
+            before: began + 11 * second,
+            since: UNIX_EPOCH,
+            finishing_only: false,
+        };
+        let page = queue.unheard_of(silence, old, 1).await.unwrap();
+        assert_eq!(page[0].job.id, parted);
+        // What is no news doesn't break the silence.
+        queue.report(report(old, 0));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(find(UNIX_EPOCH, began + 11 * second, false).await.len(), 2);
+        queue.close().await;
+    })
+    .await;
+}

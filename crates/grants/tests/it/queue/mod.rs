@@ -1,0 +1,11 @@
+//! The queue on SQLite and PostgreSQL.
+
+mod basics;
+mod bounds;
+mod care;
+mod events;
+mod kills;
+mod many;
+mod model;
+pub(crate) mod site;
+mod starts;

@@ -1,0 +1,239 @@
+//! Binding uploads: once, in time, and not more than was granted.
+
+use std::time::Duration;
+
+use landfall::upload::{Metadata, Upload};
+use landfall_grants::{
+    JobId, JobState, Queue,
+    queue::{End, Report, Start, Started},
+};
+
+use super::site::{asked, everywhere, granted, started, until, upload};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_ten_starts_at_once_one_wins() {
+    everywhere(async |place| {
+        let queues = [place.queue().await, place.queue().await];
+        let (job, _) = granted(&queues[0], asked("ann", "r1", 10)).await;
+        let tasks: Vec<_> = (0..10)
+            .zip(queues.iter().cycle())
+            .map(|(n, queue)| {
+                let (queue, id) = (queue.clone(), job.id);
+                let start = Start::new(upload(&format!("u{n}")), Some(10), "digest");
+                tokio::spawn(async move {
+                    let answer = queue.start(id, start.clone()).await.unwrap();
+                    (start.upload, answer)
+                })
+            })
+            .collect();
+        let (mut bound, mut others) = (Vec::new(), Vec::new());
+        for task in tasks {
+            match task.await.unwrap() {
+                (mine, Started::Bound) => bound.push(mine),
+                (_, Started::Other(other)) => others.push(other),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(bound.len(), 1);
+        assert_eq!(others, vec![bound[0].clone(); 9]);
+        for queue in queues {
+            let found = queue.bound(job.id).await.unwrap();
+            assert_eq!(found, Some((bound[0].clone(), "digest".into())));
+            queue.close().await;
+        }
+        let told = "SELECT COUNT(*) FROM queue_events";
+        assert_eq!(place.number(told).await, 1, "it started once");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hour_to_start_and_not_a_moment_more() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let (early, _) = granted(&queue, asked("ann", "early", 1)).await;
+        let (late, late_token) = granted(&queue, asked("ann", "late", 1)).await;
+        let start = |id: JobId| Start::new(upload(&format!("u{id}")), Some(1), "d");
+        place.hands.go(HOUR - Duration::from_millis(1));
+        assert_eq!(queue.tidy().await.unwrap(), (0, 0));
+        assert_eq!(
+            queue.start(early.id, start(early.id)).await.unwrap(),
+            Started::Bound
+        );
+        place.hands.go(Duration::from_millis(1));
+        assert_eq!(
+            queue.start(late.id, start(late.id)).await.unwrap(),
+            Started::TooLate
+        );
+        let job = queue.by_token(&late_token.hash()).await.unwrap().unwrap();
+        assert_eq!(job.state, JobState::Expired);
+        let again = queue.start(late.id, start(late.id)).await.unwrap();
+        assert_eq!(again, Started::Ended(JobState::Expired));
+        // What has begun isn't cut by it.
+        place.hands.go(24 * HOUR);
+        assert_eq!(queue.tidy().await.unwrap(), (0, 0));
+        assert_eq!(
+            queue.start(early.id, start(early.id)).await.unwrap(),
+            Started::Bound
+        );
+        assert!(queue.end(early.id, End::Completed(1)).await.unwrap());
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_start_has_to_be_the_same() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let id = started(&queue, asked("ann", "r1", 10)).await;
+        let mine = upload(&format!("u{id}"));
+        let start = |to: &str, length, digest: &str| Start::new(upload(to), Some(length), digest);
+        let go = async |start| queue.start(id, start).await.unwrap();
+        assert_eq!(go(start("other", 10, "else")).await, Started::Differs);
+        assert_eq!(
+            go(start("other", 10, "digest")).await,
+            Started::Other(mine.clone())
+        );
+        assert_eq!(
+            go(start("other", 11, "digest").instead_of(Some(mine.clone()))).await,
+            Started::TooMuch
+        );
+        assert_eq!(
+            go(start("other", 9, "digest").instead_of(Some(mine.clone()))).await,
+            Started::Differs
+        );
+        assert_eq!(
+            go(start("other", 10, "digest").instead_of(Some(mine.clone()))).await,
+            Started::Bound
+        );
+        assert_eq!(
+            go(start("third", 10, "digest").instead_of(Some(mine))).await,
+            Started::Other(upload("other"))
+        );
+        assert_eq!(
+            go(Start::part(upload("part"), Some(1))).await,
+            Started::Differs
+        );
+        assert_eq!(queue.uploads_of(id).await.unwrap(), [upload("other")]);
+        assert_eq!(
+            queue.start(JobId(99), start("x", 1, "d")).await.unwrap(),
+            Started::Unknown
+        );
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_have_what_was_granted_together() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let (job, _) = granted(&queue, asked("ann", "r1", 10)).await;
+        let part = async |name: &str, length| {
+            let start = Start::part(upload(name), Some(length));
+            queue.start(job.id, start).await.unwrap()
+        };
+        assert_eq!(part("a", 6).await, Started::Bound);
+        assert_eq!(part("a", 6).await, Started::Bound);
+        assert_eq!(part("b", 5).await, Started::TooMuch);
+        assert_eq!(part("b", 4).await, Started::Bound);
+        assert_eq!(part("c", 4).await, Started::TooMuch);
+        let report = |name: &str, offset| Report {
+            job: job.id,
+            part: Some(upload(name)),
+            offset,
+            length: None,
+        };
+        queue.report(report("a", 6));
+        until(async || queue.get(job.id).await.unwrap().unwrap().offset == 6).await;
+        // The answer to the creation of `b` was lost: it makes room, once it has had time.
+        place.hands.go(Duration::from_millis(9_999));
+        assert_eq!(part("c", 4).await, Started::TooMuch);
+        place.hands.go(Duration::from_millis(1));
+        assert_eq!(part("c", 4).await, Started::Bound);
+        queue.report(report("c", 3));
+        queue.report(report("a", 5));
+        until(async || queue.get(job.id).await.unwrap().unwrap().offset == 9).await;
+        assert_eq!(
+            queue.uploads_of(job.id).await.unwrap(),
+            [upload("a"), upload("c")]
+        );
+        let whole = Start::new(upload("whole"), Some(10), "d");
+        assert_eq!(queue.start(job.id, whole).await.unwrap(), Started::Bound);
+        assert_eq!(part("d", 0).await, Started::Differs);
+        assert!(queue.end(job.id, End::Completed(10)).await.unwrap());
+        let uploads = queue.uploads_of(job.id).await.unwrap();
+        assert_eq!(uploads, [upload("a"), upload("c"), upload("whole")]);
+        let job = queue.get(job.id).await.unwrap().unwrap();
+        assert_eq!((job.offset, job.upload_id.as_deref()), (10, Some("whole")));
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_an_end_to_parts() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let (job, _) = granted(&queue, asked("ann", "r1", None)).await;
+        let part = async |n: usize| {
+            let start = Start::part(upload(&format!("p{n}")), Some(1));
+            queue.start(job.id, start).await.unwrap()
+        };
+        let mut bound = 0;
+        for some in (0..1000).collect::<Vec<_>>().chunks(50) {
+            let starts = some.iter().map(|n| part(*n));
+            for answer in futures_util::future::join_all(starts).await {
+                assert_eq!(answer, Started::Bound);
+                bound += 1;
+            }
+        }
+        assert_eq!(bound, 1000);
+        assert_eq!(part(1000).await, Started::TooMuch);
+        queue.close().await;
+    })
+    .await;
+}
+
+fn without_grant(id: &str) -> Upload {
+    let mut upload = Upload::new(upload(id), Some(10));
+    upload.metadata =
+        Metadata::from_pairs([("filename", "Cat.png"), ("type", "image/png"), ("a", "b")]);
+    upload
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_without_a_grant_are_followed() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let mut theirs = without_grant("u1");
+        theirs.created = Some(place.hands.now());
+        let follow = async |queue: &Queue, upload: &Upload| queue.follow(upload).await.unwrap();
+        let id = follow(&queue, &theirs).await;
+        assert_eq!(follow(&queue, &theirs).await, id);
+        let job = queue.get(id).await.unwrap().unwrap();
+        assert_eq!(
+            (job.subject.as_deref(), job.state),
+            (None, JobState::Started)
+        );
+        assert_eq!((job.request_id.as_str(), job.size), ("u1", Some(10)));
+        assert_eq!(job.filename.as_deref(), Some("Cat.png"));
+        assert_eq!(job.filetype.as_deref(), Some("image/png"));
+        assert_eq!(job.metadata.len(), 1);
+        place.hands.go(Duration::from_secs(5));
+        assert!(queue.end(id, End::Completed(10)).await.unwrap());
+        assert_eq!(follow(&queue, &theirs).await, id);
+        // A later upload with the same id is another one.
+        theirs.created = Some(place.hands.now() + Duration::from_secs(1));
+        let other = follow(&queue, &theirs).await;
+        assert_ne!(other, id);
+        let newest = queue.by_upload(&upload("u1")).await.unwrap().unwrap();
+        assert_eq!(newest.id, other);
+        assert_eq!(place.number("SELECT COUNT(*) FROM queue_usage").await, 0);
+        queue.close().await;
+    })
+    .await;
+}

@@ -1,0 +1,231 @@
+//! Events of the queue on their way to the application.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use landfall::{Composer, Config, Handler, store::MemoryStore};
+use landfall_grants::{
+    Queue, Relay,
+    queue::{End, Report},
+};
+use landfall_hooks::{
+    Failure, HookName, HookNames, Message, Reaction, Transport,
+    outbox::{Outbox, OutboxSettings, Route},
+};
+use tokio::task::JoinHandle;
+
+use super::queue::site::{Place, asked, everywhere, granted, started, until};
+
+/// An application that is told.
+#[derive(Debug, Default)]
+struct Application {
+    heard: Mutex<Vec<Message>>,
+    is_away: AtomicBool,
+}
+
+impl Application {
+    fn heard(&self) -> Vec<Message> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    async fn hears(&self, events: usize) -> Vec<Message> {
+        until(async || self.heard().len() >= events).await;
+        self.heard()
+    }
+}
+
+#[derive(Debug)]
+struct Way(Arc<Application>);
+
+#[async_trait]
+impl Transport for Way {
+    fn name(&self) -> &str {
+        "http"
+    }
+
+    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+        if self.0.is_away.load(Ordering::Relaxed) {
+            return Err(Failure::new("away"));
+        }
+        self.0.heard.lock().unwrap().push(message.clone());
+        Ok(Reaction::default())
+    }
+}
+
+/// One of several processes on a database.
+struct Node {
+    queue: Queue,
+    outbox: Outbox,
+    relay: Arc<Relay>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Node {
+    async fn start(place: &Place, application: &Arc<Application>, limit: usize) -> Self {
+        let queue = place.queue().await;
+        let mut settings = OutboxSettings::new(place.database.clone());
+        settings.first_wait = Duration::from_millis(10);
+        settings.longest_wait = Duration::from_millis(100);
+        settings.limit = limit;
+        let route = Route {
+            transport: Arc::new(Way(application.clone())),
+            names: HookNames::OF_QUEUE,
+        };
+        let outbox = Outbox::open(settings, vec![route]).await.unwrap();
+        let parts = Composer::join(MemoryStore::new());
+        let delivering = outbox.clone().run(Handler::new(Config::new(parts)));
+        let relay = Relay::open(queue.clone()).await.unwrap();
+        let relay = Arc::new(relay);
+        let relaying = {
+            let (relay, outbox) = (relay.clone(), outbox.clone());
+            async move { relay.run(&outbox, HookNames::OF_QUEUE).await }
+        };
+        Self {
+            queue,
+            outbox,
+            relay,
+            tasks: [tokio::spawn(relaying), tokio::spawn(delivering)],
+        }
+    }
+
+    async fn close(self) {
+        let [relaying, delivering] = self.tasks;
+        self.relay.close().await;
+        relaying.await.unwrap();
+        self.queue.close().await;
+        self.outbox.close().await;
+        delivering.await.unwrap();
+    }
+}
+
+fn names(heard: &[Message]) -> Vec<HookName> {
+    heard.iter().map(|message| message.hook).collect()
+}
+
+const PLENTY: usize = 1_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_hears_the_story_of_a_job() {
+    everywhere(async |place| {
+        // What was before the relay is nobody's news.
+        let before = place.queue().await;
+        started(&before, asked("ann", "before", 5)).await;
+        before.close().await;
+
+        let application = Arc::default();
+        let node = Node::start(&place, &application, PLENTY).await;
+        let job = started(&node.queue, asked("ann", "a", 10)).await;
+        let mut heard = application.hears(1).await;
+        assert_eq!(names(&heard), [HookName::UploadStarted]);
+        let message = heard.remove(0);
+        let facts = message.job.as_ref().unwrap();
+        assert_eq!(facts.subject.as_deref(), Some("ann"));
+        assert_eq!((&*facts.request_id, &*facts.state), ("a", "started"));
+        assert_eq!(facts.filename.as_deref(), Some("a.bin"));
+        assert_eq!((facts.size, facts.offset), (Some(10), 0));
+        assert_eq!(message.upload.id, format!("u{job}"));
+        assert_eq!(message.upload.metadata["filename"], "a.bin");
+        assert_eq!(message.lane(), format!("job:{job}"));
+
+        node.queue.report(Report {
+            job,
+            part: None,
+            offset: 4,
+            length: Some(10),
+        });
+        application.hears(2).await;
+        node.queue.end(job, End::Completed(10)).await.unwrap();
+        let heard = application.hears(3).await;
+        let story = [
+            HookName::UploadStarted,
+            HookName::UploadProgress,
+            HookName::UploadCompleted,
+        ];
+        assert_eq!(names(&heard), story);
+        assert!(
+            heard
+                .windows(2)
+                .all(|two| two[0].sequence < two[1].sequence)
+        );
+        assert_eq!(heard[1].upload.offset, 4);
+        assert!(heard[2].job.as_ref().unwrap().ended.is_some());
+
+        // One that never had an upload.
+        let (unused, token) = granted(&node.queue, asked("bob", "b", 1)).await;
+        let end = End::Cancelled("not wanted".into());
+        node.queue.end(unused.id, end).await.unwrap();
+        let heard = application.hears(4).await;
+        assert_eq!(heard[3].hook, HookName::UploadCancelled);
+        assert_eq!(heard[3].upload.id, "");
+        assert_eq!(heard[3].subject(), "job/b");
+        let reason = heard[3].job.as_ref().unwrap().reason.clone();
+        assert_eq!(reason.as_deref(), Some("not wanted"));
+        for message in &heard {
+            let json = serde_json::to_string(message).unwrap();
+            assert!(
+                !json.contains("lft_") && !json.contains(token.reveal()),
+                "{json}"
+            );
+        }
+        node.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_relays_and_another_goes_on() {
+    everywhere(async |place| {
+        let application = Arc::default();
+        let one = Node::start(&place, &application, PLENTY).await;
+        let two = Node::start(&place, &application, PLENTY).await;
+        for nth in 0..20 {
+            let queue = if nth % 2 == 0 { &one.queue } else { &two.queue };
+            started(queue, asked("ann", &format!("a{nth}"), 5)).await;
+        }
+        application.hears(20).await;
+        one.close().await;
+        for nth in 20..30 {
+            started(&two.queue, asked("ann", &format!("a{nth}"), 5)).await;
+        }
+        let heard = application.hears(30).await;
+        let ids: std::collections::BTreeSet<_> = heard.iter().map(|one| &one.id).collect();
+        assert_eq!((ids.len(), heard.len()), (30, 30), "each once");
+        two.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_outbox_refused_comes_later() {
+    everywhere(async |place| {
+        let application: Arc<Application> = Arc::default();
+        application.is_away.store(true, Ordering::Relaxed);
+        let node = Node::start(&place, &application, 4).await;
+        let mut jobs = Vec::new();
+        for nth in 0..4 {
+            jobs.push(started(&node.queue, asked("ann", &format!("a{nth}"), 5)).await);
+            until(async || node.outbox.stats().rows > nth).await;
+        }
+        for job in &jobs {
+            let end = End::Failed("gone".into());
+            node.queue.end(*job, end).await.unwrap();
+        }
+        until(async || node.outbox.stats().refused > 0).await;
+        application.is_away.store(false, Ordering::Relaxed);
+        let heard = application.hears(8).await;
+        for job in &jobs {
+            let lane = format!("job:{job}");
+            let told = heard.iter().filter(|message| message.lane() == lane);
+            let told: Vec<_> = told.map(|message| message.hook).collect();
+            assert_eq!(told, [HookName::UploadStarted, HookName::UploadFailed]);
+        }
+        node.close().await;
+    })
+    .await;
+}

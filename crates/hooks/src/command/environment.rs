@@ -1,0 +1,52 @@
+//! What a program finds in its environment besides what this process has.
+
+use crate::Message;
+
+/// The variables for a message.
+pub(super) fn of(message: &Message) -> Vec<(String, String)> {
+    let upload = &message.upload;
+    let mut variables = vec![
+        ("TUS_ID".to_owned(), upload.id.clone()),
+        (
+            "TUS_SIZE".to_owned(),
+            upload.size.unwrap_or_default().to_string(),
+        ),
+        ("TUS_OFFSET".to_owned(), upload.offset.to_string()),
+        ("LANDFALL_HOOK".to_owned(), message.hook.to_string()),
+        ("LANDFALL_EVENT_ID".to_owned(), message.id.clone()),
+        ("LANDFALL_SEQUENCE".to_owned(), message.sequence.to_string()),
+    ];
+    if let Some(intent) = message.intent {
+        variables.push(("LANDFALL_INTENT".to_owned(), intent.as_str().to_owned()));
+    }
+    let labels = upload.labels.iter();
+    variables.extend(labels.map(|(key, value)| {
+        // A NUL would end the value, and the program would not start.
+        (label(key), value.replace('\0', "\u{fffd}"))
+    }));
+    variables
+}
+
+/// The variable of a label: what is neither a letter nor a digit becomes `_`.
+fn label(key: &str) -> String {
+    let spell = |c: char| match c.is_ascii_alphanumeric() {
+        true => c.to_ascii_uppercase(),
+        false => '_',
+    };
+    format!(
+        "LANDFALL_LABEL_{}",
+        key.chars().map(spell).collect::<String>()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_become_names_that_a_shell_can_use() {
+        assert_eq!(label("tenant"), "LANDFALL_LABEL_TENANT");
+        assert_eq!(label("virus-scan.2"), "LANDFALL_LABEL_VIRUS_SCAN_2");
+        assert_eq!(label("a=b\0ä"), "LANDFALL_LABEL_A_B__");
+    }
+}

@@ -1,0 +1,53 @@
+//! Messages as CloudEvents.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{go, view};
+use crate::Message;
+
+/// The attributes that every CloudEvent has, and those of the extensions for sequences and
+/// partitioning.
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    datacontenttype: &'static str,
+    sequence: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitionkey: Option<Cow<'a, str>>,
+    data: view::Event<'a>,
+}
+
+/// A message as a CloudEvent 1.0 in structured JSON. `source` is a URI (or a part of one) that names
+/// this server; the type is `io.landfall.upload.` and the message's name (`started` for
+/// `UploadStarted`); the data are tusd's `Event`.
+///
+/// `subject` is the upload's id, or `job/` and a caller's id of a job without one; `partitionkey` is
+/// what messages are in order for; `sequence` has 20 digits, so that it sorts as text.
+#[must_use]
+pub fn cloud_event(message: &Message, source: &str) -> Vec<u8> {
+    go::json(&CloudEvent {
+        specversion: "1.0",
+        id: &message.id,
+        source,
+        kind: message.hook.cloud_event_kind(),
+        subject: Some(message.subject()).filter(|subject| !subject.is_empty()),
+        time: Timestamp::try_from(message.at)
+            .ok()
+            .map(|at| at.to_string()),
+        datacontenttype: "application/json",
+        sequence: format!("{:020}", message.sequence),
+        partitionkey: Some(message.lane()).filter(|lane| !lane.is_empty()),
+        data: view::Event::new(message),
+    })
+}

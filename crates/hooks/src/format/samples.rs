@@ -1,0 +1,180 @@
+//! A message of each kind, for documentation and tests.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::json;
+
+use crate::{
+    HookName, HookNames, Message,
+    message::{JobFacts, Number, RequestFacts, UploadFacts, Wish},
+};
+
+const ID: &str = "5d892c228ec8d0451dfec588697e8930";
+const SIZE: u64 = 432_724;
+
+/// One realistic message of each kind, in the order of [`HookName::ALL`].
+#[must_use]
+pub fn samples() -> Vec<Message> {
+    HookName::ALL.into_iter().map(sample).collect()
+}
+
+fn sample(hook: HookName) -> Message {
+    let nth = hook as u64;
+    let at = UNIX_EPOCH + Duration::from_micros(1_795_176_000_000_000 + nth * 1_250_000);
+    let number = Number {
+        id: format!("{:032x}", 0x4c1d_07f3_a8be_52d6_u128 * u128::from(nth + 1)),
+        sequence: 1_795_176_000_000_000 + nth * 1_250_000,
+    };
+    if let Some(job) = job(hook, at) {
+        let id = (hook != HookName::PreGrant).then_some(ID);
+        let upload = job.upload(id);
+        let mut message = Message::about_job(hook, at, job, upload, number);
+        message.request = request(hook);
+        return message;
+    }
+    Message {
+        id: number.id,
+        sequence: number.sequence,
+        at,
+        hook,
+        intent: (hook == HookName::PreAccess).then_some(Wish::Write),
+        upload: upload(hook),
+        request: request(hook),
+        job: None,
+    }
+}
+
+/// What a front end asked for.
+fn job(hook: HookName, at: SystemTime) -> Option<JobFacts> {
+    if hook != HookName::PreGrant && !HookNames::OF_QUEUE.has(hook) {
+        return None;
+    }
+    let created = UNIX_EPOCH + Duration::from_secs(1_795_176_000);
+    let mut job = JobFacts {
+        subject: Some("ann".to_owned()),
+        request_id: "cjp0a1b2c".to_owned(),
+        filename: Some("a.png".to_owned()),
+        filetype: Some("image/png".to_owned()),
+        size: Some(SIZE),
+        metadata: BTreeMap::from([("album".to_owned(), json!(7))]),
+        ..JobFacts::default()
+    };
+    let (state, offset) = match hook {
+        HookName::UploadStarted => ("started", 0),
+        HookName::UploadProgress => ("progress", 262_144),
+        HookName::UploadCompleted => ("completed", SIZE),
+        HookName::UploadCancelled => ("cancelled", 262_144),
+        HookName::UploadFailed => ("failed", 262_144),
+        HookName::UploadExpired => ("expired", 262_144),
+        _ => return Some(job),
+    };
+    state.clone_into(&mut job.state);
+    job.offset = offset;
+    job.reason = match hook {
+        HookName::UploadCancelled => Some("cancelled by ann".to_owned()),
+        HookName::UploadFailed => Some("refused by a hook".to_owned()),
+        _ => None,
+    };
+    job.id = "12".to_owned();
+    job.created = Some(created);
+    job.expires = Some(created + Duration::from_secs(3600));
+    job.started = Some(created + Duration::from_secs(1));
+    job.updated = Some(at);
+    let goes_on = matches!(hook, HookName::UploadStarted | HookName::UploadProgress);
+    job.ended = (!goes_on).then_some(at);
+    Some(job)
+}
+
+fn upload(hook: HookName) -> UploadFacts {
+    let mut upload = UploadFacts {
+        id: ID.to_owned(),
+        ..UploadFacts::default()
+    };
+    if hook == HookName::PreAccess {
+        return upload;
+    }
+    upload.size = Some(SIZE);
+    upload.metadata = texts(&[("filename", "a.png"), ("filetype", "image/png")]);
+    upload.offset = match hook {
+        HookName::PreCreate | HookName::PostCreate => 0,
+        HookName::PostReceive | HookName::PostExpire => 262_144,
+        _ => SIZE,
+    };
+    if hook == HookName::PreCreate {
+        upload.id.clear();
+        return upload;
+    }
+    upload.created = Some(UNIX_EPOCH + Duration::from_secs(1_795_176_000));
+    upload.storage = Some(texts(&[
+        ("InfoPath", &format!("/srv/data/{ID}.info")),
+        ("Path", &format!("/srv/data/{ID}")),
+        ("Type", "filestore"),
+    ]));
+    upload
+}
+
+fn request(hook: HookName) -> RequestFacts {
+    let size = SIZE.to_string();
+    let (method, more): (_, &[(&str, &str)]) = match hook {
+        // Nobody asks for an expiry, and what the queue tells comes later.
+        HookName::PostExpire => return RequestFacts::default(),
+        hook if HookNames::OF_QUEUE.has(hook) => return RequestFacts::default(),
+        HookName::PreGrant => {
+            return RequestFacts {
+                method: "POST".to_owned(),
+                uri: "/uploadjobs".to_owned(),
+                remote: "127.0.0.1:59395".to_owned(),
+                headers: texts(&[
+                    ("Content-Length", "104"),
+                    ("Content-Type", "application/json"),
+                    ("Host", "localhost:8080"),
+                ])
+                .into_iter()
+                .map(|(name, value)| (name, vec![value]))
+                .collect(),
+                withheld: BTreeMap::new(),
+            };
+        }
+        HookName::PreCreate | HookName::PostCreate => (
+            "POST",
+            &[
+                ("Upload-Length", &size),
+                ("Upload-Metadata", "filename YS5wbmc=,filetype aW1hZ2UvcG5n"),
+            ],
+        ),
+        HookName::PreTerminate | HookName::PostTerminate => ("DELETE", &[]),
+        _ => (
+            "PATCH",
+            &[
+                ("Content-Length", &size),
+                ("Content-Type", "application/offset+octet-stream"),
+                ("Upload-Offset", "0"),
+            ],
+        ),
+    };
+    let usual = [("Host", "localhost:8080"), ("Tus-Resumable", "1.0.0")];
+    RequestFacts {
+        method: method.to_owned(),
+        uri: match method {
+            "POST" => "/files/".to_owned(),
+            _ => format!("/files/{ID}"),
+        },
+        remote: "127.0.0.1:59395".to_owned(),
+        headers: texts(more)
+            .into_iter()
+            .chain(texts(&usual))
+            .map(|(name, value)| (name, vec![value]))
+            .collect(),
+        withheld: BTreeMap::new(),
+    }
+}
+
+fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}

@@ -1,0 +1,157 @@
+//! Headers of the client's request as metadata of the call.
+
+use http::HeaderName;
+use tonic::metadata::{
+    AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap,
+};
+
+use crate::message::RequestFacts;
+
+/// Names that HTTP/2 or gRPC needs for itself: under them a call would break, or they would be lost.
+const TAKEN: [&str; 11] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// The headers to forward.
+#[derive(Debug)]
+pub(super) struct Forward(Vec<Key>);
+
+#[derive(Debug)]
+enum Key {
+    Text(AsciiMetadataKey),
+    /// Its name ends in `-bin`: gRPC sends it as Base64.
+    Bytes(BinaryMetadataKey),
+}
+
+impl Forward {
+    /// These; names that can't be metadata are left out.
+    pub(super) fn new(names: &[String]) -> Self {
+        let keys = names.iter().filter_map(|name| {
+            let key = key(name);
+            if key.is_none() {
+                tracing::warn!(header = name, "can't be gRPC metadata and isn't forwarded");
+            }
+            key
+        });
+        Self(keys.collect())
+    }
+
+    /// Adds what the request has of them.
+    pub(super) fn apply(&self, request: &RequestFacts, metadata: &mut MetadataMap) {
+        for key in &self.0 {
+            match key {
+                Key::Text(key) => {
+                    let Some(value) = request.header(key.as_str()) else {
+                        continue;
+                    };
+                    let printable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+                    match AsciiMetadataValue::try_from(value) {
+                        Ok(value) if printable => drop(metadata.insert(key.clone(), value)),
+                        _ => tracing::debug!(header = %key, "a value can't be gRPC metadata"),
+                    }
+                }
+                Key::Bytes(key) => {
+                    if let Some(value) = request.header(key.as_str()) {
+                        let value = BinaryMetadataValue::from_bytes(value.as_bytes());
+                        metadata.insert_bin(key.clone(), value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn key(name: &str) -> Option<Key> {
+    let name = name.trim().to_ascii_lowercase();
+    // gRPC keys are narrower than header names.
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if HeaderName::from_bytes(name.as_bytes()).is_err()
+        || !name.bytes().all(allowed)
+        || name.starts_with("grpc-")
+        || TAKEN.contains(&name.as_str())
+    {
+        return None;
+    }
+    if name.ends_with("-bin") {
+        BinaryMetadataKey::from_bytes(name.as_bytes())
+            .ok()
+            .map(Key::Bytes)
+    } else {
+        AsciiMetadataKey::from_bytes(name.as_bytes())
+            .ok()
+            .map(Key::Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(names: &[&str], headers: &[(&str, &str)]) -> MetadataMap {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut request = RequestFacts::default();
+        for (name, value) in headers {
+            let values = request.headers.entry((*name).to_owned()).or_default();
+            values.push((*value).to_owned());
+        }
+        let mut metadata = MetadataMap::new();
+        Forward::new(&names).apply(&request, &mut metadata);
+        metadata
+    }
+
+    #[test]
+    fn the_first_value_under_a_name_in_small_letters() {
+        let metadata = applied(
+            &["AUTHORIZATION", " X-Request-Id", "x-absent"],
+            &[
+                ("Authorization", "Bearer a"),
+                ("Authorization", "b"),
+                ("X-Request-Id", "7"),
+            ],
+        );
+        assert_eq!(metadata.len(), 2);
+        assert_eq!(metadata.get("authorization").unwrap(), "Bearer a");
+        assert_eq!(metadata.get("x-request-id").unwrap(), "7");
+    }
+
+    #[test]
+    fn what_cannot_be_metadata_stays_behind() {
+        let metadata = applied(
+            &[
+                "Host",
+                "Content-Length",
+                "Grpc-Timeout",
+                "a b",
+                "",
+                "X-Name",
+                "X-Ok",
+            ],
+            &[
+                ("Host", "h"),
+                ("Content-Length", "1"),
+                ("Grpc-Timeout", "1S"),
+                ("X-Name", "Zo\u{eb}"),
+                ("X-Ok", "ok"),
+            ],
+        );
+        assert_eq!(metadata.len(), 1);
+        assert_eq!(metadata.get("x-ok").unwrap(), "ok");
+    }
+
+    #[test]
+    fn binary_names_carry_any_bytes() {
+        let metadata = applied(&["X-Name-Bin"], &[("X-Name-Bin", "Zo\u{eb}")]);
+        let value = metadata.get_bin("x-name-bin").unwrap();
+        assert_eq!(value.to_bytes().unwrap(), "Zo\u{eb}".as_bytes());
+    }
+}

@@ -1,0 +1,228 @@
+//! Which addresses a redirect may lead to.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    task::{Context, Poll},
+    vec,
+};
+
+use futures_util::future::BoxFuture;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use ipnet::IpNet;
+use landfall::BoxError;
+use tower_service::Service;
+use url::{Host, Url};
+
+/// An address where a redirect must not lead.
+#[derive(Debug, thiserror::Error)]
+#[error("a redirect leads to {0}, which is neither public nor allowed, see --hooks-http-allow")]
+pub(super) struct NotAllowed(String);
+
+/// Lets public addresses through, and those of some networks.
+#[derive(Debug, Clone)]
+pub(super) struct Guard(Arc<[IpNet]>);
+
+impl Guard {
+    pub(super) fn new(allow: &[IpNet]) -> Self {
+        Self(allow.into())
+    }
+
+    fn admits(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        is_public(ip) || self.0.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Looks at an address that stands in the URL itself, which no resolver is asked for. `true` if
+    /// there is one.
+    pub(super) fn check_literal(&self, url: &Url) -> Result<bool, NotAllowed> {
+        let ip = match url.host() {
+            Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
+            Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
+            _ => return Ok(false),
+        };
+        if self.admits(ip) {
+            Ok(true)
+        } else {
+            Err(NotAllowed(ip.to_string()))
+        }
+    }
+}
+
+/// The system's resolver; with a guard it returns only what that admits. What is looked at here is
+/// what is then connected to, so a name that changes in between gains nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Resolver {
+    system: GaiResolver,
+    guard: Option<Guard>,
+}
+
+impl Resolver {
+    pub(super) fn new(guard: Option<Guard>) -> Self {
+        Self {
+            system: GaiResolver::new(),
+            guard,
+        }
+    }
+}
+
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.system.poll_ready(cx).map_err(BoxError::from)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let host = name.as_str().to_owned();
+        let resolving = self.system.call(name);
+        let guard = self.guard.clone();
+        Box::pin(async move {
+            let found: io::Result<_> = resolving.await;
+            let mut addresses: Vec<_> = found?.collect();
+            if let Some(guard) = guard {
+                let any = !addresses.is_empty();
+                addresses.retain(|address| guard.admits(address.ip()));
+                if any && addresses.is_empty() {
+                    return Err(NotAllowed(host).into());
+                }
+            }
+            Ok(addresses.into_iter())
+        })
+    }
+}
+
+/// Whether an address is somewhere in the internet, and not of a kind with a purpose of its own (the
+/// registries of RFC 6890).
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            let special = a == 0
+                || a >= 240
+                || (a, b, c) == (192, 0, 0)
+                || (a, b, c) == (192, 88, 99)
+                || (a == 100 && b & 0xC0 == 64)
+                || (a == 198 && b & 0xFE == 18);
+            !(special
+                || ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_documentation())
+        }
+        IpAddr::V6(ip) => {
+            let [a, b, ..] = ip.segments();
+            let special = (a == 0x2001 && (b < 0x200 || b == 0xDB8))
+                || a == 0x2002
+                || (a == 0x3FFF && b < 0x1000);
+            // Only this eighth is handed out; addresses that wrap an IPv4 one lie outside of it or
+            // among the special ones.
+            a & 0xE000 == 0x2000 && !special
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_addresses() {
+        for public in [
+            "1.1.1.1",
+            "9.255.255.255",
+            "100.63.255.255",
+            "100.128.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "192.167.1.1",
+            "198.17.0.1",
+            "198.20.0.1",
+            "223.255.255.255",
+            "2606:4700::1111",
+            "2001:4860:4860::8888",
+            "2a00::1",
+            "::ffff:1.1.1.1",
+        ] {
+            assert!(Guard::new(&[]).admits(public.parse().unwrap()), "{public}");
+        }
+        for special in [
+            "0.0.0.0",
+            "10.0.0.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.0.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "3fff::1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "ff02::1",
+        ] {
+            assert!(
+                !Guard::new(&[]).admits(special.parse().unwrap()),
+                "{special}"
+            );
+        }
+    }
+
+    #[test]
+    fn networks_that_are_allowed() {
+        let guard = Guard::new(&["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()]);
+        for (ip, admitted) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("10.2.0.1", false),
+            ("fd00::1", true),
+            ("fc00::1", false),
+        ] {
+            assert_eq!(guard.admits(ip.parse().unwrap()), admitted, "{ip}");
+        }
+    }
+
+    #[test]
+    fn addresses_in_urls_in_any_spelling() {
+        let guard = Guard::new(&[]);
+        for url in [
+            "http://127.0.0.1/",
+            "http://0x7f.1/",
+            "http://2130706433/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://0/",
+        ] {
+            let refused = guard.check_literal(&Url::parse(url).unwrap());
+            assert!(refused.is_err(), "{url}");
+        }
+        let literal = |url| guard.check_literal(&Url::parse(url).unwrap()).unwrap();
+        assert!(literal("http://1.1.1.1/"));
+        assert!(!literal("http://localhost/"));
+    }
+}

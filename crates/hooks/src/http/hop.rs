@@ -1,0 +1,212 @@
+//! One request: to the endpoint, or to where it redirects.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+use url::Url;
+
+use super::{
+    Proxies, Secret,
+    endpoint::{Endpoint, uri_of},
+    sign::sign,
+};
+use crate::{Message, format::Format};
+
+const HOOK_NAME: HeaderName = HeaderName::from_static("hook-name");
+const SEQUENCE: HeaderName = HeaderName::from_static("landfall-sequence");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("landfall/", env!("CARGO_PKG_VERSION")));
+
+/// Headers that speak of the connection or of the body, or that are ours: no client's value takes
+/// their place.
+static RESERVED: [HeaderName; 18] = [
+    HOOK_NAME,
+    SEQUENCE,
+    WEBHOOK_ID,
+    WEBHOOK_TIMESTAMP,
+    WEBHOOK_SIGNATURE,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::HOST,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Whether a header of the client's request may be sent along.
+pub(super) fn is_reserved(name: &HeaderName) -> bool {
+    RESERVED.contains(name)
+}
+
+/// What the requests for one message have in common.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) message: &'a Message,
+    pub(super) body: Bytes,
+    pub(super) format: Format,
+    pub(super) forward: &'a [HeaderName],
+    pub(super) secrets: &'a [Secret],
+    pub(super) proxies: &'a Proxies,
+}
+
+/// Where the next request of a call goes.
+#[derive(Debug, Clone)]
+pub(super) struct Hop {
+    pub(super) url: Url,
+    pub(super) uri: Uri,
+    /// Whether the body goes along, by POST; otherwise it is a GET.
+    has_body: bool,
+    /// Whether no request before went to another origin: then this one may know secrets.
+    is_home: bool,
+}
+
+/// A redirect that isn't followed, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("the hook endpoint's redirect can't be followed: {0}")]
+pub(super) struct BadRedirect(&'static str);
+
+impl Hop {
+    pub(super) fn first(endpoint: &Endpoint) -> Self {
+        Self {
+            url: endpoint.url.clone(),
+            uri: endpoint.uri.clone(),
+            has_body: true,
+            is_home: true,
+        }
+    }
+
+    /// Where an answer sends this request on, if it does.
+    pub(super) fn next(
+        &self,
+        endpoint: &Endpoint,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<Option<Self>, BadRedirect> {
+        let Some(location) = redirect(status, headers) else {
+            return Ok(None);
+        };
+        let location = location
+            .to_str()
+            .map_err(|_| BadRedirect("its Location is no text"))?;
+        let mut url = self
+            .url
+            .join(location)
+            .map_err(|_| BadRedirect("its Location is no URL"))?;
+        match (self.url.scheme(), url.scheme()) {
+            ("https", "http") => return Err(BadRedirect("it leads from https to http")),
+            (_, "http" | "https") => {}
+            _ => return Err(BadRedirect("it leads to neither http nor https")),
+        }
+        url.set_fragment(None);
+        // Nobody but the operator gives us credentials.
+        let cleared = url.set_username("").and_then(|()| url.set_password(None));
+        let uri = cleared.ok().and_then(|()| uri_of(&url));
+        let uri = uri.ok_or(BadRedirect("its Location is no URL"))?;
+        let repeats = matches!(
+            status,
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+        );
+        Ok(Some(Self {
+            has_body: self.has_body && repeats,
+            is_home: self.is_home && endpoint.url.origin() == url.origin(),
+            url,
+            uri,
+        }))
+    }
+
+    /// Whether it goes to the address that the operator named.
+    pub(super) fn is_at(&self, endpoint: &Endpoint) -> bool {
+        let place = |url: &Url| {
+            (
+                url.host().map(|host| host.to_owned()),
+                url.port_or_known_default(),
+            )
+        };
+        place(&self.url) == place(&endpoint.url)
+    }
+
+    /// The request of a call for this hop.
+    pub(super) fn request(&self, endpoint: &Endpoint, call: &Call<'_>) -> Request<Full<Bytes>> {
+        let message = call.message;
+        let (method, body) = if self.has_body {
+            (Method::POST, call.body.clone())
+        } else {
+            (Method::GET, Bytes::new())
+        };
+        let mut headers = HeaderMap::with_capacity(12);
+        headers.insert(header::USER_AGENT, AGENT);
+        if self.is_home {
+            if let Some(authorization) = &endpoint.authorization {
+                headers.insert(header::AUTHORIZATION, authorization.clone());
+            }
+            forward(&mut headers, call);
+        }
+        if self.has_body {
+            let json = HeaderValue::from_static("application/json");
+            headers.insert(header::CONTENT_TYPE, json);
+        }
+        if call.format != Format::V2 {
+            let name = HeaderValue::from_static(message.hook.as_str());
+            headers.insert(HOOK_NAME, name);
+        }
+        headers.insert(SEQUENCE, message.sequence.into());
+        let timestamp = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
+        if let Ok(id) = HeaderValue::from_str(&message.id) {
+            headers.insert(WEBHOOK_ID, id);
+        }
+        if self.is_home && !call.secrets.is_empty() {
+            let signature = sign(call.secrets, &message.id, timestamp, &body);
+            if let Ok(signature) = HeaderValue::from_str(&signature) {
+                headers.insert(WEBHOOK_SIGNATURE, signature);
+            }
+        }
+        if let Some(authorization) = call.proxies.authorization(&self.uri) {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization);
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// Where a redirect leads; there are statuses of redirects without a place.
+pub(super) fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<&HeaderValue> {
+    let is_redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = headers.get(header::LOCATION).filter(|_| is_redirect)?;
+    (!location.is_empty()).then_some(location)
+}
+
+/// Takes over headers of the client's request, with all their values.
+fn forward(headers: &mut HeaderMap, call: &Call<'_>) {
+    for name in call.forward {
+        let values = call.message.request.values(name.as_str());
+        if !values.is_empty() {
+            headers.remove(name);
+        }
+        for value in values {
+            // What can't be in a header didn't come in one; it is left out.
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                headers.append(name, value);
+            }
+        }
+    }
+}

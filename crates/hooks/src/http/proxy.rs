@@ -1,0 +1,128 @@
+//! The way out through a proxy, as Go's programs understand the environment.
+
+use std::{env, fmt, net::IpAddr, sync::Arc};
+
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+
+/// Which requests go through a proxy. Those to `localhost` and to loopback addresses never do.
+#[derive(Clone)]
+pub struct Proxies(Option<Arc<Matcher>>);
+
+impl Proxies {
+    /// No proxy.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// The proxy for `http` and that for `https` endpoints (`host:port`, or `http://…` or
+    /// `https://…`, with or without a user and a password; empty for none), and hosts that are
+    /// reached without one: names with those below them, addresses and networks, separated by commas.
+    #[must_use]
+    pub fn new(http: &str, https: &str, except: &str) -> Self {
+        if http.is_empty() && https.is_empty() {
+            return Self::none();
+        }
+        let builder = Matcher::builder();
+        let matcher = builder
+            .http(http.to_owned())
+            .https(https.to_owned())
+            .no(except.to_owned());
+        Self(Some(Arc::new(matcher.build())))
+    }
+
+    /// Those of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in capitals or small letters.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let first = |names: [&str; 2]| {
+            let values = names.into_iter().filter_map(|name| env::var(name).ok());
+            let mut values = values.filter(|value| !value.is_empty());
+            values.next().unwrap_or_default()
+        };
+        Self::new(
+            &first(["HTTP_PROXY", "http_proxy"]),
+            &first(["HTTPS_PROXY", "https_proxy"]),
+            &first(["NO_PROXY", "no_proxy"]),
+        )
+    }
+
+    /// The proxy for a request to `uri`.
+    pub(super) fn of(&self, uri: &Uri) -> Option<Intercept> {
+        let host = uri.host()?.trim_matches(['[', ']']);
+        let is_here = host.eq_ignore_ascii_case("localhost")
+            || host
+                .parse()
+                .is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback());
+        let matcher = self.0.as_ref().filter(|_| !is_here)?;
+        matcher.intercept(uri)
+    }
+
+    /// What the proxy wants to see in a request that isn't tunnelled.
+    pub(super) fn authorization(&self, uri: &Uri) -> Option<HeaderValue> {
+        if uri.scheme_str() != Some("http") {
+            return None;
+        }
+        self.of(uri)?.basic_auth().cloned()
+    }
+}
+
+impl Default for Proxies {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+/// Passwords of proxies are left out.
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("Proxies::none()"),
+            Some(matcher) => matcher.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_requests_go_through_which_proxy() {
+        let proxies = Proxies::new(
+            "proxy:3128",
+            "http://u:p@secure:8080",
+            "example.org, 10.0.0.0/8",
+        );
+        let way = |uri: &'static str| {
+            let proxy = proxies.of(&Uri::from_static(uri));
+            proxy.map(|proxy| proxy.uri().to_string())
+        };
+        let plain = Some("http://proxy:3128/".to_owned());
+        assert_eq!(way("http://app.example.com/hook"), plain);
+        assert_eq!(
+            way("https://app.example.com/hook"),
+            Some("http://secure:8080/".into())
+        );
+        for direct in [
+            "http://localhost:8000/",
+            "https://LOCALHOST/",
+            "http://127.0.0.1:8000/",
+            "http://127.1.2.3/",
+            "http://[::1]:8000/",
+            "http://example.org/",
+            "https://sub.example.org/",
+            "http://10.1.2.3/",
+        ] {
+            assert_eq!(way(direct), None, "{direct}");
+        }
+        assert_eq!(
+            Proxies::new("", "", "a")
+                .of(&Uri::from_static("http://b/"))
+                .map(|_| ()),
+            None
+        );
+        let shown = format!("{proxies:?}");
+        assert!(!shown.contains("u:p"), "{shown}");
+    }
+}

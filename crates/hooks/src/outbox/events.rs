@@ -1,0 +1,283 @@
+//! The kept events, for people: what waits, what is dead; try again, drop.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use landfall_database::{Connections, Database, Statement};
+use serde::Serialize;
+
+use super::{Outbox, OutboxError, clock::Clock, connect, sql};
+use crate::Message;
+
+/// What is in the database of an outbox. Works beside servers that run; they notice within seconds.
+#[derive(Debug)]
+pub struct Events {
+    database: Connections,
+    clock: Arc<Clock>,
+}
+
+/// Which events are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// In these states; dead if not set.
+    pub states: Vec<KeptState>,
+    /// Of this route alone.
+    pub route: Option<String>,
+    /// Of this upload (or job) alone, as in [`KeptEvent::upload`].
+    pub upload: Option<String>,
+    /// In which order; the newest first if not set.
+    pub order: Order,
+    /// At most so many; 100 if not set.
+    pub limit: usize,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            states: vec![KeptState::Dead],
+            route: None,
+            upload: None,
+            order: Order::Newest,
+            limit: 100,
+        }
+    }
+}
+
+/// In which order events are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// The newest first.
+    #[default]
+    Newest,
+    /// The oldest first.
+    Oldest,
+}
+
+/// Which events something is done to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Those with these ids, for all routes: dead ones and ones that wait.
+    Ids(Vec<String>),
+    /// Dead ones with these ids, for all routes.
+    DeadIds(Vec<String>),
+    /// All dead ones.
+    AllDead,
+    /// All dead ones of a route.
+    DeadOf(String),
+}
+
+/// How it is with a kept event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeptState {
+    /// It may happen.
+    Announced,
+    /// It happened and waits for its delivery.
+    Waiting,
+    /// It was given up on.
+    Dead,
+}
+
+impl KeptState {
+    const fn number(self) -> i64 {
+        match self {
+            Self::Announced => sql::ANNOUNCED,
+            Self::Waiting => sql::TOLD,
+            Self::Dead => sql::DEAD,
+        }
+    }
+}
+
+/// An event as it is kept, for one route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeptEvent {
+    /// Its id.
+    pub id: String,
+    /// The route it is for.
+    pub route: String,
+    /// Its name.
+    pub hook: String,
+    /// The id of its upload; of an event of the queue `job:` and the job's number.
+    pub upload: String,
+    /// How it is with it.
+    pub state: KeptState,
+    /// Deliveries that failed.
+    pub attempts: u64,
+    /// Why the last one failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Since when it is in this state, in seconds since 1970.
+    pub since: u64,
+    /// When it is tried next, in seconds since 1970, if it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<u64>,
+    /// All of it; `None` if it can't be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
+}
+
+impl KeptEvent {
+    /// Since when it is in this state.
+    #[must_use]
+    pub fn since(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.since)
+    }
+}
+
+impl Outbox {
+    /// The events that it keeps, over its own connections.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events {
+            database: self.shared.database.clone(),
+            clock: self.shared.clock.clone(),
+        }
+    }
+}
+
+impl Events {
+    /// Opens the database of an outbox.
+    ///
+    /// # Errors
+    /// It can't be opened, or it is a file that isn't there.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn open(database: &Database) -> Result<Self, OutboxError> {
+        if let Database::Sqlite(file) = database
+            && let Err(source) = std::fs::metadata(file)
+        {
+            let path = file.clone();
+            return Err(landfall_database::DatabaseError::File { path, source }.into());
+        }
+        let events = Self {
+            database: connect(database, true).await?,
+            clock: Arc::default(),
+        };
+        if events.database.is_postgres()
+            && let Some(row) = events.database.read(sql::time()).await?.first()
+        {
+            events.clock.set(row.number(0)?);
+        }
+        Ok(events)
+    }
+
+    /// Lists events.
+    ///
+    /// # Errors
+    /// The database failed.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn list(&self, query: &Query) -> Result<Vec<KeptEvent>, OutboxError> {
+        let mut statement = Statement::new(
+            "SELECT event, route, hook, upload, state, attempts, error, since, due, message \
+             FROM outbox_deliveries WHERE state IN (",
+        );
+        for (at, state) in query.states.iter().enumerate() {
+            let number = statement.give(state.number());
+            statement.push(&format!("{}${number}", if at == 0 { "" } else { ", " }));
+        }
+        if query.states.is_empty() {
+            statement.push("NULL");
+        }
+        statement.push(")");
+        for (column, wanted) in [("route", &query.route), ("upload", &query.upload)] {
+            if let Some(wanted) = wanted {
+                let number = statement.give(wanted.as_str());
+                statement.push(&format!(" AND {column} = ${number}"));
+            }
+        }
+        let limit = statement.give(i64::try_from(query.limit).unwrap_or(i64::MAX));
+        let direction = match query.order {
+            Order::Newest => "DESC",
+            Order::Oldest => "ASC",
+        };
+        statement.push(&format!(
+            " ORDER BY since {direction}, sequence {direction} LIMIT ${limit}"
+        ));
+        let rows = self.database.read(statement).await?;
+        rows.iter().map(|row| Ok(kept(row)?)).collect()
+    }
+
+    /// Has events tried again at once, as often as new ones. Says how many (one for each route).
+    ///
+    /// # Errors
+    /// The database failed.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has done all or nothing.
+    pub async fn retry(&self, choice: &Choice) -> Result<u64, OutboxError> {
+        let now = self.clock.now();
+        // What a server has in hand is being tried.
+        let statement = Statement::new(
+            "UPDATE outbox_deliveries SET state = 1, owner = NULL, attempts = 0, due = $1, \
+             since = $1 WHERE (state = 2 OR (state = 1 AND owner IS NULL))",
+        );
+        self.execute(statement.with(now), choice).await
+    }
+
+    /// Drops events for good. Says how many (one for each route).
+    ///
+    /// # Errors
+    /// The database failed.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has done all or nothing.
+    pub async fn drop(&self, choice: &Choice) -> Result<u64, OutboxError> {
+        let statement = Statement::new(
+            "DELETE FROM outbox_deliveries \
+             WHERE (state = 2 OR (state = 1 AND owner IS NULL))",
+        );
+        self.execute(statement, choice).await
+    }
+
+    async fn execute(&self, mut statement: Statement, choice: &Choice) -> Result<u64, OutboxError> {
+        match choice {
+            Choice::Ids(ids) | Choice::DeadIds(ids) => {
+                if matches!(choice, Choice::DeadIds(_)) {
+                    statement.push(" AND state = 2");
+                }
+                statement.push(" AND event IN (");
+                for (at, id) in ids.iter().enumerate() {
+                    let number = statement.give(id.as_str());
+                    statement.push(&format!("{}${number}", if at == 0 { "" } else { ", " }));
+                }
+                statement.push(if ids.is_empty() { "NULL)" } else { ")" });
+            }
+            Choice::AllDead => statement.push(" AND state = 2"),
+            Choice::DeadOf(route) => {
+                let number = statement.give(route.as_str());
+                statement.push(&format!(" AND state = 2 AND route = ${number}"));
+            }
+        }
+        let mut transaction = self.database.write().await?;
+        let changed = transaction.execute(statement).await?;
+        transaction.commit().await?;
+        Ok(changed)
+    }
+}
+
+fn kept(row: &landfall_database::Row) -> Result<KeptEvent, landfall_database::DatabaseError> {
+    let state = match row.number(4)? {
+        sql::ANNOUNCED => KeptState::Announced,
+        sql::TOLD => KeptState::Waiting,
+        _ => KeptState::Dead,
+    };
+    let seconds = |millis: i64| u64::try_from(millis / 1000).unwrap_or_default();
+    Ok(KeptEvent {
+        id: row.text(0)?,
+        route: row.text(1)?,
+        hook: row.text(2)?,
+        upload: row.text(3)?,
+        state,
+        attempts: u64::try_from(row.number(5)?).unwrap_or_default(),
+        error: row.maybe_text(6)?,
+        since: seconds(row.number(7)?),
+        due: (state == KeptState::Waiting).then_some(seconds(row.number(8)?)),
+        message: serde_json::from_str(&row.text(9)?).ok(),
+    })
+}

@@ -1,0 +1,112 @@
+//! Settling: what became of announcements that nobody has told of.
+
+use std::time::{Duration, Instant};
+
+use landfall::{Handler, Outcome, upload::UploadId};
+use tokio::{sync::oneshot, task::JoinSet, time::sleep};
+
+use super::{
+    DatabaseError, Outbox,
+    batch::{Command, Settled, Unsettled},
+    fact::kind_of,
+    sql::{self, ANNOUNCED},
+};
+use crate::HookName;
+
+/// How often it is looked for announcements that are due.
+const LOOK: Duration = Duration::from_secs(1);
+/// Announcements that are looked into at once.
+const MOST: usize = 64;
+/// A creation isn't under a lease, so that asking the store too early would be wrong: as often as the
+/// time for others it may take.
+const CREATION: u32 = 10;
+
+impl Outbox {
+    /// Settles what is due, again and again.
+    pub(super) async fn settle_due(&self, handler: Handler) {
+        loop {
+            self.give_up_stale().await;
+            let settled = match self.settle_some(&handler).await {
+                Ok(settled) => settled,
+                Err(error) => {
+                    tracing::warn!(%error, "the outbox can't look for what is to be settled");
+                    0
+                }
+            };
+            if settled < MOST {
+                sleep(LOOK).await;
+            }
+        }
+    }
+
+    /// Gives up this process's announcements that have been open for long: an upload that was broken
+    /// off may never be finished.
+    async fn give_up_stale(&self) {
+        let after = self.shared.settings.settle_after;
+        let now = Instant::now();
+        let mut stale = Vec::new();
+        self.shared.open().retain(|event, (since, hook)| {
+            let longest = match hook {
+                HookName::PostCreate => after * CREATION,
+                _ => after,
+            };
+            let is_stale = now.duration_since(*since) >= longest;
+            if is_stale {
+                stale.push(event.clone());
+            }
+            !is_stale
+        });
+        for events in stale.chunks(MOST) {
+            let _ = self.commands.send(Command::GiveUp(events.to_vec())).await;
+        }
+    }
+
+    async fn settle_some(&self, handler: &Handler) -> Result<usize, DatabaseError> {
+        let shared = &self.shared;
+        let due = sql::is_due(ANNOUNCED, shared.clock.now());
+        if shared.database.read(due).await?.is_empty() {
+            return Ok(0);
+        }
+        let (done, taken) = oneshot::channel();
+        let command = Command::TakeUnsettled { most: MOST, done };
+        if self.commands.send(command).await.is_err() {
+            return Ok(0);
+        }
+        let taken = taken.await.unwrap_or_default();
+        let found = taken.len();
+        let events = taken.iter().map(|one| one.event.clone()).collect();
+        let mut running = JoinSet::new();
+        for one in taken {
+            while running.len() >= shared.settings.parallel.max(1) {
+                running.join_next().await;
+            }
+            running.spawn(self.clone().settle_one(handler.clone(), one));
+        }
+        while running.join_next().await.is_some() {}
+        let _ = self.commands.send(Command::PutBack(events)).await;
+        Ok(found)
+    }
+
+    async fn settle_one(self, handler: Handler, unsettled: Unsettled) {
+        let message = &unsettled.message;
+        let (Some(kind), Ok(id)) = (kind_of(message.hook), UploadId::new(&message.upload.id))
+        else {
+            tracing::error!(
+                event = unsettled.event,
+                "an announcement is of no known kind"
+            );
+            return;
+        };
+        let settled = match handler.settle(kind, &id, message.upload.created).await {
+            Ok(Outcome::Happened(snapshot)) => Settled::Happened(Box::new((unsettled, snapshot))),
+            Ok(Outcome::Not) => Settled::Not(unsettled.event),
+            // It comes again, later each time.
+            Ok(Outcome::Busy) => return,
+            Err(error) => {
+                tracing::warn!(%id, %error, "it can't be found out what became of an upload");
+                return;
+            }
+        };
+        let _ = self.commands.send(Command::Settled(settled)).await;
+    }
+}

@@ -1,0 +1,249 @@
+//! What is made of what programs print and how they exit.
+
+use http::StatusCode;
+
+use super::*;
+
+fn default(answer: Result<Reaction, Failure>) {
+    assert_eq!(answer.unwrap(), Reaction::default());
+}
+
+fn sentence(answer: Result<Reaction, Failure>) -> String {
+    answer.unwrap_err().text
+}
+
+#[tokio::test]
+async fn what_is_printed_is_the_answer() {
+    let hooks = Hooks::sh(
+        HookName::PreCreate,
+        r#"cat <<END
+{"RejectUpload":true,"HTTPResponse":{"StatusCode":403,"Body":"no $TUS_SIZE"}}
+END"#,
+    );
+    let reaction = hooks.deliver(HookName::PreCreate).await.unwrap();
+    assert!(reaction.reject_upload);
+    assert_eq!(reaction.reply.status, Some(StatusCode::FORBIDDEN));
+    assert_eq!(reaction.reply.body.unwrap(), "no 432724");
+}
+
+#[tokio::test]
+async fn python_answers_too() {
+    let hooks = Hooks::none().file(
+        HookName::PreCreate,
+        0o700,
+        r#"#!/usr/bin/env python3
+import json, sys
+upload = json.load(sys.stdin)["Event"]["Upload"]
+json.dump({"ChangeFileInfo": {"ID": "x-" + upload["MetaData"]["filename"]}}, sys.stdout)
+"#,
+    );
+    let reaction = hooks.deliver(HookName::PreCreate).await.unwrap();
+    assert_eq!(reaction.changes.id.as_deref(), Some("x-a.png"));
+}
+
+#[tokio::test]
+async fn a_compiled_program_does_and_so_does_a_link_to_one() {
+    // It answers with the question, in which nothing is an answer.
+    let hooks = Hooks::none();
+    fs::copy("/bin/cat", hooks.path("pre-create")).unwrap();
+    std::os::unix::fs::symlink("/bin/false", hooks.path("pre-finish")).unwrap();
+    default(hooks.deliver(HookName::PreCreate).await);
+    let text = sentence(hooks.deliver(HookName::PreFinish).await);
+    assert_eq!(text, "unexpected return code 1 from hook endpoint: ");
+}
+
+#[tokio::test]
+async fn nothing_printed_is_a_yes() {
+    let hooks = Hooks::sh(HookName::PreCreate, "echo told on stderr >&2");
+    default(hooks.deliver(HookName::PreCreate).await);
+}
+
+#[tokio::test]
+async fn an_event_without_a_program_is_left_out() {
+    let hooks = Hooks::none();
+    default(hooks.deliver(HookName::PreCreate).await);
+    default(hooks.deliver(HookName::PostFinish).await);
+    let command = hooks.command();
+    command.check().await.unwrap();
+
+    fs::remove_dir(hooks.folder.path()).unwrap();
+    default(command.deliver(&message(HookName::PreCreate)).await);
+    default(hooks.deliver(HookName::PreCreate).await);
+    let text = command.check().await.unwrap_err().text;
+    assert!(text.starts_with("there is no folder /"), "{text}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_run_is_a_failure_that_says_what_to_do() {
+    let hooks = Hooks::sh(HookName::PreCreate, "true").chmod(HookName::PreCreate, 0o644);
+    let text = sentence(hooks.deliver(HookName::PreCreate).await);
+    let path = hooks.path("pre-create").display().to_string();
+    assert_eq!(
+        text,
+        format!("the hook {path} is not executable: chmod +x {path}")
+    );
+
+    let hooks = Hooks::none().file(HookName::PreCreate, 0o755, "#!/no/such/shell\n");
+    let text = sentence(hooks.deliver(HookName::PreCreate).await);
+    assert!(
+        text.ends_with("not the interpreter that its first line names"),
+        "{text}"
+    );
+
+    let hooks = Hooks::none().file(HookName::PreCreate, 0o755, "\x7fELF, not really\n");
+    let text = sentence(hooks.deliver(HookName::PreCreate).await);
+    assert!(text.contains("begin with #!"), "{text}");
+
+    let hooks = Hooks::none();
+    fs::create_dir(hooks.path("pre-create")).unwrap();
+    let text = sentence(hooks.deliver(HookName::PreCreate).await);
+    assert!(text.contains("is not executable"), "{text}");
+}
+
+#[tokio::test]
+async fn a_code_other_than_zero_is_a_failure_with_what_was_printed() {
+    let hooks = Hooks::sh(
+        HookName::PreCreate,
+        "echo '{\"RejectUpload\":true}'; exit 3",
+    );
+    let text = sentence(hooks.deliver(HookName::PreCreate).await);
+    assert_eq!(
+        text,
+        "unexpected return code 3 from hook endpoint: {\"RejectUpload\":true}\n"
+    );
+    let hooks = Hooks::sh(HookName::PostFinish, "kill -9 $$");
+    let text = sentence(hooks.deliver(HookName::PostFinish).await);
+    assert_eq!(text, "unexpected return code -1 from hook endpoint: ");
+}
+
+#[tokio::test]
+async fn what_is_no_answer_fails_what_waits_for_one() {
+    let binary = r"printf '\377\376\000\001'";
+    for (hook, lines, says) in [
+        (HookName::PreCreate, "echo moved", "response was: moved\n"),
+        (HookName::PreFinish, "echo '[1]'", "response was: [1]\n"),
+        (HookName::PostReceive, "echo moved", "response was: moved\n"),
+        (
+            HookName::PreTerminate,
+            binary,
+            "response was: \u{fffd}\u{fffd}\0\u{1}",
+        ),
+    ] {
+        let text = sentence(Hooks::sh(hook, lines).deliver(hook).await);
+        assert!(
+            text.starts_with("failed to parse hook response: "),
+            "{text}"
+        );
+        assert!(text.ends_with(says), "{text}");
+    }
+    // The program did its work: running it again because it talks would be worse.
+    for lines in ["echo moved", binary] {
+        default(
+            Hooks::sh(HookName::PostFinish, lines)
+                .deliver(HookName::PostFinish)
+                .await,
+        );
+    }
+}
+
+#[tokio::test]
+async fn too_long_an_answer_is_none_but_the_program_gets_to_its_end() {
+    let lines = "head -c 3000000 /dev/zero; touch done";
+    let hooks = Hooks::none()
+        .with(HookName::PreCreate, lines)
+        .with(HookName::PostFinish, lines);
+    let text = sentence(hooks.deliver(HookName::PreCreate).await);
+    assert_eq!(text, "the hook pre-create answered more than 1048576 bytes");
+    fs::remove_file(hooks.path("done")).unwrap();
+    default(hooks.deliver(HookName::PostFinish).await);
+    assert!(hooks.path("done").exists());
+}
+
+#[tokio::test]
+async fn an_answer_of_the_most_bytes_is_read() {
+    let hooks = Hooks::sh(
+        HookName::PreCreate,
+        r#"printf '{"RejectUpload":true}'; head -c 1048555 /dev/zero | tr '\0' ' '"#,
+    );
+    let reaction = hooks.deliver(HookName::PreCreate).await.unwrap();
+    assert!(reaction.reject_upload);
+}
+
+#[tokio::test]
+async fn a_sentence_holds_only_the_beginning_of_a_long_output() {
+    let hooks = Hooks::sh(HookName::PreCreate, "head -c 500000 /dev/zero; exit 1");
+    let text = sentence(hooks.deliver(HookName::PreCreate).await);
+    assert!(text.ends_with('…') && text.len() < 20_000);
+}
+
+#[tokio::test]
+async fn format_1_refuses_by_exit_code() {
+    for hook in [HookName::PreCreate, HookName::PreFinish] {
+        let hooks = Hooks::sh(hook, "echo not today; exit 7");
+        let reaction = hooks.v1().deliver(&message(hook)).await.unwrap();
+        assert!(reaction.failed && !reaction.reject_upload);
+        assert_eq!(
+            reaction.reply.status,
+            Some(StatusCode::INTERNAL_SERVER_ERROR)
+        );
+        assert_eq!(
+            reaction.reply.headers["content-type"],
+            "text/plain; charset=utf-8"
+        );
+        let body = reaction.reply.body.unwrap();
+        assert_eq!(
+            body,
+            format!("{hook} hook failed: exit status 7\nnot today\n\n")
+        );
+    }
+    let hooks = Hooks::sh(HookName::PreCreate, "kill -TERM $$");
+    let answer = hooks.v1().deliver(&message(HookName::PreCreate)).await;
+    let body = answer.unwrap().reply.body.unwrap();
+    assert_eq!(body, "pre-create hook failed: signal: terminated\n\n");
+}
+
+#[tokio::test]
+async fn format_1_reads_nothing_else() {
+    let hooks = Hooks::none()
+        .with(HookName::PreCreate, r#"echo '{"RejectUpload":true}'"#)
+        .with(HookName::PostFinish, "exit 42")
+        .with(HookName::PostReceive, "exit $CODE");
+    let v1 = hooks.v1();
+    default(v1.deliver(&message(HookName::PreCreate)).await);
+    // The code stops what is being received, and nothing else.
+    let text = sentence(v1.deliver(&message(HookName::PostFinish)).await);
+    assert_eq!(text, "the hook post-finish failed: exit status 42");
+}
+
+#[tokio::test]
+async fn format_1_stops_by_the_stop_code() {
+    let hooks = Hooks::sh(HookName::PostReceive, "exit $(cat code)");
+    let message = message(HookName::PostReceive);
+    for (code, stops) in [(0, Some(false)), (42, Some(true)), (41, None)] {
+        fs::write(hooks.path("code"), code.to_string()).unwrap();
+        let answer = hooks.v1().deliver(&message).await;
+        assert_eq!(answer.ok().map(|reaction| reaction.stop_upload), stops);
+    }
+    // Without one, no code stops.
+    fs::write(hooks.path("code"), "42").unwrap();
+    let mut settings = hooks.settings();
+    settings.format = Format::V1;
+    let text = sentence(Command::new(settings).unwrap().deliver(&message).await);
+    assert_eq!(text, "the hook post-receive failed: exit status 42");
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused() {
+    let text = Command::new(CommandSettings::new(""))
+        .unwrap_err()
+        .to_string();
+    assert!(text.starts_with("the folder of command hooks"), "{text}");
+    let hooks = Hooks::none();
+    let mut settings = hooks.settings();
+    settings.processes = 0;
+    let text = Command::new(settings).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "at least one process of command hooks must be allowed"
+    );
+}

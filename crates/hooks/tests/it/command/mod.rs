@@ -1,0 +1,119 @@
+//! Command hooks with real programs: what they are given, what is made of their answers, and how they
+//! end.
+
+mod answers;
+mod input;
+mod life;
+
+use std::{
+    fs,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use landfall_hooks::{
+    Failure, HookName, Message, Reaction, Transport,
+    command::{Command, CommandSettings},
+    format::{Format, samples},
+};
+use rustix::process::{Pid, test_kill_process};
+
+/// A folder of hooks.
+struct Hooks {
+    folder: tempfile::TempDir,
+}
+
+impl Hooks {
+    fn none() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder }
+    }
+
+    /// One hook, a shell script of these lines.
+    fn sh(hook: HookName, lines: &str) -> Self {
+        Self::none().with(hook, lines)
+    }
+
+    fn with(self, hook: HookName, lines: &str) -> Self {
+        self.file(hook, 0o755, &format!("#!/bin/sh\n{lines}\n"))
+    }
+
+    fn file(self, hook: HookName, mode: u32, text: &str) -> Self {
+        fs::write(self.path(hook.as_str()), text).unwrap();
+        self.chmod(hook, mode)
+    }
+
+    fn chmod(self, hook: HookName, mode: u32) -> Self {
+        fs::set_permissions(self.path(hook.as_str()), fs::Permissions::from_mode(mode)).unwrap();
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn settings(&self) -> CommandSettings {
+        CommandSettings::new(self.folder.path())
+    }
+
+    fn command(&self) -> Command {
+        Command::new(self.settings()).unwrap()
+    }
+
+    fn v1(&self) -> Command {
+        let mut settings = self.settings();
+        settings.format = Format::V1;
+        settings.stop_code = Some(42);
+        Command::new(settings).unwrap()
+    }
+
+    async fn deliver(&self, hook: HookName) -> Result<Reaction, Failure> {
+        self.command().deliver(&message(hook)).await
+    }
+}
+
+fn message(hook: HookName) -> Message {
+    samples().into_iter().find(|it| it.hook == hook).unwrap()
+}
+
+/// Waits until something holds, at most 20 seconds.
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within 20 seconds: {what}");
+}
+
+/// The number that a script wrote into a file, once it is there.
+async fn pid_in(file: &Path) -> Pid {
+    let mut found = None;
+    eventually("a script writes its number", || {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        found = text
+            .strip_suffix('\n')
+            .and_then(|digits| Pid::from_raw(digits.parse().ok()?));
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}
+
+/// Whether nothing is left of a process, not even something to wait for.
+fn is_gone(pid: Pid) -> bool {
+    test_kill_process(pid).is_err()
+}
+
+/// Whether a process does nothing any more; whoever adopted it may not have waited for it yet.
+fn is_dead(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().unwrap_or_default();
+    state.is_empty() || state.starts_with('Z')
+}

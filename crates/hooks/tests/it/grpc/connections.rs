@@ -1,0 +1,297 @@
+//! Connections that come late, break, or are few.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use landfall_hooks::{Transport, grpc::Grpc};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time};
+use tonic::Status;
+
+use super::{generated::HookResponse, message, server::Server, settings};
+
+fn stop() -> HookResponse {
+    HookResponse {
+        stop_upload: true,
+        ..HookResponse::default()
+    }
+}
+
+#[tokio::test]
+async fn all_calls_share_a_connection() {
+    let server = Server::answering(stop()).await;
+    let grpc = Arc::new(Grpc::new(settings(server.target())).unwrap());
+    let mut calls = JoinSet::new();
+    for _ in 0..100 {
+        let grpc = grpc.clone();
+        calls.spawn(async move { grpc.deliver(&message()).await.unwrap().stop_upload });
+    }
+    assert!(calls.join_all().await.into_iter().all(|stopped| stopped));
+    assert_eq!(server.calls().len(), 100);
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_server_may_come_late() {
+    // Nobody else gets the port meanwhile: it is bound, but not listened on.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+
+    let grpc = Grpc::new(settings(format!("127.0.0.1:{port}"))).unwrap();
+    let failure = grpc.deliver(&message()).await.unwrap_err();
+    assert!(failure.text.starts_with("gRPC Unavailable"), "{failure}");
+    assert!(failure.text.contains("refused"), "{failure}");
+    assert!(grpc.check().await.is_err());
+
+    let listener = socket.listen(16).unwrap();
+    drop(listener);
+    let server = Server::on(port, |_| Box::pin(async { Ok(stop()) })).await;
+    assert!(grpc.deliver(&message()).await.unwrap().stop_upload);
+    grpc.check().await.unwrap();
+    drop(server);
+}
+
+#[tokio::test]
+async fn a_server_may_come_back() {
+    let mut server = Server::answering(stop()).await;
+    let port = server.port;
+    let grpc = Grpc::new(settings(server.target())).unwrap();
+    for _ in 0..3 {
+        grpc.deliver(&message()).await.unwrap();
+        server.stop().await;
+        server = Server::on(port, |_| Box::pin(async { Ok(stop()) })).await;
+    }
+    grpc.deliver(&message()).await.unwrap();
+    assert_eq!(server.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_is_cut_off_is_made_again() {
+    let first = Server::mute().await;
+    let port = first.port;
+    let grpc = Arc::new(Grpc::new(settings(first.target())).unwrap());
+    let call = tokio::spawn({
+        let grpc = grpc.clone();
+        async move { grpc.deliver(&message()).await }
+    });
+    while first.calls().is_empty() {
+        time::sleep(Duration::from_millis(5)).await;
+    }
+    first.stop().await;
+    let second = Server::on(port, |_| Box::pin(async { Ok(stop()) })).await;
+    assert!(call.await.unwrap().unwrap().stop_upload);
+    let metadata = &second.calls()[0].metadata;
+    assert!(metadata.contains_key("x-retry-attempty"));
+}
+
+#[tokio::test]
+async fn connections_outlive_the_runtime_that_opened_them() {
+    let server = Server::answering(stop()).await;
+    let grpc = Arc::new(Grpc::new(settings(server.target())).unwrap());
+    for _ in 0..2 {
+        let grpc = grpc.clone();
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+        };
+        let delivered = std::thread::spawn(move || runtime().block_on(grpc.deliver(&message())));
+        let delivered = tokio::task::spawn_blocking(move || delivered.join().unwrap());
+        assert!(delivered.await.unwrap().unwrap().stop_upload);
+    }
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn only_so_many_calls_are_under_way() {
+    let gate = Arc::new(Semaphore::new(0));
+    let server = Server::on(0, {
+        let gate = gate.clone();
+        move |_| {
+            let gate = gate.clone();
+            Box::pin(async move {
+                gate.acquire().await.unwrap().forget();
+                Ok(stop())
+            })
+        }
+    })
+    .await;
+    let mut settings = settings(server.target());
+    settings.parallel = 3;
+    let grpc = Arc::new(Grpc::new(settings).unwrap());
+    let mut calls = JoinSet::new();
+    for _ in 0..7 {
+        let grpc = grpc.clone();
+        calls.spawn(async move { grpc.deliver(&message()).await.unwrap() });
+    }
+    for (opened, seen) in [(0, 3), (1, 4), (2, 6)] {
+        gate.add_permits(opened);
+        while server.calls().len() < seen {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+        time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(server.calls().len(), seen);
+    }
+    gate.add_permits(4);
+    assert_eq!(calls.join_all().await.len(), 7);
+}
+
+#[tokio::test]
+async fn a_call_does_not_wait_for_its_turn_for_ever() {
+    let server = Server::start(|_| Err(Status::unavailable("later"))).await;
+    let mut settings = settings(server.target());
+    settings.parallel = 1;
+    settings.backoff = Duration::from_secs(600);
+    settings.timeout = Some(Duration::from_secs(2));
+    let grpc = Arc::new(Grpc::new(settings).unwrap());
+    let call = || {
+        let grpc = grpc.clone();
+        tokio::spawn(async move { grpc.deliver(&message()).await })
+    };
+    let first = call();
+    while server.calls().is_empty() {
+        time::sleep(Duration::from_millis(5)).await;
+    }
+    let late = grpc.deliver(&message()).await.unwrap_err();
+    assert_eq!(late.text, "gRPC DeadlineExceeded: too many calls wait");
+    assert_eq!(server.calls().len(), 1);
+    // Who gives up makes room.
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    let second = call();
+    while server.calls().len() < 2 {
+        time::sleep(Duration::from_millis(5)).await;
+    }
+    second.abort();
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_no_http2_is_no_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap().to_string();
+    let peer = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream
+                .try_write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .unwrap();
+        }
+    });
+    let mut settings = settings(target);
+    settings.attempts = 2;
+    let grpc = Grpc::new(settings).unwrap();
+    let failure = grpc.deliver(&message()).await.unwrap_err();
+    assert!(failure.text.starts_with("gRPC "), "{failure}");
+    peer.abort();
+}
+
+#[tokio::test]
+async fn a_unix_socket_will_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hooks.sock");
+    let server = Server::unix(&path, stop());
+    for slashes in ["", "//"] {
+        let grpc = Grpc::new(settings(format!("unix:{slashes}{}", path.display()))).unwrap();
+        assert!(grpc.deliver(&message()).await.unwrap().stop_upload);
+        grpc.check().await.unwrap();
+    }
+    assert_eq!(server.calls().len(), 2);
+    let nowhere = folder.path().join("nothing");
+    let grpc = Grpc::new(settings(format!("unix://{}", nowhere.display()))).unwrap();
+    let failure = grpc.deliver(&message()).await.unwrap_err();
+    assert!(failure.text.starts_with("gRPC Unavailable"), "{failure}");
+}
+
+/// A server that does to each call whatever is said, below gRPC.
+async fn rude(act: impl Fn(h2::server::SendResponse<Bytes>) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, answer))) = connection.accept().await {
+                act(answer);
+            }
+        }
+    });
+    target
+}
+
+#[tokio::test]
+async fn a_reset_has_the_code_that_grpc_gives_it() {
+    for (reason, code) in [
+        (h2::Reason::INTERNAL_ERROR, "Internal"),
+        (h2::Reason::REFUSED_STREAM, "Unavailable"),
+        (h2::Reason::CANCEL, "Cancelled"),
+        (h2::Reason::ENHANCE_YOUR_CALM, "ResourceExhausted"),
+        (h2::Reason::INADEQUATE_SECURITY, "PermissionDenied"),
+    ] {
+        let target = rude(move |mut answer| answer.send_reset(reason)).await;
+        let grpc = Grpc::new(settings(target)).unwrap();
+        let failure = grpc.deliver(&message()).await.unwrap_err();
+        assert!(
+            failure.text.starts_with(&format!("gRPC {code}: ")),
+            "{failure}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_none() {
+    let target = rude(|mut answer| {
+        let head = http::Response::builder().header("content-type", "application/grpc");
+        let mut body = answer.send_response(head.body(()).unwrap(), false).unwrap();
+        // The beginning of a message of ten bytes, and no status.
+        let begun = Bytes::from_static(&[0, 0, 0, 0, 10, 1]);
+        body.send_data(begun, true).unwrap();
+    })
+    .await;
+    let grpc = Grpc::new(settings(target)).unwrap();
+    assert!(grpc.deliver(&message()).await.is_err());
+}
+
+#[tokio::test]
+async fn what_a_proxy_says_instead_is_no_answer() {
+    for (status, code) in [
+        (502, "Unavailable"),
+        (503, "Unavailable"),
+        (404, "Unimplemented"),
+    ] {
+        let target = rude(move |mut answer| {
+            let head = http::Response::builder().status(status);
+            answer.send_response(head.body(()).unwrap(), true).unwrap();
+        })
+        .await;
+        let grpc = Grpc::new(settings(target)).unwrap();
+        let failure = grpc.deliver(&message()).await.unwrap_err();
+        assert!(
+            failure.text.starts_with(&format!("gRPC {code}: ")),
+            "{failure}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_is_cancelled() {
+    let (told, mut cancelled) = tokio::sync::mpsc::unbounded_channel();
+    let target = rude(move |mut answer| {
+        let told = told.clone();
+        tokio::spawn(async move {
+            let reason = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
+            told.send(reason.unwrap()).unwrap();
+        });
+    })
+    .await;
+    let grpc = Grpc::new(settings(target)).unwrap();
+    let message = message();
+    let call = grpc.deliver(&message);
+    assert!(
+        time::timeout(Duration::from_millis(200), call)
+            .await
+            .is_err()
+    );
+    assert_eq!(cancelled.recv().await, Some(h2::Reason::CANCEL));
+}

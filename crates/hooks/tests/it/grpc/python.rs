@@ -1,0 +1,197 @@
+//! Servers in Python: one of our `.proto`, and one of a `.proto` that was written from tusd's table of
+//! field numbers alone.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use landfall_hooks::{Message, Reaction, Transport, grpc::Grpc};
+use landfall_test_services::Grpcio;
+use serde_json::{Value, json};
+
+use super::{message, settings, texts, tls::Authority};
+
+/// tusd's service, by its numbers.
+const TUSD: &str = r#"
+syntax = "proto3";
+package proto;
+message HookRequest { string type = 1; Event event = 2; }
+message Event { FileInfo upload = 1; HTTPRequest httpRequest = 2; }
+message FileInfo {
+  string id = 1; int64 size = 2; bool sizeIsDeferred = 3; int64 offset = 4;
+  map<string, string> metaData = 5; bool isPartial = 6; bool isFinal = 7;
+  repeated string partialUploads = 8; map<string, string> storage = 9;
+}
+message HTTPRequest {
+  string method = 1; string uri = 2; string remoteAddr = 3; map<string, string> header = 4;
+}
+message HookResponse {
+  HTTPResponse httpResponse = 1; bool rejectUpload = 2; bool stopUpload = 3;
+  FileInfoChanges changeFileInfo = 4;
+}
+message HTTPResponse { int64 statusCode = 1; map<string, string> header = 2; string body = 3; }
+message FileInfoChanges {
+  string id = 1; map<string, string> metaData = 2; map<string, string> storage = 3;
+}
+service HookHandler { rpc InvokeHook(HookRequest) returns (HookResponse) {} }
+"#;
+
+fn start(proto: &Path, tls: &OsStr) -> Grpcio {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/grpc/server.py");
+    Grpcio::start(&script, &[proto.as_os_str(), tls])
+}
+
+fn our_proto() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/hook.proto")
+}
+
+/// A server of our `.proto`, and where it is.
+fn ours() -> String {
+    static SERVER: OnceLock<Grpcio> = OnceLock::new();
+    let server = SERVER.get_or_init(|| start(&our_proto(), OsStr::new("-")));
+    format!("127.0.0.1:{}", server.port())
+}
+
+/// A server of tusd's, and where it is.
+fn tusds() -> String {
+    static SERVER: OnceLock<Grpcio> = OnceLock::new();
+    let server = SERVER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let proto = folder.path().join("hook.proto");
+        fs::write(&proto, TUSD).unwrap();
+        // It is read by the time that the server listens.
+        start(&proto, OsStr::new("-"))
+    });
+    format!("127.0.0.1:{}", server.port())
+}
+
+fn saying(say: &str) -> Message {
+    let mut message = message();
+    message.upload.metadata.insert("say".into(), say.into());
+    message
+}
+
+async fn seen_by(target: String) -> Value {
+    let mut settings = settings(target);
+    settings.forward_headers = vec!["X-Request-Id".into(), "Authorization".into()];
+    let grpc = Grpc::new(settings).unwrap();
+    let reaction = grpc.deliver(&saying("seen")).await.unwrap();
+    serde_json::from_slice(&reaction.reply.body.unwrap()).unwrap()
+}
+
+/// What tusd's service tells of [`message`], as Python's Protobuf writes it.
+fn told() -> Value {
+    json!({
+        "type": "post-finish",
+        "event": {
+            "upload": {
+                "id": "5d892c228ec8d0451dfec588697e8930",
+                "size": "5000000000",
+                "sizeIsDeferred": false,
+                "offset": "4999999999",
+                "metaData": { "filename": "Zo\u{eb}.png", "empty": "", "say": "seen" },
+                "isPartial": true,
+                "isFinal": true,
+                "partialUploads": ["a", "b/c"],
+                "storage": { "Type": "filestore", "Path": "/data/x" },
+            },
+            "httpRequest": {
+                "method": "PATCH",
+                "uri": "/files/5d89?x=1",
+                "remoteAddr": "127.0.0.1:59395",
+                "header": {
+                    "Authorization": "Bearer one",
+                    "Host": "localhost:8080",
+                    "X-Request-Id": "r-1",
+                },
+            },
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_server_for_tusd_sees_what_tusd_tells() {
+    let seen = seen_by(tusds()).await;
+    assert_eq!(seen["request"], told());
+    assert_eq!(seen["metadata"]["x-request-id"], "r-1");
+    assert_eq!(seen["metadata"]["authorization"], "Bearer one");
+}
+
+#[tokio::test]
+async fn a_server_of_ours_sees_more() {
+    let mut told = told();
+    let event = &mut told["event"];
+    event["upload"]["labels"] = json!({ "tenant": "7" });
+    event["intent"] = json!("concatenate");
+    event["id"] = json!("0123456789abcdef0123456789abcdef");
+    event["sequence"] = json!("1795190400000123");
+    event["unixTimeMillis"] = json!("1795190400042");
+    assert_eq!(seen_by(ours()).await["request"], told);
+}
+
+/// The reaction to something in each field of tusd's answer.
+fn all() -> Reaction {
+    let mut all = Reaction::default();
+    all.reply.status = Some(http::StatusCode::from_u16(201).unwrap());
+    let header = http::HeaderName::from_static("x-header");
+    let value = http::HeaderValue::from_static("header");
+    all.reply.headers.insert(header, value);
+    all.reply.body = Some("body".into());
+    all.reject_upload = true;
+    all.stop_upload = true;
+    all.changes.id = Some("id".into());
+    all.changes.metadata = Some(texts(&[("x-metaData", "metaData")]));
+    all.changes.storage = texts(&[("x-storage", "storage")]);
+    all
+}
+
+#[tokio::test]
+async fn the_answers_of_a_server_for_tusd_are_understood() {
+    let grpc = Grpc::new(settings(tusds())).unwrap();
+    assert_eq!(grpc.deliver(&saying("all")).await.unwrap(), all());
+}
+
+#[tokio::test]
+async fn a_server_of_ours_can_say_more() {
+    let mut all = all();
+    all.reject_termination = true;
+    all.reject_access = true;
+    all.cache_for = Some(Duration::from_secs(1202));
+    all.changes.labels = texts(&[("x-labels", "labels")]);
+    all.changes.expires = Some(UNIX_EPOCH + Duration::from_secs(1201));
+    all.changes.max_size = Some(1202);
+    all.changes.content_types = vec!["contentTypes".into()];
+    let grpc = Grpc::new(settings(ours())).unwrap();
+    assert_eq!(grpc.deliver(&saying("all")).await.unwrap(), all);
+}
+
+#[tokio::test]
+async fn codes_mean_the_same() {
+    let grpc = Grpc::new(settings(ours())).unwrap();
+    let reaction = grpc.deliver(&saying("later")).await.unwrap();
+    assert_eq!(reaction.reply.body.as_deref(), Some(&b"at last"[..]));
+    let failure = grpc.deliver(&saying("no")).await.unwrap_err();
+    assert_eq!(failure.text, "gRPC FailedPrecondition: no: Zo\u{eb}");
+}
+
+#[tokio::test]
+async fn both_show_certificates() {
+    let ca = Authority::new();
+    ca.sign("server", "localhost");
+    ca.sign("client", "landfall");
+    let server = start(&our_proto(), ca.path("").as_os_str());
+    let mut settings = settings(format!("localhost:{}", server.port()));
+    settings.secure = true;
+    settings.server_ca = Some(ca.path("ca.pem"));
+    settings.attempts = 1;
+    let nobody = Grpc::new(settings.clone()).unwrap();
+    assert!(nobody.deliver(&saying("all")).await.is_err());
+    settings.client_certificate = Some(ca.path("client.pem"));
+    settings.client_key = Some(ca.path("client.key"));
+    let known = Grpc::new(settings).unwrap();
+    assert!(known.deliver(&saying("all")).await.unwrap().reject_access);
+}

@@ -1,0 +1,211 @@
+//! A hook server in this process.
+
+use std::{
+    future::Future,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    task::{JoinHandle, JoinSet},
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use super::generated::{
+    HookRequest, HookResponse,
+    hook_handler_server::{HookHandler, HookHandlerServer},
+};
+
+/// What a server says to a call, given how many came before it.
+type Answer = Pin<Box<dyn Future<Output = Result<HookResponse, Status>> + Send>>;
+
+/// A call as it arrived.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) request: HookRequest,
+    pub(super) metadata: MetadataMap,
+}
+
+/// A server; dropping it cuts all its connections.
+pub(super) struct Server {
+    /// Its port, on loopback.
+    pub(super) port: u16,
+    calls: Arc<Mutex<Vec<Call>>>,
+    connections: Arc<Mutex<u32>>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// One that answers each call with this.
+    pub(super) async fn answering(response: HookResponse) -> Self {
+        Self::start(move |_| Ok(response.clone())).await
+    }
+
+    /// One that answers by the number of calls before.
+    pub(super) async fn start(
+        answer: impl Fn(usize) -> Result<HookResponse, Status> + Send + Sync + 'static,
+    ) -> Self {
+        Self::on(0, move |before| {
+            let answer = answer(before);
+            Box::pin(async { answer })
+        })
+        .await
+    }
+
+    /// One that takes every call and never answers.
+    pub(super) async fn mute() -> Self {
+        Self::on(0, |_| Box::pin(std::future::pending())).await
+    }
+
+    /// One on a port that is known; 0 is any.
+    pub(super) async fn on(
+        port: u16,
+        answer: impl Fn(usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Self::serve(port, answer, Listener::Tcp(listener))
+    }
+
+    /// One that speaks TLS.
+    pub(super) async fn tls(config: ServerConfig, response: HookResponse) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let answer = move |_| -> Answer {
+            let response = response.clone();
+            Box::pin(async { Ok(response) })
+        };
+        Self::serve(port, answer, Listener::Tls(listener, acceptor))
+    }
+
+    /// One on a UNIX socket.
+    pub(super) fn unix(path: &Path, response: HookResponse) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        let answer = move |_| -> Answer {
+            let response = response.clone();
+            Box::pin(async { Ok(response) })
+        };
+        Self::serve(0, answer, Listener::Unix(listener))
+    }
+
+    fn serve(
+        port: u16,
+        answer: impl Fn(usize) -> Answer + Send + Sync + 'static,
+        listener: Listener,
+    ) -> Self {
+        let calls = Arc::<Mutex<Vec<Call>>>::default();
+        let connections = Arc::<Mutex<u32>>::default();
+        let service = HookHandlerServer::new(Handler {
+            calls: calls.clone(),
+            answer: Box::new(answer),
+        });
+        let count = connections.clone();
+        let task = tokio::spawn(async move {
+            let mut open = JoinSet::new();
+            loop {
+                let stream = TokioIo::new(listener.accept().await);
+                *count.lock().unwrap() += 1;
+                let service = TowerToHyperService::new(service.clone());
+                open.spawn(
+                    http2::Builder::new(TokioExecutor::new())
+                        // Servers differ here; calls beyond it wait, and are no failures.
+                        .max_concurrent_streams(8)
+                        .serve_connection(stream, service),
+                );
+            }
+        });
+        Self {
+            port,
+            calls,
+            connections,
+            task,
+        }
+    }
+
+    /// `127.0.0.1:port`.
+    pub(super) fn target(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The calls so far.
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// Ends it, as a kill would.
+    pub(super) async fn stop(mut self) {
+        self.task.abort();
+        // Then its port is free.
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
+    }
+
+    /// How many connections were accepted so far.
+    pub(super) fn connections(&self) -> u32 {
+        *self.connections.lock().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Tls(TcpListener, TlsAcceptor),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> Box<dyn Stream> {
+        match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await.unwrap().0),
+            Self::Unix(listener) => Box::new(listener.accept().await.unwrap().0),
+            Self::Tls(listener, acceptor) => loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // Of some clients it is the point of the test that they give up.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    return Box::new(stream);
+                }
+            },
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+struct Handler {
+    calls: Arc<Mutex<Vec<Call>>>,
+    answer: Box<dyn Fn(usize) -> Answer + Send + Sync>,
+}
+
+#[tonic::async_trait]
+impl HookHandler for Handler {
+    async fn invoke_hook(
+        &self,
+        request: Request<HookRequest>,
+    ) -> Result<Response<HookResponse>, Status> {
+        let before = {
+            let mut calls = self.calls.lock().unwrap();
+            calls.push(Call {
+                metadata: request.metadata().clone(),
+                request: request.into_inner(),
+            });
+            calls.len() - 1
+        };
+        (self.answer)(before).await.map(Response::new)
+    }
+}

@@ -1,0 +1,33 @@
+//! The HTTP transport against receivers that do as they are told.
+
+mod carriage;
+mod proxies;
+mod receiver;
+mod redirects;
+mod requests;
+mod tls;
+
+use std::time::Duration;
+
+use landfall_hooks::{
+    HookName, Message, format,
+    http::{Http, HttpSettings, Proxies},
+};
+
+/// Settings without waits, and without the proxy of whoever runs this.
+fn settings(url: impl Into<String>) -> HttpSettings {
+    let mut settings = HttpSettings::new(url);
+    settings.backoff = Duration::from_millis(10);
+    settings.timeout = Duration::from_secs(10);
+    settings.proxies = Proxies::none();
+    settings
+}
+
+fn http(url: impl Into<String>) -> Http {
+    Http::new(settings(url)).unwrap()
+}
+
+fn sample(hook: HookName) -> Message {
+    let mut all = format::samples().into_iter();
+    all.find(|message| message.hook == hook).unwrap()
+}

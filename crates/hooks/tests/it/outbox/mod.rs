@@ -1,0 +1,8 @@
+//! The outbox, on SQLite and on PostgreSQL.
+
+mod basics;
+mod kills;
+mod nodes;
+mod post;
+mod progress;
+mod site;

@@ -1,0 +1,202 @@
+//! Settling, several nodes, and a database that goes away.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Full;
+use landfall::{
+    Composer, Handler,
+    event::{EventKind, EventSink},
+    store::MemoryStore,
+};
+use landfall_hooks::outbox::OutboxSettings;
+
+use super::site::{Receiver, Site, assert_in_order, event, everywhere, upload};
+
+/// An upload that is complete.
+async fn whole_upload(handler: &Handler) {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/files/")
+        .header("Tus-Resumable", "1.0.0")
+        .header("Upload-Length", "5")
+        .header("Content-Type", "application/offset+octet-stream");
+    let body: Full<Bytes> = "hello".into();
+    let response = handler.handle(request.body(body).unwrap()).await;
+    assert_eq!(response.status(), 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_came_true_is_forgotten() {
+    everywhere(async |place| {
+        let mut settings = place.settings();
+        settings.settle_after = Duration::from_millis(100);
+        let site = Site::start(settings).await;
+        let never = upload();
+        let announced = event(EventKind::Completed, &never);
+        site.outbox.announce(&[announced]).await.unwrap();
+        let began = Instant::now();
+        while site.outbox.stats().rows > 0 {
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "{:?}",
+                site.outbox.stats()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // It can come true later all the same.
+        site.announce_and_tell(&never, &[EventKind::Created, EventKind::Completed])
+            .await;
+        assert_in_order(&site.receiver.until(2).await);
+        site.close().await;
+    })
+    .await;
+}
+
+/// Two nodes on one store and one receiver; the first has nothing to show that it lives but time.
+async fn two(settings: &OutboxSettings, receiver: &Arc<Receiver>) -> (Site, Site) {
+    let parts = Composer::join(MemoryStore::new());
+    let mut blind = settings.clone();
+    blind.presence = None;
+    let one = Site::beside(blind.clone(), receiver.clone(), parts.clone()).await;
+    let other = Site::beside(blind, receiver.clone(), parts).await;
+    (one, other)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_change_nodes_stay_in_order() {
+    everywhere(async |place| {
+        let receiver = Arc::new(Receiver::default());
+        receiver
+            .fails_each
+            .store(5, std::sync::atomic::Ordering::Relaxed);
+        let (one, other) = two(&place.settings(), &receiver).await;
+        let nodes = [&one, &other];
+        let work = (0..300).map(async |n: usize| {
+            let upload = upload();
+            nodes[n % 2]
+                .announce_and_tell(&upload, &[EventKind::Created])
+                .await;
+            nodes[(n + 1) % 2]
+                .announce_and_tell(&upload, &[EventKind::Completed])
+                .await;
+            // As it is in the store by then.
+            let mut finished = (*upload).clone();
+            finished.finished = true;
+            nodes[n % 2]
+                .announce_and_tell(&Arc::new(finished), &[EventKind::Terminated])
+                .await;
+        });
+        futures_util::future::join_all(work).await;
+        assert_in_order(&receiver.until(900).await);
+        one.close().await;
+        other.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_falls_silent_is_succeeded() {
+    everywhere(async |place| {
+        let receiver = Arc::new(Receiver::default());
+        let mut settings = place.settings();
+        settings.node_timeout = Duration::from_secs(1);
+        settings.settle_after = Duration::from_millis(500);
+        settings.presence = None;
+        let parts = Composer::join(MemoryStore::new());
+        receiver.set_down(true);
+
+        // A runtime that ends takes the node with it, in the middle of everything.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (first, hers) = (parts.clone(), receiver.clone());
+        let theirs = settings.clone();
+        let begun = runtime.spawn(async move {
+            let site = Site::beside(theirs, hers, first).await;
+            for _ in 0..20 {
+                whole_upload(&site.handler).await;
+            }
+            let stuck = upload();
+            let never = event(EventKind::Completed, &stuck);
+            site.outbox.announce(&[never]).await.unwrap();
+            site
+        });
+        let gone = begun.await.unwrap();
+        runtime.shutdown_background();
+
+        let other = Site::beside(settings, receiver.clone(), parts).await;
+        receiver.set_down(false);
+        let arrived = other.receiver.until(40).await;
+        assert_in_order(&arrived);
+        let began = Instant::now();
+        while other.outbox.stats().rows > 0 {
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "{:?}",
+                other.outbox.stats()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(receiver.until(40).await.len(), arrived.len());
+        drop(gone);
+        other.close().await;
+    })
+    .await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_may_go_away() {
+    use landfall_hooks::outbox::Database;
+
+    let mut postgres = landfall_test_services::Postgres::start(true);
+    let url = postgres.database("outbox");
+    let mut settings = OutboxSettings::new(Database::Postgres(url));
+    settings.first_wait = Duration::from_millis(10);
+    settings.patience = Duration::from_secs(3);
+    let site = Site::start(settings).await;
+    let before: Vec<_> = (0..50).map(|_| upload()).collect();
+    site.receiver.set_down(true);
+    for upload in &before {
+        site.announce_and_tell(upload, &[EventKind::Created]).await;
+    }
+    let running = upload();
+    let end = event(EventKind::Completed, &running);
+    site.outbox
+        .announce(std::slice::from_ref(&end))
+        .await
+        .unwrap();
+    postgres.stop();
+
+    let refused = site
+        .outbox
+        .announce(&[event(EventKind::Created, &upload())])
+        .await;
+    let refused = refused.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "the database didn't keep an announcement within 3s"
+    );
+    // What had been announced happens, and is told when the database is back.
+    site.outbox.tell(end).await;
+    site.receiver.set_down(false);
+    postgres.restart();
+    assert_in_order(&site.receiver.until(51).await);
+    let began = Instant::now();
+    while site
+        .outbox
+        .announce(&[event(EventKind::Created, &upload())])
+        .await
+        .is_err()
+    {
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+    site.close().await;
+}

@@ -1,0 +1,167 @@
+//! Progress, and that nothing overtakes it.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use landfall::{
+    Composer, Config, Handler,
+    event::{Event, EventKind, EventSink},
+    store::MemoryStore,
+    upload::Upload,
+};
+use landfall_hooks::{
+    Failure, HookName, HookNames, Message, Reaction, Transport,
+    outbox::{Outbox, Route},
+    progress::Progress,
+};
+use tokio::sync::Semaphore;
+
+use super::site::{Place, Receiver, event, upload};
+
+/// A receiver that takes a call when it is let.
+#[derive(Debug)]
+struct Gate {
+    receiver: Arc<Receiver>,
+    open: Semaphore,
+    calls: Mutex<Vec<u64>>,
+    at_once: AtomicUsize,
+}
+
+#[async_trait]
+impl Transport for Gate {
+    fn name(&self) -> &str {
+        "http"
+    }
+
+    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+        if message.hook == HookName::PostReceive {
+            assert_eq!(
+                self.at_once.fetch_add(1, Ordering::Relaxed),
+                0,
+                "one at a time"
+            );
+            self.calls.lock().unwrap().push(message.upload.offset);
+            self.open.acquire().await.unwrap().forget();
+            self.at_once.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.receiver.arrived.lock().unwrap().push(message.clone());
+        Ok(Reaction::default())
+    }
+}
+
+fn gate() -> (Arc<Gate>, Progress) {
+    let gate = Arc::new(Gate {
+        receiver: Arc::default(),
+        open: Semaphore::new(0),
+        calls: Mutex::default(),
+        at_once: AtomicUsize::new(0),
+    });
+    let route = Route {
+        transport: gate.clone(),
+        names: HookNames::USUAL,
+    };
+    (gate, Progress::new(vec![route]))
+}
+
+fn progress(upload: &Arc<Upload>, offset: u64) -> Event {
+    Event::new(EventKind::Progress, upload.clone(), offset, None)
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let waited = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waited)
+        .await
+        .expect("it never came");
+}
+
+#[tokio::test]
+async fn the_newest_comes_next() {
+    let (gate, sink) = gate();
+    assert!(sink.wants().progress && !sink.wants().created);
+    let upload = upload();
+    for offset in 1..=4 {
+        sink.tell_progress(progress(&upload, offset));
+    }
+    until(|| !gate.calls.lock().unwrap().is_empty()).await;
+    gate.open.add_permits(9);
+    sink.quiet(upload.id.as_str()).await;
+    let (first, last) = (1, 4);
+    let calls = gate.calls.lock().unwrap().clone();
+    assert!(calls == [first, last] || calls == [last], "{calls:?}");
+    assert_eq!(sink.stats().told, calls.len() as u64);
+
+    // What nobody asks for any more isn't told.
+    gate.open.forget_permits(9);
+    gate.calls.lock().unwrap().clear();
+    sink.tell_progress(progress(&upload, 5));
+    until(|| gate.calls.lock().unwrap().len() == 1).await;
+    sink.tell_progress(progress(&upload, 6));
+    sink.forget(upload.id.as_str());
+    gate.open.add_permits(9);
+    sink.quiet(upload.id.as_str()).await;
+    assert_eq!(*gate.calls.lock().unwrap(), [5]);
+}
+
+#[tokio::test]
+async fn calls_are_few() {
+    let (gate, sink) = gate();
+    let uploads: Vec<_> = (0..70).map(|_| upload()).collect();
+    for upload in &uploads {
+        sink.tell_progress(progress(upload, 1));
+    }
+    assert_eq!(sink.stats().left_out, 54);
+    drop(gate);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_overtakes_progress() {
+    let place = Place::sqlite();
+    let (gate, sink) = gate();
+    let mut settings = place.settings();
+    settings.progress = Some(sink.clone());
+    let route = Route {
+        transport: gate.clone(),
+        names: HookNames::USUAL,
+    };
+    let outbox = Outbox::open(settings, vec![route]).await.unwrap();
+    let handler = Handler::new(Config::new(Composer::join(MemoryStore::new())));
+    let running = tokio::spawn(outbox.clone().run(handler));
+    let (upload, other) = (upload(), upload());
+    outbox.tell(event(EventKind::Created, &upload)).await;
+    until(|| gate.receiver.ids().len() == 1).await;
+    sink.tell_progress(progress(&upload, 1));
+    until(|| !gate.calls.lock().unwrap().is_empty()).await;
+    sink.tell_progress(progress(&upload, 2));
+    outbox.tell(event(EventKind::Completed, &upload)).await;
+    // Others don't wait.
+    outbox.tell(event(EventKind::Completed, &other)).await;
+    until(|| gate.receiver.ids().len() == 2).await;
+    gate.open.add_permits(9);
+    until(|| gate.receiver.ids().len() == 4).await;
+    let of_one = |message: &Message| message.upload.id == upload.id.as_str();
+    let arrived = gate.receiver.messages();
+    let hooks: Vec<_> = arrived
+        .iter()
+        .filter(|one| of_one(one))
+        .map(|one| one.hook)
+        .collect();
+    let expected = [
+        HookName::PostCreate,
+        HookName::PostReceive,
+        HookName::PostFinish,
+    ];
+    assert_eq!(hooks, expected);
+    assert_eq!(*gate.calls.lock().unwrap(), [1], "what waited is forgotten");
+    outbox.close().await;
+    running.await.unwrap();
+}

@@ -1,0 +1,70 @@
+//! Plugins: the example, and those that do what they shouldn't.
+
+mod border;
+mod bounds;
+mod example;
+mod log;
+mod shape;
+
+use landfall_hooks::{
+    Failure, HookName, Message, Reaction, Transport,
+    format::samples,
+    wasm::{Wasm, WasmError, WasmSettings},
+};
+
+/// What every plugin has, if it makes room at 1024 and has one page of memory.
+const USUAL: &str = r#"
+    (memory (export "memory") 1)
+    (func (export "landfall_alloc") (param i32) (result i32) (i32.const 1024))
+"#;
+
+fn settings() -> WasmSettings {
+    let mut settings = WasmSettings::new("/plugins/test.wasm");
+    settings.fuel = 1_000_000;
+    settings.memory = 1 << 20;
+    settings
+}
+
+/// The plugin of these definitions.
+fn module(definitions: &str) -> Result<Wasm, WasmError> {
+    let module = wat::parse_str(format!("(module {definitions})")).unwrap();
+    Wasm::of_module(&settings(), &module)
+}
+
+/// A plugin whose hook does this.
+fn plugin(hook: &str) -> Wasm {
+    module(&format!("{USUAL} {}", hooked(hook))).unwrap()
+}
+
+/// A hook that does this.
+fn hooked(body: &str) -> String {
+    format!(r#"(func $again (export "landfall_hook") (param i32 i32) (result i64) {body})"#)
+}
+
+/// A plugin that always answers this.
+fn answering(answer: &[u8]) -> Wasm {
+    let escaped: String = answer.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let hook = hooked(&at(4096, answer.len()));
+    module(&format!(
+        r#"{USUAL} (data (i32.const 4096) "{escaped}") {hook}"#
+    ))
+    .unwrap()
+}
+
+/// The value that says where an answer is.
+fn at(pointer: u64, length: usize) -> String {
+    format!("(i64.const {})", pointer << 32 | length as u64)
+}
+
+fn message(hook: HookName) -> Message {
+    samples().into_iter().find(|it| it.hook == hook).unwrap()
+}
+
+async fn ask(plugin: &Wasm) -> Result<Reaction, Failure> {
+    plugin.deliver(&message(HookName::PreCreate)).await
+}
+
+/// Why asking it fails.
+async fn failure(plugin: &Wasm) -> String {
+    ask(plugin).await.unwrap_err().text
+}

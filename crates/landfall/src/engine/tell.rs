@@ -1,0 +1,124 @@
+//! Telling the sinks: before something may happen, and when it has.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{Caller, Engine, Error, live};
+use crate::{
+    event::{Event, EventKind, EventSink, Stopper},
+    lease::Lease,
+    store::StoreError,
+    upload::{Snapshot, Upload, UploadId},
+};
+
+/// What became of something that was [announced](crate::event::EventSink::announce).
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// It happened. The upload as it is now; `None` if that is what happened to it.
+    Happened(Option<Snapshot>),
+    /// It didn't, and won't without being announced again.
+    Not,
+    /// Somebody is at it: look again later.
+    Busy,
+}
+
+impl Engine {
+    /// Tells the sinks what may happen next to the upload, at the offset given for each.
+    pub(super) async fn announce(
+        &self,
+        kinds: &[(EventKind, u64)],
+        upload: &Upload,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let mut shared = None;
+        let mut events = Vec::new();
+        for (kind, offset) in kinds {
+            // Who waits for completions may turn creations down.
+            let concerns = match kind {
+                EventKind::Created => self.wants.created || self.wants.completed,
+                kind => self.wants.has(*kind),
+            };
+            if concerns {
+                let upload = shared.get_or_insert_with(|| Arc::new(upload.clone()));
+                events.push(Event::new(*kind, upload.clone(), *offset, caller.clone()));
+            }
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        for sink in &self.sinks {
+            sink.announce(&events).await.map_err(Error::Sink)?;
+        }
+        Ok(())
+    }
+
+    /// Tells every sink that wants it.
+    pub(super) async fn tell(
+        &self,
+        kind: EventKind,
+        upload: &Arc<Upload>,
+        offset: u64,
+        caller: &Caller,
+    ) {
+        if self.wants.has(kind) {
+            self.tell_all(Event::new(kind, upload.clone(), offset, caller.clone()))
+                .await;
+        }
+    }
+
+    /// The same, for an event that says more.
+    pub(super) async fn tell_all(&self, event: Event) {
+        let interested = |sink: &&Arc<dyn EventSink>| sink.wants().has(event.kind);
+        for sink in self.sinks.iter().filter(interested) {
+            sink.tell(event.clone()).await;
+        }
+    }
+
+    pub(super) fn tell_progress(&self, live: &Arc<live::Live>, offset: u64, caller: &Caller) {
+        let upload = live.upload.clone();
+        let mut event = Event::new(EventKind::Progress, upload, offset, caller.clone());
+        let live = live.clone();
+        event.stopper = Some(Stopper(Arc::new(move |reply| live.stop(reply))));
+        for sink in self.sinks.iter().filter(|sink| sink.wants().progress) {
+            sink.tell_progress(event.clone());
+        }
+    }
+
+    /// Finds out what became of something that was announced for the upload `id` that was created at
+    /// `created`. A completion that nobody has been told of is told by this.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        kind: EventKind,
+        id: &UploadId,
+        created: Option<SystemTime>,
+    ) -> Result<Outcome, Error> {
+        let Some(lease) = self.free_lease(id).await? else {
+            return Ok(Outcome::Busy);
+        };
+        let found = match self.parts.get_store().load(id).await {
+            Ok(snapshot) => Some(snapshot).filter(|found| found.upload.created == created),
+            Err(StoreError::NotFound(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(match (kind, found) {
+            (EventKind::Created, Some(found)) => Outcome::Happened(Some(found)),
+            (EventKind::Terminated | EventKind::Expired, None) => Outcome::Happened(None),
+            (EventKind::Completed, Some(found)) if found.upload.finished => {
+                Outcome::Happened(Some(found))
+            }
+            (EventKind::Completed, Some(found)) if self.is_finish_pending(&found) => {
+                self.finish_pending(found, lease).await?
+            }
+            _ => Outcome::Not,
+        })
+    }
+
+    async fn finish_pending(
+        self: &Arc<Self>,
+        found: Snapshot,
+        lease: Lease,
+    ) -> Result<Outcome, Error> {
+        self.finish(&None, found.upload.clone(), lease, true)
+            .await?;
+        Ok(Outcome::Happened(Some(found)))
+    }
+}

@@ -1,0 +1,171 @@
+//! Upload tokens: the leave to create an upload, which travels with its creation.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use landfall_protocol::{Metadata, headers};
+
+/// The header made for it.
+const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
+/// Keys of the metadata under which it travels. The first is often somebody else's.
+const KEYS: [&str; 2] = ["token", "upload_token"];
+/// Stands beside `token` where that is meant to be an upload token.
+const REQUEST_ID: &str = "upload_request_id";
+
+/// A secret that a client sent along with a creation to show that it may make it: in the header
+/// `Upload-Token`, as `Authorization: Bearer lft_…`, or in the metadata as `upload_token` or as `token`.
+///
+/// It is taken out of the request at the door, so that neither hooks nor events, descriptions, answers
+/// or logs hold it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UploadToken(String);
+
+impl UploadToken {
+    /// How tokens of Landfall's own grants begin.
+    pub const PREFIX: &str = "lft_";
+
+    /// As the client sent it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes it out of the headers of a request. Of several, the one in the header made for it counts,
+    /// then that of the metadata.
+    pub(crate) fn take(headers: &mut HeaderMap) -> Option<Self> {
+        let own = headers
+            .remove(UPLOAD_TOKEN)
+            .and_then(|value| value.to_str().ok().map(|text| text.trim().to_owned()));
+        let bearer = take_bearer(headers);
+        let stated = take_metadata(headers);
+        own.or(stated).or(bearer).map(Self)
+    }
+}
+
+impl fmt::Debug for UploadToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UploadToken(..)")
+    }
+}
+
+/// Other bearer tokens are the application's.
+fn take_bearer(headers: &mut HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || !token.starts_with(UploadToken::PREFIX) {
+        return None;
+    }
+    let token = token.to_owned();
+    headers.remove(header::AUTHORIZATION);
+    Some(token)
+}
+
+fn take_metadata(headers: &mut HeaderMap) -> Option<String> {
+    let value = headers.get(headers::UPLOAD_METADATA)?;
+    // Malformed ones are refused later, and not kept.
+    let metadata = Metadata::from_header(value.to_str().ok()?).ok()?;
+    let names_request = metadata.get(REQUEST_ID).is_some();
+    let is_token = |key: &str| match KEYS.iter().position(|known| *known == key) {
+        None => false,
+        Some(0) => {
+            names_request
+                || metadata
+                    .get_text(key)
+                    .is_some_and(|value| value.starts_with(UploadToken::PREFIX))
+        }
+        Some(_) => true,
+    };
+    let token = KEYS
+        .iter()
+        .rev()
+        .filter(|key| is_token(key))
+        .find_map(|key| metadata.get_text(key))?
+        .into_owned();
+    let rest = Metadata::from_pairs(metadata.iter().filter(|(key, _)| !is_token(key)));
+    match HeaderValue::from_str(rest.header()) {
+        Ok(value) if !rest.is_empty() => {
+            headers.insert(headers::UPLOAD_METADATA, value);
+        }
+        _ => {
+            headers.remove(headers::UPLOAD_METADATA);
+        }
+    }
+    Some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(pairs: &[(&str, &str)]) -> (Option<String>, HeaderMap) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let value = match *name {
+                "upload-metadata" => {
+                    let pairs = value.split(',').filter_map(|pair| pair.split_once('='));
+                    Metadata::from_pairs(pairs).header().to_owned()
+                }
+                _ => (*value).to_owned(),
+            };
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
+        }
+        let token = UploadToken::take(&mut headers);
+        (token.map(|token| token.as_str().to_owned()), headers)
+    }
+
+    fn metadata(headers: &HeaderMap) -> Option<Metadata> {
+        let value = headers.get(headers::UPLOAD_METADATA)?.to_str().unwrap();
+        Some(Metadata::from_header(value).unwrap())
+    }
+
+    #[test]
+    fn is_taken_out_wherever_it_travels() {
+        for pair in [
+            ("upload-token", "lft_x"),
+            ("authorization", "bearer  lft_x"),
+            ("upload-metadata", "token=lft_x"),
+            ("upload-metadata", "upload_token=lft_x"),
+        ] {
+            let (token, headers) = taken(&[pair]);
+            assert_eq!(token.as_deref(), Some("lft_x"), "{pair:?}");
+            assert!(headers.is_empty(), "{headers:?}");
+        }
+        let all = [
+            ("upload-token", "one"),
+            ("authorization", "Bearer lft_two"),
+            (
+                "upload-metadata",
+                "token=lft_three,upload_token=four,filename=a",
+            ),
+        ];
+        let (token, headers) = taken(&all);
+        assert_eq!(token.as_deref(), Some("one"));
+        assert_eq!(headers.len(), 1);
+        assert_eq!(
+            metadata(&headers),
+            Some(Metadata::from_pairs([("filename", "a")]))
+        );
+    }
+
+    #[test]
+    fn what_belongs_to_others_stays() {
+        for pair in [
+            ("authorization", "Bearer eyJ"),
+            ("authorization", "Basic lft_x"),
+            ("upload-metadata", "token=csrf,filename=a"),
+        ] {
+            let (token, headers) = taken(&[pair]);
+            assert_eq!(token, None, "{pair:?}");
+            assert_eq!(headers.len(), 1);
+        }
+        // Beside the id of a grant it is meant to be one.
+        let (token, headers) = taken(&[("upload-metadata", "token=other,upload_request_id=7")]);
+        assert_eq!(token.as_deref(), Some("other"));
+        let rest = Metadata::from_pairs([("upload_request_id", "7")]);
+        assert_eq!(metadata(&headers), Some(rest));
+    }
+}

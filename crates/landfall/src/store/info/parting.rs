@@ -1,0 +1,82 @@
+//! What hooks had to say at the end of an upload, as it is kept.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::hook::Reply;
+
+/// A [`Reply`] in JSON.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Parting {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    /// Names and values; each byte of a value is one character.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(String, String)>,
+    /// In base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+}
+
+impl Parting {
+    pub(super) fn new(reply: &Reply) -> Self {
+        let headers = reply.headers.iter();
+        Self {
+            status: reply.status.map(|status| status.as_u16()),
+            headers: headers
+                .map(|(name, value)| {
+                    let value = value.as_bytes().iter().map(|byte| char::from(*byte));
+                    (name.as_str().to_owned(), value.collect())
+                })
+                .collect(),
+            body: reply.body.as_ref().map(|body| BASE64_STANDARD.encode(body)),
+        }
+    }
+
+    /// What makes no sense is left out.
+    pub(super) fn into_reply(self) -> Reply {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
+            let value = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+            if let (Ok(name), Some(value)) = (name.parse::<HeaderName>(), value) {
+                headers.append(name, value);
+            }
+        }
+        Reply {
+            status: self.status.and_then(|code| StatusCode::from_u16(code).ok()),
+            headers,
+            body: self
+                .body
+                .and_then(|body| BASE64_STANDARD.decode(body).ok())
+                .map(Into::into),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_comes_back_as_it_was() {
+        let mut reply = Reply::text(202, b"\0\xff<>".as_slice());
+        let odd = HeaderValue::from_bytes(b"caf\xe9").unwrap();
+        reply.headers.append("x-odd", odd);
+        reply.headers.append("x-odd", HeaderValue::from_static("2"));
+        for reply in [reply, Reply::default()] {
+            let json = serde_json::to_string(&Parting::new(&reply)).unwrap();
+            let back: Parting = serde_json::from_str(&json).unwrap();
+            assert_eq!(back.into_reply(), reply);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_left_out() {
+        let json = r#"{"Status":1,"Headers":[["a b","c"],["d","\u0100"]],"Body":"*"}"#;
+        let parting: Parting = serde_json::from_str(json).unwrap();
+        assert_eq!(parting.into_reply(), Reply::default());
+    }
+}

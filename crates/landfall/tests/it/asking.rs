@@ -1,0 +1,414 @@
+//! What hooks may do, and when they are asked.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use landfall::{
+    BoxError, Composer, Config,
+    event::{Event, EventKinds, EventSink},
+    hook::{Answer, Asks, Creation, Hook, Reply, RequestInfo},
+    store::file::FileStore,
+    upload::{Metadata, Snapshot, Upload},
+};
+
+use crate::site::{DATA, Site, everywhere, id};
+
+/// Answers creations with a closure.
+struct OnCreate<F>(F);
+
+impl<F> std::fmt::Debug for OnCreate<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnCreate")
+    }
+}
+
+#[async_trait]
+impl<F: Fn(&Upload) -> Creation + Send + Sync + 'static> Hook for OnCreate<F> {
+    fn asks(&self) -> Asks {
+        Asks {
+            before_create: true,
+            ..Asks::default()
+        }
+    }
+
+    async fn before_create(&self, _: &RequestInfo, upload: &Upload) -> Result<Creation, BoxError> {
+        Ok((self.0)(upload))
+    }
+}
+
+fn on_create(config: &mut Config, answer: impl Fn(&Upload) -> Creation + Send + Sync + 'static) {
+    add(config, OnCreate(answer));
+}
+
+fn add(config: &mut Config, hook: impl Hook) {
+    *config = config.clone().hook(hook);
+}
+
+fn creation(change: impl FnOnce(&mut Creation)) -> Creation {
+    let mut creation = Creation::allow();
+    change(&mut creation);
+    creation
+}
+
+async fn load(site: &Site, path: &str) -> Snapshot {
+    site.parts.get_store().load(&id(path)).await.unwrap()
+}
+
+#[tokio::test]
+async fn changes_apply_in_order_and_are_seen_by_the_next() {
+    everywhere(
+        |config| {
+            on_create(config, |_| {
+                Creation::allow()
+                    .metadata(Metadata::from_pairs([("filename", "first")]))
+                    .label("tenant", "7")
+                    .label("who", "first")
+            });
+            on_create(config, |upload| {
+                let seen = upload.metadata.get_text("filename").unwrap();
+                Creation::allow().label("seen", seen).label("who", "second")
+            });
+        },
+        async |site| {
+            let path = site.create(5).await;
+            let upload = load(site, &path).await.upload;
+            let labels: Vec<_> = upload.labels.iter().collect();
+            let text = format!("{labels:?}");
+            assert_eq!(
+                text,
+                r#"[("seen", "first"), ("tenant", "7"), ("who", "second")]"#
+            );
+            // Labels are the application's: no client sees them.
+            let head = site.head(&path).await;
+            assert_eq!(head.header("upload-metadata"), Some("filename Zmlyc3Q="));
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_first_refusal_wins() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let second = asked.clone();
+    everywhere(
+        move |config| {
+            let refusal = || Creation::refuse(Reply::text(402, "pay first"));
+            on_create(config, move |_| refusal());
+            let second = second.clone();
+            on_create(config, move |_| {
+                second.fetch_add(1, Ordering::Relaxed);
+                Creation::refuse(Reply::text(403, "never"))
+            });
+        },
+        async |site| {
+            let reply = site.post(&[("Upload-Length", "5")]).await.expect(402);
+            assert_eq!(reply.body, "pay first");
+            assert_eq!(site.uploads().await, 0);
+        },
+    )
+    .await;
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn the_smallest_size_holds_for_lengths_told_late_and_never_told() {
+    everywhere(
+        |config| {
+            config.limits.max_size = Some(100);
+            for max in [20, 10, 1000] {
+                on_create(config, move |_| {
+                    creation(|answer| answer.max_size = Some(max))
+                });
+            }
+        },
+        async |site| {
+            let reply = site.post(&[("Upload-Length", "11")]).await;
+            let reply = reply.refused(413, "ERR_MAX_SIZE_EXCEEDED");
+            assert!(reply.body.contains("10 bytes"), "{}", reply.body);
+            assert_eq!(site.uploads().await, 0);
+            site.create(10).await;
+
+            let path = site.create_with(&[("Upload-Defer-Length", "1")]).await;
+            let late = site.patching(&path, 0).with("Upload-Length", "11");
+            late.body("hello").send().await.expect(413);
+            let large = site.patching(&path, 0).body("hello world");
+            large.send().await.expect(413);
+            site.patch(&path, 0, "hello").await.expect(204);
+            let end = site.patching(&path, 5).with("Upload-Length", "10");
+            end.body("world").send().await.expect(204);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn types_that_are_not_welcome_are_refused_with_415() {
+    everywhere(
+        |config| {
+            on_create(config, |_| {
+                creation(|answer| answer.content_types = vec!["image/*".into()])
+            });
+        },
+        async |site| {
+            let typed = |base64: &str| format!("filetype {base64}");
+            let png = typed("aW1hZ2UvcG5n");
+            site.create_with(&[("Upload-Length", "5"), ("Upload-Metadata", &png)])
+                .await;
+            let html = typed("dGV4dC9odG1s");
+            let headers = [("Upload-Length", "5"), ("Upload-Metadata", &*html)];
+            let reply = site.post(&headers).await.expect(415);
+            assert!(reply.body.contains("text/html"), "{}", reply.body);
+            site.post(&[("Upload-Length", "5")]).await.expect(415);
+        },
+    )
+    .await;
+}
+
+/// Answers questions about completion by a list; counts them.
+#[derive(Debug, Default, Clone)]
+struct AtEnd {
+    answers: Arc<Mutex<Vec<Answer>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl AtEnd {
+    fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let this = Self::default();
+        this.answers.lock().unwrap().extend(answers);
+        this.answers.lock().unwrap().reverse();
+        this
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Hook for AtEnd {
+    fn asks(&self) -> Asks {
+        Asks {
+            before_finish: true,
+            ..Asks::default()
+        }
+    }
+
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let next = self.answers.lock().unwrap().pop();
+        Ok(next.unwrap_or_else(Answer::allow))
+    }
+}
+
+fn parting() -> Reply {
+    let name = http::HeaderName::from_static("x-invoice");
+    Reply::text(200, "thank you").header(name, http::HeaderValue::from_static("17"))
+}
+
+#[tokio::test]
+async fn the_answer_at_the_end_is_kept_and_repeated_also_after_a_restart() {
+    everywhere(
+        |_| {},
+        async |site| {
+            let hook = AtEnd::answering([Answer::Allow(parting())]);
+            let asked = Site::beside(site, |config| add(config, hook.clone())).await;
+            let path = asked.create(5).await;
+            asked.patch(&path, 0, "hel").await.expect(204);
+            assert_eq!(hook.asked(), 0);
+            asked.patch(&path, 3, "lo").await.expect(200);
+            let restarted = Site::beside(site, |config| add(config, hook.clone())).await;
+            for server in [&asked, &restarted] {
+                let again = server.patch(&path, 5, "").await.expect(200);
+                assert_eq!(again.body, "thank you");
+                assert_eq!(again.header("x-invoice"), Some("17"));
+                assert_eq!(again.header("upload-offset"), Some("5"));
+                let head = server.head(&path).await.expect(200);
+                assert_eq!(head.header("x-invoice"), None);
+            }
+            assert_eq!(hook.asked(), 1);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_question_that_got_no_answer_comes_again_and_no_byte_is_lost() {
+    everywhere(
+        |_| {},
+        async |site| {
+            let hook = AtEnd::answering([
+                Answer::Fail(Reply::text(503, "the scanner is busy")),
+                Answer::Fail(Reply::default()),
+                Answer::Allow(parting()),
+            ]);
+            let asked = Site::beside(site, |config| add(config, hook.clone())).await;
+            let path = asked.create(5).await;
+            let reply = asked.patch(&path, 0, "hello").await.expect(503);
+            assert_eq!(reply.body, "the scanner is busy");
+            asked.patch(&path, 5, "").await.expect(500);
+            asked.patch(&path, 5, "").await.expect(200);
+            assert_eq!(hook.asked(), 3);
+            assert_eq!(asked.ask("GET", &path).send().await.body, "hello");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_what_was_complete_before_anybody_asked() {
+    everywhere(
+        |_| {},
+        async |site| {
+            let before = site.create(5).await;
+            site.patch(&before, 0, "hello").await.expect(204);
+            let half = site.create(5).await;
+            site.patch(&half, 0, "hel").await.expect(204);
+
+            let hook = AtEnd::default();
+            let asked = Site::beside(site, |config| add(config, hook.clone())).await;
+            asked.head(&before).await.expect(200);
+            asked.patch(&before, 5, "").await.expect(204);
+            asked.handler.sweeper().run(|_| {}).await.unwrap();
+            assert_eq!(hook.asked(), 0);
+            // One that was begun then is another matter.
+            asked.patch(&half, 3, "lo").await.expect(204);
+            assert_eq!(hook.asked(), 1);
+            asked.patch(&half, 5, "").await.expect(204);
+            assert_eq!(hook.asked(), 1);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_what_tusd_has_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("old"), "hello").unwrap();
+    std::fs::write(path("half"), "hel").unwrap();
+    for name in ["old", "half"] {
+        let info = format!(
+            r#"{{"ID":"{name}","Size":5,"SizeIsDeferred":false,"Offset":0,"MetaData":{{}},"IsPartial":false,"IsFinal":false,"PartialUploads":null,"Storage":{{"Type":"filestore","Path":"{}"}}}}"#,
+            path(name).display()
+        );
+        std::fs::write(path(&format!("{name}.info")), info).unwrap();
+    }
+    let store = FileStore::new(dir.path()).unwrap();
+    let hook = AtEnd::default();
+    let config = Config::new(Composer::join(store)).hook(hook.clone());
+    let site = Site::start(config, None).await;
+    site.head("/files/old").await.expect(200);
+    site.patch("/files/old", 5, "").await.expect(204);
+    assert_eq!(hook.asked(), 0);
+    site.patch("/files/half", 3, "lo").await.expect(204);
+    assert_eq!(hook.asked(), 1);
+}
+
+/// Takes the finished file away, as a hook or as somebody who is told.
+#[derive(Debug)]
+struct Mover;
+
+impl Mover {
+    fn take(upload: &Upload) {
+        std::fs::remove_file(&upload.storage["Path"]).unwrap();
+        std::fs::remove_file(&upload.storage["InfoPath"]).unwrap();
+    }
+}
+
+#[async_trait]
+impl Hook for Mover {
+    fn asks(&self) -> Asks {
+        AtEnd::default().asks()
+    }
+
+    async fn before_finish(&self, _: &RequestInfo, done: &Snapshot) -> Result<Answer, BoxError> {
+        Self::take(&done.upload);
+        Ok(Answer::Allow(parting()))
+    }
+}
+
+#[async_trait]
+impl EventSink for Mover {
+    fn wants(&self) -> EventKinds {
+        EventKinds {
+            completed: true,
+            ..EventKinds::NONE
+        }
+    }
+
+    async fn tell(&self, event: Event) {
+        Self::take(&event.upload);
+    }
+
+    fn tell_progress(&self, _: Event) {}
+}
+
+#[tokio::test]
+async fn whoever_hears_of_the_end_may_take_the_file_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let parts = || Composer::join(FileStore::new(dir.path()).unwrap());
+    for config in [
+        Config::new(parts()).hook(Mover),
+        Config::new(parts()).sink(Mover),
+    ] {
+        let status = if config.hooks.is_empty() { 204 } else { 200 };
+        let site = Site::start(config, None).await;
+        let path = site.create(5).await;
+        site.patch(&path, 0, "hello").await.expect(status);
+        site.head(&path).await.expect(404);
+        let whole = site.ask("POST", "/files/").with("Upload-Length", "5");
+        let whole = whole.with("Content-Type", DATA).body("hello");
+        let created = whole.send().await;
+        assert!(matches!(created.status, 200 | 201), "{created:?}");
+        site.head(&created.location()).await.expect(404);
+    }
+    let mut left = std::fs::read_dir(dir.path()).unwrap();
+    assert!(left.all(|entry| entry.unwrap().file_name() == ".landfall"));
+}
+
+/// Thinks until it is let go.
+#[derive(Debug, Default, Clone)]
+struct Slow(Arc<tokio::sync::Notify>);
+
+#[async_trait]
+impl Hook for Slow {
+    fn asks(&self) -> Asks {
+        AtEnd::default().asks()
+    }
+
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
+        self.0.notified().await;
+        Ok(Answer::allow())
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_thinks_holds_up_nobody_else() {
+    everywhere(
+        |_| {},
+        async |site| {
+            let slow = Slow::default();
+            let site = Site::beside(site, |config| {
+                config.limits.transfers = 1;
+                add(config, slow.clone());
+            });
+            let site = site.await;
+            let path = site.create(5).await;
+            let whole = site.patching(&path, 0).with("Content-Length", "5");
+            let mut thinking = whole.open().await;
+            thinking.write("hello").await;
+            let other = site.create(9).await;
+            // The first needs its slot no more as soon as its bytes are stored.
+            while site.patch(&other, 0, "by").await.status == 503 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            assert_eq!(site.offset(&other).await, 2);
+            slow.0.notify_one();
+            thinking.reply().await.expect(204);
+        },
+    )
+    .await;
+}

@@ -1,0 +1,77 @@
+//! The ways to know callers, as the settings have them.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use landfall::Handler;
+use landfall_grants::{
+    Queue,
+    caller::{
+        ApiKeys, Application, ApplicationSettings, Callers, CrossSite, Guesses, Identify, Jwt,
+        JwtKeys, JwtSettings, SeenAt,
+    },
+};
+
+use crate::settings::{self, Settings};
+
+/// The ways that are on: keys of callers always are.
+///
+/// # Errors
+/// What keeps one from being used, in words for the person who starts the server. That its other end
+/// is away is no reason.
+pub(super) async fn callers(
+    settings: &Settings,
+    queue: &Queue,
+    guesses: Guesses,
+    handler: &Handler,
+) -> anyhow::Result<Callers> {
+    let grants = &settings.grants;
+    let mut ways: Vec<Arc<dyn Identify>> = vec![Arc::new(ApiKeys::new(queue.clone()))];
+    if let Some(keys) = &grants.jwt.keys {
+        let jwt = Jwt::open(jwt(&grants.jwt, keys)?).await;
+        ways.push(Arc::new(jwt.context("-grants-jwt-keys")?));
+    }
+    if let Some(url) = &grants.authorize.url {
+        let mut asked = ApplicationSettings::new(url.reveal());
+        asked.cache = grants.authorize.cache;
+        let handler = handler.clone();
+        asked.seen_at = SeenAt::new(move |request| handler.seen_at(request));
+        let application = Application::new(asked).context("-grants-authorize-url")?;
+        ways.push(Arc::new(application));
+    }
+    let handler = handler.clone();
+    let cross_site = CrossSite::new()
+        .seen_at(move |request| handler.seen_at(request))
+        .and_from(&grants.origins)
+        .context("-grants-origins")?;
+    Ok(Callers::new(ways, guesses, cross_site))
+}
+
+fn jwt(wanted: &settings::Jwt, keys: &settings::JwtKeys) -> anyhow::Result<JwtSettings> {
+    let mut made = JwtSettings::new(match keys {
+        settings::JwtKeys::Url(url) => JwtKeys::Url(url.reveal().to_owned()),
+        settings::JwtKeys::File(file) => JwtKeys::File(file.clone()),
+    });
+    made.issuers.clone_from(&wanted.issuers);
+    made.audiences.clone_from(&wanted.audiences);
+    let named = wanted.algorithms.iter().map(|name| name.parse());
+    made.algorithms = named
+        .collect::<Result<_, _>>()
+        .context("-grants-jwt-algorithms")?;
+    made.subject.clone_from(&wanted.subject);
+    made.limits.clone_from(&wanted.limits);
+    Ok(made)
+}
+
+/// What people call the ways that are on.
+pub(super) fn known_by(settings: &Settings) -> Vec<String> {
+    let grants = &settings.grants;
+    let mut ways = vec!["API keys (landfall keys)".to_owned()];
+    ways.extend(grants.jwt.keys.as_ref().map(|keys| match keys {
+        settings::JwtKeys::Url(url) => format!("JSON web tokens (keys at '{}')", url.url()),
+        settings::JwtKeys::File(file) => format!("JSON web tokens (keys in '{}')", file.display()),
+    }));
+    let asked = grants.authorize.url.as_ref();
+    ways.extend(asked.map(|url| format!("the application ('{}')", url.url())));
+    ways
+}

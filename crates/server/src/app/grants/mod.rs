@@ -1,0 +1,222 @@
+//! Grants: who may ask for uploads, who may make them, and what became of them.
+
+mod callers;
+mod client;
+mod key;
+mod pages;
+mod relaying;
+mod tend;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use landfall::{Config, Handler};
+use landfall_grants::{
+    Limits, Queue, QueueSettings,
+    api::ApiStats,
+    caller::{Guesses, Rate},
+    gate::{ClientAddress, Follower, Gate, GateSettings},
+    queue::{QueueStats, Totals},
+};
+
+use self::tend::Tending;
+pub(super) use self::{pages::Pages, relaying::policies, tend::Tended};
+use super::{
+    freshness::Fresh,
+    state::{self, Opened},
+};
+use crate::{
+    log,
+    settings::{self, Secret, Settings},
+};
+
+/// How long the page of metrics waits for numbers out of the database.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The queue, and what stands around it.
+pub(super) struct Grants {
+    queue: Queue,
+    /// What people call the database's place.
+    place: String,
+    enabled: bool,
+    required: bool,
+    /// The key to the dashboard, if there is one.
+    key: Option<Secret>,
+    guesses: Guesses,
+    client: Arc<ClientAddress>,
+    tending: Tending,
+    reachable: Fresh,
+    api: Arc<ApiStats>,
+}
+
+impl std::fmt::Debug for Grants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grants")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Grants {
+    /// Opens the queue, if uploads can be asked for or the dashboard shows them.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do about it.
+    pub(super) async fn open(
+        settings: &Settings,
+        database: &Opened,
+    ) -> anyhow::Result<Option<Self>> {
+        let grants = &settings.grants;
+        if !grants.enabled && !settings.admin.is_on() {
+            return Ok(None);
+        }
+        let key = key::key(settings)?;
+        let kept = state::opened(&state::database(settings));
+        let place = state::place(&kept);
+        let mut wanted = QueueSettings::new(kept);
+        wanted.connections = Some(database.lend(settings, "grants").await?);
+        wanted.survives_power_loss = state::survives_power_loss(settings);
+        wanted.valid_for = grants.valid_for;
+        wanted.keep = grants.keep;
+        wanted.quota_period = grants.quota_period;
+        wanted.started_at_grant = grants.style == settings::GrantStyle::Package;
+        wanted.node = state::node(settings);
+        let queue = Queue::open(wanted)
+            .await
+            .with_context(|| format!("grants can't be kept in {place}"))?;
+        Ok(Some(Self {
+            tending: Tending::new(queue.clone()),
+            queue,
+            place,
+            enabled: grants.enabled,
+            required: grants.required,
+            key,
+            guesses: Guesses::default(),
+            client: client::finder(&settings.urls),
+            reachable: Fresh::default(),
+            api: Arc::default(),
+        }))
+    }
+
+    /// Lets a handler ask the gate and tell the queue; before anybody else is asked or told, so that
+    /// what the application hears of is in the queue.
+    pub(super) fn join(&self, settings: &Settings, config: &mut Config) {
+        let mut gate = GateSettings::default();
+        gate.required = self.required;
+        gate.check_type = settings.grants.check_type;
+        gate.follow_all = settings.admin.is_on();
+        gate.guesses = Some(self.guesses.clone());
+        gate.client = Some(self.client.clone());
+        config
+            .hooks
+            .insert(0, Arc::new(Gate::new(self.queue.clone(), gate)));
+        self.follow(config);
+    }
+
+    /// For who only removes uploads: lets a handler tell the queue.
+    pub(super) fn follow(&self, config: &mut Config) {
+        config
+            .sinks
+            .insert(0, Arc::new(Follower::new(self.queue.clone())));
+    }
+
+    /// Finds out what was missed when a process died, and looks after the queue from then on, in a
+    /// task of this runtime.
+    ///
+    /// # Errors
+    /// The database can't be used.
+    pub(super) async fn run(&self, handler: &Handler) -> anyhow::Result<()> {
+        self.tending
+            .run(handler)
+            .await
+            .with_context(|| format!("grants can't be read from {}", self.place))
+    }
+
+    /// At the end of the program: keeps what isn't written yet.
+    pub(super) async fn close(&self) {
+        self.tending.stop();
+        self.queue.close().await;
+    }
+
+    /// What keeps uploads from being granted now, if anything does.
+    pub(super) async fn trouble(&self) -> Option<&'static str> {
+        let reachable = self.reachable.ask(async || match self.queue.check().await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "the database of grants can't be reached");
+                false
+            }
+        });
+        (!reachable.await).then_some("the database of grants can't be reached\n")
+    }
+
+    /// Prints the start-up lines.
+    pub(super) fn announce(&self, settings: &Settings) {
+        log::say(format_args!("Using {} for grants.", self.place));
+        if self.enabled {
+            let path = &settings.grants.path;
+            log::say(format_args!("Using {path} as the path for grants."));
+            let known_by = callers::known_by(settings).join(", ");
+            log::say(format_args!("Callers are known by {known_by}."));
+        }
+        if settings.admin.is_on() {
+            let path = &settings.admin.path;
+            log::say(format_args!("Using {path} as the path of the dashboard."));
+        }
+    }
+
+    /// Warns if nobody can ask for uploads.
+    pub(super) async fn warn(&self, settings: &Settings) {
+        let others = settings.grants.jwt.keys.is_some() || settings.grants.authorize.url.is_some();
+        if !self.enabled || others {
+            return;
+        }
+        if let Ok(keys) = self.queue.keys().await
+            && keys.is_empty()
+        {
+            tracing::warn!(
+                "nobody can ask for uploads yet: make a key with landfall keys add NAME (and the \
+                 settings of this server), or write -grants-jwt-keys or -grants-authorize-url"
+            );
+        }
+    }
+
+    /// How it stands, for the page of metrics.
+    pub(super) async fn stats(&self) -> GrantStats {
+        let totals = tokio::time::timeout(PATIENCE, self.queue.totals()).await;
+        GrantStats {
+            enabled: self.enabled,
+            api: self.api.clone(),
+            queue: self.queue.stats(),
+            tended: self.tending.tended(),
+            newest_event: *self.queue.newest().borrow(),
+            totals: totals.ok().and_then(Result::ok),
+        }
+    }
+}
+
+/// What the page of metrics shows.
+#[derive(Debug)]
+pub(super) struct GrantStats {
+    /// Whether uploads can be asked for.
+    pub(super) enabled: bool,
+    pub(super) api: Arc<ApiStats>,
+    pub(super) queue: QueueStats,
+    pub(super) tended: Tended,
+    /// The number of the newest event.
+    pub(super) newest_event: i64,
+    /// The jobs; `None` if the database doesn't tell now.
+    pub(super) totals: Option<Totals>,
+}
+
+/// Limits as the queue and the rules have them.
+pub(super) fn limits(given: &settings::GrantLimits) -> Limits {
+    Limits {
+        max_size: given.max_size,
+        content_types: given.types.clone(),
+        active: given.active,
+        rate: given.rate.map(|(count, per)| Rate { count, per }),
+        quota: given.quota,
+        size_required: given.size_required,
+    }
+}

@@ -1,0 +1,80 @@
+//! The brokers among the ways.
+
+use anyhow::Context as _;
+#[cfg(feature = "amqp")]
+use landfall_hooks::broker::{Amqp, AmqpSettings};
+#[cfg(feature = "kafka")]
+use landfall_hooks::broker::{Kafka, KafkaSettings};
+#[cfg(feature = "nats")]
+use landfall_hooks::broker::{Nats, NatsSettings};
+#[cfg(feature = "redis")]
+use landfall_hooks::broker::{RedisStream, RedisStreamSettings};
+use landfall_hooks::{HookName, HookNames, Transport, broker::SOURCE};
+
+use super::{Way, ways::way};
+use crate::settings::{Hooks, Settings};
+
+/// Adds the brokers that the settings name.
+///
+/// # Errors
+/// What keeps one from being used, in words for the person who starts the server.
+pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()> {
+    let hooks = &settings.hooks;
+    let brokers = &hooks.brokers;
+    // Where events come from, as CloudEvents name it.
+    let source = settings.urls.public_url.as_deref().unwrap_or(SOURCE);
+    #[cfg(feature = "nats")]
+    if let Some(url) = &brokers.nats.url {
+        let line = format!("Using '{}' as the NATS server for events", url.url());
+        let mut options = NatsSettings::new(url.reveal());
+        options.subject.clone_from(&brokers.nats.subject);
+        options.jetstream = brokers.nats.jetstream;
+        source.clone_into(&mut options.source);
+        let nats = Nats::new(options).context("-hooks-nats")?;
+        ways.push(told(nats, hooks, brokers.nats.events, line));
+    }
+    #[cfg(feature = "amqp")]
+    if let Some(url) = &brokers.amqp.url {
+        let line = format!("Using '{}' as the AMQP broker for events", url.url());
+        let mut options = AmqpSettings::new(url.reveal());
+        options.exchange.clone_from(&brokers.amqp.exchange);
+        options.routing_key.clone_from(&brokers.amqp.routing_key);
+        source.clone_into(&mut options.source);
+        let amqp = Amqp::new(options).context("-hooks-amqp")?;
+        ways.push(told(amqp, hooks, brokers.amqp.events, line));
+    }
+    #[cfg(feature = "redis")]
+    if let Some(url) = &brokers.redis.url {
+        let line = format!("Using '{}' as the Redis server for events", url.url());
+        let mut options = RedisStreamSettings::new(url.reveal());
+        options.stream.clone_from(&brokers.redis.stream);
+        options.length = brokers.redis.length;
+        source.clone_into(&mut options.source);
+        let redis = RedisStream::new(options).context("-hooks-redis")?;
+        ways.push(told(redis, hooks, brokers.redis.events, line));
+    }
+    #[cfg(feature = "kafka")]
+    if !brokers.kafka.brokers.is_empty() {
+        let addresses = brokers.kafka.brokers.join(",");
+        let line = format!("Using '{addresses}' as the Kafka brokers for events");
+        let mut options = KafkaSettings::new(addresses);
+        options.topic.clone_from(&brokers.kafka.topic);
+        source.clone_into(&mut options.source);
+        let kafka = Kafka::new(options).context("-hooks-kafka")?;
+        ways.push(told(kafka, hooks, brokers.kafka.events, line));
+    }
+    Ok(())
+}
+
+/// A way that can only be told.
+fn told(transport: impl Transport, hooks: &Hooks, events: Option<HookNames>, line: String) -> Way {
+    let told: HookNames = HookName::ALL
+        .into_iter()
+        .filter(|name| !name.is_question())
+        .collect();
+    let way = way(transport, hooks, events, line);
+    Way {
+        names: way.names.and(told),
+        ..way
+    }
+}

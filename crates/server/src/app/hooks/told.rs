@@ -1,0 +1,98 @@
+//! Events on their way: progress at once, all else through the outbox.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use landfall_hooks::{
+    HookName, HookNames,
+    outbox::{Outbox, OutboxSettings},
+    progress::{Progress, Route},
+};
+
+use super::Way;
+use crate::{
+    app::state::{self, Opened},
+    settings::Settings,
+};
+
+/// What goes through the outbox, and where there is a queue its events, too.
+const KEPT: HookNames = HookNames::of(&[
+    HookName::PostCreate,
+    HookName::PostFinish,
+    HookName::PostTerminate,
+    HookName::PostExpire,
+]);
+
+/// Who is told.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) progress: Option<Progress>,
+    /// The outbox, and what people call its place.
+    pub(super) outbox: Option<(Outbox, String)>,
+}
+
+impl Told {
+    /// Makes only what some way needs: without events that must be kept there is no file.
+    ///
+    /// # Errors
+    /// The database can't be used, in words for the person who starts the server.
+    pub(super) async fn open(
+        settings: &Settings,
+        database: &Opened,
+        ways: &[Way],
+    ) -> anyhow::Result<Self> {
+        let routes = |names: HookNames| -> Vec<Route> {
+            let wanting = ways.iter().filter(|way| !way.names.and(names).is_empty());
+            wanting
+                .map(|way| Route {
+                    transport: way.transport.clone(),
+                    names: way.names.and(names),
+                })
+                .collect()
+        };
+        let progress = routes(HookNames::of(&[HookName::PostReceive]));
+        let progress = (!progress.is_empty()).then(|| Progress::new(progress));
+        let has_queue = settings.grants.enabled || settings.admin.is_on();
+        let kept = routes(if has_queue {
+            KEPT.or(HookNames::OF_QUEUE)
+        } else {
+            KEPT
+        });
+        let outbox = if kept.is_empty() {
+            None
+        } else {
+            let mut wanted = outbox_settings(settings, progress.clone());
+            wanted.connections = Some(database.lend(settings, "events").await?);
+            let place = state::place(&wanted.database);
+            let outbox = Outbox::open(wanted, kept)
+                .await
+                .with_context(|| format!("events can't be kept in {place}"))?;
+            Some((outbox, place))
+        };
+        Ok(Self { progress, outbox })
+    }
+}
+
+fn outbox_settings(settings: &Settings, progress: Option<Progress>) -> OutboxSettings {
+    let of_events = &settings.hooks.outbox;
+    let mut made = OutboxSettings::new(state::opened(&state::database(settings)));
+    made.survives_power_loss = state::survives_power_loss(settings);
+    made.limit = usize::try_from(of_events.limit).unwrap_or(usize::MAX);
+    made.give_up_after = of_events.give_up_after;
+    made.keep_dead = of_events.keep_dead;
+    made.progress = progress;
+    // A file that may run longer isn't cut off before.
+    let longest = settings.hooks.command.timeout + Duration::from_secs(60);
+    made.longest_delivery = made.longest_delivery.max(longest);
+    made
+}
+
+/// Lets a handler tell.
+pub(super) fn join(told: &Told, config: &mut landfall::Config) {
+    if let Some(progress) = &told.progress {
+        config.sinks.push(Arc::new(progress.clone()));
+    }
+    if let Some((outbox, _)) = &told.outbox {
+        config.sinks.push(Arc::new(outbox.clone()));
+    }
+}

@@ -1,0 +1,74 @@
+//! What commands print for people.
+
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
+
+/// Rows with their cells below each other; nothing at the end of a line.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let wide = |row: &[String; N]| row[column].chars().count();
+        rows.iter().map(wide).max().unwrap_or_default()
+    });
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A text from elsewhere that does nothing to a terminal, cut to so many characters.
+pub(super) fn plain(text: &str, most: usize) -> String {
+    let harmless = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut cut: String = harmless.clone().take(most).collect();
+    if harmless.count() > most {
+        cut.push('…');
+    }
+    cut
+}
+
+/// A time span in its largest unit.
+pub(super) fn rough(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Prints a text. A reader that has seen enough, such as `head`, is no failure.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_shown_in_one_unit() {
+        let shown = |seconds| rough(Duration::from_secs(seconds));
+        assert_eq!(shown(0), "0s");
+        assert_eq!(shown(119), "119s");
+        assert_eq!(shown(3_600), "60m");
+        assert_eq!(shown(86_400), "24h");
+        assert_eq!(shown(864_000), "10d");
+    }
+
+    #[test]
+    fn texts_from_elsewhere_do_nothing_to_a_terminal() {
+        assert_eq!(plain("a\x1b[2Jb\nc", 10), "a [2Jb c");
+        assert_eq!(plain("äöü", 2), "äö…");
+    }
+}

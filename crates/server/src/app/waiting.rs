@@ -1,0 +1,142 @@
+//! `landfall events`: shows and changes what waits for delivery.
+
+use std::{process::ExitCode, time::SystemTime};
+
+use anyhow::Context as _;
+use landfall_hooks::outbox::{Choice, Events, KeptEvent, KeptState, Query};
+
+use super::{
+    state,
+    terminal::{columns, plain, print, rough},
+};
+use crate::settings::{self, Deed, Errand, Loaded};
+
+/// `landfall events`: lists, retries or drops events, beside a server that runs or without one.
+///
+/// # Errors
+/// What keeps it from being done, in words for the person who wants it.
+pub async fn events(loaded: Loaded, errand: Errand) -> anyhow::Result<ExitCode> {
+    for warning in &loaded.warnings {
+        eprintln!("landfall: warning: {warning}");
+    }
+    let wanted = state::database(&loaded.settings);
+    let database = state::opened(&wanted);
+    let place = state::place(&database);
+    if let settings::Database::File(file) = &wanted {
+        anyhow::ensure!(
+            file.is_file(),
+            "there is no {place}: no event has waited yet, or the server keeps them elsewhere (its \
+             start-up line \"Using … for events that wait\" says where); give this command the \
+             settings of the server, or write -state-dir DIR or -database URL"
+        );
+    }
+    let events = Events::open(&database)
+        .await
+        .with_context(|| format!("{place} can't be used"))?;
+    match errand.deed {
+        Deed::List => list(&events, &errand).await,
+        Deed::Retry => {
+            let count = events.retry(&choice(&errand)).await?;
+            changed(count, &errand, "delivered again within seconds")
+        }
+        Deed::Drop => {
+            let count = events.drop(&choice(&errand)).await?;
+            changed(count, &errand, "dropped")
+        }
+    }
+}
+
+/// Which events are meant.
+fn choice(errand: &Errand) -> Choice {
+    match &errand.transport {
+        _ if !errand.all => Choice::Ids(errand.ids.clone()),
+        Some(name) => Choice::DeadOf(name.clone()),
+        None => Choice::AllDead,
+    }
+}
+
+/// Says what became of it; an id that nothing has is a failure.
+fn changed(count: u64, errand: &Errand, what: &str) -> anyhow::Result<ExitCode> {
+    let noun = if count == 1 { "event" } else { "events" };
+    print(&format!("{count} {noun} {what}\n"))?;
+    let found_none = count == 0 && !errand.all;
+    Ok(if found_none {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+async fn list(events: &Events, errand: &Errand) -> anyhow::Result<ExitCode> {
+    let states = match (errand.all, errand.waiting) {
+        (true, _) => vec![KeptState::Dead, KeptState::Waiting, KeptState::Announced],
+        (false, true) => vec![KeptState::Waiting],
+        (false, false) => vec![KeptState::Dead],
+    };
+    let query = Query {
+        states,
+        route: errand.transport.clone(),
+        upload: errand.upload.clone(),
+        limit: errand.limit,
+        ..Query::default()
+    };
+    let found = events.list(&query).await?;
+    if errand.json {
+        for event in &found {
+            print(&format!("{}\n", serde_json::to_string(event)?))?;
+        }
+    } else {
+        print(&table(&found, SystemTime::now()))?;
+        if found.len() == errand.limit {
+            print(&format!(
+                "… the newest {}; -limit shows more\n",
+                found.len()
+            ))?;
+        }
+        if found.is_empty() {
+            let which = match (errand.all, errand.waiting) {
+                (true, _) => "there is no event",
+                (false, true) => "no event waits",
+                (false, false) => "no event was put aside",
+            };
+            print(&format!("{which}\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each event under a line of headings.
+fn table(events: &[KeptEvent], now: SystemTime) -> String {
+    if events.is_empty() {
+        return String::new();
+    }
+    let headings = [
+        "ID",
+        "STATE",
+        "SINCE",
+        "TRIED",
+        "WAY",
+        "EVENT",
+        "UPLOAD",
+        "LAST ERROR",
+    ];
+    let mut rows = vec![headings.map(str::to_owned)];
+    for event in events {
+        let since = now.duration_since(event.since()).unwrap_or_default();
+        rows.push([
+            event.id.clone(),
+            match event.state {
+                KeptState::Dead => "dead".to_owned(),
+                KeptState::Waiting => "waiting".to_owned(),
+                KeptState::Announced => "announced".to_owned(),
+            },
+            format!("{} ago", rough(since)),
+            event.attempts.to_string(),
+            event.route.clone(),
+            event.hook.clone(),
+            plain(&event.upload, usize::MAX),
+            plain(event.error.as_deref().unwrap_or("-"), 120),
+        ]);
+    }
+    columns(&rows)
+}

@@ -1,0 +1,167 @@
+//! Files of the program's pages, built into it.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+/// `Content-Type` of a script.
+pub(crate) const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+/// `Content-Type` of a style sheet.
+pub(crate) const CSS: &str = "text/css; charset=utf-8";
+/// `Content-Type` of a drawing.
+pub(crate) const SVG: &str = "image/svg+xml";
+
+/// A file of a page.
+#[derive(Debug, Clone, Copy)]
+pub struct Asset {
+    /// Value for `Content-Type`.
+    pub content_type: &'static str,
+    /// The whole file.
+    pub bytes: &'static [u8],
+    etag: [u8; ETAG_LEN],
+}
+
+impl Asset {
+    /// A file whose tag was [computed](etag_of) by the compiler.
+    pub(crate) const fn new(
+        content_type: &'static str,
+        bytes: &'static [u8],
+        etag: [u8; ETAG_LEN],
+    ) -> Self {
+        Self {
+            content_type,
+            bytes,
+            etag,
+        }
+    }
+
+    /// Value for `ETag`, quotes included: changes whenever the bytes do.
+    pub fn etag(&self) -> &str {
+        std::str::from_utf8(&self.etag).unwrap_or_default()
+    }
+
+    /// What to answer to somebody who asks with these headers: the file, or that he has it. Names never
+    /// change with their content, so clients are to ask again each time.
+    pub(crate) fn answer(&self, asked: &HeaderMap) -> (StatusCode, HeaderMap, &'static [u8]) {
+        let is_known = asked
+            .get(header::IF_NONE_MATCH)
+            .is_some_and(|known| known.as_bytes() == self.etag().as_bytes());
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(self.content_type),
+        );
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        if let Ok(etag) = HeaderValue::from_str(self.etag()) {
+            headers.insert(header::ETAG, etag);
+        }
+        match is_known {
+            true => (StatusCode::NOT_MODIFIED, headers, b""),
+            false => (StatusCode::OK, headers, self.bytes),
+        }
+    }
+}
+
+/// `assets! { "FOLDER": "NAME": CONTENT_TYPE, … }`: files of a folder of this crate, by name.
+macro_rules! assets {
+    ($folder:literal: $($name:literal: $content_type:expr),* $(,)?) => {
+        &[$(($name, {
+            const BYTES: &[u8] =
+                include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $folder, "/", $name));
+            // Named, so that the hash is computed by the compiler.
+            const ETAG: [u8; $crate::asset::ETAG_LEN] = $crate::asset::etag_of(BYTES);
+            $crate::asset::Asset::new($content_type, BYTES, ETAG)
+        })),*]
+    };
+}
+pub(crate) use assets;
+
+/// Two quotes around sixteen hexadecimal digits.
+pub(crate) const ETAG_LEN: usize = 18;
+
+/// FNV-1a: enough to tell two versions of one file apart, and simple enough for a `const fn`.
+pub(crate) const fn etag_of(bytes: &[u8]) -> [u8; ETAG_LEN] {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        at += 1;
+    }
+    let mut etag = [b'"'; ETAG_LEN];
+    let mut digit = 0;
+    while digit < 16 {
+        etag[1 + digit] = b"0123456789abcdef"[(hash >> (60 - 4 * digit)) as usize & 15];
+        digit += 1;
+    }
+    etag
+}
+
+/// Replaces each `{{name}}` of a page by its escaped value, in one pass: values are never looked into.
+pub(crate) fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
+    let mut html = String::with_capacity(template.len() + 256);
+    let mut rest = template;
+    while let Some((before, opened)) = rest.split_once("{{") {
+        html.push_str(before);
+        let known = opened
+            .split_once("}}")
+            .and_then(|(name, after)| Some((value(name)?, after)));
+        rest = match known {
+            Some((value, after)) => {
+                escape(value, &mut html);
+                after
+            }
+            None => {
+                html.push_str("{{");
+                opened
+            }
+        };
+    }
+    html.push_str(rest);
+    html
+}
+
+/// Escapes for text and for attributes in quotes of either kind.
+fn escape(value: &str, html: &mut String) {
+    for character in value.chars() {
+        match character {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            other => html.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_or_unclosed_placeholders_stay() {
+        let filled = fill("{{a}} {{b}} {{a", |name| (name == "a").then_some("1"));
+        assert_eq!(filled, "1 {{b}} {{a");
+    }
+
+    #[test]
+    fn etags_are_quoted_and_follow_the_content() {
+        let etag = |bytes: &[u8]| String::from_utf8(etag_of(bytes).to_vec()).unwrap();
+        assert_eq!(etag(b""), "\"cbf29ce484222325\"");
+        assert_eq!(etag(b"foobar"), "\"85944171f73967e8\"");
+    }
+
+    #[test]
+    fn who_has_a_file_is_told_so() {
+        let asset = Asset::new(CSS, b"a", etag_of(b"a"));
+        let mut asked = HeaderMap::new();
+        let (status, headers, bytes) = asset.answer(&asked);
+        assert_eq!((status, bytes), (StatusCode::OK, &b"a"[..]));
+        asked.insert(header::IF_NONE_MATCH, headers[header::ETAG].clone());
+        let (status, headers, bytes) = asset.answer(&asked);
+        assert_eq!((status, bytes), (StatusCode::NOT_MODIFIED, &b""[..]));
+        assert_eq!(headers[header::ETAG], asset.etag());
+    }
+}

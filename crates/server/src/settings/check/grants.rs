@@ -1,0 +1,171 @@
+//! What has to hold between the settings of grants and of the dashboard.
+
+use landfall_hooks::{HookName, HookNames};
+
+use super::{Layers, Problem, Settings};
+
+/// The settings that turn something on here.
+const ON: [&str; 4] = ["grants", "require-grant", "admin-key", "admin-key-file"];
+
+/// The feature that this build needs for a setting and hasn't got.
+pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
+    (!cfg!(feature = "grants") && ON.contains(&name)).then_some("grants")
+}
+
+/// Looks for settings that don't go together, and for those that have no effect.
+pub(super) fn check(
+    settings: &mut Settings,
+    layers: &Layers,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<String>,
+) {
+    let (grants, admin) = (&settings.grants, &settings.admin);
+    let place = |name: &str| match layers.get(name) {
+        Some(given) => given.source.to_string(),
+        None => name.to_owned(),
+    };
+    for (name, is_on) in [
+        ("grants", grants.enabled && !grants.required),
+        ("require-grant", grants.required),
+        ("admin-key", admin.key.is_some()),
+        ("admin-key-file", admin.key_file.is_some()),
+    ] {
+        if let Some(feature) = missing_feature(name).filter(|_| is_on) {
+            let reason = format!("this build can't; build Landfall with the feature {feature}");
+            problems.push(Problem::new(place(name), reason));
+        }
+    }
+    if admin.key.is_some() && admin.key_file.is_some() {
+        let reason = "can't go with admin-key: there is one key";
+        problems.push(Problem::new(place("admin-key-file"), reason));
+    }
+    if let (Some(granted), Some(most)) = (grants.limits.max_size, settings.protocol.max_size)
+        && granted > most
+    {
+        warnings.push(format!(
+            "{}: is more than -max-size {most}, which holds for what is granted, too",
+            place("grants-max-size")
+        ));
+    }
+
+    let mut without_effect = |name: &str, reason: &str| {
+        if let Some(given) = layers.get(name) {
+            warnings.push(format!("{}: has no effect {reason}", given.source));
+        }
+    };
+    if !grants.enabled {
+        for name in layers.names().filter(|name| name.starts_with("grants-")) {
+            // The dashboard's list has an end, too.
+            if name != "grants-keep" || !admin.is_on() {
+                without_effect(name, "without grants");
+            }
+        }
+    } else {
+        if grants.jwt.keys.is_none() {
+            for name in layers.names().filter(|name| is_of(name, "grants-jwt")) {
+                if name != "grants-jwt-keys" {
+                    without_effect(name, "without grants-jwt-keys");
+                }
+            }
+        }
+        if grants.authorize.url.is_none() {
+            without_effect("grants-authorize-cache", "without grants-authorize-url");
+        }
+    }
+    if !admin.is_on() {
+        without_effect("admin-path", "without admin-key");
+    }
+    for (name, event) in idle_events(settings) {
+        if let Some(given) = layers.get(name) {
+            warnings.push(format!(
+                "{}: without grants there is no {event}",
+                given.source
+            ));
+        }
+    }
+}
+
+/// Questions and events about jobs that somebody wants though there are no jobs, one for each setting.
+fn idle_events(settings: &Settings) -> impl Iterator<Item = (&'static str, HookName)> {
+    let (hooks, brokers) = (&settings.hooks, &settings.hooks.brokers);
+    let granted = settings.grants.enabled;
+    let has_queue = granted || settings.admin.is_on();
+    let is_idle = move |event: &HookName| match event {
+        HookName::PreGrant => !granted,
+        event => !has_queue && HookNames::OF_QUEUE.has(*event),
+    };
+    [
+        ("hooks-enabled-events", Some(hooks.enabled_names())),
+        ("hooks-dir-events", hooks.command.events),
+        ("hooks-http-events", hooks.http.events),
+        ("hooks-grpc-events", hooks.grpc.events),
+        ("hooks-wasm-events", hooks.wasm.events),
+        ("hooks-nats-events", brokers.nats.events),
+        ("hooks-amqp-events", brokers.amqp.events),
+        ("hooks-redis-events", brokers.redis.events),
+        ("hooks-kafka-events", brokers.kafka.events),
+    ]
+    .into_iter()
+    .filter_map(move |(name, events)| Some((name, events?.iter().find(is_idle)?)))
+}
+
+/// Whether a setting's name begins with another one's.
+fn is_of(name: &str, way: &str) -> bool {
+    name.strip_prefix(way)
+        .is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// Pages that are on, by the settings of their paths, and what people call them.
+fn areas(settings: &Settings) -> Vec<(&'static str, &str, &'static str)> {
+    let mut areas = Vec::new();
+    if settings.grants.enabled {
+        areas.push(("grants-path", settings.grants.path.as_str(), "grants"));
+    }
+    if settings.admin.is_on() {
+        areas.push(("admin-path", settings.admin.path.as_str(), "the dashboard"));
+    }
+    areas
+}
+
+/// Looks for pages at or below which other pages are.
+pub(super) fn check_paths(settings: &Settings, layers: &Layers, problems: &mut Vec<Problem>) {
+    let areas = areas(settings);
+    let mut others: Vec<(&str, &str, &str)> = vec![
+        ("", "/healthz", "the page for health checks"),
+        ("", "/readyz", "the page for health checks"),
+        ("base-path", settings.urls.base_path.as_str(), "uploads"),
+    ];
+    if settings.monitoring.expose_metrics {
+        let metrics = settings.monitoring.metrics_path.as_str();
+        others.push(("metrics-path", metrics, "metrics"));
+    }
+    for (at, (name, path, what)) in areas.iter().enumerate() {
+        let found = others
+            .iter()
+            .chain(&areas[at + 1..])
+            .find(|(other, taken, _)| {
+                is_within(taken, path) || *other == "admin-path" && is_within(path, taken)
+            });
+        if let Some((other, taken, whose)) = found {
+            // The one that somebody gave can be given otherwise.
+            let name = if layers.get(name).is_none() && layers.get(other).is_some() {
+                other
+            } else {
+                name
+            };
+            let place = layers
+                .get(name)
+                .map_or_else(|| (*name).to_owned(), |given| given.source.to_string());
+            problems.push(Problem::new(
+                place,
+                format!("{what} can't be at {path} beside {whose} at {taken}; choose another path"),
+            ));
+        }
+    }
+}
+
+/// Whether a path is another one or below it.
+fn is_within(path: &str, above: &str) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

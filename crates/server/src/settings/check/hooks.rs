@@ -1,0 +1,156 @@
+//! What has to hold between the settings of hooks.
+
+use super::{Layers, Problem, Settings};
+use crate::settings::hooks::is_bare_number;
+use crate::settings::types::Database;
+use landfall_hooks::format::Format;
+
+/// The ways of hooks by the settings that turn them on, with the features that they need.
+const FEATURES: [(&str, bool, &str); 8] = [
+    ("hooks-dir", true, ""),
+    ("hooks-http", cfg!(feature = "hooks-http"), "hooks-http"),
+    ("hooks-grpc", cfg!(feature = "hooks-grpc"), "hooks-grpc"),
+    ("hooks-wasm", cfg!(feature = "hooks-wasm"), "hooks-wasm"),
+    ("hooks-nats", cfg!(feature = "nats"), "nats"),
+    ("hooks-amqp", cfg!(feature = "amqp"), "amqp"),
+    ("hooks-redis", cfg!(feature = "redis"), "redis"),
+    ("hooks-kafka", cfg!(feature = "kafka"), "kafka"),
+];
+
+/// The feature that this build needs for a setting and hasn't got.
+pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
+    let found = FEATURES.iter().find(|(known, ..)| *known == name)?;
+    (!found.1).then_some(found.2)
+}
+
+/// Looks for settings that don't go together, and for those that have no effect.
+pub(super) fn check(
+    settings: &mut Settings,
+    layers: &Layers,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<String>,
+) {
+    let hooks = &settings.hooks;
+    let brokers = &hooks.brokers;
+    let place = |name: &str| match layers.get(name) {
+        Some(given) => given.source.to_string(),
+        None => name.to_owned(),
+    };
+    let mut problem = |name: &str, reason: String| problems.push(Problem::new(place(name), reason));
+
+    // In the order of the features.
+    let on = [
+        hooks.command.dir.is_some(),
+        hooks.http.url.is_some(),
+        hooks.grpc.target.is_some(),
+        hooks.wasm.file.is_some(),
+        brokers.nats.url.is_some(),
+        brokers.amqp.url.is_some(),
+        brokers.redis.url.is_some(),
+        !brokers.kafka.brokers.is_empty(),
+    ];
+    let ways = || FEATURES.iter().map(|(name, ..)| *name).zip(on);
+    for (name, _) in ways().filter(|(_, is_on)| *is_on) {
+        if let Some(feature) = missing_feature(name) {
+            problem(
+                name,
+                format!("this build can't; build Landfall with the feature {feature}"),
+            );
+        }
+    }
+    let database = settings.state.database.as_ref();
+    if matches!(database, Some(Database::Postgres(_))) && !cfg!(feature = "postgres") {
+        problem(
+            "database",
+            "this build has no PostgreSQL; build Landfall with the feature postgres".to_owned(),
+        );
+    }
+
+    let grpc = &hooks.grpc;
+    if grpc.target.is_some() {
+        if grpc.secure && grpc.server_certificate.is_none() {
+            problem(
+                "hooks-grpc-secure",
+                "needs hooks-grpc-server-tls-certificate, the certificate to know the server by"
+                    .to_owned(),
+            );
+        }
+        let (certificate, key) = (grpc.client_certificate.is_some(), grpc.client_key.is_some());
+        if certificate != key {
+            let (given, missing) = if certificate {
+                (
+                    "hooks-grpc-client-tls-certificate",
+                    "hooks-grpc-client-tls-key",
+                )
+            } else {
+                (
+                    "hooks-grpc-client-tls-key",
+                    "hooks-grpc-client-tls-certificate",
+                )
+            };
+            problem(given, format!("needs {missing} beside it"));
+        }
+    }
+
+    let mut without_effect = |name: &str, reason: &str| {
+        if let Some(given) = layers.get(name) {
+            warnings.push(format!("{}: has no effect {reason}", given.source));
+        }
+    };
+    // Settings of a way that is off; their names begin with that of the way.
+    for (way, _) in ways().filter(|(_, is_on)| !is_on) {
+        for name in layers.names() {
+            let is_its_own = name
+                .strip_prefix(way)
+                .is_some_and(|rest| rest.starts_with('-'));
+            if is_its_own {
+                without_effect(name, &format!("without {way}"));
+            }
+        }
+    }
+    if !on.contains(&true) {
+        for name in [
+            "hooks-enabled-events",
+            "progress-hooks-interval",
+            "hooks-when-down",
+            "events-limit",
+            "events-give-up-after",
+            "events-keep-dead",
+        ] {
+            without_effect(name, "without hooks");
+        }
+    }
+    if hooks.grpc.target.is_some() && !hooks.grpc.secure {
+        for name in [
+            "hooks-grpc-server-tls-certificate",
+            "hooks-grpc-client-tls-certificate",
+            "hooks-grpc-client-tls-key",
+        ] {
+            without_effect(name, "without hooks-grpc-secure");
+        }
+    }
+    if hooks.http.url.is_some() && !hooks.http.follow_redirects {
+        without_effect("hooks-http-allow", "without hooks-http-follow-redirects");
+    }
+    if database.is_some() {
+        without_effect("state-dir", "with database");
+    }
+    let heeds_it = hooks.command.dir.is_some() && hooks.command.format == Format::V1
+        || hooks.http.url.is_some() && hooks.http.format != Format::V2;
+    if hooks.stop_code.is_some() && !heeds_it {
+        without_effect(
+            "hooks-stop-code",
+            "except with hooks-dir-format v1 or hooks-http-format v1 or auto; a hook stops an \
+             upload by StopUpload in its answer",
+        );
+    }
+    for name in ["hooks-http-backoff", "hooks-grpc-backoff"] {
+        if let Some(given) = layers.get(name).filter(|given| is_bare_number(&given.text)) {
+            warnings.push(format!(
+                "{}: {text} is taken for seconds; write {text}s",
+                given.source,
+                text = given.text
+            ));
+        }
+    }
+}

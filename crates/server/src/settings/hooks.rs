@@ -1,0 +1,229 @@
+//! Reads the texts of settings that are about hooks. Errors are as in [`value`](super::value).
+
+use landfall_hooks::{HookName, HookNames, format::Format};
+
+use super::bucket::or_none;
+use super::types::{Database, Secret};
+use super::value::{Parsed, choice, count, duration, integer, list, one_of, path, size_within};
+
+/// The words for [`Format`] where tusd's two are known.
+const FORMATS: &[(&str, Format)] = &[("v2", Format::V2), ("v1", Format::V1)];
+
+/// tusd's seven events, in its order: what it takes an empty list for.
+const OF_TUSD: [HookName; 7] = [
+    HookName::PreCreate,
+    HookName::PostCreate,
+    HookName::PostReceive,
+    HookName::PreTerminate,
+    HookName::PostTerminate,
+    HookName::PostFinish,
+    HookName::PreFinish,
+];
+
+/// Names of questions and events, in their order, each once.
+fn names(text: &str) -> Parsed<Vec<HookName>> {
+    let mut names = Vec::new();
+    for word in list(text) {
+        let name = word.parse().map_err(|_| {
+            let known = HookName::ALL.map(HookName::as_str);
+            format!(
+                "{word:?} is not the name of a hook event; write {}",
+                one_of(&known)
+            )
+        })?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// What is enabled for all; as in tusd, nothing stands for all of its events.
+pub(super) fn enabled(text: &str) -> Parsed<Vec<HookName>> {
+    let names = names(text)?;
+    Ok(if names.is_empty() {
+        OF_TUSD.to_vec()
+    } else {
+        names
+    })
+}
+
+/// What one way takes; nothing stands for what is enabled for all.
+pub(super) fn events(text: &str) -> Parsed<Option<HookNames>> {
+    let names: HookNames = names(text)?.into_iter().collect();
+    Ok(Some(names).filter(|names| !names.is_empty()))
+}
+
+/// What one broker takes.
+pub(super) fn told_events(text: &str) -> Parsed<Option<HookNames>> {
+    let names = events(text)?;
+    match names.and_then(|names| names.questions().next()) {
+        Some(question) => Err(format!(
+            "{question} is a question, and a broker can't answer; write post-… and Upload… events"
+        )),
+        None => Ok(names),
+    }
+}
+
+/// One of tusd's two formats.
+pub(super) fn format(text: &str) -> Parsed<Format> {
+    choice(text, FORMATS)
+}
+
+/// A format for HTTP.
+pub(super) fn http_format(text: &str) -> Parsed<Format> {
+    let known = [&[("auto", Format::Auto)], FORMATS].concat();
+    choice(text, &known)
+}
+
+/// A URL with one of these schemes, or none.
+fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
+    or_none(text, |text| {
+        let known = |scheme: &&str| {
+            let rest = text
+                .split_once("://")
+                .filter(|(given, _)| given == scheme)
+                .map(|(_, rest)| rest);
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']))
+        };
+        if !schemes.iter().any(known) || text.contains(|c: char| c.is_control() || c == ' ') {
+            // The text isn't cited: it may hold a password.
+            return Err(format!("is not a URL such as {example}"));
+        }
+        Ok(Secret::new(text))
+    })
+}
+
+/// The URL of an HTTP endpoint.
+pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
+    const EXAMPLE: &str = "http://127.0.0.1:3000/hooks";
+    let read = url(text, &["http", "https"], EXAMPLE)?;
+    match &read {
+        Some(url) if url.reveal().parse::<http::Uri>().is_err() => {
+            Err(format!("is not a URL such as {EXAMPLE}"))
+        }
+        _ => Ok(read),
+    }
+}
+
+/// The URL of a NATS server.
+pub(super) fn nats(text: &str) -> Parsed<Option<Secret>> {
+    url(text, &["nats", "tls", "ws", "wss"], "nats://127.0.0.1:4222")
+}
+
+/// The URL of an AMQP broker.
+pub(super) fn amqp(text: &str) -> Parsed<Option<Secret>> {
+    url(text, &["amqp", "amqps"], "amqp://127.0.0.1:5672/%2f")
+}
+
+/// The URL of a Redis or Valkey server.
+pub(super) fn redis(text: &str) -> Parsed<Option<Secret>> {
+    let schemes = ["redis", "rediss"];
+    url(text, &schemes, "redis://127.0.0.1:6379/0")
+}
+
+/// Brokers of Kafka: `host:port`, with commas between them.
+pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
+    list(text)
+        .map(|item| {
+            let port = item
+                .rsplit_once(':')
+                .map(|(host, port)| (host, port.parse::<u16>()));
+            match port {
+                Some((host, Ok(_))) if !host.is_empty() && !host.contains('/') => {
+                    Ok(item.to_owned())
+                }
+                _ => Err(format!(
+                    "{item:?} is not a broker; write HOST:PORT, such as 127.0.0.1:9092"
+                )),
+            }
+        })
+        .collect()
+}
+
+/// A name that a broker knows; `{event}` may be in it.
+pub(super) fn name(text: &str) -> Parsed<String> {
+    if text.is_empty() {
+        return Err("is empty; write a name".to_owned());
+    }
+    name_or_empty(text)
+}
+
+/// The same, or nothing.
+pub(super) fn name_or_empty(text: &str) -> Parsed<String> {
+    if text.len() > 255 || text.contains(|c: char| c.is_control() || c == ' ') {
+        return Err(format!(
+            "{text:?} can't be a name: at most 255 bytes, without blanks"
+        ));
+    }
+    let plain = text.replace("{event}", "");
+    if plain.contains(['{', '}']) {
+        return Err(format!("{text:?}: only {{event}} can stand in braces"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Secrets with commas between them.
+pub(super) fn secrets(text: &str) -> Parsed<Vec<Secret>> {
+    Ok(list(text).map(Secret::new).collect())
+}
+
+/// An exit code or an HTTP status, or none.
+pub(super) fn stop_code(text: &str) -> Parsed<Option<u16>> {
+    let code = u16::try_from(integer(text)?)
+        .ok()
+        .filter(|code| *code <= 599)
+        .ok_or_else(|| format!("{text} is neither an exit code nor an HTTP status"))?;
+    Ok((code != 0).then_some(code))
+}
+
+/// A time span; a bare number counts as seconds, as in tusd 1.
+pub(super) fn backoff(text: &str) -> Parsed<std::time::Duration> {
+    match integer(text) {
+        Ok(seconds) => Ok(std::time::Duration::from_secs(seconds)),
+        Err(_) => duration(text),
+    }
+}
+
+/// Whether a text is what [`backoff`] takes for seconds.
+pub(super) fn is_bare_number(text: &str) -> bool {
+    integer(text).is_ok_and(|seconds| seconds != 0)
+}
+
+/// The size of an answer.
+pub(super) fn answer_size(text: &str) -> Parsed<usize> {
+    let bytes = size_within(text, 1, 64 << 20)?;
+    usize::try_from(bytes).map_err(|_| format!("{text} is too large"))
+}
+
+/// How many at one time.
+pub(super) fn parallel(text: &str) -> Parsed<usize> {
+    match count(text)? {
+        many if many > 65_535 => Err(format!("{text} is too large; the most is 65535")),
+        some => Ok(some),
+    }
+}
+
+/// A number that isn't zero.
+pub(super) fn some_number(text: &str) -> Parsed<u64> {
+    match integer(text)? {
+        0 => Err("0 would let nothing through; write a number from 1 up".to_owned()),
+        number => Ok(number),
+    }
+}
+
+/// A database: the URL of a PostgreSQL server, or the file of SQLite; or none.
+pub(super) fn database(text: &str) -> Parsed<Option<Database>> {
+    or_none(text, |text| match text.split_once("://") {
+        None => Ok(Database::File(path(text)?)),
+        Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => {
+            Ok(Database::Postgres(Secret::new(text)))
+        }
+        Some(("sqlite", file)) if !file.is_empty() => Ok(Database::File(path(file)?)),
+        // The text isn't cited: it may hold a password.
+        Some(_) => Err(
+            "is neither a file nor a URL such as postgres://landfall@db.example.com/landfall"
+                .to_owned(),
+        ),
+    })
+}

@@ -1,0 +1,262 @@
+//! What the settings of hooks mean.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use landfall_hooks::{HookName, HookNames, WhenDown, format::Format};
+
+/// Who is asked and told, of what, and by which ways.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hooks {
+    /// The questions and events that a way takes unless it has a list of its own, in the order in
+    /// which they were named.
+    pub enabled: Vec<HookName>,
+    /// The least time between two reports of an upload's progress.
+    pub progress_interval: Duration,
+    /// What becomes of a question that nobody answers.
+    pub when_down: WhenDown,
+    /// In the format of tusd 1, the exit code or status with which a receiver stops an upload.
+    pub stop_code: Option<u16>,
+    /// Files that are run.
+    pub command: CommandHooks,
+    /// An HTTP endpoint.
+    pub http: HttpHooks,
+    /// A gRPC server.
+    pub grpc: GrpcHooks,
+    /// A sandboxed plugin.
+    pub wasm: WasmHooks,
+    /// Message brokers.
+    pub brokers: Brokers,
+    /// Events that wait until they are delivered.
+    pub outbox: Outbox,
+}
+
+impl Hooks {
+    /// [`Self::enabled`] as a set.
+    #[must_use]
+    pub fn enabled_names(&self) -> HookNames {
+        self.enabled.iter().copied().collect()
+    }
+}
+
+/// Hooks that are files in a directory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CommandHooks {
+    /// The directory; `None` runs none.
+    pub dir: Option<PathBuf>,
+    /// What they take, if not what is enabled for all.
+    pub events: Option<HookNames>,
+    /// How long one may run.
+    pub timeout: Duration,
+    /// How many may run at one time.
+    pub processes: usize,
+    /// What they read on standard input: [`Format::V2`] or [`Format::V1`].
+    pub format: Format,
+}
+
+/// Hooks behind an HTTP endpoint.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HttpHooks {
+    /// The endpoint; `None` calls none.
+    pub url: Option<Secret>,
+    /// What it takes, if not what is enabled for all.
+    pub events: Option<HookNames>,
+    /// What it is sent.
+    pub format: Format,
+    /// Headers of the client's request that are sent on, spelled as they are to be sent.
+    pub forward_headers: Vec<String>,
+    /// How often a question is put in all; at least once.
+    pub attempts: usize,
+    /// The wait between two attempts.
+    pub backoff: Duration,
+    /// The longest time for all attempts together.
+    pub timeout: Duration,
+    /// The most bytes that an answer may have.
+    pub size_limit: usize,
+    /// Don't look at the endpoint's certificate.
+    pub skip_verify: bool,
+    /// Secrets to sign with; each signs, so that receivers can change from one to the next.
+    pub secrets: Vec<Secret>,
+    /// Go where a redirect leads.
+    pub follow_redirects: bool,
+    /// The networks that a redirect may lead to beside public ones.
+    pub allow: Vec<IpNet>,
+    /// Calls at one time.
+    pub parallel: usize,
+}
+
+/// Hooks behind a gRPC server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GrpcHooks {
+    /// The server as gRPC names it, `host:port`; `None` calls none.
+    pub target: Option<String>,
+    /// What it takes, if not what is enabled for all.
+    pub events: Option<HookNames>,
+    /// How often a call is made in all; zero counts as one.
+    pub attempts: usize,
+    /// The wait between two attempts.
+    pub backoff: Duration,
+    /// The longest time for a call; `None` waits for ever.
+    pub timeout: Option<Duration>,
+    /// Speak TLS.
+    pub secure: bool,
+    /// The certificate, in a PEM file, that the server's must come from.
+    pub server_certificate: Option<PathBuf>,
+    /// Our own certificate, in a PEM file.
+    pub client_certificate: Option<PathBuf>,
+    /// Its key, in a PEM file.
+    pub client_key: Option<PathBuf>,
+    /// Headers of the client's request that are sent on as metadata.
+    pub forward_headers: Vec<String>,
+}
+
+/// Hooks in a sandboxed plugin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WasmHooks {
+    /// The plugin; `None` runs none.
+    pub file: Option<PathBuf>,
+    /// What it takes, if not what is enabled for all.
+    pub events: Option<HookNames>,
+    /// The steps that a call may take.
+    pub fuel: u64,
+    /// The memory that a call may take, in bytes.
+    pub memory: u64,
+}
+
+/// Message brokers, which are told events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Brokers {
+    /// NATS.
+    pub nats: Nats,
+    /// An AMQP 0-9-1 broker.
+    pub amqp: Amqp,
+    /// A stream in Redis or Valkey.
+    pub redis: RedisStream,
+    /// Kafka.
+    pub kafka: Kafka,
+}
+
+/// Events on subjects of NATS.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Nats {
+    /// The server; `None` uses none.
+    pub url: Option<Secret>,
+    /// What it takes, if not what is enabled for all.
+    pub events: Option<HookNames>,
+    /// The subject; `{event}` stands for the event's name.
+    pub subject: String,
+    /// Publish to a stream of JetStream, and wait until it has the event.
+    pub jetstream: bool,
+}
+
+/// Events in an exchange of an AMQP 0-9-1 broker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Amqp {
+    /// The broker; `None` uses none.
+    pub url: Option<Secret>,
+    /// What it takes, if not what is enabled for all.
+    pub events: Option<HookNames>,
+    /// The exchange; empty is the default one, where the routing key names a queue.
+    pub exchange: String,
+    /// The routing key; `{event}` stands for the event's name.
+    pub routing_key: String,
+}
+
+/// Events in a stream of Redis or Valkey.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RedisStream {
+    /// The server; `None` uses none.
+    pub url: Option<Secret>,
+    /// What it takes, if not what is enabled for all.
+    pub events: Option<HookNames>,
+    /// The stream's key.
+    pub stream: String,
+    /// About how many entries it keeps.
+    pub length: u64,
+}
+
+/// Events in a topic of Kafka.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kafka {
+    /// Brokers to begin with, `host:port`; none uses none.
+    pub brokers: Vec<String>,
+    /// What it takes, if not what is enabled for all.
+    pub events: Option<HookNames>,
+    /// The topic.
+    pub topic: String,
+}
+
+/// Events that wait until they are delivered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outbox {
+    /// The most events that may wait.
+    pub limit: u64,
+    /// How long an event is tried before it is put aside.
+    pub give_up_after: Duration,
+    /// How long events that were put aside are kept.
+    pub keep_dead: Duration,
+}
+
+/// A text that may hold a password; it doesn't show itself.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// The text as a URL for people: with stars where its password is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return self.0.clone();
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        match authority.rsplit_once('@') {
+            Some((user, host)) => {
+                // Without a colon it may be a token.
+                let user = user.split_once(':').map_or("", |(user, _)| user);
+                format!("{scheme}://{user}:***@{host}{path}")
+            }
+            None => self.0.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_passwords() {
+        for (url, shown) in [
+            ("http://h:1/a@b:c", "http://h:1/a@b:c"),
+            ("http://u:p@h/x", "http://u:***@h/x"),
+            ("nats://token@h", "nats://:***@h"),
+            ("redis://:p@ss@h:6379/0", "redis://:***@h:6379/0"),
+            ("amqp://u:p@h?x=@y", "amqp://u:***@h?x=@y"),
+            ("h:50051", "h:50051"),
+        ] {
+            assert_eq!(Secret::new(url).url(), shown);
+        }
+        let debug = format!("{:?}", Secret::new("http://u:p@h"));
+        assert!(!debug.contains('p'), "{debug}");
+    }
+}

@@ -1,0 +1,228 @@
+//! Uploads that are asked for, through the whole server.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::{
+    grants_kit::{Caller, add_key, json as parsed},
+    serve_kit::{Landfall, Request, eventually, path_of, program, run},
+};
+
+fn create(token: &str, length: usize) -> Request {
+    Request::post()
+        .with("Upload-Length", length)
+        .with("Upload-Token", token)
+}
+
+#[test]
+fn asked_for_made_and_known_to_be_complete() {
+    let server = Landfall::start(&["-require-grant", "-verbose"]);
+    let key = add_key(server.dir(), &["app"]);
+    let app = Caller::new(&server, &key);
+    let refused = server
+        .client()
+        .ask(Request::post().with("Upload-Length", 3));
+    assert_eq!(refused.status, 401);
+
+    let ask = json!({"id": "1", "filename": "a.txt", "filesize": 3, "filetype": "text/plain"});
+    let (status, granted) = app.grant(&ask);
+    assert_eq!((status, &granted["state"]), (201, &json!("received")));
+    let token = granted["upload_token"].as_str().unwrap();
+    let location = granted["location"].as_str().unwrap();
+    assert_eq!(path_of(location), "/files/");
+
+    let made = server.client().ask(create(token, 3));
+    assert_eq!(made.status, 201, "{}", made.text());
+    let path = path_of(made.header("Location").unwrap());
+    let patched = server.client().ask(Request::patch(&path, 0).body(b"abc"));
+    assert_eq!(patched.status, 204);
+    // Known before the client had its answer.
+    let job = app.job("1");
+    assert_eq!(
+        (&job["state"], &job["offset"]),
+        (&json!("completed"), &json!(3))
+    );
+    assert_eq!(app.job("1")["filename"], "a.txt");
+
+    for (sample, value) in [
+        ("landfall_grants_total{result=\"granted\"}", 1.0),
+        ("landfall_jobs{state=\"completed\"}", 1.0),
+        ("landfall_jobs{state=\"failed\"}", 0.0),
+        ("landfall_jobs_completed_bytes", 3.0),
+        (
+            "landfall_pages_requests_total{pages=\"grants\",status=\"201\"}",
+            1.0,
+        ),
+    ] {
+        assert_eq!(server.metric(sample), value, "{sample}");
+    }
+    assert!(server.metric("landfall_queue_batches_total") >= 2.0);
+    server.says("UploadGranted");
+    // One for each statement would drown all others.
+    assert!(!server.log().contains("db.statement"));
+    let info = fs::read_to_string(server.file(&path).with_extension("info")).unwrap();
+    for text in [server.log(), info] {
+        assert!(
+            !text.contains(&token[4..]) && !text.contains(&key[4..]),
+            "{text}"
+        );
+    }
+    server.stop();
+}
+
+#[test]
+fn the_first_hook_asked_and_the_last_told_know_the_job() {
+    let hooks = crate::hooks_kit::with_hook("post-finish", "cat > \"$0.told\"; sleep 1");
+    let dir = hooks.path().to_str().unwrap();
+    let server = Landfall::start(&["-grants", "-hooks-dir", dir]);
+    let key = add_key(server.dir(), &["app", "-subject=ann"]);
+    let app = Caller::new(&server, &key);
+    let (_, granted) = app.grant(&json!({
+        "id": "1", "filename": "a.txt", "filesize": 0, "mode": "url"
+    }));
+    // An empty file is complete when it is made.
+    assert_eq!(app.job("1")["state"], "completed", "{granted}");
+    let told = hooks.path().join("post-finish.told");
+    eventually("post-finish isn't told", || {
+        fs::read_to_string(&told).is_ok_and(|text| text.contains("\"request_id\":\"1\""))
+    });
+    let text = fs::read_to_string(&told).unwrap();
+    assert!(
+        text.contains("\"subject\":\"ann\"") && !text.contains("lft_"),
+        "{text}"
+    );
+    // Uploads that nobody asked for go on where they may.
+    let free = server
+        .client()
+        .ask(Request::post().with("Upload-Length", 3));
+    assert_eq!(free.status, 201);
+}
+
+#[test]
+fn a_killed_server_knows_the_end_when_it_is_back() {
+    let server = Landfall::start(&["-require-grant"]);
+    let key = add_key(server.dir(), &["app"]);
+    let app = Caller::new(&server, &key);
+    let (_, granted) = app.grant(&json!({"id": "1", "filename": "a", "filesize": 3}));
+    let token = granted["upload_token"].as_str().unwrap().to_owned();
+    let made = server.client().ask(create(&token, 3));
+    let path = path_of(made.header("Location").unwrap());
+    let part = Request::patch(&path, 0).body(b"ab");
+    assert_eq!(server.client().ask(part).status, 204);
+    let dir = server.kill().unwrap();
+
+    let server = Landfall::on(dir.path(), &["-require-grant"]);
+    let app = Caller::new(&server, &key);
+    // The lost answer is asked for again: the same upload, as far as it is.
+    let again = server.client().ask(create(&token, 3));
+    assert_eq!(again.status, 201, "{}", again.text());
+    assert_eq!(path_of(again.header("Location").unwrap()), path);
+    assert_eq!(again.number("Upload-Offset"), 2);
+    let rest = Request::patch(&path, 2).body(b"c");
+    assert_eq!(server.client().ask(rest).status, 204);
+    assert_eq!(app.job("1")["state"], "completed");
+}
+
+#[test]
+fn servers_that_share_a_folder_share_grants() {
+    let one = Landfall::start(&["-require-grant", "-node-name=one"]);
+    let other = Landfall::on(one.dir(), &["-require-grant", "-node-name=other"]);
+    let key = add_key(one.dir(), &["app"]);
+    let (here, there) = (Caller::new(&one, &key), Caller::new(&other, &key));
+    let ask = json!({"id": "1", "filename": "a", "filesize": 3});
+    let (status, granted) = here.grant(&ask);
+    assert_eq!(status, 201);
+    assert_eq!(there.grant(&ask).0, 200);
+    let token = granted["upload_token"].as_str().unwrap();
+    let made = other.client().ask(create(token, 3));
+    assert_eq!(made.status, 201, "{}", made.text());
+    let again = one.client().ask(create(token, 3));
+    assert_eq!(again.status, 201, "{}", again.text());
+    let path = path_of(made.header("Location").unwrap());
+    assert_eq!(path_of(again.header("Location").unwrap()), path);
+    let patched = one.client().ask(Request::patch(&path, 0).body(b"abc"));
+    assert_eq!(patched.status, 204);
+    assert_eq!(there.job("1")["state"], "completed");
+}
+
+#[test]
+fn sweeping_by_hand_is_heard_of() {
+    let server = Landfall::start(&["-require-grant"]);
+    let key = add_key(server.dir(), &["app"]);
+    let app = Caller::new(&server, &key);
+    let (_, granted) = app.grant(&json!({"id": "1", "filename": "a", "filesize": 3}));
+    let token = granted["upload_token"].as_str().unwrap();
+    assert_eq!(server.client().ask(create(token, 3)).status, 201);
+    assert_eq!(app.job("1")["state"], "started");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let mut sweep = program();
+    sweep.args([
+        "sweep",
+        "-require-grant",
+        "-expire-unfinished=10ms",
+        "-upload-dir",
+    ]);
+    let (code, out, told) = run(sweep.arg(server.dir()));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(out.contains("unfinished and expired"), "{out}");
+    assert_eq!(app.job("1")["state"], "expired");
+}
+
+#[test]
+fn clients_are_told_apart_behind_a_trusted_proxy() {
+    let server = Landfall::start(&["-require-grant", "-behind-proxy"]);
+    let guess = |address: &str| {
+        let request = create("lft_0000000000000000000000000000000000000000000", 3)
+            .with("X-Forwarded-For", address);
+        server.client().ask(request).status
+    };
+    while guess("192.0.2.1") == 401 {}
+    assert_eq!(guess("192.0.2.1"), 429);
+    // What the client itself wrote before isn't believed.
+    assert_eq!(guess("192.0.2.9, 192.0.2.1"), 429);
+    assert_eq!(guess("192.0.2.2"), 401);
+    // Guesses of keys and of tokens count together.
+    let request = Request::get("/uploadjobs")
+        .with("Authorization", "Bearer lfk_0")
+        .with("X-Forwarded-For", "192.0.2.1");
+    let answer = server.client().ask(request);
+    assert_eq!(answer.status, 429);
+    assert!(answer.number("Retry-After") >= 1);
+    assert_eq!(parsed(&answer)["status"], 429);
+}
+
+#[test]
+fn pages_of_others_read_nothing_with_cookies() {
+    let origin = "https://evil.example";
+    let preflight = |server: &Landfall| {
+        let request = Request::new("OPTIONS", "/uploadjobs")
+            .with("Origin", origin)
+            .with("Access-Control-Request-Method", "POST");
+        server.client().ask(request)
+    };
+    // Whatever holds for uploads.
+    let open = Landfall::start(&["-grants", "-cors-allow-credentials"]);
+    let answer = preflight(&open);
+    assert_eq!(answer.header("Access-Control-Allow-Credentials"), None);
+    let named = [
+        "-grants",
+        "-grants-authorize-url=http://127.0.0.1:9/",
+        "-grants-origins=https://app.example",
+    ];
+    let named = Landfall::start(&named);
+    let answer = preflight(&named);
+    assert_eq!(
+        answer.header("Access-Control-Allow-Origin"),
+        None,
+        "{answer:?}"
+    );
+    let friend = Request::new("OPTIONS", "/uploadjobs")
+        .with("Origin", "https://app.example")
+        .with("Access-Control-Request-Method", "POST");
+    let answer = named.client().ask(friend);
+    assert_eq!(
+        answer.header("Access-Control-Allow-Credentials"),
+        Some("true")
+    );
+}

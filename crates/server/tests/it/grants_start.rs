@@ -1,0 +1,148 @@
+//! How grants are set up: lines, files, pages, keys, and reasons not to start.
+
+use std::{fs, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    grants_kit::{Caller, add_key, keys},
+    serve_kit::{Landfall, Request, eventually, program, run},
+};
+
+#[test]
+fn nothing_is_there_unless_it_is_on() {
+    let server = Landfall::start(&[]);
+    assert!(!server.log().contains("grants"), "{}", server.log());
+    let answer = server.client().ask(Request::get("/uploadjobs"));
+    assert_eq!(answer.status, 404);
+    let page = server.client().ask(Request::get("/metrics")).text();
+    assert!(!page.contains("landfall_jobs"), "{page}");
+    assert!(!server.dir().join(".landfall/landfall.db").exists());
+}
+
+#[test]
+fn the_lines_say_where_and_who() {
+    let server = Landfall::start(&["-require-grant", "-grants-path=/api/jobs"]);
+    let lines = server.log();
+    let file = fs::canonicalize(server.dir()).unwrap();
+    let file = file.join(".landfall/landfall.db");
+    assert!(file.is_file());
+    for line in [
+        format!("Using '{}' for grants.", file.display()),
+        "Using /api/jobs as the path for grants.".to_owned(),
+        "Callers are known by API keys (landfall keys).".to_owned(),
+    ] {
+        assert!(lines.contains(&line), "no {line:?} in {lines}");
+    }
+    server.says("nobody can ask for uploads yet: make a key with landfall keys add NAME");
+    assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
+    // The page at / says why it can't upload by itself.
+    let greeting = server.client().ask(Request::get("/")).text();
+    assert!(greeting.contains("/api/jobs"), "{greeting}");
+}
+
+#[test]
+fn who_has_a_key_is_no_reason_to_warn() {
+    let dir = tempfile::tempdir().unwrap();
+    add_key(dir.path(), &["one"]);
+    let server = Landfall::on(dir.path(), &["-grants"]);
+    assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
+    server.stop();
+    let quiet = Landfall::start(&["-grants", "-grants-authorize-url=http://127.0.0.1:9/who"]);
+    quiet.says("the application ('http://127.0.0.1:9/who').");
+    assert_eq!(quiet.client().ask(Request::get("/readyz")).status, 200);
+    assert!(!quiet.log().contains("nobody can ask"), "{}", quiet.log());
+}
+
+#[test]
+fn what_cannot_work_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    let short = format!("{dir}/short");
+    fs::write(&short, "hunter2\n").unwrap();
+    let no_keys = format!("{dir}/none.json");
+    for (words, told) in [
+        (
+            vec!["-grants", "-grants-jwt-keys", &no_keys],
+            "-grants-jwt-keys",
+        ),
+        (
+            vec!["-admin-key-file", "/nonexistent/key"],
+            "/nonexistent/key",
+        ),
+        (vec!["-admin-key-file", &short], "too short"),
+        (vec!["-grants", "-database", dir], "can't be kept in"),
+    ] {
+        let mut command = program();
+        command.args(["-host=127.0.0.1", "-port=0", "-upload-dir", dir]);
+        let (code, _, error) = run(command.args(&words));
+        assert_eq!(code, Some(1), "{words:?}: {error}");
+        assert!(error.contains(told), "{words:?}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn keys_are_made_listed_and_revoked_beside_a_server() {
+    let server = Landfall::start(&["-require-grant"]);
+    let dir = server.dir();
+    let key = add_key(
+        dir,
+        &["one", "-subject", "ann", "-rate=5/1h", "-expires=90d"],
+    );
+    let boss = add_key(dir, &["boss", "-admin"]);
+    let (code, _, told) = keys(dir, &["add", "one"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("there is a key called \"one\""), "{told}");
+
+    let ann = Caller::new(&server, &key);
+    let (status, _) = ann.grant(&json!({"id": "1", "filename": "a.bin", "filesize": 3}));
+    assert_eq!(status, 201);
+    let listed = Caller::new(&server, &boss).ask("GET", "/uploadjobs").text();
+    assert!(listed.contains("\"ann\""), "{listed}");
+
+    let (code, table, _) = keys(dir, &["list"]);
+    assert_eq!(code, Some(0));
+    let rows: Vec<&str> = table.lines().collect();
+    assert_eq!(rows.len(), 3, "{table}");
+    assert!(rows[0].starts_with("ID  NAME  SUBJECT"), "{table}");
+    assert!(
+        table.contains("5/1h") && table.contains("see and cancel all"),
+        "{table}"
+    );
+    let (_, text, _) = keys(dir, &["list", "-json"]);
+    for secret in [&key, &boss] {
+        assert!(!table.contains(&secret[4..]) && !text.contains(&secret[4..]));
+    }
+    let all: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(all[0]["name"], "one");
+    assert_eq!(all[0]["subject"], "ann");
+    assert_eq!(
+        (&all[0]["admin"], &all[1]["admin"]),
+        (&json!(false), &json!(true))
+    );
+    assert_eq!(all[0]["limits"], json!({"rate": "5/1h"}));
+
+    let (code, out, _) = keys(dir, &["revoke", "one"]);
+    assert_eq!((code, out.as_str()), (Some(0), "1 key revoked\n"));
+    let (code, out, _) = keys(dir, &["revoke", "one"]);
+    assert_eq!((code, out.as_str()), (Some(1), "0 keys revoked\n"));
+    eventually("the key is still one", || {
+        std::thread::sleep(Duration::from_millis(100));
+        ann.ask("GET", "/uploadjobs").status == 401
+    });
+}
+
+#[test]
+fn commands_about_keys_say_when_there_is_no_database() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in [&["list"][..], &["revoke", "a"]] {
+        let (code, _, told) = keys(dir.path(), words);
+        assert_eq!(code, Some(1));
+        assert!(told.contains("no key was made yet"), "{told}");
+    }
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+}

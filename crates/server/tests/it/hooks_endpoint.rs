@@ -1,0 +1,184 @@
+//! An endpoint that notes what it is sent.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::serve_kit::{PATIENCE, eventually};
+
+/// What the endpoint was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// `Hook-Name`.
+    pub(crate) hook: String,
+    /// `webhook-id`.
+    pub(crate) id: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Value,
+    /// The status it was answered with.
+    pub(crate) status: u16,
+}
+
+impl Call {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self
+            .headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The id of the upload it is about.
+    pub(crate) fn upload(&self) -> &str {
+        self.body["Event"]["Upload"]["ID"].as_str().unwrap()
+    }
+}
+
+/// How the endpoint answers: status and JSON.
+type Answer = dyn Fn(&Call) -> (u16, String) + Send + Sync;
+
+/// An HTTP endpoint, until it is dropped.
+pub(crate) struct Endpoint {
+    address: SocketAddr,
+    calls: Arc<Mutex<Vec<Call>>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Endpoint {
+    /// One that says yes to everything.
+    pub(crate) fn agreeing() -> Self {
+        Self::answering(|_| (200, String::new()))
+    }
+
+    pub(crate) fn answering(
+        answer: impl Fn(&Call) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), answer)
+    }
+
+    /// On this address, which may have been another's until now.
+    pub(crate) fn at(
+        address: SocketAddr,
+        answer: impl Fn(&Call) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let endpoint = Self {
+            address,
+            calls: Arc::default(),
+            ended: Arc::default(),
+        };
+        let (calls, ended) = (endpoint.calls.clone(), endpoint.ended.clone());
+        let answer: Arc<Answer> = Arc::new(answer);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if ended.load(SeqCst) {
+                    return;
+                }
+                let (calls, ended, answer) = (calls.clone(), ended.clone(), answer.clone());
+                thread::spawn(move || serve(&stream, &calls, &ended, &*answer));
+            }
+        });
+        endpoint
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hooks", self.address)
+    }
+
+    /// All calls so far.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// The calls about one hook so far.
+    pub(crate) fn calls_of(&self, hook: &str) -> Vec<Call> {
+        let mut calls = self.calls();
+        calls.retain(|call| call.hook == hook);
+        calls
+    }
+
+    /// Waits for so many calls about a hook.
+    pub(crate) fn waits_for(&self, hook: &str, count: usize) -> Vec<Call> {
+        eventually(&format!("{hook} isn't told {count} times"), || {
+            self.calls_of(hook).len() >= count
+        });
+        self.calls_of(hook)
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.ended.store(true, SeqCst);
+        // It waits for a connection: this is the last one.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// Answers requests on a connection until it, or the endpoint, ends.
+fn serve(
+    stream: &TcpStream,
+    calls: &Mutex<Vec<Call>>,
+    ended: &AtomicBool,
+    answer: &Answer,
+) -> Option<()> {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut headers = Vec::new();
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        loop {
+            line.clear();
+            reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+            let Some((name, value)) = line.trim_end().split_once(':') else {
+                break;
+            };
+            headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+        if ended.load(SeqCst) {
+            return None;
+        }
+        let mut call = Call {
+            hook: String::new(),
+            id: String::new(),
+            headers,
+            body: Value::Null,
+            status: 0,
+        };
+        let length = call.header("content-length").unwrap_or("0").parse().ok()?;
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        if !body.is_empty() {
+            call.body = serde_json::from_slice(&body).unwrap();
+        }
+        call.hook = call.header("hook-name").unwrap_or_default().to_owned();
+        call.id = call.header("webhook-id").unwrap_or_default().to_owned();
+        let (status, text) = answer(&call);
+        call.status = status;
+        calls.lock().unwrap().push(call);
+        let head = format!(
+            "HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            text.len()
+        );
+        (&*stream).write_all((head + &text).as_bytes()).ok()?;
+    }
+}
+
+/// An address on which nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Long enough for something that must not happen to happen.
+pub(crate) const A_WHILE: Duration = Duration::from_millis(300);

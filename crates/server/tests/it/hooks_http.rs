@@ -1,0 +1,193 @@
+//! An HTTP endpoint that is asked, with the real program; alone and beside files.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    hooks_endpoint::{Endpoint, nobody},
+    hooks_kit::with_hook,
+    serve_kit::{Landfall, Request, program},
+};
+
+#[test]
+fn the_tutorials_command_line_works_with_the_code_beside_it() {
+    let endpoint = Endpoint::answering(|call| {
+        let header = &call.body["HTTPRequest"]["Header"]["Authorization"];
+        match header[0].as_str() {
+            Some("Bearer good") => (200, String::new()),
+            _ => (401, "sign in first".to_owned()),
+        }
+    });
+    let server = Landfall::start(&[
+        "-behind-proxy",
+        "-hooks-http",
+        &endpoint.url(),
+        "-hooks-http-forward-headers",
+        "authorization",
+        "-hooks-enabled-events",
+        "pre-create",
+    ]);
+    let mut client = server.client();
+    let create = Request::post().with("Upload-Length", 5);
+    let refused = client.ask(create.clone().with("Authorization", "Bearer bad"));
+    assert_eq!(
+        (refused.status, refused.text().as_str()),
+        (401, "sign in first")
+    );
+    client
+        .ask(create.with("Authorization", "Bearer good"))
+        .created();
+    let calls = endpoint.calls_of("pre-create");
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[1].header("authorization"), Some("Bearer good"));
+    assert_eq!(calls[1].body["Upload"]["Size"], 5);
+    assert_eq!(calls[1].body["Type"], "pre-create");
+}
+
+#[test]
+fn requests_are_signed_if_there_is_a_secret() {
+    let endpoint = Endpoint::agreeing();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command
+        .env("LANDFALL_HOOKS_HTTP_SECRET", "whsec_c2VjcmV0,another")
+        .args([
+            "-host=127.0.0.1",
+            "-port=0",
+            "-hooks-enabled-events=pre-create",
+        ])
+        .arg("-upload-dir")
+        .arg(dir.path())
+        .arg("-hooks-http")
+        .arg(endpoint.url());
+    let server = Landfall::spawn(command, dir.path());
+    server.client().create(5);
+    let call = endpoint.waits_for("pre-create", 1).remove(0);
+    let signatures = call.header("webhook-signature").unwrap();
+    assert_eq!(signatures.split(' ').count(), 2, "{signatures}");
+    assert!(signatures.split(' ').all(|one| one.starts_with("v1,")));
+    assert_eq!(call.id.len(), 32);
+}
+
+#[test]
+fn an_endpoint_that_is_down_refuses_or_not_as_it_was_set() {
+    let url = format!("http://{}/", nobody());
+    let args = [
+        "-hooks-http",
+        &url,
+        "-hooks-enabled-events=pre-create",
+        "-hooks-http-retry=2",
+        "-hooks-http-backoff=50ms",
+    ];
+    let create = Request::post().with("Upload-Length", 5);
+    let server = Landfall::start(&args);
+    let answer = server.client().ask(create.clone());
+    answer.refuses(500, "ERR_INTERNAL_SERVER_ERROR");
+    // Nothing of the endpoint reaches the client, and the server itself is well.
+    assert!(!answer.text().contains("127.0.0.1"), "{}", answer.text());
+    assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
+
+    let server = Landfall::start(&[&args[..], &["-hooks-when-down=allow"]].concat());
+    server.client().ask(create).created();
+}
+
+#[test]
+fn a_slow_answer_holds_up_nobody_else() {
+    let endpoint = Endpoint::answering(|call| {
+        if call.body["Upload"]["MetaData"]["slow"] == "yes" {
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        (200, String::new())
+    });
+    let url = endpoint.url();
+    let server = Landfall::start(&["-hooks-http", &url, "-hooks-enabled-events=pre-create"]);
+    let create = Request::post().with("Upload-Length", 5);
+    let slow: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = server.client();
+            // "yes" in base64.
+            client.send(create.clone().with("Upload-Metadata", "slow eWVz").bytes());
+            client
+        })
+        .collect();
+    let begun = Instant::now();
+    for _ in 0..20 {
+        server.client().ask(create.clone()).created();
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    for mut client in slow {
+        client.answer().created();
+    }
+}
+
+#[test]
+fn of_several_hooks_the_later_see_changes_and_the_first_refusal_wins() {
+    let dir = with_hook(
+        "pre-create",
+        r#"if grep -q '"Size":13'; then echo '{"RejectUpload":true,"HTTPResponse":{"StatusCode":451}}'
+else echo '{"ChangeFileInfo":{"MetaData":{"by":"file"}}}'; fi"#,
+    );
+    let endpoint = Endpoint::answering(|call| {
+        let by = call.body["Upload"]["MetaData"]["by"]
+            .as_str()
+            .unwrap_or("nobody");
+        (
+            200,
+            format!(r#"{{"HTTPResponse":{{"Header":{{"X-Changed-By":"{by}"}}}}}}"#),
+        )
+    });
+    let server = Landfall::start(&[
+        "-hooks-http",
+        &endpoint.url(),
+        "-hooks-dir",
+        dir.path().to_str().unwrap(),
+        "-hooks-enabled-events=pre-create",
+    ]);
+    let mut client = server.client();
+    let answer = client.ask(Request::post().with("Upload-Length", 5));
+    assert_eq!(answer.header("X-Changed-By"), Some("file"));
+    answer.created();
+    let answer = client.ask(Request::post().with("Upload-Length", 13));
+    assert_eq!(answer.status, 451);
+    assert_eq!(
+        endpoint.calls().len(),
+        1,
+        "it is asked although a file has refused"
+    );
+}
+
+#[test]
+fn passwords_are_not_printed() {
+    let url = format!("http://user:hunter2@{}/hooks", nobody());
+    let server = Landfall::start(&["-hooks-http", &url, "-hooks-enabled-events", "pre-create"]);
+    let line = server.says("as the endpoint for hooks");
+    assert!(line.contains("http://user:***@127.0.0.1"), "{line}");
+    assert!(!server.log().contains("hunter2"));
+}
+
+#[test]
+fn all_kinds_are_used_and_each_may_have_its_own_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/", nobody());
+    let server = Landfall::start(&[
+        "-hooks-dir",
+        dir.path().to_str().unwrap(),
+        "-hooks-dir-events=pre-finish",
+        "-hooks-http",
+        &url,
+        "-hooks-enabled-events=pre-create",
+    ]);
+    server.says("Enabled hook events: pre-create");
+    server.says("Enabled hook events for command: pre-finish");
+    let page = server.client().ask(Request::get("/metrics")).text();
+    for sample in [
+        "landfall_hook_duration_seconds_count{transport=\"command\",hooktype=\"pre-finish\"} 0",
+        "landfall_hook_duration_seconds_count{transport=\"http\",hooktype=\"pre-create\"} 0",
+        "landfall_hooks_in_flight{transport=\"http\"} 0",
+    ] {
+        assert!(page.contains(sample), "{sample}");
+    }
+}

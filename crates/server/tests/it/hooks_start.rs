@@ -1,0 +1,104 @@
+//! How hooks are set up: start-up lines, reasons not to start, and what is made on the disk.
+
+use crate::serve_kit::{Landfall, program, run};
+
+#[test]
+fn the_lines_are_tusds() {
+    let dir = tempfile::tempdir().unwrap();
+    let hooks = dir.path().to_str().unwrap();
+    let server = Landfall::start(&["-hooks-dir", hooks]);
+    let lines = server.lines();
+    let at = |what: &str| {
+        let found = lines.iter().position(|line| line.ends_with(what));
+        found.unwrap_or_else(|| panic!("no {what:?} in {lines:#?}"))
+    };
+    let using = at(&format!("Using '{hooks}' for hooks"));
+    let enabled = at(
+        "Enabled hook events: pre-create, post-create, post-receive, post-terminate, post-finish",
+    );
+    let size = at("Using 0.00MB as maximum size.");
+    let extensions = lines
+        .iter()
+        .position(|line| line.contains("Supported tus extensions: "))
+        .unwrap();
+    assert!(
+        size < using && using < enabled && enabled < extensions,
+        "{lines:#?}"
+    );
+
+    // In the order in which they were named, and the folder as an absolute path.
+    let mut command = program();
+    command
+        .current_dir(dir.path())
+        .args([
+            "-host=127.0.0.1",
+            "-port=0",
+            "-upload-dir=up",
+            "-hooks-dir=.",
+        ])
+        .args(["-hooks-enabled-events", " pre-finish , pre-create"]);
+    let server = Landfall::spawn(command, dir.path());
+    server.says("Enabled hook events: pre-finish, pre-create");
+    let line = server.says(" for hooks");
+    assert!(line.contains(&format!("Using '{hooks}")), "{line}");
+}
+
+#[test]
+fn an_unknown_event_is_fatal_as_in_tusd() {
+    let args = [
+        "-hooks-dir",
+        "/tmp",
+        "-hooks-enabled-events",
+        "pre-create,post-fnish",
+    ];
+    let (code, out, told) = run(program().args(args));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(
+        told.contains("\"post-fnish\" is not the name of a hook event; write pre-create, "),
+        "{told}"
+    );
+}
+
+#[test]
+fn tusds_counters_are_there_without_hooks_and_nothing_else() {
+    let server = Landfall::start(&[]);
+    let page = server
+        .client()
+        .ask(crate::serve_kit::Request::get("/metrics"))
+        .text();
+    for hook in [
+        "pre-create",
+        "post-create",
+        "post-receive",
+        "pre-finish",
+        "post-finish",
+        "pre-terminate",
+        "post-terminate",
+    ] {
+        for name in ["tusd_hook_invocations_total", "tusd_hook_errors_total"] {
+            let sample = format!("{name}{{hooktype=\"{hook}\"}} 0\n");
+            assert!(page.contains(&sample), "{sample}");
+        }
+    }
+    assert!(!page.contains("landfall_hook") && !page.contains("landfall_events"));
+}
+
+#[cfg(feature = "hooks-wasm")]
+#[test]
+fn a_plugin_that_is_none_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plugin.wasm");
+    std::fs::write(&file, "no module").unwrap();
+    let args = [
+        "-hooks-wasm",
+        file.to_str().unwrap(),
+        "-port=0",
+        "-host=127.0.0.1",
+    ];
+    let upload_dir = dir.path().join("uploads");
+    let mut command = program();
+    command.args(args).arg("-upload-dir").arg(upload_dir);
+    let (code, _, told) = run(&mut command);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.starts_with("landfall: -hooks-wasm: "), "{told}");
+}

@@ -1,0 +1,244 @@
+//! The conformance suite of [`EventSink`]: what is told reaches its listener, in order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use landfall::{
+    Composer, Config, Handler,
+    event::{Event, EventKind, EventSink},
+    service::ReplyBody,
+    store::MemoryStore,
+    upload::{Upload, UploadId},
+};
+use tokio::task::JoinSet;
+
+use crate::check::{Check, checks, run_all};
+
+/// What has reached the listener so far: ids of events ([`Event::id`]), first to last.
+pub type Listener =
+    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<String>> + Send>> + Send + Sync>;
+
+/// A sink and who listens behind it; progress excepted, which may be left out and isn't looked at.
+pub struct Subject {
+    /// The sink, which wants at least creations, completions and removals.
+    pub sink: Arc<dyn EventSink>,
+    /// What has reached the listener.
+    pub listener: Listener,
+}
+
+impl std::fmt::Debug for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subject")
+            .field("sink", &self.sink)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs every check of a sink, each on one made by `make`. Needs a tokio runtime with its timer on.
+///
+/// # Panics
+/// If a check fails: at the end, with the list of all that failed and why.
+pub async fn conformance(make: impl AsyncFn() -> Subject) {
+    run_all("sink", &all(), make).await.assert_complete();
+}
+
+/// The checks, to be run one by one.
+#[must_use]
+pub fn all() -> Vec<Check<Subject>> {
+    checks![|_| true;
+        what_happens_is_told_in_order,
+        what_is_announced_and_does_not_happen_is_not_told,
+        announcing_again_changes_nothing,
+        what_was_not_announced_is_told_too,
+        a_dropped_announcement_does_no_harm,
+        events_of_one_upload_told_at_once_all_arrive,
+    ]
+    .into()
+}
+
+/// No listener is slower, unless something is lost.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long nothing must come of what hasn't happened.
+const SILENCE: Duration = Duration::from_millis(300);
+
+impl Subject {
+    /// Waits until the listener has all of `ids`.
+    async fn until(&self, ids: &BTreeSet<String>) -> Vec<String> {
+        let began = Instant::now();
+        loop {
+            let heard = (self.listener)().await;
+            let missing = ids.iter().filter(|id| !heard.contains(id)).count();
+            if missing == 0 {
+                return heard;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{missing} of {} events didn't arrive",
+                ids.len()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn hears_only(&self, events: &[&Event]) {
+        let ids = events.iter().map(|event| event.id()).collect();
+        self.until(&ids).await;
+        tokio::time::sleep(SILENCE).await;
+        let heard = (self.listener)().await;
+        let told: Vec<_> = events.iter().map(|event| event.id()).collect();
+        assert_eq!(heard, told, "each once, and nothing else");
+    }
+}
+
+fn upload() -> Arc<Upload> {
+    Arc::new(Upload::new(UploadId::random(), Some(5)))
+}
+
+fn event(kind: EventKind, upload: &Arc<Upload>) -> Event {
+    Event::new(kind, upload.clone(), 0, None)
+}
+
+async fn send(handler: &Handler, request: Request<Full<Bytes>>) -> Response<ReplyBody> {
+    handler.handle(request).await
+}
+
+fn request(method: Method, path: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("Tus-Resumable", "1.0.0")
+}
+
+async fn what_happens_is_told_in_order(subject: &Subject) {
+    const UPLOADS: usize = 40;
+    let record = crate::record::RecordingSink::default();
+    let mut config = Config::new(Composer::join(MemoryStore::new())).sink(record.clone());
+    config.sinks.push(subject.sink.clone());
+    config.location = landfall::LocationStyle::Relative;
+    let handler = Handler::new(config);
+    let mut running = JoinSet::new();
+    for _ in 0..UPLOADS {
+        let handler = handler.clone();
+        running.spawn(async move {
+            let create = request(Method::POST, "/files/").header("Upload-Length", "5");
+            let created = send(&handler, create.body(Full::default()).unwrap()).await;
+            let location = created.headers()["location"].to_str().unwrap().to_owned();
+            let append = request(Method::PATCH, &location)
+                .header("Content-Type", "application/offset+octet-stream")
+                .header("Upload-Offset", "0");
+            let appended = send(&handler, append.body("hello".into()).unwrap()).await;
+            assert_eq!(appended.status(), 204);
+            let delete = request(Method::DELETE, &location);
+            let deleted = send(&handler, delete.body(Full::default()).unwrap()).await;
+            assert_eq!(deleted.status(), 204);
+        });
+    }
+    running.join_all().await;
+    let wants = subject.sink.wants();
+    let told = record.events();
+    let told = told
+        .iter()
+        .filter(|event| wants.has(event.kind) && event.kind != EventKind::Progress);
+    let uploads: BTreeMap<_, _> = told.map(|event| (event.id(), event.clone())).collect();
+    assert_eq!(uploads.len(), 3 * UPLOADS, "it doesn't want all three");
+    let heard = subject.until(&uploads.keys().cloned().collect()).await;
+    let mut last: BTreeMap<UploadId, u64> = BTreeMap::new();
+    for id in &heard {
+        let Some(event) = uploads.get(id) else {
+            panic!("{id} never happened");
+        };
+        let before = last.insert(event.upload.id.clone(), event.sequence);
+        assert!(
+            before.is_none_or(|before| before < event.sequence),
+            "{:?} came too late",
+            event.kind
+        );
+    }
+    assert_eq!(heard.len(), uploads.len(), "nothing came twice");
+}
+
+async fn what_is_announced_and_does_not_happen_is_not_told(subject: &Subject) {
+    let (one, other) = (upload(), upload());
+    let never = [
+        event(EventKind::Created, &one),
+        event(EventKind::Completed, &one),
+    ];
+    subject.sink.announce(&never).await.unwrap();
+    let told = event(EventKind::Created, &other);
+    let also = event(EventKind::Completed, &other);
+    subject.sink.announce(&[told.clone(), also]).await.unwrap();
+    subject.sink.tell(told.clone()).await;
+    subject.hears_only(&[&told]).await;
+}
+
+async fn announcing_again_changes_nothing(subject: &Subject) {
+    let upload = upload();
+    for _ in 0..3 {
+        let again = event(EventKind::Completed, &upload);
+        subject.sink.announce(&[again]).await.unwrap();
+    }
+    let told = event(EventKind::Completed, &upload);
+    subject.sink.tell(told.clone()).await;
+    subject.hears_only(&[&told]).await;
+}
+
+async fn what_was_not_announced_is_told_too(subject: &Subject) {
+    let upload = upload();
+    let told = [
+        event(EventKind::Created, &upload),
+        event(EventKind::Completed, &upload),
+    ];
+    for event in &told {
+        subject.sink.tell(event.clone()).await;
+    }
+    subject.hears_only(&told.each_ref()).await;
+}
+
+async fn a_dropped_announcement_does_no_harm(subject: &Subject) {
+    let upload = upload();
+    let told = event(EventKind::Created, &upload);
+    for _ in 0..3 {
+        let mut announcing = pin!(subject.sink.announce(std::slice::from_ref(&told)));
+        poll_fn(|cx| {
+            let _ = announcing.as_mut().poll(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+    subject
+        .sink
+        .announce(std::slice::from_ref(&told))
+        .await
+        .unwrap();
+    subject.sink.tell(told.clone()).await;
+    subject.hears_only(&[&told]).await;
+}
+
+async fn events_of_one_upload_told_at_once_all_arrive(subject: &Subject) {
+    let upload = upload();
+    let kinds = [
+        EventKind::Created,
+        EventKind::Completed,
+        EventKind::Terminated,
+    ];
+    let events = kinds.map(|kind| event(kind, &upload));
+    subject.sink.announce(&events).await.unwrap();
+    let mut telling = JoinSet::new();
+    for event in events.clone() {
+        let sink = subject.sink.clone();
+        telling.spawn(async move { sink.tell(event).await });
+    }
+    telling.join_all().await;
+    let ids = events.iter().map(Event::id).collect();
+    let heard = subject.until(&ids).await;
+    assert_eq!(heard.len(), 3);
+}

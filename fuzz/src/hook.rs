@@ -1,0 +1,73 @@
+//! What applications answer to hooks.
+
+use std::time::Duration;
+
+use landfall_hooks::{Reaction, format::answer};
+use serde_json::{Map, Value, json};
+
+/// An answer in JSON: what is read can be written and then says the same; what is zero or empty says
+/// nothing; an error is one line.
+pub fn hook_answer(data: &[u8]) {
+    let reaction = match answer(data) {
+        Ok(reaction) => reaction,
+        Err(error) => {
+            let text = error.to_string();
+            assert!(
+                !text.is_empty() && !text.chars().any(char::is_control),
+                "{text:?}"
+            );
+            return;
+        }
+    };
+    let (reply, changes) = (&reaction.reply, &reaction.changes);
+    assert!(reply.status.is_none_or(|status| status.as_u16() >= 200));
+    assert!(reply.body.as_ref().is_none_or(|body| !body.is_empty()));
+    assert!(changes.id.as_ref().is_none_or(|id| !id.is_empty()));
+    assert!(changes.max_size.is_none_or(|size| size > 0));
+    assert!(reaction.cache_for.is_none_or(|span| !span.is_zero()));
+    assert!(!reaction.failed);
+    let written = written(&reaction).to_string();
+    let again = answer(written.as_bytes()).expect("what is written is read");
+    assert_eq!(again, reaction, "{written}");
+}
+
+fn written(reaction: &Reaction) -> Value {
+    let (reply, changes) = (&reaction.reply, &reaction.changes);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("came as text");
+    let headers: Map<_, _> = reply
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), text(value.as_bytes()).into()))
+        .collect();
+    json!({
+        "HTTPResponse": {
+            "StatusCode": reply.status.map(|status| status.as_u16()),
+            "Body": reply.body.as_deref().map(text),
+            "Header": headers,
+        },
+        "RejectUpload": reaction.reject_upload,
+        "RejectTermination": reaction.reject_termination,
+        "RejectAccess": reaction.reject_access,
+        "StopUpload": reaction.stop_upload,
+        "CacheFor": reaction.cache_for.map(span),
+        "ChangeFileInfo": {
+            "ID": changes.id,
+            "MetaData": changes.metadata,
+            "Storage": changes.storage,
+            "Labels": changes.labels,
+            "Expires": changes.expires.map(|time| {
+                jiff::Timestamp::try_from(time).expect("came as one").to_string()
+            }),
+            "MaxSize": changes.max_size,
+            "ContentTypes": changes.content_types,
+        },
+    })
+}
+
+/// Numbers are whole seconds here; the rest needs units.
+fn span(span: Duration) -> Value {
+    match span.subsec_nanos() {
+        0 => span.as_secs().into(),
+        rest => format!("{}s {rest}ns", span.as_secs()).into(),
+    }
+}

@@ -1,0 +1,218 @@
+// The dashboard for everybody: by keyboard, by screen reader, on a phone, in the dark.
+
+import assert from 'node:assert/strict';
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before } from 'node:test';
+
+import { Application, KEY, MiB, Operator, Upload, api, launch, start, test, until, violations } from './harness.js';
+
+/** Where pictures of the page go, for those who want to look at it. */
+const PICTURES = process.env.PICTURES;
+
+const LONG = `minutes-of-the-annual-general-meeting-${'and-all-that-belongs-to-it-'.repeat(4)}.pdf`;
+
+let browser;
+let landfall;
+let application;
+const stops = [];
+before(async () => {
+  browser = await launch();
+  application = await Application.start();
+  landfall = await start(
+    '-hooks-http', application.url, '-hooks-enabled-events', 'post-finish', '-hooks-http-retry', '0',
+    '-events-give-up-after', '1s',
+  );
+  for (const name of ['holiday.mp4', 'letter.pdf', LONG, 'song.flac']) await Upload.whole(landfall, name, 3 * MiB);
+  const cancelled = await Upload.create(landfall, 'mistake.iso', MiB);
+  const { body: { uploads: [{ id }] } } = await api(landfall, 'uploads?search=mistake');
+  await api(landfall, `uploads/${id}`, { method: 'DELETE' });
+  assert.ok([404, 410].includes(await cancelled.status()));
+  await Upload.create(landfall, 'not-yet.zip', 700 * MiB);
+  for (const [name, rate] of [['backup.tar.zst', 2 * MiB], [`under-way-${LONG}`, MiB / 2]]) {
+    const upload = await Upload.create(landfall, name, 2000 * MiB);
+    stops.push(upload.flow(rate), () => upload.request.destroy());
+  }
+  await until(async () => (await api(landfall, 'dead')).body.events.length === 4, 'events to be given up on');
+});
+after(async () => {
+  for (const stop of stops) stop();
+  await browser?.close();
+  await landfall?.stop();
+  await application?.stop();
+});
+
+/** Waits until everything has been shown once. */
+async function settled(operator) {
+  await operator.says(operator.live('backup.tar.zst'), /Receiving.*left/s);
+  await operator.says(operator.tab.locator('#dead'), /post-finish/);
+  await operator.says(operator.tab.locator('#throughput-words'), /in all/);
+  await operator.says(operator.tab.locator('#keys'), /landfall keys add/);
+}
+
+async function picture(tab, name) {
+  if (!PICTURES) return;
+  await mkdir(PICTURES, { recursive: true });
+  await tab.screenshot({ path: path.join(PICTURES, `${name}.png`), fullPage: true });
+}
+
+const DESKTOP = { viewport: { width: 1200, height: 800 } };
+const PHONE = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+for (const [look, options] of Object.entries({
+  light: { ...DESKTOP, colorScheme: 'light' },
+  dark: { ...DESKTOP, colorScheme: 'dark' },
+  'phone-light': { ...PHONE, colorScheme: 'light' },
+  'phone-dark': { ...PHONE, colorScheme: 'dark' },
+})) {
+  test(`axe finds nothing to complain of (${look})`, async () => {
+    const operator = await Operator.arrive(browser, landfall, options);
+    const { tab } = operator;
+    await operator.logIn('wrong');
+    await operator.says(tab.getByRole('alert'), /not the admin key/);
+    assert.deepEqual(await violations(operator.visitor), []);
+    await picture(tab, `login-${look}`);
+    await operator.logIn(KEY);
+    await settled(operator);
+    assert.deepEqual(await violations(operator.visitor), []);
+    await picture(tab, look);
+    await tab.getByText('Show as a table').click();
+    await operator.live('backup.tar.zst').getByRole('button').click();
+    await tab.getByRole('dialog').waitFor();
+    assert.deepEqual(await violations(operator.visitor), []);
+    if (PICTURES) await tab.screenshot({ path: path.join(PICTURES, `dialog-${look}.png`) });
+    await operator.leave();
+  });
+}
+
+test('nothing sticks out sideways, and everything is large enough to touch', async () => {
+  for (const width of [320, 360, 768, 1920]) {
+    const operator = await Operator.open(browser, landfall, {
+      viewport: { width, height: 700 }, isMobile: width < 800, hasTouch: true,
+    });
+    await settled(operator);
+    const { wide, small } = await operator.tab.evaluate(() => ({
+      wide: document.scrollingElement.scrollWidth - document.documentElement.clientWidth,
+      small: [...document.querySelectorAll('button, input, select, summary, header a')]
+        .map((element) => ({ text: element.textContent, box: element.getBoundingClientRect() }))
+        .filter(({ box }) => box.width > 0 && box.height < 44)
+        .map(({ text, box }) => `${text} ${box.width}×${box.height}`),
+    }));
+    assert.equal(wide, 0, `at ${width} px the page is ${wide} px too wide`);
+    assert.deepEqual(small, [], `at ${width} px`);
+    await operator.leave();
+  }
+});
+
+test('everything can be done with the keyboard alone', async () => {
+  const upload = await Upload.create(landfall, 'by-keyboard.bin', MiB);
+  const operator = await Operator.arrive(browser, landfall, DESKTOP);
+  const { tab } = operator;
+  const { keyboard } = tab;
+  const here = () => tab.evaluate(() => {
+    const { activeElement: element } = document;
+    return element.labels?.[0]?.textContent.trim() || element.textContent.trim() || element.id;
+  });
+  /** Presses Tab until the focus is there, and says where it was on the way. */
+  const reach = async (wanted, key = 'Tab') => {
+    const way = [];
+    for (let steps = 0; steps < 120; steps += 1) {
+      await keyboard.press(key);
+      way.push(await here());
+      if (way.at(-1).startsWith(wanted)) return way;
+    }
+    return assert.fail(`${wanted} can't be reached: ${way.join(' | ')}`);
+  };
+  await keyboard.type(KEY);
+  await keyboard.press('Enter');
+  await tab.getByRole('heading', { name: 'Under way' }).waitFor();
+  await settled(operator);
+  await operator.says(operator.live('by-keyboard.bin'), /Begun/);
+
+  const way = await reach('Log out');
+  assert.match(way[0], /^Skip to the uploads/);
+  assert.deepEqual(await reach('Storage and health'), [
+    'Under way', 'All uploads', (await tab.locator('header nav li:nth-child(3)').textContent()).trim(), 'Storage and health',
+  ]);
+  const seen = await tab.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+  assert.equal(seen, 'solid', 'the focus is seen');
+  await reach('Cancel by-keyboard.bin');
+  await keyboard.press('Enter');
+  assert.equal(await here(), 'Let it run', 'the harmless answer comes first');
+  await reach('Cancel the upload');
+  await keyboard.press('Space');
+  await operator.says(operator.live('by-keyboard.bin'), /Cancelled/);
+  await operator.live('by-keyboard.bin').waitFor({ state: 'detached' });
+  assert.notEqual(await tab.evaluate(() => document.activeElement.tagName), 'BODY', 'the focus isn’t lost');
+  assert.ok([404, 410].includes(await upload.status()));
+
+  await reach('Name, who or id');
+  await keyboard.type('by-key');
+  await until(async () => (await tab.locator('#rows tbody tr').count()) === 1, 'the one that was looked for');
+  await reach('State');
+  await keyboard.press('ArrowDown');
+  await operator.says(tab.locator('#rows-none'), /No upload is like that/);
+  await reach('Retry all');
+  await reach('Log out', 'Shift+Tab');
+  await keyboard.press('Enter');
+  await tab.getByLabel('Admin key').waitFor();
+  await operator.leave();
+});
+
+test('it says the same to those who listen', async () => {
+  const operator = await Operator.open(browser, landfall, DESKTOP);
+  const { tab } = operator;
+  await settled(operator);
+  const headings = await tab.locator('h1, h2').allTextContents();
+  assert.deepEqual(headings.slice(0, 7), [
+    'Landfall', 'Totals', 'Throughput of the last hour', 'Under way', 'All uploads', 'Undelivered events', 'Storage and health',
+  ]);
+  for (const role of ['banner', 'main', 'contentinfo', 'search']) {
+    assert.equal(await tab.getByRole(role).count(), 1, role);
+  }
+  assert.match(await tab.getByRole('img').last().textContent(), /Bytes received per second in each of the last 60 minutes\. .* in all/);
+  // Progress is shown, and not talked about.
+  const said = await tab.evaluate(() => new Promise((resolve) => {
+    let changes = 0;
+    const watcher = new MutationObserver(() => { changes += 1; });
+    for (const place of document.querySelectorAll('[role="status"], [role="alert"], [aria-live]')) {
+      watcher.observe(place, { childList: true, characterData: true, subtree: true });
+    }
+    setTimeout(() => resolve(changes), 4000);
+  }));
+  assert.equal(said, 0);
+  await operator.leave();
+});
+
+test('on a phone, the table of uploads is still one to those who listen', async () => {
+  const operator = await Operator.open(browser, landfall, PHONE);
+  const { tab } = operator;
+  await settled(operator);
+  const row = tab.getByRole('row').filter({ has: tab.getByRole('rowheader', { name: 'song.flac' }) });
+  assert.equal(await row.getByRole('cell').count(), 6);
+  assert.ok(await tab.getByRole('columnheader', { name: 'Size' }).count() >= 1);
+  await operator.leave();
+});
+
+test('nothing moves for those who want it so', async () => {
+  const operator = await Operator.open(browser, landfall, { ...DESKTOP, reducedMotion: 'reduce' });
+  await settled(operator);
+  const moving = await operator.tab.evaluate(() => [...document.querySelectorAll('*')]
+    .map((element) => getComputedStyle(element))
+    .filter(({ transitionDuration, animationName }) => transitionDuration !== '0s' || animationName !== 'none').length);
+  assert.equal(moving, 0);
+  await operator.leave();
+});
+
+test('nothing is asked of anybody else', async () => {
+  const context = await browser.newContext();
+  const asked = new Set();
+  context.on('request', (request) => asked.add(new URL(request.url()).origin));
+  const tab = await context.newPage();
+  await tab.goto(`${landfall.origin}/admin`);
+  await tab.getByLabel('Admin key').fill(KEY);
+  await tab.getByRole('button', { name: 'Log in' }).click();
+  await tab.getByText('Show as a table').click();
+  await until(() => tab.locator('#rows tbody tr').count(), 'uploads');
+  assert.deepEqual([...asked], [landfall.origin]);
+  await context.close();
+});

@@ -1,0 +1,173 @@
+// The API is as docs/admin-api.yaml says.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { after, before } from 'node:test';
+
+import Ajv from 'ajv/dist/2020.js';
+import formats from 'ajv-formats';
+import { parse } from 'yaml';
+
+import { Application, KEY, MiB, Upload, api, start, test, until } from './harness.js';
+
+const ROOT = new URL('../../', import.meta.url);
+const described = parse(await readFile(new URL('docs/admin-api.yaml', ROOT), 'utf8'));
+
+const ajv = new Ajv({ strict: false, allErrors: true });
+formats(ajv);
+ajv.addSchema({ $id: 'api', components: described.components });
+
+let landfall;
+let application;
+before(async () => {
+  application = await Application.start();
+  landfall = await start(
+    '-hooks-http', application.url, '-hooks-enabled-events', 'post-finish', '-hooks-http-retry', '0',
+    '-events-give-up-after', '1s',
+  );
+});
+after(async () => {
+  await landfall?.stop();
+  await application?.stop();
+});
+
+/** Whether a value is as a schema says, field by field. */
+function check(value, schema) {
+  const isValid = ajv.validate({ $ref: `api#/components/schemas/${schema}` }, value);
+  assert.ok(isValid, `${schema}: ${ajv.errorsText()}\n${JSON.stringify(value, null, 1)}`);
+  return value;
+}
+
+/** Asks, and checks the answer against the description of this operation and status. */
+async function ask(method, path, wanted, options = {}) {
+  const answer = await api(landfall, path, { method, ...options });
+  assert.equal(answer.status, wanted, `${method} ${path}: ${JSON.stringify(answer.body)}`);
+  const [bare] = path.split('?');
+  const template = bare.startsWith('uploads/') ? '/uploads/{id}' : `/${bare}`;
+  const operation = described.paths[template][method.toLowerCase()];
+  let response = operation.responses[wanted];
+  assert.ok(response, `${method} ${template} isn't said to answer ${wanted}`);
+  if (response.$ref) response = described.components.responses[response.$ref.split('/').at(-1)];
+  const [[kind, { schema }]] = Object.entries(response.content);
+  assert.equal(answer.headers.get('content-type').split(';')[0], kind);
+  return check(answer.body, schema.$ref.split('/').at(-1));
+}
+
+test('every route is described, and nothing else is', async () => {
+  const source = await readFile(new URL('crates/server/src/admin/mod.rs', ROOT), 'utf8');
+  const [, inside] = /let api = Router::new\(\)([\s\S]*?)\.fallback/.exec(source);
+  const routes = [...inside.matchAll(/\.route\(\s*"([^"]+)",\s*([^\n]*)/g)].flatMap(([, path, handlers]) => (
+    [...handlers.matchAll(/\b(get|post|put|patch|delete)\(/g)].map(([, method]) => `${method} ${path}`)));
+  const said = Object.entries(described.paths).flatMap(([path, item]) => (
+    Object.keys(item).filter((key) => key !== 'parameters').map((method) => `${method} ${path}`)));
+  assert.deepEqual(routes.toSorted(), said.toSorted());
+  assert.ok(said.length >= 10, said.join());
+});
+
+test('answers hold what is described, no more and no less', async () => {
+  const running = await Upload.create(landfall, 'running.bin', 20 * MiB);
+  const stop = running.flow(2 * MiB);
+  const done = await Upload.whole(landfall, 'done.bin', MiB);
+  const { uploads } = await until(async () => {
+    const list = await ask('GET', 'uploads?state=progress,completed', 200);
+    return list.uploads.length === 2 && list;
+  }, 'both uploads');
+  stop();
+  const by = Object.fromEntries(uploads.map((upload) => [upload.filename, upload]));
+  assert.equal(by['done.bin'].offset, MiB);
+  assert.equal(by['done.bin'].upload_id, new URL(done.url).pathname.split('/').at(-1));
+  assert.equal(by['running.bin'].node, 'harbour');
+  check(await ask('GET', `uploads/${by['running.bin'].id}`, 200), 'Upload');
+  const first = await ask('GET', 'uploads?limit=1', 200);
+  assert.equal(first.next, first.uploads[0].id);
+  const second = await ask('GET', `uploads?limit=1&after=${first.next}`, 200);
+  assert.ok(second.uploads[0].id < first.next);
+  assert.equal(second.next, null);
+
+  const overview = await ask('GET', 'overview', 200);
+  assert.equal(overview.node, 'harbour');
+  assert.equal(overview.jobs.completed, 1);
+  assert.equal(overview.completed_bytes, MiB);
+  assert.equal(overview.live_here, 1);
+  assert.ok(overview.storage.free > 0 && overview.storage.free <= overview.storage.capacity);
+  assert.deepEqual(overview.health.map(({ part }) => part), ['store', 'leases', 'database', 'hooks']);
+  const { minutes } = await until(async () => {
+    const found = await ask('GET', 'throughput', 200);
+    return found.minutes.reduce((sum, { bytes }) => sum + bytes, 0) > MiB && found;
+  }, 'the bytes of both to be counted');
+  assert.equal(minutes.length, 60);
+  assert.equal((await ask('GET', 'throughput?minutes=3', 200)).minutes.length, 3);
+  check(await ask('GET', 'keys', 200), 'Keys');
+
+  const cancelled = await ask('DELETE', `uploads/${by['running.bin'].id}`, 200);
+  assert.equal(cancelled.state, 'cancelled');
+  assert.equal((await ask('DELETE', `uploads/${by['running.bin'].id}`, 200)).ended_at, cancelled.ended_at);
+  await ask('DELETE', `uploads/${by['done.bin'].id}`, 409);
+  running.request.destroy();
+});
+
+test('dead events are as described', async () => {
+  const { events: [event] } = await until(async () => {
+    const dead = await ask('GET', 'dead', 200);
+    return dead.events.length === 1 && dead;
+  }, 'an event to be given up on');
+  assert.deepEqual([event.transport, event.hook, event.filename], ['http', 'post-finish', 'done.bin']);
+  assert.match(event.error, /500/);
+  await ask('POST', 'dead/retry', 422, { body: {} });
+  await ask('POST', 'dead/retry', 422, { body: { ids: [event.id], all: true } });
+  await ask('POST', 'dead/retry', 422, { body: { all: true, more: 1 } });
+  await ask('POST', 'dead/retry', 415, { headers: { 'Content-Type': 'text/plain' } });
+  assert.deepEqual(await ask('POST', 'dead/retry', 200, { body: { ids: ['unknown'] } }), { changed: 0 });
+  assert.deepEqual(await ask('POST', 'dead/retry', 200, { body: { ids: [event.id] } }), { changed: 1 });
+  await until(async () => (await ask('GET', 'dead', 200)).events.length === 1, 'it to fail again');
+  assert.deepEqual(await ask('POST', 'dead/drop', 200, { body: { all: true } }), { changed: 1 });
+  assert.deepEqual((await ask('GET', 'dead', 200)).events, []);
+});
+
+test('what makes no sense is refused as described', async () => {
+  for (const path of ['uploads?state=sleeping', 'uploads?limit=many', 'uploads?colour=red', 'throughput?minutes=x', 'dead?limit=-1']) {
+    await ask('GET', path, 422);
+  }
+  await ask('GET', 'uploads/999999', 404);
+  await ask('GET', 'uploads/x', 404);
+  await ask('DELETE', 'uploads/999999', 404);
+  await ask('GET', 'overview', 401, { headers: { Authorization: 'Bearer wrong' } });
+  check((await api(landfall, 'uploads', { method: 'PUT' })).body, 'Problem');
+});
+
+/** Reads events of the stream until `count` came. */
+async function read(query, count, headers = {}) {
+  const abort = new AbortController();
+  const answer = await fetch(`${landfall.origin}/admin/api/events${query}`, {
+    headers: { Authorization: `Bearer ${KEY}`, ...headers }, signal: abort.signal,
+  });
+  assert.equal(answer.headers.get('content-type'), 'text/event-stream');
+  const events = [];
+  let text = '';
+  for await (const chunk of answer.body.pipeThrough(new TextDecoderStream())) {
+    text += chunk;
+    const blocks = text.split('\n\n');
+    text = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split('\n').map((line) => /^(\w*): ?(.*)$/.exec(line).slice(1)));
+      if (fields.data) events.push({ ...fields, data: check(JSON.parse(fields.data), 'Event') });
+    }
+    if (events.length >= count) break;
+  }
+  abort.abort();
+  return events;
+}
+
+test('events come as described, and go on where they stopped', async () => {
+  const coming = read('', 2);
+  await new Promise((resolve) => { setTimeout(resolve, 300); });
+  await Upload.whole(landfall, 'told.bin', 100);
+  const events = await coming;
+  assert.equal(events[0].event, 'UploadStarted');
+  assert.equal(events[0].data.upload.filename, 'told.bin');
+  for (const { event, data } of events) assert.equal(event, data.type);
+  const [next] = await read(`?last_event_id=${events[0].id}`, 1);
+  assert.deepEqual(next.data.upload.id, events[1].data.upload.id);
+  assert.equal(next.id, events[1].id);
+  assert.equal((await read('', 1, { 'Last-Event-ID': events[0].id }))[0].id, events[1].id);
+});

@@ -1,0 +1,172 @@
+// Uploads on the dashboard, while they come in and afterwards.
+
+import assert from 'node:assert/strict';
+import { after, before } from 'node:test';
+
+import { KEY, MiB, Operator, Upload, launch, start, test, until } from './harness.js';
+
+let browser;
+before(async () => { browser = await launch(); });
+after(async () => { await browser?.close(); });
+
+/** Runs a test with a server of its own. */
+async function withServer(run, ...flags) {
+  const landfall = await start(...flags);
+  try {
+    await run(landfall);
+  } finally {
+    await landfall.stop();
+  }
+}
+
+test('where nothing was uploaded yet, it says how to begin', () => withServer(async (landfall) => {
+  const operator = await Operator.open(browser, landfall);
+  const { tab } = operator;
+  await operator.says(tab.locator('#live-none'), /No upload is under way.*tus-js-client/s);
+  await operator.says(tab.locator('#rows-none'), /There are no uploads yet\./);
+  await operator.says(tab.locator('#dead-none'), /tells nobody/);
+  await operator.says(tab.locator('#throughput-words'), /Nothing came in/);
+  await operator.says(tab.locator('#well'), /All is well/);
+  await operator.says(tab.locator('.brand'), /harbour/);
+  await operator.says(tab.locator('#sum-live'), /^0$/);
+  await operator.leave();
+}));
+
+test('an upload is seen from its first byte to its last', () => withServer(async (landfall) => {
+  const operator = await Operator.open(browser, landfall);
+  const { tab } = operator;
+  await operator.says(tab.locator('#link'), /live/);
+  const upload = await Upload.create(landfall, 'voyage.mp4', 40 * MiB);
+  const entry = operator.live('voyage.mp4');
+  await operator.says(entry, /Begun/);
+  const stop = upload.flow(4 * MiB);
+  const figures = entry.locator('.figures');
+  await operator.says(figures, /^\d+ % · [\d.]+ MiB of 40 MiB · [\d.]+ MiB\/s · \d+ s left$/);
+  await operator.says(entry, /Receiving.*no grant · on harbour/s);
+  const bar = entry.getByRole('progressbar', { name: 'voyage.mp4' });
+  const early = Number(await bar.getAttribute('value'));
+  await until(async () => Number(await bar.getAttribute('value')) > early + 0.1, 'the bar to move');
+  await operator.says(tab.locator('#sum-live'), /^1$/);
+  await operator.says(tab.locator('#sum-rate'), /[1-9].* [KM]iB\/s/);
+  await operator.says(operator.row('voyage.mp4'), /Receiving/);
+  stop();
+  upload.send(40 * MiB - upload.sent);
+  await upload.end();
+  await operator.says(entry, /Completed/);
+  await operator.says(tab.locator('#announcer'), /voyage\.mp4: completed\./);
+  await operator.says(operator.row('voyage.mp4'), /Completed.*40 MiB/);
+  await operator.says(tab.locator('#sum-completed'), /^1$/);
+  await operator.says(tab.locator('#sum-bytes'), /^40 MiB$/);
+  await entry.waitFor({ state: 'detached' });
+  await operator.says(tab.locator('#live-none'), /No upload is under way\./);
+  // The plot comes anew now and then.
+  await operator.says(tab.locator('#throughput-words'), /^40 MiB in all, at most .* at \d/);
+  await tab.getByText('Show as a table').click();
+  await operator.says(tab.locator('#minutes tr').first(), /:/);
+  assert.equal(await tab.locator('#minutes tr').count(), 60);
+  assert.ok(await tab.locator('#chart .bar').count() >= 1);
+  await operator.leave();
+}));
+
+test('an upload that is cancelled stops at once and is gone', () => withServer(async (landfall) => {
+  const operator = await Operator.open(browser, landfall);
+  const { tab } = operator;
+  const upload = await Upload.create(landfall, 'mistake.iso', 400 * MiB);
+  const stop = upload.flow(4 * MiB);
+  const entry = operator.live('mistake.iso');
+  await operator.says(entry, /Receiving/);
+  const cancel = entry.getByRole('button', { name: 'Cancel mistake.iso' });
+  await cancel.click();
+  const dialog = tab.getByRole('dialog', { name: 'Cancel this upload?' });
+  await operator.says(dialog, /mistake\.iso: the transfer stops, and the .* are deleted/);
+  await tab.keyboard.press('Escape');
+  await dialog.waitFor({ state: 'hidden' });
+  await cancel.click();
+  await dialog.getByRole('button', { name: 'Let it run' }).click();
+  await dialog.waitFor({ state: 'hidden' });
+  assert.equal(await upload.status(), 200);
+  await cancel.click();
+  await dialog.getByRole('button', { name: 'Cancel the upload' }).click();
+  await operator.says(entry, /Cancelled/);
+  const end = await upload.answer;
+  stop();
+  assert.notEqual(end, 204, 'the client hears of it');
+  await until(async () => [404, 410].includes(await upload.status()), 'the upload to be gone');
+  assert.equal(await landfall.count(), 0, 'nothing of it is left');
+  await operator.says(operator.row('mistake.iso'), /Cancelled/);
+  await operator.says(operator.row('mistake.iso'), /cancelled by an operator/);
+  await operator.says(tab.locator('#sum-why'), /0 failed, 1 cancelled/);
+  await operator.leave();
+}));
+
+test('uploads are found by the beginning of their name, by state, and page by page', () => withServer(async (landfall) => {
+  for (let number = 1; number <= 45; number += 1) {
+    await Upload.whole(landfall, `scan-${String(number).padStart(2, '0')}.png`, 10);
+  }
+  await Upload.create(landfall, '<b>&"letter"', 10);
+  const operator = await Operator.open(browser, landfall);
+  const { tab } = operator;
+  const rows = tab.locator('#rows tbody tr');
+  const names = () => tab.locator('#rows .name').allTextContents();
+  await until(async () => (await rows.count()) === 20, 'the first page');
+  assert.equal((await names())[0], '<b>&"letter"');
+  assert.equal(await tab.getByRole('button', { name: 'Newer' }).isDisabled(), true);
+  await tab.getByRole('button', { name: 'Older' }).click();
+  await operator.says(tab.locator('#page'), /^Page 2$/);
+  await tab.getByRole('button', { name: 'Older' }).click();
+  await operator.says(tab.locator('#page'), /^Page 3$/);
+  assert.equal((await names()).at(-1), 'scan-01.png');
+  assert.equal(await tab.evaluate(() => document.activeElement.id), 'newer', 'the focus isn’t lost');
+  await tab.getByRole('button', { name: 'Newer' }).click();
+  await operator.says(tab.locator('#page'), /^Page 2$/);
+
+  const search = tab.getByRole('searchbox', { name: 'Name, who or id begins with' });
+  await search.fill('scan-0');
+  await until(async () => (await rows.count()) === 9, 'nine that begin so');
+  assert.equal(await tab.locator('#pages').isHidden(), true);
+  await tab.getByLabel('State').selectOption('Cancelled');
+  await operator.says(tab.locator('#rows-none'), /No upload is like that\./);
+  await search.fill('');
+  await tab.getByLabel('State').selectOption('Under way');
+  await until(async () => (await rows.count()) === 1, 'the one that isn’t complete');
+  assert.deepEqual(await names(), ['<b>&"letter"']);
+  await search.fill('no such name');
+  await operator.says(tab.locator('#rows-none'), /No upload is like that\./);
+  await operator.leave();
+}));
+
+test('where events don’t come through, the page asks', () => withServer(async (landfall) => {
+  const operator = await Operator.arrive(browser, landfall);
+  const { tab } = operator;
+  await tab.route('**/api/events*', (route) => route.abort());
+  await operator.logIn(KEY);
+  await operator.says(tab.locator('#link'), /asking every few seconds/);
+  const upload = await Upload.create(landfall, 'by-asking.bin', 10 * MiB);
+  await operator.says(operator.live('by-asking.bin'), /Begun/);
+  const stop = upload.flow(MiB / 2);
+  await operator.says(operator.live('by-asking.bin').locator('.figures'), /^\d+ % · [\d.]+ [KM]iB of 10 MiB · /);
+  stop();
+  upload.send(10 * MiB - upload.sent);
+  await upload.end();
+  await operator.live('by-asking.bin').waitFor({ state: 'detached' });
+  await operator.says(operator.row('by-asking.bin'), /Completed/);
+  await operator.leave();
+}));
+
+test('a server that goes away is missed, and found again', () => withServer(async (landfall) => {
+  const operator = await Operator.open(browser, landfall);
+  const { tab } = operator;
+  await operator.says(tab.locator('#link'), /live/);
+  const port = new URL(landfall.origin).port;
+  await landfall.halt('SIGKILL');
+  await operator.says(tab.locator('#notice'), /can’t be reached/);
+  await landfall.run(port);
+  await tab.locator('#notice').waitFor({ state: 'hidden' });
+  await operator.says(tab.locator('#link'), /live/);
+  const upload = await Upload.create(landfall, 'afterwards.bin', 10);
+  await operator.says(operator.live('afterwards.bin'), /Begun/);
+  upload.send(10);
+  await upload.end();
+  await operator.says(operator.row('afterwards.bin'), /Completed/);
+  await operator.leave();
+}));

@@ -1,0 +1,64 @@
+// The application of examples/grants, beside a landfall that asks it who somebody is.
+
+import { access } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { freePort, serve } from '../../hooks/lib/programs.js'
+
+const EXAMPLE = fileURLToPath(new URL('../../../examples/grants', import.meta.url))
+const VITE = `${EXAMPLE}/node_modules/vite/bin/vite.js`
+let built
+
+/** Builds the page as the example's README says, once for all tests. */
+async function build() {
+  await access(VITE).catch(() => {
+    throw new Error(`run "npm ci" in ${EXAMPLE} first`)
+  })
+  await promisify(execFile)(process.execPath, [VITE, 'build', '--logLevel', 'warn'], { cwd: EXAMPLE })
+}
+
+/** An application on a port of its own. It starts once it knows where browsers reach landfall. */
+export class App {
+  constructor(port) {
+    this.port = port
+    this.origin = `http://127.0.0.1:${port}`
+  }
+
+  static async reserve() {
+    return new App(await freePort())
+  }
+
+  /** What landfall needs in order to ask this application. */
+  get args() {
+    return ['--grants-authorize-url', `${this.origin}/authorize`, '--grants-authorize-cache', '1s']
+  }
+
+  /** What landfall needs so that this application's pages may use it from another origin. */
+  get crossOrigin() {
+    return ['--grants-origins', this.origin, '-cors-allow-credentials', '-cors-allow-origin', `^${this.origin}$`]
+  }
+
+  /** What landfall needs so that the application hears of the end of uploads. */
+  get hooks() {
+    return ['-hooks-http', `${this.origin}/hooks`, '-hooks-enabled-events', 'UploadCompleted']
+  }
+
+  async start(t, landfall) {
+    built ??= build()
+    await built
+    const env = { ...process.env, PORT: String(this.port), LANDFALL: landfall }
+    this.lines = await serve(t, this.port, process.execPath, [`${EXAMPLE}/app.js`], { env })
+  }
+
+  /** Signs somebody in; gives the cookie. */
+  async signIn(name) {
+    const answer = await fetch(`${this.origin}/login`, { method: 'POST', body: new URLSearchParams({ name }) })
+    return answer.headers.get('Set-Cookie').split(';')[0]
+  }
+
+  /** What the application was told is complete, of the user with this cookie. */
+  async files(cookie) {
+    return (await fetch(`${this.origin}/files.json`, { headers: { Cookie: cookie } })).json()
+  }
+}

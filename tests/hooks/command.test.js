@@ -1,0 +1,114 @@
+// Commands as hooks, in sh and in Python, beside other transports.
+
+import assert from 'node:assert/strict'
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { Landfall } from '../clients/lib/landfall.js'
+import { tempDir } from '../clients/lib/source.js'
+import { until } from '../clients/lib/tus.js'
+import { Receiver } from './lib/receiver.js'
+import { TUS, create, head } from './lib/start.js'
+
+/** Writes hooks, a map from event to script, into a folder of test `t`. */
+async function hooks(t, scripts) {
+  const dir = join(await tempDir(t), 'hooks')
+  await mkdir(dir)
+  for (const [event, script] of Object.entries(scripts)) {
+    await writeFile(join(dir, event), script)
+    await chmod(join(dir, event), 0o755)
+  }
+  return dir
+}
+
+test('command: sh observes, Python decides', { timeout: 60_000 }, async (t) => {
+  const dir = await hooks(t, {
+    'pre-create': `#!/usr/bin/env python3
+import json, sys
+upload = json.load(sys.stdin)["Event"]["Upload"]
+if upload["Size"] > 1000:
+    answer = {"RejectUpload": True, "HTTPResponse": {"StatusCode": 413, "Body": "at most 1000 bytes"}}
+else:
+    answer = {"ChangeFileInfo": {"ID": "by-" + upload["MetaData"]["user"], "MetaData": {"kept": "this"}}}
+json.dump(answer, sys.stdout)
+`,
+    'post-finish': `#!/bin/sh
+echo "$TUS_ID $TUS_SIZE $TUS_OFFSET $(pwd)" >>seen
+cat >>seen
+`,
+    'pre-terminate': `#!/bin/sh
+echo '{"RejectTermination": true, "HTTPResponse": {"StatusCode": 423, "Body": "kept"}}'
+`,
+  })
+  const landfall = await Landfall.start(t, {
+    args: ['-hooks-dir', dir, '-hooks-enabled-events', 'pre-create,post-finish,pre-terminate'],
+  })
+  const meta = { user: 'ann' }
+  const refused = await create(landfall.endpoint, Buffer.alloc(1001), { meta })
+  assert.equal(refused.status, 413)
+  assert.equal(refused.text, 'at most 1000 bytes')
+
+  const { url } = await create(landfall.endpoint, Buffer.from('small'), { meta })
+  assert.equal(landfall.idOf(url), 'by-ann')
+  assert.deepEqual((await landfall.info(url)).MetaData, { kept: 'this' })
+  const seen = async () => readFile(join(dir, 'seen'), 'utf8').catch(() => '')
+  await until(async () => (await seen()).endsWith('}'))
+  const [line, json] = (await seen()).split('\n')
+  assert.equal(line, `by-ann 5 5 ${dir}`)
+  assert.deepEqual(Object.keys(JSON.parse(json)), ['Type', 'Event'])
+
+  const kept = await fetch(url, { method: 'DELETE', headers: TUS })
+  assert.equal(kept.status, 423)
+  assert.equal(await kept.text(), 'kept')
+  assert.equal((await head(url)).status, 200)
+})
+
+test('command: a post-finish hook that fails is run again', { timeout: 60_000 }, async (t) => {
+  const dir = await hooks(t, {
+    'post-finish': `#!/bin/sh
+cat >/dev/null
+echo "$TUS_ID" >>tries
+[ "$(wc -l <tries)" -ge 3 ]
+`,
+  })
+  const landfall = await Landfall.start(t, {
+    args: ['-hooks-dir', dir, '-hooks-enabled-events', 'post-finish'],
+  })
+  const { url } = await create(landfall.endpoint, Buffer.from('x'))
+  const id = landfall.idOf(url)
+  await until(async () => {
+    const tries = await readFile(join(dir, 'tries'), 'utf8').catch(() => '')
+    return tries === `${id}\n`.repeat(3)
+  })
+})
+
+test('several transports: the first refusal wins, changes add up', { timeout: 60_000 }, async (t) => {
+  const dir = await hooks(t, {
+    'pre-create': `#!/bin/sh
+case $(cat) in
+  *'"color":"black"'*) echo '{"RejectUpload": true, "HTTPResponse": {"StatusCode": 403, "Body": "by command"}}' ;;
+  *) echo '{"ChangeFileInfo": {"MetaData": {"color": "blue"}, "Labels": {"a": "1", "b": "1"}}}' ;;
+esac
+`,
+  })
+  const receiver = await Receiver.start(t, ({ hook, message }) => {
+    if (hook !== 'pre-create') return undefined
+    const { MetaData } = message.Event.Upload
+    return { ChangeFileInfo: { MetaData: { ...MetaData, shade: 'dark' }, Labels: { b: '2' } } }
+  })
+  const landfall = await Landfall.start(t, {
+    args: [
+      '-hooks-dir', dir, '--hooks-dir-events', 'pre-create',
+      '-hooks-http', receiver.url, '--hooks-http-events', 'pre-create,post-finish',
+    ],
+  })
+  const refused = await create(landfall.endpoint, Buffer.from('x'), { meta: { color: 'black' } })
+  assert.deepEqual([refused.status, refused.text], [403, 'by command'])
+  assert.equal(receiver.deliveries.length, 0, 'whoever comes after a refusal is not asked')
+
+  const { url } = await create(landfall.endpoint, Buffer.from('x'), { meta: { color: 'red' } })
+  assert.deepEqual((await landfall.info(url)).MetaData, { color: 'blue', shade: 'dark' })
+  await until(() => receiver.of('post-finish').length === 1)
+  const [{ message }] = receiver.of('post-finish')
+  assert.deepEqual(message.Event.Upload.Labels, { a: '1', b: '2' })
+})

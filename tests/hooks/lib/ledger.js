@@ -1,0 +1,66 @@
+// What a receiver was told, held against what happened.
+
+import assert from 'node:assert/strict'
+
+/** Upload of a delivery, whichever body it came in. */
+export function uploadOf({ message }) {
+  return (message.Event ?? message).Upload
+}
+
+/** The deliveries of each upload, in the order in which they came. */
+export function byUpload(deliveries) {
+  const uploads = new Map()
+  for (const delivery of deliveries) {
+    const { ID } = uploadOf(delivery)
+    if (!uploads.has(ID)) uploads.set(ID, [])
+    uploads.get(ID).push(delivery)
+  }
+  return uploads
+}
+
+/**
+ * Checks one upload's deliveries: `expected` came, each at least once and in this order, a repeated
+ * one with the same id, sequence and body, and nothing else came. After a crash (`replayed`) the
+ * server may begin again at an earlier event, but then it comes to the end again.
+ */
+export function assertStory(id, deliveries, expected, { replayed = false } = {}) {
+  const told = deliveries.map(({ hook }) => hook)
+  const story = `upload ${id} was told as ${told.join(', ') || 'nothing'}`
+  const steps = told.map((hook) => expected.indexOf(hook))
+  let furthest = -1
+  for (const [n, step] of steps.entries()) {
+    assert.ok(step >= 0, `${story}, but not expected as ${told[n]}`)
+    const before = n === 0 ? -1 : steps[n - 1]
+    const isInOrder = step === before || step === before + 1
+    assert.ok(isInOrder || (replayed && step < before), story)
+    furthest = Math.max(furthest, step)
+  }
+  assert.equal(furthest, expected.length - 1, `${story}; expected ${expected.join(', ')}`)
+  assert.equal(steps.at(-1), furthest, `${story}; that is not the end`)
+  const first = new Map()
+  let sequence = 0
+  for (const delivery of deliveries) {
+    const before = first.get(delivery.hook)
+    if (!before) {
+      first.set(delivery.hook, delivery)
+      assert.ok(delivery.sequence > sequence, `${id}: ${delivery.sequence} after ${sequence}`)
+      sequence = delivery.sequence
+    } else {
+      assert.equal(delivery.id, before.id, `${id}: a repeated ${delivery.hook} has another id`)
+      assert.equal(delivery.sequence, before.sequence, `${id}: ${delivery.hook}`)
+      assert.deepEqual(uploadOf(delivery), uploadOf(before), `${id}: ${delivery.hook}`)
+    }
+  }
+}
+
+/** Checks that no two things have the same event id. */
+export function assertDistinct(deliveries) {
+  const facts = new Map()
+  for (const delivery of deliveries) {
+    assert.match(delivery.id, /^[0-9a-f]{32}$/)
+    const fact = `${delivery.hook} of ${uploadOf(delivery).ID}`
+    const known = facts.get(delivery.id) ?? fact
+    assert.equal(known, fact, `one id for two things: ${delivery.id}`)
+    facts.set(delivery.id, fact)
+  }
+}

@@ -1,0 +1,116 @@
+// An application that receives hooks over HTTP and writes down what it was sent.
+
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+
+/** The largest body that is read; Landfall's are a few kilobytes. */
+const LARGEST = 1024 * 1024
+
+async function bodyOf(request) {
+  const chunks = []
+  let size = 0
+  for await (const chunk of request) {
+    size += chunk.length
+    if (size > LARGEST) throw new Error('a hook sent more than anybody reads')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** What can be done with a request instead of answering it. */
+export const CUT = Symbol('the connection is cut')
+
+/**
+ * An HTTP endpoint for hooks. `answer(delivery)` decides each answer: an object is sent as JSON,
+ * `{ status, headers, body }` inside `raw(…)` as it is, `CUT` cuts the connection, and nothing at
+ * all is an empty 204.
+ */
+export class Receiver {
+  #server
+  #answer
+
+  constructor(answer) {
+    this.#answer = answer
+    /** Every request that came, in the order in which it came. */
+    this.deliveries = []
+    /** Answers after which an event has to come again. */
+    this.failures = 0
+  }
+
+  /** Starts an endpoint that ends with test `t`. */
+  static async start(t, answer = () => {}) {
+    const receiver = new Receiver(answer)
+    await receiver.listen()
+    t.after(() => receiver.close())
+    return receiver
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}/hooks?from=landfall`
+  }
+
+  async listen() {
+    // A request that fails here would wait for its time limit otherwise, and hide why.
+    this.#server = createServer((request, response) => {
+      this.#take(request, response).catch((error) => response.destroy(error))
+    })
+    this.#server.keepAliveTimeout = 30_000
+    this.#server.listen(this.port ?? 0, '127.0.0.1')
+    await once(this.#server, 'listening')
+    this.port = this.#server.address().port
+  }
+
+  /** Stops listening, as an application does that is being deployed; `listen` goes on. */
+  async close() {
+    if (!this.#server?.listening) return
+    const closed = once(this.#server, 'close')
+    this.#server.close()
+    this.#server.closeAllConnections()
+    await closed
+  }
+
+  async #take(request, response) {
+    const body = await bodyOf(request)
+    const delivery = {
+      at: performance.now(),
+      hook: request.headers['hook-name'],
+      id: request.headers['webhook-id'],
+      sequence: Number(request.headers['landfall-sequence']),
+      url: request.url,
+      headers: request.headers,
+      body: body.toString(),
+      message: JSON.parse(body.toString()),
+    }
+    this.deliveries.push(delivery)
+    const answer = await this.#answer(delivery)
+    if (answer === CUT) {
+      this.failures += 1
+      response.destroy()
+    } else if (answer instanceof Raw) {
+      if (answer.status >= 500 || answer.status === 429) this.failures += 1
+      response.writeHead(answer.status, answer.headers).end(answer.body)
+    } else if (answer === undefined) {
+      response.writeHead(204).end()
+    } else {
+      response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(answer))
+    }
+  }
+
+  /** Deliveries of one hook. */
+  of(hook) {
+    return this.deliveries.filter((delivery) => delivery.hook === hook)
+  }
+}
+
+class Raw {
+  constructor(status, headers, body) {
+    this.status = status
+    this.headers = headers
+    this.body = body
+  }
+}
+
+/** An answer exactly as given. */
+export function raw(status, body = '', headers = { 'Content-Type': 'text/plain; charset=utf-8' }) {
+  return new Raw(status, headers, body)
+}

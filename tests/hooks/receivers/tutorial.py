@@ -1,0 +1,36 @@
+"""The endpoint of the tutorials that put FastAPI behind tusd, as their readers have it running.
+
+It reads the event from the Hook-Name header, which tusd 1 sent and tusd 2 doesn't; takes the bearer
+token from HTTPRequest.Header.Authorization[0] and refuses by a status of its own; and removes the
+description of an upload when it is finished. What it saw goes to $SEEN, one JSON object per line.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fastapi import Body, FastAPI, Header, HTTPException
+
+UPLOADS = Path(os.environ["UPLOADS"])
+SEEN = Path(os.environ["SEEN"])
+
+app = FastAPI()
+
+
+@app.post("/tus-hook")
+async def tus_hook(hook_name: str = Header(...), tusd_in: Any = Body(...)):
+    """Answers with nothing, which FastAPI sends as `null`."""
+    request, upload = tusd_in.get("HTTPRequest"), tusd_in.get("Upload")
+    scheme, _, token = request.get("Header").get("Authorization")[0].partition(" ")
+    if scheme != "Bearer" or token != "good-token":
+        raise HTTPException(401, "Your session is over: please sign in again.")
+
+    name = upload.get("ID")
+    seen = {"hook": hook_name, "id": name, "meta": upload.get("MetaData"), "size": upload.get("Size")}
+    if hook_name == "post-finish":
+        data = UPLOADS / name
+        assert data.stat().st_size == upload.get("Size")
+        Path(f"{data}.info").unlink(missing_ok=True)
+    with SEEN.open("a") as file:
+        file.write(json.dumps(seen) + "\n")
