@@ -2,7 +2,9 @@
 
 import collections
 import copy
+import itertools
 import os
+import random
 import re
 import shlex
 import shutil
@@ -229,11 +231,22 @@ def signal_group(group, number):
         pass
 
 
+# Below the ports that the system hands out by itself, one of which may be somebody else's by the
+# time a server listens.
+PORTS = range(10_000, 32_000)
+_next = itertools.count(random.SystemRandom().randrange(len(PORTS)))
+
+
 def free_port():
-    """A port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that nobody listens on now, and that is given to nobody else."""
+    while True:
+        port = PORTS[next(_next) % len(PORTS)]
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def size_of(path):

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::folder::temporary;
+use crate::{folder::temporary, ports::free_ports};
 
 /// RabbitMQ takes ten seconds, and most of a minute on a machine that is busy.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -124,14 +124,6 @@ impl Drop for Process {
         drop(self.watchdog.stdin.take());
         let _ = self.watchdog.wait();
     }
-}
-
-/// Free ports of loopback.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    // All at once, or the same one could be given twice.
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// The program `name` in `folder`, where scripts/install-test-deps puts it, or else in $PATH.

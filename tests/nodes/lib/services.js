@@ -25,13 +25,32 @@ export function find(name, folder) {
   return found
 }
 
-/** `count` free ports, all looked for at once, or the same one could be given twice. */
+// Below the ports that the system hands out by itself (Linux: from 32768), which somebody else may
+// be given while a service is still on its way to listening. No port is given twice, and two
+// processes begin far from one another.
+const [firstPort, lastPort] = [10_000, 31_999]
+let nextPort = firstPort + Math.floor(Math.random() * (lastPort - firstPort))
+
+/** `count` ports of loopback that nobody listens on. */
 export async function freePorts(count) {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
-  await Promise.all(servers.map((server) => once(server, 'listening')))
-  const ports = servers.map((server) => server.address().port)
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  const ports = []
+  while (ports.length < count) {
+    const port = nextPort
+    nextPort = port < lastPort ? port + 1 : firstPort
+    if (await isFree(port)) ports.push(port)
+  }
   return ports
+}
+
+async function isFree(port) {
+  const server = createServer()
+  const free = new Promise((resolve) => {
+    server.once('listening', () => resolve(true)).once('error', () => resolve(false))
+  })
+  server.listen(port, '127.0.0.1')
+  if (!(await free)) return false
+  await new Promise((resolve) => server.close(resolve))
+  return true
 }
 
 /** Whether somebody listens on a port. */

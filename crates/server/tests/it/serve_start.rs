@@ -92,7 +92,7 @@ fn the_default_host_means_every_address_of_both_ip_versions() {
 #[test]
 fn the_start_up_lines_can_be_left_out() {
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port();
+    let port = landfall_test_services::free_port();
     let mut command = program();
     command
         .args(["-host", "127.0.0.1", "-port", &port.to_string()])
@@ -106,12 +106,6 @@ fn the_start_up_lines_can_be_left_out() {
     assert_eq!(client.ask(Request::get("/readyz")).status, 200);
     client.upload(b"hello");
     assert_eq!(server.log(), "");
-}
-
-/// A port that was free a moment ago, for where 0 doesn't do.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 #[test]
