@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Composer, Lifetimes, Limits,
+    direct::DirectUploads,
     event::EventSink,
     hook::Hook,
     service::{Cors, Forwarded},
@@ -65,6 +66,8 @@ pub struct Config {
     pub hooks: Vec<Arc<dyn Hook>>,
     /// Told after the effect.
     pub sinks: Vec<Arc<dyn EventSink>>,
+    /// Who keeps books of uploads whose bytes don't pass through the handler, if there are any.
+    pub direct: Option<Arc<dyn DirectUploads>>,
     /// The least time between two progress events of one upload.
     pub progress_interval: Duration,
     /// How long a request waits for an upload that another request is writing.
@@ -90,6 +93,7 @@ impl Config {
             disable_concatenation: false,
             hooks: Vec::new(),
             sinks: Vec::new(),
+            direct: None,
             progress_interval: Duration::from_secs(1),
             lease_wait: Duration::from_secs(20),
         }

@@ -18,6 +18,7 @@
 pub mod checksum;
 mod compose;
 mod config;
+pub mod direct;
 mod engine;
 pub mod event;
 pub mod hook;

@@ -19,5 +19,5 @@ mod store;
 
 pub use self::{
     options::{InvalidOptions, MAX_OBJECT, MIN_MEMORY, S3Options, UploadIds},
-    store::{S3Store, StoreStats},
+    store::{Layout, S3Store, StoreStats},
 };

@@ -68,6 +68,9 @@ pub struct S3Options {
     /// How old a multipart upload without a description must be to be listed as a leftover: a
     /// younger one may be about to be described.
     pub leftover_age: Duration,
+    /// What keys of others begin with who share the bucket and see to what they leave behind
+    /// themselves: multipart uploads and objects there are never listed as leftovers.
+    pub leave: Vec<String>,
     /// Answer downloads with a URL of S3's that is good for this long. `None`: pass the bytes through.
     pub redirect: Option<Duration>,
 }
@@ -94,6 +97,7 @@ impl S3Options {
             conditional_writes: false,
             shared: false,
             leftover_age: Duration::from_secs(60),
+            leave: Vec::new(),
             redirect: None,
         }
     }

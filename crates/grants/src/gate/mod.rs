@@ -139,6 +139,10 @@ impl Hook for Gate {
         request: &RequestInfo,
         upload: &Upload,
     ) -> Result<Creation, BoxError> {
+        // A direct upload: its job was found, or made, before anybody was asked.
+        if upload.labels.contains_key(labels::JOB) {
+            return Ok(Creation::allow());
+        }
         let Some(token) = &request.token else {
             return Ok(self.without_token(upload));
         };

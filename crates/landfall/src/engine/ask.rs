@@ -100,7 +100,7 @@ impl Engine {
 
     /// Whether the upload may be created, and under whose claim; lays the changes that hooks want over
     /// it.
-    pub(super) async fn ask_before_create(
+    pub(crate) async fn ask_before_create(
         &self,
         caller: &Caller,
         upload: &mut Upload,
@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// Whether the upload counts as complete.
-    pub(super) async fn ask_before_finish(
+    pub(crate) async fn ask_before_finish(
         &self,
         caller: &Caller,
         snapshot: &Snapshot,
@@ -128,7 +128,7 @@ impl Engine {
     }
 
     /// Whether a client may remove the upload.
-    pub(super) async fn ask_before_terminate(
+    pub(crate) async fn ask_before_terminate(
         &self,
         caller: &Caller,
         snapshot: &Snapshot,

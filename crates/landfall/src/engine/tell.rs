@@ -23,7 +23,7 @@ pub enum Outcome {
 
 impl Engine {
     /// Tells the sinks what may happen next to the upload, at the offset given for each.
-    pub(super) async fn announce(
+    pub(crate) async fn announce(
         &self,
         kinds: &[(EventKind, u64)],
         upload: &Upload,
@@ -52,7 +52,7 @@ impl Engine {
     }
 
     /// Tells every sink that wants it.
-    pub(super) async fn tell(
+    pub(crate) async fn tell(
         &self,
         kind: EventKind,
         upload: &Arc<Upload>,
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// The same, for an event that says more.
-    pub(super) async fn tell_all(&self, event: Event) {
+    pub(crate) async fn tell_all(&self, event: Event) {
         let interested = |sink: &&Arc<dyn EventSink>| sink.wants().has(event.kind);
         for sink in self.sinks.iter().filter(interested) {
             sink.tell(event.clone()).await;
@@ -78,6 +78,14 @@ impl Engine {
         let mut event = Event::new(EventKind::Progress, upload, offset, caller.clone());
         let live = live.clone();
         event.stopper = Some(Stopper(Arc::new(move |reply| live.stop(reply))));
+        for sink in self.sinks.iter().filter(|sink| sink.wants().progress) {
+            sink.tell_progress(event.clone());
+        }
+    }
+
+    /// The same for an upload whose bytes don't pass through here, and can't be stopped here.
+    pub(crate) fn tell_progress_of(&self, upload: &Arc<Upload>, offset: u64) {
+        let event = Event::new(EventKind::Progress, upload.clone(), offset, None);
         for sink in self.sinks.iter().filter(|sink| sink.wants().progress) {
             sink.tell_progress(event.clone());
         }

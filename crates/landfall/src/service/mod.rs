@@ -30,6 +30,7 @@ use landfall_protocol::{
     Extensions, Fault, Operation, Problem, TUS_VERSION, Target, effective_method, headers,
 };
 
+pub(crate) use self::operations::request_info;
 use self::{
     place::{Place, RequestPlace},
     stats::Tally,
@@ -45,6 +46,7 @@ pub use self::{
 use crate::{
     BoxError,
     config::Config,
+    direct::{Audience, DirectUploads},
     engine::{Engine, Error, Outcome, Settings, Sweeper},
     event::{EventKind, Removal},
     hook::{Reply, UploadToken},
@@ -65,6 +67,7 @@ struct Inner {
     engine: Arc<Engine>,
     place: Place,
     cors: Option<Cors>,
+    direct: Option<Arc<dyn DirectUploads>>,
     extensions: Extensions,
     extension_list: HeaderValue,
     max_size: Option<HeaderValue>,
@@ -90,6 +93,7 @@ impl Handler {
             extensions,
             place: Place::new(&config),
             cors: config.cors,
+            direct: config.direct,
             engine: Arc::new(Engine::new(Settings {
                 parts: config.parts,
                 limits: config.limits,
@@ -136,6 +140,9 @@ impl Handler {
     /// # Cancel safety
     /// Dropped, it may be there or not; then do it again.
     pub async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
+        if let Some(direct) = self.direct(id) {
+            return direct.remove(id).await;
+        }
         match self.0.engine.dismiss(&None, id, Removal::Application).await {
             Ok(()) => Ok(true),
             Err(error) if error.problem().fault == Fault::NotFound => Ok(false),
@@ -152,6 +159,9 @@ impl Handler {
     /// # Cancel safety
     /// May be dropped.
     pub async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+        if let Some(direct) = self.direct(id) {
+            return direct.look(id).await;
+        }
         Ok(self.0.engine.look(id).await?)
     }
 
@@ -184,7 +194,21 @@ impl Handler {
         id: &UploadId,
         created: Option<SystemTime>,
     ) -> Result<Outcome, BoxError> {
+        if let Some(direct) = self.direct(id) {
+            return direct.settle(kind, id, created).await;
+        }
         Ok(self.0.engine.settle(kind, id, created).await?)
+    }
+
+    /// The hooks and sinks, for uploads whose bytes don't pass through this handler.
+    #[must_use]
+    pub fn audience(&self) -> Audience {
+        Audience::new(self.0.engine.clone())
+    }
+
+    /// Who keeps books of an upload, if its bytes don't pass through this handler.
+    fn direct(&self, id: &UploadId) -> Option<&dyn DirectUploads> {
+        self.0.direct.as_deref().filter(|direct| direct.owns(id))
     }
 
     /// What happened so far, in numbers.

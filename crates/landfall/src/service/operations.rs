@@ -242,7 +242,7 @@ impl Handler {
     }
 }
 
-fn request_info(parts: &Parts, peer: Peer, token: Option<UploadToken>) -> RequestInfo {
+pub(crate) fn request_info(parts: &Parts, peer: Peer, token: Option<UploadToken>) -> RequestInfo {
     RequestInfo {
         method: parts.method.clone(),
         uri: parts.uri.clone(),

@@ -15,6 +15,7 @@ mod chain;
 mod credentials;
 mod encode;
 mod error;
+mod form;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -29,6 +30,7 @@ mod retry;
 mod settings;
 mod sign;
 mod stats;
+mod sts;
 mod transport;
 mod xml;
 
@@ -45,11 +47,13 @@ pub use self::{
     body::ObjectBody,
     credentials::{CredentialSource, Credentials, ProvideCredentials},
     error::{Error, ErrorKind, Result},
+    form::PostForm,
     listing::{CorsRule, Listed, Multipart, MultipartsPage, ObjectsPage, Part, PartsPage},
     object::{Condition, Object, ObjectHead, ObjectHeaders, Place},
     payload::{Payload, PayloadBody},
     settings::{ClientSettings, SettingsError},
     stats::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
+    sts::TemporaryCredentials,
     transport::{AnswerBody, HttpSend},
 };
 

@@ -15,6 +15,17 @@ use super::{
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Client {
+    /// The address of an object, as everybody may ask for it who may read it.
+    #[must_use]
+    pub fn object_url(&self, place: &Place) -> String {
+        let region = self.inner.regions.of(&place.bucket);
+        let target = self
+            .inner
+            .address
+            .target(&region, &place.bucket, Some(&place.key));
+        target.url("")
+    }
+
     /// A URL by which anybody may make one kind of request for `expires` (1 s to 7 days; less if the
     /// credentials end before). `query` and `headers` are signed with it: whoever uses the URL must
     /// send these headers as they are. Nothing is sent. An upload of a part is `PUT` with the query

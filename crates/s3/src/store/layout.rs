@@ -41,9 +41,9 @@ const METADATA_LIMIT: usize = 2048;
 /// S3's limit for keys, in bytes, less room for `.info`.
 const KEY_LIMIT: usize = 1024 - 8;
 
-/// The names of everything in one bucket below one prefix.
+/// The names of everything in one bucket below one prefix, and what objects are given.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub struct Layout {
     pub(super) bucket: String,
     pub(super) prefix: String,
     template: Option<String>,
@@ -51,7 +51,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(options: &S3Options) -> Self {
+    /// That of a store with these options.
+    #[must_use]
+    pub fn new(options: &S3Options) -> Self {
         let mut prefix = options.object_prefix.clone();
         if !prefix.is_empty() && !prefix.ends_with('/') {
             prefix.push('/');
@@ -87,7 +89,7 @@ impl Layout {
     ///
     /// # Errors
     /// [`StoreError::InvalidPlace`] if that is no place.
-    pub(super) fn place(&self, upload: &Upload, now: SystemTime) -> Result<Place> {
+    pub fn place(&self, upload: &Upload, now: SystemTime) -> Result<Place> {
         let wish = |name| {
             let wish = upload.storage.get(name).map(String::as_str);
             wish.filter(|wish| !wish.is_empty())
@@ -118,7 +120,8 @@ impl Layout {
     }
 
     /// What the object of an upload is given.
-    pub(super) fn headers(&self, upload: &Upload) -> ObjectHeaders {
+    #[must_use]
+    pub fn headers(&self, upload: &Upload) -> ObjectHeaders {
         let mut headers = self.headers.clone();
         let filetype = upload.metadata.get_text("filetype");
         let filetype = filetype.filter(|text| is_header_value(text));

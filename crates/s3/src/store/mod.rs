@@ -51,13 +51,13 @@ use landfall::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{MutexGuard, Semaphore};
 
+pub use self::layout::Layout;
 pub(crate) use self::layout::check_template;
 pub use self::stats::StoreStats;
 use self::{
     append::S3Append,
     blocks::Blocks,
     gather::Gather,
-    layout::Layout,
     memory::Budget,
     plan::Sizes,
     session::{Known, Session, Sessions, State},

@@ -1,0 +1,88 @@
+//! How direct uploads behave.
+
+use std::{sync::Arc, time::Duration};
+
+use landfall_grants::policy::Policy;
+use landfall_s3::{S3Options, client::Client};
+
+/// How small files are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Small {
+    /// By a form with a signed policy, which bounds the size.
+    #[default]
+    Post,
+    /// By a presigned PUT, for services without forms (Cloudflare R2). Uppy 6 can't.
+    Put,
+}
+
+/// What direct uploads work with, and how they behave.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct DirectSettings {
+    /// Talks to the service.
+    pub client: Client,
+    /// Signs for browsers, which may know the service under another name.
+    pub signer: Client,
+    /// The bucket, where keys begin (`object_prefix`, `key_template`), what objects are given
+    /// (`headers`); the rest of it is of no account here.
+    pub objects: S3Options,
+    /// What callers may ask for: all must agree, in this order.
+    pub policies: Vec<Arc<dyn Policy>>,
+    /// What public addresses of objects begin with, if not with that of the bucket.
+    pub public_url: Option<String>,
+    /// How small files are sent, when the client leaves that to the server.
+    pub small: Small,
+    /// For how long a PUT of `sign_s3` is signed.
+    pub put_lifetime: Duration,
+    /// For how long everything else is signed: Uppy 6 never asks for another signature of a part.
+    pub lifetime: Duration,
+    /// After how long without news an unfinished one is given up.
+    pub patience: Duration,
+    /// How often one that is under way is looked at.
+    pub interval: Duration,
+    /// Hands out temporary credentials, confined to the caller's own keys.
+    pub sts: Option<StsSettings>,
+    /// Signs whatever a caller's client asks for on its own keys (Uppy 6's `signRequest`).
+    pub sign_requests: bool,
+}
+
+/// Temporary credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StsSettings {
+    /// The service; AWS's own in the region if not set.
+    pub endpoint: Option<String>,
+    /// How long they are good for: 15 minutes to 36 hours on AWS.
+    pub lifetime: Duration,
+}
+
+impl DirectSettings {
+    /// The usual settings for a bucket that `client` can reach.
+    #[must_use]
+    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
+        let mut objects = S3Options::new(bucket);
+        objects.key_template = Some("uploads/{id}/{filename}".into());
+        Self {
+            signer: client.clone(),
+            client,
+            objects,
+            policies: Vec::new(),
+            public_url: None,
+            small: Small::default(),
+            put_lifetime: Duration::from_secs(60),
+            lifetime: Duration::from_secs(60 * 60),
+            patience: Duration::from_secs(24 * 60 * 60),
+            interval: Duration::from_secs(5),
+            sts: None,
+            sign_requests: true,
+        }
+    }
+}
+
+impl std::fmt::Debug for DirectSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DirectSettings")
+            .field("bucket", &self.objects.bucket)
+            .field("small", &self.small)
+            .finish_non_exhaustive()
+    }
+}

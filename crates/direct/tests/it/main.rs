@@ -1,0 +1,1 @@
+//! Direct uploads, on real services.

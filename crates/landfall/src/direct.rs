@@ -1,0 +1,225 @@
+//! Uploads whose bytes don't pass through a handler: its client sends them straight to where they are
+//! kept, and somebody else makes sure of what arrived.
+//!
+//! That somebody implements [`DirectUploads`], so that the handler can look at such uploads and remove
+//! them as it does with its own, and uses the handler's [`Audience`]: the same hooks are asked, the same
+//! sinks told.
+
+use std::{sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, request::Parts};
+
+use crate::{
+    BoxError, Outcome,
+    engine::{Engine, Error},
+    event::{Event, EventKind, Removal},
+    hook::{Intent, Reply, RequestInfo, UploadToken},
+    service::request_info,
+    upload::{Snapshot, Upload, UploadId},
+};
+
+/// Who keeps books of direct uploads.
+#[async_trait]
+pub trait DirectUploads: std::fmt::Debug + Send + Sync + 'static {
+    /// Whether an upload with this id is one of these, or was or may become one: told by the id alone.
+    fn owns(&self, id: &UploadId) -> bool;
+
+    /// As [`Handler::look`](crate::Handler::look), for one of these.
+    ///
+    /// # Errors
+    /// It can't be found out now.
+    async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError>;
+
+    /// As [`Handler::remove`](crate::Handler::remove), for one of these.
+    ///
+    /// # Errors
+    /// It may still be there.
+    async fn remove(&self, id: &UploadId) -> Result<bool, BoxError>;
+
+    /// As [`Handler::settle`](crate::Handler::settle), for one of these.
+    ///
+    /// # Errors
+    /// It can't be found out now.
+    async fn settle(
+        &self,
+        kind: EventKind,
+        id: &UploadId,
+        created: Option<SystemTime>,
+    ) -> Result<Outcome, BoxError>;
+}
+
+/// Why something isn't done: a hook refused, or somebody who has to be asked or told can't be.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct Declined {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// Headers that the hook wants in the answer.
+    pub headers: HeaderMap,
+    /// What the client is told: the hook's words, or a short one.
+    pub message: String,
+    /// The fault of ours behind it, if it is no refusal: for the log, and worth another try.
+    #[source]
+    pub cause: Option<BoxError>,
+}
+
+impl From<Error> for Declined {
+    fn from(error: Error) -> Self {
+        let problem = error.problem();
+        let usual = StatusCode::from_u16(problem.status());
+        let mut declined = Self {
+            status: usual.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            headers: HeaderMap::new(),
+            message: problem.to_string().trim().to_owned(),
+            cause: None,
+        };
+        if let Error::Refused(_, reply) = &error {
+            let Reply {
+                status,
+                headers,
+                body,
+            } = &**reply;
+            declined.status = status.unwrap_or(declined.status);
+            declined.headers = headers.clone();
+            if let Some(body) = body {
+                declined.message = words(body);
+            }
+        }
+        if error.is_ours() {
+            declined.cause = Some(error.into());
+        }
+        declined
+    }
+}
+
+fn words(body: &Bytes) -> String {
+    String::from_utf8_lossy(body).trim().to_owned()
+}
+
+/// The hooks and sinks of a handler, for uploads whose bytes don't pass through it. Cheap to clone.
+///
+/// The order of things is the handler's own: ask, announce, do, tell. An event that was announced and
+/// not told when the process died comes back by [`DirectUploads::settle`].
+#[derive(Debug, Clone)]
+pub struct Audience(Arc<Engine>);
+
+impl Audience {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self(engine)
+    }
+
+    /// A request as hooks and sinks are told of it. Its upload token is taken out of the headers of
+    /// `request`; nobody behind this may log or keep it.
+    pub fn request(&self, request: &mut Parts) -> Arc<RequestInfo> {
+        let token = UploadToken::take(&mut request.headers);
+        let peer = request.extensions.get().copied().unwrap_or_default();
+        Arc::new(request_info(request, peer, token))
+    }
+
+    /// Whether the request may touch the upload (for a creation: `None`) at all.
+    ///
+    /// # Errors
+    /// It may not.
+    pub async fn admit(
+        &self,
+        request: &Arc<RequestInfo>,
+        intent: Intent,
+        id: Option<&UploadId>,
+    ) -> Result<(), Declined> {
+        let caller = Some(request.clone());
+        Ok(self.0.admit(&caller, intent, id).await?)
+    }
+
+    /// Whether the upload may be created; lays the changes that hooks want over it. A claim of a hook
+    /// isn't heeded: whoever keeps books of direct uploads sees to it that one comes of a grant.
+    ///
+    /// # Errors
+    /// It may not.
+    pub async fn before_create(
+        &self,
+        request: &Arc<RequestInfo>,
+        upload: &mut Upload,
+    ) -> Result<Reply, Declined> {
+        let caller = Some(request.clone());
+        let (reply, _) = self.0.ask_before_create(&caller, upload).await?;
+        Ok(reply)
+    }
+
+    /// Whether an upload all of whose bytes are stored counts as complete.
+    ///
+    /// # Errors
+    /// It doesn't, and is to be removed; with a [cause](Declined::cause): nobody knows, ask again.
+    pub async fn before_finish(
+        &self,
+        request: Option<&Arc<RequestInfo>>,
+        upload: &Snapshot,
+    ) -> Result<Reply, Declined> {
+        let caller = request.cloned();
+        Ok(self.0.ask_before_finish(&caller, upload).await?)
+    }
+
+    /// Whether a client may remove the upload.
+    ///
+    /// # Errors
+    /// It may not.
+    pub async fn before_terminate(
+        &self,
+        request: &Arc<RequestInfo>,
+        upload: &Snapshot,
+    ) -> Result<Reply, Declined> {
+        let caller = Some(request.clone());
+        Ok(self.0.ask_before_terminate(&caller, upload).await?)
+    }
+
+    /// Tells what may happen next.
+    ///
+    /// # Errors
+    /// A sink can keep no more; nothing must happen then.
+    pub async fn announce(
+        &self,
+        kind: EventKind,
+        upload: &Upload,
+        offset: u64,
+        request: Option<&Arc<RequestInfo>>,
+    ) -> Result<(), Declined> {
+        let caller = request.cloned();
+        Ok(self.0.announce(&[(kind, offset)], upload, &caller).await?)
+    }
+
+    /// Tells what has happened.
+    pub async fn tell(
+        &self,
+        kind: EventKind,
+        upload: &Arc<Upload>,
+        offset: u64,
+        request: Option<&Arc<RequestInfo>>,
+    ) {
+        self.0.tell(kind, upload, offset, &request.cloned()).await;
+    }
+
+    /// Tells that an upload was removed, and why.
+    pub async fn tell_removed(
+        &self,
+        why: Removal,
+        upload: &Arc<Upload>,
+        offset: u64,
+        request: Option<&Arc<RequestInfo>>,
+    ) {
+        let mut event = Event::new(
+            EventKind::Terminated,
+            upload.clone(),
+            offset,
+            request.cloned(),
+        );
+        event.removal = Some(why);
+        self.0.tell_all(event).await;
+    }
+
+    /// Tells how far an upload got, to whoever can take it at once.
+    pub fn tell_progress(&self, upload: &Arc<Upload>, offset: u64) {
+        self.0.tell_progress_of(upload, offset);
+    }
+}
