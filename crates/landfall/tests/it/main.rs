@@ -3,6 +3,7 @@
 
 mod asking;
 mod claims;
+mod direct;
 #[cfg(unix)]
 mod examples;
 mod file_store;

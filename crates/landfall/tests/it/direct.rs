@@ -1,0 +1,248 @@
+//! Uploads whose bytes don't pass through the handler.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+
+use async_trait::async_trait;
+use http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use landfall::{
+    BoxError, Composer, Config, Handler, Outcome,
+    direct::DirectUploads,
+    event::{EventKind, Removal},
+    hook::{Access, Answer, Asks, Creation, Hook, Intent, Reply, RequestInfo},
+    store::MemoryStore,
+    upload::{Metadata, Snapshot, Upload, UploadId},
+};
+use landfall_testkit::record::RecordingSink;
+
+fn id(text: &str) -> UploadId {
+    UploadId::new(text).unwrap()
+}
+
+fn snapshot(name: &str) -> Snapshot {
+    Snapshot {
+        upload: Arc::new(Upload::new(id(name), Some(5))),
+        offset: 3,
+        modified: SystemTime::UNIX_EPOCH,
+    }
+}
+
+/// Keeps books of what is called `direct-…`, and notes what it is asked.
+#[derive(Debug, Default)]
+struct Books(Mutex<Vec<String>>);
+
+#[async_trait]
+impl DirectUploads for Books {
+    fn owns(&self, id: &UploadId) -> bool {
+        id.as_str().starts_with("direct-")
+    }
+
+    async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+        self.0.lock().unwrap().push(format!("look {id}"));
+        Ok(Some(snapshot(id.as_str())))
+    }
+
+    async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
+        self.0.lock().unwrap().push(format!("remove {id}"));
+        Ok(true)
+    }
+
+    async fn settle(
+        &self,
+        kind: EventKind,
+        id: &UploadId,
+        _: Option<SystemTime>,
+    ) -> Result<Outcome, BoxError> {
+        let mut asked = self.0.lock().unwrap();
+        asked.push(format!("settle {kind:?} {id}"));
+        Ok(Outcome::Busy)
+    }
+}
+
+/// Refuses what is called `no`, can't tell of what is called `unsure`, and notes the requests.
+#[derive(Debug, Default, Clone)]
+struct Rules(Arc<Mutex<Vec<String>>>);
+
+impl Rules {
+    fn judge(&self, question: &str, request: &RequestInfo, name: &str) -> Result<Answer, BoxError> {
+        let token = request.token.as_ref().map(|token| token.as_str());
+        let shown = request.headers.contains_key("upload-token");
+        let line = format!("{question} {name} {token:?} {shown}");
+        self.0.lock().unwrap().push(line);
+        match name {
+            "no" => Ok(Answer::Refuse(Reply::text(451, "not here\n").header(
+                HeaderName::from_static("x-why"),
+                HeaderValue::from_static("law"),
+            ))),
+            "unsure" => Err("nobody at home".into()),
+            _ => Ok(Answer::allow()),
+        }
+    }
+}
+
+fn name(upload: &Upload) -> String {
+    upload.metadata.get_text("name").unwrap_or_default().into()
+}
+
+#[async_trait]
+impl Hook for Rules {
+    fn asks(&self) -> Asks {
+        Asks::ALL
+    }
+
+    async fn before_create(
+        &self,
+        request: &RequestInfo,
+        upload: &Upload,
+    ) -> Result<Creation, BoxError> {
+        let answer = self.judge("create", request, &name(upload))?;
+        Ok(Creation::new(answer).label("tenant", "7"))
+    }
+
+    async fn before_finish(
+        &self,
+        request: &RequestInfo,
+        upload: &Snapshot,
+    ) -> Result<Answer, BoxError> {
+        self.judge("finish", request, &name(&upload.upload))
+    }
+
+    async fn before_terminate(
+        &self,
+        request: &RequestInfo,
+        upload: &Snapshot,
+    ) -> Result<Answer, BoxError> {
+        self.judge("terminate", request, &name(&upload.upload))
+    }
+
+    async fn on_access(
+        &self,
+        request: &RequestInfo,
+        access: &Access<'_>,
+    ) -> Result<Answer, BoxError> {
+        let name = access.id.map(ToString::to_string).unwrap_or_default();
+        self.judge(access.intent.as_str(), request, &name)
+    }
+}
+
+fn config() -> Config {
+    Config::new(Composer::join(MemoryStore::new()))
+}
+
+fn named(name: &str) -> Upload {
+    let mut upload = Upload::new(id("direct-1"), Some(5));
+    upload.metadata = Metadata::from_pairs([("name", name)]);
+    upload
+}
+
+#[tokio::test]
+async fn a_handler_looks_where_they_are() {
+    let books = Arc::new(Books::default());
+    let mut config = config();
+    config.direct = Some(books.clone());
+    let handler = Handler::new(config);
+    let theirs = id("direct-7");
+    assert_eq!(handler.look(&theirs).await.unwrap().unwrap().offset, 3);
+    assert!(handler.remove(&theirs).await.unwrap());
+    let settled = handler.settle(EventKind::Completed, &theirs, None).await;
+    assert!(matches!(settled, Ok(Outcome::Busy)));
+    // The handler's own, of which there are none.
+    assert!(handler.look(&id("other")).await.unwrap().is_none());
+    assert!(!handler.remove(&id("other")).await.unwrap());
+    let asked = books.0.lock().unwrap().join(", ");
+    assert_eq!(
+        asked,
+        "look direct-7, remove direct-7, settle Completed direct-7"
+    );
+    // Nor are they to be had by the protocol.
+    let head = Request::head("/files/direct-7")
+        .header("tus-resumable", "1.0.0")
+        .body(http_body_util::Empty::new());
+    let answer = handler.handle(head.unwrap()).await;
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_same_hooks_are_asked() {
+    let rules = Rules::default();
+    let handler = Handler::new(config().hook(rules.clone()));
+    let audience = handler.audience();
+    let request = Request::get("/s3/params")
+        .header("upload-token", "lft_secret")
+        .header(header::AUTHORIZATION, "Bearer application")
+        .body(());
+    let (mut parts, ()) = request.unwrap().into_parts();
+    let request = audience.request(&mut parts);
+    assert!(!parts.headers.contains_key("upload-token"));
+    assert!(parts.headers.contains_key(header::AUTHORIZATION));
+
+    audience
+        .admit(&request, Intent::Create, None)
+        .await
+        .unwrap();
+    let mut upload = named("yes");
+    audience.before_create(&request, &mut upload).await.unwrap();
+    assert_eq!(upload.labels["tenant"], "7");
+    let whole = Snapshot {
+        upload: Arc::new(named("no")),
+        ..snapshot("direct-1")
+    };
+    let declined = audience.before_finish(None, &whole).await.unwrap_err();
+    assert_eq!(declined.status.as_u16(), 451);
+    assert_eq!(declined.message, "not here");
+    assert_eq!(declined.headers["x-why"], "law");
+    assert!(declined.cause.is_none());
+    let declined = audience.before_terminate(&request, &whole).await;
+    assert_eq!(declined.unwrap_err().status.as_u16(), 451);
+
+    let declined = audience.before_create(&request, &mut named("unsure")).await;
+    let declined = declined.unwrap_err();
+    assert_eq!(declined.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(!declined.message.contains("nobody at home"));
+    let cause = declined.cause.unwrap().to_string();
+    assert!(cause.contains("nobody at home"), "{cause}");
+
+    let asked = rules.0.lock().unwrap().join("\n");
+    let token = "Some(\"lft_secret\") false";
+    assert_eq!(
+        asked,
+        format!(
+            "create  {token}\ncreate yes {token}\nfinish no None false\nterminate no {token}\n\
+             create unsure {token}"
+        )
+    );
+}
+
+#[tokio::test]
+async fn the_same_sinks_are_told() {
+    let sink = RecordingSink::default();
+    let handler = Handler::new(config().sink(sink.clone()));
+    let audience = handler.audience();
+    let upload = Arc::new(named("file"));
+    audience
+        .announce(EventKind::Created, &upload, 0, None)
+        .await
+        .unwrap();
+    audience.tell(EventKind::Created, &upload, 0, None).await;
+    audience.tell_progress(&upload, 3);
+    audience.tell(EventKind::Completed, &upload, 5, None).await;
+    audience
+        .tell_removed(Removal::Client, &upload, 5, None)
+        .await;
+    let told: Vec<_> = sink
+        .events()
+        .into_iter()
+        .map(|event| (event.kind, event.offset, event.removal))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (EventKind::Created, 0, None),
+            (EventKind::Progress, 3, None),
+            (EventKind::Completed, 5, None),
+            (EventKind::Terminated, 5, Some(Removal::Client)),
+        ]
+    );
+}
