@@ -18,5 +18,5 @@ pub use self::{
     error::DirectError,
     record::{Record, Standing, Way},
     settings::{DirectSettings, Small},
-    uploads::{Asked, Complete, Direct, Form, SignedPut, Swept, Who},
+    uploads::{Act, Asked, Complete, Direct, Form, OwnCredentials, SignedPut, Swept, Who},
 };

@@ -15,7 +15,7 @@ use landfall::{
     upload::{Snapshot, UploadId},
 };
 use landfall_grants::{Caller, Job, Queue};
-use landfall_s3::client::Part;
+use landfall_s3::client::{Part, TemporaryCredentials};
 use tokio::sync::watch;
 
 use crate::{Books, DirectError, DirectSettings, Record, Way};
@@ -102,6 +102,34 @@ pub struct Complete {
     pub reply: landfall::hook::Reply,
 }
 
+/// What a client does itself on S3 with its own upload, by a signed request (Uppy's signer mode).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Begins its multipart upload.
+    Begin,
+    /// Uploads a part of it.
+    Part(u32),
+    /// Lists its parts.
+    List,
+    /// Completes it.
+    Complete,
+    /// Drops it.
+    Abort,
+}
+
+/// Temporary credentials for the keys of one caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnCredentials {
+    /// The credentials.
+    pub credentials: TemporaryCredentials,
+    /// The bucket that they are good for.
+    pub bucket: String,
+    /// Its region.
+    pub region: String,
+    /// What the keys that they are good for begin with.
+    pub prefix: String,
+}
+
 /// What came of a look at what is due, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -171,8 +199,49 @@ impl Direct {
         todo!()
     }
 
+    /// The handler that it was [joined](Self::join) to.
+    #[must_use]
+    pub fn handler(&self) -> Option<&Handler> {
+        self.0.handler.get()
+    }
+
+    /// The caller's upload that it calls so ([`Asked::request_id`]).
+    pub async fn by_request(
+        &self,
+        who: &Who,
+        request_id: &str,
+    ) -> Result<Arc<Record>, DirectError> {
+        todo!()
+    }
+
+    /// The key in a [public address](Self::location), or in a signed one; `None` if it leads elsewhere.
+    #[must_use]
+    pub fn key_of(&self, url: &str) -> Option<String> {
+        todo!()
+    }
+
+    /// What the keys begin with that a caller may choose itself.
+    #[must_use]
+    pub fn own_prefix(&self, subject: &str) -> String {
+        todo!()
+    }
+
+    /// The URL of a request that a client makes itself on its own upload. Completing is signed only
+    /// after a look at what S3 has.
+    pub async fn sign(&self, record: &Record, act: Act) -> Result<String, DirectError> {
+        todo!()
+    }
+
+    /// Temporary credentials for [the caller's own keys](Self::own_prefix). [`DirectError::NotFound`]
+    /// if nobody is to have any.
+    pub async fn credentials(&self, who: &Who) -> Result<OwnCredentials, DirectError> {
+        todo!()
+    }
+
     /// The caller's upload at a key, and with this multipart upload if one is named. Remembered for a
-    /// while, so that signing parts costs no look at the books.
+    /// while, so that signing parts costs no look at the books. In Uppy's signer mode the key may be as
+    /// the client wanted it, and the multipart upload one that it has just begun itself: then S3 is
+    /// asked for it, and it is written down.
     pub async fn find(
         &self,
         who: &Who,
