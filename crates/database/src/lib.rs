@@ -69,6 +69,15 @@ pub enum DatabaseError {
         /// Their version.
         version: i64,
     },
+    /// The database takes too long.
+    #[error("the database didn't answer within {0:?}")]
+    Slow(std::time::Duration),
+    /// The runtime that has the connections has ended.
+    #[error("the database is closed")]
+    Closed,
+    /// A row holds something that this program didn't write.
+    #[error("a row of the database makes no sense: {0}")]
+    Row(String),
     /// The database or the way to it failed.
     #[error("the database failed: {0}")]
     Sql(#[from] sqlx::Error),

@@ -58,13 +58,40 @@ pub struct Record {
     pub stored: u64,
     /// When its client was last heard of, or more of its bytes were found.
     pub active_at: SystemTime,
-    /// When it is to be looked at next.
-    pub check_at: SystemTime,
+    /// When it is to be looked at next; `None` once it has ended and nothing of it is left to be
+    /// removed.
+    pub check_at: Option<SystemTime>,
     /// How often it was looked at since it was last active: looks become rarer.
     pub looks: u32,
 }
 
 impl Record {
+    /// One that is about to be opened at `now`, by a client that has yet to send something; to be looked
+    /// at as soon as somebody looks.
+    #[must_use]
+    pub fn new(
+        upload: impl Into<Arc<Upload>>,
+        job: JobId,
+        subject: impl Into<String>,
+        way: Way,
+        place: Place,
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            upload: upload.into(),
+            job,
+            subject: subject.into(),
+            way,
+            place,
+            multipart: None,
+            standing: Standing::Opening,
+            stored: 0,
+            active_at: now,
+            check_at: Some(now),
+            looks: 0,
+        }
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> &UploadId {
