@@ -1,44 +1,103 @@
 //! The books: what the queue doesn't know of direct uploads, in the same database.
 
+mod hold;
+mod home;
+mod row;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use landfall::upload::UploadId;
-use landfall_database::{Connections, DatabaseError};
+use landfall_database::{Connections, DatabaseError, Migration, Row, Statement};
+use tokio::runtime::Handle;
 
+pub use self::hold::Hold;
+use self::{
+    home::Home,
+    row::{COLUMNS, clean, millis},
+};
 use crate::{Record, Standing};
+
+/// The name of the tables among others in the database.
+const TABLES: &str = "direct";
+const MIGRATIONS: &[Migration] = &[Migration {
+    sqlite: include_str!("../../migrations/0001-direct.sqlite.sql"),
+    postgres: include_str!("../../migrations/0001-direct.postgres.sql"),
+}];
+/// How long a hold outlasts its process.
+const HOLD: Duration = Duration::from_secs(60);
+/// Rows of one transaction, so that others don't wait for long.
+const SOME: i64 = 500;
 
 /// The books. Cheap to clone. Several processes may share them.
 ///
 /// They may be used from any runtime; the connections belong to the one in which they were opened.
 #[derive(Debug, Clone)]
 pub struct Books {
-    _connections: Connections,
+    home: Arc<Home>,
+    hold: Duration,
 }
 
 impl Books {
-    /// Makes or changes the tables.
+    /// Makes or changes the tables. Has to be called in the runtime in which `connections` were opened,
+    /// which has to run as long as the books are used.
     ///
     /// # Errors
     /// The database fails, or its tables are newer than this program.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
     pub async fn open(connections: Connections) -> Result<Self, DatabaseError> {
-        todo!()
+        connections.migrate(TABLES, MIGRATIONS).await?;
+        Ok(Self {
+            home: Arc::new(Home {
+                connections,
+                runtime: Handle::current(),
+            }),
+            hold: HOLD,
+        })
+    }
+
+    /// Changes for how long others wait for a [hold](Self::hold) whose process has died; a minute if
+    /// not set.
+    #[must_use]
+    pub const fn hold_for(mut self, span: Duration) -> Self {
+        self.hold = span;
+        self
     }
 
     /// Writes one down.
+    ///
+    /// # Errors
+    /// The database failed or is slow; there is one with its id.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may be written down.
     pub async fn add(&self, record: &Record) -> Result<(), DatabaseError> {
-        todo!()
+        let home = self.home.clone();
+        let statement = row::insert(record, home.now())?;
+        let added = self
+            .home
+            .at_home(async move { home.execute(statement).await });
+        added.await.map(|_| ())
     }
 
     /// One by its id.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
     pub async fn get(&self, id: &UploadId) -> Result<Option<Record>, DatabaseError> {
-        todo!()
+        let statement = format!("SELECT {COLUMNS} FROM direct_uploads WHERE id = $1");
+        self.one(Statement::new(statement).with(id.as_str())).await
     }
 
     /// The newest one of this subject at a key of a bucket, and with this multipart upload if one is
     /// named.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
     pub async fn find(
         &self,
         subject: &str,
@@ -46,44 +105,176 @@ impl Books {
         key: &str,
         multipart: Option<&str>,
     ) -> Result<Option<Record>, DatabaseError> {
-        todo!()
+        if has_zero(&[bucket, key, multipart.unwrap_or_default()]) {
+            return Ok(None);
+        }
+        self.one(own(subject, bucket, key, multipart)).await
     }
 
     /// The newest one at a key, whoever's it is: for notifications of the bucket.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
     pub async fn at(&self, bucket: &str, key: &str) -> Result<Option<Record>, DatabaseError> {
-        todo!()
+        if has_zero(&[bucket, key]) {
+            return Ok(None);
+        }
+        self.one(at(bucket, key)).await
     }
 
-    /// Writes down what has changed, if it still stands as `from`; says whether it did.
+    /// Writes down what has changed, if it still stands as `from`; says whether it did. Id, job,
+    /// subject, way and place stay as they are, and so does a multipart upload once there is one.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may be written down.
     pub async fn change(&self, record: &Record, from: Standing) -> Result<bool, DatabaseError> {
-        todo!()
+        let home = self.home.clone();
+        let statement = row::update(record, from, home.now())?;
+        let changed = self
+            .home
+            .at_home(async move { home.execute(statement).await });
+        Ok(changed.await? > 0)
     }
 
     /// Keeps all others, on all nodes, from completing, cancelling or expiring one; `None` if somebody
-    /// is at it. It is let go when dropped, or a while after its process has died.
+    /// is at it, or there is none. It is let go when dropped, or a while after its process has died.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
     pub async fn hold(&self, id: &UploadId) -> Result<Option<Hold>, DatabaseError> {
-        todo!()
+        let taken = Hold::take(self.home.clone(), id.clone(), self.hold);
+        self.home.to_the_end(taken).await
     }
 
     /// Those that are to be looked at by now and that nobody holds, longest overdue first. They are
     /// put off by `again`, so that no other node looks at them meanwhile.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// Dropped, they may have been put off.
     pub async fn due(
         &self,
         now: SystemTime,
         again: Duration,
         limit: usize,
     ) -> Result<Vec<Record>, DatabaseError> {
-        todo!()
+        let home = self.home.clone();
+        let work = async move {
+            let mut transaction = home.begin().await?;
+            let rows = transaction.fetch(due(&home, now, limit)).await?;
+            let again = now + again;
+            let mut records = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let number = row.number(13)?;
+                let later =
+                    Statement::new("UPDATE direct_uploads SET check_at = $1 WHERE number = $2");
+                let later = later.with(millis(again)).with(number);
+                transaction.execute(later).await?;
+                match row::read(row) {
+                    Ok(mut record) => {
+                        record.check_at = Some(again);
+                        records.push(record);
+                    }
+                    // One that can't be read must not keep the others from being looked at.
+                    Err(error) => tracing::error!(%error, "a direct upload can't be looked at"),
+                }
+            }
+            transaction.commit().await?;
+            Ok(records)
+        };
+        self.home.at_home(work).await
     }
 
     /// Forgets what ended before a time; says how many.
+    ///
+    /// # Errors
+    /// The database failed or is slow; the next time does the rest.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
     pub async fn tidy(&self, before: SystemTime) -> Result<u64, DatabaseError> {
-        todo!()
+        let mut forgotten = 0;
+        loop {
+            let home = self.home.clone();
+            let statement = tidy(before);
+            let some = self
+                .home
+                .at_home(async move { home.execute(statement).await });
+            let some = some.await?;
+            forgotten += some;
+            if some < SOME.unsigned_abs() {
+                return Ok(forgotten);
+            }
+        }
+    }
+
+    async fn one(&self, statement: Statement) -> Result<Option<Record>, DatabaseError> {
+        let home = self.home.clone();
+        let rows = self
+            .home
+            .at_home(async move { home.connections.read(statement).await });
+        let rows: Vec<Row> = rows.await?;
+        rows.first().map(row::read).transpose()
     }
 }
 
-/// See [`Books::hold`].
-#[derive(Debug)]
-pub struct Hold {
-    _held: Arc<()>,
+/// PostgreSQL takes no such texts, so nothing is written down under them.
+fn has_zero(texts: &[&str]) -> bool {
+    texts.iter().any(|text| text.contains('\0'))
+}
+
+fn own(subject: &str, bucket: &str, key: &str, multipart: Option<&str>) -> Statement {
+    let mut statement = Statement::new(format!(
+        "SELECT {COLUMNS} FROM direct_uploads WHERE subject = $1 AND bucket = $2 AND key = $3"
+    ))
+    .with(clean(subject))
+    .with(bucket)
+    .with(key);
+    if let Some(multipart) = multipart {
+        let number = statement.give(multipart);
+        statement.push(&format!(" AND multipart = ${number}"));
+    }
+    statement.push(" ORDER BY number DESC LIMIT 1");
+    statement
+}
+
+fn at(bucket: &str, key: &str) -> Statement {
+    Statement::new(format!(
+        "SELECT {COLUMNS} FROM direct_uploads WHERE bucket = $1 AND key = $2 \
+         ORDER BY number DESC LIMIT 1"
+    ))
+    .with(bucket)
+    .with(key)
+}
+
+fn due(home: &Home, now: SystemTime, limit: usize) -> Statement {
+    let skip = if home.connections.is_postgres() {
+        "FOR UPDATE SKIP LOCKED"
+    } else {
+        ""
+    };
+    let held = home.now();
+    Statement::new(format!(
+        "SELECT {COLUMNS}, number FROM direct_uploads WHERE check_at IS NOT NULL AND check_at <= $1 \
+         AND held_until <= {held} ORDER BY check_at LIMIT $2 {skip}"
+    ))
+    .with(millis(now))
+    .with(i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+fn tidy(before: SystemTime) -> Statement {
+    Statement::new(
+        "DELETE FROM direct_uploads WHERE number IN (SELECT number FROM direct_uploads \
+         WHERE ended IS NOT NULL AND ended < $1 ORDER BY ended LIMIT $2)",
+    )
+    .with(millis(before))
+    .with(SOME)
 }

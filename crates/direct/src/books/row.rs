@@ -1,0 +1,165 @@
+//! A record as a row.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use landfall::{store::info::Info, upload::UploadId};
+use landfall_database::{DatabaseError, Row, Statement};
+use landfall_grants::JobId;
+use landfall_s3::client::Place;
+
+use crate::{Record, Standing, Way};
+
+/// What [`read`] wants to see, in this order.
+pub(super) const COLUMNS: &str = "id, description, job, subject, way, bucket, key, multipart, \
+     standing, stored, active_at, check_at, looks";
+
+const WAYS: [Way; 4] = [Way::Put, Way::Post, Way::Multipart, Way::SignedMultipart];
+const STANDINGS: [Standing; 5] = [
+    Standing::Opening,
+    Standing::Open,
+    Standing::Finishing,
+    Standing::Finished,
+    Standing::Gone,
+];
+
+pub(super) const fn place_of(standing: Standing) -> i64 {
+    standing as i64
+}
+
+/// Milliseconds since 1970.
+pub(super) fn millis(at: SystemTime) -> i64 {
+    span(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+pub(super) fn span(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn time(millis: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// PostgreSQL takes no text that holds U+0000, and the queue has the subject in these words, too.
+pub(super) fn clean(subject: &str) -> String {
+    subject.replace('\0', "\u{fffd}")
+}
+
+/// As it is kept beside the columns: as stores do that keep it in a file.
+fn description(record: &Record) -> Result<String, DatabaseError> {
+    let json = Info::new(landfall::upload::Upload::clone(&record.upload)).encode();
+    String::from_utf8(json).map_err(|error| DatabaseError::Row(error.to_string()))
+}
+
+/// Nothing of what is complete is left to be looked at.
+fn check_at(record: &Record) -> Option<i64> {
+    let at = record
+        .check_at
+        .filter(|_| record.standing != Standing::Finished);
+    at.map(millis)
+}
+
+pub(super) fn insert(record: &Record, now: &str) -> Result<Statement, DatabaseError> {
+    let ended = ended(record.standing, now);
+    let statement = format!(
+        "INSERT INTO direct_uploads ({COLUMNS}, ended, held_until) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, {ended}, 0)"
+    );
+    Ok(Statement::new(statement)
+        .with(record.id().as_str())
+        .with(description(record)?)
+        .with(record.job.0)
+        .with(clean(&record.subject))
+        .with(record.way as i64)
+        .with(record.place.bucket.as_str())
+        .with(record.place.key.as_str())
+        .with(record.multipart.clone())
+        .with(place_of(record.standing))
+        .with(signed(record.stored))
+        .with(millis(record.active_at))
+        .with(check_at(record))
+        .with(i64::from(record.looks)))
+}
+
+/// A multipart upload that was written down stays: whoever changes something else may not have heard
+/// of it.
+pub(super) fn update(
+    record: &Record,
+    from: Standing,
+    now: &str,
+) -> Result<Statement, DatabaseError> {
+    let ended = ended(record.standing, now);
+    let statement = format!(
+        "UPDATE direct_uploads SET description = $1, multipart = COALESCE($2, multipart), \
+         standing = $3, stored = $4, active_at = $5, check_at = $6, looks = $7, \
+         ended = COALESCE(ended, {ended}) WHERE id = $8 AND standing = $9"
+    );
+    Ok(Statement::new(statement)
+        .with(description(record)?)
+        .with(record.multipart.clone())
+        .with(place_of(record.standing))
+        .with(signed(record.stored))
+        .with(millis(record.active_at))
+        .with(check_at(record))
+        .with(i64::from(record.looks))
+        .with(record.id().as_str())
+        .with(place_of(from)))
+}
+
+/// When it ended, if it has: SQL.
+fn ended(standing: Standing, now: &str) -> &str {
+    match standing {
+        Standing::Finished | Standing::Gone => now,
+        Standing::Opening | Standing::Open | Standing::Finishing => "CAST(NULL AS BIGINT)",
+    }
+}
+
+pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
+    let id = row.text(0)?;
+    let nonsense = |what: String| DatabaseError::Row(format!("the direct upload {id}: {what}"));
+    let upload_id = UploadId::new(&id).map_err(|error| nonsense(error.to_string()))?;
+    let info = Info::decode(&upload_id, row.text(1)?.as_bytes());
+    let info = info.map_err(|error| nonsense(error.to_string()))?;
+    let (way, standing) = (row.number(4)?, row.number(8)?);
+    Ok(Record {
+        upload: Arc::new(info.upload),
+        job: JobId(row.number(2)?),
+        subject: row.text(3)?,
+        way: one_of(&WAYS, way).ok_or_else(|| nonsense(format!("the way {way}")))?,
+        place: Place::new(row.text(5)?, row.text(6)?),
+        multipart: row.maybe_text(7)?,
+        standing: one_of(&STANDINGS, standing)
+            .ok_or_else(|| nonsense(format!("the standing {standing}")))?,
+        stored: row.number(9)?.unsigned_abs(),
+        active_at: time(row.number(10)?),
+        check_at: row.maybe_number(11)?.map(time),
+        looks: u32::try_from(row.number(12)?).unwrap_or(u32::MAX),
+    })
+}
+
+fn one_of<T: Copy>(all: &[T], number: i64) -> Option<T> {
+    all.get(usize::try_from(number).ok()?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_number() {
+        for way in WAYS {
+            assert_eq!(one_of(&WAYS, way as i64), Some(way));
+        }
+        for standing in STANDINGS {
+            assert_eq!(one_of(&STANDINGS, place_of(standing)), Some(standing));
+        }
+        assert_eq!(one_of(&WAYS, 4), None);
+        assert_eq!(one_of(&WAYS, -1), None);
+    }
+}
