@@ -59,8 +59,8 @@ def calls(metrics):
 class Garage(Service):
     """One node with one empty bucket."""
 
-    def __init__(self, root):
-        super().__init__("garage", root)
+    def __init__(self, root, pin=None):
+        super().__init__("garage", root, pin)
         s3, self.admin = free_port(), free_port()
         self.endpoint = f"http://127.0.0.1:{s3}"
         self.token = secrets.token_hex(16)

@@ -55,13 +55,12 @@ class Receiver(Service):
     """The application behind hooks: `loadgen receiver`."""
 
     def __init__(self, loadgen, root, pin=None):
-        super().__init__("receiver", root)
+        super().__init__("receiver", root, pin)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/hooks"
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         try:
-            command = ["taskset", "-c", pin] if pin else []
-            self.launch([*command, loadgen, "receiver", str(port)], dict(os.environ), self.counts)
+            self.launch([loadgen, "receiver", str(port)], dict(os.environ), self.counts)
         except BaseException:
             self.stop()
             raise

@@ -11,13 +11,13 @@ class Place:
     """A new one of a kind: `memory` and `disk` are folders, `postgres` a server; with None a server
     keeps it where it does by default.
 
-    `root` is in memory, `disk` a folder on a disk. `environment` tells start scripts of it.
+    `root` is in memory, `disk` a folder on a disk, `pin` the processors of a server. `environment` tells start scripts of it.
     """
 
-    def __init__(self, kind, root, disk=None):
+    def __init__(self, kind, root, disk=None, pin=None):
         self.services, self.folder, self.environment = [], None, {}
         if kind == "postgres":
-            self.services.append(postgres.Postgres(root))
+            self.services.append(postgres.Postgres(root, pin))
             self.environment["BENCH_DATABASE"] = self.services[0].url
         elif kind:
             if kind == "disk":

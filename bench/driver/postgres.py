@@ -43,8 +43,8 @@ def unprivileged():
 class Postgres(Service):
     """A new server, everything at its default but that nobody has to say a password."""
 
-    def __init__(self, root):
-        super().__init__("postgres", root)
+    def __init__(self, root, pin=None):
+        super().__init__("postgres", root, pin)
         port, data = free_port(), os.path.join(self.folder, "data")
         self.url = f"postgres://{USER}@127.0.0.1:{port}/postgres"
         environment = {name: value for name, value in os.environ.items()

@@ -42,8 +42,13 @@ ON_GRANTS = {
     "landfall": ("/files/", "tus"),
     "fastapi": ("/uploadjobs", "grants"),
 }
+# Who signs requests to S3: the path is one that is there.
+ON_DIRECT = {
+    "landfall": ("/s3/params", "signer"),
+    "companion": ("/s3/params", "signer"),
+}
 TITLES = {"landfall": "Landfall", "node": "@tus/server", "nginx": "nginx PUT",
-          "fastapi": "by hand (FastAPI)"}
+          "fastapi": "by hand (FastAPI)", "companion": "@uppy/companion"}
 TITLES_ON_S3 = {"landfall": "Landfall", "landfall-redis": "Landfall, leases in Redis",
                 "node": "@tus/s3-store", "aws": "aws s3 cp", "rclone": "rclone copyto"}
 
@@ -69,6 +74,13 @@ class Server:
         one.title = TITLES_ON_S3.get(name, name)
         one.script = os.path.join(BENCH, "peers", "s3", f"{name}.sh")
         one.no_files = name.startswith("landfall")
+        return one
+
+    @classmethod
+    def on_direct(cls, name, environment):
+        """A built-in server that signs."""
+        one = cls(name, *ON_DIRECT[name], environment)
+        one.script = os.path.join(BENCH, "peers", "direct", f"{name}.sh")
         return one
 
     def within(self, environment):

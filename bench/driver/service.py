@@ -14,15 +14,18 @@ PATIENCE = 20  # seconds
 
 
 class Service:
-    """A process on loopback with a folder of its own, ended and removed with it."""
+    """A process on loopback with a folder of its own, ended and removed with it. `pin`: the processors
+    that it may use."""
 
-    def __init__(self, name, root):
+    def __init__(self, name, root, pin=None):
         self.folder = tempfile.mkdtemp(prefix=f"{name}-", dir=root)
         self.log = os.path.join(self.folder, "log")
-        self.process = None
+        self.process, self.pin = None, pin
 
     def launch(self, command, environment, ready):
         """Starts it and waits until `ready` does not raise OSError."""
+        if self.pin:
+            command = ["taskset", "-c", self.pin, *command]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 import statistics
 
+from .direct_figures import FIGURES as DIRECT_FIGURES, SHORT as DIRECT_SHORT
 from .figure import REQUEST, Figure
 from .grant_figures import FIGURES as GRANT_FIGURES, SHORT as GRANT_SHORT
 
@@ -59,6 +60,7 @@ FIGURES = [
     Figure("hooks-start", "start_ms", "ms to the first answer, a hook", "{:.1f}"),
     Figure("hooks-start", "added_files", "files made because of it", "{:.0f}"),
     *GRANT_FIGURES,
+    *DIRECT_FIGURES,
 ]
 SHORT = {
     "big": "one big PATCH", "four": "four at once", "browser": "PATCHes of 2,000,000 bytes",
@@ -70,6 +72,7 @@ SHORT = {
     "hooks-told": "small uploads and events", "hooks-disk": "outbox on a disk",
     "hooks-postgres": "outbox in PostgreSQL", "hooks-start": "a hook that is told nothing",
     **GRANT_SHORT,
+    **DIRECT_SHORT,
 }
 # Counts that should be 0, and what only Landfall does: nothing to divide by.
 NO_RATIOS = ("s3-files", "hooks-disk", "hooks-postgres", "hooks-start")
@@ -81,6 +84,8 @@ def section(run):
         return "hooks"
     if any(mode.startswith("grants-") for mode in run["modes"]):
         return "grants"
+    if any(mode.startswith("direct-") for mode in run["modes"]):
+        return "direct"
     return "disk" if "sync" in run else "s3" if "behind" in run else "peers"
 
 
@@ -189,6 +194,8 @@ def about(run):
         "server and client share them"
     if section(run) == "hooks":
         pinned += ", the receiver with the client" if run["pin"] else " with the receiver"
+    if section(run) == "direct":
+        pinned += ", what is behind with the client" if run["pin"] else " with what is behind"
     behind = f"on {run['behind']}, which shares them too, its " if "behind" in run else ""
     return (f"{run['date']}, {machine['processors']} processors ({machine['processor']}), {pinned}, "
             f"Linux {machine['kernel']}, {behind}data on {machine['file_system']}, "

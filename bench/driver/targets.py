@@ -1,5 +1,6 @@
 """Where Landfall must get and where it aims to get, held against a run."""
 
+from .direct_figures import CROWDS
 from .grant_figures import ASKED
 from .tables import FIGURES, SHORT, figure, grid, section
 
@@ -164,6 +165,18 @@ def never_above(key, must):
     return judge
 
 
+def many_times(mode, key, server, must, aim):
+    """A multiple of one server's median; the aim is absolute."""
+    one = figure(mode, key)
+
+    def judge(run):
+        mine = value(run, mode, key, "landfall")
+        ratio = mine / value(run, mode, key, server)
+        return f"{one.show(mine)}: {ratio:.1f} × {server}", ratio >= must, mine >= aim
+
+    return judge
+
+
 def added_against_by_hand(where, must, aim):
     """What a token adds to a creation, as a multiple of a grant that is written by hand. A check of
     tokens by hand would be two such requests: whether it is good, and that the upload has begun."""
@@ -236,4 +249,10 @@ GRANT_TARGETS = [
     ("1,000 listeners, % of a processor while nothing happens", "≤ 2", None,
      at_most("grants-listen", "idle_cpu_percent", 2)),
 ]
-OF_SECTION = {"peers": TARGETS, "s3": S3_TARGETS, "hooks": HOOK_TARGETS, "grants": GRANT_TARGETS}
+DIRECT_TARGETS = [
+    (f"part URLs per second, {count} connections", "≥ 10 × @uppy/companion", "≥ 20,000",
+     many_times("direct-part", f"{which}per_s", "companion", 10, 20_000))
+    for which, count in CROWDS.items()
+]
+OF_SECTION = {"peers": TARGETS, "s3": S3_TARGETS, "hooks": HOOK_TARGETS, "grants": GRANT_TARGETS,
+              "direct": DIRECT_TARGETS}

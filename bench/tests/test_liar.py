@@ -14,7 +14,8 @@ RUN = os.path.join(os.path.dirname(HERE), "run")
 def run(lie, mode):
     """Runs the benchmark on the liar; exit status, result, and what was printed."""
     with tempfile.TemporaryDirectory() as folder:
-        server = f"liar={sys.executable} {HERE}/liar.py {{port}} {lie} {{data}}:/files/"
+        liar = "signer" if mode.startswith("direct-") else "liar"
+        server = f"liar={sys.executable} {HERE}/{liar}.py {{port}} {lie} {{data}}:/files/"
         done = subprocess.run(
             [sys.executable, RUN, "--quick", "--only", "liar", "--modes", mode, "--data", folder,
              "--out", f"{folder}/result", "--quiet-budget", "0", "--server", server],
@@ -32,7 +33,8 @@ class Lies(unittest.TestCase):
         for mode in ("browser", "small", "small-patch", "head", "slow", "s3-browser",
                      "hooks-create", "hooks-told", "hooks-start", "grants-ask-memory",
                      "grants-create-memory", "grants-small-memory", "grants-off",
-                     "grants-listen"):
+                     "grants-listen", "direct-part", "direct-batch", "direct-form-memory",
+                     "direct-put-memory", "direct-multipart"):
             with self.subTest(mode=mode):
                 status, result, _, left = run("none", mode)
                 self.assertEqual(result["faults"], [])
@@ -66,6 +68,15 @@ class Lies(unittest.TestCase):
             ("byte", "grants-small-memory", "check: reading back: wrong byte"),
             ("unheard", "grants-listen", "listeners heard 249 completions, and then no more"),
             ("again", "grants-listen", "a listener: the completion of bench-"),
+            ("part", "direct-part", "no URL of part 2: "),
+            ("part", "direct-batch", "no URL of part 2: "),
+            ("other", "direct-part", "check: a signed upload answered 404"),
+            ("same", "direct-form-memory", "check: measured-0 was signed before"),
+            ("same", "direct-put-memory", "check: http://"),
+            ("forged", "direct-put-memory", "check: a signed upload answered 403"),
+            ("forged", "direct-form-memory", "check: a signed upload answered 403"),
+            ("early", "direct-multipart", "in the bucket are (0, 0, "),
+            ("early", "direct-part", "in the bucket are (0, 0, 16)"),
         ]:
             with self.subTest(lie=lie, mode=mode):
                 status, result, printed, _ = run(lie, mode)

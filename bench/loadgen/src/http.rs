@@ -24,6 +24,8 @@ pub(crate) struct Reply {
     pub(crate) location: Option<String>,
     /// `Tus-Extension`.
     pub(crate) extensions: Option<String>,
+    /// `ETag`.
+    pub(crate) etag: Option<String>,
     /// `Content-Length`.
     pub(crate) length: Option<u64>,
     chunked: bool,
@@ -289,6 +291,8 @@ fn parse(head: &str) -> Result<Reply, Fault> {
             reply.offset = number()?;
         } else if name.eq_ignore_ascii_case("location") {
             reply.location = Some(value.into());
+        } else if name.eq_ignore_ascii_case("etag") {
+            reply.etag = Some(value.into());
         } else if name.eq_ignore_ascii_case("tus-extension") {
             reply.extensions = Some(value.into());
         } else if name.eq_ignore_ascii_case("transfer-encoding") {

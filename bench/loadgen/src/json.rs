@@ -14,6 +14,26 @@ pub(crate) fn number(json: &str, name: &str) -> Option<u64> {
     rest[..end].parse().ok()
 }
 
+/// All texts of the first object under a name in JSON without spaces, in order; `None` if there is none,
+/// or it holds anything else.
+pub(crate) fn texts(json: &str, name: &str) -> Option<Vec<(String, String)>> {
+    let (_, mut rest) = json.split_once(&format!("\"{name}\":{{"))?;
+    let mut found = Vec::new();
+    while !rest.starts_with('}') {
+        let (name, after) = quoted(rest.strip_prefix(',').unwrap_or(rest))?;
+        let (value, after) = quoted(after.strip_prefix(':')?)?;
+        found.push((name.into(), value.into()));
+        rest = after;
+    }
+    Some(found)
+}
+
+/// A text without anything that is written with a backslash, and what comes after it.
+fn quoted(json: &str) -> Option<(&str, &str)> {
+    let (text, rest) = json.strip_prefix('"')?.split_once('"')?;
+    (!text.contains('\\')).then_some((text, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,5 +45,18 @@ mod tests {
         assert_eq!(text(json, "name"), Some(""));
         assert_eq!(number(json, "size"), Some(70));
         assert_eq!((text(json, "size"), number(json, "offset")), (None, None));
+    }
+
+    #[test]
+    fn finds_all_texts_of_an_object() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let json =
+            r#"{"fields":{"key":"a/b","empty":""},"none":{},"mixed":{"a":1},"odd":{"a":"\""}}"#;
+        let fields = vec![pair("key", "a/b"), pair("empty", "")];
+        assert_eq!(texts(json, "fields"), Some(fields));
+        assert_eq!(texts(json, "none"), Some(Vec::new()));
+        for name in ["mixed", "odd", "missing"] {
+            assert_eq!(texts(json, name), None);
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! loadgen head ADDRESS PATH KIND CONNECTIONS COUNT UPLOADS
 //! loadgen slow ADDRESS PATH KIND CONNECTIONS SECONDS
 //! loadgen asks ADDRESS GRANTS KEY CONNECTIONS COUNT
+//! loadgen sign-part|sign-batch|sign-form|sign-put|multiparts ADDRESS KEY CONNECTIONS COUNT WARM
 //! loadgen listeners ADDRESS PATH GRANTS KEY CONNECTIONS COUNT
 //! ```
 //!
@@ -29,6 +30,8 @@ mod listeners;
 mod pattern;
 mod receiver;
 mod report;
+mod signer;
+mod signs;
 mod target;
 mod work;
 
@@ -39,6 +42,8 @@ use std::time::Duration;
 
 use grants::Grants;
 use http::Fault;
+use signer::Signer;
+use signs::What;
 use target::{Creation, Kind, Target};
 
 fn main() -> ExitCode {
@@ -65,6 +70,16 @@ fn run(arguments: &[&str]) -> Result<(), Fault> {
         ["asks", address, path, key, connections, count] => {
             let grants = Grants::new(number(address)?, path, key);
             grants::asks(&grants, number(connections)?, number(count)?)
+        }
+        [work, address, key, connections, count, warm]
+            if work == "multiparts" || What::named(work).is_some() =>
+        {
+            let signer = Signer::new(number(address)?, key);
+            let (connections, count, warm) = (number(connections)?, number(count)?, number(warm)?);
+            match What::named(work) {
+                Some(what) => signs::signs(what, &signer, connections, count, warm),
+                None => signs::multiparts(&signer, connections, count, warm),
+            }
         }
         ["listeners", address, path, grants, key, connections, count] => {
             let (address, kind) = (number(address)?, Kind::Tus);
