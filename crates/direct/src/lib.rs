@@ -11,12 +11,14 @@ mod books;
 mod error;
 mod record;
 mod settings;
+mod stats;
 mod uploads;
 
 pub use self::{
     books::{Books, Hold},
     error::DirectError,
     record::{Record, Standing, Way},
-    settings::{DirectSettings, Small},
+    settings::{DirectSettings, OWN, Small, StsSettings},
+    stats::DirectStats,
     uploads::{Act, Asked, Complete, Direct, Form, OwnCredentials, SignedPut, Swept, Who},
 };

@@ -5,6 +5,12 @@ use std::{sync::Arc, time::Duration};
 use landfall_grants::policy::Policy;
 use landfall_s3::{S3Options, client::Client};
 
+use crate::DirectStats;
+
+/// What callers' own keys begin with, below the prefix of all keys: those of the signer mode and of
+/// temporary credentials.
+pub const OWN: &str = "own/";
+
 /// How small files are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Small {
@@ -44,6 +50,8 @@ pub struct DirectSettings {
     pub sts: Option<StsSettings>,
     /// Signs whatever a caller's client asks for on its own keys (Uppy 6's `signRequest`).
     pub sign_requests: bool,
+    /// Where it counts what it does.
+    pub stats: Arc<DirectStats>,
 }
 
 /// Temporary credentials.
@@ -74,6 +82,7 @@ impl DirectSettings {
             interval: Duration::from_secs(5),
             sts: None,
             sign_requests: true,
+            stats: Arc::default(),
         }
     }
 }
