@@ -122,6 +122,10 @@ fn options(settings: &Settings, name: &str) -> S3Options {
         settings::UploadIds::Plain => UploadIds::Plain,
     };
     options.leftover_age = options.leftover_age.min(settings.expiry.leftover_age());
+    #[cfg(feature = "direct")]
+    {
+        options.leave = super::direct::beginnings(settings);
+    }
     options.redirect = s3.download.redirect.then_some(s3.download.lifetime);
     options
 }

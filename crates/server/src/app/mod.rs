@@ -5,6 +5,8 @@
 mod body;
 #[cfg(feature = "s3")]
 mod bucket;
+#[cfg(feature = "direct")]
+mod direct;
 mod freshness;
 #[cfg(feature = "grants")]
 mod grants;
@@ -32,8 +34,10 @@ use landfall::{
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
+#[cfg(feature = "direct")]
+use self::direct::Direct;
 #[cfg(feature = "grants")]
-use self::grants::Grants;
+use self::grants::{Grants, PagesParts};
 #[cfg(feature = "grants")]
 pub use self::keys::keys;
 pub use self::waiting::events;
@@ -80,6 +84,21 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     if let Some(grants) = &grants {
         grants.join(&settings, &mut config);
     }
+    #[cfg(feature = "grants")]
+    let policies = grants::policies(&settings, hooks.askers_of_grants());
+    #[cfg(feature = "direct")]
+    let direct = match &grants {
+        None => None,
+        Some(grants) => {
+            let (queue, policies) = (grants.queue(), policies.clone());
+            let direct = Direct::open(&settings, &database, &storage, queue, policies).await?;
+            direct.map(Arc::new)
+        }
+    };
+    #[cfg(feature = "direct")]
+    if let Some(direct) = &direct {
+        direct.join(&mut config);
+    }
     let keeps = hooks.outbox().is_some();
     #[cfg(feature = "grants")]
     let keeps = keeps || grants.is_some();
@@ -87,6 +106,10 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         state::warn(&settings);
     }
     let handler = Handler::new(config);
+    #[cfg(feature = "direct")]
+    if let Some(direct) = &direct {
+        direct.follow(&handler);
+    }
     let (listeners, listening) = open_listeners(&settings)?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
         .answer_time(settings.timeouts.request_completion.min(LAST_WORDS));
@@ -110,17 +133,18 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         Some(grants) => {
             grants.run(&handler).await?;
             grants.warn(&settings).await;
-            let asked = grants::policies(hooks.askers_of_grants());
-            let pages = grants
-                .pages(
-                    &settings,
-                    cors.as_ref(),
-                    asked,
-                    &handler,
-                    &shutdown,
-                    (&storage, &hooks),
-                )
-                .await?;
+            let parts = PagesParts {
+                settings: &settings,
+                cors: cors.as_ref(),
+                policies,
+                handler: &handler,
+                shutdown: &shutdown,
+                storage: &storage,
+                hooks: &hooks,
+                #[cfg(feature = "direct")]
+                direct: direct.as_deref(),
+            };
+            let pages = grants.pages(parts).await?;
             Some((Arc::new(grants), pages))
         }
     };
@@ -134,6 +158,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     );
     #[cfg(feature = "grants")]
     let site = site.with_grants(grants.clone());
+    #[cfg(feature = "direct")]
+    let site = site.with_direct(direct.clone());
     let app = App::new(handler.clone(), Arc::new(site));
     if settings.monitoring.show_startup_logs {
         announce(
@@ -142,6 +168,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
             &hooks,
             #[cfg(feature = "grants")]
             grants.as_ref().map(|(grants, _)| &**grants),
+            #[cfg(feature = "direct")]
+            direct.as_deref(),
             &handler,
             &listening,
             &listeners,
@@ -162,10 +190,18 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
     hooks.run(&handler);
+    #[cfg(feature = "direct")]
+    if let Some(direct) = &direct {
+        direct.run();
+    }
     net::serve(listeners, app, net_limits(&settings), shutdown, stats)
         .await
         .context("serving failed")?;
     let kept = async {
+        #[cfg(feature = "direct")]
+        if let Some(direct) = &direct {
+            direct.close().await;
+        }
         #[cfg(feature = "grants")]
         if let Some(relay) = relay {
             relay.close().await;
@@ -220,7 +256,23 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     if let Some(grants) = &grants {
         grants.follow(&mut config);
     }
+    #[cfg(feature = "direct")]
+    let direct = match &grants {
+        None => None,
+        // Nothing is asked for here.
+        Some(grants) => {
+            Direct::open(&settings, &database, &storage, grants.queue(), Vec::new()).await?
+        }
+    };
+    #[cfg(feature = "direct")]
+    if let Some(direct) = &direct {
+        direct.join(&mut config);
+    }
     let handler = Handler::new(config);
+    #[cfg(feature = "direct")]
+    if let Some(direct) = &direct {
+        direct.follow(&handler);
+    }
     if let Some(hooks) = &hooks {
         hooks.run(&handler);
     }
@@ -251,6 +303,14 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     #[cfg(any(feature = "s3", feature = "redis"))]
     if let Some(leases) = storage.leases.as_ref().filter(|_| !dry_run) {
         leases.sweep().await?;
+    }
+    #[cfg(feature = "direct")]
+    if let Some(direct) = &direct {
+        let swept = direct.sweep().await?;
+        println!(
+            "looked at {} direct uploads: {} complete, {} expired, {} failed, {} unknown",
+            swept.seen, swept.completed, swept.expired, swept.failed, swept.unknown
+        );
     }
     #[cfg(feature = "grants")]
     if let Some(grants) = &grants {
@@ -405,6 +465,7 @@ fn announce(
     storage: &Storage,
     hooks: &Hooks,
     #[cfg(feature = "grants")] grants: Option<&Grants>,
+    #[cfg(feature = "direct")] direct: Option<&Direct>,
     handler: &Handler,
     listening: &str,
     listeners: &[Listener],
@@ -417,6 +478,10 @@ fn announce(
     #[cfg(feature = "grants")]
     if let Some(grants) = grants {
         grants.announce(settings);
+    }
+    #[cfg(feature = "direct")]
+    if let Some(direct) = direct {
+        direct.announce(settings);
     }
     log::say(format_args!(
         "Supported tus extensions: {}",

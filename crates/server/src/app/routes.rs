@@ -14,6 +14,8 @@ use hyper::ext::ReasonPhrase;
 use landfall::{Handler, service::Peer};
 use tower_service::Service;
 
+#[cfg(feature = "direct")]
+use super::direct::Direct;
 #[cfg(feature = "grants")]
 use super::grants::{Grants, Pages};
 use super::{
@@ -43,6 +45,8 @@ pub(super) struct Site {
     shutdown: Shutdown,
     #[cfg(feature = "grants")]
     grants: Option<(Arc<Grants>, Pages)>,
+    #[cfg(feature = "direct")]
+    direct: Option<Arc<Direct>>,
 }
 
 impl Site {
@@ -79,6 +83,8 @@ impl Site {
             shutdown,
             #[cfg(feature = "grants")]
             grants: None,
+            #[cfg(feature = "direct")]
+            direct: None,
         }
     }
 
@@ -88,7 +94,13 @@ impl Site {
         Self { grants, ..self }
     }
 
-    /// The pages for grants and the dashboard, if the path is one of theirs.
+    /// The same with what direct uploads have to tell.
+    #[cfg(feature = "direct")]
+    pub(super) fn with_direct(self, direct: Option<Arc<Direct>>) -> Self {
+        Self { direct, ..self }
+    }
+
+    /// The pages for grants, direct uploads and the dashboard, if the path is one of theirs.
     #[cfg(feature = "grants")]
     fn pages(&self, path: &str) -> Option<&Pages> {
         let (_, pages) = self.grants.as_ref()?;
@@ -118,6 +130,11 @@ impl Site {
                 Some((grants, pages)) => {
                     metrics::with_grants(text, &grants.stats().await, &pages.answers())
                 }
+                None => text,
+            };
+            #[cfg(feature = "direct")]
+            let text = match &self.direct {
+                Some(direct) => metrics::with_direct(text, &direct.counts()),
                 None => text,
             };
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -33,6 +33,15 @@ pub(crate) fn impatient_client(settings: &S3) -> Result<Client, SettingsError> {
     })
 }
 
+/// The same for the service as others know it, to sign for them: it is sent nothing.
+#[cfg(feature = "direct")]
+pub(crate) fn signer(settings: &S3, endpoint: &str) -> Result<Client, SettingsError> {
+    Client::new(ClientSettings {
+        endpoint: Some(endpoint.to_owned()),
+        ..client_settings(settings)
+    })
+}
+
 fn client_settings(settings: &S3) -> ClientSettings {
     ClientSettings {
         endpoint: settings.endpoint.clone(),

@@ -132,7 +132,7 @@ pub(super) fn admin_key(text: &str) -> Parsed<Option<Secret>> {
 pub(crate) fn check_key(text: &str) -> Parsed<()> {
     if text.chars().count() < KEY_LENGTH {
         return Err(format!(
-            "is too short to be a key; write at least {KEY_LENGTH} characters, such as what \
+            "is too short; write at least {KEY_LENGTH} characters, such as what \
              `openssl rand -hex 32` prints"
         ));
     }

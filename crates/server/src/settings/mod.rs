@@ -19,6 +19,7 @@ mod address;
 mod arguments;
 mod bucket;
 mod check;
+pub(crate) mod direct;
 mod environment;
 mod file;
 pub(crate) mod grants;
@@ -287,6 +288,7 @@ impl Default for Settings {
             hooks: Hooks::default(),
             state: State::default(),
             grants: Grants::default(),
+            direct: Direct::default(),
             admin: Admin::default(),
             expiry: Expiry::default(),
             monitoring: Monitoring::default(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod direct;
 mod grants;
 mod hooks;
 mod s3;

@@ -1,4 +1,4 @@
-//! The key to the dashboard.
+//! The key to the dashboard, and secrets in files.
 
 use std::{fs::File, io::Read as _, path::Path};
 
@@ -16,14 +16,18 @@ const LONGEST: u64 = 1026;
 pub(super) fn key(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let admin = &settings.admin;
     match &admin.key_file {
-        Some(file) => of_file(file)
+        Some(file) => secret_of_file(file)
             .with_context(|| format!("-admin-key-file {}", file.display()))
             .map(Some),
         None => Ok(admin.key.clone()),
     }
 }
 
-fn of_file(path: &Path) -> anyhow::Result<Secret> {
+/// What a file of one line has in it.
+///
+/// # Errors
+/// It can't be read, or has nothing in it that can be a secret. The text isn't cited.
+pub(in crate::app) fn secret_of_file(path: &Path) -> anyhow::Result<Secret> {
     let mut text = String::new();
     let read = File::open(path)?
         .take(LONGEST + 1)
@@ -49,18 +53,18 @@ mod tests {
             "0123456789abcdef\r\n",
         ] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(of_file(&file).unwrap().reveal(), "0123456789abcdef");
+            assert_eq!(secret_of_file(&file).unwrap().reveal(), "0123456789abcdef");
         }
         for text in ["", "short\n", "0123456789abcdef\n\n", "0123456789abcdef\nx"] {
             std::fs::write(&file, text).unwrap();
-            let told = format!("{:#}", of_file(&file).unwrap_err());
+            let told = format!("{:#}", secret_of_file(&file).unwrap_err());
             assert!(
                 !told.contains("0123") && !told.contains("short\n"),
                 "{told}"
             );
         }
         std::fs::write(&file, "x".repeat(2000)).unwrap();
-        of_file(&file).unwrap_err();
-        of_file(&dir.path().join("none")).unwrap_err();
+        secret_of_file(&file).unwrap_err();
+        secret_of_file(&dir.path().join("none")).unwrap_err();
     }
 }

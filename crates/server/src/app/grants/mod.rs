@@ -19,8 +19,14 @@ use landfall_grants::{
     queue::{QueueStats, Totals},
 };
 
+#[cfg(feature = "direct")]
+pub(super) use self::key::secret_of_file;
 use self::tend::Tending;
-pub(super) use self::{pages::Pages, relaying::policies, tend::Tended};
+pub(super) use self::{
+    pages::{Pages, PagesParts},
+    relaying::policies,
+    tend::Tended,
+};
 use super::{
     freshness::Fresh,
     state::{self, Opened},
@@ -136,6 +142,12 @@ impl Grants {
     pub(super) async fn close(&self) {
         self.tending.stop();
         self.queue.close().await;
+    }
+
+    /// The queue itself.
+    #[cfg(feature = "direct")]
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// What keeps uploads from being granted now, if anything does.

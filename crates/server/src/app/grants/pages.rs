@@ -11,12 +11,14 @@ use http::{Request, Response};
 use landfall::{Handler, service::Cors};
 use landfall_grants::{
     api::{self, ApiSettings, Style},
-    policy::{Policy, Rules},
+    policy::Policy,
 };
 use tokio::sync::watch;
 use tower_service::Service as _;
 
 use super::{Grants, callers};
+#[cfg(feature = "direct")]
+use crate::app::direct::{self, Direct};
 use crate::{
     admin::{Admin, AdminParts},
     app::{hooks::Hooks, machine::Shown, state, storage::Storage},
@@ -30,9 +32,9 @@ pub(crate) struct Pages {
     areas: Arc<[Area]>,
 }
 
-/// A path, and who answers at it and below.
+/// Paths, and who answers at them and below.
 struct Area {
-    path: String,
+    paths: Vec<String>,
     name: &'static str,
     router: Router,
     answers: Mutex<BTreeMap<u16, u64>>,
@@ -40,7 +42,7 @@ struct Area {
 
 impl fmt::Debug for Pages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let paths = self.areas.iter().map(|area| &area.path);
+        let paths = self.areas.iter().flat_map(|area| &area.paths);
         f.debug_list().entries(paths).finish()
     }
 }
@@ -52,10 +54,13 @@ impl Pages {
     }
 
     fn area(&self, path: &str) -> Option<&Area> {
-        self.areas.iter().find(|area| {
-            path.strip_prefix(area.path.as_str())
+        let is_below = |above: &String| {
+            path.strip_prefix(above.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        };
+        self.areas
+            .iter()
+            .find(|area| area.paths.iter().any(is_below))
     }
 
     /// Answers a request to one of these paths.
@@ -82,54 +87,72 @@ impl Pages {
     }
 }
 
+/// What pages are made of.
+#[derive(Debug)]
+pub(in crate::app) struct PagesParts<'a> {
+    pub(in crate::app) settings: &'a Settings,
+    /// The rule for uploads.
+    pub(in crate::app) cors: Option<&'a Cors>,
+    pub(in crate::app) policies: Vec<Arc<dyn Policy>>,
+    pub(in crate::app) handler: &'a Handler,
+    pub(in crate::app) shutdown: &'a Shutdown,
+    pub(in crate::app) storage: &'a Arc<Storage>,
+    pub(in crate::app) hooks: &'a Arc<Hooks>,
+    #[cfg(feature = "direct")]
+    pub(in crate::app) direct: Option<&'a Direct>,
+}
+
+impl Area {
+    fn new(name: &'static str, paths: Vec<String>, router: Router) -> Self {
+        Self {
+            paths,
+            name,
+            router,
+            answers: Mutex::default(),
+        }
+    }
+}
+
 impl Grants {
     /// The pages that are on.
     ///
     /// # Errors
     /// What is wrong, and what to do about it.
-    pub(in crate::app) async fn pages(
-        &self,
-        settings: &Settings,
-        cors: Option<&Cors>,
-        policies: Vec<Arc<dyn Policy>>,
-        handler: &Handler,
-        shutdown: &Shutdown,
-        (storage, hooks): (&Arc<Storage>, &Arc<Hooks>),
-    ) -> anyhow::Result<Pages> {
+    pub(in crate::app) async fn pages(&self, parts: PagesParts<'_>) -> anyhow::Result<Pages> {
+        let PagesParts {
+            settings, handler, ..
+        } = parts;
         let mut areas = Vec::new();
-        let closing = closing(shutdown);
+        let closing = closing(parts.shutdown);
         if self.enabled {
             let grants = &settings.grants;
             let callers =
                 callers::callers(settings, &self.queue, self.guesses.clone(), handler).await?;
+            let cors = parts.cors.map(|cors| cors_for(cors, &grants.origins));
+            #[cfg(feature = "direct")]
+            if let Some(direct) = parts.direct {
+                let router =
+                    direct.router(settings, callers.clone(), cors.clone(), self.client.clone());
+                areas.push(Area::new("direct", direct::paths(settings), router));
+            }
             let mut api = ApiSettings::new(self.queue.clone(), callers, handler.clone());
-            let mut limits = super::limits(&grants.limits);
-            // What would be refused later isn't granted.
-            limits.max_size = match (limits.max_size, settings.protocol.max_size) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
-            api.policies.push(Arc::new(Rules::new(limits)));
-            api.policies.extend(policies);
+            api.policies = parts.policies;
             api.path.clone_from(&grants.path);
             api.style = match grants.style {
                 GrantStyle::Landfall => Style::Landfall,
                 GrantStyle::Package => Style::Package,
             };
-            api.cors = cors.map(|cors| cors_for(cors, &grants.origins));
+            api.cors = cors;
             api.client = Some(self.client.clone());
             api.shutdown = Some(closing.clone());
             api.stats = self.api.clone();
-            areas.push(Area {
-                path: grants.path.clone(),
-                name: "grants",
-                router: api::service(api),
-                answers: Mutex::default(),
-            });
+            let paths = vec![grants.path.clone()];
+            areas.push(Area::new("grants", paths, api::service(api)));
         }
         if let Some(key) = &self.key {
             let place = self.place.clone();
-            let shown = Shown::new(storage.clone(), hooks.clone(), self.queue.clone(), place);
+            let (storage, hooks) = (parts.storage.clone(), parts.hooks.clone());
+            let shown = Shown::new(storage, hooks, self.queue.clone(), place);
             let admin = Admin::new(AdminParts {
                 key: key.reveal().to_owned(),
                 node: state::node(settings),
@@ -141,12 +164,8 @@ impl Grants {
                 closing,
             });
             let path = settings.admin.path.clone();
-            areas.push(Area {
-                router: admin.router(&path),
-                path,
-                name: "dashboard",
-                answers: Mutex::default(),
-            });
+            let router = admin.router(&path);
+            areas.push(Area::new("dashboard", vec![path], router));
         }
         Ok(Pages {
             areas: areas.into(),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use landfall_grants::{
     Relay,
-    policy::{Asked, Policy},
+    policy::{Asked, Policy, Rules},
 };
 use landfall_hooks::{Asker, HookNames, outbox::Outbox};
 
 use super::Grants;
+use crate::settings::Settings;
 
 impl Grants {
     /// Begins to move the queue's events into the outbox, if some way wants to hear of them. To be
@@ -38,10 +39,17 @@ impl Grants {
     }
 }
 
-/// Has these decide what may be asked for, after the rules.
-pub(in crate::app) fn policies(askers: Vec<Arc<Asker>>) -> Vec<Arc<dyn Policy>> {
-    if askers.is_empty() {
-        return Vec::new();
+/// Who decides what may be asked for, however it is uploaded: the rules, then these.
+pub(in crate::app) fn policies(
+    settings: &Settings,
+    askers: Vec<Arc<Asker>>,
+) -> Vec<Arc<dyn Policy>> {
+    let mut limits = super::limits(&settings.grants.limits);
+    // What would be refused later isn't granted.
+    limits.max_size = settings.largest_grant();
+    let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(Rules::new(limits))];
+    if !askers.is_empty() {
+        policies.push(Arc::new(Asked::new(askers)));
     }
-    vec![Arc::new(Asked::new(askers))]
+    policies
 }

@@ -65,7 +65,8 @@ impl Hooks {
         })
     }
 
-    /// For a sweep: nothing, unless somebody wants to be told of what expires.
+    /// For a sweep: nothing, unless somebody wants to be told of what expires, or is to be asked about
+    /// direct uploads that it finds to be complete.
     ///
     /// # Errors
     /// What is wrong, and what to do about it.
@@ -74,7 +75,8 @@ impl Hooks {
         database: &Opened,
     ) -> anyhow::Result<Option<Self>> {
         let ways = ways::ways(settings)?;
-        if !ways.iter().any(|way| way.names.has(HookName::PostExpire)) {
+        let told = ways.iter().any(|way| way.names.has(HookName::PostExpire));
+        if !told && !settings.direct.enabled {
             return Ok(None);
         }
         Ok(Some(Self::of(settings, database, ways).await?))

@@ -3,6 +3,8 @@
 //! Written by hand because tusd's names, which dashboards use, don't follow the rules that the client
 //! libraries enforce (`tusd_bytes_received` is a counter without `_total`).
 
+#[cfg(feature = "direct")]
+mod direct;
 #[cfg(feature = "grants")]
 mod grants;
 mod hooks;
@@ -171,6 +173,14 @@ pub(super) fn with_grants(
 ) -> String {
     let mut page = Page(page);
     grants::grants(&mut page, stats, answers);
+    page.0
+}
+
+/// The page with what is known of direct uploads at its end.
+#[cfg(feature = "direct")]
+pub(super) fn with_direct(page: String, counts: &super::direct::Counts) -> String {
+    let mut page = Page(page);
+    direct::direct(&mut page, counts);
     page.0
 }
 

@@ -115,14 +115,24 @@ fn is_of(name: &str, way: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('-'))
 }
 
-/// Pages that are on, by the settings of their paths, and what people call them.
-fn areas(settings: &Settings) -> Vec<(&'static str, &str, &'static str)> {
+/// Pages that are on: the setting of their path, the path, and what people call them.
+type Pages = (&'static str, String, &'static str);
+
+/// Pages with pages below them.
+fn areas(settings: &Settings) -> Vec<Pages> {
     let mut areas = Vec::new();
     if settings.grants.enabled {
-        areas.push(("grants-path", settings.grants.path.as_str(), "grants"));
+        areas.push(("grants-path", settings.grants.path.clone(), "grants"));
     }
     if settings.admin.is_on() {
-        areas.push(("admin-path", settings.admin.path.as_str(), "the dashboard"));
+        let path = settings.admin.path.clone();
+        areas.push(("admin-path", path, "the dashboard"));
+    }
+    if settings.direct.enabled {
+        areas.extend(["/api", "/s3", "/t"].map(|area| {
+            let path = format!("{}{area}", settings.direct.path);
+            ("direct-path", path, "direct uploads")
+        }));
     }
     areas
 }
@@ -130,22 +140,24 @@ fn areas(settings: &Settings) -> Vec<(&'static str, &str, &'static str)> {
 /// Looks for pages at or below which other pages are.
 pub(super) fn check_paths(settings: &Settings, layers: &Layers, problems: &mut Vec<Problem>) {
     let areas = areas(settings);
-    let mut others: Vec<(&str, &str, &str)> = vec![
-        ("", "/healthz", "the page for health checks"),
-        ("", "/readyz", "the page for health checks"),
-        ("base-path", settings.urls.base_path.as_str(), "uploads"),
+    let health = "the page for health checks";
+    let mut others: Vec<Pages> = vec![
+        ("", "/healthz".to_owned(), health),
+        ("", "/readyz".to_owned(), health),
+        ("base-path", settings.urls.base_path.clone(), "uploads"),
     ];
     if settings.monitoring.expose_metrics {
-        let metrics = settings.monitoring.metrics_path.as_str();
+        let metrics = settings.monitoring.metrics_path.clone();
         others.push(("metrics-path", metrics, "metrics"));
     }
     for (at, (name, path, what)) in areas.iter().enumerate() {
-        let found = others
-            .iter()
-            .chain(&areas[at + 1..])
-            .find(|(other, taken, _)| {
-                is_within(taken, path) || *other == "admin-path" && is_within(path, taken)
-            });
+        let below = others.iter().find(|(_, taken, _)| is_within(taken, path));
+        let found = below.or_else(|| {
+            let (_, later) = areas.split_at(at + 1);
+            later
+                .iter()
+                .find(|(_, taken, _)| is_within(taken, path) || is_within(path, taken))
+        });
         if let Some((other, taken, whose)) = found {
             // The one that somebody gave can be given otherwise.
             let name = if layers.get(name).is_none() && layers.get(other).is_some() {

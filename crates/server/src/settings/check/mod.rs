@@ -1,5 +1,6 @@
 //! What has to hold between settings, once each of them is read.
 
+mod direct;
 mod grants;
 mod hooks;
 mod s3;
@@ -14,7 +15,9 @@ const OWN_PAGES: &[&str] = &["/healthz", "/readyz"];
 /// The feature that this build needs for a setting and hasn't got.
 #[cfg(test)]
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
-    hooks::missing_feature(name).or_else(|| grants::missing_feature(name))
+    hooks::missing_feature(name)
+        .or_else(|| grants::missing_feature(name))
+        .or_else(|| direct::missing_feature(name))
 }
 
 /// Looks for settings that don't go together, and for those that have no effect.
@@ -27,6 +30,7 @@ pub(super) fn check(
     s3::check(settings, layers, problems, warnings);
     hooks::check(settings, layers, problems, warnings);
     grants::check(settings, layers, problems, warnings);
+    direct::check(settings, layers, problems, warnings);
     grants::check_paths(settings, layers, problems);
     let place = |name: &str| match layers.get(name) {
         Some(given) => given.source.to_string(),

@@ -4,6 +4,7 @@
 //! all follow from it: whoever adds a setting adds a row here and a field to
 //! [`Settings`](super::Settings).
 
+mod direct;
 mod grants;
 mod hooks;
 mod s3;
@@ -310,6 +311,7 @@ pub(super) static SECTIONS: &[Section] = &[
     hooks::OUTBOX,
     grants::GRANTS,
     grants::CALLERS,
+    direct::DIRECT,
     grants::ADMIN,
     hooks::STATE,
     Section {

@@ -260,12 +260,7 @@ pub(super) const S3: Section = Section {
             "",
             "ACL of objects, such as bucket-owner-full-control. Empty: none is sent, as buckets \
              without ACLs want it.",
-            |s, v| {
-                put(
-                    &mut s.s3.headers.acl,
-                    bucket::or_none(v, |v| named(v, ACLS)),
-                )
-            },
+            |s, v| put(&mut s.s3.headers.acl, acl(v)),
         ),
     ],
 };
@@ -295,6 +290,11 @@ pub(super) const LEASES: Section = Section {
         ),
     ],
 };
+
+/// One of the ACLs that have a name, or none.
+pub(super) fn acl(text: &str) -> Result<Option<String>, String> {
+    bucket::or_none(text, |text| named(text, ACLS))
+}
 
 /// One of the words that a service knows.
 fn named(text: &str, words: &[(&str, &'static str)]) -> Result<String, String> {

@@ -146,6 +146,23 @@ const SAMPLES: &[(&str, &str)] = &[
     ("grants-authorize-url", "https://app.example/authorize"),
     ("grants-authorize-cache", "0"),
     ("grants-origins", "https://app.example"),
+    ("direct", "true"),
+    ("direct-path", "/direct"),
+    ("direct-endpoint", "https://files.example.com"),
+    ("direct-key", "in/{date}/{id}"),
+    ("direct-acl", "public-read"),
+    ("direct-public-url", "https://cdn.example.com/files"),
+    ("direct-small", "put"),
+    ("direct-put-lifetime", "5m"),
+    ("direct-lifetime", "2d"),
+    ("direct-patience", "90m"),
+    ("direct-poll", "30s"),
+    ("direct-signer", "false"),
+    ("direct-sts", "true"),
+    ("direct-sts-endpoint", "https://sts.example.com"),
+    ("direct-sts-lifetime", "36h"),
+    ("direct-events-secret", "a-secret-of-eighteen"),
+    ("direct-events-secret-file", "/run/secrets/events"),
     ("admin-key", "a-key-of-sixteen"),
     ("admin-key-file", "/run/secrets/admin"),
     ("admin-path", "/internal/uploads"),
@@ -177,6 +194,14 @@ const SAMPLES: &[(&str, &str)] = &[
     ("max-uploads-in-flight", "7"),
     ("max-bytes-in-flight", "67108864"),
 ];
+
+/// What a setting can't do without.
+fn beside(setting: &Setting) -> &'static [&'static str] {
+    match setting.name {
+        "direct" => &["-s3-bucket=uploads"],
+        _ => &[],
+    }
+}
 
 /// All spellings of one setting with one text, each with the settings it comes to, or with what
 /// is told when it is wrong.
@@ -218,7 +243,8 @@ fn spellings(setting: &'static Setting, text: &str) -> Vec<(String, Result<Setti
     );
     asked
         .into_iter()
-        .map(|(words, variables)| {
+        .map(|(mut words, variables)| {
+            words.extend(beside(setting).iter().map(|&word| word.to_owned()));
             let shown = format!("{words:?} {variables:?}");
             let came = match read(
                 words.into_iter().map(Into::into),

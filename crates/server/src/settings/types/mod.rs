@@ -1,5 +1,6 @@
 //! What the settings mean: plain values with their units in the type or the name.
 
+mod direct;
 mod grants;
 mod hooks;
 mod s3;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use direct::{Direct, SmallFiles, Sts};
 pub use grants::{Admin, Authorize, GrantLimits, GrantStyle, Grants, Jwt, JwtKeys};
 pub use hooks::{
     Amqp, Brokers, CommandHooks, GrpcHooks, Hooks, HttpHooks, Kafka, Nats, Outbox, RedisStream,
@@ -46,6 +48,8 @@ pub struct Settings {
     pub state: State,
     /// Uploads that are asked for first.
     pub grants: Grants,
+    /// Uploads that go straight to the bucket.
+    pub direct: Direct,
     /// The dashboard.
     pub admin: Admin,
     /// How long they are kept.
@@ -58,6 +62,30 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How much it takes on.
     pub limits: Limits,
+}
+
+/// After how long without news an unfinished direct upload is given up, where neither it nor other
+/// uploads are given up sooner.
+const DIRECT_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+impl Settings {
+    /// After how long without news an unfinished direct upload is given up.
+    #[must_use]
+    pub fn direct_patience(&self) -> Duration {
+        let of_others = self.expiry.unfinished.unwrap_or(DIRECT_PATIENCE);
+        self.direct
+            .patience
+            .unwrap_or(of_others.min(DIRECT_PATIENCE))
+    }
+
+    /// What a direct upload may have at most, in bytes, if that is limited for all of them.
+    #[must_use]
+    pub fn largest_grant(&self) -> Option<u64> {
+        match (self.grants.limits.max_size, self.protocol.max_size) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
 }
 
 /// Where connections come in.

@@ -1,0 +1,230 @@
+//! Direct uploads: what goes straight to the bucket, and who makes sure of it.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use anyhow::{Context as _, bail};
+use axum::Router;
+use landfall::{Config, Handler, service::Cors};
+use landfall_direct::{
+    Books, DirectSettings, DirectStats, OWN, Small, StsSettings, Swept,
+    api::{self, ApiSettings},
+};
+use landfall_grants::{Queue, caller::Callers, gate::ClientAddress, policy::Policy};
+use landfall_s3::S3Options;
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    grants,
+    state::Opened,
+    storage::{Kept, Storage},
+};
+use crate::{
+    log, s3,
+    settings::{Secret, Settings, SmallFiles},
+};
+
+/// Direct uploads, and what stands around them.
+#[derive(Debug)]
+pub(super) struct Direct {
+    uploads: landfall_direct::Direct,
+    stats: Arc<DirectStats>,
+    /// What the bucket's notifications are known by.
+    secret: Option<Secret>,
+    stop: watch::Sender<bool>,
+    sweeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Direct {
+    /// Opens the books, if there are such uploads; their jobs are in `queue`.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do about it.
+    pub(super) async fn open(
+        settings: &Settings,
+        database: &Opened,
+        storage: &Storage,
+        queue: &Queue,
+        policies: Vec<Arc<dyn Policy>>,
+    ) -> anyhow::Result<Option<Self>> {
+        if !settings.direct.enabled {
+            return Ok(None);
+        }
+        let Kept::Bucket(bucket) = &storage.kept else {
+            bail!("-direct needs a bucket: write -s3-bucket NAME");
+        };
+        let secret = match &settings.direct.events_secret_file {
+            Some(file) => Some(
+                grants::secret_of_file(file)
+                    .with_context(|| format!("-direct-events-secret-file {}", file.display()))?,
+            ),
+            None => settings.direct.events_secret.clone(),
+        };
+        let mut wanted = wanted(settings, bucket)?;
+        wanted.policies = policies;
+        let stats = wanted.stats.clone();
+        let connections = database.lend(settings, "direct uploads").await?;
+        let books = Books::open(connections)
+            .await
+            .context("the tables of direct uploads can't be used")?;
+        Ok(Some(Self {
+            uploads: landfall_direct::Direct::new(wanted, queue.clone(), books),
+            stats,
+            secret,
+            stop: watch::Sender::new(false),
+            sweeper: Mutex::default(),
+        }))
+    }
+
+    /// Lets a handler look at them and remove them.
+    pub(super) fn join(&self, config: &mut Config) {
+        config.direct = Some(Arc::new(self.uploads.clone()));
+    }
+
+    /// Has the handler's hooks asked and its sinks told.
+    pub(super) fn follow(&self, handler: &Handler) {
+        self.uploads.join(handler);
+    }
+
+    /// Looks after them from now on, in a task of this runtime.
+    pub(super) fn run(&self) {
+        let uploads = self.uploads.clone();
+        let stop = self.stop.subscribe();
+        let task = tokio::spawn(async move { uploads.sweep_forever(stop).await });
+        *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    /// Looks after them once.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub(super) async fn sweep(&self) -> anyhow::Result<Swept> {
+        let swept = self.uploads.sweep().await;
+        swept.context("direct uploads can't be looked at")
+    }
+
+    /// At the end of the program: lets what is under way come to an end.
+    pub(super) async fn close(&self) {
+        self.stop.send_replace(true);
+        let task = {
+            let mut sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner);
+            sweeper.take()
+        };
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the sweeper of direct uploads broke off");
+        }
+    }
+
+    /// The API.
+    pub(super) fn router(
+        &self,
+        settings: &Settings,
+        callers: Callers,
+        cors: Option<Cors>,
+        client: Arc<ClientAddress>,
+    ) -> Router {
+        let mut wanted = ApiSettings::new(self.uploads.clone(), callers);
+        wanted.path.clone_from(&settings.direct.path);
+        wanted.cors = cors;
+        wanted.client = Some(client);
+        wanted.events_secret = self
+            .secret
+            .as_ref()
+            .map(|secret| secret.reveal().to_owned());
+        api::service(wanted)
+    }
+
+    /// Prints the start-up lines.
+    pub(super) fn announce(&self, settings: &Settings) {
+        let paths = paths(settings).join(", ");
+        log::say(format_args!(
+            "Using {paths} as the paths for direct uploads."
+        ));
+        if let Some(endpoint) = &settings.direct.endpoint {
+            log::say(format_args!("Clients send them to '{endpoint}'."));
+        }
+    }
+
+    /// The counters, for the page of metrics.
+    pub(super) fn counts(&self) -> Counts {
+        let of = |count: &AtomicU64| count.load(Relaxed);
+        let stats = &self.stats;
+        Counts {
+            opened: of(&stats.opened),
+            refused: of(&stats.refused),
+            completed: of(&stats.completed),
+            failed: of(&stats.failed),
+            cancelled: of(&stats.cancelled),
+            expired: of(&stats.expired),
+            parts: of(&stats.parts),
+            sweeps: of(&stats.sweeps),
+            looks: of(&stats.looks),
+            unknown: of(&stats.unknown),
+        }
+    }
+}
+
+/// What the page of metrics shows; as in [`DirectStats`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counts {
+    pub(super) opened: u64,
+    pub(super) refused: u64,
+    pub(super) completed: u64,
+    pub(super) failed: u64,
+    pub(super) cancelled: u64,
+    pub(super) expired: u64,
+    pub(super) parts: u64,
+    pub(super) sweeps: u64,
+    pub(super) looks: u64,
+    pub(super) unknown: u64,
+}
+
+/// The paths that belong to them, with all that is below.
+pub(super) fn paths(settings: &Settings) -> Vec<String> {
+    let path = &settings.direct.path;
+    api::AREAS.map(|area| format!("{path}{area}")).to_vec()
+}
+
+/// What keys of direct uploads begin with: the store leaves such keys alone.
+pub(super) fn beginnings(settings: &Settings) -> Vec<String> {
+    if !settings.direct.enabled {
+        return Vec::new();
+    }
+    let prefix = &settings.s3.object_prefix;
+    [settings.direct.beginning(), OWN]
+        .map(|beginning| format!("{prefix}{beginning}"))
+        .to_vec()
+}
+
+fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result<DirectSettings> {
+    let direct = &settings.direct;
+    let mut wanted = DirectSettings::new(bucket.client.clone(), &bucket.name);
+    if let Some(endpoint) = &direct.endpoint {
+        wanted.signer = s3::signer(&settings.s3, endpoint).context("-direct-endpoint")?;
+    }
+    let mut objects = S3Options::new(&bucket.name);
+    objects.object_prefix.clone_from(&settings.s3.object_prefix);
+    objects.key_template = Some(direct.key.clone());
+    objects.headers = s3::object_headers(&settings.s3.headers);
+    objects.headers.acl = direct.acl.clone().or(objects.headers.acl);
+    wanted.objects = objects;
+    wanted.public_url.clone_from(&direct.public_url);
+    wanted.small = match direct.small {
+        SmallFiles::Post => Small::Post,
+        SmallFiles::Put => Small::Put,
+    };
+    wanted.put_lifetime = direct.put_lifetime;
+    wanted.lifetime = direct.lifetime;
+    wanted.patience = settings.direct_patience();
+    wanted.interval = direct.poll;
+    wanted.sts = direct.sts.enabled.then(|| StsSettings {
+        endpoint: direct.sts.endpoint.clone(),
+        lifetime: direct.sts.lifetime,
+    });
+    wanted.sign_requests = direct.signer;
+    Ok(wanted)
+}
