@@ -69,7 +69,8 @@ pub struct S3Options {
     /// younger one may be about to be described.
     pub leftover_age: Duration,
     /// What keys of others begin with who share the bucket and see to what they leave behind
-    /// themselves: multipart uploads and objects there are never listed as leftovers.
+    /// themselves: multipart uploads and objects there are never listed, neither as uploads nor as
+    /// leftovers. An empty text means nothing.
     pub leave: Vec<String>,
     /// Answer downloads with a URL of S3's that is good for this long. `None`: pass the bytes through.
     pub redirect: Option<Duration>,

@@ -1,6 +1,9 @@
 //! Where requests go: the host and path of a bucket and a key.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::{HeaderValue, Uri, uri::Scheme};
 
@@ -36,6 +39,33 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Where `endpoint` points, a URL without a query. The error says what is wrong with it.
+    pub(super) fn of(endpoint: &str) -> Result<Self, &'static str> {
+        let uri: Uri = endpoint.parse().map_err(|_| "is no URL")?;
+        let secure = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            _ => return Err("must begin with http:// or https://"),
+        };
+        let authority = uri.authority().ok_or("names no host")?;
+        if authority.as_str().contains('@') {
+            return Err("must not hold a user's name; keys are settings of their own");
+        }
+        if uri.query().is_some() || endpoint.contains('#') {
+            return Err("must not have a query or a fragment");
+        }
+        let port = authority
+            .port_u16()
+            .filter(|port| *port != if secure { 443 } else { 80 });
+        let host = authority.host().to_ascii_lowercase();
+        let host = match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        };
+        let path = uri.path().to_owned();
+        Ok(Self { secure, host, path })
+    }
+
     pub(super) fn url(&self, query: &str) -> String {
         let scheme = if self.secure { "https" } else { "http" };
         let mark = if query.is_empty() { "" } else { "?" };
@@ -80,46 +110,17 @@ impl Address {
             endpoint: shown(endpoint),
             problem,
         };
-        let uri: Uri = endpoint.parse().map_err(|_| wrong("is no URL"))?;
-        let secure = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err(wrong("must begin with http:// or https://")),
-        };
-        let authority = uri.authority().ok_or_else(|| wrong("names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(wrong(
-                "must not hold a user's name; keys are settings of their own",
-            ));
-        }
-        if uri.query().is_some() || endpoint.contains('#') {
-            return Err(wrong("must not have a query or a fragment"));
-        }
+        let Target { secure, host, path } = Target::of(endpoint).map_err(wrong)?;
         let path_style = settings.path_style.unwrap_or(true);
-        if !path_style
-            && authority
-                .host()
-                .trim_matches(['[', ']'])
-                .parse::<IpAddr>()
-                .is_ok()
-        {
+        if !path_style && is_address(&host) {
             return Err(wrong(
                 "is an IP address, before which no bucket can stand: use path style",
             ));
         }
-        let port = authority
-            .port_u16()
-            .filter(|port| *port != if secure { 443 } else { 80 });
-        let host = authority.host().to_ascii_lowercase();
-        let authority = match port {
-            Some(port) => format!("{host}:{port}"),
-            None => host,
-        };
-        let base = uri.path().trim_end_matches('/').to_owned();
         Ok(Self::Endpoint {
             secure,
-            authority,
-            base,
+            authority: host,
+            base: path.trim_end_matches('/').to_owned(),
             path_style,
         })
     }
@@ -172,6 +173,11 @@ impl Address {
         };
         Target { secure, host, path }
     }
+}
+
+/// Whether a host, with or without a port, is an IP address.
+fn is_address(host: &str) -> bool {
+    host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 /// Whether a bucket can stand before the host; a dot in it would not fit the certificate.

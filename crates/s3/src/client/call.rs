@@ -9,20 +9,20 @@ use http::{
     response::Parts,
 };
 use http_body_util::BodyExt;
-use jiff::Timestamp;
 use landfall::BoxError;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     Inner,
+    address::Target,
     answer::{Refusal, Remedy},
     credentials::Credentials,
     encode::Query,
     error::{Error, ErrorKind, Result},
     payload::Payload,
     retry::Patience,
-    sign::{Signer, UNSIGNED_PAYLOAD, hex},
+    sign::{S3, Signer, UNSIGNED_PAYLOAD, hex},
     stats::Operation,
     transport::AnswerBody,
     xml,
@@ -42,6 +42,7 @@ pub(super) struct Call<'a> {
     pub(super) headers: HeaderMap,
     payload: Payload,
     effort: Option<u64>,
+    elsewhere: Option<(&'static str, Target)>,
 }
 
 impl<'a> Call<'a> {
@@ -60,6 +61,7 @@ impl<'a> Call<'a> {
             headers: HeaderMap::new(),
             payload: Payload::new(Vec::new(), None),
             effort: None,
+            elsewhere: None,
         }
     }
 
@@ -96,6 +98,12 @@ impl<'a> Call<'a> {
     /// in the body that it failed.
     pub(super) fn working(mut self, bytes: u64) -> Self {
         self.effort = Some(bytes);
+        self
+    }
+
+    /// It goes to another service than S3, at another place.
+    pub(super) fn to(mut self, service: &'static str, target: Target) -> Self {
+        self.elsewhere = Some((service, target));
         self
     }
 
@@ -309,16 +317,16 @@ impl Inner {
         keys: Option<&Credentials>,
     ) -> Result<Request<super::PayloadBody>, http::Error> {
         let region = self.regions.of(call.bucket);
-        let target = self.address.target(&region, call.bucket, call.key);
+        let (service, target) = match &call.elsewhere {
+            Some((service, target)) => (*service, target.clone()),
+            None => (S3, self.address.target(&region, call.bucket, call.key)),
+        };
         let query = call.query.canonical();
         let mut headers = call.headers.clone();
         headers.insert(HOST, target.host_header()?);
         if let Some(credentials) = keys {
-            let signer = Signer {
-                credentials,
-                region: &region,
-                at: Timestamp::now(),
-            };
+            let now = (self.settings.now)();
+            let signer = Signer::new(credentials, &region, service, now);
             signer.sign_headers(
                 &call.method,
                 &target.path,

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::{
-    CorsRule, ErrorKind, MultipartsPage, ObjectsPage, PartsPage, answer::Refusal, error::Error,
-    stats::Operation, xml,
+    CorsRule, ErrorKind, MultipartsPage, ObjectsPage, PartsPage, TemporaryCredentials,
+    answer::Refusal, error::Error, stats::Operation, xml,
 };
 
 /// The id in the answer to `CreateMultipartUpload`.
@@ -36,6 +36,11 @@ pub fn objects(body: &[u8]) -> Option<ObjectsPage> {
 /// The answer to `GetBucketCors`.
 pub fn cors(body: &[u8]) -> Option<Vec<CorsRule>> {
     xml::cors(body).ok()
+}
+
+/// The answer to `GetFederationToken`.
+pub fn federation_token(body: &[u8]) -> Option<TemporaryCredentials> {
+    xml::federation_token(body).ok()
 }
 
 /// The body of `PutBucketCors`.

@@ -1,15 +1,15 @@
 //! URLs that carry their signature.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, header::HOST};
-use jiff::Timestamp;
 
 use super::{
     Client, Place,
+    credentials::Credentials,
     encode::Query,
     error::{Error, ErrorKind, Result},
-    sign::Signer,
+    sign::{S3, Signer},
 };
 
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -42,19 +42,8 @@ impl Client {
         expires: Duration,
     ) -> Result<String> {
         let error = |kind| Error::new(kind, "Presign", place.to_string());
-        if expires.as_secs() < 1 || expires > LONGEST {
-            return Err(error(ErrorKind::Other)
-                .with_message(format!("{} s is not from 1 s to 7 days", expires.as_secs())));
-        }
+        let credentials = self.keys_for(expires, error).await?;
         let inner = &self.inner;
-        let credentials = inner
-            .keeper
-            .get()
-            .await
-            .map_err(|source| error(ErrorKind::BadCredentials).with_source(source))?
-            .ok_or_else(|| {
-                error(ErrorKind::BadCredentials).with_message("there are no keys to sign with")
-            })?;
         let region = inner.regions.of(&place.bucket);
         let target = inner
             .address
@@ -69,12 +58,28 @@ impl Client {
             HOST,
             host.map_err(|source| error(ErrorKind::Other).with_source(source))?,
         );
-        let signer = Signer {
-            credentials: &credentials,
-            region: &region,
-            at: Timestamp::now(),
-        };
+        let now = (inner.settings.now)();
+        let signer = Signer::new(&credentials, &region, S3, now);
         let query = signer.sign_query(&method, &target.path, pairs, &headers, expires);
         Ok(target.url(&query))
+    }
+
+    /// Keys to sign something with that is good for `lifetime`.
+    pub(super) async fn keys_for(
+        &self,
+        lifetime: Duration,
+        error: impl Fn(ErrorKind) -> Error,
+    ) -> Result<Arc<Credentials>> {
+        if lifetime.as_secs() < 1 || lifetime > LONGEST {
+            return Err(error(ErrorKind::Other).with_message(format!(
+                "{} s is not from 1 s to 7 days",
+                lifetime.as_secs()
+            )));
+        }
+        let keys = self.inner.keeper.get().await;
+        keys.map_err(|source| error(ErrorKind::BadCredentials).with_source(source))?
+            .ok_or_else(|| {
+                error(ErrorKind::BadCredentials).with_message("there are no keys to sign with")
+            })
     }
 }

@@ -1,6 +1,9 @@
 //! What the client is told: where the service is, who asks, how patient it is.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{credentials::CredentialSource, transport::HttpSend};
 
@@ -52,6 +55,8 @@ pub struct ClientSettings {
     /// Takes a GetObject or HeadObject that is denied for one of an object that isn't there: AWS
     /// denies those, instead of saying so, to who may not list the bucket.
     pub denied_is_missing: bool,
+    /// The clock by which requests, URLs and forms are signed.
+    pub now: fn() -> SystemTime,
     /// Reports each attempt as a debug event `S3APICall` with operation, duration and status.
     pub log_calls: bool,
 }
@@ -76,6 +81,7 @@ impl Default for ClientSettings {
             idle_connections: 64,
             user_agent: concat!("landfall/", env!("CARGO_PKG_VERSION")).to_owned(),
             denied_is_missing: false,
+            now: SystemTime::now,
             log_calls: false,
         }
     }

@@ -1,13 +1,14 @@
-//! Signature version 4, in headers and in queries.
+//! Signature version 4: in headers, in queries, and of the policies of forms.
 
-use std::{fmt::Write, time::Duration};
+mod key;
 
-use hmac::{Hmac, KeyInit, Mac};
+use std::time::{Duration, SystemTime};
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{AUTHORIZATION, InvalidHeaderValue, USER_AGENT},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::Offset};
 use sha2::{Digest, Sha256};
 
 use super::{credentials::Credentials, encode::Query};
@@ -15,20 +16,39 @@ use super::{credentials::Credentials, encode::Query};
 pub(super) const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 pub(super) const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// What stands for the payload's digest where there is none.
 pub(super) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
-/// With what a request is signed.
-#[derive(Clone, Copy, Debug)]
+/// The service that requests are signed for.
+pub(super) const S3: &str = "s3";
+
+/// With what a request is signed, and when.
+#[derive(Clone, Debug)]
 pub(super) struct Signer<'a> {
-    pub(super) credentials: &'a Credentials,
-    pub(super) region: &'a str,
-    pub(super) at: Timestamp,
+    credentials: &'a Credentials,
+    region: &'a str,
+    service: &'a str,
+    /// As it is signed: `yyyymmddThhmmssZ`.
+    date_time: String,
 }
 
-impl Signer<'_> {
+impl<'a> Signer<'a> {
+    pub(super) fn new(
+        credentials: &'a Credentials,
+        region: &'a str,
+        service: &'a str,
+        at: SystemTime,
+    ) -> Self {
+        Self {
+            credentials,
+            region,
+            service,
+            date_time: date_time(at),
+        }
+    }
+
     /// Adds the date, the payload's digest, the token and `Authorization` to `headers`, which hold
     /// `Host` and everything else that is to be signed. `path` and `query` are as they are sent.
     pub(super) fn sign_headers(
@@ -39,7 +59,7 @@ impl Signer<'_> {
         headers: &mut HeaderMap,
         payload: &str,
     ) -> Result<(), InvalidHeaderValue> {
-        headers.insert(DATE, HeaderValue::from_str(&self.date_time())?);
+        headers.insert(DATE, HeaderValue::from_str(&self.date_time)?);
         headers.insert(CONTENT_SHA256, HeaderValue::from_str(payload)?);
         if let Some(token) = &self.credentials.session_token {
             let mut token = HeaderValue::from_str(token)?;
@@ -50,9 +70,8 @@ impl Signer<'_> {
         let request = canonical_request(method, path, query, headers, &names, payload);
         let signature = self.signature(&request);
         let mut authorization = HeaderValue::from_str(&format!(
-            "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={signature}",
-            self.credentials.access_key_id,
-            self.scope(),
+            "{ALGORITHM} Credential={}, SignedHeaders={}, Signature={signature}",
+            self.credential(),
             names.join(";"),
         ))?;
         authorization.set_sensitive(true);
@@ -71,11 +90,8 @@ impl Signer<'_> {
     ) -> String {
         let names = signed_names(headers);
         query.push("X-Amz-Algorithm", ALGORITHM);
-        query.push(
-            "X-Amz-Credential",
-            &format!("{}/{}", self.credentials.access_key_id, self.scope()),
-        );
-        query.push("X-Amz-Date", &self.date_time());
+        query.push("X-Amz-Credential", &self.credential());
+        query.push("X-Amz-Date", &self.date_time);
         query.push("X-Amz-Expires", &expires.as_secs().to_string());
         query.push("X-Amz-SignedHeaders", &names.join(";"));
         if let Some(token) = &self.credentials.session_token {
@@ -88,38 +104,80 @@ impl Signer<'_> {
         query
     }
 
-    fn date_time(&self) -> String {
-        self.at.strftime("%Y%m%dT%H%M%SZ").to_string()
+    /// The signature of a form's policy, which is in base64.
+    pub(super) fn sign_policy(&self, policy: &str) -> String {
+        self.signed(policy)
     }
 
-    fn date(&self) -> String {
-        self.at.strftime("%Y%m%d").to_string()
+    /// When it is signed: `yyyymmddThhmmssZ`.
+    pub(super) fn date_time(&self) -> &str {
+        &self.date_time
     }
 
-    fn scope(&self) -> String {
-        format!("{}/{}/s3/aws4_request", self.date(), self.region)
+    /// The key's id and for what it is used.
+    pub(super) fn credential(&self) -> String {
+        let id = &self.credentials.access_key_id;
+        let mut out = String::with_capacity(id.len() + 64);
+        out.push_str(id);
+        out.push('/');
+        self.push_scope(&mut out);
+        out
+    }
+
+    fn push_scope(&self, out: &mut String) {
+        for word in [self.date(), self.region, self.service] {
+            out.push_str(word);
+            out.push('/');
+        }
+        out.push_str("aws4_request");
+    }
+
+    fn date(&self) -> &str {
+        self.date_time.split('T').next().unwrap_or_default()
     }
 
     fn signature(&self, request: &str) -> String {
-        let text = format!(
-            "{ALGORITHM}\n{}\n{}\n{}",
-            self.date_time(),
-            self.scope(),
-            hex(&Sha256::digest(request))
-        );
-        let secret = format!("AWS4{}", self.credentials.secret_access_key);
-        let key = hmac(secret.as_bytes(), &self.date());
-        let key = hmac(&key, self.region);
-        let key = hmac(&key, "s3");
-        let key = hmac(&key, "aws4_request");
-        hex(&hmac(&key, &text))
+        let mut text = String::with_capacity(192);
+        text.push_str(ALGORITHM);
+        text.push('\n');
+        text.push_str(&self.date_time);
+        text.push('\n');
+        self.push_scope(&mut text);
+        text.push('\n');
+        push_hex(&mut text, &Sha256::digest(request));
+        self.signed(&text)
+    }
+
+    fn signed(&self, text: &str) -> String {
+        let secret = &self.credentials.secret_access_key;
+        let digest = key::sign(secret, self.date(), self.region, self.service, text);
+        hex(&digest)
     }
 }
 
-fn hmac(key: &[u8], text: &str) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().into()
+/// A moment as it is signed.
+fn date_time(at: SystemTime) -> String {
+    // What is out of the calendar's range is refused by every service.
+    let at = Timestamp::try_from(at).unwrap_or_default();
+    let at = Offset::UTC.to_datetime(at);
+    let mut out = String::with_capacity(16);
+    push_digits(&mut out, at.year().unsigned_abs(), 4);
+    push_digits(&mut out, at.month().unsigned_abs().into(), 2);
+    push_digits(&mut out, at.day().unsigned_abs().into(), 2);
+    out.push('T');
+    push_digits(&mut out, at.hour().unsigned_abs().into(), 2);
+    push_digits(&mut out, at.minute().unsigned_abs().into(), 2);
+    push_digits(&mut out, at.second().unsigned_abs().into(), 2);
+    out.push('Z');
+    out
+}
+
+/// The last `count` decimal digits of a number.
+fn push_digits(out: &mut String, number: u16, count: u32) {
+    for place in (0..count).rev() {
+        let digit = number / 10_u16.pow(place) % 10;
+        out.push(char::from(b'0' + (digit as u8)));
+    }
 }
 
 /// Everything but what programs between here and the service like to change.
@@ -141,7 +199,11 @@ fn canonical_request(
     names: &[&str],
     payload: &str,
 ) -> String {
-    let mut out = format!("{method}\n{path}\n{query}\n");
+    let mut out = String::with_capacity(path.len() + query.len() + 256);
+    for line in [method.as_str(), path, query] {
+        out.push_str(line);
+        out.push('\n');
+    }
     for name in names {
         out.push_str(name);
         out.push(':');
@@ -160,17 +222,26 @@ fn canonical_request(
         }
         out.push('\n');
     }
-    write!(out, "\n{}\n{payload}", names.join(";")).expect("writing to a string");
+    out.push('\n');
+    out.push_str(&names.join(";"));
+    out.push('\n');
+    out.push_str(payload);
     out
 }
 
 /// Lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        write!(out, "{byte:02x}").expect("writing to a string");
-    }
+    push_hex(&mut out, bytes);
     out
+}
+
+fn push_hex(out: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-/// The operations of S3 that the client knows.
+/// The operations of S3, and of the token service beside it, that the client knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
 #[non_exhaustive]
@@ -40,11 +40,13 @@ pub enum Operation {
     GetBucketCors,
     /// Sets a bucket's CORS rules.
     PutBucketCors,
+    /// Asks the token service for temporary credentials.
+    GetFederationToken,
 }
 
 impl Operation {
     /// All of them, in the order of the enum.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::CreateMultipartUpload,
         Self::UploadPart,
         Self::UploadPartCopy,
@@ -60,6 +62,7 @@ impl Operation {
         Self::HeadBucket,
         Self::GetBucketCors,
         Self::PutBucketCors,
+        Self::GetFederationToken,
     ];
 
     /// Its name in S3's documentation, as in `UploadPart`.
@@ -80,6 +83,7 @@ impl Operation {
             Self::HeadBucket => "HeadBucket",
             Self::GetBucketCors => "GetBucketCors",
             Self::PutBucketCors => "PutBucketCors",
+            Self::GetFederationToken => "GetFederationToken",
         }
     }
 

@@ -2,7 +2,20 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Client, error::Result};
+use http::Method;
+
+use super::{
+    Client,
+    address::Target,
+    call::Call,
+    encode::Query,
+    error::{ErrorKind, Result},
+    stats::Operation,
+    xml,
+};
+
+/// The token service knows no buckets.
+const NO_BUCKET: &str = "";
 
 /// Credentials that end, and may do no more than a policy says.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,6 +53,35 @@ impl Client {
         policy: &str,
         lifetime: Duration,
     ) -> Result<TemporaryCredentials> {
-        todo!()
+        let inner = &self.inner;
+        let region = inner.regions.of(NO_BUCKET);
+        let call = Call::new(Operation::GetFederationToken, Method::POST, NO_BUCKET, None);
+        let endpoint = match endpoint {
+            Some(endpoint) => endpoint.to_owned(),
+            None => {
+                let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+                format!("https://sts.{region}.amazonaws.com{suffix}")
+            }
+        };
+        let target = Target::of(&endpoint).map_err(|problem| {
+            call.error(ErrorKind::Other)
+                .with_message(format!("the endpoint of the token service {problem}"))
+        })?;
+        let mut body = Query::new();
+        for (name, value) in [
+            ("Action", "GetFederationToken"),
+            ("Version", "2011-06-15"),
+            ("Name", name),
+            ("Policy", policy),
+            ("DurationSeconds", &lifetime.as_secs().to_string()),
+        ] {
+            body.push(name, value);
+        }
+        let call = call
+            .to("sts", target)
+            .header("content-type", "application/x-www-form-urlencoded")?
+            .text(body.canonical());
+        let answer = inner.call(&call).await?;
+        xml::federation_token(&answer.body).map_err(|error| call.nonsense(error))
     }
 }

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::{
     encode::decode_listed,
     listing::{CorsRule, Listed, Multipart, MultipartsPage, ObjectsPage, Part, PartsPage},
+    sts::TemporaryCredentials,
 };
 
 /// An answer that doesn't say what it should.
@@ -45,13 +46,28 @@ pub(super) struct Problem {
     pub(super) server_time: Option<String>,
 }
 
-/// The problem in a body, if its root is `<Error>`.
+/// What the token service puts around it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Wrapped {
+    error: Problem,
+    request_id: Option<String>,
+}
+
+/// The problem in a body, if its root is `<Error>`, or `<ErrorResponse>` with one in it.
 pub(super) fn problem(body: &[u8]) -> Option<Problem> {
     let body = text(body).ok()?;
-    if root(body)? != "Error" {
-        return None;
-    }
-    let mut problem: Problem = from_str(body).unwrap_or_default();
+    let mut problem = match &*root(body)? {
+        "Error" => from_str(body).unwrap_or_default(),
+        "ErrorResponse" => {
+            let Wrapped { error, request_id } = from_str(body).unwrap_or_default();
+            Problem {
+                request_id: error.request_id.or(request_id),
+                ..error
+            }
+        }
+        _ => return None,
+    };
     let Problem {
         code,
         message,
@@ -295,6 +311,39 @@ pub(super) fn cors(body: &[u8]) -> Result<Vec<CorsRule>> {
         max_age_seconds: number(rule.max_age_seconds.as_deref(), "MaxAgeSeconds").ok(),
     };
     Ok(rules.into_iter().map(rule).collect())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct FederationXml {
+    get_federation_token_result: FederationResultXml,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct FederationResultXml {
+    credentials: CredentialsXml,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CredentialsXml {
+    access_key_id: Option<String>,
+    secret_access_key: Option<String>,
+    session_token: Option<String>,
+    expiration: Option<String>,
+}
+
+/// The answer to `GetFederationToken`.
+pub(super) fn federation_token(body: &[u8]) -> Result<TemporaryCredentials> {
+    let found = from_str::<FederationXml>(text(body)?)?;
+    let found = found.get_federation_token_result.credentials;
+    Ok(TemporaryCredentials {
+        access_key_id: filled(found.access_key_id, "AccessKeyId")?,
+        secret_access_key: filled(found.secret_access_key, "SecretAccessKey")?,
+        session_token: filled(found.session_token, "SessionToken")?,
+        expiration: time(found.expiration.as_deref()).ok_or(XmlError::Missing("Expiration"))?,
+    })
 }
 
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;

@@ -123,6 +123,9 @@ impl Inner {
                 modified: object.modified.unwrap_or(SystemTime::UNIX_EPOCH),
             })
         };
+        if self.is_left(&object.key) {
+            return Ok(Found::Nothing);
+        }
         if let Some(name) = self.layout.object_of(&object.key, INFO) {
             let Some(info) = self.described(name).await? else {
                 return Ok(Found::Nothing);
@@ -215,7 +218,7 @@ impl Inner {
     async fn orphan(&self, multipart: Multipart) -> Result<Option<Leftover>> {
         let modified = multipart.initiated.unwrap_or(SystemTime::UNIX_EPOCH);
         let age = modified.elapsed().unwrap_or_default();
-        if age < self.options.leftover_age {
+        if age < self.options.leftover_age || self.is_left(&multipart.key) {
             return Ok(None);
         }
         let Some(object) = self.object_in(&multipart.key) else {
@@ -231,6 +234,12 @@ impl Inner {
             size: 0,
             modified,
         }))
+    }
+
+    /// Whether others see to what is at this key.
+    fn is_left(&self, key: &str) -> bool {
+        let mut leave = self.options.leave.iter();
+        leave.any(|prefix| !prefix.is_empty() && key.starts_with(prefix.as_str()))
     }
 
     /// The object id in the key of an upload's bytes: the whole of it, or what looks like one.

@@ -416,3 +416,58 @@ async fn what_belongs_to_nothing_is_found_and_removed() {
     assert_eq!(left.len(), 2, "{left:?}");
     assert!(left.contains(&"up/theirs.bin"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_see_to_is_left_alone() {
+    let store = garage("leave", |options| {
+        options.leftover_age = Duration::ZERO;
+        options.leave = vec!["up/theirs/".into(), String::new()];
+    });
+    let (client, bucket) = (store.client(), &store.options().bucket);
+    for folder in ["up/theirs", "up/ours"] {
+        let place = Place::new(bucket, format!("{folder}/{}", UploadId::random()));
+        let headers = ObjectHeaders::default();
+        client.create_multipart(&place, &headers).await.unwrap();
+        for suffix in [".part", ".info"] {
+            let key = format!("{folder}/{}{suffix}", UploadId::random());
+            put(client, &Place::new(bucket, key), b"bytes").await;
+        }
+    }
+    let upload = create(&store, 7).await;
+    append(&store, &upload.id, 1, &pattern(1, 5)).await;
+
+    let other = S3Store::new(client.clone(), store.options().clone()).unwrap();
+    let enumerator = other.enumerator().unwrap();
+    let (mut uploads, mut leftovers) = (Vec::new(), Vec::new());
+    let mut cursor = None;
+    loop {
+        let page = enumerator.page(cursor, 100).await.unwrap();
+        uploads.extend(page.uploads);
+        leftovers.extend(page.leftovers);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(uploads.len(), 1);
+    assert_eq!(leftovers.len(), 2, "{leftovers:#?}");
+    for leftover in &leftovers {
+        assert!(leftover.name.contains("up/ours/"), "{leftover:?}");
+        enumerator.remove_leftover(leftover).await.unwrap();
+    }
+    let listed = client.list_multiparts(bucket, "up/", None, 10);
+    let listed = listed.await.unwrap().uploads;
+    let theirs = listed
+        .iter()
+        .filter(|one| one.key.starts_with("up/theirs/"));
+    assert_eq!(theirs.count(), 1, "{listed:?}");
+    assert!(!listed.iter().any(|one| one.key.starts_with("up/ours/")));
+    assert_eq!(
+        keys(&store)
+            .await
+            .iter()
+            .filter(|key| key.contains("theirs"))
+            .count(),
+        2
+    );
+}

@@ -1,3 +1,5 @@
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use super::*;
 
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -7,6 +9,10 @@ fn credentials() -> Credentials {
         "AKIAIOSFODNN7EXAMPLE",
         "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     )
+}
+
+fn at(text: &str) -> SystemTime {
+    text.parse::<Timestamp>().expect("a timestamp").into()
 }
 
 fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -22,11 +28,7 @@ fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 fn signer(credentials: &Credentials) -> Signer<'_> {
-    Signer {
-        credentials,
-        region: "us-east-1",
-        at: "2013-05-24T00:00:00Z".parse().expect("a timestamp"),
-    }
+    Signer::new(credentials, "us-east-1", S3, at("2013-05-24T00:00:00Z"))
 }
 
 /// Signs an example of the S3 manual ("Signature calculations: header-based").
@@ -146,6 +148,58 @@ fn a_presigned_put_that_pins_length_and_type() {
     );
 }
 
+/// The manual's ("Example: browser-based upload using HTTP POST").
+#[test]
+fn the_manuals_policy() {
+    let policy = r#"{ "expiration": "2015-12-30T12:00:00.000Z",
+  "conditions": [
+    {"bucket": "sigv4examplebucket"},
+    ["starts-with", "$key", "user/user1/"],
+    {"acl": "public-read"},
+    {"success_action_redirect": "http://sigv4examplebucket.s3.amazonaws.com/successful_upload.html"},
+    ["starts-with", "$Content-Type", "image/"],
+    {"x-amz-meta-uuid": "14365123651274"},
+    {"x-amz-server-side-encryption": "AES256"},
+    ["starts-with", "$x-amz-meta-tag", ""],
+
+    {"x-amz-credential": "AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request"},
+    {"x-amz-algorithm": "AWS4-HMAC-SHA256"},
+    {"x-amz-date": "20151229T000000Z" }
+  ]
+}"#;
+    assert_eq!(
+        policy_signature(&policy.replace('\n', "\r\n")),
+        "8afdbf4008c03f22c2cd3cdb72e4afbb1f6a588f3255ac628749a66d7f09699e"
+    );
+}
+
+/// Computed beforehand by a program of its own.
+#[test]
+fn a_policy_that_bounds_the_length() {
+    let policy = r#"{"expiration":"2015-12-30T12:00:00.000Z","conditions":[{"bucket":"examplebucket"},{"key":"uploads/test.txt"},["content-length-range",1,1048576]]}"#;
+    assert_eq!(
+        policy_signature(policy),
+        "bdf9071285192b57a028092dba82945970ee90a893e46c4075f541c5900fad85"
+    );
+}
+
+fn policy_signature(policy: &str) -> String {
+    let credentials = credentials();
+    let at = at("2015-12-29T00:00:00Z");
+    let signer = Signer::new(&credentials, "us-east-1", S3, at);
+    signer.sign_policy(&STANDARD.encode(policy))
+}
+
+#[test]
+fn moments_as_they_are_signed() {
+    assert_eq!(date_time(at("2013-05-24T00:00:00Z")), "20130524T000000Z");
+    assert_eq!(
+        date_time(at("2026-12-01T23:09:59.999Z")),
+        "20261201T230959Z"
+    );
+    assert_eq!(date_time(SystemTime::UNIX_EPOCH), "19700101T000000Z");
+}
+
 #[test]
 fn temporary_keys_bring_their_token() {
     let mut credentials = credentials();
@@ -205,12 +259,7 @@ mod as_botocore_does {
     }
 
     fn signer(credentials: &Credentials) -> Signer<'_> {
-        let at = "2026-11-20T12:34:56Z".parse().expect("a timestamp");
-        Signer {
-            credentials,
-            region: "eu-central-1",
-            at,
-        }
+        Signer::new(credentials, "eu-central-1", S3, at("2026-11-20T12:34:56Z"))
     }
 
     fn path() -> String {

@@ -249,3 +249,43 @@ fn the_list_of_parts_is_escaped() {
          <ETag>&lt;&amp;&gt;</ETag></Part></CompleteMultipartUpload>"
     );
 }
+
+#[test]
+fn the_token_services_errors_are_wrapped() {
+    let body = br#"<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+        <Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no</Message></Error>
+        <RequestId>c6104cbe</RequestId></ErrorResponse>"#;
+    let problem = problem(body).expect("a problem");
+    assert_eq!(problem.code.as_deref(), Some("AccessDenied"));
+    assert_eq!(problem.message.as_deref(), Some("no"));
+    assert_eq!(problem.request_id.as_deref(), Some("c6104cbe"));
+}
+
+#[test]
+fn temporary_credentials() {
+    let body = |expiration: &str| {
+        format!(
+            "<GetFederationTokenResponse><GetFederationTokenResult><Credentials>
+             <AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s/+</SecretAccessKey>
+             <SessionToken>t==</SessionToken>{expiration}</Credentials><FederatedUser/>
+             </GetFederationTokenResult></GetFederationTokenResponse>"
+        )
+    };
+    let found = federation_token(body("<Expiration>1970-01-01T00:01:00Z</Expiration>").as_bytes());
+    assert_eq!(
+        found.expect("credentials"),
+        TemporaryCredentials {
+            access_key_id: "ASIA".into(),
+            secret_access_key: "s/+".into(),
+            session_token: "t==".into(),
+            expiration: UNIX_EPOCH + Duration::from_secs(60),
+        }
+    );
+    for body in [
+        body(""),
+        body("<Expiration>soon</Expiration>"),
+        "<A/>".into(),
+    ] {
+        assert!(federation_token(body.as_bytes()).is_err(), "{body}");
+    }
+}

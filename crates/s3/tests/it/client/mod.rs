@@ -3,10 +3,13 @@
 mod aws;
 mod buckets;
 mod faults;
+mod forms;
 mod multipart;
 mod objects;
+mod plain;
 mod presigned;
 mod refusals;
+mod tokens;
 
 use landfall_s3::client::{Client, Place};
 use landfall_test_services::{Access, Garage, Moto};

@@ -2,36 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper_util::{client::legacy::Client as Plain, rt::TokioExecutor};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_s3::client::ObjectHeaders;
 
-use super::{Bucket, on_both};
+use super::{Bucket, on_both, plain::send};
 
 on_both!(objects_are_written_and_read, a_part_is_uploaded);
 
 const HOUR: Duration = Duration::from_secs(3_600);
-
-async fn send(
-    method: Method,
-    url: &str,
-    headers: &HeaderMap,
-    body: &'static str,
-) -> (StatusCode, HeaderMap, Bytes) {
-    let mut request = Request::new(Full::new(Bytes::from_static(body.as_bytes())));
-    *request.method_mut() = method;
-    *request.uri_mut() = url.parse().unwrap();
-    request.headers_mut().extend(headers.clone());
-    let client = Plain::builder(TokioExecutor::new()).build_http();
-    let (head, body) = client.request(request).await.unwrap().into_parts();
-    (
-        head.status,
-        head.headers,
-        body.collect().await.unwrap().to_bytes(),
-    )
-}
 
 async fn objects_are_written_and_read(bucket: Bucket) {
     let place = bucket.place("folder/a b+ü%");

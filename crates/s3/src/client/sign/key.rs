@@ -1,0 +1,97 @@
+//! Keys for signing, derived from a secret: one for each day, region and service.
+
+use std::cell::RefCell;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// How many keys a thread remembers: those of a day's end, of two clients and their token service.
+const REMEMBERED: usize = 8;
+
+/// A key and what it was derived from.
+struct Derived {
+    secret: String,
+    date: String,
+    region: String,
+    service: String,
+    key: Hmac<Sha256>,
+}
+
+thread_local! {
+    /// Deriving a key costs as much as all the rest of signing. Each thread remembers its own, so that
+    /// none waits for another. What was used last comes first.
+    static DERIVED: RefCell<Vec<Derived>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The signature of `text`.
+pub(super) fn sign(secret: &str, date: &str, region: &str, service: &str, text: &str) -> [u8; 32] {
+    let mut mac = DERIVED.with_borrow_mut(|derived| {
+        let known = derived.iter().position(|one| {
+            one.date == date
+                && one.service == service
+                && one.region == region
+                && one.secret == secret
+        });
+        match known {
+            Some(0) => {}
+            Some(known) => derived[..=known].rotate_right(1),
+            None => {
+                derived.truncate(REMEMBERED - 1);
+                derived.insert(
+                    0,
+                    Derived {
+                        secret: secret.to_owned(),
+                        date: date.to_owned(),
+                        region: region.to_owned(),
+                        service: service.to_owned(),
+                        key: derive(secret, date, region, service),
+                    },
+                );
+            }
+        }
+        derived[0].key.clone()
+    });
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+fn derive(secret: &str, date: &str, region: &str, service: &str) -> Hmac<Sha256> {
+    let mut mac = keyed(format!("AWS4{secret}").as_bytes());
+    for word in [date, region, service, "aws4_request"] {
+        mac.update(word.as_bytes());
+        mac = keyed(&mac.finalize().into_bytes());
+    }
+    mac
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of every length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_keys_are_those_that_are_asked_for() {
+        for round in 0..3 {
+            for day in 0..2 * REMEMBERED {
+                let date = format!("202601{day:02}");
+                for (secret, region, service) in [
+                    ("s", "r", "s3"),
+                    ("s", "r", "sts"),
+                    ("s", "q", "s3"),
+                    ("t", "r", "s3"),
+                ] {
+                    let mut mac = derive(secret, &date, region, service);
+                    mac.update(b"text");
+                    let wanted: [u8; 32] = mac.finalize().into_bytes().into();
+                    let got = sign(secret, &date, region, service, "text");
+                    assert_eq!(got, wanted, "{round} {date} {secret} {region} {service}");
+                }
+            }
+            let count = DERIVED.with_borrow(Vec::len);
+            assert_eq!(count, REMEMBERED);
+        }
+    }
+}
