@@ -77,6 +77,7 @@ test('answers hold what is described, no more and no less', async () => {
   assert.equal(by['done.bin'].offset, MiB);
   assert.equal(by['done.bin'].upload_id, new URL(done.url).pathname.split('/').at(-1));
   assert.equal(by['running.bin'].node, 'harbour');
+  assert.equal(by['running.bin'].way, 'tus');
   check(await ask('GET', `uploads/${by['running.bin'].id}`, 200), 'Upload');
   const first = await ask('GET', 'uploads?limit=1', 200);
   assert.equal(first.next, first.uploads[0].id);

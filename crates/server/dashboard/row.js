@@ -38,7 +38,8 @@ export function update(element, upload) {
   say(element.querySelector('.badge'), stateOf(upload));
   say(element.querySelector('.figures'), figures(upload));
   const node = upload.node ? ` · on ${upload.node}` : '';
-  say(element.querySelector('.who'), `${whoOf(upload)}${node}`);
+  const way = upload.way === 'direct' ? ' · straight to S3' : '';
+  say(element.querySelector('.who'), `${whoOf(upload)}${node}${way}`);
 }
 
 function stateOf(upload) {

@@ -25,6 +25,7 @@ pub(super) struct Row {
     seconds_left: Option<u64>,
     node: Option<String>,
     upload_id: Option<String>,
+    way: Option<&'static str>,
     metadata: serde_json::Map<String, serde_json::Value>,
     created_at: String,
     expires_at: String,
@@ -53,6 +54,7 @@ impl Row {
             size: job.size,
             offset: job.offset,
             node: job.node,
+            way: job.upload_id.as_deref().map(way),
             upload_id: job.upload_id,
             metadata: job.metadata,
             created_at: time(job.created_at),
@@ -61,6 +63,15 @@ impl Row {
             updated_at: time(job.updated_at),
             ended_at: job.ended_at.map(time),
         }
+    }
+}
+
+/// How the bytes of an upload come, by its id.
+fn way(upload_id: &str) -> &'static str {
+    if upload_id.starts_with("direct-") {
+        "direct"
+    } else {
+        "tus"
     }
 }
 
