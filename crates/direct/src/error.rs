@@ -67,6 +67,9 @@ pub enum DirectError {
     /// Somebody else is at it: in a moment again (503).
     #[error("somebody else is completing this upload")]
     Busy,
+    /// Something of ours isn't as it should be (500).
+    #[error("{0}")]
+    Fault(String),
 }
 
 impl DirectError {

@@ -1,24 +1,42 @@
 //! What is done with direct uploads.
 
+mod cancel;
+mod check;
+mod complete;
+mod find;
+mod finish;
+mod given;
+mod hold;
+mod keep;
+mod key;
+mod open;
+mod parts;
+mod request;
+mod sign;
+mod sts;
+mod wish;
+
 use std::{
     collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use async_trait::async_trait;
-use http::{HeaderMap, request::Parts};
-use landfall::{
-    BoxError, Handler, Outcome,
-    direct::DirectUploads,
-    event::EventKind,
-    upload::{Snapshot, UploadId},
-};
+use http::HeaderMap;
+use landfall::{Handler, direct::Audience, hook::Reply};
 use landfall_grants::{Caller, Job, Queue};
-use landfall_s3::client::{Part, TemporaryCredentials};
+use landfall_s3::{Layout, client::TemporaryCredentials};
 use tokio::sync::watch;
 
+use self::{find::Found, parts::Told};
 use crate::{Books, DirectError, DirectSettings, Record, Way};
+
+/// What is noted in a description's `storage`: the object that was at its key before, …
+const REPLACES: &str = "Replaces";
+/// … which parts make up the file, if not all, while it is being completed, …
+const PARTS: &str = "Parts";
+/// … and the object's entity tag, once it is complete.
+const ETAG: &str = "ETag";
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +117,7 @@ pub struct Complete {
     /// Its length in bytes.
     pub size: u64,
     /// What hooks want its client to be told.
-    pub reply: landfall::hook::Reply,
+    pub reply: Reply,
 }
 
 /// What a client does itself on S3 with its own upload, by a signed request (Uppy's signer mode).
@@ -153,10 +171,15 @@ pub struct Direct(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     settings: DirectSettings,
+    layout: Layout,
     queue: Queue,
     books: Books,
     /// Set when the handler is there, which in turn knows this.
-    handler: std::sync::OnceLock<Handler>,
+    handler: OnceLock<Handler>,
+    /// What was found lately.
+    found: Found,
+    /// Whose progress was told lately.
+    told: Told,
 }
 
 impl Direct {
@@ -164,12 +187,21 @@ impl Direct {
     /// [`Config::direct`](landfall::Config::direct), then the handler to [`Self::join`].
     #[must_use]
     pub fn new(settings: DirectSettings, queue: Queue, books: Books) -> Self {
-        todo!()
+        Self(Arc::new(Inner {
+            layout: Layout::new(&settings.objects),
+            settings,
+            queue,
+            books,
+            handler: OnceLock::new(),
+            found: Found::default(),
+            told: Told::default(),
+        }))
     }
 
-    /// Whose hooks are asked and whose sinks are told. Before this nothing can be opened.
+    /// Whose hooks are asked and whose sinks are told. Before this nothing can be opened. The first one
+    /// stays.
     pub fn join(&self, handler: &Handler) {
-        todo!()
+        let _ = self.0.handler.set(handler.clone());
     }
 
     /// How it behaves.
@@ -184,134 +216,21 @@ impl Direct {
         &self.0.queue
     }
 
-    /// Checks what is asked for, reserves quota, asks the hooks, writes it down and, for a multipart
-    /// upload, begins it. The same [`Asked::request_id`] (or the same grant) with the same words finds
-    /// the upload that was opened before.
-    ///
-    /// # Cancel safety
-    /// Dropped, it may have been opened; the sweeper removes what nobody uses.
-    pub async fn open(
-        &self,
-        who: &Who,
-        asked: Asked,
-        request: &mut Parts,
-    ) -> Result<Arc<Record>, DirectError> {
-        todo!()
-    }
-
     /// The handler that it was [joined](Self::join) to.
     #[must_use]
     pub fn handler(&self) -> Option<&Handler> {
         self.0.handler.get()
     }
 
-    /// The caller's upload that it calls so ([`Asked::request_id`]).
-    pub async fn by_request(
-        &self,
-        who: &Who,
-        request_id: &str,
-    ) -> Result<Arc<Record>, DirectError> {
-        todo!()
-    }
-
-    /// The key in a [public address](Self::location), or in a signed one; `None` if it leads elsewhere.
-    #[must_use]
-    pub fn key_of(&self, url: &str) -> Option<String> {
-        todo!()
-    }
-
-    /// What the keys begin with that a caller may choose itself.
-    #[must_use]
-    pub fn own_prefix(&self, subject: &str) -> String {
-        todo!()
-    }
-
-    /// The URL of a request that a client makes itself on its own upload. Completing is signed only
-    /// after a look at what S3 has.
-    pub async fn sign(&self, record: &Record, act: Act) -> Result<String, DirectError> {
-        todo!()
-    }
-
-    /// Temporary credentials for [the caller's own keys](Self::own_prefix). [`DirectError::NotFound`]
-    /// if nobody is to have any.
-    pub async fn credentials(&self, who: &Who) -> Result<OwnCredentials, DirectError> {
-        todo!()
-    }
-
-    /// The caller's upload at a key, and with this multipart upload if one is named. Remembered for a
-    /// while, so that signing parts costs no look at the books. In Uppy's signer mode the key may be as
-    /// the client wanted it, and the multipart upload one that it has just begun itself: then S3 is
-    /// asked for it, and it is written down.
-    pub async fn find(
-        &self,
-        who: &Who,
-        key: &str,
-        multipart: Option<&str>,
-    ) -> Result<Arc<Record>, DirectError> {
-        todo!()
-    }
-
-    /// The presigned PUT of an upload: type, size (if known) and what else must not differ are signed.
-    /// `pin_type` is off for clients that send a type nobody was told of (Uppy's signer mode).
-    pub async fn put(
-        &self,
-        record: &Record,
-        lifetime: Duration,
-        pin_type: bool,
-    ) -> Result<SignedPut, DirectError> {
-        todo!()
-    }
-
-    /// The signed form of an upload, which bounds its size.
-    pub async fn form(&self, record: &Record) -> Result<Form, DirectError> {
-        todo!()
-    }
-
-    /// The URL to PUT a part to. Nothing is asked of S3 or the books.
-    pub async fn part(&self, record: &Record, number: u32) -> Result<String, DirectError> {
-        todo!()
-    }
-
-    /// The parts that S3 has.
-    pub async fn parts(&self, record: &Record) -> Result<Vec<Part>, DirectError> {
-        todo!()
-    }
-
-    /// What its client says of how far it got: shown, never believed.
-    pub async fn progress(&self, record: &Record, sent: u64) -> Result<(), DirectError> {
-        todo!()
-    }
-
-    /// Completes a multipart upload of these parts (number and entity tag), after a look at what S3
-    /// has; asked again, says the same again.
-    pub async fn complete(
-        &self,
-        record: &Record,
-        parts: &[(u32, String)],
-        request: &mut Parts,
-    ) -> Result<Complete, DirectError> {
-        todo!()
-    }
-
-    /// Looks whether the object of an upload is there, makes sure of it, and completes it: once,
-    /// whoever asks first. `request` is that of a client that says so; `None` for notifications and
-    /// the sweeper.
-    pub async fn check(
-        &self,
-        record: &Record,
-        request: Option<&mut Parts>,
-    ) -> Result<Complete, DirectError> {
-        todo!()
+    fn audience(&self) -> Result<Audience, DirectError> {
+        let handler = self.handler();
+        let none = || DirectError::Fault("direct uploads aren't joined to a handler yet".into());
+        Ok(handler.ok_or_else(none)?.audience())
     }
 
     /// The bucket says that there is something at a key: see [`Self::check`]. Says whether that
     /// concerned anything.
     pub async fn notified(&self, bucket: &str, key: &str) -> Result<bool, DirectError> {
-        todo!()
-    }
-
-    /// Its client doesn't want it any more: what there is of it goes.
-    pub async fn cancel(&self, record: &Record, request: &mut Parts) -> Result<(), DirectError> {
         todo!()
     }
 
@@ -323,36 +242,6 @@ impl Direct {
 
     /// [Sweeps](Self::sweep) again and again, until `stop` is true.
     pub async fn sweep_forever(&self, stop: watch::Receiver<bool>) {
-        todo!()
-    }
-
-    /// The public address of an object.
-    #[must_use]
-    pub fn location(&self, record: &Record) -> String {
-        todo!()
-    }
-}
-
-#[async_trait]
-impl DirectUploads for Direct {
-    fn owns(&self, id: &UploadId) -> bool {
-        todo!()
-    }
-
-    async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
-        todo!()
-    }
-
-    async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
-        todo!()
-    }
-
-    async fn settle(
-        &self,
-        kind: EventKind,
-        id: &UploadId,
-        created: Option<SystemTime>,
-    ) -> Result<Outcome, BoxError> {
         todo!()
     }
 }

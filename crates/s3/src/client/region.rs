@@ -2,9 +2,17 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, sync::RwLock};
 
-use super::settings::SettingsError;
+use super::{Client, settings::SettingsError};
 
 pub(super) const DEFAULT: &str = "us-east-1";
+
+impl Client {
+    /// The region of a bucket, as far as it is known: the one that was set, until the service said better.
+    #[must_use]
+    pub fn region(&self, bucket: &str) -> String {
+        self.inner.regions.of(bucket).to_string()
+    }
+}
 
 /// Environment variables, or a test's.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

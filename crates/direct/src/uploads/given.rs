@@ -1,0 +1,202 @@
+//! What objects are given beside their bytes: type, user metadata, and what the configuration or a hook
+//! wants.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use landfall::upload::{Metadata, Upload};
+use landfall_s3::{Layout, client::ObjectHeaders};
+
+use crate::DirectError;
+
+/// S3's limit for the names and values of user metadata together, in bytes.
+const METADATA_LIMIT: usize = 2048;
+
+/// The type of a file: as stated, or by its name.
+///
+/// # Errors
+/// What is stated can't stand in a header.
+pub(super) fn file_type(stated: Option<&str>, name: &str) -> Result<String, DirectError> {
+    let stated = stated.map(str::trim).filter(|stated| !stated.is_empty());
+    let Some(stated) = stated else {
+        let guess = mime_guess::from_path(name).first_raw();
+        return Ok(guess.unwrap_or("application/octet-stream").to_owned());
+    };
+    if stated.len() > 255 || !stated.chars().all(|c| matches!(c, ' '..='~')) {
+        let why = "the type must have at most 255 characters of plain ASCII, as image/png";
+        return Err(DirectError::bad("file_type", why));
+    }
+    Ok(stated.to_owned())
+}
+
+/// What the object of an upload is given.
+pub(super) fn headers(layout: &Layout, upload: &Upload) -> ObjectHeaders {
+    let mut headers = layout.headers(upload);
+    headers.metadata = user_metadata(&upload.metadata);
+    headers
+}
+
+/// The user metadata of an object. What isn't plain ASCII is encoded by RFC 2047, as Companion does:
+/// services agree on nothing else. What doesn't fit into S3's limit is left out; all of it is in the
+/// upload's description.
+fn user_metadata(metadata: &Metadata) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::new();
+    let mut room = METADATA_LIMIT;
+    for (name, value) in metadata.iter() {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name.is_empty() || !name.bytes().all(is_token) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(value);
+        let value = encoded(text.trim());
+        let name = name.to_ascii_lowercase();
+        let size = name.len() + value.len();
+        if size <= room && !pairs.contains_key(&name) {
+            room -= size;
+            pairs.insert(name, value.into_owned());
+        }
+    }
+    pairs
+}
+
+fn encoded(text: &str) -> Cow<'_, str> {
+    match text.chars().all(|c| matches!(c, ' '..='~')) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("=?UTF-8?B?{}?=", STANDARD.encode(text))),
+    }
+}
+
+/// What a presigned PUT says in its query, so that its client needn't, and what its client must send
+/// as headers: there is no other way for these.
+pub(super) fn of_put(
+    object: &ObjectHeaders,
+    pin_type: bool,
+) -> Result<(Vec<(String, &str)>, HeaderMap), DirectError> {
+    let mut query = Vec::new();
+    for (name, value) in [
+        ("x-amz-acl", &object.acl),
+        ("x-amz-tagging", &object.tagging),
+    ] {
+        if let Some(value) = value {
+            query.push((name.to_owned(), value.as_str()));
+        }
+    }
+    for (name, value) in &object.metadata {
+        query.push((format!("x-amz-meta-{name}"), value.as_str()));
+    }
+    let mut headers = HeaderMap::new();
+    let kind = object.content_type.as_ref().filter(|_| pin_type);
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (
+            header::CONTENT_DISPOSITION,
+            object.content_disposition.as_ref(),
+        ),
+        (header::CACHE_CONTROL, object.cache_control.as_ref()),
+        (header::CONTENT_ENCODING, object.content_encoding.as_ref()),
+        (CLASS, object.storage_class.as_ref()),
+        (SSE, object.sse.as_ref()),
+        (SSE_KEY, object.sse_kms_key_id.as_ref()),
+    ] {
+        if let Some(value) = value {
+            let value = HeaderValue::from_str(value).map_err(|_| {
+                DirectError::Fault(format!("the object's {name} can't stand in a header"))
+            })?;
+            headers.insert(name, value);
+        }
+    }
+    Ok((query, headers))
+}
+
+const CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+const SSE: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
+const SSE_KEY: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id");
+
+/// The fields of a form.
+pub(super) fn of_form(object: &ObjectHeaders) -> Vec<(String, String)> {
+    let mut fields = vec![("success_action_status".to_owned(), "201".to_owned())];
+    let tagging = object.tagging.as_deref().map(tags);
+    for (name, value) in [
+        ("content-type", object.content_type.as_ref()),
+        ("acl", object.acl.as_ref()),
+        ("cache-control", object.cache_control.as_ref()),
+        ("content-disposition", object.content_disposition.as_ref()),
+        ("content-encoding", object.content_encoding.as_ref()),
+        ("tagging", tagging.as_ref()),
+        (CLASS.as_str(), object.storage_class.as_ref()),
+        (SSE.as_str(), object.sse.as_ref()),
+        (SSE_KEY.as_str(), object.sse_kms_key_id.as_ref()),
+    ] {
+        if let Some(value) = value {
+            fields.push((name.to_owned(), value.clone()));
+        }
+    }
+    for (name, value) in &object.metadata {
+        fields.push((format!("x-amz-meta-{name}"), value.clone()));
+    }
+    fields
+}
+
+/// Tags in the form that forms want: XML.
+fn tags(query: &str) -> String {
+    let mut xml = "<Tagging><TagSet>".to_owned();
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let (key, value) = (escaped(&key), escaped(&value));
+        let _ = write!(xml, "<Tag><Key>{key}</Key><Value>{value}</Value></Tag>");
+    }
+    xml.push_str("</TagSet></Tagging>");
+    xml
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types() {
+        let of = |stated, name| file_type(stated, name).unwrap();
+        assert_eq!(of(Some("image/x-mine"), "a.png"), "image/x-mine");
+        assert_eq!(of(Some(""), "a.png"), "image/png");
+        assert_eq!(of(None, "my_file.pdf"), "application/pdf");
+        assert_eq!(of(None, "a.nobody-knows"), "application/octet-stream");
+        for bad in ["a\nb", "ü/x", &"x".repeat(256)] {
+            file_type(Some(bad), "a").unwrap_err();
+        }
+    }
+
+    #[test]
+    fn metadata_survives_headers() {
+        let long = "x".repeat(3000);
+        let metadata = Metadata::from_pairs([
+            ("Name", "Zürich.pdf"),
+            ("long", &long),
+            ("odd name", "1"),
+            ("plain", " a b "),
+        ]);
+        let pairs: Vec<_> = user_metadata(&metadata).into_iter().collect();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(
+            pairs,
+            [("name", "=?UTF-8?B?WsO8cmljaC5wZGY=?="), ("plain", "a b")]
+        );
+    }
+
+    #[test]
+    fn tags_in_a_form() {
+        assert_eq!(
+            tags("a=1&b%26=%3C"),
+            "<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag>\
+             <Tag><Key>b&amp;</Key><Value>&lt;</Value></Tag></TagSet></Tagging>"
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! What S3 has so far, and what clients say of it.
+
+use std::{fmt, time::Duration};
+
+use landfall::upload::UploadId;
+use landfall_s3::client::Part;
+use moka::future::Cache;
+
+use super::{
+    Direct,
+    sign::{MOST_PARTS, multipart, must_be_open},
+};
+use crate::{DirectError, Record, Standing};
+
+/// Pages of a listing: services may choose smaller ones than a thousand parts.
+const MOST_PAGES: usize = 100;
+/// What clients say is passed on at most this often for each upload.
+const TOLD: Duration = Duration::from_secs(1);
+/// Uploads of which it is remembered that it was told.
+const REMEMBERED: u64 = 10_000;
+/// A client that is heard of so seldom is noted in the books again.
+const NOTED: Duration = Duration::from_secs(30);
+
+/// Whose progress was told within the last second.
+pub(super) struct Told(Cache<UploadId, ()>);
+
+impl Default for Told {
+    fn default() -> Self {
+        let cache = Cache::builder().max_capacity(REMEMBERED).time_to_live(TOLD);
+        Self(cache.build())
+    }
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told(..)")
+    }
+}
+
+impl Direct {
+    /// The parts that S3 has, ten thousand at most.
+    ///
+    /// # Errors
+    /// It isn't made of parts, or isn't open; S3 fails.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn parts(&self, record: &Record) -> Result<Vec<Part>, DirectError> {
+        self.list(record, multipart(record)?).await
+    }
+
+    /// The same, however the record stands.
+    pub(super) async fn list(
+        &self,
+        record: &Record,
+        multipart: &str,
+    ) -> Result<Vec<Part>, DirectError> {
+        let client = &self.settings().client;
+        let mut parts: Vec<Part> = Vec::new();
+        let mut after = 0;
+        for _ in 0..MOST_PAGES {
+            let page = client.list_parts(&record.place, multipart, after).await?;
+            parts.extend(page.parts);
+            match page.next {
+                Some(next) if next > after && parts.len() < MOST_PARTS as usize => after = next,
+                _ => break,
+            }
+        }
+        Ok(parts)
+    }
+
+    /// What its client says of how far it got: shown, never believed. Passed on once a second at most,
+    /// and only where it is known how far there is to go.
+    ///
+    /// # Errors
+    /// It isn't open. The books fail.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn progress(&self, record: &Record, sent: u64) -> Result<(), DirectError> {
+        must_be_open(record)?;
+        let id = record.id();
+        if self.0.told.0.contains_key(id) {
+            return Ok(());
+        }
+        self.0.told.0.insert(id.clone(), ()).await;
+        if let Some(length) = record.upload.length {
+            // Whether all of it has arrived is found out by a look at S3.
+            self.audience()?
+                .tell_progress(&record.upload, sent.min(length));
+        }
+        self.heard_of(record).await
+    }
+
+    /// Notes that its client is alive.
+    async fn heard_of(&self, record: &Record) -> Result<(), DirectError> {
+        let now = self.queue().now();
+        let silent = now.duration_since(record.active_at).unwrap_or_default();
+        if silent < NOTED {
+            return Ok(());
+        }
+        // As it is by now: the sweeper writes, too.
+        let found = self.0.books.get(record.id()).await?;
+        if let Some(mut found) = found.filter(|found| found.standing == Standing::Open) {
+            found.active_at = now;
+            found.looks = 0;
+            self.change(&found, Standing::Open).await?;
+        }
+        Ok(())
+    }
+}
