@@ -81,3 +81,15 @@ mod s3_start;
 mod s3_sweep;
 #[cfg(feature = "s3")]
 mod s3_watch;
+
+#[cfg(feature = "direct")]
+mod direct_kit;
+
+#[cfg(feature = "direct")]
+mod direct_flow;
+#[cfg(feature = "direct")]
+mod direct_nodes;
+#[cfg(feature = "direct")]
+mod direct_start;
+#[cfg(all(feature = "direct", feature = "hooks-http"))]
+mod direct_told;

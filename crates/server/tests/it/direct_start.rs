@@ -1,0 +1,98 @@
+//! How direct uploads are set up: lines, paths, tables, and reasons not to start.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::{
+    direct_kit::{App, Place},
+    serve_kit::{Request, run},
+};
+
+#[test]
+fn nothing_is_there_unless_it_is_on() {
+    let place = Place::on_garage();
+    let state = place.state().to_str().unwrap();
+    let server = place.bucket.server(&["-grants", "-state-dir", state]);
+    let key = place.key(&["app"]);
+    assert!(!server.log().contains("direct uploads"), "{}", server.log());
+    let app = App::new(&server, &key);
+    for (method, path) in [
+        ("POST", "/api/sign_s3"),
+        ("GET", "/s3/params?filename=a"),
+        ("GET", "/t/x/s3/params?filename=a"),
+    ] {
+        let answer = app.ask(method, path, None);
+        assert_eq!(answer.status, 404, "{path}: {}", answer.text());
+    }
+    let page = server.client().ask(Request::get("/metrics")).text();
+    assert!(!page.contains("landfall_direct"), "{page}");
+    server.stop();
+    let database = fs::read(place.database()).unwrap();
+    let name = b"direct_uploads";
+    assert!(!database.windows(name.len()).any(|found| found == name));
+}
+
+#[test]
+fn the_lines_say_where() {
+    let place = Place::on_garage();
+    let server = place.server(&[
+        "-direct-path=/up",
+        "-direct-endpoint=https://files.example.com",
+        "-base-path=/",
+    ]);
+    server.says("Using /up/api, /up/s3, /up/t as the paths for direct uploads.");
+    server.says("Clients send them to 'https://files.example.com'.");
+    server.says("whoever may upload may send as much as S3 takes");
+    let key = place.key(&["app"]);
+    let app = App::new(&server, &key);
+    let ask = json!({"file_name": "a.txt", "file_type": ""});
+    let signed = app.post("/up/api/sign_s3", ask);
+    let url = signed["signed_request"].as_str().unwrap();
+    assert!(url.starts_with("https://files.example.com/"), "{url}");
+    // Whatever is below these paths never gets to the uploads, which are everywhere else.
+    for (method, path) in [("PATCH", "/up/s3/x"), ("GET", "/up/api/x"), ("POST", "/up/t")] {
+        let answer = app.ask(method, path, None);
+        assert!(matches!(answer.status, 404 | 405), "{path}: {}", answer.text());
+        assert_eq!(answer.header("Tus-Resumable"), None, "{path}");
+    }
+    assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
+    let name = "landfall_pages_requests_total{pages=\"direct\",status=\"200\"}";
+    assert_eq!(server.metric(name), 1.0);
+    assert_eq!(server.metric("landfall_direct_opened_total"), 1.0);
+    server.stop();
+}
+
+#[test]
+fn what_cannot_work_is_told_at_the_start() {
+    let place = Place::on_garage();
+    let state = place.state().to_str().unwrap();
+    let short = format!("{state}/short");
+    fs::write(&short, "hunter2\n").unwrap();
+    let own = ["-direct", "-state-dir", state, "-host=127.0.0.1", "-port=0"];
+    for (words, code, told) in [
+        (vec!["-direct-key={id}"], 2, "nothing before its first {"),
+        (vec!["-direct-key=u/{what}"], 2, "{what}"),
+        (vec!["-grants-path=/api/jobs"], 2, "grants can't be at /api/jobs"),
+        (
+            vec!["-direct-events-secret-file", &short],
+            1,
+            "-direct-events-secret-file",
+        ),
+        (
+            vec!["-direct-events-secret-file", "/nonexistent/secret"],
+            1,
+            "/nonexistent/secret",
+        ),
+    ] {
+        let mut command = place.bucket.command(&["serve"]);
+        let (ended, _, error) = run(command.args(own).args(&words));
+        assert_eq!(ended, Some(code), "{words:?}: {error}");
+        assert!(error.contains(told), "{words:?}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let mut command = crate::s3_kit::keyless(&["serve"]);
+    let (code, _, error) = run(command.args(own));
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("needs a bucket"), "{error}");
+}
