@@ -35,7 +35,11 @@ fn signed_put_and_complete() {
     assert_eq!(app.job()["state"], "started");
 
     // Nothing is there yet.
-    let early = app.ask("POST", "/api/complete_s3", Some(json!({"url": signed["url"]})));
+    let early = app.ask(
+        "POST",
+        "/api/complete_s3",
+        Some(json!({"url": signed["url"]})),
+    );
     assert_eq!(early.status, 409, "{}", early.text());
     let url = signed["signed_request"].as_str().unwrap();
     let kind = ("Content-Type", "application/pdf");
@@ -161,7 +165,12 @@ fn who_cancels_leaves_nothing_in_the_bucket() {
     let row = &list["uploads"][0];
     assert_eq!(row["way"], "direct", "{row}");
     assert!(row["upload_id"].as_str().unwrap().starts_with("direct-"));
-    let row = operator.gets(200, "DELETE", &format!("/admin/api/uploads/{}", row["id"]), None);
+    let row = operator.gets(
+        200,
+        "DELETE",
+        &format!("/admin/api/uploads/{}", row["id"]),
+        None,
+    );
     assert_eq!(row["state"], "cancelled");
     assert_eq!(place.bucket.multiparts(), Vec::<String>::new());
 
@@ -186,7 +195,9 @@ fn with_grants_alone_a_token_makes_one_upload() {
     let granted = app.gets(201, "POST", "/uploadjobs", Some(ask));
     let token = granted["upload_token"].as_str().unwrap().to_owned();
 
-    let nobody = server.client().ask(Request::get("/s3/params?filename=a.txt"));
+    let nobody = server
+        .client()
+        .ask(Request::get("/s3/params?filename=a.txt"));
     assert_eq!(nobody.status, 401, "{}", nobody.text());
     let path = format!("/t/{token}/s3/params?filename=a.txt&type=text%2Fplain");
     let form = server.client().ask(Request::get(&path));
@@ -202,7 +213,10 @@ fn with_grants_alone_a_token_makes_one_upload() {
     let more = server.client().ask(Request::get(&path));
     assert!(matches!(more.status, 409 | 410), "{}", more.text());
     let log = server.log();
-    assert!(!log.contains(&token[4..]) && !log.contains(&key[4..]), "{log}");
+    assert!(
+        !log.contains(&token[4..]) && !log.contains(&key[4..]),
+        "{log}"
+    );
     server.stop();
 }
 
@@ -217,7 +231,10 @@ fn rules_hold_for_direct_uploads_too() {
     let key = place.key(&["app"]);
     let app = App::new(&server, &key);
     for (ask, status) in [
-        (json!({"file_name": "a.pdf", "file_type": "application/pdf"}), 422),
+        (
+            json!({"file_name": "a.pdf", "file_type": "application/pdf"}),
+            422,
+        ),
         (
             json!({"file_name": "a.png", "file_type": "", "file_size": 2000}),
             422,
@@ -259,7 +276,8 @@ fn the_bucket_may_tell_what_has_arrived() {
             "object": {"key": escaped(&key_of(&signed["url"])).replace("%2F", "/"), "size": 3},
         },
     }]});
-    let bucket = |secret: &str| App::new(&server, secret).ask("POST", "/api/s3_events", Some(told.clone()));
+    let bucket =
+        |secret: &str| App::new(&server, secret).ask("POST", "/api/s3_events", Some(told.clone()));
     assert_eq!(bucket("fedcba9876543210").status, 401);
     let heard = bucket(secret);
     assert_eq!(heard.status, 200, "{}", heard.text());

@@ -93,7 +93,12 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let state = place.state().to_str().unwrap();
     let sweep = |more: &[&str]| {
         let mut command = place.bucket.command(&["sweep"]);
-        command.args(["-expire-leftovers=1ms", "-state-dir", state, "-max-size=1GiB"]);
+        command.args([
+            "-expire-leftovers=1ms",
+            "-state-dir",
+            state,
+            "-max-size=1GiB",
+        ]);
         let (code, out, told) = run(command.args(more));
         assert_eq!(code, Some(0), "{told}");
         out
@@ -167,7 +172,10 @@ fn two_servers_on_one_database_share_uploads() {
     let elsewhere = upload.by(&there);
     drop(upload);
     one.kill();
-    assert_eq!(there.gets(200, "DELETE", &elsewhere.path(""), None), json!({}));
+    assert_eq!(
+        there.gets(200, "DELETE", &elsewhere.path(""), None),
+        json!({})
+    );
     assert_eq!(place.bucket.multiparts(), Vec::<String>::new());
     two.stop();
 }

@@ -51,9 +51,17 @@ fn the_lines_say_where() {
     let url = signed["signed_request"].as_str().unwrap();
     assert!(url.starts_with("https://files.example.com/"), "{url}");
     // Whatever is below these paths never gets to the uploads, which are everywhere else.
-    for (method, path) in [("PATCH", "/up/s3/x"), ("GET", "/up/api/x"), ("POST", "/up/t")] {
+    for (method, path) in [
+        ("PATCH", "/up/s3/x"),
+        ("GET", "/up/api/x"),
+        ("POST", "/up/t"),
+    ] {
         let answer = app.ask(method, path, None);
-        assert!(matches!(answer.status, 404 | 405), "{path}: {}", answer.text());
+        assert!(
+            matches!(answer.status, 404 | 405),
+            "{path}: {}",
+            answer.text()
+        );
         assert_eq!(answer.header("Tus-Resumable"), None, "{path}");
     }
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
@@ -73,7 +81,11 @@ fn what_cannot_work_is_told_at_the_start() {
     for (words, code, told) in [
         (vec!["-direct-key={id}"], 2, "nothing before its first {"),
         (vec!["-direct-key=u/{what}"], 2, "{what}"),
-        (vec!["-grants-path=/api/jobs"], 2, "grants can't be at /api/jobs"),
+        (
+            vec!["-grants-path=/api/jobs"],
+            2,
+            "grants can't be at /api/jobs",
+        ),
         (
             vec!["-direct-events-secret-file", &short],
             1,

@@ -49,7 +49,10 @@ fn the_application_hears_of_it_once_and_in_order() {
     assert_eq!(&place.bucket.object(object).unwrap()[..], b"abc");
     for call in application.calls() {
         let text = call.body.to_string();
-        assert!(!text.contains("lfk_") && !text.contains("X-Amz-Sig"), "{text}");
+        assert!(
+            !text.contains("lfk_") && !text.contains("X-Amz-Sig"),
+            "{text}"
+        );
     }
     server.stop();
 }
@@ -58,9 +61,7 @@ fn the_application_hears_of_it_once_and_in_order() {
 fn what_the_application_refuses_is_not_made_or_not_kept() {
     let application = Endpoint::answering(|call| {
         let name = call.body["Event"]["Upload"]["MetaData"]["filename"].as_str();
-        let refusal = |words: &str| {
-            json!({"RejectUpload": true, "HTTPResponse": {"StatusCode": 403, "Body": words}})
-        };
+        let refusal = |words: &str| json!({"RejectUpload": true, "HTTPResponse": {"StatusCode": 403, "Body": words}});
         let answer = match (call.hook.as_str(), name) {
             ("pre-create", Some("no.exe")) => refusal("no programs"),
             ("pre-create", Some("moved.txt")) => {
