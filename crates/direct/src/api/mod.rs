@@ -18,13 +18,52 @@
 //!
 //! Each is there a second time below `/t/{token}`, for clients that can send no header.
 
+mod body;
+mod companion;
+mod fields;
+mod identity;
+mod multipart;
+mod notices;
+mod presign;
+mod problem;
+mod query;
+mod route;
+mod sign;
+mod stats;
+mod told;
+
 use std::{fmt, sync::Arc, time::Duration};
 
-use axum::Router;
-use landfall::service::Cors;
-use landfall_grants::{caller::Callers, gate::ClientAddress};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use landfall::{service::Cors, upload::UploadId};
+use landfall_grants::{
+    api::{Allowance, Edge, request_id},
+    caller::Callers,
+    gate::ClientAddress,
+};
 
-use crate::Direct;
+pub use self::stats::ApiStats;
+use self::{
+    identity::Tokens,
+    problem::{About, Problem},
+    query::Query,
+    route::{Area, Located, Route},
+    stats::count,
+};
+use crate::{Direct, DirectError};
+
+/// What pages may send here and read beyond what uploads need.
+const ALLOWANCE: Allowance = Allowance {
+    methods: "GET, POST, DELETE, OPTIONS",
+    headers: "uppy-auth-token, uppy-credentials-params, Accept, X-CSRF-TOKEN, X-XSRF-TOKEN",
+    exposed: "Retry-After",
+};
 
 /// What the API works with, and how it behaves.
 #[derive(Clone)]
@@ -73,15 +112,128 @@ impl fmt::Debug for ApiSettings {
     }
 }
 
-/// What the API has done, in numbers.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct ApiStats {}
-
 /// The first segments of the paths that the API answers at, below [`ApiSettings::path`].
 pub const AREAS: [&str; 3] = ["/api", "/s3", "/t"];
 
-/// The API as a router for all of its paths; everything else gets 404.
+/// The API as a router for all of its paths; everything else gets 404. A
+/// [`Peer`](landfall::service::Peer) in a request's extensions tells where it comes from.
 pub fn service(settings: ApiSettings) -> Router {
-    todo!()
+    let api = Arc::new(Api {
+        path: settings.path.trim_end_matches('/').to_owned(),
+        tokens: identity::tokens(),
+        settings,
+    });
+    // Ids of S3 are one segment however they are spelled, tokens are taken out of paths before anybody
+    // reads them: so paths are read in `route` alone.
+    Router::new().fallback(answer).with_state(api)
+}
+
+/// What requests share.
+struct Api {
+    /// The path that all begin with, without a slash at its end.
+    path: String,
+    settings: ApiSettings,
+    tokens: Tokens,
+}
+
+impl Api {
+    fn direct(&self) -> &Direct {
+        &self.settings.direct
+    }
+
+    fn stats(&self) -> &ApiStats {
+        &self.settings.stats
+    }
+}
+
+/// A request.
+struct Call {
+    parts: Parts,
+    body: Body,
+}
+
+impl Call {
+    /// What an error becomes, before it is known which upload is meant.
+    fn refuse(&self, error: DirectError) -> Problem {
+        refusal(&self.parts, None, error)
+    }
+}
+
+/// What an error becomes.
+fn refusal(parts: &Parts, upload: Option<&UploadId>, error: DirectError) -> Problem {
+    let about = About {
+        request_id: request_id(parts),
+        upload,
+    };
+    about.problem(error)
+}
+
+/// The way of every request.
+async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    // Cheap: its bytes are shared.
+    let uri = parts.uri.clone();
+    let located = Located::find(&api.path, uri.path());
+    if let Some(located) = located
+        && let Some(token) = located.token
+    {
+        identity::replace(&mut parts, located.shown(&api.path), uri.query());
+        let bearer = HeaderValue::try_from(format!("Bearer {token}"));
+        // What can't be a header is nobody's token.
+        let mut bearer = bearer.unwrap_or(HeaderValue::from_static("Bearer ?"));
+        bearer.set_sensitive(true);
+        parts.headers.insert(header::AUTHORIZATION, bearer);
+    }
+    let area = located.map_or(Area::Api, |located| located.area);
+    let log = tracing::enabled!(tracing::Level::DEBUG).then(|| {
+        let id = request_id(&parts).to_owned();
+        (parts.method.clone(), parts.uri.path().to_owned(), id)
+    });
+    let cross_site = api.settings.callers.cross_site();
+    let cors = api.settings.cors.as_ref();
+    let edge = Edge::new(ALLOWANCE, cors, &parts, |head| cross_site.is_own(head));
+    let result = match (edge.is_admitted(), edge.preflight()) {
+        (false, _) => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "pages of this origin may not ask here",
+        )),
+        (true, Some(response)) => Ok(response),
+        (true, None) => match located.map(|located| located.route(&parts.method)) {
+            Some(Ok(route)) => run(&api, route, Call { parts, body }).await,
+            Some(Err(problem)) => Err(problem),
+            None => Err(Problem::nothing_here()),
+        },
+    };
+    let mut response = result.unwrap_or_else(|problem| {
+        let stats = api.stats();
+        count(match problem.status().is_server_error() {
+            true => &stats.failed,
+            false => &stats.refused,
+        });
+        problem.respond(area)
+    });
+    edge.decorate(response.headers_mut());
+    if let Some((method, path, id)) = log {
+        let status = response.status().as_u16();
+        tracing::debug!(%method, path, requestId = id, status, "DirectResponseOutgoing");
+    }
+    response
+}
+
+async fn run(api: &Api, route: Route<'_>, call: Call) -> Result<Response, Problem> {
+    match route {
+        Route::Part(id, number) => multipart::part(api, call, &id, number).await,
+        Route::SignPut => sign::sign(api, call).await,
+        Route::Check => told::check(api, call).await,
+        Route::Progress => told::progress(api, call).await,
+        Route::Notices => notices::take(api, call).await,
+        Route::Params => companion::params(api, call).await,
+        Route::Credentials => companion::credentials(api, call).await,
+        Route::Presign => presign::presign(api, call).await,
+        Route::Begin => multipart::begin(api, call).await,
+        Route::Parts(id) => multipart::parts(api, call, &id).await,
+        Route::Batch(id) => multipart::batch(api, call, &id).await,
+        Route::Complete(id) => multipart::complete(api, call, &id).await,
+        Route::Abort(id) => multipart::abort(api, call, &id).await,
+    }
 }

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use axum::body::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use landfall::hook::UploadToken;
 use serde_json::{Map, Value};
 
-use super::{Style, problem::Problem};
+use super::{Style, edge::media_type, problem::Problem};
 
 /// The most characters of an id.
 const MAX_ID: usize = 255;
@@ -106,13 +106,6 @@ fn noted<T>(
     value
         .map_err(|why| errors.push((field.into(), why.into())))
         .ok()
-}
-
-/// The type of a body, without parameters, in small letters.
-fn media_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    let essence = value.split(';').next().unwrap_or_default().trim();
-    Some(essence.to_ascii_lowercase())
 }
 
 fn object(body: &Bytes) -> Result<Map<String, Value>, Problem> {
@@ -237,6 +230,7 @@ fn mode(value: Option<Value>) -> Result<Mode, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
     use serde_json::json;
 
     use super::*;

@@ -1,20 +1,105 @@
 //! What all requests and answers have in common: origins, headers, the log.
 
-use std::sync::Arc;
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use axum::{
+    body::{Body, to_bytes},
     extract::{Request, State},
     middleware::Next,
     response::Response,
 };
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use landfall::service::Cors;
 
-use super::{Api, problem::Problem, request_id};
+use super::{Api, problem::Problem};
 
-/// What browsers may send here beyond what uploads need.
-const ALLOW_HEADERS: &str = "Last-Event-ID, X-CSRF-TOKEN, X-XSRF-TOKEN";
-/// What scripts may read here beyond what uploads need.
-const EXPOSE_HEADERS: &str = "Link";
+/// What an API allows pages beyond what uploads need.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    /// The methods that it has.
+    pub methods: &'static str,
+    /// What they may send.
+    pub headers: &'static str,
+    /// What their scripts may read.
+    pub exposed: &'static str,
+}
+
+const OURS: Allowance = Allowance {
+    methods: "GET, HEAD, POST, DELETE, OPTIONS",
+    headers: "Last-Event-ID, X-CSRF-TOKEN, X-XSRF-TOKEN",
+    exposed: "Link",
+};
+
+/// What a request's origin means for it and for its answer.
+#[derive(Debug)]
+pub struct Edge<'a> {
+    allowance: Allowance,
+    cors: Option<&'a Cors>,
+    origin: Option<HeaderValue>,
+    is_admitted: bool,
+    is_preflight: bool,
+}
+
+impl<'a> Edge<'a> {
+    /// Looks at the head of a request. `is_own` says whether a page of this server's own asks, which
+    /// needs nobody's leave.
+    pub fn new(
+        allowance: Allowance,
+        cors: Option<&'a Cors>,
+        head: &Parts,
+        is_own: impl FnOnce(&Parts) -> bool,
+    ) -> Self {
+        let is_friend = cors.is_none_or(|cors| cors.admits(&head.headers));
+        let is_admitted = is_friend || is_own(head);
+        Self {
+            allowance,
+            cors: cors.filter(|_| is_friend),
+            origin: head.headers.get(header::ORIGIN).cloned(),
+            is_admitted,
+            is_preflight: head.method == Method::OPTIONS,
+        }
+    }
+
+    /// Whether the page may ask at all.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        self.is_admitted
+    }
+
+    /// The answer to a preflight; `None` if the request is none.
+    #[must_use]
+    pub fn preflight(&self) -> Option<Response> {
+        self.is_preflight.then(|| {
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            let methods = HeaderValue::from_static(self.allowance.methods);
+            response.headers_mut().insert(header::ALLOW, methods);
+            response
+        })
+    }
+
+    /// Adds what every answer has to have.
+    pub fn decorate(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        let (Some(cors), Some(origin)) = (self.cors, &self.origin) else {
+            return;
+        };
+        cors.decorate(origin, self.is_preflight, headers);
+        let (name, more) = match self.is_preflight {
+            true => (header::ACCESS_CONTROL_ALLOW_HEADERS, self.allowance.headers),
+            false => (
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                self.allowance.exposed,
+            ),
+        };
+        extend(headers, name, more);
+    }
+}
 
 /// The way of every request.
 pub(super) async fn around(
@@ -26,41 +111,17 @@ pub(super) async fn around(
     let head = parts.clone();
     request = Request::from_parts(parts, body);
     let cors = api.settings.cors.as_ref();
-    // A page of this server's own needs nobody's leave.
-    let cors = cors.filter(|cors| cors.admits(&head.headers) || !is_own(&api, &head));
-    let is_admitted = cors.is_none_or(|cors| cors.admits(&head.headers));
-    let is_preflight = head.method == Method::OPTIONS;
-    let mut response = match (is_admitted, is_preflight) {
+    let edge = Edge::new(OURS, cors, &head, |head| is_own(&api, head));
+    let mut response = match (edge.is_admitted(), edge.preflight()) {
         (false, _) => Problem::new(
             StatusCode::FORBIDDEN,
             "pages of this origin may not ask here",
         )
         .respond(api.settings.style),
-        (true, true) => {
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            let methods = HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS");
-            response.headers_mut().insert(header::ALLOW, methods);
-            response
-        }
-        (true, false) => next.run(request).await,
+        (true, Some(response)) => response,
+        (true, None) => next.run(request).await,
     };
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    if let (Some(cors), true) = (cors, is_admitted)
-        && let Some(origin) = head.headers.get(header::ORIGIN)
-    {
-        cors.decorate(origin, is_preflight, headers);
-        let (name, more) = match is_preflight {
-            true => (header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS),
-            false => (header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS),
-        };
-        extend(headers, name, more);
-    }
+    edge.decorate(response.headers_mut());
     tracing::debug!(
         method = %head.method,
         path = head.uri.path(),
@@ -89,6 +150,9 @@ fn is_own(api: &Api, head: &Parts) -> bool {
 
 /// Adds to a list in a header.
 fn extend(headers: &mut HeaderMap, name: http::HeaderName, more: &'static str) {
+    if more.is_empty() {
+        return;
+    }
     let list = headers.get(&name).and_then(|list| list.to_str().ok());
     let list = match list {
         Some(list) if !list.is_empty() => HeaderValue::from_str(&format!("{list}, {more}")),
@@ -97,4 +161,66 @@ fn extend(headers: &mut HeaderMap, name: http::HeaderName, more: &'static str) {
     if let Ok(list) = list {
         headers.insert(name, list);
     }
+}
+
+/// The request's `X-Request-ID`, as far as it is fit for a log.
+#[must_use]
+pub fn request_id(parts: &Parts) -> &str {
+    let id = parts.headers.get("x-request-id");
+    let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+    &id[..id.len().min(36)]
+}
+
+/// Why a body isn't there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoBody {
+    /// It has more bytes than this.
+    #[error("the request must not be longer than {0} bytes")]
+    TooLong(usize),
+    /// Its end didn't come.
+    #[error("the request broke off")]
+    Broken,
+    /// Its end didn't come in time.
+    #[error("the request took too long to arrive")]
+    Slow,
+}
+
+impl NoBody {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+}
+
+/// The whole body of a request, of at most `most` bytes.
+///
+/// # Errors
+/// It is longer, broke off, or took longer than `time`.
+///
+/// # Cancel safety
+/// May be dropped.
+pub async fn read_body(body: Body, most: usize, time: Duration) -> Result<Bytes, NoBody> {
+    let is_too_long = |error: &axum::Error| {
+        let source = error.source();
+        source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+    };
+    match tokio::time::timeout(time, to_bytes(body, most)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) if is_too_long(&error) => Err(NoBody::TooLong(most)),
+        Ok(Err(_)) => Err(NoBody::Broken),
+        Err(_) => Err(NoBody::Slow),
+    }
+}
+
+/// The type of a body, without parameters, in small letters.
+#[must_use]
+pub fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    Some(essence.to_ascii_lowercase())
 }

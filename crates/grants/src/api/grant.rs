@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    body::{Body, Bytes, to_bytes},
-    extract::Request,
-    response::Response,
-};
+use axum::{extract::Request, response::Response};
 use http::{StatusCode, request::Parts};
 use serde_json::{Value, json};
 
@@ -14,6 +10,7 @@ use super::{
     Api, Style,
     asked::{Asked, Mode},
     create::{self, Created},
+    edge::read_body,
     json,
     problem::{Problem, fault},
     request_id,
@@ -46,7 +43,8 @@ pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Probl
 async fn give(api: &Api, request: Request) -> Result<(bool, Response), Problem> {
     let (parts, body) = request.into_parts();
     let caller = api.identify(&parts).await?;
-    let body = read(api, body).await?;
+    let (most, time) = (api.settings.max_body, api.settings.body_time);
+    let body = read_body(body, most, time).await?;
     let asked = Asked::read(&parts.headers, &body, api.settings.style)?;
     let mode = asked.mode;
     let new = agree(api, &caller, asked, &parts).await?;
@@ -97,31 +95,6 @@ async fn give(api: &Api, request: Request) -> Result<(bool, Response), Problem> 
     let token = token.as_ref().filter(|_| upload_url.is_none());
     let body = answer(api.settings.style, &job, token, location, upload_url);
     Ok((was_given, json(status, &body)))
-}
-
-/// The body of a request.
-async fn read(api: &Api, body: Body) -> Result<Bytes, Problem> {
-    let max = api.settings.max_body;
-    match tokio::time::timeout(api.settings.body_time, to_bytes(body, max)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if is_too_long(&error) => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the request must not be longer than {max} bytes"),
-        )),
-        Ok(Err(_)) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "the request broke off",
-        )),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "the request took too long to arrive",
-        )),
-    }
-}
-
-fn is_too_long(error: &axum::Error) -> bool {
-    let source = std::error::Error::source(error);
-    source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }
 
 /// Asks the policies; what is left is what may be granted.

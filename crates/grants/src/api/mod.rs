@@ -35,7 +35,11 @@ use landfall::{
 };
 use tokio::sync::{Semaphore, watch};
 
-pub use self::{events::Seats, stats::ApiStats};
+pub use self::{
+    edge::{Allowance, Edge, NoBody, media_type, read_body, request_id},
+    events::Seats,
+    stats::ApiStats,
+};
 use self::{
     events::{Feed, SeatTable},
     problem::Problem,
@@ -230,13 +234,6 @@ fn scope(caller: &Caller, subject: Option<&str>) -> Result<Scope, Problem> {
             "only admins see the uploads of others",
         )),
     }
-}
-
-/// The request's `X-Request-ID`, as far as it is fit for a log.
-fn request_id(parts: &Parts) -> &str {
-    let id = parts.headers.get("x-request-id");
-    let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
-    &id[..id.len().min(36)]
 }
 
 async fn grant(State(api): State<Arc<Api>>, request: Request) -> Response {

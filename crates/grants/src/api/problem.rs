@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::Style;
+use super::{Style, edge::NoBody};
 use crate::{caller::Denied, policy::No, queue::QueueError};
 
 /// When to come again if nothing better is known.
@@ -144,6 +144,12 @@ impl Problem {
             }
         }
         fields.into()
+    }
+}
+
+impl From<NoBody> for Problem {
+    fn from(none: NoBody) -> Self {
+        Self::new(none.status(), none.to_string())
     }
 }
 

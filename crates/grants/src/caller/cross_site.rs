@@ -69,13 +69,26 @@ impl CrossSite {
         origin(&format!("{scheme}://{}", host?)).ok()
     }
 
+    /// Whether a page of this server's own asks, by the origin that the browser states.
+    #[must_use]
+    pub fn is_own(&self, request: &Parts) -> bool {
+        let page = text(&request.headers, &header::ORIGIN);
+        page.is_some_and(|page| {
+            self.own(request)
+                .is_some_and(|own| own.eq_ignore_ascii_case(page))
+        })
+    }
+
     /// Whether the request changes nothing, or can't be a foreign page's doing.
     #[must_use]
     pub fn admits(&self, request: &Parts) -> bool {
         let changes_nothing = [Method::GET, Method::HEAD, Method::OPTIONS];
-        if changes_nothing.contains(&request.method) {
-            return true;
-        }
+        changes_nothing.contains(&request.method) || self.admits_change(request)
+    }
+
+    /// Whether the request can't be a foreign page's doing, whatever its method.
+    #[must_use]
+    pub fn admits_change(&self, request: &Parts) -> bool {
         let site = text(&request.headers, &SEC_FETCH_SITE);
         if matches!(site, Some("same-origin" | "none")) {
             return true;
@@ -87,11 +100,7 @@ impl CrossSite {
                     .iter()
                     .any(|friend| friend.eq_ignore_ascii_case(page));
                 // What the browser says of the site wins over a comparison of names.
-                is_friend
-                    || site.is_none()
-                        && self
-                            .own(request)
-                            .is_some_and(|own| own.eq_ignore_ascii_case(page))
+                is_friend || site.is_none() && self.is_own(request)
             }
             None => site.is_none() && is_by_script(&request.headers),
         }
@@ -249,8 +258,11 @@ mod tests {
                 assert_eq!(guard.admits(&request), *admitted, "{method} {headers:?}");
             }
             for method in ["GET", "HEAD", "OPTIONS"] {
-                assert!(
-                    guard.admits(&request(method, headers)),
+                let request = request(method, headers);
+                assert!(guard.admits(&request), "{method} {headers:?}");
+                assert_eq!(
+                    guard.admits_change(&request),
+                    *admitted,
                     "{method} {headers:?}"
                 );
             }

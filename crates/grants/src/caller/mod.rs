@@ -164,12 +164,51 @@ impl Callers {
         request: &Parts,
         client: Option<IpAddr>,
     ) -> Result<Caller, Denied> {
+        let guard = |request: &Parts| self.0.cross_site.admits(request);
+        self.admit(request, client, guard).await
+    }
+
+    /// The same for a request that changes something although its method doesn't say so: a GET that is
+    /// known by cookies alone is refused as well if a foreign page may have made it.
+    ///
+    /// # Errors
+    /// As [`Self::identify`].
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn identify_for_change(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+    ) -> Result<Caller, Denied> {
+        let guard = |request: &Parts| self.0.cross_site.admits_change(request);
+        self.admit(request, client, guard).await
+    }
+
+    /// Where wrong secrets are counted.
+    #[must_use]
+    pub fn guesses(&self) -> &Guesses {
+        &self.0.guesses
+    }
+
+    /// Tells requests that foreign pages may have made from others.
+    #[must_use]
+    pub fn cross_site(&self) -> &CrossSite {
+        &self.0.cross_site
+    }
+
+    async fn admit(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+        guard: impl Fn(&Parts) -> bool,
+    ) -> Result<Caller, Denied> {
         let this = &*self.0;
         if let Err(retry_after) = this.guesses.check(client) {
             return Err(Denied::TooMany { retry_after });
         }
         let denied = match this.ask(request, client).await {
-            Ok(caller) if caller.by_cookie && !this.cross_site.admits(request) => Denied::CrossSite,
+            Ok(caller) if caller.by_cookie && !guard(request) => Denied::CrossSite,
             Ok(caller) => return Ok(caller),
             Err(denied) => denied,
         };

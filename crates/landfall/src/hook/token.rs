@@ -32,7 +32,8 @@ impl UploadToken {
 
     /// Takes it out of the headers of a request. Of several, the one in the header made for it counts,
     /// then that of the metadata.
-    pub(crate) fn take(headers: &mut HeaderMap) -> Option<Self> {
+    #[must_use]
+    pub fn take(headers: &mut HeaderMap) -> Option<Self> {
         let own = headers
             .remove(UPLOAD_TOKEN)
             .and_then(|value| value.to_str().ok().map(|text| text.trim().to_owned()));

@@ -1,0 +1,236 @@
+//! Which path means what.
+
+use std::borrow::Cow;
+
+use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::problem::Problem;
+
+/// Whose words are spoken at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Area {
+    /// Those of `sign_s3` and what belongs to it.
+    Api,
+    /// Those of Companion.
+    S3,
+}
+
+/// A path, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Located<'a> {
+    pub(super) area: Area,
+    /// What its client put there for want of a header.
+    pub(super) token: Option<&'a str>,
+    /// What comes after the area, with a slash at the beginning if there is anything.
+    rest: &'a str,
+}
+
+impl<'a> Located<'a> {
+    /// Takes a path below `base` apart; `None` if it is in none of the areas.
+    pub(super) fn find(base: &str, path: &'a str) -> Option<Self> {
+        let below = path.strip_prefix(base)?;
+        match below.strip_prefix("/t/") {
+            Some(below) => {
+                let (token, below) = below.split_once('/')?;
+                let token = Some(token).filter(|token| !token.is_empty())?;
+                Self::area(below, Some(token))
+            }
+            None => Self::area(below.strip_prefix('/')?, None),
+        }
+    }
+
+    /// Clients that are given an address with a slash at its end put another one there.
+    fn area(below: &'a str, token: Option<&'a str>) -> Option<Self> {
+        let below = below.trim_start_matches('/');
+        let length = below.find('/').unwrap_or(below.len());
+        let (name, rest) = below.split_at(length);
+        let area = match name {
+            "api" => Area::Api,
+            "s3" => Area::S3,
+            _ => return None,
+        };
+        Some(Self { area, token, rest })
+    }
+
+    /// The path as it is without the token.
+    pub(super) fn shown(&self, base: &str) -> String {
+        let area = match self.area {
+            Area::Api => "api",
+            Area::S3 => "s3",
+        };
+        format!("{base}/{area}{}", self.rest)
+    }
+
+    /// What is to be done.
+    ///
+    /// # Errors
+    /// 404, or 405 where there is something for another method.
+    pub(super) fn route(&self, method: &Method) -> Result<Route<'a>, Problem> {
+        let rest = self.rest.strip_suffix('/').unwrap_or(self.rest);
+        let mut names = rest.split('/').skip(1);
+        let names = [names.next(), names.next(), names.next(), names.next()];
+        let is = |wanted: Method| *method == wanted;
+        let (route, allowed) = match (self.area, names) {
+            (_, [.., Some(_)]) => return Err(Problem::nothing_here()),
+            (Area::Api, [Some("sign_s3"), None, ..]) => {
+                (is(Method::POST).then_some(Route::SignPut), "POST")
+            }
+            (Area::Api, [Some("complete_s3"), None, ..]) => {
+                (is(Method::POST).then_some(Route::Check), "POST")
+            }
+            (Area::Api, [Some("progress_s3"), None, ..]) => {
+                (is(Method::POST).then_some(Route::Progress), "POST")
+            }
+            (Area::Api, [Some("s3_events"), None, ..]) => {
+                (is(Method::POST).then_some(Route::Notices), "POST")
+            }
+            (Area::S3, [Some("params"), None, ..]) => {
+                (is(Method::GET).then_some(Route::Params), "GET")
+            }
+            (Area::S3, [Some("sts"), None, ..]) => {
+                (is(Method::GET).then_some(Route::Credentials), "GET")
+            }
+            (Area::S3, [Some("presign"), None, ..]) => {
+                (is(Method::POST).then_some(Route::Presign), "POST")
+            }
+            (Area::S3, [Some("multipart"), None, ..]) => {
+                (is(Method::POST).then_some(Route::Begin), "POST")
+            }
+            (Area::S3, [Some("multipart"), Some(id), what, None]) => {
+                let id = upload_id(id)?;
+                match what {
+                    None if is(Method::DELETE) => (Some(Route::Abort(id)), ""),
+                    None => (is(Method::GET).then_some(Route::Parts(id)), "GET, DELETE"),
+                    Some("complete") => (is(Method::POST).then_some(Route::Complete(id)), "POST"),
+                    Some("batch") => (is(Method::GET).then_some(Route::Batch(id)), "GET"),
+                    Some(number) => (is(Method::GET).then_some(Route::Part(id, number)), "GET"),
+                }
+            }
+            _ => return Err(Problem::nothing_here()),
+        };
+        route.ok_or_else(|| {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "nothing is done here with this method",
+            )
+            .allow(allowed)
+        })
+    }
+}
+
+/// What is to be done. Ids of multipart uploads are as S3 spells them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    SignPut,
+    Check,
+    Progress,
+    Notices,
+    Params,
+    Credentials,
+    Presign,
+    Begin,
+    Parts(Cow<'a, str>),
+    Part(Cow<'a, str>, &'a str),
+    Batch(Cow<'a, str>),
+    Complete(Cow<'a, str>),
+    Abort(Cow<'a, str>),
+}
+
+/// The id in a path, decoded once.
+fn upload_id(segment: &str) -> Result<Cow<'_, str>, Problem> {
+    let id = percent_decode_str(segment).decode_utf8();
+    id.ok()
+        .filter(|id| !id.is_empty())
+        .ok_or_else(Problem::nothing_here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, u16> {
+        let located = Located::find("", path).ok_or(404_u16)?;
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let route = located.route(&method);
+        route.map_err(|problem| problem.status().as_u16())
+    }
+
+    #[test]
+    fn every_route() {
+        let id = || Cow::from("a/b+c%2F");
+        for (method, path, wanted) in [
+            ("POST", "/api/sign_s3", Route::SignPut),
+            ("POST", "/api/complete_s3", Route::Check),
+            ("POST", "/api/progress_s3", Route::Progress),
+            ("POST", "/api/s3_events", Route::Notices),
+            ("GET", "/s3/params", Route::Params),
+            ("GET", "/s3/sts", Route::Credentials),
+            ("POST", "/s3/presign", Route::Presign),
+            ("POST", "/s3/multipart", Route::Begin),
+            ("GET", "/s3/multipart/a%2Fb+c%252F", Route::Parts(id())),
+            ("DELETE", "/s3/multipart/a%2Fb+c%252F", Route::Abort(id())),
+            (
+                "GET",
+                "/s3/multipart/a%2Fb+c%252F/batch",
+                Route::Batch(id()),
+            ),
+            (
+                "GET",
+                "/s3/multipart/a%2Fb+c%252F/7",
+                Route::Part(id(), "7"),
+            ),
+            (
+                "POST",
+                "/s3/multipart/a%2Fb+c%252F/complete",
+                Route::Complete(id()),
+            ),
+        ] {
+            assert_eq!(route(method, path), Ok(wanted.clone()), "{path}");
+            assert_eq!(route(method, &format!("{path}/")), Ok(wanted.clone()));
+            assert_eq!(route(method, &format!("/{path}")), Ok(wanted.clone()));
+            assert_eq!(
+                route(method, &format!("/t/lft_x{path}")),
+                Ok(wanted.clone())
+            );
+            assert_eq!(route(method, &format!("/t/lft_x/{path}")), Ok(wanted));
+            assert_eq!(route("PUT", path), Err(405), "{path}");
+            assert_eq!(route(method, &format!("/x{path}")), Err(404));
+            assert_eq!(route(method, &format!("/t{path}")), Err(404));
+            assert_eq!(route(method, &format!("/t/{path}")), Err(404));
+        }
+    }
+
+    #[test]
+    fn what_leads_nowhere() {
+        for path in [
+            "",
+            "/",
+            "/api",
+            "/s3",
+            "/s3/",
+            "/s3x/params",
+            "/api/params",
+            "/s3/sign_s3",
+            "/s3/params/x",
+            "/s3/multipart/%ff",
+            "/s3/multipart//1",
+            "/s3/multipart/a/1/2",
+            "/s3/multipart/a/1/2/3/4",
+            "/t",
+            "/t/",
+            "/t/a",
+            "/t/a/b/s3/params",
+        ] {
+            assert_eq!(route("GET", path), Err(404), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_taken_out() {
+        let located = Located::find("/up", "/up/t/lft_secret//s3/multipart/a%2Fb/7/").unwrap();
+        assert_eq!(located.token, Some("lft_secret"));
+        assert_eq!(located.shown("/up"), "/up/s3/multipart/a%2Fb/7/");
+        assert!(Located::find("/up", "/t/lft_secret/s3/params").is_none());
+    }
+}
