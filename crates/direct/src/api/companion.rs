@@ -16,7 +16,6 @@ use super::{
     problem::Problem,
     refusal,
     sign::{open, sent},
-    stats::count,
 };
 use crate::{DirectError, Small, Way};
 
@@ -88,7 +87,6 @@ pub(super) async fn credentials(api: &Api, mut call: Call) -> Result<Response, P
         Err(DirectError::NotFound) => return Err(off()),
         given => given.map_err(|error| call.refuse(error))?,
     };
-    count(&api.stats().credentials);
     let keys = &given.credentials;
     let expiration = date(keys.expiration);
     Ok(json(&json!({

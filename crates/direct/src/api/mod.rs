@@ -29,7 +29,6 @@ mod problem;
 mod query;
 mod route;
 mod sign;
-mod stats;
 mod told;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -48,13 +47,11 @@ use landfall_grants::{
     gate::ClientAddress,
 };
 
-pub use self::stats::ApiStats;
 use self::{
     identity::Tokens,
     problem::{About, Problem},
     query::Query,
     route::{Area, Located, Route},
-    stats::count,
 };
 use crate::{Direct, DirectError};
 
@@ -83,8 +80,6 @@ pub struct ApiSettings {
     pub events_secret: Option<String>,
     /// How long a body may take to arrive; 30 seconds if not set.
     pub body_time: Duration,
-    /// Where the API counts what it does.
-    pub stats: Arc<ApiStats>,
 }
 
 impl ApiSettings {
@@ -99,7 +94,6 @@ impl ApiSettings {
             client: None,
             events_secret: None,
             body_time: Duration::from_secs(30),
-            stats: Arc::default(),
         }
     }
 }
@@ -139,10 +133,6 @@ struct Api {
 impl Api {
     fn direct(&self) -> &Direct {
         &self.settings.direct
-    }
-
-    fn stats(&self) -> &ApiStats {
-        &self.settings.stats
     }
 }
 
@@ -204,14 +194,7 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
             None => Err(Problem::nothing_here()),
         },
     };
-    let mut response = result.unwrap_or_else(|problem| {
-        let stats = api.stats();
-        count(match problem.status().is_server_error() {
-            true => &stats.failed,
-            false => &stats.refused,
-        });
-        problem.respond(area)
-    });
+    let mut response = result.unwrap_or_else(|problem| problem.respond(area));
     edge.decorate(response.headers_mut());
     if let Some((method, path, id)) = log {
         let status = response.status().as_u16();

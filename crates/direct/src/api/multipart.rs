@@ -16,7 +16,6 @@ use super::{
     problem::{Problem, may_be_set},
     refusal,
     sign::open,
-    stats::{add, count},
 };
 use crate::{Complete, Record, Way, Who};
 
@@ -86,7 +85,6 @@ pub(super) async fn part(
     let (_, record) = find(api, &mut call, id).await?;
     let url = api.direct().part(&record, number).await;
     let url = url.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
-    count(&api.stats().signed_parts);
     let expires = api.direct().settings().lifetime.as_secs();
     Ok(json(&Part { url: &url, expires }))
 }
@@ -126,10 +124,6 @@ pub(super) async fn batch(api: &Api, mut call: Call, id: &str) -> Result<Respons
         let url = url.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
         urls.insert(number, url);
     }
-    add(
-        &api.stats().signed_parts,
-        u64::try_from(urls.len()).unwrap_or_default(),
-    );
     Ok(json(&json!({ "presignedUrls": urls })))
 }
 
@@ -170,7 +164,6 @@ pub(super) async fn complete(api: &Api, mut call: Call, id: &str) -> Result<Resp
         .complete(&record, &parts, &mut call.parts)
         .await;
     let done = done.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
-    count(&api.stats().completed);
     let place = &done.record.place;
     let body = json!({
         "location": done.location,
@@ -219,7 +212,6 @@ pub(super) async fn abort(api: &Api, mut call: Call, id: &str) -> Result<Respons
     identity::without_identity(&mut call.parts);
     let cancelled = api.direct().cancel(&record, &mut call.parts).await;
     cancelled.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
-    count(&api.stats().cancelled);
     // Clients read JSON from this, too.
     Ok(json(&json!({})))
 }

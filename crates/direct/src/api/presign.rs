@@ -18,7 +18,6 @@ use super::{
     problem::Problem,
     refusal,
     sign::{open, sent},
-    stats::count,
 };
 use crate::{Act, Record, Small, Way, Who};
 
@@ -82,7 +81,6 @@ pub(super) async fn presign(api: &Api, mut call: Call) -> Result<Response, Probl
             signed(api, &call.parts, &record, act).await?
         }
     };
-    count(&api.stats().signed_requests);
     Ok(response)
 }
 

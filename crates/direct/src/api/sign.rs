@@ -13,7 +13,6 @@ use super::{
     identity::{self, Purpose},
     problem::Problem,
     refusal,
-    stats::count,
 };
 use crate::{Asked, Record, SignedPut, Way, Who};
 
@@ -58,7 +57,6 @@ pub(super) async fn open(
     identity::without_keys(&mut call.parts);
     let opened = api.direct().open(who, asked, &mut call.parts).await;
     let record = opened.map_err(|error| call.refuse(error))?;
-    count(&api.stats().opened);
     Ok(record)
 }
 

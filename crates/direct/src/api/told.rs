@@ -14,7 +14,6 @@ use super::{
     multipart::answer,
     problem::Problem,
     refusal,
-    stats::count,
 };
 use crate::{Record, Who};
 
@@ -24,7 +23,6 @@ pub(super) async fn check(api: &Api, mut call: Call) -> Result<Response, Problem
     identity::without_identity(&mut call.parts);
     let done = api.direct().check(&record, Some(&mut call.parts)).await;
     let done = done.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
-    count(&api.stats().completed);
     let body = json!({
         "state": "completed",
         "key": done.record.place.key,

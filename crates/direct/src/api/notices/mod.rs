@@ -16,8 +16,6 @@ use super::{
     Api, Call, Query,
     body::{LARGE, json},
     problem::{About, Problem},
-    refusal,
-    stats::add,
 };
 use crate::DirectError;
 
@@ -49,10 +47,6 @@ pub(super) async fn take(api: &Api, call: Call) -> Result<Response, Problem> {
     };
     let told = objects.len();
     let different: BTreeSet<_> = objects.into_iter().collect();
-    add(
-        &api.stats().notified,
-        u64::try_from(different.len()).unwrap_or_default(),
-    );
     let looks = stream::iter(different).map(|(bucket, key)| async move {
         let found = api.direct().notified(&bucket, &key).await;
         found.map_err(|error| (key, error))
