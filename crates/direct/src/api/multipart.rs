@@ -159,10 +159,8 @@ pub(super) async fn complete(api: &Api, mut call: Call, id: &str) -> Result<Resp
     let fields = api.object(&call.parts.headers, body, LARGE).await?;
     let parts = listed(fields)?;
     identity::without_identity(&mut call.parts);
-    let done = api
-        .direct()
-        .complete(&record, &parts, &mut call.parts)
-        .await;
+    let done = api.direct().complete(&record, &parts, &mut call.parts);
+    let done = Box::pin(done).await;
     let done = done.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
     let place = &done.record.place;
     let body = json!({
@@ -210,7 +208,7 @@ pub(super) fn answer(done: &Complete, mut body: Value) -> Response {
 pub(super) async fn abort(api: &Api, mut call: Call, id: &str) -> Result<Response, Problem> {
     let (_, record) = find(api, &mut call, id).await?;
     identity::without_identity(&mut call.parts);
-    let cancelled = api.direct().cancel(&record, &mut call.parts).await;
+    let cancelled = Box::pin(api.direct().cancel(&record, &mut call.parts)).await;
     cancelled.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
     // Clients read JSON from this, too.
     Ok(json(&json!({})))

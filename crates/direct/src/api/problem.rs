@@ -156,6 +156,13 @@ impl About<'_> {
                 self.log(&error, "the books failed");
                 unavailable("the server's database is not available right now")
             }
+            DirectError::Fault(ref why) => {
+                self.log(why, "something that can't be is so");
+                Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the server failed; its log says why",
+                )
+            }
             DirectError::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
                 .retry_after(Duration::from_secs(1)),
         }

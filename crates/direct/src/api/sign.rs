@@ -55,7 +55,8 @@ pub(super) async fn open(
     asked: Asked,
 ) -> Result<std::sync::Arc<Record>, Problem> {
     identity::without_keys(&mut call.parts);
-    let opened = api.direct().open(who, asked, &mut call.parts).await;
+    // Boxed, as all that is deep: the way of a part is to stay small.
+    let opened = Box::pin(api.direct().open(who, asked, &mut call.parts)).await;
     let record = opened.map_err(|error| call.refuse(error))?;
     Ok(record)
 }

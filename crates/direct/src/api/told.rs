@@ -21,7 +21,8 @@ use crate::{Record, Who};
 pub(super) async fn check(api: &Api, mut call: Call) -> Result<Response, Problem> {
     let (record, _) = named(api, &mut call).await?;
     identity::without_identity(&mut call.parts);
-    let done = api.direct().check(&record, Some(&mut call.parts)).await;
+    let done = api.direct().check(&record, Some(&mut call.parts));
+    let done = Box::pin(done).await;
     let done = done.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
     let body = json!({
         "state": "completed",
