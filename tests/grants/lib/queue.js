@@ -50,7 +50,7 @@ export class Caller {
         ...headers,
       },
       body: body === undefined ? undefined : JSON.stringify(body),
-      signal: AbortSignal.timeout(20_000),
+      signal: AbortSignal.timeout(60_000),
     })
     const text = await response.text()
     const type = response.headers.get('Content-Type') ?? ''
