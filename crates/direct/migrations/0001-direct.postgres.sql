@@ -20,7 +20,7 @@ CREATE TABLE direct_uploads (
     held_until BIGINT NOT NULL
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 
-CREATE INDEX direct_own ON direct_uploads (subject, bucket, key, number);
+CREATE INDEX direct_own ON direct_uploads (subject, key, number);
 
 CREATE INDEX direct_place ON direct_uploads (bucket, key, number);
 

@@ -20,7 +20,7 @@ CREATE TABLE direct_uploads (
     held_until BIGINT NOT NULL
 );
 
-CREATE INDEX direct_own ON direct_uploads (subject, bucket, key, number);
+CREATE INDEX direct_own ON direct_uploads (subject, key, number);
 
 CREATE INDEX direct_place ON direct_uploads (bucket, key, number);
 

@@ -93,19 +93,19 @@ impl Books {
         self.one(Statement::new(statement).with(id.as_str())).await
     }
 
-    /// The newest one of this subject at a key of a bucket, and with this multipart upload if one is
-    /// named.
+    /// The newest one of this subject at a key, and in this bucket and with this multipart upload if
+    /// they are named: clients don't know the bucket where hooks choose it.
     ///
     /// # Errors
     /// The database failed or is slow.
     pub async fn find(
         &self,
         subject: &str,
-        bucket: &str,
+        bucket: Option<&str>,
         key: &str,
         multipart: Option<&str>,
     ) -> Result<Option<Record>, DatabaseError> {
-        if has_zero(&[bucket, key, multipart.unwrap_or_default()]) {
+        if has_zero(&[key, multipart.unwrap_or_default()]) {
             return Ok(None);
         }
         self.one(own(subject, bucket, key, multipart)).await
@@ -231,16 +231,17 @@ fn has_zero(texts: &[&str]) -> bool {
     texts.iter().any(|text| text.contains('\0'))
 }
 
-fn own(subject: &str, bucket: &str, key: &str, multipart: Option<&str>) -> Statement {
+fn own(subject: &str, bucket: Option<&str>, key: &str, multipart: Option<&str>) -> Statement {
     let mut statement = Statement::new(format!(
-        "SELECT {COLUMNS} FROM direct_uploads WHERE subject = $1 AND bucket = $2 AND key = $3"
+        "SELECT {COLUMNS} FROM direct_uploads WHERE subject = $1 AND key = $2"
     ))
     .with(clean(subject))
-    .with(bucket)
     .with(key);
-    if let Some(multipart) = multipart {
-        let number = statement.give(multipart);
-        statement.push(&format!(" AND multipart = ${number}"));
+    for (column, value) in [("bucket", bucket), ("multipart", multipart)] {
+        if let Some(value) = value {
+            let number = statement.give(value);
+            statement.push(&format!(" AND {column} = ${number}"));
+        }
     }
     statement.push(" ORDER BY number DESC LIMIT 1");
     statement

@@ -130,14 +130,13 @@ impl Direct {
         let own = own.filter(|own| own != stated);
         let keys = [Some(stated), own.as_deref()];
         for key in keys.into_iter().flatten() {
-            let bucket = &self.settings().objects.bucket;
             let books = &self.0.books;
-            let found = books.find(subject, bucket, key, multipart).await?;
+            let found = books.find(subject, None, key, multipart).await?;
             if let Some(record) = found {
                 return Ok(record);
             }
             let Some(multipart) = multipart else { continue };
-            let found = books.find(subject, bucket, key, None).await?;
+            let found = books.find(subject, None, key, None).await?;
             let unknown = found.filter(|record| {
                 record.way == Way::SignedMultipart
                     && record.multipart.is_none()

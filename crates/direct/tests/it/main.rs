@@ -1,1 +1,3 @@
 //! Direct uploads, on real services.
+
+mod books;

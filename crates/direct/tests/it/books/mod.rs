@@ -1,0 +1,6 @@
+//! The books, on each database.
+
+mod holds;
+mod looks;
+mod rows;
+mod site;
