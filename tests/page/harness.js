@@ -13,6 +13,8 @@ import { createInterface } from 'node:readline';
 
 import { chromium } from 'playwright-core';
 
+import { freePorts } from '../nodes/lib/services.js';
+
 const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
@@ -23,7 +25,7 @@ const FLAGS = [
 const PATIENCE = 60_000;
 
 /** How long the server may take to start, in milliseconds. */
-const START = 20_000;
+const START = 120_000;
 
 /** How long one test may take, in milliseconds. */
 const LIMIT = 240_000;
@@ -56,7 +58,9 @@ export class Landfall {
     self.dir = await mkdtemp(path.join(tmpdir(), 'landfall-page-'));
     self.data = path.join(self.dir, 'data');
     self.flags = flags;
-    await self.run(0);
+    // One that can be had again after a restart: nobody else is given it meanwhile.
+    const [port] = await freePorts(1);
+    await self.run(port);
     return self;
   }
 

@@ -8,9 +8,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freePorts } from '../../nodes/lib/services.js'
 import { sha256OfFile } from './source.js'
 
-const START_TIMEOUT_MS = 20_000
+const START_TIMEOUT_MS = 120_000
 const STOP_TIMEOUT_MS = 20_000
 const BASE_PATH = '/files/'
 
@@ -61,7 +62,9 @@ export class Landfall {
         if (!shared) await rm(dir, { recursive: true, force: true })
       }
     })
-    await server.#spawn(0)
+    // One that can be had again after a restart: nobody else is given it meanwhile.
+    const [port] = await freePorts(1)
+    await server.#spawn(port)
     return server
   }
 

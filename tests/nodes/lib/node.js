@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Balancer } from './balancer.js'
 import { freePorts } from './services.js'
 
-const START_TIMEOUT_MS = 20_000
+const START_TIMEOUT_MS = 120_000
 const STOP_TIMEOUT_MS = 20_000
 const LOG_LINES = 2_000
 
