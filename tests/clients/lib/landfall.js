@@ -41,20 +41,23 @@ process.on('exit', () => {
 export class Landfall {
   #child
   #args
+  #env
   #log = []
 
-  constructor(dir, args) {
+  constructor(dir, args, env) {
     this.dir = dir
     this.#args = args
+    this.#env = env
   }
 
   /**
    * Starts a server on a free port and stops it when test `t` ends, which also checks
-   * that it left in good order. `shared` is a directory of several; without it, it has its own.
+   * that it left in good order. `shared` is a directory of several; without it, it has its own. `env` is
+   * added to its environment.
    */
-  static async start(t, { args = [], shared } = {}) {
+  static async start(t, { args = [], shared, env = {} } = {}) {
     const dir = shared ?? (await mkdtemp(join(tmpdir(), 'landfall-clients-')))
-    const server = new Landfall(dir, args)
+    const server = new Landfall(dir, args, env)
     t.after(async () => {
       try {
         await server.stop()
@@ -72,7 +75,7 @@ export class Landfall {
     const child = spawn(
       binary(),
       ['-host', '127.0.0.1', '-port', String(port), '-upload-dir', this.dir, ...this.#args],
-      { stdio: ['ignore', 'pipe', 'pipe'], env: environment() },
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...environment(), ...this.#env } },
     )
     running.add(child)
     child.once('exit', () => running.delete(child))
