@@ -10,6 +10,7 @@ use std::{sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request::Parts};
+use landfall_protocol::Fault;
 
 use crate::{
     BoxError, Outcome,
@@ -88,7 +89,8 @@ impl From<Error> for Declined {
                 declined.message = words(body);
             }
         }
-        if error.is_ours() {
+        let has_no_answer = matches!(error, Error::Refused(Fault::Internal, _));
+        if error.is_ours() || has_no_answer {
             declined.cause = Some(error.into());
         }
         declined

@@ -1,30 +1,116 @@
-//! To come.
-use super::{Complete, Direct};
-use crate::{DirectError, Record};
+//! A look whether the object of an upload is there, and right.
+
+use std::sync::Arc;
+
 use http::request::Parts;
+use landfall::{hook::RequestInfo, upload::UploadId};
+use landfall_s3::client::ErrorKind;
+
+use super::{
+    Complete, Direct,
+    cancel::End,
+    complete::broken_off,
+    finish::{Arrived, is_its_own},
+    request,
+};
+use crate::{DirectError, Hold, Record, Standing};
+
 impl Direct {
-    /// Looks whether the object of an upload is there.
+    /// Looks whether the object of an upload is there, makes sure of it, and completes it: once,
+    /// whoever asks first. `request` is that of a client that says so; `None` for notifications and
+    /// the sweeper.
+    ///
+    /// # Errors
+    /// It isn't there yet; it is too large or of another length than was said (then it is gone); a hook
+    /// refuses (then it is gone) or can't be asked; S3 fails.
+    ///
+    /// # Cancel safety
+    /// It goes on if dropped.
     pub async fn check(
         &self,
         record: &Record,
         request: Option<&mut Parts>,
     ) -> Result<Complete, DirectError> {
-        todo!()
+        let audience = self.audience()?;
+        let info = request.map(|request| request::info(&audience, request));
+        let (this, id) = (self.clone(), record.id().clone());
+        let checked = tokio::spawn(async move { this.check_of(&id, info).await });
+        checked.await.map_err(broken_off)?
     }
-    /// To come.
-    pub async fn complete(
+
+    async fn check_of(
         &self,
-        record: &Record,
-        parts: &[(u32, String)],
-        request: &mut Parts,
+        id: &UploadId,
+        info: Option<Arc<RequestInfo>>,
     ) -> Result<Complete, DirectError> {
-        todo!()
+        let (hold, record) = self.hold(id).await?;
+        let done = match record.standing {
+            Standing::Open => match self.arrived(&hold, &record, info.as_ref()).await {
+                Ok(arrived) => self.finish(&hold, record, arrived, info).await,
+                Err(error) => Err(error),
+            },
+            _ => self.go_on(&hold, record, info).await,
+        };
+        hold.release().await;
+        done
     }
-    /// To come.
-    pub async fn cancel(&self, record: &Record, request: &mut Parts) -> Result<(), DirectError> {
-        todo!()
+
+    /// What has arrived of an open one, if it is right.
+    pub(super) async fn arrived(
+        &self,
+        hold: &Hold,
+        record: &Record,
+        info: Option<&Arc<RequestInfo>>,
+    ) -> Result<Arrived, DirectError> {
+        // While there is a multipart upload, what is at the key isn't made of it.
+        if let Some(multipart) = &record.multipart {
+            let client = &self.settings().client;
+            match client.list_parts(&record.place, multipart, 0).await {
+                Ok(_) => return Err(DirectError::NotYet),
+                Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.measured(hold, record, info).await
     }
-    pub(super) async fn within_bounds(&self, record: &Record) -> Result<(), DirectError> {
-        todo!()
+
+    /// The object, if it is what was asked for. If it isn't, the upload is gone.
+    pub(super) async fn measured(
+        &self,
+        hold: &Hold,
+        record: &Record,
+        info: Option<&Arc<RequestInfo>>,
+    ) -> Result<Arrived, DirectError> {
+        let head = match self.settings().client.head_object(&record.place).await {
+            Ok(head) if is_its_own(record, &head) => head,
+            Ok(_) => return Err(DirectError::NotYet),
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
+                if record.standing != Standing::Finishing {
+                    return Err(DirectError::NotYet);
+                }
+                let end = End::Failed("it is gone from S3".into());
+                self.end(hold, record.clone(), end, info).await?;
+                return Err(super::sign::gone());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let stored = head.size;
+        if let Some(most) = self.most(record).filter(|most| stored > *most) {
+            let end = End::too_large(stored, most);
+            self.end(hold, record.clone(), end, info).await?;
+            return Err(DirectError::TooLarge { stored, most });
+        }
+        match record.upload.length {
+            Some(length) if stored < length => {
+                let why = format!("it has {stored} bytes instead of {length}");
+                let end = End::Failed(why.clone());
+                self.end(hold, record.clone(), end, info).await?;
+                Err(DirectError::Conflict {
+                    gone: true,
+                    message: format!("the file is removed, since {why}"),
+                })
+            }
+            _ => Ok(Arrived::There(head)),
+        }
     }
 }

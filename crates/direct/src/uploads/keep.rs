@@ -6,11 +6,16 @@ use async_trait::async_trait;
 use landfall::{
     BoxError, Outcome,
     direct::DirectUploads,
-    event::EventKind,
+    event::{EventKind, Removal},
     upload::{Snapshot, UploadId},
 };
 
-use super::{Direct, key};
+use super::{
+    Direct,
+    cancel::{End, snapshot},
+    key,
+};
+use crate::{DirectError, Standing};
 
 #[async_trait]
 impl DirectUploads for Direct {
@@ -19,11 +24,16 @@ impl DirectUploads for Direct {
     }
 
     async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
-        todo!()
+        let found = self.0.books.get(id).await?;
+        let found = found.filter(|record| record.standing != Standing::Gone);
+        Ok(found.as_ref().map(snapshot))
     }
 
+    /// Removes one, complete or not; what is left of one that is gone goes, too.
     async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
-        todo!()
+        let (this, id) = (self.clone(), id.clone());
+        let removed = tokio::spawn(async move { this.remove_of(&id).await });
+        Ok(removed.await??)
     }
 
     async fn settle(
@@ -32,6 +42,53 @@ impl DirectUploads for Direct {
         id: &UploadId,
         created: Option<SystemTime>,
     ) -> Result<Outcome, BoxError> {
-        todo!()
+        let found = self.0.books.get(id).await?;
+        let found = found.filter(|record| record.upload.created == created);
+        let Some(record) = found else {
+            let is_removal = matches!(kind, EventKind::Terminated | EventKind::Expired);
+            return Ok(match is_removal {
+                true => Outcome::Happened(None),
+                false => Outcome::Not,
+            });
+        };
+        let happened = || Outcome::Happened(Some(snapshot(&record)));
+        Ok(match (kind, record.standing) {
+            // Whoever opens it tells that, or the sweeper finds it left over.
+            (EventKind::Created, Standing::Opening) => Outcome::Busy,
+            (EventKind::Created, Standing::Gone) => Outcome::Not,
+            (EventKind::Created, _) => happened(),
+            (EventKind::Completed, Standing::Finished) => happened(),
+            (EventKind::Completed, Standing::Finishing) => match self.resume(&record).await {
+                Ok(done) => Outcome::Happened(Some(snapshot(&done.record))),
+                Err(DirectError::Busy) => Outcome::Busy,
+                Err(DirectError::Declined(declined)) if declined.cause.is_none() => Outcome::Not,
+                Err(DirectError::Conflict { .. } | DirectError::Parts(_)) => Outcome::Not,
+                Err(error) => return Err(error.into()),
+            },
+            (EventKind::Terminated | EventKind::Expired, Standing::Gone) => Outcome::Happened(None),
+            _ => Outcome::Not,
+        })
+    }
+}
+
+impl Direct {
+    async fn remove_of(&self, id: &UploadId) -> Result<bool, DirectError> {
+        let (hold, record) = match self.hold(id).await {
+            Ok(found) => found,
+            Err(DirectError::NotFound) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if record.standing == Standing::Gone {
+            drop(hold);
+            if record.check_at.is_some() {
+                self.clear(&record).await?;
+            }
+            return Ok(false);
+        }
+        let end = End::Removed(Removal::Application);
+        let ended = self.end(&hold, record, end, None).await;
+        hold.release().await;
+        ended??;
+        Ok(true)
     }
 }

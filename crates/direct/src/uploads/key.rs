@@ -12,7 +12,7 @@ use landfall_s3::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::{DirectError, OWN};
+use crate::{DirectError, OWN, Way};
 
 /// What ids of direct uploads begin with; a UUID follows.
 pub(super) const ID_PREFIX: &str = "direct-";
@@ -122,6 +122,9 @@ pub(super) fn own_key(prefix: &str, wanted: &str) -> Result<String, DirectError>
     {
         return wrong("the key has an empty segment, or one that is \".\" or \"..\"");
     }
+    if below.contains("${filename}") {
+        return wrong("the key holds ${filename}, for which S3 would put another name");
+    }
     if prefix.len() + below.len() > LONGEST_KEY {
         return wrong("the key is too long: it may have 1,024 bytes with the caller's prefix");
     }
@@ -137,6 +140,7 @@ pub(super) fn place(
     layout: &Layout,
     objects: &S3Options,
     upload: &Upload,
+    way: Way,
     own: Option<&str>,
     now: SystemTime,
 ) -> Result<Place, String> {
@@ -157,12 +161,24 @@ pub(super) fn place(
     if name.ends_with(".info") || name.ends_with(".part") {
         name.push('_');
     }
-    let pairs = upload
-        .metadata
-        .iter()
-        .map(|(key, value)| (key, value.to_vec()));
-    named.metadata = Metadata::from_pairs(pairs.chain([("filename", name.into_bytes())]));
+    let pairs = upload.metadata.iter();
+    let pairs = pairs.map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned()));
+    let pairs = pairs.chain([("filename", name)]);
+    named.metadata = Metadata::from_pairs(pairs.map(|(key, text)| (key, harmless(way, &text))));
     layout.place(&named, now).map_err(|error| error.to_string())
+}
+
+/// A text that makes no trouble in a key: S3 puts the client's own file name for `${filename}` in forms,
+/// and Garage takes no form with anything but ASCII in it.
+fn harmless(way: Way, text: &str) -> String {
+    let text = text.replace("${", "__");
+    match way {
+        Way::Post => text
+            .chars()
+            .map(|c| if c.is_ascii() { c } else { '_' })
+            .collect(),
+        _ => text,
+    }
 }
 
 /// Tells one object at a key from another.
@@ -192,7 +208,8 @@ mod tests {
         let storage = storage.iter().map(|(k, v)| (k.to_string(), v.to_string()));
         upload.storage = storage.collect();
         let objects = objects("in");
-        place(&Layout::new(&objects), &objects, &upload, own, UNIX_EPOCH)
+        let layout = Layout::new(&objects);
+        place(&layout, &objects, &upload, Way::Post, own, UNIX_EPOCH)
     }
 
     #[test]
@@ -227,6 +244,7 @@ mod tests {
         assert_eq!(of("a.txt"), format!("{folder}/a.txt"));
         assert_eq!(of("x.info"), format!("{folder}/x.info_"));
         assert_eq!(of(".."), format!("{folder}/file"));
+        assert_eq!(of("ü${filename}"), format!("{folder}/___filename}}"));
         let wished = key("a", &[("Bucket", "other"), ("Key", "x/y")], None);
         assert_eq!(wished.unwrap(), Place::new("other", "x/y"));
         key("a", &[("Key", "x/../y")], None).unwrap_err();

@@ -271,6 +271,7 @@ impl Direct {
             &self.0.layout,
             &settings.objects,
             &upload,
+            wish.way,
             wish.key.as_deref(),
             now,
         );
