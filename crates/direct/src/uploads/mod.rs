@@ -14,6 +14,7 @@ mod parts;
 mod request;
 mod sign;
 mod sts;
+mod sweep;
 mod wish;
 
 use std::{
@@ -26,7 +27,6 @@ use http::HeaderMap;
 use landfall::{Handler, direct::Audience, hook::Reply};
 use landfall_grants::{Caller, Job, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
-use tokio::sync::watch;
 
 use self::{find::Found, parts::Told};
 use crate::{Books, DirectError, DirectSettings, Record, Way};
@@ -226,22 +226,5 @@ impl Direct {
         let handler = self.handler();
         let none = || DirectError::Fault("direct uploads aren't joined to a handler yet".into());
         Ok(handler.ok_or_else(none)?.audience())
-    }
-
-    /// The bucket says that there is something at a key: see [`Self::check`]. Says whether that
-    /// concerned anything.
-    pub async fn notified(&self, bucket: &str, key: &str) -> Result<bool, DirectError> {
-        todo!()
-    }
-
-    /// Looks at those that are due: notes progress, completes what has arrived, removes what is too
-    /// large, expires what nobody goes on with.
-    pub async fn sweep(&self) -> Result<Swept, DirectError> {
-        todo!()
-    }
-
-    /// [Sweeps](Self::sweep) again and again, until `stop` is true.
-    pub async fn sweep_forever(&self, stop: watch::Receiver<bool>) {
-        todo!()
     }
 }
