@@ -157,8 +157,8 @@ impl Direct {
         self.clear_held(&hold, record).await
     }
 
-    /// Ends one: announces it, writes it down, removes what there is, tells it. Says whether all is
-    /// removed; what isn't, the sweeper removes.
+    /// Ends one: announces it, writes it down, removes what there is, tells it. Gives why not
+    /// all of it could be removed, if that is so: then the sweeper does it.
     ///
     /// # Errors
     /// A sink or the books fail, or the hold was lost; nothing has happened then.
@@ -168,7 +168,7 @@ impl Direct {
         mut record: Record,
         end: End,
         info: Option<&Arc<RequestInfo>>,
-    ) -> Result<Result<(), DirectError>, DirectError> {
+    ) -> Result<Option<DirectError>, DirectError> {
         let audience = self.audience()?;
         let (upload, stored) = (record.upload.clone(), record.stored);
         audience
@@ -187,8 +187,8 @@ impl Direct {
         if matches!(end, End::Failed(_)) {
             self.end_job(&record, &end).await;
         }
-        let cleared = self.clear_held(hold, record.clone()).await;
-        if let Err(error) = &cleared {
+        let left = self.clear_held(hold, record.clone()).await.err();
+        if let Some(error) = &left {
             tracing::warn!(id = %upload.id, %error, "an upload that has ended can't be removed yet");
         }
         match &end {
@@ -205,7 +205,7 @@ impl Direct {
         }
         self.end_job(&record, &end).await;
         tracing::debug!(id = %upload.id, %job, ?end, "DirectUploadEnded");
-        Ok(cleared)
+        Ok(left)
     }
 
     async fn end_job(&self, record: &Record, end: &End) {

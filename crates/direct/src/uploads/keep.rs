@@ -88,7 +88,9 @@ impl Direct {
         let end = End::Removed(Removal::Application);
         let ended = self.end(&hold, record, end, None).await;
         hold.release().await;
-        ended??;
-        Ok(true)
+        match ended? {
+            None => Ok(true),
+            Some(left) => Err(left),
+        }
     }
 }

@@ -1,0 +1,118 @@
+//! Other ends: cancelled by clients and applications, and what sinks find out afterwards.
+
+use landfall::{
+    Outcome,
+    event::{EventKind, Removal},
+};
+use landfall_direct::{DirectError, Standing, Way};
+use landfall_grants::{JobState, gate};
+
+use super::site::{Service, Site, long_ago, on_both, refuse};
+
+on_both!(
+    its_client_cancels_it,
+    the_application_cancels_it,
+    what_became_of_it,
+);
+
+const CREATED: EventKind = EventKind::Created;
+const TERMINATED: EventKind = EventKind::Terminated;
+
+fn removal(site: &Site) -> Option<Removal> {
+    let events = site.sink.events();
+    let mut ends = events.iter().filter(|event| event.kind == TERMINATED);
+    ends.next_back()?.removal
+}
+
+async fn its_client_cancels_it(service: Service) {
+    let site = Site::on(service).await;
+    for way in [Way::Put, Way::Multipart] {
+        let record = site.opened(way, Some(5)).await;
+        if way == Way::Multipart {
+            site.send_part(&record, 1, "hello".into()).await;
+        } else {
+            assert_eq!(site.put(&record, "hello".into()).await, 200);
+        }
+        site.hook.next("terminate", refuse("it is mine"));
+        let error = site.cancel(&record).await.unwrap_err();
+        assert!(matches!(error, DirectError::Declined(_)), "{error}");
+        assert_eq!(site.now(&record).await.standing, Standing::Open);
+        site.cancel(&record).await.unwrap();
+        site.assert_nothing_of(&record).await;
+        let job = site.job(&record).await;
+        assert_eq!(job.state, JobState::Cancelled);
+        assert_eq!(job.reason.as_deref(), Some("by its client"));
+        assert_eq!(site.told(&record), [CREATED, TERMINATED]);
+        assert_eq!(removal(&site), Some(Removal::Client));
+        assert!(site.handler.look(record.id()).await.unwrap().is_none());
+        // Once more does no harm.
+        site.cancel(&record).await.unwrap();
+        assert_eq!(site.told(&record), [CREATED, TERMINATED]);
+    }
+}
+
+async fn the_application_cancels_it(service: Service) {
+    let site = Site::on(service).await;
+    for way in [Way::Post, Way::Multipart] {
+        let record = site.opened(way, Some(5)).await;
+        let job = site.job(&record).await;
+        let ended = gate::cancel(&site.queue, &site.handler, &job, "no room").await;
+        assert!(ended.unwrap());
+        site.assert_nothing_of(&record).await;
+        let job = site.job(&record).await;
+        assert_eq!(
+            (job.state, job.reason.as_deref()),
+            (JobState::Cancelled, Some("no room"))
+        );
+        assert_eq!(site.told(&record), [CREATED, TERMINATED]);
+        assert_eq!(removal(&site), Some(Removal::Application));
+        assert!(!site.handler.remove(record.id()).await.unwrap());
+    }
+    // A complete one goes, too, if that is what is wanted.
+    let record = site.opened(Way::Put, Some(5)).await;
+    assert_eq!(site.put(&record, "hello".into()).await, 200);
+    site.check(&record).await.unwrap();
+    assert!(site.handler.remove(record.id()).await.unwrap());
+    site.assert_nothing_of(&record).await;
+    assert_eq!(site.job(&record).await.state, JobState::Completed);
+}
+
+async fn what_became_of_it(service: Service) {
+    let site = Site::on(service).await;
+    let record = site.opened(Way::Put, Some(5)).await;
+    let settle = async |kind| {
+        let created = record.upload.created;
+        site.handler
+            .settle(kind, record.id(), created)
+            .await
+            .unwrap()
+    };
+    let happened = |outcome: &Outcome| matches!(outcome, Outcome::Happened(_));
+    assert!(happened(&settle(EventKind::Created).await));
+    assert!(matches!(settle(EventKind::Completed).await, Outcome::Not));
+    assert!(matches!(settle(TERMINATED).await, Outcome::Not));
+    let other = site
+        .handler
+        .settle(EventKind::Created, record.id(), Some(long_ago()));
+    assert!(
+        matches!(other.await.unwrap(), Outcome::Not),
+        "it is another one of this name"
+    );
+
+    // It was about to be complete when the process died, as it were.
+    assert_eq!(site.put(&record, "hello".into()).await, 200);
+    site.hook.next("finish", Err("the process dies".into()));
+    site.check(&record).await.unwrap_err();
+    assert_eq!(site.now(&record).await.standing, Standing::Finishing);
+    let Outcome::Happened(Some(found)) = settle(EventKind::Completed).await else {
+        panic!("it is complete");
+    };
+    assert!(found.upload.finished && found.is_complete());
+    assert_eq!(site.told(&record), [CREATED, EventKind::Completed]);
+    assert!(happened(&settle(EventKind::Completed).await));
+    assert_eq!(site.told(&record), [CREATED, EventKind::Completed]);
+    assert!(matches!(settle(EventKind::Expired).await, Outcome::Not));
+    let none = landfall::upload::UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e");
+    let none = site.handler.settle(TERMINATED, &none.unwrap(), None).await;
+    assert!(matches!(none.unwrap(), Outcome::Happened(None)));
+}

@@ -1,0 +1,7 @@
+//! What is done with direct uploads, on Garage and moto.
+
+mod ends;
+mod opening;
+mod own;
+mod sending;
+pub(crate) mod site;

@@ -1,0 +1,215 @@
+//! Keys of a caller's own: Uppy's signer mode, and temporary credentials.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use landfall::event::EventKind;
+use landfall_direct::{Act, Asked, Direct, DirectError, Standing, StsSettings, Way, Who};
+use landfall_grants::Caller;
+use landfall_s3::client::{
+    Client, Condition, CredentialSource, Credentials, ObjectHeaders, Payload, Place,
+};
+
+use super::site::{
+    LONG, MIB, Service, Site, alice, is_conflict, on_both, pattern, send, settings, who,
+};
+
+on_both!(
+    a_put_that_its_client_named,
+    a_multipart_upload_of_the_clients_own,
+    too_much_is_not_completed,
+);
+
+fn asked(way: Way, key: &str) -> Asked {
+    let mut asked = Asked::new(way, key);
+    asked.key = Some(key.into());
+    asked
+}
+
+async fn a_put_that_its_client_named(service: Service) {
+    let site = Site::on(service).await;
+    let record = site
+        .open(&alice(), asked(Way::Put, "1-a.txt"))
+        .await
+        .unwrap();
+    let prefix = site.direct.own_prefix("alice");
+    assert_eq!(record.place.key, format!("{prefix}1-a.txt"));
+    // The client may call it by either name, and ask again.
+    for key in ["1-a.txt", &*record.place.key] {
+        let again = site.open(&alice(), asked(Way::Put, key)).await;
+        if key == "1-a.txt" {
+            assert_eq!(again.unwrap().id(), record.id());
+        }
+        let found = site.direct.find(&alice(), key, None).await.unwrap();
+        assert_eq!(found.id(), record.id());
+        let found = site.direct.find(&who("bob"), key, None).await;
+        assert!(matches!(found, Err(DirectError::NotFound)));
+    }
+    let other = site
+        .open(&alice(), asked(Way::SignedMultipart, "1-a.txt"))
+        .await;
+    assert!(is_conflict(&other.unwrap_err()));
+    let put = site.direct.put(&record, LONG, false).await.unwrap();
+    assert!(put.headers.is_empty(), "{:?}", put.headers);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/x-own"));
+    let sent = send(Method::PUT, &put.url, &headers, "hello").await;
+    assert_eq!(sent.0, 200, "{sent:?}");
+    assert_eq!(site.check(&record).await.unwrap().size, 5);
+    // What is complete makes room for another one, which isn't there yet.
+    let next = site
+        .open(&alice(), asked(Way::Put, "1-a.txt"))
+        .await
+        .unwrap();
+    assert_ne!(next.id(), record.id());
+    assert!(matches!(site.check(&next).await, Err(DirectError::NotYet)));
+    for bad in ["../x", "a//b", "", "a/./b"] {
+        let error = site.open(&alice(), asked(Way::Put, bad)).await.unwrap_err();
+        assert!(matches!(error, DirectError::Bad { .. }), "{error}");
+    }
+}
+
+/// As Uppy's client does it: begins with a signed request; gives the multipart upload's id.
+async fn begin(direct: &Direct, record: &landfall_direct::Record) -> String {
+    let url = direct.sign(record, Act::Begin).await.unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/x-own"));
+    let (status, _, body) = send(Method::POST, &url, &headers, "").await;
+    assert_eq!(status, 200, "{body:?}");
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    let id = body.split("<UploadId>").nth(1).unwrap();
+    id.split("</UploadId>").next().unwrap().to_owned()
+}
+
+async fn a_multipart_upload_of_the_clients_own(service: Service) {
+    let site = Site::on(service).await;
+    let bytes = pattern(3, 6 * MIB);
+    let record = site
+        .open(&alice(), asked(Way::SignedMultipart, "1-b.bin"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (record.standing, &record.multipart),
+        (Standing::Open, &None)
+    );
+    let id = begin(&site.direct, &record).await;
+    for (who, id) in [(who("bob"), &*id), (alice(), "made-up")] {
+        let found = site.direct.find(&who, "1-b.bin", Some(id)).await;
+        assert!(matches!(found, Err(DirectError::NotFound)), "{found:?}");
+    }
+    let record = site
+        .direct
+        .find(&alice(), "1-b.bin", Some(&id))
+        .await
+        .unwrap();
+    assert_eq!(record.multipart.as_deref(), Some(&*id));
+    assert_eq!(site.now(&record).await.multipart.as_deref(), Some(&*id));
+    let mut etags = Vec::new();
+    for (number, part) in [(1, bytes.slice(..5 * MIB)), (2, bytes.slice(5 * MIB..))] {
+        let url = site.direct.sign(&record, Act::Part(number)).await.unwrap();
+        let (status, headers, body) = send(Method::PUT, &url, &HeaderMap::new(), part).await;
+        assert_eq!(status, 200, "{body:?}");
+        etags.push(headers["etag"].to_str().unwrap().to_owned());
+    }
+    let url = site.direct.sign(&record, Act::List).await.unwrap();
+    let (status, _, body) = send(Method::GET, &url, &HeaderMap::new(), "").await;
+    assert_eq!(status, 200);
+    assert!(String::from_utf8_lossy(&body).contains("<PartNumber>2</PartNumber>"));
+    assert!(matches!(
+        site.check(&record).await,
+        Err(DirectError::NotYet)
+    ));
+    let url = site.direct.sign(&record, Act::Complete).await.unwrap();
+    let parts = etags.iter().zip(1..).map(|(etag, number)| {
+        format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
+    });
+    let xml = format!(
+        "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{}</CompleteMultipartUpload>",
+        parts.collect::<String>()
+    );
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/xml"),
+    );
+    let (status, _, body) = send(Method::POST, &url, &headers, xml).await;
+    assert_eq!(status, 200, "{body:?}");
+    let done = site.check(&record).await.unwrap();
+    assert_eq!(done.size, 6 * MIB as u64);
+    assert_eq!(
+        site.told(&record),
+        [EventKind::Created, EventKind::Completed]
+    );
+}
+
+async fn too_much_is_not_completed(service: Service) {
+    let site = Site::on(service).await;
+    let mut caller = Caller::new("alice");
+    caller.limits.max_size = Some(4);
+    let alice = Who::Caller(caller);
+    let record = site
+        .open(&alice, asked(Way::SignedMultipart, "1-c.bin"))
+        .await
+        .unwrap();
+    let id = begin(&site.direct, &record).await;
+    let record = site
+        .direct
+        .find(&alice, "1-c.bin", Some(&id))
+        .await
+        .unwrap();
+    site.send_part(&record, 1, "hello".into()).await;
+    let error = site.direct.sign(&record, Act::Complete).await.unwrap_err();
+    assert!(
+        matches!(error, DirectError::TooLarge { stored: 5, most: 4 }),
+        "{error}"
+    );
+    site.assert_nothing_of(&record).await;
+    // Begun and not shown to anybody, it goes as well.
+    let record = site
+        .open(&alice, asked(Way::SignedMultipart, "1-d.bin"))
+        .await
+        .unwrap();
+    begin(&site.direct, &record).await;
+    site.cancel(&record).await.unwrap();
+    site.assert_nothing_of(&record).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn temporary_credentials() {
+    let lifetime = Duration::from_secs(3600);
+    let endpoint = Service::Moto.access().endpoint;
+    let site = Site::with(Service::Moto, |settings| {
+        let endpoint = Some(endpoint);
+        settings.sts = Some(StsSettings { endpoint, lifetime });
+    })
+    .await;
+    let own = site.direct.credentials(&alice()).await.unwrap();
+    assert_eq!(own.prefix, site.direct.own_prefix("alice"));
+    assert_eq!((&*own.bucket, &*own.region), (&*site.bucket, "us-east-1"));
+    let given = own.credentials;
+    let mut credentials = Credentials::new(given.access_key_id, given.secret_access_key);
+    credentials.session_token = Some(given.session_token);
+    let mut settings = settings(&site.access);
+    settings.credentials = CredentialSource::Static(credentials);
+    let client = Client::new(settings).unwrap();
+    let place = Place::new(own.bucket, format!("{}x", own.prefix));
+    let payload = Payload::from(bytes::Bytes::from_static(b"hello"));
+    let (plain, always) = (ObjectHeaders::default(), Condition::None);
+    let written = client.put_object(&place, payload, &plain, always);
+    written.await.unwrap();
+
+    let mut caller = Caller::new("alice");
+    caller.limits.max_size = Some(4);
+    let error = site
+        .direct
+        .credentials(&Who::Caller(caller))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, DirectError::Policy(_)), "{error}");
+    let (grant, _) = site.grant(None, None).await;
+    let error = site.direct.credentials(&grant).await.unwrap_err();
+    assert!(matches!(error, DirectError::Policy(_)), "{error}");
+    let off = Site::on(Service::Moto).await;
+    let error = off.direct.credentials(&alice()).await.unwrap_err();
+    assert!(matches!(error, DirectError::NotFound), "{error}");
+}
