@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::request::Parts;
 use landfall::{
     event::{EventKind, Removal},
-    hook::RequestInfo,
+    hook::{Intent, RequestInfo},
     upload::Snapshot,
 };
 use landfall_grants::queue;
@@ -71,6 +71,8 @@ impl Direct {
     pub async fn cancel(&self, record: &Record, request: &mut Parts) -> Result<(), DirectError> {
         let audience = self.audience()?;
         let info = request::info(&audience, request);
+        let id = Some(record.id());
+        audience.admit(&info, Intent::Terminate, id).await?;
         match record.standing {
             Standing::Gone => return Ok(()),
             Standing::Finished => return Err(complete_already()),
@@ -245,10 +247,13 @@ impl Direct {
 
     async fn remove_from_s3(&self, record: &Record) -> Result<(), client::Error> {
         let client = &self.settings().client;
-        match (record.way, &record.multipart) {
-            (_, Some(multipart)) => client.abort_multipart(&record.place, multipart).await?,
-            (Way::Multipart | Way::SignedMultipart, None) => self.remove_strays(record).await?,
-            (Way::Put | Way::Post, None) => {}
+        if let Some(multipart) = &record.multipart {
+            client.abort_multipart(&record.place, multipart).await?;
+        }
+        // Others at its key: one whose id was lost with an answer, or that its client began besides.
+        let is_known = record.way == Way::Multipart && record.multipart.is_some();
+        if !is_known && matches!(record.way, Way::Multipart | Way::SignedMultipart) {
+            self.remove_strays(record).await?;
         }
         let head = match client.head_object(&record.place).await {
             Ok(head) => head,
@@ -270,8 +275,7 @@ impl Direct {
         }
     }
 
-    /// Drops multipart uploads of exactly its key that nobody knows: the answer to their beginning was
-    /// lost.
+    /// Drops multipart uploads of exactly its key.
     async fn remove_strays(&self, record: &Record) -> Result<(), client::Error> {
         let (client, place) = (&self.settings().client, &record.place);
         if !self.is_newest(record).await {

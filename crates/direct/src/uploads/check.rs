@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use landfall::{hook::RequestInfo, upload::UploadId};
-use landfall_s3::client::ErrorKind;
+use landfall::{
+    hook::{RequestInfo, is_of_type},
+    upload::UploadId,
+};
+use landfall_s3::client::{ErrorKind, ObjectHead};
 
 use super::{
-    Complete, Direct,
+    Complete, Direct, TYPES,
     cancel::End,
     complete::broken_off,
     finish::{Arrived, is_its_own},
@@ -100,17 +103,41 @@ impl Direct {
             self.end(hold, record.clone(), end, info).await?;
             return Err(DirectError::TooLarge { stored, most });
         }
-        match record.upload.length {
+        let wrong = match record.upload.length {
             Some(length) if stored < length => {
-                let why = format!("it has {stored} bytes instead of {length}");
-                let end = End::Failed(why.clone());
-                self.end(hold, record.clone(), end, info).await?;
-                Err(DirectError::Conflict {
-                    gone: true,
-                    message: format!("the file is removed, since {why}"),
-                })
+                Some(format!("it has {stored} bytes instead of {length}"))
             }
-            _ => Ok(Arrived::There(head)),
+            _ => wrong_type(record, &head),
+        };
+        match wrong {
+            None => Ok(Arrived::There(head)),
+            Some(why) => Err(self.removed(hold, record, why, info).await?),
         }
     }
+
+    /// Ends one whose object isn't right, and says so.
+    pub(super) async fn removed(
+        &self,
+        hold: &Hold,
+        record: &Record,
+        why: String,
+        info: Option<&Arc<RequestInfo>>,
+    ) -> Result<DirectError, DirectError> {
+        let message = format!("the file is removed: {why}");
+        self.end(hold, record.clone(), End::Failed(why), info)
+            .await?;
+        Ok(DirectError::Conflict {
+            gone: true,
+            message,
+        })
+    }
+}
+
+/// Why the type that an object was sent as isn't welcome, if it wasn't signed and isn't.
+pub(super) fn wrong_type(record: &Record, head: &ObjectHead) -> Option<String> {
+    let welcome = record.upload.storage.get(TYPES)?;
+    let sent = head.content_type.as_deref().unwrap_or_default();
+    let essence = sent.split(';').next().unwrap_or_default().trim();
+    let is_welcome = welcome.split(',').any(|one| is_of_type(essence, one));
+    (!is_welcome).then(|| format!("the type {essence:?} isn't accepted; welcome: {welcome}"))
 }

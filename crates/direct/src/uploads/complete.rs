@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use http::request::Parts;
-use landfall::{hook::RequestInfo, upload::UploadId};
+use landfall::{
+    hook::{Intent, RequestInfo},
+    upload::UploadId,
+};
 use landfall_s3::client::{ErrorKind, Part};
 
 use super::{
@@ -40,6 +43,8 @@ impl Direct {
             });
         }
         in_order(parts)?;
+        let id = Some(record.id());
+        audience.admit(&info, Intent::Write, id).await?;
         let (this, id, parts) = (self.clone(), record.id().clone(), parts.to_vec());
         let completed = tokio::spawn(async move { this.complete_of(&id, &parts, info).await });
         completed.await.map_err(broken_off)?
@@ -54,10 +59,7 @@ impl Direct {
         let (hold, record) = self.hold(id).await?;
         let done = match record.standing {
             Standing::Open => match self.whole(&hold, &record, named, &info).await {
-                Ok(whole) => {
-                    let arrived = Arrived::InParts(whole);
-                    self.finish(&hold, record, arrived, Some(info)).await
-                }
+                Ok(arrived) => self.finish(&hold, record, arrived, Some(info)).await,
                 Err(error) => Err(error),
             },
             _ => self.go_on(&hold, record, Some(info)).await,
@@ -73,14 +75,19 @@ impl Direct {
         record: &Record,
         named: &[(u32, String)],
         info: &Arc<RequestInfo>,
-    ) -> Result<Whole, DirectError> {
+    ) -> Result<Arrived, DirectError> {
         let listed = match self.list(record, multipart(record)?).await {
             Ok(listed) => listed,
             Err(DirectError::S3(error)) if *error.kind() == ErrorKind::NoSuchUpload => {
-                let reason = "its multipart upload is gone from S3";
-                let end = End::Failed(reason.into());
-                self.end(hold, record.clone(), end, Some(info)).await?;
-                return Err(error.into());
+                // Its client may have completed it itself.
+                return match self.measured(hold, record, Some(info)).await {
+                    Err(DirectError::NotYet) => {
+                        let end = End::Failed("its multipart upload is gone from S3".into());
+                        self.end(hold, record.clone(), end, Some(info)).await?;
+                        Err(error.into())
+                    }
+                    arrived => arrived,
+                };
             }
             Err(error) => return Err(error),
         };
@@ -97,7 +104,7 @@ impl Direct {
                 whole.size,
                 numbers(listed.iter().map(|part| part.number))
             ))),
-            _ => Ok(whole),
+            _ => Ok(Arrived::InParts(whole)),
         }
     }
 

@@ -12,9 +12,11 @@ use landfall_grants::queue;
 use landfall_s3::client::{self, ErrorKind, ObjectHead};
 
 use super::{
-    Complete, Direct, ETAG, PARTS,
+    Complete, Direct, ETAG, PARTS, REPLACES,
     cancel::End,
-    complete::{intended, numbers},
+    check::wrong_type,
+    complete::{broken_off, intended, numbers},
+    key::fingerprint,
     open::count,
     sign::gone,
 };
@@ -61,7 +63,7 @@ impl Direct {
     pub(crate) async fn resume(&self, record: &Record) -> Result<Complete, DirectError> {
         let (this, id) = (self.clone(), record.id().clone());
         let resumed = tokio::spawn(async move { this.resume_of(&id, None).await });
-        resumed.await.map_err(super::complete::broken_off)?
+        resumed.await.map_err(broken_off)?
     }
 
     pub(super) async fn resume_of(
@@ -224,17 +226,17 @@ impl Direct {
             Err(error) => return Err(error.into()),
         }
         let wrong = match client.head_object(&record.place).await {
-            Ok(head) if head.size == whole.size && is_its_own(record, &head) => return Ok(head),
-            Ok(head) => format!(
-                "its object has {} bytes instead of {}",
-                head.size, whole.size
-            ),
+            Ok(head) if head.size == whole.size && is_its_own(record, &head) => {
+                match wrong_type(record, &head) {
+                    None => return Ok(head),
+                    Some(wrong) => wrong,
+                }
+            }
+            Ok(head) => format!("it has {} bytes instead of {}", head.size, whole.size),
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => "it is gone from S3".into(),
             Err(error) => return Err(error.into()),
         };
-        let end = End::Failed(wrong.clone());
-        self.end(hold, record.clone(), end, info).await?;
-        Err(DirectError::Parts(wrong))
+        Err(self.removed(hold, record, wrong, info).await?)
     }
 
     /// Lets the client send parts again.
@@ -263,8 +265,8 @@ impl Direct {
 
 /// Whether an object is what was sent for this upload, and not what was at its key before.
 pub(super) fn is_its_own(record: &Record, head: &ObjectHead) -> bool {
-    let before = record.upload.storage.get(super::REPLACES);
-    before.is_none_or(|before| *before != super::key::fingerprint(head))
+    let before = record.upload.storage.get(REPLACES);
+    before.is_none_or(|before| *before != fingerprint(head))
 }
 
 /// Whether S3 says that other parts would do.

@@ -24,7 +24,7 @@ use landfall_grants::{
 use landfall_s3::client::{ErrorKind, Place};
 
 use super::{
-    Asked, Direct, REPLACES, Who, given, key, request,
+    Asked, Direct, REPLACES, TYPES, Who, given, key, request,
     sign::gone,
     wish::{Wish, ended, fits_way},
 };
@@ -44,6 +44,8 @@ struct Leave {
     can_ask_again: bool,
     /// What its client asks for, in digest.
     digest: String,
+    /// The types that are welcome, if not all are.
+    types: Vec<String>,
     /// The upload that is bound to the job and isn't, or isn't any more.
     replaced: Option<UploadId>,
 }
@@ -150,6 +152,7 @@ impl Direct {
         let id = wish.request_id.clone().unwrap_or_else(key::uuid);
         let mut ask = wish.ask(&id);
         policy::decide(&self.settings().policies, caller, &mut ask, request).await?;
+        let types = ask.limits.content_types.clone();
         let new = wish.job(&caller.subject, ask);
         let (job, is_new) = match self.queue().grant(new).await? {
             Granted::New(job, _) => (job, true),
@@ -163,6 +166,7 @@ impl Direct {
             by_token: false,
             can_ask_again: wish.request_id.is_some(),
             digest: wish.digest(),
+            types,
             replaced: None,
         };
         match is_new {
@@ -193,6 +197,7 @@ impl Direct {
             by_token: true,
             can_ask_again: true,
             digest: wish.digest(),
+            types: Vec::new(),
             replaced: None,
         };
         self.before(leave).await
@@ -258,6 +263,11 @@ impl Direct {
             .collect();
         if let Some(key) = &wish.key {
             upload.storage.insert("Key".into(), key.clone());
+            // What its client sends it as is not signed, so it is looked at in the end.
+            if !leave.types.is_empty() {
+                let types = leave.types.join(",");
+                upload.storage.insert(TYPES.into(), types);
+            }
         }
         audience.admit(info, Intent::Create, None).await?;
         audience.before_create(info, &mut upload).await?;

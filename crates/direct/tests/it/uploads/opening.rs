@@ -149,7 +149,10 @@ async fn the_same_request_finds_the_same_upload() {
     asked.metadata = texts(&[("album", "1")]);
     let first = site.open(&alice(), asked.clone()).await.unwrap();
     let again = site.open(&alice(), asked.clone()).await.unwrap();
-    assert_eq!(first, again);
+    assert_eq!(
+        (first.id(), &first.multipart),
+        (again.id(), &again.multipart)
+    );
     assert_eq!(site.hook.asked().len(), 1);
     // Another's request of this name is another.
     let bobs = site.open(&who("bob"), asked.clone()).await.unwrap();
@@ -237,7 +240,8 @@ async fn one_upload_comes_of_a_grant() {
         "video/mp4"
     );
     assert!(!record.upload.metadata.header().contains("upload_token"));
-    assert_eq!(site.open(&grant, asked.clone()).await.unwrap(), record);
+    let again = site.open(&grant, asked.clone()).await.unwrap();
+    assert_eq!(again.id(), record.id());
     asked.way = Way::Multipart;
     assert!(is_conflict(
         &site.open(&grant, asked.clone()).await.unwrap_err()

@@ -11,13 +11,14 @@ use landfall_s3::client::{
 };
 
 use super::site::{
-    LONG, MIB, Service, Site, alice, is_conflict, on_both, pattern, send, settings, who,
+    LONG, MIB, Service, Site, alice, is_conflict, is_gone, on_both, pattern, send, settings, who,
 };
 
 on_both!(
     a_put_that_its_client_named,
     a_multipart_upload_of_the_clients_own,
     too_much_is_not_completed,
+    a_type_that_is_not_welcome,
 );
 
 fn asked(way: Way, key: &str) -> Asked {
@@ -172,6 +173,38 @@ async fn too_much_is_not_completed(service: Service) {
     begin(&site.direct, &record).await;
     site.cancel(&record).await.unwrap();
     site.assert_nothing_of(&record).await;
+}
+
+async fn a_type_that_is_not_welcome(service: Service) {
+    let site = Site::on(service).await;
+    let mut caller = Caller::new("alice");
+    caller.limits.content_types = vec!["image/*".into(), "text/plain".into()];
+    let alice = Who::Caller(caller);
+    for (key, sent, is_welcome) in [
+        ("1-a.png", "image/webp; a=b", true),
+        ("2-a.png", "text/html", false),
+    ] {
+        let record = site.open(&alice, asked(Way::Put, key)).await.unwrap();
+        let put = site.direct.put(&record, LONG, false).await.unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(sent));
+        let (status, _, body) = send(Method::PUT, &put.url, &headers, "hello").await;
+        assert_eq!(status, 200, "{body:?}");
+        let done = site.check(&record).await;
+        assert_eq!(done.is_ok(), is_welcome, "{done:?}");
+        if let Err(error) = done {
+            assert!(
+                is_gone(&error) && error.to_string().contains("text/html"),
+                "{error}"
+            );
+            site.assert_nothing_of(&record).await;
+        }
+    }
+    let error = site
+        .open(&alice, asked(Way::Put, "a.html"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, DirectError::Policy(_)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

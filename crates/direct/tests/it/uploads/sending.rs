@@ -22,6 +22,7 @@ on_both!(
     a_hook_refuses_the_end,
     a_hook_cannot_be_asked,
     metadata_and_headers_arrive,
+    it_goes_on_without_its_client,
 );
 
 const CREATED: EventKind = EventKind::Created;
@@ -391,4 +392,19 @@ async fn metadata_and_headers_arrive(service: Service) {
         let (_, headers, _) = send(Method::HEAD, &url.await.unwrap(), &none, "").await;
         assert_eq!(headers["cache-control"], "max-age=60", "{way:?}");
     }
+}
+
+async fn it_goes_on_without_its_client(service: Service) {
+    let site = Site::on(service).await;
+    let record = site.opened(Way::Multipart, None).await;
+    let parts = [site.send_part(&record, 1, "hello".into()).await];
+    // The client is gone as soon as it has asked.
+    let asked = futures_util::poll!(Box::pin(site.complete(&record, &parts)));
+    assert!(asked.is_pending());
+    while site.now(&record).await.standing != Standing::Finished {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(site.head(&record).await.unwrap().size, 5);
+    site.complete(&record, &parts).await.unwrap();
+    assert_eq!(site.told(&record), [CREATED, COMPLETED]);
 }

@@ -1,0 +1,78 @@
+//! Two nodes on one database and one bucket.
+
+use std::sync::Arc;
+
+use landfall::event::EventKind;
+use landfall_database::Database;
+use landfall_direct::{Asked, Standing, Way};
+use landfall_grants::JobState;
+use landfall_test_services::Postgres;
+
+use super::site::{MIB, Service, Site, alice, is_gone, pattern};
+
+/// Two of them.
+async fn nodes() -> (Arc<Site>, Arc<Site>) {
+    let database = Database::Postgres(Postgres::shared().database("direct"));
+    let folder = || tempfile::tempdir().unwrap();
+    let one = Site::at(Service::Garage, database.clone(), folder(), |_| {}).await;
+    let bucket = one.bucket.clone();
+    let change = |settings: &mut landfall_direct::DirectSettings| settings.objects.bucket = bucket;
+    let other = Site::at(Service::Garage, database, folder(), change).await;
+    (Arc::new(one), Arc::new(other))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn begun_on_one_and_completed_on_the_other() {
+    let (one, other) = nodes().await;
+    let bytes = pattern(1, 6 * MIB);
+    let mut asked = Asked::new(Way::Multipart, "a.bin");
+    asked.request_id = Some("7".into());
+    let record = one.open(&alice(), asked.clone()).await.unwrap();
+    let first = one.send_part(&record, 1, bytes.slice(..5 * MIB)).await;
+    let there = other.open(&alice(), asked).await.unwrap();
+    assert_eq!(
+        (there.id(), &there.multipart),
+        (record.id(), &record.multipart)
+    );
+    let second = other.send_part(&there, 2, bytes.slice(5 * MIB..)).await;
+    let parts = [first, second];
+    let (here, there) = tokio::join!(
+        one.complete(&record, &parts),
+        other.complete(&record, &parts)
+    );
+    assert_eq!(here.unwrap().etag, there.unwrap().etag);
+    assert_eq!(one.job(&record).await.state, JobState::Completed);
+    let completed = EventKind::Completed;
+    let told = [&one, &other].map(|site| site.sink.kinds(record.id()));
+    let told = told.iter().flatten().filter(|kind| **kind == completed);
+    assert_eq!(told.count(), 1);
+    let asked = one.hook.asked().len() + other.hook.asked().len();
+    assert_eq!(asked, 2, "once at the beginning, once at the end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn completed_and_cancelled_at_once() {
+    let (one, other) = nodes().await;
+    for _ in 0..4 {
+        let record = one.opened(Way::Multipart, None).await;
+        let parts = [one.send_part(&record, 1, "hello".into()).await];
+        let (done, cancelled) = tokio::join!(one.complete(&record, &parts), other.cancel(&record));
+        let now = one.now(&record).await;
+        match done {
+            Ok(_) => {
+                cancelled.unwrap_err();
+                assert_eq!(now.standing, Standing::Finished);
+                assert!(one.head(&record).await.is_some());
+            }
+            Err(error) => {
+                cancelled.unwrap();
+                assert!(is_gone(&error), "{error}");
+                assert_eq!(now.standing, Standing::Gone);
+                one.assert_nothing_of(&record).await;
+            }
+        }
+        let job = one.job(&record).await.state;
+        let is_done = now.standing == Standing::Finished;
+        assert_eq!(job == JobState::Completed, is_done);
+    }
+}
