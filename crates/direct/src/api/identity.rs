@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, request::Parts};
 use landfall::{hook::UploadToken, service::Peer};
-use landfall_grants::{Job, JobState, TokenHash, api::request_id, caller::KeySecret};
+use landfall_grants::{Job, JobState, TokenHash, api::request_id};
 use moka::future::Cache;
 
 use super::{
@@ -41,8 +41,7 @@ pub(super) fn tokens() -> Tokens {
 
 impl Api {
     /// Who asks. A token in the headers counts before one that is `stated` with the file; neither is in
-    /// the request afterwards, nor is any other secret of Landfall's own: hooks and policies are told of
-    /// the request.
+    /// the request afterwards.
     pub(super) async fn who(
         &self,
         parts: &mut Parts,
@@ -50,6 +49,9 @@ impl Api {
         purpose: Purpose,
     ) -> Result<Who, Problem> {
         let token = UploadToken::take(&mut parts.headers);
+        if stated.is_some() {
+            without_token(parts);
+        }
         let who = match (token, stated) {
             (Some(token), stated) => {
                 let meant = stated.and_then(|stated| stated.request_id);
@@ -150,37 +152,11 @@ fn may_open(job: &Job, now: std::time::SystemTime) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::GONE, why))
 }
 
-/// Leaves out of a request what is a secret of Landfall's own, before policies are told of it.
-pub(super) fn without_keys(parts: &mut Parts) {
-    let is_secret = |value: &HeaderValue| {
-        let has = |prefix: &str| {
-            let mut windows = value.as_bytes().windows(prefix.len());
-            windows.any(|window| window == prefix.as_bytes())
-        };
-        has(KeySecret::PREFIX) || has(UploadToken::PREFIX)
-    };
-    if parts.headers.values().any(is_secret) {
-        let harmless = parts.headers.iter().filter(|(_, value)| !is_secret(value));
-        let mut left = HeaderMap::with_capacity(parts.headers.len());
-        for (name, value) in harmless {
-            left.append(name, value.clone());
-        }
-        parts.headers = left;
-    }
+/// Leaves tokens out of the query of a request: hooks and policies are told of it. What else is
+/// Landfall's own secret is kept from them where they are asked.
+fn without_token(parts: &mut Parts) {
     if let Some(query) = Query::new(parts.uri.query()).without_secrets() {
         replace(parts, parts.uri.path().to_owned(), Some(&query));
-    }
-}
-
-/// Leaves out what shows who it is as well, for hooks and whoever keeps events are told of headers.
-pub(super) fn without_identity(parts: &mut Parts) {
-    without_keys(parts);
-    for name in [
-        header::AUTHORIZATION,
-        header::COOKIE,
-        header::PROXY_AUTHORIZATION,
-    ] {
-        parts.headers.remove(name);
     }
 }
 
@@ -199,30 +175,11 @@ pub(super) fn replace(parts: &mut Parts, path: String, query: Option<&str>) {
 mod tests {
     use super::*;
 
-    fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
-        let mut request = http::Request::builder().uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).unwrap().into_parts().0
-    }
-
     #[test]
-    fn secrets_stay_behind() {
-        let mut parts = parts(
-            "http://up.example/s3/params?filename=a&metadata[upload_token]=lft_x",
-            &[
-                ("authorization", "Bearer lfk_secret"),
-                ("referer", "https://up.example/t/lft_x/"),
-                ("cookie", "session=1"),
-                ("user-agent", "a"),
-            ],
-        );
-        without_keys(&mut parts);
-        let names: Vec<_> = parts.headers.keys().map(http::HeaderName::as_str).collect();
-        assert_eq!(names, ["cookie", "user-agent"]);
+    fn tokens_stay_behind() {
+        let uri = "http://up.example/s3/params?filename=a&metadata[upload_token]=x";
+        let (mut parts, ()) = http::Request::get(uri).body(()).unwrap().into_parts();
+        without_token(&mut parts);
         assert_eq!(parts.uri, "http://up.example/s3/params?filename=a");
-        without_identity(&mut parts);
-        assert_eq!(parts.headers.len(), 1);
     }
 }

@@ -12,7 +12,7 @@ use super::{
     body::{LARGE, USUAL, json},
     companion::date,
     fields::File,
-    identity::{self, Purpose},
+    identity::Purpose,
     problem::{Problem, may_be_set},
     refusal,
     sign::open,
@@ -158,7 +158,6 @@ pub(super) async fn complete(api: &Api, mut call: Call, id: &str) -> Result<Resp
     let body = std::mem::take(&mut call.body);
     let fields = api.object(&call.parts.headers, body, LARGE).await?;
     let parts = listed(fields)?;
-    identity::without_identity(&mut call.parts);
     let done = api.direct().complete(&record, &parts, &mut call.parts);
     let done = Box::pin(done).await;
     let done = done.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
@@ -207,7 +206,6 @@ pub(super) fn answer(done: &Complete, mut body: Value) -> Response {
 /// `DELETE /s3/multipart/{id}`
 pub(super) async fn abort(api: &Api, mut call: Call, id: &str) -> Result<Response, Problem> {
     let (_, record) = find(api, &mut call, id).await?;
-    identity::without_identity(&mut call.parts);
     let cancelled = Box::pin(api.direct().cancel(&record, &mut call.parts)).await;
     cancelled.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
     // Clients read JSON from this, too.

@@ -1,11 +1,10 @@
 //! `POST /s3/presign`: signs what a client wants to do itself with its own upload, as `signRequest` of
 //! Uppy 6 asks for.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::response::Response;
 use http::{StatusCode, request::Parts};
-use landfall_grants::TokenHash;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -130,13 +129,8 @@ async fn signed(api: &Api, parts: &Parts, record: &Record, act: Act) -> Result<R
     }))
 }
 
-/// Clients sign again whenever they try again: the same key is the same upload.
+/// The file at a key of its client's choice.
 fn asked(mut file: File, way: Way, key: &str) -> crate::Asked {
-    let id = match key.len() <= 255 && !key.contains(char::is_whitespace) {
-        true => Cow::from(key),
-        false => Cow::from(TokenHash::of(key).as_str().to_owned()),
-    };
-    file.request_id.get_or_insert_with(|| id.into_owned());
     file.name = key.rsplit(['/', '\\']).next().unwrap_or(key).to_owned();
     let mut asked = file.asked(way);
     asked.key = Some(key.to_owned());
@@ -268,19 +262,11 @@ mod tests {
     }
 
     #[test]
-    fn the_same_key_is_the_same_upload() {
-        let of = |key: &str| {
-            let file = file(key, Map::new()).ok().unwrap();
-            asked(file, Way::Put, key)
-        };
-        let one = of("dir/uuid-name.png");
-        assert_eq!(
-            (&*one.filename, one.key.as_deref()),
-            ("uuid-name.png", Some("dir/uuid-name.png"))
-        );
-        assert_eq!(one.request_id.as_deref(), Some("dir/uuid-name.png"));
-        let blank = of("uuid-my name.png").request_id.unwrap();
-        assert_eq!(blank.len(), 64);
-        assert_eq!(of("uuid-my name.png").request_id.unwrap(), blank);
+    fn files_at_keys() {
+        let file = file("dir/uuid-name.png", Map::new()).ok().unwrap();
+        let asked = asked(file, Way::Put, "dir/uuid-name.png");
+        assert_eq!(asked.filename, "uuid-name.png");
+        assert_eq!(asked.key.as_deref(), Some("dir/uuid-name.png"));
+        assert_eq!(asked.request_id, None);
     }
 }

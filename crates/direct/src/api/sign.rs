@@ -10,7 +10,7 @@ use super::{
     Api, Call,
     body::{USUAL, json},
     fields,
-    identity::{self, Purpose},
+    identity::Purpose,
     problem::Problem,
     refusal,
 };
@@ -54,7 +54,6 @@ pub(super) async fn open(
     who: &Who,
     asked: Asked,
 ) -> Result<std::sync::Arc<Record>, Problem> {
-    identity::without_keys(&mut call.parts);
     // Boxed, as all that is deep: the way of a part is to stay small.
     let opened = Box::pin(api.direct().open(who, asked, &mut call.parts)).await;
     let record = opened.map_err(|error| call.refuse(error))?;

@@ -7,20 +7,13 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Api, Call,
-    body::USUAL,
-    fields,
-    identity::{self, Purpose},
-    multipart::answer,
-    problem::Problem,
-    refusal,
+    Api, Call, body::USUAL, fields, identity::Purpose, multipart::answer, problem::Problem, refusal,
 };
 use crate::{Record, Who};
 
 /// `POST /api/complete_s3`
 pub(super) async fn check(api: &Api, mut call: Call) -> Result<Response, Problem> {
     let (record, _) = named(api, &mut call).await?;
-    identity::without_identity(&mut call.parts);
     let done = api.direct().check(&record, Some(&mut call.parts));
     let done = Box::pin(done).await;
     let done = done.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;

@@ -1,0 +1,389 @@
+//! Companion's routes, with the requests that @uppy/aws-s3 of Uppy 4, 5 and 6 sends.
+
+use landfall_direct::{Small, StsSettings};
+use landfall_grants::JobState;
+use serde_json::{Value, json};
+
+use super::site::{Reply, Site, encoded, post_form, put};
+use crate::uploads::site::{MIB, Service, on_both, pattern};
+
+on_both!(a_small_file, several_parts);
+
+/// What Uppy 4 and 5 ask before a small file.
+const PARAMS: &str = "/s3/params?filename=my+photo+%C3%BC.png&type=image%2Fpng\
+    &metadata%5Bname%5D=my+photo+%C3%BC.png&metadata%5Btype%5D=image%2Fpng&metadata%5Balbum%5D=7";
+
+async fn a_small_file(service: Service) {
+    let site = Site::with(service, |_| {}, |_| {}).await;
+    let ask = site.ann("GET", PARAMS).with("accept", "application/json");
+    let reply = ask.send().await.expect(200);
+    assert_eq!(reply.names(), ["expires", "fields", "method", "url"]);
+    assert_eq!(
+        (reply.text_of("method"), &reply.json["expires"]),
+        ("POST".into(), &json!(3600))
+    );
+    let (url, fields) = (reply.text_of("url"), &reply.json["fields"]);
+    // Uppy 6 puts the key behind the URL, and calls that the location.
+    assert!(url.ends_with('/'), "{url}");
+    assert_eq!(fields["success_action_status"], "201");
+    let key = fields["key"].as_str().unwrap();
+    let sent = post_form(&url, fields, b"hello").await;
+    assert_eq!(sent.status, 201, "{sent:?}");
+    assert_eq!(site.object(key).await.unwrap(), "hello");
+    let named = json!({ "key": key });
+    let done = site
+        .ann("POST", "/api/complete_s3")
+        .json(&named)
+        .send()
+        .await;
+    assert_eq!(done.expect(200).json["size"], 5);
+}
+
+async fn begun(site: &Site, more: Value) -> (String, String) {
+    let mut body = json!({
+        "filename": "film.bin", "type": "video/mp4",
+        "metadata": {"name": "film.bin", "type": "video/mp4", "relativePath": null, "stars": 5},
+    });
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    let reply = site.ann("POST", "/s3/multipart").json(&body).send().await;
+    let reply = reply.expect(200);
+    assert_eq!(reply.names(), ["bucket", "key", "uploadId"]);
+    assert_eq!(reply.text_of("bucket"), site.uploads.bucket);
+    (reply.text_of("key"), reply.text_of("uploadId"))
+}
+
+/// A path of a multipart upload.
+fn at(id: &str, what: &str, key: &str) -> String {
+    format!("/s3/multipart/{}{what}?key={}", encoded(id), encoded(key))
+}
+
+async fn sent(site: &Site, id: &str, key: &str, number: u32, body: &[u8]) -> String {
+    let path = at(id, &format!("/{number}"), key);
+    let signed = site.ann("GET", &path).send().await.expect(200);
+    assert_eq!(signed.names(), ["expires", "url"]);
+    assert_eq!(signed.json["expires"], 3600);
+    let reply = put(&signed.text_of("url"), &[], body).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.header("etag").unwrap()
+}
+
+async fn complete(site: &Site, id: &str, key: &str, parts: &Value) -> Reply {
+    let body = json!({ "parts": parts });
+    let path = at(id, "/complete", key);
+    site.ann("POST", &path).json(&body).send().await
+}
+
+async fn several_parts(service: Service) {
+    let site = Site::with(service, |_| {}, |_| {}).await;
+    let (key, id) = begun(&site, json!({})).await;
+    let (first, second) = (pattern(1, 5 * MIB), pattern(2, 100));
+    let mut tags = vec![sent(&site, &id, &key, 1, &first).await];
+
+    // A reload: the client asks what there is.
+    let listed = site.ann("GET", &at(&id, "", &key)).send().await.expect(200);
+    let listed = listed.json.as_array().unwrap().clone();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(
+        (&listed[0]["PartNumber"], &listed[0]["Size"]),
+        (&json!(1), &json!(5 * MIB))
+    );
+    assert_eq!(listed[0]["ETag"], tags[0].as_str());
+    assert!(tags[0].starts_with('"'), "{tags:?}");
+
+    let batch = format!("{}&partNumbers=2,3,10000", at(&id, "/batch", &key));
+    let batch = site.ann("GET", &batch).send().await.expect(200);
+    let urls = batch.json["presignedUrls"].as_object().unwrap();
+    assert_eq!(urls.len(), 3, "{urls:?}");
+    let reply = put(urls["2"].as_str().unwrap(), &[], &second).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    tags.push(reply.header("etag").unwrap());
+
+    // Uppy 6 takes the quotes off the tags of parts that it has just sent.
+    let parts = json!([
+        {"PartNumber": 1, "ETag": tags[0]},
+        {"PartNumber": 2, "ETag": tags[1].trim_matches('"')},
+    ]);
+    let foreign = site.bob("POST", &at(&id, "/complete", &key));
+    foreign
+        .json(&json!({ "parts": parts }))
+        .send()
+        .await
+        .companion(404, "no such upload");
+    let mut wrong = parts.clone();
+    wrong[1]["ETag"] = "\"00000000000000000000000000000000\"".into();
+    complete(&site, &id, &key, &wrong).await.companion(400, "");
+    let done = complete(&site, &id, &key, &parts).await.expect(200);
+    assert_eq!(done.names(), ["bucket", "key", "location"]);
+    assert_eq!(done.text_of("key"), key);
+    assert!(done.text_of("location").ends_with(&key), "{done:?}");
+    let again = complete(&site, &id, &key, &parts).await.expect(200);
+    assert_eq!(again.json, done.json);
+    let object = site.object(&key).await.unwrap();
+    assert_eq!(object, [first, second].concat());
+    site.ann("GET", &at(&id, "/3", &key))
+        .send()
+        .await
+        .companion(409, "complete");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_by_its_client() {
+    let site = Site::start().await;
+    let (key, id) = begun(&site, json!({"request_id": "r1"})).await;
+    sent(&site, &id, &key, 1, b"hello").await;
+    let path = at(&id, "", &key);
+    site.bob("DELETE", &path)
+        .send()
+        .await
+        .companion(404, "no such upload");
+    let dropped = site.ann("DELETE", &path).send().await.expect(200);
+    assert_eq!(dropped.text, "{}");
+    assert_eq!(site.job("r1").await.state, JobState::Cancelled);
+    let place = (&*site.uploads.bucket, &*key);
+    let left = site
+        .uploads
+        .client
+        .list_multiparts(place.0, place.1, None, 10)
+        .await;
+    assert_eq!(left.unwrap().uploads, []);
+    site.ann("GET", &path)
+        .send()
+        .await
+        .companion(410, "cancelled");
+    site.ann("GET", &at(&id, "/1", &key))
+        .send()
+        .await
+        .companion(410, "");
+    let parts = json!([{"PartNumber": 1, "ETag": "x"}]);
+    complete(&site, &id, &key, &parts).await.companion(410, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_bind() {
+    let site = Site::start().await;
+    for more in [json!({"size": 10}), json!({"metadata": {"size": "10"}})] {
+        let (key, id) = begun(&site, more).await;
+        site.ann("GET", &at(&id, "/2", &key))
+            .send()
+            .await
+            .companion(400, "part");
+        let tag = sent(&site, &id, &key, 1, b"hello world").await;
+        let parts = json!([{"PartNumber": 1, "ETag": tag}]);
+        complete(&site, &id, &key, &parts)
+            .await
+            .companion(413, "too many");
+        complete(&site, &id, &key, &parts).await.companion(410, "");
+        assert_eq!(site.object(&key).await, None);
+    }
+    let (key, id) = begun(&site, json!({"size": 10})).await;
+    let tag = sent(&site, &id, &key, 1, b"hello").await;
+    let parts = json!([{"PartNumber": 1, "ETag": tag}]);
+    complete(&site, &id, &key, &parts).await.companion(400, "");
+    let reply = site
+        .ann("GET", &format!("{PARAMS}&size=5"))
+        .send()
+        .await
+        .expect(200);
+    let (url, fields) = (reply.text_of("url"), &reply.json["fields"]);
+    let longer = post_form(&url, fields, b"hello!").await;
+    assert_eq!(longer.status, 400, "{longer:?}");
+    let right = post_form(&url, fields, b"hello").await;
+    assert_eq!(right.status, 201, "{right:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense() {
+    let site = Site::start().await;
+    let get = async |path: &str| site.ann("GET", path).send().await;
+    get("/s3/params")
+        .await
+        .companion(400, "\"filename\" query parameter is required");
+    get("/s3/params?filename=").await.companion(400, "filename");
+    get("/s3/params?filename=a&filename=b")
+        .await
+        .companion(400, "filename");
+    get("/s3/params?filename=a&type=a%0Ab")
+        .await
+        .companion(400, "media type");
+    let much: String = (0..65).map(|n| format!("&metadata[{n}]=x")).collect();
+    get(&format!("/s3/params?filename=a{much}"))
+        .await
+        .companion(400, "metadata");
+    let post = async |body: Value| site.ann("POST", "/s3/multipart").json(&body).send().await;
+    post(json!({}))
+        .await
+        .companion(400, "\"filename\" field is required");
+    post(json!({"filename": ""}))
+        .await
+        .companion(400, "filename");
+    post(json!({"filename": "a", "type": 7}))
+        .await
+        .companion(400, "content type must be a string");
+    post(json!({"filename": "a", "metadata": 7}))
+        .await
+        .companion(400, "metadata");
+    let large = json!({"filename": "a", "type": "", "metadata": {"x": "x".repeat(110_000)}});
+    post(large).await.companion(413, "102400");
+
+    let (key, id) = begun(&site, json!({})).await;
+    let bare = format!("/s3/multipart/{}", encoded(&id));
+    for what in ["", "/1", "/batch?partNumbers=1"] {
+        get(&format!("{bare}{what}"))
+            .await
+            .companion(400, "key must be passed");
+    }
+    for number in ["0", "x", "10001", "1.5"] {
+        let path = at(&id, &format!("/{number}"), &key);
+        get(&path).await.companion(400, "between 1 and 10000");
+        let path = format!("{}&partNumbers=1,{number}", at(&id, "/batch", &key));
+        get(&path).await.companion(400, "between 1 and 10000");
+    }
+    get(&at(&id, "/batch", &key))
+        .await
+        .companion(400, "comma separated");
+    for parts in [
+        json!(null),
+        json!(7),
+        json!([{"PartNumber": "1", "ETag": "a"}]),
+    ] {
+        complete(&site, &id, &key, &parts)
+            .await
+            .companion(400, "array of {ETag, PartNumber}");
+    }
+    complete(&site, &id, &key, &json!([]))
+        .await
+        .companion(400, "");
+    complete(&site, &id, &key, &json!([{"PartNumber": 1, "ETag": "x"}]))
+        .await
+        .companion(400, "");
+
+    // Another's, and what there never was, are the same.
+    for path in [at(&id, "", &key), at(&id, "/1", &key)] {
+        site.bob("GET", &path)
+            .send()
+            .await
+            .companion(404, "no such upload");
+    }
+    let batch = format!("{}&partNumbers=1", at(&id, "/batch", &key));
+    site.bob("GET", &batch)
+        .send()
+        .await
+        .companion(404, "no such upload");
+    for (id, key) in [("other", &*key), (&*id, "other")] {
+        get(&at(id, "/1", key))
+            .await
+            .companion(404, "no such upload");
+    }
+    get("/s3/nothing").await.companion(404, "nothing here");
+    let reply = site
+        .ann("DELETE", "/s3/params")
+        .send()
+        .await
+        .companion(405, "method");
+    assert_eq!(reply.header("allow").as_deref(), Some("GET"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_files_by_put() {
+    let site = Site::with(
+        Service::Garage,
+        |settings| settings.small = Small::Put,
+        |_| {},
+    )
+    .await;
+    let reply = site.ann("GET", PARAMS).send().await.expect(200);
+    assert_eq!(
+        reply.names(),
+        ["expires", "fields", "headers", "method", "url"]
+    );
+    assert_eq!(reply.text_of("method"), "PUT");
+    assert_eq!(reply.json["fields"], json!({}));
+    assert_eq!(reply.json["headers"]["content-type"], "image/png");
+    let headers = reply.json["headers"].as_object().unwrap();
+    let names = headers.iter().map(|(name, value)| {
+        let name: &'static str = name.clone().leak();
+        (name, value.as_str().unwrap())
+    });
+    let sent = put(&reply.text_of("url"), &names.collect::<Vec<_>>(), b"hello").await;
+    assert_eq!(sent.status, 200, "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_clients_token_is_in_the_path() {
+    let site = Site::start().await;
+    // Uppy 6 takes no slash off its `companionEndpoint`.
+    for slash in ["", "/"] {
+        let base = format!("/t/{}{slash}", site.ann.reveal());
+        let reply = site
+            .ask("GET", &format!("{base}{PARAMS}"))
+            .send()
+            .await
+            .expect(200);
+        let (url, fields) = (reply.text_of("url"), &reply.json["fields"]);
+        assert_eq!(post_form(&url, fields, b"hello").await.status, 201);
+        let body =
+            json!({"filename": "film.bin", "type": "video/mp4", "metadata": {"name": "film.bin"}});
+        let ask = site
+            .ask("POST", &format!("{base}/s3/multipart"))
+            .json(&body);
+        let begun = ask.send().await.expect(200);
+        let (key, id) = (begun.text_of("key"), begun.text_of("uploadId"));
+        let path = format!("{base}{}", at(&id, "/1", &key));
+        let signed = site.ask("GET", &path).send().await.expect(200);
+        let sent = put(&signed.text_of("url"), &[], b"hello").await;
+        let tag = sent.header("etag").unwrap();
+        let parts = json!({"parts": [{"PartNumber": 1, "ETag": tag.trim_matches('"')}]});
+        let path = format!("{base}{}", at(&id, "/complete", &key));
+        let done = site
+            .ask("POST", &path)
+            .json(&parts)
+            .send()
+            .await
+            .expect(200);
+        assert!(done.json["location"].is_string(), "{done:?}");
+    }
+    for token in ["lfk_wrong", "lft_wrong", "%00", "a%20b"] {
+        let path = format!("/t/{token}{PARAMS}");
+        site.ask("GET", &path).send().await.expect(401);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_for_a_while() {
+    let off = Site::start().await;
+    off.ann("GET", "/s3/sts")
+        .send()
+        .await
+        .companion(404, "-direct-sts");
+    off.ask("GET", "/s3/sts")
+        .send()
+        .await
+        .companion(401, "nobody knows");
+    let endpoint = Service::Moto.access().endpoint;
+    let sts = StsSettings {
+        endpoint: Some(endpoint),
+        lifetime: std::time::Duration::from_secs(3600),
+    };
+    let site = Site::with(Service::Moto, |settings| settings.sts = Some(sts), |_| {}).await;
+    let reply = site.ann("GET", "/s3/sts").send().await.expect(200);
+    assert_eq!(reply.names(), ["bucket", "credentials", "prefix", "region"]);
+    let credentials = &reply.json["credentials"];
+    for (pascal, camel) in [
+        ("AccessKeyId", "accessKeyId"),
+        ("SecretAccessKey", "secretAccessKey"),
+        ("SessionToken", "sessionToken"),
+        ("Expiration", "expiration"),
+    ] {
+        assert!(credentials[pascal].is_string(), "{reply:?}");
+        assert_eq!(credentials[pascal], credentials[camel]);
+    }
+    assert_eq!(reply.text_of("bucket"), site.uploads.bucket);
+    assert_eq!(
+        reply.text_of("prefix"),
+        site.uploads.direct.own_prefix("ann")
+    );
+    let other = site.bob("GET", "/s3/sts").send().await.expect(200);
+    assert_ne!(other.text_of("prefix"), reply.text_of("prefix"));
+}

@@ -1,0 +1,11 @@
+//! The routes, over HTTP, as their clients use them.
+
+mod companion;
+mod edge;
+mod grants;
+mod notices;
+mod secrets;
+mod seed;
+mod signer;
+mod site;
+mod told;
