@@ -176,8 +176,11 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     }
     let area = located.map_or(Area::Api, |located| located.area);
     let log = tracing::enabled!(tracing::Level::DEBUG).then(|| {
-        let id = request_id(&parts).to_owned();
-        (parts.method.clone(), parts.uri.path().to_owned(), id)
+        let path = match located {
+            Some(_) => parts.uri.path().to_owned(),
+            None => route::shown(&api.path, uri.path()),
+        };
+        (parts.method.clone(), path, request_id(&parts).to_owned())
     });
     let cross_site = api.settings.callers.cross_site();
     let cors = api.settings.cors.as_ref();

@@ -119,6 +119,15 @@ impl<'a> Located<'a> {
     }
 }
 
+/// A path that leads nowhere, as far as it is fit for a log: it may hold a token.
+pub(super) fn shown(base: &str, path: &str) -> String {
+    let below = path.strip_prefix(base).unwrap_or(path);
+    match below.starts_with("/t/") {
+        true => format!("{base}/t/-"),
+        false => path.to_owned(),
+    }
+}
+
 /// What is to be done. Ids of multipart uploads are as S3 spells them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route<'a> {
@@ -232,5 +241,7 @@ mod tests {
         assert_eq!(located.token, Some("lft_secret"));
         assert_eq!(located.shown("/up"), "/up/s3/multipart/a%2Fb/7/");
         assert!(Located::find("/up", "/t/lft_secret/s3/params").is_none());
+        assert_eq!(shown("/up", "/up/t/lft_secret/nothing"), "/up/t/-");
+        assert_eq!(shown("/up", "/up/s3/nothing"), "/up/s3/nothing");
     }
 }

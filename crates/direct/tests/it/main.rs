@@ -1,5 +1,6 @@
 //! Direct uploads, on real services.
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 
+mod api;
 mod books;
 mod uploads;
