@@ -8,6 +8,7 @@
 
 mod answer;
 mod connection;
+mod direct;
 mod head;
 mod hook;
 mod settings;
@@ -17,6 +18,7 @@ mod values;
 pub use self::{
     answer::s3_answer,
     connection::connection,
+    direct::{direct_request, s3_event},
     head::{append, create, request, trailers},
     hook::hook_answer,
     settings::{arguments, config_file},

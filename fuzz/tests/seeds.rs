@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-const TARGETS: [(&str, fn(&[u8])); 18] = [
+const TARGETS: [(&str, fn(&[u8])); 20] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
     ("checksum", landfall_fuzz::checksum),
@@ -10,6 +10,7 @@ const TARGETS: [(&str, fn(&[u8])); 18] = [
     ("config_file", landfall_fuzz::config_file),
     ("connection", landfall_fuzz::connection),
     ("create", landfall_fuzz::create),
+    ("direct_request", landfall_fuzz::direct_request),
     ("fields", landfall_fuzz::fields),
     ("hook_answer", landfall_fuzz::hook_answer),
     ("info", landfall_fuzz::info),
@@ -19,6 +20,7 @@ const TARGETS: [(&str, fn(&[u8])); 18] = [
     ("range", landfall_fuzz::range),
     ("request", landfall_fuzz::request),
     ("s3_answer", landfall_fuzz::s3_answer),
+    ("s3_event", landfall_fuzz::s3_event),
     ("trailers", landfall_fuzz::trailers),
     ("upload_id", landfall_fuzz::upload_id),
 ];

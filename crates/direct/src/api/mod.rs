@@ -21,6 +21,9 @@
 mod body;
 mod companion;
 mod fields;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod multipart;
 mod notices;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::response::Response;
 use http::StatusCode;
+use landfall::upload::UploadId;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -21,6 +22,8 @@ use crate::{Complete, Record, Way, Who};
 
 /// S3 has no more parts than these.
 const MOST_PARTS: u32 = 10_000;
+/// The most bytes of a name in a key that is made here.
+const MOST_NAME: usize = 255;
 /// The most URLs in one answer.
 const MOST_URLS: usize = 1000;
 
@@ -35,7 +38,11 @@ pub(super) async fn begin(api: &Api, mut call: Call) -> Result<Response, Problem
     let mut file = File::of_json(fields)?;
     let stated = file.stated.take();
     let who = api.who(&mut call.parts, stated, Purpose::Open).await?;
-    let record = open(api, &mut call, &who, file.asked(Way::Multipart)).await?;
+    let mut asked = file.asked(Way::Multipart);
+    if api.direct().settings().sts.is_some() && matches!(who, Who::Caller(_)) {
+        asked.key = own_key(&asked.filename);
+    }
+    let record = open(api, &mut call, &who, asked).await?;
     let Some(id) = &record.multipart else {
         // It was opened before, in another way.
         return Err(Problem::new(
@@ -48,6 +55,15 @@ pub(super) async fn begin(api: &Api, mut call: Call) -> Result<Response, Problem
         "uploadId": id,
         "bucket": record.place.bucket,
     })))
+}
+
+/// Where temporary credentials reach: Uppy 4 and 5 have uploads begun here and sign their parts with
+/// these. `None` if the name is none.
+fn own_key(name: &str) -> Option<String> {
+    let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let name = name.replace("${", "__").replace(char::is_control, "");
+    let is_name = !matches!(name.trim(), "" | "." | "..") && name.len() <= MOST_NAME;
+    is_name.then(|| format!("{}/{name}", UploadId::random()))
 }
 
 /// The upload at the key of the query.
@@ -234,6 +250,17 @@ mod tests {
         ] {
             let problem = part_number(text).err().unwrap();
             assert_eq!(problem.status(), StatusCode::BAD_REQUEST, "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_for_temporary_credentials() {
+        for (name, end) in [("a.bin", "/a.bin"), ("../x/${a}\n.bin", "/__a}.bin")] {
+            let key = own_key(name).unwrap();
+            assert!(key.ends_with(end) && key.matches('/').count() == 1, "{key}");
+        }
+        for none in ["", "a/", "..", "x/.", &"x".repeat(256)] {
+            assert_eq!(own_key(none), None, "{none}");
         }
     }
 

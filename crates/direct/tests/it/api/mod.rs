@@ -1,6 +1,7 @@
 //! The routes, over HTTP, as their clients use them.
 
 mod companion;
+mod docs;
 mod edge;
 mod grants;
 mod notices;

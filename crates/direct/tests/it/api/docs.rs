@@ -1,0 +1,79 @@
+//! What the guide shows is what happens.
+
+use serde_json::Value;
+
+use super::site::{Site, put};
+
+const GUIDE: &str = include_str!("../../../../../docs/direct.md");
+
+/// The blocks of the guide in one language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let begin = format!("```{language}\n");
+    let blocks = GUIDE.split(&*begin).skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_three_commands() {
+    let site = Site::start().await;
+    let shown: Vec<Value> = blocks("json")
+        .into_iter()
+        .map(|text| serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}")))
+        .collect();
+    let [signed, completed, _cors] = &*shown else {
+        panic!("{shown:?}")
+    };
+    let names = |value: &Value| {
+        let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        names
+    };
+    let commands = blocks("sh").concat();
+    let body = commands.split("-d '").nth(1).unwrap();
+    let body: Value = serde_json::from_str(body.split("'\n").next().unwrap()).unwrap();
+    let reply = site.ann("POST", "/api/sign_s3").json(&body).send().await;
+    let reply = reply.expect(200);
+    assert_eq!(names(&reply.json), names(signed));
+    let url = reply.text_of("url");
+    assert!(url.ends_with("/my_file.pdf"), "{url}");
+    assert_eq!(
+        reply.text_of("file_type"),
+        signed["file_type"].as_str().unwrap()
+    );
+    let kind = [("content-type", "application/pdf")];
+    let sent = put(&reply.text_of("signed_request"), &kind, b"hello").await;
+    assert_eq!(sent.status, 200, "{sent:?}");
+    let named = serde_json::json!({ "url": url });
+    let done = site
+        .ann("POST", "/api/complete_s3")
+        .json(&named)
+        .send()
+        .await;
+    let done = done.expect(200);
+    assert_eq!(names(&done.json), names(completed));
+    for name in ["state", "size"] {
+        assert_eq!(done.json[name], completed[name]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_is_there() {
+    let site = Site::start().await;
+    let quoted = GUIDE.split('`').skip(1).step_by(2);
+    let headings = GUIDE.lines().filter_map(|line| line.strip_prefix("### "));
+    let mut seen = 0;
+    for text in quoted.chain(headings) {
+        let Some((method @ ("GET" | "POST" | "DELETE"), path)) = text.split_once(' ') else {
+            continue;
+        };
+        let path = path.split('?').next().unwrap();
+        if path.starts_with("/api/") || path.starts_with("/s3/") {
+            let reply = site.ask(method, path).json(&Value::Null).send().await;
+            assert!(!matches!(reply.status, 404 | 405), "{text}: {reply:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 12, "{seen}");
+}
