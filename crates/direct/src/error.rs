@@ -54,7 +54,7 @@ pub enum DirectError {
     Refused(Refusal),
     /// A hook refused, or can't be asked.
     #[error("{0}")]
-    Declined(#[from] Declined),
+    Declined(#[source] Box<Declined>),
     /// S3 failed or refused.
     #[error("S3: {0}")]
     S3(#[from] client::Error),
@@ -70,6 +70,12 @@ pub enum DirectError {
     /// Something of ours isn't as it should be (500).
     #[error("{0}")]
     Fault(String),
+}
+
+impl From<Declined> for DirectError {
+    fn from(declined: Declined) -> Self {
+        Self::Declined(Box::new(declined))
+    }
 }
 
 impl DirectError {

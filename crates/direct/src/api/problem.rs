@@ -149,7 +149,7 @@ impl About<'_> {
             DirectError::Parts(message) => Problem::new(StatusCode::BAD_REQUEST, message),
             DirectError::Policy(no) => no.into(),
             DirectError::Refused(refusal) => refused(&refusal),
-            DirectError::Declined(declined) => self.declined(declined),
+            DirectError::Declined(declined) => self.declined(*declined),
             DirectError::S3(error) => self.s3(&error),
             DirectError::Queue(error) => self.queue(&error),
             DirectError::Database(error) => {

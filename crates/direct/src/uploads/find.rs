@@ -82,7 +82,10 @@ impl Direct {
             Some(record) => record,
             None => {
                 let record = Arc::new(self.look_up(who, key, multipart).await?);
-                self.0.found.0.insert(called, record.clone()).await;
+                // What is being opened is open in a moment.
+                if record.standing != Standing::Opening {
+                    self.0.found.0.insert(called, record.clone()).await;
+                }
                 record
             }
         };

@@ -67,13 +67,16 @@ fn encoded(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// What is given in the query of a URL, by name.
+pub(super) type Query<'a> = Vec<(String, &'a str)>;
+
 /// What a presigned PUT says in its query, so that its client needn't, and what its client must send
 /// as headers: there is no other way for these.
 pub(super) fn of_put(
     object: &ObjectHeaders,
     pin_type: bool,
-) -> Result<(Vec<(String, &str)>, HeaderMap), DirectError> {
-    let mut query = Vec::new();
+) -> Result<(Query<'_>, HeaderMap), DirectError> {
+    let mut query = Query::new();
     for (name, value) in [
         ("x-amz-acl", &object.acl),
         ("x-amz-tagging", &object.tagging),

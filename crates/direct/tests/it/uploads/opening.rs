@@ -293,9 +293,11 @@ async fn a_grant_outlives_a_fault_of_ours() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policies_and_quotas_hold() {
-    let mut limits = Limits::default();
-    limits.content_types = vec!["image/*".into()];
-    limits.size_required = true;
+    let limits = Limits {
+        content_types: vec!["image/*".into()],
+        size_required: true,
+        ..Limits::default()
+    };
     let site = Site::with(Service::Garage, |settings| {
         settings.policies = vec![Arc::new(Rules::new(limits))];
     })

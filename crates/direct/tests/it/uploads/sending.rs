@@ -22,6 +22,7 @@ on_both!(
     a_hook_refuses_the_end,
     a_hook_cannot_be_asked,
     metadata_and_headers_arrive,
+    addresses,
     it_goes_on_without_its_client,
 );
 
@@ -392,6 +393,40 @@ async fn metadata_and_headers_arrive(service: Service) {
         let (_, headers, _) = send(Method::HEAD, &url.await.unwrap(), &none, "").await;
         assert_eq!(headers["cache-control"], "max-age=60", "{way:?}");
     }
+}
+
+async fn addresses(service: Service) {
+    let site = Site::with(service, |settings| {
+        settings.public_url = Some("https://files.example/x/".into());
+    })
+    .await;
+    let record = site.open(&alice(), Asked::new(Way::Put, "ä b?.bin")).await;
+    let record = record.unwrap();
+    let location = site.direct.location(&record);
+    assert!(
+        location.starts_with("https://files.example/x/uploads/"),
+        "{location}"
+    );
+    assert!(location.ends_with("/%C3%A4%20b%3F.bin"), "{location}");
+    let put = site.direct.put(&record, LONG, true).await.unwrap();
+    for url in [&location, &put.url, &site.client.object_url(&record.place)] {
+        assert_eq!(site.direct.key_of(url).as_deref(), Some(&*record.place.key));
+    }
+    for other in [
+        "https://files.example/y",
+        "https://files.example/x/",
+        "",
+        "x",
+    ] {
+        assert_eq!(site.direct.key_of(other), None, "{other}");
+    }
+    // Bytes that its client says are sent are shown, and no more than there are.
+    let record = site.opened(Way::Put, Some(5)).await;
+    site.direct.progress(&record, 1 << 40).await.unwrap();
+    assert_eq!(site.put(&record, "hello".into()).await, 200);
+    site.check(&record).await.unwrap();
+    let job = site.job(&record).await;
+    assert_eq!((job.offset, job.size), (5, Some(5)));
 }
 
 async fn it_goes_on_without_its_client(service: Service) {
