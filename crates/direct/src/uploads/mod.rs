@@ -1,5 +1,6 @@
 //! What is done with direct uploads.
 
+mod begin;
 mod cancel;
 mod check;
 mod complete;
@@ -9,6 +10,7 @@ mod given;
 mod hold;
 mod keep;
 mod key;
+mod leave;
 mod open;
 mod parts;
 mod request;

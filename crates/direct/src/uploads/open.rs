@@ -11,52 +11,24 @@ use std::{
 use http::request::Parts;
 use landfall::{
     direct::Audience,
-    event::EventKind,
     hook::{Intent, RequestInfo},
     upload::{Upload, UploadId},
 };
-use landfall_grants::{
-    Caller, Job, JobState,
-    gate::labels,
-    policy,
-    queue::{End, Granted, Start, Started},
-};
+use landfall_grants::gate::labels;
 use landfall_s3::client::{ErrorKind, Place};
 
 use super::{
-    Asked, Direct, REPLACES, TYPES, Who, given, key, request,
-    sign::gone,
-    wish::{Wish, ended, fits_way},
+    Asked, Direct, REPLACES, TYPES, Who,
+    begin::may_pass,
+    key,
+    leave::{Before, Leave},
+    request,
+    wish::{Wish, fits_way},
 };
-use crate::{DirectError, Record, Standing, Way};
+use crate::{DirectError, Record};
 
 /// After this the sweeper takes one that is being opened for left over.
-const OPENING: Duration = Duration::from_secs(60);
-
-/// The leave to open one.
-struct Leave {
-    job: Box<Job>,
-    /// Whether it was asked for just now, by this very request.
-    is_new: bool,
-    /// Whether it was granted to a token: then the token stays good if nothing comes of this.
-    by_token: bool,
-    /// Whether its client has a way to ask for the same again.
-    can_ask_again: bool,
-    /// What its client asks for, in digest.
-    digest: String,
-    /// The types that are welcome, if not all are.
-    types: Vec<String>,
-    /// The upload that is bound to the job and isn't, or isn't any more.
-    replaced: Option<UploadId>,
-}
-
-/// What a look at the job gave.
-enum Before {
-    /// Nothing came of it yet.
-    Nothing(Leave),
-    /// It was opened before, in the same words.
-    Opened(Record),
-}
+pub(super) const OPENING: Duration = Duration::from_secs(60);
 
 impl Direct {
     /// Checks what is asked for, reserves quota, asks the hooks, writes it down and, for a multipart
@@ -120,113 +92,6 @@ impl Direct {
             tokio::spawn(async move { this.launch(&audience, &info, leave, record).await });
         let opened = opened.await;
         opened.map_err(|error| DirectError::Fault(format!("opening broke off: {error}")))?
-    }
-
-    /// The upload that its client has already opened at a key of its own choice.
-    async fn at_own_key(&self, who: &Who, wish: &Wish) -> Result<Option<Record>, DirectError> {
-        let Some(key) = &wish.key else {
-            return Ok(None);
-        };
-        let found = match self.find(who, key, None).await {
-            Ok(found) => found,
-            Err(DirectError::NotFound) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        match found.standing {
-            Standing::Gone | Standing::Finished => Ok(None),
-            Standing::Opening => Err(DirectError::Busy),
-            Standing::Open | Standing::Finishing if found.way == wish.way => {
-                Ok(Some(Record::clone(&found)))
-            }
-            Standing::Open | Standing::Finishing => Err(other_words("key")),
-        }
-    }
-
-    /// Asks the policies, and the queue for a job.
-    async fn ask(
-        &self,
-        caller: &Caller,
-        wish: &Wish,
-        request: &Parts,
-    ) -> Result<Before, DirectError> {
-        let id = wish.request_id.clone().unwrap_or_else(key::uuid);
-        let mut ask = wish.ask(&id);
-        policy::decide(&self.settings().policies, caller, &mut ask, request).await?;
-        let types = ask.limits.content_types.clone();
-        let new = wish.job(&caller.subject, ask);
-        let (job, is_new) = match self.queue().grant(new).await? {
-            Granted::New(job, _) => (job, true),
-            Granted::Again(job, _) => (job, false),
-            Granted::Conflict(_) => return Err(other_words("id")),
-            Granted::Refused(refusal) => return Err(DirectError::Refused(refusal)),
-        };
-        let leave = Leave {
-            job,
-            is_new,
-            by_token: false,
-            can_ask_again: wish.request_id.is_some(),
-            digest: wish.digest(),
-            types,
-            replaced: None,
-        };
-        match is_new {
-            true => Ok(Before::Nothing(leave)),
-            false => self.before(leave).await,
-        }
-    }
-
-    /// Compares what is asked for with the grant.
-    async fn use_grant(&self, job: &Job, wish: &Wish) -> Result<Before, DirectError> {
-        // Who has a token may have looked it up a moment ago.
-        let job = self.queue().get(job.id).await?;
-        let job = Box::new(job.ok_or(DirectError::NotFound)?);
-        if job.state == JobState::Received && job.expires_at <= self.queue().now() {
-            return Err(DirectError::Conflict {
-                gone: true,
-                message: "the token's time is over: ask the application for another one".into(),
-            });
-        }
-        if wish.key.is_some() {
-            let why = "a token is good for the file that was granted, not for a key";
-            return Err(DirectError::bad("key", why));
-        }
-        wish.fits(&job)?;
-        let leave = Leave {
-            job,
-            is_new: false,
-            by_token: true,
-            can_ask_again: true,
-            digest: wish.digest(),
-            types: Vec::new(),
-            replaced: None,
-        };
-        self.before(leave).await
-    }
-
-    /// What came of a job so far.
-    async fn before(&self, mut leave: Leave) -> Result<Before, DirectError> {
-        if let Some(error) = ended(&leave.job) {
-            return Err(error);
-        }
-        let Some((bound, digest)) = self.queue().bound(leave.job.id).await? else {
-            return Ok(Before::Nothing(leave));
-        };
-        if digest != leave.digest {
-            return Err(other_words("id or token"));
-        }
-        let record = self.0.books.get(&bound).await?;
-        match record.map(|record| (record.standing, record)) {
-            Some((Standing::Opening, _)) => Err(DirectError::Busy),
-            Some((Standing::Open | Standing::Finishing | Standing::Finished, record)) => {
-                Ok(Before::Opened(record))
-            }
-            // It came to nothing, and its client may try again.
-            Some((Standing::Gone, _)) | None if leave.job.state == JobState::Started => {
-                leave.replaced = Some(bound);
-                Ok(Before::Nothing(leave))
-            }
-            Some((Standing::Gone, _)) | None => Err(gone()),
-        }
     }
 
     /// The upload as it is to be, after the hooks were asked.
@@ -319,162 +184,8 @@ impl Direct {
             Err(error) => Err(error.into()),
         }
     }
-
-    /// Writes it down, binds it to its job, begins it on S3.
-    async fn launch(
-        &self,
-        audience: &Audience,
-        info: &Arc<RequestInfo>,
-        leave: Leave,
-        mut record: Record,
-    ) -> Result<(Arc<Record>, bool), DirectError> {
-        if let Err(error) = self.0.books.add(&record).await {
-            let error = error.into();
-            self.turned_down(&leave, &error).await;
-            return Err(error);
-        }
-        match self.begin(audience, info, &leave, &mut record).await {
-            Ok(None) => {
-                tracing::debug!(
-                    id = %record.upload.id,
-                    job = %record.job,
-                    subject = record.subject,
-                    way = ?record.way,
-                    key = record.place.key,
-                    "DirectUploadOpened"
-                );
-                Ok((Arc::new(record), true))
-            }
-            // Somebody else was faster, with the same words.
-            Ok(Some(other)) => {
-                self.drop_draft(record).await;
-                Ok((Arc::new(other), false))
-            }
-            Err(error) => {
-                self.drop_draft(record).await;
-                self.turned_down(&leave, &error).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Gives back the upload that was opened for the job instead, if there is one.
-    async fn begin(
-        &self,
-        audience: &Audience,
-        info: &Arc<RequestInfo>,
-        leave: &Leave,
-        record: &mut Record,
-    ) -> Result<Option<Record>, DirectError> {
-        let upload = record.upload.clone();
-        let start = Start::new(upload.id.clone(), upload.length, &*leave.digest);
-        let start = start.instead_of(leave.replaced.clone());
-        match self.queue().start(leave.job.id, start).await? {
-            Started::Bound => {}
-            Started::Other(other) => {
-                let other = self.0.books.get(&other).await?;
-                let other = other.filter(|other| other.standing != Standing::Opening);
-                return Ok(Some(other.ok_or(DirectError::Busy)?));
-            }
-            Started::TooMuch => {
-                return Err(DirectError::TooLarge {
-                    stored: upload.length.unwrap_or_default(),
-                    most: leave.job.size.or(leave.job.max_size).unwrap_or_default(),
-                });
-            }
-            Started::Differs => return Err(other_words("id or token")),
-            Started::TooLate | Started::Ended(_) | Started::Unknown => return Err(gone()),
-        }
-        audience
-            .announce(EventKind::Created, &upload, 0, Some(info))
-            .await?;
-        if record.way == Way::Multipart {
-            let object = given::headers(&self.0.layout, &upload);
-            let client = &self.settings().client;
-            record.multipart = Some(client.create_multipart(&record.place, &object).await?);
-        }
-        let now = self.queue().now();
-        record.standing = Standing::Open;
-        record.check_at = Some(now + self.settings().interval);
-        if !self.change(record, Standing::Opening).await? {
-            return Err(gone());
-        }
-        audience
-            .tell(EventKind::Created, &upload, 0, Some(info))
-            .await;
-        Ok(None)
-    }
-
-    /// Removes what there is of an upload that wasn't opened after all.
-    async fn drop_draft(&self, mut record: Record) {
-        record.standing = Standing::Gone;
-        // An answer of S3's may have been lost, and with it the multipart upload's id.
-        record.check_at = (record.way == Way::Multipart).then(|| self.queue().now() + OPENING);
-        if let Some(multipart) = &record.multipart {
-            let client = &self.settings().client;
-            match client.abort_multipart(&record.place, multipart).await {
-                Ok(()) => record.check_at = None,
-                Err(error) => {
-                    tracing::warn!(id = %record.upload.id, %error, "a multipart upload is left over");
-                }
-            }
-        }
-        for from in [Standing::Opening, Standing::Open] {
-            match self.change(&record, from).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                // The sweeper finds it.
-                Err(error) => {
-                    tracing::warn!(id = %record.upload.id, %error, "a draft stays in the books");
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Ends the job of an upload that wasn't opened, unless its client can ask for it again: of a fault
-    /// of ours always, of a refusal with a token.
-    async fn turned_down(&self, leave: &Leave, error: &DirectError) {
-        let may_pass = leave.can_ask_again && may_pass(error);
-        let is_kept = leave.by_token || may_pass || (!leave.is_new && is_others(error));
-        if is_kept {
-            return;
-        }
-        let reason = format!("its upload was refused: {error}");
-        let job = leave.job.id;
-        if let Err(error) = self.queue().end(job, End::Failed(reason)).await {
-            tracing::error!(%job, %error, "a job whose upload was refused stays reserved");
-        }
-    }
-}
-
-/// Whether the same again may succeed.
-fn may_pass(error: &DirectError) -> bool {
-    match error {
-        DirectError::Declined(declined) => {
-            declined.cause.is_some() || declined.status.is_server_error()
-        }
-        DirectError::S3(error) => matches!(error.kind(), ErrorKind::Unavailable { .. }),
-        DirectError::Queue(_)
-        | DirectError::Database(_)
-        | DirectError::Busy
-        | DirectError::Fault(_) => true,
-        _ => false,
-    }
-}
-
-/// Whether it says only that there is another one under the same job, which is to stay.
-fn is_others(error: &DirectError) -> bool {
-    matches!(error, DirectError::Busy | DirectError::Conflict { .. })
 }
 
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn other_words(what: &str) -> DirectError {
-    DirectError::Conflict {
-        gone: false,
-        message: format!("something else was asked for with this {what}"),
-    }
 }

@@ -1,22 +1,20 @@
 //! Direct uploads into a bucket of a real service, with a queue, hooks and sinks around them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex},
+    collections::BTreeMap,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{client::legacy::Client as Plain, rt::TokioExecutor};
 use landfall::{
-    BoxError, Composer, Config, Handler,
+    Composer, Config, Handler,
     event::{Event, EventKind},
-    hook::{Answer, Asks, Creation, Hook, Reply, RequestInfo},
     store::MemoryStore,
-    upload::{Snapshot, Upload, UploadId},
+    upload::UploadId,
 };
 use landfall_database::{Database, Durability};
 use landfall_direct::{
@@ -31,6 +29,8 @@ use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials,
 use landfall_test_services::{Access, Garage, Moto};
 use landfall_testkit::record::RecordingSink;
 use tempfile::TempDir;
+
+pub(crate) use super::script::{Script, refuse};
 
 /// Runs a test on both services.
 macro_rules! on_both {
@@ -74,91 +74,6 @@ impl Service {
             Self::Moto => Moto::shared().bucket("direct"),
         }
     }
-}
-
-/// Does with each question what its test wants, and remembers what it was asked.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Script(Arc<Mutex<Lines>>);
-
-#[derive(Debug, Default)]
-struct Lines {
-    creation: Option<fn(Creation) -> Creation>,
-    answers: HashMap<&'static str, Vec<Result<Answer, String>>>,
-    asked: Vec<String>,
-    requests: Vec<RequestInfo>,
-}
-
-impl Script {
-    /// What the next question of this name gets; allowed otherwise.
-    pub(crate) fn next(&self, question: &'static str, answer: Result<Answer, String>) {
-        let mut lines = self.0.lock().unwrap();
-        lines.answers.entry(question).or_default().push(answer);
-    }
-
-    pub(crate) fn creation(&self, change: fn(Creation) -> Creation) {
-        self.0.lock().unwrap().creation = Some(change);
-    }
-
-    pub(crate) fn asked(&self) -> Vec<String> {
-        self.0.lock().unwrap().asked.clone()
-    }
-
-    pub(crate) fn requests(&self) -> Vec<RequestInfo> {
-        self.0.lock().unwrap().requests.clone()
-    }
-
-    fn judge(
-        &self,
-        question: &'static str,
-        request: &RequestInfo,
-        note: String,
-    ) -> Result<Answer, BoxError> {
-        let mut lines = self.0.lock().unwrap();
-        lines.asked.push(format!("{question}{note}"));
-        lines.requests.push(request.clone());
-        match lines.answers.get_mut(question) {
-            Some(answers) if !answers.is_empty() => answers.remove(0).map_err(Into::into),
-            _ => Ok(Answer::allow()),
-        }
-    }
-}
-
-#[async_trait]
-impl Hook for Script {
-    fn asks(&self) -> Asks {
-        Asks::ALL
-    }
-
-    async fn before_create(
-        &self,
-        request: &RequestInfo,
-        upload: &Upload,
-    ) -> Result<Creation, BoxError> {
-        let name = upload.metadata.get_text("filename").unwrap_or_default();
-        let answer = self.judge("create", request, format!(" {name}"))?;
-        let change = self.0.lock().unwrap().creation.unwrap_or(|same| same);
-        Ok(change(Creation::new(answer)))
-    }
-
-    async fn before_finish(
-        &self,
-        request: &RequestInfo,
-        upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
-        self.judge("finish", request, format!(" {}", upload.offset))
-    }
-
-    async fn before_terminate(
-        &self,
-        request: &RequestInfo,
-        upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
-        self.judge("terminate", request, format!(" {}", upload.offset))
-    }
-}
-
-pub(crate) fn refuse(text: &'static str) -> Result<Answer, String> {
-    Ok(Answer::Refuse(Reply::text(422, text)))
 }
 
 /// See the module.

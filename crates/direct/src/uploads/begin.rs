@@ -1,0 +1,165 @@
+//! The beginning of an upload that may be opened: in the books, in the queue, on S3; and what is undone
+//! if that fails.
+
+use std::sync::Arc;
+
+use landfall::{direct::Audience, event::EventKind, hook::RequestInfo};
+use landfall_grants::queue::{End, Start, Started};
+use landfall_s3::client::ErrorKind;
+
+use super::{
+    Direct, given,
+    leave::{Leave, other_words},
+    open::OPENING,
+    sign::gone,
+};
+use crate::{DirectError, Record, Standing, Way};
+
+impl Direct {
+    /// Writes it down, binds it to its job, begins it on S3.
+    pub(super) async fn launch(
+        &self,
+        audience: &Audience,
+        info: &Arc<RequestInfo>,
+        leave: Leave,
+        mut record: Record,
+    ) -> Result<(Arc<Record>, bool), DirectError> {
+        if let Err(error) = self.0.books.add(&record).await {
+            let error = error.into();
+            self.turned_down(&leave, &error).await;
+            return Err(error);
+        }
+        match self.begin(audience, info, &leave, &mut record).await {
+            Ok(None) => {
+                tracing::debug!(
+                    id = %record.upload.id,
+                    job = %record.job,
+                    subject = record.subject,
+                    way = ?record.way,
+                    key = record.place.key,
+                    "DirectUploadOpened"
+                );
+                Ok((Arc::new(record), true))
+            }
+            // Somebody else was faster, with the same words.
+            Ok(Some(other)) => {
+                self.drop_draft(record).await;
+                Ok((Arc::new(other), false))
+            }
+            Err(error) => {
+                self.drop_draft(record).await;
+                self.turned_down(&leave, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back the upload that was opened for the job instead, if there is one.
+    async fn begin(
+        &self,
+        audience: &Audience,
+        info: &Arc<RequestInfo>,
+        leave: &Leave,
+        record: &mut Record,
+    ) -> Result<Option<Record>, DirectError> {
+        let upload = record.upload.clone();
+        let start = Start::new(upload.id.clone(), upload.length, &*leave.digest);
+        let start = start.instead_of(leave.replaced.clone());
+        match self.queue().start(leave.job.id, start).await? {
+            Started::Bound => {}
+            Started::Other(other) => {
+                let other = self.0.books.get(&other).await?;
+                let other = other.filter(|other| other.standing != Standing::Opening);
+                return Ok(Some(other.ok_or(DirectError::Busy)?));
+            }
+            Started::TooMuch => {
+                return Err(DirectError::TooLarge {
+                    stored: upload.length.unwrap_or_default(),
+                    most: leave.job.size.or(leave.job.max_size).unwrap_or_default(),
+                });
+            }
+            Started::Differs => return Err(other_words("id or token")),
+            Started::TooLate | Started::Ended(_) | Started::Unknown => return Err(gone()),
+        }
+        audience
+            .announce(EventKind::Created, &upload, 0, Some(info))
+            .await?;
+        if record.way == Way::Multipart {
+            let object = given::headers(&self.0.layout, &upload);
+            let client = &self.settings().client;
+            record.multipart = Some(client.create_multipart(&record.place, &object).await?);
+        }
+        let now = self.queue().now();
+        record.standing = Standing::Open;
+        record.check_at = Some(now + self.settings().interval);
+        if !self.change(record, Standing::Opening).await? {
+            return Err(gone());
+        }
+        audience
+            .tell(EventKind::Created, &upload, 0, Some(info))
+            .await;
+        Ok(None)
+    }
+
+    /// Removes what there is of an upload that wasn't opened after all.
+    async fn drop_draft(&self, mut record: Record) {
+        record.standing = Standing::Gone;
+        // An answer of S3's may have been lost, and with it the multipart upload's id.
+        record.check_at = (record.way == Way::Multipart).then(|| self.queue().now() + OPENING);
+        if let Some(multipart) = &record.multipart {
+            let client = &self.settings().client;
+            match client.abort_multipart(&record.place, multipart).await {
+                Ok(()) => record.check_at = None,
+                Err(error) => {
+                    tracing::warn!(id = %record.upload.id, %error, "a multipart upload is left over");
+                }
+            }
+        }
+        for from in [Standing::Opening, Standing::Open] {
+            match self.change(&record, from).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                // The sweeper finds it.
+                Err(error) => {
+                    tracing::warn!(id = %record.upload.id, %error, "a draft stays in the books");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends the job of an upload that wasn't opened, unless its client can ask for it again: of a fault
+    /// of ours always, of a refusal with a token.
+    pub(super) async fn turned_down(&self, leave: &Leave, error: &DirectError) {
+        let may_pass = leave.can_ask_again && may_pass(error);
+        let is_kept = leave.by_token || may_pass || (!leave.is_new && is_others(error));
+        if is_kept {
+            return;
+        }
+        let reason = format!("its upload was refused: {error}");
+        let job = leave.job.id;
+        if let Err(error) = self.queue().end(job, End::Failed(reason)).await {
+            tracing::error!(%job, %error, "a job whose upload was refused stays reserved");
+        }
+    }
+}
+
+/// Whether the same again may succeed.
+pub(super) fn may_pass(error: &DirectError) -> bool {
+    match error {
+        DirectError::Declined(declined) => {
+            declined.cause.is_some() || declined.status.is_server_error()
+        }
+        DirectError::S3(error) => matches!(error.kind(), ErrorKind::Unavailable { .. }),
+        DirectError::Queue(_)
+        | DirectError::Database(_)
+        | DirectError::Busy
+        | DirectError::Fault(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether it says only that there is another one under the same job, which is to stay.
+fn is_others(error: &DirectError) -> bool {
+    matches!(error, DirectError::Busy | DirectError::Conflict { .. })
+}

@@ -1,0 +1,157 @@
+//! The leave to open an upload: of the policies and the queue, or of a grant.
+
+use http::request::Parts;
+use landfall::upload::UploadId;
+use landfall_grants::{Caller, Job, JobState, policy, queue::Granted};
+
+use super::{
+    Direct, Who, key,
+    sign::gone,
+    wish::{Wish, ended},
+};
+use crate::{DirectError, Record, Standing};
+
+/// The leave to open one.
+pub(super) struct Leave {
+    pub(super) job: Box<Job>,
+    /// Whether it was asked for just now, by this very request.
+    pub(super) is_new: bool,
+    /// Whether it was granted to a token: then the token stays good if nothing comes of this.
+    pub(super) by_token: bool,
+    /// Whether its client has a way to ask for the same again.
+    pub(super) can_ask_again: bool,
+    /// What its client asks for, in digest.
+    pub(super) digest: String,
+    /// The types that are welcome, if not all are.
+    pub(super) types: Vec<String>,
+    /// The upload that is bound to the job and isn't, or isn't any more.
+    pub(super) replaced: Option<UploadId>,
+}
+
+/// What a look at the job gave.
+pub(super) enum Before {
+    /// Nothing came of it yet.
+    Nothing(Leave),
+    /// It was opened before, in the same words.
+    Opened(Record),
+}
+
+impl Direct {
+    /// The upload that its client has already opened at a key of its own choice.
+    pub(super) async fn at_own_key(
+        &self,
+        who: &Who,
+        wish: &Wish,
+    ) -> Result<Option<Record>, DirectError> {
+        let Some(key) = &wish.key else {
+            return Ok(None);
+        };
+        let found = match self.find(who, key, None).await {
+            Ok(found) => found,
+            Err(DirectError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match found.standing {
+            Standing::Gone | Standing::Finished => Ok(None),
+            Standing::Opening => Err(DirectError::Busy),
+            Standing::Open | Standing::Finishing if found.way == wish.way => {
+                Ok(Some(Record::clone(&found)))
+            }
+            Standing::Open | Standing::Finishing => Err(other_words("key")),
+        }
+    }
+
+    /// Asks the policies, and the queue for a job.
+    pub(super) async fn ask(
+        &self,
+        caller: &Caller,
+        wish: &Wish,
+        request: &Parts,
+    ) -> Result<Before, DirectError> {
+        let id = wish.request_id.clone().unwrap_or_else(key::uuid);
+        let mut ask = wish.ask(&id);
+        policy::decide(&self.settings().policies, caller, &mut ask, request).await?;
+        let types = ask.limits.content_types.clone();
+        let new = wish.job(&caller.subject, ask);
+        let (job, is_new) = match self.queue().grant(new).await? {
+            Granted::New(job, _) => (job, true),
+            Granted::Again(job, _) => (job, false),
+            Granted::Conflict(_) => return Err(other_words("id")),
+            Granted::Refused(refusal) => return Err(DirectError::Refused(refusal)),
+        };
+        let leave = Leave {
+            job,
+            is_new,
+            by_token: false,
+            can_ask_again: wish.request_id.is_some(),
+            digest: wish.digest(),
+            types,
+            replaced: None,
+        };
+        match is_new {
+            true => Ok(Before::Nothing(leave)),
+            false => self.before(leave).await,
+        }
+    }
+
+    /// Compares what is asked for with the grant.
+    pub(super) async fn use_grant(&self, job: &Job, wish: &Wish) -> Result<Before, DirectError> {
+        // Who has a token may have looked it up a moment ago.
+        let job = self.queue().get(job.id).await?;
+        let job = Box::new(job.ok_or(DirectError::NotFound)?);
+        if job.state == JobState::Received && job.expires_at <= self.queue().now() {
+            return Err(DirectError::Conflict {
+                gone: true,
+                message: "the token's time is over: ask the application for another one".into(),
+            });
+        }
+        if wish.key.is_some() {
+            let why = "a token is good for the file that was granted, not for a key";
+            return Err(DirectError::bad("key", why));
+        }
+        wish.fits(&job)?;
+        let leave = Leave {
+            job,
+            is_new: false,
+            by_token: true,
+            can_ask_again: true,
+            digest: wish.digest(),
+            types: Vec::new(),
+            replaced: None,
+        };
+        self.before(leave).await
+    }
+
+    /// What came of a job so far.
+    async fn before(&self, mut leave: Leave) -> Result<Before, DirectError> {
+        if let Some(error) = ended(&leave.job) {
+            return Err(error);
+        }
+        let Some((bound, digest)) = self.queue().bound(leave.job.id).await? else {
+            return Ok(Before::Nothing(leave));
+        };
+        if digest != leave.digest {
+            return Err(other_words("id or token"));
+        }
+        let record = self.0.books.get(&bound).await?;
+        match record.map(|record| (record.standing, record)) {
+            Some((Standing::Opening, _)) => Err(DirectError::Busy),
+            Some((Standing::Open | Standing::Finishing | Standing::Finished, record)) => {
+                Ok(Before::Opened(record))
+            }
+            // It came to nothing, and its client may try again.
+            Some((Standing::Gone, _)) | None if leave.job.state == JobState::Started => {
+                leave.replaced = Some(bound);
+                Ok(Before::Nothing(leave))
+            }
+            Some((Standing::Gone, _)) | None => Err(gone()),
+        }
+    }
+}
+
+pub(super) fn other_words(what: &str) -> DirectError {
+    DirectError::Conflict {
+        gone: false,
+        message: format!("something else was asked for with this {what}"),
+    }
+}
