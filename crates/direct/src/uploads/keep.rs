@@ -79,7 +79,7 @@ impl Direct {
             Err(error) => return Err(error),
         };
         if record.standing == Standing::Gone {
-            drop(hold);
+            hold.release().await;
             if record.check_at.is_some() {
                 self.clear(&record).await?;
             }

@@ -1,6 +1,7 @@
 //! What is done with direct uploads, on Garage and moto.
 
 mod ends;
+mod faults;
 mod finishing;
 mod nodes;
 mod opening;
