@@ -142,8 +142,12 @@ impl Direct {
         if !self.change(&record, Standing::Opening).await? {
             return Ok(());
         }
-        let why = queue::End::Failed("it was never begun on S3".into());
-        self.queue().end(record.job, why).await?;
+        // Its client may have asked again meanwhile, and got another one.
+        let bound = self.queue().bound(record.job).await?;
+        if bound.is_none_or(|(bound, _)| bound == *record.id()) {
+            let why = queue::End::Failed("it was never begun on S3".into());
+            self.queue().end(record.job, why).await?;
+        }
         self.clear_held(&hold, record).await
     }
 

@@ -4,7 +4,7 @@ use landfall::{
     Outcome,
     event::{EventKind, Removal},
 };
-use landfall_direct::{DirectError, Standing, Way};
+use landfall_direct::{DirectError, Record, Standing, Way};
 use landfall_grants::{JobState, gate};
 
 use super::site::{Service, Site, long_ago, on_both, refuse};
@@ -13,6 +13,7 @@ on_both!(
     its_client_cancels_it,
     the_application_cancels_it,
     what_became_of_it,
+    left_over_from_an_opening,
 );
 
 const CREATED: EventKind = EventKind::Created;
@@ -115,4 +116,37 @@ async fn what_became_of_it(service: Service) {
     let none = landfall::upload::UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e");
     let none = site.handler.settle(TERMINATED, &none.unwrap(), None).await;
     assert!(matches!(none.unwrap(), Outcome::Happened(None)));
+}
+
+async fn left_over_from_an_opening(service: Service) {
+    let site = Site::on(service).await;
+    let record = site.opened(Way::Multipart, None).await;
+    // Its client had asked before, and nobody had answered.
+    let id = landfall::upload::UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e");
+    let upload = landfall::upload::Upload::new(id.unwrap(), None);
+    let mut place = record.place.clone();
+    place.key.push_str("-before");
+    let mut draft = Record::new(
+        upload,
+        record.job,
+        "alice",
+        Way::Multipart,
+        place,
+        long_ago(),
+    );
+    draft.check_at = Some(long_ago());
+    site.books.add(&draft).await.unwrap();
+    let object = landfall_s3::client::ObjectHeaders::default();
+    site.client
+        .create_multipart(&draft.place, &object)
+        .await
+        .unwrap();
+    let page = site.client.list_multiparts(&site.bucket, "", None, 10);
+    assert_eq!(page.await.unwrap().uploads.len(), 2);
+    site.direct.sweep().await.unwrap();
+    assert_eq!(site.now(&draft).await.standing, Standing::Gone);
+    site.assert_nothing_of(&draft).await;
+    assert_eq!(site.job(&record).await.state, JobState::Started);
+    let parts = [site.send_part(&record, 1, "hello".into()).await];
+    site.complete(&record, &parts).await.unwrap();
 }
