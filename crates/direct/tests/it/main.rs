@@ -3,4 +3,5 @@
 
 mod api;
 mod books;
+mod sweep;
 mod uploads;

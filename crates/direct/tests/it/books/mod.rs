@@ -3,4 +3,4 @@
 mod holds;
 mod looks;
 mod rows;
-mod site;
+pub(crate) mod site;

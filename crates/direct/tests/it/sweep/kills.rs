@@ -1,0 +1,326 @@
+//! Processes that are killed at any moment: everything ends all the same, once, and nothing is left.
+//!
+//! The child opens uploads, sends, completes and sweeps as fast as it can, and says on its standard
+//! output which events were told.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use http::{HeaderMap, Method};
+use landfall::{
+    Outcome,
+    event::{Event, EventKind, EventKinds, EventSink},
+    upload::UploadId,
+};
+use landfall_database::{Database, Statement};
+use landfall_direct::{Asked, Standing, Way};
+use landfall_grants::{Clock, JobId, JobState};
+use landfall_test_services::Access;
+use tokio::sync::watch;
+
+use super::site::{A_WHILE, Node, TOO_LONG, World, node};
+use crate::{
+    books::site::Place,
+    uploads::site::{Script, Service, parts, send, who},
+};
+
+const SQLITE: &str = "LANDFALL_TEST_DIRECT_FILE";
+#[cfg(feature = "postgres")]
+const POSTGRES: &str = "LANDFALL_TEST_DIRECT_URL";
+const S3: [&str; 5] = [
+    "LANDFALL_TEST_DIRECT_ENDPOINT",
+    "LANDFALL_TEST_DIRECT_REGION",
+    "LANDFALL_TEST_DIRECT_KEY",
+    "LANDFALL_TEST_DIRECT_SECRET",
+    "LANDFALL_TEST_DIRECT_BUCKET",
+];
+const LIVES: usize = 8;
+
+/// Says what it is told.
+#[derive(Debug)]
+struct Voice;
+
+#[async_trait]
+impl EventSink for Voice {
+    fn wants(&self) -> EventKinds {
+        EventKinds::ALL
+    }
+
+    async fn tell(&self, event: Event) {
+        if event.kind == EventKind::Completed {
+            say(&format!("completed {} {}", event.upload.id, event.id()));
+        }
+    }
+
+    fn tell_progress(&self, _: Event) {}
+}
+
+fn say(words: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "said {words}").unwrap();
+    out.flush().unwrap();
+}
+
+/// In a child: works, and never returns. In the test's own process it does nothing.
+fn be_a_child() {
+    let database = match env::var_os(SQLITE) {
+        Some(file) => Database::Sqlite(file.into()),
+        #[cfg(feature = "postgres")]
+        None => match env::var(POSTGRES) {
+            Ok(url) => Database::Postgres(url),
+            Err(_) => return,
+        },
+        #[cfg(not(feature = "postgres"))]
+        None => return,
+    };
+    let [endpoint, region, access_key, secret_key, bucket] = S3.map(|name| env::var(name).unwrap());
+    let access = Access {
+        endpoint,
+        region,
+        access_key,
+        secret_key,
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let hurry = |settings: &mut landfall_direct::DirectSettings| {
+            settings.interval = Duration::from_millis(200);
+            settings.patience = Duration::from_secs(2);
+        };
+        let (clock, hook) = (Clock::default(), Script::default());
+        let node = node(&database, &access, &bucket, clock, hurry, hook, Voice).await;
+        let node = Arc::new(node);
+        let mut tasks = tokio::task::JoinSet::new();
+        let (_stop, stopped) = watch::channel(false);
+        let direct = node.direct.clone();
+        tasks.spawn(async move { direct.sweep_forever(stopped).await });
+        for one in 0..4 {
+            tasks.spawn(work(node.clone(), one));
+        }
+        // None ends of itself.
+        tasks.join_next().await.unwrap().unwrap();
+    });
+}
+
+async fn work(node: Arc<Node>, one: usize) {
+    let who = who(&format!("s{}", one % 2));
+    for round in one.. {
+        let ways = [Way::Multipart, Way::Put, Way::Multipart];
+        let mut asked = Asked::new(ways[round % 3], "a file.bin");
+        asked.size = (round % 2 == 0).then_some(10);
+        let opened = node.direct.open(&who, asked, &mut parts()).await;
+        // SQLite may be busy with what others do.
+        let Ok(record) = opened else { continue };
+        say("opened");
+        let none = HeaderMap::new();
+        if record.way == Way::Put {
+            let put = node
+                .direct
+                .put(&record, Duration::from_secs(60), true)
+                .await;
+            let put = put.unwrap();
+            send(Method::PUT, &put.url, &put.headers, &b"0123456789"[..]).await;
+            // Every other one is found.
+            if round % 4 < 2 {
+                let _ = node.direct.check(&record, Some(&mut parts())).await;
+            }
+            continue;
+        }
+        let mut sent = Vec::new();
+        for (number, bytes) in [(1, "01234"), (2, "56789")] {
+            // One that was given up meanwhile takes no parts.
+            let Ok(url) = node.direct.part(&record, number).await else {
+                break;
+            };
+            let (_, headers, _) = send(Method::PUT, &url, &none, bytes).await;
+            let Some(etag) = headers.get("etag") else {
+                break;
+            };
+            sent.push((number, etag.to_str().unwrap().to_owned()));
+        }
+        match round % 5 {
+            0 => {}
+            1 => drop(node.direct.cancel(&record, &mut parts()).await),
+            _ => drop(node.direct.complete(&record, &sent, &mut parts()).await),
+        }
+    }
+}
+
+/// Ids of the completions that were told, by upload; and how much was said.
+#[derive(Debug, Default)]
+struct Said {
+    completed: BTreeMap<String, BTreeSet<String>>,
+    words: usize,
+}
+
+/// A child; killed when dropped.
+struct Process(Child);
+
+impl Process {
+    fn start(test: &str, world: &World, said: &Arc<Mutex<Said>>) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .stdout(Stdio::piped());
+        match &world.place.database {
+            Database::Sqlite(file) => command.env(SQLITE, file),
+            #[cfg(feature = "postgres")]
+            Database::Postgres(url) => command.env(POSTGRES, url),
+        };
+        let access = &world.access;
+        let values = [
+            &access.endpoint,
+            &access.region,
+            &access.access_key,
+            &access.secret_key,
+            &world.bucket,
+        ];
+        command.envs(S3.into_iter().zip(values));
+        let mut child = command.spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let said = said.clone();
+        thread::spawn(move || {
+            for line in out.lines() {
+                let Ok(line) = line else { return };
+                let Some(words) = line.strip_prefix("said ") else {
+                    continue;
+                };
+                let mut said = said.lock().unwrap();
+                said.words += 1;
+                if let Some((upload, event)) = words
+                    .strip_prefix("completed ")
+                    .and_then(|rest| rest.split_once(' '))
+                {
+                    let events = said.completed.entry(upload.to_owned()).or_default();
+                    events.insert(event.to_owned());
+                }
+            }
+        });
+        Self(child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGKILL.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn kill(test: &str, place: Place) {
+    let world = World::new(Service::Garage, place);
+    let said = Arc::<Mutex<Said>>::default();
+    let words = || said.lock().unwrap().words;
+    let mut running: Vec<_> = (0..2)
+        .map(|_| Process::start(test, &world, &said))
+        .collect();
+    for _ in 0..LIVES {
+        // Any moment will do, but something has to happen on the way.
+        let (began, then) = (Instant::now(), words() + rand::random_range(1..25));
+        while words() < then && began.elapsed() < Duration::from_secs(20) {
+            thread::sleep(Duration::from_micros(rand::random_range(0..1000)));
+        }
+        drop(running.remove(0));
+        running.push(Process::start(test, &world, &said));
+    }
+    drop(running);
+    let said = std::mem::take(&mut *said.lock().unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(judge(&world, said));
+}
+
+async fn judge(world: &World, mut said: Said) {
+    let node = world.node().await;
+    // The time of their holds is over.
+    world
+        .place
+        .execute("UPDATE direct_uploads SET held_until = 0")
+        .await;
+    let left = "SELECT COUNT(*) FROM direct_uploads WHERE check_at IS NOT NULL";
+    let mut sweeps = 0;
+    while world.number(left).await > 0 {
+        sweeps += 1;
+        assert!(sweeps < 10, "something is looked at for ever");
+        let pause = if sweeps == 1 { A_WHILE } else { TOO_LONG };
+        let swept = world.sweep_after(&node, pause).await;
+        println!("{swept:?}");
+        assert_eq!(swept.unknown, 0);
+    }
+    // What only the queue knows of, or doesn't know yet.
+    node.queue.tidy().await.unwrap();
+    node.reconcile().await;
+
+    let connections = world.place.connections().await;
+    let rows = connections.read(Statement::new("SELECT id, job FROM direct_uploads"));
+    let rows = rows.await.unwrap();
+    let mut finished = 0;
+    for row in &rows {
+        let id = UploadId::new(&row.text(0).unwrap()).unwrap();
+        let record = node.books.get(&id).await.unwrap().unwrap();
+        let job = node.queue.get(JobId(row.number(1).unwrap())).await.unwrap();
+        let state = job.unwrap().state;
+        let has_object = node.has_object(&record).await;
+        let created = record.upload.created;
+        let settled = node
+            .direct_settles(EventKind::Completed, &id, created)
+            .await;
+        match record.standing {
+            Standing::Finished => {
+                finished += 1;
+                assert_eq!(state, JobState::Completed, "{id}");
+                assert!(has_object, "{id}");
+                // Told, or told when it is settled.
+                assert!(matches!(settled, Outcome::Happened(_)), "{id}");
+                let events = said.completed.entry(id.to_string()).or_default();
+                let told = world.sink.events().into_iter();
+                let told = told
+                    .filter(|event| event.kind == EventKind::Completed && event.upload.id == id);
+                events.extend(told.map(|event| event.id()));
+                assert!(events.len() <= 1, "{id}: {events:?}");
+            }
+            Standing::Gone => {
+                assert!(
+                    state.is_terminal() && state != JobState::Completed,
+                    "{id}: {state}"
+                );
+                assert!(!has_object, "{id}");
+                assert!(matches!(settled, Outcome::Not), "{id}");
+                assert!(!said.completed.contains_key(id.as_str()), "{id}");
+            }
+            other => panic!("{id} stands as {other:?}"),
+        }
+    }
+    println!(
+        "{} uploads, {finished} finished, {sweeps} sweeps",
+        rows.len()
+    );
+    assert!(finished > 0);
+    let none: [String; 0] = [];
+    assert_eq!(node.multiparts(&world.bucket, "").await, none);
+    let under_way = "SELECT COUNT(*) FROM queue_jobs WHERE ended IS NULL";
+    assert_eq!(world.number(under_way).await, 0);
+    world.assert_settled().await;
+}
+
+#[test]
+fn whoever_is_killed_everything_ends_once() {
+    be_a_child();
+    let test = "sweep::kills::whoever_is_killed_everything_ends_once";
+    kill(test, Place::sqlite());
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn on_postgres_whoever_is_killed_everything_ends_once() {
+    be_a_child();
+    let test = "sweep::kills::on_postgres_whoever_is_killed_everything_ends_once";
+    kill(test, Place::postgres());
+}

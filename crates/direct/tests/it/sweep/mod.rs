@@ -1,0 +1,6 @@
+//! The sweeper, on real services.
+
+mod ends;
+mod finds;
+mod kills;
+mod site;
