@@ -40,7 +40,7 @@ async fn completing_breaks_off(service: Service) {
         let first = site.send_part(&record, 1, pattern(1, 5 * MIB)).await;
         site.send_part(&record, 2, pattern(2, 5 * MIB)).await;
         let parts = [first, site.send_part(&record, 3, "end".into()).await];
-        proxy.inject(Rule::on(Operation::CompleteMultipartUpload), fault.clone());
+        proxy.inject(Rule::on(Operation::CompleteMultipartUpload), fault);
         let broken = site.complete(&record, &parts).await;
         if let Err(error) = &broken {
             assert!(matches!(error, DirectError::S3(_)), "{fault:?}: {error}");
