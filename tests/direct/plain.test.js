@@ -10,7 +10,7 @@ import { object, objects } from '../nodes/lib/bucket.js'
 import { addCaller, openWith, startDirect, startWorld } from './lib/setup.js'
 
 const TIMEOUT = { timeout: 120_000 }
-const SECRET = 'a secret of the bucket and the server'
+const SECRET = 'a-secret-of-the-bucket-and-the-server'
 /** For tests that must not be overtaken by the server's own look. */
 const SELDOM = ['-direct-poll', '1h']
 

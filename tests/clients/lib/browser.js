@@ -20,8 +20,8 @@ function executable() {
   return path
 }
 
-/** Starts a browser that ends with test `t`. */
-export async function openBrowser(t) {
+/** Starts a browser that ends with test `t`; `args` are further flags of Chromium's. */
+export async function openBrowser(t, args = []) {
   const browser = await chromium.launch({
     executablePath: executable(),
     headless: true,
@@ -34,6 +34,7 @@ export async function openBrowser(t) {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      ...args,
     ],
   })
   t.after(() => browser.close())

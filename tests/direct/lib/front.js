@@ -1,8 +1,9 @@
 // The S3 service as browsers know it: a proxy before it that remembers what passed, and lets some requests
 // fail or wait.
 
-import { createServer, request as ask } from 'node:http'
 import { once } from 'node:events'
+import { createServer, request as ask } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import { PassThrough } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { MIB } from '../../clients/lib/source.js'
@@ -19,15 +20,18 @@ export class Front {
   requests = []
   #rules = []
   #server
+  #scheme
 
   constructor(place) {
     this.target = new URL(place.endpoint)
   }
 
-  /** Starts one that ends with test `t`. */
-  static async start(t, place) {
+  /** Starts one that ends with test `t`; with a certificate it speaks TLS. */
+  static async start(t, place, tls) {
     const front = new Front(place)
-    front.#server = createServer((request, response) => front.#pass(request, response))
+    const pass = (request, response) => front.#pass(request, response)
+    front.#server = tls ? createSecureServer(tls, pass) : createServer(pass)
+    front.#scheme = tls ? 'https' : 'http'
     front.#server.listen(0, '127.0.0.1')
     await once(front.#server, 'listening')
     t.after(() => {
@@ -38,7 +42,7 @@ export class Front {
   }
 
   get endpoint() {
-    return `http://127.0.0.1:${this.#server.address().port}`
+    return `${this.#scheme}://127.0.0.1:${this.#server.address().port}`
   }
 
   /** Forgets what it saw, and lets everything pass again. */

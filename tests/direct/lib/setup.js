@@ -1,6 +1,7 @@
 // landfall with direct uploads, the bucket, and somebody with a page: each on an origin of its own.
 
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openBrowser, openPage } from '../../clients/lib/browser.js'
 import { Landfall } from '../../clients/lib/landfall.js'
@@ -17,13 +18,28 @@ const credentials = ({ region, accessKey, secretKey }) => ({
   AWS_SECRET_ACCESS_KEY: secretKey,
 })
 
-/** The service, what browsers see of it, and the pages, for all tests of a file; `t` is its outermost. */
-export async function startWorld(t, service = startGarage) {
+/**
+ * The service, what browsers see of it, and the pages, for all tests of a file; `t` is its outermost. With
+ * `amazon` browsers find the service at Amazon's own address in the region.
+ */
+export async function startWorld(t, service = startGarage, { amazon = false } = {}) {
   const place = await service(t)
   const origin = await servePages(t)
-  const front = await Front.start(t, place)
+  const front = await Front.start(t, place, amazon ? await certificate(t) : undefined)
   await setCors(place, origin)
-  return { place, origin, front, browser: await openBrowser(t) }
+  const { host } = new URL(front.endpoint)
+  const flags = [`--host-resolver-rules=MAP s3.${place.region}.amazonaws.com ${host}`, '--ignore-certificate-errors']
+  return { place, origin, front, browser: await openBrowser(t, amazon ? flags : []) }
+}
+
+/** A certificate that nobody trusts. */
+async function certificate(t) {
+  const dir = await tempDir(t)
+  const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
+  const args = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=test', '-keyout', key, '-out', cert]
+  const made = await run('openssl', args)
+  assert.equal(made.code, 0, made.stderr)
+  return { key: await readFile(key), cert: await readFile(cert) }
 }
 
 /** Lets pages of `origin` talk to the bucket, as the documentation says. */

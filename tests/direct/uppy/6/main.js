@@ -30,10 +30,15 @@ async function getCredentials() {
   return answer
 }
 
+/** The key of a file where the credentials let it go. */
+const ownKey = ({ prefix }) => (file) => `${prefix}${crypto.randomUUID()}-${file.name}`
+
 const connections = {
   // What can send no header has the token in its path.
   companion: { companionEndpoint: `${server}/t/${token}` },
   signer: { signRequest },
+  // It signs for itself, with credentials that it asks for.
   sts: { s3Endpoint, getCredentials },
 }
-start({ Uppy, Dashboard, GoldenRetriever, AwsS3 }, connections[mode])
+const more = mode === 'sts' ? { generateObjectKey: ownKey(await getCredentials()) } : {}
+start({ Uppy, Dashboard, GoldenRetriever, AwsS3 }, { ...connections[mode], ...more })
