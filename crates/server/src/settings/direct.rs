@@ -6,6 +6,9 @@ use super::types::Secret;
 use super::value::{Parsed, some_duration};
 use super::{address, bucket, grants};
 
+/// The first segments of paths of direct uploads.
+pub(crate) const AREAS: [&str; 3] = ["/api", "/s3", "/t"];
+
 /// What paths begin with; nothing for `/`, too.
 pub(super) fn path(text: &str) -> Parsed<String> {
     match text.trim_matches('/') {

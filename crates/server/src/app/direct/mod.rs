@@ -228,3 +228,30 @@ fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result
     wanted.sign_requests = direct.signer;
     Ok(wanted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Invocation, direct::AREAS, read};
+
+    #[test]
+    fn other_pages_are_kept_from_these_paths() {
+        assert_eq!(api::AREAS, AREAS);
+    }
+
+    #[test]
+    fn the_store_leaves_their_keys_alone() {
+        let said = |words: &[&str]| match read(words.iter().map(Into::into), []) {
+            Ok(Invocation::Serve(loaded)) => beginnings(&loaded.settings),
+            other => panic!("{other:?}"),
+        };
+        let usual = ["-s3-bucket=b", "-direct"];
+        assert_eq!(said(&usual), ["uploads/", "own/"]);
+        let elsewhere = ["-s3-object-prefix=in", "-direct-key=d-{id}"];
+        assert_eq!(
+            said(&[&usual[..], &elsewhere].concat()),
+            ["in/d-", "in/own/"]
+        );
+        assert_eq!(said(&usual[..1]), Vec::<String>::new());
+    }
+}

@@ -3,6 +3,7 @@
 use landfall_hooks::{HookName, HookNames};
 
 use super::{Layers, Problem, Settings};
+use crate::settings::direct::AREAS;
 
 /// The settings that turn something on here.
 const ON: [&str; 4] = ["grants", "require-grant", "admin-key", "admin-key-file"];
@@ -129,7 +130,7 @@ fn areas(settings: &Settings) -> Vec<Pages> {
         areas.push(("admin-path", path, "the dashboard"));
     }
     if settings.direct.enabled {
-        areas.extend(["/api", "/s3", "/t"].map(|area| {
+        areas.extend(AREAS.map(|area| {
             let path = format!("{}{area}", settings.direct.path);
             ("direct-path", path, "direct uploads")
         }));
