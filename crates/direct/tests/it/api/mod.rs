@@ -1,5 +1,6 @@
 //! The routes, over HTTP, as their clients use them.
 
+mod away;
 mod companion;
 mod docs;
 mod edge;
