@@ -44,6 +44,6 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
 /// Elsewhere for each process.
 fn begin() -> u16 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let seed = u64::from(process::id()) * 7919 + u64::from(now.subsec_nanos() / 1000);
+    let seed = u64::from(process::id()) * 7919 + u64::from(now.subsec_micros());
     u16::try_from(seed % u64::from(u16::MAX)).unwrap()
 }
