@@ -141,7 +141,8 @@ async fn without_the_database_it_is_lost_in_time() {
     // Not one that other tests use.
     let mut postgres = Postgres::start(false);
     let database = Database::Postgres(postgres.database("direct"));
-    let connections = database.open(Durability::Process).await.unwrap();
+    // Nothing that was written may be lost with the server.
+    let connections = database.open(Durability::Power).await.unwrap();
     let books = Books::open(connections).await.unwrap();
     let books = books.hold_for(Duration::from_secs(2));
     let record = record("ann", "k");
