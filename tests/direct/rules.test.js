@@ -87,7 +87,7 @@ test('rules', async (t) => {
       assert.deepEqual([id, size, others], ['one', source.size, []])
 
       const { page: again } = await openClient(t, world, landfall, client, token)
-      const second = await sourceFile(t, 12 * MIB, { name: 'granted.bin', seed: 2 })
+      const second = await sourceFile(t, 1_000, { name: 'granted.bin', seed: 2 })
       await add(again, [second])
       await startUpload(again)
       await failed(again, second)
