@@ -23,7 +23,8 @@ const DATA = resolve(process.env.DATA ?? join(HERE, 'data'))
 const PORT = Number(process.env.PORT ?? 9000)
 const LANDFALL_PORT = Number(process.env.LANDFALL_PORT ?? 8080)
 const GARAGE_PORT = Number(process.env.GARAGE_PORT ?? 3900)
-const LANDFALL = process.env.LANDFALL_BIN ?? join(HERE, '../../target/release/landfall')
+const { LANDFALL_BIN, ...environment } = process.env
+const LANDFALL = LANDFALL_BIN ?? join(HERE, '../../target/release/landfall')
 const START_SECONDS = 60
 
 const page = `http://localhost:${PORT}`
@@ -39,7 +40,7 @@ function end(code) {
 
 /** Runs a program beside this one; all end together. */
 function run(program, args, env) {
-  const child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
+  const child = spawn(program, args, { env: { ...environment, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
   children.push(child)
   child.once('error', (error) => console.error(`${program}: ${error.message}`))
   child.once('exit', (code) => end(code ?? process.exitCode ?? 1))
@@ -104,7 +105,7 @@ async function findBucket() {
 
 /** Runs `landfall …` to its end; gives what it printed. */
 async function landfallSays(args, env) {
-  const { stdout } = await promisify(execFile)(LANDFALL, args, { env: { ...process.env, ...env } })
+  const { stdout } = await promisify(execFile)(LANDFALL, args, { env: { ...environment, ...env } })
   return stdout.trim()
 }
 

@@ -32,7 +32,6 @@ test('the example', { timeout: 120_000 }, async (t) => {
   }
   const lines = await serve(t, port, process.execPath, [join(EXAMPLE, 'start.js')], { env })
   const { page } = await openPage(t, await openBrowser(t))
-  await page.goto(`http://localhost:${port}/`)
 
   const place = {
     endpoint: `http://localhost:${garage}`,
@@ -45,6 +44,7 @@ test('the example', { timeout: 120_000 }, async (t) => {
 
   for (const [name, size] of [['small.png', 10_000], ['large.mp4', 24 * MIB]]) {
     const source = await sourceFile(t, size, { name })
+    await page.goto(`http://localhost:${port}/`)
     const settled = page.waitForResponse((response) => response.request().method() !== 'OPTIONS' &&
       response.url().startsWith(place.endpoint))
     await add(page, [source])
@@ -58,7 +58,7 @@ test('the example', { timeout: 120_000 }, async (t) => {
   }
 
   const source = await sourceFile(t, 3 * MIB, { name: 'By Hand.pdf' })
-  await page.getByLabel('File').setInputFiles(source.path)
+  await page.getByLabel('File', { exact: true }).setInputFiles(source.path)
   const address = await page.locator('output a').getAttribute('href')
   const key = decodeURIComponent(new URL(address).pathname).replace('/uploads/', '')
   assert.match(key, /by_hand\.pdf$/)
