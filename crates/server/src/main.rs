@@ -29,8 +29,14 @@ fn main() -> ExitCode {
         Ok(Invocation::DoctorS3 {
             loaded,
             json,
-            origin,
-        }) => run(landfall_server::s3::doctor::run(loaded, json, origin)),
+            origins,
+        }) => run(landfall_server::s3::doctor::run(loaded, json, origins)),
+        #[cfg(feature = "s3")]
+        Ok(Invocation::SetCors {
+            loaded,
+            origins,
+            dry_run,
+        }) => run(landfall_server::s3::cors::set(loaded, origins, dry_run)),
         Ok(Invocation::Events { loaded, errand }) => run(app::events(loaded, errand)),
         #[cfg(feature = "grants")]
         Ok(Invocation::Keys {

@@ -40,7 +40,7 @@ impl Garage {
     pub fn start() -> Self {
         let cargo = user_folder("CARGO_HOME", ".cargo").join("bin");
         let program = find("garage", &cargo);
-        let (process, [s3, admin, _]) =
+        let (mut process, [s3, admin, _]) =
             Process::start("Garage", Ending::Kill, |dir, [s3, admin, rpc]| {
                 let config = dir.join("garage.toml");
                 let text = format!(
@@ -71,6 +71,7 @@ impl Garage {
                     .env("RUST_LOG", "garage=warn");
                 command
             });
+        process.wait_for(admin);
         Self {
             process,
             access: Access {

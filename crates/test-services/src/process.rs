@@ -109,6 +109,19 @@ impl Process {
         }
     }
 
+    /// Waits until it accepts connections on another of its ports, too.
+    ///
+    /// # Panics
+    ///
+    /// When it ends before that.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, port: u16) {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(self.is_running(), "it ended before it listened on {port}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn is_running(&mut self) -> bool {
         self.watchdog.try_wait().unwrap().is_none()
     }

@@ -2,30 +2,58 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-const PATH: &AsciiSet = &QUERY.remove(b'/');
+use percent_encoding::percent_decode_str;
 
 /// Appends a key, whose slashes stay.
 pub(super) fn push_path(out: &mut String, key: &str) {
-    out.extend(utf8_percent_encode(key, PATH));
+    push(out, key, |byte| is_plain(byte) || byte == b'/');
 }
 
 /// A path or a copy source: slashes stay.
 pub(super) fn path(key: &str) -> String {
-    utf8_percent_encode(key, PATH).to_string()
+    let mut out = String::with_capacity(key.len() + 16);
+    push_path(&mut out, key);
+    out
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Appends a text in which all but the plain bytes are encoded.
+#[inline]
+fn push(out: &mut String, text: &str, is_plain: impl Fn(u8) -> bool) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
+        // All before is ASCII.
+        out.push_str(&rest[..at]);
+        let next = rest[at..].chars().next().map_or(1, char::len_utf8);
+        for byte in rest[at..at + next].bytes() {
+            out.push('%');
+            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        rest = &rest[at + next..];
+    }
+    out.push_str(rest);
 }
 
 /// Names and values of a query, in the order and the spelling in which they are both signed and
 /// sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query {
-    pairs: Vec<(String, String)>,
+    /// All names and values as they are sent, one after the other.
+    text: String,
+    pairs: Vec<Pair>,
+}
+
+/// Where in the text a pair is.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    name: usize,
+    value: usize,
+    end: usize,
 }
 
 impl Query {
@@ -39,15 +67,27 @@ impl Query {
     }
 
     pub(super) fn push(&mut self, name: &str, value: &str) {
-        let encode = |text| utf8_percent_encode(text, QUERY).to_string();
-        self.pairs.push((encode(name), encode(value)));
+        let start = self.text.len();
+        push(&mut self.text, name, is_plain);
+        let middle = self.text.len();
+        push(&mut self.text, value, is_plain);
+        self.pairs.push(Pair {
+            name: start,
+            value: middle,
+            end: self.text.len(),
+        });
     }
 
     /// Sorted by encoded name and value, each with its `=`.
     pub(super) fn canonical(&self) -> String {
-        let mut pairs: Vec<_> = self.pairs.iter().collect();
+        let of = |pair: &Pair| {
+            let name = &self.text[pair.name..pair.value];
+            (name, &self.text[pair.value..pair.end])
+        };
+        let mut pairs: Vec<_> = self.pairs.iter().map(of).collect();
         pairs.sort_unstable();
-        let mut out = String::new();
+        // With room for a signature.
+        let mut out = String::with_capacity(self.text.len() + 2 * pairs.len() + 96);
         for (name, value) in pairs {
             if !out.is_empty() {
                 out.push('&');

@@ -72,7 +72,7 @@ impl<'a> Signer<'a> {
         let mut authorization = HeaderValue::from_str(&format!(
             "{ALGORITHM} Credential={}, SignedHeaders={}, Signature={signature}",
             self.credential(),
-            names.join(";"),
+            names,
         ))?;
         authorization.set_sensitive(true);
         headers.insert(AUTHORIZATION, authorization);
@@ -93,7 +93,7 @@ impl<'a> Signer<'a> {
         query.push("X-Amz-Credential", &self.credential());
         query.push("X-Amz-Date", &self.date_time);
         query.push("X-Amz-Expires", &expires.as_secs().to_string());
-        query.push("X-Amz-SignedHeaders", &names.join(";"));
+        query.push("X-Amz-SignedHeaders", &names);
         if let Some(token) = &self.credentials.session_token {
             query.push("X-Amz-Security-Token", token);
         }
@@ -180,15 +180,15 @@ fn push_digits(out: &mut String, number: u16, count: u32) {
     }
 }
 
-/// Everything but what programs between here and the service like to change.
-fn signed_names(headers: &HeaderMap) -> Vec<&str> {
+/// The names of everything but what programs between here and the service like to change, in order.
+fn signed_names(headers: &HeaderMap) -> String {
     let mut names: Vec<_> = headers
         .keys()
         .filter(|&name| name != USER_AGENT)
         .map(HeaderName::as_str)
         .collect();
     names.sort_unstable();
-    names
+    names.join(";")
 }
 
 fn canonical_request(
@@ -196,7 +196,7 @@ fn canonical_request(
     path: &str,
     query: &str,
     headers: &HeaderMap,
-    names: &[&str],
+    names: &str,
     payload: &str,
 ) -> String {
     let mut out = String::with_capacity(path.len() + query.len() + 256);
@@ -204,10 +204,10 @@ fn canonical_request(
         out.push_str(line);
         out.push('\n');
     }
-    for name in names {
+    for name in names.split(';') {
         out.push_str(name);
         out.push(':');
-        for (index, value) in headers.get_all(*name).iter().enumerate() {
+        for (index, value) in headers.get_all(name).iter().enumerate() {
             if index > 0 {
                 out.push(',');
             }
@@ -222,10 +222,9 @@ fn canonical_request(
         }
         out.push('\n');
     }
-    out.push('\n');
-    out.push_str(&names.join(";"));
-    out.push('\n');
-    out.push_str(payload);
+    for line in ["\n", names, "\n", payload] {
+        out.push_str(line);
+    }
     out
 }
 

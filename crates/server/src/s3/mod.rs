@@ -1,6 +1,7 @@
 //! Uploads in a bucket: from settings to a client, the check before listening, and the doctor.
 
 mod advice;
+pub mod cors;
 pub mod doctor;
 
 use std::time::Duration;

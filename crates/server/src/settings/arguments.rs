@@ -27,6 +27,8 @@ pub(super) enum Verb {
     Sweep,
     /// Examine the bucket and the leases.
     DoctorS3,
+    /// Let web pages talk to the bucket.
+    SetCors,
     /// Show and change what waits for delivery.
     Events,
     /// Make, show and revoke keys of callers.
@@ -50,8 +52,8 @@ pub(super) struct Said {
     pub(super) dry_run: bool,
     /// Print findings as JSON.
     pub(super) json: bool,
-    /// The origin whose pages upload, for the examination.
-    pub(super) origin: Option<String>,
+    /// The origins whose pages upload, for the bucket's rules and the examination.
+    pub(super) origins: Vec<String>,
     /// What to do with events.
     pub(super) errand: Errand,
     /// Which of the flags that go with events were given.
@@ -180,15 +182,15 @@ pub(super) fn read(
         }
     }
     command(&mut said, &commands, problems);
-    if said.dry_run && said.verb != Verb::Sweep {
+    if said.dry_run && !matches!(said.verb, Verb::Sweep | Verb::SetCors) {
         problems.push(Problem::whole(
-            "-dry-run goes with sweep only: landfall sweep -dry-run",
+            "-dry-run goes with sweep and s3 set-cors only: landfall sweep -dry-run",
         ));
     }
     if said.verb != Verb::DoctorS3 {
-        if said.origin.is_some() {
+        if !said.origins.is_empty() && said.verb != Verb::SetCors {
             problems.push(Problem::whole(
-                "-origin goes with doctor only: landfall doctor s3 -origin",
+                "-origin goes with doctor and s3 set-cors only: landfall doctor s3 -origin",
             ));
         }
         if said.json && !matches!(said.verb, Verb::Events | Verb::Keys) {
@@ -273,7 +275,13 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
             said.new_key.expires = value::duration_or_none(&text)?;
             said.of_keys.push("expires");
         }
-        Meaning::Origin => said.origin = bucket::or_none(&text, bucket::origin)?,
+        Meaning::Origin => {
+            if let Some(origin) = bucket::or_none(&text, bucket::origin)?
+                && !said.origins.contains(&origin)
+            {
+                said.origins.push(origin);
+            }
+        }
         Meaning::DryRun => said.dry_run = value::boolean(&text)?,
         Meaning::Help => said.help = value::boolean(&text)?,
         Meaning::Version => {
@@ -289,7 +297,7 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
 fn is_command(word: &str) -> bool {
     matches!(
         word,
-        "serve" | "sweep" | "doctor" | "events" | "keys" | "config" | "version" | "help"
+        "serve" | "sweep" | "doctor" | "s3" | "events" | "keys" | "config" | "version" | "help"
     )
 }
 
@@ -301,6 +309,8 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
         ["serve", rest @ ..] => (Verb::Serve, rest),
         ["sweep", rest @ ..] => (Verb::Sweep, rest),
         ["doctor", "s3", rest @ ..] => (Verb::DoctorS3, rest),
+        ["s3", "set-cors", rest @ ..] => (Verb::SetCors, rest),
+        ["s3"] if said.help => (Verb::SetCors, &[][..]),
         ["events", deed @ ("list" | "retry" | "drop"), rest @ ..] => {
             said.errand.deed = match *deed {
                 "retry" => Deed::Retry,
@@ -341,6 +351,10 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
             said.help = true;
             (Verb::DoctorS3, &[][..])
         }
+        ["help", "s3", ..] => {
+            said.help = true;
+            (Verb::SetCors, &[][..])
+        }
         ["help", "events", ..] => {
             said.help = true;
             (Verb::Events, &[][..])
@@ -353,6 +367,12 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
         ["doctor", ..] => {
             problems.push(Problem::whole(
                 "doctor examines one kind of storage; write landfall doctor s3",
+            ));
+            return;
+        }
+        ["s3", ..] => {
+            problems.push(Problem::whole(
+                "s3 alone does nothing; write landfall s3 set-cors",
             ));
             return;
         }
@@ -385,7 +405,7 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
             _ if first.len() > 1 && first.starts_with('-') => "flags end at --".to_owned(),
             Some(_) => format!("write -{first} for the flag"),
             None => "a value stands right after its flag, and the commands are serve, sweep, \
-                     doctor s3, events, keys, config check, version and help"
+                     doctor s3, s3 set-cors, events, keys, config check, version and help"
                 .to_owned(),
         };
         problems.push(Problem::whole(format!(

@@ -20,11 +20,12 @@ Usage:
   landfall [flags]                Serve uploads (same as landfall serve).
   landfall sweep [flags]          Delete uploads that have outlived their time.
   landfall doctor s3 [flags]      Examine a bucket: rights, clock, quirks, CORS.
+  landfall s3 set-cors [flags]    Let web pages talk to a bucket.
   landfall events list [flags]    List events that couldn't be delivered.
   landfall keys add NAME [flags]  Make a key for a caller that asks for uploads.
   landfall config check [flags]   Print the settings in force, with sources.
   landfall version                Print the version.
-  landfall help sweep             Help for sweep, doctor, events or keys.
+  landfall help sweep             Help for sweep, doctor, s3, events or keys.
 
 Examples:
   landfall                        Serve ./data at http://localhost:8080/files/
@@ -61,6 +62,21 @@ Usage:
 Examples:
   landfall doctor s3 -s3-bucket uploads -s3-endpoint http://localhost:3900
   landfall doctor s3 -config /etc/landfall.toml -origin https://example.com
+";
+
+/// What comes before the flags of `landfall s3 set-cors`.
+const SET_CORS: &str = "\
+Sets the bucket's CORS rule by which pages of these origins may send uploads
+straight to it. It has the id landfall-direct; an earlier one is replaced, the
+rules of others are kept. Shows the rules before and after.
+
+Usage:
+  landfall s3 set-cors -origin ORIGIN [-origin ORIGIN]... [-dry-run] [flags]
+
+Examples:
+  landfall s3 set-cors -s3-bucket uploads -origin https://example.com
+  landfall s3 set-cors -config /etc/landfall.toml -dry-run
+                       -origin https://example.com -origin http://localhost:3000
 ";
 
 /// What comes before the flags of `landfall events`.
@@ -111,12 +127,13 @@ TIME has a unit: 300ms, 10s, 1h30m, 7d.
 /// The help for a command.
 pub(super) fn help(verb: Verb) -> String {
     let verb = match verb {
-        Verb::Sweep | Verb::DoctorS3 | Verb::Events | Verb::Keys => verb,
+        Verb::Sweep | Verb::DoctorS3 | Verb::SetCors | Verb::Events | Verb::Keys => verb,
         _ => Verb::Serve,
     };
     let mut text = String::from(match verb {
         Verb::Sweep => SWEEP,
         Verb::DoctorS3 => DOCTOR,
+        Verb::SetCors => SET_CORS,
         Verb::Events => EVENTS,
         Verb::Keys => KEYS,
         _ => SERVE,

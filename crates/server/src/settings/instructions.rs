@@ -46,7 +46,7 @@ pub(super) enum Meaning {
     Quota,
     /// When a key stops being one.
     Expires,
-    /// The origin whose pages upload.
+    /// An origin whose pages upload.
     Origin,
     /// Print the help.
     Help,
@@ -65,7 +65,8 @@ pub(super) static INSTRUCTIONS: &[Instruction] = &[
     Instruction {
         names: &["dry-run"],
         placeholder: None,
-        help: "With landfall sweep: list what would be deleted and why, and delete nothing.",
+        help: "With landfall sweep: list what would be deleted and why, and delete nothing. With \
+               landfall s3 set-cors: show the rules that would be set, and set none.",
         meaning: Meaning::DryRun,
     },
     Instruction {
@@ -79,7 +80,8 @@ pub(super) static INSTRUCTIONS: &[Instruction] = &[
         names: &["origin"],
         placeholder: Some("ORIGIN"),
         help: "With landfall doctor s3: check that pages of this origin, such as \
-               https://example.com, may talk to the bucket.",
+               https://example.com, may talk to the bucket. With landfall s3 set-cors: see to it. \
+               Can be given more than once.",
         meaning: Meaning::Origin,
     },
     Instruction {

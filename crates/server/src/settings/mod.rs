@@ -68,8 +68,18 @@ pub enum Invocation {
         loaded: Loaded,
         /// Print the findings as JSON.
         json: bool,
-        /// The origin whose pages are to upload, such as `https://example.com`.
-        origin: Option<String>,
+        /// The origins whose pages are to upload, such as `https://example.com`.
+        origins: Vec<String>,
+    },
+    /// Let web pages talk to the bucket.
+    #[cfg(feature = "s3")]
+    SetCors {
+        /// The settings; they have a bucket.
+        loaded: Loaded,
+        /// The origins of the pages; at least one.
+        origins: Vec<String>,
+        /// Only show the rules.
+        dry_run: bool,
     },
     /// Show or change what waits for delivery.
     Events {
@@ -218,10 +228,22 @@ pub fn read(
         ));
     }
     // What a setting goes with can be told only once each is right by itself.
-    if said.verb == Verb::DoctorS3 && problems.is_empty() && settings.s3.bucket.is_none() {
-        problems.push(Problem::whole(
-            "doctor s3 needs to know the bucket: write -s3-bucket NAME",
-        ));
+    let needy = match said.verb {
+        Verb::DoctorS3 => Some("doctor s3"),
+        Verb::SetCors => Some("s3 set-cors"),
+        _ => None,
+    };
+    if let Some(verb) = needy
+        && problems.is_empty()
+    {
+        let mut needs =
+            |what| problems.push(Problem::whole(format!("{verb} needs to know {what}")));
+        if settings.s3.bucket.is_none() {
+            needs("the bucket: write -s3-bucket NAME");
+        }
+        if said.verb == Verb::SetCors && said.origins.is_empty() {
+            needs("whose pages: write -origin https://example.com");
+        }
     }
     if problems.is_empty() {
         check::check(&mut settings, &layers, &mut problems, &mut warnings);
@@ -243,7 +265,13 @@ pub fn read(
         Verb::DoctorS3 => Invocation::DoctorS3 {
             loaded,
             json: said.json,
-            origin: said.origin,
+            origins: said.origins,
+        },
+        #[cfg(feature = "s3")]
+        Verb::SetCors => Invocation::SetCors {
+            loaded,
+            origins: said.origins,
+            dry_run: said.dry_run,
         },
         Verb::Events => Invocation::Events {
             loaded,

@@ -221,8 +221,8 @@ fn switches_may_have_their_value_as_the_next_word() {
     assert_eq!(
         problem(&["-expose-metrics", "off"]),
         "\"off\" is neither a flag, nor the value of one, nor a command: a value stands right \
-         after its flag, and the commands are serve, sweep, doctor s3, events, keys, config \
-         check, version and help"
+         after its flag, and the commands are serve, sweep, doctor s3, s3 set-cors, events, \
+         keys, config check, version and help"
     );
 }
 

@@ -64,6 +64,8 @@ mod grants_told;
 mod s3_kit;
 
 #[cfg(feature = "s3")]
+mod s3_cors;
+#[cfg(feature = "s3")]
 mod s3_disk;
 #[cfg(feature = "s3")]
 mod s3_doctor;

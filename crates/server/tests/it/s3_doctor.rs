@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use landfall_s3::client::CorsRule;
 use landfall_test_services::{Garage, Redis};
 
 use crate::{
@@ -10,11 +9,14 @@ use crate::{
     serve_kit::run,
 };
 
+/// Marks and texts, by what was looked at.
+pub(crate) type Findings = BTreeMap<String, Vec<(String, String)>>;
+
 /// Runs it, and gives its exit code and what it says of each check: marks and texts.
 #[track_caller]
-fn doctor(command: &mut Command) -> (i32, BTreeMap<String, Vec<(String, String)>>) {
+pub(crate) fn doctor(command: &mut Command) -> (i32, Findings) {
     let (code, said, told) = run(command);
-    let mut findings: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    let mut findings = Findings::new();
     // The last line is the verdict.
     let lines: Vec<&str> = said.lines().collect();
     for line in &lines[..lines.len() - 1] {
@@ -32,7 +34,7 @@ fn doctor(command: &mut Command) -> (i32, BTreeMap<String, Vec<(String, String)>
 
 /// The one mark of a check.
 #[track_caller]
-fn mark<'a>(findings: &'a BTreeMap<String, Vec<(String, String)>>, check: &str) -> &'a str {
+fn mark<'a>(findings: &'a Findings, check: &str) -> &'a str {
     match findings.get(check).map(Vec::as_slice) {
         Some([(mark, _)]) => mark,
         other => panic!("{check}: {other:?} in {findings:#?}"),
@@ -167,36 +169,6 @@ fn a_bad_address_or_key_is_told() {
         (1, "FAIL"),
         "{found:#?}"
     );
-}
-
-#[test]
-fn pages_of_an_origin_are_let_in_or_not() {
-    let bucket = Bucket::on_garage();
-    let origin = "https://pages.example";
-    let ask = || doctor(bucket.command(&["doctor", "s3"]).args(["-origin", origin]));
-    let (code, found) = ask();
-    assert_eq!((code, mark(&found, "CORS")), (0, "warn"), "{found:#?}");
-    let rule = |expose: &[&str]| CorsRule {
-        allowed_origins: vec!["https://*.example".to_owned()],
-        allowed_methods: vec!["GET".to_owned(), "PUT".to_owned()],
-        allowed_headers: vec!["*".to_owned()],
-        expose_headers: expose.iter().map(ToString::to_string).collect(),
-        ..CorsRule::default()
-    };
-    let set =
-        |rule| bucket.wait(async |client| client.set_bucket_cors(&bucket.name, &[rule]).await);
-    set(rule(&[]));
-    let (_, found) = ask();
-    assert_eq!(mark(&found, "CORS"), "warn", "{found:#?}");
-    assert!(found["CORS"][0].1.contains("ETag"), "{found:#?}");
-    let all = CorsRule {
-        allowed_origins: vec!["*".to_owned()],
-        ..rule(&["ETag"])
-    };
-    set(all);
-    let (_, found) = ask();
-    assert_eq!(mark(&found, "CORS"), "ok", "{found:#?}");
-    assert_eq!(mark(&found, "preflight"), "ok", "{found:#?}");
 }
 
 #[test]

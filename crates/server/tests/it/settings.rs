@@ -43,6 +43,7 @@ fn help_is_as_kept() {
         (&["-h"][..], "help.txt"),
         (&["sweep", "-h"], "help-sweep.txt"),
         (&["doctor", "s3", "-h"], "help-doctor.txt"),
+        (&["s3", "set-cors", "-h"], "help-set-cors.txt"),
         (&["events", "-h"], "help-events.txt"),
         (&["keys", "-h"], "help-keys.txt"),
     ] {

@@ -1,12 +1,19 @@
 //! Forms with a signed policy, sent by a program that knows nothing of S3.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
 
-use landfall_s3::client::{Client, Place, PostForm};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use landfall_s3::client::{Client, ErrorKind, Place, PostForm};
 
-use super::{Bucket, on_both, plain::post};
+use super::{Bucket, on_both, plain::post, where_verified};
+use crate::support;
 
 on_both!(a_form_writes_its_object);
+where_verified!(a_form_is_held_to_its_policy, a_form_of_yesterday_is_refused);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -23,6 +30,14 @@ async fn form(client: &Client, place: &Place, size: Option<RangeInclusive<u64>>)
     client.sign_form(place, &fields, size, HOUR).await.unwrap()
 }
 
+/// A form in which one field is another.
+fn with(form: &PostForm, name: &str, value: &str) -> PostForm {
+    let mut form = form.clone();
+    let mut fields = form.fields.iter_mut();
+    fields.find(|(one, _)| one == name).unwrap().1 = value.to_owned();
+    form
+}
+
 async fn a_form_writes_its_object(bucket: Bucket) {
     let place = bucket.place("folder/a b&=$+%.txt");
     let form = form(&bucket.client, &place, Some(5..=5)).await;
@@ -35,4 +50,101 @@ async fn a_form_writes_its_object(bucket: Bucket) {
     let read = bucket.client.get_object(&place, None).await.unwrap();
     assert_eq!(read.head.metadata["name"], "a b&c");
     assert_eq!(read.bytes(100).await.unwrap(), "hello");
+}
+
+async fn a_form_is_held_to_its_policy(bucket: Bucket) {
+    let place = bucket.place("file");
+    let form = form(&bucket.client, &place, Some(3..=5)).await;
+    for file in [&b"sixsix"[..], b"it"] {
+        let (status, _, body) = post(&form, file).await;
+        let said = String::from_utf8_lossy(&body);
+        // Amazon says EntityTooLarge and EntityTooSmall.
+        assert_eq!(status, 400, "{said}");
+        assert!(said.contains("File size does not match policy"), "{said}");
+    }
+
+    let field_of = |name: &str| {
+        let mut fields = form.fields.iter();
+        fields.find(|(one, _)| one == name).unwrap().1.clone()
+    };
+    let policy = STANDARD.decode(field_of("policy")).unwrap();
+    let wider = String::from_utf8(policy)
+        .unwrap()
+        .replace(",3,5]", ",3,500]");
+    assert!(wider.contains(",3,500]"), "{wider}");
+    let mut extra = form.clone();
+    extra.fields.insert(0, field("x-amz-meta-more", "x"));
+    let mut shorter = form.clone();
+    shorter.fields.retain(|(name, _)| name != "content-type");
+    let signature = field_of("x-amz-signature");
+    let other = if signature.starts_with('0') { "1" } else { "0" };
+    for (why, form) in [
+        ("another type", with(&form, "content-type", "text/html")),
+        ("another key", with(&form, "key", "another")),
+        (
+            "another answer",
+            with(&form, "success_action_status", "200"),
+        ),
+        (
+            "a wider policy",
+            with(&form, "policy", &STANDARD.encode(wider)),
+        ),
+        (
+            "another signature",
+            with(
+                &form,
+                "x-amz-signature",
+                &format!("{other}{}", &signature[1..]),
+            ),
+        ),
+        ("a field that wasn't granted", extra),
+        ("a field left out", shorter),
+    ] {
+        let answer = post(&form, b"four").await;
+        assert!(answer.0.is_client_error(), "{why}: {answer:?}");
+    }
+    let listed = bucket.client.list_objects(&bucket.name, "", None, 10);
+    assert_eq!(listed.await.unwrap().objects, []);
+    assert_eq!(post(&form, b"four").await.0, 201);
+}
+
+async fn a_form_of_yesterday_is_refused(bucket: Bucket) {
+    let mut settings = support::settings(&bucket.access);
+    settings.now = || SystemTime::now() - 2 * HOUR;
+    let early = Client::new(settings).unwrap();
+    let place = bucket.place("file");
+    let form = form(&early, &place, None).await;
+    let (status, _, body) = post(&form, b"four").await;
+    assert!(status.is_client_error(), "{status} {body:?}");
+    let form = self::form(&bucket.client, &place, None).await;
+    assert_eq!(post(&form, b"four").await.0, 201);
+}
+
+/// What services would put the client's file name for isn't the key that was signed.
+#[tokio::test]
+async fn a_key_that_is_filled_in_later_is_refused() {
+    let bucket = Bucket::moto();
+    let place = bucket.place("a/${filename}");
+    let refused = bucket.client.sign_form(&place, &[], None, HOUR).await;
+    assert_eq!(*refused.unwrap_err().kind(), ErrorKind::Other);
+}
+
+#[tokio::test]
+async fn temporary_keys_bring_their_token() {
+    let bucket = Bucket::moto();
+    let client = super::with_token(&bucket.access, "a token/+=");
+    let form = form(&client, &bucket.place("file"), Some(0..=9)).await;
+    let at = |wanted: &str| {
+        let names = form.fields.iter().map(|(name, _)| name.as_str());
+        names.into_iter().position(|name| name == wanted).unwrap()
+    };
+    let token = &form.fields[at("x-amz-security-token")];
+    assert_eq!(token.1, "a token/+=");
+    let policy = STANDARD.decode(&form.fields[at("policy")].1).unwrap();
+    let policy = String::from_utf8(policy).unwrap();
+    assert!(policy.contains(r#"{"x-amz-security-token":"a token/+="}"#));
+    let (status, _, body) = post(&form, b"four").await;
+    assert_eq!(status, 201, "{body:?}");
+    let read = bucket.client.get_object(&bucket.place("file"), None).await;
+    assert_eq!(read.unwrap().bytes(9).await.unwrap(), Bytes::from("four"));
 }

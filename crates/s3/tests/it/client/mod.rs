@@ -11,7 +11,7 @@ mod presigned;
 mod refusals;
 mod tokens;
 
-use landfall_s3::client::{Client, Place};
+use landfall_s3::client::{Client, CredentialSource, Credentials, Place};
 use landfall_test_services::{Access, Garage, Moto};
 
 use crate::support;
@@ -45,21 +45,41 @@ impl Bucket {
     }
 }
 
-/// Each test once on either service.
-macro_rules! on_both {
-    ($($test:ident),* $(,)?) => {
-        mod on_garage {
+/// A client whose keys come with a token.
+fn with_token(access: &Access, token: &str) -> Client {
+    let mut settings = support::settings(access);
+    let mut credentials = Credentials::new(&access.access_key, &access.secret_key);
+    credentials.session_token = Some(token.to_owned());
+    settings.credentials = CredentialSource::Static(credentials);
+    Client::new(settings).unwrap()
+}
+
+/// Each test once on the service.
+macro_rules! on {
+    ($module:ident, $service:ident: $($test:ident),* $(,)?) => {
+        mod $module {
             $(#[tokio::test]
             async fn $test() {
-                super::$test(crate::client::Bucket::garage()).await;
-            })*
-        }
-        mod on_moto {
-            $(#[tokio::test]
-            async fn $test() {
-                super::$test(crate::client::Bucket::moto()).await;
+                super::$test(crate::client::Bucket::$service()).await;
             })*
         }
     };
 }
+use on;
+
+/// Each test once on either service.
+macro_rules! on_both {
+    ($($test:ident),* $(,)?) => {
+        crate::client::on!(on_garage, garage: $($test),*);
+        crate::client::on!(on_moto, moto: $($test),*);
+    };
+}
 use on_both;
+
+/// Each test on the service that looks at signatures; moto takes any.
+macro_rules! where_verified {
+    ($($test:ident),* $(,)?) => {
+        crate::client::on!(garage_verifies, garage: $($test),*);
+    };
+}
+use where_verified;

@@ -1,13 +1,19 @@
 //! URLs that carry their signature, used by a program that knows nothing of S3.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use landfall_s3::client::ObjectHeaders;
+use landfall_s3::client::{Client, ObjectHeaders};
 
-use super::{Bucket, on_both, plain::send};
+use super::{Bucket, on_both, plain::send, where_verified};
+use crate::support;
 
 on_both!(objects_are_written_and_read, a_part_is_uploaded);
+where_verified!(
+    nothing_but_what_was_signed_is_taken,
+    a_part_is_taken_by_its_own_number_only,
+    what_has_expired_is_refused,
+);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -63,10 +69,7 @@ async fn a_part_is_uploaded(bucket: Bucket) {
     assert_eq!(bucket.client.head_object(&place).await.unwrap().size, 4);
 }
 
-/// Only Garage checks signatures.
-#[tokio::test]
-async fn what_was_signed_must_be_sent() {
-    let bucket = Bucket::garage();
+async fn nothing_but_what_was_signed_is_taken(bucket: Bucket) {
     let place = bucket.place("pinned");
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("image/png"));
@@ -76,21 +79,129 @@ async fn what_was_signed_must_be_sent() {
         .presign(Method::PUT, &place, &[], &headers, HOUR)
         .await
         .unwrap();
+    // The connection sees to the length.
+    headers.remove("content-length");
+    let mut other = headers.clone();
+    other.insert("content-type", HeaderValue::from_static("text/html"));
     let none = HeaderMap::new();
-    for (method, headers, body) in [
-        (Method::PUT, &none, "hello"),
-        (Method::PUT, &headers, "hell"),
-        (Method::GET, &headers, "hello"),
+    let (start, signature) = url.rsplit_once("X-Amz-Signature=").unwrap();
+    let forged = if signature.starts_with('0') { "1" } else { "0" };
+    let forged = format!("{start}X-Amz-Signature={forged}{}", &signature[1..]);
+    for (why, method, url, headers, body) in [
+        ("no type", Method::PUT, url.clone(), &none, "hello"),
+        ("another type", Method::PUT, url.clone(), &other, "hello"),
+        ("too short", Method::PUT, url.clone(), &headers, "hell"),
+        ("too long", Method::PUT, url.clone(), &headers, "hello!"),
+        (
+            "another method",
+            Method::GET,
+            url.clone(),
+            &headers,
+            "hello",
+        ),
+        ("deletion", Method::DELETE, url.clone(), &headers, "hello"),
+        (
+            "another key",
+            Method::PUT,
+            url.replace("pinned", "other"),
+            &headers,
+            "hello",
+        ),
+        ("another signature", Method::PUT, forged, &headers, "hello"),
+        (
+            "a longer life",
+            Method::PUT,
+            url.replace("X-Amz-Expires=3600", "X-Amz-Expires=7200"),
+            &headers,
+            "hello",
+        ),
+        (
+            "something asked for",
+            Method::PUT,
+            url.replace("?", "?x-amz-acl=public-read&"),
+            &headers,
+            "hello",
+        ),
     ] {
-        // A length that isn't that of the body would not be sent.
-        let mut headers = headers.clone();
-        headers.remove("content-length");
-        let (status, _, _) = send(method, &url, &headers, body).await;
-        assert!(status.is_client_error(), "{status}");
+        let (status, _, answer) = send(method, &url, headers, body).await;
+        // Without a header that was signed, the request is no proper one.
+        let fits = status == 403 || (why == "no type" && status == 400);
+        assert!(fits, "{why}: {status} {answer:?}");
     }
-    let changed = url.replace("pinned", "another");
-    let (status, _, _) = send(Method::PUT, &changed, &headers, "hello").await;
-    assert_eq!(status, 403);
+    let listed = bucket.client.list_objects(&bucket.name, "", None, 10);
+    assert_eq!(listed.await.unwrap().objects, []);
     let (status, _, body) = send(Method::PUT, &url, &headers, "hello").await;
+    assert_eq!(status, 200, "{body:?}");
+}
+
+async fn a_part_is_taken_by_its_own_number_only(bucket: Bucket) {
+    let place = bucket.place("by part");
+    let begin = async || {
+        let headers = ObjectHeaders::default();
+        let begun = bucket.client.create_multipart(&place, &headers).await;
+        begun.unwrap()
+    };
+    let (id, other) = (begin().await, begin().await);
+    let query = [("uploadId", id.as_str()), ("partNumber", "1")];
+    let mut headers = HeaderMap::new();
+    headers.insert("content-length", HeaderValue::from_static("4"));
+    let url = bucket
+        .client
+        .presign(Method::PUT, &place, &query, &headers, HOUR)
+        .await
+        .unwrap();
+    let none = HeaderMap::new();
+    for (why, url, body) in [
+        (
+            "another number",
+            url.replace("partNumber=1", "partNumber=2"),
+            "part",
+        ),
+        ("another upload", url.replace(&id, &other), "part"),
+        ("no part at all", url.replace("partNumber=1&", ""), "part"),
+        ("another length", url.clone(), "parts"),
+    ] {
+        let (status, _, answer) = send(Method::PUT, &url, &none, body).await;
+        assert_eq!(status, 403, "{why}: {answer:?}");
+    }
+    let (status, _, body) = send(Method::PUT, &url, &none, "part").await;
+    assert_eq!(status, 200, "{body:?}");
+    let parts = bucket
+        .client
+        .list_parts(&place, &id, 0)
+        .await
+        .unwrap()
+        .parts;
+    let parts: Vec<_> = parts.iter().map(|part| (part.number, part.size)).collect();
+    assert_eq!(parts, [(1, 4)]);
+}
+
+async fn what_has_expired_is_refused(bucket: Bucket) {
+    let mut settings = support::settings(&bucket.access);
+    settings.now = || SystemTime::now() - HOUR;
+    let early = Client::new(settings).unwrap();
+    let place = bucket.place("late");
+    let none = HeaderMap::new();
+    for (expires, good) in [(HOUR / 2, false), (2 * HOUR, true)] {
+        let url = early.presign(Method::PUT, &place, &[], &none, expires);
+        let (status, _, body) = send(Method::PUT, &url.await.unwrap(), &none, "hello").await;
+        assert_eq!(status.is_success(), good, "{status}: {body:?}");
+        assert!(good || status.is_client_error(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_part_of_the_url() {
+    let bucket = Bucket::moto();
+    let client = super::with_token(&bucket.access, "a token/+=");
+    let place = bucket.place("by token");
+    let none = HeaderMap::new();
+    let url = client.presign(Method::PUT, &place, &[], &none, HOUR);
+    let url = url.await.unwrap();
+    assert!(
+        url.contains("&X-Amz-Security-Token=a%20token%2F%2B%3D&"),
+        "{url}"
+    );
+    let (status, _, body) = send(Method::PUT, &url, &none, "hello").await;
     assert_eq!(status, 200, "{body:?}");
 }

@@ -38,6 +38,8 @@ pub struct Finding {
     pub text: String,
     /// What to do about it.
     pub remedy: Option<String>,
+    /// The CORS rules to set, as AWS's tools take them.
+    pub rules: Option<serde_json::Value>,
 }
 
 impl Finding {
@@ -48,6 +50,7 @@ impl Finding {
             mark,
             text: text.into(),
             remedy: None,
+            rules: None,
         }
     }
 
@@ -64,6 +67,7 @@ impl Finding {
             "mark": self.mark.as_str().to_ascii_lowercase(),
             "text": self.text,
             "remedy": self.remedy,
+            "rules": self.rules,
         })
     }
 }

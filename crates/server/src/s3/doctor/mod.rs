@@ -4,9 +4,10 @@
 //! Everything it writes has a key of its own below the prefix and is removed at the end, also when
 //! it is interrupted.
 
-mod browser;
+mod cors;
 mod endpoint;
 mod finding;
+mod lifecycle;
 mod quirks;
 #[cfg(feature = "redis")]
 mod redis;
@@ -31,7 +32,7 @@ use crate::settings::{LeaseKind, Loaded, S3, Settings};
 ///
 /// # Errors
 /// If the examination can't even begin.
-pub async fn run(loaded: Loaded, json: bool, origin: Option<String>) -> anyhow::Result<ExitCode> {
+pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");
     }
@@ -44,7 +45,7 @@ pub async fn run(loaded: Loaded, json: bool, origin: Option<String>) -> anyhow::
     let client = super::impatient_client(&settings.s3)?;
     let mut examination = Examination::new(settings, bucket, client, !json);
     tokio::select! {
-        () = examine(&mut examination, origin.as_deref()) => {}
+        () = examine(&mut examination, &origins) => {}
         _ = tokio::signal::ctrl_c() => eprintln!("landfall: interrupted; cleaning up"),
     }
     examination.clean_up().await;
@@ -77,14 +78,14 @@ pub async fn run(loaded: Loaded, json: bool, origin: Option<String>) -> anyhow::
 }
 
 /// All checks, in the order in which one rests on another.
-async fn examine(x: &mut Examination<'_>, origin: Option<&str>) {
+async fn examine(x: &mut Examination<'_>, origins: &[String]) {
     if endpoint::examine(x).await.is_ok() {
         let may_write = rights::examine(x).await;
         if may_write {
             quirks::examine(x).await;
         }
-        browser::cors(x, origin).await;
-        browser::lifecycle(x).await;
+        cors::examine(x, origins, may_write).await;
+        lifecycle::examine(x).await;
     }
     if let LeaseKind::Redis(url) = &x.settings.leases.kind {
         #[cfg(feature = "redis")]

@@ -35,13 +35,13 @@ const ACLS: &[(&str, &str)] = &[
     ("bucket-owner-full-control", "bucket-owner-full-control"),
 ];
 
-/// Who makes use of these sections.
+/// Who makes use of leases.
 const VERBS: &[Verb] = &[Verb::Serve, Verb::Sweep, Verb::DoctorS3];
 
 /// Uploads in a bucket.
 pub(super) const S3: Section = Section {
     title: "S3 storage",
-    verbs: VERBS,
+    verbs: &[Verb::Serve, Verb::Sweep, Verb::DoctorS3, Verb::SetCors],
     settings: &[
         Setting::new(
             "s3-bucket",

@@ -61,7 +61,23 @@ fn settings_that_exclude_each_other_are_problems() {
         (&["doctor", "s3"], "doctor s3 needs"),
         (&["doctor"], "doctor examines"),
         (&["-json"], "-json goes with doctor, events and keys only"),
-        (&["-origin=https://x"], "-origin goes with doctor only"),
+        (
+            &["-origin=https://x"],
+            "-origin goes with doctor and s3 set-cors only",
+        ),
+        (
+            &["-dry-run"],
+            "-dry-run goes with sweep and s3 set-cors only",
+        ),
+        (&["s3"], "s3 alone does nothing"),
+        (
+            &["s3", "set-cors", "-origin=https://x"],
+            "s3 set-cors needs to know the bucket",
+        ),
+        (
+            &["s3", "set-cors", "-s3-bucket=b"],
+            "s3 set-cors needs to know whose pages",
+        ),
         (&["doctor", "s3", "-s3-bucket=b", "-origin=x"], "-origin: "),
     ] {
         let told = problem(words);
@@ -174,11 +190,11 @@ fn doctor_takes_the_servers_flags_and_its_own() {
             Ok(Invocation::DoctorS3 {
                 loaded,
                 json,
-                origin,
+                origins,
             }) => {
                 assert_eq!(loaded.settings.s3.bucket.as_deref(), Some("b"));
                 assert!(json);
-                assert_eq!(origin.as_deref(), Some("https://x.example"));
+                assert_eq!(origins, ["https://x.example"]);
             }
             other => panic!("{words:?}: {other:?}"),
         }
@@ -187,6 +203,45 @@ fn doctor_takes_the_servers_flags_and_its_own() {
         &["doctor", "s3", "-h"][..],
         &["help", "doctor"],
         &["help", "doctor", "s3"],
+    ] {
+        match run(words, &[]) {
+            Ok(Invocation::Print(text)) => {
+                assert!(text.contains("-s3-bucket NAME") && !text.contains("-port"));
+            }
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn rules_are_set_for_several_origins() {
+    let words = [
+        "s3",
+        "set-cors",
+        "-s3-bucket=b",
+        "-origin=https://x.example/",
+        "-dry-run",
+        "-origin",
+        "http://localhost:3000",
+        "-origin=https://x.example",
+    ];
+    match run(&words, &[]) {
+        Ok(Invocation::SetCors {
+            loaded,
+            origins,
+            dry_run,
+        }) => {
+            assert_eq!(loaded.settings.s3.bucket.as_deref(), Some("b"));
+            assert_eq!(origins, ["https://x.example", "http://localhost:3000"]);
+            assert!(dry_run);
+        }
+        other => panic!("{other:?}"),
+    }
+    for words in [
+        &["s3", "-h"][..],
+        &["s3", "set-cors", "-h"],
+        &["help", "s3"],
     ] {
         match run(words, &[]) {
             Ok(Invocation::Print(text)) => {

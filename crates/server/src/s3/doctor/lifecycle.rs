@@ -1,136 +1,12 @@
-//! What the bucket says to web pages, and what it does with multipart uploads by itself.
+//! What the bucket does with multipart uploads by itself.
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
-use landfall_s3::client::{CorsRule, Place};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use landfall_s3::client::Place;
 use serde::Deserialize;
 
 use super::{Examination, Finding, Mark, web};
-use crate::s3::advice;
-
-/// Whether pages of an origin may talk to the bucket: they have to when downloads are redirected
-/// to it.
-pub(super) async fn cors(x: &mut Examination<'_>, origin: Option<&str>) {
-    let rules = match x.client.bucket_cors(x.bucket).await {
-        Ok(rules) => rules,
-        Err(error) => {
-            let mark = match origin {
-                Some(_) => Mark::Warn,
-                None => Mark::Note,
-            };
-            let text = format!("the rules can't be read: {}", advice::said(&error));
-            x.note(Finding::new("CORS", mark, text));
-            if let Some(origin) = origin {
-                preflight(x, origin).await;
-            }
-            return;
-        }
-    };
-    let redirects = x.s3().download.redirect;
-    let Some(origin) = origin else {
-        let text = match rules {
-            None => "the bucket has no rules".to_owned(),
-            Some(rules) => format!("the bucket has {} rule(s)", rules.len()),
-        };
-        let finding = Finding::new("CORS", Mark::Note, text);
-        x.note(match redirects {
-            true => finding.advise(
-                "pages that read uploads by script are redirected to the bucket: check one with \
-                 -origin https://example.com",
-            ),
-            false => finding,
-        });
-        return;
-    };
-    let rules = rules.unwrap_or_default();
-    let allows = |method: &str| rules.iter().any(|rule| covers(rule, origin, method));
-    let mut missing = Vec::new();
-    for method in ["GET", "PUT"] {
-        if !allows(method) {
-            missing.push(method);
-        }
-    }
-    let shows_etag = rules.iter().any(|rule| {
-        covers(rule, origin, "PUT") && rule.expose_headers.iter().any(|name| matches(name, "etag"))
-    });
-    let remedy = format!(
-        "add a rule with AllowedOrigins [\"{origin}\"], AllowedMethods [\"GET\", \"HEAD\", \
-         \"PUT\"], AllowedHeaders [\"*\"] and ExposeHeaders [\"ETag\"]"
-    );
-    let finding = if !missing.is_empty() {
-        let text = format!("no rule allows {} from {origin}", missing.join(" and "));
-        Finding::new("CORS", Mark::Warn, text).advise(remedy)
-    } else if !shows_etag {
-        let text = format!("the rule for {origin} doesn't expose ETag");
-        Finding::new("CORS", Mark::Warn, text).advise(remedy)
-    } else {
-        let text = format!("GET and PUT from {origin} are allowed, ETag is exposed");
-        Finding::new("CORS", Mark::Ok, text)
-    };
-    x.note(finding);
-    preflight(x, origin).await;
-}
-
-/// Whether a rule is for this origin and method.
-fn covers(rule: &CorsRule, origin: &str, method: &str) -> bool {
-    let is_method = rule.allowed_methods.iter().any(|one| one == method);
-    is_method && rule.allowed_origins.iter().any(|one| matches(one, origin))
-}
-
-/// Whether a pattern of a rule, with at most one `*`, matches.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((start, end)) => {
-            text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
-        }
-    }
-}
-
-/// Asks as a browser would.
-async fn preflight(x: &mut Examination<'_>, origin: &str) {
-    let place = Place::new(x.bucket, format!("{}-none", x.stem));
-    let none = HeaderMap::new();
-    let minute = Duration::from_secs(60);
-    let Ok(url) = x
-        .client
-        .presign(Method::PUT, &place, &[], &none, minute)
-        .await
-    else {
-        return;
-    };
-    let request = Request::options(url)
-        .header(header::ORIGIN, origin)
-        .header(header::ACCESS_CONTROL_REQUEST_METHOD, "PUT")
-        .body(());
-    let Ok(request) = request else { return };
-    let finding = match web::ask(request).await {
-        Ok(response) => {
-            let allowed = response
-                .headers()
-                .get(header::ACCESS_CONTROL_ALLOW_ORIGIN)
-                .and_then(|value| value.to_str().ok());
-            let status = response.status();
-            match allowed {
-                Some(allowed) if status.is_success() && (allowed == "*" || allowed == origin) => {
-                    Finding::new("preflight", Mark::Ok, format!("{origin} may PUT"))
-                }
-                _ => Finding::new(
-                    "preflight",
-                    Mark::Warn,
-                    format!(
-                        "the service answers {status} and allows {}",
-                        allowed.unwrap_or("no origin")
-                    ),
-                ),
-            }
-        }
-        Err(error) => Finding::new("preflight", Mark::Warn, error),
-    };
-    x.note(finding);
-}
 
 /// The bucket's lifecycle rules, as far as they are about multipart uploads.
 #[derive(Debug, Deserialize)]
@@ -171,7 +47,7 @@ fn days(xml: &str) -> Result<Option<u64>, String> {
 }
 
 /// Whether the bucket drops multipart uploads by itself, and not too soon.
-pub(super) async fn lifecycle(x: &mut Examination<'_>) {
+pub(super) async fn examine(x: &mut Examination<'_>) {
     // The client has no such call; a signed URL does for reading.
     let place = Place::new(x.bucket, "");
     let none = HeaderMap::new();
@@ -251,15 +127,6 @@ fn judge(days: Option<u64>, keep: Option<Duration>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_have_one_star() {
-        assert!(matches("*", "https://a.example"));
-        assert!(matches("https://*.example", "https://a.example"));
-        assert!(!matches("https://*.example", "https://.exam"));
-        assert!(matches("ETag", "etag"));
-        assert!(!matches("https://a.example", "https://b.example"));
-    }
 
     #[test]
     fn the_shortest_rule_in_force_counts() {

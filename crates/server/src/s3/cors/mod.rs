@@ -1,0 +1,254 @@
+//! What web pages need of a bucket's CORS rules to send uploads straight to it.
+
+mod set;
+
+use landfall_s3::client::CorsRule;
+use serde_json::{Value, json};
+
+pub use self::set::set;
+use crate::settings::Settings;
+
+/// The id of the rule that is set here.
+const ID: &str = "landfall-direct";
+
+/// The rule for pages of these origins.
+pub(crate) fn rule(origins: &[String]) -> CorsRule {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    CorsRule {
+        id: Some(ID.to_owned()),
+        allowed_origins: origins.to_vec(),
+        allowed_methods: texts(&["GET", "HEAD", "PUT", "POST", "DELETE"]),
+        allowed_headers: texts(&["*"]),
+        expose_headers: texts(&["ETag", "Location"]),
+        max_age_seconds: Some(3_000),
+    }
+}
+
+/// The rules of a bucket with this one in place of an earlier one. It comes first: services go by the
+/// first rule that is for an origin and a method.
+pub(crate) fn merged(rules: &[CorsRule], rule: CorsRule) -> Vec<CorsRule> {
+    let others = rules.iter().filter(|one| !is_ours(one, &rule)).cloned();
+    std::iter::once(rule.clone()).chain(others).collect()
+}
+
+/// Some services keep no ids; there, all but the origins has to be the same.
+fn is_ours(one: &CorsRule, rule: &CorsRule) -> bool {
+    if one.id.is_some() {
+        return one.id == rule.id;
+    }
+    let sorted = |names: &[String]| {
+        let mut names = names.to_vec();
+        names.sort_unstable();
+        names
+    };
+    sorted(&one.allowed_methods) == sorted(&rule.allowed_methods)
+        && sorted(&one.expose_headers) == sorted(&rule.expose_headers)
+        && one.allowed_headers == rule.allowed_headers
+        && one.max_age_seconds == rule.max_age_seconds
+}
+
+/// Rules as AWS's tools take them.
+pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
+    let rules: Vec<Value> = rules
+        .iter()
+        .map(|rule| {
+            let mut fields = serde_json::Map::new();
+            if let Some(id) = &rule.id {
+                fields.insert("ID".to_owned(), json!(id));
+            }
+            for (name, values) in [
+                ("AllowedOrigins", &rule.allowed_origins),
+                ("AllowedMethods", &rule.allowed_methods),
+                ("AllowedHeaders", &rule.allowed_headers),
+                ("ExposeHeaders", &rule.expose_headers),
+            ] {
+                if !values.is_empty() {
+                    fields.insert(name.to_owned(), json!(values));
+                }
+            }
+            if let Some(seconds) = rule.max_age_seconds {
+                fields.insert("MaxAgeSeconds".to_owned(), json!(seconds));
+            }
+            Value::Object(fields)
+        })
+        .collect();
+    json!({ "CORSRules": rules })
+}
+
+/// What pages will ask of the bucket.
+#[derive(Debug)]
+pub(crate) struct Needs {
+    /// Methods without which uploads don't work.
+    pub(crate) methods: Vec<&'static str>,
+    /// Methods without which something else doesn't.
+    pub(crate) helpful: Vec<&'static str>,
+    /// Headers of a PUT, in lower case and in order.
+    pub(crate) headers: Vec<&'static str>,
+}
+
+impl Needs {
+    /// With these settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        let (mut methods, mut helpful) = (vec!["PUT", "POST"], vec!["GET", "DELETE"]);
+        if settings.s3.download.redirect {
+            methods.push("GET");
+            helpful.remove(0);
+        }
+        let given = &settings.s3.headers;
+        let signs = settings.direct.sts.enabled;
+        let mut headers: Vec<_> = [
+            ("content-type", true),
+            ("cache-control", given.cache_control.is_some()),
+            ("content-disposition", given.content_disposition.is_some()),
+            ("x-amz-storage-class", given.storage_class.is_some()),
+            ("x-amz-server-side-encryption", given.sse.is_some()),
+            (
+                "x-amz-server-side-encryption-aws-kms-key-id",
+                given.sse_kms_key_id.is_some(),
+            ),
+            // A page with keys of its own signs headers.
+            ("authorization", signs),
+            ("x-amz-content-sha256", signs),
+            ("x-amz-date", signs),
+            ("x-amz-security-token", signs),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_sent)| is_sent.then_some(name))
+        .collect();
+        headers.sort_unstable();
+        Self {
+            methods,
+            helpful,
+            headers,
+        }
+    }
+}
+
+/// The rule that a service goes by: the first for this origin and method.
+pub(crate) fn covering<'a>(
+    rules: &'a [CorsRule],
+    origin: &str,
+    method: &str,
+) -> Option<&'a CorsRule> {
+    rules.iter().find(|rule| {
+        rule.allowed_methods.iter().any(|one| one == method)
+            && rule.allowed_origins.iter().any(|one| matches(one, origin))
+    })
+}
+
+/// Which of these headers a list of patterns lacks.
+pub(crate) fn lacking<'a>(patterns: &[String], names: &[&'a str]) -> Vec<&'a str> {
+    let is_in = |name: &str| patterns.iter().any(|one| matches(one, name));
+    names.iter().copied().filter(|name| !is_in(name)).collect()
+}
+
+/// Whether a pattern of a rule, with at most one `*`, matches.
+fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, end)) => {
+            text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn other(id: Option<&str>) -> CorsRule {
+        CorsRule {
+            id: id.map(str::to_owned),
+            allowed_origins: vec!["https://other.example".to_owned()],
+            allowed_methods: vec!["GET".to_owned()],
+            ..CorsRule::default()
+        }
+    }
+
+    #[test]
+    fn patterns_have_one_star() {
+        assert!(matches("*", "https://a.example"));
+        assert!(matches("https://*.example", "https://a.example"));
+        assert!(!matches("https://*.example", "https://.exam"));
+        assert!(matches("ETag", "etag"));
+        assert!(!matches("https://a.example", "https://b.example"));
+    }
+
+    #[test]
+    fn ones_own_rule_is_replaced_and_comes_first() {
+        let ours = |origin: &str| rule(&[origin.to_owned()]);
+        let before = [other(None), ours("https://a"), other(Some("theirs"))];
+        let after = merged(&before, ours("https://b"));
+        assert_eq!(
+            after,
+            [ours("https://b"), other(None), other(Some("theirs"))]
+        );
+        // A service that keeps neither ids nor the order of names.
+        let mut nameless = ours("https://a");
+        nameless.id = None;
+        nameless.allowed_methods.reverse();
+        assert_eq!(merged(&[nameless], ours("https://b")), [ours("https://b")]);
+        assert_eq!(merged(&[], ours("https://b")), [ours("https://b")]);
+    }
+
+    #[test]
+    fn rules_as_awss_tools_take_them() {
+        let rules = [rule(&["https://a".to_owned()]), other(None)];
+        assert_eq!(
+            to_json(&rules),
+            json!({ "CORSRules": [
+                {
+                    "ID": "landfall-direct",
+                    "AllowedOrigins": ["https://a"],
+                    "AllowedMethods": ["GET", "HEAD", "PUT", "POST", "DELETE"],
+                    "AllowedHeaders": ["*"],
+                    "ExposeHeaders": ["ETag", "Location"],
+                    "MaxAgeSeconds": 3000,
+                },
+                { "AllowedOrigins": ["https://other.example"], "AllowedMethods": ["GET"] },
+            ]})
+        );
+    }
+
+    #[test]
+    fn headers_follow_from_settings() {
+        let mut settings = Settings::default();
+        assert_eq!(Needs::of(&settings).headers, ["content-type"]);
+        assert_eq!(Needs::of(&settings).methods, ["PUT", "POST"]);
+        settings.s3.headers.sse = Some("AES256".to_owned());
+        settings.direct.sts.enabled = true;
+        settings.s3.download.redirect = true;
+        let needs = Needs::of(&settings);
+        assert_eq!(
+            needs.headers,
+            [
+                "authorization",
+                "content-type",
+                "x-amz-content-sha256",
+                "x-amz-date",
+                "x-amz-security-token",
+                "x-amz-server-side-encryption",
+            ]
+        );
+        assert_eq!(needs.methods, ["PUT", "POST", "GET"]);
+        assert_eq!(needs.helpful, ["DELETE"]);
+    }
+
+    #[test]
+    fn what_a_list_lacks() {
+        let allowed = ["Content-*".to_owned(), "x-amz-date".to_owned()];
+        let wanted = ["content-type", "x-amz-date", "authorization"];
+        assert_eq!(lacking(&allowed, &wanted), ["authorization"]);
+        assert_eq!(lacking(&["*".to_owned()], &wanted), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn the_first_rule_counts() {
+        let mut first = rule(&["https://*.example".to_owned()]);
+        first.expose_headers.clear();
+        let rules = [other(None), first.clone(), rule(&["*".to_owned()])];
+        assert_eq!(covering(&rules, "https://a.example", "PUT"), Some(&first));
+        assert_eq!(covering(&rules[..1], "https://other.example", "PUT"), None);
+    }
+}
