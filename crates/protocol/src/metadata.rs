@@ -160,13 +160,28 @@ impl Metadata {
 
 fn same_pairs(parsed: &[(String, Vec<u8>)], kept: &[(String, Vec<u8>)]) -> bool {
     let kept_by_key: HashMap<_, _> = kept.iter().map(|(key, value)| (key, value)).collect();
-    // Stores keep values as text: bytes that aren't UTF-8 have become U+FFFD there.
     parsed.len() == kept.len()
         && parsed.iter().all(|(key, value)| {
-            kept_by_key.get(key).is_some_and(|&text| {
-                value == text || String::from_utf8_lossy(value).as_bytes() == text.as_slice()
-            })
+            let kept = kept_by_key.get(key);
+            kept.is_some_and(|&kept| value == kept || is_text_of(kept, value))
         })
+}
+
+/// Whether this is how stores keep a value, which they do as text: what isn't UTF-8 has become U+FFFD
+/// there, one for each byte as Go writes them, or one for each broken character.
+fn is_text_of(kept: &[u8], value: &[u8]) -> bool {
+    const MARK: &[u8] = "\u{fffd}".as_bytes();
+    if String::from_utf8_lossy(value).as_bytes() == kept {
+        return true;
+    }
+    let mut rest = Some(kept);
+    for chunk in value.utf8_chunks() {
+        rest = rest.and_then(|rest| rest.strip_prefix(chunk.valid().as_bytes()));
+        for _ in chunk.invalid() {
+            rest = rest.and_then(|rest| rest.strip_prefix(MARK));
+        }
+    }
+    rest.is_some_and(<[u8]>::is_empty)
 }
 
 fn encode(pairs: &[(String, Vec<u8>)]) -> String {
@@ -239,5 +254,12 @@ mod tests {
         let kept = Metadata::from_pairs([("b", "y"), ("a", "")]);
         assert_eq!(kept.clone().with_header("a ,b eQ==").header(), "a ,b eQ==");
         assert_eq!(kept.with_header("a ,b eg==").header(), "b eQ==,a");
+        // EB AF 16: a broken character of two bytes, as stores write it that count bytes or characters.
+        for text in ["\u{fffd}\u{fffd}\u{16}", "\u{fffd}\u{16}"] {
+            let kept = Metadata::from_pairs([("a", text)]).with_header("a 668W");
+            assert_eq!(kept.get("a"), Some(&b"\xeb\xaf\x16"[..]));
+        }
+        let other = Metadata::from_pairs([("a", "\u{fffd}\u{fffd}\u{fffd}\u{16}")]);
+        assert_eq!(other.clone().with_header("a 668W"), other);
     }
 }
