@@ -171,8 +171,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
             #[cfg(feature = "direct")]
             direct.as_deref(),
             &handler,
-            &listening,
-            &listeners,
+            (&listening, &listeners),
         );
     }
 
@@ -467,8 +466,7 @@ fn announce(
     #[cfg(feature = "grants")] grants: Option<&Grants>,
     #[cfg(feature = "direct")] direct: Option<&Direct>,
     handler: &Handler,
-    listening: &str,
-    listeners: &[Listener],
+    (listening, listeners): (&str, &[Listener]),
 ) {
     let base = &settings.urls.base_path;
     log::say(storage.line());
