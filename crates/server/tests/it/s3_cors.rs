@@ -119,7 +119,7 @@ fn who_may_not_read_the_rules_gets_what_the_service_answers() {
 fn rules_are_set_and_those_of_others_kept() {
     for bucket in Bucket::on_each() {
         let theirs = rule(&["x-theirs"], &[]);
-        set(&bucket, &[theirs.clone()]);
+        set(&bucket, std::slice::from_ref(&theirs));
         let set_cors = |args: &[&str]| {
             let mut command = bucket.command(&["s3", "set-cors"]);
             let (code, said, told) = run(command.args(["-origin", ORIGIN]).args(args));
@@ -128,7 +128,7 @@ fn rules_are_set_and_those_of_others_kept() {
         };
         let said = set_cors(&["-dry-run"]);
         assert!(said.contains("Nothing was set"), "{said}");
-        assert_eq!(rules(&bucket), [theirs.clone()]);
+        assert_eq!(rules(&bucket), std::slice::from_ref(&theirs));
 
         let said = set_cors(&[]);
         let (before, after) = said.split_once("After: ").unwrap();
