@@ -1,4 +1,4 @@
-//! Real services for the tests: [`Garage`] and [`Moto`] speak S3; [`Nats`], [`Postgres`], [`RabbitMq`]
+//! Real services for the tests: [`Garage`], [`Moto`] and [`S3s`] speak S3; [`Nats`], [`Postgres`], [`RabbitMq`]
 //! and [`Redis`] are themselves; [`Kafka`] is librdkafka's mock of it; and a [`Proxy`] between a store
 //! and a service breaks calls on purpose.
 //!
@@ -31,6 +31,7 @@ mod process;
 pub mod proxy;
 mod rabbitmq;
 mod redis;
+mod s3s;
 
 pub use garage::Garage;
 pub use grpcio::Grpcio;
@@ -42,6 +43,7 @@ pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
+pub use s3s::S3s;
 
 /// Where an S3 service is and how to be let in.
 #[derive(Clone, Debug)]

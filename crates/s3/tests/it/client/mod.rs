@@ -12,7 +12,7 @@ mod refusals;
 mod tokens;
 
 use landfall_s3::client::{Client, CredentialSource, Credentials, Place};
-use landfall_test_services::{Access, Garage, Moto};
+use landfall_test_services::{Access, Garage, Moto, S3s};
 
 use crate::support;
 
@@ -30,6 +30,10 @@ impl Bucket {
 
     fn moto() -> Self {
         Self::of(Moto::shared().access(), Moto::shared().bucket("client"))
+    }
+
+    fn s3s() -> Self {
+        Self::of(S3s::shared().access(), S3s::shared().bucket("client"))
     }
 
     fn of(access: Access, name: String) -> Self {
@@ -76,10 +80,11 @@ macro_rules! on_both {
 }
 use on_both;
 
-/// Each test on the service that looks at signatures; moto takes any.
+/// Each test on the services that look at signatures; moto takes any.
 macro_rules! where_verified {
     ($($test:ident),* $(,)?) => {
         crate::client::on!(garage_verifies, garage: $($test),*);
+        crate::client::on!(s3s_verifies, s3s: $($test),*);
     };
 }
 use where_verified;

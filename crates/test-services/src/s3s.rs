@@ -1,0 +1,83 @@
+//! s3s: a third S3 service, which keeps objects in files. It looks at every signature and at the
+//! policies of forms, as Garage does and moto doesn't, by code of its own.
+
+use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
+
+use crate::{
+    Access,
+    folder::Folder,
+    fresh_name,
+    process::{Ending, Process, find, user_folder},
+};
+
+/// A server of s3s. Ends when it is dropped, or with this process.
+#[derive(Debug)]
+pub struct S3s {
+    access: Access,
+    root: PathBuf,
+    _process: Process,
+    _folder: Folder,
+}
+
+impl S3s {
+    /// The one that all tests of this process share.
+    #[must_use]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<S3s> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts one of its own, which takes a tenth of a second.
+    ///
+    /// # Panics
+    ///
+    /// When s3s is not installed or does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        const KEY: &str = "AKIDTHIRD";
+        const SECRET: &str = "third/secret+of/tests";
+        let cargo = user_folder("CARGO_HOME", ".cargo").join("bin");
+        let program = find("s3s-fs", &cargo);
+        let folder = Folder::new();
+        let root = folder.path().join("buckets");
+        fs::create_dir_all(&root).unwrap();
+        let (process, [port]) = Process::start("s3s", Ending::Kill, |_, [port]| {
+            let mut command = Command::new(&program);
+            command
+                .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+                .args(["--access-key", KEY, "--secret-key", SECRET])
+                .arg(&root)
+                .env("RUST_LOG", "error");
+            command
+        });
+        Self {
+            access: Access {
+                endpoint: format!("http://127.0.0.1:{port}"),
+                region: "eu-central-1".to_owned(),
+                access_key: KEY.to_owned(),
+                secret_key: SECRET.to_owned(),
+            },
+            root,
+            _process: process,
+            _folder: folder,
+        }
+    }
+
+    /// Its endpoint and key.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access.clone()
+    }
+
+    /// Makes a new bucket and gives its name, which begins with `stem`.
+    ///
+    /// # Panics
+    ///
+    /// When the folder can't be made.
+    #[must_use]
+    pub fn bucket(&self, stem: &str) -> String {
+        let name = fresh_name(stem);
+        fs::create_dir(self.root.join(&name)).unwrap();
+        name
+    }
+}
