@@ -168,7 +168,8 @@ async fn a_part_is_taken_by_its_own_number_only(bucket: Bucket) {
     assert_eq!(status, 200, "{body:?}");
     // There is that part, and no other.
     let etag = answered["etag"].to_str().unwrap().to_owned();
-    let completed = bucket.client.complete_multipart(&place, &id, &[(1, etag)]);
+    let parts = [(1, etag)];
+    let completed = bucket.client.complete_multipart(&place, &id, &parts);
     completed.await.unwrap();
     assert_eq!(bucket.client.head_object(&place).await.unwrap().size, 4);
 }
