@@ -89,11 +89,12 @@ impl Direct {
             let client = &self.settings().client;
             record.multipart = Some(client.create_multipart(&record.place, &object).await?);
         }
-        let now = self.queue().now();
-        record.standing = Standing::Open;
-        record.check_at = Some(now + self.settings().interval);
-        if !self.change(record, Standing::Opening).await? {
-            return Err(gone());
+        if record.standing == Standing::Opening {
+            record.standing = Standing::Open;
+            record.check_at = Some(self.queue().now() + self.settings().interval);
+            if !self.change(record, Standing::Opening).await? {
+                return Err(gone());
+            }
         }
         audience
             .tell(EventKind::Created, &upload, 0, Some(info))

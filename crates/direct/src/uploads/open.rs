@@ -25,7 +25,7 @@ use super::{
     request,
     wish::{Wish, fits_way},
 };
-use crate::{DirectError, Record};
+use crate::{DirectError, Record, Standing, Way};
 
 /// After this the sweeper takes one that is being opened for left over.
 pub(super) const OPENING: Duration = Duration::from_secs(60);
@@ -161,6 +161,12 @@ impl Direct {
         self.note_what_is_there(&mut upload, &place).await?;
         let mut record = Record::new(upload, job.id, subject, wish.way, place, now);
         record.check_at = Some(now + OPENING);
+        // Nothing has to be begun on S3, and nobody knows its key before it is answered with: then it
+        // is written down once.
+        if wish.way != Way::Multipart && wish.key.is_none() {
+            record.standing = Standing::Open;
+            record.check_at = Some(now + settings.interval);
+        }
         Ok(record)
     }
 
