@@ -57,6 +57,7 @@ pub fn arguments(data: &[u8]) {
         Ok(
             Invocation::Sweep { loaded, .. }
             | Invocation::DoctorS3 { loaded, .. }
+            | Invocation::SetCors { loaded, .. }
             | Invocation::Events { loaded, .. }
             | Invocation::Keys { loaded, .. }
             | Invocation::ConfigCheck(loaded),
