@@ -87,4 +87,26 @@ impl DirectError {
             message: message.into(),
         }
     }
+
+    /// Something else was asked for with the same key, id or token.
+    pub(crate) fn other_words(what: &str) -> Self {
+        Self::Conflict {
+            gone: false,
+            message: format!("something else was asked for with this {what}"),
+        }
+    }
+
+    /// The upload has ended, and not well.
+    pub(crate) fn gone() -> Self {
+        Self::Conflict {
+            gone: true,
+            message: "this upload was cancelled, or failed, or its time was over: begin it anew"
+                .into(),
+        }
+    }
+
+    /// A task of ours died.
+    pub(crate) fn broken_off(error: tokio::task::JoinError) -> Self {
+        Self::Fault(format!("a task broke off: {error}"))
+    }
 }

@@ -1,6 +1,9 @@
 //! What is known of one direct upload.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use landfall::upload::{Upload, UploadId};
 use landfall_grants::JobId;
@@ -34,6 +37,11 @@ pub enum Standing {
     /// Refused, cancelled, failed or expired; what there was of it is removed, or about to be.
     Gone,
 }
+
+/// After this, one that is being opened is taken for left over.
+pub(crate) const OPENING: Duration = Duration::from_secs(60);
+/// The most bytes that S3 takes in one request.
+pub(crate) const MOST_AT_ONCE: u64 = 5 << 30;
 
 /// One direct upload.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! What direct uploads have come to, in numbers since the start of the process.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters; see [`DirectSettings::stats`](crate::DirectSettings::stats).
 #[derive(Debug, Default)]
@@ -26,4 +26,9 @@ pub struct DirectStats {
     pub looks: AtomicU64,
     /// Those at which nothing could be found out.
     pub unknown: AtomicU64,
+}
+
+/// One more.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -7,13 +7,8 @@ use landfall::{direct::Audience, event::EventKind, hook::RequestInfo};
 use landfall_grants::queue::{End, Start, Started};
 use landfall_s3::client::ErrorKind;
 
-use super::{
-    Direct, given,
-    leave::{Leave, other_words},
-    open::OPENING,
-    sign::gone,
-};
-use crate::{DirectError, Record, Standing, Way};
+use super::{Direct, given, leave::Leave};
+use crate::{DirectError, Record, Standing, Way, record::OPENING};
 
 impl Direct {
     /// Writes it down, binds it to its job, begins it on S3.
@@ -78,8 +73,10 @@ impl Direct {
                     most: leave.job.size.or(leave.job.max_size).unwrap_or_default(),
                 });
             }
-            Started::Differs => return Err(other_words("id or token")),
-            Started::TooLate | Started::Ended(_) | Started::Unknown => return Err(gone()),
+            Started::Differs => return Err(DirectError::other_words("id or token")),
+            Started::TooLate | Started::Ended(_) | Started::Unknown => {
+                return Err(DirectError::gone());
+            }
         }
         audience
             .announce(EventKind::Created, &upload, 0, Some(info))
@@ -93,7 +90,7 @@ impl Direct {
             record.standing = Standing::Open;
             record.check_at = Some(self.queue().now() + self.settings().interval);
             if !self.change(record, Standing::Opening).await? {
-                return Err(gone());
+                return Err(DirectError::gone());
             }
         }
         audience

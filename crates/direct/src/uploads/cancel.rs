@@ -11,8 +11,8 @@ use landfall::{
 use landfall_grants::queue;
 use landfall_s3::client::{self, ErrorKind};
 
-use super::{Complete, Direct, complete::broken_off, finish::is_its_own, open::count, request};
-use crate::{DirectError, Hold, Record, Standing, Way};
+use super::{Complete, Direct, finish::is_its_own, request};
+use crate::{DirectError, Hold, Record, Standing, Way, stats::count};
 
 /// When it is tried again to remove what couldn't be removed.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -93,7 +93,7 @@ impl Direct {
                 }
             }
         });
-        cancelled.await.map_err(broken_off)?
+        cancelled.await.map_err(DirectError::broken_off)?
     }
 
     /// Ends one whose bytes aren't right.

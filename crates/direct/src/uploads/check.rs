@@ -12,7 +12,6 @@ use landfall_s3::client::{ErrorKind, ObjectHead};
 use super::{
     Complete, Direct, TYPES,
     cancel::End,
-    complete::broken_off,
     finish::{Arrived, is_its_own},
     request,
 };
@@ -38,7 +37,7 @@ impl Direct {
         let info = request.map(|request| request::info(&audience, request));
         let (this, id) = (self.clone(), record.id().clone());
         let checked = tokio::spawn(async move { this.check_of(&id, info).await });
-        checked.await.map_err(broken_off)?
+        checked.await.map_err(DirectError::broken_off)?
     }
 
     async fn check_of(
@@ -93,7 +92,7 @@ impl Direct {
                 }
                 let end = End::Failed("it is gone from S3".into());
                 self.end(hold, record.clone(), end, info).await?;
-                return Err(super::sign::gone());
+                return Err(DirectError::gone());
             }
             Err(error) => return Err(error.into()),
         };

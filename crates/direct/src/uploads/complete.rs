@@ -47,7 +47,7 @@ impl Direct {
         audience.admit(&info, Intent::Write, id).await?;
         let (this, id, parts) = (self.clone(), record.id().clone(), parts.to_vec());
         let completed = tokio::spawn(async move { this.complete_of(&id, &parts, info).await });
-        completed.await.map_err(broken_off)?
+        completed.await.map_err(DirectError::broken_off)?
     }
 
     async fn complete_of(
@@ -126,10 +126,6 @@ impl Direct {
             _ => Ok(()),
         }
     }
-}
-
-pub(super) fn broken_off(error: tokio::task::JoinError) -> DirectError {
-    DirectError::Fault(format!("a task broke off: {error}"))
 }
 
 /// That numbers of parts are from 1 to 10,000, and each is larger than the one before.

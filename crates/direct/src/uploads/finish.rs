@@ -15,12 +15,10 @@ use super::{
     Complete, Direct, ETAG, PARTS, REPLACES,
     cancel::End,
     check::wrong_type,
-    complete::{broken_off, intended, numbers},
+    complete::{intended, numbers},
     key::fingerprint,
-    open::count,
-    sign::gone,
 };
-use crate::{DirectError, Hold, Record, Standing};
+use crate::{DirectError, Hold, Record, Standing, stats::count};
 
 /// When one that somebody is completing is looked at by the sweeper.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -63,7 +61,7 @@ impl Direct {
     pub(crate) async fn resume(&self, record: &Record) -> Result<Complete, DirectError> {
         let (this, id) = (self.clone(), record.id().clone());
         let resumed = tokio::spawn(async move { this.resume_of(&id, None).await });
-        resumed.await.map_err(broken_off)?
+        resumed.await.map_err(DirectError::broken_off)?
     }
 
     pub(super) async fn resume_of(
@@ -86,7 +84,7 @@ impl Direct {
     ) -> Result<Complete, DirectError> {
         match record.standing {
             Standing::Finished => Ok(self.said(record)),
-            Standing::Gone => Err(gone()),
+            Standing::Gone => Err(DirectError::gone()),
             Standing::Opening => Err(DirectError::Busy),
             Standing::Open => Err(DirectError::NotYet),
             Standing::Finishing => {

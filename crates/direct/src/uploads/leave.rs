@@ -6,7 +6,6 @@ use landfall_grants::{Caller, Job, JobState, policy, queue::Granted};
 
 use super::{
     Direct, Who, key,
-    sign::gone,
     wish::{Wish, ended},
 };
 use crate::{DirectError, Record, Standing};
@@ -57,7 +56,7 @@ impl Direct {
             Standing::Open | Standing::Finishing if found.way == wish.way => {
                 Ok(Some(Record::clone(&found)))
             }
-            Standing::Open | Standing::Finishing => Err(other_words("key")),
+            Standing::Open | Standing::Finishing => Err(DirectError::other_words("key")),
         }
     }
 
@@ -76,7 +75,7 @@ impl Direct {
         let (job, is_new) = match self.queue().grant(new).await? {
             Granted::New(job, _) => (job, true),
             Granted::Again(job, _) => (job, false),
-            Granted::Conflict(_) => return Err(other_words("id")),
+            Granted::Conflict(_) => return Err(DirectError::other_words("id")),
             Granted::Refused(refusal) => return Err(DirectError::Refused(refusal)),
         };
         let leave = Leave {
@@ -131,7 +130,7 @@ impl Direct {
             return Ok(Before::Nothing(leave));
         };
         if digest != leave.digest {
-            return Err(other_words("id or token"));
+            return Err(DirectError::other_words("id or token"));
         }
         let record = self.0.books.get(&bound).await?;
         match record.map(|record| (record.standing, record)) {
@@ -144,14 +143,7 @@ impl Direct {
                 leave.replaced = Some(bound);
                 Ok(Before::Nothing(leave))
             }
-            Some((Standing::Gone, _)) | None => Err(gone()),
+            Some((Standing::Gone, _)) | None => Err(DirectError::gone()),
         }
-    }
-}
-
-pub(super) fn other_words(what: &str) -> DirectError {
-    DirectError::Conflict {
-        gone: false,
-        message: format!("something else was asked for with this {what}"),
     }
 }

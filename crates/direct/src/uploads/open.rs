@@ -1,12 +1,6 @@
 //! Opening: checks, the grant, the hooks, the books, and the beginning on S3, in this order.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use http::request::Parts;
 use landfall::{
@@ -25,10 +19,7 @@ use super::{
     request,
     wish::{Wish, fits_way},
 };
-use crate::{DirectError, Record, Standing, Way};
-
-/// After this the sweeper takes one that is being opened for left over.
-pub(super) const OPENING: Duration = Duration::from_secs(60);
+use crate::{DirectError, Record, Standing, Way, record::OPENING, stats::count};
 
 impl Direct {
     /// Checks what is asked for, reserves quota, asks the hooks, writes it down and, for a multipart
@@ -190,8 +181,4 @@ impl Direct {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

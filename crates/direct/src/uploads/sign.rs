@@ -6,11 +6,9 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use landfall_s3::client::Place;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{Act, Direct, Form, SignedPut, given, open::count};
-use crate::{DirectError, Record, Standing, Way};
+use super::{Act, Direct, Form, SignedPut, given};
+use crate::{DirectError, Record, Standing, Way, record::MOST_AT_ONCE, stats::count};
 
-/// The most that one PUT or one form can bring, in bytes.
-pub(super) const MOST_AT_ONCE: u64 = 5 << 30;
 /// S3's limits for parts.
 pub(super) const MOST_PARTS: u32 = 10_000;
 const LEAST_PART: u64 = 5 << 20;
@@ -220,14 +218,6 @@ pub(super) fn must_be_open(record: &Record) -> Result<(), DirectError> {
             gone: false,
             message: "the file is complete".into(),
         }),
-        Standing::Gone => Err(gone()),
-    }
-}
-
-/// The answer for what has ended otherwise.
-pub(super) fn gone() -> DirectError {
-    DirectError::Conflict {
-        gone: true,
-        message: "this upload was cancelled, or failed, or its time was over: begin it anew".into(),
+        Standing::Gone => Err(DirectError::gone()),
     }
 }

@@ -13,16 +13,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Complete, Direct, Swept, cancel::End, complete::broken_off};
-use crate::{DirectError, Record, Standing, Way};
+use super::{Complete, Direct, Swept, cancel::End};
+use crate::{DirectError, Record, Standing, Way, record::OPENING};
 
 /// Uploads of one round, and how many of them are looked at at a time.
 const ROUND: usize = 64;
 const AT_ONCE: usize = 8;
 /// When one is looked at again of which nothing could be found out, or whose sweeper died.
 const AGAIN: Duration = Duration::from_secs(60);
-/// How long one may be opening.
-const OPENING: Duration = Duration::from_secs(60);
 /// One that was active within this time is looked at at every interval.
 const LIVELY: Duration = Duration::from_secs(60);
 /// The longest time between two looks at something that may come any moment, …
@@ -91,7 +89,8 @@ impl Direct {
                 let look = tokio::spawn(async move { this.look_at(record).await });
                 (
                     id,
-                    look.await.unwrap_or_else(|error| Err(broken_off(error))),
+                    look.await
+                        .unwrap_or_else(|error| Err(DirectError::broken_off(error))),
                 )
             })
             .buffer_unordered(AT_ONCE);

@@ -13,8 +13,8 @@ use landfall_grants::{
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Asked, given, key, sign::MOST_AT_ONCE};
-use crate::{DirectError, Way};
+use super::{Asked, given, key};
+use crate::{DirectError, Way, record::MOST_AT_ONCE};
 
 /// The most characters of a request id.
 const LONGEST_ID: usize = 255;
