@@ -123,7 +123,10 @@ export class Front {
       answer.on('error', () => response.destroy())
       answer.pipe(response)
     })
-    upstream.on('error', () => response.destroy())
+    upstream.on('error', () => {
+      // The service may have answered and closed before it had read all.
+      if (!response.headersSent) response.destroy()
+    })
     response.on('close', () => upstream.destroy())
     body.pipe(upstream)
   }
