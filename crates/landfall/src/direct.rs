@@ -15,7 +15,7 @@ use landfall_protocol::Fault;
 use crate::{
     BoxError, Outcome,
     engine::{Engine, Error},
-    event::{Event, EventKind, Removal},
+    event::{EventKind, Removal},
     hook::{Intent, Reply, RequestInfo, UploadToken},
     service::request_info,
     upload::{Snapshot, Upload, UploadId},
@@ -210,14 +210,8 @@ impl Audience {
         offset: u64,
         request: Option<&Arc<RequestInfo>>,
     ) {
-        let mut event = Event::new(
-            EventKind::Terminated,
-            upload.clone(),
-            offset,
-            request.cloned(),
-        );
-        event.removal = Some(why);
-        self.0.tell_all(event).await;
+        let caller = request.cloned();
+        self.0.tell_removed(why, upload, offset, &caller).await;
     }
 
     /// Tells how far an upload got, to whoever can take it at once.

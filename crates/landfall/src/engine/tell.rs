@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{Caller, Engine, Error, live};
 use crate::{
-    event::{Event, EventKind, EventSink, Stopper},
+    event::{Event, EventKind, EventSink, Removal, Stopper},
     lease::Lease,
     store::StoreError,
     upload::{Snapshot, Upload, UploadId},
@@ -65,8 +65,22 @@ impl Engine {
         }
     }
 
-    /// The same, for an event that says more.
-    pub(crate) async fn tell_all(&self, event: Event) {
+    /// Tells that an upload was removed, and why.
+    pub(crate) async fn tell_removed(
+        &self,
+        why: Removal,
+        upload: &Arc<Upload>,
+        offset: u64,
+        caller: &Caller,
+    ) {
+        let kind = EventKind::Terminated;
+        let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
+        event.removal = Some(why);
+        self.tell_all(event).await;
+    }
+
+    /// Tells an event to whoever wants it.
+    pub(super) async fn tell_all(&self, event: Event) {
         let interested = |sink: &&Arc<dyn EventSink>| sink.wants().has(event.kind);
         for sink in self.sinks.iter().filter(interested) {
             sink.tell(event.clone()).await;
@@ -78,14 +92,16 @@ impl Engine {
         let mut event = Event::new(EventKind::Progress, upload, offset, caller.clone());
         let live = live.clone();
         event.stopper = Some(Stopper(Arc::new(move |reply| live.stop(reply))));
-        for sink in self.sinks.iter().filter(|sink| sink.wants().progress) {
-            sink.tell_progress(event.clone());
-        }
+        self.offer_progress(&event);
     }
 
     /// The same for an upload whose bytes don't pass through here, and can't be stopped here.
     pub(crate) fn tell_progress_of(&self, upload: &Arc<Upload>, offset: u64) {
         let event = Event::new(EventKind::Progress, upload.clone(), offset, None);
+        self.offer_progress(&event);
+    }
+
+    fn offer_progress(&self, event: &Event) {
         for sink in self.sinks.iter().filter(|sink| sink.wants().progress) {
             sink.tell_progress(event.clone());
         }

@@ -6,7 +6,7 @@ use landfall_protocol::Fault;
 
 use super::{Caller, Engine, Error, add};
 use crate::{
-    event::{Event, EventKind, Removal},
+    event::{EventKind, Removal},
     hook::Reply,
     lease::Lease,
     upload::{Snapshot, Upload, UploadId},
@@ -60,14 +60,7 @@ impl Engine {
         terminator.terminate(upload, lease.fence()).await?;
         add(&self.counters.terminated, 1);
         tracing::debug!(id = %upload.id, offset, "UploadTerminated");
-        let mut event = Event::new(
-            EventKind::Terminated,
-            upload.clone(),
-            offset,
-            caller.clone(),
-        );
-        event.removal = Some(why);
-        self.tell_all(event).await;
+        self.tell_removed(why, upload, offset, caller).await;
         Ok(())
     }
 }
