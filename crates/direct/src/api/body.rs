@@ -5,7 +5,7 @@ use axum::{
     response::Response,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall_grants::api::{media_type, read_body};
+use landfall_grants::api::{json_object, media_type, read_body};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -38,22 +38,7 @@ impl Api {
                 ));
             }
         }
-        object(&self.read(body, most).await?)
-    }
-}
-
-/// A JSON object.
-pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "the request must be a JSON object",
-        )),
-        Err(error) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("the request is not JSON: {error}"),
-        )),
+        Ok(json_object(&self.read(body, most).await?)?)
     }
 }
 

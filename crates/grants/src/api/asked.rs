@@ -7,7 +7,11 @@ use http::{HeaderMap, StatusCode};
 use landfall::hook::UploadToken;
 use serde_json::{Map, Value};
 
-use super::{Style, edge::media_type, problem::Problem};
+use super::{
+    Style,
+    edge::{json_object, media_type},
+    problem::Problem,
+};
 
 /// The most characters of an id.
 const MAX_ID: usize = 255;
@@ -50,7 +54,9 @@ impl Asked {
     /// that is wrong with its fields.
     pub(super) fn read(headers: &HeaderMap, body: &Bytes, style: Style) -> Result<Self, Problem> {
         let fields = match media_type(headers).as_deref() {
-            Some(json) if json == "application/json" || json.ends_with("+json") => object(body)?,
+            Some(json) if json == "application/json" || json.ends_with("+json") => {
+                json_object(body)?
+            }
             Some("application/x-www-form-urlencoded") if style == Style::Package => form(body),
             _ => {
                 return Err(Problem::new(
@@ -106,20 +112,6 @@ fn noted<T>(
     value
         .map_err(|why| errors.push((field.into(), why.into())))
         .ok()
-}
-
-fn object(body: &Bytes) -> Result<Map<String, Value>, Problem> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "the request must be a JSON object",
-        )),
-        Err(error) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("the request is not JSON: {error}"),
-        )),
-    }
 }
 
 fn form(body: &Bytes) -> Map<String, Value> {

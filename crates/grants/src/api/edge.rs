@@ -11,6 +11,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use landfall::service::Cors;
+use serde_json::{Map, Value};
 
 use super::{Api, problem::Problem};
 
@@ -171,8 +172,8 @@ pub fn request_id(parts: &Parts) -> &str {
     &id[..id.len().min(36)]
 }
 
-/// Why a body isn't there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a body isn't there, or isn't what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoBody {
     /// It has more bytes than this.
     #[error("the request must not be longer than {0} bytes")]
@@ -183,15 +184,21 @@ pub enum NoBody {
     /// Its end didn't come in time.
     #[error("the request took too long to arrive")]
     Slow,
+    /// It isn't JSON; why.
+    #[error("the request is not JSON: {0}")]
+    NotJson(String),
+    /// It is JSON, and no object.
+    #[error("the request must be a JSON object")]
+    NotObject,
 }
 
 impl NoBody {
     /// The status of the answer.
     #[must_use]
-    pub fn status(self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Broken | Self::NotJson(_) | Self::NotObject => StatusCode::BAD_REQUEST,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
         }
     }
@@ -214,6 +221,18 @@ pub async fn read_body(body: Body, most: usize, time: Duration) -> Result<Bytes,
         Ok(Err(error)) if is_too_long(&error) => Err(NoBody::TooLong(most)),
         Ok(Err(_)) => Err(NoBody::Broken),
         Err(_) => Err(NoBody::Slow),
+    }
+}
+
+/// The JSON object that a body is.
+///
+/// # Errors
+/// It is none.
+pub fn json_object(body: &[u8]) -> Result<Map<String, Value>, NoBody> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(NoBody::NotObject),
+        Err(error) => Err(NoBody::NotJson(error.to_string())),
     }
 }
 

@@ -36,7 +36,7 @@ use landfall::{
 use tokio::sync::{Semaphore, watch};
 
 pub use self::{
-    edge::{Allowance, Edge, NoBody, media_type, read_body, request_id},
+    edge::{Allowance, Edge, NoBody, json_object, media_type, read_body, request_id},
     events::Seats,
     stats::ApiStats,
 };
