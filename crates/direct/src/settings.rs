@@ -63,6 +63,9 @@ pub struct StsSettings {
     pub lifetime: Duration,
 }
 
+/// What is begun before a signature ends may take so much longer to arrive.
+const LATE: Duration = Duration::from_secs(60 * 60);
+
 impl DirectSettings {
     /// The usual settings for a bucket that `client` can reach.
     #[must_use]
@@ -84,6 +87,11 @@ impl DirectSettings {
             sign_requests: true,
             stats: Arc::default(),
         }
+    }
+
+    /// How long after its client was last active an object may still arrive by what was signed then.
+    pub(crate) fn may_arrive_for(&self) -> Duration {
+        self.lifetime.max(self.put_lifetime) + LATE
     }
 }
 

@@ -16,8 +16,6 @@ use crate::{DirectError, Hold, Record, Standing, Way, stats::count};
 
 /// When it is tried again to remove what couldn't be removed.
 const AGAIN: Duration = Duration::from_secs(60);
-/// What is begun before a signature ends may take so much longer to arrive.
-const LATE: Duration = Duration::from_secs(60 * 60);
 /// Multipart uploads that are looked through for those of one key.
 const MOST_STRAYS: usize = 1000;
 
@@ -239,9 +237,8 @@ impl Direct {
         let until = match record.way {
             Way::Multipart => None,
             Way::Put | Way::Post | Way::SignedMultipart => {
-                let settings = self.settings();
-                let signed = settings.lifetime.max(settings.put_lifetime);
-                Some(record.active_at + signed + LATE).filter(|until| *until > now)
+                Some(record.active_at + self.settings().may_arrive_for())
+                    .filter(|until| *until > now)
             }
         };
         record.check_at = until;

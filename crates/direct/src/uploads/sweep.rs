@@ -1,9 +1,6 @@
 //! The sweeper: what nobody tells is found out, and what nobody goes on with is given up.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
 use landfall_grants::queue::Report;
@@ -14,7 +11,7 @@ use tokio::{
 };
 
 use super::{Complete, Direct, Swept, cancel::End};
-use crate::{DirectError, Record, Standing, Way, record::OPENING};
+use crate::{DirectError, Record, Standing, Way, record::OPENING, stats::count};
 
 /// Uploads of one round, and how many of them are looked at at a time.
 const ROUND: usize = 64;
@@ -27,8 +24,6 @@ const LIVELY: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(60);
 /// … and at everything else.
 const SELDOM: Duration = Duration::from_secs(5 * 60);
-/// What is begun before its signature ends may take so much longer to arrive.
-const LATE: Duration = Duration::from_secs(60 * 60);
 /// The longest time between two rounds, if nothing is due.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the books keep what has ended, and how often they are tidied.
@@ -81,7 +76,7 @@ impl Direct {
     /// Those that are being looked at are looked at to the end; the others, in a minute.
     pub async fn sweep(&self) -> Result<Swept, DirectError> {
         let stats = &self.settings().stats;
-        stats.sweeps.fetch_add(1, Ordering::Relaxed);
+        count(&stats.sweeps);
         let due = self.0.books.due(self.queue().now(), AGAIN, ROUND).await?;
         let mut looks = stream::iter(due)
             .map(|record| async {
@@ -98,7 +93,7 @@ impl Direct {
         let mut is_down = false;
         while let Some((id, look)) = looks.next().await {
             swept.seen += 1;
-            stats.looks.fetch_add(1, Ordering::Relaxed);
+            count(&stats.looks);
             match look {
                 Ok(Seen::Nothing) => {}
                 Ok(Seen::Completed) => swept.completed += 1,
@@ -106,7 +101,7 @@ impl Direct {
                 Ok(Seen::Failed) => swept.failed += 1,
                 Err(error) => {
                     swept.unknown += 1;
-                    stats.unknown.fetch_add(1, Ordering::Relaxed);
+                    count(&stats.unknown);
                     // When S3 is down, it is so for all of them.
                     if !is_unavailable(&error) {
                         tracing::warn!(%id, %error, "it can't be found out how a direct upload gets on");
@@ -278,7 +273,7 @@ impl Direct {
         let silent = past(now, record.active_at);
         let is_whole = matches!(record.way, Way::Put | Way::Post);
         let longest = match is_whole {
-            true if silent < settings.lifetime.max(settings.put_lifetime) + LATE => SOON,
+            true if silent < settings.may_arrive_for() => SOON,
             _ => SELDOM,
         };
         let doublings = match is_whole || silent >= LIVELY {
