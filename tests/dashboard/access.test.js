@@ -122,6 +122,8 @@ test('everything can be done with the keyboard alone', async () => {
     }
     return assert.fail(`${wanted} can't be reached: ${way.join(' | ')}`);
   };
+  // A browser gives the field the focus when it first paints the page, which it may have shown already.
+  await until(async () => (await here()) === 'Admin key', 'the focus to be in the field');
   await keyboard.type(KEY);
   await keyboard.press('Enter');
   await tab.getByRole('heading', { name: 'Under way' }).waitFor();

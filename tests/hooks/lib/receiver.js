@@ -3,6 +3,8 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 
+import { freePorts } from '../../nodes/lib/services.js'
+
 /** The largest body that is read; Landfall's are a few kilobytes. */
 const LARGEST = 1024 * 1024
 
@@ -55,9 +57,10 @@ export class Receiver {
       this.#take(request, response).catch((error) => response.destroy(error))
     })
     this.#server.keepAliveTimeout = 30_000
-    this.#server.listen(this.port ?? 0, '127.0.0.1')
+    // The system hands it to nobody while nobody listens.
+    this.port ??= (await freePorts(1))[0]
+    this.#server.listen(this.port, '127.0.0.1')
     await once(this.#server, 'listening')
-    this.port = this.#server.address().port
   }
 
   /** Stops listening, as an application does that is being deployed; `listen` goes on. */

@@ -117,10 +117,7 @@ impl Server {
     #[cfg(feature = "tls")]
     pub(crate) fn listen_with_tls(&self, make: impl FnOnce(&std::path::Path)) -> u16 {
         make(self.dir.path());
-        let port = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port()
-        };
+        let port = landfall_test_services::free_port();
         let set = ["CONFIG", "SET", "tls-auth-clients", "no"];
         let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"].map(|name| self.path(name));
         let files = [

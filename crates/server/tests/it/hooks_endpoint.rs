@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use landfall_test_services::free_port;
 use serde_json::Value;
 
 use crate::serve_kit::{PATIENCE, eventually};
@@ -174,10 +175,9 @@ fn serve(
     }
 }
 
-/// An address on which nobody listens.
+/// An address on which nobody listens, and that the system hands to nobody who asks for any port.
 pub(crate) fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 /// Long enough for something that must not happen to happen.

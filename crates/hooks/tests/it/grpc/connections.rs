@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use landfall_hooks::{Transport, grpc::Grpc};
+use landfall_test_services::free_port;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time};
 use tonic::Status;
 
@@ -32,20 +33,13 @@ async fn all_calls_share_a_connection() {
 
 #[tokio::test]
 async fn a_server_may_come_late() {
-    // Nobody else gets the port meanwhile: it is bound, but not listened on.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let port = socket.local_addr().unwrap().port();
-
+    let port = free_port();
     let grpc = Grpc::new(settings(format!("127.0.0.1:{port}"))).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
     assert!(failure.text.starts_with("gRPC Unavailable"), "{failure}");
     assert!(failure.text.contains("refused"), "{failure}");
     assert!(grpc.check().await.is_err());
 
-    let listener = socket.listen(16).unwrap();
-    drop(listener);
     let server = Server::on(port, |_| Box::pin(async { Ok(stop()) })).await;
     assert!(grpc.deliver(&message()).await.unwrap().stop_upload);
     grpc.check().await.unwrap();
@@ -107,7 +101,7 @@ async fn connections_outlive_the_runtime_that_opened_them() {
 #[tokio::test]
 async fn only_so_many_calls_are_under_way() {
     let gate = Arc::new(Semaphore::new(0));
-    let server = Server::on(0, {
+    let server = Server::on(free_port(), {
         let gate = gate.clone();
         move |_| {
             let gate = gate.clone();

@@ -12,6 +12,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
+use landfall_test_services::free_port;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -54,7 +55,7 @@ impl Server {
     pub(super) async fn start(
         answer: impl Fn(usize) -> Result<HookResponse, Status> + Send + Sync + 'static,
     ) -> Self {
-        Self::on(0, move |before| {
+        Self::on(free_port(), move |before| {
             let answer = answer(before);
             Box::pin(async { answer })
         })
@@ -63,10 +64,10 @@ impl Server {
 
     /// One that takes every call and never answers.
     pub(super) async fn mute() -> Self {
-        Self::on(0, |_| Box::pin(std::future::pending())).await
+        Self::on(free_port(), |_| Box::pin(std::future::pending())).await
     }
 
-    /// One on a port that is known; 0 is any.
+    /// One on a port that is known. The system hands those of [`free_port`] to nobody while it is away.
     pub(super) async fn on(
         port: u16,
         answer: impl Fn(usize) -> Answer + Send + Sync + 'static,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use landfall_hooks::{HookName, Reaction, Transport, format::Format, http::Http};
+use landfall_test_services::free_port;
 use tokio::net::TcpListener;
 
 use super::{
@@ -103,9 +104,7 @@ async fn version_1_passes_the_last_server_error_on() {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    drop(listener);
+    let url = format!("http://127.0.0.1:{}/", free_port());
     for format in [Format::Auto, Format::V1, Format::V2] {
         let mut settings = settings(&url);
         settings.format = format;

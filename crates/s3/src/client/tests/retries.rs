@@ -1,3 +1,5 @@
+use landfall_test_services::free_port;
+
 use super::*;
 
 #[tokio::test]
@@ -215,8 +217,11 @@ async fn a_dropped_call_closes_its_connection() {
 #[tokio::test]
 async fn nobody_listening_is_told_as_such() {
     let script = Script::start([]).await;
-    let client = client(&script);
-    drop(script);
+    let client = Client::new(ClientSettings {
+        endpoint: Some(format!("http://127.0.0.1:{}", free_port())),
+        ..settings(&script)
+    });
+    let client = client.expect("a client");
     let error = upload(&client).await.expect_err("nobody there");
     assert_eq!(*error.kind(), ErrorKind::Unavailable { retry_after: None });
     let text = error.to_string();
