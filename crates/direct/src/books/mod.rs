@@ -68,7 +68,7 @@ impl Books {
         self
     }
 
-    /// Writes one down.
+    /// Writes one down by itself.
     ///
     /// # Errors
     /// The database failed or is slow; there is one with its id.
@@ -77,11 +77,22 @@ impl Books {
     /// Dropped, it may be written down.
     pub async fn add(&self, record: &Record) -> Result<(), DatabaseError> {
         let home = self.home.clone();
-        let statement = row::insert(record, home.now())?;
+        let statement = self.addition(record)?;
         let added = self
             .home
             .at_home(async move { home.execute(statement).await });
-        added.await.map(|_| ())
+        match added.await? {
+            0 => Err(DatabaseError::Row(format!("{} is there", record.id()))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What writes one down, if there is none with its id: for somebody else's transaction.
+    ///
+    /// # Errors
+    /// Its description can't be written down.
+    pub fn addition(&self, record: &Record) -> Result<Statement, DatabaseError> {
+        row::insert(record, self.home.now())
     }
 
     /// One by its id.

@@ -65,11 +65,13 @@ fn check_at(record: &Record) -> Option<i64> {
     at.map(millis)
 }
 
+/// Nothing is changed if there is one with its id.
 pub(super) fn insert(record: &Record, now: &str) -> Result<Statement, DatabaseError> {
     let ended = ended(record.standing, now);
     let statement = format!(
         "INSERT INTO direct_uploads ({COLUMNS}, ended, held_until) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, {ended}, 0)"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, {ended}, 0) \
+         ON CONFLICT (id) DO NOTHING"
     );
     Ok(Statement::new(statement)
         .with(record.id().as_str())

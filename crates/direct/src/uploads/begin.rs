@@ -1,5 +1,5 @@
-//! The beginning of an upload that may be opened: in the books, in the queue, on S3; and what is undone
-//! if that fails.
+//! The beginning of an upload that may be opened: in the books and the queue, on S3; and what is undone if
+//! that fails.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{Direct, given, leave::Leave};
 use crate::{DirectError, Record, Standing, Way, record::OPENING};
 
 impl Direct {
-    /// Writes it down, binds it to its job, begins it on S3.
+    /// Writes it down and binds it to its job, both or neither; begins it on S3.
     pub(super) async fn launch(
         &self,
         audience: &Audience,
@@ -19,11 +19,6 @@ impl Direct {
         leave: Leave,
         mut record: Record,
     ) -> Result<(Arc<Record>, bool), DirectError> {
-        if let Err(error) = self.0.books.add(&record).await {
-            let error = error.into();
-            self.turned_down(&leave, &error).await;
-            return Err(error);
-        }
         match self.begin(audience, info, &leave, &mut record).await {
             Ok(None) => {
                 tracing::debug!(
@@ -37,10 +32,7 @@ impl Direct {
                 Ok((Arc::new(record), true))
             }
             // Somebody else was faster, with the same words.
-            Ok(Some(other)) => {
-                self.drop_draft(record).await;
-                Ok((Arc::new(other), false))
-            }
+            Ok(Some(other)) => Ok((Arc::new(other), false)),
             Err(error) => {
                 self.drop_draft(record).await;
                 self.turned_down(&leave, &error).await;
@@ -59,7 +51,9 @@ impl Direct {
     ) -> Result<Option<Record>, DirectError> {
         let upload = record.upload.clone();
         let start = Start::new(upload.id.clone(), upload.length, &*leave.digest);
-        let start = start.instead_of(leave.replaced.clone());
+        let start = start
+            .instead_of(leave.replaced.clone())
+            .along(self.0.books.addition(record)?);
         match self.queue().start(leave.job.id, start).await? {
             Started::Bound => {}
             Started::Other(other) => {

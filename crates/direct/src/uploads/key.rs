@@ -165,7 +165,17 @@ pub(super) fn place(
     let pairs = pairs.map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned()));
     let pairs = pairs.chain([("filename", name)]);
     named.metadata = Metadata::from_pairs(pairs.map(|(key, text)| (key, harmless(way, &text))));
-    layout.place(&named, now).map_err(|error| error.to_string())
+    let place = layout
+        .place(&named, now)
+        .map_err(|error| error.to_string())?;
+    let texts = [&place.bucket, &place.key];
+    if texts
+        .iter()
+        .any(|text| text.len() > LONGEST_KEY || text.contains('\0'))
+    {
+        return Err("a bucket or key is longer than 1,024 bytes, or holds U+0000".into());
+    }
+    Ok(place)
 }
 
 /// A text that makes no trouble in a key: S3 puts the client's own file name for `${filename}` in forms,

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use landfall_database::Statement;
+
 use super::{
     QueueSettings,
     record::{Record, json, place, signed},
@@ -116,6 +118,8 @@ pub(super) struct Book<'a> {
     /// Jobs that may have too many of them now.
     pub(super) with_more_tokens: BTreeSet<i64>,
     pub(super) flow: Flow,
+    /// What others have written with it.
+    pub(super) along: Vec<Statement>,
 }
 
 impl<'a> Book<'a> {
@@ -139,6 +143,7 @@ impl<'a> Book<'a> {
             tokens: Vec::new(),
             with_more_tokens: BTreeSet::new(),
             flow: Flow::default(),
+            along: Vec::new(),
         }
     }
 

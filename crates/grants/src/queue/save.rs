@@ -33,6 +33,9 @@ impl Book<'_> {
         self.save_parts(transaction).await?;
         self.save_figures(transaction).await?;
         self.save_events(transaction).await?;
+        for statement in &self.along {
+            transaction.execute(statement.clone()).await?;
+        }
         if self.last != self.was_last {
             let last = Statement::new("UPDATE queue_last SET jobs = $1, events = $2, tokens = $3")
                 .with(self.last.jobs)

@@ -64,6 +64,7 @@ impl Work for Bind {
             record.digest = Some(self.start.digest.clone());
         }
         book.begin(number);
+        book.along.extend(self.start.along.clone());
         Started::Bound
     }
 }

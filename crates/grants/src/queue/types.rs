@@ -6,7 +6,7 @@ use std::{
 };
 
 use landfall::upload::UploadId;
-
+use landfall_database::Statement;
 use sha2::{Digest as _, Sha256};
 
 use crate::{Job, JobId, JobState, Limits, Token, TokenHash};
@@ -143,6 +143,8 @@ pub struct Start {
     /// The upload in whose place this one comes: the one that [was bound](super::Queue::bound) and
     /// turned out never to have been made.
     pub instead_of: Option<UploadId>,
+    /// What somebody else who keeps books in the queue's database wants written with it.
+    pub along: Option<Statement>,
 }
 
 impl Start {
@@ -155,6 +157,7 @@ impl Start {
             length,
             digest: digest.into(),
             instead_of: None,
+            along: None,
         }
     }
 
@@ -171,6 +174,15 @@ impl Start {
     #[must_use]
     pub fn instead_of(mut self, bound: Option<UploadId>) -> Self {
         self.instead_of = bound;
+        self
+    }
+
+    /// Executes a statement in the transaction that binds the upload, and only if it is bound: then
+    /// both are kept, or neither. The transaction is that of others, too, and may be tried again after
+    /// it was kept, so the statement must hold nothing that a database refuses, and do no harm twice.
+    #[must_use]
+    pub fn along(mut self, statement: Statement) -> Self {
+        self.along = Some(statement);
         self
     }
 }

@@ -1,6 +1,6 @@
 //! Opening: who may, what is found again, what hooks and policies have to say.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use landfall::hook::{Answer, Creation, Reply};
 use landfall_direct::{Asked, DirectError, Standing, Way, Who};
@@ -337,6 +337,30 @@ async fn policies_and_quotas_hold() {
             ),
             "{error}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_names_no_place_opens_nothing() {
+    let with_zero: fn(Creation) -> Creation = |creation| creation.storage("Key", "a\0b");
+    let too_long: fn(Creation) -> Creation =
+        |creation| creation.storage("Key", format!("end/{}", "k".repeat(1024)));
+    for names in [with_zero, too_long] {
+        let site = site().await;
+        site.hook.creation(names);
+        for way in [Way::Put, Way::Multipart] {
+            let opened = site.open(&alice(), Asked::new(way, "a.bin")).await;
+            assert!(matches!(opened, Err(DirectError::Fault(_))), "{opened:?}");
+        }
+        let looked_at = site
+            .books
+            .due(
+                site.queue.now() + Duration::from_secs(3600),
+                Duration::ZERO,
+                10,
+            )
+            .await;
+        assert_eq!(looked_at.unwrap(), []);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use landfall::upload::{Metadata, Upload};
+use landfall_database::Statement;
 use landfall_grants::{
     JobId, JobState, Queue,
     queue::{End, Report, Start, Started},
@@ -45,6 +46,46 @@ async fn of_ten_starts_at_once_one_wins() {
         }
         let told = "SELECT COUNT(*) FROM queue_events";
         assert_eq!(place.number(told).await, 1, "it started once");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_along_is_kept_with_the_start_or_not_at_all() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let connections = place.connections().await;
+        let mut transaction = connections.write().await.unwrap();
+        let table = Statement::new("CREATE TABLE others (upload TEXT PRIMARY KEY)");
+        transaction.execute(table).await.unwrap();
+        transaction.commit().await.unwrap();
+        connections.close().await;
+        let start = |to: &str, length| {
+            let note = "INSERT INTO others (upload) VALUES ($1) ON CONFLICT DO NOTHING";
+            let note = Statement::new(note).with(to);
+            Start::new(upload(to), Some(length), "d").along(note)
+        };
+        let (job, _) = granted(&queue, asked("ann", "r1", 10)).await;
+        for (to, length, answer) in [
+            ("large", 11, Started::TooMuch),
+            ("one", 10, Started::Bound),
+            ("one", 10, Started::Bound),
+            ("other", 10, Started::Other(upload("one"))),
+        ] {
+            let started = queue.start(job.id, start(to, length)).await.unwrap();
+            assert_eq!(started, answer, "{to}");
+        }
+        let rows = place.rows("SELECT upload FROM others").await;
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].text(0).unwrap(), "one");
+
+        // Without the one, not the other either.
+        let (job, _) = granted(&queue, asked("ann", "r2", 10)).await;
+        let broken = Statement::new("INSERT INTO nowhere (upload) VALUES ('x')");
+        let start = Start::new(upload("two"), Some(10), "d").along(broken);
+        queue.start(job.id, start).await.unwrap_err();
+        assert_eq!(queue.bound(job.id).await.unwrap(), None);
+        queue.close().await;
     })
     .await;
 }
