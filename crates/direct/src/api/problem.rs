@@ -294,19 +294,12 @@ impl From<NoBody> for Problem {
 
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
-        let words = denied.to_string();
+        let problem = Self::new(denied.status(), denied.to_string());
         match denied {
-            Denied::Unknown { challenge, .. } => {
-                Self::new(StatusCode::UNAUTHORIZED, words).challenge(challenge)
-            }
-            Denied::Forbidden(why) => Self::new(StatusCode::FORBIDDEN, why),
-            Denied::CrossSite => Self::new(StatusCode::FORBIDDEN, words),
-            Denied::TooMany { retry_after } => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, words).retry_after(retry_after)
-            }
-            Denied::Unavailable => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(LATER)
-            }
+            Denied::Unknown { challenge, .. } => problem.challenge(challenge),
+            Denied::TooMany { retry_after } => problem.retry_after(retry_after),
+            Denied::Unavailable => problem.retry_after(LATER),
+            Denied::Forbidden(_) | Denied::CrossSite => problem,
         }
     }
 }

@@ -150,7 +150,7 @@ pub(super) fn place(
         && own == key
     {
         let bucket = wish("Bucket").unwrap_or(&objects.bucket);
-        return Ok(Place::new(bucket, own));
+        return writable(Place::new(bucket, own));
     }
     let uuid = uuid_of(&upload.id).unwrap_or(upload.id.as_str());
     let mut named = upload.clone();
@@ -165,14 +165,14 @@ pub(super) fn place(
     let pairs = pairs.map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned()));
     let pairs = pairs.chain([("filename", name)]);
     named.metadata = Metadata::from_pairs(pairs.map(|(key, text)| (key, harmless(way, &text))));
-    let place = layout
-        .place(&named, now)
-        .map_err(|error| error.to_string())?;
-    let texts = [&place.bucket, &place.key];
-    if texts
-        .iter()
-        .any(|text| text.len() > LONGEST_KEY || text.contains('\0'))
-    {
+    let place = layout.place(&named, now);
+    place.map_err(|error| error.to_string()).and_then(writable)
+}
+
+/// A place that the books take on any database, since a hook may have chosen it.
+fn writable(place: Place) -> Result<Place, String> {
+    let is_bad = |text: &String| text.len() > LONGEST_KEY || text.contains('\0');
+    if is_bad(&place.bucket) || is_bad(&place.key) {
         return Err("a bucket or key is longer than 1,024 bytes, or holds U+0000".into());
     }
     Ok(place)

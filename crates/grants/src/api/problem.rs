@@ -155,24 +155,19 @@ impl From<NoBody> for Problem {
 
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
-        let words = denied.to_string();
+        let mut problem = Self::new(denied.status(), denied.to_string());
         match denied {
             Denied::Unknown { challenge, .. } => {
-                let mut problem = Self::new(StatusCode::UNAUTHORIZED, words);
                 problem.headers.push((header::WWW_AUTHENTICATE, challenge));
                 problem
             }
-            Denied::Forbidden(why) => Self::new(StatusCode::FORBIDDEN, why),
             Denied::CrossSite => Self {
                 is_cross_site: true,
-                ..Self::new(StatusCode::FORBIDDEN, words)
+                ..problem
             },
-            Denied::TooMany { retry_after } => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, words).retry_after(retry_after)
-            }
-            Denied::Unavailable => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(LATER)
-            }
+            Denied::TooMany { retry_after } => problem.retry_after(retry_after),
+            Denied::Unavailable => problem.retry_after(LATER),
+            Denied::Forbidden(_) => problem,
         }
     }
 }

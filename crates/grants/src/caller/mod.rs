@@ -14,7 +14,7 @@ mod web;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use http::{HeaderValue, request::Parts};
+use http::{HeaderValue, StatusCode, request::Parts};
 
 pub use self::{
     application::{Application, ApplicationSettings},
@@ -110,6 +110,17 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// What it is answered with.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Unknown { .. } => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
     /// Nothing said who asks.
     fn nobody() -> Self {
         Self::Unknown {

@@ -352,6 +352,13 @@ async fn a_hook_that_names_no_place_opens_nothing() {
             let opened = site.open(&alice(), Asked::new(way, "a.bin")).await;
             assert!(matches!(opened, Err(DirectError::Fault(_))), "{opened:?}");
         }
+        // At a key of the client's own, a hook may still choose the bucket.
+        site.hook
+            .creation(|creation| creation.storage("Bucket", "b\0"));
+        let mut asked = Asked::new(Way::Put, "a.bin");
+        asked.key = Some("own.bin".into());
+        let opened = site.open(&alice(), asked).await;
+        assert!(matches!(opened, Err(DirectError::Fault(_))), "{opened:?}");
         let looked_at = site
             .books
             .due(
