@@ -56,17 +56,56 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// An I/O error met while `doing` something: a full disk or quota becomes [`StoreError::Full`].
+    /// Converts an I/O error met while `doing` something.
+    ///
+    /// A full disk or quota becomes [`StoreError::Full`]. Running out of file descriptors or memory
+    /// becomes [`StoreError::Unavailable`], because the same call works once others have finished.
     #[must_use]
     pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => Self::Full(source.into()),
+            _ if is_exhausted(&source) => Self::Unavailable {
+                retry_after: None,
+                source: format!("{}: {source}", doing.into()).into(),
+            },
             _ => Self::Other {
                 doing: doing.into(),
                 source: source.into(),
             },
         }
+    }
+}
+
+/// Whether the process or the system has run out of file descriptors or memory.
+fn is_exhausted(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if let Some(code) = error.raw_os_error() {
+        use rustix::io::Errno;
+        let errno = Errno::from_raw_os_error(code);
+        return [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&errno);
+    }
+    error.kind() == io::ErrorKind::OutOfMemory
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+
+    use super::*;
+
+    #[test]
+    fn exhausted_descriptors_are_worth_a_retry_and_a_failing_disk_is_not() {
+        let io = |code| StoreError::io("opening", io::Error::from_raw_os_error(code));
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
+            let error = io(code);
+            assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+            assert!(error.to_string().contains("opening: "), "{error}");
+        }
+        for code in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
+            assert!(matches!(io(code), StoreError::Full(_)), "{code}");
+        }
+        assert!(matches!(io(libc::EIO), StoreError::Other { .. }));
     }
 }

@@ -18,6 +18,7 @@ mod leases;
 #[cfg(feature = "grants")]
 mod machine;
 mod metrics;
+mod open_files;
 mod routes;
 mod state;
 mod storage;
@@ -31,7 +32,7 @@ use landfall::{
     Composer, Config, Handler, Lifetimes, Limits, LocationStyle, Why,
     service::{Cors, Forwarded},
 };
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(feature = "direct")]
@@ -69,8 +70,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let open_files = open_files::raise_limit();
     let (storage, composer) = Storage::open(&settings).await?;
-    allow_open_files();
     let database = Opened::default();
     let hooks = Hooks::open(&settings, &database).await?;
     let mut config = handler_config(&settings, composer)?;
@@ -193,7 +194,10 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     if let Some(direct) = &direct {
         direct.run();
     }
-    net::serve(listeners, app, net_limits(&settings), shutdown, stats)
+    let mut limits = net_limits(&settings);
+    limits.max_connections =
+        open_files::connection_limit(open_files, settings.limits.max_connections);
+    net::serve(listeners, app, limits, shutdown, stats)
         .await
         .context("serving failed")?;
     let kept = async {
@@ -391,7 +395,6 @@ fn net_limits(settings: &Settings) -> net::Limits {
     let mut limits = net::Limits::default();
     let network = settings.timeouts.network.unwrap_or_default();
     limits.workers = std::thread::available_parallelism().map_or(1, usize::from);
-    limits.max_connections = settings.limits.max_connections;
     limits.max_head = settings.limits.max_header_size;
     limits.header_timeout = settings.limits.header_timeout;
     limits.idle_timeout = network;
@@ -406,22 +409,6 @@ fn net_limits(settings: &Settings) -> net::Limits {
         limits.read_buffer = 64 * 1024;
     }
     limits
-}
-
-/// Raises the limit of open files to what the system lets it be: an upload takes two, and the usual
-/// 1024 are meant for programs that count on no more.
-fn allow_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, limit = limit.current, "the limit of open files can't be raised");
-    }
 }
 
 /// What is listened on, and the start-up line about it. What systemd hands over comes first;

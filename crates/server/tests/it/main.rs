@@ -24,11 +24,15 @@ mod serve_concat;
 mod serve_cors;
 mod serve_downloads;
 mod serve_expiry;
+#[cfg(target_os = "linux")]
+mod serve_failing_disk;
 mod serve_framing;
 mod serve_full_disk;
 mod serve_kill;
 mod serve_limits;
 mod serve_listen;
+#[cfg(target_os = "linux")]
+mod serve_open_files;
 mod serve_proxies;
 mod serve_reason;
 mod serve_shutdown;

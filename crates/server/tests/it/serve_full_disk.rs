@@ -1,18 +1,30 @@
 //! A disk that is full: the client is told so, the offset stays true, and the upload goes on when
 //! there is room again.
 
-use std::{ffi::OsStr, path::Path, process::Command};
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use crate::serve_kit::{Landfall, MIB, Request, URL_LINE, content, program};
+use crate::serve_kit::{Answer, KIB, Landfall, MIB, Request, URL_LINE, content, program};
 
 /// A server whose upload directory is a disk of so many MiB, in a mount namespace of its own: only
 /// the server sees it.
 fn on_a_small_disk(dir: &Path, mebibytes: u32, args: &[&str]) -> Landfall {
+    on_a_disk(dir, &format!("size={mebibytes}m"), args)
+}
+
+/// The same with other limits of tmpfs.
+fn on_a_disk(dir: &Path, limits: &str, args: &[&str]) -> Landfall {
     let mut command = Command::new("unshare");
     command
         .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
         .arg(format!(
-            "mount -t tmpfs -o size={mebibytes}m,mode=0755 tmpfs \"$0\" && exec \"$@\""
+            "mount -t tmpfs -o {limits},mode=0755 tmpfs \"$0\" && exec \"$@\""
         ))
         .arg(dir);
     through(command, dir, args)
@@ -176,4 +188,85 @@ fn many_uploads_racing_for_the_last_bytes_all_keep_true_offsets() {
         client.goes_on_to(last, &wholes[5]);
     }
     client.holds(last, &wholes[5]);
+}
+
+/// The directory as the server sees it, in the mount namespace of its own.
+fn seen_by(server: &Landfall, dir: &Path) -> PathBuf {
+    let root = format!("/proc/{}/root", server.pid().as_raw_pid());
+    Path::new(&root).join(dir.strip_prefix("/").unwrap())
+}
+
+/// Fills a disk to its last byte and its last file. Returns the files that fill it.
+fn fill(dir: &Path) -> Vec<PathBuf> {
+    let mut fillers = Vec::new();
+    let block = vec![7; 64 * KIB as usize];
+    for n in 0.. {
+        let path = dir.join(format!("filler-{n}"));
+        let Ok(mut file) = fs::File::create(&path) else {
+            break;
+        };
+        fillers.push(path);
+        let mut size = block.len();
+        while size > 0 {
+            if file.write_all(&block[..size]).is_err() {
+                size /= 2;
+            }
+        }
+    }
+    fillers
+}
+
+/// What a request may be answered while nothing fits.
+#[track_caller]
+fn asks_to_retry(answer: &Answer) {
+    assert!(matches!(answer.status, 503 | 507), "{answer:?}");
+    assert!(answer.number("Retry-After") > 0);
+}
+
+/// Data, descriptions and leases are all on the full disk.
+#[test]
+fn a_disk_full_to_the_last_file_is_told_and_all_goes_on_when_there_is_room() {
+    for args in [
+        &["-lease", "store"][..],
+        &["-lease", "memory", "-durability", "every"],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = on_a_disk(dir.path(), "size=2m,nr_inodes=40", args);
+        let bytes = content(7, 128 * KIB);
+        let mut client = server.client();
+        let path = client.create(128 * KIB);
+        assert_eq!(client.patch(&path, 0, &bytes[..1000]).status, 204);
+        let fillers = fill(&seen_by(&server, dir.path()));
+
+        let creation = Request::post().with("Upload-Length", 10);
+        for _ in 0..3 {
+            asks_to_retry(&client.ask(creation.clone()));
+            let kept = client.offset(&path);
+            let answer = server.client().patch(&path, kept, &bytes[kept as usize..]);
+            asks_to_retry(&answer);
+            assert!(client.offset(&path) >= kept);
+        }
+        let kept = client.offset(&path);
+        client.holds(&path, &bytes[..kept as usize]);
+
+        for filler in fillers {
+            fs::remove_file(filler).unwrap();
+        }
+        let since = Instant::now();
+        loop {
+            let answer = client.ask(creation.clone());
+            if answer.status == 201 {
+                break;
+            }
+            asks_to_retry(&answer);
+            let waited = since.elapsed();
+            assert!(
+                waited < Duration::from_secs(5),
+                "{waited:?}: {}",
+                server.log()
+            );
+        }
+        client.goes_on_to(&path, &bytes);
+        server.stop();
+    }
 }

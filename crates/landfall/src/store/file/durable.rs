@@ -54,7 +54,31 @@ struct Ended {
     done: u64,
     /// The newest one that failed, and how: the system tells of a failure only once, so all who
     /// shared that sync must hear of it.
-    failed: Option<(u64, io::ErrorKind)>,
+    failed: Option<(u64, SyncFailure)>,
+}
+
+/// An I/O error that can be reported more than once.
+#[derive(Debug, Clone, Copy)]
+enum SyncFailure {
+    Os(i32),
+    Kind(io::ErrorKind),
+}
+
+impl From<&io::Error> for SyncFailure {
+    fn from(error: &io::Error) -> Self {
+        error
+            .raw_os_error()
+            .map_or_else(|| Self::Kind(error.kind()), Self::Os)
+    }
+}
+
+impl From<SyncFailure> for io::Error {
+    fn from(failure: SyncFailure) -> Self {
+        match failure {
+            SyncFailure::Os(code) => Self::from_raw_os_error(code),
+            SyncFailure::Kind(kind) => kind.into(),
+        }
+    }
 }
 
 impl Group {
@@ -65,10 +89,10 @@ impl Group {
     {
         let wanted = self.begun.load(Ordering::Acquire) + 1;
         let mut ended = self.turn.lock().await;
-        if let Some((failed, kind)) = ended.failed
+        if let Some((failed, failure)) = ended.failed
             && failed >= wanted
         {
-            return Err(StoreError::io("syncing a directory", kind.into()));
+            return Err(StoreError::io("syncing a directory", failure.into()));
         }
         if ended.done >= wanted {
             return Ok(());
@@ -81,7 +105,7 @@ impl Group {
                 Ok(())
             }
             Err(error) => {
-                ended.failed = Some((this, error.kind()));
+                ended.failed = Some((this, SyncFailure::from(&error)));
                 Err(StoreError::io("syncing a directory", error))
             }
         }
