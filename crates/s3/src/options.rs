@@ -65,12 +65,12 @@ pub struct S3Options {
     /// Other processes write to the same bucket and prefix. Their lockers must be shared, too, and
     /// number leases consecutively (see [`Fence`](landfall::lease::Fence)).
     pub shared: bool,
-    /// How old a multipart upload without a description must be to be listed as a leftover: a
+    /// How old a multipart upload without a description must be to be listed as an orphan: a
     /// younger one may be about to be described.
-    pub leftover_age: Duration,
+    pub orphan_age: Duration,
     /// What keys of others begin with who share the bucket and see to what they leave behind
     /// themselves: multipart uploads and objects there are never listed, neither as uploads nor as
-    /// leftovers. An empty text means nothing.
+    /// orphans. An empty text means nothing.
     pub leave: Vec<String>,
     /// Answer downloads with a URL of S3's that is good for this long. `None`: pass the bytes through.
     pub redirect: Option<Duration>,
@@ -97,7 +97,7 @@ impl S3Options {
             headers: ObjectHeaders::default(),
             conditional_writes: false,
             shared: false,
-            leftover_age: Duration::from_secs(60),
+            orphan_age: Duration::from_secs(60),
             leave: Vec::new(),
             redirect: None,
         }

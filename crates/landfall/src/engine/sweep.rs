@@ -8,7 +8,7 @@ use std::{
 use super::{Engine, Error, add};
 use crate::{
     event::EventKind,
-    store::{Leftover, StoreError},
+    store::{Orphan, StoreError},
     upload::{Kind, Snapshot, UploadId},
 };
 
@@ -136,23 +136,27 @@ impl Sweeper {
                     let _ = self.engine.inspect(&None, &snapshot.upload.id).await;
                 }
             }
-            for leftover in page.leftovers {
+            for orphan in page.orphans {
                 summary.seen += 1;
+                if !orphan.removable {
+                    summary.skipped += 1;
+                    continue;
+                }
                 let age = SystemTime::now()
-                    .duration_since(leftover.modified)
+                    .duration_since(orphan.modified)
                     .unwrap_or_default();
                 if age < self.leftover_age {
                     summary.skipped += 1;
                     continue;
                 }
                 let doomed = Doomed {
-                    id: leftover.id.clone(),
-                    name: leftover.name.clone(),
-                    size: leftover.size,
-                    modified: leftover.modified,
-                    why: Why::Leftover(leftover.why),
+                    id: orphan.id.clone(),
+                    name: orphan.name.clone(),
+                    size: orphan.size,
+                    modified: orphan.modified,
+                    why: Why::Leftover(orphan.reason),
                 };
-                let gone = self.remove_leftover(&leftover).await;
+                let gone = self.remove_orphan(&orphan).await;
                 summarize(&mut summary, &doomed, gone, &mut report);
             }
             match page.next {
@@ -227,11 +231,11 @@ impl Sweeper {
         Ok(true)
     }
 
-    async fn remove_leftover(&self, leftover: &Leftover) -> Result<bool, Error> {
+    async fn remove_orphan(&self, orphan: &Orphan) -> Result<bool, Error> {
         let Some(enumerator) = self.engine.parts.get_enumerator() else {
             return Ok(false);
         };
-        let _lease = match &leftover.id {
+        let _lease = match &orphan.id {
             None => None,
             Some(id) => match self.engine.free_lease(id).await? {
                 Some(lease) => Some(lease),
@@ -239,7 +243,7 @@ impl Sweeper {
             },
         };
         if !self.dry_run {
-            enumerator.remove_leftover(leftover).await?;
+            enumerator.remove_orphan(orphan).await?;
         }
         Ok(true)
     }

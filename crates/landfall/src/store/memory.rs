@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use super::{
-    Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Leftover, Page, Read,
+    Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page, Read,
     Result, Store, StoreError, Terminate,
 };
 use crate::{
@@ -148,20 +148,21 @@ impl Store for MemoryStore {
         self.lock().get(id).map(Slot::snapshot)
     }
 
-    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
         let mut uploads = self.lock();
-        let modified = uploads.get(&upload.id)?.modified;
-        let slot = uploads.change(&upload.id, fence)?;
+        let modified = uploads.get(id)?.modified;
+        let slot = uploads.change(id, fence)?;
         slot.modified = modified;
-        let offset = slot.offset();
-        uploads.truncate(&upload.id, offset);
-        Ok(Box::new(Writer {
+        let (snapshot, offset) = (slot.snapshot(), slot.offset());
+        uploads.truncate(id, offset);
+        let append = Writer {
             store: self.clone(),
-            id: upload.id.clone(),
+            id: id.clone(),
             fence,
             offset,
             sure: offset,
-        }))
+        };
+        Ok((snapshot, Box::new(append)))
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
@@ -375,12 +376,12 @@ impl Enumerate for MemoryStore {
             .map(|last| Cursor(last.upload.id.to_string()));
         Ok(Page {
             uploads: page,
-            leftovers: Vec::new(),
+            orphans: Vec::new(),
             next,
         })
     }
 
-    async fn remove_leftover(&self, _: &Leftover) -> Result<()> {
+    async fn remove_orphan(&self, _: &Orphan) -> Result<()> {
         Ok(()) // Bytes and description come and go together here: nothing is ever left over.
     }
 }

@@ -36,7 +36,7 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 /// The least a place for uploads must do: create, load, append, and save a changed description.
 ///
 /// Every method may be called from any task, at the same time for different uploads. For one upload
-/// the engine calls `append`, `save` and the capabilities that change it only under its lease;
+/// the engine calls `resume`, `save` and the capabilities that change it only under its lease;
 /// `load` may come at any time.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
@@ -59,7 +59,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// As they come.
     ///
     /// # Cancel safety
-    /// What was set aside for the upload by a dropped call is a [`Leftover`].
+    /// What was set aside for the upload by a dropped call is a [`Orphan`].
     async fn assign_id(&self, upload: &mut Upload) -> Result<()> {
         let _ = upload;
         Ok(())
@@ -72,38 +72,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::NotFound`] if there is no such upload.
     async fn load(&self, id: &UploadId) -> Result<Snapshot>;
 
-    /// Opens the upload for appending from the offset it has, on behalf of the lease with `fence`.
-    /// An [`Append`] opened earlier with a smaller fence must not write any more. Opening alone doesn't
-    /// count as a change of the upload: [`Snapshot::modified`] stays.
+    /// Opens an upload for appending, on behalf of the lease with `fence`, and returns the state in
+    /// which it was opened.
+    ///
+    /// This is one act: the snapshot is that of the opened [`Append`], so its offset is where the
+    /// first byte will go, whatever an earlier writer left behind and whenever that ended. It may be
+    /// acknowledged, as that of [`load`](Self::load). An [`Append`] opened earlier with a smaller
+    /// fence must not write any more. Opening alone is no change of the upload: [`Snapshot::modified`] stays.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Fenced`].
-    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>>;
+    /// [`StoreError::NotFound`], [`StoreError::Fenced`] if a lease with a greater fence was here.
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)>;
 
-    /// [`load`](Self::load) and [`append`](Self::append) in one step, on behalf of the lease with
-    /// `fence`: override it where that saves work.
+    /// Makes a new upload and opens it for appending. Override it where one step saves work.
     ///
     /// # Errors
-    /// Those of the two.
-    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
-        let snapshot = self.load(id).await?;
-        let append = self.append(&snapshot.upload, fence).await?;
-        Ok((snapshot, append))
-    }
-
-    /// [`create`](Self::create) and [`append`](Self::append) in one step: override it where that
-    /// saves work, as it does for an upload that comes with its creation.
-    ///
-    /// # Errors
-    /// Those of the two.
+    /// Those of [`create`](Self::create) and [`resume`](Self::resume).
     async fn create_append(
         &self,
         upload: Upload,
         fence: Fence,
     ) -> Result<(Arc<Upload>, Box<dyn Append>)> {
         let upload = self.create(upload).await?;
-        let append = self.append(&upload, fence).await?;
-        Ok((upload, append))
+        let (snapshot, append) = self.resume(&upload.id, fence).await?;
+        Ok((snapshot.upload, append))
     }
 
     /// Replaces the description (`length`, `metadata`, `kind`, `expires`, `finished`; the place and
@@ -148,7 +140,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 /// An upload open for appending by one lease holder.
 ///
 /// Dropping it at any moment keeps what was written; a write under way when it is dropped (in a
-/// thread, on a network) has ended before a later `append` of the same upload returns.
+/// thread, on a network) has ended before a later [`Store::resume`] of the same upload returns, also
+/// on behalf of the same lease.
 #[async_trait]
 pub trait Append: fmt::Debug + Send {
     /// Where the next byte goes: the bytes before it are kept by the store, though perhaps not yet
@@ -312,12 +305,12 @@ pub trait Enumerate: Send + Sync {
         self.page(cursor, limit).await
     }
 
-    /// Removes a leftover that [`page`](Self::page) listed, if it is still one. The caller has the
-    /// lease of the upload it belonged to.
+    /// Removes an orphan that [`page`](Self::page) listed, if it still is one and
+    /// [may be removed](Orphan::removable). The caller has the lease of the upload it belonged to.
     ///
     /// # Errors
     /// As they come.
-    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()>;
+    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()>;
 }
 
 /// A place in a listing, in the store's own words.
@@ -330,23 +323,44 @@ pub struct Page {
     /// Uploads that can be loaded.
     pub uploads: Vec<Snapshot>,
     /// What belongs to no upload any more.
-    pub leftovers: Vec<Leftover>,
+    pub orphans: Vec<Orphan>,
     /// Where the next page starts; `None` after the last.
     pub next: Option<Cursor>,
 }
 
-/// Something in the store that belongs to no upload: a temporary file of a process that died, bytes
-/// without a description, a description without bytes.
+/// Something in the store that belongs to no upload: a temporary file of a process that died, an
+/// empty data file of an interrupted creation, a description without bytes, bytes without a
+/// description.
 #[derive(Debug, Clone)]
-pub struct Leftover {
+#[non_exhaustive]
+pub struct Orphan {
     /// The upload it belonged to, as far as its name tells.
     pub id: Option<UploadId>,
     /// What it is called in the store.
     pub name: String,
-    /// Why it is a leftover, for people.
-    pub why: &'static str,
+    /// Why it is an orphan, for people.
+    pub reason: &'static str,
     /// Its size in bytes.
     pub size: u64,
     /// When it was last changed: a young one may still be in the making.
     pub modified: SystemTime,
+    /// Whether it may be removed. False for all that holds bytes of an upload: that its description
+    /// is missing does not prove that nobody needs it, as applications remove descriptions of
+    /// finished uploads. Such an orphan is reported and never removed.
+    pub removable: bool,
+}
+
+impl Orphan {
+    /// Describes an orphan that is only reported.
+    #[must_use]
+    pub fn new(name: impl Into<String>, reason: &'static str, size: u64, at: SystemTime) -> Self {
+        Self {
+            id: None,
+            name: name.into(),
+            reason,
+            size,
+            modified: at,
+            removable: false,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use landfall::{
     store::{
-        Cursor, Enumerate, Leftover, Page, Result, StoreError,
+        Cursor, Enumerate, Orphan, Page, Result, StoreError,
         info::{self, Info},
     },
     upload::{Snapshot, UploadId},
@@ -27,7 +27,7 @@ const MULTIPARTS: &str = "multiparts ";
 /// What separates the two parts of a cursor among multipart uploads. No key holds it.
 const SEPARATOR: char = '\u{0}';
 
-/// What a leftover's name begins with, if it is a multipart upload.
+/// What an orphan's name begins with, if it is a multipart upload.
 const MULTIPART: &str = "multipart upload ";
 
 #[async_trait]
@@ -40,8 +40,8 @@ impl Enumerate for S3Store {
         self.0.page(cursor, limit, false).await
     }
 
-    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
-        self.0.remove_leftover(leftover).await
+    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+        self.0.remove_orphan(orphan).await
     }
 }
 
@@ -74,7 +74,7 @@ fn listing(error: Error) -> StoreError {
 /// What one object of the listing turned out to be.
 enum Found {
     Upload(Box<Snapshot>),
-    Leftover(Leftover),
+    Orphan(Orphan),
     Nothing,
 }
 
@@ -101,7 +101,7 @@ impl Inner {
         while let Some(found) = found.next().await {
             match found? {
                 Found::Upload(snapshot) => page.uploads.push(*snapshot),
-                Found::Leftover(leftover) => page.leftovers.push(leftover),
+                Found::Orphan(orphan) => page.orphans.push(orphan),
                 Found::Nothing => {}
             }
         }
@@ -114,14 +114,12 @@ impl Inner {
 
     /// What an object of the bucket means.
     async fn judge(&self, object: &Listed) -> Result<Found> {
-        let leftover = |id: Option<UploadId>, why| {
-            Found::Leftover(Leftover {
-                id,
-                name: object.key.clone(),
-                why,
-                size: object.size,
-                modified: object.modified.unwrap_or(SystemTime::UNIX_EPOCH),
-            })
+        // What has no date is young.
+        let modified = object.modified.unwrap_or_else(SystemTime::now);
+        let orphan = |id: Option<UploadId>, reason, removable| {
+            let mut orphan = Orphan::new(object.key.clone(), reason, object.size, modified);
+            (orphan.id, orphan.removable) = (id, removable);
+            Found::Orphan(orphan)
         };
         if self.is_left(&object.key) {
             return Ok(Found::Nothing);
@@ -134,7 +132,7 @@ impl Inner {
             return match self.load(&id).await {
                 Ok(snapshot) => Ok(Found::Upload(Box::new(snapshot))),
                 Err(StoreError::NotFound(_)) => {
-                    Ok(leftover(Some(id), "a description without bytes"))
+                    Ok(orphan(Some(id), "a description without bytes", true))
                 }
                 // Left for a person to look at.
                 Err(error @ StoreError::Damaged { .. }) => {
@@ -148,9 +146,11 @@ impl Inner {
             let info = self.layout.info(name);
             return match self.client.head_object(&info).await {
                 Ok(_) => Ok(Found::Nothing),
-                Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(leftover(
+                // A removal deletes the description last: somebody else deleted it.
+                Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(orphan(
                     UploadId::new(name).ok(),
                     "bytes without a description",
+                    object.size == 0,
                 )),
                 Err(error) => Err(listing(error)),
             };
@@ -205,7 +205,7 @@ impl Inner {
         };
         let mut page = Page::default();
         for multipart in listed.uploads {
-            page.leftovers.extend(self.orphan(multipart).await?);
+            page.orphans.extend(self.orphan(multipart).await?);
         }
         page.next = listed
             .next
@@ -213,12 +213,15 @@ impl Inner {
         Ok(page)
     }
 
-    /// A multipart upload that no description names. Those whose keys hold no id of ours may be
-    /// another program's and are left alone.
-    async fn orphan(&self, multipart: Multipart) -> Result<Option<Leftover>> {
-        let modified = multipart.initiated.unwrap_or(SystemTime::UNIX_EPOCH);
+    /// A multipart upload that no description names: removable if it has no parts, as an interrupted
+    /// creation leaves it. Those whose keys hold no id of ours may be another program's and are left
+    /// alone.
+    async fn orphan(&self, multipart: Multipart) -> Result<Option<Orphan>> {
+        let Some(modified) = multipart.initiated else {
+            return Ok(None);
+        };
         let age = modified.elapsed().unwrap_or_default();
-        if age < self.options.leftover_age || self.is_left(&multipart.key) {
+        if age < self.options.orphan_age || self.is_left(&multipart.key) {
             return Ok(None);
         }
         let Some(object) = self.object_in(&multipart.key) else {
@@ -227,13 +230,25 @@ impl Inner {
         if self.names(object, &multipart.upload_id).await? {
             return Ok(None);
         }
-        Ok(Some(Leftover {
-            id: UploadId::new(&format!("{object}+{}", multipart.upload_id)).ok(),
-            name: format!("{MULTIPART}{} of {}", multipart.upload_id, multipart.key),
-            why: "a multipart upload without a description",
-            size: 0,
-            modified,
-        }))
+        let Some(bytes) = self.bytes_in(&multipart.key, &multipart.upload_id).await? else {
+            return Ok(None);
+        };
+        let name = format!("{MULTIPART}{} of {}", multipart.upload_id, multipart.key);
+        let reason = "a multipart upload without a description";
+        let mut orphan = Orphan::new(name, reason, bytes, modified);
+        orphan.id = UploadId::new(&format!("{object}+{}", multipart.upload_id)).ok();
+        orphan.removable = bytes == 0;
+        Ok(Some(orphan))
+    }
+
+    /// The bytes in the first parts of a multipart upload; `None` if it is gone.
+    async fn bytes_in(&self, key: &str, multipart: &str) -> Result<Option<u64>> {
+        let place = Place::new(&self.layout.bucket, key);
+        match self.client.list_parts(&place, multipart, 0).await {
+            Ok(page) => Ok(Some(page.parts.iter().map(|part| part.size).sum())),
+            Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(None),
+            Err(error) => Err(listing(error)),
+        }
     }
 
     /// Whether others see to what is at this key.
@@ -258,12 +273,17 @@ impl Inner {
         Ok(named.as_deref() == Some(multipart))
     }
 
-    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
-        let name = leftover.name.strip_prefix(MULTIPART);
+    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+        if !orphan.removable {
+            return Ok(());
+        }
+        let name = orphan.name.strip_prefix(MULTIPART);
         if let Some((upload, key)) = name.and_then(|name| name.split_once(" of ")) {
-            if let Some(object) = self.object_in(key)
-                && self.names(object, upload).await?
-            {
+            let named = match self.object_in(key) {
+                Some(object) => self.names(object, upload).await?,
+                None => true,
+            };
+            if named || self.bytes_in(key, upload).await? != Some(0) {
                 return Ok(());
             }
             let place = Place::new(&self.layout.bucket, key);
@@ -274,18 +294,18 @@ impl Inner {
                 .map_err(listing);
         }
         // Once more: somebody may have made an upload of it since.
-        if let Some(name) = self.layout.object_of(&leftover.name, INFO) {
+        if let Some(name) = self.layout.object_of(&orphan.name, INFO) {
             if let Some(info) = self.described(name).await?
                 && self.load(&info.upload.id).await.is_ok()
             {
                 return Ok(());
             }
-        } else if let Some(name) = self.layout.object_of(&leftover.name, PART)
+        } else if let Some(name) = self.layout.object_of(&orphan.name, PART)
             && self.described(name).await?.is_some()
         {
             return Ok(());
         }
-        let place = Place::new(&self.layout.bucket, &leftover.name);
+        let place = Place::new(&self.layout.bucket, &orphan.name);
         self.client.delete_object(&place).await.map_err(listing)
     }
 }

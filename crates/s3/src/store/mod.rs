@@ -366,11 +366,6 @@ impl Store for S3Store {
         self.0.load(id).await
     }
 
-    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
-        let (_, append) = self.0.resume(&upload.id, fence).await?;
-        Ok(Box::new(append))
-    }
-
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
         let (snapshot, append) = self.0.resume(id, fence).await?;
         Ok((snapshot, Box::new(append)))

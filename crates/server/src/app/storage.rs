@@ -215,7 +215,7 @@ impl Directory {
         options.dir_mode = storage.dir_perms;
         options.file_mode = storage.file_perms;
         options.preallocate = storage.preallocate;
-        options.leftover_age = options.leftover_age.min(settings.expiry.leftover_age());
+        options.orphan_age = options.orphan_age.min(settings.expiry.leftover_age());
         options.lease_intervals = Intervals {
             holder: storage.lease_holder_poll,
             waiter: storage.lease_acquirer_poll,

@@ -222,12 +222,20 @@ fn a_dry_run_lists_what_would_go_and_why_and_removes_nothing() {
 fn what_belongs_to_no_upload_goes_at_the_age_that_was_set() {
     let dir = tempfile::tempdir().unwrap();
     let orphan = dir.path().join("f".repeat(32));
-    std::fs::write(&orphan, b"abc").unwrap();
+    std::fs::write(&orphan, b"").unwrap();
+    // A finished upload whose description the application removed.
+    let finished = dir.path().join("e".repeat(32));
+    std::fs::write(&finished, b"abc").unwrap();
     thread::sleep(Duration::from_millis(1100));
     for (age, left) in [("0", true), ("1h", true), ("1s", false)] {
         let (code, out, _) = run(sweep(dir.path()).args(["-expire-leftovers", age]));
         assert_eq!(code, Some(0), "{out}");
         assert_eq!(orphan.exists(), left, "with {age}: {out}");
+        assert_eq!(
+            std::fs::read(&finished).unwrap(),
+            b"abc",
+            "with {age}: {out}"
+        );
     }
 }
 

@@ -66,21 +66,25 @@ impl Store for OwnStore {
         self.with(id, |kept| kept.now.clone()).await
     }
 
-    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
-        // Opening is no change.
-        let modified = self.load(&upload.id).await?.modified;
-        let open = |kept: &mut Kept| kept.now.modified = modified;
-        let kept = self.change(&upload.id, fence, open).await?;
-        let (store, id, sure, held) = (self.clone(), upload.id.clone(), kept, None);
-        let append = OwnAppend {
-            store,
-            id,
-            fence,
-            kept,
-            sure,
-            held,
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
+        let open = |kept: &mut Kept| {
+            if fence < kept.newest {
+                return Err(StoreError::Fenced(id.clone()));
+            }
+            kept.newest = fence;
+            Ok(kept.now.clone())
         };
-        Ok(Box::new(append))
+        // One lock: the append begins where the snapshot says.
+        let snapshot = self.with(id, open).await??;
+        let append = OwnAppend {
+            store: self.clone(),
+            id: id.clone(),
+            fence,
+            kept: snapshot.offset,
+            sure: snapshot.offset,
+            held: None,
+        };
+        Ok((snapshot, Box::new(append)))
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use landfall::{
     lease::{Fence, Locker},
     store::{
-        Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Leftover, Page,
+        Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page,
         Read, Result, Store, StoreError, Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
@@ -101,11 +101,9 @@ impl Store for FaultStore {
         self.run(Call::Load, self.inner.load(id)).await
     }
 
-    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
-        let append = self
-            .run(Call::Append, self.inner.append(upload, fence))
-            .await?;
-        Ok(self.flaky(append))
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
+        let (snapshot, append) = self.run(Call::Resume, self.inner.resume(id, fence)).await?;
+        Ok((snapshot, self.flaky(append)))
     }
 
     async fn create_append(
@@ -222,8 +220,8 @@ impl Enumerate for FaultStore {
             .await
     }
 
-    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
-        inner!(self, enumerator).remove_leftover(leftover).await
+    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+        inner!(self, enumerator).remove_orphan(orphan).await
     }
 }
 

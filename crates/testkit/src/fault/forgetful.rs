@@ -14,7 +14,7 @@ use bytes::Bytes;
 use landfall::{
     lease::{Fence, Locker},
     store::{
-        Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Leftover, Page,
+        Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page,
         Read, Result, Store, StoreError, Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
@@ -146,10 +146,10 @@ impl ForgetfulStore {
         }
     }
 
-    fn open(&self, id: &UploadId, inner: Box<dyn Append>, chunks: Vec<Bytes>) -> Box<dyn Append> {
+    fn open(&self, id: &UploadId, inner: Box<dyn Append>) -> Box<dyn Append> {
         let cache = Cache {
             inner,
-            chunks,
+            chunks: Vec::new(),
             held: None,
             failed: false,
         };
@@ -196,18 +196,24 @@ impl Store for ForgetfulStore {
         self.inner.load(id).await
     }
 
-    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
         self.alive()?;
-        let id = &upload.id;
         let Some(before) = self.cached(id) else {
-            let inner = self.inner.append(upload, fence).await?;
-            return Ok(self.open(id, inner, Vec::new()));
+            let (snapshot, inner) = self.inner.resume(id, fence).await?;
+            return Ok((snapshot, self.open(id, inner)));
         };
         let mut before = before.lock().await;
-        let inner = self.inner.append(upload, fence).await?;
+        // An offset that is returned must stay: what an earlier writer left goes to the inner store
+        // first, through an append of this lease, since the earlier one may be overtaken.
+        let (mut snapshot, mut inner) = self.inner.resume(id, fence).await?;
         before.end_probation();
-        let chunks = std::mem::take(&mut before.chunks);
-        Ok(self.open(id, inner, chunks))
+        let mut chunks = std::mem::take(&mut before.chunks);
+        if !chunks.is_empty() {
+            inner.write(&mut chunks).await?;
+            inner.commit().await?;
+            (snapshot, inner) = self.inner.resume(id, fence).await?;
+        }
+        Ok((snapshot, self.open(id, inner)))
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
@@ -384,7 +390,7 @@ impl Enumerate for ForgetfulStore {
         inner!(self, enumerator).page(cursor, limit).await
     }
 
-    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
-        inner!(self, enumerator).remove_leftover(leftover).await
+    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+        inner!(self, enumerator).remove_orphan(orphan).await
     }
 }

@@ -17,7 +17,7 @@ use crate::pattern;
 pub enum Call {
     Create,
     Load,
-    Append,
+    Resume,
     Write,
     Commit,
     Hold,

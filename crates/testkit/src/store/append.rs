@@ -17,7 +17,7 @@ use crate::pattern;
 pub(super) async fn bytes_are_appended_in_order(store: &Subject) {
     let bytes = pattern::bytes(1, 300_000);
     let upload = create(store, 300_000).await;
-    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     assert_eq!(append.offset(), 0);
     let mut written = 0;
     let mut before = 0;
@@ -44,9 +44,10 @@ pub(super) async fn appending_goes_on_where_it_stopped(store: &Subject) {
     let mut start = 0;
     for (n, piece) in pattern::chunks(&bytes, 30_000, 3).iter().enumerate() {
         let mut append = store
-            .append(&upload, Fence(n as u64 + 1))
+            .resume(&upload.id, Fence(n as u64 + 1))
             .await
-            .expect("append");
+            .expect("resume")
+            .1;
         assert_eq!(append.offset(), start, "where appending goes on");
         write(&mut *append, piece).await;
         start += piece.len() as u64;
@@ -60,7 +61,7 @@ pub(super) async fn chunks_of_any_shape_are_taken(store: &Subject) {
     let many_small = pattern::bytes(3, 20_000);
     let one_large = pattern::bytes(4, 3_000_001);
     let upload = create(store, None).await;
-    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut all = Vec::new();
     let mut list = Vec::new();
     for shape in [
@@ -113,7 +114,7 @@ pub(super) async fn ten_mebibytes_are_kept(store: &Subject) {
 
 pub(super) async fn a_committed_offset_is_loaded(store: &Subject) {
     let upload = create(store, 40_000).await;
-    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut end = 0;
     for piece in pattern::chunks(&pattern::bytes(6, 40_000), 9_000, 1) {
         end += piece.len() as u64;
@@ -135,7 +136,7 @@ pub(super) async fn opening_is_no_change(store: &Subject) {
     let before = store.load(&upload.id).await.expect("load").modified;
     // Stores may keep whole seconds.
     tokio::time::sleep(Duration::from_millis(2200)).await;
-    drop(store.append(&upload, Fence(20)).await.expect("append"));
+    drop(store.resume(&upload.id, Fence(20)).await.expect("resume").1);
     let after = store.load(&upload.id).await.expect("load").modified;
     let later = after.duration_since(before).unwrap_or_default();
     assert!(
@@ -147,11 +148,11 @@ pub(super) async fn opening_is_no_change(store: &Subject) {
 pub(super) async fn dropping_keeps_what_was_written(store: &Subject) {
     let bytes = pattern::bytes(7, 200_000);
     let upload = create(store, 200_000).await;
-    let mut first = store.append(&upload, Fence(1)).await.expect("append");
+    let mut first = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *first, &bytes.slice(..150_000)).await;
     let kept = first.offset();
     drop(first);
-    let second = store.append(&upload, Fence(2)).await.expect("append");
+    let second = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
     let offset = second.offset();
     assert!(
         (kept..=150_000).contains(&offset),
@@ -169,7 +170,11 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
     let mut kept = 0;
     while kept < bytes.len() {
         fence += 1;
-        let mut append = store.append(&upload, Fence(fence)).await.expect("append");
+        let mut append = store
+            .resume(&upload.id, Fence(fence))
+            .await
+            .expect("resume")
+            .1;
         let start = append.offset() as usize;
         assert!(
             (kept..=bytes.len()).contains(&start),
@@ -188,9 +193,10 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
         }
     }
     let mut append = store
-        .append(&upload, Fence(fence + 1))
+        .resume(&upload.id, Fence(fence + 1))
         .await
-        .expect("append");
+        .expect("resume")
+        .1;
     let start = append.offset();
     tokio::time::sleep(Duration::from_millis(50)).await;
     let later = offset(store, &upload).await;

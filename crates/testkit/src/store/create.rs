@@ -78,10 +78,7 @@ pub(super) async fn what_does_not_exist_is_not_found(store: &Subject) {
     let id = UploadId::random();
     let upload = Upload::new(id.clone(), Some(5));
     assert_not_found("load", store.load(&id).await);
-    assert_not_found(
-        "append",
-        store.append(&upload.clone().into(), Fence(1)).await,
-    );
+    assert_not_found("append", store.resume(&upload.id, Fence(1)).await);
     assert_not_found("save", store.save(&upload, Fence(1)).await);
     assert_not_found("load", store.load(&id).await);
 }
@@ -223,7 +220,7 @@ pub(super) async fn create_append_is_both_in_one(store: &Subject) {
     write(&mut *first, &bytes).await;
     assert_eq!(first.commit().await.expect("commit"), 3000);
     drop(first);
-    let second = store.append(&upload, Fence(6)).await.expect("append");
+    let second = store.resume(&upload.id, Fence(6)).await.expect("resume").1;
     assert_eq!(second.offset(), 3000);
     drop(second);
     expect(store, &upload, &bytes).await;
@@ -238,7 +235,7 @@ pub(super) async fn a_terminated_upload_is_gone(store: &Subject) {
         .await
         .expect("terminate");
     assert_not_found("load", store.load(&upload.id).await);
-    assert_not_found("append", store.append(&upload, Fence(3)).await);
+    assert_not_found("append", store.resume(&upload.id, Fence(3)).await);
     assert_not_found("save", store.save(&upload, Fence(3)).await);
     if let Some(reader) = store.reader() {
         assert_not_found("read", reader.read(&upload, 0..1000).await.map(drop));

@@ -25,15 +25,15 @@ async fn read_page(
 ) -> Option<Cursor> {
     let enumerator = store.enumerator().expect("an enumerator");
     let page = enumerator.page(cursor, limit).await.expect("page");
-    let entries = page.uploads.len() + page.leftovers.len();
+    let entries = page.uploads.len() + page.orphans.len();
     assert!(
         entries <= limit,
         "{entries} entries on a page of at most {limit}"
     );
     assert!(
-        page.leftovers.is_empty(),
-        "leftovers nobody left: {:?}",
-        page.leftovers
+        page.orphans.is_empty(),
+        "orphans nobody left: {:?}",
+        page.orphans
     );
     for snapshot in page.uploads {
         let id = snapshot.upload.id.clone();

@@ -26,13 +26,14 @@ async fn overtaken(
     bytes: &Bytes,
 ) -> (Arc<Upload>, Box<dyn Append>, Box<dyn Append>) {
     let upload = create(store, None).await;
-    let mut older = store.append(&upload, Fence(10)).await.expect("append");
+    let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
     write(&mut *older, bytes).await;
     assert_eq!(older.commit().await.expect("commit"), bytes.len() as u64);
     let newer = store
-        .append(&upload, Fence(11))
+        .resume(&upload.id, Fence(11))
         .await
-        .expect("append by a newer lease");
+        .expect("resume by a newer lease")
+        .1;
     assert_eq!(newer.offset(), bytes.len() as u64);
     (upload, older, newer)
 }
@@ -61,13 +62,14 @@ pub(super) async fn an_older_append_cannot_write(store: &Subject) {
 pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
     let bytes = pattern::bytes(2, 6000);
     let upload = create(store, None).await;
-    let mut older = store.append(&upload, Fence(10)).await.expect("append");
+    let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
     older.hold().await.expect("hold");
     write(&mut *older, &Bytes::from(vec![b'!'; 4000])).await;
     let mut newer = store
-        .append(&upload, Fence(11))
+        .resume(&upload.id, Fence(11))
         .await
-        .expect("append by a newer lease");
+        .expect("resume by a newer lease")
+        .1;
     assert_eq!(
         newer.offset(),
         0,
@@ -106,15 +108,15 @@ pub(super) async fn an_older_lease_cannot_save(store: &Subject) {
 
 pub(super) async fn an_older_lease_cannot_append(store: &Subject) {
     let (upload, _older, _newer) = overtaken(store, &Bytes::from_static(b"abc")).await;
-    assert_fenced("append", store.append(&upload, Fence(9)).await);
-    assert_fenced("append", store.append(&upload, Fence(10)).await);
+    assert_fenced("append", store.resume(&upload.id, Fence(9)).await);
+    assert_fenced("append", store.resume(&upload.id, Fence(10)).await);
     expect(store, &upload, b"abc").await;
 }
 
 pub(super) async fn the_same_lease_may_append_again(store: &Subject) {
     let upload = create(store, None).await;
     for (n, piece) in ["one ", "two ", "three"].iter().enumerate() {
-        let mut append = store.append(&upload, Fence(5)).await.expect("append");
+        let mut append = store.resume(&upload.id, Fence(5)).await.expect("resume").1;
         write(&mut *append, &Bytes::from_static(piece.as_bytes())).await;
         append
             .commit()
@@ -140,7 +142,7 @@ pub(super) async fn an_older_lease_cannot_terminate(store: &Subject) {
 
 pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subject) {
     let upload = create(store, None).await;
-    let mut older = store.append(&upload, Fence(10)).await.expect("append");
+    let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
     write(&mut *older, &Bytes::from_static(b"before")).await;
     let terminator = store.terminator().expect("a terminator");
     terminator
@@ -194,7 +196,7 @@ pub(super) async fn an_older_lease_cannot_concatenate(store: &Subject) {
         joined: false,
     };
     let target = store.create(target).await.expect("create");
-    let _newer = store.append(&target, Fence(11)).await.expect("append");
+    let _newer = store.resume(&target.id, Fence(11)).await.expect("resume").1;
     let concatenator = store.concatenator().expect("a concatenator");
     let joined = concatenator.concatenate(&target, &[part], Fence(10)).await;
     assert_fenced("concatenate", joined);

@@ -13,7 +13,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
     let good = pattern::bytes(1, 400_000);
     let bad = pattern::bytes(2, 300_000);
     let upload = create(store, 400_000).await;
-    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *append, &good.slice(..150_000)).await;
     append.commit().await.expect("commit");
     append.hold().await.expect("hold");
@@ -35,7 +35,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
 pub(super) async fn confirmed_bytes_count(store: &Subject) {
     let bytes = pattern::bytes(3, 200_000);
     let upload = create(store, 200_000).await;
-    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     append.hold().await.expect("hold");
     write(&mut *append, &bytes.slice(..90_000)).await;
     write(&mut *append, &bytes.slice(90_000..130_000)).await;
@@ -57,12 +57,12 @@ pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject
     let bytes = pattern::bytes(4, 50_000);
     let upload = create(store, 50_000).await;
     append(store, &upload, Fence(1), &bytes.slice(..20_000)).await;
-    let mut held = store.append(&upload, Fence(2)).await.expect("append");
+    let mut held = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
     held.hold().await.expect("hold");
     write(&mut *held, &pattern::bytes(5, 30_000)).await;
     drop(held);
     expect(store, &upload, &bytes[..20_000]).await;
-    let next = store.append(&upload, Fence(3)).await.expect("append");
+    let next = store.resume(&upload.id, Fence(3)).await.expect("resume").1;
     assert_eq!(next.offset(), 20_000);
     drop(next);
     append(store, &upload, Fence(4), &bytes.slice(20_000..)).await;
@@ -72,15 +72,16 @@ pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject
 pub(super) async fn bytes_on_probation_do_not_count_when_overtaken(store: &Subject) {
     let bytes = pattern::bytes(6, 50_000);
     let upload = create(store, 50_000).await;
-    let mut held = store.append(&upload, Fence(1)).await.expect("append");
+    let mut held = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *held, &bytes.slice(..10_000)).await;
     held.commit().await.expect("commit");
     held.hold().await.expect("hold");
     write(&mut *held, &pattern::bytes(7, 45_000)).await;
     let mut newer = store
-        .append(&upload, Fence(2))
+        .resume(&upload.id, Fence(2))
         .await
-        .expect("append by a newer lease");
+        .expect("resume by a newer lease")
+        .1;
     assert_eq!(newer.offset(), 10_000);
     write(&mut *newer, &bytes.slice(10_000..)).await;
     drop(held);
@@ -93,7 +94,7 @@ pub(super) async fn probation_without_bytes_changes_nothing(store: &Subject) {
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &Bytes::from_static(b"abc")).await;
     for way in 0..3 {
-        let mut append = store.append(&upload, Fence(2)).await.expect("append");
+        let mut append = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
         append.hold().await.expect("hold");
         match way {
             0 => append.confirm().await.expect("confirm"),
@@ -104,7 +105,7 @@ pub(super) async fn probation_without_bytes_changes_nothing(store: &Subject) {
         drop(append);
         expect(store, &upload, b"abc").await;
     }
-    let mut after = store.append(&upload, Fence(3)).await.expect("append");
+    let mut after = store.resume(&upload.id, Fence(3)).await.expect("resume").1;
     write(&mut *after, &Bytes::from_static(b"def")).await;
     assert_eq!(after.commit().await.expect("commit"), 6);
     drop(after);
@@ -113,7 +114,7 @@ pub(super) async fn probation_without_bytes_changes_nothing(store: &Subject) {
 
 pub(super) async fn probation_can_come_again(store: &Subject) {
     let upload = create(store, None).await;
-    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut wanted = Vec::new();
     for round in 0..6_u8 {
         let bytes = pattern::bytes(u64::from(round), 5000);
@@ -134,7 +135,7 @@ pub(super) async fn discarding_without_probation_goes_back_to_the_opening(store:
     let good = pattern::bytes(8, 60_000);
     let upload = create(store, 60_000).await;
     append(store, &upload, Fence(1), &good.slice(..25_000)).await;
-    let mut append = store.append(&upload, Fence(2)).await.expect("append");
+    let mut append = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
     write(&mut *append, &pattern::bytes(9, 30_000)).await;
     append.discard().await.expect("discard");
     assert_eq!(append.offset(), 25_000);
@@ -148,7 +149,7 @@ pub(super) async fn discarding_without_probation_goes_back_to_the_opening(store:
 
 pub(super) async fn what_is_readable_can_be_loaded(store: &Subject) {
     let upload = create(store, None).await;
-    let mut append = store.append(&upload, Fence(1)).await.expect("append");
+    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut most = 0;
     for round in 0..8_u64 {
         let (is_held, start) = (round % 2 == 1, append.offset());

@@ -33,7 +33,7 @@ pub(super) async fn uploaded(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
 
 /// Appends and commits `bytes`.
 pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, bytes: &Bytes) {
-    let mut append = store.append(upload, fence).await.expect("append");
+    let mut append = store.resume(&upload.id, fence).await.expect("resume").1;
     let end = append.offset() + bytes.len() as u64;
     write(&mut *append, bytes).await;
     assert_eq!(

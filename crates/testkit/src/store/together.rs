@@ -17,7 +17,7 @@ pub(super) async fn a_hundred_uploads_at_once(store: &Subject) {
             let upload = create(&store, bytes.len() as u64).await;
             for (turn, piece) in pattern::chunks(&bytes, 40_000, n).iter().enumerate() {
                 let fence = Fence(turn as u64 + 1);
-                let mut append = store.append(&upload, fence).await.expect("append");
+                let mut append = store.resume(&upload.id, fence).await.expect("resume").1;
                 write(&mut *append, piece).await;
                 append.commit().await.expect("commit");
                 tokio::task::yield_now().await;

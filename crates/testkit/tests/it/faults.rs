@@ -122,7 +122,7 @@ async fn a_crash_forgets_what_was_not_committed() {
     assert_eq!(after.load(&upload.id).await.unwrap().offset, 4);
 
     // An offset that was told is kept, too.
-    let mut append = after.append(&upload, Fence(2)).await.unwrap();
+    let mut append = after.resume(&upload.id, Fence(2)).await.unwrap().1;
     assert_eq!(append.offset(), 4);
     append
         .write(&mut vec![Bytes::from_static(b" now")])

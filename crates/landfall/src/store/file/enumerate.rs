@@ -23,7 +23,7 @@ use super::{
     sys::{self, Stamp},
 };
 use crate::{
-    store::{Cursor, Enumerate, Leftover, Page, Result, StoreError},
+    store::{Cursor, Enumerate, Orphan, Page, Result, StoreError},
     upload::UploadId,
 };
 
@@ -60,7 +60,7 @@ struct Name {
 }
 
 /// The places of data files that aren't where the id says, as hashes: a file found there without an
-/// `.info` beside it is no leftover.
+/// `.info` beside it is no orphan.
 #[derive(Debug)]
 struct Places {
     begun: SystemTime,
@@ -80,11 +80,11 @@ impl Enumerate for FileStore {
             .await
     }
 
-    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
-        let (inner, leftover) = (Arc::clone(&self.0), leftover.clone());
+    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+        let (inner, orphan) = (Arc::clone(&self.0), orphan.clone());
         self.0
             .steps
-            .long(move || inner.remove_leftover(&leftover))
+            .long(move || inner.remove_orphan(&orphan))
             .await
     }
 }
@@ -114,65 +114,64 @@ impl Inner {
         Ok(page)
     }
 
-    /// What a file is, if it belongs to no upload.
-    fn leftover(&self, place: &str) -> Option<Leftover> {
+    /// Describes a file that belongs to no upload. What holds bytes of an upload is never removable.
+    fn orphan(&self, place: &str) -> Option<Orphan> {
         let (above, name) = match place.rsplit_once('/') {
             Some((above, name)) => (Some(above), name),
             None => (None, place),
         };
-        let beside = |name: &str| match above {
-            Some(above) => format!("{above}/{name}"),
-            None => name.to_owned(),
-        };
-        let (base, why) = if let Some(info) = temporary_of(name) {
-            (
-                beside(info.strip_suffix(INFO)?),
-                "a temporary file of a process that died",
-            )
-        } else if let Some(base) = place.strip_suffix(INFO) {
-            (base.to_owned(), "a description without bytes")
-        } else if let Some(base) = place.strip_suffix(".lock").or(place.strip_suffix(".stop")) {
-            (base.to_owned(), "a lock that tusd left behind")
-        } else {
-            (place.to_owned(), "bytes without a description")
-        };
-        let id = UploadId::new(&base).ok();
         let stamp = self.stat(place).ok().filter(Stamp::is_file)?;
         if !self.is_old(stamp) {
             return None;
         }
-        let is_one = if temporary_of(name).is_some() {
-            true
-        } else if place.ends_with(INFO) {
-            matches!(self.look(id.as_ref()?), Err(StoreError::NotFound(_)))
-        } else if place.ends_with(".lock") || place.ends_with(".stop") {
-            self.is_stale_lock(place, &base, stamp)
+        let (base, reason, removable) = if let Some(info) = temporary_of(name) {
+            let base = info.strip_suffix(INFO)?;
+            let base = above.map_or_else(|| base.to_owned(), |above| join(above, base));
+            (base, "a temporary file of a process that died", true)
+        } else if let Some(base) = place.strip_suffix(INFO) {
+            let id = UploadId::new(base).ok()?;
+            if !matches!(self.look(&id), Err(StoreError::NotFound(_))) {
+                return None;
+            }
+            (base.to_owned(), "a description without bytes", true)
+        } else if let Some(base) = place.strip_suffix(".lock").or(place.strip_suffix(".stop")) {
+            if !self.is_stale_lock(place, base, stamp) {
+                return None;
+            }
+            (base.to_owned(), "a lock that tusd left behind", true)
         } else {
-            self.is_orphan(id.as_ref()?, stamp)
+            if !self.is_unreferenced(&UploadId::new(place).ok()?, stamp) {
+                return None;
+            }
+            let (reason, removable) = match stamp.size {
+                0 => ("an empty file without a description", true),
+                _ => ("bytes without a description", false),
+            };
+            (place.to_owned(), reason, removable)
         };
-        is_one.then(|| Leftover {
-            id,
-            name: place.to_owned(),
-            why,
-            size: stamp.size,
-            modified: stamp.modified(),
-        })
+        let mut orphan = Orphan::new(place, reason, stamp.size, stamp.modified());
+        orphan.id = UploadId::new(&base).ok();
+        orphan.removable = removable;
+        Some(orphan)
     }
 
     fn is_old(&self, stamp: Stamp) -> bool {
         let old = |time| {
             SystemTime::now()
                 .duration_since(time)
-                .is_ok_and(|age| age >= self.options.leftover_age)
+                .is_ok_and(|age| age >= self.options.orphan_age)
         };
         old(stamp.modified()) && old(stamp.changed())
     }
 
-    /// A lock of tusd is stale if there is no such upload, or the process is gone.
+    /// A lock of tusd is stale if there is no such upload and the process is gone.
     fn is_stale_lock(&self, place: &str, base: &str, stamp: Stamp) -> bool {
-        let without_upload = self.stat(base).is_err();
         if place.ends_with(".stop") {
-            return without_upload || self.stat(&format!("{base}.lock")).is_err();
+            return stamp.size == 0 && self.stat(&format!("{base}.lock")).is_err();
+        }
+        if self.stat(base).is_ok() {
+            // tusd finds out by itself that its owner is gone.
+            return false;
         }
         // tusd's lock holds a process id and a line feed; anything else may be somebody's own file.
         let read = || {
@@ -187,17 +186,16 @@ impl Inner {
                 .ok()
         };
         match (stamp.size, read()) {
-            (0, _) => without_upload,
-            (_, Some(process)) => without_upload || !is_running(process),
-            (_, None) => false,
+            (0, _) => true,
+            (_, process) => process.is_some_and(|process| !is_running(process)),
         }
     }
 
-    /// Whether a data file belongs to no upload. Creation makes the data file first and writes into
-    /// it only once the description is there, and removal takes it away first: so an empty file is
-    /// all that an interrupted creation leaves. What has bytes and a name that no random id has, is
-    /// not ours to judge.
-    fn is_orphan(&self, id: &UploadId, stamp: Stamp) -> bool {
+    /// Whether no description tells of a data file. Creation makes the data file first and writes
+    /// into it only once the description is there: an empty file is all that an interrupted creation
+    /// leaves. Bytes may be those of a finished upload whose description the application removed;
+    /// they are only looked at if the name is a random id, as any other may be somebody's own file.
+    fn is_unreferenced(&self, id: &UploadId, stamp: Stamp) -> bool {
         if stamp.size > 0 && !looks_random(id.as_str()) {
             return false;
         }
@@ -222,7 +220,7 @@ impl Inner {
                 && places
                     .begun
                     .duration_since(stamp.changed())
-                    .is_ok_and(|age| age >= self.options.leftover_age)
+                    .is_ok_and(|age| age >= self.options.orphan_age)
         });
         if fresh.is_none() {
             match self.read_places() {
@@ -269,12 +267,13 @@ impl Inner {
         Ok(places)
     }
 
-    fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
-        let fail = |error| StoreError::io(format!("removing {}", leftover.name), error);
-        if self.leftover(&leftover.name).is_none() {
+    fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+        let fail = |error| StoreError::io(format!("removing {}", orphan.name), error);
+        // It may have become part of an upload since it was listed.
+        if !self.orphan(&orphan.name).is_some_and(|now| now.removable) {
             return Ok(());
         }
-        let (dir, name) = self.root.parent(&leftover.name).map_err(fail)?;
+        let (dir, name) = self.root.parent(&orphan.name).map_err(fail)?;
         sys::unlink(dir.as_fd(), name).map_err(fail)?;
         Ok(())
     }
@@ -406,7 +405,7 @@ impl Walk<'_> {
 
     /// Looks at a file; false if the page is full, and the file is for the next one.
     fn file(&mut self, place: String) -> bool {
-        if self.page.uploads.len() + self.page.leftovers.len() >= self.limit || self.looks == 0 {
+        if self.page.uploads.len() + self.page.orphans.len() >= self.limit || self.looks == 0 {
             return false;
         }
         self.looks -= 1;
@@ -418,12 +417,12 @@ impl Walk<'_> {
             match self.inner.look(&id) {
                 Ok(look) => self.page.uploads.push(look.snapshot()),
                 Err(StoreError::NotFound(_)) => {
-                    self.page.leftovers.extend(self.inner.leftover(&place));
+                    self.page.orphans.extend(self.inner.orphan(&place));
                 }
                 Err(error) => tracing::warn!(upload = %id, %error, "an upload can't be listed"),
             }
         } else {
-            self.page.leftovers.extend(self.inner.leftover(&place));
+            self.page.orphans.extend(self.inner.orphan(&place));
         }
         self.last = Some(place);
         true

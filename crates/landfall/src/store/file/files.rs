@@ -250,7 +250,7 @@ impl Inner {
         })
     }
 
-    fn judge(
+    pub(super) fn judge(
         &self,
         id: &UploadId,
         mut record: Arc<Record>,

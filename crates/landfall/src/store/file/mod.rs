@@ -61,7 +61,7 @@ use self::{
     append::{FileAppend, Opened},
     durable::DirSyncs,
     enumerate::Listing,
-    files::failed,
+    files::{Look, failed},
     root::Root,
     slots::{Gate, Slot, Slots},
     steps::Steps,
@@ -111,8 +111,8 @@ pub struct FileOptions {
     /// network disks do. Default: off.
     pub always_on_threads: bool,
     /// How long something that belongs to no upload must have been left alone before it is
-    /// [listed](Enumerate::page) as a leftover: it may be in the making until then. Default: a minute.
-    pub leftover_age: Duration,
+    /// [listed](Enumerate::page) as an orphan: it may be in the making until then. Default: a minute.
+    pub orphan_age: Duration,
     /// How often the [locker](Store::locker) looks at what other processes want.
     pub lease_intervals: Intervals,
 }
@@ -125,7 +125,7 @@ impl Default for FileOptions {
             file_mode: 0o664,
             preallocate: false,
             always_on_threads: false,
-            leftover_age: Duration::from_secs(60),
+            orphan_age: Duration::from_secs(60),
             lease_intervals: Intervals::default(),
         }
     }
@@ -282,23 +282,25 @@ impl Inner {
         Ok(self.record(id, slot.as_deref())?.0.place.clone())
     }
 
-    /// Opens an upload for appending: `None` if bytes have to be taken back first.
+    /// Opens an upload for appending, unless bytes have to be truncated first.
     fn begin(&self, id: &UploadId, slot: &Slot, gate: &mut Gate, fence: Fence) -> Result<Begun> {
         gate.pass(id, fence)?;
-        let (record, _) = self.record(id, Some(slot))?;
+        let (record, info) = self.record(id, Some(slot))?;
         let (data, stamp) = self.open_data(id, &record.place)?;
-        if let Some(from) = record.unverified_from {
+        let look = self.judge(id, record, info, stamp)?;
+        // Also before truncating: no step of an earlier writer may run after that.
+        let turn = gate.begin(id, fence)?;
+        if let Some(from) = look.record.unverified_from {
             return Ok(Begun::Unverified { data, from });
         }
-        let turn = gate.begin(id, fence)?;
-        let place = record.place.clone();
-        Ok(Begun::Opened(Opened {
-            place,
+        let opened = Opened {
+            place: look.record.place.clone(),
             data,
             ino: stamp.ino,
-            offset: stamp.size,
+            offset: look.offset,
             turn,
-        }))
+        };
+        Ok(Begun::Opened(look, opened))
     }
 
     /// Takes back bytes that nobody has verified.
@@ -330,7 +332,7 @@ impl Inner {
 
 /// What came of opening an upload.
 enum Begun {
-    Opened(Opened),
+    Opened(Look, Opened),
     Unverified {
         data: std::os::fd::OwnedFd,
         from: u64,
@@ -350,34 +352,32 @@ impl Store for FileStore {
         Ok(look.snapshot())
     }
 
-    async fn append(&self, upload: &Arc<Upload>, fence: Fence) -> Result<Box<dyn Append>> {
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
         let inner = Arc::clone(&self.0);
-        let slot = inner.slots.get(&upload.id);
-        loop {
+        let slot = inner.slots.get(id);
+        let (look, opened) = loop {
             let step = {
-                let (inner, slot) = (Arc::clone(&inner), Arc::clone(&slot));
-                let id = upload.id.clone();
+                let (inner, slot, id) = (Arc::clone(&inner), Arc::clone(&slot), id.clone());
                 move |gate: &mut Gate| inner.begin(&id, &slot, gate, fence)
             };
             let (data, from) = match inner.steps.gated(&slot, 0, step).await? {
-                Begun::Opened(opened) => {
-                    let upload = Arc::clone(upload);
-                    return Ok(Box::new(FileAppend::new(
-                        inner, slot, upload, fence, opened,
-                    )));
-                }
+                Begun::Opened(look, opened) => break (look, opened),
                 Begun::Unverified { data, from } => (data, from),
             };
             let step = {
-                let (inner, slot) = (Arc::clone(&inner), Arc::clone(&slot));
-                let id = upload.id.clone();
+                let (inner, slot, id) = (Arc::clone(&inner), Arc::clone(&slot), id.clone());
                 move |gate: &mut Gate| {
                     gate.pass(&id, fence)?;
                     inner.take_back(&id, &slot, &data, from)
                 }
             };
             inner.steps.gated_sync(&slot, step).await?;
-        }
+        };
+        inner.keep_promise(id, &look).await?;
+        let snapshot = look.snapshot();
+        let upload = Arc::clone(&snapshot.upload);
+        let append = FileAppend::new(inner, slot, upload, fence, opened);
+        Ok((snapshot, Box::new(append)))
     }
 
     async fn create_append(
@@ -388,8 +388,8 @@ impl Store for FileStore {
         match self.make(upload, Some(fence)).await? {
             (upload, Some(append)) => Ok((upload, Box::new(append))),
             (upload, None) => {
-                let append = self.append(&upload, fence).await?;
-                Ok((upload, append))
+                let (snapshot, append) = self.resume(&upload.id, fence).await?;
+                Ok((snapshot.upload, append))
             }
         }
     }

@@ -106,7 +106,7 @@ async fn a_link_in_place_of_the_data_is_not_followed() {
         .upload;
     replace_by_link(&place.inside.join("x"), &place.outside.join("secret"));
     store.load(&id("x")).await.unwrap_err();
-    store.append(&upload, Fence(2)).await.unwrap_err();
+    store.resume(&upload.id, Fence(2)).await.unwrap_err();
     assert!(store.read(&upload, 0..5).await.is_err());
     store.finish(&upload, Fence(2)).await.ok();
     store
@@ -128,7 +128,7 @@ async fn a_link_in_place_of_the_description_is_not_followed() {
     symlink(place.outside.join("x.info"), place.inside.join("x.info")).unwrap();
     let before = fs::read(place.outside.join("x.info")).unwrap();
     store.load(&id("x")).await.unwrap_err();
-    store.append(&upload, Fence(2)).await.unwrap_err();
+    store.resume(&upload.id, Fence(2)).await.unwrap_err();
     store.save(&upload, Fence(2)).await.unwrap_err();
     store.terminate(&upload, Fence(2)).await.unwrap();
     assert_eq!(fs::read(place.outside.join("x.info")).unwrap(), before);
@@ -149,7 +149,7 @@ async fn a_link_in_place_of_a_directory_is_not_followed() {
         store.load(&id("a/b/x")).await,
         Err(StoreError::NotFound(_))
     ));
-    store.append(&upload, Fence(2)).await.unwrap_err();
+    store.resume(&upload.id, Fence(2)).await.unwrap_err();
     store.save(&upload, Fence(2)).await.unwrap_err();
     assert!(store.read(&upload, 0..5).await.is_err());
     store.terminate(&upload, Fence(2)).await.unwrap();
@@ -218,7 +218,7 @@ async fn pipes_and_directories_in_place_of_files_are_refused_at_once() {
                 fs::create_dir(&path).unwrap();
             }
             store.load(&upload.id).await.unwrap_err();
-            store.append(&upload, Fence(2)).await.unwrap_err();
+            store.resume(&upload.id, Fence(2)).await.unwrap_err();
             assert!(store.read(&upload, 0..5).await.is_err());
         }
         fs::remove_dir(&path).unwrap();
@@ -248,7 +248,7 @@ async fn listing_does_not_follow_links() {
         .map(|upload| upload.upload.id.as_str())
         .collect();
     assert_eq!(ids, ["ours"]);
-    assert!(page.leftovers.is_empty(), "{:?}", page.leftovers);
+    assert!(page.orphans.is_empty(), "{:?}", page.orphans);
     assert!(page.next.is_none());
 }
 

@@ -39,7 +39,7 @@ async fn a_part_that_is_not_what_it_was_fails_the_joining() {
     let part = make(&store, "part", 5, &Bytes::from_static(b"hello"))
         .await
         .upload;
-    let mut held = store.append(&part, Fence(1)).await.unwrap();
+    let mut held = store.resume(&part.id, Fence(1)).await.unwrap().1;
     // Unverified bytes beyond what counts.
     held.hold().await.unwrap();
     held.write(&mut vec![Bytes::from_static(b"?")])

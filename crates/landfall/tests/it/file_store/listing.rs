@@ -1,4 +1,4 @@
-//! Listing uploads and leftovers.
+//! Listing uploads and orphans.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{
-        Enumerate, Leftover, Store,
+        Enumerate, Orphan, Store,
         file::{FileOptions, FileStore},
     },
     upload::Upload,
@@ -17,29 +17,26 @@ use super::{append, id, make, open};
 const RANDOM: &str = "0123456789abcdef0123456789abcdef";
 
 /// Everything in a store, taken in pages; nothing may come twice.
-async fn list(store: &FileStore, limit: usize) -> (BTreeSet<String>, Vec<Leftover>) {
-    let (mut uploads, mut leftovers) = (BTreeSet::new(), Vec::new());
+async fn list(store: &FileStore, limit: usize) -> (BTreeSet<String>, Vec<Orphan>) {
+    let (mut uploads, mut orphans) = (BTreeSet::new(), Vec::new());
     let mut cursor = None;
     loop {
         let page = store.page(cursor, limit).await.unwrap();
-        assert!(page.uploads.len() + page.leftovers.len() <= limit);
+        assert!(page.uploads.len() + page.orphans.len() <= limit);
         for upload in page.uploads {
             let id = upload.upload.id.as_str().to_owned();
             assert!(uploads.insert(id.clone()), "{id} was listed twice");
         }
-        leftovers.extend(page.leftovers);
+        orphans.extend(page.orphans);
         match page.next {
             Some(next) => cursor = Some(next),
-            None => return (uploads, leftovers),
+            None => return (uploads, orphans),
         }
     }
 }
 
-fn names(leftovers: &[Leftover]) -> BTreeSet<&str> {
-    leftovers
-        .iter()
-        .map(|leftover| leftover.name.as_str())
-        .collect()
+fn names(orphans: &[Orphan]) -> BTreeSet<&str> {
+    orphans.iter().map(|orphan| orphan.name.as_str()).collect()
 }
 
 #[tokio::test]
@@ -68,14 +65,14 @@ async fn directories_are_walked_whatever_the_page_size() {
     fs::write(dir.path().join(".landfall/x.info"), "").unwrap();
     fs::write(dir.path().join(".hidden"), "").unwrap();
     for limit in 1..15 {
-        let (uploads, leftovers) = list(&store, limit).await;
+        let (uploads, orphans) = list(&store, limit).await;
         assert_eq!(uploads, expected, "pages of {limit}");
-        assert!(leftovers.is_empty(), "{leftovers:?}");
+        assert!(orphans.is_empty(), "{orphans:?}");
     }
 }
 
 #[tokio::test]
-async fn leftovers_are_found_and_removed_and_nothing_else() {
+async fn orphans_are_found_and_removed_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     make(&store, "upload", 5, &Bytes::from_static(b"hello")).await;
@@ -94,25 +91,27 @@ async fn leftovers_are_found_and_removed_and_nothing_else() {
 
     let this = std::process::id();
     let gone = 4_194_305; // above the largest process id there is
-    let leftover = [
+    let orphan = [
         ("interrupted", ""), // creation: data without description
-        (RANDOM, "bytes"),   // somebody removed the description
+        (RANDOM, "bytes"),   // the application removed the description
         ("sub/half.info", r#"{"ID":"sub/half","Size":5}"#), // removal: description without data
         ("torn.info", r#"{"ID":"torn","Si"#), // creation: nothing acknowledged
         (".upload.info.0123abcd.tmp", "half written"),
         ("sub/.x.info.00000000.tmp", ""),
-        ("nobody.lock", "17\n"),
-        ("nobody.stop", ""),
-        ("upload.lock", &format!("{gone}\n")),
+        ("nobody.lock", &format!("{gone}\n")),
+        ("free.stop", ""),
     ];
     let kept = [
         ("locked.lock", format!("{this}\n")), // tusd is at work there
         ("locked.stop", String::new()),
+        ("upload.lock", format!("{gone}\n")), // tusd takes it over by itself
+        ("daemon.lock", format!("{this}\n")),
+        ("train.stop", "not a request of tusd's".into()),
         ("my-notes.txt", "not ours".into()),
         ("sub/Cargo.lock", "[[package]]".into()),
         (".upload.info.tmp", "not a name of ours".into()),
     ];
-    for (name, content) in leftover
+    for (name, content) in orphan
         .iter()
         .map(|(name, text)| (*name, *text))
         .chain(kept.iter().map(|(name, text)| (*name, text.as_str())))
@@ -123,35 +122,35 @@ async fn leftovers_are_found_and_removed_and_nothing_else() {
     }
     // The data of a torn creation goes once the description has gone.
     fs::write(dir.path().join("torn"), "").unwrap();
-    let expected: BTreeSet<_> = leftover.iter().map(|(name, _)| *name).collect();
+    let expected: BTreeSet<_> = orphan.iter().map(|(name, _)| *name).collect();
     for limit in [1, 3, 100] {
-        let (uploads, leftovers) = list(&store, limit).await;
-        assert_eq!(names(&leftovers), expected, "pages of {limit}");
+        let (uploads, orphans) = list(&store, limit).await;
+        assert_eq!(names(&orphans), expected, "pages of {limit}");
         assert_eq!(uploads.len(), 4);
     }
-    let (_, leftovers) = list(&store, 100).await;
-    let of = |name| {
-        leftovers
-            .iter()
-            .find(|leftover| leftover.name == name)
-            .unwrap()
-    };
+    let (_, orphans) = list(&store, 100).await;
+    let of = |name| orphans.iter().find(|orphan| orphan.name == name).unwrap();
     assert_eq!(of(".upload.info.0123abcd.tmp").id, Some(id("upload")));
     assert_eq!(of("sub/half.info").id, Some(id("sub/half")));
-    assert_eq!(of(RANDOM).size, 5);
+    assert_eq!((of(RANDOM).size, of(RANDOM).removable), (5, false));
+    let reported = orphans.iter().filter(|orphan| !orphan.removable).count();
+    assert_eq!(reported, 1, "only bytes are not removable");
 
     // One of them has become an upload meanwhile.
     fs::write(dir.path().join("sub/half"), "").unwrap();
-    for leftover in &leftovers {
-        store.remove_leftover(leftover).await.unwrap();
-        store.remove_leftover(leftover).await.unwrap();
+    for orphan in &orphans {
+        store.remove_orphan(orphan).await.unwrap();
+        store.remove_orphan(orphan).await.unwrap();
     }
     assert!(dir.path().join("sub/half.info").exists());
-    let (uploads, leftovers) = list(&store, 100).await;
+    let (uploads, orphans) = list(&store, 100).await;
     assert_eq!(uploads.len(), 5);
-    assert_eq!(names(&leftovers), BTreeSet::from(["torn"]));
-    store.remove_leftover(&leftovers[0]).await.unwrap();
-    assert!(list(&store, 100).await.1.is_empty());
+    assert_eq!(names(&orphans), BTreeSet::from(["torn", RANDOM]));
+    for orphan in &orphans {
+        store.remove_orphan(orphan).await.unwrap();
+    }
+    assert_eq!(names(&list(&store, 100).await.1), BTreeSet::from([RANDOM]));
+    assert_eq!(fs::read(dir.path().join(RANDOM)).unwrap(), b"bytes");
     for (name, content) in kept {
         assert_eq!(
             fs::read_to_string(dir.path().join(name)).unwrap(),
@@ -171,16 +170,16 @@ async fn bytes_are_kept_while_a_description_is_damaged() {
     fs::write(dir.path().join("damaged.info"), "nonsense").unwrap();
     fs::write(dir.path().join(RANDOM), "bytes").unwrap();
     fs::write(dir.path().join("interrupted"), "").unwrap();
-    let (uploads, leftovers) = list(&store, 100).await;
+    let (uploads, orphans) = list(&store, 100).await;
     assert!(uploads.is_empty());
-    assert_eq!(names(&leftovers), BTreeSet::from(["interrupted"]));
+    assert_eq!(names(&orphans), BTreeSet::from(["interrupted"]));
 }
 
 #[tokio::test]
-async fn what_is_young_is_no_leftover() {
+async fn what_is_young_is_no_orphan() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = FileOptions::default();
-    options.leftover_age = Duration::from_millis(700);
+    options.orphan_age = Duration::from_millis(700);
     let store = FileStore::open(dir.path(), options).unwrap();
     let path = dir.path().join("interrupted");
     fs::write(&path, "").unwrap();

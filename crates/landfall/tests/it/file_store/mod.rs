@@ -65,7 +65,7 @@ fn id(id: &str) -> UploadId {
 fn open(dir: &Path) -> FileStore {
     let mut options = FileOptions::default();
     options.durability = Durability::None;
-    options.leftover_age = std::time::Duration::ZERO;
+    options.orphan_age = std::time::Duration::ZERO;
     FileStore::open(dir, options).unwrap()
 }
 
@@ -81,7 +81,7 @@ async fn make(store: &FileStore, name: &str, length: usize, bytes: &Bytes) -> Sn
 /// Goes on with an upload, on behalf of the newest lease there could be.
 async fn append(store: &FileStore, name: &str, bytes: &Bytes) -> Snapshot {
     let upload = store.load(&id(name)).await.unwrap().upload;
-    let mut append = store.append(&upload, Fence(u64::MAX)).await.unwrap();
+    let mut append = store.resume(&upload.id, Fence(u64::MAX)).await.unwrap().1;
     append.write(&mut vec![bytes.clone()]).await.unwrap();
     append.commit().await.unwrap();
     store.load(&upload.id).await.unwrap()

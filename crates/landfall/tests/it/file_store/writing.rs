@@ -65,7 +65,7 @@ async fn dropped_calls_leave_a_true_offset() {
             dropped += usize::from(begin_and_drop(append.write(&mut chunks)).await.is_none());
             match round % 4 {
                 0 => drop(begin_and_drop(append.commit()).await),
-                1 => append = store.append(&upload, Fence(1)).await.unwrap(),
+                1 => append = store.resume(&upload.id, Fence(1)).await.unwrap().1,
                 2 => tokio::task::yield_now().await,
                 _ => {}
             }
@@ -94,7 +94,7 @@ async fn dropped_calls_during_probation_leave_a_true_offset() {
         let _ = begin_and_drop(append.write(&mut wrong)).await;
         match round % 4 {
             0 => drop(begin_and_drop(append.discard()).await),
-            1 => append = store.append(&upload, Fence(1)).await.unwrap(),
+            1 => append = store.resume(&upload.id, Fence(1)).await.unwrap().1,
             2 => assert_eq!(store.load(&upload.id).await.unwrap().offset, offset as u64),
             _ => {}
         }
@@ -108,7 +108,7 @@ async fn dropped_calls_during_probation_leave_a_true_offset() {
         let _ = begin_and_drop(append.confirm()).await;
         append.confirm().await.unwrap();
         // A discard without probation, such as the second of two, takes back all since the opening.
-        append = store.append(&upload, Fence(1)).await.unwrap();
+        append = store.resume(&upload.id, Fence(1)).await.unwrap().1;
     }
     let snapshot = store.load(&upload.id).await.unwrap();
     assert_eq!(read(&store, &snapshot).await, bytes);
@@ -144,7 +144,7 @@ async fn probation_without_bytes_writes_nothing() {
         .await
         .upload;
     let before = fs::metadata(dir.path().join("x.info")).unwrap();
-    let mut append = store.append(&upload, Fence(2)).await.unwrap();
+    let mut append = store.resume(&upload.id, Fence(2)).await.unwrap().1;
     append.hold().await.unwrap();
     append.discard().await.unwrap();
     append.hold().await.unwrap();

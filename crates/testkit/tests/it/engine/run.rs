@@ -180,7 +180,12 @@ impl Run {
             let declared = deferrer.declare_length(&described, length, newest).await;
             described = declared.expect("declare_length");
         }
-        let mut append = self.store.append(&described, newest).await.expect("append");
+        let mut append = self
+            .store
+            .resume(&described.id, newest)
+            .await
+            .expect("resume")
+            .1;
         let start = append.offset() as usize;
         prop_assert_eq!(start, upload.bytes.len());
         let rest = known.source.slice(start..length as usize);
@@ -432,9 +437,10 @@ impl Run {
         let upload = self.store.load(&known.id).await.expect("load").upload;
         drop(
             self.store
-                .append(&upload, lease.fence())
+                .resume(&upload.id, lease.fence())
                 .await
-                .expect("append"),
+                .expect("resume")
+                .1,
         );
     }
 

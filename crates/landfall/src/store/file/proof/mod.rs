@@ -78,7 +78,7 @@ impl Script {
 fn open(dir: &Path, durability: Durability) -> FileStore {
     let options = FileOptions {
         durability,
-        leftover_age: Duration::ZERO,
+        orphan_age: Duration::ZERO,
         ..FileOptions::default()
     };
     FileStore::open(dir, options).unwrap()
@@ -121,7 +121,7 @@ async fn patches(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
 
     // A chunk that never ends, and what comes after it.
     let upload = store.load(&upload.id).await.unwrap().upload;
-    let mut append = store.append(&upload, Fence(2)).await.unwrap();
+    let mut append = store.resume(&upload.id, Fence(2)).await.unwrap().1;
     append.hold().await.unwrap();
     append
         .write(&mut vec![Bytes::from(vec![0xee; 5_000])])
@@ -130,7 +130,7 @@ async fn patches(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
     drop(append);
     let snapshot = store.load(&upload.id).await.unwrap();
     assert_eq!(snapshot.offset, (first + second) as u64);
-    let mut append = store.append(&upload, Fence(3)).await.unwrap();
+    let mut append = store.resume(&upload.id, Fence(3)).await.unwrap().1;
     let pieces = content.slice(first + second..first + second + third);
     append
         .write(&mut pieces.chunks(999).map(Bytes::copy_from_slice).collect())
@@ -167,7 +167,7 @@ async fn placed(dir: &Path, durability: Durability, id: UploadId, tell: &dyn Fn(
                 .unwrap();
             tell(Told::Length);
         }
-        let mut append = store.append(&upload, fence).await.unwrap();
+        let mut append = store.resume(&upload.id, fence).await.unwrap().1;
         append
             .write(&mut vec![content.slice(offset..offset + len)])
             .await
@@ -265,7 +265,7 @@ async fn check(script: Script, dir: &Path, told: &[Told]) {
             .await
             .unwrap();
     }
-    let mut append = store.append(&upload, Fence(9)).await.unwrap();
+    let mut append = store.resume(&upload.id, Fence(9)).await.unwrap().1;
     assert_eq!(append.offset(), snapshot.offset);
     append
         .write(&mut vec![content.slice(expected.len()..)])
@@ -282,11 +282,11 @@ async fn check(script: Script, dir: &Path, told: &[Told]) {
 async fn nothing_is_in_the_way(store: &FileStore, id: UploadId) {
     loop {
         let page = store.page(None, 100).await.unwrap();
-        if page.leftovers.is_empty() {
+        if page.orphans.is_empty() {
             break;
         }
-        for leftover in &page.leftovers {
-            store.remove_leftover(leftover).await.unwrap();
+        for orphan in &page.orphans {
+            store.remove_orphan(orphan).await.unwrap();
         }
     }
     store.create(Upload::new(id, Some(1))).await.unwrap();
