@@ -1,13 +1,16 @@
-//! The engine against the model: random rows of operations on every store, with and without faults;
-//! and takeovers, one by one.
+//! The engine against the model: random rows of operations on every store, with and without faults,
+//! dropped requests, kills and sweeps; and takeovers, one by one.
 
 mod body;
 mod client;
+mod gate;
+mod hook;
+mod mutants;
 mod op;
 mod run;
 mod takeover;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use landfall::store::{
     MemoryStore, Store,
@@ -22,6 +25,7 @@ use landfall_testkit::fault::{FaultStore, Faults, ForgetfulStore};
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 
 use self::{
+    gate::{Gate, GatedStore, Resume},
     op::Op,
     run::{Mode, Run},
 };
@@ -35,14 +39,28 @@ fn play(ops: &[Op], run: impl FnOnce() -> Run) -> TestCaseResult {
 }
 
 fn file_store(dir: &Path) -> Arc<dyn Store> {
-    Arc::new(FileStore::open(dir, FileOptions::default()).unwrap())
+    let mut options = FileOptions::default();
+    options.orphan_age = Duration::ZERO;
+    Arc::new(FileStore::open(dir, options).unwrap())
 }
 
-/// `PROPTEST_CASES` asks for more, or fewer.
+/// A run on a store that is opened by `open`, whose writes can be blocked.
+fn gated(resume: Resume, mut open: impl FnMut() -> Arc<dyn Store> + 'static) -> Run {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    Run::new(Mode::Exact, move || {
+        Arc::new(GatedStore::new(open(), &opened, resume))
+    })
+    .gated(&gate)
+}
+
+/// `PROPTEST_CASES` asks for more cases, or fewer; `LANDFALL_LONG=1` for as many as take minutes.
 fn config(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok());
+    let long = std::env::var("LANDFALL_LONG").is_ok_and(|long| long == "1");
+    let cases = if long { cases * 50 } else { cases };
     ProptestConfig {
         cases: asked.unwrap_or(cases),
         max_shrink_iters: 2000,
@@ -52,23 +70,23 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(150))]
+    #![proptest_config(config(300))]
 
     #[test]
     fn memory_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
         let store = MemoryStore::new();
-        play(&ops, || Run::new(Mode::Exact, move || Arc::new(store.clone())))?;
+        play(&ops, || gated(Resume::AsOneAct, move || Arc::new(store.clone())))?;
     }
 }
 
 proptest! {
-    #![proptest_config(config(60))]
+    #![proptest_config(config(120))]
 
     #[test]
     fn file_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
-        play(&ops, || Run::new(Mode::Exact, move || file_store(&path)))?;
+        play(&ops, || gated(Resume::AsOneAct, move || file_store(&path)).in_dir(dir.path()))?;
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(super) enum Op {
         at: At,
         declare: Declare,
         body: BodyOp,
+        /// Whether a hook refuses the upload if this completes it.
+        refused: bool,
     },
     /// One request hangs after some bytes, another one comes.
     TakeOver {
@@ -34,6 +36,23 @@ pub(super) enum Op {
         target: usize,
         body: BodyOp,
     },
+    /// A request is dropped while its write is blocked; others come before the write goes on.
+    Block {
+        target: usize,
+        sent: u8,
+        followers: Vec<Follower>,
+    },
+    /// The server dies while writes are blocked, of each of which some bytes land, and starts again.
+    Kill {
+        targets: Vec<usize>,
+        sent: u8,
+        lands: u8,
+    },
+    /// The application stops an upload whose request hangs.
+    Stop {
+        target: usize,
+        sent: u8,
+    },
     Concatenate {
         parts: Vec<usize>,
     },
@@ -44,6 +63,13 @@ pub(super) enum Op {
     Expire {
         target: usize,
     },
+    /// The application takes the description of a finished upload away, and keeps the bytes.
+    Adopt {
+        target: usize,
+    },
+    /// Somebody puts a file into the directory, or a process that died has left one there.
+    Litter(Litter),
+    Sweep,
     Download {
         target: usize,
         from: u8,
@@ -70,6 +96,29 @@ impl Op {
             *announced = true;
         }
     }
+}
+
+/// A request that comes while a write is blocked.
+#[derive(Debug, Clone)]
+pub(super) enum Follower {
+    Inspect,
+    /// From the offset that was acknowledged, or from where the blocked write ends.
+    Append {
+        ahead: bool,
+        body: BodyOp,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Litter {
+    /// A temporary file of a description.
+    Temporary,
+    /// What an interrupted creation leaves.
+    Empty,
+    /// A description whose bytes are gone.
+    Description,
+    /// Somebody's own file.
+    Foreign,
 }
 
 /// A body, relative to what the upload still takes.
@@ -135,8 +184,10 @@ pub(super) fn any() -> impl Strategy<Value = Op> {
     );
     prop_oneof![
         6 => create.prop_map(|(length, partial, body)| Op::Create { length, partial, body }),
-        10 => (target.clone(), at(), declare(), body())
-            .prop_map(|(target, at, declare, body)| Op::Append { target, at, declare, body }),
+        10 => (target.clone(), at(), declare(), body(), proptest::bool::weighted(0.1))
+            .prop_map(|(target, at, declare, body, refused)| {
+                Op::Append { target, at, declare, body, refused }
+            }),
         3 => (target.clone(), proptest::num::u8::ANY, proptest::bool::ANY, body())
             .prop_map(|(target, first, verified, body)| Op::TakeOver { target, first, verified, body }),
         2 => (target.clone(), proptest::num::u8::ANY)
@@ -144,6 +195,19 @@ pub(super) fn any() -> impl Strategy<Value = Op> {
         2 => (target.clone(), body()).prop_map(|(target, body)| Op::Race { target, body }),
         3 => proptest::collection::vec(target.clone(), 0..4)
             .prop_map(|parts| Op::Concatenate { parts }),
+        3 => (target.clone(), proptest::num::u8::ANY, proptest::collection::vec(follower(), 1..4))
+            .prop_map(|(target, sent, followers)| Op::Block { target, sent, followers }),
+        2 => (
+            proptest::collection::vec(target.clone(), 1..4),
+            proptest::num::u8::ANY,
+            proptest::num::u8::ANY,
+        )
+            .prop_map(|(targets, sent, lands)| Op::Kill { targets, sent, lands }),
+        1 => (target.clone(), proptest::num::u8::ANY)
+            .prop_map(|(target, sent)| Op::Stop { target, sent }),
+        1 => target.clone().prop_map(|target| Op::Adopt { target }),
+        1 => litter().prop_map(Op::Litter),
+        1 => Just(Op::Sweep),
         1 => target.clone().prop_map(|target| Op::Terminate { target }),
         1 => target.clone().prop_map(|target| Op::Expire { target }),
         2 => (target.clone(), proptest::num::u8::ANY, proptest::num::u8::ANY)
@@ -187,6 +251,23 @@ fn body() -> impl Strategy<Value = BodyOp> {
                 pauses,
             }
         })
+}
+
+fn follower() -> impl Strategy<Value = Follower> {
+    prop_oneof![
+        1 => Just(Follower::Inspect),
+        3 => (proptest::bool::weighted(0.3), body())
+            .prop_map(|(ahead, body)| Follower::Append { ahead, body }),
+    ]
+}
+
+fn litter() -> impl Strategy<Value = Litter> {
+    proptest::sample::select(vec![
+        Litter::Temporary,
+        Litter::Empty,
+        Litter::Description,
+        Litter::Foreign,
+    ])
 }
 
 fn at() -> impl Strategy<Value = At> {

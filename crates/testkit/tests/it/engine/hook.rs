@@ -1,0 +1,45 @@
+//! A hook that refuses an upload when all its bytes are there.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use landfall::{
+    BoxError,
+    hook::{Answer, Asks, Hook, Reply, RequestInfo},
+    upload::{Snapshot, UploadId},
+};
+
+/// Refuses the upload that it was told to. Clones are the same hook.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Refusing(Arc<Mutex<Option<UploadId>>>);
+
+impl Refusing {
+    pub(super) const STATUS: u16 = 422;
+
+    pub(super) fn refuse(&self, id: Option<UploadId>) {
+        *self.0.lock().unwrap() = id;
+    }
+}
+
+#[async_trait]
+impl Hook for Refusing {
+    fn asks(&self) -> Asks {
+        Asks {
+            before_finish: true,
+            ..Asks::default()
+        }
+    }
+
+    async fn before_finish(
+        &self,
+        _request: &RequestInfo,
+        upload: &Snapshot,
+    ) -> Result<Answer, BoxError> {
+        let refused = *self.0.lock().unwrap() == Some(upload.upload.id.clone());
+        Ok(if refused {
+            Answer::Refuse(Reply::text(Self::STATUS, "not this one"))
+        } else {
+            Answer::allow()
+        })
+    }
+}

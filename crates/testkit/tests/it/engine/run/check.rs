@@ -1,0 +1,194 @@
+use super::*;
+
+impl Run {
+    /// What is kept of an upload can only be read if it is completed: here, past the handler.
+    pub(super) async fn fill_up(&self, known: &Known) -> TestCaseResult {
+        let Some(upload) = self.model.get(known.name) else {
+            return Ok(());
+        };
+        if upload.is_complete() || matches!(upload.role, Role::Final { .. }) {
+            return Ok(());
+        }
+        let length = upload
+            .length
+            .unwrap_or(known.late_length.max(upload.bytes.len() as u64));
+        let newest = Fence(u64::MAX);
+        let loaded = self.store.load(&known.id).await.expect("load");
+        let mut described = loaded.upload;
+        if described.length.is_none() {
+            let deferrer = self.store.length_deferrer().expect("a length deferrer");
+            let declared = deferrer.declare_length(&described, length, newest).await;
+            described = declared.expect("declare_length");
+        }
+        let resumed = self.store.resume(&described.id, newest).await;
+        let (_, mut append) = resumed.expect("resume");
+        let start = append.offset() as usize;
+        prop_assert_eq!(start, upload.bytes.len());
+        let rest = known.source.slice(start..length as usize);
+        append.write(&mut vec![rest]).await.expect("write");
+        prop_assert_eq!(append.commit().await.expect("commit"), length);
+        drop(append);
+        let stored = self.read(known).await;
+        prop_assert!(
+            stored.is_some_and(|stored| stored == known.source[..length as usize]),
+            "the bytes of {} are not the right ones once they are all there",
+            known
+        );
+        Ok(())
+    }
+
+    /// Asks how far an upload got, which must be between the two, with the right bytes, and takes it
+    /// over into the model.
+    pub(super) async fn settle(&mut self, known: &Known, least: u64, most: u64) -> TestCaseResult {
+        let Some(upload) = self.model.get(known.name) else {
+            return self.look(known).await;
+        };
+        if matches!(upload.role, Role::Final { .. }) {
+            return self.look(known).await;
+        }
+        self.calm();
+        let reply = client::inspect(&self.handler, &known.id).await;
+        prop_assert_eq!(reply.status, 200, "{} is gone", known);
+        let offset = reply.number("upload-offset").expect("an offset");
+        prop_assert!(
+            (least..=most).contains(&offset),
+            "{} is not in {}..={}",
+            offset,
+            least,
+            most
+        );
+        let bytes = known.source[..offset as usize].to_vec();
+        let length = reply.number("upload-length");
+        let known_length = self.model.get(known.name).and_then(|upload| upload.length);
+        prop_assert!(
+            known_length.is_none() || known_length == length,
+            "the length changed"
+        );
+        self.model.settle(known.name, bytes, length);
+        self.look(known).await
+    }
+
+    /// What wasn't acknowledged may go in a crash as long as nobody has asked for it.
+    pub(super) async fn look_unless_loose(
+        &mut self,
+        known: &Known,
+        acknowledged: bool,
+        start: u64,
+    ) -> TestCaseResult {
+        if matches!(self.mode, Mode::Crashes) && !acknowledged {
+            self.loose.insert(known.name, start);
+            return Ok(());
+        }
+        self.look(known).await
+    }
+
+    /// Compares an upload with the model: what HEAD says, and the bytes in the store.
+    pub(super) async fn look(&mut self, known: &Known) -> TestCaseResult {
+        self.calm();
+        let reply = client::inspect(&self.handler, &known.id).await;
+        let offset = match self.model.inspect(known.name) {
+            Ok(offset) => offset,
+            Err(refusal) => {
+                prop_assert_eq!(reply.status, status_of(refusal), "HEAD of {}", known);
+                return Ok(());
+            }
+        };
+        prop_assert_eq!(reply.status, 200, "HEAD of {}", known);
+        prop_assert_eq!(
+            reply.number("upload-offset"),
+            offset,
+            "the offset of {}",
+            known
+        );
+        let Some(upload) = self.model.get(known.name) else {
+            return Ok(());
+        };
+        if upload.length.is_some() || !matches!(upload.role, Role::Final { .. }) {
+            prop_assert_eq!(
+                reply.number("upload-length"),
+                upload.length,
+                "the length of {}",
+                known
+            );
+        }
+        if upload.is_complete() {
+            self.completed.insert(known.name);
+        }
+        let stored = self.read(known).await;
+        prop_assert!(
+            stored.is_none_or(|stored| stored == upload.bytes),
+            "the bytes of {} are not the right ones",
+            known
+        );
+        Ok(())
+    }
+
+    /// The bytes, if they can be read as yet.
+    pub(super) async fn read(&self, known: &Known) -> Option<Vec<u8>> {
+        let snapshot = self.store.load(&known.id).await.expect("load");
+        let reader = self.store.reader().expect("a reader");
+        if !snapshot.is_complete() && !reader.reads_unfinished() {
+            return None;
+        }
+        let mut stream = reader
+            .read(&snapshot.upload, 0..snapshot.offset)
+            .await
+            .expect("read");
+        let mut bytes = Vec::new();
+        while let Some(piece) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+            bytes.extend_from_slice(&piece.expect("a piece"));
+        }
+        Some(bytes)
+    }
+
+    /// Final uploads are joined in the background as soon as they can be: asking waits for that.
+    pub(super) async fn look_at_pending(&mut self) -> TestCaseResult {
+        for known in self.known.clone() {
+            let upload = self.model.get(known.name);
+            if upload.is_some_and(|u| matches!(u.role, Role::Final { joined: false, .. })) {
+                self.look(&known).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Created first, removed last, and completed once in between; nothing without announcement.
+    pub(super) fn check_events(&self) -> TestCaseResult {
+        let unannounced = self.sink.unannounced();
+        prop_assert!(unannounced.is_empty(), "not announced: {:?}", unannounced);
+        for known in &self.known {
+            let kinds = self.sink.kinds(&known.id);
+            let mut wanted = vec![EventKind::Created];
+            wanted.extend(
+                self.completed
+                    .contains(&known.name)
+                    .then_some(EventKind::Completed),
+            );
+            let is_gone =
+                self.model.get(known.name).is_none() && !self.adopted.contains(&known.name);
+            let end = if self.expired.contains(&known.name) {
+                EventKind::Expired
+            } else {
+                EventKind::Terminated
+            };
+            wanted.extend(is_gone.then_some(end));
+            if matches!(self.mode, Mode::Exact) {
+                prop_assert_eq!(kinds, wanted, "the events of {}", known);
+                continue;
+            }
+            // What wasn't recorded before a failure is told again.
+            prop_assert_eq!(kinds.first(), Some(&EventKind::Created));
+            for kind in wanted {
+                if kind != end {
+                    prop_assert!(kinds.contains(&kind), "{} was not told: {:?}", known, kinds);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_complete(&self, known: &Known) -> bool {
+        let upload = self.model.get(known.name);
+        upload.is_some_and(Modelled::is_complete)
+    }
+}

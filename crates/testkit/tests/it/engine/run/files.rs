@@ -1,0 +1,73 @@
+//! What else is in the directory of a store.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use landfall::upload::UploadId;
+
+use super::super::op::Litter;
+
+/// The files beside those of uploads.
+#[derive(Debug)]
+pub(super) struct Files {
+    dir: PathBuf,
+    /// What a sweep must remove.
+    litter: BTreeSet<String>,
+    /// What nobody may ever remove.
+    treasures: BTreeSet<String>,
+}
+
+impl Files {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            litter: BTreeSet::new(),
+            treasures: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn litter(&mut self, litter: Litter) {
+        let id = UploadId::random();
+        let (name, content) = match litter {
+            Litter::Temporary => (format!(".{id}.info.0123abcd.tmp"), "{\"ID\":"),
+            Litter::Empty => (id.to_string(), ""),
+            Litter::Description => (format!("{id}.info"), "{\"ID\":\"x\",\"Size\":1}"),
+            Litter::Foreign => (format!("report {id}.pdf"), "somebody's own"),
+        };
+        fs::write(self.dir.join(&name), content).unwrap();
+        let kind = match litter {
+            Litter::Foreign => &mut self.treasures,
+            _ => &mut self.litter,
+        };
+        kind.insert(name);
+    }
+
+    /// Takes a description away.
+    pub(super) fn adopt(&mut self, id: &UploadId) {
+        fs::remove_file(self.dir.join(format!("{id}.info"))).unwrap();
+        self.treasures.insert(id.to_string());
+    }
+
+    /// Fails unless there is nothing but the files of `uploads`, and all treasures.
+    pub(super) fn check_swept(&mut self, uploads: &BTreeSet<String>) -> Result<(), String> {
+        self.litter.clear();
+        let names: BTreeSet<_> = fs::read_dir(&self.dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        if let Some(lost) = self.treasures.difference(&names).next() {
+            return Err(format!("{lost} was swept away"));
+        }
+        let is_known = |name: &str| {
+            let base = name.strip_suffix(".info").unwrap_or(name);
+            uploads.contains(base) || self.treasures.contains(name) || name == ".landfall"
+        };
+        match names.iter().find(|name| !is_known(name)) {
+            Some(left) => Err(format!("{left} was left behind")),
+            None => Ok(()),
+        }
+    }
+}
