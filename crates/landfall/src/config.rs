@@ -57,6 +57,10 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// Answers GET with 405. (To leave a power out altogether, leave the part out: see [`Composer`].)
     pub disable_download: bool,
+    /// Answers GET of unfinished uploads with 400. Wherever a hook has
+    /// [`before_finish`](crate::hook::Hook::before_finish) this is so anyway: nothing is served that
+    /// the hook has not seen.
+    pub disable_unfinished_download: bool,
     /// Answers DELETE with 405 and doesn't advertise `termination`. Uploads still go when they
     /// expire, or when a hook stops or refuses them.
     pub disable_termination: bool,
@@ -89,6 +93,7 @@ impl Config {
             limits: Limits::default(),
             lifetimes: Lifetimes::default(),
             disable_download: false,
+            disable_unfinished_download: false,
             disable_termination: false,
             disable_concatenation: false,
             hooks: Vec::new(),

@@ -81,23 +81,28 @@ impl Operation {
         }
     }
 
-    /// The methods offered on `target`, for `Allow`.
+    /// The methods offered on `target`, for `Allow` (RFC 9110, section 15.5.6).
     #[must_use]
-    pub const fn allow(target: Target) -> &'static str {
-        match target {
-            Target::Collection => "POST",
-            Target::Upload => "GET, HEAD, PATCH, DELETE",
+    pub const fn allow(target: Target, offered: Extensions) -> &'static str {
+        match (target, offered.download, offered.termination) {
+            (Target::Collection, ..) => "OPTIONS, POST",
+            (Target::Upload, true, true) => "OPTIONS, GET, HEAD, PATCH, DELETE",
+            (Target::Upload, true, false) => "OPTIONS, GET, HEAD, PATCH",
+            (Target::Upload, false, true) => "OPTIONS, HEAD, PATCH, DELETE",
+            (Target::Upload, false, false) => "OPTIONS, HEAD, PATCH",
         }
     }
 }
 
-/// The method that counts: `X-HTTP-Method-Override` if it is there (T-CORE-11), except on OPTIONS,
-/// which browsers send by themselves (E-39).
+/// The method that counts: `X-HTTP-Method-Override` on POST (T-CORE-11), as in tusd.
+///
+/// On other methods the header is ignored (E-39): proxies cache and filter by the method on the
+/// wire, so a GET must not become a DELETE, nor be answered as an OPTIONS.
 ///
 /// # Errors
 /// 400 if the header isn't one of the methods that tus knows.
 pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, Problem> {
-    if *method == Method::OPTIONS || !headers.contains_key(headers::METHOD_OVERRIDE) {
+    if *method != Method::POST || !headers.contains_key(headers::METHOD_OVERRIDE) {
         return Ok(method.clone());
     }
     let named = only_value(headers, &headers::METHOD_OVERRIDE)

@@ -136,7 +136,6 @@ impl Direct {
 pub(super) fn wrong_type(record: &Record, head: &ObjectHead) -> Option<String> {
     let welcome = record.upload.storage.get(TYPES)?;
     let sent = head.content_type.as_deref().unwrap_or_default();
-    let essence = sent.split(';').next().unwrap_or_default().trim();
-    let is_welcome = welcome.split(',').any(|one| is_of_type(essence, one));
-    (!is_welcome).then(|| format!("the type {essence:?} isn't accepted; welcome: {welcome}"))
+    let is_welcome = welcome.split(',').any(|one| is_of_type(sent, one));
+    (!is_welcome).then(|| format!("the type {sent:?} isn't accepted; welcome: {welcome}"))
 }

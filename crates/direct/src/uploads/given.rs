@@ -5,7 +5,10 @@ use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use landfall::upload::{Metadata, Upload};
+use landfall::{
+    hook::MediaType,
+    upload::{Metadata, Upload},
+};
 use landfall_s3::{Layout, client::ObjectHeaders};
 
 use crate::DirectError;
@@ -23,8 +26,8 @@ pub(super) fn file_type(stated: Option<&str>, name: &str) -> Result<String, Dire
         let guess = mime_guess::from_path(name).first_raw();
         return Ok(guess.unwrap_or("application/octet-stream").to_owned());
     };
-    if stated.len() > 255 || !stated.chars().all(|c| matches!(c, ' '..='~')) {
-        let why = "the type must have at most 255 characters of plain ASCII, as image/png";
+    if stated.len() > 255 || MediaType::parse(stated).is_none() {
+        let why = "the type must be a media type of at most 255 characters, as image/png";
         return Err(DirectError::bad("file_type", why));
     }
     Ok(stated.to_owned())

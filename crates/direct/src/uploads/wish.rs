@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use http::StatusCode;
-use landfall::{hook::UploadToken, upload::Metadata};
+use landfall::{
+    hook::{MediaType, UploadToken},
+    upload::Metadata,
+};
 use landfall_grants::{
     Job, JobState,
     caller::KeySecret,
@@ -144,12 +147,13 @@ impl Wish {
             }
             _ => {}
         }
-        let essence = |kind: &str| {
-            let kind = kind.split(';').next().unwrap_or_default();
-            kind.trim().to_ascii_lowercase()
+        let is_other = |granted: &str| {
+            MediaType::parse(&self.filetype).is_none_or(|stated| {
+                MediaType::parse(granted).is_none_or(|it| it.essence() != stated.essence())
+            })
         };
         match &job.filetype {
-            Some(granted) if self.is_type_stated && essence(granted) != essence(&self.filetype) => {
+            Some(granted) if self.is_type_stated && is_other(granted) => {
                 let why = format!("the upload was granted with the type {granted:?}");
                 let no = No::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
                 Err(No {

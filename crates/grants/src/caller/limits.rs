@@ -72,8 +72,11 @@ fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 /// Types that are in both lists; one that nothing is welcome in (`none/none`) if there are none, since
 /// an empty list would welcome all.
 fn both(mine: &[String], theirs: &[String]) -> Vec<String> {
-    let narrower =
-        |pattern: &String, list: &[String]| list.iter().any(|one| is_of_type(pattern, one));
+    let narrower = |pattern: &String, list: &[String]| {
+        list.iter().any(|one| {
+            one == "*/*" || one.eq_ignore_ascii_case(pattern) || is_of_type(pattern, one)
+        })
+    };
     let mut all: Vec<String> = mine
         .iter()
         .filter(|pattern| narrower(pattern, theirs))

@@ -31,16 +31,64 @@ pub(crate) struct Appended {
     pub(crate) reply: Reply,
 }
 
+/// An append that failed.
+#[derive(Debug)]
+pub(crate) struct AppendError {
+    pub(crate) error: Error,
+    /// When the upload expires, if it is known and still there.
+    pub(crate) expires: Option<SystemTime>,
+}
+
 impl Engine {
-    /// Appends a body (tus 1.0.0, PATCH). The checks come in the order of E-4; a writer that is still
-    /// at it is asked to yield, so a client whose old connection hangs gets through at once.
+    /// Appends a body; a failure, too, says when the upload expires (T-EXP-2).
     pub(crate) async fn append<B>(
         self: &Arc<Self>,
         caller: &Caller,
         id: &UploadId,
         request: AppendRequest,
         body: &mut B,
-    ) -> Result<Appended, Error>
+    ) -> Result<Appended, AppendError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let mut expires = None;
+        let appended = self
+            .append_body(caller, id, request, body, &mut expires)
+            .await;
+        match appended {
+            Ok((offset, reply)) => Ok(Appended {
+                offset,
+                expires,
+                reply,
+            }),
+            Err(error) => {
+                match error.problem().fault {
+                    // The writer that has the lease knows the upload, so this costs nothing.
+                    Fault::Locked => {
+                        expires = self.live.get(id).and_then(|live| {
+                            self.expiry(&live.upload, live.offset(), SystemTime::now())
+                        });
+                    }
+                    // Removed by the hook that refused or stopped it.
+                    Fault::Rejected | Fault::Stopped => expires = None,
+                    _ => {}
+                }
+                Err(AppendError { error, expires })
+            }
+        }
+    }
+
+    /// Appends a body (tus 1.0.0, PATCH). The checks come in the order of E-4; a writer that is still
+    /// at it is asked to yield, so a client whose old connection hangs gets through at once.
+    async fn append_body<B>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &UploadId,
+        request: AppendRequest,
+        body: &mut B,
+        expires: &mut Option<SystemTime>,
+    ) -> Result<(u64, Reply), Error>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
@@ -58,6 +106,7 @@ impl Engine {
         if self.has_expired(&snapshot) {
             return Err(Fault::Gone.into());
         }
+        *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
         let was_complete = snapshot.is_complete();
         let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
         if upload.is_final() {
@@ -93,6 +142,7 @@ impl Engine {
                 .receive(caller, &upload, append, &lease, room, incoming)
                 .await?;
             offset = received.offset;
+            *expires = self.expiry(&upload, offset, SystemTime::now());
             if let Some(interruption) = received.interruption {
                 return Err(self
                     .interrupted(caller, &upload, offset, &lease, interruption)
@@ -107,12 +157,8 @@ impl Engine {
                 .finish(caller, upload.clone(), lease, !was_complete)
                 .await?;
         }
-        let expires = self.expiry(&upload, offset, SystemTime::now());
-        Ok(Appended {
-            offset,
-            expires,
-            reply,
-        })
+        *expires = self.expiry(&upload, offset, SystemTime::now());
+        Ok((offset, reply))
     }
 
     /// Notes that somebody waits for the upload's completion, who didn't when it was created or when

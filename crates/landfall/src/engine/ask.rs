@@ -179,9 +179,8 @@ fn unwelcome_type(upload: &Upload, welcome: &[String]) -> Option<String> {
             "the metadata must say with `filetype` what type the file has; welcome: {list}\n"
         ));
     };
-    let essence = stated.split(';').next().unwrap_or_default().trim();
-    let is_welcome = welcome.iter().any(|pattern| is_of_type(essence, pattern));
-    (!is_welcome).then(|| format!("the type {essence:?} isn't accepted; welcome: {list}\n"))
+    let is_welcome = welcome.iter().any(|pattern| is_of_type(&stated, pattern));
+    (!is_welcome).then(|| format!("the type {stated:?} isn't accepted; welcome: {list}\n"))
 }
 
 #[cfg(test)]
@@ -206,5 +205,7 @@ mod tests {
         assert!(not.contains("text/html") && not.contains("image/*, text/plain"));
         assert!(why(None, &["*/*"]).unwrap().contains("`filetype`"));
         assert!(why(Some(("filetype", "imagex/png")), &["image/*"]).is_some());
+        let doubled = ("filetype", "image/png;,text/html");
+        assert!(why(Some(doubled), &["image/*"]).is_some());
     }
 }

@@ -28,7 +28,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 pub(crate) use self::{
-    append::AppendRequest,
+    append::{AppendError, AppendRequest},
     counters::{Counters, add, get},
     create::CreateRequest,
     error::Error,
@@ -64,6 +64,8 @@ pub(crate) struct Engine {
     progress_interval: Duration,
     hooks: Vec<Arc<dyn Hook>>,
     sinks: Vec<Arc<dyn EventSink>>,
+    /// Whether GET is answered before an upload is finished.
+    pub(crate) serves_unfinished: bool,
     asks: Asks,
     wants: EventKinds,
     live: LiveSet,
@@ -85,6 +87,7 @@ impl Engine {
             sinks,
             progress_interval,
             lease_wait,
+            disable_unfinished_download,
         } = settings;
         let mut asks = Asks::default();
         for asked in hooks.iter().map(|hook| hook.asks()) {
@@ -104,6 +107,7 @@ impl Engine {
             progress_interval,
             hooks,
             sinks,
+            serves_unfinished: !disable_unfinished_download && !asks.before_finish,
             asks,
             wants,
             live: LiveSet::new(),
@@ -119,6 +123,11 @@ impl Engine {
     /// Whether hooks or sinks will want to know the request behind what happens.
     pub(crate) fn wants_requests(&self) -> bool {
         self.asks != Asks::default() || self.wants != EventKinds::NONE
+    }
+
+    /// Whether hooks decide who may read an upload.
+    pub(crate) fn checks_access(&self) -> bool {
+        self.asks.on_access
     }
 
     /// Uploads whose bytes are coming in right now.

@@ -48,4 +48,5 @@ pub(crate) struct Settings {
     pub(crate) sinks: Vec<Arc<dyn EventSink>>,
     pub(crate) progress_interval: Duration,
     pub(crate) lease_wait: Duration,
+    pub(crate) disable_unfinished_download: bool,
 }

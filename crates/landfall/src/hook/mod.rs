@@ -1,7 +1,7 @@
 //! Asking before the effect: the application allows, changes or refuses.
 
 mod claim;
-mod media;
+mod content_type;
 mod token;
 mod types;
 
@@ -10,7 +10,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 pub use self::claim::{Claim, ClaimError};
-pub use self::media::is_of_type;
+pub use self::content_type::{MediaType, is_of_type};
 pub use self::token::UploadToken;
 pub use self::types::{Access, Answer, Creation, Intent, Reply, RequestInfo};
 use crate::{

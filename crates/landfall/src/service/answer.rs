@@ -8,12 +8,68 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body;
-use landfall_protocol::{Fault, Operation, TUS_VERSION, Target, headers};
+use landfall_protocol::{Extensions, Fault, Operation, TUS_VERSION, Target, headers};
 
-use super::{Fields, ReplyBody, is_protocols_own};
-use crate::{engine::Error, hook::Reply, upload::UploadId};
+use super::ReplyBody;
+use crate::{
+    engine::{AppendError, Error},
+    hook::Reply,
+    upload::UploadId,
+};
+
+/// Headers that hooks cannot set: those of the protocol, of the message framing, and of caching.
+const RESERVED_HEADERS: [HeaderName; 22] = [
+    headers::TUS_RESUMABLE,
+    headers::TUS_VERSION,
+    headers::TUS_EXTENSION,
+    headers::TUS_MAX_SIZE,
+    headers::TUS_CHECKSUM_ALGORITHM,
+    headers::UPLOAD_OFFSET,
+    headers::UPLOAD_LENGTH,
+    headers::UPLOAD_DEFER_LENGTH,
+    headers::UPLOAD_METADATA,
+    headers::UPLOAD_EXPIRES,
+    headers::UPLOAD_CHECKSUM,
+    headers::UPLOAD_CONCAT,
+    header::LOCATION,
+    header::CACHE_CONTROL,
+    header::X_CONTENT_TYPE_OPTIONS,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::TRANSFER_ENCODING,
+    header::TRAILER,
+    header::TE,
+    header::UPGRADE,
+    header::CONNECTION,
+];
+
+fn is_reserved(name: &HeaderName) -> bool {
+    RESERVED_HEADERS.contains(name)
+}
+
+/// What ends a request early, and what its answer says besides.
+pub(super) struct Rejection {
+    pub(super) error: Error,
+    /// When the upload expires, if it is known and still there (T-EXP-2).
+    pub(super) expires: Option<SystemTime>,
+}
+
+impl<E: Into<Error>> From<E> for Rejection {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            expires: None,
+        }
+    }
+}
+
+impl From<AppendError> for Rejection {
+    fn from(AppendError { error, expires }: AppendError) -> Self {
+        Self { error, expires }
+    }
+}
 
 /// What an answer has besides its head.
 pub(super) enum Outcome {
@@ -28,8 +84,10 @@ pub(super) enum Outcome {
 /// An answer in the making.
 pub(super) struct Answer {
     status: StatusCode,
-    headers: Fields,
+    headers: HeaderMap,
     pub(super) outcome: Outcome,
+    /// Whether caches may store it: only a finished file never changes.
+    pub(super) is_cacheable: bool,
     /// Whether nobody has read the request's body.
     pub(super) leaves_body: bool,
 }
@@ -38,8 +96,9 @@ impl Answer {
     pub(super) fn new(status: StatusCode) -> Self {
         Self {
             status,
-            headers: Fields::with_capacity(12),
+            headers: HeaderMap::with_capacity(12),
             outcome: Outcome::Empty,
+            is_cacheable: false,
             leaves_body: false,
         }
     }
@@ -48,7 +107,7 @@ impl Answer {
         self.headers.insert(name, value);
     }
 
-    pub(super) fn headers_mut(&mut self) -> &mut Fields {
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
     }
 
@@ -63,9 +122,10 @@ impl Answer {
         if let Some(status) = reply.status {
             self.status = status;
         }
-        for (name, value) in &reply.headers {
-            if !is_protocols_own(name) {
-                self.headers.insert(name, value.clone());
+        for name in reply.headers.keys().filter(|name| !is_reserved(name)) {
+            self.headers.remove(name);
+            for value in reply.headers.get_all(name) {
+                self.headers.append(name, value.clone());
             }
         }
         if let Some(body) = reply.body {
@@ -88,6 +148,10 @@ impl Answer {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
+        if !self.is_cacheable {
+            let no_store = HeaderValue::from_static("no-store");
+            response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+        }
         if let Some(length) = length.filter(|_| may_have_body) {
             response
                 .headers_mut()
@@ -98,7 +162,13 @@ impl Answer {
 }
 
 /// The answer to an error: the line of the protocol's table, with what a hook said laid over it.
-pub(super) fn refuse(error: &Error, target: Target, wants_head: bool) -> Response<ReplyBody> {
+pub(super) fn refuse(
+    rejection: &Rejection,
+    target: Target,
+    offered: Extensions,
+    wants_head: bool,
+) -> Response<ReplyBody> {
+    let error = &rejection.error;
     let problem = error.problem();
     let status =
         StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -107,10 +177,10 @@ pub(super) fn refuse(error: &Error, target: Target, wants_head: bool) -> Respons
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(seconds) = problem.fault.retry_after() {
         answer.set(header::RETRY_AFTER, seconds.into());
     }
+    answer.expires(rejection.expires);
     let mut text = problem.to_string();
     match (problem.fault, error) {
         (Fault::UnsupportedVersion, _) => {
@@ -119,7 +189,7 @@ pub(super) fn refuse(error: &Error, target: Target, wants_head: bool) -> Respons
         (Fault::MethodNotAllowed, _) => {
             answer.set(
                 header::ALLOW,
-                HeaderValue::from_static(Operation::allow(target)),
+                HeaderValue::from_static(Operation::allow(target, offered)),
             );
             // As tusd says it.
             text = "method not allowed".into();
@@ -191,7 +261,7 @@ const SWALLOW_TIME: Duration = Duration::from_millis(200);
 /// Deals with a body that wasn't read because nobody wants it: a small rest is swallowed,
 /// anything else makes HTTP/1.1 close the connection after the answer (E-56). A client that waits for
 /// `100 Continue` isn't asked to send anything (E-55).
-pub(super) async fn leave_body<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut Fields)
+pub(super) async fn leave_body<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut HeaderMap)
 where
     B: Body<Data = Bytes>,
 {

@@ -3,25 +3,28 @@
 //! What the client said about the file becomes headers only as far as that is safe: a browser must
 //! never run as a script, on the server's own origin, what somebody uploaded.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_protocol::{Fault, Metadata};
 
 use super::{
-    Fields,
     answer::{Answer, Outcome, date, value},
     body::ReplyBody,
     range::{self, Condition, Wanted},
 };
 use crate::{
     engine::{Caller, Engine, Error, Inspected},
+    hook::MediaType,
     store::Read,
     upload::UploadId,
 };
 
-/// Types that a browser may show in place; everything else is offered for saving. Nothing in this
-/// list can carry a script.
+/// The type of everything that is not in [`INLINE`].
+const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Types that a browser may show in place; everything else is offered for saving as bytes of no
+/// type. Nothing in this list can carry a script.
 const INLINE: &[&str] = &[
     "text/plain",
     "image/png",
@@ -41,7 +44,8 @@ const INLINE: &[&str] = &[
     "application/ogg",
 ];
 
-/// Answers GET. An upload that isn't complete is served as far as it is stored.
+/// Answers GET. An unfinished upload is served as far as it is stored, unless that is switched off or
+/// a hook decides about uploads when they are complete.
 pub(super) async fn answer(
     engine: &Arc<Engine>,
     caller: &Caller,
@@ -55,7 +59,7 @@ pub(super) async fn answer(
     let Some(length) = inspected.offset else {
         return Err(Fault::IncompleteUpload.into());
     };
-    if !inspected.is_complete() && !reader.reads_unfinished() {
+    if !inspected.is_complete() && !(engine.serves_unfinished && reader.reads_unfinished()) {
         return Err(Fault::IncompleteUpload.into());
     }
     if inspected.is_complete()
@@ -63,8 +67,6 @@ pub(super) async fn answer(
     {
         let mut answer = Answer::new(StatusCode::TEMPORARY_REDIRECT);
         answer.set(header::LOCATION, value(&url)?);
-        // The URL is good for a while only.
-        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         return Ok(answer);
     }
     let etag = etag(&inspected);
@@ -75,16 +77,16 @@ pub(super) async fn answer(
     };
     let wanted = match range::condition(headers, &etag, inspected.modified) {
         Condition::Failed => {
-            return Ok(described(StatusCode::PRECONDITION_FAILED, &inspected));
+            return Ok(described(engine, StatusCode::PRECONDITION_FAILED, &inspected));
         }
-        Condition::NotModified => return Ok(described(StatusCode::NOT_MODIFIED, &inspected)),
+        Condition::NotModified => return Ok(described(engine, StatusCode::NOT_MODIFIED, &inspected)),
         Condition::Go { range: true } => range::parse(text(header::RANGE), length),
         Condition::Go { range: false } => Wanted::All,
     };
     let (mut answer, range) = match wanted {
-        Wanted::All => (described(StatusCode::OK, &inspected), 0..length),
+        Wanted::All => (described(engine, StatusCode::OK, &inspected), 0..length),
         Wanted::Part(range) => {
-            let mut answer = described(StatusCode::PARTIAL_CONTENT, &inspected);
+            let mut answer = described(engine, StatusCode::PARTIAL_CONTENT, &inspected);
             let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
             answer.set(header::CONTENT_RANGE, value(&content_range)?);
             (answer, range)
@@ -111,14 +113,19 @@ async fn link(reader: &dyn Read, inspected: &Inspected) -> Result<Option<String>
     Ok(link.await?)
 }
 
-fn described(status: StatusCode, inspected: &Inspected) -> Answer {
+fn described(engine: &Engine, status: StatusCode, inspected: &Inspected) -> Answer {
     let mut answer = Answer::new(status);
+    answer.is_cacheable = inspected.is_complete();
+    if engine.checks_access() {
+        // A shared cache would serve it to those whom the hooks turn away.
+        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
     describe(inspected, answer.headers_mut());
     answer
 }
 
 /// The headers that describe the bytes, on GET and on HEAD.
-pub(super) fn describe(inspected: &Inspected, headers: &mut Fields) {
+pub(super) fn describe(inspected: &Inspected, headers: &mut HeaderMap) {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CONTENT_DISPOSITION, disposition);
@@ -134,11 +141,18 @@ pub(super) fn describe(inspected: &Inspected, headers: &mut Fields) {
     );
 }
 
-/// Bytes once stored never change, so the id and how many there are say it all. Ids hold no quotes.
+/// Bytes once stored never change, so the id, the time of creation (an id that a hook chose may be used
+/// again) and the number of bytes identify them. Ids hold no quotes.
 fn etag(inspected: &Inspected) -> String {
+    let created = inspected
+        .upload
+        .created
+        .and_then(|created| created.duration_since(UNIX_EPOCH).ok())
+        .unwrap_or_default();
     format!(
-        "\"{}-{:x}\"",
+        "\"{}-{:x}-{:x}\"",
         inspected.upload.id,
+        created.as_micros(),
         inspected.offset.unwrap_or_default()
     )
 }
@@ -146,21 +160,17 @@ fn etag(inspected: &Inspected) -> String {
 /// `Content-Type` and `Content-Disposition` by what the client said about the file.
 fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
     let stated = metadata.get_text("filetype").unwrap_or_default();
-    let essence = stated
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    let content_type = is_media_type(&essence)
-        .then(|| HeaderValue::from_str(stated.trim()).ok())
-        .flatten()
-        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
-    let mut disposition = String::from(if INLINE.contains(&essence.as_str()) {
-        "inline"
-    } else {
-        "attachment"
-    });
+    let inline = MediaType::parse(&stated).filter(|it| INLINE.contains(&it.essence()));
+    let (content_type, disposition) = match &inline {
+        Some(media_type) => (
+            HeaderValue::from_str(&media_type.to_string()).ok(),
+            "inline",
+        ),
+        None => (None, "attachment"),
+    };
+    // A script that another page loads runs whatever the disposition, so its type is not told.
+    let content_type = content_type.unwrap_or(OCTET_STREAM);
+    let mut disposition = String::from(disposition);
     if let Some(name) = metadata
         .get_text("filename")
         .filter(|name| !name.is_empty())
@@ -170,18 +180,6 @@ fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
     let disposition =
         HeaderValue::from_str(&disposition).unwrap_or(HeaderValue::from_static("attachment"));
     (content_type, disposition)
-}
-
-fn is_media_type(essence: &str) -> bool {
-    let is_token = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
-    };
-    essence
-        .split_once('/')
-        .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
 }
 
 /// Adds the file's name: as a quoted string for everybody, and in full by RFC 8187 if that lost
@@ -232,21 +230,25 @@ mod tests {
             headers("image/png", "a.png"),
             ("image/png".into(), "inline;filename=\"a.png\"".into())
         );
-        assert_eq!(headers("Text/Plain; charset=utf-8", "").1, "inline");
+        assert_eq!(
+            headers("Text/Plain; charset=utf-8; x=y", ""),
+            ("text/plain;charset=utf-8".into(), "inline".into())
+        );
         for filetype in [
             "text/html",
+            "text/javascript",
             "image/svg+xml",
             "application/xhtml+xml",
             "text/xml",
+            "text/plain;,text/html",
+            "image/png,text/html",
+            "text/html\r\nX: y",
+            "nonsense",
             "",
         ] {
-            assert_eq!(headers(filetype, "").1, "attachment", "{filetype}");
+            let expected = ("application/octet-stream".into(), "attachment".into());
+            assert_eq!(headers(filetype, ""), expected, "{filetype}");
         }
-        assert_eq!(
-            headers("text/html\r\nX: y", "").0,
-            "application/octet-stream"
-        );
-        assert_eq!(headers("nonsense", "").0, "application/octet-stream");
     }
 
     #[test]

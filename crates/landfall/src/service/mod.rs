@@ -24,7 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
     Extensions, Fault, Operation, Problem, TUS_VERSION, Target, effective_method, headers,
@@ -32,6 +32,7 @@ use landfall_protocol::{
 
 pub(crate) use self::operations::request_info;
 use self::{
+    answer::Rejection,
     place::{Place, RequestPlace},
     stats::Tally,
 };
@@ -102,6 +103,7 @@ impl Handler {
                 sinks: config.sinks,
                 progress_interval: config.progress_interval,
                 lease_wait: config.lease_wait,
+                disable_unfinished_download: config.disable_unfinished_download,
             })),
             tally: Tally::default(),
         }))
@@ -362,7 +364,7 @@ impl Handler {
         let mut is_preflight = false;
         let result = match (&inner.cors, operation) {
             (Some(cors), _) if !cors.admits(&parts.headers) => {
-                Err(Error::from(Fault::OriginNotAllowed))
+                Err(Rejection::from(Error::from(Fault::OriginNotAllowed)))
             }
             (_, Err(problem)) => Err(problem.into()),
             (_, Ok(Operation::Options)) => {
@@ -378,17 +380,18 @@ impl Handler {
         let id = id.as_ref().and_then(|id| id.as_ref().ok());
         let mut response = match result {
             Ok(answer) => answer.into_response(),
-            Err(error) => {
-                answer::log(&error, &parts, id);
-                let response = answer::refuse(&error, target, wants_head);
+            Err(rejection) => {
+                let error = &rejection.error;
+                answer::log(error, &parts, id);
+                let response = answer::refuse(&rejection, target, inner.extensions, wants_head);
                 inner
                     .tally
                     .count_error(response.status(), error.problem().code());
                 response
             }
         };
-        // An override may turn HEAD into another method, or another into HEAD: whether the client
-        // waits for a body is decided by the method on the wire.
+        // POST may stand for HEAD: whether the client waits for a body is decided by the method on
+        // the wire.
         if parts.method == Method::HEAD {
             *response.body_mut() = ReplyBody::empty();
         } else if wants_head {
@@ -443,20 +446,3 @@ where
         Box::pin(async move { Ok(handler.handle(request).await) })
     }
 }
-
-/// Headers that hooks may not replace in an answer: they are the protocol's.
-fn is_protocols_own(name: &http::HeaderName) -> bool {
-    [
-        headers::TUS_RESUMABLE,
-        headers::UPLOAD_OFFSET,
-        headers::UPLOAD_LENGTH,
-        header::LOCATION,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-    ]
-    .contains(name)
-}
-
-/// Headers of an answer before they are the answer's.
-type Fields = HeaderMap;

@@ -13,7 +13,7 @@ use landfall_protocol::{
 
 use super::{
     Handler, Peer,
-    answer::{self, Answer, Outcome},
+    answer::{self, Answer, Outcome, Rejection},
     download,
     place::RequestPlace,
 };
@@ -45,7 +45,7 @@ impl Handler {
         operation: Operation,
         id: Option<Result<UploadId, Problem>>,
         token: Option<UploadToken>,
-    ) -> Result<Answer, Error>
+    ) -> Result<Answer, Rejection>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -61,17 +61,17 @@ impl Handler {
             content_length: content_length(parts, body.as_ref().get_ref())?,
         };
         let id = match (operation, id) {
-            (Operation::Create, _) => return self.do_create(head, &mut body).await,
+            (Operation::Create, _) => return Ok(self.do_create(head, &mut body).await?),
             (_, Some(id)) => id?,
             (_, None) => return Err(Fault::NotFound.into()),
         };
-        match operation {
-            Operation::Inspect => self.do_inspect(head, &id).await,
-            Operation::Append => self.do_append(head, &id, &mut body).await,
-            Operation::Terminate => self.do_terminate(head, &id).await,
-            Operation::Download => self.do_download(head, &id).await,
-            Operation::Options | Operation::Create => Err(Fault::MethodNotAllowed.into()),
-        }
+        Ok(match operation {
+            Operation::Inspect => self.do_inspect(head, &id).await?,
+            Operation::Append => self.do_append(head, &id, &mut body).await?,
+            Operation::Terminate => self.do_terminate(head, &id).await?,
+            Operation::Download => self.do_download(head, &id).await?,
+            Operation::Options | Operation::Create => return Err(Fault::MethodNotAllowed.into()),
+        })
     }
 
     pub(super) fn capabilities(&self) -> Answer {
@@ -138,7 +138,7 @@ impl Handler {
         head: Head<'_>,
         id: &UploadId,
         body: &mut Pin<&mut B>,
-    ) -> Result<Answer, Error>
+    ) -> Result<Answer, Rejection>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -151,10 +151,13 @@ impl Handler {
             Err(problem) => {
                 let inspected = engine.inspect(&head.caller, id).await?;
                 let is_final = matches!(inspected.upload.kind, Kind::Final { .. });
-                return Err(if is_final {
-                    Fault::ModifyFinal.into()
-                } else {
-                    problem.into()
+                return Err(Rejection {
+                    error: if is_final {
+                        Fault::ModifyFinal.into()
+                    } else {
+                        problem.into()
+                    },
+                    expires: inspected.expires,
                 });
             }
         };
@@ -181,7 +184,6 @@ impl Handler {
         answer.outcome = Outcome::Head {
             length: upload.length,
         };
-        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(offset) = inspected.offset {
             answer.set(headers::UPLOAD_OFFSET, offset.into());
         }

@@ -118,8 +118,9 @@ impl Place {
         }
     }
 
-    /// The id that a URL in `Upload-Concat` names. Absolute URLs must be this server's: the host is
-    /// compared unless a proxy is in front, which may have changed it (E-42).
+    /// The id that a URL in `Upload-Concat` names. URLs with a host, absolute or relative to the
+    /// scheme (`//host/path`), must be this server's: the host is compared unless a proxy is in
+    /// front, which may have changed it (E-42).
     pub(super) fn resolve(
         &self,
         request: &RequestPlace<'_>,
@@ -127,19 +128,26 @@ impl Place {
     ) -> Result<UploadId, Problem> {
         let refuse = |why: &str| Fault::InvalidConcat.because(format_args!("{url:?} {why}"));
         let mut path = url;
-        if let Some((scheme, rest)) = url.split_once("://") {
-            if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        if let Some((scheme, rest)) = split_scheme(url) {
+            if !matches!(&*scheme.to_ascii_lowercase(), "http" | "https" | "") {
                 return Err(refuse("is not an http or https URL"));
             }
             if let LocationStyle::Prefix(prefix) = &self.style
-                && let Some(escaped) = url.strip_prefix(prefix.as_str())
+                && let Some((own_scheme, own)) = split_scheme(prefix)
+                && (scheme.is_empty() || scheme.eq_ignore_ascii_case(own_scheme))
+                && let Some(escaped) = rest.strip_prefix(own)
             {
                 return Self::id(escaped.trim_matches('/'));
             }
             let slash = rest.find('/').ok_or_else(|| refuse("has no path"))?;
             path = &rest[slash..];
-            let is_own = self
-                .origin(request)
+            let origin = self.origin(request);
+            let scheme = if scheme.is_empty() {
+                origin.scheme
+            } else {
+                scheme
+            };
+            let is_own = origin
                 .authority
                 .is_none_or(|own| same_host(&own, &rest[..slash], scheme));
             if !is_own && !request.shows_a_proxy() {
@@ -222,6 +230,16 @@ impl<'a> RequestPlace<'a> {
         has_forwarded_headers(self.headers)
             || self.headers.contains_key(header::VIA)
             || self.version == Version::HTTP_10
+    }
+}
+
+/// Splits a URL that names a host into its scheme, empty in `//host/path`, and the rest.
+fn split_scheme(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once("//")?;
+    match scheme.strip_suffix(':') {
+        Some(scheme) if !scheme.contains('/') => Some((scheme, rest)),
+        None if scheme.is_empty() => Some(("", rest)),
+        _ => None,
     }
 }
 

@@ -205,7 +205,26 @@ impl Hook for AtEnd {
 
 fn parting() -> Reply {
     let name = http::HeaderName::from_static("x-invoice");
-    Reply::text(200, "thank you").header(name, http::HeaderValue::from_static("17"))
+    let mut reply =
+        Reply::text(200, "thank you").header(name, http::HeaderValue::from_static("17"));
+    for cookie in ["a=1", "b=2"] {
+        let value = http::HeaderValue::from_static(cookie);
+        reply.headers.append(http::header::SET_COOKIE, value);
+    }
+    // None of these is a hook's to say.
+    for name in [
+        "upload-offset",
+        "upload-expires",
+        "upload-metadata",
+        "tus-resumable",
+        "tus-extension",
+        "cache-control",
+        "content-length",
+    ] {
+        let name = http::HeaderName::from_static(name);
+        reply = reply.header(name, http::HeaderValue::from_static("99"));
+    }
+    reply
 }
 
 #[tokio::test]
@@ -218,12 +237,21 @@ async fn the_answer_at_the_end_is_kept_and_repeated_also_after_a_restart() {
             let path = asked.create(5).await;
             asked.patch(&path, 0, "hel").await.expect(204);
             assert_eq!(hook.asked(), 0);
+            // Nothing is served that the hook has not seen.
+            let early = asked.ask("GET", &path).send().await;
+            early.refused(400, "ERR_INCOMPLETE_UPLOAD");
             asked.patch(&path, 3, "lo").await.expect(200);
             let restarted = Site::beside(site, |config| add(config, hook.clone())).await;
             for server in [&asked, &restarted] {
                 let again = server.patch(&path, 5, "").await.expect(200);
                 assert_eq!(again.body, "thank you");
                 assert_eq!(again.header("x-invoice"), Some("17"));
+                assert_eq!(again.all("set-cookie"), ["a=1", "b=2"]);
+                assert_eq!(again.header("upload-expires"), None);
+                assert_eq!(again.header("upload-metadata"), None);
+                assert_eq!(again.header("tus-extension"), None);
+                assert_eq!(again.header("tus-resumable"), Some("1.0.0"));
+                assert_eq!(again.header("cache-control"), Some("no-store"));
                 assert_eq!(again.header("upload-offset"), Some("5"));
                 let head = server.head(&path).await.expect(200);
                 assert_eq!(head.header("x-invoice"), None);

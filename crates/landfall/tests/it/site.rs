@@ -378,6 +378,12 @@ impl Reply {
         reply
     }
 
+    /// Every value of a header.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| value.to_str().unwrap()).collect()
+    }
+
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         assert!(

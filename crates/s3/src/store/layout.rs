@@ -14,6 +14,7 @@ use std::{
 };
 
 use landfall::{
+    hook::MediaType,
     store::{Result, StoreError},
     upload::{Metadata, Upload, UploadId},
 };
@@ -124,8 +125,9 @@ impl Layout {
     pub fn headers(&self, upload: &Upload) -> ObjectHeaders {
         let mut headers = self.headers.clone();
         let filetype = upload.metadata.get_text("filetype");
-        let filetype = filetype.filter(|text| is_header_value(text));
-        headers.content_type = headers.content_type.or(filetype.map(Into::into));
+        let filetype = filetype.and_then(|text| MediaType::parse(&text));
+        let filetype = filetype.map(|kind| kind.to_string());
+        headers.content_type = headers.content_type.or(filetype);
         let wishes = [
             ("ContentType", &mut headers.content_type),
             ("ContentDisposition", &mut headers.content_disposition),

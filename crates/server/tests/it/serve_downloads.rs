@@ -110,15 +110,26 @@ fn nothing_that_was_uploaded_can_run_as_a_script() {
         ),
         (
             "filename YS5odG1s,filetype dGV4dC9odG1s",
-            "text/html",
+            "application/octet-stream",
             "attachment;filename=\"a.html\"",
         ),
         (
             "filetype aW1hZ2Uvc3ZnK3htbA==",
-            "image/svg+xml",
+            "application/octet-stream",
             "attachment",
         ),
         ("", "application/octet-stream", "attachment"),
+        // text/plain;,text/html and text/javascript
+        (
+            "filetype dGV4dC9wbGFpbjssdGV4dC9odG1s",
+            "application/octet-stream",
+            "attachment",
+        ),
+        (
+            "filetype dGV4dC9qYXZhc2NyaXB0",
+            "application/octet-stream",
+            "attachment",
+        ),
         // "text/html\r\nX-Evil: 1"
         (
             "filetype dGV4dC9odG1sDQpYLUV2aWw6IDE=",

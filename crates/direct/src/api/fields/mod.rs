@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use landfall::hook::UploadToken;
+use landfall::hook::{MediaType, UploadToken};
 use landfall_grants::caller::KeySecret;
 use serde_json::{Map, Value};
 
@@ -175,7 +175,7 @@ pub(super) fn kind(field: &'static str, stated: Option<String>) -> Result<Option
     let stated = stated.filter(|kind| !matches!(&**kind, "" | "null" | "undefined"));
     match &stated {
         Some(kind)
-            if kind.len() > MOST_TYPE || !kind.bytes().all(|b| (b' '..=b'~').contains(&b)) =>
+            if kind.len() > MOST_TYPE || MediaType::parse(kind).is_none() =>
         {
             Err(Problem::field(
                 field,

@@ -39,6 +39,14 @@ fn fields_of_the_seed() {
             json!({"file_name": "a", "file_type": "täxt/plain"}),
             "file_type",
         ),
+        (
+            json!({"file_name": "a", "file_type": "image/png;,text/html"}),
+            "file_type",
+        ),
+        (
+            json!({"file_name": "a", "file_type": "image/../html"}),
+            "file_type",
+        ),
         (json!({"file_name": "a", "file_size": -1}), "file_size"),
         (json!({"file_name": "a", "file_size": "x"}), "file_size"),
         (json!({"file_name": "a", "file_size": 1.5}), "file_size"),

@@ -196,6 +196,9 @@ async fn e_42_only_parts_of_this_server_can_be_joined() {
             (whole, 400),
             (joined, 400),
             (format!("http://elsewhere.example{part}"), 400),
+            (format!("//elsewhere.example{part}"), 400),
+            (format!("//{}/files/none", site.address), 404),
+            ("//elsewhere.example".into(), 400),
             (format!("ftp://{}{part}", site.address), 400),
             (part.replace("/files/", "/other/"), 400),
             ("/".into(), 400),
@@ -205,6 +208,8 @@ async fn e_42_only_parts_of_this_server_can_be_joined() {
             assert_eq!(reply.status, status, "{url}: {reply:?}");
         }
         assert_eq!(site.uploads().await, count);
+        let own = format!("//{}{part}", site.address);
+        assert_eq!(site.bytes(&join(site, &[&own]).await).await, "hello");
         // A proxy in front may have changed the host.
         let list = format!("final;https://up.example{part}");
         for proxy in [

@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
-use landfall::{Composer, Config};
+use landfall::{
+    Composer, Config,
+    hook::{Asks, Creation, Hook, RequestInfo},
+    upload::{Upload, UploadId},
+};
 
 use super::{Site, everywhere, with_defaults};
 
@@ -64,8 +68,17 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_
         async |site| {
             let path = site.create(5).await;
             let reply = site.delete(&path).await.expect(405);
-            assert_eq!(reply.header("allow"), Some("GET, HEAD, PATCH, DELETE"));
+            assert_eq!(reply.header("allow"), Some("OPTIONS, GET, HEAD, PATCH"));
             site.head(&path).await.expect(200);
+        },
+    )
+    .await;
+    everywhere(
+        |config| (config.disable_download, config.disable_termination) = (true, true),
+        async |site| {
+            let path = site.create(5).await;
+            let reply = site.ask("GET", &path).send().await.expect(405);
+            assert_eq!(reply.header("allow"), Some("OPTIONS, HEAD, PATCH"));
         },
     )
     .await;
@@ -226,17 +239,25 @@ async fn e_1_only_head_and_get_may_do_without_a_version() {
 }
 
 #[tokio::test]
-async fn t_core_11_e_39_the_override_counts_on_any_method() {
+async fn t_core_11_e_39_the_override_counts_on_post_alone() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let over = |real: &str, named| site.ask(real, &path).with("X-HTTP-Method-Override", named);
-        for (real, offset) in [("POST", "0"), ("PUT", "5")] {
-            let ask = over(real, "PATCH")
+        for offset in ["0", "5"] {
+            let ask = over("POST", "PATCH")
                 .with("Content-Type", super::DATA)
                 .with("Upload-Offset", offset);
             ask.body("hello").send().await.expect(204);
         }
-        let reply = over("GET", "HEAD").send().await.expect(200);
+        // What a proxy caches or lets through as GET or HEAD is that and nothing else.
+        for named in ["OPTIONS", "DELETE", "HEAD", "PATCH", "BREW"] {
+            let reply = over("GET", named).send().await.expect(200);
+            assert_eq!(reply.body, "hellohello", "{named}");
+            let reply = over("HEAD", named).send().await.expect(200);
+            assert_eq!(reply.number("upload-offset"), 10, "{named}");
+        }
+        over("PUT", "DELETE").send().await.expect(405);
+        let reply = over("POST", "HEAD").send().await.expect(200);
         assert_eq!(reply.number("upload-offset"), 10);
         over("POST", "DELETE").send().await.expect(204);
         site.head(&path).await.expect(404);
@@ -250,9 +271,9 @@ async fn e_39_only_the_method_on_the_wire_decides_whether_a_body_follows() {
         let path = site.create(5).await;
         site.patch(&path, 0, "hello").await.expect(204);
         for (real, named, status, length) in [
-            ("GET", "HEAD", 200, "0"),
             ("POST", "HEAD", 200, "0"),
             ("HEAD", "GET", 200, "5"),
+            ("HEAD", "DELETE", 200, "5"),
             ("HEAD", "HEAD", 200, "5"),
         ] {
             let request = Request::builder()
@@ -307,11 +328,12 @@ async fn e_50_other_methods_are_not_allowed() {
         let path = site.create(5).await;
         for method in ["PUT", "POST", "TRACE", "BREW"] {
             let reply = site.ask(method, &path).send().await.expect(405);
-            assert_eq!(reply.header("allow"), Some("GET, HEAD, PATCH, DELETE"));
+            let allow = Some("OPTIONS, GET, HEAD, PATCH, DELETE");
+            assert_eq!(reply.header("allow"), allow);
         }
         for method in ["PUT", "GET", "PATCH", "DELETE"] {
             let reply = site.ask(method, "/files/").send().await.expect(405);
-            assert_eq!(reply.header("allow"), Some("POST"));
+            assert_eq!(reply.header("allow"), Some("OPTIONS, POST"));
         }
     })
     .await;
@@ -333,4 +355,109 @@ async fn e_52_the_base_path_may_end_with_a_slash_or_not() {
             .expect(404);
     })
     .await;
+}
+
+#[tokio::test]
+async fn e_60_only_a_finished_file_may_be_cached() {
+    with_defaults(async |site| {
+        let path = site.create(5).await;
+        site.patch(&path, 0, "he").await.expect(204);
+        let unfinished = site.ask("GET", &path).send().await.expect(200);
+        assert_eq!(unfinished.header("cache-control"), Some("no-store"));
+        for (status, ask) in [
+            (200, site.ask("OPTIONS", &path)),
+            (
+                200,
+                site.ask("POST", &path)
+                    .with("X-HTTP-Method-Override", "OPTIONS"),
+            ),
+            (200, site.ask("HEAD", &path)),
+            (201, site.ask("POST", "/files/").with("Upload-Length", "5")),
+            (204, site.patching(&path, 2).body("llo")),
+            (404, site.ask("GET", "/files/none")),
+            (404, site.ask("GET", "/elsewhere")),
+            (405, site.ask("PUT", &path)),
+            (416, site.ask("GET", &path).with("Range", "bytes=9-")),
+        ] {
+            let reply = ask.send().await.expect(status);
+            assert_eq!(
+                reply.header("cache-control"),
+                Some("no-store"),
+                "{reply:?}"
+            );
+        }
+        let finished = site.ask("GET", &path).send().await.expect(200);
+        assert_eq!(finished.header("cache-control"), None);
+        let etag = finished.header("etag").unwrap();
+        let ask = site.ask("GET", &path).with("If-None-Match", etag);
+        assert_eq!(ask.send().await.expect(304).header("cache-control"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_49_unfinished_uploads_can_be_withheld() {
+    everywhere(
+        |config| config.disable_unfinished_download = true,
+        async |site| {
+            let path = site.create(5).await;
+            site.patch(&path, 0, "hell").await.expect(204);
+            site.ask("GET", &path)
+                .send()
+                .await
+                .refused(400, "ERR_INCOMPLETE_UPLOAD");
+            site.patch(&path, 4, "o").await.expect(204);
+            assert_eq!(site.bytes(&path).await, "hello");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_id_that_is_used_again_is_another_file_to_caches() {
+    let named = |config: &mut landfall::Config| {
+        config.hooks.push(std::sync::Arc::new(SameId));
+    };
+    everywhere(named, async |site| {
+        let mut etags = Vec::new();
+        for body in ["hello", "world"] {
+            let path = site.create(5).await;
+            site.patch(&path, 0, body).await.expect(204);
+            let reply = site.ask("GET", &path).send().await.expect(200);
+            // What hooks watch over is for nobody's shared cache.
+            assert_eq!(reply.header("cache-control"), Some("private"));
+            etags.push(reply.header("etag").unwrap().to_owned());
+            if body == "hello" {
+                site.delete(&path).await.expect(204);
+            }
+        }
+        assert_ne!(etags[0], etags[1]);
+        let ask = site.ask("GET", "/files/same");
+        let reply = ask.with("If-None-Match", &etags[0]).send().await;
+        assert_eq!(reply.expect(200).body, "world");
+    })
+    .await;
+}
+
+/// Calls every upload the same.
+#[derive(Debug)]
+struct SameId;
+
+#[async_trait::async_trait]
+impl Hook for SameId {
+    fn asks(&self) -> Asks {
+        Asks {
+            before_create: true,
+            on_access: true,
+            ..Asks::default()
+        }
+    }
+
+    async fn before_create(
+        &self,
+        _request: &RequestInfo,
+        _upload: &Upload,
+    ) -> Result<Creation, landfall::BoxError> {
+        Ok(Creation::allow().id(UploadId::new("same")?))
+    }
 }

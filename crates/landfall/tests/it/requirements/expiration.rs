@@ -152,3 +152,39 @@ async fn t_exp_2_finished_uploads_have_a_lifetime_of_their_own() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn t_exp_2_an_append_that_fails_says_when_the_upload_goes() {
+    everywhere(unfinished(HOUR), async |site| {
+        let path = site.create(10).await;
+        site.patch(&path, 0, "he").await.expect(204);
+        let wrong = "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        for (status, ask) in [
+            (400, site.ask("PATCH", &path).with("Content-Type", DATA)),
+            (
+                400,
+                site.patching(&path, 2).with("Upload-Length", "11"),
+            ),
+            (409, site.patching(&path, 3).body("l")),
+            (413, site.patching(&path, 2).body("012345678")),
+            (415, site.ask("PATCH", &path).with("Upload-Offset", "2")),
+            (
+                460,
+                site.patching(&path, 2)
+                    .with("Upload-Checksum", wrong)
+                    .body("l"),
+            ),
+        ] {
+            let reply = ask.send().await.expect(status);
+            let at = expires(&reply).unwrap_or_else(|| panic!("no Upload-Expires: {reply:?}"));
+            assert!(at > SystemTime::now(), "{reply:?}");
+        }
+        let missing = site.patching("/files/none", 0).send().await.expect(404);
+        assert_eq!(expires(&missing), None);
+        // A finished upload doesn't expire here, whatever else is wrong.
+        site.patch(&path, 2, "llo wo!!").await.expect(204);
+        let reply = site.patching(&path, 3).send().await.expect(409);
+        assert_eq!(expires(&reply), None);
+    })
+    .await;
+}
