@@ -135,7 +135,10 @@ mod tests {
             ("image/png", "image/png"),
             (" Image/PNG ; q=1;", "image/png"),
             ("Text/Plain;charset=\"UTF-8\"", "text/plain;charset=UTF-8"),
-            ("text/plain; charset=utf-8; charset=x", "text/plain;charset=utf-8"),
+            (
+                "text/plain; charset=utf-8; charset=x",
+                "text/plain;charset=utf-8",
+            ),
             ("text/plain; charset=\"a,b\"", "text/plain"),
             ("video/webm; codecs=\"vp8, \\\"opus\"", "video/webm"),
             ("application/vnd.api+json", "application/vnd.api+json"),

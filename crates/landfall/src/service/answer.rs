@@ -8,7 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
+};
 use http_body::Body;
 use landfall_protocol::{Extensions, Fault, Operation, TUS_VERSION, Target, headers};
 
@@ -150,7 +152,9 @@ impl Answer {
         *response.headers_mut() = self.headers;
         if !self.is_cacheable {
             let no_store = HeaderValue::from_static("no-store");
-            response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, no_store);
         }
         if let Some(length) = length.filter(|_| may_have_body) {
             response

@@ -77,9 +77,15 @@ pub(super) async fn answer(
     };
     let wanted = match range::condition(headers, &etag, inspected.modified) {
         Condition::Failed => {
-            return Ok(described(engine, StatusCode::PRECONDITION_FAILED, &inspected));
+            return Ok(described(
+                engine,
+                StatusCode::PRECONDITION_FAILED,
+                &inspected,
+            ));
         }
-        Condition::NotModified => return Ok(described(engine, StatusCode::NOT_MODIFIED, &inspected)),
+        Condition::NotModified => {
+            return Ok(described(engine, StatusCode::NOT_MODIFIED, &inspected));
+        }
         Condition::Go { range: true } => range::parse(text(header::RANGE), length),
         Condition::Go { range: false } => Wanted::All,
     };

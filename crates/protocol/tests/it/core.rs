@@ -197,7 +197,10 @@ fn t_core_11_e_39_the_override_counts_on_post() {
         let effective = effective_method(&Method::POST, &sent).unwrap();
         assert_eq!(effective.as_str(), named);
     }
-    assert_eq!(effective_method(&Method::POST, &headers([])), Ok(Method::POST));
+    assert_eq!(
+        effective_method(&Method::POST, &headers([])),
+        Ok(Method::POST)
+    );
 }
 
 #[test]

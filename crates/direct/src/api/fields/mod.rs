@@ -174,9 +174,7 @@ pub(super) fn checked_name(field: &'static str, name: String) -> Result<String, 
 pub(super) fn kind(field: &'static str, stated: Option<String>) -> Result<Option<String>, Problem> {
     let stated = stated.filter(|kind| !matches!(&**kind, "" | "null" | "undefined"));
     match &stated {
-        Some(kind)
-            if kind.len() > MOST_TYPE || MediaType::parse(kind).is_none() =>
-        {
+        Some(kind) if kind.len() > MOST_TYPE || MediaType::parse(kind).is_none() => {
             Err(Problem::field(
                 field,
                 format!(

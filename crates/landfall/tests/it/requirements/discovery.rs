@@ -380,11 +380,7 @@ async fn e_60_only_a_finished_file_may_be_cached() {
             (416, site.ask("GET", &path).with("Range", "bytes=9-")),
         ] {
             let reply = ask.send().await.expect(status);
-            assert_eq!(
-                reply.header("cache-control"),
-                Some("no-store"),
-                "{reply:?}"
-            );
+            assert_eq!(reply.header("cache-control"), Some("no-store"), "{reply:?}");
         }
         let finished = site.ask("GET", &path).send().await.expect(200);
         assert_eq!(finished.header("cache-control"), None);

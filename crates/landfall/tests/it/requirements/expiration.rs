@@ -161,10 +161,7 @@ async fn t_exp_2_an_append_that_fails_says_when_the_upload_goes() {
         let wrong = "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         for (status, ask) in [
             (400, site.ask("PATCH", &path).with("Content-Type", DATA)),
-            (
-                400,
-                site.patching(&path, 2).with("Upload-Length", "11"),
-            ),
+            (400, site.patching(&path, 2).with("Upload-Length", "11")),
             (409, site.patching(&path, 3).body("l")),
             (413, site.patching(&path, 2).body("012345678")),
             (415, site.ask("PATCH", &path).with("Upload-Offset", "2")),
