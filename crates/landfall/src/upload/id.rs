@@ -5,12 +5,22 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 /// The longest id, in bytes.
 pub const MAX_ID_LEN: usize = 1024;
 
+/// The longest segment (between slashes) of an id, in bytes: with `.info` it is still a file name.
+///
+/// What follows a `+` in the last segment doesn't count: S3 stores put the name of a multipart
+/// upload there, as tusd does, which is longer than that on some services.
+pub const MAX_SEGMENT_LEN: usize = 250;
+
+/// Endings of names that stores keep for themselves.
+const RESERVED: [&str; 4] = [".info", ".part", ".lock", ".stop"];
+
 /// The id of an upload: the part of its URL below the base path.
 ///
 /// Made at random by [`UploadId::random`], or given by a hook. An id holds only characters that
 /// stand for themselves in a URL path; it may have several segments (`2026/11/report.pdf`), none of
-/// them empty, `.`, `..` or starting with a dot, so it can never point outside a directory. Names
-/// that stores keep for themselves (`….info`, `….part`, `….lock`, `….stop`) are refused.
+/// them empty, `.`, `..` or starting with a dot, so it can never point outside a directory. No
+/// segment is longer than [`MAX_SEGMENT_LEN`] or has a name that stores keep for themselves
+/// (`….info`, `….part`, `….lock`, `….stop`).
 ///
 /// Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,7 +33,7 @@ pub enum InvalidId {
     /// No characters at all.
     #[error("an upload id can't be empty")]
     Empty,
-    /// More than [`MAX_ID_LEN`] bytes.
+    /// More than [`MAX_ID_LEN`] bytes, or a segment of more than [`MAX_SEGMENT_LEN`].
     #[error("an upload id can't be this long")]
     TooLong,
     /// A character outside `A-Z a-z 0-9 - . _ ~ % ! $ ' ( ) * + , ; = / : @`.
@@ -32,8 +42,8 @@ pub enum InvalidId {
     /// A leading, trailing or doubled slash, or a segment that starts with a dot.
     #[error("each segment of an upload id must be a plain name that doesn't start with a dot")]
     Segment,
-    /// The name is one that stores use beside an upload's data.
-    #[error("an upload id can't end with .info, .part, .lock or .stop")]
+    /// A segment is a name that stores use beside an upload's data.
+    #[error("no segment of an upload id can end with .info, .part, .lock or .stop")]
     Reserved,
 }
 
@@ -71,12 +81,18 @@ impl UploadId {
             if segment.is_empty() || segment.starts_with('.') {
                 return Err(InvalidId::Segment);
             }
+            // A directory with such a name would be in the way of another upload's file.
+            if RESERVED.iter().any(|suffix| segment.ends_with(suffix)) {
+                return Err(InvalidId::Reserved);
+            }
         }
-        if [".info", ".part", ".lock", ".stop"]
-            .iter()
-            .any(|s| id.ends_with(s))
+        let named = id.rsplit_once('+').filter(|(_, rest)| !rest.contains('/'));
+        let named = named.map_or(id, |(object, _)| object);
+        if named
+            .split('/')
+            .any(|segment| segment.len() > MAX_SEGMENT_LEN)
         {
-            return Err(InvalidId::Reserved);
+            return Err(InvalidId::TooLong);
         }
         Ok(Self(id.into()))
     }
@@ -148,7 +164,31 @@ mod tests {
         assert_eq!(UploadId::new("a\0b"), Err(InvalidId::Character('\0')));
         assert_eq!(UploadId::new("x.info"), Err(InvalidId::Reserved));
         assert_eq!(UploadId::new(&"a".repeat(1025)), Err(InvalidId::TooLong));
+        assert_eq!(UploadId::new("a.info/b"), Err(InvalidId::Reserved));
+        assert_eq!(UploadId::new("a/b.lock/c"), Err(InvalidId::Reserved));
         assert!(UploadId::new("2026/11/report (1).pdf").is_err());
         assert!(UploadId::new("2026/11/report_(1).pdf").is_ok());
+    }
+
+    #[test]
+    fn a_description_beside_each_id_is_a_possible_file_name() {
+        let (fits, too_long) = ("a".repeat(250), "a".repeat(251));
+        for id in [
+            fits.clone(),
+            format!("{fits}/b"),
+            format!("b/{fits}/{fits}"),
+            format!("{fits}+{too_long}"), // object and multipart upload
+        ] {
+            assert!(UploadId::new(&id).is_ok(), "{id}");
+        }
+        for id in [
+            too_long.clone(),
+            format!("{too_long}/b"),
+            format!("b/{too_long}/c"),
+            format!("{too_long}+b"),
+            format!("a+{too_long}/b"),
+        ] {
+            assert_eq!(UploadId::new(&id), Err(InvalidId::TooLong), "{id}");
+        }
     }
 }

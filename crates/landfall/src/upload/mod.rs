@@ -9,7 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub use self::id::{InvalidId, MAX_ID_LEN, UploadId};
+pub use self::id::{InvalidId, MAX_ID_LEN, MAX_SEGMENT_LEN, UploadId};
 pub use landfall_protocol::Metadata;
 use sha2::{Digest as _, Sha256};
 
@@ -112,6 +112,40 @@ impl Upload {
             let _ = write!(text, "{byte:02x}");
             text
         })
+    }
+
+    /// Estimates the memory it takes, in bytes: for caches, whose entries clients can make large.
+    #[must_use]
+    pub fn memory_size(&self) -> usize {
+        /// What a text in a list or map costs beside its bytes.
+        const ENTRY: usize = 56;
+        let pair = |key: &str, value: &[u8]| key.len() + value.len() + 2 * ENTRY;
+        let map = |map: &BTreeMap<String, String>| -> usize {
+            map.iter().map(|(k, v)| pair(k, v.as_bytes())).sum()
+        };
+        let metadata: usize = self.metadata.iter().map(|(k, v)| pair(k, v)).sum();
+        let kind = match &self.kind {
+            Kind::Final { parts, header, .. } => {
+                let parts = parts.iter().map(|part| part.as_str().len() + ENTRY);
+                header.len() + parts.sum::<usize>()
+            }
+            Kind::Whole | Kind::Partial => 0,
+        };
+        let parting = self.parting.as_ref().map_or(0, |reply| {
+            let headers = reply.headers.iter();
+            let headers: usize = headers
+                .map(|(name, value)| pair(name.as_str(), value.as_bytes()))
+                .sum();
+            headers + reply.body.as_ref().map_or(0, bytes::Bytes::len)
+        });
+        size_of::<Self>()
+            + self.id.as_str().len()
+            + metadata
+            + self.metadata.header().len()
+            + map(&self.storage)
+            + map(&self.labels)
+            + kind
+            + parting
     }
 
     /// Whether `offset` bytes are all of this upload.

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::lease::Fence;
 use landfall::store::{Append, ByteStream, Read, Result, Store, StoreError, Terminate};
-use landfall::upload::{Snapshot, Upload, UploadId};
+use landfall::upload::{Snapshot, Upload, UploadId as Id};
 use tokio::sync::Mutex;
 
 /// Uploads in a hash map.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct OwnStore(Arc<Mutex<HashMap<UploadId, Kept>>>);
+pub(crate) struct OwnStore(Arc<Mutex<HashMap<Id, Kept>>>);
 
 #[derive(Debug)]
 struct Kept {
@@ -22,23 +22,25 @@ struct Kept {
 }
 
 impl OwnStore {
-    async fn with<T>(&self, id: &UploadId, work: impl FnOnce(&mut Kept) -> T) -> Result<T> {
+    async fn with<T>(&self, id: &Id, work: impl FnOnce(&mut Kept) -> T) -> Result<T> {
         let missing = || StoreError::NotFound(id.clone());
         let mut all = self.0.lock().await;
         Ok(work(all.get_mut(id).ok_or_else(missing)?))
     }
 
-    /// Changes an upload, unless a newer lease has done so, and returns its offset.
-    async fn change(&self, id: &UploadId, fence: Fence, by: impl FnOnce(&mut Kept)) -> Result<u64> {
+    /// Changes an upload, unless a newer lease has done so, and returns it.
+    async fn change(&self, id: &Id, fence: Fence, by: impl FnOnce(&mut Kept)) -> Result<Snapshot> {
         let change = |kept: &mut Kept| {
             if fence < kept.newest {
                 return Err(StoreError::Fenced(id.clone()));
             }
-            kept.now.modified = SystemTime::now();
             by(kept);
             kept.newest = fence;
-            kept.now.offset = kept.bytes.len() as u64;
-            Ok(kept.now.offset)
+            if kept.now.offset != kept.bytes.len() as u64 {
+                kept.now.offset = kept.bytes.len() as u64;
+                kept.now.modified = SystemTime::now();
+            }
+            Ok(kept.now.clone())
         };
         self.with(id, change).await?
     }
@@ -62,20 +64,13 @@ impl Store for OwnStore {
         Ok(upload)
     }
 
-    async fn load(&self, id: &UploadId) -> Result<Snapshot> {
+    async fn load(&self, id: &Id) -> Result<Snapshot> {
         self.with(id, |kept| kept.now.clone()).await
     }
 
-    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
-        let open = |kept: &mut Kept| {
-            if fence < kept.newest {
-                return Err(StoreError::Fenced(id.clone()));
-            }
-            kept.newest = fence;
-            Ok(kept.now.clone())
-        };
-        // One lock: the append begins where the snapshot says.
-        let snapshot = self.with(id, open).await??;
+    async fn resume(&self, id: &Id, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
+        // One act: the append begins where the snapshot says.
+        let snapshot = self.change(id, fence, |_| ()).await?;
         let append = OwnAppend {
             store: self.clone(),
             id: id.clone(),
@@ -105,7 +100,7 @@ impl Store for OwnStore {
 #[derive(Debug)]
 struct OwnAppend {
     store: OwnStore,
-    id: UploadId,
+    id: Id,
     fence: Fence,
     kept: u64,
     /// How far `discard` goes back.
@@ -116,7 +111,7 @@ struct OwnAppend {
 
 impl OwnAppend {
     async fn change(&mut self, by: impl FnOnce(&mut Kept)) -> Result<()> {
-        self.kept = self.store.change(&self.id, self.fence, by).await?;
+        self.kept = self.store.change(&self.id, self.fence, by).await?.offset;
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, create, expect, offset, poll_and_drop, uploaded, write},
+    support::{append, create, drop_midway, expect, offset, poll_and_drop, uploaded, write},
 };
 use crate::pattern;
 
@@ -163,6 +163,36 @@ pub(super) async fn dropping_keeps_what_was_written(store: &Subject) {
     expect(store, &upload, &bytes).await;
 }
 
+pub(super) async fn resuming_is_one_act(store: &Subject) {
+    let bytes = pattern::bytes(9, 4 << 20);
+    let upload = create(store, None).await;
+    let mut kept = 0;
+    // The same lease resumes twice, then comes the next one.
+    for round in 0..12_usize {
+        let fence = Fence(round as u64 / 2 + 1);
+        let (snapshot, mut append) = store.resume(&upload.id, fence).await.expect("resume");
+        assert_eq!(
+            snapshot.offset,
+            append.offset(),
+            "the snapshot says that bytes begin elsewhere than where the append puts them"
+        );
+        assert_eq!(snapshot.upload.id, upload.id);
+        let start = append.offset() as usize;
+        assert!(
+            (kept..=bytes.len()).contains(&start),
+            "{start}, but {kept} were kept before"
+        );
+        let end = bytes.len().min(start + (512 << 10));
+        let mut chunks = pattern::chunks(&bytes.slice(start..end), 64 << 10, 3);
+        drop_midway(round, append.write(&mut chunks)).await;
+        kept = append.offset() as usize;
+    }
+    let (snapshot, append) = store.resume(&upload.id, Fence(100)).await.expect("resume");
+    assert_eq!(snapshot.offset, append.offset());
+    drop(append);
+    expect(store, &upload, &bytes[..snapshot.offset as usize]).await;
+}
+
 pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Subject) {
     let bytes = pattern::bytes(8, 8 << 20);
     let upload = create(store, None).await;
@@ -192,18 +222,37 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
             break; // A store on a network may never get there this way.
         }
     }
-    let mut append = store
-        .resume(&upload.id, Fence(fence + 1))
+    // The same lease, then the next one.
+    let mut bytes = bytes.to_vec();
+    for fence in [fence, fence + 1] {
+        let (_, mut append) = store
+            .resume(&upload.id, Fence(fence))
+            .await
+            .expect("resume");
+        let start = append.offset() as usize;
+        bytes.truncate(start.max(8 << 20));
+        bytes.extend_from_slice(&pattern::bytes(fence, 1 << 20));
+        let rest = Bytes::copy_from_slice(&bytes[start..]);
+        poll_and_drop(1, append.write(&mut vec![rest])).await;
+        drop(append);
+        let (_, next) = store
+            .resume(&upload.id, Fence(fence))
+            .await
+            .expect("resume");
+        let start = next.offset();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let later = offset(store, &upload).await;
+        assert!(
+            later <= start,
+            "bytes of a dropped write came after the next append had begun"
+        );
+    }
+    let bytes = Bytes::from(bytes);
+    let (_, mut append) = store
+        .resume(&upload.id, Fence(fence + 2))
         .await
-        .expect("resume")
-        .1;
+        .expect("resume");
     let start = append.offset();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let later = offset(store, &upload).await;
-    assert!(
-        later <= start,
-        "bytes of a dropped write came after the next append had begun"
-    );
     write(&mut *append, &bytes.slice(start as usize..)).await;
     assert_eq!(append.commit().await.expect("commit"), bytes.len() as u64);
     drop(append);

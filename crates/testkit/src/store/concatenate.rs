@@ -11,7 +11,7 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, assert_not_found, expect},
+    support::{append, assert_not_found, drop_midway, expect},
 };
 use crate::pattern;
 
@@ -170,4 +170,20 @@ pub(super) async fn parts_can_be_removed_afterwards(store: &Subject) {
             .expect("terminate");
     }
     expect(store, &target, &[&a[..], &b[..]].concat()).await;
+}
+
+pub(super) async fn a_dropped_joining_starts_again_from_nothing(store: &Subject) {
+    let (a, b) = (pattern::bytes(14, 300_000), pattern::bytes(15, 70_000));
+    let parts = [part(store, &a).await, part(store, &b).await];
+    let concatenator = store.concatenator().expect("a concatenator");
+    for round in 0..6_usize {
+        let target = target(store, &parts).await;
+        drop_midway(round, concatenator.concatenate(&target, &parts, Fence(2))).await;
+        let sum = concatenator
+            .concatenate(&target, &parts, Fence(3))
+            .await
+            .expect("concatenate");
+        assert_eq!(sum, 370_000);
+        expect(store, &target, &[&a[..], &b[..]].concat()).await;
+    }
 }

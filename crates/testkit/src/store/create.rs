@@ -11,7 +11,7 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, assert_not_found, create, expect, offset, uploaded, write},
+    support::{append, assert_not_found, create, drop_midway, expect, offset, uploaded, write},
 };
 use crate::pattern;
 
@@ -278,4 +278,42 @@ pub(super) async fn a_terminated_id_can_be_used_again(store: &Subject) {
     );
     append(store, &again, Fence(3), &Bytes::from_static(b"new")).await;
     expect(store, &again, b"new").await;
+}
+
+pub(super) async fn a_dropped_creation_leaves_nothing_or_an_empty_upload(store: &Subject) {
+    for round in 0..6_usize {
+        let mut upload = Upload::new(UploadId::random(), Some(5));
+        upload.metadata = Metadata::from_pairs([("name", "x"), ("kind", "y")]);
+        let id = upload.id.clone();
+        drop_midway(round, store.create(upload.clone())).await;
+        match store.load(&id).await {
+            Ok(left) => {
+                assert_eq!(left.offset, 0);
+                assert_eq!(
+                    (&left.upload.metadata, left.upload.length),
+                    (&upload.metadata, Some(5)),
+                    "a dropped creation left half of the description"
+                );
+            }
+            Err(StoreError::NotFound(_)) => {}
+            Err(error) => panic!("a dropped creation left something broken: {error:?}"),
+        }
+    }
+}
+
+pub(super) async fn a_dropped_termination_can_be_repeated(store: &Subject) {
+    let terminator = store.terminator().expect("a terminator");
+    for round in 0..6_usize {
+        let bytes = pattern::bytes(round as u64, 50_000);
+        let upload = uploaded(store, &bytes).await;
+        let fence = Fence(round as u64 + 10);
+        drop_midway(round, terminator.terminate(&upload, fence)).await;
+        terminator
+            .terminate(&upload, Fence(fence.0 + 1))
+            .await
+            .expect("a repeated termination");
+        assert_not_found("load", store.load(&upload.id).await);
+        let resumed = store.resume(&upload.id, Fence(fence.0 + 2)).await;
+        assert_not_found("resume", resumed);
+    }
 }

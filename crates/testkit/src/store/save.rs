@@ -15,7 +15,7 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, create, expect, offset, uploaded},
+    support::{append, create, drop_midway, expect, offset, uploaded},
 };
 use crate::pattern;
 
@@ -94,6 +94,41 @@ pub(super) async fn a_description_is_never_a_mixture(store: &Subject) {
     }
     done.store(true, Ordering::Relaxed);
     loader.await.expect("the loader");
+}
+
+pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: &Subject) {
+    let upload = create(store, 5).await;
+    let described = |n: u64| {
+        let mut changed = Upload::clone(&upload);
+        changed.expires = Some(UNIX_EPOCH + Duration::from_secs(n));
+        changed.metadata = Metadata::from_pairs([("n", n.to_string().as_str())]);
+        changed.finished = n.is_multiple_of(2);
+        changed
+    };
+    let mut before = Upload::clone(&upload);
+    for round in 0..12_usize {
+        let (fence, wanted) = (Fence(round as u64 + 1), described(round as u64));
+        drop_midway(round, store.save(&wanted, fence)).await;
+        // The next lease: what it finds stays.
+        let (snapshot, append) = store
+            .resume(&upload.id, Fence(round as u64 + 2))
+            .await
+            .expect("resume after a dropped save");
+        drop(append);
+        assert!(
+            *snapshot.upload == before || *snapshot.upload == wanted,
+            "a dropped save left a mixture: {:?}",
+            snapshot.upload
+        );
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let later = store.load(&upload.id).await.expect("load").upload;
+        assert_eq!(
+            *later, *snapshot.upload,
+            "a dropped save took effect after the next lease had begun"
+        );
+        before = Upload::clone(&later);
+    }
+    expect(store, &upload, b"").await;
 }
 
 pub(super) async fn finishing_can_be_repeated(store: &Subject) {

@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -116,6 +117,17 @@ pub(super) async fn poll_and_drop<T>(times: usize, future: impl Future<Output = 
         tokio::task::yield_now().await;
     }
     None
+}
+
+/// Polls a future a little, differently each round, and drops it, as a lost connection does.
+pub(super) async fn drop_midway<T>(round: usize, future: impl Future<Output = T>) -> Option<T> {
+    match round % 3 {
+        0 => poll_and_drop(1 + round / 3, future).await,
+        _ => {
+            let time = Duration::from_micros(200 << (round % 6));
+            tokio::time::timeout(time, future).await.ok()
+        }
+    }
 }
 
 pub(super) fn assert_fenced(what: &str, result: Result<impl Sized, StoreError>) {

@@ -322,7 +322,7 @@ impl Inner {
             .duration_since(stamp.changed())
             .is_ok_and(|age| age > COARSE);
         if settled {
-            self.slots.get(id).known().record = Some((stamp, Arc::clone(&record)));
+            self.slots.remember(id, stamp, &record);
         }
         Ok((record, stamp))
     }

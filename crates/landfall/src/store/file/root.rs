@@ -190,8 +190,9 @@ pub(super) fn is_place(place: &str) -> bool {
                 && !name.starts_with('.')
                 && name.len() <= MAX_NAME
                 && !name.contains('\0')
+                // Also as a directory it would be in the way of another upload's file.
+                && !RESERVED.iter().any(|end| name.ends_with(end))
         })
-        && !RESERVED.iter().any(|end| place.ends_with(end))
 }
 
 #[cfg(test)]

@@ -2,14 +2,15 @@
 //!
 //! A slot holds the gate through which every change of the upload goes (fences are checked there),
 //! the parsed `.info`, and how much is known to be synced. The number of slots is bounded: those not
-//! in use are dropped when there are too many, those untouched for longest first, roughly.
+//! in use are dropped when there are too many, those untouched for longest first, roughly. So are
+//! those whose descriptions take too much memory together: clients choose how large they are.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -24,12 +25,21 @@ use crate::{
 const SHARDS: usize = 16;
 /// The most slots kept in a shard while none of them is in use.
 const PER_SHARD: usize = 1024;
+/// The most memory that the parsed descriptions of a shard take, in bytes; 64 MiB in all.
+const PER_SHARD_BYTES: usize = 64 * 1024 * 1024 / SHARDS;
 
 /// All slots of a store.
 #[derive(Debug)]
 pub(super) struct Slots {
     hasher: RandomState,
-    shards: [Mutex<HashMap<UploadId, Arc<Slot>>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: HashMap<UploadId, Arc<Slot>>,
+    /// The memory that the descriptions of its slots take, at most.
+    bytes: usize,
 }
 
 /// What is known about one upload.
@@ -37,6 +47,8 @@ pub(super) struct Slots {
 pub(super) struct Slot {
     gate: Mutex<Gate>,
     known: Mutex<Known>,
+    /// What its description counts for in its shard, whose lock is held to change it.
+    bytes: AtomicUsize,
     touched: AtomicBool,
 }
 
@@ -93,7 +105,7 @@ impl Slots {
         }
     }
 
-    fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, Arc<Slot>>> {
+    fn shard(&self, id: &UploadId) -> MutexGuard<'_, Shard> {
         // The upper bits: the map inside uses another hasher, but nothing is lost by being careful.
         let shard = (self.hasher.hash_one(id) >> 32) as usize % SHARDS;
         self.shards[shard]
@@ -103,45 +115,82 @@ impl Slots {
 
     /// The slot of an upload, if there is one. Asking for what doesn't exist makes none.
     pub(super) fn find(&self, id: &UploadId) -> Option<Arc<Slot>> {
-        let slot = Arc::clone(self.shard(id).get(id)?);
+        let slot = Arc::clone(self.shard(id).slots.get(id)?);
         slot.touched.store(true, Ordering::Relaxed);
         Some(slot)
     }
 
     /// The slot of an upload, made if need be.
     pub(super) fn get(&self, id: &UploadId) -> Arc<Slot> {
+        self.shard(id).get(id)
+    }
+
+    /// Keeps a parsed description, unless the others leave no memory for it.
+    pub(super) fn remember(&self, id: &UploadId, stamp: Stamp, record: &Arc<Record>) {
         let mut shard = self.shard(id);
-        if let Some(slot) = shard.get(id) {
-            slot.touched.store(true, Ordering::Relaxed);
-            return Arc::clone(slot);
+        let slot = shard.get(id);
+        let bytes = record.upload.memory_size();
+        if !shard.has_room(&slot, bytes) {
+            shard.make_room(bytes);
         }
-        if shard.len() >= PER_SHARD && shard.len().is_multiple_of(PER_SHARD / 8) {
-            make_room(&mut shard);
-        }
-        let slot = Arc::new(Slot::default());
-        shard.insert(id.clone(), Arc::clone(&slot));
-        slot
+        let fits = shard.has_room(&slot, bytes);
+        let bytes = if fits { bytes } else { 0 };
+        shard.bytes = shard.bytes - slot.bytes.swap(bytes, Ordering::Relaxed) + bytes;
+        slot.known().record = fits.then(|| (stamp, Arc::clone(record)));
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().unwrap().len())
-            .sum()
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.lock().unwrap().slots.len()).sum()
     }
 }
 
-/// Drops an eighth at least, unless they are in use: first what wasn't touched since the last time.
-fn make_room(shard: &mut HashMap<UploadId, Arc<Slot>>) {
-    let in_use = |slot: &Arc<Slot>| Arc::strong_count(slot) > 1;
-    shard.retain(|_, slot| in_use(slot) || slot.touched.swap(false, Ordering::Relaxed));
-    let mut surplus = shard.len().saturating_sub(PER_SHARD - PER_SHARD / 8);
-    shard.retain(|_, slot| {
-        let drop = surplus > 0 && !in_use(slot);
-        surplus -= usize::from(drop);
-        !drop
-    });
+impl Shard {
+    fn get(&mut self, id: &UploadId) -> Arc<Slot> {
+        if let Some(slot) = self.slots.get(id) {
+            slot.touched.store(true, Ordering::Relaxed);
+            return Arc::clone(slot);
+        }
+        if self.slots.len() >= PER_SHARD && self.slots.len().is_multiple_of(PER_SHARD / 8) {
+            self.make_room(0);
+        }
+        let slot = Arc::new(Slot::default());
+        self.slots.insert(id.clone(), Arc::clone(&slot));
+        slot
+    }
+
+    /// Whether the description of a slot may count for so many bytes.
+    fn has_room(&self, slot: &Slot, bytes: usize) -> bool {
+        self.bytes - slot.bytes.load(Ordering::Relaxed) + bytes <= PER_SHARD_BYTES
+    }
+
+    /// Drops an eighth at least, and so much that there is room for `wanted` bytes, unless they are
+    /// in use: first what wasn't touched since the last time.
+    fn make_room(&mut self, wanted: usize) {
+        const SLOTS: usize = PER_SHARD - PER_SHARD / 8;
+        let max_bytes = PER_SHARD_BYTES.saturating_sub(wanted.max(PER_SHARD_BYTES / 8));
+        let bytes = &mut self.bytes;
+        self.slots.retain(|_, slot| {
+            let touched = slot.touched.swap(false, Ordering::Relaxed);
+            let drop = !touched && Arc::strong_count(slot) == 1;
+            if drop {
+                *bytes -= slot.bytes.load(Ordering::Relaxed);
+            }
+            !drop
+        });
+        let mut too_many = self.bytes > max_bytes || self.slots.len() > SLOTS;
+        let (bytes, mut len) = (&mut self.bytes, self.slots.len());
+        self.slots.retain(|_, slot| {
+            let drop = too_many && Arc::strong_count(slot) == 1;
+            if drop {
+                *bytes -= slot.bytes.load(Ordering::Relaxed);
+                len -= 1;
+                too_many = *bytes > max_bytes || len > SLOTS;
+            }
+            !drop
+        });
+    }
 }
 
 impl Slot {
@@ -291,6 +340,52 @@ mod tests {
                 "slot {n} was in use"
             );
         }
+    }
+
+    /// As many small pairs as a header takes.
+    fn heavy(n: usize) -> Arc<Record> {
+        let pairs: Vec<_> = (0..9300).map(|key| (format!("{key:x}"), "")).collect();
+        let pairs = pairs.iter().map(|(key, value)| (key.as_str(), *value));
+        let mut upload = crate::upload::Upload::new(id(n), Some(1));
+        upload.metadata = crate::upload::Metadata::from_pairs(pairs);
+        Arc::new(Record {
+            upload: Arc::new(upload),
+            unverified_from: None,
+            damaged: None,
+            joined_unsaid: false,
+            place: format!("upload-{n}"),
+        })
+    }
+
+    #[test]
+    fn large_descriptions_do_not_pile_up() {
+        let (slots, record) = (Slots::new(), heavy(0));
+        let size = record.upload.memory_size();
+        assert!(size > 900_000, "as measured, not {size}");
+        for n in 0..2000 {
+            slots.remember(&id(n), Stamp::default(), &record);
+            let newest = slots.find(&id(n)).unwrap();
+            assert!(newest.known().record.is_some(), "the newest is kept");
+        }
+        let kept = (0..2000)
+            .filter_map(|n| slots.find(&id(n)))
+            .filter(|slot| slot.known().record.is_some())
+            .count();
+        assert!(
+            kept > 0 && kept * size <= 64 << 20,
+            "{kept} of {size} bytes"
+        );
+        // Those in use aren't dropped, but take no memory beyond the bound either.
+        let used: Vec<_> = (0..2000).map(|n| slots.get(&id(n))).collect();
+        for n in 0..2000 {
+            slots.remember(&id(n), Stamp::default(), &record);
+        }
+        let with_record = |slot: &&Arc<Slot>| slot.known().record.is_some();
+        let kept = used.iter().filter(with_record).count();
+        assert!(
+            kept > 0 && kept * size <= 64 << 20,
+            "{kept} of {size} bytes"
+        );
     }
 
     #[test]

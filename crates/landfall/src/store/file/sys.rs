@@ -36,6 +36,7 @@ const MAX_SLICES: usize = 1024;
 
 /// Identity, size and times of a file: equal if the file was neither changed nor replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub(super) struct Stamp {
     dev: u64,
     pub(super) ino: u64,
