@@ -60,7 +60,7 @@ fn config(cases: u32) -> ProptestConfig {
         .ok()
         .and_then(|cases| cases.parse().ok());
     let long = std::env::var("LANDFALL_LONG").is_ok_and(|long| long == "1");
-    let cases = if long { cases * 50 } else { cases };
+    let cases = if long { cases * 20 } else { cases };
     ProptestConfig {
         cases: asked.unwrap_or(cases),
         max_shrink_iters: 2000,

@@ -1,0 +1,107 @@
+// A clock that is set an hour back, and an hour forward, while uploads are under way.
+
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+
+import { Landfall } from '../clients/lib/landfall.js'
+import { bytes, tempDir } from '../clients/lib/source.js'
+import { assertDistinct, assertStory, byUpload } from '../hooks/lib/ledger.js'
+import { Receiver } from '../hooks/lib/receiver.js'
+import { sweep, until } from './lib/program.js'
+import { BYTES, ask } from './lib/request.js'
+
+const STEP = 50_000
+const HOUR_MS = 3_600_000
+
+/** libfaketime, which `scripts/install-test-deps crash` installs. */
+function library() {
+  const places = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/lib']
+  const found = places.map((place) => join(place, 'faketime/libfaketimeMT.so.1')).find((path) => existsSync(path))
+  assert.ok(found, 'libfaketime is not installed')
+  return found
+}
+
+/** A clock that a test can set. */
+class Clock {
+  static async create(t) {
+    const clock = new Clock()
+    clock.file = join(await tempDir(t), 'clock')
+    await clock.set(0)
+    clock.env = {
+      LD_PRELOAD: library(),
+      FAKETIME_TIMESTAMP_FILE: clock.file,
+      FAKETIME_NO_CACHE: '1',
+      // Time limits run by the other clock, which nobody can set.
+      FAKETIME_DONT_FAKE_MONOTONIC: '1',
+      NO_FAKE_STAT: '1',
+    }
+    return clock
+  }
+
+  /** Sets it so many seconds before or after the right time. */
+  set(seconds) {
+    return writeFile(this.file, `${seconds < 0 ? '-' : '+'}${Math.abs(seconds)}\n`)
+  }
+}
+
+test('a clock that jumps harms no upload and no event', { timeout: 60_000 }, async (t) => {
+  const clock = await Clock.create(t)
+  const receiver = await Receiver.start(t)
+  const landfall = await Landfall.start(t, {
+    args: [
+      '-hooks-http', receiver.url, '-hooks-enabled-events', 'post-create,post-finish',
+      '-expire-unfinished', '7d', '-sweep-interval', '1s',
+    ],
+    env: clock.env,
+  })
+  const jumps = [0, -3600, 3600, -3600, 0, 3600, 0]
+  const uploads = []
+  for (let n = 0; n < 3; n += 1) {
+    const source = bytes(STEP * (jumps.length + 1), n)
+    const { status, headers } = await ask('POST', landfall.endpoint, {
+      headers: { 'Upload-Length': source.length, ...BYTES },
+      body: source.subarray(0, STEP),
+    })
+    assert.equal(status, 201)
+    uploads.push({ source, url: headers.location })
+  }
+  for (const [n, seconds] of jumps.entries()) {
+    await clock.set(seconds)
+    // Every other time the server is killed, too, and what it wrote then is from the future.
+    if (n % 2 === 1) {
+      await landfall.kill()
+      await landfall.restart()
+    }
+    for (const [which, { source, url }] of uploads.entries()) {
+      const start = STEP * (n + 1)
+      const told = await ask('HEAD', url)
+      assert.equal(told.status, 200, `HEAD after a jump to ${seconds} s`)
+      assert.equal(Number(told.headers['upload-offset']), start)
+      // A server that runs keeps the date in its answers until it is later.
+      const skew = n % 2 === 0 ? 0 : Math.abs(new Date(told.headers.date) - Date.now() - 1000 * seconds)
+      assert.ok(skew < HOUR_MS / 10, `the clock is ${skew} ms from where it was set`)
+      const body = source.subarray(start, start + STEP)
+      const { status } = await ask('PATCH', url, { headers: { 'Upload-Offset': start, ...BYTES }, body })
+      assert.equal(status, 204, `PATCH of upload ${which} after a jump to ${seconds} s`)
+    }
+  }
+  for (const { source, url } of uploads) assert.ok((await readFile(landfall.pathOf(url))).equals(source))
+  const isTold = () => receiver.of('post-finish').length >= uploads.length && receiver.of('post-create').length >= uploads.length
+  await until(isTold)
+  const told = byUpload(receiver.deliveries)
+  for (const { url } of uploads) {
+    const id = landfall.idOf(url)
+    assertStory(id, told.get(id), ['post-create', 'post-finish'], { replayed: true })
+  }
+  assertDistinct(receiver.deliveries)
+
+  // An upload is not too old because it was made by a clock that was ahead, or looks older than it is.
+  const { headers } = await ask('POST', landfall.endpoint, { headers: { 'Upload-Length': 9 } })
+  await landfall.stop()
+  const swept = await sweep(landfall.dir, 60_000)
+  assert.equal(swept.code, 0, swept.stderr)
+  assert.ok(existsSync(landfall.pathOf(headers.location)), 'a young upload was swept away')
+})

@@ -1,0 +1,119 @@
+// kill -9 in a loop under every durability, with all kinds of uploads in the mix.
+
+import assert from 'node:assert/strict'
+import { statSync } from 'node:fs'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { Landfall } from '../clients/lib/landfall.js'
+import { randomNumbers } from '../clients/lib/source.js'
+import { assertDistinct, assertStory, byUpload, uploadOf } from '../hooks/lib/ledger.js'
+import { Receiver, raw } from '../hooks/lib/receiver.js'
+import { checkSwept, checkUploads } from './lib/check.js'
+import { Client } from './lib/client.js'
+import { sweep, until } from './lib/program.js'
+
+/** The long run kills 2,040 times, the short one 102 times. */
+const ROUNDS = process.env.LANDFALL_LONG === '1' ? 20 : 1
+const KILLS = 34
+const CLIENTS = 6
+/** Uploads whose time is over are swept at the end. */
+const LIFETIME_MS = 1_000
+const EVENTS = 'post-create,post-finish,post-terminate,post-expire'
+
+/** What the application must have been told of each upload, by what its client knows. */
+function storyOf(upload) {
+  if (upload.parts || upload.state === 'complete') return ['post-create', 'post-finish']
+  return ['post-create']
+}
+
+const runs = Array.from({ length: ROUNDS }, () => ['none', 'complete', 'every']).flat()
+for (const [n, durability] of runs.entries()) {
+  test(`${KILLS} times kill -9 with durability ${durability} (${n + 1})`, { timeout: 180_000 }, async (t) => {
+    const random = randomNumbers(t)
+    const early = []
+    const receiver = await Receiver.start(t, (delivery) => {
+      const { ID, Size, Offset } = uploadOf(delivery)
+      if (delivery.hook === 'post-finish') {
+        const stored = statSync(landfall.pathOf(`/files/${ID}`), { throwIfNoEntry: false })
+        // It may have been removed since.
+        if (Offset !== Size || (stored && stored.size !== Size)) early.push(`${ID}: ${stored?.size} of ${Size}`)
+      }
+      return random() < 0.1 ? raw(500) : undefined
+    })
+    const landfall = await Landfall.start(t, {
+      args: [
+        '-durability', durability,
+        '-hooks-http', receiver.url, '-hooks-enabled-events', EVENTS,
+        '-hooks-http-retry', '20', '-hooks-http-backoff', '20ms',
+      ],
+    })
+    const uploads = []
+    let over = false
+    let names = 0
+    const clients = Array.from({ length: CLIENTS }, async () => {
+      const client = new Client(() => landfall.endpoint, random, uploads)
+      while (!over) await client.play(`${durability} ${(names += 1)}`)
+    })
+    const playing = Promise.all(clients).finally(() => {
+      over = true
+    })
+
+    const killing = (async () => {
+      let checked = 0
+      for (let kills = 0; kills < KILLS && !over; kills += 1) {
+        await sleep(20 + 250 * random() * random())
+        await landfall.kill()
+        await landfall.restart()
+        // All that is still changing, and whatever was finished since the last time.
+        const fresh = uploads.slice(checked)
+        const growing = uploads.slice(0, checked).filter(({ state }) => state === 'growing')
+        await checkUploads(landfall, [...growing, ...fresh])
+        checked = Math.max(0, uploads.length - CLIENTS)
+      }
+    })().finally(() => {
+      over = true
+    })
+    await Promise.all([playing, killing])
+
+    await checkUploads(landfall, uploads)
+    t.diagnostic(`${uploads.length} uploads, ${receiver.deliveries.length} deliveries`)
+    assert.ok(uploads.length >= KILLS / 4, `only ${uploads.length} uploads`)
+    assert.deepEqual(early, [], 'told as finished before all bytes were there')
+
+    // Every event, at least once, in order.
+    const isTold = () => {
+      const told = byUpload(receiver.deliveries)
+      return uploads.every((upload) => {
+        const hooks = (told.get(landfall.idOf(upload.url)) ?? []).map(({ hook }) => hook)
+        const end = upload.state === 'gone' ? ['post-terminate'] : []
+        return [...storyOf(upload), ...end].every((hook) => hooks.includes(hook))
+      })
+    }
+    await until(isTold, 60_000)
+    // A repetition may still be under way.
+    await sleep(500)
+    const told = byUpload(receiver.deliveries)
+    for (const upload of uploads) {
+      const id = landfall.idOf(upload.url)
+      const hooks = (told.get(id) ?? []).map(({ hook }) => hook)
+      const end = upload.state === 'gone' ? ['post-terminate'] : []
+      // A client that removes an upload need not know whether it was complete.
+      const story = hooks.includes('post-finish') ? ['post-create', 'post-finish'] : storyOf(upload)
+      assertStory(id, told.get(id), [...story, ...end], { replayed: true })
+      if (story.length === 2) assert.equal(upload.furthest, upload.length, `${id} was never sent in whole`)
+    }
+    assertDistinct(receiver.deliveries)
+
+    // What no client knows of, and what nobody finished, is swept; nothing else is there then.
+    await landfall.stop()
+    await sleep(LIFETIME_MS + 200)
+    // Of a creation that was killed before its description was written, the first sweep removes the
+    // description, and the next one the empty file.
+    for (let sweeps = 0; sweeps < 2; sweeps += 1) {
+      const { code, stderr } = await sweep(landfall.dir, LIFETIME_MS)
+      assert.equal(code, 0, stderr)
+    }
+    await checkSwept(landfall, uploads)
+  })
+}

@@ -1,0 +1,67 @@
+// What must hold after each start, and at the end.
+
+import assert from 'node:assert/strict'
+import { readFile, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+
+import { ask } from './request.js'
+
+/** What was acknowledged is there, with the right bytes; what was removed is not. */
+export async function checkUploads(landfall, uploads) {
+  for (const upload of uploads) {
+    const { state, acknowledged } = upload
+    const { status, headers } = await ask('HEAD', upload.url)
+    // What a client is just removing, or being told of, says nothing.
+    if (upload.state === 'ending' || status === 423) continue
+    if (state === 'gone') {
+      assert.equal(status, 404, `${upload.url} was removed, and is back`)
+      continue
+    }
+    if (upload.state === 'gone') continue
+    assert.equal(status, 200, `HEAD of ${upload.url}`)
+    const offset = Number(headers['upload-offset'] ?? 0)
+    assert.ok(offset >= acknowledged, `${upload.url} is at ${offset}; ${acknowledged} was acknowledged`)
+    const stored = await readFile(landfall.pathOf(upload.url)).catch((error) => {
+      if (error.code !== 'ENOENT' || upload.state === state) throw error
+      return null
+    })
+    if (!stored) continue
+    const sure = Math.max(offset, acknowledged)
+    assert.ok(stored.length >= sure, `${upload.url} has ${stored.length} bytes, and said ${sure}`)
+    assert.ok(
+      stored.subarray(0, sure).equals(upload.source.subarray(0, sure)),
+      `${upload.url} has other bytes than were sent`,
+    )
+    if (state === 'complete') assert.equal(stored.length, upload.length)
+  }
+}
+
+/**
+ * After a sweep there is nothing but finished uploads: those of `uploads`, and such of which no client
+ * ever heard.
+ */
+export async function checkSwept(landfall, uploads) {
+  const names = new Set(await readdir(landfall.dir))
+  names.delete('.landfall')
+  for (const { url } of uploads.filter(({ state }) => state === 'complete')) {
+    const id = landfall.idOf(url)
+    assert.ok(names.delete(id) && names.delete(`${id}.info`), `${id} is complete, and was swept away`)
+  }
+  for (const { url } of uploads.filter(({ state }) => state !== 'complete')) {
+    const id = landfall.idOf(url)
+    assert.ok(!names.has(id) && !names.has(`${id}.info`), `${id} was left behind`)
+  }
+  for (const info of [...names].filter((name) => name.endsWith('.info'))) {
+    const id = info.slice(0, -'.info'.length)
+    const { Size } = JSON.parse(await readFile(join(landfall.dir, info), 'utf8'))
+    const { size } = await stat(join(landfall.dir, id))
+    assert.equal(size, Size, `${id} is not finished, and was left behind`)
+    names.delete(info)
+    names.delete(id)
+  }
+  const left = await Promise.all([...names].map(async (name) => {
+    const { size } = await stat(join(landfall.dir, name))
+    return `${name} (${size} bytes)`
+  }))
+  assert.deepEqual(left, [], 'left behind')
+}

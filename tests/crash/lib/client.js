@@ -1,0 +1,190 @@
+// Clients that go on whatever happens to the server, and know what they were promised.
+
+import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { bytes } from '../../clients/lib/source.js'
+import { BYTES, Unanswered, ask, checksum } from './request.js'
+
+/** One upload as its client knows it. */
+export class Upload {
+  constructor(seed, length) {
+    this.source = bytes(length, seed)
+    this.length = length
+    this.url = null
+    /** What the server has promised to keep. */
+    this.acknowledged = 0
+    /** How far it can be at most, by what was sent with nothing to verify. */
+    this.furthest = 0
+    /** `growing`, `complete`, `ending` (a DELETE is under way), `gone`. */
+    this.state = 'growing'
+    /** The uploads that this one is made of. */
+    this.parts = null
+  }
+
+  /** Takes an offset that the server told: it holds from now on. */
+  tell(offset) {
+    assert.ok(offset >= this.acknowledged, `${this.url} went from ${this.acknowledged} to ${offset}`)
+    assert.ok(offset <= this.furthest, `${this.url} is at ${offset}, and only ${this.furthest} were sent`)
+    this.acknowledged = offset
+    if (offset === this.length) this.state = 'complete'
+  }
+}
+
+/** A client with scenarios of its own; `random` decides, `endpoint()` tells where the server is. */
+export class Client {
+  constructor(endpoint, random, uploads) {
+    this.endpoint = endpoint
+    this.random = random
+    /** All uploads whose creation was answered. */
+    this.uploads = uploads
+    this.seeds = 0
+  }
+
+  #below(most) {
+    return Math.floor(this.random() * most)
+  }
+
+  /** One scenario from its beginning to its end. */
+  async play(name) {
+    const make = () => new Upload(`${name} ${(this.seeds += 1)}`, 1 + this.#below(this.#below(4) ? 60_000 : 1_500_000))
+    const kind = this.#below(10)
+    if (kind < 2) return this.#concatenate([make(), make()])
+    const upload = make()
+    const isDeferred = kind === 2
+    if (!(await this.#create(upload, { isDeferred }))) return undefined
+    if (kind === 3) {
+      // Removed in the middle.
+      await this.#fill(upload, { end: this.#below(upload.length) })
+      return this.remove(upload)
+    }
+    await this.#fill(upload, { isDeferred })
+    if (kind === 4) await this.remove(upload)
+    return undefined
+  }
+
+  /** POST; an upload whose creation isn't answered is nobody's, and `false`. */
+  async #create(upload, { isDeferred = false, concat } = {}) {
+    const headers = isDeferred ? { 'Upload-Defer-Length': '1' } : { 'Upload-Length': upload.length }
+    if (concat) headers['Upload-Concat'] = concat
+    const body = !isDeferred && this.random() < 0.3
+      ? upload.source.subarray(0, this.#below(upload.length + 1))
+      : undefined
+    if (body) Object.assign(headers, BYTES)
+    try {
+      const { status, headers: told } = await ask('POST', this.endpoint(), { headers, body })
+      assert.equal(status, 201)
+      upload.url = told.location
+      upload.furthest = body?.length ?? 0
+      if (body) upload.tell(Number(told['upload-offset']))
+    } catch (error) {
+      await this.#endure(error)
+      return false
+    }
+    this.uploads.push(upload)
+    return true
+  }
+
+  /** Sends bytes until there are `end`, in requests of all kinds, whatever it takes. */
+  async #fill(upload, { end = upload.length, isDeferred = false } = {}) {
+    while (upload.acknowledged < end || (upload.state === 'growing' && end === upload.length)) {
+      const start = upload.acknowledged
+      const size = Math.min(end - start, 1 + this.#below(this.random() < 0.5 ? 20_000 : 600_000))
+      const body = upload.source.subarray(start, start + size)
+      const headers = { ...BYTES, 'Upload-Offset': start }
+      if (isDeferred && (start + size === upload.length || this.random() < 0.2)) {
+        headers['Upload-Length'] = upload.length
+      }
+      const way = this.random()
+      const isRight = this.random() < 0.7
+      const options = { headers, body }
+      if (way < 0.2) headers['Upload-Checksum'] = checksum(body, isRight)
+      else if (way < 0.4) options.trailers = { 'Upload-Checksum': checksum(body, isRight) }
+      const isWrong = way < 0.4 && !isRight
+      // What is wrong never counts, however the request ends.
+      if (!isWrong) upload.furthest = Math.max(upload.furthest, start + size)
+      try {
+        const { status, headers: told } = await ask('PATCH', upload.url, options)
+        if (isWrong) {
+          assert.equal(status, 460, `${upload.url} with a wrong checksum`)
+        } else {
+          assert.equal(status, 204, `PATCH of ${upload.url} at ${start}`)
+          assert.equal(Number(told['upload-offset']), start + size)
+          upload.tell(start + size)
+        }
+      } catch (error) {
+        await this.#endure(error)
+        await this.#inspect(upload)
+      }
+    }
+  }
+
+  /** Asks where the upload is until there is an answer. */
+  async #inspect(upload) {
+    for (;;) {
+      try {
+        const { status, headers } = await ask('HEAD', upload.url)
+        // Locked: the request of before the cut is still being ended.
+        if (status !== 423) {
+          assert.equal(status, 200, `HEAD of ${upload.url}`)
+          upload.tell(Number(headers['upload-offset']))
+          return
+        }
+      } catch (error) {
+        await this.#endure(error)
+      }
+      await sleep(20)
+    }
+  }
+
+  async #concatenate(parts) {
+    for (const part of parts) {
+      if (!(await this.#create(part, { concat: 'partial' }))) return
+      part.isPartial = true
+      await this.#fill(part)
+    }
+    const whole = new Upload('', 0)
+    whole.source = Buffer.concat(parts.map((part) => part.source))
+    whole.length = whole.source.length
+    whole.furthest = whole.length
+    whole.parts = parts
+    const paths = parts.map((part) => new URL(part.url).pathname)
+    try {
+      const { status, headers } = await ask('POST', this.endpoint(), {
+        headers: { 'Upload-Concat': `final;${paths.join(' ')}` },
+      })
+      assert.equal(status, 201, 'a final upload')
+      whole.url = headers.location
+    } catch (error) {
+      await this.#endure(error)
+      return
+    }
+    this.uploads.push(whole)
+    while (whole.state !== 'complete') {
+      await this.#inspect(whole)
+      await sleep(10)
+    }
+  }
+
+  /** DELETE until it is answered. */
+  async remove(upload) {
+    upload.state = 'ending'
+    for (let tries = 0; ; tries += 1) {
+      try {
+        const { status } = await ask('DELETE', upload.url)
+        // Gone: an earlier try was answered too late.
+        assert.ok(status === 204 || (status === 404 && tries > 0), `DELETE of ${upload.url}: ${status}`)
+        upload.state = 'gone'
+        return
+      } catch (error) {
+        await this.#endure(error)
+      }
+    }
+  }
+
+  /** Waits a moment if the server is away; any other error is one. */
+  async #endure(error) {
+    if (!(error instanceof Unanswered)) throw error
+    await sleep(10 + 30 * this.random())
+  }
+}

@@ -1,0 +1,27 @@
+// The program beside a server, and waiting.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { run } from '../../hooks/lib/programs.js'
+
+/** Our environment without settings of landfall. */
+function environment() {
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('LANDFALL_')),
+  )
+}
+
+/** `landfall sweep` of a directory, of everything that is older than `ms`. */
+export function sweep(dir, ms) {
+  const args = ['-upload-dir', dir, '-expire-unfinished', `${ms}ms`, '-expire-leftovers', `${ms}ms`]
+  return run(process.env.LANDFALL_BIN, ['sweep', ...args], { env: environment() })
+}
+
+/** Waits until `condition()` holds; throws when it does not within `ms`. */
+export async function until(condition, ms = 30_000) {
+  const deadline = performance.now() + ms
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`)
+    await sleep(10)
+  }
+}

@@ -1,0 +1,44 @@
+// One HTTP request, as plain as it can be: what was sent of it before the connection broke is known.
+
+import { createHash } from 'node:crypto'
+import { request as send } from 'node:http'
+
+const TIMEOUT_MS = 20_000
+
+/** A request that was never answered: its connection broke, or could not be made. */
+export class Unanswered extends Error {}
+
+/**
+ * Sends a request and gives its status and headers. `body` is a Buffer; with `trailers` it is sent in
+ * chunks, with these fields after it.
+ */
+export function ask(method, url, { headers = {}, body, trailers } = {}) {
+  return new Promise((resolve, reject) => {
+    const fail = (error) => reject(new Unanswered(`${method} ${url}: ${error.message}`))
+    const fields = { 'Tus-Resumable': '1.0.0', ...headers }
+    if (body && !trailers) fields['Content-Length'] = body.length
+    if (!body && (method === 'POST' || method === 'PATCH')) fields['Content-Length'] = 0
+    if (trailers) fields.Trailer = Object.keys(trailers).join(', ')
+    const sent = send(url, { method, headers: fields, agent: false }, (response) => {
+      response.resume()
+      response.once('error', fail)
+      response.once('end', () => resolve({ status: response.statusCode, headers: response.headers }))
+    })
+    sent.once('error', fail)
+    sent.setTimeout(TIMEOUT_MS, () => sent.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)))
+    if (trailers) {
+      sent.addTrailers(trailers)
+      sent.useChunkedEncodingByDefault = true
+    }
+    sent.end(body)
+  })
+}
+
+/** `Upload-Checksum` of a body, or that of another one. */
+export function checksum(body, isRight = true) {
+  const hash = createHash('sha1').update(body)
+  if (!isRight) hash.update('!')
+  return `sha1 ${hash.digest('base64')}`
+}
+
+export const BYTES = { 'Content-Type': 'application/offset+octet-stream' }
