@@ -3,15 +3,15 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::edge::{Link, Turn};
 use super::shutdown::Step;
-use super::watch::{Phase, READING, Verdict, Watch, Word};
+use super::watch::{Phase, READING, Verdict, WRITING, Watch, Word};
 
 /// Why a request body ended before its end.
 ///
@@ -102,12 +102,15 @@ impl From<Cause> for io::Error {
 
 /// The body of a request: its data frames and, after them, its trailers.
 ///
-/// Dropping it unread is fine: a small rest is read and the connection goes on, a large one ends
-/// the connection after the answer.
+/// Dropping it unread is fine: a small rest is discarded and the connection goes on, a large one
+/// ends the connection after the response, which says so.
 #[derive(Debug)]
 pub struct Body {
-    inner: Incoming,
+    /// `None` once the connection has taken what is left of it.
+    inner: Option<Incoming>,
     kind: Kind,
+    /// Bytes at the beginning of `inner` that have been received before.
+    skip: usize,
 }
 
 #[derive(Debug)]
@@ -123,15 +126,17 @@ enum Kind {
 impl Body {
     pub(super) fn empty(inner: Incoming) -> Self {
         Self {
-            inner,
+            inner: Some(inner),
             kind: Kind::Ended,
+            skip: 0,
         }
     }
 
     pub(super) fn http1(inner: Incoming, link: Arc<Link>, word: Word) -> Self {
         Self {
-            inner,
+            inner: Some(inner),
             kind: Kind::Http1 { link, word },
+            skip: 0,
         }
     }
 
@@ -139,8 +144,9 @@ impl Body {
         let watch = Arc::new(Watch::new(Phase::Body, false));
         link.gate.admit(watch.clone());
         Self {
-            inner,
+            inner: Some(inner),
             kind: Kind::Http2 { link, watch },
+            skip: 0,
         }
     }
 
@@ -184,34 +190,62 @@ impl http_body::Body for Body {
             self.end();
             return Poll::Ready(Some(Err(error)));
         }
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Kind::Http2 { watch, .. } = &self.kind {
-            watch.set_waiting(if frame.is_pending() { READING } else { 0 });
-            if let Poll::Ready(Some(Ok(frame))) = &frame {
-                watch.add_read(frame.data_ref().map_or(0, Bytes::len));
-            }
-        }
-        match std::task::ready!(frame) {
-            Some(Ok(frame)) => {
-                if self.inner.is_end_stream() || frame.is_trailers() {
-                    self.end();
+        loop {
+            let Some(inner) = &mut self.inner else {
+                return Poll::Ready(None);
+            };
+            let frame = Pin::new(inner).poll_frame(cx);
+            if let Kind::Http2 { watch, .. } = &self.kind {
+                watch.set_waiting(if frame.is_pending() { READING } else { 0 });
+                if let Poll::Ready(Some(Ok(frame))) = &frame {
+                    watch.add_read(frame.data_ref().map_or(0, Bytes::len));
                 }
-                Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(BodyError::from_hyper(error)))),
-            None => {
-                self.end();
-                Poll::Ready(None)
+            match ready!(frame) {
+                Some(Ok(frame)) if self.skip > 0 && frame.is_data() => {
+                    let mut data = frame.into_data().unwrap_or_default();
+                    let skipped = data.len().min(self.skip);
+                    self.skip -= skipped;
+                    data.advance(skipped);
+                    if !data.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                }
+                Some(Ok(frame)) => {
+                    if self.is_end_stream() || frame.is_trailers() {
+                        self.end();
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                ended => {
+                    if let Kind::Http1 { link, .. } = &self.kind
+                        && let Some(replaced) = link.handover.poll_body(cx)
+                    {
+                        let (inner, skip) = ready!(replaced);
+                        (self.inner, self.skip) = (Some(inner), skip);
+                        continue;
+                    }
+                    return Poll::Ready(match ended {
+                        Some(Err(error)) => Some(Err(BodyError::from_hyper(error))),
+                        _ => {
+                            self.end();
+                            None
+                        }
+                    });
+                }
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Some(inner) => inner.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 
@@ -220,8 +254,9 @@ impl Drop for Body {
         match &self.kind {
             Kind::Ended => {}
             Kind::Http1 { link, .. } => {
-                let rest = http_body::Body::size_hint(&self.inner).exact();
-                link.set_leftover(rest.unwrap_or(u64::MAX));
+                if let Some(inner) = self.inner.take() {
+                    link.abandon(inner);
+                }
             }
             Kind::Http2 { watch, .. } => watch.close(),
         }
@@ -236,6 +271,8 @@ pin_project_lite::pin_project! {
         inner: Content<B>,
         // Dropped when hyper has taken all of it.
         turn: Turn,
+        // HTTP/2: what the sweeper sees of this stream.
+        stream: Option<Arc<Watch>>,
     }
 }
 
@@ -249,10 +286,14 @@ pin_project_lite::pin_project! {
 }
 
 impl<B> Reply<B> {
-    pub(super) fn service(body: B, turn: Turn) -> Self {
+    pub(super) fn service(body: B, turn: Turn, stream: Option<Arc<Watch>>) -> Self {
+        if let Some(stream) = &stream {
+            stream.set_waiting(WRITING);
+        }
         Self {
             inner: Content::Service { body },
             turn,
+            stream,
         }
     }
 
@@ -260,6 +301,7 @@ impl<B> Reply<B> {
         Self {
             inner: Content::Refusal { text: Some(text) },
             turn,
+            stream: None,
         }
     }
 }
@@ -276,8 +318,19 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().inner.project() {
-            ContentProjection::Service { body } => body.poll_frame(cx),
+        let me = self.project();
+        match me.inner.project() {
+            ContentProjection::Service { body } => {
+                let frame = body.poll_frame(cx);
+                if let Some(stream) = me.stream {
+                    // hyper asks again when the client has room for more.
+                    stream.set_waiting(if frame.is_pending() { 0 } else { WRITING });
+                    if let Poll::Ready(Some(Ok(frame))) = &frame {
+                        stream.add_written(frame.data_ref().map_or(0, Bytes::len));
+                    }
+                }
+                frame
+            }
             ContentProjection::Refusal { text } => {
                 Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
             }

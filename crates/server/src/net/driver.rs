@@ -18,10 +18,10 @@ use tower_service::Service;
 
 use super::body::Body;
 use super::edge::{Edge, Link};
-use super::limits::Limits;
 use super::shutdown::Step;
 use super::stats::NetStats;
-use super::watch::{Phase, Verdict};
+use super::stream::Spawner;
+use super::watch::{Gate, Phase, Verdict};
 use super::wire::Wire;
 
 /// How hyper is set up; the same for all connections.
@@ -32,7 +32,8 @@ pub(super) struct Protocols {
 }
 
 impl Protocols {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(gate: &Arc<Gate>) -> Self {
+        let limits = &gate.limits;
         let mut http1 = http1::Builder::new();
         http1
             // A client may close its sending side and still wait for the answer; and a client that
@@ -44,7 +45,7 @@ impl Protocols {
             .max_header_size(limits.max_head)
             .pipeline_flush(false);
         let http2 = limits.http2.then(|| {
-            let mut http2 = http2::Builder::new(Spawner);
+            let mut http2 = http2::Builder::new(Spawner::new(gate.clone()));
             http2
                 .max_concurrent_streams(limits.max_streams)
                 .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
@@ -57,26 +58,14 @@ impl Protocols {
     }
 }
 
-/// Runs HTTP/2 streams, whose number `Limits::max_streams` bounds.
-#[derive(Clone, Copy, Debug)]
-struct Spawner;
-
-impl<F> hyper::rt::Executor<F> for Spawner
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::spawn(future);
-    }
-}
-
 type Http1<S> = http1::Connection<TokioIo<Wire>, Edge<S>>;
 type Http2<S> = http2::Connection<TokioIo<Wire>, Edge<S>, Spawner>;
 
 /// Serves one connection to its end.
 pub(super) struct Driver<S, B>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
     state: State<S, B>,
@@ -90,7 +79,8 @@ where
 // Nothing in it is pinned in place.
 impl<S, B> Unpin for Driver<S, B>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
 }
@@ -101,7 +91,8 @@ where
 )]
 enum State<S, B>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
     /// Which protocol is spoken is not known yet.
@@ -115,7 +106,7 @@ where
 impl<S, B> Driver<S, B>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -142,16 +133,37 @@ where
         }
     }
 
-    /// Begins HTTP/1 anew on an idle connection, so that buffers a large body has grown go back to
-    /// the allocator.
+    /// Replaces hyper's HTTP/1 connection, so that a buffer that a large body has grown is released.
+    /// The client must be waited for: between two requests, or in the middle of a body.
     fn shed(&mut self) {
+        let link = &self.link;
+        let receiving = link.is_receiving()
+            && link.watch.is_reading()
+            && link.divisible.load(Relaxed)
+            && link.handover.is_possible()
+            && self.step == Step::Running;
+        let idle = link.watch.phase() == Phase::Idle && !link.unread();
+        if !receiving && !idle {
+            return;
+        }
         match mem::replace(&mut self.state, State::Closed) {
             State::Http1(old) => {
+                if receiving {
+                    link.handover.start();
+                }
                 let parts = old.into_parts();
                 let mut wire = parts.io.into_inner();
-                wire.put_back(&parts.read_buf);
+                // While it waits for more of a body, hyper holds nothing that it has read.
+                if receiving && !(parts.read_buf.is_empty() && wire.resume_body()) {
+                    link.handover.abort();
+                    return;
+                }
+                if !receiving {
+                    wire.put_back(&parts.read_buf);
+                }
                 drop(parts.read_buf);
-                self.link.grown.store(false, Relaxed);
+                link.watch.set_grown(false);
+                NetStats::add(&link.gate.stats.buffers_released, 1);
                 let new = self
                     .protocols
                     .http1
@@ -191,7 +203,7 @@ where
 impl<S, B> Future for Driver<S, B>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -207,7 +219,8 @@ where
             }
             me.follow(step);
         }
-        if me.link.watch.verdict() == Some(Verdict::Shed) && me.link.grown.load(Relaxed) {
+        if me.link.watch.verdict() == Some(Verdict::Shed) {
+            me.link.watch.clear_shed();
             me.shed();
         }
         loop {
@@ -223,13 +236,18 @@ where
                     me.start(wire, service, http2);
                 }
                 State::Http1(connection) => {
-                    let refused = match ready!(Pin::new(connection).poll(cx)) {
+                    let outcome = Pin::new(connection).poll(cx);
+                    if outcome.is_pending() {
+                        me.link.poll_discard(cx);
+                    }
+                    let refused = match ready!(outcome) {
                         Ok(()) => false,
                         Err(error) => {
                             tracing::debug!(%error, "connection ended");
                             error.is_parse()
                         }
                     };
+                    me.link.handover.abort();
                     if let State::Http1(connection) = mem::replace(&mut me.state, State::Closed) {
                         let wire = connection.into_parts().io.into_inner();
                         me.state = State::Closing(Closing::new(wire, refused, &me.link));
@@ -256,10 +274,12 @@ where
 
 impl<S, B> Drop for Driver<S, B>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
     fn drop(&mut self) {
+        self.link.handover.abort();
         self.link.watch.close();
         self.link.gate.stats.open.fetch_sub(1, Relaxed);
     }

@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -17,13 +18,16 @@ use tower_service::Service;
 
 use super::body::{Body, Reply};
 use super::guard::same_host;
+use super::handover::Handover;
 use super::info::ConnectionInfo;
 use super::refusal::Refusal;
 use super::stats::NetStats;
+use super::stream;
 use super::watch::{Gate, Phase, Watch};
 
-/// An unread rest of a body up to this size is left to hyper, which reads what is there already; a
-/// larger one costs the connection, and the client is told so.
+/// An unread rest of a body up to this size is read and discarded, so that the next request on the
+/// connection is understood. A larger one, or one of unknown size, ends the connection, and the
+/// response says so.
 const SMALL_REST: u64 = 64 * 1024;
 
 /// The service still holds the body.
@@ -39,10 +43,16 @@ pub(super) struct Link {
     heads: AtomicU32,
     /// HTTP/1: bytes of the present request's body nobody has read; `u64::MAX` if unknown.
     leftover: AtomicU64,
+    /// HTTP/1: whether the service has answered the present request.
+    responded: AtomicBool,
+    /// HTTP/1: whether what is left of the present body can be put into a new head.
+    pub(super) divisible: AtomicBool,
     /// HTTP/2: requests that have no full answer yet.
     streams: AtomicU32,
-    /// Whether a large read has made hyper's buffer grow.
-    pub(super) grown: AtomicBool,
+    /// HTTP/1: the rest of a body the service does not want, to be discarded.
+    abandoned: Mutex<Option<Incoming>>,
+    /// HTTP/1: the present request, while the connection is replaced under it.
+    pub(super) handover: Handover,
 }
 
 impl Link {
@@ -55,8 +65,11 @@ impl Link {
             info,
             heads: AtomicU32::new(0),
             leftover: AtomicU64::new(0),
+            responded: AtomicBool::new(false),
+            divisible: AtomicBool::new(false),
             streams: AtomicU32::new(0),
-            grown: AtomicBool::new(false),
+            abandoned: Mutex::default(),
+            handover: Handover::default(),
         })
     }
 
@@ -71,6 +84,49 @@ impl Link {
     /// HTTP/1: whether the client may still be sending a body nobody wants.
     pub(super) fn unread(&self) -> bool {
         self.leftover.load(Relaxed) != 0
+    }
+
+    /// HTTP/1: whether the service holds a body it may still read, and has not responded yet.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.watch.phase() == Phase::Body
+            && self.leftover.load(Relaxed) == HELD
+            && !self.responded.load(Relaxed)
+    }
+
+    /// HTTP/1: takes a body the service has dropped before its end.
+    pub(super) fn abandon(&self, body: Incoming) {
+        let rest = body.size_hint().exact().unwrap_or(u64::MAX);
+        // Who expects to be told to continue may or may not send a body that was refused.
+        let small = rest <= SMALL_REST && !self.handover.expects_continue();
+        self.set_leftover(if small { rest } else { u64::MAX });
+        if small && rest > 0 {
+            *self.abandoned() = Some(body);
+        }
+    }
+
+    /// HTTP/1: discards what has come of an abandoned body.
+    pub(super) fn poll_discard(&self, cx: &mut Context<'_>) {
+        if !matches!(self.leftover.load(Relaxed), 1..=SMALL_REST) {
+            return;
+        }
+        let mut abandoned = self.abandoned();
+        while let Some(body) = abandoned.as_mut() {
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(None) => {
+                    *abandoned = None;
+                    self.set_leftover(0);
+                }
+                Poll::Ready(Some(Err(_))) => *abandoned = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, Option<Incoming>> {
+        self.abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn has_streams(&self) -> bool {
@@ -139,6 +195,11 @@ fn check_http2(head: &Request<Incoming>) -> Option<Refusal> {
         return Some(Refusal::bad("the request has more than one Host header"));
     }
     match (head.uri().authority(), host) {
+        (Some(authority), _) if authority.as_str().contains('@') => {
+            return Some(Refusal::bad(
+                "the :authority is not a host name with optional port",
+            ));
+        }
         (None, None) => return Some(Refusal::bad("the request names no host")),
         (Some(authority), Some(host))
             if !same_host(authority.as_str().as_bytes(), host.as_bytes()) =>
@@ -156,7 +217,8 @@ fn check_http2(head: &Request<Incoming>) -> Option<Refusal> {
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Edge<S>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin + 'static,
 {
     type Response = Response<Reply<B>>;
     type Error = Infallible;
@@ -164,9 +226,19 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Exchange<S> {
         let link = &self.link;
+        if let Some(exchange) = link.handover.take_exchange()
+            && let Ok(exchange) = exchange.downcast::<Exchange<S>>()
+        {
+            link.handover.replace_body(request.into_body());
+            return *exchange;
+        }
         let number = link.watch.add_request();
         let refusal = self.refusal(number, &request);
         let turn = Turn::new(link.clone(), self.http2);
+        if !self.http2 && !request.body().is_end_stream() {
+            link.responded.store(false, Relaxed);
+            link.handover.record(&request);
+        }
         let mut request = request.map(|incoming| {
             if incoming.is_end_stream() {
                 link.set_leftover(0);
@@ -199,50 +271,82 @@ where
     }
 }
 
-pin_project_lite::pin_project! {
-    /// The answer to one request.
-    pub(super) struct Exchange<S: Service<Request<Body>>> {
-        turn: Option<Turn>,
-        #[pin]
-        state: State<S>,
-    }
+/// The answer to one request.
+pub(super) struct Exchange<S>
+where
+    S: Service<Request<Body>> + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+{
+    turn: Option<Turn>,
+    state: State<S>,
 }
 
-pin_project_lite::pin_project! {
-    #[project = StateProjection]
-    enum State<S: Service<Request<Body>>> {
-        Calling { service: S, request: Option<Request<Body>> },
-        Running { #[pin] future: S::Future },
-        Refused { refusal: Refusal },
+enum State<S: Service<Request<Body>>> {
+    Calling {
+        service: S,
+        request: Option<Request<Body>>,
+    },
+    Running {
+        future: S::Future,
+    },
+    Refused {
+        refusal: Refusal,
+    },
+    Moved,
+}
+
+// Only the future would have to be pinned in place, and it need not.
+impl<S> Unpin for Exchange<S>
+where
+    S: Service<Request<Body>> + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+{
+}
+
+/// When hyper's connection is replaced, what was going on in it moves to the new one.
+impl<S> Drop for Exchange<S>
+where
+    S: Service<Request<Body>> + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+{
+    fn drop(&mut self) {
+        let Some(turn) = self.turn.take_if(|turn| turn.link.handover.is_active()) else {
+            return;
+        };
+        let link = turn.link.clone();
+        let state = mem::replace(&mut self.state, State::Moved);
+        let turn = Some(turn);
+        link.handover.keep_exchange(Box::new(Self { turn, state }));
     }
 }
 
 impl<S, B> Future for Exchange<S>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + Unpin + 'static,
 {
     type Output = Result<Response<Reply<B>>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut me = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let me = &mut *self;
         loop {
-            let next = match me.state.as_mut().project() {
-                StateProjection::Calling { service, request } => {
+            let next = match &mut me.state {
+                State::Calling { service, request } => {
                     let Ok(()) = ready!(service.poll_ready(cx));
                     let request = request.take().expect("a call is made once");
                     State::Running {
                         future: service.call(request),
                     }
                 }
-                StateProjection::Running { future } => {
-                    let Ok(response) = ready!(future.poll(cx));
+                State::Running { future } => {
+                    let Ok(response) = ready!(Pin::new(future).poll(cx));
                     let turn = me
                         .turn
                         .take()
                         .expect("a future is not polled after its end");
                     return Poll::Ready(Ok(reply(response, turn)));
                 }
-                StateProjection::Refused { refusal } => {
+                State::Refused { refusal } => {
                     let turn = me
                         .turn
                         .take()
@@ -253,20 +357,23 @@ where
                     }
                     return Poll::Ready(Ok(response.map(|text: Bytes| Reply::refusal(text, turn))));
                 }
+                // Dropped as soon as it is made.
+                State::Moved => return Poll::Pending,
             };
-            me.state.set(next);
+            me.state = next;
         }
     }
 }
 
 fn reply<B>(mut response: Response<B>, turn: Turn) -> Response<Reply<B>> {
     if !turn.http2 {
-        let leftover = turn.link.leftover.load(Relaxed);
-        if leftover > SMALL_REST && leftover != HELD {
+        turn.link.responded.store(true, Relaxed);
+        if turn.link.leftover.load(Relaxed) > SMALL_REST {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
-    response.map(|body| Reply::service(body, turn))
+    let stream = if turn.http2 { stream::current() } else { None };
+    response.map(|body| Reply::service(body, turn, stream))
 }

@@ -13,6 +13,7 @@
 use http::StatusCode;
 use memchr::memchr;
 
+use super::handover::Remainder;
 use super::refusal::Refusal;
 
 /// hyper's own limit; past it hyper would refuse without a word.
@@ -40,6 +41,8 @@ enum State {
     Chunked(Chunk),
     /// The chunks make no sense: hyper ends the body with an error, and then the connection.
     Broken,
+    /// A trailer line ends with LF alone, which hyper would take for a part of the line.
+    BrokenTrailer,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +95,38 @@ impl Guard {
         self.heads
     }
 
+    /// Whether the present body must end with an error because of its trailers.
+    pub(super) fn has_broken_trailer(&self) -> bool {
+        matches!(self.state, State::BrokenTrailer)
+    }
+
+    /// Whether [`remainder`](Self::remainder) has something to give.
+    pub(super) fn is_divisible(&self) -> bool {
+        match &self.state {
+            State::Sized(_) => true,
+            State::Chunked(chunk) => chunk.is_divisible(),
+            State::Head | State::Broken | State::BrokenTrailer => false,
+        }
+    }
+
+    /// What is left of the present body, so that a new head can stand for it.
+    pub(super) fn remainder(&self) -> Option<Remainder> {
+        match &self.state {
+            State::Sized(left) => Some(Remainder {
+                head: format!("content-length: {left}\r\n\r\n"),
+                skip: 0,
+            }),
+            State::Chunked(chunk) if chunk.is_divisible() => {
+                let (begun, skip) = chunk.beginning();
+                Some(Remainder {
+                    head: format!("transfer-encoding: chunked\r\n\r\n{begun}"),
+                    skip,
+                })
+            }
+            State::Chunked(_) | State::Head | State::Broken | State::BrokenTrailer => None,
+        }
+    }
+
     /// Looks at the next bytes of the connection, and says what to hand on now.
     ///
     /// # Errors
@@ -127,9 +162,19 @@ impl Guard {
                         *chunk = next;
                         bytes = rest;
                     }
+                    None if chunk.is_trailer() && bytes.starts_with(b"\n") => {
+                        self.state = State::BrokenTrailer;
+                    }
                     None => self.state = State::Broken,
                 },
                 State::Broken => break,
+                // None of what follows is handed on.
+                State::BrokenTrailer => {
+                    return Ok(Passed {
+                        held,
+                        whole: all.len() - bytes.len(),
+                    });
+                }
             }
         }
         Ok(Passed {
@@ -321,6 +366,15 @@ impl<'a> RequestLine<'a> {
         if target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == 0x7f) {
             return Err(SHAPE);
         }
+        if !target.iter().all(|b| is_plain_target(*b)) {
+            if target.contains(&b'#') {
+                return Err(Refusal::bad("the request target has a fragment (\"#\")"));
+            }
+            // hyper would refuse it without a word.
+            if http::Uri::try_from(target).is_err() {
+                return Err(Refusal::bad("the request target is not a valid URI"));
+            }
+        }
         let old = match version {
             b"HTTP/1.1" => false,
             b"HTTP/1.0" => true,
@@ -440,6 +494,36 @@ fn decimal(value: &[u8]) -> Result<u64, Refusal> {
 }
 
 impl Chunk {
+    /// Whether a parser can be brought to this place by [`beginning`](Self::beginning). Not among
+    /// trailers, of which it has read a part already.
+    fn is_divisible(self) -> bool {
+        !matches!(
+            self,
+            Self::Line | Self::Trailer | Self::TrailerLf | Self::TrailerEnd | Self::End
+        )
+    }
+
+    fn is_trailer(self) -> bool {
+        matches!(self, Self::Line | Self::Trailer)
+    }
+
+    /// What brings a parser of chunks to this place, and how many bytes of data are in it.
+    fn beginning(self) -> (String, usize) {
+        match self {
+            Self::Size { digits: false, .. } => (String::new(), 0),
+            Self::Size { size, .. } => (format!("{size:x}"), 0),
+            Self::Extension { size } => (format!("{size:x};"), 0),
+            Self::SizeEnd { size } => (format!("{size:x}\r"), 0),
+            Self::Data { left } => (format!("{left:x}\r\n"), 0),
+            // A chunk cannot be empty without being the last.
+            Self::DataCr => ("1\r\n.".to_owned(), 1),
+            Self::DataLf => ("1\r\n.\r".to_owned(), 1),
+            Self::Line | Self::Trailer | Self::TrailerLf | Self::TrailerEnd | Self::End => {
+                ("0\r\n".to_owned(), 0)
+            }
+        }
+    }
+
     /// Takes at least one byte of a chunked body. `None` if it is not one.
     fn step(self, bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (byte, rest) = bytes.split_first()?;
@@ -470,6 +554,7 @@ impl Chunk {
                 digits: false,
             },
             (Self::Line, b'\r') => Self::TrailerEnd,
+            (Self::Line | Self::Trailer, b'\n') => return None,
             (Self::Line, _) => Self::Trailer,
             (Self::Trailer, b'\r') => Self::TrailerLf,
             (Self::TrailerLf, b'\n') => Self::Line,
@@ -518,6 +603,11 @@ static TOKEN: [bool; 256] = {
         byte += 1;
     }
 };
+
+/// What every parser takes in a request target (RFC 3986 section 3.3).
+fn is_plain_target(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%[]".contains(&byte)
+}
 
 /// What can stand in `uri-host [ ":" port ]` (RFC 3986 section 3.2.2).
 fn is_host(byte: u8) -> bool {

@@ -1,9 +1,12 @@
 use std::time::Duration;
 
+/// A timer fires at most two of these late: the last byte is noticed at a tick, as is the end.
+const MAX_TICK: Duration = Duration::from_millis(200);
+
 /// What a connection may take, in time and in memory.
 ///
-/// A duration of zero switches that timer off. Timers are looked at once a tick (a quarter of the
-/// smallest one, at most a second), so each fires up to one tick late.
+/// A duration of zero switches that timer off. Timers are checked once a tick (a quarter of the
+/// smallest one, at most 200 ms), so each fires up to two ticks late.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -35,6 +38,9 @@ pub struct Limits {
     /// The most bytes one read may bring. A connection's buffer grows towards it only while reads
     /// fill it. At least 8 KiB.
     pub read_buffer: usize,
+    /// How long a client may be silent, in a body or between two requests, before a read buffer that
+    /// has grown is released.
+    pub release_after: Duration,
     /// Whether HTTP/2 with prior knowledge is spoken beside HTTP/1.
     pub http2: bool,
     /// Streams open at once in one HTTP/2 connection.
@@ -61,6 +67,7 @@ impl Default for Limits {
             min_rate: 16,
             rate_window: Duration::from_secs(60),
             read_buffer: 256 * 1024,
+            release_after: Duration::from_secs(2),
             http2: false,
             max_streams: 128,
             linger_idle: Duration::from_secs(5),
@@ -71,7 +78,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How often the timers are looked at.
+    /// How often the timers are checked.
     pub(super) fn tick(&self) -> Duration {
         let timers = [
             self.header_timeout,
@@ -80,10 +87,11 @@ impl Limits {
             self.write_timeout,
             self.linger_idle,
             self.linger_total,
+            self.release_after,
         ];
         let smallest = timers.into_iter().filter(|t| !t.is_zero()).min();
         smallest
-            .map_or(Duration::from_secs(1), |t| t / 4)
-            .clamp(Duration::from_millis(5), Duration::from_secs(1))
+            .map_or(MAX_TICK, |t| t / 4)
+            .clamp(Duration::from_millis(5), MAX_TICK)
     }
 }

@@ -49,7 +49,7 @@ pub async fn serve<S, B>(
 ) -> io::Result<()>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -59,12 +59,12 @@ where
             "nothing to listen on",
         ));
     }
-    let protocols = Arc::new(Protocols::new(&limits));
     let max = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
     let max = max.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
     let permits = Arc::new(Semaphore::new(max as usize));
     let workers = Arc::new(Workers::start(limits.workers)?);
     let gate = Arc::new(Gate::new(limits, stats));
+    let protocols = Arc::new(Protocols::new(&gate));
 
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(sweep(gate.clone()));
@@ -120,7 +120,7 @@ struct Acceptor<S> {
 impl<S, B> Acceptor<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {

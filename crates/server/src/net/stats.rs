@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of the HTTP edge, to be read by anyone at any time.
 ///
-/// The byte counts are brought up to date once a tick (at most a second late).
+/// The byte counts are brought up to date once a tick (at most 200 ms late).
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct NetStats {
@@ -28,6 +28,8 @@ pub struct NetStats {
     pub too_slow: AtomicU64,
     /// Connections closed because the client took no byte of a response for too long.
     pub write_timeouts: AtomicU64,
+    /// Times the read buffer of a silent connection was released.
+    pub buffers_released: AtomicU64,
     /// Bytes received.
     pub bytes_in: AtomicU64,
     /// Bytes sent.

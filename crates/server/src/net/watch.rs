@@ -7,12 +7,12 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 
 use super::limits::Limits;
 use super::shutdown::Step;
@@ -48,16 +48,13 @@ pub(super) enum Verdict {
     TooSlow = 3,
     /// No byte of a response was taken for too long.
     Unread = 4,
-    /// Idle for a while: give buffers back, if they have grown.
+    /// Nothing received for a while: release buffers that have grown.
     Shed = 5,
 }
 
 /// Bits of [`Watch::waiting`].
 pub(super) const READING: u8 = 1;
 pub(super) const WRITING: u8 = 2;
-
-/// After this long without a request a connection gives grown buffers back.
-const SHED_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a silent client is lingered for once the server is being shut down.
 const LAST_LINGER: Duration = Duration::from_millis(500);
@@ -76,6 +73,8 @@ pub(super) struct Watch {
     written: AtomicU64,
     requests: AtomicU32,
     closed: AtomicBool,
+    /// Whether a large read has made hyper's buffer grow.
+    grown: AtomicBool,
     /// Whether this is a socket, whose bytes count for [`NetStats`].
     socket: bool,
     waker: AtomicWaker,
@@ -91,6 +90,7 @@ impl Watch {
             written: AtomicU64::new(0),
             requests: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            grown: AtomicBool::new(false),
             socket,
             waker: AtomicWaker::new(),
         }
@@ -146,6 +146,26 @@ impl Watch {
         self.verdict
             .store(u64::from(word.0) << 8 | verdict as u64, Relaxed);
         self.waker.wake();
+    }
+
+    /// Takes a [`Verdict::Shed`] back: it has been done.
+    pub(super) fn clear_shed(&self) {
+        let shed = u64::from(self.word().0) << 8 | Verdict::Shed as u64;
+        let _ = self.verdict.compare_exchange(shed, 0, Relaxed, Relaxed);
+    }
+
+    /// Whether a large read has made hyper's buffer grow.
+    pub(super) fn is_grown(&self) -> bool {
+        self.grown.load(Relaxed)
+    }
+
+    pub(super) fn set_grown(&self, grown: bool) {
+        self.grown.store(grown, Relaxed);
+    }
+
+    /// Whether only the client is being waited for, to send.
+    pub(super) fn is_reading(&self) -> bool {
+        self.waiting.load(Relaxed) == READING
     }
 
     pub(super) fn set_waiting(&self, directions: u8) {
@@ -205,9 +225,17 @@ pub(super) struct Gate {
     step: AtomicU8,
     pub(super) limits: Limits,
     pub(super) stats: Arc<NetStats>,
-    newcomers: Mutex<Vec<Arc<Watch>>>,
+    newcomers: Mutex<Newcomers>,
     /// Wakes the sweeper before its tick.
     alarm: Notify,
+}
+
+/// Watches the sweeper has not seen yet.
+#[derive(Debug, Default)]
+struct Newcomers {
+    watches: Vec<Arc<Watch>>,
+    /// The sweeper has nothing to check, and sleeps until something comes.
+    asleep: bool,
 }
 
 impl Gate {
@@ -234,19 +262,37 @@ impl Gate {
 
     /// Has the sweeper look after it from its next tick on.
     pub(super) fn admit(&self, watch: Arc<Watch>) {
+        let asleep = {
+            let mut newcomers = self.newcomers();
+            newcomers.watches.push(watch);
+            std::mem::take(&mut newcomers.asleep)
+        };
+        if asleep {
+            self.alarm.notify_one();
+        }
+    }
+
+    fn newcomers(&self) -> MutexGuard<'_, Newcomers> {
         self.newcomers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(watch);
     }
 
-    fn take_newcomers(&self) -> Vec<Arc<Watch>> {
-        std::mem::take(
-            &mut *self
-                .newcomers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+    /// Resolves when there may be something to check: at a tick, or at once if there was nothing.
+    async fn wait(&self, tick: &mut Interval, nothing: bool) {
+        let asleep = nothing && {
+            let mut newcomers = self.newcomers();
+            newcomers.asleep = newcomers.watches.is_empty();
+            newcomers.asleep
+        };
+        if asleep {
+            self.alarm.notified().await;
+            tick.reset_immediately();
+        }
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = self.alarm.notified() => {}
+        }
     }
 }
 
@@ -258,14 +304,12 @@ pub(super) async fn sweep(gate: Arc<Gate>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut before = Instant::now();
     loop {
-        let now = tokio::select! {
-            now = tick.tick() => now.max(Instant::now()),
-            () = gate.alarm.notified() => Instant::now(),
-        };
+        gate.wait(&mut tick, entries.is_empty()).await;
+        let now = Instant::now();
         let passed = now - before;
         before = now;
         entries.extend(
-            gate.take_newcomers()
+            std::mem::take(&mut gate.newcomers().watches)
                 .into_iter()
                 .map(|watch| Entry::new(watch, now)),
         );
@@ -308,7 +352,7 @@ struct Entry {
     word: Word,
     /// Since when the word holds.
     since: Instant,
-    /// Whether it has been asked to give buffers back since then.
+    /// Whether it has been asked to release buffers since the last byte.
     shed: bool,
     read: u64,
     read_at: Instant,
@@ -360,6 +404,7 @@ impl Entry {
         // Time counts against the client only while it is the client that is waited for.
         if moved.read > 0 || waiting & READING == 0 {
             self.read_at = now;
+            self.shed = false;
         }
         if moved.written > 0 || waiting & WRITING == 0 {
             self.written_at = now;
@@ -385,11 +430,6 @@ impl Entry {
             Phase::Idle if over(self.since, limits.idle_timeout) => {
                 Some((Verdict::Close, &stats.idle_timeouts))
             }
-            Phase::Idle if !self.shed && over(self.since, SHED_AFTER) => {
-                self.shed = true;
-                self.watch.condemn(self.word, Verdict::Shed);
-                None
-            }
             Phase::Body if over(self.read_at, limits.body_timeout) => {
                 Some((Verdict::Stalled, &stats.body_timeouts))
             }
@@ -408,6 +448,19 @@ impl Entry {
             over(self.written_at, limits.write_timeout)
                 .then_some((Verdict::Unread, &stats.write_timeouts))
         });
+        let silent_since = match self.word.phase() {
+            Phase::Idle => self.since,
+            Phase::Body => self.read_at,
+            _ => now,
+        };
+        if verdict.is_none()
+            && !self.shed
+            && self.watch.is_grown()
+            && over(silent_since, limits.release_after)
+        {
+            self.shed = true;
+            self.watch.condemn(self.word, Verdict::Shed);
+        }
         if let Some((verdict, counter)) = verdict {
             let first = self
                 .watch

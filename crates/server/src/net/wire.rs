@@ -109,6 +109,16 @@ impl Wire {
         self.ahead.splice(..0, bytes.iter().copied());
     }
 
+    /// Puts a head for what is left of the present body before what is still to be read.
+    pub(super) fn resume_body(&mut self) -> bool {
+        let Some(remainder) = self.guard.as_ref().and_then(Guard::remainder) else {
+            return false;
+        };
+        let head = self.link.handover.head(&remainder);
+        self.put_back(&head);
+        true
+    }
+
     /// Nobody waits for the client at this moment.
     pub(super) fn settle(&mut self) {
         self.wait(READING | WRITING, false);
@@ -181,7 +191,7 @@ impl Wire {
             n => {
                 self.link.watch.add_read(n);
                 if n >= LARGE_READ {
-                    self.link.grown.store(true, Relaxed);
+                    self.link.watch.set_grown(true);
                 }
             }
         }
@@ -196,6 +206,10 @@ impl Wire {
         };
         if now != self.waiting {
             self.waiting = now;
+            if waiting && let Some(guard) = &self.guard {
+                let divisible = guard.is_divisible();
+                self.link.divisible.store(divisible, Relaxed);
+            }
             self.link.watch.set_waiting(now);
         }
     }
@@ -220,6 +234,10 @@ impl Wire {
         if self.link.gate.step() >= Step::Cutting && self.link.watch.phase() == Phase::Body {
             return Some(Err(Cause::ShuttingDown.into()));
         }
+        if self.guard.as_ref().is_some_and(Guard::has_broken_trailer) {
+            let reason = "a trailer line ends with LF instead of CR LF";
+            return Some(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
         self.refusal.is_some().then_some(Ok(()))
     }
 }
@@ -232,12 +250,13 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
         loop {
-            if let Some(outcome) = me.stopped() {
-                return Poll::Ready(outcome);
-            }
+            // First, as it may be the head that a request in progress waits for.
             if !me.ahead.is_empty() {
                 me.serve_ahead(buf);
                 return Poll::Ready(Ok(()));
+            }
+            if let Some(outcome) = me.stopped() {
+                return Poll::Ready(outcome);
             }
             let before = buf.filled().len();
             ready!(me.poll_fill(cx, buf))?;

@@ -14,6 +14,7 @@ mod net_http2;
 mod net_linger;
 mod net_listen;
 mod net_load;
+mod net_memory;
 mod net_shutdown;
 mod net_timers;
 
@@ -55,6 +56,8 @@ mod hooks_told;
 #[cfg(feature = "grants")]
 mod grants_kit;
 
+#[cfg(feature = "grants")]
+mod early_responses;
 #[cfg(all(feature = "grants", feature = "hooks-http"))]
 mod grants_callers;
 #[cfg(feature = "grants")]

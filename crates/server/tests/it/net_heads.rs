@@ -220,3 +220,69 @@ async fn nothing_is_smuggled_in_a_body() {
     drop(client);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_target_that_parsers_read_in_two_ways_is_refused_with_a_reason() {
+    let server = Server::start(|_| {});
+    for (target, reason) in [
+        ("/metrics#x", "fragment"),
+        ("/a?b#", "fragment"),
+        ("http://a/b#c", "fragment"),
+        ("/a\"b<c>", "not a valid URI"),
+        ("/\u{7f}", "request line"),
+    ] {
+        let mut client = server.connect().await;
+        let answer = client
+            .ask(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        assert_eq!(answer.status, 400, "{target}");
+        assert!(
+            answer.text().contains(reason),
+            "{target}: {}",
+            answer.text()
+        );
+    }
+    let mut client = server.connect().await;
+    client
+        .send(b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    let answer = client.answer().await.unwrap();
+    assert_eq!(
+        (answer.status, answer.text()),
+        (400, "the request target is not a valid URI\n")
+    );
+    server.stop().await;
+}
+
+/// The next request must not be taken for a part of the trailers.
+#[tokio::test]
+async fn trailers_with_a_bare_line_feed_end_the_body() {
+    let server = Server::start(|_| {});
+    for trailers in [
+        "X: 1\nY: 2\r\n\r\n",
+        "X: 1\n\r\n",
+        "X: 1\r\n\n",
+        "\n",
+        "X: 1\n",
+    ] {
+        for split in [false, true] {
+            let mut client = server.connect().await;
+            client
+                .send("PUT /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .await;
+            client.send("5\r\nhello\r\n0\r\n").await;
+            if split {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            client.send(format!("{trailers}{}", get("/"))).await;
+            let answer = client.answer().await.unwrap();
+            assert_eq!(
+                (answer.status, answer.text()),
+                (400, "5 Malformed"),
+                "{trailers:?}"
+            );
+            assert!(client.closed().await);
+        }
+    }
+    server.stop().await;
+}

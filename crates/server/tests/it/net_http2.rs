@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
-use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::client::conn::http2::{Builder, SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -220,5 +220,76 @@ async fn a_shutdown_cuts_bodies_and_answers() {
         (StatusCode::SERVICE_UNAVAILABLE, "3 ShuttingDown".to_owned())
     );
     drop((frames, sender));
+    server.stop().await;
+}
+
+/// A client whose window has no room: neither pings nor silence keep its responses open.
+#[tokio::test]
+async fn a_stream_that_takes_no_bytes_is_reset() {
+    let server = Server::start(|limits| {
+        limits.http2 = true;
+        limits.write_timeout = Duration::from_millis(400);
+    });
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut sender, connection) = Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .keep_alive_interval(Duration::from_millis(50))
+        .timer(hyper_util::rt::TokioTimer::new())
+        .handshake::<_, Sent>(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut responses = Vec::new();
+    for _ in 0..20 {
+        responses.push(
+            sender
+                .send_request(put("/bytes/1000000", empty()))
+                .await
+                .unwrap(),
+        );
+    }
+    for response in responses {
+        let body = tokio::time::timeout(PATIENCE, response.into_body().collect()).await;
+        assert!(body.unwrap().is_err(), "a body without a window came whole");
+    }
+    assert_eq!(server.stats.write_timeouts.load(Relaxed), 20);
+    drop(sender);
+    server.stop().await;
+}
+
+/// One that reads at its own pace, with pauses shorter than the limit, gets all of it.
+#[tokio::test]
+async fn a_stream_that_is_read_slowly_is_not_reset() {
+    let server = Server::start(|limits| {
+        limits.http2 = true;
+        limits.write_timeout = Duration::from_secs(2);
+    });
+    let mut sender = connect(&server).await;
+    let response = sender
+        .send_request(put("/bytes/9000000", empty()))
+        .await
+        .unwrap();
+    let mut body = response.into_body();
+    let (mut got, begin) = (0, Instant::now());
+    while let Some(frame) = body.frame().await {
+        got += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        if begin.elapsed() < Duration::from_secs(3) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    assert_eq!(got, 9_000_000);
+    assert_eq!(server.stats.write_timeouts.load(Relaxed), 0);
+    drop((sender, body));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn user_information_in_the_authority_is_refused() {
+    let server = Server::start(|limits| limits.http2 = true);
+    let mut sender = connect(&server).await;
+    let request = Request::put("http://a@test/").body(empty()).unwrap();
+    let answer = ask(&mut sender, request).await;
+    assert_eq!(answer.0, StatusCode::BAD_REQUEST);
+    drop(sender);
     server.stop().await;
 }

@@ -212,3 +212,24 @@ async fn a_slow_reader_gets_everything() {
     }
     server.stop().await;
 }
+
+/// Late by half a second at most, whatever the timer; the bound here is looser for a loaded machine.
+#[tokio::test]
+async fn a_long_timer_fires_soon_after_its_time() {
+    let server = Server::start(|limits| {
+        limits.body_timeout = Duration::from_secs(3);
+        limits.header_timeout = Duration::from_secs(3);
+        limits.linger_idle = Duration::from_secs(5);
+    });
+    let mut client = server.connect().await;
+    client
+        .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        .await;
+    let begin = Instant::now();
+    assert_eq!(client.answer().await.unwrap().text(), "3 Timeout");
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(2990), "{took:?}");
+    // With a tick of a quarter of the timer it would be 4.5 s at worst.
+    assert!(took < Duration::from_millis(3900), "{took:?}");
+    server.stop().await;
+}

@@ -1,0 +1,179 @@
+//! Carries a request over to a new hyper connection while its body is being received.
+//!
+//! hyper keeps the read buffer a fast body has grown for as long as the connection lives, even if
+//! the client then stalls. It cannot be told to release it, but it can be replaced: the old
+//! connection is taken apart, and a new one reads a short head that describes what is left of the
+//! body. The request goes on: the future that answers it moves from the old connection to the new
+//! one, and its [`Body`](super::Body) takes the new source of frames when the old one ends.
+
+use std::any::Any;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use http::header::{CONNECTION, EXPECT};
+use http::{Method, Request, Version};
+use hyper::body::Incoming;
+
+/// The request can be carried over.
+const POSSIBLE: u8 = 1;
+/// It is an HTTP/1.0 request.
+const HTTP_10: u8 = 2;
+const CLOSE: u8 = 4;
+const KEEP_ALIVE: u8 = 8;
+/// The client waits for a 100 (Continue).
+const EXPECT_CONTINUE: u8 = 32;
+/// The connection is being replaced: a body whose source ends waits for the new one.
+const ACTIVE: u8 = 16;
+
+/// What of a request outlives the hyper connection it arrived on.
+#[derive(Debug, Default)]
+pub(super) struct Handover {
+    /// What the head of the present request said, and whether a handover is going on.
+    flags: AtomicU8,
+    parts: Mutex<Parts>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    /// The future that answers the request.
+    exchange: Option<Box<dyn Any + Send>>,
+    /// The new source of the body's frames.
+    body: Option<Incoming>,
+    /// How many bytes at its beginning the service has received already.
+    skip: usize,
+    waker: Option<Waker>,
+}
+
+/// What is left of a body, as HTTP/1 says it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Remainder {
+    /// The framing header, the end of the head, and the beginning of the framed body.
+    pub(super) head: String,
+    /// How many bytes of that beginning are data the service has received already.
+    pub(super) skip: usize,
+}
+
+impl Handover {
+    /// Records what a new head would have to repeat of the head of a request with a body.
+    pub(super) fn record<B>(&self, request: &Request<B>) {
+        let old = request.version() == Version::HTTP_10;
+        let mut flags = if old { HTTP_10 } else { 0 };
+        // The response to HEAD has no body, whatever it says of its length.
+        if request.method() != Method::HEAD {
+            flags |= POSSIBLE;
+        }
+        for value in request.headers().get_all(CONNECTION) {
+            for token in value.as_bytes().split(|b| *b == b',') {
+                match token.trim_ascii() {
+                    t if t.eq_ignore_ascii_case(b"close") => flags |= CLOSE,
+                    t if t.eq_ignore_ascii_case(b"keep-alive") => flags |= KEEP_ALIVE,
+                    _ => {}
+                }
+            }
+        }
+        if !old && request.headers().contains_key(EXPECT) {
+            flags |= EXPECT_CONTINUE;
+        }
+        self.flags.store(flags, Relaxed);
+    }
+
+    /// The head with which the new connection begins.
+    pub(super) fn head(&self, remainder: &Remainder) -> Vec<u8> {
+        self.lock().skip = remainder.skip;
+        let flags = self.flags.load(Relaxed);
+        let version = if flags & HTTP_10 == 0 { "1.1" } else { "1.0" };
+        let connection = match flags & (CLOSE | KEEP_ALIVE) {
+            0 => "",
+            KEEP_ALIVE => "connection: keep-alive\r\n",
+            _ => "connection: close\r\n",
+        };
+        let rest = &remainder.head;
+        format!("PUT / HTTP/{version}\r\nhost: a\r\n{connection}{rest}").into_bytes()
+    }
+
+    /// Whether the client of the present request waits for a 100 (Continue) before its body.
+    pub(super) fn expects_continue(&self) -> bool {
+        self.flags.load(Relaxed) & EXPECT_CONTINUE != 0
+    }
+
+    /// Whether the present request can be carried over.
+    pub(super) fn is_possible(&self) -> bool {
+        self.flags.load(Relaxed) & (POSSIBLE | ACTIVE) == POSSIBLE
+    }
+
+    /// Starts the handover. The old connection must be dropped after this.
+    pub(super) fn start(&self) {
+        self.flags.fetch_or(ACTIVE, SeqCst);
+    }
+
+    /// Whether the connection is being replaced.
+    pub(super) fn is_active(&self) -> bool {
+        self.flags.load(SeqCst) & ACTIVE != 0
+    }
+
+    /// Keeps the future that answers the request.
+    pub(super) fn keep_exchange(&self, exchange: Box<dyn Any + Send>) {
+        self.lock().exchange = Some(exchange);
+    }
+
+    /// The future that answers the request, if one is being carried over.
+    pub(super) fn take_exchange(&self) -> Option<Box<dyn Any + Send>> {
+        self.is_active().then(|| self.lock().exchange.take())?
+    }
+
+    /// Gives the body its new source.
+    pub(super) fn replace_body(&self, incoming: Incoming) {
+        let waker = {
+            let mut parts = self.lock();
+            parts.body = Some(incoming);
+            parts.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The new source of a body whose old one has ended, and how many bytes of it to skip; `None` if
+    /// there is none.
+    pub(super) fn poll_body(&self, cx: &Context<'_>) -> Option<Poll<(Incoming, usize)>> {
+        if !self.is_active() {
+            return None;
+        }
+        let mut parts = self.lock();
+        // Looked at again under the lock: `abort` may have come in between.
+        if !self.is_active() {
+            return None;
+        }
+        match parts.body.take() {
+            Some(incoming) => {
+                self.flags.fetch_and(!ACTIVE, SeqCst);
+                Some(Poll::Ready((incoming, std::mem::take(&mut parts.skip))))
+            }
+            None => {
+                parts.waker = Some(cx.waker().clone());
+                Some(Poll::Pending)
+            }
+        }
+    }
+
+    /// Ends a handover whose connection is gone: the request ends with it.
+    pub(super) fn abort(&self) {
+        if !self.is_active() {
+            return;
+        }
+        let parts = {
+            let mut parts = self.lock();
+            self.flags.fetch_and(!ACTIVE, SeqCst);
+            std::mem::take(&mut *parts)
+        };
+        if let Some(waker) = &parts.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

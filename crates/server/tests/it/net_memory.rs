@@ -1,0 +1,187 @@
+//! A connection whose client stalls releases the read buffer a fast body has grown, and the request
+//! goes on as if nothing had happened.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+
+use crate::net_kit::{PATIENCE, Server, get};
+
+/// Enough for hyper's buffer to grow well past its first size.
+const BURST: usize = 400_000;
+
+impl Server {
+    /// Waits until so many buffers have been released.
+    async fn until_released(&self, count: u64) {
+        let begin = Instant::now();
+        while self.stats.buffers_released.load(Relaxed) < count {
+            assert!(begin.elapsed() < PATIENCE, "no buffer was released");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn start() -> Server {
+    Server::start(|limits| limits.release_after = Duration::from_millis(60))
+}
+
+fn burst() -> Vec<u8> {
+    vec![b'x'; BURST]
+}
+
+#[tokio::test]
+async fn a_stalled_body_of_known_length_goes_on_after_its_buffer_is_released() {
+    let server = start();
+    let mut client = server.connect().await;
+    let total = 3 * BURST;
+    let head = format!("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: {total}\r\n\r\n");
+    client.send(head).await;
+    for n in 0..3 {
+        server.until_released(n).await;
+        client.send(burst()).await;
+    }
+    let answer = client.answer().await.unwrap();
+    assert_eq!((answer.status, answer.text()), (200, "1200000 complete"));
+    // Requests before and after the handover are told apart as ever.
+    for _ in 0..2 {
+        assert_eq!(client.ask(get("/")).await.text(), "hello");
+    }
+    server.until_requests(3).await;
+    assert_eq!(server.stats.requests.load(Relaxed), 3);
+    assert_eq!(server.stats.refused.load(Relaxed), 0);
+    server.stop().await;
+}
+
+/// Wherever in the framing the client stalls.
+#[tokio::test]
+async fn a_stalled_chunked_body_goes_on_from_any_place() {
+    let server = start();
+    let whole = [
+        format!("{BURST:x};ext=\"a\"\r\n").as_bytes(),
+        &burst(),
+        b"\r\n00005;b\r\nhello\r\n00\r\nX-Sum: 1\r\n\r\n",
+    ]
+    .concat();
+    let tail = whole.len() - (BURST + 17 + 1);
+    assert!(tail > 0);
+    // Behind the burst: before its CR, before its LF, in and behind every byte of what follows.
+    let data_end = whole.len() - b"\r\n00005;b\r\nhello\r\n00\r\nX-Sum: 1\r\n\r\n".len();
+    let trailers = whole.len() - b"\r\nX-Sum: 1\r\n\r\n".len();
+    for place in data_end - 1..=trailers {
+        let mut client = server.connect().await;
+        let before = server.stats.buffers_released.load(Relaxed);
+        client
+            .send("PUT /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        client.send(&whole[..place]).await;
+        server.until_released(before + 1).await;
+        client.send(&whole[place..]).await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!(
+            answer.text(),
+            "400005 complete {\"x-sum\": \"1\"}",
+            "stalled at {place}"
+        );
+        assert_eq!(client.ask(get("/")).await.text(), "hello");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_is_as_the_first_head_said() {
+    let server = start();
+    for (version, header, closes) in [
+        ("1.1", "", false),
+        ("1.1", "Connection: TE, close\r\n", true),
+        ("1.0", "", true),
+        ("1.0", "Connection: keep-alive\r\n", false),
+    ] {
+        let mut client = server.connect().await;
+        let before = server.stats.buffers_released.load(Relaxed);
+        let head = format!(
+            "PUT /sink HTTP/{version}\r\nHost: a\r\n{header}Content-Length: {}\r\n\r\n",
+            BURST + 1
+        );
+        client.send(head).await;
+        client.send(burst()).await;
+        server.until_released(before + 1).await;
+        client.send("x").await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!(answer.text(), "400001 complete");
+        assert!(answer.head.starts_with(&format!("HTTP/{version} 200")));
+        if closes {
+            assert!(client.closed().await);
+        } else {
+            assert_eq!(client.ask(get("/")).await.text(), "hello");
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_expects_100_is_told_to_continue_once() {
+    let server = start();
+    let mut client = server.connect().await;
+    let length = BURST + 1;
+    client
+        .send(format!(
+            "PUT /sink HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        ))
+        .await;
+    assert_eq!(client.answer().await.unwrap().status, 100);
+    client.send(burst()).await;
+    server.until_released(1).await;
+    client.send("x").await;
+    assert_eq!(client.answer().await.unwrap().text(), "400001 complete");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_ends_after_the_release_ends_as_before() {
+    let server = Server::start(|limits| {
+        limits.release_after = Duration::from_millis(60);
+        limits.body_timeout = Duration::from_millis(600);
+    });
+    // Silence, the end of the connection, and broken chunks.
+    for (head, last, expected) in [
+        ("Content-Length: 500000", None, "400000 Timeout"),
+        ("Content-Length: 500000", Some(""), "400000 UnexpectedEnd"),
+        ("Transfer-Encoding: chunked", Some("zz"), "400000 Malformed"),
+    ] {
+        let mut client = server.connect().await;
+        let before = server.stats.buffers_released.load(Relaxed);
+        client
+            .send(format!("PUT /sink HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n"))
+            .await;
+        if head.starts_with('T') {
+            client.send(format!("{BURST:x}\r\n")).await;
+        }
+        client.send(burst()).await;
+        server.until_released(before + 1).await;
+        match last {
+            Some("") => client.stream.shutdown().await.unwrap(),
+            Some(bytes) => client.send(bytes).await,
+            None => {}
+        }
+        assert_eq!(client.answer().await.unwrap().text(), expected);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stalled_body_is_cut_by_a_shutdown_after_its_buffer_is_released() {
+    let server = Server::with_grace(Duration::from_millis(50), |limits| {
+        limits.release_after = Duration::from_millis(60);
+    });
+    let mut client = server.connect().await;
+    client
+        .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n")
+        .await;
+    client.send(burst()).await;
+    server.until_released(1).await;
+    server.shutdown.begin();
+    let answer = client.answer().await.unwrap();
+    assert_eq!((answer.status, answer.text()), (503, "400000 ShuttingDown"));
+    server.stop().await;
+}
