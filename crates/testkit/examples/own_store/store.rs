@@ -23,9 +23,8 @@ struct Kept {
 
 impl OwnStore {
     async fn with<T>(&self, id: &Id, work: impl FnOnce(&mut Kept) -> T) -> Result<T> {
-        let missing = || StoreError::NotFound(id.clone());
-        let mut all = self.0.lock().await;
-        Ok(work(all.get_mut(id).ok_or_else(missing)?))
+        let found = self.0.lock().await.get_mut(id).map(work);
+        found.ok_or_else(|| StoreError::NotFound(id.clone()))
     }
 
     /// Changes an upload, unless a newer lease has done so, and returns it.
@@ -84,8 +83,8 @@ impl Store for OwnStore {
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
         let new = Arc::new(upload.clone());
-        let change = |kept: &mut Kept| kept.now.upload = new;
-        self.change(&upload.id, fence, change).await.map(drop)
+        let saved = self.change(&upload.id, fence, |kept| kept.now.upload = new);
+        saved.await.map(drop)
     }
 
     fn reader(&self) -> Option<&dyn Read> {
@@ -132,8 +131,7 @@ impl Append for OwnAppend {
     }
 
     async fn commit(&mut self) -> Result<u64> {
-        self.change(|_| ()).await?;
-        Ok(self.kept)
+        self.change(|_| ()).await.map(|()| self.kept)
     }
 
     async fn hold(&mut self) -> Result<()> {
@@ -168,10 +166,9 @@ impl Read for OwnStore {
 #[async_trait]
 impl Terminate for OwnStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        if let Err(StoreError::Fenced(id)) = self.change(&upload.id, fence, |_| ()).await {
-            return Err(StoreError::Fenced(id));
+        match self.change(&upload.id, fence, |_| ()).await {
+            Err(error @ StoreError::Fenced(_)) => Err(error),
+            _ => Ok(drop(self.0.lock().await.remove(&upload.id))),
         }
-        self.0.lock().await.remove(&upload.id);
-        Ok(())
     }
 }
