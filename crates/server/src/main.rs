@@ -8,18 +8,13 @@ use std::{
 
 use landfall_server::{
     app, log,
-    settings::{self, Invocation},
+    settings::{self, Failure, Invocation},
 };
 
 fn main() -> ExitCode {
     match settings::read(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Invocation::Print(text)) => print(&text),
-        Ok(Invocation::ConfigCheck(loaded)) => {
-            for warning in &loaded.warnings {
-                eprintln!("landfall: warning: {warning}");
-            }
-            print(&loaded.to_toml())
-        }
+        Ok(Invocation::ConfigCheck(loaded)) => run(app::config_check(loaded)),
         Ok(Invocation::Serve(loaded)) => {
             let settings = &loaded.settings;
             log::init(&settings.log, settings.s3.log_api_calls);
@@ -45,10 +40,7 @@ fn main() -> ExitCode {
             json,
         }) => run(app::keys(loaded, errand, json)),
         Ok(Invocation::Sweep { loaded, dry_run }) => run(app::sweep(loaded, dry_run)),
-        Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::from(failure.exit_code())
-        }
+        Err(failure) => fail(&failure),
     }
 }
 
@@ -66,11 +58,20 @@ fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     };
     match runtime.block_on(command) {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("landfall: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<Failure>() {
+            Some(failure) => fail(failure),
+            None => {
+                eprintln!("landfall: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+/// Tells why the settings can't be used.
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("{failure}");
+    ExitCode::from(failure.exit_code())
 }
 
 /// Prints a text. A reader that has seen enough, such as `head`, is no failure.

@@ -4,7 +4,8 @@
 //! the message as JSON from its standard input; `TUS_ID`, `TUS_SIZE` and `TUS_OFFSET` are in its
 //! environment, and with them `LANDFALL_HOOK`, `LANDFALL_EVENT_ID`, `LANDFALL_SEQUENCE`, in pre-access
 //! `LANDFALL_INTENT`, and `LANDFALL_LABEL_<KEY>` for each label. What it prints is its answer; what it
-//! writes to its standard error goes to that of this process. An event without a file is left out.
+//! writes to its standard error goes to that of this process. An event without a file is left out; if the
+//! folder itself is away, every call fails.
 
 mod environment;
 mod process;
@@ -66,8 +67,8 @@ impl CommandSettings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// The folder has no absolute path.
-    #[error("the folder of command hooks {} can't be used: {source}", dir.display())]
+    /// There is no such folder.
+    #[error("cannot use {} as the folder of command hooks: {source}", dir.display())]
     Folder {
         /// As it was set.
         dir: PathBuf,
@@ -90,24 +91,24 @@ pub struct Command {
 }
 
 impl Command {
-    /// Checks the settings. A folder that isn't there is only worth a warning: it may come.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// The folder has no absolute path, or no process may run.
+    /// There is no such folder, or no process may run.
     pub fn new(settings: CommandSettings) -> Result<Self, CommandError> {
-        let dir = std::path::absolute(&settings.dir).map_err(|source| CommandError::Folder {
-            dir: settings.dir,
-            source,
-        })?;
         if settings.processes == 0 {
             return Err(CommandError::NoProcess);
         }
-        if !dir.is_dir() {
-            tracing::warn!(
-                dir = %dir.display(),
-                "there is no such folder: no command hook will run"
-            );
-        }
+        let checked = std::path::absolute(&settings.dir).and_then(|dir| {
+            match std::fs::metadata(&dir)?.is_dir() {
+                true => Ok(dir),
+                false => Err(io::ErrorKind::NotADirectory.into()),
+            }
+        });
+        let dir = checked.map_err(|source| CommandError::Folder {
+            dir: settings.dir,
+            source,
+        })?;
         Ok(Self {
             dir,
             format: settings.format,
@@ -122,7 +123,7 @@ impl Command {
         let file = self.dir.join(message.hook.as_str());
         // Most events of most users have no program: they needn't wait for a slot.
         if is_missing(&file) {
-            return Ok(None);
+            return self.skip();
         }
         let slot = self.slots.take(message.hook).await;
         let mut command = tokio::process::Command::new(&file);
@@ -135,7 +136,7 @@ impl Command {
             });
         let process = match Process::start(&mut command).await {
             Ok(process) => process,
-            Err(_) if is_missing(&file) => return Ok(None),
+            Err(_) if is_missing(&file) => return self.skip(),
             Err(error) => return Err(not_started(&file, error)),
         };
         let input = format::body(self.format, message);
@@ -154,6 +155,19 @@ impl Command {
                 message.hook
             ))),
         }
+    }
+
+    /// Leaves out an event without a program, unless the whole folder is away: a mount that was lost
+    /// decides nothing.
+    fn skip(&self) -> Result<Option<Output>, Failure> {
+        match self.dir.is_dir() {
+            true => Ok(None),
+            false => Err(self.no_folder()),
+        }
+    }
+
+    fn no_folder(&self) -> Failure {
+        Failure::new(format!("there is no folder {}", self.dir.display()))
     }
 
     /// Whether the program's output is this process's: tusd 1 takes it from questions only.
@@ -243,10 +257,7 @@ impl Transport for Command {
     async fn check(&self) -> Result<(), Failure> {
         match self.dir.is_dir() {
             true => Ok(()),
-            false => Err(Failure::new(format!(
-                "there is no folder {}",
-                self.dir.display()
-            ))),
+            false => Err(self.no_folder()),
         }
     }
 }

@@ -193,13 +193,16 @@ impl Place {
         };
         if self.forwarded.trusts(request.peer) {
             origin.apply_forwarded(request.headers);
-        } else if self.style == LocationStyle::Absolute && has_forwarded_headers(request.headers) {
+        } else if matches!(self.forwarded, Forwarded::Ignore)
+            && self.style == LocationStyle::Absolute
+            && has_forwarded_headers(request.headers)
+        {
             self.warned.call_once(|| {
                 tracing::warn!(
                     peer = ?request.peer.address,
                     "a request came through a proxy that the settings don't know: upload URLs may \
-                     be wrong. Set --behind-proxy (with --trusted-proxies if it has a public \
-                     address), --public-url, or --relative-location"
+                     be wrong. Set --behind-proxy (with --trusted-proxies unless it is on this \
+                     machine), --public-url, or --relative-location"
                 );
             });
         }

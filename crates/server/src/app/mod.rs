@@ -19,13 +19,15 @@ mod leases;
 mod machine;
 mod metrics;
 mod open_files;
+mod prepare;
+mod proxies;
 mod routes;
 mod state;
 mod storage;
 mod terminal;
 mod waiting;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{
@@ -41,13 +43,14 @@ use self::direct::Direct;
 use self::grants::{Grants, PagesParts};
 #[cfg(feature = "grants")]
 pub use self::keys::keys;
-pub use self::waiting::events;
 use self::{
     hooks::Hooks,
+    prepare::Prepared,
     routes::{App, Site},
     state::Opened,
     storage::Storage,
 };
+pub use self::{prepare::config_check, waiting::events};
 use crate::{
     log,
     net::{self, Listener, NetStats, Shutdown},
@@ -65,20 +68,21 @@ const LAST_WRITES: Duration = Duration::from_secs(12);
 ///
 /// # Errors
 /// What keeps the server from starting, in words for the person who started it.
-pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
-    let settings = loaded.settings;
+pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let prepared = Prepared::new(&mut loaded).await;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let open_files = open_files::raise_limit();
+    let (prepared, settings) = (prepared?, loaded.settings);
     let (storage, composer) = Storage::open(&settings).await?;
     let database = Opened::default();
-    let hooks = Hooks::open(&settings, &database).await?;
+    let hooks = Hooks::open(&settings, &database, prepared.ways).await?;
     let mut config = handler_config(&settings, composer)?;
     hooks.join(&mut config);
     #[cfg(feature = "grants")]
     let (grants, cors) = (
-        Grants::open(&settings, &database).await?,
+        Grants::open(&settings, &database, prepared.admin_key).await?,
         config.cors.clone(),
     );
     #[cfg(feature = "grants")]
@@ -92,7 +96,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         None => None,
         Some(grants) => {
             let (queue, policies) = (grants.queue(), policies.clone());
-            let direct = Direct::open(&settings, &database, &storage, queue, policies).await?;
+            let secret = prepared.events_secret;
+            let direct =
+                Direct::open(&settings, &database, &storage, queue, policies, secret).await?;
             direct.map(Arc::new)
         }
     };
@@ -138,6 +144,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
                 settings: &settings,
                 cors: cors.as_ref(),
                 policies,
+                jwt: prepared.jwt,
                 handler: &handler,
                 shutdown: &shutdown,
                 storage: &storage,
@@ -228,11 +235,13 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// What keeps it from looking, in words for the person who started it.
-pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
-    let settings = loaded.settings;
+pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
+    let checked = loaded.check_system().await;
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");
     }
+    checked?;
+    let settings = loaded.settings;
     let dir = &settings.storage.upload_dir;
     anyhow::ensure!(
         settings.s3.bucket.is_some() || dir.is_dir(),
@@ -253,7 +262,7 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "grants")]
     let grants = match dry_run {
         true => None,
-        false => Grants::open(&settings, &database).await?,
+        false => Grants::open(&settings, &database, None).await?,
     };
     #[cfg(feature = "grants")]
     if let Some(grants) = &grants {
@@ -264,7 +273,8 @@ pub async fn sweep(loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
         None => None,
         // Nothing is asked for here.
         Some(grants) => {
-            Direct::open(&settings, &database, &storage, grants.queue(), Vec::new()).await?
+            let (queue, policies) = (grants.queue(), Vec::new());
+            Direct::open(&settings, &database, &storage, queue, policies, None).await?
         }
     };
     #[cfg(feature = "direct")]
@@ -430,10 +440,18 @@ fn open_listeners(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)
         ));
     }
     let address = format!("{}:{}", listen.host, listen.port);
-    let listener = Listener::tcp(&listen.host, listen.port).with_context(|| {
-        format!(
-            "can't listen on {address}; if another program has the port, choose one with --port"
-        )
+    let listener = Listener::tcp(&listen.host, listen.port).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program has the port; choose one with --port",
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with --port"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have the address; choose one with --host"
+            }
+            _ => return anyhow::anyhow!("cannot listen on {address}: {error}"),
+        };
+        anyhow::anyhow!("cannot listen on {address}: {hint}")
     })?;
     Ok((
         vec![listener],

@@ -22,6 +22,7 @@ use super::{
     body::{AnswerBody, UploadBody},
     hooks::Hooks,
     metrics,
+    proxies::UntrustedProxies,
     storage::Storage,
 };
 use crate::{
@@ -43,6 +44,8 @@ pub(super) struct Site {
     hooks: Arc<Hooks>,
     stats: Arc<NetStats>,
     shutdown: Shutdown,
+    /// Looks for proxies, if one is expected.
+    proxies: Option<UntrustedProxies>,
     #[cfg(feature = "grants")]
     grants: Option<(Arc<Grants>, Pages)>,
     #[cfg(feature = "direct")]
@@ -81,6 +84,7 @@ impl Site {
             hooks,
             stats,
             shutdown,
+            proxies: UntrustedProxies::new(&settings.urls),
             #[cfg(feature = "grants")]
             grants: None,
             #[cfg(feature = "direct")]
@@ -208,6 +212,9 @@ impl Service<Request<net::Body>> for App {
                 _ => None,
             };
             let tls = info.scheme() == http::uri::Scheme::HTTPS;
+            if let Some(proxies) = &self.site.proxies {
+                proxies.check(address, request.headers());
+            }
             request.extensions_mut().insert(Peer { address, tls });
         }
         #[cfg(feature = "grants")]

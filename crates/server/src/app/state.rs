@@ -178,7 +178,7 @@ pub(super) fn place(database: &Database) -> String {
             format!("'{}'", file.display())
         }
         #[cfg(feature = "postgres")]
-        Database::Postgres(url) => format!("'{}'", settings::Secret::new(url).url()),
+        Database::Postgres(url) => format!("'{}'", settings::Secret::new(url).redacted_url()),
     }
 }
 

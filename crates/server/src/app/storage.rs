@@ -76,7 +76,7 @@ impl Storage {
             let leases = match (&settings.leases.kind, &kept) {
                 #[cfg(feature = "redis")]
                 (LeaseKind::Redis(url), _) => {
-                    Some(SharedLeases::redis(url, &settings.leases).await?)
+                    Some(SharedLeases::redis(url.reveal(), &settings.leases).await?)
                 }
                 #[cfg(feature = "s3")]
                 (LeaseKind::Store, Kept::Bucket(bucket)) => Some(bucket.leases(settings).await?),

@@ -3,6 +3,7 @@
 
 use ipnet::IpNet;
 
+use super::types::redacted_url;
 use super::value::{Parsed, list};
 
 /// A host name or an address to bind; brackets of an IPv6 address are taken off.
@@ -37,10 +38,11 @@ pub(super) fn host(text: &str) -> Parsed<String> {
 
 /// The path part of a URL, without a need for decoding.
 fn url_path(text: &str, example: &str) -> Parsed<()> {
-    if text.starts_with("http://") || text.starts_with("https://") {
+    if text.contains("://") {
         return Err(format!(
-            "{text:?} is a whole URL; write its path, such as {example} (for URLs that clients \
-             see there is -public-url)"
+            "{:?} is a whole URL; write its path, such as {example} (for URLs that clients see \
+             there is -public-url)",
+            redacted_url(text)
         ));
     }
     if !text.starts_with('/') {
@@ -82,16 +84,17 @@ pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
     if text.is_empty() {
         return Ok(None);
     }
+    let shown = redacted_url(text);
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!(
-            "{text:?} is not an absolute URL; write one such as {EXAMPLE}"
+            "{shown:?} is not an absolute URL; write one such as {EXAMPLE}"
         ));
     };
     if !matches!(scheme, "http" | "https") {
-        return Err(format!("{text:?} is neither http:// nor https://"));
+        return Err(format!("{shown:?} is neither http:// nor https://"));
     }
     if rest.contains(['?', '#']) {
-        return Err(format!("{text:?} has a query or a fragment; leave it out"));
+        return Err(format!("{shown:?} has a query or a fragment; leave it out"));
     }
     let authority = rest.split('/').next().unwrap_or_default();
     let valid = text
@@ -99,37 +102,50 @@ pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
         .is_ok_and(|uri| uri.host().is_some_and(|h| !h.is_empty()));
     if !valid || authority.contains('@') {
         return Err(format!(
-            "{text:?} is not a URL to put before ids; write one such as {EXAMPLE}"
+            "{shown:?} is not a URL to put before ids; write one such as {EXAMPLE}"
         ));
     }
     Ok(Some(format!("{}/", text.trim_end_matches('/'))))
 }
 
-/// The addresses that `private` stands for: this machine, private networks, and the link.
+/// The addresses that `loopback` stands for: this machine.
+const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1/128"];
+
+/// The addresses that `private` stands for beside those: private networks, and the link.
 const PRIVATE: &[&str] = &[
-    "127.0.0.0/8",
     "10.0.0.0/8",
     "172.16.0.0/12",
     "192.168.0.0/16",
     "169.254.0.0/16",
-    "::1/128",
     "fc00::/7",
     "fe80::/10",
 ];
 
-/// A list of IP addresses, of networks (`10.0.0.0/8`), and of the word `private`.
+/// Networks of a table above.
+fn named(table: &[&str]) -> impl Iterator<Item = IpNet> {
+    table.iter().filter_map(|net| net.parse().ok())
+}
+
+/// Whether an address is on a private network or the link; this machine's own are not.
+pub(crate) fn is_private(address: std::net::IpAddr) -> bool {
+    named(PRIVATE).any(|net| net.contains(&address))
+}
+
+/// A list of IP addresses, of networks (`10.0.0.0/8`), and of the words `loopback` and `private`.
 pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
     let mut networks = Vec::new();
     for item in list(text) {
-        if item == "private" {
-            networks.extend(PRIVATE.iter().filter_map(|net| net.parse::<IpNet>().ok()));
+        if item == "loopback" {
+            networks.extend(named(LOOPBACK));
+        } else if item == "private" {
+            networks.extend(named(LOOPBACK).chain(named(PRIVATE)));
         } else if let Ok(address) = item.parse::<std::net::IpAddr>() {
             networks.push(IpNet::from(address));
         } else {
             let network = item.parse::<IpNet>().map_err(|_| {
                 format!(
                     "{item:?} is neither an IP address, nor a network such as 10.0.0.0/8, nor the \
-                     word private"
+                     word loopback or private"
                 )
             })?;
             networks.push(network);
@@ -223,7 +239,8 @@ mod tests {
     #[test]
     fn networks_are_addresses_ranges_and_the_private_ones() {
         let networks = networks("192.0.2.7, 2001:db8::/32,private,").unwrap();
-        assert_eq!(networks.len(), 2 + PRIVATE.len());
+        assert_eq!(networks.len(), 2 + LOOPBACK.len() + PRIVATE.len());
+        assert_eq!(super::networks("loopback").unwrap().len(), 2);
         assert_eq!(networks[0].to_string(), "192.0.2.7/32");
         assert_eq!(super::networks(""), Ok(Vec::new()));
         for text in ["10.0.0.0/33", "proxy.example", "10.0.0", "*"] {

@@ -224,8 +224,12 @@ pub(super) fn read(
 
 /// Carries out an instruction.
 fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
+    // Most come from a variable of a script that isn't set: nothing may then mean everything.
+    if text.trim().is_empty() {
+        return Err("is empty; write a value, or leave the flag out".to_owned());
+    }
     match meaning {
-        Meaning::Config => said.config = Some(text).filter(|file| !file.is_empty()),
+        Meaning::Config => said.config = Some(text),
         Meaning::Json => said.json = value::boolean(&text)?,
         Meaning::All => {
             said.errand.all = value::boolean(&text)?;
@@ -236,11 +240,11 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
             said.of_events.push("waiting");
         }
         Meaning::Transport => {
-            said.errand.transport = Some(text).filter(|name| !name.is_empty());
+            said.errand.transport = Some(text);
             said.of_events.push("transport");
         }
         Meaning::Upload => {
-            said.errand.upload = Some(text).filter(|id| !id.is_empty());
+            said.errand.upload = Some(text);
             said.of_events.push("upload");
         }
         Meaning::Limit => {
@@ -248,7 +252,7 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
             said.of_events.push("limit");
         }
         Meaning::Subject => {
-            said.new_key.subject = Some(text).filter(|name| !name.is_empty());
+            said.new_key.subject = Some(text);
             said.of_keys.push("subject");
         }
         Meaning::Admin => {
@@ -276,9 +280,8 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
             said.of_keys.push("expires");
         }
         Meaning::Origin => {
-            if let Some(origin) = bucket::or_none(&text, bucket::origin)?
-                && !said.origins.contains(&origin)
-            {
+            let origin = bucket::origin(&text)?;
+            if !said.origins.contains(&origin) {
                 said.origins.push(origin);
             }
         }
@@ -429,7 +432,11 @@ fn key_errand(said: &mut Said, layers: &mut Layers, problems: &mut Vec<Problem>)
     };
     // Beside this command it limits the key; the server's own comes from elsewhere.
     if let Some(given) = layers.take_flag("max-size") {
-        match value::size_or_none(&given.text) {
+        let size = match given.text.as_str() {
+            "" => Err("is empty; write a value, or leave the flag out".to_owned()),
+            text => value::size_or_none(text),
+        };
+        match size {
             Ok(size) => key.limits.max_size = size,
             Err(reason) => problems.push(Problem::new(given.source, reason)),
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::types::LeaseKind;
+use super::types::{LeaseKind, Secret, redacted_url};
 use super::value::{Parsed, duration_or_none, list, size_within, some_duration};
 
 /// Where a text may be empty: `None` then.
@@ -56,19 +56,39 @@ pub(super) fn key(text: &str) -> Parsed<String> {
             "can't be a template of keys: at most 512 bytes without control characters".to_owned(),
         );
     }
+    #[cfg(feature = "s3")]
+    check_template(text)?;
     Ok(text.to_owned())
 }
 
-/// The URL of a service.
+/// Tries a template of keys.
+#[cfg(feature = "s3")]
+fn check_template(template: &str) -> Parsed<()> {
+    use landfall::upload::{Upload, UploadId};
+    use landfall_s3::{Layout, S3Options};
+
+    let mut options = S3Options::new("bucket");
+    options.key_template = Some(template.to_owned());
+    Layout::new(&options)
+        .place(
+            &Upload::new(UploadId::random(), None),
+            std::time::UNIX_EPOCH,
+        )
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// The URL of a service. What is wrong with it is told without its password.
 pub(super) fn endpoint(text: &str) -> Parsed<String> {
     const EXAMPLE: &str = "https://s3.example.com";
+    let shown = redacted_url(text);
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!(
-            "{text:?} has no scheme; write https://{text}, or http://{text} if it has no TLS"
+            "{shown:?} has no scheme; write https://{shown}, or http://{shown} if it has no TLS"
         ));
     };
     if !matches!(scheme, "http" | "https") {
-        return Err(format!("{text:?} is neither http:// nor https://"));
+        return Err(format!("{shown:?} is neither http:// nor https://"));
     }
     let authority = rest.split('/').next().unwrap_or_default();
     let valid = text
@@ -76,7 +96,7 @@ pub(super) fn endpoint(text: &str) -> Parsed<String> {
         .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
     if !valid || rest.contains(['?', '#']) || authority.contains('@') {
         return Err(format!(
-            "{text:?} is not the URL of a service; write one such as {EXAMPLE}"
+            "{shown:?} is not the URL of a service; write one such as {EXAMPLE}"
         ));
     }
     Ok(text.trim_end_matches('/').to_owned())
@@ -87,7 +107,8 @@ pub(super) fn origin(text: &str) -> Parsed<String> {
     match endpoint(text) {
         Ok(origin) if origin.matches('/').count() == 2 => Ok(origin),
         _ => Err(format!(
-            "{text:?} is not an origin; write scheme and host, such as https://example.com"
+            "{:?} is not an origin; write scheme and host, such as https://example.com",
+            redacted_url(text)
         )),
     }
 }
@@ -168,12 +189,13 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
         _ => {
             let Some((scheme, _)) = text.split_once("://") else {
                 return Err(format!(
-                    "{text:?} is not known; write auto, memory, store, or the URL of a Redis such \
-                     as redis://localhost:6379"
+                    "{:?} is not known; write auto, memory, store, or the URL of a Redis such as \
+                     redis://localhost:6379",
+                    redacted_url(text)
                 ));
             };
             if scheme == "redis+unix" {
-                return Ok(LeaseKind::Redis(text.to_owned()));
+                return Ok(LeaseKind::Redis(Secret::new(text)));
             }
             if !matches!(scheme, "redis" | "rediss") {
                 return Err(format!(
@@ -189,7 +211,7 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
                         .to_owned(),
                 );
             }
-            Ok(LeaseKind::Redis(text.to_owned()))
+            Ok(LeaseKind::Redis(Secret::new(text)))
         }
     }
 }
@@ -277,7 +299,7 @@ mod tests {
     fn leases_are_words_or_urls_of_redis() {
         assert_eq!(lease("store"), Ok(LeaseKind::Store));
         let url = "rediss://:secret@redis.example:6380/2";
-        assert_eq!(lease(url), Ok(LeaseKind::Redis(url.to_owned())));
+        assert_eq!(lease(url), Ok(LeaseKind::Redis(Secret::new(url))));
         assert!(!format!("{:?}", lease(url)).contains("secret"));
         for text in ["", "disk", "redis:6379", "http://x", "redis://"] {
             lease(text).unwrap_err();

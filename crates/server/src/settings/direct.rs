@@ -26,26 +26,7 @@ pub(super) fn key(text: &str) -> Parsed<String> {
              uploads; write one such as uploads/{{id}}/{{filename}}"
         ));
     }
-    #[cfg(feature = "direct")]
-    check_template(&text)?;
     Ok(text)
-}
-
-/// Tries the template.
-#[cfg(feature = "direct")]
-fn check_template(template: &str) -> Parsed<()> {
-    use landfall::upload::{Upload, UploadId};
-    use landfall_s3::{Layout, S3Options};
-
-    let mut options = S3Options::new("bucket");
-    options.key_template = Some(template.to_owned());
-    Layout::new(&options)
-        .place(
-            &Upload::new(UploadId::random(), None),
-            std::time::UNIX_EPOCH,
-        )
-        .map(drop)
-        .map_err(|error| error.to_string())
 }
 
 /// How long temporary credentials are good for, as Amazon has it.

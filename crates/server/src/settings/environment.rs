@@ -11,7 +11,7 @@ use super::table::{settings, variable};
 const PREFIX: &str = "LANDFALL_";
 
 /// Reads the variables that begin with `LANDFALL_`, and returns the configuration file that one
-/// of them names. An empty variable counts as not set, as compose files make them.
+/// of them names. An empty variable is set: where a value is needed, it is an error like an empty flag.
 ///
 /// One that is nearly the name of a setting is a problem, and one that is far from any is worth
 /// a warning only: it may be meant for somebody else.
@@ -24,7 +24,7 @@ pub(super) fn read(
     let mut ours: Vec<(String, OsString)> = variables
         .into_iter()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text)))
-        .filter(|(name, text)| name.starts_with(PREFIX) && !text.is_empty())
+        .filter(|(name, _)| name.starts_with(PREFIX))
         .collect();
     ours.sort();
     let mut config = None;
@@ -37,7 +37,11 @@ pub(super) fn read(
             continue;
         }
         if name == variable("config") {
-            config = Some(text);
+            if text.is_empty() {
+                problems.push(Problem::new(name, "is empty; write a file, or unset it"));
+            } else {
+                config = Some(text);
+            }
         } else if let Some(setting) = settings().find(|setting| setting.variable() == name) {
             layers.give(setting, text, Source::Variable(name));
         } else if let Some(later) = later::all().find(|later| variable(later.name) == name) {

@@ -3,7 +3,7 @@
 use landfall_hooks::{HookName, HookNames, format::Format};
 
 use super::bucket::or_none;
-use super::types::{Database, Secret};
+use super::types::{Database, Secret, redacted_url};
 use super::value::{Parsed, choice, count, duration, integer, list, one_of, path, size_within};
 
 /// The words for [`Format`] where tusd's two are known.
@@ -76,9 +76,26 @@ pub(super) fn http_format(text: &str) -> Parsed<Format> {
     choice(text, &known)
 }
 
-/// A URL with one of these schemes, or none.
+/// A URL with one of these schemes, or none. What is wrong with it is told without its password.
 fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
     or_none(text, |text| {
+        let shown = redacted_url(text);
+        let Some((scheme, _)) = text.split_once("://") else {
+            return Err(format!(
+                "{shown:?} has no scheme; write a URL such as {example}"
+            ));
+        };
+        if !schemes.contains(&scheme) {
+            return Err(format!(
+                "{shown:?} begins with {scheme}://; write {}",
+                one_of(
+                    &schemes
+                        .iter()
+                        .map(|known| format!("{known}://"))
+                        .collect::<Vec<_>>()
+                )
+            ));
+        }
         let known = |scheme: &&str| {
             let rest = text
                 .split_once("://")
@@ -87,8 +104,7 @@ fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
             rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']))
         };
         if !schemes.iter().any(known) || text.contains(|c: char| c.is_control() || c == ' ') {
-            // The text isn't cited: it may hold a password.
-            return Err(format!("is not a URL such as {example}"));
+            return Err(format!("{shown:?} is not a URL such as {example}"));
         }
         Ok(Secret::new(text))
     })
@@ -99,9 +115,10 @@ pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
     const EXAMPLE: &str = "http://127.0.0.1:3000/hooks";
     let read = url(text, &["http", "https"], EXAMPLE)?;
     match &read {
-        Some(url) if url.reveal().parse::<http::Uri>().is_err() => {
-            Err(format!("is not a URL such as {EXAMPLE}"))
-        }
+        Some(url) if url.reveal().parse::<http::Uri>().is_err() => Err(format!(
+            "{:?} is not a URL such as {EXAMPLE}",
+            url.redacted_url()
+        )),
         _ => Ok(read),
     }
 }
@@ -220,10 +237,9 @@ pub(super) fn database(text: &str) -> Parsed<Option<Database>> {
             Ok(Database::Postgres(Secret::new(text)))
         }
         Some(("sqlite", file)) if !file.is_empty() => Ok(Database::File(path(file)?)),
-        // The text isn't cited: it may hold a password.
-        Some(_) => Err(
-            "is neither a file nor a URL such as postgres://landfall@db.example.com/landfall"
-                .to_owned(),
-        ),
+        Some(_) => Err(format!(
+            "{:?} is neither a file nor a URL such as postgres://landfall@db.example.com/landfall",
+            redacted_url(text)
+        )),
     })
 }

@@ -33,7 +33,8 @@ impl Later {
         if self.switch {
             super::value::boolean(text) == Ok(false)
         } else {
-            text.trim() == self.default
+            // An empty text is a value that somebody forgot, not a default.
+            !self.default.is_empty() && text.trim() == self.default
         }
     }
 }
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn defaults_ask_for_nothing_and_other_values_do() {
         let plugin = later("hooks-plugin").unwrap();
-        assert!(plugin.asks_for_nothing(""));
+        assert!(!plugin.asks_for_nothing(""));
         assert!(!plugin.asks_for_nothing("/srv/hooks/plugin"));
         let pprof = later("expose-pprof").unwrap();
         assert!(pprof.switch && pprof.asks_for_nothing("F"));

@@ -101,9 +101,15 @@ impl Layers {
     pub(super) fn read(&self, problems: &mut Vec<Problem>) -> Settings {
         let mut read = Settings::default();
         for setting in settings() {
-            if let Some(Given { text, source }) = self.given.get(setting.name)
-                && let Err(reason) = (setting.set)(&mut read, text)
-            {
+            let Some(Given { text, source }) = self.given.get(setting.name) else {
+                continue;
+            };
+            let result = if setting.lacks_value(text) {
+                Err(empty(setting))
+            } else {
+                (setting.set)(&mut read, text)
+            };
+            if let Err(reason) = result {
                 let problem = Problem::new(source, reason);
                 problems.push(if setting.refused_at_start {
                     problem.at_start()
@@ -113,5 +119,13 @@ impl Layers {
             }
         }
         read
+    }
+}
+
+/// Why an empty text is refused: most come from a variable of a script that isn't set.
+fn empty(setting: &Setting) -> String {
+    match setting.default {
+        "" => "is empty; write a value, or leave the setting out".to_owned(),
+        default => format!("is empty; write a value, or leave the setting out for {default}"),
     }
 }

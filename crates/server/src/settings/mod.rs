@@ -32,6 +32,7 @@ mod problem;
 mod reference;
 mod report;
 mod sections;
+mod system;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ mod value;
 
 use std::ffi::OsString;
 
+pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
 pub use reference::reference;
 pub use types::*;
@@ -185,6 +187,7 @@ pub struct Loaded {
     /// What is allowed but may not be meant: a line each, for people.
     pub warnings: Vec<String>,
     layers: Layers,
+    verb: Verb,
 }
 
 impl Loaded {
@@ -223,9 +226,10 @@ pub fn read(
     let mut settings = layers.read(&mut problems);
     #[cfg(not(feature = "grants"))]
     if said.verb == Verb::Keys {
-        problems.push(Problem::whole(
-            "this build has no keys; build Landfall with the feature grants",
-        ));
+        problems.push(Problem::whole(check::not_compiled_in(
+            "support for keys",
+            "grants",
+        )));
     }
     // What a setting goes with can be told only once each is right by itself.
     let needy = match said.verb {
@@ -246,7 +250,8 @@ pub fn read(
         }
     }
     if problems.is_empty() {
-        check::check(&mut settings, &layers, &mut problems, &mut warnings);
+        let mut findings = check::Findings::new(&layers, &mut problems, &mut warnings);
+        check::check(&mut settings, &mut findings);
     }
     if !problems.is_empty() {
         return Err(Failure { problems });
@@ -255,6 +260,7 @@ pub fn read(
         settings,
         warnings,
         layers,
+        verb: said.verb,
     };
     Ok(match said.verb {
         Verb::Sweep => Invocation::Sweep {

@@ -41,7 +41,7 @@ impl Problem {
         }
     }
 
-    /// The same as one that tusd tells only when it starts.
+    /// The same as one that can be seen only when the program starts.
     pub(super) fn at_start(self) -> Self {
         Self {
             at_start: true,
@@ -56,8 +56,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The settings can't be used. Shown, it is a text of a line for each problem and a closing line
-/// that tells where to read on.
+/// The settings can't be used. Shown, it is a text of a line for each problem and, unless all of them
+/// are with this machine, a closing line that tells where to read on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What is wrong: at least one.
@@ -65,8 +65,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The code that the program ends with: 2, or 1 if all that is wrong is what tusd, too, sees only
-    /// when it starts.
+    /// The code that the program ends with: 2, or 1 if all that is wrong is what can be seen only when
+    /// it starts.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.problems.iter().all(|problem| problem.at_start) {
@@ -79,10 +79,14 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.problems {
-            writeln!(f, "landfall: {problem}")?;
+        for (at, problem) in self.problems.iter().enumerate() {
+            let line_break = if at > 0 { "\n" } else { "" };
+            write!(f, "{line_break}landfall: {problem}")?;
         }
-        write!(f, "Run `landfall -h` for all settings.")
+        match self.exit_code() {
+            1 => Ok(()),
+            _ => write!(f, "\nRun `landfall -h` for all settings."),
+        }
     }
 }
 

@@ -4,27 +4,39 @@ use std::fmt::Write as _;
 
 use super::layers::Layers;
 use super::sections::SECTIONS;
-use super::table::{Kind, Setting};
+use super::table::{Kind, Sensitivity, Setting};
+use super::types::redacted_url;
 use super::value;
 
-/// Writes every setting with where it came from. What it returns can be used as a
-/// configuration file, and means the same but for secrets, which it leaves out.
+/// Writes every setting with where it came from.
+///
+/// What it returns can be used as a configuration file and means the same, except for secrets. They are
+/// left out: their lines are comments, as are those of settings without a value.
 pub(super) fn report(layers: &Layers) -> String {
     let mut lines = Vec::new();
     for section in SECTIONS {
         lines.push((format!("\n# {}", section.title), None));
         for setting in section.settings {
-            let (text, source) = match layers.get(setting.name) {
-                Some(given) if setting.is_secret => {
-                    ("", format!("{}, not shown here", given.source))
+            let (line, source) = match layers.get(setting.name) {
+                Some(given) => match shown(setting, &given.text) {
+                    Shown::All => (line(setting, &given.text), given.source.to_string()),
+                    Shown::Part(text) => (
+                        format!("# {}", line(setting, &text)),
+                        format!("{}, its secrets not shown here", given.source),
+                    ),
+                    Shown::Nothing => (
+                        format!("# {} = ***", setting.name),
+                        format!("{}, not shown here", given.source),
+                    ),
+                },
+                None => {
+                    let line = line(setting, setting.default);
+                    let unset = setting.lacks_value(setting.default);
+                    let line = if unset { format!("# {line}") } else { line };
+                    (line, "default".to_owned())
                 }
-                Some(given) => (given.text.as_str(), given.source.to_string()),
-                None => (setting.default, "default".to_owned()),
             };
-            lines.push((
-                format!("{} = {}", setting.name, toml(setting, text)),
-                Some(source),
-            ));
+            lines.push((line, Some(source)));
         }
     }
     let width = lines
@@ -43,6 +55,35 @@ pub(super) fn report(layers: &Layers) -> String {
         };
     }
     report.trim_start().to_owned()
+}
+
+/// How much of a text may be seen.
+enum Shown {
+    All,
+    /// This instead of it.
+    Part(String),
+    Nothing,
+}
+
+/// Decides how much of a setting's text may be seen.
+fn shown(setting: &Setting, text: &str) -> Shown {
+    match setting.sensitivity {
+        Sensitivity::Public => Shown::All,
+        Sensitivity::Secret => Shown::Nothing,
+        Sensitivity::Url => {
+            let redacted = redacted_url(text);
+            if redacted == text {
+                Shown::All
+            } else {
+                Shown::Part(redacted)
+            }
+        }
+    }
+}
+
+/// A line of the file.
+fn line(setting: &Setting, text: &str) -> String {
+    format!("{} = {}", setting.name, toml(setting, text))
 }
 
 /// A setting's text as a value of TOML.

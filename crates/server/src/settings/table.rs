@@ -36,6 +36,17 @@ impl Kind {
     }
 }
 
+/// What of a setting's text may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sensitivity {
+    /// All of it.
+    Public,
+    /// A URL, without its password and its query.
+    Url,
+    /// Nothing.
+    Secret,
+}
+
 /// A name that a setting had in an older tusd.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OldName {
@@ -60,8 +71,12 @@ pub(super) struct Setting {
     /// Whether tusd takes any text for it, and refuses a wrong one only when it starts: with another
     /// exit code.
     pub(super) refused_at_start: bool,
-    /// Whether its text is nobody's business: `config check` doesn't show it.
-    pub(super) is_secret: bool,
+    /// What of its text may be shown.
+    pub(super) sensitivity: Sensitivity,
+    /// Whether an empty text is a value; otherwise writing one is an error.
+    pub(super) may_be_empty: bool,
+    /// Whether it limits or protects: then it is an error to set it where it has no effect.
+    pub(super) protects: bool,
     /// What it does, in one to three sentences.
     pub(super) help: &'static str,
     /// Reads its text into place. An error is the rest of a sentence that begins with the
@@ -84,7 +99,9 @@ impl Setting {
             default,
             old: &[],
             refused_at_start: false,
-            is_secret: false,
+            sensitivity: Sensitivity::Public,
+            may_be_empty: false,
+            protects: false,
             help,
             set,
         }
@@ -104,8 +121,35 @@ impl Setting {
 
     /// The same row with a text that isn't shown.
     pub(super) const fn secret(mut self) -> Self {
-        self.is_secret = true;
+        self.sensitivity = Sensitivity::Secret;
         self
+    }
+
+    /// The same row with a URL that is shown without its password and its query.
+    pub(super) const fn secret_in_url(mut self) -> Self {
+        self.sensitivity = Sensitivity::Url;
+        self
+    }
+
+    /// The same row, for which an empty text is a value.
+    pub(super) const fn may_be_empty(mut self) -> Self {
+        self.may_be_empty = true;
+        self
+    }
+
+    /// The same row, as one that limits or protects.
+    pub(super) const fn protects(mut self) -> Self {
+        self.protects = true;
+        self
+    }
+
+    /// Whether a text says nothing, although it should say something.
+    pub(super) fn lacks_value(&self, text: &str) -> bool {
+        !self.may_be_empty
+            && match self.kind {
+                Kind::List(_) => super::value::list(text).next().is_none(),
+                _ => text.is_empty(),
+            }
     }
 
     /// Its variable.

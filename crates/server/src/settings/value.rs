@@ -292,11 +292,14 @@ pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Parsed<T> {
 }
 
 /// Joins words to `a, b or c`.
-pub(super) fn one_of(words: &[&str]) -> String {
+pub(super) fn one_of(words: &[impl std::borrow::Borrow<str>]) -> String {
     match words {
         [] => String::new(),
-        [only] => (*only).to_owned(),
-        [head @ .., last] => format!("{} or {last}", head.join(", ")),
+        [only] => only.borrow().to_owned(),
+        [head @ .., last] => {
+            let head: Vec<&str> = head.iter().map(std::borrow::Borrow::borrow).collect();
+            format!("{} or {}", head.join(", "), last.borrow())
+        }
     }
 }
 

@@ -102,3 +102,11 @@ fn a_plugin_that_is_none_is_told_at_the_start() {
     assert_eq!(code, Some(1), "{told}");
     assert!(told.starts_with("landfall: -hooks-wasm: "), "{told}");
 }
+
+#[cfg(feature = "hooks-http")]
+#[test]
+fn start_up_lines_hide_passwords_and_queries() {
+    let server = Landfall::start(&["-hooks-http=http://u:hunter2@127.0.0.1:1/x?tok=hunter2"]);
+    server.says("Using 'http://u:***@127.0.0.1:1/x?***' as the endpoint for hooks");
+    assert!(!server.log().contains("hunter2"), "{}", server.log());
+}

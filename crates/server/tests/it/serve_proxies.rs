@@ -104,8 +104,13 @@ fn a_peer_that_is_not_among_the_trusted_is_not_believed() {
         location(&server, forwarded()),
         "http://landfall.test/files/"
     );
-    server.says("--behind-proxy");
-    assert_eq!(warnings(&server), 1);
+    let line = server.says("--trusted-proxies");
+    assert!(line.contains("127.0.0.1"), "{line}");
+    let lines = server.lines();
+    let told = lines
+        .iter()
+        .filter(|line| line.contains("--trusted-proxies"));
+    assert_eq!(told.count(), 1, "{lines:#?}");
 
     let server = Landfall::start(&["-behind-proxy", "-trusted-proxies", "127.0.0.1"]);
     assert_eq!(

@@ -5,17 +5,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
+
+use crate::serve_kit::program;
 
 /// Runs the program with nothing of ours in its environment.
 fn landfall(words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_landfall"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("LANDFALL_") {
-            command.env_remove(name);
-        }
-    }
-    command.args(words).output().unwrap()
+    program().args(words).output().unwrap()
 }
 
 /// A stream of the program as text.
@@ -106,11 +102,143 @@ fn a_bad_command_line_ends_with_code_2_and_reasons() {
     }
 }
 
+/// What is told of words, by the server and by `config check`, which both refuse to go on; with the
+/// code they end with.
+fn refusal(words: &[&str]) -> (i32, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |command: &[&str]| {
+        let mut program = program();
+        program.current_dir(dir.path()).args(command).args(words);
+        let output = program.output().unwrap();
+        assert_eq!(text(&output.stdout), "", "{words:?}");
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    let (served, checked) = (
+        run(&["-port=0", "-host=127.0.0.1"]),
+        run(&["config", "check"]),
+    );
+    assert_eq!(served, checked, "{words:?}");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "{words:?}"
+    );
+    served
+}
+
+#[test]
+fn what_cannot_work_is_refused_at_the_start_and_by_config_check_alike() {
+    for (words, code, told) in [
+        (
+            &["--hooks-dir", "/nope"][..],
+            1,
+            "landfall: --hooks-dir: /nope does not exist; make it, or leave the setting out for no hooks\n",
+        ),
+        (
+            &["--s3-bucket", ""],
+            2,
+            "landfall: --s3-bucket: is empty; write a value, or leave the setting out\n",
+        ),
+        (
+            &["-upload-dir", "/dev/null"],
+            1,
+            "landfall: -upload-dir: /dev/null is a file, not a directory\n",
+        ),
+        (
+            &["-upload-dir", "/dev/null/x"],
+            1,
+            "landfall: -upload-dir: /dev/null/x does not exist and cannot be made: /dev/null is a file, not a directory\n",
+        ),
+        (
+            &["-admin-key-file", "/nope"],
+            1,
+            "landfall: -admin-key-file: /nope does not exist\n",
+        ),
+        (
+            &["-cors-allow-credentials"],
+            2,
+            "landfall: -cors-allow-credentials: would let pages of any origin use the cookies",
+        ),
+    ] {
+        let refused = refusal(words);
+        assert_eq!(refused.0, code, "{refused:?}");
+        assert!(refused.1.starts_with(told), "{refused:?}");
+    }
+    // What is in a file is found out as well.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "no good").unwrap();
+    let name = file.path().to_str().unwrap();
+    for flags in [
+        #[cfg(feature = "hooks-wasm")]
+        vec![format!("-hooks-wasm={name}")],
+        #[cfg(feature = "grants")]
+        vec![format!("-admin-key-file={name}")],
+        #[cfg(feature = "grants")]
+        vec!["-grants".to_owned(), format!("-grants-jwt-keys={name}")],
+        #[cfg(feature = "hooks-http")]
+        vec![
+            "-hooks-http=http://localhost:1".to_owned(),
+            "-hooks-http-secret=whsec_~".to_owned(),
+        ],
+        #[cfg(feature = "hooks-grpc")]
+        vec![
+            "-hooks-grpc=localhost:1".to_owned(),
+            "-hooks-grpc-secure".to_owned(),
+            format!("-hooks-grpc-server-tls-certificate={name}"),
+        ],
+    ] {
+        let words: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let (code, told) = refusal(&words);
+        assert_eq!(code, 1, "{words:?}: {told}");
+        let flag = flags.last().unwrap().split('=').next().unwrap();
+        let group = flag.split("-server").next().unwrap();
+        assert!(told.contains(group), "{words:?}: {told}");
+    }
+}
+
+#[test]
+fn several_things_that_cannot_work_are_told_at_once() {
+    let (code, told) = refusal(&["-hooks-dir=/nope", "-state-dir=/dev/null"]);
+    assert_eq!((code, told.lines().count()), (1, 2), "{told}");
+}
+
+#[cfg(all(feature = "hooks-http", feature = "redis"))]
+#[test]
+fn config_check_shows_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command
+        .current_dir(dir.path())
+        .args([
+            "config",
+            "check",
+            "-hooks-http=http://u:hunter2@localhost:1/x?tok=hunter2",
+        ])
+        .args([
+            "-lease=redis://:hunter2@localhost",
+            "-database=postgres://u:hunter2@localhost/d",
+        ])
+        .env("LANDFALL_HOOKS_HTTP_SECRET", "hunter2hunter2");
+    let output = command.output().unwrap();
+    let shown = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for line in [
+        "# hooks-http = \"http://u:***@localhost:1/x?***\"",
+        "# hooks-http-secret = ***",
+        "# lease = \"redis://:***@localhost\"",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+}
+
 #[test]
 fn config_check_shows_what_is_in_force() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("landfall.toml");
-    std::fs::write(&file, "upload-dir = '/srv/uploads'\nport = 81\n").unwrap();
+    let uploads = dir.path().join("uploads");
+    let uploads = uploads.to_str().unwrap();
+    std::fs::write(&file, format!("upload-dir = '{uploads}'\nport = 81\n")).unwrap();
     let name = file.to_str().unwrap();
     let output = landfall(&[
         "config",
@@ -127,7 +255,10 @@ fn config_check_shows_what_is_in_force() {
         "{told}"
     );
     let report = text(&output.stdout);
-    assert!(report.contains("upload-dir = \"/srv/uploads\""), "{report}");
+    assert!(
+        report.contains(&format!("upload-dir = \"{uploads}\"")),
+        "{report}"
+    );
     assert!(
         report.contains(&format!("# {name}:1: upload-dir\n")),
         "{report}"

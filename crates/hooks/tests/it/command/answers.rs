@@ -65,12 +65,19 @@ async fn an_event_without_a_program_is_left_out() {
     default(hooks.deliver(HookName::PostFinish).await);
     let command = hooks.command();
     command.check().await.unwrap();
+}
 
-    fs::remove_dir(hooks.folder.path()).unwrap();
-    default(command.deliver(&message(HookName::PreCreate)).await);
-    default(hooks.deliver(HookName::PreCreate).await);
-    let text = command.check().await.unwrap_err().text;
-    assert!(text.starts_with("there is no folder /"), "{text}");
+#[tokio::test]
+async fn a_folder_that_went_away_allows_nothing() {
+    let hooks = Hooks::sh(HookName::PreCreate, "true");
+    let command = hooks.command();
+    command.check().await.unwrap();
+    fs::remove_dir_all(hooks.folder.path()).unwrap();
+    for hook in [HookName::PreCreate, HookName::PostFinish] {
+        let text = sentence(command.deliver(&message(hook)).await);
+        assert!(text.starts_with("there is no folder /"), "{text}");
+    }
+    command.check().await.unwrap_err();
 }
 
 #[tokio::test]
@@ -234,11 +241,17 @@ async fn format_1_stops_by_the_stop_code() {
 
 #[tokio::test]
 async fn settings_that_make_no_sense_are_refused() {
-    let text = Command::new(CommandSettings::new(""))
-        .unwrap_err()
-        .to_string();
-    assert!(text.starts_with("the folder of command hooks"), "{text}");
     let hooks = Hooks::none();
+    std::fs::write(hooks.path("file"), "").unwrap();
+    for dir in ["".into(), hooks.path("none"), hooks.path("file")] {
+        let text = Command::new(CommandSettings::new(&dir)).unwrap_err();
+        let text = text.to_string();
+        let start = format!(
+            "cannot use {} as the folder of command hooks: ",
+            dir.display()
+        );
+        assert!(text.starts_with(&start), "{text}");
+    }
     let mut settings = hooks.settings();
     settings.processes = 0;
     let text = Command::new(settings).unwrap_err().to_string();

@@ -17,7 +17,6 @@ use landfall_s3::S3Options;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    grants,
     state::Opened,
     storage::{Kept, Storage},
 };
@@ -38,7 +37,8 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    /// Opens the books, if there are such uploads; their jobs are in `queue`.
+    /// Opens the books, if there are such uploads; their jobs are in `queue`, and the bucket's
+    /// notifications are known by `secret`.
     ///
     /// # Errors
     /// What is wrong, and what to do about it.
@@ -48,19 +48,13 @@ impl Direct {
         storage: &Storage,
         queue: &Queue,
         policies: Vec<Arc<dyn Policy>>,
+        secret: Option<Secret>,
     ) -> anyhow::Result<Option<Self>> {
         if !settings.direct.enabled {
             return Ok(None);
         }
         let Kept::Bucket(bucket) = &storage.kept else {
             bail!("-direct needs a bucket: write -s3-bucket NAME");
-        };
-        let secret = match &settings.direct.events_secret_file {
-            Some(file) => Some(
-                grants::secret_of_file(file)
-                    .with_context(|| format!("-direct-events-secret-file {}", file.display()))?,
-            ),
-            None => settings.direct.events_secret.clone(),
         };
         let mut wanted = wanted(settings, bucket)?;
         wanted.policies = policies;

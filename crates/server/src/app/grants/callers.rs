@@ -19,17 +19,17 @@ use crate::settings::{self, Settings};
 /// # Errors
 /// What keeps one from being used, in words for the person who starts the server. That its other end
 /// is away is no reason.
-pub(super) async fn callers(
+pub(super) fn callers(
     settings: &Settings,
     queue: &Queue,
+    jwt: Option<Jwt>,
     guesses: Guesses,
     handler: &Handler,
 ) -> anyhow::Result<Callers> {
     let grants = &settings.grants;
     let mut ways: Vec<Arc<dyn Identify>> = vec![Arc::new(ApiKeys::new(queue.clone()))];
-    if let Some(keys) = &grants.jwt.keys {
-        let jwt = Jwt::open(jwt(&grants.jwt, keys)?).await;
-        ways.push(Arc::new(jwt.context("-grants-jwt-keys")?));
+    if let Some(jwt) = jwt {
+        ways.push(Arc::new(jwt));
     }
     if let Some(url) = &grants.authorize.url {
         let mut asked = ApplicationSettings::new(url.reveal());
@@ -47,7 +47,20 @@ pub(super) async fn callers(
     Ok(Callers::new(ways, guesses, cross_site))
 }
 
-fn jwt(wanted: &settings::Jwt, keys: &settings::JwtKeys) -> anyhow::Result<JwtSettings> {
+/// What knows callers by JSON web tokens, if that is set up; reads its keys.
+///
+/// # Errors
+/// Keys in a file that can't be used. That a URL is away is no reason.
+pub(in crate::app) async fn jwt(settings: &Settings) -> anyhow::Result<Option<Jwt>> {
+    let wanted = &settings.grants.jwt;
+    let Some(keys) = wanted.keys.as_ref().filter(|_| settings.grants.enabled) else {
+        return Ok(None);
+    };
+    let jwt = Jwt::open(jwt_settings(wanted, keys)?).await;
+    jwt.context("-grants-jwt-keys").map(Some)
+}
+
+fn jwt_settings(wanted: &settings::Jwt, keys: &settings::JwtKeys) -> anyhow::Result<JwtSettings> {
     let mut made = JwtSettings::new(match keys {
         settings::JwtKeys::Url(url) => JwtKeys::Url(url.reveal().to_owned()),
         settings::JwtKeys::File(file) => JwtKeys::File(file.clone()),
@@ -68,10 +81,12 @@ pub(super) fn known_by(settings: &Settings) -> Vec<String> {
     let grants = &settings.grants;
     let mut ways = vec!["API keys (landfall keys)".to_owned()];
     ways.extend(grants.jwt.keys.as_ref().map(|keys| match keys {
-        settings::JwtKeys::Url(url) => format!("JSON web tokens (keys at '{}')", url.url()),
+        settings::JwtKeys::Url(url) => {
+            format!("JSON web tokens (keys at '{}')", url.redacted_url())
+        }
         settings::JwtKeys::File(file) => format!("JSON web tokens (keys in '{}')", file.display()),
     }));
     let asked = grants.authorize.url.as_ref();
-    ways.extend(asked.map(|url| format!("the application ('{}')", url.url())));
+    ways.extend(asked.map(|url| format!("the application ('{}')", url.redacted_url())));
     ways
 }

@@ -13,7 +13,7 @@ const LONGEST: u64 = 1026;
 ///
 /// # Errors
 /// The file can't be read, or has no key in it. The key isn't cited.
-pub(super) fn key(settings: &Settings) -> anyhow::Result<Option<Secret>> {
+pub(in crate::app) fn key(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let admin = &settings.admin;
     match &admin.key_file {
         Some(file) => secret_of_file(file)

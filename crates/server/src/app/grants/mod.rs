@@ -23,6 +23,8 @@ use landfall_grants::{
 pub(super) use self::key::secret_of_file;
 use self::tend::Tending;
 pub(super) use self::{
+    callers::jwt,
+    key::key,
     pages::{Pages, PagesParts},
     relaying::policies,
     tend::Tended,
@@ -64,19 +66,20 @@ impl std::fmt::Debug for Grants {
 }
 
 impl Grants {
-    /// Opens the queue, if uploads can be asked for or the dashboard shows them.
+    /// Opens the queue, if uploads can be asked for or the dashboard shows them; the dashboard is for
+    /// who has the key.
     ///
     /// # Errors
     /// What is wrong, and what to do about it.
     pub(super) async fn open(
         settings: &Settings,
         database: &Opened,
+        key: Option<Secret>,
     ) -> anyhow::Result<Option<Self>> {
         let grants = &settings.grants;
         if !grants.enabled && !settings.admin.is_on() {
             return Ok(None);
         }
-        let key = key::key(settings)?;
         let kept = state::opened(&state::database(settings));
         let place = state::place(&kept);
         let mut wanted = QueueSettings::new(kept);

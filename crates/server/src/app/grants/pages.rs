@@ -11,6 +11,7 @@ use http::{Request, Response};
 use landfall::{Handler, service::Cors};
 use landfall_grants::{
     api::{self, ApiSettings, Style},
+    caller::Jwt,
     policy::Policy,
 };
 use tokio::sync::watch;
@@ -94,6 +95,8 @@ pub(in crate::app) struct PagesParts<'a> {
     /// The rule for uploads.
     pub(in crate::app) cors: Option<&'a Cors>,
     pub(in crate::app) policies: Vec<Arc<dyn Policy>>,
+    /// What knows callers by JSON web tokens.
+    pub(in crate::app) jwt: Option<Jwt>,
     pub(in crate::app) handler: &'a Handler,
     pub(in crate::app) shutdown: &'a Shutdown,
     pub(in crate::app) storage: &'a Arc<Storage>,
@@ -126,8 +129,8 @@ impl Grants {
         let closing = closing(parts.shutdown);
         if self.enabled {
             let grants = &settings.grants;
-            let callers =
-                callers::callers(settings, &self.queue, self.guesses.clone(), handler).await?;
+            let guesses = self.guesses.clone();
+            let callers = callers::callers(settings, &self.queue, parts.jwt, guesses, handler)?;
             let cors = parts.cors.map(|cors| cors_for(cors, &grants.origins));
             #[cfg(feature = "direct")]
             if let Some(direct) = parts.direct {

@@ -25,7 +25,10 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
     let source = settings.urls.public_url.as_deref().unwrap_or(SOURCE);
     #[cfg(feature = "nats")]
     if let Some(url) = &brokers.nats.url {
-        let line = format!("Using '{}' as the NATS server for events", url.url());
+        let line = format!(
+            "Using '{}' as the NATS server for events",
+            url.redacted_url()
+        );
         let mut options = NatsSettings::new(url.reveal());
         options.subject.clone_from(&brokers.nats.subject);
         options.jetstream = brokers.nats.jetstream;
@@ -35,7 +38,10 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
     }
     #[cfg(feature = "amqp")]
     if let Some(url) = &brokers.amqp.url {
-        let line = format!("Using '{}' as the AMQP broker for events", url.url());
+        let line = format!(
+            "Using '{}' as the AMQP broker for events",
+            url.redacted_url()
+        );
         let mut options = AmqpSettings::new(url.reveal());
         options.exchange.clone_from(&brokers.amqp.exchange);
         options.routing_key.clone_from(&brokers.amqp.routing_key);
@@ -45,7 +51,10 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
     }
     #[cfg(feature = "redis")]
     if let Some(url) = &brokers.redis.url {
-        let line = format!("Using '{}' as the Redis server for events", url.url());
+        let line = format!(
+            "Using '{}' as the Redis server for events",
+            url.redacted_url()
+        );
         let mut options = RedisStreamSettings::new(url.reveal());
         options.stream.clone_from(&brokers.redis.stream);
         options.length = brokers.redis.length;

@@ -17,7 +17,10 @@ use landfall::{Config, Handler};
 use landfall_hooks::{Asker, HookName, HookNames, Transport as _, WhenDown, outbox::OutboxStats};
 
 use self::told::Told;
-pub(super) use self::watched::{BOUNDS_MS, Counts, Watched};
+pub(super) use self::{
+    watched::{BOUNDS_MS, Counts, Watched},
+    ways::ways,
+};
 use super::{freshness::Fresh, state::Opened};
 use crate::{log, settings::Settings};
 
@@ -44,15 +47,15 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Sets up what the settings name; without any hook this is nothing.
+    /// Sets up what the settings name, over these ways; without any hook this is nothing.
     ///
     /// # Errors
     /// What is wrong, and what to do about it.
-    pub(super) async fn open(settings: &Settings, database: &Opened) -> anyhow::Result<Self> {
-        Self::of(settings, database, ways::ways(settings)?).await
-    }
-
-    async fn of(settings: &Settings, database: &Opened, ways: Vec<Way>) -> anyhow::Result<Self> {
+    pub(super) async fn open(
+        settings: &Settings,
+        database: &Opened,
+        ways: Vec<Way>,
+    ) -> anyhow::Result<Self> {
         let hooks = &settings.hooks;
         let told = Told::open(settings, database, &ways).await?;
         Ok(Self {
@@ -74,12 +77,12 @@ impl Hooks {
         settings: &Settings,
         database: &Opened,
     ) -> anyhow::Result<Option<Self>> {
-        let ways = ways::ways(settings)?;
+        let ways = ways(settings)?;
         let told = ways.iter().any(|way| way.names.has(HookName::PostExpire));
         if !told && !settings.direct.enabled {
             return Ok(None);
         }
-        Ok(Some(Self::of(settings, database, ways).await?))
+        Ok(Some(Self::open(settings, database, ways).await?))
     }
 
     /// Lets a handler ask and tell.

@@ -14,7 +14,7 @@ use crate::settings::{Hooks, Settings};
 /// # Errors
 /// What keeps one from being used, in words for the person who starts the server. That its other end
 /// is away is no reason.
-pub(super) fn ways(settings: &Settings) -> anyhow::Result<Vec<Way>> {
+pub(in crate::app) fn ways(settings: &Settings) -> anyhow::Result<Vec<Way>> {
     let hooks = &settings.hooks;
     let mut ways = Vec::new();
     if let Some(dir) = &hooks.command.dir {
@@ -25,7 +25,7 @@ pub(super) fn ways(settings: &Settings) -> anyhow::Result<Vec<Way>> {
     }
     #[cfg(feature = "hooks-http")]
     if let Some(url) = &hooks.http.url {
-        let line = format!("Using '{}' as the endpoint for hooks", url.url());
+        let line = format!("Using '{}' as the endpoint for hooks", url.redacted_url());
         let http = http(hooks, url).context("-hooks-http")?;
         ways.push(way(http, hooks, hooks.http.events, line));
     }

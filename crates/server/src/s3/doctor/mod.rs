@@ -89,7 +89,7 @@ async fn examine(x: &mut Examination<'_>, origins: &[String]) {
     }
     if let LeaseKind::Redis(url) = &x.settings.leases.kind {
         #[cfg(feature = "redis")]
-        redis::examine(x, url).await;
+        redis::examine(x, url.reveal()).await;
         #[cfg(not(feature = "redis"))]
         let _ = url;
     }

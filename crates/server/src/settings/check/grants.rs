@@ -2,7 +2,7 @@
 
 use landfall_hooks::{HookName, HookNames};
 
-use super::{Layers, Problem, Settings};
+use super::{Findings, Settings, not_compiled_in};
 use crate::settings::direct::AREAS;
 
 /// The settings that turn something on here.
@@ -14,17 +14,8 @@ pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
 }
 
 /// Looks for settings that don't go together, and for those that have no effect.
-pub(super) fn check(
-    settings: &mut Settings,
-    layers: &Layers,
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<String>,
-) {
+pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (grants, admin) = (&settings.grants, &settings.admin);
-    let place = |name: &str| match layers.get(name) {
-        Some(given) => given.source.to_string(),
-        None => name.to_owned(),
-    };
     for (name, is_on) in [
         ("grants", grants.enabled && !grants.required),
         ("require-grant", grants.required),
@@ -32,56 +23,63 @@ pub(super) fn check(
         ("admin-key-file", admin.key_file.is_some()),
     ] {
         if let Some(feature) = missing_feature(name).filter(|_| is_on) {
-            let reason = format!("this build can't; build Landfall with the feature {feature}");
-            problems.push(Problem::new(place(name), reason));
+            findings.problem(name, not_compiled_in("support for grants", feature));
         }
     }
     if admin.key.is_some() && admin.key_file.is_some() {
-        let reason = "can't go with admin-key: there is one key";
-        problems.push(Problem::new(place("admin-key-file"), reason));
+        findings.problem(
+            "admin-key-file",
+            "can't go with admin-key: there is one key",
+        );
     }
     if let (Some(granted), Some(most)) = (grants.limits.max_size, settings.protocol.max_size)
         && granted > most
     {
-        warnings.push(format!(
-            "{}: is more than -max-size {most}, which holds for what is granted, too",
-            place("grants-max-size")
-        ));
+        findings.warning(
+            "grants-max-size",
+            format!("is more than -max-size {most}, which holds for what is granted, too"),
+        );
     }
 
-    let mut without_effect = |name: &str, reason: &str| {
-        if let Some(given) = layers.get(name) {
-            warnings.push(format!("{}: has no effect {reason}", given.source));
-        }
-    };
     if !grants.enabled {
-        for name in layers.names().filter(|name| name.starts_with("grants-")) {
+        for name in findings
+            .given()
+            .into_iter()
+            .filter(|name| name.starts_with("grants-"))
+        {
             // The dashboard's list has an end, too.
             if name != "grants-keep" || !admin.is_on() {
-                without_effect(name, "without grants");
+                findings.without_effect(name, "without grants");
             }
         }
     } else {
         if grants.jwt.keys.is_none() {
-            for name in layers.names().filter(|name| is_of(name, "grants-jwt")) {
+            for name in findings
+                .given()
+                .into_iter()
+                .filter(|name| is_of(name, "grants-jwt"))
+            {
                 if name != "grants-jwt-keys" {
-                    without_effect(name, "without grants-jwt-keys");
+                    findings.without_effect(name, "without grants-jwt-keys");
                 }
             }
         }
         if grants.authorize.url.is_none() {
-            without_effect("grants-authorize-cache", "without grants-authorize-url");
+            findings.without_effect("grants-authorize-cache", "without grants-authorize-url");
         }
     }
     if !admin.is_on() {
-        without_effect("admin-path", "without admin-key");
+        findings.without_effect("admin-path", "without admin-key");
     }
     for (name, event) in idle_events(settings) {
-        if let Some(given) = layers.get(name) {
-            warnings.push(format!(
-                "{}: without grants there is no {event}",
-                given.source
-            ));
+        if !findings.is_given(name) {
+            continue;
+        }
+        let reason = format!("without grants there is no {event}");
+        match event {
+            // Whoever wants to be asked for leave relies on it.
+            HookName::PreGrant => findings.problem(name, reason),
+            _ => findings.warning(name, reason),
         }
     }
 }
@@ -139,7 +137,7 @@ fn areas(settings: &Settings) -> Vec<Pages> {
 }
 
 /// Looks for pages at or below which other pages are.
-pub(super) fn check_paths(settings: &Settings, layers: &Layers, problems: &mut Vec<Problem>) {
+pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
     let areas = areas(settings);
     let health = "the page for health checks";
     let mut others: Vec<Pages> = vec![
@@ -161,18 +159,14 @@ pub(super) fn check_paths(settings: &Settings, layers: &Layers, problems: &mut V
         });
         if let Some((other, taken, whose)) = found {
             // The one that somebody gave can be given otherwise.
-            let name = if layers.get(name).is_none() && layers.get(other).is_some() {
-                other
-            } else {
-                name
+            let name = match !findings.is_given(name) && findings.is_given(other) {
+                true => other,
+                false => name,
             };
-            let place = layers
-                .get(name)
-                .map_or_else(|| (*name).to_owned(), |given| given.source.to_string());
-            problems.push(Problem::new(
-                place,
+            findings.problem(
+                name,
                 format!("{what} can't be at {path} beside {whose} at {taken}; choose another path"),
-            ));
+            );
         }
     }
 }

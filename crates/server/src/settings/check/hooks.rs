@@ -1,6 +1,6 @@
 //! What has to hold between the settings of hooks.
 
-use super::{Layers, Problem, Settings};
+use super::{Findings, Settings, not_compiled_in};
 use crate::settings::hooks::is_bare_number;
 use crate::settings::types::Database;
 use landfall_hooks::format::Format;
@@ -24,19 +24,9 @@ pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
 }
 
 /// Looks for settings that don't go together, and for those that have no effect.
-pub(super) fn check(
-    settings: &mut Settings,
-    layers: &Layers,
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<String>,
-) {
+pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let brokers = &hooks.brokers;
-    let place = |name: &str| match layers.get(name) {
-        Some(given) => given.source.to_string(),
-        None => name.to_owned(),
-    };
-    let mut problem = |name: &str, reason: String| problems.push(Problem::new(place(name), reason));
 
     // In the order of the features.
     let on = [
@@ -52,24 +42,22 @@ pub(super) fn check(
     let ways = || FEATURES.iter().map(|(name, ..)| *name).zip(on);
     for (name, _) in ways().filter(|(_, is_on)| *is_on) {
         if let Some(feature) = missing_feature(name) {
-            problem(
-                name,
-                format!("this build can't; build Landfall with the feature {feature}"),
-            );
+            let what = format!("support for {name}");
+            findings.problem(name, not_compiled_in(&what, feature));
         }
     }
     let database = settings.state.database.as_ref();
     if matches!(database, Some(Database::Postgres(_))) && !cfg!(feature = "postgres") {
-        problem(
+        findings.problem(
             "database",
-            "this build has no PostgreSQL; build Landfall with the feature postgres".to_owned(),
+            not_compiled_in("PostgreSQL support", "postgres"),
         );
     }
 
     let grpc = &hooks.grpc;
     if grpc.target.is_some() {
         if grpc.secure && grpc.server_certificate.is_none() {
-            problem(
+            findings.problem(
                 "hooks-grpc-secure",
                 "needs hooks-grpc-server-tls-certificate, the certificate to know the server by"
                     .to_owned(),
@@ -88,23 +76,18 @@ pub(super) fn check(
                     "hooks-grpc-client-tls-certificate",
                 )
             };
-            problem(given, format!("needs {missing} beside it"));
+            findings.problem(given, format!("needs {missing} beside it"));
         }
     }
 
-    let mut without_effect = |name: &str, reason: &str| {
-        if let Some(given) = layers.get(name) {
-            warnings.push(format!("{}: has no effect {reason}", given.source));
-        }
-    };
     // Settings of a way that is off; their names begin with that of the way.
     for (way, _) in ways().filter(|(_, is_on)| !is_on) {
-        for name in layers.names() {
+        for name in findings.given() {
             let is_its_own = name
                 .strip_prefix(way)
                 .is_some_and(|rest| rest.starts_with('-'));
             if is_its_own {
-                without_effect(name, &format!("without {way}"));
+                findings.without_effect(name, &format!("without {way}"));
             }
         }
     }
@@ -117,7 +100,7 @@ pub(super) fn check(
             "events-give-up-after",
             "events-keep-dead",
         ] {
-            without_effect(name, "without hooks");
+            findings.without_effect(name, "without hooks");
         }
     }
     if hooks.grpc.target.is_some() && !hooks.grpc.secure {
@@ -126,31 +109,27 @@ pub(super) fn check(
             "hooks-grpc-client-tls-certificate",
             "hooks-grpc-client-tls-key",
         ] {
-            without_effect(name, "without hooks-grpc-secure");
+            findings.without_effect(name, "without hooks-grpc-secure");
         }
     }
     if hooks.http.url.is_some() && !hooks.http.follow_redirects {
-        without_effect("hooks-http-allow", "without hooks-http-follow-redirects");
+        findings.without_effect("hooks-http-allow", "without hooks-http-follow-redirects");
     }
     if database.is_some() {
-        without_effect("state-dir", "with database");
+        findings.without_effect("state-dir", "with database");
     }
     let heeds_it = hooks.command.dir.is_some() && hooks.command.format == Format::V1
         || hooks.http.url.is_some() && hooks.http.format != Format::V2;
     if hooks.stop_code.is_some() && !heeds_it {
-        without_effect(
+        findings.without_effect(
             "hooks-stop-code",
             "except with hooks-dir-format v1 or hooks-http-format v1 or auto; a hook stops an \
              upload by StopUpload in its answer",
         );
     }
     for name in ["hooks-http-backoff", "hooks-grpc-backoff"] {
-        if let Some(given) = layers.get(name).filter(|given| is_bare_number(&given.text)) {
-            warnings.push(format!(
-                "{}: {text} is taken for seconds; write {text}s",
-                given.source,
-                text = given.text
-            ));
+        if let Some(text) = findings.text(name).filter(|text| is_bare_number(text)) {
+            findings.warning(name, format!("{text} is taken for seconds; write {text}s"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What has to hold between settings, once each of them is read.
 
+mod cors;
 mod direct;
 mod grants;
 mod hooks;
@@ -7,6 +8,7 @@ mod s3;
 
 use super::layers::Layers;
 use super::problem::Problem;
+use super::table::setting;
 use super::types::Settings;
 
 /// The pages that are always there.
@@ -20,50 +22,106 @@ pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
         .or_else(|| direct::missing_feature(name))
 }
 
-/// Looks for settings that don't go together, and for those that have no effect.
-pub(super) fn check(
-    settings: &mut Settings,
-    layers: &Layers,
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<String>,
-) {
-    s3::check(settings, layers, problems, warnings);
-    hooks::check(settings, layers, problems, warnings);
-    grants::check(settings, layers, problems, warnings);
-    direct::check(settings, layers, problems, warnings);
-    grants::check_paths(settings, layers, problems);
-    let place = |name: &str| match layers.get(name) {
-        Some(given) => given.source.to_string(),
-        None => name.to_owned(),
-    };
-    let mut without_effect = |name: &str, reason: &str| {
-        if let Some(given) = layers.get(name) {
-            warnings.push(format!("{}: has no effect {reason}", given.source));
+/// Says that a setting needs a feature that this build hasn't got.
+pub(super) fn not_compiled_in(what: &str, feature: &str) -> String {
+    format!("{what} is not compiled in; rebuild with `--features {feature}`")
+}
+
+/// What is found to be wrong, or worth a warning, each at its setting.
+pub(super) struct Findings<'a> {
+    layers: &'a Layers,
+    problems: &'a mut Vec<Problem>,
+    warnings: &'a mut Vec<String>,
+}
+
+impl<'a> Findings<'a> {
+    pub(super) fn new(
+        layers: &'a Layers,
+        problems: &'a mut Vec<Problem>,
+        warnings: &'a mut Vec<String>,
+    ) -> Self {
+        Self {
+            layers,
+            problems,
+            warnings,
         }
-    };
+    }
+
+    /// Where a setting was given, or its name.
+    fn place(&self, name: &str) -> String {
+        match self.layers.get(name) {
+            Some(given) => given.source.to_string(),
+            None => name.to_owned(),
+        }
+    }
+
+    /// The settings that somebody gave.
+    fn given(&self) -> Vec<&'static str> {
+        self.layers.names().collect()
+    }
+
+    /// What was written for a setting, if anything.
+    fn text(&self, name: &str) -> Option<&'a str> {
+        self.layers.get(name).map(|given| given.text.as_str())
+    }
+
+    fn is_given(&self, name: &str) -> bool {
+        self.layers.get(name).is_some()
+    }
+
+    /// A setting that cannot work.
+    pub(super) fn problem(&mut self, name: &str, reason: impl std::fmt::Display) {
+        self.problems.push(Problem::new(self.place(name), reason));
+    }
+
+    /// A setting that cannot work on this machine as it is now: the program then ends with 1.
+    pub(super) fn problem_at_start(&mut self, name: &str, reason: impl std::fmt::Display) {
+        let problem = Problem::new(self.place(name), reason).at_start();
+        self.problems.push(problem);
+    }
+
+    /// A setting that is allowed but may not be meant.
+    pub(super) fn warning(&mut self, name: &str, reason: impl std::fmt::Display) {
+        self.warnings
+            .push(format!("{}: {reason}", self.place(name)));
+    }
+
+    /// A setting that does nothing. Whoever set one that limits or protects relies on it, so it is an
+    /// error; any other is worth a warning, and one that says what holds anyway isn't.
+    fn without_effect(&mut self, name: &str, reason: &str) {
+        let (Some(given), Some(setting)) = (self.layers.get(name), setting(name)) else {
+            return;
+        };
+        if given.text == setting.default {
+            return;
+        }
+        let reason = format!("has no effect {reason}");
+        match setting.protects {
+            true => self.problem(name, reason),
+            false => self.warning(name, reason),
+        }
+    }
+}
+
+/// Looks for settings that don't go together, and for those that have no effect.
+pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
+    s3::check(settings, findings);
+    hooks::check(settings, findings);
+    grants::check(settings, findings);
+    direct::check(settings, findings);
+    grants::check_paths(settings, findings);
+    cors::check(settings, findings);
 
     if settings.listen.unix_sock.is_some() {
         for name in ["host", "port"] {
-            without_effect(name, "beside unix-sock");
+            findings.without_effect(name, "beside unix-sock");
         }
     }
     if !settings.urls.behind_proxy {
-        without_effect("trusted-proxies", "without behind-proxy");
-    }
-    if settings.cors.disable {
-        for name in [
-            "cors-allow-origin",
-            "cors-allow-credentials",
-            "cors-allow-methods",
-            "cors-allow-headers",
-            "cors-expose-headers",
-            "cors-max-age",
-        ] {
-            without_effect(name, "with disable-cors");
-        }
+        findings.without_effect("trusted-proxies", "without behind-proxy");
     }
     if settings.timeouts.network.is_none() {
-        without_effect(
+        findings.without_effect(
             "min-rate",
             "with network-timeout 0, over which it is averaged",
         );
@@ -71,42 +129,43 @@ pub(super) fn check(
     }
 
     if settings.urls.relative_location && settings.urls.public_url.is_some() {
-        problems.push(Problem::new(
-            place("public-url"),
+        findings.problem(
+            "public-url",
             "can't go with relative-location: upload URLs begin with the one or have no beginning",
-        ));
+        );
     }
     let base = &settings.urls.base_path;
     if let Some(url) = &settings.urls.public_url
         && base != "/"
         && url.matches('/').count() == 3
     {
-        warnings.push(format!(
-            "{}: uploads will be announced at {url}ID; if the proxy passes paths on as they are, \
-             write {}{base}",
-            place("public-url"),
-            url.trim_end_matches('/'),
-        ));
+        findings.warning(
+            "public-url",
+            format!(
+                "uploads will be announced at {url}ID; if the proxy passes paths on as they are, \
+                 write {}{base}",
+                url.trim_end_matches('/'),
+            ),
+        );
     }
     let base_page = base.trim_end_matches('/');
     if OWN_PAGES.contains(&base_page) {
-        problems.push(Problem::new(
-            place("base-path"),
+        findings.problem(
+            "base-path",
             format!("{base_page} is the page for health checks; choose another path"),
-        ));
+        );
     }
     let metrics = settings.monitoring.metrics_path.as_str();
     if settings.monitoring.expose_metrics
         && (metrics == "/" || OWN_PAGES.contains(&metrics) || [base_page, base].contains(&metrics))
     {
-        let name = if layers.get("metrics-path").is_some() {
-            "metrics-path"
-        } else {
-            "base-path"
+        let name = match findings.is_given("metrics-path") {
+            true => "metrics-path",
+            false => "base-path",
         };
-        problems.push(Problem::new(
-            place(name),
+        findings.problem(
+            name,
             format!("metrics can't be at {metrics}, where another page is; choose another path"),
-        ));
+        );
     }
 }

@@ -34,7 +34,8 @@ pub(super) const DIRECT: Section = Section {
             "",
             "What stands before the paths /api/..., /s3/... and /t/... at which clients ask.",
             |s, v| put(&mut s.direct.path, direct::path(v)),
-        ),
+        )
+        .may_be_empty(),
         Setting::new(
             "direct-endpoint",
             Kind::Text("URL"),
@@ -61,7 +62,8 @@ pub(super) const DIRECT: Section = Section {
             "",
             "ACL of these objects, such as public-read. Empty: that of -s3-acl.",
             |s, v| put(&mut s.direct.acl, acl(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "direct-public-url",
             Kind::Text("URL"),
@@ -156,6 +158,7 @@ pub(super) const DIRECT: Section = Section {
              the machine don't see.",
             |s, v| put(&mut s.direct.events_secret, direct::events_secret(v)),
         )
+        .protects()
         .secret(),
         Setting::new(
             "direct-events-secret-file",
@@ -163,6 +166,7 @@ pub(super) const DIRECT: Section = Section {
             "",
             "The same, with the secret in a file of one line.",
             |s, v| put(&mut s.direct.events_secret_file, value::path_or_none(v)),
-        ),
+        )
+        .protects(),
     ],
 };

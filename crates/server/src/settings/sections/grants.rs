@@ -74,7 +74,8 @@ pub(super) const GRANTS: Section = Section {
             "0",
             "Largest upload that is granted; 0 is -max-size.",
             |s, v| put(&mut s.grants.limits.max_size, value::size_or_none(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "grants-types",
             Kind::List("TYPES"),
@@ -82,21 +83,24 @@ pub(super) const GRANTS: Section = Section {
             "Types that are granted, such as image/* or application/pdf, with commas between them. \
              Empty: all.",
             |s, v| put(&mut s.grants.limits.types, grants::types(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "grants-size-required",
             Kind::Switch,
             "false",
             "Grant nothing whose size isn't known beforehand.",
             |s, v| put(&mut s.grants.limits.size_required, value::boolean(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "grants-active",
             Kind::Number("COUNT"),
             "0",
             "The most uploads of a caller that are granted or under way; 0 is without limit.",
             |s, v| put(&mut s.grants.limits.active, grants::count_or_none(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "grants-rate",
             Kind::Text("COUNT/TIME"),
@@ -104,7 +108,8 @@ pub(super) const GRANTS: Section = Section {
             "The most uploads that a caller may ask for in a time, such as 100/1h. Empty: without \
              limit.",
             |s, v| put(&mut s.grants.limits.rate, grants::rate(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "grants-quota",
             Kind::Size,
@@ -112,7 +117,8 @@ pub(super) const GRANTS: Section = Section {
             "The most bytes of a caller: of what is granted, under way and complete. 0 is without \
              limit.",
             |s, v| put(&mut s.grants.limits.quota, value::size_or_none(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "grants-quota-period",
             Kind::Time,
@@ -126,7 +132,8 @@ pub(super) const GRANTS: Section = Section {
             "false",
             "Refuse uploads that say to be of another type than was granted.",
             |s, v| put(&mut s.grants.check_type, value::boolean(v)),
-        ),
+        )
+        .protects(),
     ],
 };
 
@@ -143,7 +150,9 @@ pub(super) const CALLERS: Section = Section {
              URL or in a file, or a public key in a PEM file. Beside it, and without it, there are \
              the keys of landfall keys.",
             |s, v| put(&mut s.grants.jwt.keys, grants::jwt_keys(v)),
-        ),
+        )
+        .secret_in_url()
+        .protects(),
         Setting::new(
             "grants-jwt-issuer",
             Kind::List("ISSUERS"),
@@ -151,7 +160,8 @@ pub(super) const CALLERS: Section = Section {
             "Who must have issued them (iss): one of these, with commas between them. Empty: anybody \
              with the keys.",
             |s, v| put(&mut s.grants.jwt.issuers, grants::claims(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "grants-jwt-audience",
             Kind::List("AUDIENCES"),
@@ -159,7 +169,8 @@ pub(super) const CALLERS: Section = Section {
             "Whom they must be meant for (aud): one of these, with commas between them. Empty: \
              nobody looks.",
             |s, v| put(&mut s.grants.jwt.audiences, grants::claims(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "grants-jwt-subject",
             Kind::Text("CLAIM"),
@@ -174,7 +185,8 @@ pub(super) const CALLERS: Section = Section {
             "The signatures that are taken, with commas between them. HS256, HS384 and HS512 need \
              their shared key (oct) in a file.",
             |s, v| put(&mut s.grants.jwt.algorithms, grants::algorithms(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "grants-jwt-limits",
             Kind::Text("CLAIM"),
@@ -191,7 +203,9 @@ pub(super) const CALLERS: Section = Section {
              Authorization, answered with 200 and who that is (JSON with a subject, or the header \
              X-Landfall-Subject), or with 401 or 403.",
             |s, v| put(&mut s.grants.authorize.url, hooks::endpoint(v)),
-        ),
+        )
+        .secret_in_url()
+        .protects(),
         Setting::new(
             "grants-authorize-cache",
             Kind::Time,
@@ -207,7 +221,8 @@ pub(super) const CALLERS: Section = Section {
              the answers, with commas between them. Empty: those of -cors-allow-origin may ask, but \
              without cookies. A page of the server's own origin always may.",
             |s, v| put(&mut s.grants.origins, grants::origins(v)),
-        ),
+        )
+        .may_be_empty(),
     ],
 };
 

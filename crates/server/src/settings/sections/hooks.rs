@@ -31,6 +31,7 @@ pub(super) const HOOKS: Section = Section {
              kind of hooks has a list of its own. Nothing stands for tusd's seven.",
             |s, v| put(&mut s.hooks.enabled, hooks::enabled(v)),
         )
+        .may_be_empty()
         .refused_at_start(),
         Setting::new(
             "progress-hooks-interval",
@@ -46,7 +47,8 @@ pub(super) const HOOKS: Section = Section {
             "What becomes of a request when a hook can't be asked about it: it fails with 500 \
              (refuse), or goes on (allow).",
             |s, v| put(&mut s.hooks.when_down, value::choice(v, WHEN_DOWN)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "hooks-stop-code",
             Kind::Number("CODE"),
@@ -76,7 +78,8 @@ pub(super) const COMMAND: Section = Section {
             "",
             "What they are asked and told. Empty: -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.command.events, hooks::events(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "hooks-dir-timeout",
             Kind::Time,
@@ -112,14 +115,16 @@ pub(super) const HTTP: Section = Section {
             "",
             "POST each question and event to this URL.",
             |s, v| put(&mut s.hooks.http.url, hooks::endpoint(v)),
-        ),
+        )
+        .secret_in_url(),
         Setting::new(
             "hooks-http-events",
             Kind::List("EVENTS"),
             "",
             "What it is asked and told. Empty: -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.http.events, hooks::events(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "hooks-http-format",
             Kind::Text("auto|v2|v1"),
@@ -134,7 +139,8 @@ pub(super) const HTTP: Section = Section {
             "",
             "Headers of the client's request to send on, with commas between them.",
             |s, v| put(&mut s.hooks.http.forward_headers, address::header_names(v)),
-        ),
+        )
+        .may_be_empty(),
         Setting::new(
             "hooks-http-retry",
             Kind::Number("COUNT"),
@@ -179,7 +185,9 @@ pub(super) const HTTP: Section = Section {
              a plain text. Several with commas between them all sign, for changing from one to \
              the next. Better given as the variable, which other users of the machine don't see.",
             |s, v| put(&mut s.hooks.http.secrets, hooks::secrets(v)),
-        ),
+        )
+        .secret()
+        .protects(),
         Setting::new(
             "hooks-http-follow-redirects",
             Kind::Switch,
@@ -195,7 +203,8 @@ pub(super) const HTTP: Section = Section {
             "Where redirects may lead beside that: IP addresses and networks such as 10.0.0.0/8, \
              with commas between them, or the word private.",
             |s, v| put(&mut s.hooks.http.allow, address::networks(v)),
-        ),
+        )
+        .may_be_empty(),
         Setting::new(
             "hooks-http-parallel",
             Kind::Number("COUNT"),
@@ -224,7 +233,8 @@ pub(super) const GRPC: Section = Section {
             "",
             "What it is asked and told. Empty: -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.grpc.events, hooks::events(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "hooks-grpc-retry",
             Kind::Number("COUNT"),
@@ -280,7 +290,8 @@ pub(super) const GRPC: Section = Section {
             "",
             "Headers of the client's request to send on as metadata, with commas between them.",
             |s, v| put(&mut s.hooks.grpc.forward_headers, address::header_names(v)),
-        ),
+        )
+        .may_be_empty(),
     ],
 };
 
@@ -303,7 +314,8 @@ pub(super) const WASM: Section = Section {
             "What it is asked and told. Empty: those of -hooks-enabled-events whose answers have an \
              effect.",
             |s, v| put(&mut s.hooks.wasm.events, hooks::events(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "hooks-wasm-fuel",
             Kind::Number("STEPS"),
@@ -337,7 +349,8 @@ pub(super) const BROKERS: Section = Section {
             "",
             "Publish events to NATS, such as nats://127.0.0.1:4222.",
             |s, v| put(&mut s.hooks.brokers.nats.url, hooks::nats(v)),
-        ),
+        )
+        .secret_in_url(),
         Setting::new(
             "hooks-nats-events",
             Kind::List("EVENTS"),
@@ -367,7 +380,8 @@ pub(super) const BROKERS: Section = Section {
             "Publish events to RabbitMQ or another AMQP 0-9-1 broker, such as \
              amqp://127.0.0.1:5672/%2f.",
             |s, v| put(&mut s.hooks.brokers.amqp.url, hooks::amqp(v)),
-        ),
+        )
+        .secret_in_url(),
         Setting::new(
             "hooks-amqp-events",
             Kind::List("EVENTS"),
@@ -381,7 +395,8 @@ pub(super) const BROKERS: Section = Section {
             "",
             "Exchange to publish to. Empty: the default one, where the routing key names a queue.",
             |s, v| put(&mut s.hooks.brokers.amqp.exchange, hooks::name_or_empty(v)),
-        ),
+        )
+        .may_be_empty(),
         Setting::new(
             "hooks-amqp-routing-key",
             Kind::Text("KEY"),
@@ -395,7 +410,8 @@ pub(super) const BROKERS: Section = Section {
             "",
             "Add events to a stream in Redis or Valkey, such as redis://127.0.0.1:6379/0.",
             |s, v| put(&mut s.hooks.brokers.redis.url, hooks::redis(v)),
-        ),
+        )
+        .secret_in_url(),
         Setting::new(
             "hooks-redis-events",
             Kind::List("EVENTS"),
@@ -463,7 +479,8 @@ pub(super) const STATE: Section = Section {
              can share, such as postgres://landfall@db.example.com/landfall, or a file of SQLite. \
              Empty: landfall.db in the state folder.",
             |s, v| put(&mut s.state.database, hooks::database(v)),
-        ),
+        )
+        .secret_in_url(),
         Setting::new(
             "node-name",
             Kind::Text("NAME"),

@@ -124,12 +124,14 @@ pub(super) static SECTIONS: &[Section] = &[
             Setting::new(
                 "trusted-proxies",
                 Kind::List("NETWORKS"),
-                "private",
+                "loopback",
                 "Whom -behind-proxy trusts: IP addresses and networks such as 10.0.0.0/8, with \
-                 commas between them. The word private stands for this machine and all private \
-                 networks. A peer on a UNIX socket is always trusted.",
+                 commas between them. The word loopback stands for this machine, and private for \
+                 this machine and all private networks, whose hosts can then claim any address. A \
+                 peer on a UNIX socket is always trusted.",
                 |s, v| put(&mut s.urls.trusted_proxies, address::networks(v)),
-            ),
+            )
+            .may_be_empty(),
             Setting::new(
                 "public-url",
                 Kind::Text("URL"),
@@ -214,14 +216,16 @@ pub(super) static SECTIONS: &[Section] = &[
                 "",
                 "Methods to allow beside the built-in ones, with commas between them.",
                 |s, v| put(&mut s.cors.allow_methods, address::methods(v)),
-            ),
+            )
+            .may_be_empty(),
             Setting::new(
                 "cors-allow-headers",
                 Kind::List("HEADERS"),
                 "",
                 "Request headers to allow beside the built-in ones, with commas between them.",
                 |s, v| put(&mut s.cors.allow_headers, address::header_names(v)),
-            ),
+            )
+            .may_be_empty(),
             Setting::new(
                 "cors-expose-headers",
                 Kind::List("HEADERS"),
@@ -229,7 +233,8 @@ pub(super) static SECTIONS: &[Section] = &[
                 "Response headers to show to pages beside the built-in ones, with commas between \
                  them.",
                 |s, v| put(&mut s.cors.expose_headers, address::header_names(v)),
-            ),
+            )
+            .may_be_empty(),
             Setting::new(
                 "cors-max-age",
                 Kind::Text("SECONDS"),
@@ -489,7 +494,8 @@ pub(super) static SECTIONS: &[Section] = &[
                 "Bytes a second that a sending client must reach, averaged over -network-timeout; \
                  0 lets it be as slow as it likes.",
                 |s, v| put(&mut s.limits.min_rate, value::size_or_none(v)),
-            ),
+            )
+            .protects(),
             Setting::new(
                 "max-uploads-in-flight",
                 Kind::Number("COUNT"),

@@ -240,7 +240,8 @@ pub(super) const S3: Section = Section {
             "",
             "Encryption of objects by the service. Empty: as the bucket says.",
             |s, v| put(&mut s.s3.headers.sse, bucket::or_none(v, |v| named(v, SSE))),
-        ),
+        )
+        .protects(),
         Setting::new(
             "s3-sse-kms-key-id",
             Kind::Text("KEY"),
@@ -253,7 +254,8 @@ pub(super) const S3: Section = Section {
                     bucket::or_none(v, bucket::header_value),
                 )
             },
-        ),
+        )
+        .protects(),
         Setting::new(
             "s3-acl",
             Kind::Text("ACL"),
@@ -261,7 +263,8 @@ pub(super) const S3: Section = Section {
             "ACL of objects, such as bucket-owner-full-control. Empty: none is sent, as buckets \
              without ACLs want it.",
             |s, v| put(&mut s.s3.headers.acl, acl(v)),
-        ),
+        )
+        .protects(),
     ],
 };
 
@@ -279,7 +282,8 @@ pub(super) const LEASES: Section = Section {
              with TLS), or not at all, for a server that is the only one (memory). auto: store \
              for a directory, memory for a bucket.",
             |s, v| put(&mut s.leases.kind, bucket::lease(v)),
-        ),
+        )
+        .secret_in_url(),
         Setting::new(
             "lease-ttl",
             Kind::Time,

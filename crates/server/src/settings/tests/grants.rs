@@ -99,12 +99,12 @@ fn the_key_to_the_dashboard_is_shown_nowhere() {
 fn settings_without_effect_are_told() {
     for (words, told) in [
         (
-            &["-grants-active=5"][..],
-            "-grants-active: has no effect without grants",
+            &["-grants-valid-for=5m"][..],
+            "-grants-valid-for: has no effect without grants",
         ),
         (
-            &["-grants", "-grants-jwt-issuer=x"],
-            "-grants-jwt-issuer: has no effect without grants-jwt-keys",
+            &["-grants", "-grants-jwt-subject=x"],
+            "-grants-jwt-subject: has no effect without grants-jwt-keys",
         ),
         (
             &[
@@ -112,14 +112,6 @@ fn settings_without_effect_are_told() {
                 "-hooks-dir-events=pre-create,UploadCompleted",
             ],
             "-hooks-dir-events: without grants there is no UploadCompleted",
-        ),
-        (
-            &[
-                "-hooks-dir=/x",
-                "-hooks-enabled-events=pre-grant",
-                "-admin-key=0123456789abcdef",
-            ],
-            "-hooks-enabled-events: without grants there is no pre-grant",
         ),
         (
             &["-admin-path=/x"],
@@ -134,9 +126,33 @@ fn settings_without_effect_are_told() {
         assert_eq!(warnings.len(), 1, "{words:?}: {warnings:?}");
         assert!(warnings[0].starts_with(told), "{words:?}: {warnings:?}");
     }
-    let quiet: [&[&str]; 4] = [
+    // Whoever sets a limit or asks for leave relies on it.
+    for (words, told) in [
+        (
+            &["-grants-active=5"][..],
+            "-grants-active: has no effect without grants",
+        ),
+        (
+            &["-grants", "-grants-jwt-issuer=x"],
+            "-grants-jwt-issuer: has no effect without grants-jwt-keys",
+        ),
+        (
+            &[
+                "-hooks-dir=/x",
+                "-hooks-enabled-events=pre-grant",
+                "-admin-key=0123456789abcdef",
+            ],
+            "-hooks-enabled-events: without grants there is no pre-grant",
+        ),
+    ] {
+        let found = problem(words);
+        assert!(found.starts_with(told), "{words:?}: {found}");
+    }
+    let quiet: [&[&str]; 5] = [
         &["-admin-key=0123456789abcdef", "-grants-keep=1h"],
         &["-grants", "-grants-active=5"],
+        // It says what holds anyway, as what config check prints does.
+        &["-grants-active=0", "-grants-valid-for=1h"],
         &[
             "-grants",
             "-hooks-dir=/x",

@@ -159,7 +159,6 @@ fn databases_are_files_or_postgresql() {
             .database
     };
     let file = |path: &str| Some(Database::File(path.into()));
-    assert_eq!(database(""), None);
     assert_eq!(database("/x/y.db"), file("/x/y.db"));
     assert_eq!(database("sqlite:///x/y.db"), file("/x/y.db"));
     #[cfg(feature = "postgres")]
@@ -168,7 +167,7 @@ fn databases_are_files_or_postgresql() {
         Some(Database::Postgres(_))
     ));
     #[cfg(not(feature = "postgres"))]
-    assert!(problem(&["-database=postgres://u@h/d"]).contains("the feature postgres"));
+    assert!(problem(&["-database=postgres://u@h/d"]).contains("--features postgres"));
 }
 
 #[test]

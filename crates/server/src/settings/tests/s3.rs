@@ -54,7 +54,7 @@ fn settings_that_exclude_each_other_are_problems() {
             "-s3-transfer-acceleration: ",
         ),
         (
-            &["-s3-sse=AES256", "-s3-sse-kms-key-id=k"],
+            &["-s3-bucket=b", "-s3-sse=AES256", "-s3-sse-kms-key-id=k"],
             "-s3-sse-kms-key-id: ",
         ),
         (&["-lease=file"], "-lease: "),
@@ -151,8 +151,15 @@ fn what_may_not_be_meant_is_worth_a_warning() {
 #[test]
 fn a_key_of_ones_own_means_kms() {
     let sse = |words: &[&str]| loaded(words, &[]).settings.s3.headers.sse;
-    assert_eq!(sse(&["-s3-sse-kms-key-id=k"]).as_deref(), Some("aws:kms"));
-    let words = ["-s3-sse=aws:kms:dsse", "-s3-sse-kms-key-id=k"];
+    assert_eq!(
+        sse(&["-s3-bucket=b", "-s3-sse-kms-key-id=k"]).as_deref(),
+        Some("aws:kms")
+    );
+    let words = [
+        "-s3-bucket=b",
+        "-s3-sse=aws:kms:dsse",
+        "-s3-sse-kms-key-id=k",
+    ];
     assert_eq!(sse(&words).as_deref(), Some("aws:kms:dsse"));
     assert_eq!(sse(&[]), None);
 }

@@ -1,11 +1,12 @@
 //! What the settings of hooks mean.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use landfall_hooks::{HookName, HookNames, WhenDown, format::Format};
+
+use super::Secret;
 
 /// Who is asked and told, of what, and by which ways.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -197,66 +198,4 @@ pub struct Outbox {
     pub give_up_after: Duration,
     /// How long events that were put aside are kept.
     pub keep_dead: Duration,
-}
-
-/// A text that may hold a password; it doesn't show itself.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// The text as a URL for people: with stars where its password is.
-    #[must_use]
-    pub fn url(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else {
-            return self.0.clone();
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        match authority.rsplit_once('@') {
-            Some((user, host)) => {
-                // Without a colon it may be a token.
-                let user = user.split_once(':').map_or("", |(user, _)| user);
-                format!("{scheme}://{user}:***@{host}{path}")
-            }
-            None => self.0.clone(),
-        }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_shown_without_passwords() {
-        for (url, shown) in [
-            ("http://h:1/a@b:c", "http://h:1/a@b:c"),
-            ("http://u:p@h/x", "http://u:***@h/x"),
-            ("nats://token@h", "nats://:***@h"),
-            ("redis://:p@ss@h:6379/0", "redis://:***@h:6379/0"),
-            ("amqp://u:p@h?x=@y", "amqp://u:***@h?x=@y"),
-            ("h:50051", "h:50051"),
-        ] {
-            assert_eq!(Secret::new(url).url(), shown);
-        }
-        let debug = format!("{:?}", Secret::new("http://u:p@h"));
-        assert!(!debug.contains('p'), "{debug}");
-    }
 }

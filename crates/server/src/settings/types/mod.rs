@@ -4,6 +4,7 @@ mod direct;
 mod grants;
 mod hooks;
 mod s3;
+mod secret;
 mod state;
 
 use std::fmt;
@@ -17,9 +18,10 @@ pub use direct::{Direct, SmallFiles, Sts};
 pub use grants::{Admin, Authorize, GrantLimits, GrantStyle, Grants, Jwt, JwtKeys};
 pub use hooks::{
     Amqp, Brokers, CommandHooks, GrpcHooks, Hooks, HttpHooks, Kafka, Nats, Outbox, RedisStream,
-    Secret, WasmHooks,
+    WasmHooks,
 };
 pub use s3::{LeaseKind, Leases, S3, S3Download, S3Headers, UploadIds};
+pub use secret::{Secret, redacted_url};
 pub use state::{Database, State};
 
 /// Everything that can be set, checked and ready to be used.

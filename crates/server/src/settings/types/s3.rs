@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Secret;
+
 /// Uploads in a bucket of S3 or of a service that speaks its protocol.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct S3 {
@@ -95,7 +97,7 @@ pub struct Leases {
 }
 
 /// Where leases are kept.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LeaseKind {
     /// The directory's locks, or this process's memory for a bucket.
     #[default]
@@ -105,17 +107,5 @@ pub enum LeaseKind {
     /// Where the uploads are: the directory's locks, or objects in the bucket.
     Store,
     /// A Redis or Valkey server, by its URL.
-    Redis(String),
-}
-
-/// Without the URL, which may hold a password.
-impl std::fmt::Debug for LeaseKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "Auto",
-            Self::Memory => "Memory",
-            Self::Store => "Store",
-            Self::Redis(_) => "Redis(…)",
-        })
-    }
+    Redis(Secret),
 }

@@ -1,0 +1,113 @@
+//! Proxies that are expected but not trusted.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use http::HeaderMap;
+
+use crate::settings::{Urls, is_private};
+
+/// The time between two warnings.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Headers by which a proxy tells of the client.
+const FORWARDED_HEADERS: [&str; 4] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "forwarded",
+];
+
+/// Warns of requests that came through a proxy nearby which isn't trusted.
+#[derive(Debug)]
+pub(super) struct UntrustedProxies {
+    urls: Urls,
+    warned: Mutex<Option<Instant>>,
+}
+
+impl UntrustedProxies {
+    /// Nothing where no proxy is expected.
+    pub(super) fn new(urls: &Urls) -> Option<Self> {
+        urls.behind_proxy.then(|| Self {
+            urls: urls.clone(),
+            warned: Mutex::default(),
+        })
+    }
+
+    /// Warns of a request, at most once a minute.
+    pub(super) fn check(&self, peer: Option<SocketAddr>, headers: &HeaderMap) {
+        let Some(address) = peer.map(|peer| peer.ip().to_canonical()) else {
+            return;
+        };
+        if self.is_untrusted_proxy(address, headers) && self.is_due(Instant::now()) {
+            tracing::warn!(
+                peer = %address,
+                "a request came through a proxy that is not trusted, and its forwarded headers were \
+                 ignored: add the address to --trusted-proxies if it is yours"
+            );
+        }
+    }
+
+    /// Whether a request shows a proxy on this machine or in a private network that isn't trusted. What
+    /// comes from elsewhere may be anybody's.
+    fn is_untrusted_proxy(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        !self.urls.trusts(Some(peer))
+            && (peer.is_loopback() || is_private(peer))
+            && FORWARDED_HEADERS
+                .iter()
+                .any(|name| headers.contains_key(*name))
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = warned.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
+        if is_due {
+            *warned = Some(now);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Invocation, read};
+
+    fn proxies(words: &[&str]) -> Option<UntrustedProxies> {
+        match read(words.iter().map(Into::into), []) {
+            Ok(Invocation::Serve(loaded)) => UntrustedProxies::new(&loaded.settings.urls),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_private_peers_with_forwarded_headers_are_worth_a_warning() {
+        assert!(proxies(&[]).is_none());
+        let proxies = proxies(&["-behind-proxy"]).unwrap();
+        let shows = |peer: &str, name: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, "x".parse().unwrap());
+            proxies.is_untrusted_proxy(peer.parse().unwrap(), &headers)
+        };
+        for peer in ["10.1.2.3", "192.168.0.1", "172.17.0.1", "fd00::1"] {
+            assert!(shows(peer, "x-forwarded-for"), "{peer}");
+            assert!(shows(peer, "forwarded"), "{peer}");
+            assert!(!shows(peer, "host"), "{peer}");
+        }
+        for peer in ["127.0.0.1", "::1", "8.8.8.8", "2001:db8::1"] {
+            assert!(!shows(peer, "x-forwarded-for"), "{peer}");
+        }
+    }
+
+    #[test]
+    fn a_warning_comes_once_a_minute() {
+        let proxies = proxies(&["-behind-proxy"]).unwrap();
+        let start = Instant::now();
+        assert!(proxies.is_due(start));
+        assert!(!proxies.is_due(start + Duration::from_secs(59)));
+        assert!(proxies.is_due(start + Duration::from_secs(60)));
+    }
+}

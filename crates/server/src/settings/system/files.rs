@@ -1,0 +1,151 @@
+//! Files and directories: whether they are there, what they are, and whether this process may use them.
+//! Every error is the end of a sentence that begins with the name of a setting.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+use rustix::fs::Access;
+
+/// The most bytes of a socket's path, without the NUL at its end.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Checks that a file can be read. It isn't opened: it may be a pipe, which can be read once.
+pub(super) fn readable(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let found = inspect(path)?.ok_or_else(|| format!("{shown} does not exist"))?;
+    if found.is_dir() {
+        return Err(format!("{shown} is a directory, not a file"));
+    }
+    allowed(path, &found, Access::READ_OK, "read")
+}
+
+/// Checks that a directory can be written or, if it is missing, made.
+pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    if let Some(found) = inspect(path)? {
+        if !found.is_dir() {
+            return Err(format!("{shown} is a file, not a directory"));
+        }
+        return allowed(path, &found, Access::WRITE_OK | Access::EXEC_OK, "write");
+    }
+    let made = |reason: String| format!("{shown} does not exist and cannot be made: {reason}");
+    for above in path.ancestors().skip(1) {
+        let above = match above.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => above,
+        };
+        let Some(found) = inspect(above).map_err(made)? else {
+            continue;
+        };
+        if !found.is_dir() {
+            let above = above.display();
+            return Err(made(format!("{above} is a file, not a directory")));
+        }
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        return allowed(above, &found, access, "write").map_err(made);
+    }
+    Ok(())
+}
+
+/// Checks a directory whose programs are run.
+pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let found = inspect(path)?.ok_or_else(|| {
+        format!("{shown} does not exist; make it, or leave the setting out for no hooks")
+    })?;
+    if !found.is_dir() {
+        return Err(format!("{shown} is a file, not a directory"));
+    }
+    allowed(path, &found, Access::EXEC_OK, "enter")
+}
+
+/// Checks a program; returns whether it is there at all.
+pub(super) fn program(path: &Path) -> Result<bool, String> {
+    let shown = path.display();
+    let Some(found) = inspect(path)? else {
+        return Ok(false);
+    };
+    if !found.is_file() {
+        return Err(format!("{shown} is not a file"));
+    }
+    match found.mode() & 0o111 {
+        0 => Err(format!("{shown} is not executable; run chmod +x {shown}")),
+        _ => allowed(path, &found, Access::EXEC_OK, "run").map(|()| true),
+    }
+}
+
+/// Checks a place for a UNIX socket.
+pub(super) fn socket(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let length = path.as_os_str().as_bytes().len();
+    if length > MAX_SOCKET_PATH {
+        return Err(format!(
+            "{shown} has {length} bytes; the path of a socket has {MAX_SOCKET_PATH} at most"
+        ));
+    }
+    match inspect(path)? {
+        Some(found) if !found.file_type().is_socket() => {
+            return Err(format!("{shown} is there and is not a socket"));
+        }
+        _ => {}
+    }
+    let dir = parent(path);
+    let shown = dir.display();
+    let found = inspect(dir)?.ok_or_else(|| format!("the directory {shown} does not exist"))?;
+    if !found.is_dir() {
+        return Err(format!("{shown} is a file, not a directory"));
+    }
+    allowed(dir, &found, Access::WRITE_OK | Access::EXEC_OK, "write")
+}
+
+/// Checks a place for a file of SQLite, which has files beside it.
+pub(super) fn database(path: &Path) -> Result<(), String> {
+    if let Some(found) = inspect(path)? {
+        if found.is_dir() {
+            return Err(format!("{} is a directory, not a file", path.display()));
+        }
+        allowed(path, &found, Access::READ_OK | Access::WRITE_OK, "write")?;
+    }
+    writable_dir(parent(path))
+}
+
+/// The directory that a path is in.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// What is at a path, if anything is.
+fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A part of the path is a file: looking further up finds out which.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        Err(error) => Err(format!(
+            "{} cannot be looked at: {}",
+            path.display(),
+            error.kind()
+        )),
+    }
+}
+
+/// Checks that this process may do something with what is at a path.
+fn allowed(path: &Path, found: &Metadata, access: Access, what: &str) -> Result<(), String> {
+    rustix::fs::access(path, access).map_err(|error| {
+        format!(
+            "{} (owner {}:{}, mode {:o}): user {} may not {what} it: {}",
+            path.display(),
+            found.uid(),
+            found.gid(),
+            found.mode() & 0o7777,
+            rustix::process::getuid().as_raw(),
+            io::Error::from(error).kind()
+        )
+    })
+}

@@ -1,0 +1,245 @@
+//! What has to hold outside of the settings: that files and directories are there and can be used, and
+//! that names of hosts can be resolved.
+//!
+//! Nothing is made, opened for writing, or connected to, so that `landfall config check` can do all of
+//! it beside a running server.
+
+mod files;
+mod hosts;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use landfall_hooks::HookNames;
+
+use super::check::Findings;
+use super::sections::SECTIONS;
+use super::types::{Database, JwtKeys, LeaseKind, Settings};
+use super::{Failure, Loaded, Verb};
+
+/// What a setting needs to work.
+enum Need<'a> {
+    /// A file that can be read.
+    File(&'a Path),
+    /// A directory that can be written, or made.
+    WritableDir(&'a Path),
+    /// A directory with programs.
+    Programs(&'a Path, HookNames),
+    /// A place for a socket.
+    Socket(&'a Path),
+    /// A place for a file of SQLite.
+    Database(&'a Path),
+    /// A host that must have an address.
+    Host(String),
+    /// A host that should have one: what is behind it may start later.
+    LaterHost(String),
+}
+
+impl Loaded {
+    /// Checks what the settings name outside of themselves: files, directories, hosts. What is found to
+    /// be worth a warning is added to [`warnings`](Self::warnings).
+    ///
+    /// Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// Everything that cannot work on this machine, at once.
+    pub async fn check_system(&mut self) -> Result<(), Failure> {
+        let mut problems = Vec::new();
+        let mut findings = Findings::new(&self.layers, &mut problems, &mut self.warnings);
+        // Whoever checks the settings means those of the server.
+        let verb = match self.verb {
+            Verb::ConfigCheck => Verb::Serve,
+            verb => verb,
+        };
+        let mut lookups = Vec::new();
+        for (name, need) in needs(&self.settings) {
+            if !is_used_by(name, verb) {
+                continue;
+            }
+            let checked = match need {
+                Need::File(path) => files::readable(path),
+                Need::WritableDir(path) => files::writable_dir(path),
+                Need::Programs(path, names) => check_programs(name, path, names, &mut findings),
+                Need::Socket(path) => files::socket(path),
+                Need::Database(path) => files::database(path),
+                Need::Host(host) => {
+                    lookups.push((name, true, hosts::spawn_lookup(host)));
+                    Ok(())
+                }
+                Need::LaterHost(host) => {
+                    lookups.push((name, false, hosts::spawn_lookup(host)));
+                    Ok(())
+                }
+            };
+            if let Err(reason) = checked {
+                findings.problem_at_start(name, reason);
+            }
+        }
+        for (name, required, lookup) in lookups {
+            match lookup.await {
+                Err(reason) if required => findings.problem_at_start(name, reason),
+                Err(reason) => findings.warning(name, format!("{reason}; it may start later")),
+                Ok(()) => {}
+            }
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure { problems })
+        }
+    }
+}
+
+/// Whether a command makes use of a setting.
+fn is_used_by(name: &str, verb: Verb) -> bool {
+    SECTIONS.iter().any(|section| {
+        section.verbs.contains(&verb) && section.settings.iter().any(|known| known.name == name)
+    })
+}
+
+/// What the settings need.
+fn needs(settings: &Settings) -> Vec<(&'static str, Need<'_>)> {
+    let mut needs = Vec::new();
+    let (listen, hooks) = (&settings.listen, &settings.hooks);
+    if std::env::var_os("LISTEN_FDS").is_none() {
+        needs.push(match &listen.unix_sock {
+            Some(path) => ("unix-sock", Need::Socket(path)),
+            None => ("host", Need::Host(listen.host.clone())),
+        });
+    }
+    match &settings.s3.bucket {
+        None => needs.push((
+            "upload-dir",
+            Need::WritableDir(&settings.storage.upload_dir),
+        )),
+        Some(bucket) => {
+            let endpoint = settings.s3.endpoint.as_deref().and_then(hosts::host_of_url);
+            needs.extend(endpoint.map(|host| {
+                let host = match settings.s3.path_style {
+                    Some(false) => format!("{bucket}.{host}"),
+                    _ => host,
+                };
+                ("s3-endpoint", Need::Host(host))
+            }));
+        }
+    }
+    if let LeaseKind::Redis(url) = &settings.leases.kind {
+        needs.extend(hosts::host_of_url(url.reveal()).map(|host| ("lease", Need::Host(host))));
+    }
+    if let Some(dir) = &hooks.command.dir {
+        let names = hooks
+            .command
+            .events
+            .unwrap_or_else(|| hooks.enabled_names());
+        needs.push(("hooks-dir", Need::Programs(dir, names)));
+    }
+    if let Some(dir) = &settings.state.dir {
+        needs.push(("state-dir", Need::WritableDir(dir)));
+    }
+    match &settings.state.database {
+        Some(Database::File(path)) => needs.push(("database", Need::Database(path))),
+        Some(Database::Postgres(url)) => {
+            needs.extend(
+                hosts::host_of_url(url.reveal()).map(|host| ("database", Need::Host(host))),
+            );
+        }
+        None => {}
+    }
+    let jwt_keys = match &settings.grants.jwt.keys {
+        Some(JwtKeys::File(path)) => Some(path),
+        _ => None,
+    };
+    let files = [
+        ("hooks-wasm", hooks.wasm.file.as_ref()),
+        (
+            "hooks-grpc-server-tls-certificate",
+            hooks.grpc.server_certificate.as_ref(),
+        ),
+        (
+            "hooks-grpc-client-tls-certificate",
+            hooks.grpc.client_certificate.as_ref(),
+        ),
+        ("hooks-grpc-client-tls-key", hooks.grpc.client_key.as_ref()),
+        ("grants-jwt-keys", jwt_keys),
+        ("admin-key-file", settings.admin.key_file.as_ref()),
+        (
+            "direct-events-secret-file",
+            settings.direct.events_secret_file.as_ref(),
+        ),
+    ];
+    needs.extend(
+        files
+            .into_iter()
+            .filter_map(|(name, path)| Some((name, Need::File(path?)))),
+    );
+    needs.extend(
+        later_hosts(settings)
+            .into_iter()
+            .map(|(name, host)| (name, Need::LaterHost(host))),
+    );
+    needs
+}
+
+/// The hosts of what Landfall talks to once it runs: an application or a broker that is started after
+/// it has no address yet where containers get theirs at their start.
+fn later_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
+    let (hooks, grants) = (&settings.hooks, &settings.grants);
+    let brokers = &hooks.brokers;
+    let jwt_url = match &grants.jwt.keys {
+        Some(JwtKeys::Url(url)) => Some(url),
+        _ => None,
+    };
+    let behind_proxy = hosts::has_http_proxy();
+    let urls = [
+        ("hooks-http", &hooks.http.url, !behind_proxy),
+        ("hooks-nats", &brokers.nats.url, true),
+        ("hooks-amqp", &brokers.amqp.url, true),
+        ("hooks-redis", &brokers.redis.url, true),
+        ("grants-authorize-url", &grants.authorize.url, !behind_proxy),
+    ]
+    .into_iter()
+    .filter_map(|(name, url, is_direct)| Some((name, url.as_ref().filter(|_| is_direct)?)))
+    .chain(
+        jwt_url
+            .filter(|_| !behind_proxy)
+            .map(|url| ("grants-jwt-keys", url)),
+    )
+    .filter_map(|(name, url)| Some((name, hosts::host_of_url(url.reveal())?)));
+    let grpc = hooks.grpc.target.as_deref().and_then(hosts::host_of_target);
+    let kafka = brokers.kafka.brokers.iter();
+    urls.chain(grpc.map(|host| ("hooks-grpc", host)))
+        .chain(kafka.filter_map(|broker| Some(("hooks-kafka", hosts::host_of_target(broker)?))))
+        .collect()
+}
+
+/// Checks a directory with programs. A program that is missing is skipped, as in tusd, so that what it
+/// would decide is allowed: that is worth a warning.
+fn check_programs(
+    name: &str,
+    dir: &Path,
+    names: HookNames,
+    findings: &mut Findings<'_>,
+) -> Result<(), String> {
+    files::dir_with_programs(dir)?;
+    let mut missing = Vec::new();
+    for hook in names.iter() {
+        match files::program(&dir.join(hook.as_str())) {
+            Ok(true) => {}
+            Ok(false) if hook.is_question() => missing.push(hook.as_str()),
+            Ok(false) => {}
+            Err(reason) => findings.problem_at_start(name, reason),
+        }
+    }
+    if !missing.is_empty() {
+        findings.warning(
+            name,
+            format!(
+                "there is no {} in {}; what is missing is skipped, and allows everything",
+                missing.join(", no "),
+                dir.display()
+            ),
+        );
+    }
+    Ok(())
+}

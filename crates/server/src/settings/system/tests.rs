@@ -1,0 +1,274 @@
+//! Tests of what is checked outside of the settings.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::super::{Invocation, Loaded, read};
+
+fn loaded(words: &[&str]) -> Loaded {
+    match read(words.iter().map(Into::into), []) {
+        Ok(
+            Invocation::Serve(loaded)
+            | Invocation::ConfigCheck(loaded)
+            | Invocation::Sweep { loaded, .. },
+        ) => loaded,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+/// The problems and the warnings.
+async fn found(words: &[&str]) -> (Vec<String>, Vec<String>) {
+    let mut loaded = loaded(words);
+    let problems = match loaded.check_system().await {
+        Ok(()) => Vec::new(),
+        Err(failure) => {
+            assert_eq!(failure.exit_code(), 1, "{words:?}");
+            failure.problems.iter().map(ToString::to_string).collect()
+        }
+    };
+    (problems, loaded.warnings)
+}
+
+#[tokio::test]
+async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    fs::write(format!("{dir}/file"), "").unwrap();
+    let uploads = format!("-upload-dir={dir}");
+    // Each with what it needs beside it, and whether it is a file that has to be there.
+    let table: &[(&str, &[&str], bool)] = &[
+        ("upload-dir", &[], false),
+        ("state-dir", &[], false),
+        #[cfg(feature = "hooks-wasm")]
+        ("hooks-wasm", &[], true),
+        #[cfg(feature = "hooks-grpc")]
+        (
+            "hooks-grpc-server-tls-certificate",
+            &["-hooks-grpc=localhost:1"],
+            true,
+        ),
+        #[cfg(feature = "hooks-grpc")]
+        (
+            "hooks-grpc-client-tls-certificate",
+            &[
+                "-hooks-grpc=localhost:1",
+                "-hooks-grpc-client-tls-key=/dev/null",
+            ],
+            true,
+        ),
+        #[cfg(feature = "hooks-grpc")]
+        (
+            "hooks-grpc-client-tls-key",
+            &[
+                "-hooks-grpc=localhost:1",
+                "-hooks-grpc-client-tls-certificate=/dev/null",
+            ],
+            true,
+        ),
+        #[cfg(feature = "grants")]
+        ("grants-jwt-keys", &["-grants"], true),
+        #[cfg(feature = "grants")]
+        ("admin-key-file", &[], true),
+    ];
+    for (name, beside, is_file) in table {
+        let mut bad = vec![(format!("{dir}/file/below"), "cannot be made: ")];
+        if *is_file {
+            bad = vec![
+                (format!("{dir}/none"), "does not exist"),
+                (format!("{dir}/file/below"), "does not exist"),
+                (dir.to_owned(), "is a directory, not a file"),
+            ];
+        } else {
+            bad.push((format!("{dir}/file"), "is a file, not a directory"));
+        }
+        for (path, told) in bad {
+            let flag = format!("-{name}={path}");
+            let mut words = vec!["config", "check", &uploads];
+            words.extend(*beside);
+            words.push(&flag);
+            let (problems, _) = found(&words).await;
+            assert_eq!(problems.len(), 1, "{words:?}: {problems:?}");
+            let start = format!("-{name}: {path} ");
+            assert!(problems[0].starts_with(&start), "{problems:?}");
+            assert!(problems[0].contains(told), "{problems:?}");
+        }
+    }
+    // Nothing was made.
+    let names: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["file"]);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_missing_may_be_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    for word in [
+        format!("-upload-dir={path}/a/b"),
+        format!("-state-dir={path}/a"),
+        format!("-database={path}/a/b/c.db"),
+    ] {
+        let (problems, _) = found(&["-port=0", &format!("-upload-dir={path}"), &word]).await;
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+    assert_eq!(fs::read_dir(path).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_directory_of_hooks_has_to_be_there_and_what_is_in_it_to_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let uploads = format!("-upload-dir={path}");
+    for (hooks, told) in [
+        ("/nope".to_owned(), "/nope does not exist"),
+        (format!("{path}/file"), "is a file, not a directory"),
+    ] {
+        fs::write(format!("{path}/file"), "").unwrap();
+        let flag = format!("-hooks-dir={hooks}");
+        let (problems, _) = found(&[&uploads, &flag]).await;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("-hooks-dir: ") && problems[0].contains(told));
+    }
+    let flag = format!("-hooks-dir={path}");
+    let words = [
+        &uploads,
+        &flag,
+        "-hooks-enabled-events=pre-create,post-finish,pre-finish",
+    ];
+    let (problems, warnings) = found(&words).await;
+    assert!(problems.is_empty(), "{problems:?}");
+    // What only hears of uploads may be missing.
+    let told = format!("-hooks-dir: there is no pre-create, no pre-finish in {path}; ");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with(&told), "{warnings:?}");
+
+    let program = format!("{path}/pre-create");
+    fs::write(&program, "#!/bin/sh\n").unwrap();
+    fs::create_dir(format!("{path}/pre-finish")).unwrap();
+    let (problems, _) = found(&words).await;
+    assert_eq!(
+        problems,
+        [
+            format!("-hooks-dir: {program} is not executable; run chmod +x {program}"),
+            format!("-hooks-dir: {path}/pre-finish is not a file"),
+        ]
+    );
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_dir(format!("{path}/pre-finish")).unwrap();
+    let (problems, warnings) = found(&words).await;
+    assert!(problems.is_empty(), "{problems:?}");
+    assert!(
+        warnings[0].contains("there is no pre-finish in"),
+        "{warnings:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_socket_needs_a_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    fs::write(format!("{path}/file"), "").unwrap();
+    let long = "x".repeat(120);
+    for (socket, told) in [
+        (format!("{path}/file"), "is not a socket"),
+        (format!("{path}/none/s"), "none does not exist"),
+        (format!("{path}/file/s"), "file is a file, not a directory"),
+        (format!("{path}/{long}"), "107 at most"),
+    ] {
+        let words = [
+            &format!("-upload-dir={path}"),
+            &format!("-unix-sock={socket}"),
+        ];
+        let (problems, _) = found(&words.map(String::as_str)).await;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("-unix-sock: "), "{problems:?}");
+        assert!(problems[0].contains(told), "{problems:?}");
+    }
+    let _listener = std::os::unix::net::UnixListener::bind(format!("{path}/s")).unwrap();
+    let words = [
+        &format!("-upload-dir={path}"),
+        &format!("-unix-sock={path}/s"),
+    ];
+    let (problems, _) = found(&words.map(String::as_str)).await;
+    assert!(problems.is_empty(), "{problems:?}");
+}
+
+#[tokio::test]
+async fn hosts_need_addresses_now_or_later() {
+    // Too long a label: it is no name, which takes no name server to find out.
+    let nosuch = &format!("{}.invalid", "x".repeat(64));
+    let dir = tempfile::tempdir().unwrap();
+    let uploads = format!("-upload-dir={}", dir.path().display());
+    let now: &[&[&str]] = &[
+        &["-host={nosuch}"],
+        #[cfg(feature = "redis")]
+        &["-lease=redis://:hunter2@{nosuch}:6379"],
+        #[cfg(feature = "postgres")]
+        &["-database=postgres://u:hunter2@{nosuch}/d"],
+        #[cfg(feature = "s3")]
+        &["-s3-bucket=b", "-s3-endpoint=http://{nosuch}"],
+        #[cfg(feature = "s3")]
+        &[
+            "-s3-bucket={label}",
+            "-s3-path-style=false",
+            "-s3-endpoint=http://invalid",
+        ],
+    ];
+    for words in now {
+        let words = words.iter().map(|word| {
+            word.replace("{nosuch}", nosuch)
+                .replace("{label}", &nosuch[..64])
+        });
+        let words: Vec<String> = words.chain([uploads.clone()]).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (problems, _) = found(&words).await;
+        assert_eq!(problems.len(), 1, "{words:?}: {problems:?}");
+        let told = format!("the host \"{nosuch}\" cannot be resolved: ");
+        assert!(problems[0].contains(&told), "{problems:?}");
+    }
+    let later: &[&[&str]] = &[
+        #[cfg(feature = "hooks-http")]
+        &["-hooks-http=http://u:hunter2@{nosuch}/"],
+        #[cfg(feature = "hooks-grpc")]
+        &["-hooks-grpc={nosuch}:1"],
+        #[cfg(feature = "nats")]
+        &["-hooks-nats=nats://{nosuch}"],
+        #[cfg(feature = "amqp")]
+        &["-hooks-amqp=amqp://{nosuch}"],
+        #[cfg(feature = "redis")]
+        &["-hooks-redis=redis://{nosuch}"],
+        #[cfg(feature = "kafka")]
+        &["-hooks-kafka={nosuch}:1"],
+        #[cfg(feature = "grants")]
+        &["-grants", "-grants-authorize-url=http://{nosuch}"],
+        #[cfg(feature = "grants")]
+        &["-grants", "-grants-jwt-keys=http://{nosuch}"],
+    ];
+    for words in later {
+        let words = words.iter().map(|word| {
+            word.replace("{nosuch}", nosuch)
+                .replace("{label}", &nosuch[..64])
+        });
+        let words: Vec<String> = words.chain([uploads.clone()]).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (problems, warnings) = found(&words).await;
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(warnings.len(), 1, "{words:?}: {warnings:?}");
+        assert!(
+            warnings[0].ends_with("; it may start later"),
+            "{warnings:?}"
+        );
+    }
+    let (problems, _) = found(&[&uploads, "-host=localhost"]).await;
+    assert!(problems.is_empty(), "{problems:?}");
+}
+
+#[tokio::test]
+async fn a_command_checks_only_what_it_uses() {
+    let dir = tempfile::tempdir().unwrap();
+    let uploads = format!("-upload-dir={}", dir.path().display());
+    let (problems, _) = found(&["sweep", &uploads, "-unix-sock=/none/s"]).await;
+    assert!(problems.is_empty(), "{problems:?}");
+}

@@ -1,0 +1,139 @@
+//! Secrets are shown nowhere: not by `config check`, not in errors, not by `Debug`.
+
+use super::super::table::{Sensitivity, setting, settings};
+use super::*;
+
+const SECRET: &str = "hunter2hunter2hunter2";
+
+/// Every setting that may hold a secret, with texts that hold one, and what a report may show of it.
+const TEXTS: &[(&str, &[&str], &str)] = &[
+    ("admin-key", &["hunter2hunter2hunter2"], "***"),
+    ("direct-events-secret", &["hunter2hunter2hunter2"], "***"),
+    (
+        "hooks-http-secret",
+        &[
+            "hunter2hunter2hunter2",
+            "whsec_aHVudGVyMg==,hunter2hunter2hunter2",
+        ],
+        "***",
+    ),
+    (
+        "hooks-http",
+        &[
+            "http://u:hunter2hunter2hunter2@h/x",
+            "http://h/x?tok=hunter2hunter2hunter2",
+        ],
+        "h/x",
+    ),
+    (
+        "hooks-nats",
+        &[
+            "nats://hunter2hunter2hunter2@h",
+            "nats://u:hunter2hunter2hunter2@h",
+        ],
+        "h",
+    ),
+    (
+        "hooks-amqp",
+        &["amqp://u:hunter2hunter2hunter2@h/%2f"],
+        "u:***@h/%2f",
+    ),
+    (
+        "hooks-redis",
+        &["redis://:hunter2hunter2hunter2@h/0"],
+        ":***@h/0",
+    ),
+    (
+        "database",
+        &[
+            "postgres://u:hunter2hunter2hunter2@h/d",
+            "postgres://u@h/d?password=hunter2hunter2hunter2",
+        ],
+        "@h/d",
+    ),
+    (
+        "lease",
+        &[
+            "redis://:hunter2hunter2hunter2@h/0",
+            "redis://u:hunter2hunter2hunter2@h/0",
+        ],
+        "***@h/0",
+    ),
+    (
+        "grants-jwt-keys",
+        &[
+            "https://u:hunter2hunter2hunter2@h/jwks",
+            "https://h/jwks?key=hunter2hunter2hunter2",
+        ],
+        "h/jwks",
+    ),
+    (
+        "grants-authorize-url",
+        &[
+            "http://u:hunter2hunter2hunter2@h/a",
+            "http://h/a?key=hunter2hunter2hunter2",
+        ],
+        "h/a",
+    ),
+];
+
+#[test]
+fn every_secret_is_left_out_of_reports_and_debug() {
+    let marked: Vec<&str> = settings()
+        .filter(|setting| setting.sensitivity != Sensitivity::Public)
+        .map(|setting| setting.name)
+        .collect();
+    for name in &marked {
+        assert!(TEXTS.iter().any(|(known, ..)| known == name), "{name}");
+    }
+    for (name, texts, shown) in TEXTS {
+        assert!(marked.contains(name), "{name}");
+        for text in *texts {
+            let mut layers = Layers::default();
+            layers.give(
+                setting(name).unwrap(),
+                (*text).to_owned(),
+                layers::Source::Flag(format!("-{name}")),
+            );
+            let mut problems = Vec::new();
+            let settings = layers.read(&mut problems);
+            assert_eq!(problems, [], "{name}");
+            let report = report::report(&layers);
+            assert!(!report.contains(SECRET), "{name}: {report}");
+            let line = report
+                .lines()
+                .find(|line| line.starts_with(&format!("# {name} = ")));
+            assert!(line.unwrap().contains(shown), "{name}: {line:?}");
+            let debug = format!("{settings:?} {layers:?}");
+            assert!(!debug.contains(SECRET), "{name}: {debug}");
+        }
+    }
+}
+
+#[test]
+fn no_setting_cites_a_password_in_what_is_wrong_with_it() {
+    for setting in settings() {
+        for text in [
+            "htp://u:hunter2hunter2hunter2@h/",
+            "http://u:hunter2hunter2hunter2@h x/",
+            "http://u:hunter2/hunter2hunter2@h/?a#b",
+            "u:hunter2hunter2hunter2@h",
+            "redis://:hunter2hunter2hunter2 @h",
+            "https://h/?key=hunter2hunter2hunter2#",
+        ] {
+            let is_url = setting.sensitivity != Sensitivity::Public
+                || setting
+                    .kind
+                    .placeholder()
+                    .is_some_and(|word| word.contains("URL"));
+            if !is_url {
+                continue;
+            }
+            let name = setting.name;
+            if let Err(failure) = run(&[&format!("-{name}={text}")], &[]) {
+                let told = failure.to_string();
+                assert!(!told.contains("hunter2"), "{name}: {told}");
+            }
+        }
+    }
+}
