@@ -202,7 +202,11 @@ fn pages_of_others_read_nothing_with_cookies() {
         server.client().ask(request)
     };
     // Whatever holds for uploads.
-    let open = Landfall::start(&["-grants", "-cors-allow-credentials"]);
+    let open = Landfall::start(&[
+        "-grants",
+        "-cors-allow-credentials",
+        "-cors-allow-origin=^https://evil\\.example$",
+    ]);
     let answer = preflight(&open);
     assert_eq!(answer.header("Access-Control-Allow-Credentials"), None);
     let named = [

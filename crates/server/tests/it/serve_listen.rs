@@ -75,7 +75,7 @@ fn a_unix_socket_takes_uploads_and_is_removed_at_the_end() {
         .arg(&socket);
     let (code, _, err) = run(&mut command);
     assert_eq!(code, Some(1));
-    assert!(err.contains("specified path is not a socket"), "{err}");
+    assert!(err.contains("is there and is not a socket"), "{err}");
     assert_eq!(std::fs::read(&socket).unwrap(), b"precious");
 }
 

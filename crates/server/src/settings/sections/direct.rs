@@ -40,7 +40,7 @@ pub(super) const DIRECT: Section = Section {
             "direct-endpoint",
             Kind::Text("URL"),
             "",
-            "The service as browsers know it. Empty: as this server does (-s3-endpoint).",
+            "The service as browsers know it. Not set: as this server does (-s3-endpoint).",
             |s, v| {
                 put(
                     &mut s.direct.endpoint,
@@ -60,7 +60,7 @@ pub(super) const DIRECT: Section = Section {
             "direct-acl",
             Kind::Text("ACL"),
             "",
-            "ACL of these objects, such as public-read. Empty: that of -s3-acl.",
+            "ACL of these objects, such as public-read. Not set: that of -s3-acl.",
             |s, v| put(&mut s.direct.acl, acl(v)),
         )
         .protects(),
@@ -69,7 +69,7 @@ pub(super) const DIRECT: Section = Section {
             Kind::Text("URL"),
             "",
             "What addresses of objects begin with in answers to clients, such as that of a CDN \
-             before the bucket. Empty: that of the bucket.",
+             before the bucket. Not set: that of the bucket.",
             |s, v| {
                 put(
                     &mut s.direct.public_url,
@@ -134,7 +134,7 @@ pub(super) const DIRECT: Section = Section {
             "direct-sts-endpoint",
             Kind::Text("URL"),
             "",
-            "The service that makes them (STS). Empty: Amazon's.",
+            "The service that makes them (STS). Not set: Amazon's.",
             |s, v| {
                 put(
                     &mut s.direct.sts.endpoint,

@@ -81,7 +81,7 @@ pub(super) const GRANTS: Section = Section {
             Kind::List("TYPES"),
             "",
             "Types that are granted, such as image/* or application/pdf, with commas between them. \
-             Empty: all.",
+             Not set: all.",
             |s, v| put(&mut s.grants.limits.types, grants::types(v)),
         )
         .protects(),
@@ -105,7 +105,7 @@ pub(super) const GRANTS: Section = Section {
             "grants-rate",
             Kind::Text("COUNT/TIME"),
             "",
-            "The most uploads that a caller may ask for in a time, such as 100/1h. Empty: without \
+            "The most uploads that a caller may ask for in a time, such as 100/1h. Not set: without \
              limit.",
             |s, v| put(&mut s.grants.limits.rate, grants::rate(v)),
         )
@@ -157,7 +157,7 @@ pub(super) const CALLERS: Section = Section {
             "grants-jwt-issuer",
             Kind::List("ISSUERS"),
             "",
-            "Who must have issued them (iss): one of these, with commas between them. Empty: anybody \
+            "Who must have issued them (iss): one of these, with commas between them. Not set: anybody \
              with the keys.",
             |s, v| put(&mut s.grants.jwt.issuers, grants::claims(v)),
         )
@@ -166,7 +166,7 @@ pub(super) const CALLERS: Section = Section {
             "grants-jwt-audience",
             Kind::List("AUDIENCES"),
             "",
-            "Whom they must be meant for (aud): one of these, with commas between them. Empty: \
+            "Whom they must be meant for (aud): one of these, with commas between them. Not set: \
              nobody looks.",
             |s, v| put(&mut s.grants.jwt.audiences, grants::claims(v)),
         )

@@ -76,7 +76,7 @@ pub(super) const COMMAND: Section = Section {
             "hooks-dir-events",
             Kind::List("EVENTS"),
             "",
-            "What they are asked and told. Empty: -hooks-enabled-events.",
+            "What they are asked and told. Not set: -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.command.events, hooks::events(v)),
         )
         .protects(),
@@ -121,7 +121,7 @@ pub(super) const HTTP: Section = Section {
             "hooks-http-events",
             Kind::List("EVENTS"),
             "",
-            "What it is asked and told. Empty: -hooks-enabled-events.",
+            "What it is asked and told. Not set: -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.http.events, hooks::events(v)),
         )
         .protects(),
@@ -231,7 +231,7 @@ pub(super) const GRPC: Section = Section {
             "hooks-grpc-events",
             Kind::List("EVENTS"),
             "",
-            "What it is asked and told. Empty: -hooks-enabled-events.",
+            "What it is asked and told. Not set: -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.grpc.events, hooks::events(v)),
         )
         .protects(),
@@ -311,7 +311,7 @@ pub(super) const WASM: Section = Section {
             "hooks-wasm-events",
             Kind::List("EVENTS"),
             "",
-            "What it is asked and told. Empty: those of -hooks-enabled-events whose answers have an \
+            "What it is asked and told. Not set: those of -hooks-enabled-events whose answers have an \
              effect.",
             |s, v| put(&mut s.hooks.wasm.events, hooks::events(v)),
         )
@@ -355,7 +355,7 @@ pub(super) const BROKERS: Section = Section {
             "hooks-nats-events",
             Kind::List("EVENTS"),
             "",
-            "What is published. Empty: all but the questions among -hooks-enabled-events.",
+            "What is published. Not set: all but the questions among -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.brokers.nats.events, hooks::told_events(v)),
         ),
         Setting::new(
@@ -386,7 +386,7 @@ pub(super) const BROKERS: Section = Section {
             "hooks-amqp-events",
             Kind::List("EVENTS"),
             "",
-            "What is published. Empty: all but the questions among -hooks-enabled-events.",
+            "What is published. Not set: all but the questions among -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.brokers.amqp.events, hooks::told_events(v)),
         ),
         Setting::new(
@@ -416,7 +416,7 @@ pub(super) const BROKERS: Section = Section {
             "hooks-redis-events",
             Kind::List("EVENTS"),
             "",
-            "What is added. Empty: all but the questions among -hooks-enabled-events.",
+            "What is added. Not set: all but the questions among -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.brokers.redis.events, hooks::told_events(v)),
         ),
         Setting::new(
@@ -444,7 +444,7 @@ pub(super) const BROKERS: Section = Section {
             "hooks-kafka-events",
             Kind::List("EVENTS"),
             "",
-            "What is produced. Empty: all but the questions among -hooks-enabled-events.",
+            "What is produced. Not set: all but the questions among -hooks-enabled-events.",
             |s, v| put(&mut s.hooks.brokers.kafka.events, hooks::told_events(v)),
         ),
         Setting::new(
@@ -467,7 +467,7 @@ pub(super) const STATE: Section = Section {
             Kind::Text("DIR"),
             "",
             "Folder for what the server keeps beside uploads; made if missing, and only if \
-             something is kept. Empty: what systemd gives (STATE_DIRECTORY), else .landfall in \
+             something is kept. Not set: what systemd gives (STATE_DIRECTORY), else .landfall in \
              the upload directory, or ~/.local/state/landfall with a bucket.",
             |s, v| put(&mut s.state.dir, value::path_or_none(v)),
         ),
@@ -477,7 +477,7 @@ pub(super) const STATE: Section = Section {
             "",
             "Database for events that wait and for grants: a PostgreSQL server, which several nodes \
              can share, such as postgres://landfall@db.example.com/landfall, or a file of SQLite. \
-             Empty: landfall.db in the state folder.",
+             Not set: landfall.db in the state folder.",
             |s, v| put(&mut s.state.database, hooks::database(v)),
         )
         .secret_in_url(),
@@ -485,7 +485,7 @@ pub(super) const STATE: Section = Section {
             "node-name",
             Kind::Text("NAME"),
             "",
-            "What this server is called where several share a database. Empty: the name of the \
+            "What this server is called where several share a database. Not set: the name of the \
              machine.",
             |s, v| put(&mut s.state.node, grants::node(v)),
         ),

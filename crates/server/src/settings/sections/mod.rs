@@ -137,7 +137,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 Kind::Text("URL"),
                 "",
                 "What stands before an upload's id in its URL, whatever the request shows, such \
-                 as https://uploads.example.com/files/. Empty: made from the request.",
+                 as https://uploads.example.com/files/. Not set: made from the request.",
                 |s, v| put(&mut s.urls.public_url, address::url_prefix_or_none(v)),
             ),
             Setting::new(

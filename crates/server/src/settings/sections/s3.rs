@@ -64,7 +64,7 @@ pub(super) const S3: Section = Section {
             Kind::Text("TEMPLATE"),
             "",
             "Key of finished objects below the prefix, such as {date}/{id}/{filename}. {date} is \
-             yyyy/mm/dd of the creation, {meta:NAME} an entry of the upload's metadata. Empty: \
+             yyyy/mm/dd of the creation, {meta:NAME} an entry of the upload's metadata. Not set: \
              {id}.",
             |s, v| put(&mut s.s3.key, bucket::or_none(v, bucket::key)),
         ),
@@ -79,7 +79,7 @@ pub(super) const S3: Section = Section {
             "s3-region",
             Kind::Text("REGION"),
             "",
-            "Region of the bucket. Empty: AWS_REGION, or what the profile says, or us-east-1.",
+            "Region of the bucket. Not set: AWS_REGION, or what the profile says, or us-east-1.",
             |s, v| put(&mut s.s3.region, bucket::or_none(v, bucket::word)),
         ),
         Setting::new(
@@ -183,7 +183,7 @@ pub(super) const S3: Section = Section {
             "s3-content-type",
             Kind::Text("TYPE"),
             "",
-            "Content-Type of all objects. Empty: filetype in the upload's metadata.",
+            "Content-Type of all objects. Not set: filetype in the upload's metadata.",
             |s, v| {
                 put(
                     &mut s.s3.headers.content_type,
@@ -238,7 +238,7 @@ pub(super) const S3: Section = Section {
             "s3-sse",
             Kind::Text("AES256|aws:kms|aws:kms:dsse"),
             "",
-            "Encryption of objects by the service. Empty: as the bucket says.",
+            "Encryption of objects by the service. Not set: as the bucket says.",
             |s, v| put(&mut s.s3.headers.sse, bucket::or_none(v, |v| named(v, SSE))),
         )
         .protects(),
@@ -260,7 +260,7 @@ pub(super) const S3: Section = Section {
             "s3-acl",
             Kind::Text("ACL"),
             "",
-            "ACL of objects, such as bucket-owner-full-control. Empty: none is sent, as buckets \
+            "ACL of objects, such as bucket-owner-full-control. Not set: none is sent, as buckets \
              without ACLs want it.",
             |s, v| put(&mut s.s3.headers.acl, acl(v)),
         )
