@@ -62,8 +62,9 @@ pub struct S3Options {
     /// The service honours `If-Match` and `If-None-Match` on writes; see
     /// [`lease::detect`](crate::lease::detect).
     pub conditional_writes: bool,
-    /// Other processes write to the same bucket and prefix. Their lockers must be shared, too, and
-    /// number leases consecutively (see [`Fence`](landfall::lease::Fence)).
+    /// Other processes write to the same bucket and prefix. Their lockers must be shared, too. A locker
+    /// that numbers leases consecutively saves requests; one that can't leaves numbers out (see
+    /// [`Fence`](landfall::lease::Fence)).
     pub shared: bool,
     /// How old a multipart upload without a description must be to be listed as an orphan: a
     /// younger one may be about to be described.

@@ -150,10 +150,11 @@ struct Quoted<'a>(&'a str);
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_plain = !self.0.is_empty()
-            && self
-                .0
-                .chars()
-                .all(|c| c > ' ' && c != '"' && c != '=' && c != '\u{7f}');
+            && self.0.chars().all(|c| match c.is_ascii() {
+                true => c.is_ascii_graphic() && c != '"' && c != '=',
+                // Neither C1 controls, which terminals obey, nor what turns the direction of text.
+                false => c.escape_debug().len() == 1,
+            });
         if is_plain {
             f.write_str(self.0)
         } else {
@@ -203,5 +204,13 @@ mod tests {
         assert_eq!(Quoted("").to_string(), "\"\"");
         assert_eq!(Quoted("a/b-1").to_string(), "a/b-1");
         assert_eq!(Quoted("a b\n").to_string(), "\"a b\\n\"");
+        assert_eq!(Quoted("Grüße/日本").to_string(), "Grüße/日本");
+        // Control Sequence Introducer, and right-to-left override.
+        assert_eq!(Quoted("a\u{9b}31m").to_string(), "\"a\\u{9b}31m\"");
+        assert_eq!(Quoted("\u{202e}gpj").to_string(), "\"\\u{202e}gpj\"");
+        for c in ('\0'..' ').chain('\u{7f}'..'\u{a0}') {
+            let quoted = Quoted(&format!("a{c}b")).to_string();
+            assert!(!quoted.contains(c), "{quoted:?}");
+        }
     }
 }

@@ -1,6 +1,19 @@
-//! What a program finds in its environment besides what this process has.
+//! What a program finds in its environment.
+
+use std::ffi::{OsStr, OsString};
 
 use crate::Message;
+
+/// Returns the variables of this process that no program gets: settings of Landfall, which may be keys,
+/// passwords or URLs that contain them. Everything else is inherited, as with tusd.
+pub(super) fn withheld() -> Vec<OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| is_withheld(name)).collect()
+}
+
+fn is_withheld(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"LANDFALL_")
+}
 
 /// The variables for a message.
 pub(super) fn of(message: &Message) -> Vec<(String, String)> {
@@ -42,6 +55,16 @@ fn label(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_landfall_are_withheld() {
+        for name in ["LANDFALL_ADMIN_KEY", "LANDFALL_DATABASE", "LANDFALL_"] {
+            assert!(is_withheld(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "AWS_SECRET_ACCESS_KEY", "MY_LANDFALL_X", "LANDFALL"] {
+            assert!(!is_withheld(OsStr::new(name)), "{name}");
+        }
+    }
 
     #[test]
     fn labels_become_names_that_a_shell_can_use() {

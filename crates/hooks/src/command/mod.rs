@@ -3,14 +3,16 @@
 //! `<folder>/<event>` (`pre-create`, `post-finish`, …) is run without arguments, in the folder. It reads
 //! the message as JSON from its standard input; `TUS_ID`, `TUS_SIZE` and `TUS_OFFSET` are in its
 //! environment, and with them `LANDFALL_HOOK`, `LANDFALL_EVENT_ID`, `LANDFALL_SEQUENCE`, in pre-access
-//! `LANDFALL_INTENT`, and `LANDFALL_LABEL_<KEY>` for each label. What it prints is its answer; what it
-//! writes to its standard error goes to that of this process. An event without a file is left out; if the
-//! folder itself is away, every call fails.
+//! `LANDFALL_INTENT`, and `LANDFALL_LABEL_<KEY>` for each label. Of this process it inherits all
+//! variables but `LANDFALL_…`, which may hold secrets. What it prints is its answer; what it writes to
+//! its standard error goes to that of this process. An event without a file is left out; if the folder
+//! itself is away, every call fails.
 
 mod environment;
 mod process;
 
 use std::{
+    ffi::OsString,
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -87,6 +89,8 @@ pub struct Command {
     format: Format,
     timeout: Duration,
     stop_code: Option<i32>,
+    /// Variables that programs don't inherit.
+    withheld: Vec<OsString>,
     slots: Slots,
 }
 
@@ -114,6 +118,7 @@ impl Command {
             format: settings.format,
             timeout: settings.timeout,
             stop_code: settings.stop_code,
+            withheld: environment::withheld(),
             slots: Slots::new(settings.processes),
         })
     }
@@ -127,6 +132,9 @@ impl Command {
         }
         let slot = self.slots.take(message.hook).await;
         let mut command = tokio::process::Command::new(&file);
+        for name in &self.withheld {
+            command.env_remove(name);
+        }
         command
             .current_dir(&self.dir)
             .envs(environment::of(message))

@@ -74,7 +74,8 @@ impl Error {
                 StoreError::TooLarge { limit } => Fault::MaxSizeExceeded.because(format_args!(
                     "this server stores at most {limit} bytes of it"
                 )),
-                StoreError::Fenced(_) => Fault::Interrupted.into(),
+                // Another writer has the upload: the client asks again, and resumes from where that one got.
+                StoreError::Fenced(_) => Fault::Locked.into(),
                 StoreError::Unavailable { .. } => Fault::Unavailable.into(),
                 _ => Fault::Internal.into(),
             },

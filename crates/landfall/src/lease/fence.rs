@@ -1,33 +1,58 @@
-//! Where fences come from.
+//! Fencing tokens, and where those of lockers within one machine come from.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::Fence;
-
-/// The newest fence given by this process, whichever locker gave it.
-static NEWEST: AtomicU64 = AtomicU64::new(0);
-
-/// A fence greater than any this process gave before.
+/// A fencing token: a number that grows with every lease of one upload.
 ///
-/// It is the time in nanoseconds where that is greater, so that fences also grow over a restart and
-/// from one process of a machine to the next, unless the clock is set back.
-pub(super) fn next() -> Fence {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    after(u64::try_from(now.as_nanos()).unwrap_or_default())
+/// A store may persist the newest one and reject older ones ([`StoreError::Fenced`]). So a locker must
+/// give greater numbers than before even after a restart and after it lost its state; a counter that
+/// starts from 1 would lock clients out of their uploads. [`Fence::next`] does it right.
+///
+/// A store may take a fence that is exactly one greater than another of the same upload as proof that
+/// nobody had the upload in between. A locker that shares uploads with other processes and cannot
+/// guarantee that must leave numbers out, as [`Fence::next`] does.
+///
+/// [`StoreError::Fenced`]: crate::store::StoreError::Fenced
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fence(pub u64);
+
+impl Fence {
+    /// Returns a fence greater than any that this process got before, whichever locker asked for it.
+    ///
+    /// It is the time in nanoseconds, so that fences also grow over a restart and from one process of
+    /// a machine to another. While the clock is behind the newest fence (because it was set back),
+    /// fences go on from that one; only a process that starts meanwhile gives lower fences, until the
+    /// clock has caught up. Two fences are never consecutive.
+    #[must_use]
+    pub fn next() -> Self {
+        static NEWEST: Counter = Counter(AtomicU64::new(0));
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        NEWEST.after(u64::try_from(now.as_nanos()).unwrap_or_default())
+    }
 }
 
-fn after(now: u64) -> Fence {
-    let mut newest = NEWEST.load(Ordering::Relaxed);
-    loop {
-        let next = now.max(newest + 1);
-        match NEWEST.compare_exchange_weak(newest, next, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return Fence(next),
-            Err(seen) => newest = seen,
+/// The newest fence that was given.
+struct Counter(AtomicU64);
+
+impl Counter {
+    /// Returns the fence for a moment of the clock.
+    fn after(&self, now: u64) -> Fence {
+        let mut newest = self.0.load(Ordering::Relaxed);
+        loop {
+            // By two: a consecutive number would prove that no other process had the upload.
+            let next = now.max(newest.saturating_add(2));
+            match self
+                .0
+                .compare_exchange_weak(newest, next, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return Fence(next),
+                Err(seen) => newest = seen,
+            }
         }
     }
 }
@@ -36,18 +61,46 @@ fn after(now: u64) -> Fence {
 mod tests {
     use super::*;
 
+    const NOW: u64 = 1_795_000_000_000_000_000;
+    const HOUR: u64 = 3_600_000_000_000;
+
     #[test]
-    fn fences_grow_even_when_the_clock_goes_back() {
-        let first = next();
-        let second = after(0);
-        let third = after(1);
-        assert!(first < second && second < third);
+    fn fences_grow_while_the_clock_jumps_an_hour_forward_and_back() {
+        let counter = Counter(AtomicU64::new(0));
+        let clock = [0, HOUR, HOUR + 1, 0, 1, HOUR / 2, HOUR + 5, 2 * HOUR];
+        let fences: Vec<u64> = clock
+            .iter()
+            .map(|passed| counter.after(NOW + passed).0)
+            .collect();
+        assert!(
+            fences.windows(2).all(|pair| pair[1] > pair[0] + 1),
+            "{fences:?} do not grow, or follow each other"
+        );
+        assert_eq!(fences.last(), Some(&(NOW + 2 * HOUR)), "ahead of the clock");
+    }
+
+    /// Two processes with clocks an hour apart: none may take the fences of the other for its own.
+    #[test]
+    fn no_process_gets_consecutive_fences_while_another_has_the_upload() {
+        let (ahead, behind) = (Counter(AtomicU64::new(0)), Counter(AtomicU64::new(0)));
+        let first = ahead.after(NOW + HOUR);
+        let other = behind.after(NOW);
+        let second = ahead.after(NOW + 1);
+        assert!(other < first && first < second);
+        assert_ne!(first.0 + 1, second.0);
+    }
+
+    #[test]
+    fn a_restart_continues_from_the_clock() {
+        let before = Counter(AtomicU64::new(0)).after(NOW);
+        let restarted = Counter(AtomicU64::new(0)).after(NOW + 1);
+        assert!(before < restarted);
     }
 
     #[test]
     fn no_two_threads_get_the_same_fence() {
         let threads: Vec<_> = (0..4)
-            .map(|_| std::thread::spawn(|| (0..1000).map(|_| next()).collect::<Vec<_>>()))
+            .map(|_| std::thread::spawn(|| (0..1000).map(|_| Fence::next()).collect::<Vec<_>>()))
             .collect();
         let mut all = Vec::new();
         for thread in threads {

@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::{Asked, Held, Lease, LeaseError, Locker, YieldSignal, fence};
+use super::{Asked, Fence, Held, Lease, LeaseError, Locker, YieldSignal};
 use crate::upload::UploadId;
 
 /// How many locks share the load of all uploads.
@@ -217,7 +217,7 @@ impl Seat {
 
     fn into_lease(self) -> Lease {
         let signal = self.signal.clone();
-        Lease::new(fence::next(), signal, Box::new(self))
+        Lease::new(Fence::next(), signal, Box::new(self))
     }
 }
 

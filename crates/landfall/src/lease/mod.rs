@@ -17,21 +17,17 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 pub use self::{
+    fence::Fence,
     file::{FileLocker, Intervals},
     memory::MemoryLocker,
     signal::{Asked, YieldSignal},
 };
 use crate::upload::UploadId;
 
-/// A number that grows with every lease of one upload.
-///
-/// A locker that several processes share numbers the leases of one upload one after another, so that
-/// a store may take the next number as a proof that nobody else has had the upload in between; after
-/// it lost its state it skips numbers. Lockers of one process need not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fence(pub u64);
-
 /// Hands out leases.
+///
+/// The [`Fence`] of a lease must be greater than that of every earlier lease of the upload, also after
+/// a restart: the store may remember the newest one for ever.
 #[async_trait]
 pub trait Locker: fmt::Debug + Send + Sync + 'static {
     /// Takes the lease of `id`, asking whoever has it to yield, and waiting for at most `wait`.

@@ -18,6 +18,7 @@ use super::ReplyBody;
 use crate::{
     engine::{AppendError, Error},
     hook::Reply,
+    store::StoreError,
     upload::UploadId,
 };
 
@@ -225,6 +226,16 @@ pub(super) fn not_found() -> Response<ReplyBody> {
 
 /// A fault of ours goes to the log with its cause; the client hears none of that.
 pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
+    if let Error::Store(StoreError::Fenced(id)) = error {
+        tracing::warn!(
+            id = id.as_str(),
+            requestId = request_id(parts),
+            method = %parts.method,
+            "stale fence: the store has seen a newer lease of this upload; if this persists, the \
+             fences of the locker do not grow over restarts or between nodes, or a clock was set back"
+        );
+        return;
+    }
     if !error.is_ours() {
         return;
     }

@@ -20,6 +20,7 @@ use rustix::fs::StatVfs;
 use super::bucket::Bucket;
 #[cfg(any(feature = "s3", feature = "redis"))]
 use super::leases::SharedLeases;
+use super::state;
 #[cfg(feature = "grants")]
 use crate::admin::Room;
 use crate::settings::{self, LeaseKind, Settings};
@@ -228,6 +229,7 @@ impl Directory {
         })?;
         let path = store.dir().to_owned();
         check_writable(&path)?;
+        state::refuse_link(&path)?;
         let directory = Self {
             identity: identity(&path),
             path,

@@ -1,6 +1,9 @@
 //! How hooks are set up: start-up lines, reasons not to start, and what is made on the disk.
 
-use crate::serve_kit::{Landfall, program, run};
+use crate::{
+    hooks_kit::write_hook,
+    serve_kit::{Landfall, program, run},
+};
 
 #[test]
 fn the_lines_are_tusds() {
@@ -109,4 +112,76 @@ fn start_up_lines_hide_passwords_and_queries() {
     let server = Landfall::start(&["-hooks-http=http://u:hunter2@127.0.0.1:1/x?tok=hunter2"]);
     server.says("Using 'http://u:***@127.0.0.1:1/x?***' as the endpoint for hooks");
     assert!(!server.log().contains("hunter2"), "{}", server.log());
+}
+
+#[test]
+fn a_command_does_not_inherit_the_settings_of_the_server() {
+    let (dir, hooks) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let seen = hooks.path().join("seen");
+    write_hook(
+        hooks.path(),
+        "pre-create",
+        &format!("env > '{}'\necho '{{}}'", seen.display()),
+    );
+    let mut command = program();
+    command
+        .args(["-host=127.0.0.1", "-port=0", "-upload-dir"])
+        .arg(dir.path())
+        .arg("-hooks-dir")
+        .arg(hooks.path())
+        .env("LANDFALL_MAX_SIZE", "1000000")
+        .env("LANDFALL_UNKNOWN_QUUX_PASSWORD", "a secret")
+        .env("AWS_SECRET_ACCESS_KEY", "as in tusd");
+    let server = Landfall::spawn(command, dir.path());
+    server.client().create(10);
+    let seen = std::fs::read_to_string(seen).unwrap();
+    let ours: Vec<&str> = seen
+        .lines()
+        .filter_map(|line| line.strip_prefix("LANDFALL_")?.split('=').next())
+        .collect();
+    for name in ours {
+        assert!(
+            ["HOOK", "EVENT_ID", "SEQUENCE"].contains(&name),
+            "LANDFALL_{name} in {seen}"
+        );
+    }
+    assert!(seen.contains("LANDFALL_HOOK=pre-create"), "{seen}");
+    assert!(seen.contains("AWS_SECRET_ACCESS_KEY=as in tusd"), "{seen}");
+}
+
+#[test]
+fn an_unsafe_state_folder_is_refused_with_what_to_do() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let refusal = |dir: &std::path::Path, args: &[&std::ffi::OsStr]| {
+        let mut command = program();
+        command.args(["-host=127.0.0.1", "-port=0", "-upload-dir"]);
+        let (code, _, told) = run(command.arg(dir).args(args));
+        assert_eq!(code, Some(1), "{told}");
+        told
+    };
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = dir.path().join(".landfall");
+    symlink(elsewhere.path(), &folder).unwrap();
+    let told = refusal(dir.path(), &[]);
+    assert!(told.contains("is a symbolic link"), "{told}");
+    assert!(
+        std::fs::read_dir(elsewhere.path())
+            .unwrap()
+            .next()
+            .is_none()
+    );
+    std::fs::remove_file(&folder).unwrap();
+
+    // Whoever may write there could replace the database.
+    let hooks = tempfile::tempdir().unwrap();
+    write_hook(hooks.path(), "post-finish", "true");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let hooks_dir = ["-hooks-dir".as_ref(), hooks.path().as_os_str()];
+    let told = refusal(dir.path(), &hooks_dir);
+    assert!(told.contains("run chmod go-w"), "{told}");
+    assert!(std::fs::read_dir(&folder).unwrap().next().is_none());
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let hooks_dir = ["-hooks-dir", hooks.path().to_str().unwrap()];
+    Landfall::on(dir.path(), &hooks_dir).client().create(10);
 }

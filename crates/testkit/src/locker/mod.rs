@@ -1,6 +1,7 @@
 //! The conformance suites of [`Locker`]: within one process, and between several.
 
 mod between;
+mod restarted;
 mod within;
 
 use std::{sync::Arc, time::Duration};
@@ -26,6 +27,9 @@ pub struct Pair {
 
 /// Runs every check of a locker used by one process, each on a locker made by `make`.
 ///
+/// Also makes two lockers one after the other, as before and after a restart, and compares their
+/// fences: a store may remember the newest fence for ever.
+///
 /// Needs a tokio runtime with its timer on; one with several threads finds more. The checks measure
 /// time, so that a busy machine may fail them: a takeover must take no more than 100 ms.
 ///
@@ -41,6 +45,9 @@ pub struct Pair {
 /// If a check fails: at the end, with the list of all that failed and why.
 pub async fn conformance<L: Locker>(make: impl AsyncFn() -> L) {
     let report = run_all("locker", &all(), async || Arc::new(make().await) as Subject).await;
+    report.assert_complete();
+    let restart = async || restarted::Restarted::new(&make).await;
+    let report = run_all("locker over a restart", &restarted::all(), restart).await;
     report.assert_complete();
 }
 

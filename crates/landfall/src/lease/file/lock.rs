@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -19,27 +19,30 @@ use nix::{
 use crate::lease::{Asked, YieldSignal};
 
 /// How long a lock file is trusted to be the one its path leads to.
-const TRUST: Duration = Duration::from_secs(1);
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// One lock file and what this process holds in it.
 ///
 /// Each upload is a byte of the file, which has none: locks need no bytes. The lock belongs to the
-/// open file, so it goes when the process dies, however it dies. The mutex is held for single system
-/// calls that don't wait.
+/// open file, so it goes when the process dies, however it dies.
 #[derive(Debug)]
 pub(super) struct LockFile {
     path: PathBuf,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    open: Option<Open>,
-    held: HashMap<u64, YieldSignal>,
+    /// Locked during system calls, which take long on a network file system. Locked before `held`.
+    open: Mutex<Option<OpenFile>>,
+    /// Locked for moments only.
+    held: Mutex<HashMap<u64, HeldByte>>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct HeldByte {
+    signal: YieldSignal,
+    /// Nobody has the lease any more, but the byte is still locked.
+    released: bool,
+}
+
+#[derive(Debug)]
+struct OpenFile {
     file: File,
     device_and_inode: (u64, u64),
     checked: Instant,
@@ -49,7 +52,8 @@ impl LockFile {
     pub(super) fn new(path: PathBuf) -> Self {
         Self {
             path,
-            state: Mutex::default(),
+            open: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -57,98 +61,128 @@ impl LockFile {
         &self.path
     }
 
-    /// Locks `place` for the lease with `signal`, unless somebody has it.
-    pub(super) fn take(&self, place: u64, signal: &YieldSignal) -> io::Result<bool> {
-        let mut state = self.state();
+    /// Locks a byte for the lease with `signal`, unless somebody has it.
+    pub(super) fn take(&self, byte: u64, signal: &YieldSignal) -> io::Result<bool> {
+        let mut open = self.open();
+        let file = self.current(&mut open)?;
         // The kernel wouldn't refuse a second lock through the same open file.
-        if state.held.contains_key(&place) {
-            return Ok(false);
-        }
-        let taken = lock(state.file(&self.path)?, place)?;
+        let still_locked = match self.held().get(&byte) {
+            Some(held) if !held.released => return Ok(false),
+            held => held.is_some(),
+        };
+        let taken = still_locked || lock(file, byte)?;
         if taken {
-            state.held.insert(place, signal.clone());
+            let signal = signal.clone();
+            let released = false;
+            self.held().insert(byte, HeldByte { signal, released });
         }
         Ok(taken)
     }
 
-    pub(super) fn release(&self, place: u64) {
-        let mut state = self.state();
-        state.held.remove(&place);
-        if let Some(open) = &state.open
-            && let Err(error) = unlock(&open.file, place)
-        {
-            tracing::error!(path = %self.path.display(), %error, "a lease could not be released");
+    /// Gives up a byte, without a system call: [`LockFile::unlock_released`] has to follow, unless the
+    /// byte is taken again before.
+    pub(super) fn release(&self, byte: u64) {
+        if let Some(held) = self.held().get_mut(&byte) {
+            held.released = true;
         }
     }
 
-    /// Whether this process holds `place`.
-    pub(super) fn holds(&self, place: u64) -> bool {
-        self.state().held.contains_key(&place)
+    /// Unlocks a byte if it has been given up.
+    pub(super) fn unlock_released(&self, byte: u64) {
+        let open = self.open();
+        {
+            let mut held = self.held();
+            if !held.get(&byte).is_some_and(|held| held.released) {
+                return;
+            }
+            held.remove(&byte);
+        }
+        if let Some(open) = &*open
+            && let Err(error) = unlock(&open.file, byte)
+        {
+            tracing::error!(path = %self.path.display(), %error, "failed to release a lease");
+        }
     }
 
-    /// Raises the signal of the lease at `place`, if this process holds it.
-    pub(super) fn raise(&self, place: u64, asked: Asked) {
-        if let Some(signal) = self.state().held.get(&place) {
-            signal.raise(asked);
+    /// Whether this process holds a byte.
+    pub(super) fn holds(&self, byte: u64) -> bool {
+        self.held().get(&byte).is_some_and(|held| !held.released)
+    }
+
+    /// Raises the signal of the lease at a byte, if this process holds it.
+    pub(super) fn raise(&self, byte: u64, asked: Asked) {
+        if let Some(held) = self.held().get(&byte) {
+            held.signal.raise(asked);
         }
     }
 
     /// Checks that what is held is held where others look for it.
     pub(super) fn check(&self) -> io::Result<()> {
-        let mut state = self.state();
-        if !state.held.is_empty() {
-            state.file(&self.path)?;
+        if self.held().is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.current(&mut self.open()).map(drop)
     }
 
-    /// A panic under this lock leaves the map whole, so poisoning says nothing.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
     /// The lock file, opened if it isn't, and opened anew if somebody has removed it meanwhile: a
     /// lock in a file that nobody else can open keeps nobody out.
-    fn file(&mut self, path: &Path) -> io::Result<&File> {
-        let open = match self.open.take() {
-            None => Open::new(path)?,
-            Some(mut open) => match self.replace(&mut open, path) {
+    fn current<'a>(&self, slot: &'a mut Option<OpenFile>) -> io::Result<&'a File> {
+        let open = match slot.take() {
+            None => OpenFile::new(&self.path)?,
+            Some(mut open) => match self.replacement(&mut open) {
                 Ok(None) => open,
                 Ok(Some(new)) => new,
                 Err(error) => {
                     // Closing the file would let go of all that is held.
-                    self.open = Some(open);
+                    *slot = Some(open);
                     return Err(error);
                 }
             },
         };
-        Ok(&self.open.insert(open).file)
+        Ok(&slot.insert(open).file)
     }
 
     /// A new file for one that is no longer at its path, with everything held in there too. What
     /// another process has taken there already is lost.
-    fn replace(&self, open: &mut Open, path: &Path) -> io::Result<Option<Open>> {
-        if open.checked.elapsed() < TRUST {
+    fn replacement(&self, open: &mut OpenFile) -> io::Result<Option<OpenFile>> {
+        if open.checked.elapsed() < TRUSTED_FOR {
             return Ok(None);
         }
-        if is_at(open.device_and_inode, path)? {
+        if is_at(open.device_and_inode, &self.path)? {
             open.checked = Instant::now();
             return Ok(None);
         }
-        let new = Open::new(path)?;
-        tracing::warn!(path = %path.display(), "the lock file was removed; made again");
-        for (&place, signal) in &self.held {
-            if !lock(&new.file, place)? {
-                signal.raise(Asked::Lost);
+        let new = OpenFile::new(&self.path)?;
+        tracing::warn!(path = %self.path.display(), "the lock file was removed; created again");
+        let held: Vec<u64> = self.held().keys().copied().collect();
+        for byte in held {
+            if !lock(&new.file, byte)? {
+                self.raise(byte, Asked::Lost);
+                // Of one that was given up nothing is left.
+                self.held()
+                    .retain(|&other, held| other != byte || !held.released);
             }
         }
         Ok(Some(new))
     }
+
+    /// For tests that need a system call to take long.
+    #[cfg(test)]
+    pub(super) fn stall(&self) -> impl Drop + '_ {
+        self.open()
+    }
+
+    /// A panic under these locks leaves what they protect whole, so poisoning says nothing.
+    fn open(&self) -> MutexGuard<'_, Option<OpenFile>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<u64, HeldByte>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl Open {
+impl OpenFile {
     fn new(path: &Path) -> io::Result<Self> {
         let file = open_or_create(path)?;
         let data = file.metadata()?;
@@ -188,25 +222,25 @@ pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Makes a directory, unless it is there.
+/// Makes a directory that only this user may change, unless it is there.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
-    match std::fs::create_dir(dir) {
+    match std::fs::DirBuilder::new().mode(0o755).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
 }
 
 /// Locks one byte unless somebody has it.
-pub(super) fn lock(file: &File, place: u64) -> io::Result<bool> {
-    match set(file, &range(place, libc::F_WRLCK)) {
+pub(super) fn lock(file: &File, byte: u64) -> io::Result<bool> {
+    match set(file, &range(byte, libc::F_WRLCK)) {
         Ok(()) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-fn unlock(file: &File, place: u64) -> io::Result<()> {
-    Ok(set(file, &range(place, libc::F_UNLCK))?)
+fn unlock(file: &File, byte: u64) -> io::Result<()> {
+    Ok(set(file, &range(byte, libc::F_UNLCK))?)
 }
 
 /// Whether somebody else has locked the byte.
@@ -214,8 +248,8 @@ fn unlock(file: &File, place: u64) -> io::Result<()> {
     clippy::unnecessary_cast,
     reason = "these types differ between systems"
 )]
-pub(super) fn is_locked(file: &File, place: u64) -> io::Result<bool> {
-    let mut range = range(place, libc::F_WRLCK);
+pub(super) fn is_locked(file: &File, byte: u64) -> io::Result<bool> {
+    let mut range = range(byte, libc::F_WRLCK);
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut range))?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -242,11 +276,11 @@ fn set(file: &File, range: &libc::flock) -> nix::Result<()> {
     clippy::unnecessary_cast,
     reason = "these types differ between systems"
 )]
-fn range(place: u64, kind: libc::c_int) -> libc::flock {
+fn range(byte: u64, kind: libc::c_int) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: place as libc::off_t,
+        l_start: byte as libc::off_t,
         l_len: 1,
         l_pid: 0,
     }

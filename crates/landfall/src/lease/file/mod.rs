@@ -1,13 +1,16 @@
 //! Leases between processes that share a directory.
 
-mod ask;
 mod lock;
+mod request;
+#[cfg(test)]
+mod tests;
+mod watcher;
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -17,16 +20,19 @@ use async_trait::async_trait;
 use nix::libc;
 use tokio::time::{Instant, sleep};
 
-use self::{ask::Asks, lock::LockFile};
-use super::{Asked, Held, Lease, LeaseError, Locker, MemoryLocker, fence, memory::Seat};
-use crate::upload::UploadId;
+use self::{
+    lock::LockFile,
+    request::{RequestDir, RequestFile},
+    watcher::RequestWatcher,
+};
+use super::{Asked, Fence, Held, Lease, LeaseError, Locker, MemoryLocker, memory::Seat};
+use crate::{
+    store::{StoreError, file::steps::Steps},
+    upload::UploadId,
+};
 
 /// How many lock files share the load: the kernel searches all the locks of a file.
 const LOCK_FILES: usize = 64;
-/// At every how many looks the lock files are checked.
-const CHECK_EVERY: u32 = 10;
-/// How many looks the watcher stays when there is no lease any more.
-const IDLE_LOOKS: u32 = 50;
 
 /// How often processes look at what the others want. Together they bound how long a takeover between
 /// two processes takes.
@@ -53,9 +59,14 @@ impl Default for Intervals {
 /// Within the process it is a [`MemoryLocker`]. Towards other processes each lease is a lock on one
 /// byte of a file in `DIR/.landfall/` (an open file description lock, where the system has them), so
 /// that leases end with their process, however it ends, and leave nothing behind. A process that
-/// finds a lease taken by another leaves an ask in `DIR/.landfall/asks/`; who holds leases looks
+/// finds a lease taken by another leaves a request in `DIR/.landfall/asks/`; who holds leases checks
 /// there every 100 ms, unless [`Intervals`] say otherwise, so a takeover between processes takes
 /// about that long. A lease that nobody else wants costs two system calls.
+///
+/// System calls run in the calling task as long as they prove fast, otherwise on tokio's blocking
+/// pool; the locker of a [`FileStore`](crate::store::file::FileStore) follows
+/// [`always_on_threads`](crate::store::file::FileOptions::always_on_threads) and shares what the store
+/// has measured. A lease that is dropped is free for this process at once.
 ///
 /// `DIR` must exist; `.landfall` is made when it is needed, and made again if it is removed (then a
 /// lease that another process has taken meanwhile is [lost](Asked::Lost), within a second).
@@ -64,11 +75,15 @@ impl Default for Intervals {
 ///
 /// # Network file systems
 /// NFS version 4 carries these locks to the server, so two machines do keep each other out, as long
-/// as neither mounts with `nolock` or `local_lock`. But each lease then costs round trips that block
-/// a thread, a machine that vanishes keeps its leases until the server's lease time is over (90
+/// as neither mounts with `nolock` or `local_lock`. But each lease then costs round trips, a machine that vanishes keeps its leases until the server's lease time is over (90
 /// seconds, commonly), and one cut off for longer loses its locks without being told. Several
 /// machines are better served by a locker made for them. A file system without such locks gives
 /// [`LeaseError::Unavailable`] with a message that says so.
+///
+/// # Fences
+/// They come from [`Fence::next`]: they grow within a process whatever the clock does, and between
+/// processes as long as their clocks agree. A [`FileStore`](crate::store::file::FileStore) checks them
+/// within each process only, so a clock that is set back does no harm there.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -92,11 +107,12 @@ struct Inner {
     seats: MemoryLocker,
     intervals: Intervals,
     files: [LockFile; LOCK_FILES],
-    asks: Asks,
+    requests: RequestDir,
+    steps: Steps,
     /// How many locks are held.
     leases: AtomicUsize,
     /// Whether the watcher runs.
-    watched: Arc<AtomicBool>,
+    monitored: Arc<AtomicBool>,
 }
 
 impl FileLocker {
@@ -106,9 +122,14 @@ impl FileLocker {
         Self::with_intervals(dir, Intervals::default())
     }
 
-    /// A locker that looks as often as it is told; an interval below a millisecond counts as one.
+    /// A locker that polls as often as it is told; an interval below a millisecond counts as one.
     #[must_use]
     pub fn with_intervals(dir: impl Into<PathBuf>, intervals: Intervals) -> Self {
+        Self::with_steps(dir, intervals, Steps::new(false))
+    }
+
+    /// A locker whose system calls run where those of a store run.
+    pub(crate) fn with_steps(dir: impl Into<PathBuf>, intervals: Intervals, steps: Steps) -> Self {
         let least = Duration::from_millis(1);
         let own = dir.into().join(".landfall");
         Self(Arc::new(Inner {
@@ -118,42 +139,53 @@ impl FileLocker {
                 waiter: intervals.waiter.max(least),
             },
             files: std::array::from_fn(|n| LockFile::new(own.join(format!("leases-{n:02}")))),
-            asks: Asks::new(own.join("asks"), rand::random()),
+            requests: RequestDir::new(own.join("asks"), rand::random()),
+            steps,
             leases: AtomicUsize::new(0),
-            watched: Arc::default(),
+            monitored: Arc::default(),
         }))
     }
 
-    /// Completes a seat with the lock, unless another process has it.
-    fn lock(&self, place: u64, seat: &Seat) -> Result<bool, LeaseError> {
-        let file = self.0.file(place);
-        let taken = file
-            .take(place, seat.signal())
-            .map_err(|error| unavailable("locking", file.path(), error))?;
-        if taken {
-            self.0.leases.fetch_add(1, Ordering::SeqCst);
-            if !self.0.watched.load(Ordering::SeqCst) {
-                Watcher::start(&self.0);
+    /// Completes a seat with the lock, or gives the seat back if another process has it.
+    ///
+    /// # Cancel safety
+    /// A lock that is taken after the call was dropped is given up again.
+    async fn lock(&self, byte: u64, seat: Seat) -> Result<Result<Lease, Seat>, LeaseError> {
+        let locker = Arc::clone(&self.0);
+        let step = move || Ok(locker.lock(byte, seat));
+        let locked = self.0.steps.quick(0, step).await.map_err(not_run)?;
+        match locked {
+            Ok(Ok(held)) => {
+                if !self.0.monitored.load(Ordering::SeqCst) {
+                    RequestWatcher::start(&self.0);
+                }
+                let signal = held.seat.signal().clone();
+                Ok(Ok(Lease::new(Fence::next(), signal, Box::new(held))))
             }
+            Ok(Err(seat)) => Ok(Err(seat)),
+            Err(error) => Err(unavailable("locking", self.0.file(byte).path(), error)),
         }
-        Ok(taken)
     }
 
-    fn lease(&self, place: u64, seat: Seat) -> Lease {
-        let signal = seat.signal().clone();
-        let held = Holding {
-            locker: Arc::clone(&self.0),
-            place,
-            _seat: seat,
+    /// Requests the lease of a byte from the process that has it.
+    async fn request(&self, byte: u64) -> Result<PendingRequest, LeaseError> {
+        let locker = Arc::clone(&self.0);
+        let step = move || {
+            Ok(locker.requests.request(byte).map(|file| PendingRequest {
+                steps: locker.steps.clone(),
+                file: Some(file),
+            }))
         };
-        Lease::new(fence::next(), signal, Box::new(held))
+        let requested = self.0.steps.quick(0, step).await.map_err(not_run)?;
+        requested
+            .map_err(|error| unavailable("requesting a lease in", self.0.requests.dir(), error))
     }
 }
 
 impl fmt::Debug for FileLocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileLocker")
-            .field("asks", &self.0.asks.dir())
+            .field("requests", &self.0.requests.dir())
             .field("leases", &self.0.leases.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }
@@ -162,43 +194,38 @@ impl fmt::Debug for FileLocker {
 #[async_trait]
 impl Locker for FileLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let seat = self.0.seats.sit(id, wait).await.ok_or(LeaseError::Held)?;
-        let place = place_of(id);
-        if self.lock(place, &seat)? {
-            return Ok(self.lease(place, seat));
-        }
-        let _ask = self
-            .0
-            .asks
-            .ask(place)
-            .map_err(|error| unavailable("asking in", self.0.asks.dir(), error))?;
+        let byte = lock_byte(id);
+        let mut seat = match self.lock(byte, seat).await? {
+            Ok(lease) => return Ok(lease),
+            Err(seat) => seat,
+        };
+        let _request = self.request(byte).await?;
         loop {
-            let left = wait.saturating_sub(begun.elapsed());
+            let left = wait.saturating_sub(started.elapsed());
             if left.is_zero() {
                 return Err(LeaseError::Held);
             }
             sleep(self.0.intervals.waiter.min(left)).await;
-            if self.lock(place, &seat)? {
-                return Ok(self.lease(place, seat));
-            }
+            seat = match self.lock(byte, seat).await? {
+                Ok(lease) => return Ok(lease),
+                Err(seat) => seat,
+            };
         }
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
         let seat = self.0.seats.try_sit(id).ok_or(LeaseError::Held)?;
-        let place = place_of(id);
-        if self.lock(place, &seat)? {
-            Ok(self.lease(place, seat))
-        } else {
-            Err(LeaseError::Held)
-        }
+        self.lock(lock_byte(id), seat)
+            .await?
+            .map_err(|_| LeaseError::Held)
     }
 }
 
 /// The byte whose lock is the lease of `id`, in any process and any version of this program.
-fn place_of(id: &UploadId) -> u64 {
-    // A cryptographic hash, so that nobody can make ids that share a place.
+fn lock_byte(id: &UploadId) -> u64 {
+    // A cryptographic hash, so that nobody can make ids that share a byte.
     let hash = blake3::hash(id.as_str().as_bytes());
     let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
     // 62 bits: the end of a lock must still be a valid file offset.
@@ -206,19 +233,34 @@ fn place_of(id: &UploadId) -> u64 {
 }
 
 impl Inner {
-    fn file(&self, place: u64) -> &LockFile {
-        &self.files[(place % LOCK_FILES as u64) as usize]
+    fn file(&self, byte: u64) -> &LockFile {
+        &self.files[(byte % LOCK_FILES as u64) as usize]
     }
 
-    /// Tells leases that others ask for them. Errors are logged only: the worst is that somebody
+    /// Locks the byte for a seat, or gives the seat back if another process has locked it.
+    fn lock(self: Arc<Self>, byte: u64, seat: Seat) -> io::Result<Result<HeldFileLease, Seat>> {
+        if !self.file(byte).take(byte, seat.signal())? {
+            return Ok(Err(seat));
+        }
+        self.leases.fetch_add(1, Ordering::SeqCst);
+        Ok(Ok(HeldFileLease {
+            locker: self,
+            byte,
+            seat,
+        }))
+    }
+
+    /// Tells leases that others request them. Errors are logged only: the worst is that somebody
     /// waits in vain.
-    fn look(&self) {
-        let looked = self.asks.look(
-            |place| self.file(place).holds(place),
-            |place| self.file(place).raise(place, Asked::Yield),
+    fn poll_requests(&self) {
+        let polled = self.requests.poll_requests(
+            |byte| self.file(byte).holds(byte),
+            |byte| self.file(byte).raise(byte, Asked::Yield),
         );
-        if let Err(error) = looked {
-            tracing::warn!(dir = %self.asks.dir().display(), %error, "can't look for asks");
+        if let Err(error) = polled {
+            tracing::warn!(
+                dir = %self.requests.dir().display(), %error, "failed to read lease requests"
+            );
         }
     }
 
@@ -226,101 +268,72 @@ impl Inner {
     fn check(&self) {
         for file in &self.files {
             if let Err(error) = file.check() {
-                tracing::warn!(path = %file.path().display(), %error, "can't check a lock file");
+                tracing::warn!(path = %file.path().display(), %error, "failed to check a lock file");
             }
         }
     }
 }
 
-/// A lease's lock and seat; the seat goes last, so that who gets it finds the lock free.
-struct Holding {
+/// A lease's lock and seat. The seat goes last, so that who gets it finds the byte given up.
+struct HeldFileLease {
     locker: Arc<Inner>,
-    place: u64,
-    _seat: Seat,
+    byte: u64,
+    seat: Seat,
 }
 
-impl Held for Holding {}
+impl Held for HeldFileLease {}
 
-impl fmt::Debug for Holding {
+impl fmt::Debug for HeldFileLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Holding")
-            .field("place", &self.place)
+        f.debug_struct("HeldFileLease")
+            .field("byte", &self.byte)
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for Holding {
+impl Drop for HeldFileLease {
     fn drop(&mut self) {
-        self.locker.file(self.place).release(self.place);
+        self.locker.file(self.byte).release(self.byte);
         self.locker.leases.fetch_sub(1, Ordering::SeqCst);
+        let unlock = Unlock {
+            locker: Arc::clone(&self.locker),
+            byte: self.byte,
+        };
+        self.locker.steps.detached(move || drop(unlock));
     }
 }
 
-/// The one task of a locker: it looks for asks while there are leases. It ends some seconds after
-/// the last lease, or with the locker; the next lease starts it again.
-struct Watcher {
-    watched: Arc<AtomicBool>,
+/// Unlocks a byte that was given up when dropped: also when the runtime ends before it comes to that.
+struct Unlock {
+    locker: Arc<Inner>,
+    byte: u64,
 }
 
-impl Watcher {
-    /// Starts it, if no other thread did.
-    fn start(locker: &Arc<Inner>) {
-        if !locker.watched.swap(true, Ordering::SeqCst) {
-            let watcher = Self {
-                watched: Arc::clone(&locker.watched),
-            };
-            tokio::spawn(watcher.run(Arc::downgrade(locker), locker.intervals.holder));
-        }
-    }
-
-    async fn run(self, locker: Weak<Inner>, interval: Duration) {
-        let mut looks = 0_u32;
-        let mut idle = 0;
-        while idle < IDLE_LOOKS {
-            sleep(interval).await;
-            let Some(locker) = locker.upgrade() else {
-                return;
-            };
-            if locker.leases.load(Ordering::SeqCst) == 0 {
-                idle += 1;
-                continue;
-            }
-            idle = 0;
-            looks = looks.wrapping_add(1);
-            // A slow file system must not hold up other tasks. An error means the end of the runtime.
-            let looked = tokio::task::spawn_blocking(move || {
-                locker.look();
-                if looks.is_multiple_of(CHECK_EVERY) {
-                    locker.check();
-                }
-            });
-            if looked.await.is_err() {
-                return;
-            }
-        }
-        drop(self);
-        // A lease taken between the last look and the end has found the watcher still there.
-        if let Some(locker) = locker.upgrade()
-            && locker.leases.load(Ordering::SeqCst) > 0
-        {
-            Self::start(&locker);
-        }
-    }
-}
-
-impl Drop for Watcher {
-    /// Also when the runtime ends under the watcher: a lease in another runtime then starts anew.
+impl Drop for Unlock {
     fn drop(&mut self) {
-        self.watched.store(false, Ordering::SeqCst);
+        self.locker.file(self.byte).unlock_released(self.byte);
     }
 }
 
-/// What keeps a lease from being had, for the log.
+/// A request that is withdrawn when dropped.
+struct PendingRequest {
+    steps: Steps,
+    file: Option<RequestFile>,
+}
+
+impl Drop for PendingRequest {
+    fn drop(&mut self) {
+        let file = self.file.take();
+        self.steps.detached(move || drop(file));
+    }
+}
+
+/// What keeps a lease from being acquired, for the log.
 #[derive(Debug, thiserror::Error)]
 enum FileError {
-    #[error("{doing} {path}: {source}")]
+    #[error("{action} {path}: {source}")]
     Io {
-        doing: &'static str,
+        action: &'static str,
         path: PathBuf,
         source: io::Error,
     },
@@ -331,16 +344,21 @@ enum FileError {
     NoLocks { path: PathBuf, source: io::Error },
 }
 
-fn unavailable(doing: &'static str, path: &Path, source: io::Error) -> LeaseError {
+fn unavailable(action: &'static str, path: &Path, source: io::Error) -> LeaseError {
     let path = path.to_owned();
     LeaseError::Unavailable(Box::new(match source.raw_os_error() {
         Some(libc::EINVAL | libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP) => {
             FileError::NoLocks { path, source }
         }
         _ => FileError::Io {
-            doing,
+            action,
             path,
             source,
         },
     }))
+}
+
+/// The runtime ended before a step was run.
+fn not_run(error: StoreError) -> LeaseError {
+    LeaseError::Unavailable(error.into())
 }

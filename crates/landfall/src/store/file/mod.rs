@@ -47,7 +47,7 @@ mod read;
 mod record;
 mod root;
 mod slots;
-mod steps;
+pub(crate) mod steps;
 mod sys;
 
 #[cfg(test)]
@@ -106,7 +106,8 @@ pub struct FileOptions {
     /// and files are in fewer pieces. Default: off, because anyone who may create uploads could then
     /// fill the disk with empty promises.
     pub preallocate: bool,
-    /// Whether every step of I/O runs on a thread of tokio's blocking pool. Otherwise steps run in the
+    /// Whether every step of I/O, those of the [locker](Store::locker) included, runs on a thread of
+    /// tokio's blocking pool. Otherwise steps run in the
     /// calling task for as long as they prove fast. Worth setting where a disk may hang for long, as
     /// network disks do. Default: off.
     pub always_on_threads: bool,
@@ -179,9 +180,10 @@ impl FileStore {
         let root = Root::open(dir, options.dir_mode).map_err(fail)?;
         let reserves = options.preallocate && !sys::in_memory(root.handle());
         let steps = Steps::new(options.always_on_threads);
-        let locker = Arc::new(FileLocker::with_intervals(
+        let locker = Arc::new(FileLocker::with_steps(
             root.path(),
             options.lease_intervals,
+            steps.clone(),
         ));
         Ok(Self(Arc::new(Inner {
             root,
@@ -199,6 +201,11 @@ impl FileStore {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.0.root.path()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn file_locker(&self) -> &FileLocker {
+        &self.0.locker
     }
 
     /// Makes an upload and, if there is a fence, opens it for appending.

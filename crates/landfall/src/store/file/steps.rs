@@ -22,7 +22,7 @@ const LONG: usize = 4;
 
 /// Runs the steps of one store. Clones share the limits.
 #[derive(Debug, Clone)]
-pub(super) struct Steps {
+pub(crate) struct Steps {
     pace: Arc<Pace>,
     always_on_threads: bool,
     quick: Arc<Semaphore>,
@@ -31,7 +31,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(always_on_threads: bool) -> Self {
+    pub(crate) fn new(always_on_threads: bool) -> Self {
         Self {
             always_on_threads,
             pace: Arc::new(Pace::new(Instant::now())),
@@ -45,7 +45,7 @@ impl Steps {
     ///
     /// # Cancel safety
     /// A step that reached the pool runs to its end.
-    pub(super) async fn quick<T, F>(&self, bytes: usize, step: F) -> Result<T>
+    pub(crate) async fn quick<T, F>(&self, bytes: usize, step: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T> + Send + 'static,
@@ -124,7 +124,21 @@ impl Steps {
         on_pool(&self.long, move || step(&mut slot.gate())).await
     }
 
-    fn in_task(&self) -> bool {
+    /// A quick step for which nobody waits, such as the end of something that is dropped. Whatever it
+    /// owns is dropped even if the runtime ends before the step is run.
+    pub(crate) fn detached(&self, step: impl FnOnce() + Send + 'static) {
+        let runtime = tokio::runtime::Handle::try_current();
+        let Some(runtime) = runtime.ok().filter(|_| !self.in_task()) else {
+            return self.timed(0, step);
+        };
+        let this = self.clone();
+        runtime.spawn(async move {
+            // Not run at all only if the runtime ends.
+            let _ = this.quick(0, || Ok(step())).await;
+        });
+    }
+
+    pub(crate) fn in_task(&self) -> bool {
         !self.always_on_threads && self.pace.in_task()
     }
 

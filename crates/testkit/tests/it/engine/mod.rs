@@ -7,6 +7,7 @@ mod gate;
 mod hook;
 mod mutants;
 mod op;
+mod restart;
 mod run;
 mod takeover;
 

@@ -1,0 +1,77 @@
+//! The task that hears what other processes request.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use super::Inner;
+
+/// At every how many polls the lock files are checked.
+const CHECK_EVERY: u32 = 10;
+/// How many polls the watcher stays when there is no lease any more.
+const IDLE_POLLS: u32 = 50;
+
+/// The one task of a locker: it polls for requests while there are leases. It ends some seconds after
+/// the last lease, or with the locker; the next lease starts it again.
+pub(super) struct RequestWatcher {
+    monitored: Arc<AtomicBool>,
+}
+
+impl RequestWatcher {
+    /// Starts it, if no other thread did.
+    pub(super) fn start(locker: &Arc<Inner>) {
+        if !locker.monitored.swap(true, Ordering::SeqCst) {
+            let watcher = Self {
+                monitored: Arc::clone(&locker.monitored),
+            };
+            tokio::spawn(watcher.run(Arc::downgrade(locker), locker.intervals.holder));
+        }
+    }
+
+    async fn run(self, locker: Weak<Inner>, interval: Duration) {
+        let mut polls = 0_u32;
+        let mut idle = 0;
+        while idle < IDLE_POLLS {
+            sleep(interval).await;
+            let Some(locker) = locker.upgrade() else {
+                return;
+            };
+            if locker.leases.load(Ordering::SeqCst) == 0 {
+                idle += 1;
+                continue;
+            }
+            idle = 0;
+            polls = polls.wrapping_add(1);
+            // A slow file system must not hold up other tasks. An error means the end of the runtime.
+            let polled = tokio::task::spawn_blocking(move || {
+                locker.poll_requests();
+                if polls.is_multiple_of(CHECK_EVERY) {
+                    locker.check();
+                }
+            });
+            if polled.await.is_err() {
+                return;
+            }
+        }
+        drop(self);
+        // A lease taken between the last poll and the end has found the watcher still there.
+        if let Some(locker) = locker.upgrade()
+            && locker.leases.load(Ordering::SeqCst) > 0
+        {
+            Self::start(&locker);
+        }
+    }
+}
+
+impl Drop for RequestWatcher {
+    /// Also when the runtime ends under the watcher: a lease in another runtime then starts anew.
+    fn drop(&mut self) {
+        self.monitored.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,50 @@
+//! What a locker does after its process was started again.
+
+use std::time::Duration;
+
+use landfall::{
+    lease::{Fence, Locker},
+    upload::UploadId,
+};
+
+use super::Subject;
+use crate::check::{Check, checks};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A locker that was made after another one gave leases and ended.
+pub(super) struct Restarted {
+    id: UploadId,
+    /// The newest fence before the restart.
+    newest: Fence,
+    locker: Subject,
+}
+
+impl Restarted {
+    pub(super) async fn new<L: Locker>(make: impl AsyncFn() -> L) -> Self {
+        let id = UploadId::random();
+        let before = make().await;
+        let mut newest = Fence(0);
+        for _ in 0..10 {
+            newest = before.acquire(&id, LONG).await.expect("acquire").fence();
+        }
+        drop(before);
+        let locker = std::sync::Arc::new(make().await);
+        Self { id, newest, locker }
+    }
+}
+
+/// The checks of a locker that was restarted.
+pub(super) fn all() -> [Check<Restarted>; 1] {
+    checks![|_| true; fences_grow_over_a_restart]
+}
+
+async fn fences_grow_over_a_restart(restarted: &Restarted) {
+    let lease = restarted.locker.acquire(&restarted.id, LONG).await;
+    let fence = lease.expect("acquire").fence();
+    assert!(
+        fence > restarted.newest,
+        "{fence:?} after {:?}: a store that remembers fences would reject every write",
+        restarted.newest
+    );
+}
