@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path};
 
-const TARGETS: [(&str, fn(&[u8])); 20] = [
+const TARGETS: [(&str, fn(&[u8])); 25] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
+    ("caller_answer", landfall_fuzz::caller_answer),
     ("checksum", landfall_fuzz::checksum),
     ("concat", landfall_fuzz::concat),
     ("config_file", landfall_fuzz::config_file),
@@ -13,14 +14,18 @@ const TARGETS: [(&str, fn(&[u8])); 20] = [
     ("direct_request", landfall_fuzz::direct_request),
     ("fields", landfall_fuzz::fields),
     ("hook_answer", landfall_fuzz::hook_answer),
+    ("hook_transport", landfall_fuzz::hook_transport),
+    ("http2", landfall_fuzz::http2),
     ("info", landfall_fuzz::info),
     ("location", landfall_fuzz::location),
     ("metadata", landfall_fuzz::metadata),
     ("part_url", landfall_fuzz::part_url),
+    ("pipeline", landfall_fuzz::pipeline),
     ("range", landfall_fuzz::range),
     ("request", landfall_fuzz::request),
     ("s3_answer", landfall_fuzz::s3_answer),
     ("s3_event", landfall_fuzz::s3_event),
+    ("stored_rows", landfall_fuzz::stored_rows),
     ("trailers", landfall_fuzz::trailers),
     ("upload_id", landfall_fuzz::upload_id),
 ];

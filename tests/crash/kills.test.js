@@ -29,7 +29,7 @@ function storyOf(upload) {
 
 const runs = Array.from({ length: ROUNDS }, () => ['none', 'complete', 'every']).flat()
 for (const [n, durability] of runs.entries()) {
-  test(`${KILLS} times kill -9 with durability ${durability} (${n + 1})`, { timeout: 180_000 }, async (t) => {
+  test(`${KILLS} times kill -9 with durability ${durability} (${n + 1})`, { timeout: 900_000 }, async (t) => {
     const random = randomNumbers(t)
     const early = []
     const receiver = await Receiver.start(t, (delivery) => {

@@ -112,7 +112,7 @@ pub struct Application {
 
 /// What the application says.
 #[derive(Debug, Clone)]
-enum Answer {
+pub(super) enum Answer {
     Known(Caller),
     Unknown(HeaderValue),
     Forbidden(String),
@@ -294,7 +294,7 @@ impl Expiry<[u8; 32], Answer> for Holds {
     }
 }
 
-fn read(answer: &Response<Bytes>) -> Result<Answer, NoAnswer> {
+pub(super) fn read(answer: &Response<Bytes>) -> Result<Answer, NoAnswer> {
     let status = answer.status();
     match status {
         StatusCode::UNAUTHORIZED => {

@@ -3,6 +3,9 @@
 mod application;
 mod credentials;
 mod cross_site;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guesses;
 mod jwt;
 mod keys;

@@ -9,6 +9,9 @@
 //! itself is away, every call fails.
 
 mod environment;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod process;
 
 use std::{

@@ -2,6 +2,9 @@
 
 mod connect;
 mod endpoint;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod hop;
 mod judge;

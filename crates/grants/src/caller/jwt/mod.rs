@@ -5,6 +5,8 @@
 //! configured list that fits this key's kind. (`jku`, `jwk` and `x5c` in its header are not looked at;
 //! a public key never serves as the secret of an HMAC.)
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod keys;
 mod source;
 

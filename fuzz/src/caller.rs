@@ -1,0 +1,127 @@
+//! What says who asks: the application, keys of an identity provider, tokens.
+
+use std::{fs, sync::LazyLock};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use landfall_grants::caller::{
+    Algorithm, Caller, Denied, Identify, Jwt, JwtKeys, JwtSettings,
+    fuzzing::{self, Verdict},
+    is_subject,
+};
+
+/// The secret of the tokens among the seeds.
+const KEYS: &str = r#"{"keys":[{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#;
+
+static JWT: LazyLock<Jwt> = LazyLock::new(|| {
+    let file = std::env::temp_dir().join(format!("landfall-fuzz-{}.jwks", std::process::id()));
+    fs::write(&file, KEYS).expect("a file for the keys");
+    let mut settings = JwtSettings::new(JwtKeys::File(file.clone()));
+    settings.algorithms = vec![Algorithm::HS256, Algorithm::RS256];
+    let jwt = run(Jwt::open(settings)).expect("keys");
+    fs::remove_file(file).expect("the file");
+    jwt
+});
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(work)
+}
+
+/// The first byte says from whom: an application's answer, a set of keys, or a token.
+///
+/// Who is known has a name that fits wherever names go; who is refused hears one clean sentence; an
+/// answer that is none is never a yes.
+pub fn caller_answer(data: &[u8]) {
+    let [whom, rest @ ..] = data else {
+        return;
+    };
+    match whom % 4 {
+        0 => application(rest),
+        1 => keys(rest, true),
+        2 => keys(rest, false),
+        _ => token(rest),
+    }
+}
+
+fn application(data: &[u8]) {
+    let [status, flags, body @ ..] = data else {
+        return;
+    };
+    let Ok(status) = StatusCode::from_u16(200 + u16::from(*status) * 2) else {
+        return;
+    };
+    let (subject, body) = match body.iter().position(|byte| *byte == b'\n') {
+        Some(end) if flags & 1 == 1 => (Some(&body[..end]), &body[end + 1..]),
+        _ => (None, body),
+    };
+    let mut response = Response::builder().status(status);
+    if let Some(subject) = subject {
+        response = response.header("x-landfall-subject", subject);
+    }
+    if flags & 2 == 2 {
+        response = response.header(header::WWW_AUTHENTICATE, "Cookie realm=\"x\"");
+    }
+    let Ok(response) = response.body(Bytes::copy_from_slice(body)) else {
+        return;
+    };
+    match fuzzing::application(&response) {
+        Ok(Verdict::Known(caller)) => {
+            assert!(status.is_success(), "{status} knows somebody");
+            named(&caller);
+        }
+        Ok(Verdict::Forbidden(reason)) => {
+            assert_eq!(status, StatusCode::FORBIDDEN);
+            sentence(&reason);
+        }
+        Ok(Verdict::Unknown(challenge)) => {
+            assert_eq!(status, StatusCode::UNAUTHORIZED);
+            assert!(!challenge.is_empty());
+        }
+        Err(why) => sentence(&why),
+    }
+}
+
+fn keys(data: &[u8], from_url: bool) {
+    if let Err(why) = fuzzing::keys(data, from_url) {
+        sentence(&why);
+    }
+}
+
+fn token(data: &[u8]) {
+    let value = [b"Bearer ", data].concat();
+    let Ok(request) = Request::builder()
+        .header(header::AUTHORIZATION, value)
+        .body(())
+    else {
+        return;
+    };
+    let (parts, ()) = request.into_parts();
+    match run(JWT.identify(&parts, None)) {
+        Ok(None) => {}
+        Ok(Some(caller)) => {
+            named(&caller);
+            assert_eq!(
+                data.iter().filter(|byte| **byte == b'.').count(),
+                2,
+                "an unsigned token"
+            );
+        }
+        Err(Denied::Unknown { challenge, .. }) => assert!(challenge.to_str().is_ok()),
+        Err(denied) => sentence(&denied.to_string()),
+    }
+}
+
+fn named(caller: &Caller) {
+    assert!(is_subject(&caller.subject), "{:?}", caller.subject);
+}
+
+fn sentence(text: &str) {
+    assert!(
+        !text.is_empty() && !text.contains(char::is_control),
+        "{text:?}"
+    );
+}

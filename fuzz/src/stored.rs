@@ -1,0 +1,49 @@
+//! Rows of the outbox and the queue, as this version or another one wrote them.
+
+use landfall_grants::Job;
+use landfall_hooks::{
+    Message,
+    format::{self, Format},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// The first byte says of which table: the rest is a column of it.
+///
+/// What is read can be written, and then says the same; a field that a later version has added
+/// changes nothing; a message that was kept can be put in words for every receiver.
+pub fn stored_rows(data: &[u8]) {
+    let [table, json @ ..] = data else {
+        return;
+    };
+    match table % 2 {
+        0 => {
+            if let Some(message) = kept::<Message>(json) {
+                assert!(message.lane().len() <= json.len() + 64, "{message:?}");
+                for format in [Format::V1, Format::V2] {
+                    let body = format::body(format, &message);
+                    serde_json::from_slice::<Value>(&body).expect("JSON");
+                }
+            }
+        }
+        _ => drop(kept::<Job>(json)),
+    }
+}
+
+fn kept<T>(json: &[u8]) -> Option<T>
+where
+    T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug,
+{
+    let read: T = serde_json::from_slice(json).ok()?;
+    let written = serde_json::to_string(&read).expect("what was read can be written");
+    let again: T = serde_json::from_str(&written).expect("what was written can be read");
+    assert_eq!(again, read, "{written}");
+    // By a version to come.
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(&written) else {
+        panic!("{written} is not an object");
+    };
+    fields.insert("a field to come".into(), Value::from(7));
+    let later: T = serde_json::from_value(fields.into()).expect("a new field harms nobody");
+    assert_eq!(later, read);
+    Some(read)
+}
