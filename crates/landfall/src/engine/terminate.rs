@@ -9,6 +9,7 @@ use crate::{
     event::{EventKind, Removal},
     hook::Reply,
     lease::Lease,
+    store::StoreError,
     upload::{Snapshot, Upload, UploadId},
 };
 
@@ -62,5 +63,21 @@ impl Engine {
         tracing::debug!(id = %upload.id, offset, "UploadTerminated");
         self.tell_removed(why, upload, offset, caller).await;
         Ok(())
+    }
+
+    /// Removes what is left of an upload whose removal was interrupted, or whose data the application
+    /// moved away. Says whether there was anything.
+    pub(crate) async fn remove_remains(&self, id: &UploadId) -> Result<bool, Error> {
+        let Some(terminator) = self.parts.get_terminator() else {
+            return Ok(false);
+        };
+        let lease = self.lease(id).await?;
+        match self.parts.get_store().load(id).await {
+            Err(StoreError::NotFound(_)) => {}
+            // Created since.
+            _ => return Ok(false),
+        }
+        let remains = Upload::new(id.clone(), None);
+        Ok(terminator.terminate(&remains, lease.fence()).await?)
     }
 }

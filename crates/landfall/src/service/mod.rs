@@ -134,7 +134,9 @@ impl Handler {
     }
 
     /// Stops whoever is writing an upload and removes it, at the application's wish: no hook is asked,
-    /// and it goes whether or not clients may remove uploads. Says whether there was one.
+    /// and it goes whether or not clients may remove uploads. Says whether there was one, or what an
+    /// interrupted removal left of one.
+    /// [`FileStore::take`](crate::store::file::FileStore::take) hands a finished file over.
     ///
     /// # Errors
     /// Those of the store and the locker; it is still there then.
@@ -147,7 +149,9 @@ impl Handler {
         }
         match self.0.engine.dismiss(&None, id, Removal::Application).await {
             Ok(()) => Ok(true),
-            Err(error) if error.problem().fault == Fault::NotFound => Ok(false),
+            Err(error) if error.problem().fault == Fault::NotFound => {
+                Ok(self.0.engine.remove_remains(id).await?)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -265,15 +265,14 @@ impl Append for Writer {
 
 #[async_trait]
 impl Terminate for MemoryStore {
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         let mut uploads = self.lock();
         match uploads.change(&upload.id, fence) {
-            Err(StoreError::NotFound(_)) => return Ok(()),
+            Err(StoreError::NotFound(_)) => return Ok(false),
             slot => slot?,
         };
         uploads.truncate(&upload.id, 0);
-        uploads.by_id.remove(&upload.id);
-        Ok(())
+        Ok(uploads.by_id.remove(&upload.id).is_some())
     }
 }
 

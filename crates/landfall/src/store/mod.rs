@@ -200,13 +200,14 @@ pub trait Append: fmt::Debug + Send {
 /// Removal of uploads (tus 1.0.0, Termination; also used by the sweeper).
 #[async_trait]
 pub trait Terminate: Send + Sync {
-    /// Removes the upload and everything that belongs to it. What is missing already is no error, so
-    /// that an interrupted removal can be repeated.
+    /// Removes the upload and everything that belongs to it, and says whether there was anything.
+    /// What is missing already is no error, so that an interrupted removal can be repeated: also one
+    /// after which [`Store::load`] finds no upload, with a description of nothing but its id.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] and others as they come; then part of the upload may be left and the
     /// call should be repeated.
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()>;
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool>;
 }
 
 /// Work to do once, when all bytes are there and before completion is acknowledged.

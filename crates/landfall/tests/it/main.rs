@@ -4,6 +4,7 @@
 mod asking;
 mod claims;
 mod direct;
+mod dropped;
 #[cfg(unix)]
 mod examples;
 mod file_store;

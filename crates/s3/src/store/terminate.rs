@@ -11,14 +11,14 @@ use super::{Inner, S3Store, failure::failed, look, session::Known};
 
 #[async_trait]
 impl Terminate for S3Store {
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         self.0.terminate(&upload.id, fence).await
     }
 }
 
 impl Inner {
     /// Removes everything, the description last.
-    pub(super) async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<()> {
+    pub(super) async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<bool> {
         let session = self.sessions.enter(id);
         if !session.admits(fence) {
             return Err(StoreError::Fenced(id.clone()));
@@ -40,9 +40,9 @@ impl Inner {
         removed
     }
 
-    async fn remove(&self, id: &UploadId, fence: Fence) -> Result<()> {
+    async fn remove(&self, id: &UploadId, fence: Fence) -> Result<bool> {
         let Some(located) = self.locate(id).await? else {
-            return Ok(());
+            return Ok(false);
         };
         if self.options.shared && look::writer(&located.info).is_some_and(|newest| newest > fence) {
             return Err(StoreError::Fenced(id.clone()));
@@ -60,6 +60,7 @@ impl Inner {
             .await
             .map_err(removing)?;
         let info = self.layout.info(&located.object);
-        self.client.delete_object(&info).await.map_err(removing)
+        let deleted = self.client.delete_object(&info).await;
+        deleted.map(|()| true).map_err(removing)
     }
 }

@@ -165,10 +165,10 @@ impl Read for OwnStore {
 
 #[async_trait]
 impl Terminate for OwnStore {
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         match self.change(&upload.id, fence, |_| ()).await {
             Err(error @ StoreError::Fenced(_)) => Err(error),
-            _ => Ok(drop(self.0.lock().await.remove(&upload.id))),
+            _ => Ok(self.0.lock().await.remove(&upload.id).is_some()),
         }
     }
 }

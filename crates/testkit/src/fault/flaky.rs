@@ -146,7 +146,7 @@ impl Store for FaultStore {
 
 #[async_trait]
 impl Terminate for FaultStore {
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         let inner = inner!(self, terminator);
         self.run_repeatable(Call::Terminate, inner.terminate(upload, fence))
             .await

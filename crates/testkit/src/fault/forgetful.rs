@@ -324,10 +324,10 @@ impl Append for CachedAppend {
 
 #[async_trait]
 impl Terminate for ForgetfulStore {
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        inner!(self, terminator).terminate(upload, fence).await?;
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
+        let any = inner!(self, terminator).terminate(upload, fence).await?;
         self.lock().remove(&upload.id);
-        Ok(())
+        Ok(any)
     }
 }
 

@@ -246,17 +246,17 @@ pub(super) async fn a_terminated_upload_is_gone(store: &Subject) {
 pub(super) async fn termination_can_be_repeated(store: &Subject) {
     let upload = uploaded(store, &pattern::bytes(4, 1000)).await;
     let terminator = store.terminator().expect("a terminator");
-    for _ in 0..3 {
-        terminator
-            .terminate(&upload, Fence(2))
-            .await
-            .expect("terminate");
+    for there in [true, false, false] {
+        let removed = terminator.terminate(&upload, Fence(2)).await;
+        assert_eq!(
+            removed.expect("terminate"),
+            there,
+            "whether there was anything"
+        );
     }
     let never = Upload::new(UploadId::random(), Some(1));
-    terminator
-        .terminate(&never, Fence(1))
-        .await
-        .expect("terminate what never was");
+    let removed = terminator.terminate(&never, Fence(1)).await;
+    assert!(!removed.expect("terminate what never was"));
 }
 
 pub(super) async fn a_terminated_id_can_be_used_again(store: &Subject) {

@@ -147,7 +147,7 @@ impl Store for Mutant {
 
 #[async_trait]
 impl Terminate for Mutant {
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         if self.is(Mutation::ForgetfulTerminate) {
             let is_first = {
                 let mut terminated = self.terminated.lock().unwrap();
@@ -156,7 +156,7 @@ impl Terminate for Mutant {
                 is_first
             };
             if !is_first {
-                return Ok(());
+                return Ok(false);
             }
             tokio::time::sleep(DELAY).await;
         }

@@ -425,8 +425,10 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes the files of an upload; what is missing already is no error.
-    pub(super) fn remove(&self, id: &UploadId, place: &str) -> Result<()> {
+    /// Removes the files of an upload and says whether there was one; what is missing already is no
+    /// error.
+    pub(super) fn remove(&self, id: &UploadId, place: &str) -> Result<bool> {
+        let mut any = false;
         for place in [place, &info_place(id)] {
             let gone = self
                 .root
@@ -436,10 +438,10 @@ impl Inner {
                 Err(error) if !is_missing(&error) => {
                     return Err(failed(id, "removing a file", error));
                 }
-                _ => {}
+                gone => any |= gone.unwrap_or(false),
             }
         }
-        Ok(())
+        Ok(any)
     }
 }
 

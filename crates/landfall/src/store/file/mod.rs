@@ -49,6 +49,7 @@ mod root;
 mod slots;
 pub(crate) mod steps;
 mod sys;
+mod take;
 
 #[cfg(test)]
 mod proof;
@@ -438,7 +439,7 @@ impl Store for FileStore {
 
 #[async_trait]
 impl Terminate for FileStore {
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         let inner = Arc::clone(&self.0);
         let id = upload.id.clone();
         let slot = inner.slots.get(&id);
@@ -454,21 +455,22 @@ impl Terminate for FileStore {
                 gate.begin(&id, fence)?;
                 // The description knows better than the caller, unless it is gone or broken.
                 let place = inner.place(&id).unwrap_or(told);
-                inner.remove(&id, &place)?;
+                let any = inner.remove(&id, &place)?;
                 *slot.known() = slots::Known::default();
-                Ok(place)
+                Ok((place, any))
             }
         };
         let large = upload.length.is_none_or(|length| length >= LARGE);
-        let place = if large {
+        let (place, any) = if large {
             inner.steps.gated_long(&slot, step).await?
         } else {
             inner.steps.gated(&slot, 0, step).await?
         };
         match inner.options.durability {
-            Durability::Every => inner.sync_names(&upload.id, &place).await,
-            _ => Ok(()),
+            Durability::Every if any => inner.sync_names(&upload.id, &place).await?,
+            _ => {}
         }
+        Ok(any)
     }
 }
 

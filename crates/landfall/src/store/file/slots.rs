@@ -234,6 +234,11 @@ impl Gate {
         })
     }
 
+    /// Lets no writer go on that has begun so far.
+    pub(super) fn shut(&mut self) {
+        self.epoch += 1;
+    }
+
     /// Lets a writer pass that has this turn, unless another began since.
     pub(super) fn go_on(&mut self, id: &UploadId, fence: Fence, turn: Turn) -> Result<()> {
         if turn

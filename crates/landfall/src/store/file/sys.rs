@@ -8,6 +8,7 @@
 use std::{
     io::{self, IoSlice},
     os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -348,6 +349,20 @@ pub(super) fn unlink(dir: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Gives a file a second name, anywhere on the same file system; fails if that is taken.
+pub(super) fn link_out(dir: BorrowedFd<'_>, name: &str, to: &Path) -> io::Result<()> {
+    Ok(retry_on_intr(|| {
+        fs::linkat(dir, name, fs::CWD, to, AtFlags::empty())
+    })?)
+}
+
+/// Whether a name and a path stand for one file.
+pub(super) fn is_same_file(dir: BorrowedFd<'_>, name: &str, path: &Path) -> io::Result<bool> {
+    let one = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let other = fs::statat(fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// Reserves space for `len` bytes without changing the file's size. False where that isn't possible.

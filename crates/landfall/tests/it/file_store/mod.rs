@@ -5,6 +5,7 @@ mod full;
 mod joining;
 mod layout;
 mod listing;
+mod taking;
 mod writing;
 
 use std::path::Path;
