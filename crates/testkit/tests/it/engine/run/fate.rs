@@ -89,7 +89,7 @@ impl Run {
             drop(hanging.task.await);
         }
         self.store = (self.open)();
-        self.handler = handler(self.store.clone(), &self.sink, &self.hook);
+        self.handler = handler(self.store.clone(), &self.sink, self.hook.as_ref());
         for (known, len) in growing.values() {
             let start = self.offset(known);
             self.settle(known, start, start + len).await?;

@@ -162,7 +162,7 @@ impl Run {
             self.end(known, hanging).await;
         }
         self.store = (self.open)();
-        self.handler = handler(self.store.clone(), &self.sink, &self.hook);
+        self.handler = handler(self.store.clone(), &self.sink, self.hook.as_ref());
         if let Some(hanging) = hanging {
             hanging.task.abort();
             drop(hanging.task.await);

@@ -74,7 +74,8 @@ pub(super) struct Run {
     /// Uploads of which a crash may take what was not acknowledged, with what was.
     loose: BTreeMap<u32, u64>,
     seeds: u64,
-    hook: Refusing,
+    /// Refuses uploads when they are complete, in some runs.
+    hook: Option<Refusing>,
     /// Blocks and kills the store, if it is one that can be.
     gate: Option<Gate>,
     /// The directory of the store, if it has one.
@@ -83,10 +84,11 @@ pub(super) struct Run {
     adopted: BTreeSet<u32>,
 }
 
-fn handler(store: Arc<dyn Store>, sink: &RecordingSink, hook: &Refusing) -> Handler {
-    let mut config = Config::new(Composer::join_shared(store))
-        .sink(sink.clone())
-        .hook(hook.clone());
+fn handler(store: Arc<dyn Store>, sink: &RecordingSink, hook: Option<&Refusing>) -> Handler {
+    let mut config = Config::new(Composer::join_shared(store)).sink(sink.clone());
+    if let Some(hook) = hook {
+        config = config.hook(hook.clone());
+    }
     // Each write is a progress that can be stopped.
     config.progress_interval = Duration::ZERO;
     config.location = LocationStyle::Relative;
@@ -123,11 +125,11 @@ fn is_failure(reply: &Reply) -> bool {
 impl Run {
     pub(super) fn new(mode: Mode, mut open: impl FnMut() -> Arc<dyn Store> + 'static) -> Self {
         let store = open();
-        let (sink, hook) = (RecordingSink::default(), Refusing::default());
+        let sink = RecordingSink::default();
         Self {
             mode,
-            handler: handler(store.clone(), &sink, &hook),
-            hook,
+            handler: handler(store.clone(), &sink, None),
+            hook: None,
             gate: None,
             files: None,
             adopted: BTreeSet::new(),
@@ -143,9 +145,12 @@ impl Run {
         }
     }
 
-    /// The same on a store whose writes wait at `gate`.
+    /// The same on a store whose writes wait at `gate`, with a hook that may refuse what is complete;
+    /// before it is asked, nobody can read an upload.
     pub(super) fn gated(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.clone());
+        self.hook = Some(Refusing::default());
+        self.handler = handler(self.store.clone(), &self.sink, self.hook.as_ref());
         self
     }
 

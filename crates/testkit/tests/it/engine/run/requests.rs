@@ -73,10 +73,15 @@ impl Run {
         let sent = sent(&known.source, start, end, body);
         let was_complete = self.is_complete(known);
         let ends_well = !sent.cut && !matches!(body.size, Size::Beyond(_));
-        let refused = refused && ends_well && matches!(self.mode, Mode::Exact);
-        self.hook.refuse(refused.then(|| known.id.clone()));
+        let hook = self.hook.clone().filter(|_| refused && ends_well);
+        let refused = hook.is_some();
+        if let Some(hook) = &hook {
+            hook.refuse(Some(known.id.clone()));
+        }
         let reply = client::append(&self.handler, &known.id, offset, declared, &sent).await;
-        self.hook.refuse(None);
+        if let Some(hook) = &hook {
+            hook.refuse(None);
+        }
         if self.has_failed(&reply)? {
             return self.settle(known, start, start + sent.arrives as u64).await;
         }
@@ -187,7 +192,7 @@ impl Run {
             .model
             .get(known.name)
             .is_some_and(Modelled::is_complete);
-        if !is_whole && !self.reads_unfinished() {
+        if !is_whole && (self.hook.is_some() || !self.reads_unfinished()) {
             let reply = client::download(&self.handler, &known.id, None).await;
             if !self.has_failed(&reply)? {
                 prop_assert_eq!(reply.status, 400);
