@@ -11,6 +11,11 @@ use landfall_server::{
     settings::{self, Failure, Invocation},
 };
 
+// glibc's allocator returns nothing below the highest object in use: after a burst of many connections,
+// the process would keep their memory for good.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match settings::read(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Invocation::Print(text)) => print(&text),
