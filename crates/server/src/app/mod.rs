@@ -5,6 +5,7 @@
 mod body;
 #[cfg(feature = "s3")]
 mod bucket;
+mod client;
 #[cfg(feature = "direct")]
 mod direct;
 mod freshness;
@@ -405,6 +406,11 @@ fn net_limits(settings: &Settings) -> net::Limits {
     let mut limits = net::Limits::default();
     let network = settings.timeouts.network.unwrap_or_default();
     limits.workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let per_address = &settings.limits;
+    limits.addresses.connections = per_address.max_connections_per_address;
+    limits.addresses.requests = per_address.max_requests_per_address;
+    limits.addresses.uploads = per_address.max_uploads_per_address;
+    limits.addresses.client = client::counted(&settings.urls);
     limits.max_head = settings.limits.max_header_size;
     limits.header_timeout = settings.limits.header_timeout;
     limits.idle_timeout = network;

@@ -16,6 +16,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tower_service::Service;
 
+use super::addresses::{Share, TOO_MANY_CONNECTIONS};
 use super::body::{Body, Reply};
 use super::guard::same_host;
 use super::handover::Handover;
@@ -39,6 +40,10 @@ pub(super) struct Link {
     pub(super) watch: Arc<Watch>,
     pub(super) gate: Arc<Gate>,
     info: ConnectionInfo,
+    /// Counts the connection for its address.
+    _share: Option<Share>,
+    /// The address has too many connections: this one is told so.
+    over: bool,
     /// HTTP/1: heads the guard has let pass, wrapping.
     heads: AtomicU32,
     /// HTTP/1: bytes of the present request's body nobody has read; `u64::MAX` if unknown.
@@ -56,13 +61,20 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(gate: Arc<Gate>, info: ConnectionInfo) -> Arc<Self> {
+    pub(super) fn new(
+        gate: Arc<Gate>,
+        info: ConnectionInfo,
+        share: Option<Share>,
+        over: bool,
+    ) -> Arc<Self> {
         let watch = Arc::new(Watch::new(Phase::Head, true));
         gate.admit(watch.clone());
         Arc::new(Self {
             watch,
             gate,
             info,
+            _share: share,
+            over,
             heads: AtomicU32::new(0),
             leftover: AtomicU64::new(0),
             responded: AtomicBool::new(false),
@@ -129,6 +141,29 @@ impl Link {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts a request for the address it comes from.
+    fn admit<B: http_body::Body>(
+        &self,
+        request: &Request<B>,
+        share: &mut Option<Share>,
+    ) -> Result<(), Refusal> {
+        let stats = &self.gate.stats;
+        if self.over {
+            NetStats::add(&stats.address_connections, 1);
+            return Err(TOO_MANY_CONNECTIONS);
+        }
+        let (addresses, peer) = (&self.gate.addresses, self.info.peer().ip());
+        addresses
+            .request(request.headers(), peer)
+            .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;
+        if !request.body().is_end_stream() {
+            *share = addresses
+                .upload(request.headers(), peer)
+                .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn has_streams(&self) -> bool {
         self.streams.load(Relaxed) > 0
     }
@@ -139,6 +174,8 @@ impl Link {
 pub(super) struct Turn {
     link: Arc<Link>,
     http2: bool,
+    /// Counts a body for the address it comes from.
+    share: Option<Share>,
 }
 
 impl Turn {
@@ -146,7 +183,11 @@ impl Turn {
         if http2 && link.streams.fetch_add(1, AcqRel) == 0 {
             link.watch.enter(Phase::Handling);
         }
-        Self { link, http2 }
+        Self {
+            link,
+            http2,
+            share: None,
+        }
     }
 }
 
@@ -234,11 +275,18 @@ where
         }
         let number = link.watch.add_request();
         let refusal = self.refusal(number, &request);
-        let turn = Turn::new(link.clone(), self.http2);
+        let mut turn = Turn::new(link.clone(), self.http2);
         if !self.http2 && !request.body().is_end_stream() {
             link.responded.store(false, Relaxed);
             link.handover.record(&request);
         }
+        let refusal = match refusal {
+            Some(refusal) => {
+                NetStats::add(&link.gate.stats.refused, 1);
+                Some(refusal)
+            }
+            None => link.admit(&request, &mut turn.share).err(),
+        };
         let mut request = request.map(|incoming| {
             if incoming.is_end_stream() {
                 link.set_leftover(0);
@@ -254,7 +302,6 @@ where
             }
         });
         let state = if let Some(refusal) = refusal {
-            NetStats::add(&link.gate.stats.refused, 1);
             // Dropping the request here says how much of its body is left.
             State::Refused { refusal }
         } else {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::addresses::AddressLimits;
+
 /// A timer fires at most two of these late: the last byte is noticed at a tick, as is the end.
 const MAX_TICK: Duration = Duration::from_millis(200);
 
@@ -16,6 +18,8 @@ pub struct Limits {
     /// Connections open at once. Past it no connection is accepted until one closes: the client
     /// waits in the listener's backlog.
     pub max_connections: usize,
+    /// What each client address may take.
+    pub addresses: AddressLimits,
     /// Bytes of a request line and its headers together; also of the trailers of a chunked body.
     /// More is answered with 431.
     pub max_head: usize,
@@ -59,6 +63,7 @@ impl Default for Limits {
         Self {
             workers: 0,
             max_connections: 10_000,
+            addresses: AddressLimits::default(),
             max_head: 64 * 1024,
             header_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),

@@ -7,6 +7,7 @@
 //! * **Timers** for heads, idle connections, bodies and writes, and a minimum rate. One sweeping
 //!   task looks at all connections once a tick, so that a request costs no clock read, no timer and
 //!   no lock (`watch`).
+//! * **Limits of each client address** (`addresses`), so that one client leaves room for others.
 //! * **A guard** that reads each HTTP/1 head before hyper does and refuses what two parsers could
 //!   read in two ways (`guard`), because hyper keeps no trace of some of these shapes.
 //! * **A lingering close**, so that an answer given before the end of a request body reaches the
@@ -17,6 +18,7 @@
 //! How a request passes: `Wire` (socket, timers, guard) → hyper → `Edge` (checks of the head) →
 //! the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
 
+mod addresses;
 mod body;
 mod driver;
 mod edge;
@@ -34,6 +36,7 @@ mod watch;
 mod wire;
 mod workers;
 
+pub use addresses::{AddressLimits, ClientAddress};
 pub use body::{Body, BodyError};
 pub use guard::{Guard, Passed};
 pub use info::{ConnectionInfo, Endpoint};

@@ -8,6 +8,7 @@ use http::{Request, Response};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use super::addresses::Admission;
 use super::body::Body;
 use super::driver::{Driver, Protocols};
 use super::edge::Link;
@@ -163,7 +164,16 @@ where
             };
             pause = Duration::ZERO;
             NetStats::add(&stats.accepted, 1);
-            let link = Link::new(self.gate.clone(), ConnectionInfo::new(peer, local));
+            let (share, over) = match self.gate.addresses.connect(peer.ip()) {
+                Admission::Free(share) => (share, false),
+                Admission::Over(share) => (Some(share), true),
+                Admission::Dropped => {
+                    NetStats::add(&stats.address_connections, 1);
+                    continue;
+                }
+            };
+            let info = ConnectionInfo::new(peer, local);
+            let link = Link::new(self.gate.clone(), info, share, over);
             let (service, protocols) = (self.service.clone(), self.protocols.clone());
             let stream = match stream.leave() {
                 Ok(stream) => stream,

@@ -18,6 +18,12 @@ pub struct NetStats {
     pub requests: AtomicU64,
     /// Requests refused before the service saw them.
     pub refused: AtomicU64,
+    /// Connections rejected or closed because their address had too many.
+    pub address_connections: AtomicU64,
+    /// Requests rejected because their address had sent too many.
+    pub address_requests: AtomicU64,
+    /// Requests rejected because their address had too many uploads.
+    pub address_uploads: AtomicU64,
     /// Connections closed because a head took too long.
     pub header_timeouts: AtomicU64,
     /// Connections closed because no further request came.

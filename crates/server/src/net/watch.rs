@@ -14,6 +14,7 @@ use atomic_waker::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Interval};
 
+use super::addresses::Addresses;
 use super::limits::Limits;
 use super::shutdown::Step;
 use super::stats::NetStats;
@@ -224,6 +225,7 @@ impl Word {
 pub(super) struct Gate {
     step: AtomicU8,
     pub(super) limits: Limits,
+    pub(super) addresses: Arc<Addresses>,
     pub(super) stats: Arc<NetStats>,
     newcomers: Mutex<Newcomers>,
     /// Wakes the sweeper before its tick.
@@ -242,6 +244,7 @@ impl Gate {
     pub(super) fn new(limits: Limits, stats: Arc<NetStats>) -> Self {
         Self {
             step: AtomicU8::new(Step::Running as u8),
+            addresses: Arc::new(Addresses::new(limits.addresses.clone())),
             limits,
             stats,
             newcomers: Mutex::default(),

@@ -6,6 +6,7 @@ mod settings;
 
 mod net_kit;
 
+mod net_addresses;
 mod net_basics;
 mod net_child;
 mod net_differential;
@@ -32,6 +33,7 @@ mod serve_full_disk;
 mod serve_kill;
 mod serve_limits;
 mod serve_listen;
+mod serve_memory;
 #[cfg(target_os = "linux")]
 mod serve_open_files;
 mod serve_proxies;

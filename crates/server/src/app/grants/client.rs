@@ -1,108 +1,13 @@
 //! Where a request comes from, behind proxies that are trusted.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use http::HeaderMap;
 use landfall_grants::gate::ClientAddress;
 
-use crate::settings::Urls;
+use crate::{app::client::find, settings::Urls};
 
 /// Finds the client's address: the nearest one that isn't a trusted proxy's.
 pub(super) fn finder(urls: &Urls) -> Arc<ClientAddress> {
     let urls = urls.clone();
-    Arc::new(move |headers, peer| client(&urls, headers, peer))
-}
-
-/// Each proxy adds whom it was called by at the end; so the list is read from there, as far as those
-/// who wrote it are believed.
-fn client(urls: &Urls, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
-    let mut nearest = peer.map(|peer| peer.ip().to_canonical());
-    let lines: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .map(|line| line.to_str().unwrap_or("?"))
-        .collect();
-    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        if !urls.trusts(nearest) {
-            break;
-        }
-        let Some(address) = address(hop.trim()) else {
-            break;
-        };
-        nearest = Some(address);
-    }
-    nearest
-}
-
-/// An address with or without a port.
-fn address(text: &str) -> Option<IpAddr> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
-    let alone = bare.unwrap_or(text).parse::<IpAddr>().ok();
-    alone
-        .or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))
-        .map(|address| address.to_canonical())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn urls(behind_proxy: bool) -> Urls {
-        let trusted_proxies = ["10.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap());
-        Urls {
-            behind_proxy,
-            trusted_proxies: trusted_proxies.to_vec(),
-            ..Urls::default()
-        }
-    }
-
-    fn found(behind_proxy: bool, peer: Option<&str>, lines: &[&str]) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append("x-forwarded-for", line.parse().unwrap());
-        }
-        let peer = peer.map(|peer| SocketAddr::new(peer.parse().unwrap(), 1));
-        client(&urls(behind_proxy), &headers, peer).map(|found| found.to_string())
-    }
-
-    #[test]
-    fn the_nearest_address_that_is_no_proxys_counts() {
-        let client = |peer: &str, lines: &[&str]| found(true, Some(peer), lines).unwrap();
-        assert_eq!(client("10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
-        assert_eq!(
-            client("10.0.0.1", &["1.1.1.1, 192.0.2.7, 10.0.0.9"]),
-            "192.0.2.7"
-        );
-        assert_eq!(client("10.0.0.1", &["1.1.1.1", "192.0.2.7"]), "192.0.2.7");
-        assert_eq!(client("::1", &["192.0.2.7:4711"]), "192.0.2.7");
-        assert_eq!(client("::1", &["[2001:db8::7]:4711"]), "2001:db8::7");
-        assert_eq!(client("::1", &["[2001:db8::7]"]), "2001:db8::7");
-        assert_eq!(
-            client("::ffff:10.0.0.1", &["::ffff:192.0.2.7"]),
-            "192.0.2.7"
-        );
-        // All of them are proxies: the farthest.
-        assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
-        // Nobody knows what this proxy meant.
-        assert_eq!(client("10.0.0.1", &["192.0.2.7, unknown"]), "10.0.0.1");
-        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
-    }
-
-    #[test]
-    fn strangers_are_not_believed() {
-        let strange = found(true, Some("192.0.2.1"), &["10.0.0.1"]);
-        assert_eq!(strange.as_deref(), Some("192.0.2.1"));
-        let alone = found(false, Some("10.0.0.1"), &["192.0.2.7"]);
-        assert_eq!(alone.as_deref(), Some("10.0.0.1"));
-        assert_eq!(
-            found(true, None, &["192.0.2.7"]).as_deref(),
-            Some("192.0.2.7")
-        );
-        assert_eq!(found(false, None, &["192.0.2.7"]), None);
-    }
+    Arc::new(move |headers, peer| find(&urls, headers, peer.map(|peer| peer.ip())))
 }

@@ -98,6 +98,21 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
             net.full.load(Relaxed),
         ),
         (
+            "landfall_address_connections_rejected_total",
+            "Connections rejected because their client address had too many.",
+            net.address_connections.load(Relaxed),
+        ),
+        (
+            "landfall_address_requests_rejected_total",
+            "Requests rejected because their client address had sent too many.",
+            net.address_requests.load(Relaxed),
+        ),
+        (
+            "landfall_address_uploads_rejected_total",
+            "Requests rejected because their client address had too many uploads.",
+            net.address_uploads.load(Relaxed),
+        ),
+        (
             "landfall_requests_refused_total",
             "Requests refused because they were no valid HTTP.",
             net.refused.load(Relaxed),

@@ -474,6 +474,31 @@ pub(super) static SECTIONS: &[Section] = &[
                 |s, v| put(&mut s.limits.max_connections, value::count(v)),
             ),
             Setting::new(
+                "max-connections-per-address",
+                Kind::Number("COUNT"),
+                "512",
+                "Connections open at one time from one client address (IPv6: one /64); more are answered \
+                 429, and closed at once past twice as many. 0 is without limit. Loopback addresses, \
+                 UNIX sockets and trusted proxies are not counted.",
+                |s, v| put(&mut s.limits.max_connections_per_address, per_address(v)),
+            ),
+            Setting::new(
+                "max-requests-per-address",
+                Kind::Number("COUNT"),
+                "1000",
+                "Requests per second from one client address, on average; more are answered 429 with \
+                 Retry-After. 0 is without limit. Behind trusted proxies the address they forward counts.",
+                |s, v| put(&mut s.limits.max_requests_per_address, per_address(v)),
+            ),
+            Setting::new(
+                "max-uploads-per-address",
+                Kind::Number("COUNT"),
+                "128",
+                "Requests with a body at one time from one client address, as above; more are answered \
+                 429 with Retry-After. 0 is without limit.",
+                |s, v| put(&mut s.limits.max_uploads_per_address, per_address(v)),
+            ),
+            Setting::new(
                 "header-timeout",
                 Kind::Time,
                 "15s",
@@ -521,6 +546,10 @@ pub(super) static SECTIONS: &[Section] = &[
 ];
 
 /// A size that the HTTP reader can work with.
+fn per_address(text: &str) -> value::Parsed<u32> {
+    u32::try_from(value::number(text)?).map_err(|_| format!("{text} is too large"))
+}
+
 fn header_size(text: &str) -> Result<usize, String> {
     let bytes = value::size_within(text, 8 << 10, 1 << 20)?;
     usize::try_from(bytes).map_err(|_| format!("{text} is too large"))

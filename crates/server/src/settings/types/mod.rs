@@ -345,11 +345,17 @@ pub struct Timeouts {
     pub request_completion: Duration,
 }
 
-/// How much the server takes on. There is always a limit, so zeros are refused.
+/// How much the server takes on. Zero is refused except where it says otherwise.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Connections open at one time.
     pub max_connections: usize,
+    /// Connections open at one time from one address; 0 is without limit, here and below.
+    pub max_connections_per_address: u32,
+    /// Requests per second from one address.
+    pub max_requests_per_address: u32,
+    /// Requests with a body at one time from one address.
+    pub max_uploads_per_address: u32,
     /// Longest time for a request's headers to arrive, from their first byte.
     pub header_timeout: Duration,
     /// Bytes of a request's line and headers together; at least 8192.

@@ -1,0 +1,377 @@
+//! What one client address may take: connections, requests per second, uploads at one time.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use http::{HeaderMap, StatusCode};
+
+use super::refusal::Refusal;
+
+const SHARDS: usize = 16;
+
+/// Addresses known in each shard. They are removed when they hold nothing and have been silent for
+/// a second; past this number new ones are not counted. Connections alone never reach it.
+const MAX_PER_SHARD: usize = 8192;
+
+/// Limits of each client address; 0 switches a limit off. IPv6 addresses count per /64.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct AddressLimits {
+    /// Connections open at one time. Further ones are answered with 429, up to twice as many; those
+    /// beyond are closed at once.
+    pub connections: u32,
+    /// Requests per second on average; as many may come at once. More are answered with 429.
+    pub requests: u32,
+    /// Requests with a body at one time. More are answered with 429.
+    pub uploads: u32,
+    /// Who a request counts for.
+    pub client: ClientAddress,
+}
+
+type Finder = dyn Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync;
+
+/// Finds the address that a request, or a connection without headers, counts for.
+///
+/// `None` counts for nobody. By default, this is the address of the peer, unless it is a loopback
+/// address or a UNIX socket, behind which a reverse proxy is likely.
+#[derive(Clone)]
+pub struct ClientAddress(Arc<Finder>);
+
+impl ClientAddress {
+    /// Asks this function, which gets the headers and the address of the peer.
+    pub fn new(
+        find: impl Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(find))
+    }
+
+    /// The address, if one is to be counted.
+    #[must_use]
+    pub fn find(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
+        (self.0)(headers, peer)
+    }
+}
+
+impl Default for ClientAddress {
+    fn default() -> Self {
+        Self::new(|_, peer| peer.filter(|address| !address.to_canonical().is_loopback()))
+    }
+}
+
+impl fmt::Debug for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientAddress(…)")
+    }
+}
+
+/// An IPv4 address, or the upper half of an IPv6 address, which is what one subscriber has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    V4(u32),
+    V6(u64),
+}
+
+impl Key {
+    fn new(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+
+    fn shard(self) -> usize {
+        let bits = match self {
+            Self::V4(bits) => u64::from(bits),
+            Self::V6(bits) => bits,
+        };
+        // The highest bits of the product depend on all others.
+        (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % SHARDS
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    connections: u32,
+    uploads: u32,
+    /// Requests that may still come, as of `refilled`.
+    tokens: f64,
+    refilled: Instant,
+}
+
+impl Entry {
+    fn is_idle(&self, now: Instant) -> bool {
+        self.connections == 0
+            && self.uploads == 0
+            && now.duration_since(self.refilled).as_secs() >= 1
+    }
+}
+
+/// What addresses hold at the moment.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    limits: AddressLimits,
+    shards: [Mutex<HashMap<Key, Entry>>; SHARDS],
+}
+
+/// Whether a connection may be used.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// Within the limit, or not counted.
+    Free(Option<Share>),
+    /// Over the limit: its first request is to be answered with a rejection.
+    Over(Share),
+    /// Far over the limit.
+    Dropped,
+}
+
+impl Addresses {
+    pub(super) fn new(limits: AddressLimits) -> Self {
+        Self {
+            limits,
+            shards: Default::default(),
+        }
+    }
+
+    /// Counts a connection.
+    pub(super) fn connect(self: &Arc<Self>, peer: Option<IpAddr>) -> Admission {
+        let limit = self.limits.connections;
+        let Some(key) = self.key(limit, &HeaderMap::new(), peer) else {
+            return Admission::Free(None);
+        };
+        let count = self.update(key, |entry| {
+            let dropped = entry.connections >= limit.saturating_mul(2);
+            entry.connections += u32::from(!dropped);
+            (entry.connections, dropped)
+        });
+        let share = || Share {
+            addresses: Arc::clone(self),
+            key,
+            kind: Kind::Connection,
+        };
+        match count {
+            None => Admission::Free(None),
+            Some((_, true)) => Admission::Dropped,
+            Some((count, _)) if count > limit => Admission::Over(share()),
+            Some(_) => Admission::Free(Some(share())),
+        }
+    }
+
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// Its client has sent too many.
+    pub(super) fn request(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Refusal> {
+        let limit = self.limits.requests;
+        let Some(key) = self.key(limit, headers, peer) else {
+            return Ok(());
+        };
+        let most = f64::from(limit);
+        let admitted = self.update(key, |entry| {
+            let now = Instant::now();
+            let passed = now.duration_since(entry.refilled).as_secs_f64();
+            entry.tokens = (entry.tokens + passed * most).min(most);
+            entry.refilled = now;
+            let admitted = entry.tokens >= 1.0;
+            entry.tokens -= f64::from(u8::from(admitted));
+            admitted
+        });
+        match admitted {
+            Some(false) => Err(TOO_MANY_REQUESTS),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a request with a body for as long as the share lives.
+    ///
+    /// # Errors
+    /// Its client has too many.
+    pub(super) fn upload(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Result<Option<Share>, Refusal> {
+        let limit = self.limits.uploads;
+        let Some(key) = self.key(limit, headers, peer) else {
+            return Ok(None);
+        };
+        let admitted = self.update(key, |entry| {
+            let admitted = entry.uploads < limit;
+            entry.uploads += u32::from(admitted);
+            admitted
+        });
+        match admitted {
+            None => Ok(None),
+            Some(false) => Err(TOO_MANY_UPLOADS),
+            Some(true) => Ok(Some(Share {
+                addresses: Arc::clone(self),
+                key,
+                kind: Kind::Upload,
+            })),
+        }
+    }
+
+    fn key(&self, limit: u32, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<Key> {
+        if limit == 0 {
+            return None;
+        }
+        self.limits.client.find(headers, peer).map(Key::new)
+    }
+
+    /// Changes an entry; `None` if it is not known and there is no room for it.
+    fn update<R>(&self, key: Key, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let mut shard = self.shard(key);
+        if !shard.contains_key(&key) && shard.len() >= MAX_PER_SHARD {
+            let now = Instant::now();
+            shard.retain(|_, entry| !entry.is_idle(now));
+            if shard.len() >= MAX_PER_SHARD {
+                return None;
+            }
+        }
+        Some(change(shard.entry(key).or_insert_with(|| Entry {
+            connections: 0,
+            uploads: 0,
+            tokens: f64::from(self.limits.requests),
+            refilled: Instant::now(),
+        })))
+    }
+
+    fn shard(&self, key: Key) -> std::sync::MutexGuard<'_, HashMap<Key, Entry>> {
+        self.shards[key.shard()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection or an upload that counts for an address until this is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    addresses: Arc<Addresses>,
+    key: Key,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Connection,
+    Upload,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut shard = self.addresses.shard(self.key);
+        if let Some(entry) = shard.get_mut(&self.key) {
+            let count = match self.kind {
+                Kind::Connection => &mut entry.connections,
+                Kind::Upload => &mut entry.uploads,
+            };
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
+const fn too_many(reason: &'static str) -> Refusal {
+    Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        reason,
+    }
+}
+
+pub(super) const TOO_MANY_CONNECTIONS: Refusal =
+    too_many("too many connections are open from this address");
+const TOO_MANY_REQUESTS: Refusal = too_many("too many requests come from this address");
+const TOO_MANY_UPLOADS: Refusal = too_many("too many uploads are being sent from this address");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(connections: u32, requests: u32, uploads: u32) -> Arc<Addresses> {
+        Arc::new(Addresses::new(AddressLimits {
+            connections,
+            requests,
+            uploads,
+            client: ClientAddress::default(),
+        }))
+    }
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn ipv6_addresses_count_per_network_and_mapped_ones_as_ipv4() {
+        let addresses = addresses(0, 0, 1);
+        let none = HeaderMap::new();
+        let first = addresses.upload(&none, ip("2001:db8::1")).unwrap();
+        assert!(first.is_some());
+        assert!(addresses.upload(&none, ip("2001:db8::ffff:2")).is_err());
+        assert!(addresses.upload(&none, ip("2001:db8:0:1::1")).is_ok());
+        let mapped = addresses.upload(&none, ip("::ffff:192.0.2.1")).unwrap();
+        assert!(addresses.upload(&none, ip("192.0.2.1")).is_err());
+        drop((first, mapped));
+        assert!(addresses.upload(&none, ip("192.0.2.1")).is_ok());
+        assert!(addresses.upload(&none, ip("2001:db8::3")).is_ok());
+    }
+
+    #[test]
+    fn loopback_and_unix_peers_are_exempt() {
+        let addresses = addresses(1, 1, 1);
+        for peer in [ip("127.0.0.1"), ip("::1"), ip("::ffff:127.0.0.9"), None] {
+            for _ in 0..5 {
+                assert!(addresses.request(&HeaderMap::new(), peer).is_ok());
+                let admission = addresses.connect(peer);
+                assert!(matches!(admission, Admission::Free(None)));
+            }
+        }
+    }
+
+    #[test]
+    fn connections_over_the_limit_are_rejected_and_then_dropped() {
+        let addresses = addresses(2, 0, 0);
+        let mut held = Vec::new();
+        for expected in ["Free", "Free", "Over", "Over", "Dropped", "Dropped"] {
+            let admission = addresses.connect(ip("192.0.2.1"));
+            assert!(format!("{admission:?}").starts_with(expected));
+            held.push(admission);
+        }
+        let other = addresses.connect(ip("192.0.2.2"));
+        assert!(matches!(other, Admission::Free(Some(_))));
+        held.clear();
+        let admission = addresses.connect(ip("192.0.2.1"));
+        assert!(matches!(admission, Admission::Free(Some(_))));
+    }
+
+    #[test]
+    fn requests_are_admitted_again_as_time_passes() {
+        let addresses = addresses(0, 20, 0);
+        let request = || {
+            addresses
+                .request(&HeaderMap::new(), ip("192.0.2.1"))
+                .is_ok()
+        };
+        let begin = Instant::now();
+        let mut admitted = 0;
+        while begin.elapsed().as_millis() < 500 {
+            admitted += u32::from(request());
+        }
+        // A full bucket, and half a second's worth.
+        assert!((20..=20 + 30).contains(&admitted), "{admitted}");
+        assert!(admitted > 20, "{admitted}");
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let addresses = addresses(0, 5, 0);
+        let total = u32::try_from(SHARDS * MAX_PER_SHARD * 2).unwrap();
+        for n in 0..total {
+            let peer = Some(IpAddr::V4((0x0b00_0000 + n).into()));
+            assert!(addresses.request(&HeaderMap::new(), peer).is_ok());
+        }
+        for shard in &addresses.shards {
+            assert!(shard.lock().unwrap().len() <= MAX_PER_SHARD);
+        }
+    }
+}
