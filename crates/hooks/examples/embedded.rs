@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let config = Config::new(Composer::join(store))
         .hook(Asker::new(transport, names, WhenDown::Refuse))
         .sink(outbox.clone());
-    let uploads = Handler::new(config);
+    let uploads = Handler::new(config)?;
     tokio::spawn(outbox.clone().run(uploads.clone()));
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;

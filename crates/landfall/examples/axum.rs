@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::new(Composer::join(FileStore::new(dir)?));
     // axum cuts "/files" off before the handler sees the path.
     config.nested = true;
-    let uploads = Handler::new(config);
+    let uploads = Handler::new(config)?;
 
     let app = Router::new()
         .route("/", get(|| async { "uploads are below /files/\n" }))

@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (sink, mut events) = event::channel(EventKinds::ALL, 1024);
     let mut config = Config::new(Composer::join(FileStore::new(dir)?)).sink(sink);
     config.progress_interval = Duration::from_millis(100);
-    let uploads = Handler::new(config);
+    let uploads = Handler::new(config)?;
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
             let name = event

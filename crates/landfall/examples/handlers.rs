@@ -81,7 +81,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .fallback(any(|| async {
             (http::StatusCode::NOT_FOUND, "nothing here\n")
         }))
-        .with_state(Handler::new(config));
+        .with_state(Handler::new(config)?);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/videos", listener.local_addr()?);
     axum::serve(listener, app).await?;

@@ -118,7 +118,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::new(Composer::join(FileStore::new(dir)?))
         .hook(Password("sesame"))
         .hook(HouseRules);
-    let uploads = Handler::new(config);
+    let uploads = Handler::new(config)?;
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/files/", listener.local_addr()?);

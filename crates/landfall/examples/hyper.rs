@@ -12,7 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .and_then(|port| port.parse().ok())
         .unwrap_or(8080);
     let dir = words.next().unwrap_or_else(|| "./data".into());
-    let uploads = Handler::new(Config::new(Composer::join(FileStore::new(dir)?)));
+    let uploads = Handler::new(Config::new(Composer::join(FileStore::new(dir)?)))?;
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/files/", listener.local_addr()?);

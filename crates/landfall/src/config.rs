@@ -10,6 +10,34 @@ use crate::{
     service::{Cors, Forwarded},
 };
 
+/// A configuration that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The base path cannot stand in a URL, so that no request would ever be below it.
+    #[error(
+        "the base path {path:?} {reason}; write it as clients send it, for example /files/ or \
+         https://uploads.example.org/files/"
+    )]
+    BasePath {
+        /// The base path.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// [`LocationStyle::Prefix`] cannot be the start of a URL.
+    #[error(
+        "the location prefix {0:?} cannot be the start of a URL; write one such as \
+         https://uploads.example.org/files/"
+    )]
+    LocationPrefix(String),
+    /// CORS allows credentials for every origin, so that any page could act as its visitors.
+    #[error(
+        "CORS allows credentials for every origin; name the origins, or do not allow credentials"
+    )]
+    CredentialsForAnyOrigin,
+}
+
 /// How the `Location` of a new upload is written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LocationStyle {
@@ -32,15 +60,17 @@ pub enum LocationStyle {
 /// config.base_path = "/uploads/".into();
 /// config.limits.max_size = Some(1 << 30);
 /// config.lifetimes.unfinished = Some(Duration::from_secs(24 * 3600));
-/// let handler = Handler::new(config);
+/// let handler = Handler::new(config)?;
+/// # Ok::<(), landfall::ConfigError>(())
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
     /// The store, the locker, and what else there is.
     pub parts: Composer,
-    /// The path below which uploads live, `/files/`; slashes at its ends are added. It may also be an
-    /// absolute URL (`https://h/files/`), which is then the prefix of every `Location`.
+    /// The path below which uploads live, `/files/`; slashes at its ends are added. It is compared with
+    /// request targets as they arrive, so write it percent-encoded. It may also be an absolute URL
+    /// (`https://h/files/`), which is then the prefix of every `Location`.
     pub base_path: String,
     /// Whether whoever mounts the handler has cut the base path off already, as
     /// `axum::Router::nest_service` does. The base path is then only used in `Location`.

@@ -6,10 +6,10 @@
 //! something happens, and [sinks](event::EventSink) that are told afterwards.
 //!
 //! ```no_run
-//! # fn main() -> Result<(), landfall::store::StoreError> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use landfall::{Composer, Config, Handler, store::file::FileStore};
 //!
-//! let handler = Handler::new(Config::new(Composer::join(FileStore::new("./data")?)));
+//! let handler = Handler::new(Config::new(Composer::join(FileStore::new("./data")?)))?;
 //! // Mount it below /files/ in axum, or serve it with hyper: see the examples.
 //! # Ok(()) }
 //! ```
@@ -33,7 +33,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub use self::{
     compose::Composer,
-    config::{Config, LocationStyle},
+    config::{Config, ConfigError, LocationStyle},
     engine::{Doomed, Lifetimes, Limits, Outcome, SweepSummary, Sweeper, Why},
     service::{Handler, Stats},
 };

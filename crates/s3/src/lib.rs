@@ -7,7 +7,7 @@
 //!
 //! let client = Client::new(ClientSettings::default())?;
 //! let store = S3Store::new(client, S3Options::new("my-bucket"))?;
-//! let handler = Handler::new(Config::new(Composer::join(store)));
+//! let handler = Handler::new(Config::new(Composer::join(store)))?;
 //! # Ok(()) }
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]

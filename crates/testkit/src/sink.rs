@@ -124,7 +124,7 @@ async fn what_happens_is_told_in_order(subject: &Subject) {
     let mut config = Config::new(Composer::join(MemoryStore::new())).sink(record.clone());
     config.sinks.push(subject.sink.clone());
     config.location = landfall::LocationStyle::Relative;
-    let handler = Handler::new(config);
+    let handler = Handler::new(config).unwrap();
     let mut running = JoinSet::new();
     for _ in 0..UPLOADS {
         let handler = handler.clone();

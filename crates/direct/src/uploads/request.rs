@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn no_secret_is_told() {
-        let handler = Handler::new(Config::new(Composer::join(MemoryStore::new())));
+        let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
         let request = Request::get("/s3/params?filename=a&metadata%5Bupload_token%5D=lft%5Fx")
             .header("authorization", "Bearer lfk_secret")
             .header("upload-token", "other")

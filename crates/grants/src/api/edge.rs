@@ -87,10 +87,13 @@ impl<'a> Edge<'a> {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
-        let (Some(cors), Some(origin)) = (self.cors, &self.origin) else {
+        let Some(cors) = self.cors else {
             return;
         };
-        cors.decorate(origin, self.is_preflight, headers);
+        cors.decorate(self.origin.as_ref(), self.is_preflight, headers);
+        if self.origin.is_none() {
+            return;
+        }
         let (name, more) = match self.is_preflight {
             true => (header::ACCESS_CONTROL_ALLOW_HEADERS, self.allowance.headers),
             false => (

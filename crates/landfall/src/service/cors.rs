@@ -45,7 +45,17 @@ impl Cors {
         self
     }
 
-    /// Lets browsers send cookies along.
+    /// Whether any page may send cookies along: credentials are allowed, and so is an origin that
+    /// nobody has named.
+    pub(super) fn shares_credentials(&self) -> bool {
+        self.allow_credentials
+            && self
+                .allow_origin
+                .as_ref()
+                .is_none_or(|rule| rule("https://any-origin.invalid"))
+    }
+
+    /// Lets browsers send cookies along. Origins must be named then.
     #[must_use]
     pub fn allow_credentials(mut self, allow: bool) -> Self {
         self.allow_credentials = allow;
@@ -84,11 +94,16 @@ impl Cors {
         }
     }
 
-    /// Adds what an answer to `origin` needs, which has been [admitted](Self::admits): on the answer to
-    /// a `preflight` what may be sent, on others what scripts may read.
-    pub fn decorate(&self, origin: &HeaderValue, preflight: bool, reply: &mut HeaderMap) {
-        reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    /// Adds what the response to an [admitted](Self::admits) `origin` needs: on the response to a
+    /// `preflight` what may be sent, on others what scripts may read.
+    ///
+    /// `Vary: Origin` is added without an origin, too, or else a cache serves that response to a page.
+    pub fn decorate(&self, origin: Option<&HeaderValue>, preflight: bool, reply: &mut HeaderMap) {
         reply.append(header::VARY, HeaderValue::from_static("Origin"));
+        let Some(origin) = origin else {
+            return;
+        };
+        reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         if self.allow_credentials {
             let yes = HeaderValue::from_static("true");
             reply.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);

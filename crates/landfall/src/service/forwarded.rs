@@ -143,7 +143,7 @@ pub(super) fn is_authority(text: &str) -> bool {
 
 /// Whether a text can stand at the beginning of a URL's path, and means nothing else there: `//host`
 /// would.
-fn is_path(text: &str) -> bool {
+pub(super) fn is_path(text: &str) -> bool {
     text.starts_with('/')
         && !text.starts_with("//")
         && text

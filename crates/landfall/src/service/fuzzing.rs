@@ -24,7 +24,7 @@ fn place(choice: u8) -> Place {
     if choice & 16 != 0 {
         config.forwarded = Forwarded::Trust;
     }
-    Place::new(&config)
+    Place::new(&config).expect("a valid configuration")
 }
 
 /// The `Location` of an upload is a URL that can stand in a header, and leads back to the upload.

@@ -46,7 +46,7 @@ pub use self::{
 };
 use crate::{
     BoxError,
-    config::Config,
+    config::{Config, ConfigError},
     direct::{Audience, DirectUploads},
     engine::{Engine, Error, Outcome, Settings, Sweeper},
     event::{EventKind, Removal},
@@ -77,8 +77,13 @@ struct Inner {
 
 impl Handler {
     /// Builds a handler.
-    #[must_use]
-    pub fn new(config: Config) -> Self {
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the configuration cannot work.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        if config.cors.as_ref().is_some_and(Cors::shares_credentials) {
+            return Err(ConfigError::CredentialsForAnyOrigin);
+        }
         let parts = &config.parts;
         let extensions = Extensions {
             termination: parts.get_terminator().is_some() && !config.disable_termination,
@@ -87,12 +92,12 @@ impl Handler {
             expiration: config.lifetimes.unfinished.is_some(),
             download: parts.get_reader().is_some() && !config.disable_download,
         };
-        Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             extension_list: HeaderValue::from_str(&extensions.list())
                 .unwrap_or(HeaderValue::from_static("creation")),
             max_size: config.limits.max_size.map(HeaderValue::from),
             extensions,
-            place: Place::new(&config),
+            place: Place::new(&config)?,
             cors: config.cors,
             direct: config.direct,
             engine: Arc::new(Engine::new(Settings {
@@ -106,7 +111,7 @@ impl Handler {
                 disable_unfinished_download: config.disable_unfinished_download,
             })),
             tally: Tally::default(),
-        }))
+        })))
     }
 
     /// The extensions that follow from the parts, as `Tus-Extension` lists them.
@@ -412,11 +417,10 @@ impl Handler {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
-        if let Some(cors) = &inner.cors
-            && let Some(origin) = parts.headers.get(header::ORIGIN)
-            && cors.admits(&parts.headers)
-        {
-            cors.decorate(origin, is_preflight, reply);
+        if let Some(cors) = &inner.cors {
+            let origin = parts.headers.get(header::ORIGIN);
+            let admitted = origin.filter(|_| cors.admits(&parts.headers));
+            cors.decorate(admitted, is_preflight, reply);
         }
         if leaves_body && !body.is_end_stream() {
             answer::leave_body(&parts, body, reply).await;

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use http::{HeaderMap, Uri, Version, header, request::Parts, uri::Scheme};
 use landfall_protocol::{Fault, Problem};
 
-use super::forwarded::{Forwarded, Origin, Peer, has_forwarded_headers, is_authority};
+use super::forwarded::{Forwarded, Origin, Peer, has_forwarded_headers, is_authority, is_path};
 use crate::{
-    config::{Config, LocationStyle},
+    config::{Config, ConfigError, LocationStyle},
     upload::UploadId,
 };
 
@@ -23,15 +23,15 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(config: &Config) -> Self {
-        let (mut base, mut style) = (config.base_path.clone(), config.location.clone());
-        if let Some((_, rest)) = base.split_once("://") {
-            let path = rest
-                .find('/')
-                .map_or("/", |slash| &rest[slash..])
-                .to_owned();
-            style = LocationStyle::Prefix(base);
-            base = path;
+    pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
+        let invalid = |reason| ConfigError::BasePath {
+            path: config.base_path.clone(),
+            reason,
+        };
+        let (mut base, mut style) = (config.base_path.as_str(), config.location.clone());
+        if base.contains("://") {
+            style = LocationStyle::Prefix(base.to_owned());
+            base = path_of(base).ok_or_else(|| invalid("is not an http or https URL"))?;
         }
         let trimmed = base.trim_matches('/');
         let base = if trimmed.is_empty() {
@@ -39,18 +39,32 @@ impl Place {
         } else {
             format!("/{trimmed}/")
         };
-        if let LocationStyle::Prefix(prefix) = &mut style
-            && !prefix.ends_with('/')
-        {
-            prefix.push('/');
+        if !is_path(&base) || unescape(&base).is_none() {
+            return Err(invalid("holds characters that are not sent in URLs as they are"));
         }
-        Self {
+        if base[1..].contains("//") || base.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(invalid("has empty segments, or segments that clients resolve"));
+        }
+        if let LocationStyle::Prefix(prefix) = &mut style {
+            if !prefix.ends_with('/') {
+                prefix.push('/');
+            }
+            let path = if prefix.starts_with('/') {
+                Some(prefix.as_str())
+            } else {
+                path_of(prefix)
+            };
+            if !path.is_some_and(is_path) {
+                return Err(ConfigError::LocationPrefix(prefix.clone()));
+            }
+        }
+        Ok(Self {
             base,
             nested: config.nested,
             style,
             forwarded: config.forwarded.clone(),
             warned: std::sync::Once::new(),
-        }
+        })
     }
 
     /// What the path names below the base path: nothing (where uploads are created), or an id in its
@@ -236,6 +250,17 @@ impl<'a> RequestPlace<'a> {
     }
 }
 
+/// The path of an absolute URL, if it is one that can be given to clients.
+fn path_of(url: &str) -> Option<&str> {
+    let (scheme, rest) = split_scheme(url)?;
+    if !matches!(&*scheme.to_ascii_lowercase(), "http" | "https") {
+        return None;
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path = if path.is_empty() { "/" } else { path };
+    is_authority(authority).then_some(path)
+}
+
 /// Splits a URL that names a host into its scheme, empty in `//host/path`, and the rest.
 fn split_scheme(url: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = url.split_once("//")?;
@@ -288,7 +313,7 @@ mod tests {
     fn place(change: impl FnOnce(&mut Config)) -> Place {
         let mut config = Config::new(Composer::join(MemoryStore::new()));
         change(&mut config);
-        Place::new(&config)
+        Place::new(&config).unwrap()
     }
 
     fn located(place: &Place, headers: &[(&'static str, &'static str)]) -> String {
@@ -316,6 +341,39 @@ mod tests {
         assert_eq!(Place::id("a%2Bb").unwrap().as_str(), "a+b");
         assert!(Place::id("%2e%2e/x").is_err());
         assert!(Place::id("%zz").is_err());
+    }
+
+    #[test]
+    fn base_paths_that_no_request_can_match_are_refused() {
+        let check = |base: &str, location: LocationStyle| {
+            let mut config = Config::new(Composer::join(MemoryStore::new()));
+            (config.base_path, config.location) = (base.into(), location);
+            Place::new(&config).err()
+        };
+        for good in ["", "/", "files", "/a/b/", "/pr%C3%A4mien", "/~u/@x", "http://h:1"] {
+            assert_eq!(check(good, LocationStyle::Absolute), None, "{good}");
+        }
+        for bad in [
+            "/my files/",
+            "/prämien/",
+            "/a\nb/",
+            "/a?b",
+            "/a#b",
+            "/a//b",
+            "/a/../b",
+            "/%zz/",
+            "ftp://h/files/",
+            "https://h h/files/",
+            "https:///files/",
+        ] {
+            let error = check(bad, LocationStyle::Absolute).unwrap();
+            assert!(matches!(error, ConfigError::BasePath { .. }), "{bad}");
+            assert!(error.to_string().contains("the base path"), "{error}");
+        }
+        for bad in ["files/", "https://h/a b/", "ftp://h/", "//h/x", "https://h/?x="] {
+            let error = check("/", LocationStyle::Prefix(bad.into())).unwrap();
+            assert!(matches!(error, ConfigError::LocationPrefix(_)), "{bad}");
+        }
     }
 
     #[test]

@@ -142,7 +142,7 @@ async fn a_handler_looks_where_they_are() {
     let books = Arc::new(Books::default());
     let mut config = config();
     config.direct = Some(books.clone());
-    let handler = Handler::new(config);
+    let handler = Handler::new(config).unwrap();
     let theirs = id("direct-7");
     assert_eq!(handler.look(&theirs).await.unwrap().unwrap().offset, 3);
     assert!(handler.remove(&theirs).await.unwrap());
@@ -167,7 +167,7 @@ async fn a_handler_looks_where_they_are() {
 #[tokio::test]
 async fn the_same_hooks_are_asked() {
     let rules = Rules::default();
-    let handler = Handler::new(config().hook(rules.clone()));
+    let handler = Handler::new(config().hook(rules.clone())).unwrap();
     let audience = handler.audience();
     let request = Request::get("/s3/params")
         .header("upload-token", "lft_secret")
@@ -218,7 +218,7 @@ async fn the_same_hooks_are_asked() {
 #[tokio::test]
 async fn the_same_sinks_are_told() {
     let sink = RecordingSink::default();
-    let handler = Handler::new(config().sink(sink.clone()));
+    let handler = Handler::new(config().sink(sink.clone())).unwrap();
     let audience = handler.audience();
     let upload = Arc::new(named("file"));
     audience

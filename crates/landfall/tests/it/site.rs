@@ -75,7 +75,7 @@ impl Site {
 
     pub(crate) async fn start(config: Config, dir: Option<TempDir>) -> Self {
         let parts = config.parts.clone();
-        let handler = Handler::new(config);
+        let handler = Handler::new(config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(serve(listener, handler.clone()));

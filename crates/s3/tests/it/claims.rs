@@ -72,7 +72,7 @@ async fn ten_creations_on_two_nodes_make_one_upload() {
         .map(|_| {
             let store = S3Store::new(client(&garage.access()), options.clone()).unwrap();
             let parts = Composer::join(store).locker(locker.clone());
-            Handler::new(Config::new(parts).hook(Claims(one.clone())))
+            Handler::new(Config::new(parts).hook(Claims(one.clone()))).unwrap()
         })
         .collect();
     let creations = (0..10).map(|n| {

@@ -113,7 +113,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     if keeps {
         state::warn(&settings);
     }
-    let handler = Handler::new(config);
+    let handler = Handler::new(config)?;
     #[cfg(feature = "direct")]
     if let Some(direct) = &direct {
         direct.follow(&handler);
@@ -282,7 +282,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     if let Some(direct) = &direct {
         direct.join(&mut config);
     }
-    let handler = Handler::new(config);
+    let handler = Handler::new(config)?;
     #[cfg(feature = "direct")]
     if let Some(direct) = &direct {
         direct.follow(&handler);

@@ -163,7 +163,7 @@ pub(crate) async fn node(
         .sink(Follower::new(queue.clone()))
         .sink(sink);
     config.direct = Some(Arc::new(direct.clone()));
-    let handler = Handler::new(config);
+    let handler = Handler::new(config).unwrap();
     direct.join(&handler);
     Node {
         direct,

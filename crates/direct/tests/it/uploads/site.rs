@@ -138,7 +138,7 @@ impl Site {
             .sink(Follower::new(queue.clone()))
             .sink(sink.clone());
         config.direct = Some(Arc::new(direct.clone()));
-        let handler = Handler::new(config);
+        let handler = Handler::new(config).unwrap();
         direct.join(&handler);
         Self {
             direct,

@@ -157,7 +157,7 @@ impl Site {
         config
             .sinks
             .insert(0, Arc::new(Follower::new(queue.clone())));
-        let handler = Handler::new(config);
+        let handler = Handler::new(config).unwrap();
         let people = Arc::new(People::default());
         let keys = Arc::new(ApiKeys::new(queue.clone()));
         let ways: Vec<Arc<dyn Identify>> = vec![keys, people.clone()];

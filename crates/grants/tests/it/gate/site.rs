@@ -192,7 +192,7 @@ fn handler(
     if tells {
         config = config.sink(Follower::new(queue.clone()));
     }
-    Handler::new(config)
+    Handler::new(config).unwrap()
 }
 
 pub(super) fn id(path: &str) -> UploadId {

@@ -257,7 +257,7 @@ async fn each_route_has_its_own_pace() {
         down.set_down(true);
         let outbox = Outbox::open(place.settings(), routes).await.unwrap();
         let parts = landfall::Composer::join(landfall::store::MemoryStore::new());
-        let handler = landfall::Handler::new(landfall::Config::new(parts));
+        let handler = landfall::Handler::new(landfall::Config::new(parts)).unwrap();
         let running = tokio::spawn(outbox.clone().run(handler));
         let uploads: Vec<_> = (0..20).map(|_| upload()).collect();
         for upload in &uploads {

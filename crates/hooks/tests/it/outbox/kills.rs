@@ -145,7 +145,7 @@ async fn live(folder: PathBuf, parent: SocketAddr) {
     let store = FileStore::open(folder.join("uploads"), FileOptions::default()).unwrap();
     let mut config = Config::new(Composer::join(store)).sink(outbox.clone());
     config.location = LocationStyle::Relative;
-    let handler = Handler::new(config);
+    let handler = Handler::new(config).unwrap();
     tokio::spawn(outbox.run(handler.clone()));
     if env::var_os(IDLE).is_none() {
         for one in 0..6 {

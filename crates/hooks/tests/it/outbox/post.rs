@@ -37,7 +37,7 @@ impl Queue {
         ];
         let outbox = Outbox::open(settings, routes).await.unwrap();
         let parts = Composer::join(MemoryStore::new());
-        let handler = landfall::Handler::new(landfall::Config::new(parts));
+        let handler = landfall::Handler::new(landfall::Config::new(parts)).unwrap();
         let running = tokio::spawn(outbox.clone().run(handler));
         Self {
             outbox,

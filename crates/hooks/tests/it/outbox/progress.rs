@@ -134,7 +134,7 @@ async fn nothing_overtakes_progress() {
         names: HookNames::USUAL,
     };
     let outbox = Outbox::open(settings, vec![route]).await.unwrap();
-    let handler = Handler::new(Config::new(Composer::join(MemoryStore::new())));
+    let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
     let running = tokio::spawn(outbox.clone().run(handler));
     let (upload, other) = (upload(), upload());
     outbox.tell(event(EventKind::Created, &upload)).await;

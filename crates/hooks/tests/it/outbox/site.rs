@@ -181,7 +181,7 @@ impl Site {
             names: ALL,
         };
         let outbox = Outbox::open(settings, vec![route]).await.unwrap();
-        let handler = Handler::new(Config::new(parts).sink(outbox.clone()));
+        let handler = Handler::new(Config::new(parts).sink(outbox.clone())).unwrap();
         let running = tokio::spawn(outbox.clone().run(handler.clone()));
         Self {
             outbox,

@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use landfall::{
-    Composer, Config,
+    Composer, Config, ConfigError, Handler,
     hook::{Asks, Creation, Hook, RequestInfo},
+    service::Cors,
+    store::MemoryStore,
     upload::{Upload, UploadId},
 };
 
@@ -456,4 +458,29 @@ impl Hook for SameId {
     ) -> Result<Creation, landfall::BoxError> {
         Ok(Creation::allow().id(UploadId::new("same")?))
     }
+}
+
+#[test]
+fn credentials_need_origins_that_somebody_named() {
+    let build = |cors: Cors| {
+        let mut config = Config::new(Composer::join(MemoryStore::new()));
+        config.cors = Some(cors.allow_credentials(true));
+        Handler::new(config).map(|_| ())
+    };
+    let refused = Err(ConfigError::CredentialsForAnyOrigin);
+    assert_eq!(build(Cors::default()), refused);
+    assert_eq!(build(Cors::default().allow_origin(|_| true)), refused);
+    let named = Cors::default().allow_origin(|origin| origin == "https://app.example");
+    assert_eq!(build(named), Ok(()));
+}
+
+#[tokio::test]
+async fn a_response_to_no_origin_is_not_for_pages() {
+    with_defaults(async |site| {
+        let path = site.create(0).await;
+        let reply = site.ask("GET", &path).send().await.expect(200);
+        assert_eq!(reply.header("vary"), Some("Origin"));
+        assert_eq!(reply.header("access-control-allow-origin"), None);
+    })
+    .await;
 }

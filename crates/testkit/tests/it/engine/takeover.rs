@@ -30,7 +30,7 @@ const LENGTH: u64 = 100_000;
 fn handler(parts: Composer) -> Handler {
     let mut config = Config::new(parts);
     config.location = LocationStyle::Relative;
-    Handler::new(config)
+    Handler::new(config).unwrap()
 }
 
 async fn create(handler: &Handler) -> UploadId {

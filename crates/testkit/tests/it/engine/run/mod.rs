@@ -93,7 +93,7 @@ fn handler(store: Arc<dyn Store>, sink: &RecordingSink, hook: Option<&Refusing>)
     config.progress_interval = Duration::ZERO;
     config.location = LocationStyle::Relative;
     config.lease_wait = Duration::from_secs(5);
-    Handler::new(config)
+    Handler::new(config).unwrap()
 }
 
 /// Bytes that no two uploads share in the same place.
