@@ -79,7 +79,9 @@ impl Node {
         };
         let outbox = Outbox::open(settings, vec![route]).await.unwrap();
         let parts = Composer::join(MemoryStore::new());
-        let delivering = outbox.clone().run(Handler::new(Config::new(parts)).unwrap());
+        let delivering = outbox
+            .clone()
+            .run(Handler::new(Config::new(parts)).unwrap());
         let relay = Relay::open(queue.clone()).await.unwrap();
         let relay = Arc::new(relay);
         let relaying = {

@@ -40,10 +40,14 @@ impl Place {
             format!("/{trimmed}/")
         };
         if !is_path(&base) || unescape(&base).is_none() {
-            return Err(invalid("holds characters that are not sent in URLs as they are"));
+            return Err(invalid(
+                "holds characters that are not sent in URLs as they are",
+            ));
         }
         if base[1..].contains("//") || base.split('/').any(|part| matches!(part, "." | "..")) {
-            return Err(invalid("has empty segments, or segments that clients resolve"));
+            return Err(invalid(
+                "has empty segments, or segments that clients resolve",
+            ));
         }
         if let LocationStyle::Prefix(prefix) = &mut style {
             if !prefix.ends_with('/') {
@@ -350,7 +354,15 @@ mod tests {
             (config.base_path, config.location) = (base.into(), location);
             Place::new(&config).err()
         };
-        for good in ["", "/", "files", "/a/b/", "/pr%C3%A4mien", "/~u/@x", "http://h:1"] {
+        for good in [
+            "",
+            "/",
+            "files",
+            "/a/b/",
+            "/pr%C3%A4mien",
+            "/~u/@x",
+            "http://h:1",
+        ] {
             assert_eq!(check(good, LocationStyle::Absolute), None, "{good}");
         }
         for bad in [
@@ -370,7 +382,13 @@ mod tests {
             assert!(matches!(error, ConfigError::BasePath { .. }), "{bad}");
             assert!(error.to_string().contains("the base path"), "{error}");
         }
-        for bad in ["files/", "https://h/a b/", "ftp://h/", "//h/x", "https://h/?x="] {
+        for bad in [
+            "files/",
+            "https://h/a b/",
+            "ftp://h/",
+            "//h/x",
+            "https://h/?x=",
+        ] {
             let error = check("/", LocationStyle::Prefix(bad.into())).unwrap();
             assert!(matches!(error, ConfigError::LocationPrefix(_)), "{bad}");
         }
