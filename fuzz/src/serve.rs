@@ -140,7 +140,7 @@ fn handler(store: MemoryStore) -> Handler {
     let mut config = Config::new(Composer::join(store)).hook(Numbers::default());
     config.limits.max_size = Some(1 << 20);
     config.lease_wait = Duration::from_secs(1);
-    Handler::new(config)
+    Handler::new(config).unwrap()
 }
 
 /// The first byte says how long the writes are; the rest are requests, one after the other, of which the

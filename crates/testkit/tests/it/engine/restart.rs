@@ -88,7 +88,7 @@ impl io::Write for Log {
 fn handler(store: &MemoryStore, locker: CountingLocker) -> Handler {
     let mut config = Config::new(Composer::join(store.clone()).locker(locker));
     config.location = LocationStyle::Relative;
-    Handler::new(config)
+    Handler::new(config).unwrap()
 }
 
 #[tokio::test]
