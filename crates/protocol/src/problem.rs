@@ -153,7 +153,7 @@ impl Fault {
             ),
             Self::Forbidden => (403, "ERR_FORBIDDEN", "access to the upload is not allowed"),
             Self::Interrupted => (
-                400,
+                423,
                 "ERR_UPLOAD_INTERRUPTED",
                 "upload has been interrupted by another request for this upload resource",
             ),

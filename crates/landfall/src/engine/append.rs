@@ -4,9 +4,13 @@ use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http_body::Body;
-use landfall_protocol::{Announced, Append as Head, Fault};
+use landfall_protocol::{Append as Head, Fault};
 
-use super::{Caller, Engine, Error, create::may_complete, receive::Incoming};
+use super::{
+    Caller, Engine, Error,
+    create::may_complete,
+    receive::{Incoming, Interruption},
+};
 use crate::{
     BoxError,
     event::EventKind,
@@ -39,6 +43,16 @@ pub(crate) struct AppendError {
     pub(crate) expires: Option<SystemTime>,
 }
 
+/// What an upload takes of an append.
+struct Fit {
+    /// The length that the request declares.
+    declares: Option<u64>,
+    /// The upload's length, as far as it is known then.
+    length: Option<u64>,
+    /// How many bytes the upload still takes.
+    remaining: u64,
+}
+
 impl Engine {
     /// Appends a body; a failure, too, says when the upload expires (T-EXP-2).
     pub(crate) async fn append<B>(
@@ -64,14 +78,14 @@ impl Engine {
             }),
             Err(error) => {
                 match error.problem().fault {
+                    // Removed by the hook that refused or stopped it.
+                    Fault::Rejected | Fault::Stopped => expires = None,
                     // The writer that has the lease knows the upload, so this costs nothing.
-                    Fault::Locked => {
+                    _ if expires.is_none() => {
                         expires = self.live.get(id).and_then(|live| {
                             self.expiry(&live.upload, live.offset(), SystemTime::now())
                         });
                     }
-                    // Removed by the hook that refused or stopped it.
-                    Fault::Rejected | Fault::Stopped => expires = None,
                     _ => {}
                 }
                 Err(AppendError { error, expires })
@@ -79,8 +93,9 @@ impl Engine {
         }
     }
 
-    /// Appends a body (tus 1.0.0, PATCH). The checks come in the order of E-4; a writer that is still
-    /// at it is asked to yield, so a client whose old connection hangs gets through at once.
+    /// Appends a body (tus 1.0.0, PATCH). The checks come in the order of E-4, and all of them before
+    /// anything is written. A writer whose client has gone gives way, so that a client whose old
+    /// connection hangs gets through at once; a request that can't succeed interrupts nobody.
     async fn append_body<B>(
         self: &Arc<Self>,
         caller: &Caller,
@@ -93,15 +108,11 @@ impl Engine {
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let AppendRequest {
-            head,
-            content_length,
-        } = request;
         let slot = self
             .transfers
             .try_acquire()
             .map_err(|_| Fault::TooManyUploads)?;
-        let lease = self.lease(id).await?;
+        let lease = self.lease_for_append(id, &request).await?;
         let (snapshot, append) = self.parts.get_store().resume(id, lease.fence()).await?;
         if self.has_expired(&snapshot) {
             return Err(Fault::Gone.into());
@@ -109,45 +120,51 @@ impl Engine {
         *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
         let was_complete = snapshot.is_complete();
         let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
-        if upload.is_final() {
-            return Err(Fault::ModifyFinal.into());
+        // The bytes must land where the checks expect them.
+        if append.offset() != offset {
+            return Err(Fault::Locked.into());
         }
-        if head.offset != offset {
-            return Err(Error::Offset(offset));
-        }
-        if let Some(length) = head.length {
-            let end = offset.saturating_add(content_length.unwrap_or_default());
-            upload = self.declare_length(upload, length, end, &lease).await?;
+        let fit = self.check_append(&upload, offset, &request)?;
+        let AppendRequest {
+            head,
+            content_length,
+        } = request;
+        let is_verified = head.checksum.is_stated();
+        // A length that comes with bytes that turn out to be wrong isn't declared.
+        let declares_late = is_verified || content_length.is_none();
+        if let Some(length) = fit.declares.filter(|_| !declares_late) {
+            upload = self.declare_length(&upload, length, &lease).await?;
         }
         if !was_complete && !upload.awaited && self.has_finish_audience() {
             upload = self.await_finish(upload, &lease).await?;
         }
-        if !was_complete && let Some(end) = may_complete(&upload, offset, content_length) {
+        if !was_complete && let Some(end) = may_complete(fit.length, offset, content_length) {
             let completed = [(EventKind::Completed, end)];
             self.announce(&completed, &upload, caller).await?;
         }
-        let room = self.room(&upload, offset);
-        if content_length.is_some_and(|n| n > room) {
-            return Err(Fault::SizeExceeded.into());
-        }
-        let nothing_to_do =
-            room == 0 && content_length == Some(0) && head.checksum == Announced::Nothing;
-        if !nothing_to_do {
+        let mut interruption = None;
+        if fit.remaining > 0 || content_length != Some(0) || is_verified {
             let incoming = Incoming {
                 body,
                 content_length,
                 checksum: head.checksum,
             };
             let received = self
-                .receive(caller, &upload, append, &lease, room, incoming)
+                .receive(caller, &upload, append, &lease, fit.remaining, incoming)
                 .await?;
             offset = received.offset;
             *expires = self.expiry(&upload, offset, SystemTime::now());
-            if let Some(interruption) = received.interruption {
-                return Err(self
-                    .interrupted(caller, &upload, offset, &lease, interruption)
-                    .await);
-            }
+            interruption = received.interruption;
+        }
+        let is_wrong = matches!(interruption, Some(Interruption::Checksum(_)))
+            || (is_verified && interruption.is_some());
+        if let Some(length) = fit.declares.filter(|_| declares_late && !is_wrong) {
+            upload = self.declare_length(&upload, length, &lease).await?;
+        }
+        if let Some(interruption) = interruption {
+            return Err(self
+                .interrupted(caller, &upload, offset, &lease, interruption)
+                .await);
         }
         // Hooks may take long to think about it; other transfers needn't wait for that.
         drop(slot);
@@ -159,6 +176,68 @@ impl Engine {
         }
         *expires = self.expiry(&upload, offset, SystemTime::now());
         Ok((offset, reply))
+    }
+
+    /// Takes the lease for an append. Whoever has it is interrupted only if the append fits what is
+    /// known of the upload.
+    async fn lease_for_append(
+        &self,
+        id: &UploadId,
+        request: &AppendRequest,
+    ) -> Result<Lease, Error> {
+        let at = request.head.offset;
+        if self.live.get(id).is_none()
+            && let Some(lease) = self.free_lease(id).await?
+        {
+            return Ok(lease);
+        }
+        if let Some(live) = self.live.get(id) {
+            if at >= live.offset() {
+                self.check_append(&live.upload, at, request)?;
+            }
+            live.take_over(at).await.map_err(Error::Offset)?;
+        } else {
+            // Another process has it, or a request that doesn't write yet or any more.
+            let snapshot = self.load(id).await?;
+            if at < snapshot.offset {
+                return Err(Error::Offset(snapshot.offset));
+            }
+            self.check_append(&snapshot.upload, at, request)?;
+        }
+        self.lease(id).await
+    }
+
+    /// Whether an upload with so many bytes takes what a request brings, as far as its head tells.
+    fn check_append(
+        &self,
+        upload: &Upload,
+        offset: u64,
+        request: &AppendRequest,
+    ) -> Result<Fit, Error> {
+        if upload.is_final() {
+            return Err(Fault::ModifyFinal.into());
+        }
+        if request.head.offset != offset {
+            return Err(Error::Offset(offset));
+        }
+        let comes = request.content_length.unwrap_or_default();
+        let declares = match request.head.length {
+            Some(length) => self.check_length(upload, length, offset.saturating_add(comes))?,
+            None => None,
+        };
+        let length = declares.or(upload.length);
+        let end = length
+            .or(self.max_size(upload))
+            .unwrap_or(i64::MAX.unsigned_abs());
+        let remaining = end.saturating_sub(offset);
+        if comes > remaining {
+            return Err(Fault::SizeExceeded.into());
+        }
+        Ok(Fit {
+            declares,
+            length,
+            remaining,
+        })
     }
 
     /// Notes that somebody waits for the upload's completion, who didn't when it was created or when
@@ -184,18 +263,12 @@ impl Engine {
         end.saturating_sub(offset)
     }
 
-    /// Takes the length that a client tells late (tus 1.0.0, Creation Defer Length); `end` is where
-    /// the body that comes with it will end at least. Telling the same length again is fine: the
-    /// request that told it first may have been cut (E-11).
-    async fn declare_length(
-        &self,
-        upload: Arc<Upload>,
-        length: u64,
-        end: u64,
-        lease: &Lease,
-    ) -> Result<Arc<Upload>, Error> {
+    /// Checks a length that a client tells late (tus 1.0.0, Creation Defer Length); `end` is where the
+    /// body that comes with it will end at least. Telling the same length again is fine, and nothing
+    /// new: the request that told it first may have been cut (E-11).
+    fn check_length(&self, upload: &Upload, length: u64, end: u64) -> Result<Option<u64>, Error> {
         match upload.length {
-            Some(known) if known == length => return Ok(upload),
+            Some(known) if known == length => return Ok(None),
             Some(known) => {
                 return Err(Fault::InvalidUploadLength
                     .because(format_args!("the length is {known} and can't change"))
@@ -203,10 +276,10 @@ impl Engine {
             }
             None => {}
         }
-        let Some(deferrer) = self.parts.get_length_deferrer() else {
+        if self.parts.get_length_deferrer().is_none() {
             return Err(Fault::NotImplemented.into());
-        };
-        if self.max_size(&upload).is_some_and(|max| length > max) {
+        }
+        if self.max_size(upload).is_some_and(|max| length > max) {
             return Err(Fault::MaxSizeExceeded.into());
         }
         if length < end {
@@ -214,8 +287,20 @@ impl Engine {
                 .because(format_args!("{length} is less than the {end} bytes sent"))
                 .into());
         }
+        Ok(Some(length))
+    }
+
+    async fn declare_length(
+        &self,
+        upload: &Upload,
+        length: u64,
+        lease: &Lease,
+    ) -> Result<Arc<Upload>, Error> {
+        let Some(deferrer) = self.parts.get_length_deferrer() else {
+            return Err(Fault::NotImplemented.into());
+        };
         Ok(deferrer
-            .declare_length(&upload, length, lease.fence())
+            .declare_length(upload, length, lease.fence())
             .await?)
     }
 }

@@ -183,7 +183,7 @@ impl Engine {
         comes: Option<u64>,
     ) -> Result<(), Error> {
         let created = (EventKind::Created, 0);
-        match may_complete(upload, 0, comes) {
+        match may_complete(upload.length, 0, comes) {
             None => self.announce(&[created], upload, caller).await,
             Some(end) => {
                 let kinds = [created, (EventKind::Completed, end)];
@@ -206,10 +206,9 @@ impl Engine {
     }
 }
 
-/// The length of the upload, if a body of so many bytes (`None` = nobody knows) that begins at `offset`
+/// The length of an upload, if a body of so many bytes (`None` = nobody knows) that begins at `offset`
 /// may complete it.
-pub(super) fn may_complete(upload: &Upload, offset: u64, comes: Option<u64>) -> Option<u64> {
-    upload
-        .length
+pub(super) fn may_complete(length: Option<u64>, offset: u64, comes: Option<u64>) -> Option<u64> {
+    length
         .filter(|length| comes.is_none_or(|n| offset.saturating_add(n) >= *length))
 }

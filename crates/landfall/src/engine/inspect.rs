@@ -48,6 +48,14 @@ impl Engine {
         }
     }
 
+    /// Waits a moment, if the upload is being written, until its offset is likely to hold when its
+    /// client comes back: see [`LiveUpload::settle`](super::live::LiveUpload::settle).
+    pub(crate) async fn settle_writer(&self, id: &UploadId) {
+        if let Some(live) = self.live.get(id) {
+            live.settle().await;
+        }
+    }
+
     /// The state of an upload. A running writer isn't disturbed: its offset is answered from memory.
     pub(crate) async fn inspect(
         self: &Arc<Self>,

@@ -1,18 +1,17 @@
-//! Uploads that are being written in this process, so that their offset is answered from memory and
-//! a hook can stop them.
+//! Uploads that are being written in this process: their offset is known without asking the store,
+//! and other requests find out here whether the writer still receives, and take over from it.
 
 use std::{
     collections::HashMap,
-    future::{Future as _, poll_fn},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Poll,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{
     hook::Reply,
@@ -20,17 +19,22 @@ use crate::{
 };
 
 const SHARDS: usize = 16;
+/// A writer that received nothing for this long is idle: what its client sent before it gave up has
+/// arrived.
+const IDLE_AFTER: Duration = Duration::from_millis(100);
+/// How long a request waits for a writer that keeps receiving.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-type Shard = HashMap<UploadId, Arc<Live>>;
+type Shard = HashMap<UploadId, Arc<LiveUpload>>;
 
 /// The set of them.
 #[derive(Debug)]
-pub(super) struct LiveSet {
+pub(super) struct LiveUploads {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
 }
 
-impl LiveSet {
+impl LiveUploads {
     pub(super) fn new() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
@@ -41,112 +45,296 @@ impl LiveSet {
     fn shard(&self, id: &UploadId) -> MutexGuard<'_, Shard> {
         let hash = self.hasher.hash_one(id);
         // The low bits choose the bucket inside the map.
-        let shard = &self.shards[(hash >> 60) as usize % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[(hash >> 60) as usize % SHARDS])
     }
 
     /// Enters an upload; it leaves when the guard is dropped. The caller has its lease, so there is
     /// no other.
-    pub(super) fn enter(&self, upload: Arc<Upload>, offset: u64) -> Entered<'_> {
-        let live = Arc::new(Live {
-            offset: AtomicU64::new(offset),
-            received: AtomicU64::new(offset),
-            stop: Mutex::new(None),
-            wake: Notify::new(),
+    pub(super) fn enter(
+        &self,
+        upload: Arc<Upload>,
+        offset: u64,
+        visibility: Visibility,
+    ) -> LiveUploadGuard<'_> {
+        let live = Arc::new(LiveUpload {
             upload,
+            visibility,
+            offset: AtomicU64::new(offset),
+            is_waiting: AtomicBool::new(false),
+            writer: Mutex::new(WriterState::new(offset)),
+            requested: Notify::new(),
+            changed: Notify::new(),
         });
         self.shard(&live.upload.id)
             .insert(live.upload.id.clone(), live.clone());
-        Entered { set: self, live }
+        LiveUploadGuard { set: self, live }
     }
 
-    pub(super) fn get(&self, id: &UploadId) -> Option<Arc<Live>> {
+    pub(super) fn get(&self, id: &UploadId) -> Option<Arc<LiveUpload>> {
         self.shard(id).get(id).cloned()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len())
-            .sum()
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
+}
+
+/// A panic under one of these locks leaves the state whole, so poisoning says nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When the bytes of a body count, and others may be told of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visibility {
+    /// As soon as they are stored.
+    Immediate,
+    /// They count at once, but are told at the end: until then a trailer may take them back.
+    AtEnd,
+    /// At the end, if they match their checksum.
+    Verified,
 }
 
 /// An upload that is being written.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct LiveUpload {
     pub(super) upload: Arc<Upload>,
+    visibility: Visibility,
+    /// The offset that may be told to others.
     offset: AtomicU64,
-    received: AtomicU64,
-    stop: Mutex<Option<Reply>>,
-    wake: Notify,
+    /// Whether the writer waits for its client.
+    is_waiting: AtomicBool,
+    writer: Mutex<WriterState>,
+    /// Wakes the writer.
+    requested: Notify,
+    /// Wakes those who wait for the writer.
+    changed: Notify,
 }
 
-impl Live {
+#[derive(Debug)]
+struct WriterState {
+    /// The offset that the upload would have if the writer stopped now.
+    offset: u64,
+    /// When bytes were received last.
+    received_at: Instant,
+    /// Whether a write is under way, which moves the offset.
+    is_writing: bool,
+    has_ended: bool,
+    /// Another request continues from `offset`: nothing more may be written.
+    is_taken_over: bool,
+    commit_requested: bool,
+    stop: Option<Reply>,
+}
+
+impl WriterState {
+    fn new(offset: u64) -> Self {
+        Self {
+            offset,
+            received_at: Instant::now(),
+            is_writing: false,
+            has_ended: false,
+            is_taken_over: false,
+            commit_requested: false,
+            stop: None,
+        }
+    }
+}
+
+/// What other requests want of a writer.
+#[derive(Debug)]
+pub(super) enum WriterRequest {
+    /// A hook stops the upload.
+    Stop(Reply),
+    /// Another request continues from the offset that the writer has reached.
+    TakeOver,
+    /// Somebody wants to know the offset: it should become one that may be told.
+    Commit,
+}
+
+/// The writer's side.
+impl LiveUpload {
+    /// Tells others of an offset, which never shrinks.
+    pub(super) fn publish(&self, offset: u64) {
+        self.offset.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// The same, and wakes those who wait for it.
+    pub(super) fn publish_commit(&self, offset: u64) {
+        self.publish(offset);
+        self.changed.notify_waiters();
+    }
+
+    /// Records whether the writer waits for its client.
+    pub(super) fn set_waiting(&self, is_waiting: bool) {
+        self.is_waiting.store(is_waiting, Ordering::Relaxed);
+    }
+
+    /// Begins a write that moves the offset; false if another request has taken over.
+    #[must_use]
+    pub(super) fn start_write(&self) -> bool {
+        let mut writer = lock(&self.writer);
+        writer.is_writing = !writer.is_taken_over;
+        writer.is_writing
+    }
+
+    /// Ends a write: if the writer stopped now, the upload would have this offset; `None` if bytes came
+    /// that don't count yet.
+    pub(super) fn end_write(&self, offset: Option<u64>) {
+        let mut writer = lock(&self.writer);
+        writer.offset = offset.unwrap_or(writer.offset);
+        writer.is_writing = false;
+        writer.received_at = Instant::now();
+    }
+
+    /// Records that bytes came that are not written yet.
+    pub(super) fn touch(&self) {
+        lock(&self.writer).received_at = Instant::now();
+    }
+
+    /// The offset that the upload would have if the writer stopped now.
+    pub(super) fn received(&self) -> u64 {
+        lock(&self.writer).offset
+    }
+
+    /// Waits until another request wants something.
+    pub(super) async fn next_request(&self) -> WriterRequest {
+        loop {
+            let requested = self.requested.notified();
+            tokio::pin!(requested);
+            // Registering before looking, so that a request between the two isn't missed.
+            requested.as_mut().enable();
+            if let Some(request) = self.take_request() {
+                return request;
+            }
+            requested.await;
+        }
+    }
+
+    fn take_request(&self) -> Option<WriterRequest> {
+        let mut writer = lock(&self.writer);
+        if let Some(reply) = writer.stop.take() {
+            return Some(WriterRequest::Stop(reply));
+        }
+        if writer.is_taken_over {
+            return Some(WriterRequest::TakeOver);
+        }
+        std::mem::take(&mut writer.commit_requested).then_some(WriterRequest::Commit)
+    }
+}
+
+/// The side of other requests.
+impl LiveUpload {
     /// The offset that may be told.
     pub(super) fn offset(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
     }
 
-    pub(super) fn publish(&self, offset: u64) {
-        self.offset.fetch_max(offset, Ordering::AcqRel);
-    }
-
-    /// The offset that the bytes received so far would reach, for progress.
-    pub(super) fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn receive(&self, offset: u64) {
-        self.received.store(offset, Ordering::Relaxed);
-    }
-
+    /// Stops the upload on behalf of a hook.
     pub(super) fn stop(&self, reply: Reply) {
-        let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
-        stop.get_or_insert(reply);
-        drop(stop);
-        self.wake.notify_waiters();
+        lock(&self.writer).stop.get_or_insert(reply);
+        self.requested.notify_waiters();
     }
 
-    fn taken(&self) -> Option<Reply> {
-        self.stop
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    /// Waits until a hook stops the upload.
-    pub(super) async fn stopped(&self) -> Reply {
-        let notified = self.wake.notified();
-        tokio::pin!(notified);
-        poll_fn(|cx| {
-            // Registering before looking, so that a stop between the two isn't missed.
-            let _ = notified.as_mut().poll(cx);
-            match self.taken() {
-                Some(reply) => Poll::Ready(reply),
-                None => Poll::Pending,
+    /// Waits until [`offset`](Self::offset) is likely to hold when the client's next request comes: a
+    /// client that aborts a request leaves bytes in flight, so the writer must have ended, or received
+    /// nothing for a moment. One that keeps receiving is waited for only so long, and never disturbed.
+    pub(super) async fn settle(&self) {
+        self.poll_writer(|writer, is_late| {
+            if writer.has_ended || is_late {
+                return Some(());
             }
+            if !self.is_idle(writer) {
+                return None;
+            }
+            if self.visibility != Visibility::Immediate || self.offset() >= writer.offset {
+                return Some(());
+            }
+            self.request_commit(writer);
+            None
+        })
+        .await;
+    }
+
+    /// Makes way for a request that continues at an offset, if it can succeed: the writer has ended, or
+    /// stops exactly there. A writer that is past that offset isn't disturbed.
+    ///
+    /// # Errors
+    /// The offset that the upload has instead.
+    pub(super) async fn take_over(&self, at: u64) -> Result<(), u64> {
+        self.poll_writer(|writer, is_late| {
+            if writer.has_ended {
+                return Some(Ok(()));
+            }
+            let told = self.offset();
+            let is_idle = self.is_idle(writer);
+            if at == writer.offset {
+                // Bytes under a checksum are lost when their request stops, so it may go on if it moves.
+                let is_busy =
+                    writer.is_writing || (self.visibility == Visibility::Verified && !is_idle);
+                if is_busy && !is_late {
+                    return None;
+                }
+                writer.is_taken_over = !writer.is_writing;
+                self.requested.notify_waiters();
+                return Some(Ok(()));
+            }
+            if at < told || is_late || (at > writer.offset && is_idle) {
+                return Some(Err(told));
+            }
+            if at < writer.offset {
+                match self.visibility {
+                    Visibility::Immediate => self.request_commit(writer),
+                    // Nothing but its end shows where the upload stands.
+                    _ if is_idle => return Some(Ok(())),
+                    _ => {}
+                }
+            }
+            None
         })
         .await
+    }
+
+    fn is_idle(&self, writer: &WriterState) -> bool {
+        self.is_waiting.load(Ordering::Relaxed) && writer.received_at.elapsed() >= IDLE_AFTER
+    }
+
+    fn request_commit(&self, writer: &mut WriterState) {
+        writer.commit_requested = true;
+        self.requested.notify_waiters();
+    }
+
+    /// Looks at the writer until that gives a result, and whether it is late by now.
+    async fn poll_writer<T>(&self, check: impl Fn(&mut WriterState, bool) -> Option<T>) -> T {
+        let started = Instant::now();
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let left = SETTLE_TIMEOUT.saturating_sub(started.elapsed());
+            if let Some(result) = check(&mut lock(&self.writer), left.is_zero()) {
+                return result;
+            }
+            let _ = timeout(left.min(IDLE_AFTER), changed).await;
+        }
     }
 }
 
 /// Takes the upload out of the set when dropped.
 #[derive(Debug)]
-pub(super) struct Entered<'a> {
-    set: &'a LiveSet,
-    live: Arc<Live>,
+pub(super) struct LiveUploadGuard<'a> {
+    set: &'a LiveUploads,
+    live: Arc<LiveUpload>,
 }
 
-impl std::ops::Deref for Entered<'_> {
-    type Target = Arc<Live>;
+impl std::ops::Deref for LiveUploadGuard<'_> {
+    type Target = Arc<LiveUpload>;
 
-    fn deref(&self) -> &Arc<Live> {
+    fn deref(&self) -> &Arc<LiveUpload> {
         &self.live
     }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for LiveUploadGuard<'_> {
     fn drop(&mut self) {
         let mut shard = self.set.shard(&self.live.upload.id);
         if shard
@@ -155,5 +343,8 @@ impl Drop for Entered<'_> {
         {
             shard.remove(&self.live.upload.id);
         }
+        drop(shard);
+        lock(&self.live.writer).has_ended = true;
+        self.live.changed.notify_waiters();
     }
 }

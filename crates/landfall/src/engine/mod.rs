@@ -41,7 +41,7 @@ pub use self::{
     sweep::{Doomed, SweepSummary, Sweeper, Why},
     tell::Outcome,
 };
-use self::{join::WaitingFinals, live::LiveSet};
+use self::{join::WaitingFinals, live::LiveUploads, transfer::Memory};
 use crate::{
     Composer,
     event::{EventKinds, EventSink},
@@ -68,10 +68,10 @@ pub(crate) struct Engine {
     pub(crate) serves_unfinished: bool,
     asks: Asks,
     wants: EventKinds,
-    live: LiveSet,
+    live: LiveUploads,
     waiting: WaitingFinals,
     transfers: Semaphore,
-    budget: Semaphore,
+    memory: Memory,
     joins: Semaphore,
     pub(crate) counters: Counters,
     started: SystemTime,
@@ -98,7 +98,6 @@ impl Engine {
         }
         let wants = sinks.iter().map(|sink| sink.wants());
         let wants = wants.fold(EventKinds::NONE, EventKinds::or);
-        let units = (limits.gathered_bytes / transfer::BUDGET_UNIT).max(1);
         Self {
             parts,
             limits,
@@ -110,10 +109,10 @@ impl Engine {
             serves_unfinished: !disable_unfinished_download && !asks.before_finish,
             asks,
             wants,
-            live: LiveSet::new(),
+            live: LiveUploads::new(),
             waiting: WaitingFinals::default(),
             transfers: Semaphore::new(limits.transfers.min(Semaphore::MAX_PERMITS)),
-            budget: Semaphore::new(units.min(Semaphore::MAX_PERMITS)),
+            memory: Memory::new(limits.gathered_bytes),
             joins: Semaphore::new(limits.joins.max(1)),
             counters: Counters::default(),
             started: SystemTime::now(),

@@ -10,7 +10,8 @@ use landfall_protocol::{Announced, Checksum, Fault, Problem};
 
 use super::{
     BodyFault, Caller, Engine, Error, add,
-    transfer::{Ending, Transfer},
+    live::Visibility,
+    transfer::{Transfer, TransferOutcome},
 };
 use crate::{
     BoxError,
@@ -27,6 +28,14 @@ pub(super) struct Incoming<'a, B> {
     pub(super) body: &'a mut B,
     pub(super) content_length: Option<u64>,
     pub(super) checksum: Announced,
+}
+
+/// A body that came to its end.
+struct ReceivedBody {
+    /// Where its bytes are.
+    range: Range<u64>,
+    visibility: Visibility,
+    verifier: Verifier,
 }
 
 /// What became of a body.
@@ -64,32 +73,37 @@ impl Engine {
         B::Error: Into<BoxError>,
     {
         let start = append.offset();
-        let live = self.live.enter(upload.clone(), start);
+        let visibility = if incoming.checksum.is_stated() {
+            Visibility::Verified
+        } else if incoming.content_length.is_some() {
+            Visibility::Immediate
+        } else {
+            Visibility::AtEnd
+        };
+        let live = self.live.enter(upload.clone(), start, visibility);
         let tell = |offset| self.tell_progress(&live, offset, caller);
-        let is_verified = incoming.checksum != Announced::Nothing;
         let transfer = Transfer {
             append: &mut *append,
             live: &live,
             signal: lease.signal(),
-            budget: &self.budget,
-            room,
-            // Without a length there may be a trailer with a checksum that nobody announced: until
-            // the end nothing is sure.
-            publish: incoming.content_length.is_some(),
+            memory: &self.memory,
+            remaining: room,
+            body_length: incoming.content_length,
+            publish: visibility == Visibility::Immediate,
             verifier: Verifier::new(&incoming.checksum),
             progress: self
                 .wants
                 .progress
                 .then_some((self.progress_interval, &tell as _)),
         };
-        let transferred = match transfer.run(incoming.body).await {
-            Ok(transferred) => transferred,
+        let report = match transfer.run(incoming.body).await {
+            Ok(report) => report,
             Err(error) => {
-                if is_verified {
-                    let _ = append.discard().await;
+                let _ = if visibility == Visibility::Verified {
+                    append.discard().await
                 } else {
-                    let _ = append.commit().await;
-                }
+                    append.commit().await.map(drop)
+                };
                 add(
                     &self.counters.bytes_received,
                     append.offset().saturating_sub(start),
@@ -97,28 +111,35 @@ impl Engine {
                 return Err(error);
             }
         };
-        let mut unwritten = transferred.unwritten;
-        let interruption = match transferred.ending {
-            Ending::End(trailers) => {
-                let range = start..append.offset();
-                let verifier = transferred.verifier;
-                self.verify(
-                    upload,
-                    range,
-                    verifier,
-                    incoming.checksum,
-                    trailers.as_ref(),
-                )
-                .await?
-                .err()
-                .map(Interruption::Checksum)
+        let mut unwritten = report.unwritten;
+        let mut interruption = match report.outcome {
+            TransferOutcome::End(trailers) => {
+                let body = ReceivedBody {
+                    range: start..append.offset(),
+                    visibility,
+                    verifier: report.verifier,
+                };
+                match self
+                    .verify(upload, body, incoming.checksum, trailers.as_ref())
+                    .await
+                {
+                    Ok(verified) => verified.err().map(Interruption::Checksum),
+                    Err(error) => {
+                        // Whether they count isn't known, so they don't.
+                        let _ = append.discard().await;
+                        return Err(error);
+                    }
+                }
             }
-            Ending::Overrun => Some(Interruption::Overrun),
-            Ending::Yielded => Some(Interruption::Yielded),
-            Ending::Lost => Some(Interruption::Lost),
-            Ending::Stopped(reply) => Some(Interruption::Stopped(reply)),
-            Ending::Failed(fault) => Some(Interruption::Connection(fault)),
+            TransferOutcome::Overrun => Some(Interruption::Overrun),
+            TransferOutcome::Yielded => Some(Interruption::Yielded),
+            TransferOutcome::Lost => Some(Interruption::Lost),
+            TransferOutcome::Stopped(reply) => Some(Interruption::Stopped(reply)),
+            TransferOutcome::Failed(fault) => Some(Interruption::Connection(fault)),
         };
+        if interruption.is_none() && visibility == Visibility::Verified && !live.start_write() {
+            interruption = Some(Interruption::Yielded);
+        }
         match &interruption {
             Some(Interruption::Lost) => {
                 return Ok(Received {
@@ -126,14 +147,21 @@ impl Engine {
                     interruption,
                 });
             }
-            None if transferred.held => append.confirm().await?,
-            None if !unwritten.is_empty() => append.write(&mut unwritten).await?,
-            None => {}
+            None if report.is_staged => append.confirm().await?,
+            None => {
+                let mut bytes = unwritten.take();
+                if !bytes.is_empty() {
+                    append.write(&mut bytes).await?;
+                }
+            }
+            // Bytes that others were told of stay.
+            Some(Interruption::Checksum(_)) if live.offset() > start => {}
             // Bytes that couldn't be verified don't count (T-SUM-7, E-26).
             Some(Interruption::Checksum(_)) => append.discard().await?,
-            Some(_) if transferred.held => append.discard().await?,
+            Some(_) if report.is_staged => append.discard().await?,
             Some(_) => {}
         }
+        drop(unwritten);
         let offset = append.commit().await?;
         add(&self.counters.bytes_received, offset.saturating_sub(start));
         live.publish(offset);
@@ -149,12 +177,12 @@ impl Engine {
     }
 
     /// Compares the checksum stated, in the head or in the trailer section, with that of the bytes. A
-    /// trailer that was not announced costs reading the bytes back: they were not hashed on the way.
+    /// trailer that was not announced costs reading the bytes back: they were not hashed on the way. It
+    /// comes too late for a body whose length was known, because others may have been told of its bytes.
     async fn verify(
         &self,
         upload: &Upload,
-        written: Range<u64>,
-        verifier: Verifier,
+        body: ReceivedBody,
         announced: Announced,
         trailers: Option<&HeaderMap>,
     ) -> Result<Result<(), Problem>, Error> {
@@ -163,16 +191,14 @@ impl Engine {
             Ok(None) => return Ok(Ok(())),
             Err(problem) => return Ok(Err(problem)),
         };
-        let matches = if verifier.is_on() {
-            verifier.matches(&stated)
-        } else {
-            match self.read_back(upload, written, &stated).await? {
-                Some(matches) => matches,
-                None => {
-                    return Ok(Err(Fault::InvalidChecksum
-                        .because("announce the trailer with `Trailer: Upload-Checksum`")));
-                }
-            }
+        let matches = match body.visibility {
+            Visibility::Verified => Some(body.verifier.matches(&stated)),
+            Visibility::AtEnd => self.read_back(upload, body.range, &stated).await?,
+            Visibility::Immediate => None,
+        };
+        let Some(matches) = matches else {
+            return Ok(Err(Fault::InvalidChecksum
+                .because("announce the trailer with `Trailer: Upload-Checksum`")));
         };
         if !matches {
             add(&self.counters.checksum_mismatches, 1);

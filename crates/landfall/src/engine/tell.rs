@@ -87,7 +87,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn tell_progress(&self, live: &Arc<live::Live>, offset: u64, caller: &Caller) {
+    pub(super) fn tell_progress(&self, live: &Arc<live::LiveUpload>, offset: u64, caller: &Caller) {
         let upload = live.upload.clone();
         let mut event = Event::new(EventKind::Progress, upload, offset, caller.clone());
         let live = live.clone();

@@ -178,6 +178,7 @@ impl Handler {
         engine
             .admit(&head.caller, Intent::Inspect, Some(id))
             .await?;
+        engine.settle_writer(id).await;
         let inspected = engine.inspect(&head.caller, id).await?;
         let upload = &inspected.upload;
         let mut answer = Answer::new(StatusCode::OK);

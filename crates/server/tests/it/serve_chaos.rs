@@ -166,9 +166,8 @@ impl Sender<'_> {
             }
             // Interrupted by a connection of this client's that was left hanging, or by the end of
             // the process; a wrong checksum, as meant; a process that is starting.
-            400 => answer.refuses(400, "ERR_UPLOAD_INTERRUPTED"),
+            423 => {}
             409 => answer.refuses(409, "ERR_MISMATCHED_OFFSET"),
-            423 => answer.refuses(423, "ERR_UPLOAD_LOCKED"),
             460 => answer.refuses(460, "ERR_CHECKSUM_MISMATCH"),
             503 => answer.refuses(503, "ERR_SERVER_SHUTDOWN"),
             _ => panic!("{answer:?}"),

@@ -275,7 +275,7 @@ async fn takeover_works_between_two_streams_of_http2() {
         .body(Full::from(vec![2; 600]))
         .unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), 204);
-    hung.answer().refuses(400, "ERR_UPLOAD_INTERRUPTED");
+    hung.answer().refuses(423, "ERR_UPLOAD_INTERRUPTED");
     let stored = std::fs::read(server.file(&path)).unwrap();
     assert_same(&stored, &[[1; 400].as_slice(), &[2; 600]].concat());
 }

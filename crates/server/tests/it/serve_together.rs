@@ -174,7 +174,7 @@ fn one_that_stands_still_keeps_its_upload_and_writes_nothing_it_may_not() {
 
     frozen.signal(Signal::CONT);
     client.goes_on_to(&path, &bytes);
-    hung.answer().refuses(400, "ERR_UPLOAD_INTERRUPTED");
+    hung.answer().refuses(423, "ERR_UPLOAD_INTERRUPTED");
     let _ = hung.try_send([0; 1000]);
     client.holds(&path, &bytes);
 }

@@ -2,8 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use landfall::{
+    Composer, Config,
+    store::file::{Durability, FileOptions, FileStore},
+};
+
 use super::{everywhere, with_defaults};
-use crate::site::id;
+use crate::site::{Site, id};
 
 #[tokio::test]
 async fn e_37_the_newer_append_wins_and_nothing_received_is_lost() {
@@ -22,7 +27,7 @@ async fn e_37_the_newer_append_wins_and_nothing_received_is_lost() {
         let waited = asked.elapsed();
         // Without a takeover it would be refused, and only after 20 s.
         assert!(waited < Duration::from_secs(5), "{waited:?}");
-        old.reply().await.refused(400, "ERR_UPLOAD_INTERRUPTED");
+        old.reply().await.refused(423, "ERR_UPLOAD_INTERRUPTED");
         assert_eq!(site.bytes(&path).await, "helloworld");
     })
     .await;
@@ -95,6 +100,117 @@ async fn e_38_head_tells_a_true_offset_and_stops_nobody() {
         }
         open.write("d").await;
         assert_eq!(open.reply().await.expect(204).number("upload-offset"), 10);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_37_a_request_that_cannot_succeed_interrupts_nobody() {
+    with_defaults(async |site| {
+        let path = site.create(10).await;
+        let mut open = site
+            .patching(&path, 0)
+            .with("Content-Length", "10")
+            .open()
+            .await;
+        open.write("hello").await;
+        site.until_offset(&path, 5).await;
+        for (ask, status) in [
+            (site.patching(&path, 0).body("hello"), 409),
+            (site.patching(&path, 3).body("lo"), 409),
+            (site.patching(&path, 9).body("d"), 409),
+            (site.patching(&path, 5).body("worlds"), 413),
+            (
+                site.patching(&path, 5).with("Upload-Length", "11").body("world"),
+                400,
+            ),
+            (
+                site.patching(&path, 5)
+                    .with("Upload-Checksum", "sha1 x")
+                    .body("world"),
+                400,
+            ),
+            (
+                site.ask("PATCH", &path)
+                    .with("Content-Type", "text/plain")
+                    .with("Upload-Offset", "5")
+                    .body("world"),
+                415,
+            ),
+        ] {
+            ask.send().await.expect(status);
+        }
+        open.write("world").await;
+        open.reply().await.expect(204);
+        assert_eq!(site.bytes(&path).await, "helloworld");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_38_head_waits_for_bytes_in_flight() {
+    with_defaults(async |site| {
+        let path = site.create(100).await;
+        let mut ghost = site
+            .patching(&path, 0)
+            .with("Content-Length", "100")
+            .open()
+            .await;
+        ghost.write("g").await;
+        let (reply, ()) = tokio::join!(site.ask("HEAD", &path).send(), async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                ghost.write("g").await;
+            }
+        });
+        // The client has gone: nothing more comes, and the offset told holds.
+        let offset = reply.expect(200).number("upload-offset");
+        assert_eq!(offset, 11);
+        let rest = "r".repeat(89);
+        let reply = site.patch(&path, offset, &rest).await;
+        assert_eq!(reply.expect(204).number("upload-offset"), 100);
+        ghost.reply().await.refused(423, "ERR_UPLOAD_INTERRUPTED");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn e_38_head_tells_what_a_commit_makes_true() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = FileOptions::default();
+    options.durability = Durability::Every;
+    let parts = Composer::join(FileStore::open(dir.path(), options).unwrap());
+    let site = Site::start(Config::new(parts), Some(dir)).await;
+    let path = site.create(10).await;
+    let mut ghost = site
+        .patching(&path, 0)
+        .with("Content-Length", "10")
+        .open()
+        .await;
+    ghost.write("hello").await;
+    site.until_offset(&path, 5).await;
+    site.patch(&path, 5, "world").await.expect(204);
+    ghost.reply().await.refused(423, "ERR_UPLOAD_INTERRUPTED");
+    assert_eq!(site.bytes(&path).await, "helloworld");
+}
+
+#[tokio::test]
+async fn e_37_a_body_without_a_length_is_taken_over_in_two_steps() {
+    with_defaults(async |site| {
+        let path = site.create(10).await;
+        let ask = site.patching(&path, 0).with("Transfer-Encoding", "chunked");
+        let mut ghost = ask.open().await;
+        ghost.write("5\r\nhello\r\n").await;
+        // A checksum may still come as a trailer, so the bytes aren't told of.
+        let offset = site.offset(&path).await;
+        let offset = match site.patch(&path, offset, "world").await {
+            reply if reply.status == 409 => reply.number("upload-offset"),
+            reply => panic!("{reply:?}"),
+        };
+        assert_eq!(offset, 5);
+        site.patch(&path, offset, "world").await.expect(204);
+        ghost.reply().await.refused(423, "ERR_UPLOAD_INTERRUPTED");
+        assert_eq!(site.bytes(&path).await, "helloworld");
     })
     .await;
 }

@@ -1,0 +1,139 @@
+//! Received bytes that are not stored yet, and the memory they may take.
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The most bytes that are gathered before they are written: large enough to make a system call
+/// cheap, small enough to be written while they are still in the CPU's second-level cache.
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
+/// The most frames in a batch: each costs memory of its own, and a system call takes no more.
+const BATCH_FRAMES: usize = 1024;
+
+/// The memory for received bytes, over all transfers.
+#[derive(Debug)]
+pub(in crate::engine) struct Memory {
+    /// Batches being written: those who wait for one wait for the store, never for a client.
+    batches: Semaphore,
+    /// Bytes that wait for the rest of their body, to be verified with it. Nobody waits for these.
+    unverified: Semaphore,
+}
+
+impl Memory {
+    pub(in crate::engine) fn new(bytes: usize) -> Self {
+        let half = (bytes / 2).clamp(BATCH_BYTES, Semaphore::MAX_PERMITS);
+        Self {
+            batches: Semaphore::new(half / BATCH_BYTES),
+            unverified: Semaphore::new(half),
+        }
+    }
+}
+
+/// Received bytes that are not stored yet.
+#[derive(Debug)]
+pub(in crate::engine) struct WriteBatch<'a> {
+    memory: &'a Memory,
+    /// Frames as they came, in a batch's memory.
+    frames: Vec<Bytes>,
+    frame_bytes: usize,
+    permit: Option<SemaphorePermit<'a>>,
+    /// What came before them, copied: a frame of one byte may keep a whole read buffer from being freed.
+    packed: Vec<u8>,
+    packed_permit: Option<SemaphorePermit<'a>>,
+    pack_limit: usize,
+}
+
+impl<'a> WriteBatch<'a> {
+    /// An empty batch; bodies of at most `pack_limit` bytes may wait in memory to be verified.
+    pub(super) fn new(memory: &'a Memory, pack_limit: usize) -> Self {
+        Self {
+            memory,
+            frames: Vec::new(),
+            frame_bytes: 0,
+            permit: None,
+            packed: Vec::new(),
+            packed_permit: None,
+            pack_limit,
+        }
+    }
+
+    /// Takes memory for frames, if there is some.
+    pub(super) fn try_permit(&mut self) -> bool {
+        if self.permit.is_none() {
+            self.permit = self.memory.batches.try_acquire().ok();
+        }
+        self.permit.is_some()
+    }
+
+    /// Waits for memory for frames.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub(super) async fn permit(&mut self) {
+        self.permit = self.memory.batches.acquire().await.ok();
+    }
+
+    pub(super) fn push(&mut self, frame: Bytes) {
+        self.frame_bytes += frame.len();
+        if !frame.is_empty() {
+            self.frames.push(frame);
+        }
+    }
+
+    /// Frames that aren't packed.
+    pub(super) fn frames(&self) -> &[Bytes] {
+        &self.frames
+    }
+
+    pub(super) fn is_full(&self, max_bytes: usize) -> bool {
+        self.frame_bytes >= max_bytes || self.frames.len() >= BATCH_FRAMES
+    }
+
+    /// Whether the bytes may wait for the rest of their body; takes memory for that.
+    pub(super) fn can_pack(&mut self) -> bool {
+        if self.pack_limit > BATCH_BYTES || self.packed.len() + self.frame_bytes > self.pack_limit {
+            return false;
+        }
+        if self.packed_permit.is_none() {
+            let Ok(bytes) = u32::try_from(self.pack_limit) else {
+                return false;
+            };
+            self.packed_permit = self.memory.unverified.try_acquire_many(bytes).ok();
+        }
+        self.packed_permit.is_some()
+    }
+
+    /// Copies the frames to where they may wait.
+    pub(super) fn pack(&mut self) {
+        if self.packed.is_empty() {
+            self.packed.reserve_exact(self.pack_limit);
+        }
+        for frame in &self.frames {
+            self.packed.extend_from_slice(frame);
+        }
+        self.clear_frames();
+    }
+
+    /// All bytes in order; their memory stays accounted for until [`clear`](Self::clear).
+    pub(in crate::engine) fn take(&mut self) -> Vec<Bytes> {
+        if self.packed.is_empty() {
+            return std::mem::take(&mut self.frames);
+        }
+        let mut all = vec![Bytes::from(std::mem::take(&mut self.packed))];
+        all.append(&mut self.frames);
+        all
+    }
+
+    /// Forgets the bytes, and reuses the memory of a list that was taken.
+    pub(super) fn clear(&mut self, list: Vec<Bytes>) {
+        self.frames = list;
+        self.packed = Vec::new();
+        self.packed_permit = None;
+        self.clear_frames();
+    }
+
+    fn clear_frames(&mut self) {
+        self.frames.clear();
+        self.frame_bytes = 0;
+        self.permit = None;
+    }
+}

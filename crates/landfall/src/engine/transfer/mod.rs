@@ -1,0 +1,313 @@
+//! The hot path: from a request's body to the store.
+//!
+//! Frames are gathered while they are at hand and written as soon as the body has nothing more to
+//! give, so that a fast client gets large writes, and a slow one holds no memory while it is silent.
+//! Bytes are not copied: the frames themselves go to the store. Only a short body that is verified
+//! before it is written waits in memory; if it takes long, or memory for that runs out, the store
+//! takes its bytes unverified.
+
+mod batch;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Body;
+use tokio::time::{Sleep, sleep};
+
+use self::batch::BATCH_BYTES;
+pub(super) use self::batch::{Memory, WriteBatch};
+use super::{
+    BodyFault, Error,
+    live::{LiveUpload, WriterRequest},
+};
+use crate::{
+    BoxError,
+    checksum::Verifier,
+    hook::Reply,
+    lease::{Asked, YieldSignal},
+    store::Append,
+};
+
+/// How long unverified bytes wait in memory for the rest of their body.
+const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How the transfer of one body ended.
+#[derive(Debug)]
+pub(super) enum TransferOutcome {
+    /// The body ended as it should.
+    End(Option<HeaderMap>),
+    /// The body has more bytes than the upload takes; those that fit are stored.
+    Overrun,
+    /// Another request wants the upload.
+    Yielded,
+    /// The lease is lost.
+    Lost,
+    /// A hook stopped the upload.
+    Stopped(Reply),
+    /// The connection failed.
+    Failed(BodyFault),
+}
+
+/// One body on its way into the store.
+pub(super) struct Transfer<'a, 'm> {
+    pub(super) append: &'a mut dyn Append,
+    pub(super) live: &'a LiveUpload,
+    pub(super) signal: &'a YieldSignal,
+    pub(super) memory: &'m Memory,
+    /// How many bytes the upload still takes.
+    pub(super) remaining: u64,
+    /// How many bytes the body has, if that is known.
+    pub(super) body_length: Option<u64>,
+    /// Whether others may be told the offset before the body has ended.
+    pub(super) publish: bool,
+    pub(super) verifier: Verifier,
+    /// Called about once per interval while bytes come in.
+    pub(super) progress: Option<(Duration, &'a (dyn Fn(u64) + Sync))>,
+}
+
+enum TransferEvent {
+    Frame(Bytes),
+    Trailers(HeaderMap),
+    /// The batch is full, or the body has nothing more at hand.
+    Flush,
+    /// Unverified bytes have waited long enough.
+    WaitedLong,
+    End,
+    Interrupt(Interrupt),
+    Failed(BoxError),
+}
+
+/// What became of the body.
+pub(super) struct TransferReport<'m> {
+    pub(super) outcome: TransferOutcome,
+    /// The checksums of the body, if one was announced.
+    pub(super) verifier: Verifier,
+    /// Whether the store has unverified bytes.
+    pub(super) is_staged: bool,
+    /// Bytes not written yet because they are being verified: all there are of this body.
+    pub(super) unwritten: WriteBatch<'m>,
+}
+
+impl<'m> Transfer<'_, 'm> {
+    /// Runs until the body ends or something ends it. What arrived is written, except for a short
+    /// body with a checksum, which is left to the caller to verify first, and for what is at hand when
+    /// another request takes over.
+    pub(super) async fn run<B>(mut self, body: &mut B) -> Result<TransferReport<'m>, Error>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let (live, signal) = (self.live, self.signal);
+        let mut batch = WriteBatch::new(self.memory, self.pack_limit());
+        let max_bytes = self.append.write_size().min(BATCH_BYTES);
+        let mut trailers = None;
+        let mut is_staged = false;
+        let mut told = self.progress.map(|_| Instant::now());
+        let mut deadline: Option<Pin<Box<Sleep>>> = None;
+        let mut interrupts = pin!(interrupt(signal, live));
+
+        let outcome = loop {
+            if let Some(asked) = signal.asked() {
+                break Interrupt::Lease(asked).outcome();
+            }
+            let event = poll_fn(|cx: &mut Context<'_>| {
+                if batch.is_full(max_bytes) {
+                    return Poll::Ready(TransferEvent::Flush);
+                }
+                if let Poll::Ready(event) = poll_body(body, cx) {
+                    live.set_waiting(false);
+                    return Poll::Ready(event);
+                }
+                if !batch.frames().is_empty() {
+                    return Poll::Ready(TransferEvent::Flush);
+                }
+                live.set_waiting(true);
+                if let Some(deadline) = &mut deadline
+                    && deadline.as_mut().poll(cx).is_ready()
+                {
+                    return Poll::Ready(TransferEvent::WaitedLong);
+                }
+                interrupts.as_mut().poll(cx).map(TransferEvent::Interrupt)
+            })
+            .await;
+
+            let mut interrupted = None;
+            match event {
+                TransferEvent::Frame(data) if data.is_empty() => {}
+                TransferEvent::Frame(mut data) => {
+                    let is_overrun = data.len() as u64 > self.remaining;
+                    if is_overrun {
+                        data.truncate(usize::try_from(self.remaining).unwrap_or(usize::MAX));
+                    }
+                    self.remaining -= data.len() as u64;
+                    if !batch.try_permit() {
+                        interrupted = first_of(batch.permit(), interrupts.as_mut()).await.err();
+                    }
+                    batch.push(data);
+                    if is_overrun {
+                        break TransferOutcome::Overrun;
+                    }
+                }
+                TransferEvent::Flush if self.verifier.is_on() && !is_staged && batch.can_pack() => {
+                    self.hash(&batch);
+                    batch.pack();
+                    live.touch();
+                    deadline.get_or_insert_with(|| Box::pin(sleep(UNVERIFIED_TIMEOUT)));
+                }
+                TransferEvent::Flush | TransferEvent::WaitedLong => {
+                    deadline = None;
+                    if self.verifier.is_on() && !is_staged {
+                        self.append.hold().await?;
+                        is_staged = true;
+                    }
+                    if !self.flush(&mut batch, is_staged).await? {
+                        break TransferOutcome::Yielded;
+                    }
+                    if let (Some((interval, tell)), Some(at)) = (self.progress, &mut told)
+                        && at.elapsed() >= interval
+                    {
+                        *at = Instant::now();
+                        tell(live.received());
+                    }
+                }
+                TransferEvent::Trailers(fields) => trailers = Some(fields),
+                TransferEvent::End => break TransferOutcome::End(trailers),
+                TransferEvent::Interrupt(interrupt) => interrupted = Some(interrupt),
+                TransferEvent::Failed(error) => {
+                    break TransferOutcome::Failed(BodyFault::classify(&*error));
+                }
+            }
+            match interrupted {
+                None => {}
+                Some(Interrupt::Request(WriterRequest::Commit)) => {
+                    interrupts.set(interrupt(signal, live));
+                    if self.publish {
+                        live.publish_commit(self.append.commit().await?);
+                    }
+                }
+                Some(other) => break other.outcome(),
+            }
+        };
+        self.conclude(batch, outcome, is_staged).await
+    }
+
+    /// The longest body that waits in memory for its checksum.
+    fn pack_limit(&self) -> usize {
+        let limit = match self.body_length {
+            Some(length) => length.min(self.remaining),
+            None => BATCH_BYTES as u64,
+        };
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// Deals with what is at hand at the end.
+    async fn conclude(
+        mut self,
+        mut batch: WriteBatch<'m>,
+        mut outcome: TransferOutcome,
+        is_staged: bool,
+    ) -> Result<TransferReport<'m>, Error> {
+        match outcome {
+            // Who comes next continues from the offset that was told.
+            TransferOutcome::Lost | TransferOutcome::Yielded => batch.clear(Vec::new()),
+            _ if self.verifier.is_on() && !is_staged => self.hash(&batch),
+            _ if batch.frames().is_empty() => {}
+            _ if self.flush(&mut batch, is_staged).await? => {}
+            _ => outcome = TransferOutcome::Yielded,
+        }
+        Ok(TransferReport {
+            outcome,
+            verifier: self.verifier,
+            is_staged,
+            unwritten: batch,
+        })
+    }
+
+    fn hash(&mut self, batch: &WriteBatch<'_>) {
+        if self.verifier.is_on() {
+            for frame in batch.frames() {
+                self.verifier.update(frame);
+            }
+        }
+    }
+
+    /// Writes a batch; false if another request has taken over, so that it must not be written.
+    async fn flush(&mut self, batch: &mut WriteBatch<'m>, is_staged: bool) -> Result<bool, Error> {
+        self.hash(batch);
+        if !self.live.start_write() {
+            return Ok(false);
+        }
+        let mut bytes = batch.take();
+        self.append.write(&mut bytes).await?;
+        batch.clear(bytes);
+        if self.publish
+            && let Some(offset) = self.append.readable()
+        {
+            self.live.publish(offset);
+        }
+        // Unverified bytes don't count yet.
+        self.live
+            .end_write((!is_staged).then(|| self.append.offset()));
+        Ok(true)
+    }
+}
+
+fn poll_body<B>(body: &mut B, cx: &mut Context<'_>) -> Poll<TransferEvent>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    Pin::new(body).poll_frame(cx).map(|frame| match frame {
+        None => TransferEvent::End,
+        Some(Err(error)) => TransferEvent::Failed(error.into()),
+        Some(Ok(frame)) => match frame.into_data() {
+            Ok(data) => TransferEvent::Frame(data),
+            Err(frame) => TransferEvent::Trailers(frame.into_trailers().unwrap_or_default()),
+        },
+    })
+}
+
+/// Something that comes from outside and not from the body.
+#[derive(Debug)]
+enum Interrupt {
+    Lease(Asked),
+    Request(WriterRequest),
+}
+
+impl Interrupt {
+    fn outcome(self) -> TransferOutcome {
+        match self {
+            Self::Lease(Asked::Lost) => TransferOutcome::Lost,
+            Self::Request(WriterRequest::Stop(reply)) => TransferOutcome::Stopped(reply),
+            Self::Lease(Asked::Yield) | Self::Request(_) => TransferOutcome::Yielded,
+        }
+    }
+}
+
+/// Waits until the lease or another request wants something.
+async fn interrupt(signal: &YieldSignal, live: &LiveUpload) -> Interrupt {
+    let lease = pin!(signal.wait());
+    match first_of(live.next_request(), lease).await {
+        Ok(request) => Interrupt::Request(request),
+        Err(asked) => Interrupt::Lease(asked),
+    }
+}
+
+/// Waits for the first of two futures.
+async fn first_of<T, F: Future>(
+    one: impl Future<Output = T>,
+    mut other: Pin<&mut F>,
+) -> Result<T, F::Output> {
+    let mut one = pin!(one);
+    poll_fn(|cx| match one.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Ok(value)),
+        Poll::Pending => other.as_mut().poll(cx).map(Err),
+    })
+    .await
+}
