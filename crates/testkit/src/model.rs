@@ -73,6 +73,8 @@ pub enum Refusal {
     Size,
     /// The checksum is not that of the bytes.
     Checksum,
+    /// A checksum that nobody announced came after bytes that others may have been told of.
+    LateChecksum,
     /// The connection broke.
     Cut,
 }
@@ -97,13 +99,15 @@ impl Modelled {
         let is_whole = !overrun && !body.cut;
         // Bytes that come with a checksum count only if it is right; what a cut leaves of those of which
         // nobody knew that they would counts.
-        let is_known = body.checksum.is_some() && (is_whole || !body.late);
+        let is_told = body.late && body.stated.is_some();
+        let is_known = body.checksum.is_some() && !is_told && (is_whole || !body.late);
         if !is_known || is_whole && body.checksum == Some(true) {
             self.bytes.extend_from_slice(&body.bytes[..fits]);
         }
         match (overrun, body.cut, body.checksum) {
             (true, ..) => Err(Refusal::Size),
             (_, true, _) => Err(Refusal::Cut),
+            (.., Some(_)) if is_told => Err(Refusal::LateChecksum),
             (.., Some(false)) => Err(Refusal::Checksum),
             _ => Ok(self.bytes.len() as u64),
         }
@@ -194,7 +198,8 @@ impl Model {
         if offset != upload.bytes.len() as u64 {
             return Err(Refusal::Offset);
         }
-        match (declared, upload.length) {
+        let length = upload.length;
+        match (declared, length) {
             (Some(new), Some(known)) if new != known => return Err(Refusal::Length),
             (Some(new), None) if new < offset + body.stated.unwrap_or(0) => {
                 return Err(Refusal::Length);
@@ -202,7 +207,13 @@ impl Model {
             (Some(new), None) => upload.length = Some(new),
             _ => {}
         }
-        upload.append(body)
+        let appended = upload.append(body);
+        // A request that is refused for its checksum is as if it had not been, its length included.
+        let is_verified = body.checksum.is_some() && !body.late;
+        if matches!(appended, Err(Refusal::Checksum)) || (is_verified && appended.is_err()) {
+            upload.length = length;
+        }
+        appended
     }
 
     /// HEAD: the offset, which a final upload that waits for its parts doesn't have.

@@ -21,7 +21,7 @@ use crate::{
 const SHARDS: usize = 16;
 /// A writer that received nothing for this long is idle: what its client sent before it gave up has
 /// arrived.
-const IDLE_AFTER: Duration = Duration::from_millis(100);
+const IDLE_AFTER: Duration = Duration::from_millis(50);
 /// How long a request waits for a writer that keeps receiving.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 

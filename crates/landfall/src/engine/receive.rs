@@ -154,8 +154,8 @@ impl Engine {
                     append.write(&mut bytes).await?;
                 }
             }
-            // Bytes that others were told of stay.
-            Some(Interruption::Checksum(_)) if live.offset() > start => {}
+            // Others may have been told of them, so they stay.
+            Some(Interruption::Checksum(_)) if visibility == Visibility::Immediate => {}
             // Bytes that couldn't be verified don't count (T-SUM-7, E-26).
             Some(Interruption::Checksum(_)) => append.discard().await?,
             Some(_) if report.is_staged => append.discard().await?,
