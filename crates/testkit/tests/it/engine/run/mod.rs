@@ -113,7 +113,7 @@ fn status_of(refusal: Refusal) -> u16 {
         Refusal::Offset => 409,
         Refusal::Size => 413,
         Refusal::Checksum => 460,
-        Refusal::NotPartial | Refusal::Length | Refusal::Cut => 400,
+        Refusal::NotPartial | Refusal::Length | Refusal::Cut | Refusal::LateChecksum => 400,
     }
 }
 
