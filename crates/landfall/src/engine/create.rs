@@ -209,6 +209,5 @@ impl Engine {
 /// The length of an upload, if a body of so many bytes (`None` = nobody knows) that begins at `offset`
 /// may complete it.
 pub(super) fn may_complete(length: Option<u64>, offset: u64, comes: Option<u64>) -> Option<u64> {
-    length
-        .filter(|length| comes.is_none_or(|n| offset.saturating_add(n) >= *length))
+    length.filter(|length| comes.is_none_or(|n| offset.saturating_add(n) >= *length))
 }

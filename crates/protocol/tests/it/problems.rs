@@ -43,7 +43,7 @@ const TABLE: [(Fault, u16, &str); 42] = {
         (TerminationRejected, 400, "ERR_UPLOAD_TERMINATION_REJECTED"),
         (Forbidden, 403, "ERR_FORBIDDEN"),
         (Interrupted, 423, "ERR_UPLOAD_INTERRUPTED"), // tusd: 400; E-37
-        (ShuttingDown, 503, "ERR_SERVER_SHUTDOWN"), // E-58
+        (ShuttingDown, 503, "ERR_SERVER_SHUTDOWN"),   // E-58
         (OriginNotAllowed, 403, "ERR_ORIGIN_NOT_ALLOWED"),
         (UnexpectedEof, 400, "ERR_UNEXPECTED_EOF"),
         (ReadTimeout, 500, "ERR_READ_TIMEOUT"),

@@ -108,7 +108,9 @@ fn a_client_that_sends_at_full_speed_gives_way_only_to_one_that_succeeds() {
             }
         }
         // What came too late interrupts nobody.
-        client.patch(&path, 0, b"the end").refuses(409, "ERR_MISMATCHED_OFFSET");
+        client
+            .patch(&path, 0, b"the end")
+            .refuses(409, "ERR_MISMATCHED_OFFSET");
     }
     println!("came too late {stale} times, then: {won:?}");
     let told = flood.join().unwrap();

@@ -121,7 +121,9 @@ async fn e_37_a_request_that_cannot_succeed_interrupts_nobody() {
             (site.patching(&path, 9).body("d"), 409),
             (site.patching(&path, 5).body("worlds"), 413),
             (
-                site.patching(&path, 5).with("Upload-Length", "11").body("world"),
+                site.patching(&path, 5)
+                    .with("Upload-Length", "11")
+                    .body("world"),
                 400,
             ),
             (
