@@ -46,6 +46,7 @@ use self::grants::{Grants, PagesParts};
 pub use self::keys::keys;
 use self::{
     hooks::Hooks,
+    open_files::ConnectionLimit,
     prepare::Prepared,
     routes::{App, Site},
     state::Opened,
@@ -170,6 +171,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "direct")]
     let site = site.with_direct(direct.clone());
     let app = App::new(handler.clone(), Arc::new(site));
+    let connection_limit = ConnectionLimit::new(open_files, settings.limits.max_connections);
     if settings.monitoring.show_startup_logs {
         announce(
             &settings,
@@ -180,7 +182,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
             #[cfg(feature = "direct")]
             direct.as_deref(),
             &handler,
-            (&listening, &listeners),
+            (&listening, &listeners, connection_limit),
         );
     }
 
@@ -203,8 +205,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         direct.run();
     }
     let mut limits = net_limits(&settings);
-    limits.max_connections =
-        open_files::connection_limit(open_files, settings.limits.max_connections);
+    limits.max_connections = connection_limit.connections;
     net::serve(listeners, app, limits, shutdown, stats)
         .await
         .context("serving failed")?;
@@ -477,7 +478,7 @@ fn announce(
     #[cfg(feature = "grants")] grants: Option<&Grants>,
     #[cfg(feature = "direct")] direct: Option<&Direct>,
     handler: &Handler,
-    (listening, listeners): (&str, &[Listener]),
+    (listening, listeners, connection_limit): (&str, &[Listener], ConnectionLimit),
 ) {
     let base = &settings.urls.base_path;
     log::say(storage.line());
@@ -502,6 +503,7 @@ fn announce(
         let path = &settings.monitoring.metrics_path;
         log::say(format_args!("Using {path} as the metrics path."));
     }
+    log::say(connection_limit);
     for address in listeners.iter().filter_map(Listener::local_addr) {
         log::say(format_args!(
             "You can now upload files to: http://{address}{base}"

@@ -4,6 +4,8 @@
 //! halfway. So the limit is raised as far as the system allows, and connections beyond what fits wait
 //! in the listener's queue.
 
+use std::fmt;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// File descriptors of a connection: its socket, and the file it writes or reads.
@@ -33,26 +35,38 @@ pub(super) fn raise_limit() -> Option<u64> {
     }
 }
 
-/// Returns how many connections may be open at once: as many as wanted, or as many as fit under the
-/// limit of open files. Logs which.
-pub(super) fn connection_limit(open_files: Option<u64>, wanted: usize) -> usize {
-    let Some(open_files) = open_files else {
-        tracing::info!(connections = wanted, "connection limit");
-        return wanted;
-    };
-    let fitting = fitting_connections(open_files);
-    if fitting < wanted {
-        tracing::warn!(
-            connections = fitting,
-            max_connections = wanted,
+/// How many connections may be open at once, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ConnectionLimit {
+    /// As many as were asked for, or as many as fit under the limit of open files.
+    pub(super) connections: usize,
+    wanted: usize,
+    open_files: Option<u64>,
+}
+
+impl ConnectionLimit {
+    pub(super) fn new(open_files: Option<u64>, wanted: usize) -> Self {
+        Self {
+            connections: open_files.map_or(wanted, |files| wanted.min(fitting_connections(files))),
+            wanted,
             open_files,
-            "connection limit lowered to fit the limit of open files; raise it with ulimit -n or \
-             LimitNOFILE, or lower -max-connections"
-        );
-    } else {
-        tracing::info!(connections = wanted, open_files, "connection limit");
+        }
     }
-    wanted.min(fitting)
+}
+
+/// The start-up line about it.
+impl fmt::Display for ConnectionLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Accepting up to {} connections", self.connections)?;
+        match self.open_files {
+            Some(open_files) if self.connections < self.wanted => write!(
+                f,
+                ": -max-connections {} does not fit {open_files} open files, see ulimit -n or LimitNOFILE.",
+                self.wanted
+            ),
+            _ => f.write_str("."),
+        }
+    }
 }
 
 fn fitting_connections(open_files: u64) -> usize {
@@ -81,9 +95,18 @@ mod tests {
     }
 
     #[test]
-    fn the_lower_limit_counts() {
-        assert_eq!(connection_limit(None, 10_000), 10_000);
-        assert_eq!(connection_limit(Some(1024), 10_000), 384);
-        assert_eq!(connection_limit(Some(1024), 100), 100);
+    fn the_lower_limit_counts_and_the_line_says_why() {
+        for (open_files, wanted, line) in [
+            (None, 10_000, "Accepting up to 10000 connections."),
+            (Some(1024), 100, "Accepting up to 100 connections."),
+            (
+                Some(1024),
+                10_000,
+                "Accepting up to 384 connections: -max-connections 10000 does not fit 1024 open files, \
+                 see ulimit -n or LimitNOFILE.",
+            ),
+        ] {
+            assert_eq!(ConnectionLimit::new(open_files, wanted).to_string(), line);
+        }
     }
 }

@@ -134,7 +134,11 @@ impl Steps {
         let this = self.clone();
         runtime.spawn(async move {
             // Not run at all only if the runtime ends.
-            let _ = this.quick(0, || Ok(step())).await;
+            let step = move || {
+                step();
+                Ok(())
+            };
+            let _ = this.quick(0, step).await;
         });
     }
 
