@@ -126,6 +126,11 @@ test('no other page can act with the cookie of a person', async () => {
   assert.equal(out.status, 403);
   assert.equal(await ask({ Origin: landfall.origin }), 200);
   assert.equal(await upload.status(), 404);
+  const left = await fetch(`${landfall.origin}/admin/logout`, {
+    method: 'POST', redirect: 'manual', headers: { Cookie: pair, Origin: landfall.origin },
+  });
+  assert.equal(left.status, 303);
+  assert.equal(await ask({ Origin: landfall.origin }), 401);
 });
 
 test('whoever guesses has to wait, and others don’t', async () => {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Numbers since the handler was built; they only grow. Read them with [`Counters::get`]'s
+/// Numbers since the handler was built; they only grow, except for what the last sweep found. Read them with [`Counters::get`]'s
 /// snapshots for metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -10,6 +10,8 @@ pub(crate) struct Counters {
     pub(crate) finished: AtomicU64,
     pub(crate) terminated: AtomicU64,
     pub(crate) expired: AtomicU64,
+    /// What the last sweep found to belong to no upload and left where it is.
+    pub(crate) reported_orphans: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
     pub(crate) takeovers: AtomicU64,

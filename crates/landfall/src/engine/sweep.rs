@@ -1,7 +1,7 @@
 //! Removing what has expired and what belongs to nothing any more.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -17,7 +17,7 @@ const PAGE: usize = 256;
 /// How old a leftover must be unless something else was said.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
-/// Why something goes.
+/// Why something goes, or stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// Unfinished, and its lifetime is over.
@@ -26,9 +26,12 @@ pub enum Why {
     FinishedExpired,
     /// It belongs to no upload, for the reason given.
     Leftover(&'static str),
+    /// It belongs to no upload, for the reason given, but holds bytes that somebody may need: it is
+    /// only reported.
+    Reported(&'static str),
 }
 
-/// Something that goes, or went.
+/// Something that goes, or went, or is only reported.
 #[derive(Debug, Clone)]
 pub struct Doomed {
     /// The upload, if it is one.
@@ -54,6 +57,8 @@ pub struct SweepSummary {
     pub bytes: u64,
     /// Entries that are in use, or changed meanwhile.
     pub skipped: u64,
+    /// Entries that belong to no upload and stay, because they hold bytes.
+    pub reported: u64,
     /// Entries that could not be removed; the log has the causes.
     pub failed: u64,
 }
@@ -105,7 +110,7 @@ impl Sweeper {
     }
 
     /// Looks at everything once, in pages, and removes what must go; `report` hears of each entry
-    /// that went (or would go).
+    /// that went (or would go), and of each that stays although it belongs to no upload.
     ///
     /// # Errors
     /// Those of listing. What can't be removed is counted and logged, and the sweep goes on.
@@ -138,15 +143,27 @@ impl Sweeper {
             }
             for orphan in page.orphans {
                 summary.seen += 1;
-                if !orphan.removable {
-                    summary.skipped += 1;
-                    continue;
-                }
                 let age = SystemTime::now()
                     .duration_since(orphan.modified)
                     .unwrap_or_default();
-                if age < self.leftover_age {
+                let min_age = match orphan.removable {
+                    true => self.leftover_age,
+                    // That nothing is to be removed is no reason to keep quiet.
+                    false => self.leftover_age.min(LEFTOVER_AGE),
+                };
+                if age < min_age {
                     summary.skipped += 1;
+                    continue;
+                }
+                if !orphan.removable {
+                    summary.reported += 1;
+                    report(&Doomed {
+                        id: orphan.id,
+                        name: orphan.name,
+                        size: orphan.size,
+                        modified: orphan.modified,
+                        why: Why::Reported(orphan.reason),
+                    });
                     continue;
                 }
                 let doomed = Doomed {
@@ -161,7 +178,11 @@ impl Sweeper {
             }
             match page.next {
                 Some(next) => cursor = Some(next),
-                None => return Ok(summary),
+                None => {
+                    let reported = &self.engine.counters.reported_orphans;
+                    reported.store(summary.reported, Ordering::Relaxed);
+                    return Ok(summary);
+                }
             }
             // Requests come first.
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -36,6 +36,8 @@ pub struct Stats {
     pub terminated: u64,
     /// Uploads removed because their lifetime was over.
     pub expired: u64,
+    /// Files or objects with bytes that belong to no upload, as the last sweep found them.
+    pub reported_orphans: u64,
     /// Requests that gave way to a newer one for the same upload.
     pub takeovers: u64,
     /// Bodies whose checksum was wrong.
@@ -86,6 +88,7 @@ impl Tally {
             finished: get(&counters.finished),
             terminated: get(&counters.terminated),
             expired: get(&counters.expired),
+            reported_orphans: get(&counters.reported_orphans),
             takeovers: get(&counters.takeovers),
             checksum_mismatches: get(&counters.checksum_mismatches),
             live_uploads: engine.live_uploads() as u64,

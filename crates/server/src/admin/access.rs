@@ -20,11 +20,7 @@ use landfall::service::Peer;
 use landfall_grants::TokenHash;
 use serde::Deserialize;
 
-use super::{
-    Admin, page,
-    problem::Problem,
-    session::{Sessions, Whose},
-};
+use super::{Admin, page, problem::Problem, session::Whose};
 
 const ORIGIN_REFUSED: &str = "This must come from the dashboard's own page.";
 
@@ -145,7 +141,8 @@ pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response
         return private(Problem::new(StatusCode::FORBIDDEN, ORIGIN_REFUSED).into_response());
     }
     let (https, _) = admin.0.handler.seen_at(&parts);
-    to_page(Sessions::end(https))
+    let cookie = admin.0.sessions.end(&parts.headers, admin.now(), https);
+    to_page(cookie)
 }
 
 /// Sends the browser to the page, which lies beside `login` and `logout`.

@@ -302,10 +302,11 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     let verb = if dry_run { "would remove" } else { "removed" };
     let summary = sweeper
         .run(|doomed| {
-            let why = match doomed.why {
-                Why::UnfinishedExpired => "unfinished and expired",
-                Why::FinishedExpired => "finished and expired",
-                Why::Leftover(why) => why,
+            let (verb, why) = match doomed.why {
+                Why::UnfinishedExpired => (verb, "unfinished and expired"),
+                Why::FinishedExpired => (verb, "finished and expired"),
+                Why::Leftover(why) => (verb, why),
+                Why::Reported(why) => ("never removes", why),
             };
             let since = httpdate::fmt_http_date(doomed.modified);
             println!(
@@ -337,8 +338,13 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     database.close().await;
     storage.close().await;
     println!(
-        "{verb} {} of {} entries, {} bytes; {} in use or too young, {} failed",
-        summary.removed, summary.seen, summary.bytes, summary.skipped, summary.failed
+        "{verb} {} of {} entries, {} bytes; {} in use or too young, {} without a description, {} failed",
+        summary.removed,
+        summary.seen,
+        summary.bytes,
+        summary.skipped,
+        summary.reported,
+        summary.failed
     );
     Ok(if summary.failed == 0 {
         ExitCode::SUCCESS

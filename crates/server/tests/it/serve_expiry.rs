@@ -164,6 +164,29 @@ fn the_server_sweeps_by_itself_each_lifetime_apart() {
 }
 
 #[test]
+fn bytes_without_a_description_are_listed_and_counted_and_never_removed() {
+    let server = Landfall::start(&["-sweep-interval", "50ms", "-expire-leftovers", "1ms"]);
+    let orphan = server.dir().join("ffffffffffffffffffffffffffffffff");
+    std::fs::write(&orphan, b"abc").unwrap();
+    age_file(&orphan, 2);
+    eventually("the sweeper counts it", || {
+        server.metric("landfall_orphans") == 1.0
+    });
+    for words in [
+        &["-expire-leftovers=1ms", "-dry-run"][..],
+        &["-expire-leftovers=1ms"],
+    ] {
+        let (code, out, err) = run(sweep(server.dir()).args(words));
+        assert_eq!((code, &*err), (Some(0), ""), "{out}");
+        let line = out.lines().next().unwrap();
+        assert!(line.starts_with("never removes ffffffff"), "{out}");
+        assert!(line.contains("(3 bytes, "), "{out}");
+        assert!(out.contains(" 1 without a description, 0 failed"), "{out}");
+        assert!(orphan.exists());
+    }
+}
+
+#[test]
 fn a_dry_run_lists_what_would_go_and_why_and_removes_nothing() {
     let server = Landfall::start(&["-expire-unfinished", "0", "-sweep-interval", "0"]);
     let mut client = server.client();

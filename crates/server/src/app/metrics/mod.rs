@@ -157,6 +157,9 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
     );
     let help = "Uploads whose bytes are coming in now.";
     page.single("landfall_uploads_live", "gauge", help, stats.live_uploads);
+    let help =
+        "Files or objects with bytes that belong to no upload, as the last sweep found them.";
+    page.single("landfall_orphans", "gauge", help, stats.reported_orphans);
     page.family("landfall_build_info", "gauge", "The version that runs.");
     page.sample(
         "landfall_build_info",
