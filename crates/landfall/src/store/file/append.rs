@@ -315,3 +315,50 @@ impl Append for FileAppend {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, sync::mpsc, time::Duration};
+
+    use crate::{
+        lease::Fence,
+        store::{Store as _, file::FileStore},
+        upload::{Upload, UploadId},
+    };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_snapshot_is_that_of_the_opened_append() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FileStore::new(dir.path()).unwrap();
+        let upload = Upload::new(UploadId::random(), Some(9));
+        let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
+        append.write(&mut vec!["hel".into()]).await.unwrap();
+        drop(append);
+
+        // The write of a dropped request takes its time, and has the gate meanwhile.
+        let (slot, data) = (
+            store.0.slots.get(&upload.id),
+            dir.path().join(upload.id.as_str()),
+        );
+        let (started, has_started) = mpsc::channel();
+        let (finish, may_finish) = mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            let _gate = slot.gate();
+            started.send(()).unwrap();
+            may_finish.recv().unwrap();
+            let mut file = std::fs::File::options().append(true).open(data).unwrap();
+            file.write_all(b"lo").unwrap();
+        });
+        has_started.recv().unwrap();
+        let resuming = tokio::spawn({
+            let (store, id) = (store.clone(), upload.id.clone());
+            async move { store.resume(&id, Fence(2)).await.unwrap() }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!resuming.is_finished(), "it waits for the write");
+        finish.send(()).unwrap();
+        let (snapshot, append) = resuming.await.unwrap();
+        assert_eq!((snapshot.offset, append.offset()), (5, 5));
+        writer.join().unwrap();
+    }
+}
