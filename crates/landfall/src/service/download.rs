@@ -59,7 +59,7 @@ pub(super) async fn answer(
     let Some(length) = inspected.offset else {
         return Err(Fault::IncompleteUpload.into());
     };
-    if !inspected.is_complete() && !(engine.serves_unfinished && reader.reads_unfinished()) {
+    if !(inspected.is_complete() || engine.serves_unfinished && reader.reads_unfinished()) {
         return Err(Fault::IncompleteUpload.into());
     }
     if inspected.is_complete()

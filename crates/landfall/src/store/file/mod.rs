@@ -290,25 +290,27 @@ impl Inner {
         Ok(self.record(id, slot.as_deref())?.0.place.clone())
     }
 
-    /// Opens an upload for appending, unless bytes have to be truncated first.
-    fn begin(&self, id: &UploadId, slot: &Slot, gate: &mut Gate, fence: Fence) -> Result<Begun> {
+    /// Opens an upload for appending. Bytes that nobody has verified are still to be taken back.
+    fn begin(
+        &self,
+        id: &UploadId,
+        slot: &Slot,
+        gate: &mut Gate,
+        fence: Fence,
+    ) -> Result<(Look, Opened)> {
         gate.pass(id, fence)?;
         let (record, info) = self.record(id, Some(slot))?;
         let (data, stamp) = self.open_data(id, &record.place)?;
         let look = self.judge(id, record, info, stamp)?;
-        // Also before truncating: no step of an earlier writer may run after that.
-        let turn = gate.begin(id, fence)?;
-        if let Some(from) = look.record.unverified_from {
-            return Ok(Begun::Unverified { data, from });
-        }
         let opened = Opened {
             place: look.record.place.clone(),
             data,
             ino: stamp.ino,
             offset: look.offset,
-            turn,
+            // Also before taking back: no step of an earlier writer may run after that.
+            turn: gate.begin(id, fence)?,
         };
-        Ok(Begun::Opened(look, opened))
+        Ok((look, opened))
     }
 
     /// Takes back bytes that nobody has verified.
@@ -338,15 +340,6 @@ impl Inner {
     }
 }
 
-/// What came of opening an upload.
-enum Begun {
-    Opened(Look, Opened),
-    Unverified {
-        data: std::os::fd::OwnedFd,
-        from: u64,
-    },
-}
-
 #[async_trait]
 impl Store for FileStore {
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
@@ -368,15 +361,15 @@ impl Store for FileStore {
                 let (inner, slot, id) = (Arc::clone(&inner), Arc::clone(&slot), id.clone());
                 move |gate: &mut Gate| inner.begin(&id, &slot, gate, fence)
             };
-            let (data, from) = match inner.steps.gated(&slot, 0, step).await? {
-                Begun::Opened(look, opened) => break (look, opened),
-                Begun::Unverified { data, from } => (data, from),
+            let (look, opened) = inner.steps.gated(&slot, 0, step).await?;
+            let Some(from) = look.record.unverified_from else {
+                break (look, opened);
             };
             let step = {
                 let (inner, slot, id) = (Arc::clone(&inner), Arc::clone(&slot), id.clone());
                 move |gate: &mut Gate| {
                     gate.pass(&id, fence)?;
-                    inner.take_back(&id, &slot, &data, from)
+                    inner.take_back(&id, &slot, &opened.data, from)
                 }
             };
             inner.steps.gated_sync(&slot, step).await?;

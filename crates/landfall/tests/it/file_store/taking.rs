@@ -98,7 +98,7 @@ async fn a_writer_cannot_change_what_was_handed_over() {
 async fn half_a_removal_is_completed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let handler = Handler::new(Config::new(Composer::join(store.clone())));
+    let handler = Handler::new(Config::new(Composer::join(store.clone()))).unwrap();
     make(&store, "moved", 5, &Bytes::from_static(b"hello")).await;
     // What an application does that doesn't know of `take`.
     fs::rename(dir.path().join("moved"), dir.path().join("elsewhere")).unwrap();
