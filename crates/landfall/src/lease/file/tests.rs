@@ -140,8 +140,10 @@ fn a_lease_that_is_dropped_as_its_runtime_ends_is_free() {
 #[tokio::test]
 async fn the_locker_of_a_store_follows_its_setting() {
     let dir = tempfile::tempdir().unwrap();
-    let mut options = crate::store::file::FileOptions::default();
-    options.always_on_threads = true;
+    let options = crate::store::file::FileOptions {
+        always_on_threads: true,
+        ..Default::default()
+    };
     let store = crate::store::file::FileStore::open(dir.path(), options).unwrap();
     assert!(!store.file_locker().0.steps.in_task());
 }
