@@ -328,6 +328,10 @@ where
     state: State<S>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each request an allocation"
+)]
 enum State<S: Service<Request<Body>>> {
     Calling {
         service: S,
