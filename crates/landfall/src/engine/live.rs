@@ -13,30 +13,41 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
+use super::Caller;
 use crate::{
     hook::Reply,
     upload::{Upload, UploadId},
 };
 
-const SHARDS: usize = 16;
+pub(super) const SHARDS: usize = 16;
+/// The most requests per shard that have ended and whose progress isn't emitted yet.
+const MAX_ENDED: usize = 4096;
 /// A writer that received nothing for this long is idle: what its client sent before it gave up has
 /// arrived.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 /// How long a request waits for a writer that keeps receiving.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-type Shard = HashMap<UploadId, Arc<LiveUpload>>;
+#[derive(Debug, Default)]
+struct Shard {
+    writers: HashMap<UploadId, Arc<LiveUpload>>,
+    /// Uploads that moved in requests that have ended, until their progress is emitted.
+    ended: HashMap<UploadId, Arc<LiveUpload>>,
+}
 
 /// The set of them.
 #[derive(Debug)]
 pub(super) struct LiveUploads {
+    /// Whether progress is emitted.
+    emits: bool,
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
 }
 
 impl LiveUploads {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(emits: bool) -> Self {
         Self {
+            emits,
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
         }
@@ -55,27 +66,49 @@ impl LiveUploads {
         upload: Arc<Upload>,
         offset: u64,
         visibility: Visibility,
+        caller: &Caller,
     ) -> LiveUploadGuard<'_> {
+        let mut shard = self.shard(&upload.id);
+        let ended = shard.ended.remove(&upload.id);
+        let emitted = ended.map_or(offset, |ended| ended.emitted.load(Ordering::Relaxed));
         let live = Arc::new(LiveUpload {
             upload,
+            caller: caller.clone(),
             visibility,
             offset: AtomicU64::new(offset),
+            received: AtomicU64::new(offset),
+            emitted: AtomicU64::new(emitted),
             is_waiting: AtomicBool::new(false),
             writer: Mutex::new(WriterState::new(offset)),
             requested: Notify::new(),
             changed: Notify::new(),
         });
-        self.shard(&live.upload.id)
-            .insert(live.upload.id.clone(), live.clone());
+        shard.writers.insert(live.upload.id.clone(), live.clone());
+        drop(shard);
         LiveUploadGuard { set: self, live }
     }
 
     pub(super) fn get(&self, id: &UploadId) -> Option<Arc<LiveUpload>> {
-        self.shard(id).get(id).cloned()
+        self.shard(id).writers.get(id).cloned()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| lock(shard).writers.len())
+            .sum()
+    }
+
+    /// The uploads of a shard that are being written, or were since the last call.
+    pub(super) fn recent(&self, shard: usize) -> Vec<Arc<LiveUpload>> {
+        let mut shard = lock(&self.shards[shard]);
+        let ended = std::mem::take(&mut shard.ended);
+        shard
+            .writers
+            .values()
+            .cloned()
+            .chain(ended.into_values())
+            .collect()
     }
 }
 
@@ -99,9 +132,15 @@ pub(super) enum Visibility {
 #[derive(Debug)]
 pub(crate) struct LiveUpload {
     pub(super) upload: Arc<Upload>,
+    /// The request that writes.
+    pub(super) caller: Caller,
     visibility: Visibility,
     /// The offset that may be told to others.
     offset: AtomicU64,
+    /// The offset that the bytes received so far would reach, for progress.
+    received: AtomicU64,
+    /// The offset that progress was emitted with.
+    emitted: AtomicU64,
     /// Whether the writer waits for its client.
     is_waiting: AtomicBool,
     writer: Mutex<WriterState>,
@@ -177,23 +216,25 @@ impl LiveUpload {
         writer.is_writing
     }
 
-    /// Ends a write: if the writer stopped now, the upload would have this offset; `None` if bytes came
-    /// that don't count yet.
-    pub(super) fn end_write(&self, offset: Option<u64>) {
+    /// Ends a write. `counts` says whether the upload would have this offset if the writer stopped now.
+    pub(super) fn end_write(&self, offset: u64, counts: bool) {
+        self.receive(offset);
         let mut writer = lock(&self.writer);
-        writer.offset = offset.unwrap_or(writer.offset);
+        if counts {
+            writer.offset = offset;
+        }
         writer.is_writing = false;
         writer.received_at = Instant::now();
+    }
+
+    /// Records how far the bytes received would reach.
+    pub(super) fn receive(&self, offset: u64) {
+        self.received.store(offset, Ordering::Relaxed);
     }
 
     /// Records that bytes came that are not written yet.
     pub(super) fn touch(&self) {
         lock(&self.writer).received_at = Instant::now();
-    }
-
-    /// The offset that the upload would have if the writer stopped now.
-    pub(super) fn received(&self) -> u64 {
-        lock(&self.writer).offset
     }
 
     /// Waits until another request wants something.
@@ -227,6 +268,12 @@ impl LiveUpload {
     /// The offset that may be told.
     pub(super) fn offset(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
+    }
+
+    /// The offset that progress is to be emitted with, if there is a new one.
+    pub(super) fn take_unemitted(&self) -> Option<u64> {
+        let received = self.received.load(Ordering::Relaxed);
+        (self.emitted.fetch_max(received, Ordering::Relaxed) < received).then_some(received)
     }
 
     /// Stops the upload on behalf of a hook.
@@ -336,12 +383,19 @@ impl std::ops::Deref for LiveUploadGuard<'_> {
 
 impl Drop for LiveUploadGuard<'_> {
     fn drop(&mut self) {
-        let mut shard = self.set.shard(&self.live.upload.id);
+        let (id, live) = (&self.live.upload.id, &self.live);
+        let mut shard = self.set.shard(id);
         if shard
-            .get(&self.live.upload.id)
-            .is_some_and(|other| Arc::ptr_eq(other, &self.live))
+            .writers
+            .get(id)
+            .is_some_and(|other| Arc::ptr_eq(other, live))
         {
-            shard.remove(&self.live.upload.id);
+            shard.writers.remove(id);
+            let has_moved =
+                live.received.load(Ordering::Relaxed) > live.emitted.load(Ordering::Relaxed);
+            if self.set.emits && has_moved && shard.ended.len() < MAX_ENDED {
+                shard.ended.insert(id.clone(), live.clone());
+            }
         }
         drop(shard);
         lock(&self.live.writer).has_ended = true;

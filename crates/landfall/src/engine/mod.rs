@@ -13,6 +13,7 @@ mod finish;
 mod inspect;
 mod join;
 mod live;
+mod progress;
 mod receive;
 mod settings;
 mod sweep;
@@ -69,6 +70,7 @@ pub(crate) struct Engine {
     asks: Asks,
     wants: EventKinds,
     live: LiveUploads,
+    progress: progress::ProgressTask,
     waiting: WaitingFinals,
     transfers: Semaphore,
     memory: Memory,
@@ -109,7 +111,8 @@ impl Engine {
             serves_unfinished: !disable_unfinished_download && !asks.before_finish,
             asks,
             wants,
-            live: LiveUploads::new(),
+            live: LiveUploads::new(wants.progress),
+            progress: progress::ProgressTask::default(),
             waiting: WaitingFinals::default(),
             transfers: Semaphore::new(limits.transfers.min(Semaphore::MAX_PERMITS)),
             memory: Memory::new(limits.gathered_bytes),

@@ -60,7 +60,7 @@ pub(super) enum Interruption {
 impl Engine {
     /// Takes in a body. After an error of the store, what was written before it still counts.
     pub(super) async fn receive<B>(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         upload: &Arc<Upload>,
         mut append: Box<dyn Append>,
@@ -80,8 +80,8 @@ impl Engine {
         } else {
             Visibility::AtEnd
         };
-        let live = self.live.enter(upload.clone(), start, visibility);
-        let tell = |offset| self.tell_progress(&live, offset, caller);
+        let live = self.live.enter(upload.clone(), start, visibility, caller);
+        self.start_progress();
         let transfer = Transfer {
             append: &mut *append,
             live: &live,
@@ -91,10 +91,6 @@ impl Engine {
             body_length: incoming.content_length,
             publish: visibility == Visibility::Immediate,
             verifier: Verifier::new(&incoming.checksum),
-            progress: self
-                .wants
-                .progress
-                .then_some((self.progress_interval, &tell as _)),
         };
         let report = match transfer.run(incoming.body).await {
             Ok(report) => report,
@@ -165,6 +161,11 @@ impl Engine {
         let offset = append.commit().await?;
         add(&self.counters.bytes_received, offset.saturating_sub(start));
         live.publish(offset);
+        live.receive(offset);
+        if self.wants.progress && upload.is_complete_at(offset) {
+            // Before anybody hears that it is complete.
+            self.emit_progress(&live);
+        }
         if offset > start && !upload.is_complete_at(offset) {
             for sink in &self.sinks {
                 sink.stored(upload, offset);

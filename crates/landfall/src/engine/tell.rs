@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{Caller, Engine, Error, live};
+use super::{Caller, Engine, Error};
 use crate::{
-    event::{Event, EventKind, EventSink, Removal, Stopper},
+    event::{Event, EventKind, EventSink, Removal},
     lease::Lease,
     store::StoreError,
     upload::{Snapshot, Upload, UploadId},
@@ -87,21 +87,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn tell_progress(&self, live: &Arc<live::LiveUpload>, offset: u64, caller: &Caller) {
-        let upload = live.upload.clone();
-        let mut event = Event::new(EventKind::Progress, upload, offset, caller.clone());
-        let live = live.clone();
-        event.stopper = Some(Stopper(Arc::new(move |reply| live.stop(reply))));
-        self.offer_progress(&event);
-    }
-
-    /// The same for an upload whose bytes don't pass through here, and can't be stopped here.
+    /// Tells progress of an upload whose bytes don't pass through here, and can't be stopped here.
     pub(crate) fn tell_progress_of(&self, upload: &Arc<Upload>, offset: u64) {
         let event = Event::new(EventKind::Progress, upload.clone(), offset, None);
         self.offer_progress(&event);
     }
 
-    fn offer_progress(&self, event: &Event) {
+    pub(super) fn offer_progress(&self, event: &Event) {
         for sink in self.sinks.iter().filter(|sink| sink.wants().progress) {
             sink.tell_progress(event.clone());
         }

@@ -33,7 +33,8 @@ impl fmt::Debug for Stopper {
 pub enum EventKind {
     /// An upload was created; none of its bytes are stored yet.
     Created,
-    /// Bytes are coming in; told at most once per interval and upload.
+    /// The offset moved; told once per interval in which it did, however many requests moved it, and
+    /// once more before [`Completed`](Self::Completed).
     Progress,
     /// All bytes are stored. Told once per upload.
     Completed,
@@ -167,7 +168,7 @@ impl Event {
     }
 
     /// Stops the upload while its bytes are coming in, and removes it: the client gets `reply`, or
-    /// 400 without one. Does nothing if the request has ended.
+    /// 400 without one. Does nothing if no request is sending them at this moment.
     pub fn stop(&self, reply: Reply) {
         if let Some(stopper) = &self.stopper {
             (stopper.0)(reply);

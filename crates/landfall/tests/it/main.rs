@@ -9,6 +9,7 @@ mod dropped;
 mod examples;
 mod file_store;
 mod leases;
+mod progress;
 mod requirements;
 mod settling;
 mod site;

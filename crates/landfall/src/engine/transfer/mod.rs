@@ -12,7 +12,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -67,8 +67,6 @@ pub(super) struct Transfer<'a, 'm> {
     /// Whether others may be told the offset before the body has ended.
     pub(super) publish: bool,
     pub(super) verifier: Verifier,
-    /// Called about once per interval while bytes come in.
-    pub(super) progress: Option<(Duration, &'a (dyn Fn(u64) + Sync))>,
 }
 
 enum TransferEvent {
@@ -108,7 +106,6 @@ impl<'m> Transfer<'_, 'm> {
         let max_bytes = self.append.write_size().min(BATCH_BYTES);
         let mut trailers = None;
         let mut is_staged = false;
-        let mut told = self.progress.map(|_| Instant::now());
         let mut deadline: Option<Pin<Box<Sleep>>> = None;
         let mut interrupts = pin!(interrupt(signal, live));
 
@@ -168,12 +165,6 @@ impl<'m> Transfer<'_, 'm> {
                     }
                     if !self.flush(&mut batch, is_staged).await? {
                         break TransferOutcome::Yielded;
-                    }
-                    if let (Some((interval, tell)), Some(at)) = (self.progress, &mut told)
-                        && at.elapsed() >= interval
-                    {
-                        *at = Instant::now();
-                        tell(live.received());
                     }
                 }
                 TransferEvent::Trailers(fields) => trailers = Some(fields),
@@ -252,8 +243,7 @@ impl<'m> Transfer<'_, 'm> {
             self.live.publish(offset);
         }
         // Unverified bytes don't count yet.
-        self.live
-            .end_write((!is_staged).then(|| self.append.offset()));
+        self.live.end_write(self.append.offset(), !is_staged);
         Ok(true)
     }
 }

@@ -1,0 +1,96 @@
+//! Progress events: one task emits them for all uploads, at most once per interval for each whose
+//! offset moved, however many requests moved it.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use super::{
+    Engine,
+    live::{LiveUpload, SHARDS},
+};
+use crate::event::{Event, EventKind, Stopper};
+
+/// The shortest time between two looks at the uploads.
+const MIN_STEP: Duration = Duration::from_millis(50);
+/// Rounds without an upload after which the task ends.
+const IDLE_ROUNDS: usize = 2;
+
+/// Whether the task runs.
+#[derive(Debug, Default)]
+pub(super) struct ProgressTask(Arc<AtomicBool>);
+
+impl Engine {
+    /// Makes sure that progress is emitted, if anybody wants it.
+    pub(super) fn start_progress(self: &Arc<Self>) {
+        let running = &self.progress.0;
+        if self.wants.progress
+            && !running.load(Ordering::Relaxed)
+            && !running.swap(true, Ordering::SeqCst)
+        {
+            let guard = RunningGuard(running.clone());
+            tokio::spawn(run(Arc::downgrade(self), self.progress_interval, guard));
+        }
+    }
+
+    /// Emits the offset of one upload, unless it has been.
+    pub(super) fn emit_progress(self: &Arc<Self>, live: &Arc<LiveUpload>) {
+        let Some(offset) = live.take_unemitted() else {
+            return;
+        };
+        let (kind, upload) = (EventKind::Progress, live.upload.clone());
+        let mut event = Event::new(kind, upload, offset, live.caller.clone());
+        // The next request may be at it when the answer comes.
+        let (engine, id) = (Arc::downgrade(self), live.upload.id.clone());
+        event.stopper = Some(Stopper(Arc::new(move |reply| {
+            if let Some(engine) = engine.upgrade() {
+                engine.stop(&id, reply);
+            }
+        })));
+        self.offer_progress(&event);
+    }
+}
+
+/// Each upload is in one shard, and each shard is looked at once per interval, one after the other.
+async fn run(engine: Weak<Engine>, interval: Duration, running: RunningGuard) {
+    let steps = (interval.as_millis() / MIN_STEP.as_millis()).clamp(1, SHARDS as u128) as u32;
+    let pause = (interval / steps).max(Duration::from_millis(1));
+    let mut idle_rounds = 0;
+    while idle_rounds < IDLE_ROUNDS {
+        let mut is_idle = true;
+        for step in 0..steps as usize {
+            sleep(pause).await;
+            let Some(engine) = engine.upgrade() else {
+                return;
+            };
+            let shards = (0..SHARDS).filter(|shard| shard % steps as usize == step);
+            for live in shards.flat_map(|shard| engine.live.recent(shard)) {
+                is_idle = false;
+                engine.emit_progress(&live);
+            }
+        }
+        idle_rounds = if is_idle { idle_rounds + 1 } else { 0 };
+    }
+    drop(running);
+    // One that came between the last look and the end has found the task still there.
+    if let Some(engine) = engine.upgrade()
+        && engine.live.len() > 0
+    {
+        engine.start_progress();
+    }
+}
+
+/// Also when the runtime ends under the task: the next upload starts another.
+struct RunningGuard(Arc<AtomicBool>);
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
