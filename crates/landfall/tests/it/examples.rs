@@ -220,13 +220,15 @@ fn events_come_in_order_and_can_stop_an_upload() {
     let mut example = Example::start("events");
     let path = example.carries_an_upload("");
     assert_eq!(example.send("DELETE", &path, "", b"").0, 204);
-    let mut kinds = Vec::new();
-    for _ in 0..3 {
+    let mut kinds = Vec::<String>::new();
+    while kinds.last().is_none_or(|kind| kind != "Terminated") {
         let mut line = String::new();
         example.out.read_line(&mut line).unwrap();
         kinds.push(line.split(' ').next().unwrap().to_owned());
     }
-    assert_eq!(kinds, ["Created", "Completed", "Terminated"]);
+    // How often there is progress while bytes come is a matter of time.
+    kinds.dedup();
+    assert_eq!(kinds, ["Created", "Progress", "Completed", "Terminated"]);
 
     // filename x.exe; the body comes slowly, so that there is progress to hear of.
     let mut stream = TcpStream::connect(&example.address).unwrap();
