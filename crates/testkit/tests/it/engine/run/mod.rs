@@ -117,9 +117,11 @@ fn status_of(refusal: Refusal) -> u16 {
     }
 }
 
-/// Whether the server says that it failed, not the client.
+/// Whether the server says that it failed, not the client. One whose upload another request took over
+/// is told so with 423, too.
 fn is_failure(reply: &Reply) -> bool {
-    reply.status >= 500 || reply.status == 423
+    let is_taken_over = reply.bytes.starts_with(b"ERR_UPLOAD_INTERRUPTED");
+    reply.status >= 500 || reply.status == 423 && !is_taken_over
 }
 
 impl Run {
