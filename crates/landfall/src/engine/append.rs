@@ -163,7 +163,7 @@ impl Engine {
         }
         if let Some(interruption) = interruption {
             return Err(self
-                .interrupted(caller, &upload, offset, &lease, interruption)
+                .interrupted(caller, &upload, offset, lease, interruption)
                 .await);
         }
         // Hooks may take long to think about it; other transfers needn't wait for that.

@@ -1,6 +1,6 @@
 //! A new upload, perhaps with its first bytes.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{future::Future, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -103,10 +103,14 @@ impl Engine {
         };
         self.announce_creation(caller, &upload, comes).await?;
         let Some(slot) = slot else {
-            let upload = self.parts.get_store().create(upload).await?;
-            drop(claim);
-            add(&self.counters.created, 1);
-            self.tell(EventKind::Created, &upload, 0, caller).await;
+            let engine = self.clone();
+            let create = async move {
+                let upload = engine.parts.get_store().create(upload).await?;
+                // From here on its offset answers other requests with this claim.
+                drop(claim);
+                Ok((upload, ()))
+            };
+            let (upload, ()) = self.emit_created(caller, create).await?;
             if upload.is_complete_at(0) {
                 let lease = self.lease(&upload.id).await?;
                 reply.merge(self.finish(caller, upload.clone(), lease, true).await?);
@@ -122,15 +126,14 @@ impl Engine {
         };
 
         let lease = self.lease(&upload.id).await?;
-        let (upload, append) = self
-            .parts
-            .get_store()
-            .create_append(upload, lease.fence())
-            .await?;
-        // From here on its offset says whatever others want to know.
-        drop(claim);
-        add(&self.counters.created, 1);
-        self.tell(EventKind::Created, &upload, 0, caller).await;
+        let engine = self.clone();
+        let create = async move {
+            let store = engine.parts.get_store();
+            let (upload, append) = store.create_append(upload, lease.fence()).await?;
+            drop(claim);
+            Ok((upload, (append, lease)))
+        };
+        let (upload, (append, lease)) = self.emit_created(caller, create).await?;
         let room = self.room(&upload, 0);
         let incoming = Incoming {
             body,
@@ -142,22 +145,24 @@ impl Engine {
             .await
         {
             Ok(received) => received,
-            Err(error) => return Err(self.undo_creation(caller, &upload, &lease, error).await),
+            Err(error) => return Err(self.undo_creation(caller, upload, lease, error).await),
         };
         let offset = received.offset;
         match received.interruption {
             None => {}
             // The refusal is the whole answer: nothing may be left of which the client doesn't know
             // the URL (E-22). What a cut connection leaves is kept until it expires (E-21).
-            Some(interruption @ (Interruption::Overrun | Interruption::Checksum(_))) => {
-                let error = self
-                    .interrupted(caller, &upload, offset, &lease, interruption)
-                    .await;
-                return Err(self.undo_creation(caller, &upload, &lease, error).await);
+            Some(Interruption::Overrun) => {
+                let error = Fault::SizeExceeded.into();
+                return Err(self.undo_creation(caller, upload, lease, error).await);
+            }
+            Some(Interruption::Checksum(problem)) => {
+                let error = problem.into();
+                return Err(self.undo_creation(caller, upload, lease, error).await);
             }
             Some(interruption) => {
                 return Err(self
-                    .interrupted(caller, &upload, offset, &lease, interruption)
+                    .interrupted(caller, &upload, offset, lease, interruption)
                     .await);
             }
         }
@@ -192,15 +197,44 @@ impl Engine {
         }
     }
 
-    async fn undo_creation(
-        &self,
+    /// Creates an upload and emits the event as one unit, even if the request is dropped.
+    pub(super) async fn emit_created<T: Send + 'static>(
+        self: &Arc<Self>,
         caller: &Caller,
-        upload: &Arc<Upload>,
-        lease: &Lease,
+        create: impl Future<Output = Result<(Arc<Upload>, T), Error>> + Send + 'static,
+    ) -> Result<(Arc<Upload>, T), Error> {
+        let created = if self.wants.created {
+            let room = self.reserve(EventKind::Created).await?;
+            let (engine, caller) = (self.clone(), caller.clone());
+            self.detached(async move {
+                let created = create.await?;
+                engine
+                    .emit_kind(room, EventKind::Created, &created.0, 0, &caller)
+                    .await;
+                Ok(created)
+            })
+            .await?
+        } else {
+            // Without an event there is nothing to cut in two.
+            create.await?
+        };
+        add(&self.counters.created, 1);
+        Ok(created)
+    }
+
+    async fn undo_creation(
+        self: &Arc<Self>,
+        caller: &Caller,
+        upload: Arc<Upload>,
+        lease: Lease,
         error: Error,
     ) -> Error {
-        if let Err(left) = self.remove(caller, upload, 0, lease, Removal::Undone).await {
-            tracing::warn!(id = %upload.id, error = %left, "a failed creation could not be undone");
+        let id = upload.id.clone();
+        if let Err(left) = self
+            .remove_detached(caller, upload, 0, lease, Removal::Undone)
+            .await
+        {
+            tracing::warn!(%id, error = %left, "failed to undo a creation");
         }
         error
     }

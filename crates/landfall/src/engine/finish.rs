@@ -40,11 +40,11 @@ impl Engine {
         let is_untold = !upload.finished && (fresh || upload.awaited);
         let reply = if is_untold && self.has_finish_audience() {
             let (engine, caller) = (self.clone(), caller.clone());
-            tokio::spawn(async move {
+            self.detached(async move {
                 engine.make_durable(&upload, &lease).await?;
                 engine.ask_and_tell_finish(&caller, upload, &lease).await
             })
-            .await??
+            .await?
         } else {
             self.make_durable(&upload, &lease).await?;
             upload.parting.as_deref().cloned().unwrap_or_default()
@@ -54,7 +54,7 @@ impl Engine {
             tracing::debug!(id = %finished.id, size = finished.length, "UploadFinished");
         }
         if finished.kind == Kind::Partial {
-            self.join_finals_waiting_for(&finished.id);
+            self.advance_finals_of(&finished.id);
         }
         Ok(reply)
     }
@@ -90,14 +90,16 @@ impl Engine {
             }
             Err(error) => return Err(error),
         };
+        // Reserved only now: hooks may take long, and others need the room meanwhile.
+        let room = self.reserve(EventKind::Completed).await?;
         let mut recorded = (*upload).clone();
         recorded.finished = true;
         recorded.parting = (!reply.is_empty()).then(|| Arc::new(reply.clone()));
         let recorded = Arc::new(recorded);
         let saved = self.parts.get_store().save(&recorded, lease.fence()).await;
-        // Only now: whoever hears of it may move it away at once. If it isn't known whether it was
-        // recorded, it is told all the same, and perhaps again: complete it is.
-        self.tell(EventKind::Completed, &recorded, offset, caller)
+        // Emit after saving, because a receiver may move the file. If the result of saving is unknown,
+        // emit anyway: duplicates are allowed.
+        self.emit_kind(room, EventKind::Completed, &recorded, offset, caller)
             .await;
         match saved {
             // The hook took it, as hooks do that move finished files away.
@@ -107,15 +109,18 @@ impl Engine {
         Ok(reply)
     }
 
-    /// Completes an upload that a crash left complete but untold. If another request has its lease,
-    /// that one does it.
+    /// Completes an upload that a crash left complete but undecided.
+    ///
+    /// # Errors
+    /// [`Fault::Locked`] while another request has its lease: hooks may be deciding about it, and may
+    /// still refuse it.
     pub(super) async fn finish_left_over(
         self: &Arc<Self>,
         caller: &Caller,
         id: &UploadId,
     ) -> Result<(), Error> {
         let Some(lease) = self.free_lease(id).await? else {
-            return Ok(());
+            return Err(Fault::Locked.into());
         };
         let snapshot = self.load(id).await?;
         if self.is_finish_pending(&snapshot) {

@@ -7,14 +7,14 @@ use landfall_protocol::Fault;
 use super::{Caller, Engine, Error};
 use crate::{
     store::StoreError,
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Snapshot, Upload, UploadId},
 };
 
 /// What is known about an upload without touching it.
 #[derive(Debug)]
 pub(crate) struct Inspected {
     pub(crate) upload: Arc<Upload>,
-    /// `None` for a final upload that isn't joined yet.
+    /// `None` for a final upload that is not concatenated yet.
     pub(crate) offset: Option<u64>,
     pub(crate) modified: SystemTime,
     pub(crate) expires: Option<SystemTime>,
@@ -38,8 +38,8 @@ impl Engine {
             })),
             Err(error) => match error.problem().fault {
                 Fault::NotFound => Ok(None),
-                // Its time is over, or a part of it is gone; it is there until it is swept.
-                Fault::Gone => match self.parts.get_store().load(id).await {
+                // Expired, a part of it removed, or being completed: it is there, as it stands.
+                Fault::Gone | Fault::Locked => match self.parts.get_store().load(id).await {
                     Err(StoreError::NotFound(_)) => Ok(None),
                     found => Ok(Some(found?)),
                 },
@@ -64,6 +64,15 @@ impl Engine {
     ) -> Result<Inspected, Error> {
         if let Some(live) = self.live.get(id) {
             let (offset, modified) = (live.offset(), SystemTime::now());
+            let last = Snapshot {
+                upload: live.upload.clone(),
+                offset,
+                modified,
+            };
+            // Its last byte is here, but hooks may still refuse it.
+            if self.is_finish_pending(&last) {
+                return Err(Fault::Locked.into());
+            }
             let expires = self.expiry(&live.upload, offset, modified);
             let upload = live.upload.clone();
             return Ok(Inspected {
@@ -74,22 +83,11 @@ impl Engine {
             });
         }
         let mut snapshot = self.load(id).await?;
-        if matches!(snapshot.upload.kind, Kind::Final { joined: false, .. }) {
-            match self.join_if_ready(caller, snapshot.clone()).await? {
-                Some(joined) => snapshot = joined,
-                None => {
-                    let expires = self.expiry(&snapshot.upload, 0, snapshot.modified);
-                    let (upload, modified) = (snapshot.upload, snapshot.modified);
-                    return Ok(Inspected {
-                        upload,
-                        offset: None,
-                        modified,
-                        expires,
-                    });
-                }
-            }
-        } else if self.is_finish_pending(&snapshot) {
-            // A crash came between the last byte and the telling of it.
+        if !snapshot.upload.is_joined() {
+            return self.inspect_waiting(caller, snapshot).await;
+        }
+        if self.is_finish_pending(&snapshot) {
+            // A crash came between the last byte and its completion, or hooks are deciding.
             self.finish_left_over(caller, id).await?;
             snapshot = self.load(id).await?;
         }

@@ -5,13 +5,14 @@
 mod append;
 mod ask;
 mod claim;
+mod concatenate;
 mod counters;
 mod create;
+mod detached;
 mod error;
 mod fault;
 mod finish;
 mod inspect;
-mod join;
 mod live;
 mod progress;
 mod receive;
@@ -36,13 +37,13 @@ pub(crate) use self::{
     inspect::Inspected,
     settings::Settings,
 };
+use self::{concatenate::FinalUploads, detached::Effects, live::LiveUploads, transfer::Memory};
 pub use self::{
     fault::BodyFault,
     settings::{Lifetimes, Limits},
     sweep::{Doomed, SweepSummary, Sweeper, Why},
     tell::Outcome,
 };
-use self::{join::WaitingFinals, live::LiveUploads, transfer::Memory};
 use crate::{
     Composer,
     event::{EventKinds, EventSink},
@@ -71,10 +72,10 @@ pub(crate) struct Engine {
     wants: EventKinds,
     live: LiveUploads,
     progress: progress::ProgressTask,
-    waiting: WaitingFinals,
+    final_uploads: Arc<FinalUploads>,
+    effects: Effects,
     transfers: Semaphore,
     memory: Memory,
-    joins: Semaphore,
     pub(crate) counters: Counters,
     started: SystemTime,
 }
@@ -113,10 +114,10 @@ impl Engine {
             wants,
             live: LiveUploads::new(wants.progress),
             progress: progress::ProgressTask::default(),
-            waiting: WaitingFinals::default(),
+            final_uploads: Arc::new(FinalUploads::new(limits.joins)),
+            effects: Effects::default(),
             transfers: Semaphore::new(limits.transfers.min(Semaphore::MAX_PERMITS)),
             memory: Memory::new(limits.gathered_bytes),
-            joins: Semaphore::new(limits.joins.max(1)),
             counters: Counters::default(),
             started: SystemTime::now(),
         }

@@ -229,11 +229,11 @@ impl Engine {
 
     /// What to answer when a body wasn't taken in whole; a stopped upload is removed on the way.
     pub(super) async fn interrupted(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         upload: &Arc<Upload>,
         offset: u64,
-        lease: &Lease,
+        lease: Lease,
         interruption: Interruption,
     ) -> Error {
         match interruption {
@@ -245,8 +245,9 @@ impl Engine {
             }
             Interruption::Lost => Fault::Unavailable.into(),
             Interruption::Stopped(reply) => {
+                let upload = upload.clone();
                 match self
-                    .remove(caller, upload, offset, lease, Removal::Hook)
+                    .remove_detached(caller, upload, offset, lease, Removal::Hook)
                     .await
                 {
                     Ok(()) => Error::Refused(Fault::Stopped, Box::new(reply)),

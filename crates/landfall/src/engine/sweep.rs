@@ -5,9 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Engine, Error, add};
+use super::{Engine, Error};
 use crate::{
-    event::EventKind,
     store::{Orphan, StoreError},
     upload::{Kind, Snapshot, UploadId},
 };
@@ -137,8 +136,8 @@ impl Sweeper {
                 } else if matches!(snapshot.upload.kind, Kind::Final { joined: false, .. })
                     && !self.dry_run
                 {
-                    // Joined here if the process that waited for its parts is gone.
-                    let _ = self.engine.inspect(&None, &snapshot.upload.id).await;
+                    // The process that waited for its parts may be gone.
+                    self.engine.advance_final(&snapshot.upload.id).await;
                 }
             }
             for orphan in page.orphans {
@@ -237,18 +236,13 @@ impl Sweeper {
         if self.dry_run {
             return Ok(true);
         }
-        let Some(terminator) = self.engine.parts.get_terminator() else {
+        if self.engine.parts.get_terminator().is_none() {
             return Ok(false);
-        };
-        let (upload, offset) = (&current.upload, current.offset);
-        let expired = [(EventKind::Expired, offset)];
-        self.engine.announce(&expired, upload, &None).await?;
-        terminator.terminate(upload, lease.fence()).await?;
-        add(&self.engine.counters.expired, 1);
-        tracing::debug!(%id, offset, "UploadExpired");
+        }
+        let engine = self.engine.clone();
         self.engine
-            .tell(EventKind::Expired, upload, offset, &None)
-            .await;
+            .detached(async move { engine.expire(&current, &lease).await })
+            .await?;
         Ok(true)
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{Caller, Engine, Error};
 use crate::{
-    event::{Event, EventKind, EventSink, Removal},
+    event::{Event, EventKind, EventSink, Removal, Reservation},
     lease::Lease,
     store::StoreError,
     upload::{Snapshot, Upload, UploadId},
@@ -20,6 +20,10 @@ pub enum Outcome {
     /// Somebody is at it: look again later.
     Busy,
 }
+
+/// Room for one event, in the order of the sinks that want it.
+#[derive(Default)]
+pub(super) struct Room(Vec<Option<Reservation>>);
 
 impl Engine {
     /// Tells the sinks what may happen next to the upload, at the offset given for each.
@@ -51,6 +55,49 @@ impl Engine {
         Ok(())
     }
 
+    /// Reserves room for one event in every sink that wants it, right before the effect: afterwards
+    /// nothing can keep the event from being emitted.
+    pub(super) async fn reserve(&self, kind: EventKind) -> Result<Room, Error> {
+        let mut room = Room::default();
+        if self.wants.has(kind) {
+            for sink in self.interested(kind) {
+                room.0.push(sink.reserve().await.map_err(Error::Sink)?);
+            }
+        }
+        Ok(room)
+    }
+
+    /// Emits an event to every sink that wants it, into the room that was reserved for it.
+    pub(super) async fn emit(&self, room: Room, event: Event) {
+        let mut room = room.0.into_iter();
+        for sink in self.interested(event.kind) {
+            match room.next().flatten() {
+                Some(reservation) => reservation.emit(event.clone()),
+                None => sink.tell(event.clone()).await,
+            }
+        }
+    }
+
+    /// Emits an event of this moment to every sink that wants it.
+    pub(super) async fn emit_kind(
+        &self,
+        room: Room,
+        kind: EventKind,
+        upload: &Arc<Upload>,
+        offset: u64,
+        caller: &Caller,
+    ) {
+        if self.wants.has(kind) {
+            let event = Event::new(kind, upload.clone(), offset, caller.clone());
+            self.emit(room, event).await;
+        }
+    }
+
+    fn interested(&self, kind: EventKind) -> impl Iterator<Item = &Arc<dyn EventSink>> {
+        let sinks = self.sinks.iter();
+        sinks.filter(move |sink| sink.wants().has(kind))
+    }
+
     /// Tells every sink that wants it.
     pub(crate) async fn tell(
         &self,
@@ -59,10 +106,8 @@ impl Engine {
         offset: u64,
         caller: &Caller,
     ) {
-        if self.wants.has(kind) {
-            self.tell_all(Event::new(kind, upload.clone(), offset, caller.clone()))
-                .await;
-        }
+        self.emit_kind(Room::default(), kind, upload, offset, caller)
+            .await;
     }
 
     /// Tells that an upload was removed, and why.
@@ -76,15 +121,7 @@ impl Engine {
         let kind = EventKind::Terminated;
         let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
         event.removal = Some(why);
-        self.tell_all(event).await;
-    }
-
-    /// Tells an event to whoever wants it.
-    pub(super) async fn tell_all(&self, event: Event) {
-        let interested = |sink: &&Arc<dyn EventSink>| sink.wants().has(event.kind);
-        for sink in self.sinks.iter().filter(interested) {
-            sink.tell(event.clone()).await;
-        }
+        self.emit(Room::default(), event).await;
     }
 
     /// Tells progress of an upload whose bytes don't pass through here, and can't be stopped here.

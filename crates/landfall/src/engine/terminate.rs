@@ -1,12 +1,12 @@
 //! Removal at a client's or a hook's wish.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::Fault;
 
 use super::{Caller, Engine, Error, add};
 use crate::{
-    event::{EventKind, Removal},
+    event::{Event, EventKind, Removal},
     hook::Reply,
     lease::Lease,
     store::StoreError,
@@ -20,13 +20,16 @@ impl Engine {
         caller: &Caller,
         id: &UploadId,
     ) -> Result<Reply, Error> {
-        let known = self.load(id).await?;
+        let known = self.load_removable(id).await?;
+        if self.has_expired(&known) {
+            return Err(Fault::Gone.into());
+        }
         let reply = self.ask_before_terminate(caller, &known).await?;
         self.dismiss(caller, id, Removal::Client).await?;
         Ok(reply)
     }
 
-    /// Stops whoever is writing an upload and removes it, without asking anybody.
+    /// Stops the writer of an upload and removes it, without calling a hook.
     pub(crate) async fn dismiss(
         self: &Arc<Self>,
         caller: &Caller,
@@ -34,17 +37,39 @@ impl Engine {
         why: Removal,
     ) -> Result<(), Error> {
         let lease = self.lease(id).await?;
-        let snapshot = self.parts.get_store().load(id).await?;
-        // What has begun is ended even if the client goes away.
-        let (engine, caller) = (self.clone(), caller.clone());
-        tokio::spawn(async move {
-            let Snapshot { upload, offset, .. } = &snapshot;
-            engine.remove(&caller, upload, *offset, &lease, why).await
-        })
-        .await?
+        let snapshot = self.load_removable(id).await?;
+        let Snapshot { upload, offset, .. } = snapshot;
+        self.remove_detached(caller, upload, offset, lease, why)
+            .await
     }
 
-    /// Removes an upload and tells it.
+    /// Loads an upload that is to be removed. A damaged one is described by its id alone.
+    async fn load_removable(&self, id: &UploadId) -> Result<Snapshot, Error> {
+        match self.parts.get_store().load(id).await {
+            Err(StoreError::Damaged { .. }) => Ok(Snapshot {
+                upload: Arc::new(Upload::new(id.clone(), None)),
+                offset: 0,
+                modified: SystemTime::now(),
+            }),
+            loaded => Ok(loaded?),
+        }
+    }
+
+    /// Removes an upload and emits the event, even if the request is dropped.
+    pub(super) async fn remove_detached(
+        self: &Arc<Self>,
+        caller: &Caller,
+        upload: Arc<Upload>,
+        offset: u64,
+        lease: Lease,
+        why: Removal,
+    ) -> Result<(), Error> {
+        let (engine, caller) = (self.clone(), caller.clone());
+        self.detached(async move { engine.remove(&caller, &upload, offset, &lease, why).await })
+            .await
+    }
+
+    /// Removes an upload and emits the event; for callers that run detached themselves.
     pub(super) async fn remove(
         &self,
         caller: &Caller,
@@ -53,15 +78,45 @@ impl Engine {
         lease: &Lease,
         why: Removal,
     ) -> Result<(), Error> {
+        self.erase(caller, upload, offset, lease, Some(why)).await?;
+        add(&self.counters.terminated, 1);
+        tracing::debug!(id = %upload.id, offset, "UploadTerminated");
+        Ok(())
+    }
+
+    /// Removes an upload whose time is over and emits the event; for callers that run detached
+    /// themselves.
+    pub(super) async fn expire(&self, snapshot: &Snapshot, lease: &Lease) -> Result<(), Error> {
+        let (upload, offset) = (&snapshot.upload, snapshot.offset);
+        self.erase(&None, upload, offset, lease, None).await?;
+        add(&self.counters.expired, 1);
+        tracing::debug!(id = %upload.id, offset, "UploadExpired");
+        Ok(())
+    }
+
+    /// Without a reason, the upload has expired.
+    async fn erase(
+        &self,
+        caller: &Caller,
+        upload: &Arc<Upload>,
+        offset: u64,
+        lease: &Lease,
+        why: Option<Removal>,
+    ) -> Result<(), Error> {
         let Some(terminator) = self.parts.get_terminator() else {
             return Err(Fault::NotImplemented.into());
         };
-        self.announce(&[(EventKind::Terminated, offset)], upload, caller)
-            .await?;
+        let kind = match why {
+            Some(_) => EventKind::Terminated,
+            None => EventKind::Expired,
+        };
+        self.announce(&[(kind, offset)], upload, caller).await?;
+        let room = self.reserve(kind).await?;
         terminator.terminate(upload, lease.fence()).await?;
-        add(&self.counters.terminated, 1);
-        tracing::debug!(id = %upload.id, offset, "UploadTerminated");
-        self.tell_removed(why, upload, offset, caller).await;
+        self.final_uploads.remove(&upload.id);
+        let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
+        event.removal = why;
+        self.emit(room, event).await;
         Ok(())
     }
 

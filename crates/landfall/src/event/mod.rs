@@ -1,5 +1,7 @@
 //! Telling after the effect: created, progress, completed, terminated.
 
+mod channel;
+
 use std::{
     fmt,
     sync::{
@@ -10,8 +12,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 
+pub use self::channel::{ChannelSink, EventStream, channel};
 use crate::{
     BoxError,
     hook::{Reply, RequestInfo},
@@ -176,6 +178,27 @@ impl Event {
     }
 }
 
+/// Room for one event in an [`EventSink`].
+pub struct Reservation(Box<dyn FnOnce(Event) + Send>);
+
+impl Reservation {
+    /// Makes a reservation; `emit` takes the event at once, and cannot fail.
+    #[must_use]
+    pub fn new(emit: impl FnOnce(Event) + Send + 'static) -> Self {
+        Self(Box::new(emit))
+    }
+
+    pub(crate) fn emit(self, event: Event) {
+        (self.0)(event);
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reservation")
+    }
+}
+
 /// Something that is told.
 ///
 /// A sink that must not miss an event, whatever moment the process dies at, keeps what is
@@ -198,8 +221,22 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Reserves room for one event, right before the effect that it tells of: the event then goes to
+    /// the [`Reservation`]. `None`: it goes to [`tell`](Self::tell).
+    ///
+    /// # Errors
+    /// The request fails with 503, and nothing has happened: for a sink that has no room.
+    ///
+    /// # Cancel safety
+    /// A dropped call, like a dropped reservation, must leave nothing reserved.
+    async fn reserve(&self) -> Result<Option<Reservation>, BoxError> {
+        Ok(None)
+    }
+
     /// Takes an event. The request waits for this (progress excepted, which is left out when the
     /// sink isn't ready), so it should hand the event on and return.
+    ///
+    /// It is called even if the request is dropped: an effect and its event are one unit.
     async fn tell(&self, event: Event);
 
     /// Takes a progress event if it can do so at once.
@@ -209,62 +246,6 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     /// keeps how far uploads got needs that, since progress comes at intervals. Must not wait.
     fn stored(&self, upload: &Arc<Upload>, offset: u64) {
         let _ = (upload, offset);
-    }
-}
-
-/// A sink and the stream of what it is told; the stream holds `capacity` events, and a full one holds
-/// requests back rather than losing an event.
-#[must_use]
-pub fn channel(wants: EventKinds, capacity: usize) -> (ChannelSink, EventStream) {
-    let (sender, receiver) = mpsc::channel(capacity.max(1));
-    (ChannelSink { wants, sender }, EventStream(receiver))
-}
-
-/// See [`channel`].
-#[derive(Debug, Clone)]
-pub struct ChannelSink {
-    wants: EventKinds,
-    sender: mpsc::Sender<Event>,
-}
-
-#[async_trait]
-impl EventSink for ChannelSink {
-    fn wants(&self) -> EventKinds {
-        self.wants
-    }
-
-    async fn tell(&self, event: Event) {
-        // Nobody listens any more: then nobody needs to know.
-        let _ = self.sender.send(event).await;
-    }
-
-    fn tell_progress(&self, event: Event) {
-        let _ = self.sender.try_send(event);
-    }
-}
-
-/// See [`channel`].
-#[derive(Debug)]
-pub struct EventStream(mpsc::Receiver<Event>);
-
-impl EventStream {
-    /// The next event; `None` once the handler is gone.
-    ///
-    /// # Cancel safety
-    /// No event is lost by dropping it.
-    pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
-    }
-}
-
-impl futures_core::Stream for EventStream {
-    type Item = Event;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Event>> {
-        self.0.poll_recv(cx)
     }
 }
 

@@ -188,11 +188,7 @@ impl Handler {
         if let Some(offset) = inspected.offset {
             answer.set(headers::UPLOAD_OFFSET, offset.into());
         }
-        let length = match (upload.length, &upload.kind) {
-            (None, Kind::Final { .. }) => engine.length_by_parts(upload).await,
-            (length, _) => length,
-        };
-        match length {
+        match upload.length {
             Some(length) => answer.set(headers::UPLOAD_LENGTH, length.into()),
             None if upload.is_final() => {}
             None => answer.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),

@@ -5,6 +5,7 @@ mod asking;
 mod claims;
 mod direct;
 mod dropped;
+mod emitting;
 #[cfg(unix)]
 mod examples;
 mod file_store;

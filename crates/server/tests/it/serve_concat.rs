@@ -104,11 +104,11 @@ fn parts_sent_in_parallel_are_joined_in_the_order_of_the_list() {
     let head = client.head(&path);
     assert_eq!(head.header("Upload-Concat"), Some(&*list));
     assert_eq!(head.number("Upload-Length"), whole.len() as u64);
-    // The same part twice, backwards.
-    let list = format!("final;{} {} {}", parts[6], parts[0], parts[6]);
+    // The same parts again, backwards.
+    let list = format!("final;{} {}", parts[6], parts[0]);
     let path = client
         .ask(Request::post().with("Upload-Concat", list))
         .created();
     let last = &whole[6 * MIB as usize..];
-    client.holds(&path, &[last, &whole[..MIB as usize], last].concat());
+    client.holds(&path, &[last, &whole[..MIB as usize]].concat());
 }

@@ -3,6 +3,7 @@
 
 mod appending;
 mod checksum;
+mod completing;
 mod concatenation;
 mod connection;
 mod creation;

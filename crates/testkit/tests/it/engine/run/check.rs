@@ -85,8 +85,21 @@ impl Run {
     /// Compares an upload with the model: what HEAD says, and the bytes in the store.
     pub(super) async fn look(&mut self, known: &Known) -> TestCaseResult {
         self.calm();
-        let reply = client::inspect(&self.handler, &known.id).await;
-        let offset = match self.model.inspect(known.name) {
+        let inspected = self.model.inspect(known.name);
+        let mut reply = client::inspect(&self.handler, &known.id).await;
+        // Concatenated and completed in the background: HEAD says that it is not known yet.
+        let is_waiting =
+            |status: u16, offset: Option<u64>| status == 423 || (status == 200 && offset.is_none());
+        let mut patience = 2000;
+        while matches!(inspected, Ok(Some(_)))
+            && is_waiting(reply.status, reply.number("upload-offset"))
+            && patience > 0
+        {
+            patience -= 1;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            reply = client::inspect(&self.handler, &known.id).await;
+        }
+        let offset = match inspected {
             Ok(offset) => offset,
             Err(refusal) => {
                 prop_assert_eq!(reply.status, status_of(refusal), "HEAD of {}", known);
@@ -141,7 +154,7 @@ impl Run {
         Some(bytes)
     }
 
-    /// Final uploads are joined in the background as soon as they can be: asking waits for that.
+    /// Final uploads are concatenated in the background as soon as they can be.
     pub(super) async fn look_at_pending(&mut self) -> TestCaseResult {
         for known in self.known.clone() {
             let upload = self.model.get(known.name);

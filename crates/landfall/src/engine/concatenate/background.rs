@@ -1,0 +1,170 @@
+//! Concatenations that no request waits for.
+
+use std::sync::Arc;
+
+use landfall_protocol::Fault;
+
+use super::state::Admission;
+use crate::{
+    engine::{Caller, Engine, Error, Inspected},
+    event::EventKind,
+    upload::{Kind, Snapshot, Upload, UploadId},
+};
+
+impl Engine {
+    /// The state of a final upload that is not concatenated yet: without an offset. If its parts are
+    /// complete, the concatenation is started in the background.
+    pub(in crate::engine) async fn inspect_waiting(
+        self: &Arc<Self>,
+        caller: &Caller,
+        snapshot: Snapshot,
+    ) -> Result<Inspected, Error> {
+        let Snapshot {
+            mut upload,
+            modified,
+            ..
+        } = snapshot;
+        let Kind::Final { parts, .. } = &upload.kind else {
+            return Err(Fault::Internal.into());
+        };
+        if upload.length.is_none() || !self.final_uploads.is_busy(&upload.id) {
+            let known = self.check_parts(&upload).await?;
+            let is_ready = known.complete == parts.len();
+            if upload.length.is_none()
+                && let Some(sum) = known.sum_of(parts)
+            {
+                upload = self.record_sum(&upload, sum).await?;
+            }
+            if is_ready {
+                self.start_concatenations(caller.clone(), vec![upload.id.clone()]);
+            }
+        }
+        let expires = self.expiry(&upload, 0, modified);
+        Ok(Inspected {
+            upload,
+            offset: None,
+            modified,
+            expires,
+        })
+    }
+
+    /// Stores the length of a final upload that became known after its creation, so that it need not
+    /// be added up again (T-CAT-18).
+    async fn record_sum(&self, upload: &Upload, sum: u64) -> Result<Arc<Upload>, Error> {
+        let mut measured = upload.clone();
+        measured.length = Some(sum);
+        if let Some(lease) = self.free_lease(&upload.id).await? {
+            let store = self.parts.get_store();
+            let current = store.load(&upload.id).await?.upload;
+            if *current == *upload {
+                store.save(&measured, lease.fence()).await?;
+            }
+        }
+        Ok(Arc::new(measured))
+    }
+
+    /// Starts the concatenations that this partial upload was missing for.
+    pub(in crate::engine) fn advance_finals_of(self: &Arc<Self>, part: &UploadId) {
+        let waiting = self.final_uploads.waiting_for(part);
+        if !waiting.is_empty() {
+            self.start_concatenations(None, waiting);
+        }
+    }
+
+    /// Concatenates final uploads in the background, one after another. Those that run already, that
+    /// failed lately, or that are one too many are left to the next HEAD or the sweeper.
+    fn start_concatenations(self: &Arc<Self>, caller: Caller, ids: Vec<UploadId>) {
+        let mut ids = ids.into_iter();
+        let Some(mut next) = self.admit_next(&mut ids) else {
+            return;
+        };
+        let engine = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let (id, admission) = next;
+                engine.advance_admitted(&caller, &id, admission).await;
+                match engine.admit_next(&mut ids) {
+                    Some(more) => next = more,
+                    None => return,
+                }
+            }
+        });
+    }
+
+    fn admit_next(
+        &self,
+        ids: &mut impl Iterator<Item = UploadId>,
+    ) -> Option<(UploadId, Admission)> {
+        ids.find_map(|id| {
+            self.final_uploads
+                .admit(&id)
+                .map(|admission| (id, admission))
+        })
+    }
+
+    /// Concatenates a final upload if its parts are complete, for the sweeper.
+    pub(in crate::engine) async fn advance_final(self: &Arc<Self>, id: &UploadId) {
+        if let Some(admission) = self.final_uploads.admit(id) {
+            self.advance_admitted(&None, id, admission).await;
+        }
+    }
+
+    async fn advance_admitted(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &UploadId,
+        admission: Admission,
+    ) {
+        match self.concatenate_if_ready(caller, id).await {
+            Ok(()) => admission.end(),
+            Err(error) => {
+                if error.is_ours() {
+                    tracing::error!(%id, %error, "failed to concatenate a final upload");
+                }
+                // These are found out again without copying anything.
+                let fault = error.problem().fault;
+                if matches!(
+                    fault,
+                    Fault::Locked
+                        | Fault::NotFound
+                        | Fault::Gone
+                        | Fault::NotFinished
+                        | Fault::Rejected
+                        | Fault::MaxSizeExceeded
+                ) {
+                    admission.end();
+                }
+            }
+        }
+    }
+
+    async fn concatenate_if_ready(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &UploadId,
+    ) -> Result<(), Error> {
+        let found = self.load(id).await?.upload;
+        let Kind::Final {
+            parts,
+            joined: false,
+            ..
+        } = &found.kind
+        else {
+            return Ok(());
+        };
+        if self.check_parts(&found).await?.complete < parts.len() {
+            return Ok(());
+        }
+        let lease = self.lease(id).await?;
+        let current = self.load(id).await?.upload;
+        if current.is_joined() {
+            return Ok(());
+        }
+        let completed = [(EventKind::Completed, current.length.unwrap_or_default())];
+        self.announce(&completed, &current, caller).await?;
+        let concatenated = self.concatenate(current, &lease).await?;
+        self.final_uploads.remove(id);
+        self.finish(caller, concatenated, lease, true).await?;
+        Ok(())
+    }
+}

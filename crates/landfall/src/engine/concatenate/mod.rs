@@ -1,0 +1,157 @@
+//! Final uploads: partial ones in a row (tus 1.0.0, Concatenation).
+
+mod background;
+mod parts;
+mod state;
+
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
+
+use landfall_protocol::Fault;
+
+pub(super) use self::state::FinalUploads;
+use self::state::PartsProgress;
+use super::{Caller, Engine, Error, claim::Turn, create::Created};
+use crate::{
+    event::{EventKind, Removal},
+    lease::Lease,
+    upload::{Kind, Upload, UploadId},
+};
+
+impl Engine {
+    /// Creates a final upload and concatenates its parts if they are complete. Otherwise that is done
+    /// as soon as they are (concatenation-unfinished).
+    pub(super) async fn create_final(
+        self: &Arc<Self>,
+        caller: &Caller,
+        mut upload: Upload,
+    ) -> Result<Created, Error> {
+        let Kind::Final { parts, .. } = &upload.kind else {
+            return Err(Fault::Internal.into());
+        };
+        let parts = parts.clone();
+        reject_duplicates(&parts)?;
+        let known = self.admit_parts(caller, &parts).await?;
+        let sum = known.sum_of(&parts);
+        if let (Some(sum), Some(max)) = (sum, self.limits.max_size)
+            && sum > max
+        {
+            return Err(Fault::MaxSizeExceeded.into());
+        }
+        // A client must not state the length; if it does, it had better be right (E-43).
+        if let (Some(stated), Some(sum)) = (upload.length, sum)
+            && stated != sum
+        {
+            return Err(Fault::InvalidUploadLength
+                .because(format_args!(
+                    "the partial uploads have {sum} bytes together"
+                ))
+                .into());
+        }
+        upload.length = sum;
+        let (mut reply, claim) = self.ask_before_create(caller, &mut upload).await?;
+        let claim = match self.claim(claim, &reply).await? {
+            Turn::Free(claim) => claim,
+            Turn::Made(created) => return Ok(created),
+        };
+        self.assign_id(&mut upload, claim.as_ref()).await?;
+        let missing = parts.get(known.complete);
+        let admission = match missing {
+            Some(_) => None,
+            None => {
+                let admission = self.final_uploads.admit(&upload.id);
+                Some(admission.ok_or(Fault::TooManyUploads)?)
+            }
+        };
+        let created = (EventKind::Created, 0);
+        if admission.is_none() {
+            self.announce(&[created], &upload, caller).await?;
+        } else {
+            let completed = (EventKind::Completed, sum.unwrap_or_default());
+            self.announce(&[created, completed], &upload, caller)
+                .await?;
+        }
+        let lease = self.lease(&upload.id).await?;
+        let engine = self.clone();
+        let create = async move {
+            let upload = engine.parts.get_store().create(upload).await?;
+            drop(claim);
+            Ok((upload, lease))
+        };
+        let (mut upload, lease) = self.emit_created(caller, create).await?;
+        if let Some(admission) = admission {
+            let (engine, caller, created) = (self.clone(), caller.clone(), upload.clone());
+            let completed = tokio::spawn(async move {
+                match engine.concatenate(created.clone(), &lease).await {
+                    Ok(upload) => {
+                        admission.end();
+                        let reply = engine.finish(&caller, upload.clone(), lease, true).await?;
+                        Ok((upload, reply))
+                    }
+                    Err(error) => {
+                        let removed = engine.remove(&caller, &created, 0, &lease, Removal::Undone);
+                        if removed.await.is_ok() {
+                            admission.end();
+                        }
+                        Err::<_, Error>(error)
+                    }
+                }
+            });
+            let (concatenated, more) = completed.await??;
+            upload = concatenated;
+            reply.merge(more);
+        } else if let Some(part) = missing {
+            self.final_uploads.insert(&upload.id, part.clone(), known);
+            drop(lease);
+            // The part may have been completed between its load and the insertion.
+            if self.load(part).await.is_ok_and(|part| part.is_complete()) {
+                self.advance_finals_of(part);
+            }
+        }
+        let offset = upload.length.unwrap_or_default();
+        let expires = self.expiry(&upload, offset, SystemTime::now());
+        Ok(Created {
+            upload,
+            offset: None,
+            expires,
+            reply,
+            existed: false,
+        })
+    }
+
+    /// Fills a final upload with the bytes of its parts and records it.
+    async fn concatenate(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
+        let Some(concatenator) = self.parts.get_concatenator() else {
+            return Err(Fault::ConcatenationUnsupported.into());
+        };
+        let turn = self.final_uploads.turn().await;
+        let _turn = turn.map_err(|_| Fault::Unavailable)?;
+        let parts = self.load_complete_parts(&upload).await?;
+        let lengths = parts.iter().map(|part| part.length.unwrap_or_default());
+        let expected = lengths.fold(0, u64::saturating_add);
+        if self.max_size(&upload).is_some_and(|max| expected > max) {
+            return Err(Fault::MaxSizeExceeded.into());
+        }
+        let sum = concatenator
+            .concatenate(&upload, &parts, lease.fence())
+            .await?;
+        let mut concatenated = (*upload).clone();
+        concatenated.length = Some(sum);
+        if let Kind::Final { joined, .. } = &mut concatenated.kind {
+            *joined = true;
+        }
+        let store = self.parts.get_store();
+        store.save(&concatenated, lease.fence()).await?;
+        Ok(Arc::new(concatenated))
+    }
+}
+
+/// A part named many times would be a small request that fills the disk.
+fn reject_duplicates(parts: &[UploadId]) -> Result<(), Error> {
+    let mut seen = HashSet::with_capacity(parts.len());
+    match parts.iter().find(|part| !seen.insert(*part)) {
+        None => Ok(()),
+        Some(part) => Err(Fault::InvalidConcat
+            .because(format_args!("{part} is named twice"))
+            .into()),
+    }
+}

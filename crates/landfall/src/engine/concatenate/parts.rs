@@ -1,0 +1,162 @@
+//! The partial uploads of a final one: loaded a few at a time, in order.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use landfall_protocol::Fault;
+
+use super::PartsProgress;
+use crate::{
+    engine::{Caller, Engine, Error, is_missing},
+    hook::Intent,
+    upload::{Kind, Snapshot, Upload, UploadId},
+};
+
+/// How many parts of one final upload are loaded at once.
+const MAX_LOADS: usize = 16;
+
+impl PartsProgress {
+    /// The sum of all lengths, if they are known.
+    pub(super) fn sum_of(&self, parts: &[UploadId]) -> Option<u64> {
+        (self.measured == parts.len()).then_some(self.sum)
+    }
+
+    /// Adds the length of part number `at`, and says whether all lengths up to it are known.
+    fn measure(&mut self, at: usize, part: &Snapshot) -> Result<bool, Error> {
+        if at == self.measured
+            && let Some(length) = part.upload.length
+        {
+            let sum = self.sum.checked_add(length);
+            self.sum = sum.ok_or(Fault::MaxSizeExceeded)?;
+            self.measured += 1;
+        }
+        Ok(at < self.measured)
+    }
+
+    /// Counts part number `at` if it and those before it are complete, and says whether they are.
+    fn count(&mut self, at: usize, part: &Snapshot) -> Result<bool, Error> {
+        self.measure(at, part)?;
+        if at == self.complete && part.is_complete() {
+            self.complete += 1;
+        }
+        Ok(at < self.complete)
+    }
+}
+
+impl Engine {
+    /// Checks the parts that a client names: it must have access to them, and they must be partial
+    /// uploads.
+    pub(super) async fn admit_parts(
+        &self,
+        caller: &Caller,
+        parts: &[UploadId],
+    ) -> Result<PartsProgress, Error> {
+        let mut known = PartsProgress::default();
+        let mut loads = stream::iter(0..parts.len())
+            .map(|at| self.admit_part(caller, &parts[at]))
+            .buffered(MAX_LOADS);
+        let mut at = 0;
+        while let Some(part) = loads.next().await {
+            known.count(at, &part?)?;
+            at += 1;
+        }
+        Ok(known)
+    }
+
+    async fn admit_part(&self, caller: &Caller, id: &UploadId) -> Result<Snapshot, Error> {
+        self.admit(caller, Intent::Concatenate, Some(id)).await?;
+        let part = self.load(id).await?;
+        if part.upload.kind != Kind::Partial {
+            return Err(Fault::InvalidConcat
+                .because(format_args!("{id} was not created as a partial upload"))
+                .into());
+        }
+        Ok(part)
+    }
+
+    /// Checks how far the parts of a final upload got, starting with what is remembered, and
+    /// remembers for which part it waits.
+    pub(super) async fn check_parts(&self, upload: &Upload) -> Result<PartsProgress, Error> {
+        let Kind::Final { parts, .. } = &upload.kind else {
+            return Err(Fault::Internal.into());
+        };
+        let mut known = self.final_uploads.progress(&upload.id);
+        let start = known.complete;
+        self.scan_parts(parts, start, |at, part| known.count(at, part))
+            .await?;
+        if known.complete == parts.len() {
+            // Those that were complete before may have been removed since.
+            self.scan_parts(&parts[..start], 0, |_, _| Ok(true)).await?;
+        }
+        if upload.length.is_none() {
+            let start = known.measured;
+            self.scan_parts(parts, start, |at, part| known.measure(at, part))
+                .await?;
+        }
+        if let Some(part) = parts.get(known.complete) {
+            let id = &upload.id;
+            self.final_uploads.insert(id, part.clone(), known);
+        }
+        if let (Some(sum), Some(max)) = (known.sum_of(parts), self.max_size(upload))
+            && sum > max
+        {
+            return Err(Fault::MaxSizeExceeded.into());
+        }
+        Ok(known)
+    }
+
+    /// All parts of a final upload, if they are complete.
+    pub(super) async fn load_complete_parts(
+        &self,
+        upload: &Upload,
+    ) -> Result<Vec<Arc<Upload>>, Error> {
+        let Kind::Final { parts, .. } = &upload.kind else {
+            return Err(Fault::Internal.into());
+        };
+        let mut complete = Vec::with_capacity(parts.len());
+        self.scan_parts(parts, 0, |_, part| {
+            if !part.is_complete() {
+                return Err(Fault::NotFinished.into());
+            }
+            complete.push(part.upload.clone());
+            Ok(true)
+        })
+        .await?;
+        Ok(complete)
+    }
+
+    /// Loads parts in order, from number `start` on, until `visit` wants no more. The first one is
+    /// loaded alone: most often it is the one that is missing.
+    async fn scan_parts(
+        &self,
+        parts: &[UploadId],
+        start: usize,
+        mut visit: impl FnMut(usize, &Snapshot) -> Result<bool, Error> + Send,
+    ) -> Result<(), Error> {
+        let Some(first) = parts.get(start) else {
+            return Ok(());
+        };
+        if !visit(start, &self.load_part(first).await?)? {
+            return Ok(());
+        }
+        let mut at = start + 1;
+        let mut loads = stream::iter(at..parts.len())
+            .map(|at| self.load_part(&parts[at]))
+            .buffered(MAX_LOADS);
+        while let Some(part) = loads.next().await {
+            if !visit(at, &part?)? {
+                break;
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    async fn load_part(&self, id: &UploadId) -> Result<Snapshot, Error> {
+        match self.parts.get_store().load(id).await {
+            // A part was removed: this upload can never be concatenated (E-47).
+            Err(error) if is_missing(&error) => Err(Fault::Gone.into()),
+            part => Ok(part?),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What the process remembers of final uploads that are not concatenated yet: bounded, and only to
+//! save work.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::upload::UploadId;
+
+/// How many final uploads are remembered with the part that they wait for. The others are
+/// concatenated when somebody asks for them, or by the sweeper.
+const MAX_PENDING: usize = 10_000;
+/// How many concatenations may run or wait for their turn.
+const MAX_ADMITTED: usize = 256;
+/// How many failed concatenations are remembered.
+const MAX_FAILED: usize = 1000;
+const MIN_BACKOFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+/// How much is known of the parts of a final upload, counted from the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PartsProgress {
+    /// Parts that are complete.
+    pub(super) complete: usize,
+    /// Parts whose length is known; at least those that are complete.
+    pub(super) measured: usize,
+    /// The sum of these lengths.
+    pub(super) sum: u64,
+}
+
+#[derive(Debug)]
+struct Pending {
+    part: UploadId,
+    progress: PartsProgress,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: HashMap<UploadId, Pending>,
+    by_part: HashMap<UploadId, HashSet<UploadId>>,
+    running: HashSet<UploadId>,
+    failed: HashMap<UploadId, Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    until: Instant,
+    backoff: Duration,
+}
+
+/// The final uploads that wait for parts, are being concatenated, or failed to be.
+#[derive(Debug)]
+pub(in crate::engine) struct FinalUploads {
+    state: Mutex<State>,
+    /// Concatenations that run or wait for their turn.
+    admitted: Arc<Semaphore>,
+    turns: Semaphore,
+}
+
+impl FinalUploads {
+    pub(in crate::engine) fn new(max_concurrency: usize) -> Self {
+        let max_concurrency = max_concurrency.clamp(1, MAX_ADMITTED);
+        Self {
+            state: Mutex::default(),
+            admitted: Arc::new(Semaphore::new(MAX_ADMITTED)),
+            turns: Semaphore::new(max_concurrency),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers that a final upload waits for a part.
+    pub(super) fn insert(&self, id: &UploadId, part: UploadId, progress: PartsProgress) {
+        let mut state = self.state();
+        state.remove_pending(id);
+        if state.pending.len() < MAX_PENDING {
+            let finals = state.by_part.entry(part.clone()).or_default();
+            finals.insert(id.clone());
+            let pending = Pending { part, progress };
+            state.pending.insert(id.clone(), pending);
+        }
+    }
+
+    /// What is known of the parts of a final upload.
+    pub(super) fn progress(&self, id: &UploadId) -> PartsProgress {
+        let state = self.state();
+        let pending = state.pending.get(id);
+        pending.map_or_else(PartsProgress::default, |pending| pending.progress)
+    }
+
+    /// The final uploads that wait for this part.
+    pub(super) fn waiting_for(&self, part: &UploadId) -> Vec<UploadId> {
+        let state = self.state();
+        let finals = state.by_part.get(part);
+        finals.map_or_else(Vec::new, |finals| finals.iter().cloned().collect())
+    }
+
+    /// Whether a concatenation is running, or failed a short while ago.
+    pub(super) fn is_busy(&self, id: &UploadId) -> bool {
+        self.state().is_busy(id)
+    }
+
+    /// Admits a concatenation; `None` if it runs already, failed lately, or too many are waiting.
+    pub(super) fn admit(self: &Arc<Self>, id: &UploadId) -> Option<Admission> {
+        let mut state = self.state();
+        if state.is_busy(id) {
+            return None;
+        }
+        let permit = self.admitted.clone().try_acquire_owned().ok()?;
+        state.running.insert(id.clone());
+        drop(state);
+        Some(Admission {
+            finals: self.clone(),
+            id: id.clone(),
+            failed: true,
+            _permit: permit,
+        })
+    }
+
+    /// Waits for a turn to copy bytes.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        self.turns.acquire().await
+    }
+
+    /// Forgets an upload that was removed, as a final one and as a part.
+    pub(in crate::engine) fn remove(&self, id: &UploadId) {
+        let mut state = self.state();
+        state.remove_pending(id);
+        state.failed.remove(id);
+        for waiting in state.by_part.remove(id).unwrap_or_default() {
+            state.pending.remove(&waiting);
+        }
+    }
+}
+
+impl State {
+    fn remove_pending(&mut self, id: &UploadId) {
+        let Some(Pending { part, .. }) = self.pending.remove(id) else {
+            return;
+        };
+        if let Some(finals) = self.by_part.get_mut(&part) {
+            finals.remove(id);
+            if finals.is_empty() {
+                self.by_part.remove(&part);
+            }
+        }
+    }
+
+    fn is_busy(&self, id: &UploadId) -> bool {
+        let failure = self.failed.get(id);
+        self.running.contains(id) || failure.is_some_and(|failure| failure.until > Instant::now())
+    }
+
+    fn record_failure(&mut self, id: &UploadId) {
+        let last = self.failed.get(id).map(|failure| failure.backoff);
+        let backoff = last.map_or(MIN_BACKOFF, |last| (last * 2).min(MAX_BACKOFF));
+        if self.failed.len() >= MAX_FAILED && last.is_none() {
+            let first = self.failed.iter().min_by_key(|(_, failure)| failure.until);
+            if let Some(first) = first.map(|(id, _)| id.clone()) {
+                self.failed.remove(&first);
+            }
+        }
+        let until = Instant::now() + backoff;
+        self.failed.insert(id.clone(), Failure { until, backoff });
+    }
+}
+
+/// The right to concatenate one final upload; a failure is recorded unless it [ended](Self::end)
+/// otherwise.
+#[derive(Debug)]
+pub(super) struct Admission {
+    finals: Arc<FinalUploads>,
+    id: UploadId,
+    failed: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    /// Ends without a failure.
+    pub(super) fn end(mut self) {
+        self.failed = false;
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut state = self.finals.state();
+        state.running.remove(&self.id);
+        if self.failed {
+            state.record_failure(&self.id);
+        } else {
+            state.failed.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: impl ToString) -> UploadId {
+        UploadId::new(&name.to_string()).unwrap()
+    }
+
+    #[test]
+    fn the_number_of_pending_finals_is_bounded_and_removal_makes_room() {
+        let finals = FinalUploads::new(4);
+        let insert = |name: String, part: &str| {
+            finals.insert(&id(name), id(part), PartsProgress::default());
+        };
+        for n in 0..MAX_PENDING + 10 {
+            insert(
+                format!("final-{n}"),
+                if n % 2 == 0 { "even" } else { "odd" },
+            );
+        }
+        assert_eq!(finals.state().pending.len(), MAX_PENDING);
+        assert_eq!(finals.waiting_for(&id("odd")).len(), MAX_PENDING / 2);
+        // A part that goes takes what waits for it along, a final one itself.
+        finals.remove(&id("even"));
+        finals.remove(&id("final-1"));
+        assert_eq!(finals.state().pending.len(), MAX_PENDING / 2 - 1);
+        assert_eq!(finals.waiting_for(&id("odd")).len(), MAX_PENDING / 2 - 1);
+        assert_eq!(finals.state().by_part.len(), 1);
+        insert("another".into(), "late");
+        assert_eq!(finals.waiting_for(&id("late")), [id("another")]);
+        // It waits for one part at a time.
+        insert("another".into(), "later");
+        assert!(finals.waiting_for(&id("late")).is_empty());
+        finals.remove(&id("another"));
+        finals.remove(&id("odd"));
+        let state = finals.state();
+        assert!(state.pending.is_empty() && state.by_part.is_empty());
+    }
+
+    #[test]
+    fn a_failed_concatenation_is_not_admitted_at_once_again() {
+        let finals = Arc::new(FinalUploads::new(4));
+        let admission = finals.admit(&id("a")).unwrap();
+        assert!(finals.admit(&id("a")).is_none(), "it runs");
+        drop(admission);
+        assert!(finals.admit(&id("a")).is_none(), "it failed");
+        finals.remove(&id("a"));
+        finals.admit(&id("a")).unwrap().end();
+        finals.admit(&id("a")).unwrap().end();
+        for n in 0..MAX_FAILED + 10 {
+            drop(finals.admit(&id(n)).unwrap());
+        }
+        let state = finals.state();
+        assert_eq!(state.failed.len(), MAX_FAILED);
+        assert!(state.running.is_empty());
+    }
+
+    #[test]
+    fn failures_are_retried_ever_later() {
+        let mut state = State::default();
+        let mut backoffs = Vec::new();
+        for _ in 0..13 {
+            state.record_failure(&id("a"));
+            backoffs.push(state.failed[&id("a")].backoff.as_millis());
+        }
+        assert_eq!(backoffs[..4], [250, 500, 1000, 2000]);
+        assert_eq!(backoffs[9..], [128_000, 256_000, 300_000, 300_000]);
+    }
+
+    #[test]
+    fn the_number_of_admitted_concatenations_is_bounded() {
+        let finals = Arc::new(FinalUploads::new(4));
+        let admitted: Vec<_> = (0..MAX_ADMITTED)
+            .map(|n| finals.admit(&id(n)).unwrap())
+            .collect();
+        assert!(finals.admit(&id("one more")).is_none());
+        for admission in admitted {
+            admission.end();
+        }
+        finals.admit(&id("one more")).unwrap().end();
+    }
+}

@@ -1,0 +1,48 @@
+//! An effect and its event as one unit: a dropped request does not cut them in two.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use landfall_protocol::Fault;
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{Engine, Error};
+
+/// How many detached effects may run at once.
+const MAX_EFFECTS: usize = 4096;
+/// How long a request waits for one of them to end before it fails with 503.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The bound on effects that outlive their requests.
+#[derive(Debug)]
+pub(super) struct Effects(Arc<Semaphore>);
+
+impl Default for Effects {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_EFFECTS)))
+    }
+}
+
+impl Engine {
+    /// Runs `effect` to its end, even if the caller is dropped.
+    ///
+    /// A request that is dropped while it waits for its turn has changed nothing.
+    pub(super) async fn detached<T: Send + 'static>(
+        self: &Arc<Self>,
+        effect: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permits = &self.effects.0;
+        let permit = match permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => match timeout(TIMEOUT, permits.clone().acquire_owned()).await {
+                Ok(Ok(permit)) => permit,
+                _ => return Err(Fault::Unavailable.into()),
+            },
+        };
+        tokio::spawn(async move {
+            let result = effect.await;
+            drop(permit);
+            result
+        })
+        .await?
+    }
+}
