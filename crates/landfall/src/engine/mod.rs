@@ -50,7 +50,7 @@ use crate::{
     hook::{Asks, Hook, Reply, RequestInfo},
     lease::{Lease, LeaseError},
     store::StoreError,
-    upload::{Snapshot, Upload, UploadId},
+    upload::{Kind, Snapshot, Upload, UploadId},
 };
 use landfall_protocol::Fault;
 
@@ -180,23 +180,19 @@ impl Engine {
         modified: SystemTime,
         foreign_from: SystemTime,
     ) -> Option<SystemTime> {
-        if upload.is_complete_at(offset) {
-            return self
-                .lifetimes
-                .finished
-                .and_then(|life| modified.checked_add(life));
-        }
-        if upload.expires.is_some() {
-            return upload.expires;
-        }
-        let from = if upload.foreign {
-            modified.max(foreign_from)
+        // A partial upload is unfinished until it is part of a final one.
+        let is_finished = upload.is_complete_at(offset) && upload.kind != Kind::Partial;
+        let at = if is_finished {
+            modified.checked_add(self.lifetimes.finished?)
+        } else if upload.expires.is_some() {
+            upload.expires
+        } else if upload.foreign {
+            let from = modified.max(foreign_from);
+            from.checked_add(self.lifetimes.unfinished?)
         } else {
-            modified
+            modified.checked_add(self.lifetimes.unfinished?)
         };
-        self.lifetimes
-            .unfinished
-            .and_then(|life| from.checked_add(life))
+        at.and_then(whole_second)
     }
 
     fn has_expired(&self, snapshot: &Snapshot) -> bool {
@@ -204,13 +200,17 @@ impl Engine {
     }
 
     fn has_expired_from(&self, snapshot: &Snapshot, foreign_from: SystemTime) -> bool {
+        self.expiry_of(snapshot, foreign_from)
+            .is_some_and(|at| at <= SystemTime::now())
+    }
+
+    fn expiry_of(&self, snapshot: &Snapshot, foreign_from: SystemTime) -> Option<SystemTime> {
         let Snapshot {
             upload,
             offset,
             modified,
         } = snapshot;
         self.expiry_from(upload, *offset, *modified, foreign_from)
-            .is_some_and(|at| at <= SystemTime::now())
     }
 
     /// Stops an upload whose bytes are coming in, and removes it. Says whether there was one.
@@ -221,6 +221,17 @@ impl Engine {
         }
         live.is_some()
     }
+}
+
+/// The first whole second that is not before `at`: a header tells no fractions, and an upload expires
+/// when the header says.
+fn whole_second(at: SystemTime) -> Option<SystemTime> {
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let fraction = u64::from(since.subsec_nanos() > 0);
+    let seconds = Duration::from_secs(since.as_secs().checked_add(fraction)?);
+    SystemTime::UNIX_EPOCH.checked_add(seconds)
 }
 
 /// Whether an error of the store means that the upload isn't there.

@@ -2,17 +2,20 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{Engine, Error};
 use crate::{
-    store::{Orphan, StoreError},
-    upload::{Kind, Snapshot, UploadId},
+    store::{Damaged, Enumerate, Orphan, Page, StoreError},
+    upload::{Kind, Snapshot, Upload, UploadId},
 };
 
 /// Entries that are looked at between two pauses.
 const PAGE: usize = 256;
+/// How far apart sweeps are that examine all finished uploads too, for the sake of partial ones, which
+/// expire like unfinished ones.
+const FULL_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// How old a leftover must be unless something else was said.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
@@ -23,6 +26,8 @@ pub enum Why {
     UnfinishedExpired,
     /// Finished, and its lifetime is over.
     FinishedExpired,
+    /// Damaged, so that it cannot be finished, and the lifetime of unfinished uploads is over.
+    DamagedExpired,
     /// It belongs to no upload, for the reason given.
     Leftover(&'static str),
     /// It belongs to no upload, for the reason given, but holds bytes that somebody may need: it is
@@ -60,6 +65,8 @@ pub struct SweepSummary {
     pub reported: u64,
     /// Entries that could not be removed; the log has the causes.
     pub failed: u64,
+    /// Damaged uploads, removed or not.
+    pub damaged: u64,
 }
 
 /// Sweeps a store. Safe beside running uploads and beside other processes: everything is removed
@@ -108,99 +115,150 @@ impl Sweeper {
         self
     }
 
-    /// Looks at everything once, in pages, and removes what must go; `report` hears of each entry
-    /// that went (or would go), and of each that stays although it belongs to no upload.
+    /// Examines everything once, in pages, and removes what must go; `report` receives each entry that
+    /// was removed (or would be), and those that are only [reported](Why::Reported).
     ///
     /// # Errors
-    /// Those of listing. What can't be removed is counted and logged, and the sweep goes on.
+    /// Those of listing. What cannot be removed is counted and logged, and the sweep continues.
     ///
     /// # Cancel safety
     /// May be dropped at any moment; the next sweep does the rest.
-    pub async fn run(&self, mut report: impl FnMut(&Doomed)) -> Result<SweepSummary, StoreError> {
+    pub async fn run(&self, report: impl FnMut(&Doomed)) -> Result<SweepSummary, StoreError> {
+        Ok(self.sweep(true, report).await?.0)
+    }
+
+    /// Sweeps again and again until dropped: `interval` apart, or earlier if an upload expires
+    /// before that.
+    pub async fn run_forever(&self, interval: Duration) {
+        let lifetimes = &self.engine.lifetimes;
+        let shortest = lifetimes
+            .unfinished
+            .into_iter()
+            .chain(lifetimes.finished)
+            .min();
+        let mut pause = pause_before(shortest, interval, Duration::ZERO);
+        let mut full_sweep = Instant::now();
+        loop {
+            tokio::time::sleep(pause).await;
+            let started = Instant::now();
+            let is_full = full_sweep.elapsed() >= FULL_INTERVAL;
+            if is_full {
+                full_sweep = started;
+            }
+            let due = match self.sweep(is_full, |_| {}).await {
+                Ok((summary, due)) => {
+                    if summary.removed > 0 || summary.failed > 0 {
+                        tracing::info!(
+                            removed = summary.removed,
+                            bytes = summary.bytes,
+                            failed = summary.failed,
+                            reported = summary.reported,
+                            damaged = summary.damaged,
+                            "SweepFinished"
+                        );
+                    }
+                    due
+                }
+                Err(error) => {
+                    tracing::error!(%error, "SweepFailed");
+                    None
+                }
+            };
+            let due = due.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+            let due = due.into_iter().chain(shortest).min();
+            pause = pause_before(due, interval, started.elapsed());
+        }
+    }
+
+    /// Examines everything once. Without `is_full`, finished uploads may be left out if they do not
+    /// expire. Also says when the next upload expires.
+    async fn sweep(
+        &self,
+        is_full: bool,
+        mut report: impl FnMut(&Doomed),
+    ) -> Result<(SweepSummary, Option<SystemTime>), StoreError> {
         let mut summary = SweepSummary::default();
+        let mut due = None;
         let Some(enumerator) = self.engine.parts.get_enumerator() else {
-            return Ok(summary);
+            return Ok((summary, None));
         };
+        let lifetimes = &self.engine.lifetimes;
+        let is_full = lifetimes.finished.is_some() || (is_full && lifetimes.unfinished.is_some());
         let mut cursor = None;
         loop {
-            let page = if self.engine.lifetimes.finished.is_some() {
+            let page = if is_full {
                 enumerator.page(cursor, PAGE).await?
             } else {
                 enumerator.page_unfinished(cursor, PAGE).await?
             };
-            for snapshot in page.uploads {
-                summary.seen += 1;
-                if let Some(doomed) = self.judge(&snapshot) {
-                    let gone = self.remove_upload(&snapshot).await;
-                    summarize(&mut summary, &doomed, gone, &mut report);
-                } else if matches!(snapshot.upload.kind, Kind::Final { joined: false, .. })
-                    && !self.dry_run
-                {
-                    // The process that waited for its parts may be gone.
-                    self.engine.advance_final(&snapshot.upload.id).await;
-                }
-            }
-            for orphan in page.orphans {
-                summary.seen += 1;
-                let age = SystemTime::now()
-                    .duration_since(orphan.modified)
-                    .unwrap_or_default();
-                let min_age = match orphan.removable {
-                    true => self.leftover_age,
-                    // That nothing is to be removed is no reason to keep quiet.
-                    false => self.leftover_age.min(LEFTOVER_AGE),
-                };
-                if age < min_age {
-                    summary.skipped += 1;
-                    continue;
-                }
-                if !orphan.removable {
-                    summary.reported += 1;
-                    report(&Doomed {
-                        id: orphan.id,
-                        name: orphan.name,
-                        size: orphan.size,
-                        modified: orphan.modified,
-                        why: Why::Reported(orphan.reason),
-                    });
-                    continue;
-                }
-                let doomed = Doomed {
-                    id: orphan.id.clone(),
-                    name: orphan.name.clone(),
-                    size: orphan.size,
-                    modified: orphan.modified,
-                    why: Why::Leftover(orphan.reason),
-                };
-                let gone = self.remove_orphan(&orphan).await;
-                summarize(&mut summary, &doomed, gone, &mut report);
-            }
-            match page.next {
-                Some(next) => cursor = Some(next),
-                None => {
-                    let reported = &self.engine.counters.reported_orphans;
-                    reported.store(summary.reported, Ordering::Relaxed);
-                    return Ok(summary);
-                }
+            cursor = page.next.clone();
+            self.sweep_page(page, enumerator, &mut summary, &mut due, &mut report)
+                .await;
+            if cursor.is_none() {
+                let reported = &self.engine.counters.reported_orphans;
+                reported.store(summary.reported, Ordering::Relaxed);
+                return Ok((summary, due));
             }
             // Requests come first.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Sweeps again and again, `interval` apart, until dropped.
-    pub async fn run_forever(&self, interval: Duration) {
-        loop {
-            tokio::time::sleep(interval).await;
-            match self.run(|_| {}).await {
-                Ok(summary) if summary.removed > 0 || summary.failed > 0 => tracing::info!(
-                    removed = summary.removed,
-                    bytes = summary.bytes,
-                    failed = summary.failed,
-                    "SweepFinished"
-                ),
-                Ok(_) => {}
-                Err(error) => tracing::error!(%error, "SweepFailed"),
+    async fn sweep_page(
+        &self,
+        page: Page,
+        enumerator: &dyn Enumerate,
+        summary: &mut SweepSummary,
+        due: &mut Option<SystemTime>,
+        report: &mut impl FnMut(&Doomed),
+    ) {
+        for snapshot in page.uploads {
+            summary.seen += 1;
+            let engine = &self.engine;
+            let at = engine.expiry_of(&snapshot, self.foreign_from);
+            if let Some(doomed) = self.judge(&snapshot) {
+                let gone = self.remove_upload(&snapshot).await;
+                summarize(summary, &doomed, gone, report);
+                continue;
+            }
+            *due = (*due).into_iter().chain(at).min();
+            if !snapshot.upload.is_joined() && !self.dry_run {
+                // The process that waited for its parts may be gone.
+                engine.advance_final(&snapshot.upload.id).await;
+            }
+        }
+        for damaged in page.damaged {
+            summary.seen += 1;
+            summary.damaged += 1;
+            let doomed = Doomed {
+                id: Some(damaged.id.clone()),
+                name: damaged.id.to_string(),
+                size: damaged.size,
+                modified: damaged.modified,
+                why: Why::DamagedExpired,
+            };
+            let gone = self.remove_damaged(&damaged).await;
+            summarize(summary, &doomed, gone, report);
+        }
+        for orphan in page.orphans {
+            summary.seen += 1;
+            let mut doomed = Doomed {
+                id: orphan.id.clone(),
+                name: orphan.name.clone(),
+                size: orphan.size,
+                modified: orphan.modified,
+                why: Why::Leftover(orphan.reason),
+            };
+            let age = SystemTime::now().duration_since(orphan.modified);
+            if !orphan.removable {
+                summary.reported += 1;
+                doomed.why = Why::Reported(orphan.reason);
+                report(&doomed);
+            } else if age.unwrap_or_default() < self.leftover_age {
+                summary.skipped += 1;
+            } else {
+                let gone = self.remove_orphan(enumerator, &orphan).await;
+                summarize(summary, &doomed, gone, report);
             }
         }
     }
@@ -209,7 +267,7 @@ impl Sweeper {
         if !self.engine.has_expired_from(snapshot, self.foreign_from) {
             return None;
         }
-        let why = if snapshot.is_complete() {
+        let why = if snapshot.is_complete() && snapshot.upload.kind != Kind::Partial {
             Why::FinishedExpired
         } else {
             Why::UnfinishedExpired
@@ -246,10 +304,43 @@ impl Sweeper {
         Ok(true)
     }
 
-    async fn remove_orphan(&self, orphan: &Orphan) -> Result<bool, Error> {
-        let Some(enumerator) = self.engine.parts.get_enumerator() else {
+    /// Removes a damaged upload as if it were unfinished, and says whether it went (or would go).
+    async fn remove_damaged(&self, damaged: &Damaged) -> Result<bool, Error> {
+        let engine = &self.engine;
+        let described = Upload::new(damaged.id.clone(), None);
+        let expired = engine.expiry(&described, damaged.size, damaged.modified);
+        if expired.is_none_or(|at| at > SystemTime::now()) {
+            return Ok(false);
+        }
+        let Some(lease) = engine.free_lease(&damaged.id).await? else {
             return Ok(false);
         };
+        match engine.parts.get_store().load(&damaged.id).await {
+            Err(StoreError::Damaged { .. }) => {}
+            // Somebody has mended or removed it.
+            Ok(_) | Err(StoreError::NotFound(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        if self.dry_run {
+            return Ok(true);
+        }
+        let snapshot = Snapshot {
+            upload: Arc::new(described),
+            offset: 0,
+            modified: damaged.modified,
+        };
+        let running = engine.clone();
+        engine
+            .detached(async move { running.expire(&snapshot, &lease).await })
+            .await?;
+        Ok(true)
+    }
+
+    async fn remove_orphan(
+        &self,
+        enumerator: &dyn Enumerate,
+        orphan: &Orphan,
+    ) -> Result<bool, Error> {
         let _lease = match &orphan.id {
             None => None,
             Some(id) => match self.engine.free_lease(id).await? {
@@ -262,6 +353,13 @@ impl Sweeper {
         }
         Ok(true)
     }
+}
+
+/// How long to wait for the next sweep if an upload is due by then: not so short that sweeping is all
+/// there is to do.
+fn pause_before(due: Option<Duration>, interval: Duration, took: Duration) -> Duration {
+    let least = (took * 10).max(Duration::from_secs(1));
+    due.map_or(interval, |due| due.max(least).min(interval))
 }
 
 fn summarize(
@@ -281,5 +379,25 @@ fn summarize(
             summary.failed += 1;
             tracing::error!(name = doomed.name, %error, "an expired entry could not be removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_sweep_comes_when_something_is_due_but_not_at_once() {
+        let [interval, second] = [30, 1].map(Duration::from_secs);
+        let pause = |due: Option<u64>, took: u64| {
+            let due = due.map(Duration::from_secs);
+            pause_before(due, interval, Duration::from_millis(took))
+        };
+        assert_eq!(pause(None, 0), interval);
+        assert_eq!(pause(Some(5), 0), 5 * second);
+        assert_eq!(pause(Some(0), 0), second);
+        assert_eq!(pause(Some(1), 900), 9 * second);
+        assert_eq!(pause(Some(1), 60_000), interval);
+        assert_eq!(pause(Some(500), 0), interval);
     }
 }

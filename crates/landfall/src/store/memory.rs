@@ -375,8 +375,8 @@ impl Enumerate for MemoryStore {
             .map(|last| Cursor(last.upload.id.to_string()));
         Ok(Page {
             uploads: page,
-            orphans: Vec::new(),
             next,
+            ..Page::default()
         })
     }
 

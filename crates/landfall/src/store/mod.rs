@@ -325,8 +325,22 @@ pub struct Page {
     pub uploads: Vec<Snapshot>,
     /// What belongs to no upload any more.
     pub orphans: Vec<Orphan>,
+    /// Uploads that cannot be loaded because what is stored of them makes no sense.
+    pub damaged: Vec<Damaged>,
     /// Where the next page starts; `None` after the last.
     pub next: Option<Cursor>,
+}
+
+/// An upload that [`Store::load`] fails for with [`StoreError::Damaged`]. It can be
+/// [removed](Terminate::terminate) by its id.
+#[derive(Debug, Clone)]
+pub struct Damaged {
+    /// The upload.
+    pub id: UploadId,
+    /// How many bytes are stored, as far as that is known.
+    pub size: u64,
+    /// When it was last changed.
+    pub modified: SystemTime,
 }
 
 /// Something in the store that belongs to no upload: a temporary file of a process that died, an

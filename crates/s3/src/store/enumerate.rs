@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use landfall::{
     store::{
-        Cursor, Enumerate, Orphan, Page, Result, StoreError,
+        Cursor, Damaged, Enumerate, Orphan, Page, Result, StoreError,
         info::{self, Info},
     },
     upload::{Snapshot, UploadId},
@@ -75,6 +75,7 @@ fn listing(error: Error) -> StoreError {
 enum Found {
     Upload(Box<Snapshot>),
     Orphan(Orphan),
+    Damaged(Damaged),
     Nothing,
 }
 
@@ -102,6 +103,7 @@ impl Inner {
             match found? {
                 Found::Upload(snapshot) => page.uploads.push(*snapshot),
                 Found::Orphan(orphan) => page.orphans.push(orphan),
+                Found::Damaged(damaged) => page.damaged.push(damaged),
                 Found::Nothing => {}
             }
         }
@@ -134,11 +136,11 @@ impl Inner {
                 Err(StoreError::NotFound(_)) => {
                     Ok(orphan(Some(id), "a description without bytes", true))
                 }
-                // Left for a person to look at.
-                Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::warn!(%id, %error, "an upload is damaged");
-                    Ok(Found::Nothing)
-                }
+                Err(StoreError::Damaged { .. }) => Ok(Found::Damaged(Damaged {
+                    id,
+                    size: object.size,
+                    modified,
+                })),
                 Err(error) => Err(error),
             };
         }

@@ -305,6 +305,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
             let (verb, why) = match doomed.why {
                 Why::UnfinishedExpired => (verb, "unfinished and expired"),
                 Why::FinishedExpired => (verb, "finished and expired"),
+                Why::DamagedExpired => (verb, "damaged and expired"),
                 Why::Leftover(why) => (verb, why),
                 Why::Reported(why) => ("never removes", why),
             };

@@ -23,7 +23,7 @@ use super::{
     sys::{self, Stamp},
 };
 use crate::{
-    store::{Cursor, Enumerate, Orphan, Page, Result, StoreError},
+    store::{Cursor, Damaged, Enumerate, Orphan, Page, Result, StoreError},
     upload::UploadId,
 };
 
@@ -153,6 +153,18 @@ impl Inner {
         orphan.id = UploadId::new(&base).ok();
         orphan.removable = removable;
         Some(orphan)
+    }
+
+    /// A damaged upload by what its files say.
+    fn damaged_upload(&self, id: UploadId) -> Option<Damaged> {
+        let info = self.stat(&info_place(&id)).ok()?;
+        let data = self.stat(id.as_str()).ok().filter(Stamp::is_file);
+        let changed = data.map(|data| data.modified());
+        Some(Damaged {
+            id,
+            size: data.map_or(0, |data| data.size),
+            modified: changed.map_or(info.modified(), |at| at.max(info.modified())),
+        })
     }
 
     fn is_old(&self, stamp: Stamp) -> bool {
@@ -405,7 +417,9 @@ impl Walk<'_> {
 
     /// Looks at a file; false if the page is full, and the file is for the next one.
     fn file(&mut self, place: String) -> bool {
-        if self.page.uploads.len() + self.page.orphans.len() >= self.limit || self.looks == 0 {
+        let page = &self.page;
+        let listed = page.uploads.len() + page.orphans.len() + page.damaged.len();
+        if listed >= self.limit || self.looks == 0 {
             return false;
         }
         self.looks -= 1;
@@ -418,6 +432,9 @@ impl Walk<'_> {
                 Ok(look) => self.page.uploads.push(look.snapshot()),
                 Err(StoreError::NotFound(_)) => {
                     self.page.orphans.extend(self.inner.orphan(&place));
+                }
+                Err(StoreError::Damaged { .. }) => {
+                    self.page.damaged.extend(self.inner.damaged_upload(id));
                 }
                 Err(error) => tracing::warn!(upload = %id, %error, "an upload can't be listed"),
             }

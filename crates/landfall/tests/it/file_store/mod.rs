@@ -1,6 +1,7 @@
 //! The file store, in real directories.
 
 mod confinement;
+mod damaged;
 mod full;
 mod joining;
 mod layout;

@@ -1,0 +1,100 @@
+//! Damaged uploads can be listed and removed.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use landfall::{
+    Composer, Config, Lifetimes, Why,
+    store::file::{FileOptions, FileStore},
+};
+
+use crate::site::Site;
+
+const LIFE: Duration = Duration::from_secs(3600);
+
+async fn site() -> (Site, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let store = FileStore::open(dir.path(), FileOptions::default()).unwrap();
+    let mut config = Config::new(Composer::join(store));
+    config.lifetimes = Lifetimes {
+        unfinished: Some(LIFE),
+        finished: None,
+    };
+    (Site::start(config, Some(dir)).await, path)
+}
+
+/// One upload for each kind of damage: their paths.
+async fn damage(site: &Site, dir: &Path) -> Vec<String> {
+    let mut paths = Vec::new();
+    for kind in 0..4 {
+        let path = site.create(5).await;
+        site.patch(&path, 0, "hel").await.expect(204);
+        let data = dir.join(path.strip_prefix("/files/").unwrap());
+        let info = data.with_extension("info");
+        match kind {
+            0 => fs::write(info, "nonsense").unwrap(),
+            1 => fs::write(info, "").unwrap(),
+            2 => fs::write(info, vec![b' '; 5 << 20]).unwrap(),
+            _ => fs::write(data, "more than five").unwrap(),
+        }
+        paths.push(path);
+    }
+    paths
+}
+
+#[tokio::test]
+async fn a_damaged_upload_can_be_removed_by_its_client_and_by_the_application() {
+    let (site, dir) = site().await;
+    for path in damage(&site, &dir).await {
+        site.head(&path).await.expect(500);
+        site.delete(&path).await.expect(204);
+        site.head(&path).await.expect(404);
+        site.delete(&path).await.expect(404);
+    }
+    for path in damage(&site, &dir).await {
+        let id = crate::site::id(&path);
+        assert!(site.handler.remove(&id).await.unwrap());
+        assert!(!site.handler.remove(&id).await.unwrap());
+    }
+    assert_eq!(site.files(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_damaged_upload_expires_like_an_unfinished_one() {
+    let (site, dir) = site().await;
+    let healthy = site.create(5).await;
+    let paths = damage(&site, &dir).await;
+    let sweep = async |dry| {
+        let mut listed = 0;
+        let sweeper = site.handler.sweeper();
+        let sweeper = if dry { sweeper.dry_run() } else { sweeper };
+        let summary = sweeper.run(|entry| {
+            assert_eq!(entry.why, Why::DamagedExpired);
+            listed += 1;
+        });
+        let summary = summary.await.unwrap();
+        (summary.damaged, summary.removed, summary.failed, listed)
+    };
+    assert_eq!(sweep(false).await, (4, 0, 0, 0), "none is old enough");
+    let long_ago = SystemTime::now() - 2 * LIFE;
+    for path in &paths {
+        let data = dir.join(path.strip_prefix("/files/").unwrap());
+        for file in [data.with_extension("info"), data] {
+            fs::File::options()
+                .write(true)
+                .open(file)
+                .unwrap()
+                .set_modified(long_ago)
+                .unwrap();
+        }
+    }
+    assert_eq!(sweep(true).await, (4, 4, 0, 4));
+    assert_eq!(sweep(false).await, (4, 4, 0, 4));
+    assert_eq!(sweep(false).await, (0, 0, 0, 0));
+    assert_eq!(site.files().len(), 2);
+    site.head(&healthy).await.expect(200);
+}
