@@ -109,14 +109,21 @@ impl Run {
         let before = self.sink.events().len();
         let hanging = self.hang(known, len, false).await;
         self.await_offset(known, start + len).await?;
-        let events = self.sink.events();
-        let progress = events[before..]
-            .iter()
-            .rfind(|event| event.kind == EventKind::Progress && event.upload.id == known.id);
-        prop_assert!(progress.is_some(), "there was no progress to stop");
-        if let Some(progress) = progress {
-            progress.stop(landfall::hook::Reply::default());
+        // Progress is emitted by a timer.
+        let mut stopped = false;
+        for _ in 0..500 {
+            let events = self.sink.events();
+            let progress = events[before..]
+                .iter()
+                .rfind(|event| event.kind == EventKind::Progress && event.upload.id == known.id);
+            if let Some(progress) = progress {
+                progress.stop(landfall::hook::Reply::default());
+                stopped = true;
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
         }
+        prop_assert!(stopped, "there was no progress to stop");
         let reply = timeout(Duration::from_secs(5), hanging.task).await;
         let reply = reply.expect("it stops").expect("it ends well");
         prop_assert_eq!(reply.status, 400, "a stopped upload");
