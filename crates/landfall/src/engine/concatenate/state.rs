@@ -275,10 +275,10 @@ mod tests {
         let admitted: Vec<_> = (0..MAX_ADMITTED)
             .map(|n| finals.admit(&id(n)).unwrap())
             .collect();
-        assert!(finals.admit(&id("one more")).is_none());
+        assert!(finals.admit(&id("one-more")).is_none());
         for admission in admitted {
             admission.end();
         }
-        finals.admit(&id("one more")).unwrap().end();
+        finals.admit(&id("one-more")).unwrap().end();
     }
 }
