@@ -217,7 +217,7 @@ impl Fault {
     #[must_use]
     pub const fn retry_after(self) -> Option<u64> {
         match self {
-            Self::Locked => Some(1),
+            Self::Locked | Self::Interrupted => Some(1),
             Self::ShuttingDown | Self::TooManyUploads | Self::Unavailable => Some(5),
             Self::StorageFull => Some(60),
             _ => None,
