@@ -91,6 +91,8 @@ pub struct Config {
     /// [`before_finish`](crate::hook::Hook::before_finish) this is so anyway: nothing is served that
     /// the hook has not seen.
     pub disable_unfinished_download: bool,
+    /// Drops malformed pairs of `Upload-Metadata`, as tusd does, instead of answering 400.
+    pub lenient_metadata: bool,
     /// Answers DELETE with 405 and doesn't advertise `termination`. Uploads still go when they
     /// expire, or when a hook stops or refuses them.
     pub disable_termination: bool,
@@ -124,6 +126,7 @@ impl Config {
             lifetimes: Lifetimes::default(),
             disable_download: false,
             disable_unfinished_download: false,
+            lenient_metadata: false,
             disable_termination: false,
             disable_concatenation: false,
             hooks: Vec::new(),

@@ -117,7 +117,7 @@ impl Audience {
     /// `request`; nobody behind this may log or keep it.
     pub fn request(&self, request: &mut Parts) -> Arc<RequestInfo> {
         let token = UploadToken::take(&mut request.headers);
-        let peer = request.extensions.get().copied().unwrap_or_default();
+        let peer = request.extensions.get().copied();
         Arc::new(request_info(request, peer, token))
     }
 

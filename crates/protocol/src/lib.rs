@@ -20,7 +20,7 @@ pub use self::{
     checksum::{Algorithm, Checksum, InvalidChecksum},
     concat::{Concat, InvalidConcat},
     fields::{InvalidField, only_value, parse_size},
-    metadata::{InvalidMetadata, Metadata},
+    metadata::{InvalidMetadata, Metadata, MetadataSyntax},
     operation::{
         Announced, Append, Create, Declared, Extensions, Operation, Target, content_is_upload_data,
         effective_method, require_version,

@@ -48,9 +48,62 @@ pub enum InvalidMetadata {
     /// More than a key and a value in one element.
     #[error("the element of {0:?} has more than a key and a value")]
     Surplus(String),
+    /// A header longer than [`Metadata::MAX_BYTES`].
+    #[error("it has {0} bytes, at most {max} are allowed", max = Metadata::MAX_BYTES)]
+    TooLong(usize),
+    /// More pairs than [`Metadata::MAX_PAIRS`].
+    #[error("it has {0} pairs, at most {max} are allowed", max = Metadata::MAX_PAIRS)]
+    TooManyPairs(usize),
+}
+
+/// How the metadata of clients is parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MetadataSyntax {
+    /// A malformed pair is an error, so that its sender hears of it.
+    #[default]
+    Strict,
+    /// A malformed pair is dropped, and of a key given twice the last value counts, as in tusd.
+    Lenient,
 }
 
 impl Metadata {
+    /// The longest header that a client may send, in bytes.
+    pub const MAX_BYTES: usize = 16 * 1024;
+
+    /// The most pairs that a client may send.
+    pub const MAX_PAIRS: usize = 128;
+
+    /// Parses a client's header, within [`Self::MAX_BYTES`] and [`Self::MAX_PAIRS`]: each upload's
+    /// metadata is kept in memory and in events.
+    ///
+    /// # Errors
+    /// [`InvalidMetadata`].
+    pub fn from_client(header: &str, syntax: MetadataSyntax) -> Result<Self, InvalidMetadata> {
+        if header.len() > Self::MAX_BYTES {
+            return Err(InvalidMetadata::TooLong(header.len()));
+        }
+        let pairs = header.split(',').count();
+        if pairs > Self::MAX_PAIRS {
+            return Err(InvalidMetadata::TooManyPairs(pairs));
+        }
+        match (Self::from_header(header), syntax) {
+            (Err(_), MetadataSyntax::Lenient) => Ok(Self::from_valid_pairs(header)),
+            (parsed, _) => parsed,
+        }
+    }
+
+    /// The pairs of a header that tusd would take; the header is written anew.
+    fn from_valid_pairs(header: &str) -> Self {
+        Self::from_pairs(header.split(',').filter_map(|element| {
+            let mut words = element.trim_matches([' ', '\t']).split(' ');
+            let (key, value) = (words.next()?, words.next().unwrap_or_default());
+            if words.next().is_some() {
+                return None;
+            }
+            Some((key, STANDARD.decode(value).ok()?))
+        }))
+    }
+
     /// Parses the header. Accepted beyond the letter of the specification: blanks around commas, a
     /// key with or without a space when the value is empty (tus-js-client sends one), missing
     /// padding. An empty header is no metadata (E-15).
@@ -240,6 +293,44 @@ mod tests {
         assert_eq!(printed.with_header(&header), parsed);
         // Comparing each key with each other takes minutes in a debug build.
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn clients_are_told_the_bounds() {
+        let pairs = |n: usize| vec!["k"; n].iter().enumerate();
+        let header = |n| pairs(n).map(|(i, k)| format!("{k}{i} YQ==")).collect::<Vec<_>>().join(",");
+        let parse = |header: &str| Metadata::from_client(header, MetadataSyntax::Strict);
+        assert_eq!(parse(&header(128)).unwrap().iter().len(), 128);
+        let error = parse(&header(129)).unwrap_err();
+        assert_eq!(error, InvalidMetadata::TooManyPairs(129));
+        assert!(error.to_string().contains("at most 128"), "{error}");
+        let long = |bytes: usize| format!("a {}", "A".repeat(bytes - 2));
+        assert!(parse(&long(16 * 1024 - 2)).is_ok());
+        let error = parse(&long(16 * 1024 + 1)).unwrap_err();
+        assert!(error.to_string().contains("at most 16384"), "{error}");
+        // What is stored already is read whatever its size.
+        assert!(Metadata::from_header(&header(129)).is_ok());
+    }
+
+    #[test]
+    fn the_lenient_syntax_keeps_what_tusd_keeps() {
+        let parse = |header: &str| Metadata::from_client(header, MetadataSyntax::Lenient).unwrap();
+        for (sent, kept) in [
+            ("a YQ==,b ?,c YQ", "a YQ=="),
+            ("a YQ== YQ==,,b eA==,", "b eA=="),
+            ("a YQ==,a eA==", "a eA=="),
+            ("a,b ?", "a"),
+            ("?", "?"),
+            (",", ""),
+            // Nothing is wrong with it, so it stays as it was sent.
+            ("a ,b YQ", "a ,b YQ"),
+        ] {
+            let parsed = parse(sent);
+            assert_eq!(parsed.header(), kept, "{sent}");
+            if !kept.is_empty() {
+                assert_eq!(Metadata::from_header(kept).unwrap(), parsed);
+            }
+        }
     }
 
     #[test]

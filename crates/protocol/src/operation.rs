@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method, header};
 
 use crate::{
-    Checksum, Concat, Fault, InvalidChecksum, Metadata, Problem, TUS_VERSION,
+    Checksum, Concat, Fault, InvalidChecksum, Metadata, MetadataSyntax, Problem, TUS_VERSION,
     fields::{only_value, size},
     headers,
 };
@@ -254,6 +254,19 @@ impl Create {
         offered: Extensions,
         max_size: Option<u64>,
     ) -> Result<Self, Problem> {
+        Self::parse_with(headers, offered, max_size, MetadataSyntax::Strict)
+    }
+
+    /// [`Self::parse`] with a choice of how metadata is parsed.
+    ///
+    /// # Errors
+    /// Those of [`Self::parse`].
+    pub fn parse_with(
+        headers: &HeaderMap,
+        offered: Extensions,
+        max_size: Option<u64>,
+        syntax: MetadataSyntax,
+    ) -> Result<Self, Problem> {
         let concat = only_value(headers, &headers::UPLOAD_CONCAT)
             .map_err(|e| Fault::InvalidConcat.because(e))?
             .map(|value| {
@@ -294,7 +307,7 @@ impl Create {
         let metadata = only_value(headers, &headers::UPLOAD_METADATA)
             .map_err(|e| Fault::InvalidMetadata.because(e))?
             .map(|value| {
-                Metadata::from_header(value).map_err(|e| Fault::InvalidMetadata.because(e))
+                Metadata::from_client(value, syntax).map_err(|e| Fault::InvalidMetadata.because(e))
             })
             .transpose()?
             .unwrap_or_default();

@@ -28,16 +28,19 @@ pub enum Forwarded {
     Ignore,
     /// Everybody's. Only right if nobody can reach the server except through a proxy that sets them.
     Trust,
-    /// Those of peers for which this holds (`None` = a UNIX socket, or unknown).
+    /// Those of peers for which this holds (`None` = a UNIX socket). A request without a [`Peer`] in its
+    /// extensions is not trusted.
     TrustIf(Arc<dyn Fn(Option<IpAddr>) -> bool + Send + Sync>),
 }
 
 impl Forwarded {
-    pub(super) fn trusts(&self, peer: Peer) -> bool {
+    pub(super) fn trusts(&self, peer: Option<Peer>) -> bool {
         match self {
             Self::Ignore => false,
             Self::Trust => true,
-            Self::TrustIf(rule) => rule(peer.address.map(|address| address.ip())),
+            Self::TrustIf(rule) => {
+                peer.is_some_and(|peer| rule(peer.address.map(|address| address.ip())))
+            }
         }
     }
 }
@@ -89,7 +92,9 @@ impl<'a> Origin<'a> {
         };
         let mut host = first(X_FORWARDED_HOST);
         let mut proto = first(X_FORWARDED_PROTO);
-        if let Some(element) = first(header::FORWARDED) {
+        // Common proxies set `X-Forwarded-*` and pass on what a client wrote into `Forwarded`.
+        let is_set = host.is_some() || proto.is_some() || headers.contains_key(X_FORWARDED_FOR);
+        if let Some(element) = first(header::FORWARDED).filter(|_| !is_set) {
             for pair in element.split(';') {
                 let Some((name, value)) = pair.split_once('=') else {
                     continue;

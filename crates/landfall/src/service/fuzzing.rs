@@ -39,10 +39,10 @@ pub fn location(choice: u8, headers: &HeaderMap, id: &UploadId) {
     } else {
         Version::HTTP_11
     };
-    let peer = Peer {
+    let peer = Some(Peer {
         address: None,
         tls: choice & 64 != 0,
-    };
+    });
     let request = RequestPlace {
         headers,
         uri: &uri,

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
-    Extensions, Fault, Operation, Problem, TUS_VERSION, Target, effective_method, headers,
+    Extensions, Fault, MetadataSyntax, Operation, Problem, TUS_VERSION, Target, effective_method, headers,
 };
 
 pub(crate) use self::operations::request_info;
@@ -72,6 +72,7 @@ struct Inner {
     extensions: Extensions,
     extension_list: HeaderValue,
     max_size: Option<HeaderValue>,
+    metadata_syntax: MetadataSyntax,
     tally: Tally,
 }
 
@@ -97,6 +98,11 @@ impl Handler {
                 .unwrap_or(HeaderValue::from_static("creation")),
             max_size: config.limits.max_size.map(HeaderValue::from),
             extensions,
+            metadata_syntax: if config.lenient_metadata {
+                MetadataSyntax::Lenient
+            } else {
+                MetadataSyntax::Strict
+            },
             place: Place::new(&config)?,
             cors: config.cors,
             direct: config.direct,

@@ -52,7 +52,7 @@ impl Handler {
     {
         require_version(operation, &parts.headers)?;
         let engine = &self.0.engine;
-        let peer = parts.extensions.get().copied().unwrap_or_default();
+        let peer = parts.extensions.get().copied();
         let head = Head {
             parts,
             caller: engine
@@ -96,10 +96,11 @@ impl Handler {
     {
         let inner = &*self.0;
         let engine = &inner.engine;
-        let create = Create::parse(
+        let create = Create::parse_with(
             &head.parts.headers,
             inner.extensions,
             engine.limits.max_size,
+            inner.metadata_syntax,
         )?;
         let ids = match &create.concat {
             Some(Concat::Final { urls, .. }) => urls
@@ -241,13 +242,22 @@ impl Handler {
     }
 }
 
-pub(crate) fn request_info(parts: &Parts, peer: Peer, token: Option<UploadToken>) -> RequestInfo {
+pub(crate) fn request_info(
+    parts: &Parts,
+    peer: Option<Peer>,
+    token: Option<UploadToken>,
+) -> RequestInfo {
     RequestInfo {
         method: parts.method.clone(),
         uri: parts.uri.clone(),
-        remote: peer
-            .address
-            .map_or_else(|| "@".into(), |address| address.to_string()),
+        remote: match peer {
+            None => String::new(),
+            Some(Peer { address: None, .. }) => "@".into(),
+            Some(Peer {
+                address: Some(address),
+                ..
+            }) => address.to_string(),
+        },
         headers: parts.headers.clone(),
         token,
     }

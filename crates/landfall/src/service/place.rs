@@ -197,7 +197,7 @@ impl Place {
 
     /// Scheme, host and prefix under which the client sees this server.
     fn origin<'a>(&self, request: &RequestPlace<'a>) -> Origin<'a> {
-        let is_tls = request.peer.tls || request.uri.scheme() == Some(&Scheme::HTTPS);
+        let is_tls = request.peer.is_some_and(|peer| peer.tls) || request.uri.scheme() == Some(&Scheme::HTTPS);
         let mut origin = Origin {
             scheme: if is_tls { "https" } else { "http" },
             authority: request
@@ -217,7 +217,7 @@ impl Place {
         {
             self.warned.call_once(|| {
                 tracing::warn!(
-                    peer = ?request.peer.address,
+                    peer = ?request.peer.and_then(|peer| peer.address),
                     "a request came through a proxy that the settings don't know: upload URLs may \
                      be wrong. Set --behind-proxy (with --trusted-proxies unless it is on this \
                      machine), --public-url, or --relative-location"
@@ -234,7 +234,7 @@ pub(super) struct RequestPlace<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) uri: &'a Uri,
     pub(super) version: Version,
-    pub(super) peer: Peer,
+    pub(super) peer: Option<Peer>,
 }
 
 impl<'a> RequestPlace<'a> {
@@ -243,7 +243,7 @@ impl<'a> RequestPlace<'a> {
             headers: &parts.headers,
             uri: &parts.uri,
             version: parts.version,
-            peer: parts.extensions.get().copied().unwrap_or_default(),
+            peer: parts.extensions.get().copied(),
         }
     }
 
@@ -311,6 +311,8 @@ fn unescape(escaped: &str) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{Composer, store::MemoryStore};
 
@@ -329,7 +331,7 @@ mod tests {
             headers: &map,
             uri: &Uri::from_static("/files/"),
             version: Version::HTTP_11,
-            peer: Peer::default(),
+            peer: None,
         };
         place.location(&request, &UploadId::new("a").unwrap())
     }
@@ -345,6 +347,30 @@ mod tests {
         assert_eq!(Place::id("a%2Bb").unwrap().as_str(), "a+b");
         assert!(Place::id("%2e%2e/x").is_err());
         assert!(Place::id("%zz").is_err());
+    }
+
+    #[test]
+    fn an_unknown_peer_is_no_unix_socket() {
+        let local = place(|c| c.forwarded = Forwarded::TrustIf(Arc::new(|ip| ip.is_none())));
+        let headers: HeaderMap = [(
+            http::HeaderName::from_static("x-forwarded-host"),
+            http::HeaderValue::from_static("out"),
+        )]
+        .into_iter()
+        .collect();
+        for (peer, location) in [
+            (None, "/files/a"),
+            (Some(Peer::default()), "http://out/files/a"),
+        ] {
+            let request = RequestPlace {
+                headers: &headers,
+                uri: &Uri::from_static("/files/"),
+                version: Version::HTTP_11,
+                peer,
+            };
+            let id = UploadId::new("a").unwrap();
+            assert_eq!(local.location(&request, &id), location, "{peer:?}");
+        }
     }
 
     #[test]
@@ -418,6 +444,14 @@ mod tests {
             ),
             "https://o/files/a"
         );
+        let both = [
+            ("forwarded", "host=evil;proto=http"),
+            ("x-forwarded-host", "out"),
+            ("x-forwarded-proto", "https"),
+        ];
+        assert_eq!(located(&trusting, &both), "https://out/files/a");
+        let only_for = [("host", "h"), ("forwarded", "host=evil"), ("x-forwarded-for", "::1")];
+        assert_eq!(located(&trusting, &only_for), "http://h/files/a");
         assert_eq!(
             located(
                 &trusting,

@@ -366,6 +366,8 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
     } = settings;
     let mut config = Config::new(composer);
     config.disable_download = protocol.disable_download;
+    config.disable_unfinished_download = protocol.disable_unfinished_download;
+    config.lenient_metadata = protocol.compat == Compat::Tusd;
     config.disable_termination = protocol.disable_termination;
     config.disable_concatenation = protocol.disable_concatenation;
     config.base_path = urls.base_path.clone();

@@ -12,7 +12,7 @@ mod s3;
 use super::address;
 use super::arguments::Verb;
 use super::table::{Kind, OldName, Section, Setting};
-use super::types::{AllowOrigin, Durability, LogFormat, LogLevel};
+use super::types::{AllowOrigin, Compat, Durability, LogFormat, LogLevel};
 use super::value;
 
 /// Puts a value that was read into its place.
@@ -41,6 +41,8 @@ fn milliseconds(text: &str) -> Result<String, String> {
 }
 
 /// The words for [`Durability`].
+const COMPAT: &[(&str, Compat)] = &[("strict", Compat::Strict), ("tusd", Compat::Tusd)];
+
 const DURABILITY: &[(&str, Durability)] = &[
     ("none", Durability::None),
     ("complete", Durability::Complete),
@@ -169,6 +171,14 @@ pub(super) static SECTIONS: &[Section] = &[
                 |s, v| put(&mut s.protocol.disable_download, value::boolean(v)),
             ),
             Setting::new(
+                "disable-unfinished-download",
+                Kind::Switch,
+                "false",
+                "Refuse GET on uploads that are not finished. With pre-finish hooks this is so \
+                 anyway.",
+                |s, v| put(&mut s.protocol.disable_unfinished_download, value::boolean(v)),
+            ),
+            Setting::new(
                 "disable-termination",
                 Kind::Switch,
                 "false",
@@ -181,6 +191,14 @@ pub(super) static SECTIONS: &[Section] = &[
                 "false",
                 "Refuse uploads that are sent in parallel parts and joined (Upload-Concat).",
                 |s, v| put(&mut s.protocol.disable_concatenation, value::boolean(v)),
+            ),
+            Setting::new(
+                "compat",
+                Kind::Text("strict|tusd"),
+                "strict",
+                "How sloppy clients are treated: a malformed pair of Upload-Metadata is answered \
+                 400 (strict), or dropped without a word (tusd).",
+                |s, v| put(&mut s.protocol.compat, value::choice(v, COMPAT)),
             ),
         ],
     },

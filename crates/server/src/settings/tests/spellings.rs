@@ -22,6 +22,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("relative-location", "true"),
     ("max-size", "2GiB"),
     ("disable-download", "true"),
+    ("disable-unfinished-download", "true"),
+    ("compat", "tusd"),
     ("disable-termination", "true"),
     ("disable-concatenation", "true"),
     ("disable-cors", "true"),

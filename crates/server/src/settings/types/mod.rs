@@ -145,10 +145,24 @@ pub struct Protocol {
     pub max_size: Option<u64>,
     /// Refuse GET on uploads.
     pub disable_download: bool,
+    /// Refuse GET on unfinished uploads.
+    pub disable_unfinished_download: bool,
     /// Refuse DELETE on uploads, and don't advertise it.
     pub disable_termination: bool,
     /// Refuse `Upload-Concat`, and don't advertise it.
     pub disable_concatenation: bool,
+    /// How malformed requests are treated.
+    pub compat: Compat,
+}
+
+/// How malformed requests are treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// They are refused.
+    #[default]
+    Strict,
+    /// As in tusd: malformed metadata is dropped.
+    Tusd,
 }
 
 /// Which web pages may use the server from a browser.
