@@ -78,7 +78,7 @@ pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
         headers,
         uri: &uri,
         version,
-        peer: Peer::default(),
+        peer: None,
     };
     match place.resolve(&request, url) {
         Ok(id) => assert_eq!(UploadId::new(id.as_str()), Ok(id)),

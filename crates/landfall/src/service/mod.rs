@@ -27,7 +27,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
-    Extensions, Fault, MetadataSyntax, Operation, Problem, TUS_VERSION, Target, effective_method, headers,
+    Extensions, Fault, MetadataSyntax, Operation, Problem, TUS_VERSION, Target, effective_method,
+    headers,
 };
 
 pub(crate) use self::operations::request_info;

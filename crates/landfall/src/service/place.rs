@@ -197,7 +197,8 @@ impl Place {
 
     /// Scheme, host and prefix under which the client sees this server.
     fn origin<'a>(&self, request: &RequestPlace<'a>) -> Origin<'a> {
-        let is_tls = request.peer.is_some_and(|peer| peer.tls) || request.uri.scheme() == Some(&Scheme::HTTPS);
+        let is_tls = request.peer.is_some_and(|peer| peer.tls)
+            || request.uri.scheme() == Some(&Scheme::HTTPS);
         let mut origin = Origin {
             scheme: if is_tls { "https" } else { "http" },
             authority: request
@@ -450,7 +451,11 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ];
         assert_eq!(located(&trusting, &both), "https://out/files/a");
-        let only_for = [("host", "h"), ("forwarded", "host=evil"), ("x-forwarded-for", "::1")];
+        let only_for = [
+            ("host", "h"),
+            ("forwarded", "host=evil"),
+            ("x-forwarded-for", "::1"),
+        ];
         assert_eq!(located(&trusting, &only_for), "http://h/files/a");
         assert_eq!(
             located(

@@ -176,7 +176,12 @@ pub(super) static SECTIONS: &[Section] = &[
                 "false",
                 "Refuse GET on uploads that are not finished. With pre-finish hooks this is so \
                  anyway.",
-                |s, v| put(&mut s.protocol.disable_unfinished_download, value::boolean(v)),
+                |s, v| {
+                    put(
+                        &mut s.protocol.disable_unfinished_download,
+                        value::boolean(v),
+                    )
+                },
             ),
             Setting::new(
                 "disable-termination",
