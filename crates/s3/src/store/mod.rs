@@ -331,17 +331,20 @@ impl Inner {
                 return Err(error);
             }
         };
-        let Known::State(state) = &mut *known else {
-            return Err(StoreError::NotFound(id.clone()));
+        // Until S3 has it nothing is known: this may be dropped, and then either description is there.
+        let mut state = match std::mem::take(&mut *known) {
+            Known::State(state) => state,
+            other => {
+                *known = other;
+                return Err(StoreError::NotFound(id.clone()));
+            }
         };
         let before = state.at.info.upload.clone();
         change(&mut state.at.info.upload);
         state.at.info.upload.storage.clone_from(&before.storage);
-        if let Err(error) = self.save_info(state).await {
-            *known = Known::Nothing;
-            return Err(error);
-        }
+        self.save_info(&mut state).await?;
         let snapshot = state.snapshot();
+        *known = Known::State(state);
         session.publish(snapshot.clone());
         Ok(snapshot.upload)
     }

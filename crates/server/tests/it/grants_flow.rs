@@ -155,7 +155,8 @@ fn sweeping_by_hand_is_heard_of() {
     let token = granted["upload_token"].as_str().unwrap();
     assert_eq!(server.client().ask(create(token, 3)).status, 201);
     assert_eq!(app.job("1")["state"], "started");
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    // Uploads expire at whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     let mut sweep = program();
     sweep.args([
         "sweep",

@@ -336,7 +336,8 @@ fn what_a_sweep_removes_is_told() {
     let server = Landfall::start(&args);
     let path = server.client().create(5);
     let dir = server.kill().unwrap();
-    std::thread::sleep(A_WHILE);
+    // Uploads expire at whole seconds.
+    std::thread::sleep(Duration::from_millis(1200));
     let (code, swept, told) = run(program()
         .args(["sweep", "-expire-unfinished=100ms", "-upload-dir"])
         .arg(dir.path())
