@@ -56,7 +56,7 @@ pub use self::{prepare::config_check, waiting::events};
 use crate::{
     log,
     net::{self, Listener, NetStats, Shutdown},
-    settings::{Loaded, Settings},
+    settings::{Compat, Loaded, Settings},
 };
 
 /// After the grace time of a shutdown: how long requests that were cut have to keep what they received
