@@ -107,7 +107,8 @@ for (const [n, durability] of runs.entries()) {
 
     // What no client knows of, and what nobody finished, is swept; nothing else is there then.
     await landfall.stop()
-    await sleep(LIFETIME_MS + 200)
+    // Uploads expire at whole seconds.
+    await sleep(LIFETIME_MS + 1200)
     // Of a creation that was killed before its description was written, the first sweep removes the
     // description, and the next one the empty file.
     for (let sweeps = 0; sweeps < 2; sweeps += 1) {

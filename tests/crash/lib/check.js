@@ -38,16 +38,17 @@ export async function checkUploads(landfall, uploads) {
 
 /**
  * After a sweep there is nothing but finished uploads: those of `uploads`, and such of which no client
- * ever heard.
+ * ever heard. A partial upload expires whether it is complete or not.
  */
 export async function checkSwept(landfall, uploads) {
   const names = new Set(await readdir(landfall.dir))
   names.delete('.landfall')
-  for (const { url } of uploads.filter(({ state }) => state === 'complete')) {
+  const stays = ({ state, isPartial }) => state === 'complete' && !isPartial
+  for (const { url } of uploads.filter(stays)) {
     const id = landfall.idOf(url)
     assert.ok(names.delete(id) && names.delete(`${id}.info`), `${id} is complete, and was swept away`)
   }
-  for (const { url } of uploads.filter(({ state }) => state !== 'complete')) {
+  for (const { url } of uploads.filter((upload) => !stays(upload))) {
     const id = landfall.idOf(url)
     assert.ok(!names.has(id) && !names.has(`${id}.info`), `${id} was left behind`)
   }
