@@ -188,6 +188,8 @@ fn pem(text: &str) -> Result<Key, String> {
         return Err("it holds more than one key; write them as a JWKS".to_owned());
     }
     if !matches!(label, "PUBLIC KEY" | "RSA PUBLIC KEY") {
+        // The label is whatever the file says.
+        let label = label.escape_debug();
         return Err(format!("it holds a {label}, not a PUBLIC KEY"));
     }
     let bytes = text.as_bytes();
