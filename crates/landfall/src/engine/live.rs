@@ -23,8 +23,10 @@ pub(super) const SHARDS: usize = 16;
 /// The most requests per shard that have ended and whose progress isn't emitted yet.
 const MAX_ENDED: usize = 4096;
 /// A writer that received nothing for this long is idle: what its client sent before it gave up has
-/// arrived.
-const IDLE_AFTER: Duration = Duration::from_millis(50);
+/// arrived. TCP may pause for 200 ms in between (delayed acknowledgement, retransmission).
+const IDLE_AFTER: Duration = Duration::from_millis(250);
+/// How often a request that waits looks at the writer.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a request waits for a writer that keeps receiving.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -361,7 +363,7 @@ impl LiveUpload {
             if let Some(result) = check(&mut lock(&self.writer), left.is_zero()) {
                 return result;
             }
-            let _ = timeout(left.min(IDLE_AFTER), changed).await;
+            let _ = timeout(left.min(POLL_INTERVAL), changed).await;
         }
     }
 }
