@@ -73,7 +73,7 @@ async function uploadOne(endpoint, kind, active) {
     chunkSize: kind.chunkSize,
     retryDelays: RETRY_DELAYS,
     httpStack: new DefaultHttpStack({ agent }),
-    metadata: { filename: `${kind.seed}.bin`, filetype: 'application/x-landfall-test' },
+    metadata: { filename: `${kind.seed}.bin`, filetype: 'image/png' },
     ...(kind.parallelUploads > 1 ? { parallelUploads: kind.parallelUploads } : {}),
     ...(kind.deferred ? { uploadLengthDeferred: true } : {}),
   })
@@ -166,7 +166,7 @@ export async function assertArrived(node, { url, size, sha256: digest, ...kind }
   }
   assert.equal(length, size, `${url} ${JSON.stringify(kind)}`)
   assert.equal(hash.digest('hex'), digest, `${url} ${JSON.stringify(kind)}`)
-  assert.equal(response.headers.get('Content-Type'), 'application/x-landfall-test')
+  assert.equal(response.headers.get('Content-Type'), 'image/png')
 }
 
 async function refusal(response) {
