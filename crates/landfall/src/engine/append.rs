@@ -108,10 +108,7 @@ impl Engine {
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let slot = self
-            .transfers
-            .try_acquire()
-            .map_err(|_| Fault::TooManyUploads)?;
+        let permit = self.transfer_permit().await?;
         let lease = self.lease_for_append(id, &request).await?;
         let (snapshot, append) = self.parts.get_store().resume(id, lease.fence()).await?;
         if self.has_expired(&snapshot) {
@@ -167,7 +164,7 @@ impl Engine {
                 .await);
         }
         // Hooks may take long to think about it; other transfers needn't wait for that.
-        drop(slot);
+        drop(permit);
         let mut reply = Reply::default();
         if upload.is_complete_at(offset) {
             reply = self

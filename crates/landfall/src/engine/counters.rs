@@ -15,6 +15,8 @@ pub(crate) struct Counters {
     pub(crate) bytes_received: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
     pub(crate) takeovers: AtomicU64,
+    /// Transfers of silent clients that ended so that others could start.
+    pub(crate) evictions: AtomicU64,
     pub(crate) checksum_mismatches: AtomicU64,
 }
 

@@ -95,14 +95,13 @@ impl Engine {
         // A body without bytes is no transfer; what is left then is an empty upload or a plain one.
         let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_stated());
         let comes = if is_transfer { content_length } else { Some(0) };
-        let slot = if is_transfer {
-            let slot = self.transfers.try_acquire();
-            Some(slot.map_err(|_| Fault::TooManyUploads)?)
+        let permit = if is_transfer {
+            Some(self.transfer_permit().await?)
         } else {
             None
         };
         self.announce_creation(caller, &upload, comes).await?;
-        let Some(slot) = slot else {
+        let Some(permit) = permit else {
             let engine = self.clone();
             let create = async move {
                 let upload = engine.parts.get_store().create(upload).await?;
@@ -160,13 +159,17 @@ impl Engine {
                 let error = problem.into();
                 return Err(self.undo_creation(caller, upload, lease, error).await);
             }
+            Some(Interruption::Evicted) => {
+                let error = self.evicted(&upload.id, offset);
+                return Err(self.undo_creation(caller, upload, lease, error).await);
+            }
             Some(interruption) => {
                 return Err(self
                     .interrupted(caller, &upload, offset, lease, interruption)
                     .await);
             }
         }
-        drop(slot);
+        drop(permit);
         if upload.is_complete_at(offset) {
             reply.merge(self.finish(caller, upload.clone(), lease, true).await?);
         }

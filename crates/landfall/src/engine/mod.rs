@@ -27,7 +27,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 pub(crate) use self::{
     append::{AppendError, AppendRequest},
@@ -53,6 +56,9 @@ use crate::{
     upload::{Kind, Snapshot, Upload, UploadId},
 };
 use landfall_protocol::Fault;
+
+/// How long a transfer waits for the end of the one that is evicted for it.
+const EVICTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The request on whose behalf something happens; empty where nobody will ask for it.
 pub(crate) type Caller = Option<Arc<RequestInfo>>;
@@ -131,6 +137,23 @@ impl Engine {
     /// Whether hooks decide who may read an upload.
     pub(crate) fn checks_access(&self) -> bool {
         self.asks.on_access
+    }
+
+    /// Takes the permit that a transfer needs; if there is none, from a transfer whose client is silent
+    /// or slow.
+    ///
+    /// # Errors
+    /// [`Fault::TooManyUploads`] if all transfers move.
+    async fn transfer_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
+        if let Ok(permit) = self.transfers.try_acquire() {
+            return Ok(permit);
+        }
+        if self.live.evict()
+            && let Ok(Ok(permit)) = timeout(EVICTION_TIMEOUT, self.transfers.acquire()).await
+        {
+            return Ok(permit);
+        }
+        Err(Fault::TooManyUploads.into())
     }
 
     /// Uploads whose bytes are coming in right now.

@@ -20,7 +20,7 @@ use crate::{
     hook::Reply,
     lease::Lease,
     store::Append,
-    upload::Upload,
+    upload::{Upload, UploadId},
 };
 
 /// A body and what its head said of it.
@@ -53,6 +53,7 @@ pub(super) enum Interruption {
     Yielded,
     Lost,
     Stopped(Reply),
+    Evicted,
     Connection(BodyFault),
     Checksum(Problem),
 }
@@ -131,6 +132,7 @@ impl Engine {
             TransferOutcome::Yielded => Some(Interruption::Yielded),
             TransferOutcome::Lost => Some(Interruption::Lost),
             TransferOutcome::Stopped(reply) => Some(Interruption::Stopped(reply)),
+            TransferOutcome::Evicted => Some(Interruption::Evicted),
             TransferOutcome::Failed(fault) => Some(Interruption::Connection(fault)),
         };
         if interruption.is_none() && visibility == Visibility::Verified && !live.start_write() {
@@ -227,6 +229,13 @@ impl Engine {
         Ok(Some(hasher.digest(stated.digest.len()) == stated.digest))
     }
 
+    /// Counts an eviction; the error for its client.
+    pub(super) fn evicted(&self, id: &UploadId, offset: u64) -> Error {
+        add(&self.counters.evictions, 1);
+        tracing::debug!(%id, offset, "UploadEvicted");
+        Fault::TooManyUploads.into()
+    }
+
     /// What to answer when a body wasn't taken in whole; a stopped upload is removed on the way.
     pub(super) async fn interrupted(
         self: &Arc<Self>,
@@ -244,6 +253,7 @@ impl Engine {
                 Fault::Interrupted.into()
             }
             Interruption::Lost => Fault::Unavailable.into(),
+            Interruption::Evicted => self.evicted(&upload.id, offset),
             Interruption::Stopped(reply) => {
                 let upload = upload.clone();
                 match self

@@ -18,7 +18,9 @@ pub struct Lifetimes {
 pub struct Limits {
     /// The largest upload, in bytes; `None` = no limit.
     pub max_size: Option<u64>,
-    /// Bodies being stored at once; past it a client gets 503 and `Retry-After`.
+    /// Bodies being stored at once. Past it the one whose client has been silent longest (for at least
+    /// two seconds), or brings less than 1 KiB per second, ends with 503 and `Retry-After`; if all move,
+    /// the new one does.
     pub transfers: usize,
     /// Memory for bytes that wait to be written, over all transfers, in bytes; past it clients feel
     /// back-pressure. At least 256 KiB.

@@ -40,6 +40,8 @@ pub struct Stats {
     pub reported_orphans: u64,
     /// Requests that gave way to a newer one for the same upload.
     pub takeovers: u64,
+    /// Transfers of silent or slow clients that ended so that others could start.
+    pub evictions: u64,
     /// Bodies whose checksum was wrong.
     pub checksum_mismatches: u64,
     /// Uploads whose bytes are coming in right now.
@@ -90,6 +92,7 @@ impl Tally {
             expired: get(&counters.expired),
             reported_orphans: get(&counters.reported_orphans),
             takeovers: get(&counters.takeovers),
+            evictions: get(&counters.evictions),
             checksum_mismatches: get(&counters.checksum_mismatches),
             live_uploads: engine.live_uploads() as u64,
         }

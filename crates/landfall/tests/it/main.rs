@@ -10,6 +10,7 @@ mod emitting;
 mod examples;
 mod file_store;
 mod leases;
+mod memory;
 mod progress;
 mod requirements;
 mod settling;

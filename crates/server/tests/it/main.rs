@@ -39,6 +39,7 @@ mod serve_open_files;
 mod serve_proxies;
 mod serve_reason;
 mod serve_shutdown;
+mod serve_silent;
 mod serve_start;
 mod serve_takeover;
 mod serve_together;

@@ -39,19 +39,26 @@ fn connections_past_the_limit_wait_for_their_turn() {
 fn uploads_past_the_limit_are_told_when_to_come_back() {
     let server = Landfall::start(&["-max-uploads-in-flight", "2"]);
     let bytes = content(1, 1000);
+    let whole = content(2, MIB);
     let mut running: Vec<_> = (0..2)
         .map(|_| {
             let mut client = server.client();
-            let path = client.create(1000);
-            client.begin(Request::patch(&path, 0), 1000);
-            client.send(&bytes[..500]);
+            let path = client.create(MIB);
+            client.begin(Request::patch(&path, 0), MIB);
+            client.send(&whole[..500]);
             server.client().reaches(&path, 500);
             client
         })
         .collect();
     let mut client = server.client();
     let path = client.create(1000);
+    let mut sent = 500;
     for _ in 0..3 {
+        // They move, so they keep their permits.
+        for other in &mut running {
+            other.send(&whole[sent..sent + 100_000]);
+        }
+        sent += 100_000;
         let answer = client.patch(&path, 0, &bytes);
         answer.refuses(503, "ERR_TOO_MANY_UPLOADS");
         assert!(answer.number("Retry-After") > 0);
@@ -64,7 +71,7 @@ fn uploads_past_the_limit_are_told_when_to_come_back() {
     // What isn't a transfer goes on.
     assert_eq!(client.offset(&path), 0);
     for other in &mut running {
-        other.send(&bytes[500..]);
+        other.send(&whole[sent..]);
         assert_eq!(other.answer().status, 204);
     }
     client.goes_on_to(&path, &bytes);

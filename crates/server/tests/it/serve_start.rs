@@ -410,6 +410,7 @@ fn metrics_have_the_names_of_tusd_beside_ours_and_count_what_happened() {
         "landfall_uploads_live ",
         "landfall_uploads_expired_total ",
         "landfall_takeovers_total ",
+        "landfall_evictions_total ",
         "landfall_checksum_mismatches_total ",
         "landfall_timeouts_total{timer=\"body\"} ",
         "landfall_requests_refused_total ",

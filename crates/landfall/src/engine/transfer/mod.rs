@@ -50,6 +50,8 @@ pub(super) enum TransferOutcome {
     Lost,
     /// A hook stopped the upload.
     Stopped(Reply),
+    /// The client was silent while others waited to start.
+    Evicted,
     /// The connection failed.
     Failed(BodyFault),
 }
@@ -275,6 +277,7 @@ impl Interrupt {
         match self {
             Self::Lease(Asked::Lost) => TransferOutcome::Lost,
             Self::Request(WriterRequest::Stop(reply)) => TransferOutcome::Stopped(reply),
+            Self::Request(WriterRequest::Evict) => TransferOutcome::Evicted,
             Self::Lease(Asked::Yield) | Self::Request(_) => TransferOutcome::Yielded,
         }
     }

@@ -78,6 +78,11 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
             stats.takeovers,
         ),
         (
+            "landfall_evictions_total",
+            "Transfers of silent or slow clients that ended so that others could start.",
+            stats.evictions,
+        ),
+        (
             "landfall_checksum_mismatches_total",
             "Bodies whose checksum was wrong.",
             stats.checksum_mismatches,

@@ -548,7 +548,8 @@ pub(super) static SECTIONS: &[Section] = &[
                 "max-uploads-in-flight",
                 Kind::Number("COUNT"),
                 "10000",
-                "Requests that write uploads at one time; more are answered 503 with Retry-After.",
+                "Requests that write uploads at one time. For more, silent and slow ones end; if there are \
+                 none, they are answered 503 with Retry-After.",
                 |s, v| put(&mut s.limits.max_uploads_in_flight, value::count(v)),
             ),
             Setting::new(

@@ -1,6 +1,8 @@
 //! Uploads that are being written in this process: their offset is known without asking the store,
 //! and other requests find out here whether the writer still receives, and take over from it.
 
+mod eviction;
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
@@ -13,6 +15,7 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
+use self::eviction::{Candidates, Sample};
 use super::Caller;
 use crate::{
     hook::Reply,
@@ -44,6 +47,7 @@ pub(super) struct LiveUploads {
     emits: bool,
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
+    candidates: Candidates,
 }
 
 impl LiveUploads {
@@ -52,6 +56,7 @@ impl LiveUploads {
             emits,
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
+            candidates: Candidates::default(),
         }
     }
 
@@ -165,6 +170,9 @@ struct WriterState {
     is_taken_over: bool,
     commit_requested: bool,
     stop: Option<Reply>,
+    /// Another transfer gets the permit of this one.
+    is_evicted: bool,
+    sample: Option<Sample>,
 }
 
 impl WriterState {
@@ -177,6 +185,8 @@ impl WriterState {
             is_taken_over: false,
             commit_requested: false,
             stop: None,
+            is_evicted: false,
+            sample: None,
         }
     }
 }
@@ -188,6 +198,8 @@ pub(super) enum WriterRequest {
     Stop(Reply),
     /// Another request continues from the offset that the writer has reached.
     TakeOver,
+    /// The limit of transfers is reached, and the client sends nothing.
+    Evict,
     /// Somebody wants to know the offset: it should become one that may be told.
     Commit,
 }
@@ -260,6 +272,9 @@ impl LiveUpload {
         }
         if writer.is_taken_over {
             return Some(WriterRequest::TakeOver);
+        }
+        if writer.is_evicted {
+            return Some(WriterRequest::Evict);
         }
         std::mem::take(&mut writer.commit_requested).then_some(WriterRequest::Commit)
     }

@@ -1,0 +1,109 @@
+//! Writers that end when no transfer may start any more: those whose clients send least.
+//!
+//! Nothing is measured before that: a writer is looked at when a request finds the limit reached.
+
+use std::{
+    cmp::Reverse,
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{LiveUpload, LiveUploads, WriterState, lock};
+
+/// A client that has sent nothing for this long is silent.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// A client that sends fewer bytes per second is slow.
+const MIN_RATE: u64 = 1024;
+/// A rate is measured over a time of at least `SILENT_AFTER`, and at most this.
+const RATE_WINDOW: Duration = Duration::from_secs(20);
+/// The shortest time between two scans of all writers.
+const SCAN_INTERVAL: Duration = Duration::from_millis(100);
+/// The most writers that one scan finds.
+const MAX_CANDIDATES: usize = 64;
+
+/// Writers that may be evicted.
+#[derive(Debug, Default)]
+pub(super) struct Candidates(Mutex<Scan>);
+
+#[derive(Debug, Default)]
+struct Scan {
+    at: Option<Instant>,
+    /// The writer to evict first is the last.
+    found: Vec<Arc<LiveUpload>>,
+}
+
+/// How many bytes a writer had received at some time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    at: Instant,
+    received: u64,
+}
+
+impl LiveUploads {
+    /// Ends the writer whose client has been silent longest, or a slow one if none is silent; false if
+    /// all of them move.
+    pub(in crate::engine) fn evict(&self) -> bool {
+        let mut scan = lock(&self.candidates.0);
+        let now = Instant::now();
+        loop {
+            if let Some(live) = scan.found.pop() {
+                if live.evict(now) {
+                    return true;
+                }
+            } else if scan.at.is_none_or(|at| now - at >= SCAN_INTERVAL) {
+                scan.at = Some(now);
+                scan.found = self.scan(now);
+            } else {
+                return false;
+            }
+        }
+    }
+
+    fn scan(&self, now: Instant) -> Vec<Arc<LiveUpload>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            for live in lock(shard).writers.values() {
+                if let Some(silence) = live.idleness(&mut lock(&live.writer), now) {
+                    found.push((silence, live.clone()));
+                }
+            }
+        }
+        found.sort_unstable_by_key(|(silence, _)| Reverse(*silence));
+        found.truncate(MAX_CANDIDATES);
+        found.into_iter().rev().map(|(_, live)| live).collect()
+    }
+}
+
+impl LiveUpload {
+    /// How long the client has been silent; zero if it is slow, and `None` if it moves.
+    fn idleness(&self, writer: &mut WriterState, now: Instant) -> Option<Duration> {
+        if writer.has_ended || writer.is_evicted || !self.is_waiting.load(Ordering::Relaxed) {
+            return None;
+        }
+        let silence = now.saturating_duration_since(writer.received_at);
+        if silence >= SILENT_AFTER {
+            return Some(silence);
+        }
+        let received = self.received.load(Ordering::Relaxed);
+        let sample = *writer.sample.get_or_insert(Sample { at: now, received });
+        let time = now.saturating_duration_since(sample.at);
+        if time > RATE_WINDOW {
+            writer.sample = Some(Sample { at: now, received });
+            return None;
+        }
+        let moved = u128::from(received.saturating_sub(sample.received));
+        let is_slow =
+            time >= SILENT_AFTER && moved * 1000 < u128::from(MIN_RATE) * time.as_millis();
+        is_slow.then_some(Duration::ZERO)
+    }
+
+    /// Has the writer end, unless its client moves again.
+    fn evict(&self, now: Instant) -> bool {
+        let mut writer = lock(&self.writer);
+        writer.is_evicted = self.idleness(&mut writer, now).is_some();
+        if writer.is_evicted {
+            self.requested.notify_waiters();
+        }
+        writer.is_evicted
+    }
+}
