@@ -94,7 +94,7 @@ impl Progress {
         }
     }
 
-    /// Forgets progress of an upload that waits; a call under way goes on.
+    /// Drops waiting progress of an upload that was removed; a call under way goes on.
     pub fn forget(&self, upload: &str) {
         let mut calls = self.0.lock();
         for route in 0..self.0.routes.len() {

@@ -372,7 +372,7 @@ impl EventSink for Outbox {
             }
         };
         if let Some(progress) = &self.shared.settings.progress
-            && event.kind != EventKind::Created
+            && matches!(event.kind, EventKind::Terminated | EventKind::Expired)
         {
             progress.forget(event.upload.id.as_str());
         }

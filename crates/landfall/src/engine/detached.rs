@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use landfall_protocol::Fault;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use super::{Engine, Error};
 
@@ -44,5 +44,22 @@ impl Engine {
             result
         })
         .await?
+    }
+
+    /// Runs `effect` to its end without waiting for it. False if too many effects are running.
+    #[must_use]
+    pub(super) fn try_detach(
+        &self,
+        runtime: &Handle,
+        effect: impl Future<Output = ()> + Send + 'static,
+    ) -> bool {
+        let Ok(permit) = self.effects.0.clone().try_acquire_owned() else {
+            return false;
+        };
+        runtime.spawn(async move {
+            effect.await;
+            drop(permit);
+        });
+        true
     }
 }

@@ -17,6 +17,7 @@ mod live;
 mod progress;
 mod receive;
 mod settings;
+mod stop;
 mod sweep;
 mod tell;
 mod terminate;
@@ -50,7 +51,7 @@ pub use self::{
 use crate::{
     Composer,
     event::{EventKinds, EventSink},
-    hook::{Asks, Hook, Reply, RequestInfo},
+    hook::{Asks, Hook, RequestInfo},
     lease::{Lease, LeaseError},
     store::StoreError,
     upload::{Kind, Snapshot, Upload, UploadId},
@@ -234,15 +235,6 @@ impl Engine {
             modified,
         } = snapshot;
         self.expiry_from(upload, *offset, *modified, foreign_from)
-    }
-
-    /// Stops an upload whose bytes are coming in, and removes it. Says whether there was one.
-    pub(crate) fn stop(&self, id: &UploadId, reply: Reply) -> bool {
-        let live = self.live.get(id);
-        if let Some(live) = &live {
-            live.stop(reply);
-        }
-        live.is_some()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::{runtime::Handle, time::sleep};
 
 use super::{
     Engine,
@@ -46,11 +46,11 @@ impl Engine {
         };
         let (kind, upload) = (EventKind::Progress, live.upload.clone());
         let mut event = Event::new(kind, upload, offset, live.caller.clone());
-        // The next request may be at it when the answer comes.
-        let (engine, id) = (Arc::downgrade(self), live.upload.id.clone());
+        let (engine, runtime) = (Arc::downgrade(self), Handle::current());
+        let (id, caller) = (live.upload.id.clone(), live.caller.clone());
         event.stopper = Some(Stopper(Arc::new(move |reply| {
             if let Some(engine) = engine.upgrade() {
-                engine.stop(&id, reply);
+                engine.stop_or_remove(&runtime, &caller, &id, reply);
             }
         })));
         self.offer_progress(&event);

@@ -169,8 +169,9 @@ impl Event {
         }
     }
 
-    /// Stops the upload while its bytes are coming in, and removes it: the client gets `reply`, or
-    /// 400 without one. Does nothing if no request is sending them at this moment.
+    /// Stops the upload of a progress event, and removes it, in the background. A client that is sending
+    /// bytes gets `reply`, or 400 without one; one that is between two requests gets 404 next. Does
+    /// nothing to an upload that is complete by then, and to other events.
     pub fn stop(&self, reply: Reply) {
         if let Some(stopper) = &self.stopper {
             (stopper.0)(reply);

@@ -7,7 +7,7 @@ use std::{
 
 use landfall::{
     Composer, Config,
-    event::{EventKind, EventKinds, EventStream, channel},
+    event::{Event, EventKind, EventKinds, EventStream, Removal, channel},
     hook::Reply,
     store::MemoryStore,
 };
@@ -73,4 +73,44 @@ async fn a_request_that_went_silent_is_stopped() {
         .expect("it isn't stopped")
         .refused(400, "ERR_UPLOAD_STOPPED");
     site.ask("HEAD", &path).send().await.expect(404);
+}
+
+#[tokio::test]
+async fn an_upload_between_two_requests_is_stopped() {
+    let (site, mut events) = site().await;
+    let path = site.create(10).await;
+    site.patch(&path, 0, "hello").await.expect(204);
+    while let Some(event) = next(&mut events).await {
+        if event.kind == EventKind::Progress {
+            event.stop(Reply::default());
+            break;
+        }
+    }
+    let removed = next(&mut events).await.unwrap();
+    assert_eq!(
+        (removed.kind, removed.offset, removed.removal),
+        (EventKind::Terminated, 5, Some(Removal::Hook))
+    );
+    site.patch(&path, 5, "world").await.expect(404);
+}
+
+#[tokio::test]
+async fn a_stop_after_the_last_byte_changes_nothing() {
+    let (site, mut events) = site().await;
+    let path = site.create(5).await;
+    site.patch(&path, 0, "hello").await.expect(204);
+    while let Some(event) = next(&mut events).await {
+        if event.kind == EventKind::Progress {
+            event.stop(Reply::default());
+            break;
+        }
+    }
+    assert_eq!(next(&mut events).await.unwrap().kind, EventKind::Completed);
+    sleep(INTERVAL).await;
+    assert_eq!(site.bytes(&path).await, "hello");
+}
+
+async fn next(events: &mut EventStream) -> Option<Event> {
+    let event = timeout(Duration::from_secs(5), events.next()).await;
+    event.expect("no event comes")
 }

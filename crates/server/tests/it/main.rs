@@ -69,6 +69,8 @@ mod grants_flow;
 mod grants_start;
 #[cfg(all(feature = "grants", feature = "hooks-http"))]
 mod grants_told;
+#[cfg(all(feature = "grants", feature = "hooks-http"))]
+mod progress_channels;
 
 #[cfg(feature = "s3")]
 mod s3_kit;

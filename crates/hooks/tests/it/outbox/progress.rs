@@ -147,7 +147,7 @@ async fn nothing_overtakes_progress() {
     outbox.tell(event(EventKind::Completed, &other)).await;
     until(|| gate.receiver.ids().len() == 2).await;
     gate.open.add_permits(9);
-    until(|| gate.receiver.ids().len() == 4).await;
+    until(|| gate.receiver.ids().len() == 5).await;
     let of_one = |message: &Message| message.upload.id == upload.id.as_str();
     let arrived = gate.receiver.messages();
     let hooks: Vec<_> = arrived
@@ -158,10 +158,21 @@ async fn nothing_overtakes_progress() {
     let expected = [
         HookName::PostCreate,
         HookName::PostReceive,
+        HookName::PostReceive,
         HookName::PostFinish,
     ];
     assert_eq!(hooks, expected);
-    assert_eq!(*gate.calls.lock().unwrap(), [1], "what waited is forgotten");
+    assert_eq!(*gate.calls.lock().unwrap(), [1, 2], "the last comes first");
+
+    // Progress of an upload that is gone is not delivered.
+    gate.open.forget_permits(9);
+    sink.tell_progress(progress(&other, 3));
+    until(|| gate.calls.lock().unwrap().len() == 3).await;
+    sink.tell_progress(progress(&other, 4));
+    outbox.tell(event(EventKind::Terminated, &other)).await;
+    gate.open.add_permits(9);
+    until(|| gate.receiver.ids().len() == 7).await;
+    assert_eq!(*gate.calls.lock().unwrap(), [1, 2, 3]);
     outbox.close().await;
     running.await.unwrap();
 }

@@ -299,6 +299,12 @@ impl LiveUpload {
         self.requested.notify_waiters();
     }
 
+    /// Waits until the writer has ended, [`SETTLE_TIMEOUT`] at most.
+    pub(super) async fn wait_end(&self) {
+        self.poll_writer(|writer, is_late| (writer.has_ended || is_late).then_some(()))
+            .await;
+    }
+
     /// Waits until [`offset`](Self::offset) is likely to hold when the client's next request comes: a
     /// client that aborts a request leaves bytes in flight, so the writer must have ended, or received
     /// nothing for a moment. One that keeps receiving is waited for only so long, and never disturbed.
