@@ -16,12 +16,15 @@ use landfall::{
     Composer, Config, Handler,
     event::{Event, EventKind, EventSink},
     service::ReplyBody,
-    store::MemoryStore,
+    store::{MemoryStore, Store as _},
     upload::{Upload, UploadId},
 };
 use tokio::task::JoinSet;
 
-use crate::check::{Check, checks, run_all};
+use crate::{
+    check::{Check, checks, run_all},
+    store::drop_midway,
+};
 
 /// What has reached the listener so far: ids of events ([`Event::id`]), first to last.
 pub type Listener =
@@ -61,21 +64,25 @@ pub fn all() -> Vec<Check<Subject>> {
         what_was_not_announced_is_told_too,
         a_dropped_announcement_does_no_harm,
         events_of_one_upload_told_at_once_all_arrive,
+        dropped_requests_lose_no_event,
     ]
     .into()
 }
 
-/// No listener is slower, unless something is lost.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// No listener is silent for longer, unless something is lost.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing must come of what hasn't happened.
 const SILENCE: Duration = Duration::from_millis(300);
 
 impl Subject {
     /// Waits until the listener has all of `ids`.
     async fn until(&self, ids: &BTreeSet<String>) -> Vec<String> {
-        let began = Instant::now();
+        let (mut began, mut last) = (Instant::now(), 0);
         loop {
             let heard = (self.listener)().await;
+            if heard.len() > last {
+                (began, last) = (Instant::now(), heard.len());
+            }
             let missing = ids.iter().filter(|id| !heard.contains(id)).count();
             if missing == 0 {
                 return heard;
@@ -241,4 +248,47 @@ async fn events_of_one_upload_told_at_once_all_arrive(subject: &Subject) {
     let ids = events.iter().map(Event::id).collect();
     let heard = subject.until(&ids).await;
     assert_eq!(heard.len(), 3);
+}
+
+/// Effects outlive their requests, and so do their events, also while the listener is slow.
+async fn dropped_requests_lose_no_event(subject: &Subject) {
+    const UPLOADS: usize = 24;
+    let record = crate::record::RecordingSink::default();
+    let store = MemoryStore::new();
+    let mut config = Config::new(Composer::join(store.clone())).sink(record.clone());
+    config.sinks.push(subject.sink.clone());
+    let handler = Handler::new(config).unwrap();
+    let mut running = JoinSet::new();
+    for round in 0..UPLOADS {
+        let handler = handler.clone();
+        running.spawn(async move {
+            let create = request(Method::POST, "/files/")
+                .header("Upload-Length", "5")
+                .header("Content-Type", "application/offset+octet-stream");
+            let created = send(&handler, create.body("hello".into()).unwrap());
+            drop_midway(round, created).await;
+        });
+    }
+    running.join_all().await;
+    let wants = subject.sink.wants();
+    let mut ids = BTreeSet::new();
+    for announced in record.announced() {
+        // The client comes back, which finishes what only lacked its completion.
+        let head = request(Method::HEAD, &format!("/files/{}", announced.upload.id));
+        send(&handler, head.body(Full::default()).unwrap()).await;
+        let began = Instant::now();
+        // What was announced happens soon, or never.
+        while store.load(&announced.upload.id).await.is_err() && began.elapsed() < SILENCE {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let Ok(found) = store.load(&announced.upload.id).await else {
+            continue;
+        };
+        let has_happened = announced.kind == EventKind::Created || found.upload.finished;
+        if has_happened && wants.has(announced.kind) {
+            ids.insert(announced.id());
+        }
+    }
+    assert!(!ids.is_empty(), "no request had an effect");
+    subject.until(&ids).await;
 }

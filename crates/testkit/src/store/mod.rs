@@ -6,6 +6,7 @@
 mod append;
 mod concatenate;
 mod create;
+pub mod damaged;
 mod enumerate;
 mod fences;
 mod hold;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use landfall::store::Store;
 
+pub(crate) use self::support::{drop_midway, poll_times};
 use crate::check::{Check, Report, checks, run_all};
 
 /// What the checks are made for.

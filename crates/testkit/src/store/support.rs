@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     ops::Range,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -108,9 +108,16 @@ pub(super) fn assert_same(got: &[u8], wanted: &[u8]) {
 
 /// Polls a future `times` times, and drops it. `None` if it wasn't ready by then.
 pub(super) async fn poll_and_drop<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
+    poll_times(times, pin!(future)).await
+}
+
+/// Polls a future `times` times. `None` if it wasn't ready by then.
+pub(crate) async fn poll_times<T>(
+    times: usize,
+    mut future: impl Future<Output = T> + Unpin,
+) -> Option<T> {
     for _ in 0..times {
-        let poll = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+        let poll = poll_fn(|cx| Poll::Ready(Pin::new(&mut future).poll(cx))).await;
         if let Poll::Ready(value) = poll {
             return Some(value);
         }
@@ -120,7 +127,7 @@ pub(super) async fn poll_and_drop<T>(times: usize, future: impl Future<Output = 
 }
 
 /// Polls a future a little, differently each round, and drops it, as a lost connection does.
-pub(super) async fn drop_midway<T>(round: usize, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn drop_midway<T>(round: usize, future: impl Future<Output = T>) -> Option<T> {
     match round % 3 {
         0 => poll_and_drop(1 + round / 3, future).await,
         _ => {

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::own_store;
 use landfall::{
     event::{self, EventKinds},
     lease::{FileLocker, MemoryLocker},
@@ -16,9 +17,6 @@ use landfall_testkit::{
     record::RecordingSink,
     sink, store,
 };
-
-#[path = "../../examples/own_store/store.rs"]
-mod own_store;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_store() {

@@ -3,6 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod conformance;
+mod damaged;
 mod engine;
+mod engine_suite;
 mod faults;
 mod mutants;
+mod sink_mutants;
+
+#[path = "../../examples/own_store/store.rs"]
+mod own_store;

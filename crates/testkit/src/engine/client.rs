@@ -1,0 +1,195 @@
+//! A tus client that calls a handler.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header::HeaderName};
+use http_body::{Body, Frame};
+use landfall::{Handler, service::BodyFault, upload::UploadId};
+use tokio::sync::mpsc;
+
+/// The longest that a request may take.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
+
+/// A response.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Response {
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.headers.get(name)?.to_str().ok()?.parse().ok()
+    }
+
+    /// The id in `Location`.
+    pub(super) fn id(&self) -> UploadId {
+        let location = self.headers.get("location");
+        let id = location.and_then(|path| path.to_str().ok()?.rsplit_once("/files/"));
+        let id = id.and_then(|(_, id)| UploadId::new(&id.replace("%2B", "+")).ok());
+        id.unwrap_or_else(|| panic!("no id of an upload: {self:?}"))
+    }
+
+    #[track_caller]
+    pub(super) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        self
+    }
+}
+
+/// A request body that ends when all of its senders are dropped.
+pub(super) struct SentBody(mpsc::UnboundedReceiver<Bytes>);
+
+impl Body for SentBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let data = self.0.poll_recv(cx);
+        data.map(|data| data.map(|data| Ok(Frame::data(data))))
+    }
+}
+
+/// Sends a request.
+pub(super) async fn send(
+    handler: &Handler,
+    method: Method,
+    path: &str,
+    fields: &[(HeaderName, String)],
+    body: SentBody,
+) -> Response {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("tus-resumable", "1.0.0");
+    for (name, value) in fields {
+        request = request.header(name, value);
+    }
+    let response = handler.handle(request.body(body).expect("a request")).await;
+    let (parts, mut body) = response.into_parts();
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.expect("a response that is not cut");
+        bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+    }
+    Response {
+        status: parts.status,
+        headers: parts.headers,
+        bytes,
+    }
+}
+
+/// A body that holds these bytes.
+pub(super) fn body(bytes: Bytes) -> SentBody {
+    let (sender, body) = open_body();
+    if !bytes.is_empty() {
+        let _ = sender.send(bytes);
+    }
+    body
+}
+
+/// A body that takes what is sent to it.
+pub(super) fn open_body() -> (mpsc::UnboundedSender<Bytes>, SentBody) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, SentBody(receiver))
+}
+
+const LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+const CONCAT: HeaderName = HeaderName::from_static("upload-concat");
+
+/// The fields of a request with `length` bytes of an upload.
+fn content(length: u64) -> [(HeaderName, String); 2] {
+    let media_type = "application/offset+octet-stream".to_owned();
+    [
+        (http::header::CONTENT_TYPE, media_type),
+        (http::header::CONTENT_LENGTH, length.to_string()),
+    ]
+}
+
+/// Creates an upload of this length, with these bytes of it.
+pub(super) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Response {
+    let mut fields = vec![(LENGTH, length.to_string())];
+    if !bytes.is_empty() {
+        fields.extend(content(bytes.len() as u64));
+    }
+    send(handler, Method::POST, "/files/", &fields, body(bytes)).await
+}
+
+/// Creates a partial upload of this length.
+pub(super) async fn create_partial(handler: &Handler, length: u64) -> Response {
+    let fields = [(LENGTH, length.to_string()), (CONCAT, "partial".into())];
+    send(
+        handler,
+        Method::POST,
+        "/files/",
+        &fields,
+        body(Bytes::new()),
+    )
+    .await
+}
+
+/// Creates a final upload.
+pub(super) async fn create_final(handler: &Handler, parts: &[UploadId]) -> Response {
+    let parts: Vec<_> = parts.iter().map(|part| format!("/files/{part}")).collect();
+    let fields = [(CONCAT, format!("final;{}", parts.join(" ")))];
+    send(
+        handler,
+        Method::POST,
+        "/files/",
+        &fields,
+        body(Bytes::new()),
+    )
+    .await
+}
+
+/// Appends a body of `length` bytes.
+pub(super) async fn append(
+    handler: &Handler,
+    id: &UploadId,
+    offset: u64,
+    length: u64,
+    body: SentBody,
+) -> Response {
+    let mut fields = vec![(OFFSET, offset.to_string())];
+    fields.extend(content(length));
+    send(
+        handler,
+        Method::PATCH,
+        &format!("/files/{id}"),
+        &fields,
+        body,
+    )
+    .await
+}
+
+pub(super) async fn head(handler: &Handler, id: &UploadId) -> Response {
+    without_body(handler, Method::HEAD, id).await
+}
+
+pub(super) async fn get(handler: &Handler, id: &UploadId) -> Response {
+    without_body(handler, Method::GET, id).await
+}
+
+pub(super) async fn delete(handler: &Handler, id: &UploadId) -> Response {
+    without_body(handler, Method::DELETE, id).await
+}
+
+async fn without_body(handler: &Handler, method: Method, id: &UploadId) -> Response {
+    let path = format!("/files/{id}");
+    let sent = send(handler, method.clone(), &path, &[], body(Bytes::new()));
+    match tokio::time::timeout(LIMIT, sent).await {
+        Ok(response) => response,
+        Err(_) => panic!("{method} of {id} got no response within {LIMIT:?}"),
+    }
+}

@@ -1,0 +1,134 @@
+//! What readers hear between the last byte and completion.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use landfall::{
+    BoxError, Config, Handler,
+    hook::{Answer, Asks, Hook, Reply, RequestInfo},
+    upload::{Snapshot, UploadId},
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    client::{self, LIMIT, Response},
+    open,
+};
+use crate::pattern;
+
+const LENGTH: u64 = 50_000;
+const STATUS: u16 = 422;
+
+/// A hook that takes its time to decide about completion.
+#[derive(Debug, Clone)]
+struct SlowHook {
+    is_called: Arc<Notify>,
+    may_decide: Arc<Semaphore>,
+    allows: bool,
+}
+
+impl SlowHook {
+    fn new(allows: bool) -> Self {
+        Self {
+            is_called: Arc::default(),
+            may_decide: Arc::new(Semaphore::new(0)),
+            allows,
+        }
+    }
+
+    /// Sends all of an upload, and returns when the hook is called.
+    async fn upload(&self, handler: &Handler) -> (UploadId, JoinHandle<Response>) {
+        let id = client::create(handler, LENGTH, Bytes::new())
+            .await
+            .expect(201)
+            .id();
+        let (sender, target) = (handler.clone(), id.clone());
+        let response = tokio::spawn(async move {
+            let body = client::body(pattern::bytes(1, LENGTH as usize));
+            client::append(&sender, &target, 0, LENGTH, body).await
+        });
+        let called = timeout(LIMIT, self.is_called.notified()).await;
+        assert!(called.is_ok(), "the hook was not called within {LIMIT:?}");
+        (id, response)
+    }
+}
+
+#[async_trait]
+impl Hook for SlowHook {
+    fn asks(&self) -> Asks {
+        Asks {
+            before_finish: true,
+            ..Asks::default()
+        }
+    }
+
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
+        self.is_called.notify_one();
+        let permit = self.may_decide.acquire().await?;
+        permit.forget();
+        Ok(if self.allows {
+            Answer::allow()
+        } else {
+            Answer::Refuse(Reply::text(STATUS, "not this one"))
+        })
+    }
+}
+
+fn assert_undecided(response: &Response) {
+    assert_eq!(
+        response.status.as_u16(),
+        423,
+        "a reader got an answer although the hook may still deny the upload"
+    );
+    assert!(response.number("retry-after").is_some(), "{response:?}");
+}
+
+pub(super) async fn readers_wait_while_a_hook_decides_about_completion(config: &Config) {
+    let hook = SlowHook::new(true);
+    let config = config.clone().hook(hook.clone());
+    // The other one knows of the upload only from the store.
+    let (handler, other) = (open(&config), open(&config));
+    let (id, response) = hook.upload(&handler).await;
+    for reader in [&handler, &other] {
+        assert_undecided(&client::head(reader, &id).await);
+        if config.parts.get_reader().is_some() {
+            let got = client::get(reader, &id).await;
+            assert!(
+                !got.status.is_success(),
+                "{:?} served its bytes",
+                got.status
+            );
+        }
+    }
+    hook.may_decide.add_permits(1);
+    response.await.expect("a response").expect(204);
+    for reader in [&handler, &other] {
+        let offset = client::head(reader, &id)
+            .await
+            .expect(200)
+            .number("upload-offset");
+        assert_eq!(offset, Some(LENGTH));
+    }
+    let again = timeout(Duration::from_millis(100), hook.is_called.notified()).await;
+    assert!(
+        again.is_err(),
+        "the hook was called again for a complete upload"
+    );
+}
+
+pub(super) async fn a_denied_completion_leaves_nothing(config: &Config) {
+    let hook = SlowHook::new(false);
+    let config = config.clone().hook(hook.clone());
+    let (handler, other) = (open(&config), open(&config));
+    let (id, response) = hook.upload(&handler).await;
+    hook.may_decide.add_permits(1);
+    response.await.expect("a response").expect(STATUS);
+    for reader in [&handler, &other] {
+        client::head(reader, &id).await.expect(404);
+    }
+}

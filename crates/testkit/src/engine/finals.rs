@@ -1,0 +1,88 @@
+//! Final uploads whose parts are complete later.
+
+use bytes::Bytes;
+use landfall::{Config, Handler, upload::UploadId};
+
+use super::{client, open};
+use crate::{pattern, store::poll_times};
+
+const LENGTH: u64 = 40_000;
+
+async fn create_partials(handler: &Handler, count: usize) -> Vec<UploadId> {
+    let mut partials = Vec::new();
+    for _ in 0..count {
+        partials.push(
+            client::create_partial(handler, LENGTH)
+                .await
+                .expect(201)
+                .id(),
+        );
+    }
+    partials
+}
+
+async fn complete(handler: &Handler, partial: &UploadId, seed: u64) {
+    let bytes = pattern::bytes(seed, LENGTH as usize);
+    let appended = client::append(handler, partial, 0, LENGTH, client::body(bytes));
+    appended.await.expect(204);
+}
+
+pub(super) async fn the_length_of_a_final_upload_is_stored_at_its_creation(config: &Config) {
+    let (handler, other) = (open(config), open(config));
+    let partials = create_partials(&handler, 3).await;
+    complete(&handler, &partials[0], 0).await;
+    let id = client::create_final(&handler, &partials)
+        .await
+        .expect(201)
+        .id();
+    let stored = config.parts.get_store().load(&id).await.expect("load");
+    assert_eq!(stored.upload.length, Some(3 * LENGTH), "what the store has");
+    for reader in [&handler, &other] {
+        let found = client::head(reader, &id).await.expect(200);
+        assert_eq!(found.number("upload-length"), Some(3 * LENGTH));
+        assert_eq!(found.number("upload-offset"), None, "it has no bytes yet");
+    }
+}
+
+/// HEAD is answered although the concatenation makes no progress.
+pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config: &Config) {
+    let handler = open(config);
+    let partials = create_partials(&handler, 2).await;
+    let id = client::create_final(&handler, &partials)
+        .await
+        .expect(201)
+        .id();
+    let (store, concatenator) = (config.parts.get_store(), config.parts.get_concatenator());
+    let concatenator = concatenator.expect("a concatenator");
+    let mut parts = Vec::new();
+    for (seed, partial) in partials.iter().enumerate() {
+        let lease = config
+            .parts
+            .get_locker()
+            .acquire(partial, client::LIMIT)
+            .await;
+        let lease = lease.expect("a lease");
+        let (snapshot, mut append) = store.resume(partial, lease.fence()).await.expect("resume");
+        let bytes: Bytes = pattern::bytes(seed as u64, LENGTH as usize);
+        append.write(&mut vec![bytes]).await.expect("write");
+        append.commit().await.expect("commit");
+        drop(append);
+        if let Some(finisher) = config.parts.get_finisher() {
+            let finished = finisher.finish(&snapshot.upload, lease.fence()).await;
+            finished.expect("finish");
+        }
+        parts.push(snapshot.upload);
+    }
+    let target = store.load(&id).await.expect("load").upload;
+    for polls in 1..8 {
+        let lease = config.parts.get_locker().acquire(&id, client::LIMIT).await;
+        let lease = lease.expect("a lease");
+        let mut concatenating = Box::pin(concatenator.concatenate(&target, &parts, lease.fence()));
+        let is_done = poll_times(polls, &mut concatenating).await.is_some();
+        client::head(&handler, &id).await.expect(200);
+        drop(concatenating);
+        if is_done {
+            break;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The conformance suite of a store, its locker and its sinks behind a [`Handler`].
+//!
+//! The suites of the parts check the documentation of their traits. This one checks what clients
+//! see of the parts together: takeovers, completion, dropped requests, final uploads.
+
+mod client;
+mod completion;
+mod dropped;
+mod finals;
+mod takeover;
+
+use landfall::{Composer, Config, Handler, LocationStyle};
+
+use crate::check::{Check, Report, checks, run_all};
+
+/// The configuration that the checks are made for.
+///
+/// The checks use its base path as it is by default, add hooks and sinks of their own, and open
+/// several handlers with it, as several processes would. Its hooks must allow everything.
+pub type Subject = Config;
+
+/// Runs every check one after another, each with a configuration of its own made by `make`.
+///
+/// Needs a tokio runtime with its timer on. Takes a few seconds.
+///
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use landfall::{Composer, Config, store::MemoryStore};
+///
+/// let report =
+///     landfall_testkit::engine::conformance(async || Config::new(Composer::join(MemoryStore::new())));
+/// report.await.assert_complete();
+/// # });
+/// ```
+///
+/// # Panics
+/// If a check fails: at the end, with the list of all that failed and why.
+pub async fn conformance(make: impl AsyncFn() -> Subject) -> Report {
+    run_all("engine conformance", &all(), make).await
+}
+
+/// The checks, to be run one by one.
+#[must_use]
+pub fn all() -> Vec<Check<Subject>> {
+    let mut all = Vec::new();
+    all.extend(checks![|_: &Subject| true;
+        takeover::a_newcomer_resumes_what_the_stopped_writer_stored,
+        completion::readers_wait_while_a_hook_decides_about_completion,
+    ]);
+    all.extend(checks![|config: &Subject| can_remove(&config.parts);
+        completion::a_denied_completion_leaves_nothing,
+        dropped::a_dropped_request_cuts_no_effect_from_its_event,
+    ]);
+    all.extend(
+        checks![|config: &Subject| config.parts.get_concatenator().is_some();
+            finals::the_length_of_a_final_upload_is_stored_at_its_creation,
+            finals::a_final_upload_is_inspected_while_it_is_concatenated,
+        ],
+    );
+    all
+}
+
+fn can_remove(parts: &Composer) -> bool {
+    parts.get_terminator().is_some()
+}
+
+/// Opens a handler as one process.
+fn open(config: &Config) -> Handler {
+    let mut config = config.clone();
+    config.location = LocationStyle::Relative;
+    Handler::new(config).expect("a configuration that works")
+}

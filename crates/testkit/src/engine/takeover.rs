@@ -1,0 +1,128 @@
+//! A writer that must stop, and the one that comes after it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use landfall::{Config, Handler, upload::UploadId};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use super::{
+    client::{self, LIMIT, Response},
+    open,
+};
+use crate::pattern;
+
+const LENGTH: u64 = 900_000;
+const WRITERS: u64 = 6;
+/// How often a client comes back before it gives up.
+const MAX_ATTEMPTS: usize = 5;
+
+/// A request whose body has not ended.
+struct Writer {
+    body: mpsc::UnboundedSender<Bytes>,
+    response: JoinHandle<Response>,
+}
+
+fn start(handler: &Handler, id: &UploadId, offset: u64) -> Writer {
+    let (sender, body) = client::open_body();
+    let (handler, id) = (handler.clone(), id.clone());
+    let response =
+        tokio::spawn(
+            async move { client::append(&handler, &id, offset, LENGTH - offset, body).await },
+        );
+    Writer {
+        body: sender,
+        response,
+    }
+}
+
+/// Several clients in turn resume an upload while the one before is still sending, as a client does
+/// whose connection has died unnoticed.
+pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &Config) {
+    let mut config = config.clone();
+    config.lease_wait = Duration::from_secs(2);
+    // Each writer in another process than the one before.
+    let handlers = [open(&config), open(&config)];
+    let handler = &handlers[0];
+    let bytes = pattern::bytes(1, LENGTH as usize);
+    let id = client::create(handler, LENGTH, Bytes::new())
+        .await
+        .expect(201)
+        .id();
+    let mut writer = start(handler, &id, 0);
+    let (mut sent, mut known) = (0, 0);
+    for turn in 1..=WRITERS {
+        let end = (LENGTH * turn / (WRITERS + 1)) as usize;
+        for piece in pattern::chunks(&bytes.slice(sent..end), 50_000, turn) {
+            let _ = writer.body.send(piece);
+        }
+        // The odd ones are overtaken while their bytes arrive.
+        if turn % 2 == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let handler = &handlers[turn as usize % 2];
+        let (next, offset) = take_over(handler, &id, &bytes, known..=end as u64).await;
+        // It continues although nobody waits for it any more.
+        let _ = writer.body.send(Bytes::from_static(b"too late"));
+        let stopped = match timeout(LIMIT, writer.response).await {
+            Ok(response) => response.expect("a response"),
+            Err(_) => panic!("the stopped writer got no response within {LIMIT:?}"),
+        };
+        let status = stopped.status.as_u16();
+        assert!(
+            matches!(status, 409 | 423 | 460) || stopped.status.is_server_error(),
+            "the stopped writer got {status}, after which clients do not come back"
+        );
+        (writer, sent, known) = (next, offset as usize, offset);
+    }
+    let _ = writer.body.send(bytes.slice(sent..));
+    drop(writer.body);
+    writer.response.await.expect("a response").expect(204);
+    let offset = client::head(handler, &id)
+        .await
+        .expect(200)
+        .number("upload-offset");
+    assert_eq!(offset, Some(LENGTH));
+    if config.parts.get_reader().is_some() {
+        let read = client::get(handler, &id).await.expect(200).bytes;
+        assert!(read == bytes, "bytes are missing or in the wrong place");
+    }
+}
+
+/// Gets the offset and resumes there, as clients do, and again if that was too early.
+async fn take_over(
+    handler: &Handler,
+    id: &UploadId,
+    bytes: &Bytes,
+    possible: std::ops::RangeInclusive<u64>,
+) -> (Writer, u64) {
+    let mut known = *possible.start();
+    let mut last = None;
+    for _ in 0..MAX_ATTEMPTS {
+        let offset = client::head(handler, id)
+            .await
+            .expect(200)
+            .number("upload-offset");
+        let offset = offset.expect("an offset");
+        assert!(
+            offset >= known,
+            "the offset fell from {known} to {offset}: what was acknowledged is lost"
+        );
+        assert!(
+            offset <= *possible.end(),
+            "the offset is {offset}, but only {} bytes were sent",
+            possible.end()
+        );
+        known = offset;
+        let mut writer = start(handler, id, offset);
+        // Its first byte is stored as soon as it has the upload.
+        let _ = writer
+            .body
+            .send(bytes.slice(offset as usize..offset as usize + 1));
+        match timeout(Duration::from_millis(300), &mut writer.response).await {
+            Err(_) => return (writer, offset + 1),
+            Ok(response) => last = Some(response.expect("a response")),
+        }
+    }
+    panic!("after {MAX_ATTEMPTS} attempts the upload could not be resumed: {last:?}");
+}

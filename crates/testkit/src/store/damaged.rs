@@ -1,0 +1,217 @@
+//! The conformance suite of a store some of whose descriptions are damaged.
+//!
+//! Only the store's author knows how to damage an upload, so a subject brings that along.
+
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
+
+use http::{Method, Request};
+use http_body_util::Empty;
+use landfall::{
+    Composer, Config, Handler, Lifetimes, Sweeper, Why,
+    lease::Fence,
+    store::{Damaged, Store, StoreError},
+    upload::{Upload, UploadId},
+};
+
+use super::support::{append, assert_not_found, create, expect};
+use crate::{
+    check::{Check, Report, checks, run_all},
+    pattern,
+};
+
+/// Damages the description of an upload that is stored, so that it makes no sense any more.
+pub type Damage =
+    Box<dyn Fn(Arc<Upload>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A store and how to damage it.
+pub struct Subject {
+    /// The store, which is empty.
+    pub store: Arc<dyn Store>,
+    /// Damages an upload of the store. It must reach through the store's caches.
+    pub damage: Damage,
+}
+
+impl std::fmt::Debug for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subject")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs every check, each on a subject made by `make`. Needs a tokio runtime with its timer on.
+///
+/// # Panics
+/// If a check fails: at the end, with the list of all that failed and why.
+pub async fn conformance(make: impl AsyncFn() -> Subject) -> Report {
+    run_all("damaged uploads", &all(), make).await
+}
+
+/// The checks, to be run one by one.
+#[must_use]
+pub fn all() -> Vec<Check<Subject>> {
+    let mut all = Vec::new();
+    all.extend(checks![|_: &Subject| true;
+        a_damaged_upload_is_not_served,
+    ]);
+    all.extend(checks![|s: &Subject| s.store.terminator().is_some();
+        a_damaged_upload_can_be_terminated,
+        a_damaged_upload_answers_delete,
+    ]);
+    all.extend(checks![|s: &Subject| s.store.enumerator().is_some();
+        damaged_uploads_are_listed_beside_the_others,
+    ]);
+    all.extend(checks![
+        |s: &Subject| s.store.enumerator().is_some() && s.store.terminator().is_some();
+        a_damaged_upload_expires,
+    ]);
+    all
+}
+
+/// An upload with some bytes, which is then damaged.
+async fn damaged(subject: &Subject) -> Arc<Upload> {
+    let upload = create(&subject.store, 5000).await;
+    let bytes = pattern::bytes(1, 3000);
+    append(&subject.store, &upload, Fence(1), &bytes).await;
+    (subject.damage)(upload.clone()).await;
+    upload
+}
+
+fn assert_damaged(what: &str, result: Result<impl Sized, StoreError>) {
+    match result {
+        Err(StoreError::Damaged { .. }) => {}
+        Err(other) => panic!("{what} of a damaged upload must give Damaged, not: {other:?}"),
+        Ok(_) => panic!("{what} of a damaged upload must fail"),
+    }
+}
+
+async fn a_damaged_upload_is_not_served(subject: &Subject) {
+    let upload = damaged(subject).await;
+    let store = &subject.store;
+    assert_damaged("load", store.load(&upload.id).await);
+    assert_damaged("resume", store.resume(&upload.id, Fence(2)).await);
+    assert_damaged("load", store.load(&upload.id).await);
+}
+
+async fn a_damaged_upload_can_be_terminated(subject: &Subject) {
+    let upload = damaged(subject).await;
+    let store = &subject.store;
+    let terminator = store.terminator().expect("a terminator");
+    // All that is known of it is its id.
+    let known = Upload::new(upload.id.clone(), None);
+    let removed = terminator.terminate(&known, Fence(2)).await;
+    assert!(removed.expect("terminate"), "there was something");
+    assert_not_found("load", store.load(&upload.id).await);
+    let removed = terminator.terminate(&known, Fence(3)).await;
+    assert!(!removed.expect("terminate again"), "it is removed already");
+    let listed = listed(subject).await;
+    assert!(listed.is_empty(), "a removed upload is listed: {listed:?}");
+}
+
+async fn a_damaged_upload_answers_delete(subject: &Subject) {
+    let upload = damaged(subject).await;
+    let handler = handler(subject, None);
+    let path = format!("/files/{}", upload.id);
+    for (method, status) in [
+        (Method::HEAD, 500),
+        (Method::DELETE, 204),
+        (Method::HEAD, 404),
+        (Method::DELETE, 404),
+    ] {
+        let request = Request::builder()
+            .method(&method)
+            .uri(&path)
+            .header("tus-resumable", "1.0.0")
+            .body(Empty::new())
+            .expect("a request");
+        let response = handler.handle(request).await;
+        assert_eq!(response.status().as_u16(), status, "{method}");
+    }
+}
+
+/// The ids of the uploads listed as damaged.
+async fn listed(subject: &Subject) -> Vec<UploadId> {
+    let enumerator = subject.store.enumerator();
+    let (mut cursor, mut listed) = (None, Vec::new());
+    while let Some(enumerator) = enumerator {
+        let page = enumerator.page(cursor, 3).await.expect("page");
+        assert!(page.orphans.is_empty(), "{:?}", page.orphans);
+        listed.extend(page.damaged.into_iter().map(|damaged: Damaged| damaged.id));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    listed
+}
+
+async fn damaged_uploads_are_listed_beside_the_others(subject: &Subject) {
+    let store = &subject.store;
+    let mut wanted = BTreeMap::new();
+    for n in 0..7 {
+        let upload = if n % 2 == 0 {
+            create(store, 10).await
+        } else {
+            damaged(subject).await
+        };
+        wanted.insert(upload.id.clone(), n % 2 == 1);
+    }
+    let enumerator = store.enumerator().expect("an enumerator");
+    for limit in [1, 3, 100] {
+        let (mut cursor, mut listed) = (None, BTreeMap::new());
+        loop {
+            let page = enumerator.page(cursor, limit).await;
+            let page = page.expect("one damaged upload must not stop the listing");
+            assert!(page.orphans.is_empty(), "{:?}", page.orphans);
+            let healthy = page.uploads.iter().map(|at| (&at.upload.id, false));
+            let damaged = page.damaged.iter().map(|damaged| (&damaged.id, true));
+            for (id, is_damaged) in healthy.chain(damaged) {
+                let again = listed.insert(id.clone(), is_damaged);
+                assert!(again.is_none(), "{id} is listed twice");
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed, wanted, "which are damaged, in pages of {limit}");
+    }
+    for id in listed(subject).await {
+        assert_damaged("load", store.load(&id).await);
+    }
+}
+
+async fn a_damaged_upload_expires(subject: &Subject) {
+    let healthy = create(&subject.store, 0).await;
+    let upload = damaged(subject).await;
+    let later = handler(subject, Some(Duration::from_secs(3600)));
+    assert_eq!(sweep(later.sweeper()).await, [], "it is not old enough");
+    // Stores may keep whole seconds.
+    let handler = handler(subject, Some(Duration::ZERO));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let expired = [(upload.id.clone(), Why::DamagedExpired)];
+    assert_eq!(sweep(handler.sweeper().dry_run()).await, expired);
+    assert_damaged("load", subject.store.load(&upload.id).await);
+    assert_eq!(sweep(handler.sweeper()).await, expired);
+    assert_eq!(sweep(handler.sweeper()).await, []);
+    assert_not_found("load", subject.store.load(&upload.id).await);
+    expect(&subject.store, &healthy, b"").await;
+}
+
+fn handler(subject: &Subject, unfinished: Option<Duration>) -> Handler {
+    let mut config = Config::new(Composer::join_shared(subject.store.clone()));
+    config.lifetimes = Lifetimes {
+        unfinished,
+        finished: None,
+    };
+    Handler::new(config).expect("a configuration that works")
+}
+
+/// What a sweep removes, or would remove.
+async fn sweep(sweeper: Sweeper) -> Vec<(UploadId, Why)> {
+    let mut removed = Vec::new();
+    let summary = sweeper.run(|entry| removed.extend(entry.id.clone().map(|id| (id, entry.why))));
+    let summary = summary.await.expect("a sweep");
+    assert_eq!(summary.failed, 0, "{summary:?}");
+    removed
+}

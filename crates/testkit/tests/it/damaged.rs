@@ -1,0 +1,234 @@
+//! The suite of damaged uploads on the file store, and on stores with one fault each.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use landfall::{
+    lease::{Fence, Locker},
+    store::{
+        Append, Cursor, Damaged, Enumerate, MemoryStore, Orphan, Page, Result, Store, StoreError,
+        Terminate, file::FileStore,
+    },
+    upload::{Snapshot, Upload, UploadId},
+};
+use landfall_testkit::store::damaged::{self, Subject};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_store() {
+    let dir = tempfile::tempdir().unwrap();
+    for text in ["", "nonsense", "{\"ID\":\"a"] {
+        let make = async || {
+            let dir = tempfile::tempdir_in(dir.path()).unwrap().keep();
+            let store = Arc::new(FileStore::new(&dir).unwrap());
+            let damage = move |upload: Arc<Upload>| {
+                let info = dir.join(format!("{}.info", upload.id));
+                std::fs::write(info, text).unwrap();
+                Box::pin(std::future::ready(())) as _
+            };
+            Subject {
+                store,
+                damage: Box::new(damage),
+            }
+        };
+        damaged::conformance(make).await.assert_complete();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mutation {
+    None,
+    /// A damaged upload is not found.
+    LoadAsMissing,
+    /// What cannot be loaded cannot be removed.
+    TerminateFails,
+    /// Nothing is removed, because nothing is known of what was there.
+    TerminateNothing,
+    /// One damaged upload fails the whole listing.
+    ListingFails,
+    /// Damaged uploads are left out of the listing.
+    Unlisted,
+    /// They are listed again on each page.
+    ListedTwice,
+    /// They count as changed whenever they are listed.
+    NeverOld,
+}
+
+#[derive(Debug, Clone)]
+struct Mutant {
+    inner: MemoryStore,
+    mutation: Mutation,
+    damaged: Arc<Mutex<BTreeSet<UploadId>>>,
+}
+
+impl Mutant {
+    fn subject(mutation: Mutation) -> Subject {
+        let store = Self {
+            inner: MemoryStore::new(),
+            mutation,
+            damaged: Arc::default(),
+        };
+        let damaged = store.damaged.clone();
+        let damage = move |upload: Arc<Upload>| {
+            damaged.lock().unwrap().insert(upload.id.clone());
+            Box::pin(std::future::ready(())) as _
+        };
+        Subject {
+            store: Arc::new(store),
+            damage: Box::new(damage),
+        }
+    }
+
+    fn is(&self, mutation: Mutation) -> bool {
+        self.mutation == mutation
+    }
+
+    fn check(&self, id: &UploadId) -> Result<()> {
+        if !self.damaged.lock().unwrap().contains(id) {
+            return Ok(());
+        }
+        Err(if self.is(Mutation::LoadAsMissing) {
+            StoreError::NotFound(id.clone())
+        } else {
+            StoreError::Damaged {
+                id: id.clone(),
+                what: "on purpose".into(),
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Store for Mutant {
+    async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
+        self.inner.create(upload).await
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Snapshot> {
+        self.check(id)?;
+        self.inner.load(id).await
+    }
+
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
+        self.check(id)?;
+        self.inner.resume(id, fence).await
+    }
+
+    async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        self.inner.save(upload, fence).await
+    }
+
+    fn terminator(&self) -> Option<&dyn Terminate> {
+        Some(self)
+    }
+    fn enumerator(&self) -> Option<&dyn Enumerate> {
+        Some(self)
+    }
+    fn locker(&self) -> Option<Arc<dyn Locker>> {
+        self.inner.locker()
+    }
+}
+
+#[async_trait]
+impl Terminate for Mutant {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
+        match self.mutation {
+            Mutation::TerminateFails => self.check(&upload.id)?,
+            Mutation::TerminateNothing if self.check(&upload.id).is_err() => return Ok(false),
+            _ => {}
+        }
+        self.damaged.lock().unwrap().remove(&upload.id);
+        let terminator = self.inner.terminator().expect("a terminator");
+        terminator.terminate(upload, fence).await
+    }
+}
+
+#[async_trait]
+impl Enumerate for Mutant {
+    async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        let enumerator = self.inner.enumerator().expect("an enumerator");
+        let mut page = enumerator.page(cursor, limit).await?;
+        let mut healthy = Vec::new();
+        for snapshot in page.uploads.drain(..) {
+            let id = snapshot.upload.id.clone();
+            let Err(error) = self.check(&id) else {
+                healthy.push(snapshot);
+                continue;
+            };
+            let modified = match self.mutation {
+                Mutation::ListingFails => return Err(error),
+                Mutation::Unlisted => continue,
+                Mutation::NeverOld => SystemTime::now() + Duration::from_secs(60),
+                _ => snapshot.modified,
+            };
+            let damaged = Damaged {
+                id,
+                size: snapshot.offset,
+                modified,
+            };
+            if self.is(Mutation::ListedTwice) {
+                page.damaged.push(damaged.clone());
+            }
+            page.damaged.push(damaged);
+        }
+        page.uploads = healthy;
+        Ok(page)
+    }
+
+    async fn remove_orphan(&self, _orphan: &Orphan) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_is_found_by_the_check_made_for_it() {
+    for (mutation, expected) in [
+        (Mutation::None, None),
+        (
+            Mutation::LoadAsMissing,
+            Some("a_damaged_upload_is_not_served"),
+        ),
+        (
+            Mutation::TerminateFails,
+            Some("a_damaged_upload_answers_delete"),
+        ),
+        (
+            Mutation::TerminateNothing,
+            Some("a_damaged_upload_can_be_terminated"),
+        ),
+        (
+            Mutation::ListingFails,
+            Some("damaged_uploads_are_listed_beside_the_others"),
+        ),
+        (
+            Mutation::Unlisted,
+            Some("damaged_uploads_are_listed_beside_the_others"),
+        ),
+        (
+            Mutation::ListedTwice,
+            Some("damaged_uploads_are_listed_beside_the_others"),
+        ),
+        (Mutation::NeverOld, Some("a_damaged_upload_expires")),
+    ] {
+        let mut running = Vec::new();
+        for check in damaged::all() {
+            let subject = Mutant::subject(mutation);
+            assert!(check.applies(&subject));
+            let run = tokio::spawn(async move { check.run(&subject).await });
+            running.push((check.name(), run));
+        }
+        let mut failed = Vec::new();
+        for (name, run) in running {
+            if run.await.is_err() {
+                failed.push(name);
+            }
+        }
+        match expected {
+            None => assert!(failed.is_empty(), "{mutation:?} fails {failed:?}"),
+            Some(name) => assert!(failed.contains(&name), "{mutation:?} fails only {failed:?}"),
+        }
+    }
+}
