@@ -116,6 +116,9 @@ impl Concatenate for S3Store {
         let Known::State(state) = &mut *known else {
             return Err(StoreError::NotFound(target.id.clone()));
         };
+        // Readers do not wait for it.
+        session.publish(state.snapshot());
+        let _writing = session.writer(fence);
         let plan = cut(
             &lengths,
             store.options.min_part.max(store.options.min_copy),

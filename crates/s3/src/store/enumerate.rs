@@ -5,16 +5,15 @@ use std::{collections::HashSet, time::SystemTime};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use landfall::{
-    store::{
-        Cursor, Damaged, Enumerate, Orphan, Page, Result, StoreError,
-        info::{self, Info},
-    },
+    store::{Cursor, Damaged, Enumerate, Orphan, Page, Result, StoreError},
     upload::{Snapshot, UploadId},
 };
 
 use super::{
     Inner, S3Store,
+    damaged::Description,
     layout::{self, INFO, PART},
+    look,
 };
 use crate::client::{Error, ErrorKind, Listed, Multipart, Place};
 
@@ -127,20 +126,33 @@ impl Inner {
             return Ok(Found::Nothing);
         }
         if let Some(name) = self.layout.object_of(&object.key, INFO) {
-            let Some(info) = self.described(name).await? else {
-                return Ok(Found::Nothing);
+            let (id, data) = match self.described(name).await? {
+                Description::Missing => return Ok(Found::Nothing),
+                Description::Read(info) => {
+                    let data = look::place_of(&self.layout, name, &info);
+                    (info.upload.id, data)
+                }
+                Description::Unreadable(Some(id)) => (id, self.layout.data(name)),
+                // It may be another program's.
+                Description::Unreadable(None) => {
+                    return Ok(orphan(None, "a description that cannot be read", false));
+                }
             };
-            let id = info.upload.id;
             return match self.load(&id).await {
                 Ok(snapshot) => Ok(Found::Upload(Box::new(snapshot))),
                 Err(StoreError::NotFound(_)) => {
                     Ok(orphan(Some(id), "a description without bytes", true))
                 }
-                Err(StoreError::Damaged { .. }) => Ok(Found::Damaged(Damaged {
-                    id,
-                    size: object.size,
-                    modified,
-                })),
+                Err(StoreError::Damaged { .. }) => {
+                    match self.damaged(id.clone(), &data, modified).await? {
+                        Some(damaged) => Ok(Found::Damaged(damaged)),
+                        None => Ok(orphan(
+                            Some(id),
+                            "the damaged description of an object",
+                            false,
+                        )),
+                    }
+                }
                 Err(error) => Err(error),
             };
         }
@@ -158,30 +170,6 @@ impl Inner {
             };
         }
         Ok(Found::Nothing)
-    }
-
-    /// The description of an object, of whichever upload it is.
-    async fn described(&self, object: &str) -> Result<Option<Info>> {
-        let place = self.layout.info(object);
-        let read = match self.client.get_object(&place, None).await {
-            Ok(read) => read
-                .bytes(usize::try_from(info::MAX_LEN).unwrap_or(usize::MAX))
-                .await
-                .map_err(listing)?,
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(None),
-            Err(error) => return Err(listing(error)),
-        };
-        let Ok(unnamed) = UploadId::new("unnamed") else {
-            return Ok(None);
-        };
-        let Ok(mut info) = Info::decode(&unnamed, &read) else {
-            return Ok(None);
-        };
-        let Ok(id) = UploadId::new(&info.stated_id) else {
-            return Ok(None);
-        };
-        info.upload.id = id;
-        Ok(Some(info))
     }
 
     async fn multiparts(&self, after: Option<(&str, &str)>, limit: u32) -> Result<Page> {
@@ -268,11 +256,14 @@ impl Inner {
 
     /// Whether the description of an object names a multipart upload.
     async fn names(&self, object: &str, multipart: &str) -> Result<bool> {
-        let Some(info) = self.described(object).await? else {
-            return Ok(false);
-        };
-        let named = super::look::multipart_of(&info, object);
-        Ok(named.as_deref() == Some(multipart))
+        Ok(match self.described(object).await? {
+            Description::Missing => false,
+            Description::Read(info) => {
+                look::multipart_of(&info, object).as_deref() == Some(multipart)
+            }
+            // It may name any.
+            Description::Unreadable(_) => true,
+        })
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
@@ -297,13 +288,17 @@ impl Inner {
         }
         // Once more: somebody may have made an upload of it since.
         if let Some(name) = self.layout.object_of(&orphan.name, INFO) {
-            if let Some(info) = self.described(name).await?
-                && self.load(&info.upload.id).await.is_ok()
-            {
+            let Description::Read(info) = self.described(name).await? else {
+                return Ok(());
+            };
+            if !matches!(
+                self.load(&info.upload.id).await,
+                Err(StoreError::NotFound(_))
+            ) {
                 return Ok(());
             }
         } else if let Some(name) = self.layout.object_of(&orphan.name, PART)
-            && self.described(name).await?.is_some()
+            && !matches!(self.described(name).await?, Description::Missing)
         {
             return Ok(());
         }

@@ -16,6 +16,7 @@ use landfall::{
 
 use super::{
     Inner,
+    damaged::Found,
     failure::{damaged, failed},
     layout::{self, BUCKET, KEY, Layout, MULTIPART},
     plan::{Counted, Plan},
@@ -180,29 +181,49 @@ pub(super) fn multipart_of(info: &Info, object: &str) -> Option<String> {
 impl Inner {
     /// Reads the description.
     pub(super) async fn locate(&self, id: &UploadId) -> Result<Option<Located>> {
-        if let Some((object, _)) = layout::split(id)
-            && let Some(located) = self.locate_as(id, object).await?
-        {
-            return Ok(Some(located));
+        match self.find(id).await? {
+            Found::Read(located) => Ok(Some(*located)),
+            Found::Missing => Ok(None),
+            Found::Unreadable { reason, .. } => Err(damaged(id, reason)),
         }
-        self.locate_as(id, id.as_str()).await
     }
 
-    async fn locate_as(&self, id: &UploadId, object: &str) -> Result<Option<Located>> {
+    /// Reads the description, which may be unreadable.
+    pub(super) async fn find(&self, id: &UploadId) -> Result<Found> {
+        if let Some((object, _)) = layout::split(id) {
+            match self.find_as(id, object).await? {
+                Found::Missing => {}
+                found => return Ok(found),
+            }
+        }
+        self.find_as(id, id.as_str()).await
+    }
+
+    async fn find_as(&self, id: &UploadId, object: &str) -> Result<Found> {
         let place = self.layout.info(object);
         let doing = "reading the description";
         let read = match self.client.get_object(&place, None).await {
             Ok(read) => read,
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(None),
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(Found::Missing),
             Err(error) => return Err(failed(id, doing, error)),
         };
+        let unreadable = |reason: String| {
+            let object = object.to_owned();
+            Ok(Found::Unreadable { object, reason })
+        };
+        if read.head.size > info::MAX_LEN {
+            return unreadable("its description is too long".into());
+        }
         let etag = read.head.etag.clone();
         let modified = read.head.modified.unwrap_or(SystemTime::UNIX_EPOCH);
         let json = read
             .bytes(usize::try_from(info::MAX_LEN).unwrap_or(usize::MAX))
             .await
             .map_err(|error| failed(id, doing, error))?;
-        let info = Info::decode(id, &json).map_err(|broken| damaged(id, broken.to_string()))?;
+        let info = match Info::decode(id, &json) {
+            Ok(info) => info,
+            Err(broken) => return unreadable(broken.to_string()),
+        };
         let noted = info
             .notes
             .get(CHANGED)
@@ -212,14 +233,14 @@ impl Inner {
         let modified = noted.unwrap_or(modified);
         // `a+1` and `a+2` have the same description, and it belongs to one of them.
         if info.stated_id != id.as_str() {
-            return Ok(None);
+            return Ok(Found::Missing);
         }
-        Ok(Some(Located {
+        Ok(Found::Read(Box::new(Located {
             info,
             etag,
             object: object.to_owned(),
             modified,
-        }))
+        })))
     }
 
     /// Looks where the upload stands. For a writer, `fence` says so first, where others may write,

@@ -23,6 +23,7 @@ mod blocks;
 mod commit;
 mod concat;
 mod create;
+mod damaged;
 mod enumerate;
 mod failure;
 mod gather;

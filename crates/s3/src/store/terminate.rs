@@ -7,7 +7,7 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 
-use super::{Inner, S3Store, failure::failed, look, session::Known};
+use super::{Inner, S3Store, damaged::Found, failure::failed, look, session::Known};
 
 #[async_trait]
 impl Terminate for S3Store {
@@ -41,8 +41,10 @@ impl Inner {
     }
 
     async fn remove(&self, id: &UploadId, fence: Fence) -> Result<bool> {
-        let Some(located) = self.locate(id).await? else {
-            return Ok(false);
+        let located = match self.find(id).await? {
+            Found::Read(located) => located,
+            Found::Missing => return Ok(false),
+            Found::Unreadable { object, .. } => return self.remove_unreadable(id, &object).await,
         };
         if self.options.shared && look::writer(&located.info).is_some_and(|newest| newest > fence) {
             return Err(StoreError::Fenced(id.clone()));

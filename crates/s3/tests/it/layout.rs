@@ -464,7 +464,7 @@ async fn what_others_see_to_is_left_alone() {
         }
     }
     assert_eq!(uploads.len(), 1);
-    assert_eq!(orphans.len(), 2, "{orphans:#?}");
+    assert_eq!(orphans.len(), 3, "{orphans:#?}");
     for orphan in &orphans {
         assert!(orphan.name.contains("up/ours/"), "{orphan:?}");
         enumerator.remove_orphan(orphan).await.unwrap();

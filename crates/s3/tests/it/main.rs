@@ -3,6 +3,7 @@
 
 mod claims;
 mod client;
+mod damaged;
 mod faults;
 mod kills;
 mod layout;

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use landfall::{Composer, Config};
 use landfall_s3::{S3Options, S3Store};
 use landfall_test_services::{Access, Garage, Moto};
-use landfall_testkit::store::conformance;
+use landfall_testkit::{engine, store::conformance};
 
 use crate::support::{client, options};
 
@@ -53,6 +54,37 @@ async fn conforms_on_moto() {
 async fn conforms_on_moto_with_other_nodes() {
     let moto = Moto::shared();
     conforms(&moto.access(), &moto.bucket("shared"), |options| {
+        options.conditional_writes = true;
+        options.shared = true;
+    })
+    .await;
+}
+
+/// The store behind a handler.
+async fn conforms_behind_a_handler(access: &Access, bucket: &str, adjust: impl Fn(&mut S3Options)) {
+    let client = client(access);
+    let next = AtomicU32::new(0);
+    let make = async || {
+        let mut options = options(bucket);
+        options.object_prefix = format!("e{}", next.fetch_add(1, Ordering::Relaxed));
+        adjust(&mut options);
+        Config::new(Composer::join(
+            S3Store::new(client.clone(), options).unwrap(),
+        ))
+    };
+    engine::conformance(make).await.assert_complete();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_behind_a_handler_on_garage() {
+    let garage = Garage::shared();
+    conforms_behind_a_handler(&garage.access(), &garage.bucket("engine"), |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_behind_a_handler_on_moto() {
+    let moto = Moto::shared();
+    conforms_behind_a_handler(&moto.access(), &moto.bucket("engine"), |options| {
         options.conditional_writes = true;
         options.shared = true;
     })

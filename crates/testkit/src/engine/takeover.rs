@@ -73,7 +73,8 @@ pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &C
             matches!(status, 409 | 423 | 460) || stopped.status.is_server_error(),
             "the stopped writer got {status}, after which clients do not come back"
         );
-        (writer, sent, known) = (next, offset as usize, offset);
+        // Its first byte is sent, and not acknowledged.
+        (writer, sent, known) = (next, offset as usize + 1, offset);
     }
     let _ = writer.body.send(bytes.slice(sent..));
     drop(writer.body);
@@ -115,12 +116,11 @@ async fn take_over(
         );
         known = offset;
         let mut writer = start(handler, id, offset);
-        // Its first byte is stored as soon as it has the upload.
         let _ = writer
             .body
             .send(bytes.slice(offset as usize..offset as usize + 1));
         match timeout(Duration::from_millis(300), &mut writer.response).await {
-            Err(_) => return (writer, offset + 1),
+            Err(_) => return (writer, offset),
             Ok(response) => last = Some(response.expect("a response")),
         }
     }
