@@ -61,7 +61,7 @@ impl Server {
                 limits.max_streams = 16;
                 let stats = Arc::new(NetStats::default());
                 let shutdown = Shutdown::new(Duration::ZERO);
-                serve(vec![listener], current, limits, shutdown, stats).await
+                serve(vec![listener], current, limits, shutdown, stats, async {}).await
             })
         });
         listens.recv().expect("the server starts");

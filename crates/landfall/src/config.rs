@@ -108,11 +108,15 @@ pub struct Config {
     pub progress_interval: Duration,
     /// How long a request waits for an upload that another request is writing.
     pub lease_wait: Duration,
+    /// How long a request's body may stay without a byte while the handler waits for one. It then gets
+    /// 500 with `ERR_READ_TIMEOUT`, and what came before is kept. `None` leaves it to the server.
+    pub body_timeout: Option<Duration>,
 }
 
 impl Config {
     /// Defaults: base path `/files/`, absolute locations, no trust in forwarded headers, any origin,
-    /// no largest size, nothing expires, no hooks.
+    /// no largest size, nothing expires, no hooks; bodies may be silent for a minute, progress is emitted
+    /// once a second, and a request waits 20 s for an upload that another one is writing.
     #[must_use]
     pub fn new(parts: Composer) -> Self {
         Self {
@@ -134,6 +138,7 @@ impl Config {
             direct: None,
             progress_interval: Duration::from_secs(1),
             lease_wait: Duration::from_secs(20),
+            body_timeout: Some(Duration::from_secs(60)),
         }
     }
 

@@ -108,6 +108,7 @@ impl Engine {
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
+        let _in_flight = self.enter_transfer()?;
         let permit = self.transfer_permit().await?;
         let lease = self.lease_for_append(id, &request).await?;
         let (snapshot, append) = self.parts.get_store().resume(id, lease.fence()).await?;

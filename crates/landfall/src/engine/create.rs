@@ -58,6 +58,7 @@ impl Engine {
             parts,
             content_length,
         } = request;
+        let _in_flight = self.enter_transfer()?;
         self.admit(caller, Intent::Create, None).await?;
         let length = match head.declared {
             Declared::Length(length) => Some(length),

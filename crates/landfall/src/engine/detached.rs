@@ -25,7 +25,8 @@ impl Default for Effects {
 impl Engine {
     /// Runs `effect` to its end, even if the caller is dropped.
     ///
-    /// A request that is dropped while it waits for its turn has changed nothing.
+    /// A request that is dropped while it waits for its turn has changed nothing. A shutdown waits for
+    /// the effect.
     pub(super) async fn detached<T: Send + 'static>(
         self: &Arc<Self>,
         effect: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -38,9 +39,10 @@ impl Engine {
                 _ => return Err(Fault::Unavailable.into()),
             },
         };
+        let in_flight = self.in_flight.enter();
         tokio::spawn(async move {
             let result = effect.await;
-            drop(permit);
+            drop((permit, in_flight));
             result
         })
         .await?

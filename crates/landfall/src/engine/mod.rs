@@ -12,6 +12,7 @@ mod detached;
 mod error;
 mod fault;
 mod finish;
+mod in_flight;
 mod inspect;
 mod live;
 mod progress;
@@ -41,7 +42,10 @@ pub(crate) use self::{
     inspect::Inspected,
     settings::Settings,
 };
-use self::{concatenate::FinalUploads, detached::Effects, live::LiveUploads, transfer::Memory};
+use self::{
+    concatenate::FinalUploads, detached::Effects, in_flight::InFlight, live::LiveUploads,
+    transfer::Memory,
+};
 pub use self::{
     fault::BodyFault,
     settings::{Lifetimes, Limits},
@@ -70,6 +74,7 @@ pub(crate) struct Engine {
     pub(crate) limits: Limits,
     lifetimes: Lifetimes,
     lease_wait: Duration,
+    body_timeout: Option<Duration>,
     progress_interval: Duration,
     hooks: Vec<Arc<dyn Hook>>,
     sinks: Vec<Arc<dyn EventSink>>,
@@ -81,6 +86,7 @@ pub(crate) struct Engine {
     progress: progress::ProgressTask,
     final_uploads: Arc<FinalUploads>,
     effects: Effects,
+    in_flight: Arc<InFlight>,
     transfers: Semaphore,
     memory: Memory,
     pub(crate) counters: Counters,
@@ -97,6 +103,7 @@ impl Engine {
             sinks,
             progress_interval,
             lease_wait,
+            body_timeout,
             disable_unfinished_download,
         } = settings;
         let mut asks = Asks::default();
@@ -113,6 +120,7 @@ impl Engine {
             limits,
             lifetimes,
             lease_wait,
+            body_timeout,
             progress_interval,
             hooks,
             sinks,
@@ -123,6 +131,7 @@ impl Engine {
             progress: progress::ProgressTask::default(),
             final_uploads: Arc::new(FinalUploads::new(limits.joins)),
             effects: Effects::default(),
+            in_flight: Arc::default(),
             transfers: Semaphore::new(limits.transfers.min(Semaphore::MAX_PERMITS)),
             memory: Memory::new(limits.gathered_bytes),
             counters: Counters::default(),

@@ -82,6 +82,9 @@ impl Engine {
             Visibility::AtEnd
         };
         let live = self.live.enter(upload.clone(), start, visibility, caller);
+        if self.in_flight.is_shutting_down() {
+            live.shut_down();
+        }
         self.start_progress();
         let transfer = Transfer {
             append: &mut *append,
@@ -90,6 +93,7 @@ impl Engine {
             memory: &self.memory,
             remaining: room,
             body_length: incoming.content_length,
+            timeout: self.body_timeout,
             publish: visibility == Visibility::Immediate,
             verifier: Verifier::new(&incoming.checksum),
         };

@@ -50,5 +50,6 @@ pub(crate) struct Settings {
     pub(crate) sinks: Vec<Arc<dyn EventSink>>,
     pub(crate) progress_interval: Duration,
     pub(crate) lease_wait: Duration,
+    pub(crate) body_timeout: Option<Duration>,
     pub(crate) disable_unfinished_download: bool,
 }

@@ -115,6 +115,7 @@ impl Handler {
                 sinks: config.sinks,
                 progress_interval: config.progress_interval,
                 lease_wait: config.lease_wait,
+                body_timeout: config.body_timeout,
                 disable_unfinished_download: config.disable_unfinished_download,
             })),
             tally: Tally::default(),
@@ -137,6 +138,36 @@ impl Handler {
     #[must_use]
     pub fn sweeper(&self) -> Sweeper {
         Sweeper::new(self.0.engine.clone())
+    }
+
+    /// Ends transfers and waits for what they started; for the end of the program.
+    ///
+    /// From the call on, POST and PATCH get 503 with `Retry-After`. Transfers that run end with that
+    /// response, too, and what they received is kept (except bytes whose checksum is not known yet).
+    /// Resolves once none of them is left, nor any effect that outlives its request: hooks, events,
+    /// concatenations. Other requests are still answered. It cannot be undone.
+    ///
+    /// Call it when the server stops to accept connections; it takes as long as hooks, sinks and the
+    /// store do, so bound it:
+    ///
+    /// ```
+    /// # use std::{future::Future, time::Duration};
+    /// # async fn serve(signal: impl Future<Output = ()>) {}
+    /// # async fn run(uploads: landfall::Handler, signal: impl Future<Output = ()>) {
+    /// let ended = uploads.clone();
+    /// // As in `axum::serve(listener, app).with_graceful_shutdown(…)`.
+    /// serve(async move {
+    ///     signal.await;
+    ///     let _ = tokio::time::timeout(Duration::from_secs(10), ended.shutdown()).await;
+    /// })
+    /// .await;
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// May be dropped: it stays in effect, and another call waits again.
+    pub async fn shutdown(&self) {
+        self.0.engine.shut_down().await;
     }
 
     /// Stops an upload whose bytes are coming in, and removes it: its client gets `reply`, or 400

@@ -14,4 +14,5 @@ mod memory;
 mod progress;
 mod requirements;
 mod settling;
+mod shutdown;
 mod site;

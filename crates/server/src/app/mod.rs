@@ -206,7 +206,9 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     let mut limits = net_limits(&settings);
     limits.max_connections = connection_limit.connections;
-    net::serve(listeners, app, limits, shutdown, stats)
+    // Hooks and events of clients that have gone run on.
+    let drained = async { handler.shutdown().await };
+    net::serve(listeners, app, limits, shutdown, stats, drained)
         .await
         .context("serving failed")?;
     let kept = async {
@@ -409,6 +411,8 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
         finished: expiry.finished,
     };
     config.lease_wait = timeouts.acquire_lock;
+    // The HTTP edge watches all bodies, those of other routes too.
+    config.body_timeout = None;
     Ok(config)
 }
 

@@ -33,7 +33,8 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 /// After [`Shutdown::begin`] the listeners are closed and running requests have the grace time; then
 /// bodies still being read end with [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown) and
 /// the answer time begins; then what is still open is dropped. Returns as soon as no connection is
-/// left.
+/// left and `drained` has resolved: it is polled once all connections have closed, for work of the
+/// service that outlives its requests and runs on the same threads.
 ///
 /// # Errors
 /// `listeners` is empty, or the threads that [`Limits::workers`] asks for can't be started.
@@ -47,6 +48,7 @@ pub async fn serve<S, B>(
     limits: Limits,
     shutdown: Shutdown,
     stats: Arc<NetStats>,
+    drained: impl Future<Output = ()>,
 ) -> io::Result<()>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -91,6 +93,7 @@ where
     let all_closed = async {
         // Every open connection holds a permit. The semaphore is never closed.
         let _ = permits.acquire_many(max).await;
+        drained.await;
     };
     tokio::pin!(all_closed);
     let steps = [

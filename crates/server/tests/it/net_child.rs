@@ -38,9 +38,16 @@ fn child() {
             end.begin();
         });
         let stats = Arc::new(NetStats::default());
-        serve(listeners, Probe, Limits::default(), shutdown, stats)
-            .await
-            .unwrap();
+        serve(
+            listeners,
+            Probe,
+            Limits::default(),
+            shutdown,
+            stats,
+            async {},
+        )
+        .await
+        .unwrap();
     });
 }
 

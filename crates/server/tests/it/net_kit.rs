@@ -51,6 +51,7 @@ impl Server {
             limits,
             shutdown.clone(),
             stats.clone(),
+            async {},
         ));
         Self {
             address,

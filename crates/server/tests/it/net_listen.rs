@@ -20,6 +20,7 @@ async fn serving<T>(listeners: Vec<Listener>, body: impl Future<Output = T>) -> 
         Limits::default(),
         shutdown.clone(),
         stats,
+        async {},
     ));
     let out = body.await;
     shutdown.begin();

@@ -1,8 +1,37 @@
 //! Ending in steps.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::net_kit::{PATIENCE, Server, get};
+use landfall_server::net::{Limits, Listener, NetStats, Shutdown, serve};
+use tokio::sync::oneshot;
+
+use crate::net_kit::{PATIENCE, Probe, Server, get};
+
+#[tokio::test]
+async fn the_end_waits_for_work_that_outlives_its_requests() {
+    for (grace, releases) in [(PATIENCE, true), (Duration::ZERO, false)] {
+        let shutdown = Shutdown::new(grace).answer_time(Duration::from_millis(50));
+        let (release, released) = oneshot::channel::<()>();
+        let mut task = tokio::spawn(serve(
+            vec![Listener::tcp("127.0.0.1", 0).unwrap()],
+            Probe,
+            Limits::default(),
+            shutdown.clone(),
+            Arc::new(NetStats::default()),
+            async { drop(released.await) },
+        ));
+        shutdown.begin();
+        if releases {
+            let early = tokio::time::timeout(Duration::from_millis(200), &mut task).await;
+            assert!(early.is_err(), "the work is not done");
+            release.send(()).unwrap();
+        }
+        // The steps of the shutdown bound it.
+        let ended = tokio::time::timeout(PATIENCE, task).await;
+        ended.expect("the end never comes").unwrap().unwrap();
+    }
+}
 
 #[tokio::test]
 async fn idle_and_new_connections_end_at_once() {

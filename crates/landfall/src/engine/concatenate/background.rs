@@ -79,13 +79,15 @@ impl Engine {
             return;
         };
         let engine = self.clone();
+        let in_flight = self.in_flight.enter();
         tokio::spawn(async move {
+            let _in_flight = in_flight;
             loop {
                 let (id, admission) = next;
                 engine.advance_admitted(&caller, &id, admission).await;
                 match engine.admit_next(&mut ids) {
-                    Some(more) => next = more,
-                    None => return,
+                    Some(more) if !engine.in_flight.is_shutting_down() => next = more,
+                    _ => return,
                 }
             }
         });

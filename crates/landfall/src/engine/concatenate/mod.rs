@@ -80,7 +80,9 @@ impl Engine {
         let (mut upload, lease) = self.emit_created(caller, create).await?;
         if let Some(admission) = admission {
             let (engine, caller, created) = (self.clone(), caller.clone(), upload.clone());
+            let in_flight = self.in_flight.enter();
             let completed = tokio::spawn(async move {
+                let _in_flight = in_flight;
                 match engine.concatenate(created.clone(), &lease).await {
                     Ok(upload) => {
                         admission.end();

@@ -5,8 +5,10 @@
 use std::{
     cmp::Reverse,
     sync::{Arc, Mutex, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{LiveUpload, LiveUploads, WriterState, lock};
 

@@ -10,10 +10,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use self::eviction::{Candidates, Sample};
 use super::Caller;
@@ -86,6 +89,7 @@ impl LiveUploads {
             received: AtomicU64::new(offset),
             emitted: AtomicU64::new(emitted),
             is_waiting: AtomicBool::new(false),
+            must_end: AtomicBool::new(false),
             writer: Mutex::new(WriterState::new(offset)),
             requested: Notify::new(),
             changed: Notify::new(),
@@ -104,6 +108,15 @@ impl LiveUploads {
             .iter()
             .map(|shard| lock(shard).writers.len())
             .sum()
+    }
+
+    /// Ends all transfers, for a shutdown.
+    pub(super) fn shut_down(&self) {
+        for shard in &self.shards {
+            for live in lock(shard).writers.values() {
+                live.shut_down();
+            }
+        }
     }
 
     /// The uploads of a shard that are being written, or were since the last call.
@@ -150,6 +163,8 @@ pub(crate) struct LiveUpload {
     emitted: AtomicU64,
     /// Whether the writer waits for its client.
     is_waiting: AtomicBool,
+    /// Whether the writer is to end even if its client keeps it busy.
+    must_end: AtomicBool,
     writer: Mutex<WriterState>,
     /// Wakes the writer.
     requested: Notify,
@@ -169,6 +184,7 @@ struct WriterState {
     /// Another request continues from `offset`: nothing more may be written.
     is_taken_over: bool,
     commit_requested: bool,
+    is_shutting_down: bool,
     stop: Option<Reply>,
     /// Another transfer gets the permit of this one.
     is_evicted: bool,
@@ -184,6 +200,7 @@ impl WriterState {
             has_ended: false,
             is_taken_over: false,
             commit_requested: false,
+            is_shutting_down: false,
             stop: None,
             is_evicted: false,
             sample: None,
@@ -196,6 +213,8 @@ impl WriterState {
 pub(super) enum WriterRequest {
     /// A hook stops the upload.
     Stop(Reply),
+    /// The server shuts down.
+    ShutDown,
     /// Another request continues from the offset that the writer has reached.
     TakeOver,
     /// The limit of transfers is reached, and the client sends nothing.
@@ -265,10 +284,23 @@ impl LiveUpload {
         }
     }
 
-    fn take_request(&self) -> Option<WriterRequest> {
+    /// Whether the writer must not take any more of its body.
+    pub(super) fn must_end(&self) -> bool {
+        self.must_end.load(Ordering::Relaxed)
+    }
+
+    /// How long ago bytes came last.
+    pub(super) fn silent_for(&self) -> Duration {
+        lock(&self.writer).received_at.elapsed()
+    }
+
+    pub(super) fn take_request(&self) -> Option<WriterRequest> {
         let mut writer = lock(&self.writer);
         if let Some(reply) = writer.stop.take() {
             return Some(WriterRequest::Stop(reply));
+        }
+        if writer.is_shutting_down {
+            return Some(WriterRequest::ShutDown);
         }
         if writer.is_taken_over {
             return Some(WriterRequest::TakeOver);
@@ -296,6 +328,17 @@ impl LiveUpload {
     /// Stops the upload on behalf of a hook.
     pub(super) fn stop(&self, reply: Reply) {
         lock(&self.writer).stop.get_or_insert(reply);
+        self.end();
+    }
+
+    /// Ends the transfer because the server shuts down.
+    pub(super) fn shut_down(&self) {
+        lock(&self.writer).is_shutting_down = true;
+        self.end();
+    }
+
+    fn end(&self) {
+        self.must_end.store(true, Ordering::Relaxed);
         self.requested.notify_waiters();
     }
 

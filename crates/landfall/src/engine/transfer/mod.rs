@@ -11,7 +11,7 @@ mod batch;
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -66,6 +66,8 @@ pub(super) struct Transfer<'a, 'm> {
     pub(super) remaining: u64,
     /// How many bytes the body has, if that is known.
     pub(super) body_length: Option<u64>,
+    /// How long the body may stay without a byte.
+    pub(super) timeout: Option<Duration>,
     /// Whether others may be told the offset before the body has ended.
     pub(super) publish: bool,
     pub(super) verifier: Verifier,
@@ -110,10 +112,16 @@ impl<'m> Transfer<'_, 'm> {
         let mut is_staged = false;
         let mut deadline: Option<Pin<Box<Sleep>>> = None;
         let mut interrupts = pin!(interrupt(signal, live));
+        let mut timer = pin!(None);
 
         let outcome = loop {
             if let Some(asked) = signal.asked() {
                 break Interrupt::Lease(asked).outcome();
+            }
+            if live.must_end()
+                && let Some(request) = live.take_request()
+            {
+                break Interrupt::Request(request).outcome();
             }
             let event = poll_fn(|cx: &mut Context<'_>| {
                 if batch.is_full(max_bytes) {
@@ -132,7 +140,13 @@ impl<'m> Transfer<'_, 'm> {
                 {
                     return Poll::Ready(TransferEvent::WaitedLong);
                 }
-                interrupts.as_mut().poll(cx).map(TransferEvent::Interrupt)
+                if let Poll::Ready(interrupt) = interrupts.as_mut().poll(cx) {
+                    return Poll::Ready(TransferEvent::Interrupt(interrupt));
+                }
+                match self.timeout {
+                    Some(limit) => poll_timeout(timer.as_mut(), limit, live, cx),
+                    None => Poll::Pending,
+                }
             })
             .await;
 
@@ -265,6 +279,28 @@ where
     })
 }
 
+/// Waits until no byte has come for `limit`. The timer is set once and not for each frame: when it
+/// fires, it is set again for what is left.
+fn poll_timeout(
+    mut timer: Pin<&mut Option<Sleep>>,
+    limit: Duration,
+    live: &LiveUpload,
+    cx: &mut Context<'_>,
+) -> Poll<TransferEvent> {
+    if timer.is_none() {
+        timer.set(Some(sleep(limit)));
+    }
+    while let Some(sleeping) = timer.as_mut().as_pin_mut() {
+        ready!(sleeping.poll(cx));
+        let silent = live.silent_for();
+        if silent >= limit {
+            return Poll::Ready(TransferEvent::Failed(BodyFault::Timeout.into()));
+        }
+        timer.set(Some(sleep(limit - silent)));
+    }
+    Poll::Pending
+}
+
 /// Something that comes from outside and not from the body.
 #[derive(Debug)]
 enum Interrupt {
@@ -278,6 +314,9 @@ impl Interrupt {
             Self::Lease(Asked::Lost) => TransferOutcome::Lost,
             Self::Request(WriterRequest::Stop(reply)) => TransferOutcome::Stopped(reply),
             Self::Request(WriterRequest::Evict) => TransferOutcome::Evicted,
+            Self::Request(WriterRequest::ShutDown) => {
+                TransferOutcome::Failed(BodyFault::ShuttingDown)
+            }
             Self::Lease(Asked::Yield) | Self::Request(_) => TransferOutcome::Yielded,
         }
     }

@@ -1,0 +1,82 @@
+//! The work that a shutdown waits for: transfers, concatenations, and effects that outlive their
+//! requests.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use landfall_protocol::Fault;
+use tokio::sync::Notify;
+
+use super::{Engine, Error};
+
+/// Counts work in flight.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    count: AtomicUsize,
+    is_shutting_down: AtomicBool,
+    /// Wakes a shutdown when nothing is in flight any more.
+    idle: Notify,
+}
+
+impl InFlight {
+    /// Counts until the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> InFlightGuard {
+        self.count.fetch_add(1, SeqCst);
+        InFlightGuard(self.clone())
+    }
+
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.is_shutting_down.load(SeqCst)
+    }
+
+    async fn wait_idle(&self) {
+        loop {
+            let mut idle = pin!(self.idle.notified());
+            // Registering before counting, so that an end between the two is not missed.
+            idle.as_mut().enable();
+            if self.count.load(SeqCst) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+/// Work that a shutdown waits for.
+#[derive(Debug)]
+pub(super) struct InFlightGuard(Arc<InFlight>);
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        let is_last = self.0.count.fetch_sub(1, SeqCst) == 1;
+        if is_last && self.0.is_shutting_down() {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+impl Engine {
+    /// Counts a transfer until the guard is dropped.
+    ///
+    /// # Errors
+    /// [`Fault::ShuttingDown`] after [`shut_down`](Self::shut_down).
+    pub(super) fn enter_transfer(&self) -> Result<InFlightGuard, Error> {
+        if self.in_flight.is_shutting_down() {
+            return Err(Fault::ShuttingDown.into());
+        }
+        Ok(self.in_flight.enter())
+    }
+
+    /// Rejects new transfers, ends those that run, and waits until nothing is in flight.
+    pub(crate) async fn shut_down(&self) {
+        self.in_flight.is_shutting_down.store(true, SeqCst);
+        // A transfer that enters from here on sees the flag.
+        self.live.shut_down();
+        self.in_flight.wait_idle().await;
+    }
+}
