@@ -21,6 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let service = TowerToHyperService::new(uploads.clone());
         tokio::spawn(async move {
             let connection = hyper::server::conn::http1::Builder::new()
+                // A client may close its sending side and still wait for the response.
                 .half_close(true)
                 .serve_connection(TokioIo::new(stream), service);
             if let Err(error) = connection.await {

@@ -73,7 +73,8 @@ pub struct Config {
     /// (`https://h/files/`), which is then the prefix of every `Location`.
     pub base_path: String,
     /// Whether whoever mounts the handler has cut the base path off already, as
-    /// `axum::Router::nest_service` does. The base path is then only used in `Location`.
+    /// `axum::Router::nest_service` does. The base path, which must be the path it is mounted at, is
+    /// then used in `Location` and in what hooks are told. Where nothing is cut off, this must be false.
     pub nested: bool,
     /// How `Location` is written.
     pub location: LocationStyle,
@@ -83,7 +84,7 @@ pub struct Config {
     pub cors: Option<Cors>,
     /// Limits.
     pub limits: Limits,
-    /// How long uploads are kept.
+    /// How long uploads are kept; a [`Sweeper`](crate::Sweeper) removes them.
     pub lifetimes: Lifetimes,
     /// Answers GET with 405. (To leave a power out altogether, leave the part out: see [`Composer`].)
     pub disable_download: bool,

@@ -74,19 +74,13 @@ fn facts(caller: &Caller, ask: &Ask) -> JobFacts {
 /// The request without secrets that are Landfall's, and with those of the application only for ways
 /// that forward them.
 fn seen(request: &Parts) -> RequestFacts {
-    let peer = request
-        .extensions
-        .get::<Peer>()
-        .copied()
-        .unwrap_or_default();
+    let peer = request.extensions.get::<Peer>();
     let info = RequestInfo {
         method: request.method.clone(),
         uri: request.uri.clone(),
-        remote: peer
-            .address
-            .map_or_else(|| "@".into(), |address| address.to_string()),
+        remote: peer.map_or_else(String::new, Peer::text),
         headers: without_keys(&request.headers),
-        token: None,
+        ..RequestInfo::default()
     };
     RequestFacts::new(&info).withhold(&[
         header::AUTHORIZATION.as_str(),

@@ -5,6 +5,17 @@ use std::{sync::Arc, time::Duration};
 use crate::{Composer, event::EventSink, hook::Hook};
 
 /// How long uploads are kept; `None` = for ever.
+///
+/// An upload whose time is over answers 410. Its bytes are removed by a [`Sweeper`](crate::Sweeper),
+/// which the program must run:
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # async fn run(uploads: landfall::Handler) {
+/// let sweeper = uploads.sweeper();
+/// tokio::spawn(async move { sweeper.run_forever(Duration::from_secs(60)).await });
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lifetimes {
     /// Unfinished uploads, counted from their last byte.

@@ -38,7 +38,8 @@ pub enum EventKind {
     /// The offset moved; told once per interval in which it did, however many requests moved it, and
     /// once more before [`Completed`](Self::Completed).
     Progress,
-    /// All bytes are stored. Told once per upload.
+    /// All bytes are stored. Told once per upload, also for
+    /// [partial](crate::upload::Upload::is_partial) ones, which are no files.
     Completed,
     /// The upload was removed: by its client or by a hook.
     Terminated,

@@ -62,7 +62,8 @@ impl Asks {
 ///         upload: &Upload,
 ///     ) -> Result<Creation, BoxError> {
 ///         let filetype = upload.metadata.get_text("filetype").unwrap_or_default();
-///         Ok(if filetype.starts_with("image/") {
+///         // Pieces of a file have no metadata; their sum has, and is asked about, too.
+///         Ok(if upload.is_partial() || filetype.starts_with("image/") {
 ///             Creation::allow()
 ///         } else {
 ///             Creation::refuse(Reply::text(422, "only images, please"))
@@ -76,7 +77,8 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     fn asks(&self) -> Asks;
 
     /// Before an upload is created. `upload.id` is what it will be called unless the answer names it
-    /// otherwise.
+    /// otherwise. Comes for [partial](Upload::is_partial) uploads, too, which clients send without the
+    /// file's metadata.
     ///
     /// # Errors
     /// The request then fails with 500.
@@ -89,7 +91,7 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
         Ok(Creation::allow())
     }
 
-    /// When all bytes are stored, before completion is acknowledged. A refusal removes the upload,
+    /// When all bytes are stored (of [partial](Upload::is_partial) uploads, too), before completion is acknowledged. A refusal removes the upload,
     /// so that a client that asks again doesn't take it for complete (E-62). Asked once per
     /// completion: what an allowing answer tells the client is kept and told again when the client
     /// repeats its last request.

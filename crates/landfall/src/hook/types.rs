@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use super::{Claim, UploadToken};
 use crate::upload::{Metadata, UploadId};
@@ -13,12 +13,16 @@ use crate::upload::{Metadata, UploadId};
 pub struct RequestInfo {
     /// The method on the wire.
     pub method: Method,
-    /// The request target on the wire.
+    /// The request target on the wire. Where the handler is
+    /// [nested](crate::Config::nested), the base path stands in place of what was cut off.
     pub uri: Uri,
     /// The peer's address (`ip:port`), `@` on a UNIX socket, empty if unknown.
     pub remote: String,
     /// The headers.
     pub headers: HeaderMap,
+    /// What layers in front of the handler have put into the request: the authenticated user, for
+    /// example.
+    pub extensions: Extensions,
     /// The upload token, which is not among the headers any more.
     pub token: Option<UploadToken>,
 }
@@ -153,7 +157,8 @@ pub struct Creation {
     /// metadata must name one of them as `filetype` (or `type`, or `contentType`); otherwise it is
     /// refused with 415.
     pub content_types: Vec<String>,
-    /// Notes that come back in each later question and event; they join those of other hooks.
+    /// Notes that come back in later questions about the upload (except
+    /// [`on_access`](super::Hook::on_access)) and in events; they join those of other hooks.
     pub labels: BTreeMap<String, String>,
     /// The length, if the client left that for later; it can't choose another one then.
     pub length: Option<u64>,

@@ -20,6 +20,16 @@ pub struct Peer {
     pub tls: bool,
 }
 
+impl Peer {
+    /// Writes its address as [`RequestInfo::remote`](crate::hook::RequestInfo::remote) has it: `ip:port`,
+    /// or `@` for a UNIX socket.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.address
+            .map_or_else(|| "@".into(), |address| address.to_string())
+    }
+}
+
 /// Whose `X-Forwarded-Host`, `-Proto`, `-Port`, `-Prefix` and `Forwarded` headers are believed.
 #[derive(Clone, Default)]
 pub enum Forwarded {

@@ -55,9 +55,11 @@ impl Handler {
         let peer = parts.extensions.get().copied();
         let head = Head {
             parts,
-            caller: engine
-                .wants_requests()
-                .then(|| Arc::new(request_info(parts, peer, token))),
+            caller: engine.wants_requests().then(|| {
+                let mut info = request_info(parts, peer, token);
+                info.uri = self.0.place.original(info.uri);
+                Arc::new(info)
+            }),
             content_length: content_length(parts, body.as_ref().get_ref())?,
         };
         let id = match (operation, id) {
@@ -250,15 +252,9 @@ pub(crate) fn request_info(
     RequestInfo {
         method: parts.method.clone(),
         uri: parts.uri.clone(),
-        remote: match peer {
-            None => String::new(),
-            Some(Peer { address: None, .. }) => "@".into(),
-            Some(Peer {
-                address: Some(address),
-                ..
-            }) => address.to_string(),
-        },
+        remote: peer.as_ref().map_or_else(String::new, Peer::text),
         headers: parts.headers.clone(),
+        extensions: parts.extensions.clone(),
         token,
     }
 }

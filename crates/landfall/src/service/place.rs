@@ -86,6 +86,21 @@ impl Place {
         Some(rest.trim_matches('/'))
     }
 
+    /// The request target as the client sent it: with the base path that was cut off.
+    pub(super) fn original(&self, uri: Uri) -> Uri {
+        if !self.nested {
+            return uri;
+        }
+        let (path, query) = (uri.path().trim_start_matches('/'), uri.query());
+        let target = match query {
+            Some(query) => format!("{}{path}?{query}", self.base),
+            None => format!("{}{path}", self.base),
+        };
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = target.parse().ok();
+        Uri::from_parts(parts).unwrap_or(uri)
+    }
+
     /// The id in an escaped path.
     pub(super) fn id(escaped: &str) -> Result<UploadId, Problem> {
         let id = unescape(escaped)
@@ -348,6 +363,19 @@ mod tests {
         assert_eq!(Place::id("a%2Bb").unwrap().as_str(), "a+b");
         assert!(Place::id("%2e%2e/x").is_err());
         assert!(Place::id("%zz").is_err());
+    }
+
+    #[test]
+    fn the_original_target_has_the_base_path() {
+        for (sent, original) in [
+            ("/", "/files/"),
+            ("/a%2Fb?x=1", "/files/a%2Fb?x=1"),
+            ("http://h:1/a?", "http://h:1/files/a?"),
+        ] {
+            let uri: Uri = sent.parse().unwrap();
+            assert_eq!(place(|_| {}).original(uri.clone()), uri);
+            assert_eq!(place(|c| c.nested = true).original(uri), original);
+        }
     }
 
     #[test]

@@ -52,8 +52,8 @@ pub struct Upload {
     /// Where the store keeps it, in the store's own words (for files: `Type`, `Path`, `InfoPath`).
     /// A hook may ask for a place before creation (`Path`); the store fills in the rest.
     pub storage: BTreeMap<String, String>,
-    /// What hooks noted about it: comes back to them in each later question and event. Clients don't
-    /// see it.
+    /// What hooks noted about it: comes back to them in later questions (except
+    /// [`on_access`](crate::hook::Hook::on_access)) and events. Clients don't see it.
     pub labels: BTreeMap<String, String>,
     /// The most bytes it may have, if a hook decided that; in bytes.
     pub max_size: Option<u64>,
@@ -152,6 +152,13 @@ impl Upload {
     #[must_use]
     pub fn is_complete_at(&self, offset: u64) -> bool {
         self.length == Some(offset) && self.is_joined()
+    }
+
+    /// Whether this is a partial upload: a piece of a file, which clients send without the file's
+    /// metadata. Its completion completes no file.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.kind == Kind::Partial
     }
 
     /// Whether this is a final upload (joined or not): it takes no bytes from clients.

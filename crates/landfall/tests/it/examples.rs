@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
     sync::Once,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -48,11 +49,16 @@ struct Example {
 
 impl Example {
     fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    fn start_with(name: &str, args: &[&str]) -> Self {
         let program = folder().join(name);
         let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new(&program)
             .arg("0")
             .arg(dir.path())
+            .args(args)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
@@ -160,6 +166,30 @@ fn bare_hyper_carries_uploads() {
     let path = example.carries_an_upload("");
     assert_eq!(example.send("DELETE", &path, "", b"").0, 204);
     assert_eq!(example.send("GET", "/elsewhere", "", b"").0, 404);
+}
+
+#[test]
+fn expired_uploads_are_swept_and_hooks_know_user_and_url() {
+    let mut example = Example::start_with("expiry", &["1"]);
+    let headers = "Upload-Length: 10\r\n";
+    assert_eq!(example.send("POST", &example.path, headers, b"").0, 401);
+    example.create("X-User: ada\r\n", b"01234");
+    let mut line = String::new();
+    example.out.read_line(&mut line).unwrap();
+    assert!(
+        line.starts_with("ada creates at /files/ from 127.0.0.1:"),
+        "{line}"
+    );
+    let files = || {
+        let entries = std::fs::read_dir(example.dir.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name != ".landfall").count()
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while files() > 0 {
+        assert!(Instant::now() < deadline, "{} files stay", files());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

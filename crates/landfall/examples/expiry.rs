@@ -1,0 +1,93 @@
+//! Unfinished uploads go a day after their last byte, or after the seconds given as the third argument.
+//! Uploads are below `/files` of an axum program; layers in front of the handler name the peer and the
+//! user, and a hook sees both.
+
+use std::{net::SocketAddr, time::Duration};
+
+use async_trait::async_trait;
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+    middleware::{Next, from_fn},
+    response::Response,
+};
+use landfall::{
+    BoxError, Composer, Config, Handler,
+    hook::{Asks, Creation, Hook, Reply, RequestInfo},
+    service::Peer,
+    store::file::FileStore,
+    upload::Upload,
+};
+
+#[derive(Debug, Clone)]
+struct User(String);
+
+/// Takes the user's name from a header. A real program would check a session here; answer OPTIONS
+/// without one, because browsers send no credentials with it.
+async fn identify(
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let name = request.headers().get("x-user").cloned();
+    let extensions = request.extensions_mut();
+    if let Some(name) = name.as_ref().and_then(|name| name.to_str().ok()) {
+        extensions.insert(User(name.to_owned()));
+    }
+    extensions.insert(Peer {
+        address: Some(address),
+        tls: false,
+    });
+    next.run(request).await
+}
+
+/// Uploads are for users, who become labels of their uploads.
+#[derive(Debug)]
+struct UsersOnly;
+
+#[async_trait]
+impl Hook for UsersOnly {
+    fn asks(&self) -> Asks {
+        Asks {
+            before_create: true,
+            ..Asks::default()
+        }
+    }
+
+    async fn before_create(&self, request: &RequestInfo, _: &Upload) -> Result<Creation, BoxError> {
+        Ok(match request.extensions.get::<User>() {
+            None => Creation::refuse(Reply::text(401, "who are you?\n")),
+            Some(User(name)) => {
+                println!("{name} creates at {} from {}", request.uri, request.remote);
+                Creation::allow().label("user", name)
+            }
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args().skip(1);
+    let port: u16 = words.next().map_or(Ok(8080), |port| port.parse())?;
+    let dir = words.next().unwrap_or_else(|| "./data".into());
+    let lifetime = words.next().map_or(Ok(24 * 3600), |time| time.parse())?;
+    let lifetime = Duration::from_secs(lifetime);
+
+    let mut config = Config::new(Composer::join(FileStore::new(dir)?)).hook(UsersOnly);
+    config.nested = true;
+    config.lifetimes.unfinished = Some(lifetime);
+    let uploads = Handler::new(config)?;
+    // Without it, expired uploads answer 410 but their bytes stay.
+    let sweeper = uploads.sweeper();
+    let interval = lifetime.min(Duration::from_secs(60));
+    tokio::spawn(async move { sweeper.run_forever(interval).await });
+
+    let app = Router::new()
+        .nest_service("/files", uploads)
+        .layer(from_fn(identify))
+        .into_make_service_with_connect_info::<SocketAddr>();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    println!("listening on http://{}/files/", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}
