@@ -95,6 +95,26 @@ impl Guard {
         self.heads
     }
 
+    /// The memory that the beginning of a head takes, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.partial.capacity()
+    }
+
+    /// Frees that memory, after a rejection.
+    pub(super) fn clear(&mut self) {
+        self.partial = Vec::new();
+    }
+
+    /// Keeps the beginning of a head, in no more memory than the limit of heads requires.
+    fn keep(&mut self, bytes: &[u8]) {
+        let (len, needed) = (self.partial.len(), self.partial.len() + bytes.len());
+        if needed > self.partial.capacity() {
+            let doubled = needed.next_power_of_two().min(self.max_head + 4);
+            self.partial.reserve_exact(doubled.max(needed) - len);
+        }
+        self.partial.extend_from_slice(bytes);
+    }
+
     /// Whether the present body must end with an error because of its trailers.
     pub(super) fn has_broken_trailer(&self) -> bool {
         matches!(self.state, State::BrokenTrailer)
@@ -204,15 +224,14 @@ impl Guard {
                 Some(end) => (check(bytes, end, self.max_head)?, &bytes[end..]),
                 None if bytes.len() > self.max_head => return Err(TOO_LARGE),
                 None => {
-                    self.partial.extend_from_slice(bytes);
+                    self.keep(bytes);
                     return Ok(None);
                 }
             }
         } else {
             // A little more than the limit is enough to see that it is exceeded.
             let room = self.max_head.saturating_sub(had) + 4;
-            self.partial
-                .extend_from_slice(&bytes[..bytes.len().min(room)]);
+            self.keep(&bytes[..bytes.len().min(room)]);
             match end_of_head(&self.partial, had.saturating_sub(3)) {
                 Some(end) => {
                     let framing = check(&self.partial, end, self.max_head)?;
@@ -236,6 +255,12 @@ impl Guard {
         Ok(Some(rest))
     }
 }
+
+/// The answer to a large head while unfinished ones take all the memory there is for them.
+pub(super) const TOO_MANY_LARGE_HEADS: Refusal = Refusal {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    reason: "too many clients are sending large request headers; try again in a moment",
+};
 
 const TOO_LARGE: Refusal = Refusal {
     status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -23,6 +23,9 @@ pub struct Limits {
     /// Bytes of a request line and its headers together; also of the trailers of a chunked body.
     /// More is answered with 431.
     pub max_head: usize,
+    /// Memory for unfinished heads that are larger than 8 KiB, of all connections together, in bytes.
+    /// Past it such a head is answered with 503.
+    pub head_memory: u64,
     /// From the first byte of a request (on a new connection: from its acceptance) to the end of
     /// the head. The connection is then closed.
     pub header_timeout: Duration,
@@ -65,6 +68,7 @@ impl Default for Limits {
             max_connections: 10_000,
             addresses: AddressLimits::default(),
             max_head: 64 * 1024,
+            head_memory: 64 * 1024 * 1024,
             header_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),

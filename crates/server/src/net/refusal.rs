@@ -21,6 +21,13 @@ impl Refusal {
         }
     }
 
+    fn has_retry_after(self) -> bool {
+        matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        )
+    }
+
     /// As a response; the connection ends with it.
     pub(super) fn response(self) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(format!("{}\n", self.reason)));
@@ -30,7 +37,7 @@ impl Refusal {
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        if self.has_retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -41,10 +48,15 @@ impl Refusal {
     pub(super) fn to_http1(self) -> Vec<u8> {
         format!(
             "HTTP/1.1 {} {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
-             connection: close\r\n\r\n{}\n",
+             {}connection: close\r\n\r\n{}\n",
             self.status.as_str(),
             self.status.canonical_reason().unwrap_or_default(),
             self.reason.len() + 1,
+            if self.has_retry_after() {
+                "retry-after: 1\r\n"
+            } else {
+                ""
+            },
             self.reason,
         )
         .into_bytes()

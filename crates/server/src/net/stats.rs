@@ -24,6 +24,8 @@ pub struct NetStats {
     pub address_requests: AtomicU64,
     /// Requests rejected because their address had too many uploads.
     pub address_uploads: AtomicU64,
+    /// Memory that unfinished heads larger than 8 KiB take now, in bytes.
+    pub head_bytes: AtomicU64,
     /// Connections closed because a head took too long.
     pub header_timeouts: AtomicU64,
     /// Connections closed because no further request came.

@@ -12,13 +12,16 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::body::Cause;
 use super::edge::Link;
-use super::guard::{Guard, Passed};
+use super::guard::{Guard, Passed, TOO_MANY_LARGE_HEADS};
 use super::refusal::Refusal;
 use super::shutdown::Step;
-use super::watch::{Phase, READING, Verdict, WRITING};
+use super::watch::{Gate, Phase, READING, Verdict, WRITING};
 
 /// A read of this size means that hyper's buffer has grown.
 const LARGE_READ: usize = 16 * 1024;
+
+/// The memory of an unfinished head that is not counted.
+const SMALL_HEAD: usize = 8 * 1024;
 
 /// The first bytes of every HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -76,6 +79,8 @@ pub(super) struct Wire {
     /// Bytes read ahead, which the guard has seen.
     ahead: Vec<u8>,
     refusal: Option<Refusal>,
+    /// What is counted in `NetStats::head_bytes` for this connection.
+    head_bytes: u64,
     ended: bool,
     waiting: u8,
 }
@@ -89,6 +94,7 @@ impl Wire {
             guard,
             ahead: Vec::new(),
             refusal: None,
+            head_bytes: 0,
             ended: false,
             waiting: 0,
         }
@@ -151,8 +157,37 @@ impl Wire {
                 bytes.truncate(passed.whole);
                 self.ahead = bytes;
             }
-            Err(refusal) => self.refusal = Some(refusal),
+            Err(refusal) => self.reject(refusal),
         }
+    }
+
+    /// Rejects the head that is coming; its beginning takes no memory any more.
+    fn reject(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
+        if let Some(guard) = &mut self.guard {
+            guard.clear();
+        }
+        self.count_head();
+    }
+
+    /// Counts the memory of an unfinished head; false if all there is for heads is taken.
+    fn count_head(&mut self) -> bool {
+        let memory = self.guard.as_ref().map_or(0, Guard::memory);
+        let now = if memory > SMALL_HEAD {
+            memory as u64
+        } else {
+            0
+        };
+        let before = mem::replace(&mut self.head_bytes, now);
+        if now == before {
+            return true;
+        }
+        let Gate { stats, limits, .. } = &*self.link.gate;
+        if now < before {
+            stats.head_bytes.fetch_sub(before - now, Relaxed);
+            return true;
+        }
+        stats.head_bytes.fetch_add(now - before, Relaxed) + (now - before) <= limits.head_memory
     }
 
     /// Reads and forgets; gives back how much.
@@ -242,6 +277,15 @@ impl Wire {
     }
 }
 
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.head_bytes > 0 {
+            let head_bytes = &self.link.gate.stats.head_bytes;
+            head_bytes.fetch_sub(self.head_bytes, Relaxed);
+        }
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -279,14 +323,16 @@ impl AsyncRead for Wire {
                         buf.set_filled(before);
                     } else {
                         buf.set_filled(before + whole);
-                        if whole > 0 {
-                            return Poll::Ready(Ok(()));
-                        }
+                    }
+                    if !me.count_head() {
+                        me.reject(TOO_MANY_LARGE_HEADS);
+                    } else if me.ahead.is_empty() && whole > 0 {
+                        return Poll::Ready(Ok(()));
                     }
                 }
                 Err(refusal) => {
                     // To hyper it looks as if the client had closed its side.
-                    me.refusal = Some(refusal);
+                    me.reject(refusal);
                     buf.set_filled(before);
                     return Poll::Ready(Ok(()));
                 }

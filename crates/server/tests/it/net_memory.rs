@@ -53,6 +53,53 @@ async fn a_stalled_body_of_known_length_goes_on_after_its_buffer_is_released() {
     server.stop().await;
 }
 
+/// Many clients that send half a large head.
+#[tokio::test]
+async fn unfinished_heads_share_a_bounded_memory() {
+    let server = Server::start(|limits| limits.head_memory = 150_000);
+    let counted = async |bytes: std::ops::RangeInclusive<u64>| {
+        let begin = Instant::now();
+        while !bytes.contains(&server.stats.head_bytes.load(Relaxed)) {
+            assert!(begin.elapsed() < PATIENCE, "{:?}", server.stats);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let half = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(60_000));
+    let mut first = server.connect().await;
+    first.send(&half).await;
+    counted(60_000..=66_000).await;
+    // Twice: a connection that is used again is counted again.
+    let mut second = server.connect().await;
+    assert_eq!(second.ask(get("/")).await.text(), "hello");
+    second.send(&half).await;
+    counted(120_000..=132_000).await;
+
+    let mut third = server.connect().await;
+    let answer = third.ask(&half).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(answer.text().contains("large request headers"));
+    // Its memory is free at once, not when the client has gone.
+    counted(120_000..=132_000).await;
+    let mut small = server.connect().await;
+    small.send("GET / HTTP/1.1\r\nHost: a\r\nX: y").await;
+    assert_eq!(small.ask("\r\n\r\n").await.text(), "hello");
+
+    assert_eq!(first.ask("\r\n\r\n").await.text(), "hello");
+    counted(60_000..=66_000).await;
+    drop(second);
+    counted(0..=0).await;
+    let mut fourth = server.connect().await;
+    fourth.send(&half).await;
+    counted(60_000..=66_000).await;
+    // A rejected head is not kept while the connection lingers.
+    let answer = fourth.ask("x".repeat(10_000)).await;
+    assert_eq!(answer.status, 431);
+    counted(0..=0).await;
+    server.stop().await;
+}
+
 /// Wherever in the framing the client stalls.
 #[tokio::test]
 async fn a_stalled_chunked_body_goes_on_from_any_place() {
