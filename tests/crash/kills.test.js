@@ -11,7 +11,8 @@ import { assertDistinct, assertStory, byUpload, uploadOf } from '../hooks/lib/le
 import { Receiver, raw } from '../hooks/lib/receiver.js'
 import { checkSwept, checkUploads } from './lib/check.js'
 import { Client } from './lib/client.js'
-import { sweep, until } from './lib/program.js'
+import { events, sweep, until } from './lib/program.js'
+import { ask } from './lib/request.js'
 
 /** The long run kills 2,040 times, the short one 102 times. */
 const ROUNDS = process.env.LANDFALL_LONG === '1' ? 20 : 1
@@ -19,12 +20,27 @@ const KILLS = 34
 const CLIENTS = 6
 /** Uploads whose time is over are swept at the end. */
 const LIFETIME_MS = 1_000
-const EVENTS = 'post-create,post-finish,post-terminate,post-expire'
+const HOOKS = 'pre-create,pre-finish,post-create,post-finish,post-terminate,post-expire'
+/** How long the application lets an upload live whose client abandons it. */
+const ABANDONED_MS = 2_000
 
 /** What the application must have been told of each upload, by what its client knows. */
 function storyOf(upload) {
-  if (upload.parts || upload.state === 'complete') return ['post-create', 'post-finish']
-  return ['post-create']
+  if (upload.state === 'abandoned') return ['post-create', 'post-expire']
+  const isComplete = upload.parts || upload.state === 'complete'
+  const story = isComplete ? ['post-create', 'post-finish'] : ['post-create']
+  return upload.state === 'gone' ? [...story, 'post-terminate'] : story
+}
+
+/** What the application answers to a blocking hook. */
+function decide({ hook, message }) {
+  const { fate } = message.Event.Upload.MetaData
+  if (hook === 'pre-create' && fate === 'refused') return { RejectUpload: true, HTTPResponse: { StatusCode: 403 } }
+  if (hook === 'pre-create' && fate === 'abandoned') {
+    return { ChangeFileInfo: { Expires: new Date(Date.now() + ABANDONED_MS).toISOString() } }
+  }
+  if (hook === 'pre-finish' && fate === 'rejected') return { RejectUpload: true, HTTPResponse: { StatusCode: 422 } }
+  return undefined
 }
 
 const runs = Array.from({ length: ROUNDS }, () => ['none', 'complete', 'every']).flat()
@@ -39,20 +55,22 @@ for (const [n, durability] of runs.entries()) {
         // It may have been removed since.
         if (Offset !== Size || (stored && stored.size !== Size)) early.push(`${ID}: ${stored?.size} of ${Size}`)
       }
-      return random() < 0.1 ? raw(500) : undefined
+      return random() < 0.1 ? raw(500) : decide(delivery)
     })
+    const told = () => receiver.deliveries.filter(({ hook }) => hook.startsWith('post-'))
     const landfall = await Landfall.start(t, {
       args: [
         '-durability', durability,
-        '-hooks-http', receiver.url, '-hooks-enabled-events', EVENTS,
+        '-hooks-http', receiver.url, '-hooks-enabled-events', HOOKS, '-sweep-interval', '200ms',
         '-hooks-http-retry', '20', '-hooks-http-backoff', '20ms',
       ],
     })
     const uploads = []
     let over = false
+    let failed = false
     let names = 0
     const clients = Array.from({ length: CLIENTS }, async () => {
-      const client = new Client(() => landfall.endpoint, random, uploads)
+      const client = new Client(() => landfall.endpoint, random, uploads, () => failed)
       while (!over) await client.play(`${durability} ${(names += 1)}`)
     })
     const playing = Promise.all(clients).finally(() => {
@@ -74,7 +92,10 @@ for (const [n, durability] of runs.entries()) {
     })().finally(() => {
       over = true
     })
-    await Promise.all([playing, killing])
+    await Promise.all([playing, killing]).catch((error) => {
+      failed = true
+      throw error
+    })
 
     await checkUploads(landfall, uploads)
     t.diagnostic(`${uploads.length} uploads, ${receiver.deliveries.length} deliveries`)
@@ -82,28 +103,45 @@ for (const [n, durability] of runs.entries()) {
     assert.deepEqual(early, [], 'told as finished before all bytes were there')
 
     // Every event, at least once, in order.
-    const isTold = () => {
-      const told = byUpload(receiver.deliveries)
-      return uploads.every((upload) => {
-        const hooks = (told.get(landfall.idOf(upload.url)) ?? []).map(({ hook }) => hook)
-        const end = upload.state === 'gone' ? ['post-terminate'] : []
-        return [...storyOf(upload), ...end].every((hook) => hooks.includes(hook))
+    const untold = () => {
+      const stories = byUpload(told())
+      return uploads.flatMap((upload) => {
+        const id = landfall.idOf(upload.url)
+        const hooks = (stories.get(id) ?? []).map(({ hook }) => hook)
+        const missing = storyOf(upload).filter((hook) => !hooks.includes(hook))
+        return missing.length ? [`${id} (${upload.state}): ${missing}, after ${hooks}`] : []
       })
     }
-    await until(isTold, 60_000)
+    await until(() => untold().length === 0, 60_000).catch(async () => {
+      const { stdout } = await events(landfall.dir)
+      assert.fail(`after a minute these were not told: ${untold().slice(0, 20).join('; ')}\n${stdout}`)
+    })
     // A repetition may still be under way.
     await sleep(500)
-    const told = byUpload(receiver.deliveries)
+    const stories = byUpload(told())
     for (const upload of uploads) {
       const id = landfall.idOf(upload.url)
-      const hooks = (told.get(id) ?? []).map(({ hook }) => hook)
-      const end = upload.state === 'gone' ? ['post-terminate'] : []
+      const hooks = stories.get(id).map(({ hook }) => hook)
+      let story = storyOf(upload)
       // A client that removes an upload need not know whether it was complete.
-      const story = hooks.includes('post-finish') ? ['post-create', 'post-finish'] : storyOf(upload)
-      assertStory(id, told.get(id), [...story, ...end], { replayed: true })
-      if (story.length === 2) assert.equal(upload.furthest, upload.length, `${id} was never sent in whole`)
+      if (hooks.includes('post-finish') && upload.state === 'gone' && upload.fate !== 'rejected') {
+        story = ['post-create', 'post-finish', 'post-terminate']
+      }
+      assertStory(id, stories.get(id), story, { replayed: true })
+      if (story.includes('post-finish')) {
+        assert.equal(upload.furthest, upload.length, `${id} was never sent in whole`)
+      }
     }
-    assertDistinct(receiver.deliveries)
+    assertDistinct(told())
+    const refused = told().filter((event) => uploadOf(event).MetaData.fate === 'refused')
+    assert.deepEqual(refused, [], 'told of uploads that were refused')
+
+    // What was abandoned has expired, though nobody asked for it.
+    await checkUploads(landfall, uploads)
+    const expired = uploads.filter(({ state }) => state === 'abandoned')
+    for (const { url } of expired) assert.equal((await ask('HEAD', url)).status, 404, `${url} is still there`)
+    const rejected = uploads.filter(({ fate }) => fate === 'rejected')
+    t.diagnostic(`${expired.length} expired, ${rejected.length} rejected at their end`)
 
     // What no client knows of, and what nobody finished, is swept; nothing else is there then.
     await landfall.stop()

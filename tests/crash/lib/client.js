@@ -16,8 +16,12 @@ export class Upload {
     this.acknowledged = 0
     /** How far it can be at most, by what was sent with nothing to verify. */
     this.furthest = 0
-    /** `growing`, `complete`, `ending` (a DELETE is under way), `gone`. */
+    /** `growing`, `complete`, `ending` (a DELETE is under way), `gone`, `abandoned` (it expires). */
     this.state = 'growing'
+    /** What the application does with it: `refused` at its creation, `rejected` at its end, `abandoned`. */
+    this.fate = null
+    /** When it expires, in milliseconds since 1970. */
+    this.expires = null
     /** The uploads that this one is made of. */
     this.parts = null
   }
@@ -26,15 +30,28 @@ export class Upload {
   tell(offset) {
     assert.ok(offset >= this.acknowledged, `${this.url} went from ${this.acknowledged} to ${offset}`)
     assert.ok(offset <= this.furthest, `${this.url} is at ${offset}, and only ${this.furthest} were sent`)
+    assert.ok(this.fate !== 'rejected' || offset < this.length, `${this.url} is complete, and was rejected`)
     this.acknowledged = offset
     if (offset === this.length) this.state = 'complete'
+  }
+
+  /** Whether a status says that the application rejected it: a request hears so, later ones find nothing. */
+  isRejected(status) {
+    return this.fate === 'rejected' && this.furthest === this.length && (status === 422 || status === 404)
+  }
+
+  /** Whether a status says that it has expired, and that is so. */
+  isOver(status) {
+    return (status === 404 || status === 410) && Date.now() >= this.expires
   }
 }
 
 /** A client with scenarios of its own; `random` decides, `endpoint()` tells where the server is. */
 export class Client {
-  constructor(endpoint, random, uploads) {
+  constructor(endpoint, random, uploads, hasFailed) {
     this.endpoint = endpoint
+    /** Whether the test is over because something else failed. */
+    this.hasFailed = hasFailed
     this.random = random
     /** All uploads whose creation was answered. */
     this.uploads = uploads
@@ -48,11 +65,13 @@ export class Client {
   /** One scenario from its beginning to its end. */
   async play(name) {
     const make = () => new Upload(`${name} ${(this.seeds += 1)}`, 1 + this.#below(this.#below(4) ? 60_000 : 1_500_000))
-    const kind = this.#below(10)
+    const kind = this.#below(13)
     if (kind < 2) return this.#concatenate([make(), make()])
     const upload = make()
     const isDeferred = kind === 2
+    upload.fate = { 5: 'refused', 6: 'rejected', 7: 'abandoned' }[kind] ?? null
     if (!(await this.#create(upload, { isDeferred }))) return undefined
+    if (upload.fate === 'abandoned') return this.#abandon(upload)
     if (kind === 3) {
       // Removed in the middle.
       await this.#fill(upload, { end: this.#below(upload.length) })
@@ -67,14 +86,23 @@ export class Client {
   async #create(upload, { isDeferred = false, concat } = {}) {
     const headers = isDeferred ? { 'Upload-Defer-Length': '1' } : { 'Upload-Length': upload.length }
     if (concat) headers['Upload-Concat'] = concat
-    const body = !isDeferred && this.random() < 0.3
-      ? upload.source.subarray(0, this.#below(upload.length + 1))
-      : undefined
+    if (upload.fate) headers['Upload-Metadata'] = `fate ${Buffer.from(upload.fate).toString('base64')}`
+    // One with a fate is never complete at once.
+    const most = upload.fate ? upload.length : upload.length + 1
+    const body = !isDeferred && this.random() < 0.3 ? upload.source.subarray(0, this.#below(most)) : undefined
     if (body) Object.assign(headers, BYTES)
     try {
       const { status, headers: told } = await ask('POST', this.endpoint(), { headers, body })
+      if (upload.fate === 'refused') {
+        assert.equal(status, 403, 'a creation that the application refuses')
+        return false
+      }
       assert.equal(status, 201)
       upload.url = told.location
+      if (upload.fate === 'abandoned') {
+        upload.state = 'abandoned'
+        upload.expires = Date.parse(told['upload-expires'])
+      }
       upload.furthest = body?.length ?? 0
       if (body) upload.tell(Number(told['upload-offset']))
     } catch (error) {
@@ -87,7 +115,7 @@ export class Client {
 
   /** Sends bytes until there are `end`, in requests of all kinds, whatever it takes. */
   async #fill(upload, { end = upload.length, isDeferred = false } = {}) {
-    while (upload.acknowledged < end || (upload.state === 'growing' && end === upload.length)) {
+    while (upload.state === 'growing' && (upload.acknowledged < end || end === upload.length)) {
       const start = upload.acknowledged
       const size = Math.min(end - start, 1 + this.#below(this.random() < 0.5 ? 20_000 : 600_000))
       const body = upload.source.subarray(start, start + size)
@@ -105,6 +133,10 @@ export class Client {
       if (!isWrong) upload.furthest = Math.max(upload.furthest, start + size)
       try {
         const { status, headers: told } = await ask('PATCH', upload.url, options)
+        if (upload.isRejected(status)) {
+          upload.state = 'gone'
+          return
+        }
         if (isWrong) {
           assert.equal(status, 460, `${upload.url} with a wrong checksum`)
         } else {
@@ -124,6 +156,10 @@ export class Client {
     for (;;) {
       try {
         const { status, headers } = await ask('HEAD', upload.url)
+        if (upload.isRejected(status)) {
+          upload.state = 'gone'
+          return
+        }
         // Locked: the request of before the cut is still being ended.
         if (status !== 423) {
           assert.equal(status, 200, `HEAD of ${upload.url}`)
@@ -134,6 +170,20 @@ export class Client {
         await this.#endure(error)
       }
       await sleep(20)
+    }
+  }
+
+  /** Sends once more, whatever becomes of it, and never comes back. */
+  async #abandon(upload) {
+    const start = upload.acknowledged
+    const body = upload.source.subarray(start, start + this.#below(upload.length - start))
+    upload.furthest = start + body.length
+    try {
+      const { status } = await ask('PATCH', upload.url, { headers: { ...BYTES, 'Upload-Offset': start }, body })
+      if (status === 204) upload.tell(start + body.length)
+      else assert.ok(upload.isOver(status), `PATCH of ${upload.url}: ${status}`)
+    } catch (error) {
+      await this.#endure(error)
     }
   }
 
@@ -184,7 +234,7 @@ export class Client {
 
   /** Waits a moment if the server is away; any other error is one. */
   async #endure(error) {
-    if (!(error instanceof Unanswered)) throw error
+    if (!(error instanceof Unanswered) || this.hasFailed()) throw error
     await sleep(10 + 30 * this.random())
   }
 }

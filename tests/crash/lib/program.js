@@ -17,6 +17,12 @@ export function sweep(dir, ms) {
   return run(process.env.LANDFALL_BIN, ['sweep', ...args], { env: environment() })
 }
 
+/** `landfall events list` of a directory: all that isn't delivered. */
+export function events(dir) {
+  const args = ['events', 'list', '-all', '-json', '-upload-dir', dir]
+  return run(process.env.LANDFALL_BIN, args, { env: environment() })
+}
+
 /** Waits until `condition()` holds; throws when it does not within `ms`. */
 export async function until(condition, ms = 30_000) {
   const deadline = performance.now() + ms

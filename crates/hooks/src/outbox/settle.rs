@@ -1,6 +1,9 @@
 //! Settling: what became of announcements that nobody has told of.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use landfall::{Handler, Outcome, upload::UploadId};
 use tokio::{sync::oneshot, task::JoinSet, time::sleep};
@@ -75,19 +78,32 @@ impl Outbox {
         let taken = taken.await.unwrap_or_default();
         let found = taken.len();
         let events = taken.iter().map(|one| one.event.clone()).collect();
-        let mut running = JoinSet::new();
+        // One after the other for each upload: they would find its lease taken by each other, and an event
+        // that is found busy waits for a long time.
+        let mut uploads: BTreeMap<String, Vec<Unsettled>> = BTreeMap::new();
         for one in taken {
+            let of_upload = uploads.entry(one.message.upload.id.clone());
+            of_upload.or_default().push(one);
+        }
+        let mut running = JoinSet::new();
+        for of_upload in uploads.into_values() {
             while running.len() >= shared.settings.parallel.max(1) {
                 running.join_next().await;
             }
-            running.spawn(self.clone().settle_one(handler.clone(), one));
+            running.spawn(self.clone().settle_upload(handler.clone(), of_upload));
         }
         while running.join_next().await.is_some() {}
         let _ = self.commands.send(Command::PutBack(events)).await;
         Ok(found)
     }
 
-    async fn settle_one(self, handler: Handler, unsettled: Unsettled) {
+    async fn settle_upload(self, handler: Handler, unsettled: Vec<Unsettled>) {
+        for one in unsettled {
+            self.settle_one(&handler, one).await;
+        }
+    }
+
+    async fn settle_one(&self, handler: &Handler, unsettled: Unsettled) {
         let message = &unsettled.message;
         let (Some(kind), Ok(id)) = (kind_of(message.hook), UploadId::new(&message.upload.id))
         else {

@@ -11,11 +11,15 @@ use http_body_util::Full;
 use landfall::{
     Composer, Handler,
     event::{EventKind, EventSink},
-    store::MemoryStore,
+    store::{
+        MemoryStore, Store as _,
+        file::{FileOptions, FileStore},
+    },
 };
-use landfall_hooks::outbox::OutboxSettings;
+use landfall_hooks::outbox::{Outbox, OutboxSettings};
+use tokio::time::timeout;
 
-use super::site::{Receiver, Site, assert_in_order, event, everywhere, upload};
+use super::site::{Receiver, Site, assert_in_order, event, everywhere, route, upload};
 
 /// An upload that is complete.
 async fn whole_upload(handler: &Handler) {
@@ -52,6 +56,36 @@ async fn what_never_came_true_is_forgotten() {
         site.announce_and_tell(&never, &[EventKind::Created, EventKind::Completed])
             .await;
         assert_in_order(&site.receiver.until(2).await);
+        site.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_one_upload_do_not_delay_each_other_after_a_kill() {
+    everywhere(async |place| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = FileOptions::default();
+        // Each lease is then held for a while.
+        options.always_on_threads = true;
+        let store = FileStore::open(dir.path(), options).unwrap();
+        let killed = Outbox::open(place.settings(), vec![route(&Arc::default())]);
+        let killed = killed.await.unwrap();
+        const UPLOADS: usize = 20;
+        for _ in 0..UPLOADS {
+            let mut finished = (*upload()).clone();
+            finished.finished = true;
+            let finished = store.create(finished).await.unwrap();
+            let happened = [EventKind::Created, EventKind::Completed];
+            let happened = happened.map(|kind| event(kind, &finished));
+            killed.announce(&happened).await.unwrap();
+        }
+        killed.close().await;
+
+        // Far less than the time after which an event that is found busy is settled again.
+        let site = Site::beside(place.settings(), Arc::default(), Composer::join(store)).await;
+        let told = timeout(Duration::from_secs(30), site.receiver.until(2 * UPLOADS)).await;
+        assert_in_order(&told.expect("an event waits for long"));
         site.close().await;
     })
     .await;

@@ -108,6 +108,14 @@ pub(crate) const ALL: HookNames = HookNames::of(&[
     HookName::PostExpire,
 ]);
 
+/// All events for a receiver.
+pub(crate) fn route(receiver: &Arc<Receiver>) -> Route {
+    Route {
+        transport: Arc::new(Way("http", receiver.clone())),
+        names: ALL,
+    }
+}
+
 /// A database that is gone with it.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -176,11 +184,9 @@ impl Site {
         receiver: Arc<Receiver>,
         parts: Composer,
     ) -> Self {
-        let route = Route {
-            transport: Arc::new(Way("http", receiver.clone())),
-            names: ALL,
-        };
-        let outbox = Outbox::open(settings, vec![route]).await.unwrap();
+        let outbox = Outbox::open(settings, vec![route(&receiver)])
+            .await
+            .unwrap();
         let handler = Handler::new(Config::new(parts).sink(outbox.clone())).unwrap();
         let running = tokio::spawn(outbox.clone().run(handler.clone()));
         Self {
