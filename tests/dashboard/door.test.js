@@ -6,6 +6,7 @@ import path from 'node:path';
 import { after, before } from 'node:test';
 import { promisify } from 'node:util';
 
+import { program } from '../page/harness.js';
 import { KEY, MiB, Operator, Upload, api, launch, start, test } from './harness.js';
 
 let browser;
@@ -163,7 +164,7 @@ test('there is no dashboard without a key', async () => {
 
 /** Runs `landfall keys` beside the server, and returns what it printed. */
 async function keys(...words) {
-  const { LANDFALL_BIN: bin, ...env } = process.env;
+  const { bin, env } = program();
   const { stdout } = await promisify(execFile)(path.resolve(bin), ['keys', ...words, '-upload-dir', landfall.data], { cwd: landfall.dir, env });
   return stdout;
 }

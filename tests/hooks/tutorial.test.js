@@ -116,7 +116,9 @@ test('tutorial: a description that the endpoint removes breaks nothing', { timeo
   const third = await uploadAll(Buffer.from('the third file'), options)
   await until(async () => (await seen()).filter(({ hook }) => hook === 'post-finish').length === 3)
 
-  const swept = await run(process.env.LANDFALL_BIN, ['sweep', '-upload-dir', landfall.dir])
+  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('LANDFALL_'))
+  const env = Object.fromEntries(inherited)
+  const swept = await run(process.env.LANDFALL_BIN, ['sweep', '-upload-dir', landfall.dir], { env })
   assert.equal(swept.code, 0, swept.stderr)
   for (const [link, text] of [[url, 'first'], [second.url, 'second'], [third.url, 'third']]) {
     assert.equal(await readFile(landfall.pathOf(link), 'utf8'), `the ${text} file`)

@@ -32,6 +32,15 @@ const LIMIT = 240_000;
 
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
+/** The program, and our environment without what looks like its settings. */
+export function program() {
+  const bin = process.env.LANDFALL_BIN;
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('LANDFALL_')),
+  );
+  return { bin, env };
+}
+
 const TUS = { 'Tus-Resumable': '1.0.0' };
 
 /** Waits until `check` gives something true; fails loudly after a while, saying what it waited for. */
@@ -66,8 +75,7 @@ export class Landfall {
 
   /** Starts the program, the first time or again. */
   async run(port) {
-    // The name looks like a setting of the server itself, which would warn of it.
-    const { LANDFALL_BIN: bin, ...env } = process.env;
+    const { bin, env } = program();
     assert.ok(bin, 'set LANDFALL_BIN to the landfall program');
     const flags = ['-host', '127.0.0.1', '-port', String(port), '-upload-dir', this.data, ...this.flags];
     this.process = spawn(path.resolve(bin), flags, { cwd: this.dir, env, stdio: ['ignore', 'pipe', 'pipe'] });

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlitePool, SqliteTransaction};
 #[cfg(feature = "postgres")]
-use sqlx::{PgPool, PgTransaction, postgres::PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, PgPool, PgTransaction, postgres::PgPoolOptions};
+#[cfg(feature = "postgres")]
+use tokio::time::timeout;
 
 use crate::{Database, DatabaseError, Durability, Row, Statement, Value, sqlite, statement::RowOf};
 
@@ -107,6 +109,27 @@ impl Connections {
             Pools::Sqlite { .. } => false,
             #[cfg(feature = "postgres")]
             Pools::Postgres(_) => true,
+        }
+    }
+
+    /// Finds out why no connection becomes free: a pool tries again until its time is over, and then
+    /// names no cause.
+    pub(crate) async fn explain(&self, error: DatabaseError) -> DatabaseError {
+        match (&self.pools, error) {
+            #[cfg(feature = "postgres")]
+            (Pools::Postgres(pool), DatabaseError::Sql(sqlx::Error::PoolTimedOut)) => {
+                let options = pool.connect_options();
+                let connected = timeout(PATIENCE, PgConnection::connect_with(&options)).await;
+                DatabaseError::NoConnection {
+                    timeout: PATIENCE,
+                    reason: match connected {
+                        Ok(Ok(_)) => "all connections are in use".to_owned(),
+                        Ok(Err(error)) => error.to_string(),
+                        Err(_) => "the server does not answer".to_owned(),
+                    },
+                }
+            }
+            (_, error) => error,
         }
     }
 
@@ -242,4 +265,25 @@ async fn postgres_rows<'e>(
         .into_iter()
         .map(|row| Row(RowOf::Postgres(row)))
         .collect())
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named_as_the_cause() {
+        // Nobody listens on port 1.
+        let database = Database::Postgres("postgres://u:p@127.0.0.1:1/x".to_owned());
+        let connections = database.open(Durability::Power).await.unwrap();
+        let error = connections.migrate("test", &[]).await.unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.starts_with("no connection to the database"),
+            "{error}"
+        );
+        assert!(error.contains("refused"), "{error}");
+    }
 }

@@ -78,7 +78,22 @@ pub enum DatabaseError {
     /// A row holds something that this program didn't write.
     #[error("a row of the database makes no sense: {0}")]
     Row(String),
+    /// No connection to the database could be made or became free.
+    #[error("no connection to the database within {timeout:?}: {reason}")]
+    NoConnection {
+        /// How long it was waited for.
+        timeout: std::time::Duration,
+        /// Why, as far as that is known.
+        reason: String,
+    },
     /// The database or the way to it failed.
+    // Not its source as well: the message would be there twice.
     #[error("the database failed: {0}")]
-    Sql(#[from] sqlx::Error),
+    Sql(sqlx::Error),
+}
+
+impl From<sqlx::Error> for DatabaseError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
 }

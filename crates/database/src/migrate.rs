@@ -23,7 +23,10 @@ impl Connections {
     /// # Cancel safety
     /// Dropped, it has done all or nothing.
     pub async fn migrate(&self, name: &str, steps: &[Migration]) -> Result<(), DatabaseError> {
-        let mut transaction = self.write().await?;
+        let mut transaction = match self.write().await {
+            Ok(transaction) => transaction,
+            Err(error) => return Err(self.explain(error).await),
+        };
         if self.is_postgres() {
             // `CREATE TABLE IF NOT EXISTS` alone doesn't stand two that run at once.
             let lock = Statement::new("SELECT pg_advisory_xact_lock(7002461338)");

@@ -17,6 +17,10 @@ use super::table::{Kind, OldName, Setting, setting, setting_once};
 use super::value;
 use super::{Deed, Errand, KeyErrand, NewKey};
 
+/// All commands, for messages.
+const COMMANDS: &str =
+    "serve, sweep, doctor s3, s3 set-cors, events, keys, config check, version and help";
+
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -366,35 +370,29 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
             said.help = true;
             (Verb::Keys, &[][..])
         }
-        ["help", ..] => (Verb::Help, &[][..]),
-        ["doctor", ..] => {
-            problems.push(Problem::whole(
-                "doctor examines one kind of storage; write landfall doctor s3",
-            ));
+        ["help"] | ["help", "serve" | "config" | "version" | "help", ..] => (Verb::Help, &[][..]),
+        ["help", unknown, ..] => {
+            problems.push(Problem::whole(format!(
+                "{unknown:?} is no command; the commands are {COMMANDS}"
+            )));
             return;
         }
-        ["s3", ..] => {
-            problems.push(Problem::whole(
-                "s3 alone does nothing; write landfall s3 set-cors",
-            ));
-            return;
-        }
-        ["events", ..] => {
-            problems.push(Problem::whole(
-                "events alone does nothing; write landfall events list, retry or drop",
-            ));
-            return;
-        }
-        ["keys", ..] => {
-            problems.push(Problem::whole(
-                "keys alone does nothing; write landfall keys add, list or revoke",
-            ));
-            return;
-        }
-        ["config", ..] => {
-            problems.push(Problem::whole(
-                "config alone does nothing; write landfall config check",
-            ));
+        [
+            command @ ("doctor" | "s3" | "events" | "keys" | "config"),
+            rest @ ..,
+        ] => {
+            let whole = match *command {
+                "doctor" => "landfall doctor s3",
+                "s3" => "landfall s3 set-cors",
+                "events" => "landfall events list, retry or drop",
+                "keys" => "landfall keys add, list or revoke",
+                _ => "landfall config check",
+            };
+            let wrong = match rest {
+                [] => format!("{command} alone does nothing"),
+                [unknown, ..] => format!("{unknown:?} is no command of landfall {command}"),
+            };
+            problems.push(Problem::whole(format!("{wrong}; write {whole}")));
             return;
         }
         rest => (Verb::Serve, rest),
@@ -407,12 +405,10 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
         let hint = match Known::of(first) {
             _ if first.len() > 1 && first.starts_with('-') => "flags end at --".to_owned(),
             Some(_) => format!("write -{first} for the flag"),
-            None => "a value stands right after its flag, and the commands are serve, sweep, \
-                     doctor s3, s3 set-cors, events, keys, config check, version and help"
-                .to_owned(),
+            None => format!("the commands are {COMMANDS}; a value stands right after its flag"),
         };
         problems.push(Problem::whole(format!(
-            "{first:?} is neither a flag, nor the value of one, nor a command: {hint}"
+            "{first:?} is neither a command, nor a flag, nor the value of one: {hint}"
         )));
     }
 }

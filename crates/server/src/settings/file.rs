@@ -43,11 +43,12 @@ fn parse(file: &str, text: &str, layers: &mut Layers, problems: &mut Vec<Problem
     let table = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => {
-            let line = error
-                .span()
-                .map_or(1, |span| line_at(span.start.min(text.len())));
+            let at = error.span().map_or(0, |span| span.start.min(text.len()));
+            let before = &text[..text.floor_char_boundary(at)];
+            let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
             let message = error.message().replace('\n', "; ");
-            problems.push(Problem::new(format!("{file}:{line}"), message));
+            let place = format!("{file}:{}:{column}", line_at(before.len()));
+            problems.push(Problem::new(place, format!("is no TOML: {message}")));
             return;
         }
     };

@@ -222,9 +222,9 @@ fn switches_may_have_their_value_as_the_next_word() {
     assert!(exposed(&["-expose-metrics", "serve"]));
     assert_eq!(
         problem(&["-expose-metrics", "off"]),
-        "\"off\" is neither a flag, nor the value of one, nor a command: a value stands right \
-         after its flag, and the commands are serve, sweep, doctor s3, s3 set-cors, events, \
-         keys, config check, version and help"
+        "\"off\" is neither a command, nor a flag, nor the value of one: the commands are serve, \
+         sweep, doctor s3, s3 set-cors, events, keys, config check, version and help; a value \
+         stands right after its flag"
     );
 }
 
@@ -254,7 +254,19 @@ fn mistakes_are_told_with_what_to_write() {
     );
     assert_eq!(
         problem(&["port", "8070"]),
-        "\"port\" is neither a flag, nor the value of one, nor a command: write -port for the flag"
+        "\"port\" is neither a command, nor a flag, nor the value of one: write -port for the flag"
+    );
+    assert!(problem(&["nonsense"]).contains("the commands are serve, "));
+    assert!(
+        problem(&["help", "nonsense"]).starts_with("\"nonsense\" is no command; the commands are")
+    );
+    assert_eq!(
+        problem(&["events", "show"]),
+        "\"show\" is no command of landfall events; write landfall events list, retry or drop"
+    );
+    assert_eq!(
+        problem(&["config"]),
+        "config alone does nothing; write landfall config check"
     );
     assert!(problem(&["-network-timeout", "2"]).contains("write 2s for seconds"));
     assert!(problem(&["-cors-allow-origin", "("]).contains("not a regular expression"));
@@ -357,7 +369,12 @@ fn mistakes_in_the_file_are_told_with_their_line() {
     );
     let broken = problems_of_file("port = 80\nport = 81\n");
     assert!(
-        broken.len() == 1 && broken[0].starts_with("FILE:2: "),
+        broken.len() == 1 && broken[0].starts_with("FILE:2:1: "),
+        "{broken:?}"
+    );
+    let broken = problems_of_file("host = 'ü' 'x'\nport = 81\n");
+    assert!(
+        broken.len() == 1 && broken[0].starts_with("FILE:1:12: is no TOML: "),
         "{broken:?}"
     );
     let missing = problem(&["-config", "/nonexistent/landfall.toml"]);

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve_kit::{KIB, Landfall, MIB, Request, base64, content, crc32, eventually};
+use crate::serve_kit::{
+    KIB, Landfall, MIB, Request, base64, content, crc32, eventually, remove_settings,
+};
 
 #[test]
 fn connections_past_the_limit_wait_for_their_turn() {
@@ -309,6 +311,7 @@ fn a_thousand_slow_clients_do_not_stop_a_fast_one() {
 fn the_limit_of_open_files_is_raised_as_far_as_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new("sh");
+    remove_settings(&mut command);
     command
         .args(["-c", "ulimit -Sn 40; exec \"$@\"", "sh"])
         .arg(env!("CARGO_BIN_EXE_landfall"))

@@ -9,7 +9,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 
 use crate::serve_kit::{
-    Client, Landfall, MIB, PATIENCE, Request, URL_LINE, assert_same, content, program, run,
+    Client, Landfall, MIB, PATIENCE, Request, URL_LINE, assert_same, content, program,
+    remove_settings, run,
 };
 
 fn at_socket(path: &Path) -> Client<UnixStream> {
@@ -114,6 +115,7 @@ fn sockets_of_systemd_are_served_and_outlive_a_restart() {
     let parent = tempfile::tempdir().unwrap();
     let (dir, socket) = (parent.path().join("up"), parent.path().join("socket"));
     let mut command = Command::new("python3");
+    remove_settings(&mut command);
     command
         .args(["-c", SYSTEMD])
         .arg(&socket)
@@ -156,6 +158,7 @@ fn a_descriptor_of_systemd_that_is_no_socket_exits_with_1() {
     let dir = tempfile::tempdir().unwrap();
     let script = "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
     let mut command = Command::new("sh");
+    remove_settings(&mut command);
     command
         .args([
             "-c",

@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::serve_kit::{
-    Client, Landfall, MIB, Request, URL_LINE, content, eventually, id_of, path_of, program, run,
+    Client, Landfall, MIB, Request, URL_LINE, content, eventually, id_of, path_of, program,
+    remove_settings, run,
 };
 
 /// A line without the time before it, `2026/11/20 08:46:14.161706`.
@@ -499,6 +500,7 @@ fn files_and_directories_have_the_permissions_that_are_set() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("new/dir");
     let mut command = std::process::Command::new("sh");
+    remove_settings(&mut command);
     command
         .args(["-c", "umask 027; exec \"$@\"", "sh"])
         .arg(env!("CARGO_BIN_EXE_landfall"))

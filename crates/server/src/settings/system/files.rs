@@ -50,6 +50,14 @@ pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks a directory of the server's own that is made when it is needed.
+pub(super) fn own_folder(path: &Path) -> Result<(), String> {
+    match inspect(path)? {
+        Some(_) => writable_dir(path),
+        None => Ok(()),
+    }
+}
+
 /// Checks a directory whose programs are run.
 pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
     let shown = path.display();

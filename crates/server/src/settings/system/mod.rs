@@ -9,7 +9,7 @@ mod hosts;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landfall_hooks::HookNames;
 
@@ -18,12 +18,17 @@ use super::sections::SECTIONS;
 use super::types::{Database, JwtKeys, LeaseKind, Settings};
 use super::{Failure, Loaded, Verb};
 
+/// The folder in an upload directory for leases and, unless another is named, for the server's state.
+const OWN_FOLDER: &str = ".landfall";
+
 /// What a setting needs to work.
 enum Need<'a> {
     /// A file that can be read.
     File(&'a Path),
     /// A directory that can be written, or made.
     WritableDir(&'a Path),
+    /// A directory of the server's own, in one that is checked by itself.
+    OwnFolder(PathBuf),
     /// A directory with programs.
     Programs(&'a Path, HookNames),
     /// A place for a socket.
@@ -60,6 +65,7 @@ impl Loaded {
             let checked = match need {
                 Need::File(path) => files::readable(path),
                 Need::WritableDir(path) => files::writable_dir(path),
+                Need::OwnFolder(path) => files::own_folder(&path),
                 Need::Programs(path, names) => check_programs(name, path, names, &mut findings),
                 Need::Socket(path) => files::socket(path),
                 Need::Database(path) => files::database(path),
@@ -109,10 +115,11 @@ fn needs(settings: &Settings) -> Vec<(&'static str, Need<'_>)> {
         });
     }
     match &settings.s3.bucket {
-        None => needs.push((
-            "upload-dir",
-            Need::WritableDir(&settings.storage.upload_dir),
-        )),
+        None => {
+            let dir = &settings.storage.upload_dir;
+            needs.push(("upload-dir", Need::WritableDir(dir)));
+            needs.push(("upload-dir", Need::OwnFolder(dir.join(OWN_FOLDER))));
+        }
         Some(bucket) => {
             let endpoint = settings.s3.endpoint.as_deref().and_then(hosts::host_of_url);
             needs.extend(endpoint.map(|host| {

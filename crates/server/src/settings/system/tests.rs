@@ -102,6 +102,21 @@ async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_
 }
 
 #[tokio::test]
+async fn the_own_folder_in_an_upload_directory_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let uploads = format!("-upload-dir={}", dir.path().display());
+    let own = dir.path().join(".landfall");
+    assert_eq!(found(&[&uploads]).await.0, [""; 0]);
+    fs::write(&own, "").unwrap();
+    let problems = found(&[&uploads]).await.0;
+    let expected = format!("-upload-dir: {} is a file, not a directory", own.display());
+    assert_eq!(problems, [expected]);
+    fs::remove_file(&own).unwrap();
+    fs::create_dir(&own).unwrap();
+    assert_eq!(found(&[&uploads]).await.0, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_directory_that_is_missing_may_be_made() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();

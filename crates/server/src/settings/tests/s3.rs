@@ -59,7 +59,7 @@ fn settings_that_exclude_each_other_are_problems() {
         ),
         (&["-lease=file"], "-lease: "),
         (&["doctor", "s3"], "doctor s3 needs"),
-        (&["doctor"], "doctor examines"),
+        (&["doctor"], "doctor alone does nothing"),
         (&["-json"], "-json goes with doctor, events and keys only"),
         (
             &["-origin=https://x"],

@@ -73,13 +73,18 @@ impl Said {
 /// The program, with nothing of the caller's environment that could change what it does.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_landfall"));
+    remove_settings(&mut command);
+    command
+}
+
+/// Keeps what looks like settings in the caller's environment from a command that runs the program.
+pub(crate) fn remove_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("LANDFALL_") || name.starts_with("LISTEN_") {
             command.env_remove(&*name);
         }
     }
-    command
 }
 
 impl Landfall {
