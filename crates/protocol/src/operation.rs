@@ -1,5 +1,7 @@
 //! From a request's head to what it asks for.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, Method, header};
 
 use crate::{
@@ -304,13 +306,7 @@ impl Create {
         {
             return Err(Fault::MaxSizeExceeded.into());
         }
-        let metadata = only_value(headers, &headers::UPLOAD_METADATA)
-            .map_err(|e| Fault::InvalidMetadata.because(e))?
-            .map(|value| {
-                Metadata::from_client(value, syntax).map_err(|e| Fault::InvalidMetadata.because(e))
-            })
-            .transpose()?
-            .unwrap_or_default();
+        let metadata = parse_metadata(headers, syntax)?;
         let with_upload = content_is_upload_data(headers);
         if with_upload {
             refuse_encoding(headers)?;
@@ -362,6 +358,24 @@ impl Append {
             length,
             checksum: Announced::parse(headers)?,
         })
+    }
+}
+
+/// Parses `Upload-Metadata`. Leniently, as in tusd, of several fields the first one counts, and text
+/// that is not ASCII spoils only the pair it stands in.
+fn parse_metadata(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadata, Problem> {
+    let invalid = |error: &dyn std::fmt::Display| Fault::InvalidMetadata.because(error);
+    let text = match syntax {
+        MetadataSyntax::Strict => only_value(headers, &headers::UPLOAD_METADATA)
+            .map_err(|error| invalid(&error))?
+            .map(Cow::Borrowed),
+        MetadataSyntax::Lenient => headers
+            .get(headers::UPLOAD_METADATA)
+            .map(|value| String::from_utf8_lossy(value.as_bytes())),
+    };
+    match text {
+        Some(text) => Metadata::from_client(&text, syntax).map_err(|error| invalid(&error)),
+        None => Ok(Metadata::default()),
     }
 }
 

@@ -22,6 +22,7 @@ mod net_timers;
 mod serve_kit;
 
 mod serve_chaos;
+mod serve_compat;
 mod serve_concat;
 mod serve_cors;
 mod serve_downloads;
