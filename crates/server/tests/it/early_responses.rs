@@ -3,7 +3,13 @@
 
 use std::{io::Read, thread, time::Duration};
 
-use crate::serve_kit::{Client, Landfall};
+use crate::{
+    direct_kit::Place,
+    serve_kit::{Client, Landfall},
+};
+
+/// A method, a path, and headers.
+type Route<'a> = (&'a str, &'a str, &'a str);
 
 /// Sends a head, and its body in later packets; then another request, if the connection stays.
 fn probe(server: &Landfall, method: &str, path: &str, extra: &str, framing: Framing) {
@@ -92,9 +98,47 @@ fn an_early_response_keeps_the_connection_in_step_or_says_that_it_closes() {
         ("POST", "/api/sign_s3", json),
         ("POST", "/s3/multipart", json),
     ];
+    probe_all(&server, &routes);
+}
+
+/// Once with a key and once without.
+#[test]
+fn early_responses_of_direct_uploads_keep_step_too() {
+    let place = Place::on_garage();
+    let server = place.server(&[]);
+    let key = place.key(&["app", "-subject=ann"]);
+    let json = "Content-Type: application/json\r\n";
+    let with_key = format!("{json}Authorization: Bearer {key}\r\n");
+    let paths = [
+        ("POST", "/api/sign_s3"),
+        ("POST", "/api/complete_s3"),
+        ("POST", "/api/progress_s3"),
+        ("POST", "/api/s3_events"),
+        ("POST", "/api/unknown"),
+        ("GET", "/s3/params?filename=a"),
+        ("GET", "/s3/sts"),
+        ("POST", "/s3/presign"),
+        ("POST", "/s3/multipart"),
+        ("GET", "/s3/multipart/unknown?key=a"),
+        ("DELETE", "/s3/multipart/unknown?key=a"),
+        ("GET", "/s3/multipart/unknown/batch?key=a&partNumbers=1"),
+        ("GET", "/s3/multipart/unknown/7?key=a"),
+        ("POST", "/s3/multipart/unknown/complete?key=a"),
+        ("PUT", "/s3/multipart"),
+        ("POST", "/s3/unknown"),
+        ("POST", "/t/lft_unknown/s3/multipart"),
+    ];
+    let routes: Vec<_> = paths
+        .iter()
+        .flat_map(|(method, path)| [(*method, *path, json), (*method, *path, &with_key)])
+        .collect();
+    probe_all(&server, &routes);
+    server.stop();
+}
+
+fn probe_all(server: &Landfall, routes: &[Route<'_>]) {
     thread::scope(|scope| {
         for (method, path, extra) in routes {
-            let server = &server;
             scope.spawn(move || {
                 for framing in [
                     Framing::Sized(10),

@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, fs, thread, time::Duration};
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::serve_kit::{Answer, KIB, Landfall, Request, URL_LINE, content, eventually, program};
+use crate::serve_kit::{
+    Answer, Client, KIB, Landfall, Request, URL_LINE, content, eventually, program,
+};
 
 /// Lets a running server open only so many more files, or as many as it likes.
 fn allow_files(server: &Landfall, more: Option<usize>) {
@@ -106,6 +108,61 @@ fn requests_without_a_file_descriptor_are_answered_503_and_leave_nothing() {
         client.upload(&bytes);
         server.stop();
     }
+}
+
+/// Creates an upload with its bytes, as often as it is asked to come again.
+fn creates_in_the_end(server: &Landfall, bytes: &[u8]) -> String {
+    loop {
+        let creation = Request::post()
+            .with("Upload-Length", bytes.len())
+            .with("Content-Type", "application/offset+octet-stream")
+            .body(bytes);
+        if let Ok(Some(answer)) = server.client().try_ask(creation) {
+            if answer.status == 201 {
+                return answer.created();
+            }
+            asks_to_retry(&answer);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn connections_wait_while_none_can_be_accepted() {
+    let server = Landfall::start(&[]);
+    let bytes = content(2, 64 * KIB);
+    let mut kept = server.client();
+    let path = kept.create(64 * KIB);
+    assert_eq!(kept.patch(&path, 0, &bytes[..1000]).status, 204);
+
+    allow_files(&server, Some(0));
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..20)
+            .map(|_| scope.spawn(|| creates_in_the_end(&server, &bytes)))
+            .collect();
+        // Who is connected is served. The last descriptor may have gone to one that waits.
+        let errors = "landfall_accept_errors_total ";
+        let read = |client: &mut Client| {
+            let text = client.ask(Request::get("/metrics")).text();
+            let line = text.lines().find(|line| line.starts_with(errors));
+            line.map_or(0.0, |line| line[errors.len()..].parse::<f64>().unwrap())
+        };
+        eventually("all are accepted", || read(&mut kept) >= 1.0);
+        assert_eq!(kept.ask(Request::get("/healthz")).status, 200);
+        // The client may go on, or is asked to come again.
+        let answer = kept.patch(&path, 1000, &bytes[1000..]);
+        if answer.status != 204 {
+            asks_to_retry(&answer);
+        }
+
+        allow_files(&server, None);
+        for upload in waiting {
+            let path = upload.join().unwrap();
+            server.client().holds(&path, &bytes);
+        }
+    });
+    server.client().goes_on_to(&path, &bytes);
+    server.stop();
 }
 
 #[test]
