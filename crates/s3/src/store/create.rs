@@ -118,6 +118,7 @@ impl Inner {
         let fence = fence.unwrap_or(Fence(0));
         let state = State::new(at, fence, self.gather());
         session.publish(state.snapshot());
+        session.weigh(state.memory_size());
         *known = Known::State(Box::new(state));
         drop(known);
         session.touch(0);

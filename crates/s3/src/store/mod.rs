@@ -207,6 +207,7 @@ impl Inner {
             *known = Known::Nothing;
             return Err(error);
         }
+        session.weigh(known.memory_size());
         Ok(known)
     }
 

@@ -27,6 +27,11 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The most uploads that are remembered; those being written are always.
 const MOST: usize = 20_000;
 
+/// The most memory that what is known of them takes, in bytes: clients choose the size of metadata.
+const MAX_BYTES: usize = 64 << 20;
+/// The shortest time between two evictions for the sake of [`MAX_BYTES`].
+const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What this process knows of one upload.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -38,6 +43,10 @@ pub(super) struct Session {
     /// Bytes in memory that no part has taken yet.
     gathered: AtomicUsize,
     touched: Mutex<Instant>,
+    /// The memory of what is known, in bytes, as far as `total` has it.
+    bytes: AtomicUsize,
+    /// That of all sessions of a store.
+    total: Arc<AtomicUsize>,
     /// What may be told while somebody writes.
     published: Mutex<Option<Snapshot>>,
     pub(super) known: tokio::sync::Mutex<Known>,
@@ -53,6 +62,16 @@ pub(super) enum Known {
     Gone,
     /// Where it stands.
     State(Box<State>),
+}
+
+impl Known {
+    /// Estimates the memory it takes, in bytes.
+    pub(super) fn memory_size(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Gone => 0,
+            Self::State(state) => state.memory_size(),
+        }
+    }
 }
 
 /// Where an upload stands, including what isn't in S3 yet.
@@ -159,6 +178,15 @@ impl State {
         }
     }
 
+    /// Estimates the memory it takes, in bytes, but for bytes of the upload.
+    pub(super) fn memory_size(&self) -> usize {
+        /// An entry of a list of parts, with its entity tag.
+        const PART: usize = 96;
+        let parts = self.at.counted.parts.len() + self.landed.len();
+        // The description twice: it may be published, too.
+        size_of::<Self>() + 2 * self.at.info.upload.memory_size() + parts * PART
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             upload: Arc::new(self.at.info.upload.clone()),
@@ -169,13 +197,15 @@ impl State {
 }
 
 impl Session {
-    fn new(id: UploadId) -> Self {
+    fn new(id: UploadId, total: Arc<AtomicUsize>) -> Self {
         Self {
             id,
             newest: AtomicU64::new(0),
             writing: AtomicU64::new(0),
             gathered: AtomicUsize::new(0),
             touched: Mutex::new(Instant::now()),
+            bytes: AtomicUsize::new(0),
+            total,
             published: Mutex::new(None),
             known: tokio::sync::Mutex::default(),
         }
@@ -213,6 +243,16 @@ impl Session {
         self.gathered.store(gathered, Ordering::Relaxed);
     }
 
+    /// Counts the memory of what is known of the upload.
+    pub(super) fn weigh(&self, bytes: usize) {
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        if bytes > before {
+            self.total.fetch_add(bytes - before, Ordering::Relaxed);
+        } else {
+            self.total.fetch_sub(before - bytes, Ordering::Relaxed);
+        }
+    }
+
     /// How long ago something happened.
     pub(super) fn idle(&self) -> Duration {
         lock(&self.touched).elapsed()
@@ -228,6 +268,12 @@ impl Session {
 
     pub(super) fn unpublish(&self) {
         *lock(&self.published) = None;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.weigh(0);
     }
 }
 
@@ -258,6 +304,7 @@ impl Drop for Writing {
 pub(super) struct Sessions {
     by_id: Mutex<HashMap<UploadId, Arc<Session>>>,
     swept: Mutex<Instant>,
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Sessions {
@@ -265,6 +312,7 @@ impl Sessions {
         Self {
             by_id: Mutex::default(),
             swept: Mutex::new(Instant::now()),
+            bytes: Arc::default(),
         }
     }
 
@@ -275,8 +323,10 @@ impl Sessions {
     /// The session of an upload, made if there is none.
     pub(super) fn enter(&self, id: &UploadId) -> Arc<Session> {
         let mut by_id = lock(&self.by_id);
-        let is_full = by_id.len() >= MOST;
         let mut swept = lock(&self.swept);
+        let is_full = by_id.len() >= MOST
+            || (self.bytes.load(Ordering::Relaxed) > MAX_BYTES
+                && swept.elapsed() >= EVICTION_INTERVAL);
         if is_full || swept.elapsed() > IDLE / 6 {
             *swept = Instant::now();
             by_id.retain(|_, session| {
@@ -284,7 +334,8 @@ impl Sessions {
             });
         }
         let session = by_id.entry(id.clone());
-        let session = session.or_insert_with(|| Arc::new(Session::new(id.clone())));
+        let session =
+            session.or_insert_with(|| Arc::new(Session::new(id.clone(), self.bytes.clone())));
         session.clone()
     }
 
@@ -314,4 +365,29 @@ impl Sessions {
 /// A panic elsewhere leaves these as they were.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_takes_a_bounded_memory() {
+        let sessions = Sessions::new();
+        let id = |n: usize| UploadId::new(&format!("{n}")).unwrap();
+        let used = sessions.enter(&id(0));
+        used.weigh(1 << 20);
+        for n in 1..200 {
+            sessions.enter(&id(n)).weigh(1 << 20);
+        }
+        assert_eq!(sessions.bytes.load(Ordering::Relaxed), 200 << 20);
+        std::thread::sleep(EVICTION_INTERVAL);
+        drop(sessions.enter(&id(200)));
+        assert_eq!(sessions.bytes.load(Ordering::Relaxed), 1 << 20);
+        assert!(sessions.get(&id(0)).is_some(), "it is in use");
+        used.weigh(10);
+        assert_eq!(sessions.bytes.load(Ordering::Relaxed), 10);
+        drop((used, sessions.enter(&id(1))));
+        assert!(sessions.get(&id(1)).is_some());
+    }
 }

@@ -1,6 +1,7 @@
 //! Uploads that are being written in this process: their offset is known without asking the store,
 //! and other requests find out here whether the writer still receives, and take over from it.
 
+mod ended;
 mod eviction;
 
 use std::{
@@ -18,7 +19,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::eviction::{Candidates, Sample};
+use self::{
+    ended::Ended,
+    eviction::{Candidates, Sample},
+};
 use super::Caller;
 use crate::{
     hook::Reply,
@@ -26,8 +30,6 @@ use crate::{
 };
 
 pub(super) const SHARDS: usize = 16;
-/// The most requests per shard that have ended and whose progress isn't emitted yet.
-const MAX_ENDED: usize = 4096;
 /// A writer that received nothing for this long is idle: what its client sent before it gave up has
 /// arrived. TCP may pause for 200 ms in between (delayed acknowledgement, retransmission).
 const IDLE_AFTER: Duration = Duration::from_millis(250);
@@ -40,7 +42,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 struct Shard {
     writers: HashMap<UploadId, Arc<LiveUpload>>,
     /// Uploads that moved in requests that have ended, until their progress is emitted.
-    ended: HashMap<UploadId, Arc<LiveUpload>>,
+    ended: Ended,
 }
 
 /// The set of them.
@@ -122,13 +124,8 @@ impl LiveUploads {
     /// The uploads of a shard that are being written, or were since the last call.
     pub(super) fn recent(&self, shard: usize) -> Vec<Arc<LiveUpload>> {
         let mut shard = lock(&self.shards[shard]);
-        let ended = std::mem::take(&mut shard.ended);
-        shard
-            .writers
-            .values()
-            .cloned()
-            .chain(ended.into_values())
-            .collect()
+        let ended = shard.ended.take();
+        shard.writers.values().cloned().chain(ended).collect()
     }
 }
 
@@ -459,8 +456,8 @@ impl Drop for LiveUploadGuard<'_> {
             shard.writers.remove(id);
             let has_moved =
                 live.received.load(Ordering::Relaxed) > live.emitted.load(Ordering::Relaxed);
-            if self.set.emits && has_moved && shard.ended.len() < MAX_ENDED {
-                shard.ended.insert(id.clone(), live.clone());
+            if self.set.emits && has_moved {
+                shard.ended.insert(live.clone());
             }
         }
         drop(shard);
