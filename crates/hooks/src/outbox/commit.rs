@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use landfall_database::{DatabaseError, Transaction};
@@ -18,6 +19,9 @@ use super::{
     tend::Tended,
 };
 use crate::{HookName, Message};
+
+/// The first delay after an upload was found busy.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
 
 /// What a transaction led to, to be done once it is committed.
 #[derive(Debug, Default)]
@@ -403,7 +407,8 @@ impl Step<'_> {
 
     async fn take_unsettled(&mut self, most: usize) -> Result<(), DatabaseError> {
         let settings = &self.shared.settings;
-        let first = millis(settings.settle_after);
+        // An upload that is busy may be so for a moment only, and nobody else resolves the event then.
+        let first = millis(settings.settle_after.min(MIN_BACKOFF));
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let statement = sql::take_unsettled(
             &self.me,

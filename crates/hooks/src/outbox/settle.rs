@@ -78,8 +78,7 @@ impl Outbox {
         let taken = taken.await.unwrap_or_default();
         let found = taken.len();
         let events = taken.iter().map(|one| one.event.clone()).collect();
-        // One after the other for each upload: they would find its lease taken by each other, and an event
-        // that is found busy waits for a long time.
+        // One after the other for each upload: they would find its lease taken by each other.
         let mut uploads: BTreeMap<String, Vec<Unsettled>> = BTreeMap::new();
         for one in taken {
             let of_upload = uploads.entry(one.message.upload.id.clone());

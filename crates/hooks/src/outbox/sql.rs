@@ -369,9 +369,9 @@ pub(super) fn take_unsettled(
         "WITH due AS MATERIALIZED (SELECT d.event, d.route FROM outbox_deliveries AS d \
          WHERE d.state = 0 AND d.owner IS NULL AND d.due <= $1 ORDER BY d.due LIMIT $4{lock}) \
          UPDATE outbox_deliveries SET owner = $5, attempts = outbox_deliveries.attempts + 1, \
-         due = $1 + CASE WHEN outbox_deliveries.attempts > 6 \
-         OR $2 * (2 * outbox_deliveries.attempts + 1) > $3 THEN $3 \
-         ELSE $2 * (2 * outbox_deliveries.attempts + 1) END \
+         due = $1 + CASE WHEN outbox_deliveries.attempts > 1000 \
+         OR $2 * (outbox_deliveries.attempts * outbox_deliveries.attempts + 1) > $3 THEN $3 \
+         ELSE $2 * (outbox_deliveries.attempts * outbox_deliveries.attempts + 1) END \
          FROM due WHERE outbox_deliveries.event = due.event \
          AND outbox_deliveries.route = due.route AND outbox_deliveries.state = 0 \
          RETURNING outbox_deliveries.event, outbox_deliveries.route, outbox_deliveries.message"

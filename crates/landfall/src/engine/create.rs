@@ -87,14 +87,18 @@ impl Engine {
         if with_upload && content_length.is_some_and(|n| n > self.room(&upload, 0)) {
             return Err(Fault::SizeExceeded.into());
         }
+        // A body without bytes is no transfer; what is left then is an empty upload or a plain one.
+        let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_stated());
+        if is_transfer {
+            // Reject before hooks run, but hold no permit while they do.
+            drop(self.transfer_permit().await?);
+        }
         let (mut reply, claim) = self.ask_before_create(caller, &mut upload).await?;
         let claim = match self.claim(claim, &reply).await? {
             Turn::Free(claim) => claim,
             Turn::Made(created) => return Ok(created),
         };
         self.assign_id(&mut upload, claim.as_ref()).await?;
-        // A body without bytes is no transfer; what is left then is an empty upload or a plain one.
-        let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_stated());
         let comes = if is_transfer { content_length } else { Some(0) };
         let permit = if is_transfer {
             Some(self.transfer_permit().await?)

@@ -12,6 +12,7 @@ mod file_store;
 mod leases;
 mod memory;
 mod progress;
+mod rejected;
 mod requirements;
 mod settling;
 mod shutdown;

@@ -91,6 +91,31 @@ async fn events_of_one_upload_do_not_delay_each_other_after_a_kill() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_an_upload_that_was_busy_for_a_moment_comes_soon() {
+    everywhere(async |place| {
+        let parts = Composer::join(MemoryStore::new());
+        let mut finished = (*upload()).clone();
+        finished.finished = true;
+        let finished = parts.get_store().create(finished).await.unwrap();
+        let killed = Outbox::open(place.settings(), vec![route(&Arc::default())]);
+        let killed = killed.await.unwrap();
+        let announced = [event(EventKind::Completed, &finished)];
+        killed.announce(&announced).await.unwrap();
+        killed.close().await;
+
+        let lease = parts.get_locker().try_acquire(&finished.id).await.unwrap();
+        let site = Site::beside(place.settings(), Arc::default(), parts.clone()).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(site.receiver.ids().len(), 0);
+        drop(lease);
+        let told = timeout(Duration::from_secs(30), site.receiver.until(1)).await;
+        told.expect("the event waits for long");
+        site.close().await;
+    })
+    .await;
+}
+
 /// Two nodes on one store and one receiver; the first has nothing to show that it lives but time.
 async fn two(settings: &OutboxSettings, receiver: &Arc<Receiver>) -> (Site, Site) {
     let parts = Composer::join(MemoryStore::new());

@@ -55,13 +55,14 @@ fn gated(resume: Resume, mut open: impl FnMut() -> Arc<dyn Store> + 'static) -> 
     .gated(&gate)
 }
 
-/// `PROPTEST_CASES` asks for more cases, or fewer; `LANDFALL_LONG=1` for as many as take minutes.
+/// `PROPTEST_CASES` sets the number of cases; `LANDFALL_LONG=1` raises it to what takes minutes. A case
+/// takes a quarter of a second for each takeover, since a writer must be idle for so long.
 fn config(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok());
     let long = std::env::var("LANDFALL_LONG").is_ok_and(|long| long == "1");
-    let cases = if long { cases * 20 } else { cases };
+    let cases = if long { cases * 60 } else { cases };
     ProptestConfig {
         cases: asked.unwrap_or(cases),
         max_shrink_iters: 2000,
@@ -71,7 +72,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(300))]
+    #![proptest_config(config(60))]
 
     #[test]
     fn memory_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
@@ -81,7 +82,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(120))]
+    #![proptest_config(config(40))]
 
     #[test]
     fn file_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
