@@ -77,6 +77,14 @@ fn seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
+/// Keeps caches from storing a response that says nothing of it, such as the router's own.
+pub(super) async fn uncached(mut response: Response) -> Response {
+    if !response.headers().contains_key(header::CACHE_CONTROL) {
+        response = private(response);
+    }
+    response
+}
+
 /// Nobody in between keeps it.
 fn private(mut response: Response) -> Response {
     let headers = response.headers_mut();

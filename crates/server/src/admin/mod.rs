@@ -144,5 +144,6 @@ impl Admin {
             .route(path, get(page::with_slash))
             .route(&slash, get(page::index).with_state(self.clone()))
             .nest(path, inside)
+            .layer(axum::middleware::map_response(access::uncached))
     }
 }

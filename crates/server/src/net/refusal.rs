@@ -1,7 +1,7 @@
 //! Answers this module gives itself, without the service.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 /// A request that must not reach the service, and what to tell the client.
@@ -37,6 +37,8 @@ impl Refusal {
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
+        // A cache must not give others the answer to a malformed or oversized request.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.has_retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -48,7 +50,7 @@ impl Refusal {
     pub(super) fn to_http1(self) -> Vec<u8> {
         format!(
             "HTTP/1.1 {} {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
-             {}connection: close\r\n\r\n{}\n",
+             cache-control: no-store\r\n{}connection: close\r\n\r\n{}\n",
             self.status.as_str(),
             self.status.canonical_reason().unwrap_or_default(),
             self.reason.len() + 1,

@@ -28,6 +28,12 @@ fn probe(server: &Landfall, method: &str, path: &str, extra: &str, framing: Fram
         answer.status >= 300 || answer.status == 200,
         "{what}: {answer:?}"
     );
+    // No cache keeps it, whoever has answered.
+    let caching = answer.header("Cache-Control");
+    assert!(
+        matches!(caching, Some("no-store" | "no-cache")),
+        "{what}: {answer:?}"
+    );
     if answer.header("Connection") == Some("close") {
         let mut more = Vec::new();
         let _ = client.stream.read_to_end(&mut more);

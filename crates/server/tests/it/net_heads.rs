@@ -28,6 +28,7 @@ async fn refused(head: impl AsRef<[u8]>, status: u16, reason: &str) {
             answer.text()
         );
         assert_eq!(answer.header("connection"), Some("close"), "{shown:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert!(client.closed().await, "{shown:?}");
     }
     server.stop().await;

@@ -78,6 +78,7 @@ async fn unfinished_heads_share_a_bounded_memory() {
     let answer = third.ask(&half).await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(answer.text().contains("large request headers"));
     // Its memory is free at once, not when the client has gone.
