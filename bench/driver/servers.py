@@ -37,6 +37,8 @@ ON_S3 = {
 }
 # Those of the first that have hooks.
 ON_HOOKS = ("landfall", "tusd", "node")
+# Those whose settings crowds are measured with.
+ON_CROWDS = ("landfall",)
 # Who gives leave to upload: the path is one that is there.
 ON_GRANTS = {
     "landfall": ("/files/", "tus"),

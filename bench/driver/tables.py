@@ -2,6 +2,7 @@
 
 import statistics
 
+from .crowds import FIGURES as CROWD_FIGURES, SHORT as CROWD_SHORT
 from .direct_figures import FIGURES as DIRECT_FIGURES, SHORT as DIRECT_SHORT
 from .figure import REQUEST, Figure
 from .grant_figures import FIGURES as GRANT_FIGURES, SHORT as GRANT_SHORT
@@ -61,6 +62,7 @@ FIGURES = [
     Figure("hooks-start", "added_files", "files made because of it", "{:.0f}"),
     *GRANT_FIGURES,
     *DIRECT_FIGURES,
+    *CROWD_FIGURES,
 ]
 SHORT = {
     "big": "one big PATCH", "four": "four at once", "browser": "PATCHes of 2,000,000 bytes",
@@ -73,9 +75,10 @@ SHORT = {
     "hooks-postgres": "outbox in PostgreSQL", "hooks-start": "a hook that is told nothing",
     **GRANT_SHORT,
     **DIRECT_SHORT,
+    **CROWD_SHORT,
 }
 # Counts that should be 0, and what only Landfall does: nothing to divide by.
-NO_RATIOS = ("s3-files", "hooks-disk", "hooks-postgres", "hooks-start")
+NO_RATIOS = ("s3-files", "hooks-disk", "hooks-postgres", "hooks-start", *CROWD_SHORT)
 
 
 def section(run):
@@ -86,6 +89,8 @@ def section(run):
         return "grants"
     if any(mode.startswith("direct-") for mode in run["modes"]):
         return "direct"
+    if any(mode.startswith("crowd-") for mode in run["modes"]):
+        return "crowds"
     return "disk" if "sync" in run else "s3" if "behind" in run else "peers"
 
 

@@ -96,13 +96,13 @@ def at_most(mode, key, must, aim=None):
     return judge
 
 
-def at_least(mode, key, must):
+def at_least(mode, key, must, aim=None):
     """The same, where more is better."""
     one = figure(mode, key)
 
     def judge(run):
         mine = value(run, mode, key, "landfall")
-        return one.show(mine), mine >= must, None
+        return one.show(mine), mine >= must, aim and mine >= aim
 
     return judge
 
@@ -254,5 +254,15 @@ DIRECT_TARGETS = [
      many_times("direct-part", f"{which}per_s", "companion", 10, 20_000))
     for which, count in CROWDS.items()
 ]
-OF_SECTION = {"peers": TARGETS, "s3": S3_TARGETS, "hooks": HOOK_TARGETS, "grants": GRANT_TARGETS,
+CROWD_TARGETS = [
+    (f"{SHORT['crowd-quiet']}, share of its speed alone", "≥ 0.80", None,
+     at_least("crowd-quiet", "share", 0.8)),
+    (f"{SHORT['crowd-greedy']}, share of its speed alone", "≥ 0.50", None,
+     at_least("crowd-greedy", "share", 0.5)),
+    *((f"{SHORT[mode]}, KiB each", "≤ 64", "≤ 32", at_most(mode, "kib_per_connection", 64, 32))
+      for mode in ("crowd-stalled", "crowd-trailers", "crowd-http2")),
+    *((f"{SHORT[mode]}, MiB left after 10 s", "≤ 30", None, at_most(mode, "left_mib", 30))
+      for mode in ("crowd-stalled", "crowd-trailers", "crowd-http2")),
+]
+OF_SECTION = {"crowds": CROWD_TARGETS, "peers": TARGETS, "s3": S3_TARGETS, "hooks": HOOK_TARGETS, "grants": GRANT_TARGETS,
               "direct": DIRECT_TARGETS}

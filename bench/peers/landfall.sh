@@ -18,5 +18,7 @@ case $1 in
     test -z "${BENCH_HOOK_URL:-}" ||
       set -- "$@" --hooks-http "$BENCH_HOOK_URL" --hooks-enabled-events "$BENCH_HOOK_EVENTS"
     test -z "${BENCH_GRANTS:-}" || set -- "$@" "$BENCH_GRANTS"
+    # Several, without blanks in them.
+    test -z "${BENCH_OPTIONS:-}" || set -- "$@" $BENCH_OPTIONS
     with_state printf '%s\n' "$@" ;;
 esac

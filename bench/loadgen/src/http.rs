@@ -93,6 +93,11 @@ impl Connection {
         Ok(())
     }
 
+    /// The bare connection, of which no answer is read.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends the first bytes of a request; connects again if the server had closed.
     pub(crate) fn begin(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if self.closed {

@@ -10,16 +10,19 @@
 //! loadgen creations ADDRESS PATH KIND CONNECTIONS COUNT
 //! loadgen head ADDRESS PATH KIND CONNECTIONS COUNT UPLOADS
 //! loadgen slow ADDRESS PATH KIND CONNECTIONS SECONDS
+//! loadgen quiet|stalled|stalled-trailers|stalled-http2|greedy ADDRESS PATH KIND COUNT
 //! loadgen asks ADDRESS GRANTS KEY CONNECTIONS COUNT
 //! loadgen sign-part|sign-batch|sign-form|sign-put|multiparts ADDRESS KEY CONNECTIONS COUNT WARM
 //! loadgen listeners ADDRESS PATH GRANTS KEY CONNECTIONS COUNT
 //! ```
 //!
-//! KIND is `tus` or `put`. `GRANTS KEY` after the others of `small` and `creations`: where leave is
-//! asked for, and the API key to ask with; then each creation shows a token. The driver, `bench/run`, starts it; see the `report` module for what
-//! they say to each other.
+//! KIND is `tus` or `put`; `tus=CLIENT` says that each request is forwarded for that client.
+//! `GRANTS KEY` after the others of `small` and `creations`: where leave is asked for, and the API key
+//! to ask with; then each creation shows a token. The driver, `bench/run`, starts it; see the `report`
+//! module for what they say to each other.
 
 mod arrivals;
+mod crowd;
 mod fleet;
 mod floor;
 mod grants;
@@ -40,6 +43,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crowd::Crowd;
 use grants::Grants;
 use http::Fault;
 use signer::Signer;
@@ -92,6 +96,7 @@ fn run(arguments: &[&str]) -> Result<(), Fault> {
                 "small-patch" => Creation::ThenPatch,
                 _ => Creation::WithUpload,
             };
+            let (kind, client) = kind.split_once('=').unwrap_or((kind, ""));
             let kind = match kind {
                 "tus" => Kind::Tus,
                 "put" => Kind::Put,
@@ -100,6 +105,12 @@ fn run(arguments: &[&str]) -> Result<(), Fault> {
             let connections = number(connections)?;
             let address = number(address)?;
             let mut target = Target::discover(address, path.into(), kind, creation)?;
+            if !client.is_empty() {
+                target.forward_for(client);
+            }
+            if let (Some(crowd), []) = (Crowd::named(mode), rest) {
+                return crowd::gather(&target, crowd, connections);
+            }
             let mut rest = rest;
             if let ("small" | "creations", [count, grants, key]) = (mode, rest) {
                 target = target.with_grants(Grants::new(address, grants, key))?;

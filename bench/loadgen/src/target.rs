@@ -56,6 +56,8 @@ pub(crate) struct Target {
     made: AtomicU64,
     /// Where each creation gets its leave, if it takes one.
     grants: Option<Grants>,
+    /// A field that each request has besides.
+    forwarded: String,
 }
 
 impl Server for Target {
@@ -93,6 +95,7 @@ impl Target {
             with_upload: false,
             made: AtomicU64::new(0),
             grants: None,
+            forwarded: String::new(),
         };
         if kind == Kind::Tus {
             let mut connection = Connection::open(address)?;
@@ -134,15 +137,31 @@ impl Target {
         }
     }
 
-    fn head(&self, method: &str, path: &str, fields: &str) -> String {
+    /// Says in each request that a proxy forwards it for this client.
+    pub(crate) fn forward_for(&mut self, client: &str) {
+        self.forwarded = format!("X-Forwarded-For: {client}\r\n");
+    }
+
+    /// Where uploads are created.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The head of a creation with these fields and no others.
+    pub(crate) fn post_head(&self, fields: &str) -> String {
+        self.head("POST", &self.path, fields)
+    }
+
+    /// The head of a request.
+    pub(crate) fn head(&self, method: &str, path: &str, fields: &str) -> String {
         let tus = if self.kind == Kind::Tus {
             "Tus-Resumable: 1.0.0\r\n"
         } else {
             ""
         };
         format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{tus}{fields}\r\n",
-            self.address
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{tus}{}{fields}\r\n",
+            self.address, self.forwarded
         )
     }
 

@@ -22,12 +22,14 @@ const MAX_HEADERS: usize = 100;
 /// Follows one connection's input. Give it every byte, in order, by [`scan`](Self::scan).
 ///
 /// Heads are handed on whole: hyper sees no byte of a head the guard refuses, and parses none twice.
-/// Of a head that has not come whole it keeps at most a few bytes more than the limit; of anything
+/// So are trailers, so that a connection can be replaced while its client stalls among them. Of a head
+/// or trailers that have not come whole it keeps at most a few bytes more than the limit; of anything
 /// else it keeps nothing.
 #[derive(Debug)]
 pub struct Guard {
     state: State,
-    /// The beginning of a head that has not come whole. Empty otherwise, and without memory.
+    /// The beginning of a head or of trailers that have not come whole. Empty otherwise, and without
+    /// memory.
     partial: Vec<u8>,
     heads: u32,
     max_head: usize,
@@ -39,7 +41,7 @@ enum State {
     /// In a body of known length, with so many bytes to come.
     Sized(u64),
     Chunked(Chunk),
-    /// The chunks make no sense: hyper ends the body with an error, and then the connection.
+    /// The chunks make no sense, or the trailers are too large: hyper ends the body with an error, and then the connection.
     Broken,
     /// A trailer line ends with LF alone, which hyper would take for a part of the line.
     BrokenTrailer,
@@ -63,9 +65,9 @@ enum Chunk {
 /// What [`Guard::scan`] lets pass.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Passed {
-    /// To be handed on first: what was kept of a head that has come whole now.
+    /// To be handed on first: what was kept of a head, or of trailers, that have come whole now.
     pub held: Vec<u8>,
-    /// How many of the bytes just scanned to hand on; the others begin a head and are kept.
+    /// How many of the bytes just scanned to hand on; the others begin a head or trailers and are kept.
     pub whole: usize,
 }
 
@@ -123,8 +125,7 @@ impl Guard {
     /// Whether [`remainder`](Self::remainder) has something to give.
     pub(super) fn is_divisible(&self) -> bool {
         match &self.state {
-            State::Sized(_) => true,
-            State::Chunked(chunk) => chunk.is_divisible(),
+            State::Sized(_) | State::Chunked(_) => true,
             State::Head | State::Broken | State::BrokenTrailer => false,
         }
     }
@@ -136,14 +137,14 @@ impl Guard {
                 head: format!("content-length: {left}\r\n\r\n"),
                 skip: 0,
             }),
-            State::Chunked(chunk) if chunk.is_divisible() => {
+            State::Chunked(chunk) => {
                 let (begun, skip) = chunk.beginning();
                 Some(Remainder {
                     head: format!("transfer-encoding: chunked\r\n\r\n{begun}"),
                     skip,
                 })
             }
-            State::Chunked(_) | State::Head | State::Broken | State::BrokenTrailer => None,
+            State::Head | State::Broken | State::BrokenTrailer => None,
         }
     }
 
@@ -154,6 +155,8 @@ impl Guard {
     pub fn scan(&mut self, all: &[u8]) -> Result<Passed, Refusal> {
         let mut bytes = all;
         let mut held = Vec::new();
+        // Where the trailers begin that have not come whole.
+        let mut trailers = 0;
         while !bytes.is_empty() {
             match &mut self.state {
                 State::Head => match self.scan_head(bytes, &mut held)? {
@@ -175,27 +178,65 @@ impl Guard {
                 }
                 State::Chunked(chunk) => match chunk.step(bytes) {
                     Some((Chunk::End, rest)) => {
-                        self.state = State::Head;
+                        let length = self.partial.len() + (all.len() - rest.len() - trailers);
+                        self.state = if length > self.max_head {
+                            State::Broken
+                        } else {
+                            State::Head
+                        };
+                        if !self.partial.is_empty() {
+                            held = std::mem::take(&mut self.partial);
+                        }
                         bytes = rest;
                     }
                     Some((next, rest)) => {
+                        if !chunk.is_among_trailers() {
+                            trailers = all.len() - rest.len();
+                        }
                         *chunk = next;
                         bytes = rest;
                     }
                     None if chunk.is_trailer() && bytes.starts_with(b"\n") => {
                         self.state = State::BrokenTrailer;
                     }
-                    None => self.state = State::Broken,
+                    None => {
+                        self.state = State::Broken;
+                        if !self.partial.is_empty() {
+                            held = std::mem::take(&mut self.partial);
+                        }
+                    }
                 },
                 State::Broken => break,
-                // None of what follows is handed on.
+                // None of them is handed on.
                 State::BrokenTrailer => {
+                    self.partial = Vec::new();
                     return Ok(Passed {
                         held,
-                        whole: all.len() - bytes.len(),
+                        whole: trailers,
                     });
                 }
             }
+        }
+        if let State::Chunked(chunk) = &self.state
+            && chunk.is_among_trailers()
+        {
+            let begun = &all[trailers..];
+            if self.partial.len() + begun.len() > self.max_head {
+                // hyper has the same limit, and ends the body with an error.
+                self.state = State::Broken;
+                if !self.partial.is_empty() {
+                    held = std::mem::take(&mut self.partial);
+                }
+                return Ok(Passed {
+                    held,
+                    whole: all.len(),
+                });
+            }
+            self.partial.extend_from_slice(begun);
+            return Ok(Passed {
+                held,
+                whole: trailers,
+            });
         }
         Ok(Passed {
             held,
@@ -519,12 +560,11 @@ fn decimal(value: &[u8]) -> Result<u64, Refusal> {
 }
 
 impl Chunk {
-    /// Whether a parser can be brought to this place by [`beginning`](Self::beginning). Not among
-    /// trailers, of which it has read a part already.
-    fn is_divisible(self) -> bool {
-        !matches!(
+    /// Whether the last chunk has ended, and the trailers have not.
+    fn is_among_trailers(self) -> bool {
+        matches!(
             self,
-            Self::Line | Self::Trailer | Self::TrailerLf | Self::TrailerEnd | Self::End
+            Self::Line | Self::Trailer | Self::TrailerLf | Self::TrailerEnd
         )
     }
 
@@ -532,7 +572,8 @@ impl Chunk {
         matches!(self, Self::Line | Self::Trailer)
     }
 
-    /// What brings a parser of chunks to this place, and how many bytes of data are in it.
+    /// What brings a parser of chunks to this place, or to the beginning of the trailers, and how many
+    /// bytes of data are in it.
     fn beginning(self) -> (String, usize) {
         match self {
             Self::Size { digits: false, .. } => (String::new(), 0),

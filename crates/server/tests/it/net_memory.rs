@@ -115,8 +115,7 @@ async fn a_stalled_chunked_body_goes_on_from_any_place() {
     assert!(tail > 0);
     // Behind the burst: before its CR, before its LF, in and behind every byte of what follows.
     let data_end = whole.len() - b"\r\n00005;b\r\nhello\r\n00\r\nX-Sum: 1\r\n\r\n".len();
-    let trailers = whole.len() - b"\r\nX-Sum: 1\r\n\r\n".len();
-    for place in data_end - 1..=trailers {
+    for place in data_end - 1..whole.len() {
         let mut client = server.connect().await;
         let before = server.stats.buffers_released.load(Relaxed);
         client
