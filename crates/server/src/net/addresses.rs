@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 
 use super::refusal::Refusal;
+use super::turns::{AddressQueue, QueuedBody};
 
 const SHARDS: usize = 16;
 
@@ -25,7 +27,8 @@ pub struct AddressLimits {
     pub connections: u32,
     /// Requests per second on average; as many may come at once. More are answered with 429.
     pub requests: u32,
-    /// Requests with a body at one time. More are answered with 429.
+    /// Requests with a body at one time. More are answered with 429. While several addresses send, the
+    /// bodies of one are read in turns.
     pub uploads: u32,
     /// Who a request counts for.
     pub client: ClientAddress,
@@ -99,6 +102,8 @@ struct Entry {
     /// Requests that may still come, as of `refilled`.
     tokens: f64,
     refilled: Instant,
+    /// Where its bodies wait, once it has sent one.
+    queue: Option<Arc<AddressQueue>>,
 }
 
 impl Entry {
@@ -113,6 +118,10 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Addresses {
     limits: AddressLimits,
+    /// Threads that serve connections.
+    workers: usize,
+    /// How many addresses send bodies.
+    senders: Arc<AtomicUsize>,
     shards: [Mutex<HashMap<Key, Entry>>; SHARDS],
 }
 
@@ -128,9 +137,11 @@ pub(super) enum Admission {
 }
 
 impl Addresses {
-    pub(super) fn new(limits: AddressLimits) -> Self {
+    pub(super) fn new(limits: AddressLimits, workers: usize) -> Self {
         Self {
             limits,
+            workers,
+            senders: Arc::default(),
             shards: Default::default(),
         }
     }
@@ -150,6 +161,7 @@ impl Addresses {
             addresses: Arc::clone(self),
             key,
             kind: Kind::Connection,
+            queue: None,
         };
         match count {
             None => Admission::Free(None),
@@ -198,17 +210,26 @@ impl Addresses {
             return Ok(None);
         };
         let admitted = self.update(key, |entry| {
-            let admitted = entry.uploads < limit;
-            entry.uploads += u32::from(admitted);
-            admitted
+            if entry.uploads >= limit {
+                return None;
+            }
+            entry.uploads += 1;
+            if entry.uploads == 1 {
+                self.senders.fetch_add(1, Relaxed);
+            }
+            let queue = entry.queue.get_or_insert_with(|| {
+                Arc::new(AddressQueue::new(self.workers, self.senders.clone()))
+            });
+            Some(queue.clone())
         });
         match admitted {
             None => Ok(None),
-            Some(false) => Err(TOO_MANY_UPLOADS),
-            Some(true) => Ok(Some(Share {
+            Some(None) => Err(TOO_MANY_UPLOADS),
+            Some(queue) => Ok(Some(Share {
                 addresses: Arc::clone(self),
                 key,
                 kind: Kind::Upload,
+                queue,
             })),
         }
     }
@@ -235,6 +256,7 @@ impl Addresses {
             uploads: 0,
             tokens: f64::from(self.limits.requests),
             refilled: Instant::now(),
+            queue: None,
         })))
     }
 
@@ -251,6 +273,14 @@ pub(super) struct Share {
     addresses: Arc<Addresses>,
     key: Key,
     kind: Kind,
+    queue: Option<Arc<AddressQueue>>,
+}
+
+impl Share {
+    /// The place of an upload among those of its address.
+    pub(super) fn enqueue(&self) -> Option<QueuedBody> {
+        self.queue.clone().map(QueuedBody::new)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -263,11 +293,15 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut shard = self.addresses.shard(self.key);
         if let Some(entry) = shard.get_mut(&self.key) {
-            let count = match self.kind {
-                Kind::Connection => &mut entry.connections,
-                Kind::Upload => &mut entry.uploads,
-            };
-            *count = count.saturating_sub(1);
+            match self.kind {
+                Kind::Connection => entry.connections = entry.connections.saturating_sub(1),
+                Kind::Upload => {
+                    entry.uploads = entry.uploads.saturating_sub(1);
+                    if entry.uploads == 0 {
+                        self.addresses.senders.fetch_sub(1, Relaxed);
+                    }
+                }
+            }
         }
     }
 }
@@ -289,12 +323,15 @@ mod tests {
     use super::*;
 
     fn addresses(connections: u32, requests: u32, uploads: u32) -> Arc<Addresses> {
-        Arc::new(Addresses::new(AddressLimits {
-            connections,
-            requests,
-            uploads,
-            client: ClientAddress::default(),
-        }))
+        Arc::new(Addresses::new(
+            AddressLimits {
+                connections,
+                requests,
+                uploads,
+                client: ClientAddress::default(),
+            },
+            1,
+        ))
     }
 
     fn ip(text: &str) -> Option<IpAddr> {

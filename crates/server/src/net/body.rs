@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::edge::{Link, Turn};
 use super::shutdown::Step;
+use super::turns::QueuedBody;
 use super::watch::{Phase, READING, Verdict, WRITING, Watch, Word};
 
 /// Why a request body ended before its end.
@@ -111,6 +112,8 @@ pub struct Body {
     kind: Kind,
     /// Bytes at the beginning of `inner` that have been received before.
     skip: usize,
+    /// Its place among the bodies of its address, where that is counted.
+    queued: Option<QueuedBody>,
 }
 
 #[derive(Debug)]
@@ -129,28 +132,37 @@ impl Body {
             inner: Some(inner),
             kind: Kind::Ended,
             skip: 0,
+            queued: None,
         }
     }
 
-    pub(super) fn http1(inner: Incoming, link: Arc<Link>, word: Word) -> Self {
+    pub(super) fn http1(
+        inner: Incoming,
+        link: Arc<Link>,
+        word: Word,
+        queued: Option<QueuedBody>,
+    ) -> Self {
         Self {
             inner: Some(inner),
             kind: Kind::Http1 { link, word },
             skip: 0,
+            queued,
         }
     }
 
-    pub(super) fn http2(inner: Incoming, link: Arc<Link>) -> Self {
+    pub(super) fn http2(inner: Incoming, link: Arc<Link>, queued: Option<QueuedBody>) -> Self {
         let watch = Arc::new(Watch::new(Phase::Body, false));
         link.gate.admit(watch.clone());
         Self {
             inner: Some(inner),
             kind: Kind::Http2 { link, watch },
             skip: 0,
+            queued,
         }
     }
 
     fn end(&mut self) {
+        self.queued = None;
         match std::mem::replace(&mut self.kind, Kind::Ended) {
             Kind::Ended => {}
             Kind::Http1 { link, word } => {
@@ -190,11 +202,28 @@ impl http_body::Body for Body {
             self.end();
             return Poll::Ready(Some(Err(error)));
         }
+        if let Some(queued) = &mut self.queued
+            && queued.poll_turn(cx).is_pending()
+        {
+            // The client isn't waited for.
+            if let Kind::Http2 { watch, .. } = &self.kind {
+                watch.set_waiting(0);
+            }
+            return Poll::Pending;
+        }
         loop {
             let Some(inner) = &mut self.inner else {
                 return Poll::Ready(None);
             };
             let frame = Pin::new(inner).poll_frame(cx);
+            if let Some(queued) = &mut self.queued {
+                match &frame {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        queued.receive(frame.data_ref().map_or(0, Bytes::len));
+                    }
+                    _ => queued.release(),
+                }
+            }
             if let Kind::Http2 { watch, .. } = &self.kind {
                 watch.set_waiting(if frame.is_pending() { READING } else { 0 });
                 if let Poll::Ready(Some(Ok(frame))) = &frame {

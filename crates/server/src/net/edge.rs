@@ -287,6 +287,7 @@ where
             }
             None => link.admit(&request, &mut turn.share).err(),
         };
+        let queued = turn.share.as_ref().and_then(Share::enqueue);
         let mut request = request.map(|incoming| {
             if incoming.is_end_stream() {
                 link.set_leftover(0);
@@ -295,10 +296,11 @@ where
                 }
                 Body::empty(incoming)
             } else if self.http2 {
-                Body::http2(incoming, link.clone())
+                Body::http2(incoming, link.clone(), queued)
             } else {
                 link.set_leftover(HELD);
-                Body::http1(incoming, link.clone(), link.watch.enter(Phase::Body))
+                let word = link.watch.enter(Phase::Body);
+                Body::http1(incoming, link.clone(), word, queued)
             }
         });
         let state = if let Some(refusal) = refusal {

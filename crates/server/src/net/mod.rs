@@ -32,6 +32,7 @@ mod serve;
 mod shutdown;
 mod stats;
 mod stream;
+mod turns;
 mod watch;
 mod wire;
 mod workers;

@@ -244,7 +244,7 @@ impl Gate {
     pub(super) fn new(limits: Limits, stats: Arc<NetStats>) -> Self {
         Self {
             step: AtomicU8::new(Step::Running as u8),
-            addresses: Arc::new(Addresses::new(limits.addresses.clone())),
+            addresses: Arc::new(Addresses::new(limits.addresses.clone(), limits.workers)),
             limits,
             stats,
             newcomers: Mutex::default(),
