@@ -145,7 +145,8 @@ where
                         );
                     });
                     // The semaphore is never closed.
-                    let Ok(permit) = self.permits.clone().acquire_owned().await else {
+                    let vacancy = self.permits.clone().acquire_owned();
+                    let Ok(permit) = self.gate.wait_for(vacancy).await else {
                         return;
                     };
                     permit

@@ -14,6 +14,8 @@ pub struct NetStats {
     pub accept_errors: AtomicU64,
     /// Times the connection limit was reached, so that nothing was accepted until one closed.
     pub full: AtomicU64,
+    /// Connections of silent or slow clients that were closed for others, the limit being reached.
+    pub evicted: AtomicU64,
     /// Requests handed to the service.
     pub requests: AtomicU64,
     /// Requests refused before the service saw them.

@@ -5,8 +5,10 @@
 //! What has stood still for too long gets a verdict and is woken. So a request costs no clock read
 //! and no timer, and a thousand idle connections cost a thousand loads per tick.
 
+use std::cmp::Reverse;
+use std::future::Future;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,8 +59,15 @@ pub(super) enum Verdict {
 pub(super) const READING: u8 = 1;
 pub(super) const WRITING: u8 = 2;
 
-/// How long a silent client is lingered for once the server is being shut down.
+/// How long a silent client is lingered for once the server is being shut down, or is full.
 const LAST_LINGER: Duration = Duration::from_millis(500);
+
+/// A client that has been silent for this long makes way once the server is full,
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// as does one that sends fewer bytes per second.
+const MIN_RATE: f64 = 1024.0;
+/// The most connections that make way at a tick.
+const MAX_EVICTIONS: usize = 16;
 
 /// The counters of one connection.
 #[derive(Debug)]
@@ -228,6 +237,8 @@ pub(super) struct Gate {
     pub(super) addresses: Arc<Addresses>,
     pub(super) stats: Arc<NetStats>,
     newcomers: Mutex<Newcomers>,
+    /// Acceptors that wait until a connection closes.
+    waiting: AtomicUsize,
     /// Wakes the sweeper before its tick.
     alarm: Notify,
 }
@@ -248,6 +259,7 @@ impl Gate {
             limits,
             stats,
             newcomers: Mutex::default(),
+            waiting: AtomicUsize::new(0),
             alarm: Notify::new(),
         }
     }
@@ -261,6 +273,24 @@ impl Gate {
     pub(super) fn advance(&self, step: Step) {
         self.step.fetch_max(step as u8, AcqRel);
         self.alarm.notify_one();
+    }
+
+    /// Waits for `vacancy`; silent connections make way meanwhile.
+    pub(super) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
+        /// Also when the acceptor is dropped.
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        self.waiting.fetch_add(1, Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        vacancy.await
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
     }
 
     /// Has the sweeper look after it from its next tick on.
@@ -331,6 +361,9 @@ pub(super) async fn sweep(gate: Arc<Gate>) {
             }
             !closed
         });
+        if gate.is_full() {
+            evict(&mut entries, now, &gate.stats);
+        }
         NetStats::add(&gate.stats.bytes_in, moved.read);
         NetStats::add(&gate.stats.bytes_out, moved.written);
         NetStats::add(&gate.stats.requests, moved.requests);
@@ -338,6 +371,30 @@ pub(super) async fn sweep(gate: Arc<Gate>) {
         if entries.is_empty() {
             entries.shrink_to(1024);
         }
+    }
+}
+
+/// Closes the connections whose clients have been silent longest, and then slow ones.
+fn evict(entries: &mut [Entry], now: Instant, stats: &NetStats) {
+    // Those that were to make way and are still there count.
+    let leaving = entries.iter().filter(|entry| entry.evicted).count();
+    let mut found: Vec<_> = entries
+        .iter_mut()
+        .filter(|entry| !entry.evicted)
+        .filter_map(|entry| Some((entry.silence(now)?, entry)))
+        .collect();
+    found.sort_unstable_by_key(|(silence, _)| Reverse(*silence));
+    for (_, entry) in found
+        .into_iter()
+        .take(MAX_EVICTIONS.saturating_sub(leaving))
+    {
+        entry.evicted = true;
+        let verdict = match entry.word.phase() {
+            Phase::Body => Verdict::Stalled,
+            _ => Verdict::Close,
+        };
+        entry.watch.condemn(entry.word, verdict);
+        NetStats::add(&stats.evicted, 1);
     }
 }
 
@@ -357,6 +414,8 @@ struct Entry {
     since: Instant,
     /// Whether it has been asked to release buffers since the last byte.
     shed: bool,
+    /// Whether it is to close for others.
+    evicted: bool,
     read: u64,
     read_at: Instant,
     written: u64,
@@ -374,6 +433,7 @@ impl Entry {
             watch,
             since: now,
             shed: false,
+            evicted: false,
             read: 0,
             read_at: now,
             written: 0,
@@ -400,6 +460,7 @@ impl Entry {
             self.word = word;
             self.since = now;
             self.shed = false;
+            self.evicted &= !matches!(word.phase(), Phase::Head | Phase::Idle);
             self.read_at = now;
             self.waited = Duration::ZERO;
             self.window_read = read;
@@ -423,7 +484,7 @@ impl Entry {
         let (limits, stats) = (&gate.limits, &gate.stats);
         let over = |since: Instant, limit: Duration| !limit.is_zero() && now - since >= limit;
         let linger_idle = match gate.step() {
-            Step::Running => limits.linger_idle,
+            Step::Running if !gate.is_full() => limits.linger_idle,
             _ => limits.linger_idle.min(LAST_LINGER),
         };
         let verdict = match self.word.phase() {
@@ -474,6 +535,23 @@ impl Entry {
             }
             self.watch.condemn(self.word, verdict);
         }
+    }
+
+    /// How long the server has waited for the client in vain; zero if that is slow, `None` if it moves.
+    fn silence(&self, now: Instant) -> Option<Duration> {
+        if !self.watch.socket {
+            return None;
+        }
+        let silence = match self.word.phase() {
+            Phase::Idle => now - self.since,
+            Phase::Body => now - self.read_at,
+            _ => return None,
+        };
+        if silence >= SILENT_AFTER {
+            return Some(silence);
+        }
+        let rate = (self.read - self.window_read) as f64 / self.waited.as_secs_f64();
+        (self.waited >= SILENT_AFTER && rate < MIN_RATE).then_some(Duration::ZERO)
     }
 
     fn too_slow(&mut self, passed: Duration, waiting: u8, limits: &Limits) -> bool {

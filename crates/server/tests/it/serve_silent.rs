@@ -1,7 +1,7 @@
 //! Clients that are silent, or nearly so, keep nothing that others wait for.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -185,4 +185,50 @@ fn a_trickling_client_gives_its_permit_and_a_moving_one_keeps_it() {
     moving.send(&whole[sent..]);
     assert_eq!(moving.answer().status, 204);
     assert_eq!(server.metric("landfall_evictions_total"), 1.0);
+}
+
+#[test]
+fn silent_connections_make_way_where_no_more_are_accepted() {
+    let server = Landfall::start(&["-max-connections", "4", "-durability", "none"]);
+    let whole = content(10, 64 * MIB);
+    let mut moving = server.client();
+    let path = moving.create(64 * MIB);
+    moving.begin(Request::patch(&path, 0), 64 * MIB);
+    let mut idle = server.client();
+    assert_eq!(idle.ask(Request::get("/healthz")).status, 200);
+    let (mut quiet, _) = silent(&server, 100_000);
+    let mut slow = [silent(&server, 100_000)];
+
+    let (is_over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut sent = 0;
+    thread::scope(|scope| {
+        let _over = Over(&is_over);
+        scope.spawn(|| trickle(&mut slow, Duration::from_millis(50), &is_over));
+        for _ in 0..3 {
+            scope.spawn(|| {
+                // It waits in the queue of the socket, and is never idle for long.
+                let mut client = server.client();
+                assert_eq!(client.ask(Request::get("/healthz")).status, 200);
+                served.fetch_add(1, Relaxed);
+                while !is_over.load(Relaxed) {
+                    assert_eq!(client.ask(Request::get("/healthz")).status, 200);
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
+        }
+        let end = Instant::now() + PATIENCE;
+        while served.load(Relaxed) < 3 {
+            assert!(Instant::now() < end, "they were not served");
+            moving.send(&whole[sent..sent + 32 * 1024]);
+            sent += 32 * 1024;
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    idle.is_closed();
+    for client in [&mut quiet, &mut slow[0].0] {
+        client.answer().refuses(500, "ERR_READ_TIMEOUT");
+    }
+    moving.send(&whole[sent..]);
+    assert_eq!(moving.answer().status, 204);
+    assert!(server.metric("landfall_connections_evicted_total") >= 3.0);
 }

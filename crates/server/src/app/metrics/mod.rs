@@ -103,6 +103,11 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
             net.full.load(Relaxed),
         ),
         (
+            "landfall_connections_evicted_total",
+            "Connections of silent or slow clients closed because the limit was reached.",
+            net.evicted.load(Relaxed),
+        ),
+        (
             "landfall_address_connections_rejected_total",
             "Connections rejected because their client address had too many.",
             net.address_connections.load(Relaxed),
