@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod app;
 pub mod asset;
+mod finding;
 pub mod log;
 pub mod net;
 pub mod page;

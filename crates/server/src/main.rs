@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             log::init(&settings.log, settings.s3.log_api_calls);
             run(app::serve(loaded))
         }
+        Ok(Invocation::DoctorFiles(loaded)) => run(app::doctor_files(loaded)),
         #[cfg(feature = "s3")]
         Ok(Invocation::DoctorS3 {
             loaded,

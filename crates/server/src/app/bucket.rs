@@ -106,7 +106,7 @@ impl Bucket {
     }
 }
 
-fn options(settings: &Settings, name: &str) -> S3Options {
+pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     let s3 = &settings.s3;
     let mut options = S3Options::new(name);
     options.object_prefix.clone_from(&s3.object_prefix);

@@ -8,6 +8,7 @@ mod bucket;
 mod client;
 #[cfg(feature = "direct")]
 mod direct;
+mod doctor;
 mod freshness;
 #[cfg(feature = "grants")]
 mod grants;
@@ -38,12 +39,16 @@ use landfall::{
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
+#[cfg(feature = "s3")]
+pub(crate) use self::bucket::options as s3_options;
 #[cfg(feature = "direct")]
 use self::direct::Direct;
+pub(crate) use self::doctor::find_damaged;
 #[cfg(feature = "grants")]
 use self::grants::{Grants, PagesParts};
 #[cfg(feature = "grants")]
 pub use self::keys::keys;
+pub use self::{doctor::doctor_files, prepare::config_check, waiting::events};
 use self::{
     hooks::Hooks,
     open_files::ConnectionLimit,
@@ -52,7 +57,6 @@ use self::{
     state::Opened,
     storage::Storage,
 };
-pub use self::{prepare::config_check, waiting::events};
 use crate::{
     log,
     net::{self, Listener, NetStats, Shutdown},

@@ -18,8 +18,8 @@ use super::value;
 use super::{Deed, Errand, KeyErrand, NewKey};
 
 /// All commands, for messages.
-const COMMANDS: &str =
-    "serve, sweep, doctor s3, s3 set-cors, events, keys, config check, version and help";
+const COMMANDS: &str = "serve, sweep, doctor files, doctor s3, s3 set-cors, events, keys, config \
+                        check, version and help";
 
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) enum Verb {
     Serve,
     /// Delete what has outlived its time.
     Sweep,
+    /// List what is damaged in the upload directory.
+    DoctorFiles,
     /// Examine the bucket and the leases.
     DoctorS3,
     /// Let web pages talk to the bucket.
@@ -315,6 +317,7 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
         [] => return,
         ["serve", rest @ ..] => (Verb::Serve, rest),
         ["sweep", rest @ ..] => (Verb::Sweep, rest),
+        ["doctor", "files", rest @ ..] => (Verb::DoctorFiles, rest),
         ["doctor", "s3", rest @ ..] => (Verb::DoctorS3, rest),
         ["s3", "set-cors", rest @ ..] => (Verb::SetCors, rest),
         ["s3"] if said.help => (Verb::SetCors, &[][..]),
@@ -354,6 +357,10 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
             said.help = true;
             (Verb::Sweep, &[][..])
         }
+        ["help", "doctor", "files", ..] => {
+            said.help = true;
+            (Verb::DoctorFiles, &[][..])
+        }
         ["help", "doctor", ..] => {
             said.help = true;
             (Verb::DoctorS3, &[][..])
@@ -382,7 +389,7 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
             rest @ ..,
         ] => {
             let whole = match *command {
-                "doctor" => "landfall doctor s3",
+                "doctor" => "landfall doctor files or landfall doctor s3",
                 "s3" => "landfall s3 set-cors",
                 "events" => "landfall events list, retry or drop",
                 "keys" => "landfall keys add, list or revoke",

@@ -19,7 +19,8 @@ upload that was cut off goes on where it stopped.
 Usage:
   landfall [flags]                Serve uploads (same as landfall serve).
   landfall sweep [flags]          Delete uploads that have outlived their time.
-  landfall doctor s3 [flags]      Examine a bucket: rights, clock, quirks, CORS.
+  landfall doctor files [flags]   List damaged uploads in a directory.
+  landfall doctor s3 [flags]      Examine a bucket and the uploads in it.
   landfall s3 set-cors [flags]    Let web pages talk to a bucket.
   landfall events list [flags]    List events that couldn't be delivered.
   landfall keys add NAME [flags]  Make a key for a caller that asks for uploads.
@@ -49,12 +50,26 @@ Examples:
   landfall sweep -expire-unfinished 12h -upload-dir /srv/uploads
 ";
 
+/// What comes before the flags of `landfall doctor files`.
+const DOCTOR_FILES: &str = "\
+Lists the damaged uploads in the upload directory, and files that are never
+removed because nothing tells whose they are. Changes nothing. A server may run
+beside it.
+
+Usage:
+  landfall doctor files [flags]
+
+Examples:
+  landfall doctor files -upload-dir /srv/uploads
+  landfall doctor files -config /etc/landfall.toml
+";
+
 /// What comes before the flags of `landfall doctor s3`.
 const DOCTOR: &str = "\
 Examines the bucket that uploads are to be kept in: whether it can be reached,
 whether the credentials may do what Landfall does, and how the service differs
-from others. Writes a few small objects below the prefix and removes them. Ends
-with code 1 if something is missing that Landfall needs.
+from others. Writes a few small objects below the prefix and removes them. Lists
+damaged uploads. Ends with code 1 if something is missing that Landfall needs.
 
 Usage:
   landfall doctor s3 [flags]
@@ -127,11 +142,17 @@ TIME has a unit: 300ms, 10s, 1h30m, 7d.
 /// The help for a command.
 pub(super) fn help(verb: Verb) -> String {
     let verb = match verb {
-        Verb::Sweep | Verb::DoctorS3 | Verb::SetCors | Verb::Events | Verb::Keys => verb,
+        Verb::Sweep
+        | Verb::DoctorFiles
+        | Verb::DoctorS3
+        | Verb::SetCors
+        | Verb::Events
+        | Verb::Keys => verb,
         _ => Verb::Serve,
     };
     let mut text = String::from(match verb {
         Verb::Sweep => SWEEP,
+        Verb::DoctorFiles => DOCTOR_FILES,
         Verb::DoctorS3 => DOCTOR,
         Verb::SetCors => SET_CORS,
         Verb::Events => EVENTS,

@@ -63,6 +63,8 @@ pub enum Invocation {
         /// Only list what would be deleted, and why.
         dry_run: bool,
     },
+    /// List what is damaged in the upload directory.
+    DoctorFiles(Loaded),
     /// Examine the bucket and what keeps its leases.
     #[cfg(feature = "s3")]
     DoctorS3 {
@@ -249,6 +251,11 @@ pub fn read(
             needs("whose pages: write -origin https://example.com");
         }
     }
+    if said.verb == Verb::DoctorFiles && settings.s3.bucket.is_some() {
+        problems.push(Problem::whole(
+            "doctor files examines an upload directory, and -s3-bucket is set; write landfall doctor s3",
+        ));
+    }
     if problems.is_empty() {
         let mut findings = check::Findings::new(&layers, &mut problems, &mut warnings);
         check::check(&mut settings, &mut findings);
@@ -267,6 +274,7 @@ pub fn read(
             loaded,
             dry_run: said.dry_run,
         },
+        Verb::DoctorFiles => Invocation::DoctorFiles(loaded),
         #[cfg(feature = "s3")]
         Verb::DoctorS3 => Invocation::DoctorS3 {
             loaded,

@@ -77,6 +77,8 @@ mod progress_channels;
 mod s3_kit;
 
 #[cfg(feature = "s3")]
+mod doctor_damaged;
+#[cfg(feature = "s3")]
 mod s3_cors;
 #[cfg(feature = "s3")]
 mod s3_disk;

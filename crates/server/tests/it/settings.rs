@@ -38,6 +38,7 @@ fn help_is_as_kept() {
     for (words, file) in [
         (&["-h"][..], "help.txt"),
         (&["sweep", "-h"], "help-sweep.txt"),
+        (&["doctor", "files", "-h"], "help-doctor-files.txt"),
         (&["doctor", "s3", "-h"], "help-doctor.txt"),
         (&["s3", "set-cors", "-h"], "help-set-cors.txt"),
         (&["events", "-h"], "help-events.txt"),

@@ -6,12 +6,12 @@
 
 mod cors;
 mod endpoint;
-mod finding;
 mod lifecycle;
 mod quirks;
 #[cfg(feature = "redis")]
 mod redis;
 mod rights;
+mod uploads;
 mod web;
 
 use std::{
@@ -23,9 +23,11 @@ use std::{
 use anyhow::Context as _;
 use landfall_s3::client::{Client, Error, ErrorKind, Place};
 
-pub use self::finding::{Finding, Mark};
 use super::{Advice, advice};
-use crate::settings::{LeaseKind, Loaded, S3, Settings};
+use crate::{
+    finding::{Finding, Mark},
+    settings::{LeaseKind, Loaded, S3, Settings},
+};
 
 /// Examines what the settings name, prints what it finds, and ends with code 1 if something is
 /// missing that uploads need.
@@ -86,6 +88,7 @@ async fn examine(x: &mut Examination<'_>, origins: &[String]) {
         }
         cors::examine(x, origins, may_write).await;
         lifecycle::examine(x).await;
+        uploads::examine(x).await;
     }
     if let LeaseKind::Redis(url) = &x.settings.leases.kind {
         #[cfg(feature = "redis")]

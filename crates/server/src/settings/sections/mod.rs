@@ -269,7 +269,7 @@ pub(super) static SECTIONS: &[Section] = &[
     },
     Section {
         title: "Storage",
-        verbs: SERVE_AND_SWEEP,
+        verbs: &[Verb::Serve, Verb::Sweep, Verb::DoctorFiles],
         settings: &[
             Setting::new(
                 "upload-dir",

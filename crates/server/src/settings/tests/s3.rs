@@ -60,6 +60,10 @@ fn settings_that_exclude_each_other_are_problems() {
         (&["-lease=file"], "-lease: "),
         (&["doctor", "s3"], "doctor s3 needs"),
         (&["doctor"], "doctor alone does nothing"),
+        (
+            &["doctor", "files", "-s3-bucket=b"],
+            "doctor files examines",
+        ),
         (&["-json"], "-json goes with doctor, events and keys only"),
         (
             &["-origin=https://x"],

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// How good or bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub(crate) enum Mark {
     /// As it should be.
     Ok,
     /// Worth knowing; nothing to do.
@@ -29,7 +29,7 @@ impl Mark {
 
 /// One thing that was looked at. Shown, it is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What was looked at, in two or three words.
     pub check: &'static str,
     /// How it is.
@@ -44,7 +44,7 @@ pub struct Finding {
 
 impl Finding {
     /// A finding that asks for nothing.
-    pub(super) fn new(check: &'static str, mark: Mark, text: impl Into<String>) -> Self {
+    pub(crate) fn new(check: &'static str, mark: Mark, text: impl Into<String>) -> Self {
         Self {
             check,
             mark,
@@ -55,13 +55,13 @@ impl Finding {
     }
 
     /// Adds what to do.
-    pub(super) fn advise(mut self, remedy: impl Into<String>) -> Self {
+    pub(crate) fn advise(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
     /// The same for programs.
-    pub(super) fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "check": self.check,
             "mark": self.mark.as_str().to_ascii_lowercase(),

@@ -1,0 +1,110 @@
+//! `landfall doctor files`, and the search for damaged uploads that `landfall doctor s3` shares.
+
+use std::process::ExitCode;
+
+use landfall::{
+    store::{Enumerate, Page, StoreError, file::FileStore},
+    upload::UploadId,
+};
+
+use crate::{
+    finding::{Finding, Mark},
+    settings::Loaded,
+};
+
+/// How many entries are asked for at once.
+const PAGE_SIZE: usize = 256;
+/// How many findings are listed; more are counted only.
+const MAX_FINDINGS: u64 = 1000;
+
+/// `landfall doctor files`: lists what is damaged in the upload directory, and changes nothing.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let checked = loaded.check_system().await;
+    for warning in &loaded.warnings {
+        eprintln!("landfall: warning: {warning}");
+    }
+    checked?;
+    let dir = &loaded.settings.storage.upload_dir;
+    anyhow::ensure!(
+        dir.is_dir(),
+        "there is no upload directory {}",
+        dir.display()
+    );
+    let store = FileStore::new(dir)?;
+    let mut warnings = 0;
+    find_damaged(&store, u64::MAX, |finding| {
+        warnings += u64::from(finding.mark == Mark::Warn);
+        println!("{finding}");
+    })
+    .await?;
+    match warnings {
+        0 => println!("all is well"),
+        warnings => println!("uploads will work; {warnings} to look at"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reports each damaged upload of a store, and what it cannot tell whose it is; of at most `max` entries.
+///
+/// # Errors
+/// Those of listing.
+pub(crate) async fn find_damaged(
+    enumerator: &dyn Enumerate,
+    max: u64,
+    mut report: impl FnMut(Finding),
+) -> Result<(), StoreError> {
+    let (mut examined, mut damaged, mut cursor) = (0, 0, None);
+    loop {
+        let page = enumerator.page(cursor, PAGE_SIZE).await?;
+        examined += (page.uploads.len() + page.damaged.len() + page.orphans.len()) as u64;
+        for finding in findings(&page) {
+            damaged += 1;
+            if damaged <= MAX_FINDINGS {
+                report(finding);
+            }
+        }
+        cursor = page.next;
+        if cursor.is_none() || examined >= max {
+            break;
+        }
+    }
+    let part = if cursor.is_some() { ", not all" } else { "" };
+    report(match damaged {
+        0 => Finding::new(
+            "uploads",
+            Mark::Ok,
+            format!("{examined} examined{part}; none is damaged"),
+        ),
+        damaged => Finding::new(
+            "uploads",
+            Mark::Note,
+            format!("{examined} examined{part}; {damaged} to look at"),
+        ),
+    });
+    Ok(())
+}
+
+fn findings(page: &Page) -> Vec<Finding> {
+    let date = httpdate::fmt_http_date;
+    let damaged = page.damaged.iter().map(|damaged| {
+        let (id, size, since) = (&damaged.id, damaged.size, date(damaged.modified));
+        let text = format!("{id}: {size} bytes, last changed {since}; it cannot be resumed");
+        Finding::new("damaged upload", Mark::Warn, text)
+            .advise("restore its description, or remove it with DELETE; unfinished ones expire")
+    });
+    let kept = page.orphans.iter().filter(|orphan| !orphan.removable);
+    let kept = kept.map(|orphan| {
+        let id = orphan.id.as_ref().map(UploadId::as_str);
+        let (name, reason) = (&orphan.name, orphan.reason);
+        let owner = id.map_or_else(String::new, |id| format!(" of upload {id}"));
+        let text = format!(
+            "{name}: {reason}{owner}, {} bytes; never removed",
+            orphan.size
+        );
+        Finding::new("orphan", Mark::Note, text)
+    });
+    damaged.chain(kept).collect()
+}
