@@ -14,7 +14,7 @@ use landfall_protocol::Fault;
 
 use crate::{
     BoxError, Outcome,
-    engine::{Engine, Error},
+    engine::{Engine, Error, Room},
     event::{EventKind, Removal},
     hook::{Intent, Reply, RequestInfo, UploadToken},
     service::request_info,
@@ -103,10 +103,15 @@ fn words(body: &Bytes) -> String {
 
 /// The hooks and sinks of a handler, for uploads whose bytes don't pass through it. Cheap to clone.
 ///
-/// The order of things is the handler's own: ask, announce, do, tell. An event that was announced and
+/// The order of things is the handler's own: ask, announce, reserve, do, emit. An event that was announced and
 /// not told when the process died comes back by [`DirectUploads::settle`].
 #[derive(Debug, Clone)]
 pub struct Audience(Arc<Engine>);
+
+/// Room for one event in every sink that wants it.
+#[derive(Debug)]
+#[must_use = "the event is emitted into it"]
+pub struct EventRoom(Room);
 
 impl Audience {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
@@ -191,27 +196,46 @@ impl Audience {
         Ok(self.0.announce(&[(kind, offset)], upload, &caller).await?)
     }
 
-    /// Tells what has happened.
-    pub async fn tell(
+    /// Reserves room for one event in every sink that wants it, right before the effect.
+    ///
+    /// # Errors
+    /// A sink has no room; nothing must happen then.
+    ///
+    /// # Cancel safety
+    /// A dropped call, like a dropped [`EventRoom`], leaves nothing reserved.
+    pub async fn reserve(&self, kind: EventKind) -> Result<EventRoom, Declined> {
+        Ok(EventRoom(self.0.reserve(kind).await?))
+    }
+
+    /// Emits an event after its effect, into the room that was reserved for its kind.
+    pub async fn emit(
         &self,
+        room: EventRoom,
         kind: EventKind,
         upload: &Arc<Upload>,
         offset: u64,
         request: Option<&Arc<RequestInfo>>,
     ) {
-        self.0.tell(kind, upload, offset, &request.cloned()).await;
+        let caller = request.cloned();
+        self.0
+            .emit_kind(room.0, kind, upload, offset, &caller)
+            .await;
     }
 
-    /// Tells that an upload was removed, and why.
-    pub async fn tell_removed(
+    /// Emits the removal of an upload and its reason, into the room that was reserved for
+    /// [`EventKind::Terminated`].
+    pub async fn emit_removed(
         &self,
-        why: Removal,
+        room: EventRoom,
+        reason: Removal,
         upload: &Arc<Upload>,
         offset: u64,
         request: Option<&Arc<RequestInfo>>,
     ) {
         let caller = request.cloned();
-        self.0.tell_removed(why, upload, offset, &caller).await;
+        self.0
+            .emit_removed(room.0, reason, upload, offset, &caller)
+            .await;
     }
 
     /// Tells how far an upload got, to whoever can take it at once.

@@ -75,6 +75,7 @@ impl Direct {
         audience
             .announce(EventKind::Created, &upload, 0, Some(info))
             .await?;
+        let room = audience.reserve(EventKind::Created).await?;
         if record.way == Way::Multipart {
             let object = given::headers(&self.0.layout, &upload);
             let client = &self.settings().client;
@@ -88,7 +89,7 @@ impl Direct {
             }
         }
         audience
-            .tell(EventKind::Created, &upload, 0, Some(info))
+            .emit(room, EventKind::Created, &upload, 0, Some(info))
             .await;
         Ok(None)
     }

@@ -11,7 +11,7 @@ use landfall::{
 use landfall_grants::queue;
 use landfall_s3::client::{self, ErrorKind};
 
-use super::{Complete, Direct, finish::is_its_own, request};
+use super::{Complete, Direct, request};
 use crate::{DirectError, Hold, Record, Standing, Way, stats::count};
 
 /// When it is tried again to remove what couldn't be removed.
@@ -178,6 +178,7 @@ impl Direct {
         audience
             .announce(end.event(), &upload, stored, info)
             .await?;
+        let room = audience.reserve(end.event()).await?;
         Self::must_hold(hold)?;
         let from = record.standing;
         record.standing = Standing::Gone;
@@ -195,16 +196,19 @@ impl Direct {
         if let Some(error) = &left {
             tracing::warn!(id = %upload.id, %error, "an upload that has ended can't be removed yet");
         }
-        match &end {
-            End::Removed(why) => audience.tell_removed(*why, &upload, stored, info).await,
-            End::Failed(_) => {
-                let why = Removal::Application;
-                audience.tell_removed(why, &upload, stored, info).await;
+        let removal = match &end {
+            End::Removed(why) => Some(*why),
+            End::Failed(_) => Some(Removal::Application),
+            End::Expired => None,
+        };
+        match removal {
+            Some(why) => {
+                let emitted = audience.emit_removed(room, why, &upload, stored, info);
+                emitted.await;
             }
-            End::Expired => {
-                audience
-                    .tell(EventKind::Expired, &upload, stored, info)
-                    .await;
+            None => {
+                let emitted = audience.emit(room, EventKind::Expired, &upload, stored, info);
+                emitted.await;
             }
         }
         self.end_job(&record, &end).await;
@@ -261,7 +265,7 @@ impl Direct {
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(()),
             Err(error) => return Err(error),
         };
-        match is_its_own(record, &head) && self.is_newest(record).await {
+        match self.is_from_client(record, &head) && self.is_newest(record).await {
             true => client.delete_object(&record.place).await,
             false => Ok(()),
         }

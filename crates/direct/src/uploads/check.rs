@@ -9,12 +9,7 @@ use landfall::{
 };
 use landfall_s3::client::{ErrorKind, ObjectHead};
 
-use super::{
-    Complete, Direct, TYPES,
-    cancel::End,
-    finish::{Arrived, is_its_own},
-    request,
-};
+use super::{Complete, Direct, TYPES, cancel::End, finish::Arrived, request};
 use crate::{DirectError, Hold, Record, Standing};
 
 impl Direct {
@@ -84,7 +79,7 @@ impl Direct {
         info: Option<&Arc<RequestInfo>>,
     ) -> Result<Arrived, DirectError> {
         let head = match self.settings().client.head_object(&record.place).await {
-            Ok(head) if is_its_own(record, &head) => head,
+            Ok(head) if self.is_from_client(record, &head) => head,
             Ok(_) => return Err(DirectError::NotYet),
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
                 if record.standing != Standing::Finishing {

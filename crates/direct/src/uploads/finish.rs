@@ -16,9 +16,9 @@ use super::{
     cancel::End,
     check::wrong_type,
     complete::{intended, numbers},
-    key::fingerprint,
+    key::{fingerprint, uuid_of},
 };
-use crate::{DirectError, Hold, Record, Standing, stats::count};
+use crate::{DirectError, Hold, Record, Standing, Way, stats::count};
 
 /// When one that somebody is completing is looked at by the sweeper.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -182,13 +182,14 @@ impl Direct {
         record.upload = Arc::new(upload);
         record.standing = Standing::Finished;
         record.check_at = None;
+        let room = audience.reserve(EventKind::Completed).await?;
         if !self.change(&record, Standing::Finishing).await? {
             return Err(DirectError::Busy);
         }
         count(&self.settings().stats.completed);
         let Record { upload, job, .. } = &record;
         audience
-            .tell(EventKind::Completed, upload, head.size, info)
+            .emit(room, EventKind::Completed, upload, head.size, info)
             .await;
         // Whoever follows has done this already, if anybody does.
         let end = queue::End::Completed(head.size);
@@ -237,6 +238,17 @@ impl Direct {
         Err(self.removed(hold, record, wrong, info).await?)
     }
 
+    /// Whether an object can be what the client sent, and is not what was at the key before or what
+    /// somebody else put there after all signatures had ended.
+    pub(super) fn is_from_client(&self, record: &Record, head: &ObjectHead) -> bool {
+        let is_signed_once = matches!(record.way, Way::Put | Way::Post);
+        let is_in_time = || {
+            head.modified
+                .is_none_or(|at| at <= record.active_at + self.settings().may_arrive_for())
+        };
+        is_its_own(record, head) && (!is_signed_once || has_own_key(record) || is_in_time())
+    }
+
     /// Lets the client send parts again.
     async fn back_to_open(&self, mut record: Record) -> Result<(), DirectError> {
         let now = self.queue().now();
@@ -265,6 +277,11 @@ impl Direct {
 pub(super) fn is_its_own(record: &Record, head: &ObjectHead) -> bool {
     let before = record.upload.storage.get(REPLACES);
     before.is_none_or(|before| *before != fingerprint(head))
+}
+
+/// Whether a key is made for this upload alone, because it holds its random id.
+pub(super) fn has_own_key(record: &Record) -> bool {
+    uuid_of(record.id()).is_some_and(|uuid| record.place.key.contains(uuid))
 }
 
 /// Whether S3 says that other parts would do.

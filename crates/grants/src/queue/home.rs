@@ -1,7 +1,10 @@
 //! What the queue and its tasks share, and how they are asked.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,6 +65,15 @@ impl Shared {
         }
     }
 
+    /// Counts an event that cannot be read, and logs it once.
+    pub(super) fn skip_event(&self, number: i64, error: &QueueError) {
+        let tally = &self.tally;
+        if tally.newest_unreadable.fetch_max(number, Ordering::Relaxed) < number {
+            tally.unreadable_events.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(number, %error, "skipped an event of the queue that cannot be read");
+        }
+    }
+
     /// There are events up to this number.
     pub(super) fn saw(&self, newest: i64) {
         self.newest.send_if_modified(|known| {
@@ -77,6 +89,9 @@ pub(super) struct Tally {
     pub(super) batches: AtomicU64,
     pub(super) orders: AtomicU64,
     pub(super) failures: AtomicU64,
+    pub(super) unreadable_events: AtomicU64,
+    /// The newest event that was counted as unreadable; later reads meet it again.
+    newest_unreadable: AtomicI64,
 }
 
 /// What the queue of this process has done, in numbers.
@@ -89,6 +104,8 @@ pub struct QueueStats {
     pub orders: u64,
     /// Transactions that were given up.
     pub failures: u64,
+    /// Events that were skipped because another version wrote them.
+    pub unreadable_events: u64,
 }
 
 impl Queue {

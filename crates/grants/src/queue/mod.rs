@@ -157,6 +157,7 @@ impl Queue {
             batches: tally.batches.load(Ordering::Relaxed),
             orders: tally.orders.load(Ordering::Relaxed),
             failures: tally.failures.load(Ordering::Relaxed),
+            unreadable_events: tally.unreadable_events.load(Ordering::Relaxed),
         }
     }
 

@@ -258,8 +258,24 @@ pub(super) async fn events(
     after: i64,
     limit: usize,
 ) -> Result<Vec<JobEvent>, QueueError> {
-    let rows = shared.database.read(events_of(scope, after, limit)).await?;
-    rows.iter().map(read_event).collect()
+    let mut events = Vec::new();
+    let mut after = after;
+    loop {
+        let rows = shared.database.read(events_of(scope, after, limit)).await?;
+        for row in &rows {
+            after = after.max(row.number(0)?);
+            match read_event(row) {
+                Ok(event) => events.push(event),
+                // By another version, which this one need not wait for.
+                Err(error) => shared.skip_event(after, &error),
+            }
+        }
+        // What was skipped must not look like the end.
+        if rows.len() < limit || events.len() >= limit {
+            events.truncate(limit);
+            return Ok(events);
+        }
+    }
 }
 
 pub(super) async fn totals(shared: &Shared) -> Result<Totals, QueueError> {

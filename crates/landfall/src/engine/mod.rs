@@ -41,6 +41,7 @@ pub(crate) use self::{
     error::Error,
     inspect::Inspected,
     settings::Settings,
+    tell::Room,
 };
 use self::{
     concatenate::FinalUploads, detached::Effects, in_flight::InFlight, live::LiveUploads,

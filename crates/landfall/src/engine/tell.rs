@@ -22,8 +22,8 @@ pub enum Outcome {
 }
 
 /// Room for one event, in the order of the sinks that want it.
-#[derive(Default)]
-pub(super) struct Room(Vec<Option<Reservation>>);
+#[derive(Debug, Default)]
+pub(crate) struct Room(Vec<Option<Reservation>>);
 
 impl Engine {
     /// Tells the sinks what may happen next to the upload, at the offset given for each.
@@ -57,7 +57,7 @@ impl Engine {
 
     /// Reserves room for one event in every sink that wants it, right before the effect: afterwards
     /// nothing can keep the event from being emitted.
-    pub(super) async fn reserve(&self, kind: EventKind) -> Result<Room, Error> {
+    pub(crate) async fn reserve(&self, kind: EventKind) -> Result<Room, Error> {
         let mut room = Room::default();
         if self.wants.has(kind) {
             for sink in self.interested(kind) {
@@ -79,7 +79,7 @@ impl Engine {
     }
 
     /// Emits an event of this moment to every sink that wants it.
-    pub(super) async fn emit_kind(
+    pub(crate) async fn emit_kind(
         &self,
         room: Room,
         kind: EventKind,
@@ -98,30 +98,19 @@ impl Engine {
         sinks.filter(move |sink| sink.wants().has(kind))
     }
 
-    /// Tells every sink that wants it.
-    pub(crate) async fn tell(
+    /// Emits the removal of an upload and its reason.
+    pub(crate) async fn emit_removed(
         &self,
-        kind: EventKind,
-        upload: &Arc<Upload>,
-        offset: u64,
-        caller: &Caller,
-    ) {
-        self.emit_kind(Room::default(), kind, upload, offset, caller)
-            .await;
-    }
-
-    /// Tells that an upload was removed, and why.
-    pub(crate) async fn tell_removed(
-        &self,
-        why: Removal,
+        room: Room,
+        reason: Removal,
         upload: &Arc<Upload>,
         offset: u64,
         caller: &Caller,
     ) {
         let kind = EventKind::Terminated;
         let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
-        event.removal = Some(why);
-        self.emit(Room::default(), event).await;
+        event.removal = Some(reason);
+        self.emit(room, event).await;
     }
 
     /// Tells progress of an upload whose bytes don't pass through here, and can't be stopped here.

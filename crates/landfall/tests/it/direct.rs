@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use landfall::{
     BoxError, Composer, Config, Handler, Outcome,
     direct::DirectUploads,
-    event::{EventKind, Removal},
+    event::{self, EventKind, EventKinds, Removal},
     hook::{Access, Answer, Asks, Creation, Hook, Intent, Reply, RequestInfo},
     store::MemoryStore,
     upload::{Metadata, Snapshot, Upload, UploadId},
@@ -225,11 +225,16 @@ async fn the_same_sinks_are_told() {
         .announce(EventKind::Created, &upload, 0, None)
         .await
         .unwrap();
-    audience.tell(EventKind::Created, &upload, 0, None).await;
+    let emit = async |kind, offset| {
+        let room = audience.reserve(kind).await.unwrap();
+        audience.emit(room, kind, &upload, offset, None).await;
+    };
+    emit(EventKind::Created, 0).await;
     audience.tell_progress(&upload, 3);
-    audience.tell(EventKind::Completed, &upload, 5, None).await;
+    emit(EventKind::Completed, 5).await;
+    let room = audience.reserve(EventKind::Terminated).await.unwrap();
     audience
-        .tell_removed(Removal::Client, &upload, 5, None)
+        .emit_removed(room, Removal::Client, &upload, 5, None)
         .await;
     let told: Vec<_> = sink
         .events()
@@ -245,4 +250,23 @@ async fn the_same_sinks_are_told() {
             (EventKind::Terminated, 5, Some(Removal::Client)),
         ]
     );
+}
+
+#[tokio::test]
+async fn room_for_an_event_is_reserved_before_its_effect() {
+    let (sink, mut events) = event::channel(EventKinds::ALL, 1);
+    let sink = sink.timeout(Duration::from_millis(50));
+    let handler = Handler::new(config().sink(sink)).unwrap();
+    let audience = handler.audience();
+    let upload = Arc::new(named("file"));
+    let room = audience.reserve(EventKind::Created).await.unwrap();
+    let full = audience.reserve(EventKind::Created).await.unwrap_err();
+    assert!(full.cause.is_some() && full.status == 503, "{full:?}");
+    drop(room);
+    // What was reserved and not used is free again.
+    let room = audience.reserve(EventKind::Created).await.unwrap();
+    audience
+        .emit(room, EventKind::Created, &upload, 0, None)
+        .await;
+    assert_eq!(events.next().await.unwrap().kind, EventKind::Created);
 }

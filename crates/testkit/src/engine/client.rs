@@ -25,6 +25,27 @@ pub(super) struct Response {
 }
 
 impl Response {
+    /// The fields that say how far the upload is and how long it stays, without the time itself.
+    pub(super) fn state(&self) -> Vec<(&'static str, String)> {
+        const NAMES: [&str; 5] = [
+            "upload-offset",
+            "upload-length",
+            "upload-defer-length",
+            "upload-expires",
+            "upload-concat",
+        ];
+        let fields = NAMES.into_iter().filter_map(|name| {
+            let value = self.headers.get(name)?.to_str().ok()?;
+            let value = if name == "upload-expires" {
+                "some time"
+            } else {
+                value
+            };
+            Some((name, value.to_owned()))
+        });
+        fields.collect()
+    }
+
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.headers.get(name)?.to_str().ok()?.parse().ok()
     }
@@ -106,6 +127,7 @@ pub(super) fn open_body() -> (mpsc::UnboundedSender<Bytes>, SentBody) {
 
 const LENGTH: HeaderName = HeaderName::from_static("upload-length");
 const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+const DEFER: HeaderName = HeaderName::from_static("upload-defer-length");
 const CONCAT: HeaderName = HeaderName::from_static("upload-concat");
 
 /// The fields of a request with `length` bytes of an upload.
@@ -153,6 +175,19 @@ pub(super) async fn create_final(handler: &Handler, parts: &[UploadId]) -> Respo
     .await
 }
 
+/// Creates an upload whose length is declared later.
+pub(super) async fn create_deferred(handler: &Handler) -> Response {
+    let fields = [(DEFER, "1".to_owned())];
+    send(
+        handler,
+        Method::POST,
+        "/files/",
+        &fields,
+        body(Bytes::new()),
+    )
+    .await
+}
+
 /// Appends a body of `length` bytes.
 pub(super) async fn append(
     handler: &Handler,
@@ -161,8 +196,21 @@ pub(super) async fn append(
     length: u64,
     body: SentBody,
 ) -> Response {
+    append_declaring(handler, id, offset, length, None, body).await
+}
+
+/// Appends a body of `length` bytes, and declares the length of the whole upload.
+pub(super) async fn append_declaring(
+    handler: &Handler,
+    id: &UploadId,
+    offset: u64,
+    length: u64,
+    whole: Option<u64>,
+    body: SentBody,
+) -> Response {
     let mut fields = vec![(OFFSET, offset.to_string())];
     fields.extend(content(length));
+    fields.extend(whole.map(|whole| (LENGTH, whole.to_string())));
     send(
         handler,
         Method::PATCH,

@@ -1,5 +1,7 @@
 //! Final uploads whose parts are complete later.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use landfall::{Config, Handler, upload::UploadId};
 
@@ -84,5 +86,70 @@ pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config:
         if is_done {
             break;
         }
+    }
+}
+
+/// As long as something is missing it expires; afterwards it does not.
+pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(config: &Config) {
+    let mut config = config.clone();
+    config.lifetimes.unfinished = Some(Duration::from_secs(3600));
+    config.lifetimes.finished = None;
+    let (handler, other) = (open(&config), open(&config));
+    let partials = create_partials(&handler, 2).await;
+    complete(&handler, &partials[0], 0).await;
+    let early = client::create_final(&handler, &partials).await.expect(201);
+    let waiting = early.id();
+    complete(&handler, &partials[1], 1).await;
+    let late = client::create_final(&handler, &partials)
+        .await
+        .expect(201)
+        .id();
+    let parts: Vec<_> = partials
+        .iter()
+        .map(|part| format!("/files/{part}"))
+        .collect();
+    let wanted = [
+        ("upload-offset", (2 * LENGTH).to_string()),
+        ("upload-length", (2 * LENGTH).to_string()),
+        ("upload-concat", format!("final;{}", parts.join(" "))),
+    ];
+    let bytes = [
+        pattern::bytes(0, LENGTH as usize),
+        pattern::bytes(1, LENGTH as usize),
+    ];
+    for id in [late, waiting] {
+        let begun = Instant::now();
+        // The one that waited is concatenated in the background.
+        while client::head(&handler, &id)
+            .await
+            .number("upload-offset")
+            .is_none()
+        {
+            assert!(begun.elapsed() < client::LIMIT, "{id} is not concatenated");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for reader in [&handler, &other] {
+            assert_eq!(client::head(reader, &id).await.expect(200).state(), wanted);
+        }
+        if config.parts.get_reader().is_some() {
+            let read = client::get(&other, &id).await.expect(200).bytes;
+            assert!(
+                read == bytes.concat(),
+                "bytes are missing or in the wrong place"
+            );
+        }
+    }
+    for part in &partials {
+        let state = client::head(&other, part).await.expect(200).state();
+        let wanted = [
+            ("upload-offset", LENGTH.to_string()),
+            ("upload-length", LENGTH.to_string()),
+            ("upload-expires", "some time".to_owned()),
+            ("upload-concat", "partial".to_owned()),
+        ];
+        assert_eq!(
+            state, wanted,
+            "a partial upload expires although it is complete"
+        );
     }
 }

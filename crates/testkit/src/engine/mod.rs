@@ -5,6 +5,7 @@
 
 mod client;
 mod completion;
+mod deferred;
 mod dropped;
 mod finals;
 mod takeover;
@@ -55,8 +56,13 @@ pub fn all() -> Vec<Check<Subject>> {
         checks![|config: &Subject| config.parts.get_concatenator().is_some();
             finals::the_length_of_a_final_upload_is_stored_at_its_creation,
             finals::a_final_upload_is_inspected_while_it_is_concatenated,
+        finals::a_concatenated_upload_has_the_fields_of_a_complete_one,
         ],
     );
+    all.extend(checks![
+        |config: &Subject| config.parts.get_length_deferrer().is_some();
+        deferred::a_late_length_leads_to_the_fields_of_an_early_one,
+    ]);
     all
 }
 

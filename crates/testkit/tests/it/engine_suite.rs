@@ -14,10 +14,10 @@ use landfall::{
     Composer, Config,
     lease::{Fence, Held, Lease, LeaseError, Locker, MemoryLocker, YieldSignal},
     store::{
-        Append, Concatenate, MemoryStore, Read, Result, Store, StoreError, Terminate,
+        Append, Concatenate, DeferLength, MemoryStore, Read, Result, Store, StoreError, Terminate,
         file::FileStore,
     },
-    upload::{Snapshot, Upload, UploadId},
+    upload::{Kind, Snapshot, Upload, UploadId},
 };
 use landfall_testkit::engine;
 use tokio::sync::Mutex;
@@ -64,6 +64,10 @@ enum Mutation {
     CreateAndFail,
     /// The length of a final upload is not stored at its creation.
     ForgetFinalLength,
+    /// It is not stored that a final upload has been concatenated.
+    ForgetConcatenated,
+    /// A late length is returned and not stored.
+    ForgetLateLength,
     /// `load` waits while a concatenation runs.
     LoadWaits,
 }
@@ -98,6 +102,11 @@ impl Mutant {
 
     fn distort(&self, upload: &mut Upload) {
         upload.awaited &= !self.is(Mutation::ForgetAwaited);
+        if let (true, Kind::Final { joined, .. }) =
+            (self.is(Mutation::ForgetConcatenated), &mut upload.kind)
+        {
+            *joined = false;
+        }
     }
 }
 
@@ -151,8 +160,29 @@ impl Store for Mutant {
     fn concatenator(&self) -> Option<&dyn Concatenate> {
         Some(self)
     }
+    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
+        Some(self)
+    }
     fn locker(&self) -> Option<Arc<dyn Locker>> {
         self.inner.locker()
+    }
+}
+
+#[async_trait]
+impl DeferLength for Mutant {
+    async fn declare_length(
+        &self,
+        upload: &Upload,
+        length: u64,
+        fence: Fence,
+    ) -> Result<Arc<Upload>> {
+        if self.is(Mutation::ForgetLateLength) {
+            let mut declared = upload.clone();
+            declared.length = Some(length);
+            return Ok(Arc::new(declared));
+        }
+        let deferrer = self.inner.length_deferrer().expect("a length deferrer");
+        deferrer.declare_length(upload, length, fence).await
     }
 }
 
@@ -302,6 +332,14 @@ async fn each_fault_is_found_by_the_check_made_for_it() {
         (
             Mutation::ForgetFinalLength,
             Some("the_length_of_a_final_upload_is_stored_at_its_creation"),
+        ),
+        (
+            Mutation::ForgetConcatenated,
+            Some("a_concatenated_upload_has_the_fields_of_a_complete_one"),
+        ),
+        (
+            Mutation::ForgetLateLength,
+            Some("a_late_length_leads_to_the_fields_of_an_early_one"),
         ),
         (
             Mutation::LoadWaits,

@@ -6,6 +6,7 @@ use landfall::{
 };
 use landfall_direct::{DirectError, Record, Standing, Way};
 use landfall_grants::{JobState, gate};
+use landfall_s3::client::{Condition, Payload};
 
 use super::site::{Service, Site, long_ago, on_both, refuse};
 
@@ -14,6 +15,7 @@ on_both!(
     the_application_cancels_it,
     what_became_of_it,
     left_over_from_an_opening,
+    what_the_application_put_at_its_key_stays,
 );
 
 const CREATED: EventKind = EventKind::Created;
@@ -125,7 +127,9 @@ async fn left_over_from_an_opening(service: Service) {
     let id = landfall::upload::UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e");
     let upload = landfall::upload::Upload::new(id.unwrap(), None);
     let mut place = record.place.clone();
-    place.key.push_str("-before");
+    place
+        .key
+        .push_str("-before-0f8fad5b-d9cb-469f-a165-70867728950e");
     let mut draft = Record::new(
         upload,
         record.job,
@@ -149,4 +153,27 @@ async fn left_over_from_an_opening(service: Service) {
     assert_eq!(site.job(&record).await.state, JobState::Started);
     let parts = [site.send_part(&record, 1, "hello".into()).await];
     site.complete(&record, &parts).await.unwrap();
+}
+
+/// A hook may have chosen a key that the application also uses.
+async fn what_the_application_put_at_its_key_stays(service: Service) {
+    let site = Site::on(service).await;
+    let record = site.opened(Way::Put, None).await;
+    let id = landfall::upload::UploadId::new("direct-1f8fad5b-d9cb-469f-a165-70867728950e");
+    let upload = landfall::upload::Upload::new(id.unwrap(), None);
+    let mut place = record.place.clone();
+    place.key = "avatar.png".into();
+    // It ended, and all that was signed for it, before the application wrote there.
+    let mut ended = Record::new(upload, record.job, "alice", Way::Put, place, long_ago());
+    ended.standing = Standing::Gone;
+    ended.check_at = Some(long_ago());
+    site.books.add(&ended).await.unwrap();
+    let payload = Payload::new(vec!["of the application".into()], None);
+    let headers = landfall_s3::client::ObjectHeaders::default();
+    let put = site
+        .client
+        .put_object(&ended.place, payload, &headers, Condition::None);
+    put.await.unwrap();
+    site.direct.sweep().await.unwrap();
+    site.client.head_object(&ended.place).await.unwrap();
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
+use landfall_database::Statement;
 use landfall_grants::{
     JobId, Queue,
     job::JobEventKind,
@@ -200,6 +201,40 @@ async fn what_is_silent_is_found() {
         queue.report(report(old, 0));
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(find(UNIX_EPOCH, began + 11 * second, false).await.len(), 2);
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_by_another_version_are_skipped_and_counted() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        for n in 0..10 {
+            started(&queue, asked("ann", &format!("r{n}"), 1)).await;
+        }
+        let numbers = async |after, limit| {
+            let events = queue.events(&Scope::All, after, limit).await.unwrap();
+            events.iter().map(|event| event.number).collect::<Vec<_>>()
+        };
+        let all = numbers(0, 100).await;
+        assert_eq!(all.len(), 10);
+        let connections = place.connections().await;
+        let mut transaction = connections.write().await.unwrap();
+        for (number, change) in [(2..8, "kind = 99"), (8..9, "body = '{}'")] {
+            let (first, last) = (all[number.start], all[number.end - 1]);
+            let update = format!(
+                "UPDATE queue_events SET {change} WHERE number >= {first} AND number <= {last}"
+            );
+            transaction.execute(Statement::new(&update)).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        connections.close().await;
+        // More of them than a page has are not taken for the end.
+        assert_eq!(numbers(0, 3).await, [all[0], all[1], all[9]]);
+        assert_eq!(numbers(0, 100).await, [all[0], all[1], all[9]]);
+        assert_eq!(numbers(all[1], 1).await, [all[9]]);
+        assert_eq!(queue.stats().unreadable_events, 7, "each is counted once");
         queue.close().await;
     })
     .await;

@@ -130,10 +130,15 @@ impl Inner {
             (base, "a temporary file of a process that died", true)
         } else if let Some(base) = place.strip_suffix(INFO) {
             let id = UploadId::new(base).ok()?;
-            if !matches!(self.look(&id), Err(StoreError::NotFound(_))) {
-                return None;
+            match self.look(&id) {
+                Err(StoreError::NotFound(_)) if self.is_own_description(&id) => {
+                    (base.to_owned(), "a description without bytes", true)
+                }
+                Err(StoreError::NotFound(_) | StoreError::Damaged { .. }) => {
+                    (base.to_owned(), "a description that cannot be read", false)
+                }
+                _ => return None,
             }
-            (base.to_owned(), "a description without bytes", true)
         } else if let Some(base) = place.strip_suffix(".lock").or(place.strip_suffix(".stop")) {
             if !self.is_stale_lock(place, base, stamp) {
                 return None;
@@ -153,6 +158,21 @@ impl Inner {
         orphan.id = UploadId::new(&base).ok();
         orphan.removable = removable;
         Some(orphan)
+    }
+
+    /// Whether a description is one of Landfall's or tusd's: its name is a random id, or its text
+    /// begins as theirs do. Any other `.info` may be somebody's own file.
+    fn is_own_description(&self, id: &UploadId) -> bool {
+        const START: &[u8] = b"{\"ID\":";
+        let read = || {
+            let place = info_place(id);
+            let (dir, name) = self.root.parent(&place)?;
+            let file = sys::open_read(dir.as_fd(), name)?;
+            let mut text = [0; START.len()];
+            let len = sys::read_at(file.as_fd(), &mut text, 0)?;
+            std::io::Result::Ok(text[..len] == *START)
+        };
+        looks_random(id.as_str()) || read().unwrap_or(false)
     }
 
     /// A damaged upload by what its files say.
@@ -433,8 +453,11 @@ impl Walk<'_> {
                 Err(StoreError::NotFound(_)) => {
                     self.page.orphans.extend(self.inner.orphan(&place));
                 }
-                Err(StoreError::Damaged { .. }) => {
+                Err(StoreError::Damaged { .. }) if self.inner.is_own_description(&id) => {
                     self.page.damaged.extend(self.inner.damaged_upload(id));
+                }
+                Err(StoreError::Damaged { .. }) => {
+                    self.page.orphans.extend(self.inner.orphan(&place));
                 }
                 Err(error) => tracing::warn!(upload = %id, %error, "an upload can't be listed"),
             }

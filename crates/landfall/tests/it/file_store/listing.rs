@@ -172,7 +172,41 @@ async fn bytes_are_kept_while_a_description_is_damaged() {
     fs::write(dir.path().join("interrupted"), "").unwrap();
     let (uploads, orphans) = list(&store, 100).await;
     assert!(uploads.is_empty());
-    assert_eq!(names(&orphans), BTreeSet::from(["interrupted"]));
+    let expected = ["damaged.info", "interrupted"];
+    assert_eq!(names(&orphans), BTreeSet::from(expected));
+}
+
+/// An application may have `.info` files of its own.
+#[tokio::test]
+async fn a_description_that_is_not_ours_is_reported_and_never_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for (name, text) in [
+        ("readme", "of the application"),
+        ("readme.info", "its own text"),
+        ("empty.info", ""),
+        ("half.info", "{\"name\":"),
+    ] {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let page = store.page(None, 100).await.unwrap();
+    assert!(page.damaged.is_empty(), "{:?}", page.damaged);
+    let orphans = page.orphans;
+    let expected = ["empty.info", "half.info", "readme.info"];
+    assert_eq!(names(&orphans), BTreeSet::from(expected));
+    for orphan in &orphans {
+        assert!(!orphan.removable, "{orphan:?}");
+        store.remove_orphan(orphan).await.unwrap();
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+
+    // Those of ours whose bytes are at the id are damaged, and never taken for one without bytes.
+    fs::write(dir.path().join(RANDOM), "bytes").unwrap();
+    fs::write(dir.path().join(format!("{RANDOM}.info")), "").unwrap();
+    let page = store.page(None, 100).await.unwrap();
+    let damaged: Vec<_> = page.damaged.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(damaged, [RANDOM]);
+    assert_eq!(page.orphans.len(), 3);
 }
 
 #[tokio::test]

@@ -61,6 +61,11 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
             stats.queue.failures,
         ),
         (
+            "landfall_queue_unreadable_events_total",
+            "Events that were skipped because another version wrote them.",
+            stats.queue.unreadable_events,
+        ),
+        (
             "landfall_queue_reconciled_total",
             "Jobs whose end was found out by a look at the store.",
             tended.ended,
