@@ -17,7 +17,7 @@ pub(crate) enum Mark {
 
 impl Mark {
     /// The word for it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
