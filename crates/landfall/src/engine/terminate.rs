@@ -10,7 +10,7 @@ use crate::{
     hook::Reply,
     lease::Lease,
     store::StoreError,
-    upload::{Snapshot, Upload, UploadId},
+    upload::{Kind, Snapshot, Upload, UploadId},
 };
 
 impl Engine {
@@ -114,6 +114,9 @@ impl Engine {
         let room = self.reserve(kind).await?;
         terminator.terminate(upload, lease.fence()).await?;
         self.final_uploads.remove(&upload.id);
+        if upload.kind == Kind::Partial {
+            self.final_uploads.invalidate_progress();
+        }
         let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
         event.removal = why;
         self.emit(room, event).await;

@@ -30,6 +30,8 @@ pub(super) struct PartsProgress {
     pub(super) measured: usize,
     /// The sum of these lengths.
     pub(super) sum: u64,
+    /// How many partial uploads had been removed when this was found out.
+    removals: u64,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,8 @@ struct State {
     by_part: HashMap<UploadId, HashSet<UploadId>>,
     running: HashSet<UploadId>,
     failed: HashMap<UploadId, Failure>,
+    /// How many partial uploads were removed.
+    removals: u64,
 }
 
 #[derive(Debug)]
@@ -87,11 +91,22 @@ impl FinalUploads {
         }
     }
 
-    /// What is known of the parts of a final upload.
+    /// What is known of the parts of a final upload: nothing once any part was removed.
     pub(super) fn progress(&self, id: &UploadId) -> PartsProgress {
         let state = self.state();
-        let pending = state.pending.get(id);
-        pending.map_or_else(PartsProgress::default, |pending| pending.progress)
+        let removals = state.removals;
+        match state.pending.get(id) {
+            Some(Pending { progress, .. }) if progress.removals == removals => *progress,
+            _ => PartsProgress {
+                removals,
+                ..PartsProgress::default()
+            },
+        }
+    }
+
+    /// Notices that a partial upload was removed: final uploads may have counted it as complete.
+    pub(in crate::engine) fn invalidate_progress(&self) {
+        self.state().removals += 1;
     }
 
     /// The final uploads that wait for this part.
