@@ -113,9 +113,8 @@ fn quiet(target: &Target, index: usize) -> Result<TcpStream, Fault> {
 fn stall(target: &Target, crowd: Crowd) -> Result<TcpStream, Fault> {
     let mut connection = Connection::open(target.address)?;
     let (sent, length) = STALLED;
-    let mut fields = format!(
-        "Upload-Length: {length}\r\nContent-Type: application/offset+octet-stream\r\n"
-    );
+    let mut fields =
+        format!("Upload-Length: {length}\r\nContent-Type: application/offset+octet-stream\r\n");
     fields.push_str(match crowd {
         Crowd::StalledTrailers => "Transfer-Encoding: chunked\r\nTrailer: Upload-Checksum\r\n",
         _ => "Content-Length: 1048576\r\n",

@@ -483,9 +483,10 @@ impl Entry {
     fn judge(&mut self, now: Instant, passed: Duration, waiting: u8, gate: &Gate) {
         let (limits, stats) = (&gate.limits, &gate.stats);
         let over = |since: Instant, limit: Duration| !limit.is_zero() && now - since >= limit;
-        let linger_idle = match gate.step() {
-            Step::Running if !gate.is_full() => limits.linger_idle,
-            _ => limits.linger_idle.min(LAST_LINGER),
+        let (linger_idle, linger_total) = match gate.step() {
+            Step::Running if !gate.is_full() => (limits.linger_idle, limits.linger_total),
+            Step::Running => (LAST_LINGER, LAST_LINGER * 2),
+            _ => (limits.linger_idle.min(LAST_LINGER), limits.linger_total),
         };
         let verdict = match self.word.phase() {
             Phase::Head if over(self.since, limits.header_timeout) => {
@@ -501,7 +502,7 @@ impl Entry {
                 Some((Verdict::TooSlow, &stats.too_slow))
             }
             Phase::Lingering
-                if over(self.read_at, linger_idle) || over(self.since, limits.linger_total) =>
+                if over(self.read_at, linger_idle) || over(self.since, linger_total) =>
             {
                 self.watch.condemn(self.word, Verdict::Close);
                 None
