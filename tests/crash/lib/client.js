@@ -26,13 +26,13 @@ export class Upload {
     this.parts = null
   }
 
-  /** Takes an offset that the server told: it holds from now on. */
-  tell(offset) {
+  /** Takes an offset that the server told: it holds from now on. Without a length, it isn't complete. */
+  tell(offset, { isDeferred = false } = {}) {
     assert.ok(offset >= this.acknowledged, `${this.url} went from ${this.acknowledged} to ${offset}`)
     assert.ok(offset <= this.furthest, `${this.url} is at ${offset}, and only ${this.furthest} were sent`)
     assert.ok(this.fate !== 'rejected' || offset < this.length, `${this.url} is complete, and was rejected`)
     this.acknowledged = offset
-    if (offset === this.length) this.state = 'complete'
+    if (offset === this.length && !isDeferred) this.state = 'complete'
   }
 
   /** Whether a status says that the application rejected it: a request hears so, later ones find nothing. */
@@ -163,7 +163,8 @@ export class Client {
         // Locked: the request of before the cut is still being ended.
         if (status !== 423) {
           assert.equal(status, 200, `HEAD of ${upload.url}`)
-          upload.tell(Number(headers['upload-offset']))
+          // A length that came with the last bytes is declared after them: it may have to be sent again.
+          upload.tell(Number(headers['upload-offset']), { isDeferred: 'upload-defer-length' in headers })
           return
         }
       } catch (error) {
