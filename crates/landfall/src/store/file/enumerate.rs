@@ -130,14 +130,24 @@ impl Inner {
             (base, "a temporary file of a process that died", true)
         } else if let Some(base) = place.strip_suffix(INFO) {
             let id = UploadId::new(base).ok()?;
-            match self.look(&id) {
-                Err(StoreError::NotFound(_)) if self.is_own_description(&id) => {
-                    (base.to_owned(), "a description without bytes", true)
-                }
-                Err(StoreError::NotFound(_) | StoreError::Damaged { .. }) => {
-                    (base.to_owned(), "a description that cannot be read", false)
-                }
-                _ => return None,
+            let found = self.look(&id);
+            if !matches!(
+                found,
+                Err(StoreError::NotFound(_) | StoreError::Damaged { .. })
+            ) {
+                return None;
+            }
+            // An interrupted creation may leave both files, empty.
+            let is_bare = stamp.size == 0
+                && self
+                    .stat(base)
+                    .map_or_else(|error| is_missing(&error), |data| data.size == 0);
+            let is_own =
+                matches!(found, Err(StoreError::NotFound(_))) && self.is_own_description(&id);
+            if is_bare || is_own {
+                (base.to_owned(), "a description without bytes", true)
+            } else {
+                (base.to_owned(), "a description that cannot be read", false)
             }
         } else if let Some(base) = place.strip_suffix(".lock").or(place.strip_suffix(".stop")) {
             if !self.is_stale_lock(place, base, stamp) {
