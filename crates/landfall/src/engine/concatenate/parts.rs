@@ -75,8 +75,18 @@ impl Engine {
     }
 
     /// Checks how far the parts of a final upload got, starting with what is remembered, and
-    /// remembers for which part it waits.
+    /// remembers for which part it waits: for none once one was removed.
     pub(super) async fn check_parts(&self, upload: &Upload) -> Result<PartsProgress, Error> {
+        let checked = self.count_parts(upload).await;
+        if let Err(error) = &checked
+            && matches!(error.problem().fault, Fault::Gone)
+        {
+            self.final_uploads.remove(&upload.id);
+        }
+        checked
+    }
+
+    async fn count_parts(&self, upload: &Upload) -> Result<PartsProgress, Error> {
         let Kind::Final { parts, .. } = &upload.kind else {
             return Err(Fault::Internal.into());
         };
