@@ -308,7 +308,7 @@ async fn the_lock_directory_may_be_removed_while_nobody_writes() {
         Err(LeaseError::Held)
     ));
     drop(lease);
-    drop(other.try_acquire(&upload()).await.unwrap());
+    drop(other.acquire(&upload(), LONG).await.unwrap());
 }
 
 #[tokio::test]
