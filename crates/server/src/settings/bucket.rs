@@ -58,6 +58,13 @@ pub(super) fn key(text: &str) -> Parsed<String> {
     }
     #[cfg(feature = "s3")]
     check_template(text)?;
+    if !text.is_empty() && !text.contains('{') {
+        return Err(format!(
+            "{text:?} is the same for all uploads, so that each replaces the one before; write {{id}} \
+             into it, such as {}/{{id}}",
+            text.trim_end_matches('/')
+        ));
+    }
     Ok(text.to_owned())
 }
 
@@ -69,11 +76,9 @@ fn check_template(template: &str) -> Parsed<()> {
 
     let mut options = S3Options::new("bucket");
     options.key_template = Some(template.to_owned());
+    let id = UploadId::new("0123456789abcdef").map_err(|error| error.to_string())?;
     Layout::new(&options)
-        .place(
-            &Upload::new(UploadId::random(), None),
-            std::time::UNIX_EPOCH,
-        )
+        .place(&Upload::new(id, None), std::time::UNIX_EPOCH)
         .map(drop)
         .map_err(|error| error.to_string())
 }
@@ -132,6 +137,63 @@ pub(super) fn header_value(text: &str) -> Parsed<String> {
             "{text:?} can't go into a header; write it without line breaks, in ASCII"
         )),
     }
+}
+
+/// Whether a text is a token of HTTP.
+fn is_token(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(plain)
+}
+
+/// The type of objects.
+pub(super) fn content_type(text: &str) -> Parsed<String> {
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    match essence.split_once('/') {
+        Some((kind, sub)) if is_token(kind) && is_token(sub) && !essence.contains('*') => {
+            header_value(text)
+        }
+        _ => Err(format!(
+            "{text:?} is not a type; write one such as application/octet-stream"
+        )),
+    }
+}
+
+/// Whether objects are shown or saved.
+pub(super) fn content_disposition(text: &str) -> Parsed<String> {
+    let kind = text.split(';').next().unwrap_or_default().trim();
+    if !is_token(kind) {
+        return Err(format!(
+            "{text:?} is not a Content-Disposition; write one such as attachment, or \
+             inline; filename=\"a.png\""
+        ));
+    }
+    header_value(text)
+}
+
+/// How long objects may be cached.
+pub(super) fn cache_control(text: &str) -> Parsed<String> {
+    let is_directive = |item: &str| {
+        let (name, value) = item.split_once('=').unwrap_or((item, "0"));
+        is_token(name) && (is_token(value) || value.starts_with('"'))
+    };
+    match list(text).find(|item| !is_directive(item)) {
+        // What stands in quotes may have commas in it.
+        Some(item) if !text.contains('"') => Err(format!(
+            "{item:?} is not a directive of Cache-Control; write such as private, max-age=3600"
+        )),
+        _ => header_value(text),
+    }
+}
+
+/// The id, the alias or the ARN of a key.
+pub(super) fn kms_key(text: &str) -> Parsed<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-.".contains(&byte);
+    if text.len() > 2048 || !text.bytes().all(plain) {
+        return Err(format!(
+            "{text:?} is not a key; write its id, its ARN, or alias/NAME"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 /// Amazon's largest part.
@@ -306,6 +368,48 @@ mod tests {
         }
         let told = lease("redis://:secret@ho st/").unwrap_err();
         assert!(!told.contains("secret"), "{told}");
+    }
+
+    #[test]
+    fn headers_of_objects_are_what_http_has() {
+        for text in [
+            "image/png",
+            "text/html; charset=utf-8",
+            "application/vnd.x+json",
+        ] {
+            content_type(text).unwrap();
+        }
+        for text in ["png", "x y", "image/*", "/png", "image/"] {
+            content_type(text).unwrap_err();
+        }
+        for text in ["attachment", "inline; filename=\"a, b.txt\""] {
+            content_disposition(text).unwrap();
+        }
+        for text in ["x y", "; a", "a/b"] {
+            content_disposition(text).unwrap_err();
+        }
+        for text in [
+            "no-store",
+            "private, max-age=60",
+            "private=\"a, b\", no-cache",
+        ] {
+            cache_control(text).unwrap();
+        }
+        for text in ["max age 60", "max-age: 60"] {
+            cache_control(text).unwrap_err();
+        }
+        kms_key("arn:aws:kms:eu-west-1:1:key/2").unwrap();
+        kms_key("my key").unwrap_err();
+    }
+
+    #[test]
+    fn keys_differ_between_uploads() {
+        for text in ["{id}", "{date}/x", "in/{filename}"] {
+            key(text).unwrap();
+        }
+        let told = key("uploads/").unwrap_err();
+        assert!(told.contains("uploads/"), "{told}");
+        assert!(key("video").unwrap_err().ends_with("such as video/{id}"));
     }
 
     #[test]

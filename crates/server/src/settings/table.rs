@@ -148,7 +148,7 @@ impl Setting {
         !self.may_be_empty
             && match self.kind {
                 Kind::List(_) => super::value::list(text).next().is_none(),
-                _ => text.is_empty(),
+                _ => text.trim().is_empty(),
             }
     }
 

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::types::redacted_url;
+
 /// What went wrong with a text, or the value it stands for.
 pub(super) type Parsed<T> = Result<T, String>;
 
@@ -211,17 +213,24 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
+/// The shortest time span that timers can keep.
+const MIN_DURATION: Duration = Duration::from_millis(1);
+
 /// A time span that must not be zero.
 pub(super) fn some_duration(text: &str) -> Parsed<Duration> {
     match duration(text)? {
         Duration::ZERO => Err("must be longer than 0".to_owned()),
+        span if span < MIN_DURATION => Err(format!("{text} is too short; the least is 1ms")),
         span => Ok(span),
     }
 }
 
 /// A time span where 0 stands for never, or for no limit.
 pub(super) fn duration_or_none(text: &str) -> Parsed<Option<Duration>> {
-    duration(text).map(|span| (!span.is_zero()).then_some(span))
+    match duration(text)? {
+        Duration::ZERO => Ok(None),
+        _ => some_duration(text).map(Some),
+    }
 }
 
 /// A number of seconds, or a time span of whole seconds.
@@ -256,8 +265,22 @@ pub(super) fn permissions(text: &str, needed: u32) -> Parsed<u32> {
 
 /// A path of the file system.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
-    if text.contains('\0') {
-        return Err("has a NUL byte in it, which no path can have".to_owned());
+    // A line break or a carriage return is left over from a file that was read into a variable.
+    if text.contains(char::is_control) {
+        return Err(format!(
+            "{text:?} has a control character in it; write the path without it"
+        ));
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(match scheme {
+            "file" | "unix" => {
+                format!(
+                    "{text:?} is a URL; write its path alone, /{}",
+                    rest.trim_start_matches('/')
+                )
+            }
+            _ => format!("{:?} is a URL, not a path", redacted_url(text)),
+        });
     }
     Ok(PathBuf::from(text))
 }
@@ -434,6 +457,29 @@ mod tests {
             duration(text).unwrap_err();
         }
         assert!(duration("2").unwrap_err().contains("2s"));
+    }
+
+    #[test]
+    fn spans_that_no_timer_keeps_are_refused() {
+        assert_eq!(some_duration("1ms"), Ok(Duration::from_millis(1)));
+        assert_eq!(duration_or_none("0"), Ok(None));
+        for text in ["1ns", "999us"] {
+            assert!(some_duration(text).unwrap_err().contains("1ms"), "{text}");
+            duration_or_none(text).unwrap_err();
+        }
+        some_duration("0").unwrap_err();
+    }
+
+    #[test]
+    fn paths_are_no_urls_and_have_no_line_breaks() {
+        for text in ["data", "/srv/up loads", "./http:", "C:/x"] {
+            assert_eq!(path(text), Ok(PathBuf::from(text)));
+        }
+        for text in ["a\0b", "/srv/uploads\r", "a\n", "s3://bucket/prefix"] {
+            path(text).unwrap_err();
+        }
+        let told = path("unix:///run/x.sock").unwrap_err();
+        assert!(told.ends_with("alone, /run/x.sock"), "{told}");
     }
 
     #[test]

@@ -187,7 +187,7 @@ pub(super) const S3: Section = Section {
             |s, v| {
                 put(
                     &mut s.s3.headers.content_type,
-                    bucket::or_none(v, bucket::header_value),
+                    bucket::or_none(v, bucket::content_type),
                 )
             },
         ),
@@ -199,7 +199,7 @@ pub(super) const S3: Section = Section {
             |s, v| {
                 put(
                     &mut s.s3.headers.content_disposition,
-                    bucket::or_none(v, bucket::header_value),
+                    bucket::or_none(v, bucket::content_disposition),
                 )
             },
         ),
@@ -211,7 +211,7 @@ pub(super) const S3: Section = Section {
             |s, v| {
                 put(
                     &mut s.s3.headers.cache_control,
-                    bucket::or_none(v, bucket::header_value),
+                    bucket::or_none(v, bucket::cache_control),
                 )
             },
         ),
@@ -251,7 +251,7 @@ pub(super) const S3: Section = Section {
             |s, v| {
                 put(
                     &mut s.s3.headers.sse_kms_key_id,
-                    bucket::or_none(v, bucket::header_value),
+                    bucket::or_none(v, bucket::kms_key),
                 )
             },
         )

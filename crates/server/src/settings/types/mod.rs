@@ -196,6 +196,10 @@ impl AllowOrigin {
             return Ok(Self(None));
         }
         match regex_lite::Regex::new(pattern) {
+            Ok(_) if !can_match_origin(pattern) => Err(format!(
+                "{pattern:?} matches no origin: an origin is scheme, host and port, without a slash at \
+                 its end, and several stand in a pattern as ^(https://a\\.example|https://b\\.example)$"
+            )),
             Ok(regex) => Ok(Self(Some(regex))),
             Err(error) => Err(format!("not a regular expression: {error}")),
         }
@@ -210,6 +214,20 @@ impl AllowOrigin {
     pub fn pattern(&self) -> &str {
         self.0.as_ref().map_or(".*", |regex| regex.as_str())
     }
+}
+
+/// Whether a pattern matches some origin, as far as a pattern without operators tells.
+fn can_match_origin(pattern: &str) -> bool {
+    if pattern.contains(['[', ']', '(', ')', '{', '}', '|', '?', '*', '+']) {
+        return true;
+    }
+    let plain = pattern.replace("\\/", "/");
+    let host = match plain.rsplit_once("//") {
+        Some((_, host)) => host,
+        None => plain.trim_start_matches(['^', '/']),
+    };
+    let odd = |c: char| c == ',' || c == '/' || c.is_whitespace() || c.is_control();
+    !host.contains(odd) && plain.matches('/').count() <= 2
 }
 
 impl Default for AllowOrigin {
