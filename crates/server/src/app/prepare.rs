@@ -72,6 +72,6 @@ pub async fn config_check(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         eprintln!("landfall: warning: {warning}");
     }
     prepared?;
-    terminal::print(&loaded.to_toml())?;
+    terminal::print(&(loaded.to_toml() + &loaded.folders()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,99 +1,12 @@
 //! Where the server keeps what it keeps beside uploads.
 
-use std::{
-    env,
-    ffi::OsString,
-    io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::Context as _;
 use landfall_hooks::outbox::{Connections, Database, Durability as Kept};
 use tokio::sync::OnceCell;
 
 use crate::settings::{self, Durability, LeaseKind, Settings};
-
-/// The file of SQLite in the state folder.
-const FILE: &str = "landfall.db";
-
-/// The state folder.
-pub(super) fn dir(settings: &Settings) -> PathBuf {
-    dir_by(settings, |name| {
-        env::var_os(name).filter(|value| !value.is_empty())
-    })
-}
-
-fn dir_by(settings: &Settings, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    if let Some(dir) = &settings.state.dir {
-        return dir.clone();
-    }
-    // systemd: several are parted by colons.
-    let of_unit = variable("STATE_DIRECTORY")
-        .and_then(|dirs| env::split_paths(&dirs).next())
-        .filter(|dir| dir.is_absolute());
-    if let Some(dir) = of_unit {
-        return dir;
-    }
-    if settings.s3.bucket.is_none() {
-        // Beside the leases, where nothing is taken for an upload.
-        return own_folder(&settings.storage.upload_dir);
-    }
-    let absolute = |name: &str| {
-        variable(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    absolute("XDG_STATE_HOME")
-        .or_else(|| Some(absolute("HOME")?.join(".local/state")))
-        .unwrap_or_else(|| PathBuf::from("/var/lib"))
-        .join("landfall")
-}
-
-/// The folder in an upload directory that is the server's own: its leases, and unless another place is
-/// named, its state.
-fn own_folder(upload_dir: &Path) -> PathBuf {
-    upload_dir.join(".landfall")
-}
-
-/// Refuses an upload directory in which the server's own folder leads somewhere else: whoever may write
-/// there would choose where leases and keys are stored.
-pub(super) fn refuse_link(upload_dir: &Path) -> anyhow::Result<()> {
-    let folder = own_folder(upload_dir);
-    let is_link = std::fs::symlink_metadata(&folder).is_ok_and(|found| found.is_symlink());
-    anyhow::ensure!(
-        !is_link,
-        "{} is a symbolic link, and may not be one: remove it, and name its target with -state-dir if \
-         the server's state should be there",
-        folder.display()
-    );
-    Ok(())
-}
-
-/// Refuses a state folder that somebody else controls: who may write there can replace the database
-/// with its keys.
-fn check_owner(folder: &Path) -> anyhow::Result<()> {
-    let found = match std::fs::metadata(folder) {
-        // It is created for this user alone.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found.with_context(|| format!("failed to read {}", folder.display()))?,
-    };
-    let own = rustix::process::geteuid().as_raw();
-    let shown = folder.display();
-    anyhow::ensure!(
-        found.uid() == own,
-        "the state folder {shown} belongs to user {}, but this server runs as user {own}: chown it, or \
-         name a folder that does not exist yet with -state-dir",
-        found.uid()
-    );
-    let mode = found.mode() & 0o7777;
-    anyhow::ensure!(
-        mode & 0o022 == 0,
-        "the state folder {shown} can be written by other users (mode {mode:04o}): run chmod go-w on it, \
-         or name a folder that does not exist yet with -state-dir"
-    );
-    Ok(())
-}
 
 /// What this server is called: as it is told, or as the machine is.
 pub(super) fn node(settings: &Settings) -> String {
@@ -105,10 +18,7 @@ pub(super) fn node(settings: &Settings) -> String {
 
 /// The database of this server.
 pub(super) fn database(settings: &Settings) -> settings::Database {
-    match &settings.state.database {
-        Some(database) => database.clone(),
-        None => settings::Database::File(dir(settings).join(FILE)),
-    }
+    settings.database()
 }
 
 /// Whether a folder, or the nearest one above it that exists, is on a network file system, on which
@@ -191,7 +101,7 @@ impl Opened {
         };
         let open = async || {
             if settings.state.database.is_none() {
-                check_owner(&dir(settings))?;
+                settings::check_private(&settings.state_dir()).map_err(anyhow::Error::msg)?;
             }
             let connections = database.open(kept).await;
             connections.with_context(|| format!("{what} can't be kept in {}", place(&database)))
@@ -247,7 +157,7 @@ mod tests {
     #[test]
     fn the_nearest_word_about_the_folder_counts() {
         let said = |words: &[&str], variables: &[(&str, &str)]| {
-            dir_by(&settings(words), |name| {
+            settings(words).state_dir_by(|name| {
                 let found = variables.iter().find(|(known, _)| *known == name)?;
                 Some(found.1.into())
             })
@@ -280,58 +190,6 @@ mod tests {
             file("/s/landfall.db")
         );
         assert_eq!(database(&settings(&["-database=/d.db"])), file("/d.db"));
-    }
-
-    #[test]
-    fn a_folder_that_others_can_write_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("state");
-        check_owner(&folder).unwrap();
-        std::fs::create_dir(&folder).unwrap();
-        for (mode, is_fine) in [
-            (0o700, true),
-            (0o755, true),
-            (0o770, false),
-            (0o757, false),
-            (0o1777, false),
-        ] {
-            let permissions = std::fs::Permissions::from_mode(mode);
-            std::fs::set_permissions(&folder, permissions).unwrap();
-            let checked = check_owner(&folder);
-            assert_eq!(checked.is_ok(), is_fine, "{mode:o}: {checked:?}");
-            if let Err(error) = checked {
-                assert!(error.to_string().contains("chmod go-w"), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_folder_of_another_user_is_refused() {
-        // Of root, unless this is root, who can give it away.
-        let dir = tempfile::tempdir().unwrap();
-        let foreign = if rustix::process::geteuid().is_root() {
-            std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
-            dir.path()
-        } else {
-            Path::new("/")
-        };
-        let error = check_owner(foreign).unwrap_err().to_string();
-        assert!(error.contains("belongs to user"), "{error}");
-        assert!(error.contains("-state-dir"), "{error}");
-    }
-
-    #[test]
-    fn an_own_folder_that_is_a_link_is_refused() {
-        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        refuse_link(dir.path()).unwrap();
-        let folder = dir.path().join(".landfall");
-        std::os::unix::fs::symlink(elsewhere.path(), &folder).unwrap();
-        let error = refuse_link(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("is a symbolic link"), "{error}");
-        std::fs::remove_file(&folder).unwrap();
-        std::fs::create_dir(&folder).unwrap();
-        refuse_link(dir.path()).unwrap();
     }
 
     #[test]

@@ -20,7 +20,6 @@ use rustix::fs::StatVfs;
 use super::bucket::Bucket;
 #[cfg(any(feature = "s3", feature = "redis"))]
 use super::leases::SharedLeases;
-use super::state;
 #[cfg(feature = "grants")]
 use crate::admin::Room;
 use crate::settings::{self, LeaseKind, Settings};
@@ -229,7 +228,7 @@ impl Directory {
         })?;
         let path = store.dir().to_owned();
         check_writable(&path)?;
-        state::refuse_link(&path)?;
+        settings::refuse_link(&settings.own_folder()).map_err(anyhow::Error::msg)?;
         let directory = Self {
             identity: identity(&path),
             path,

@@ -3,6 +3,7 @@
 use landfall_hooks::{HookName, HookNames, format::Format};
 
 use super::bucket::or_none;
+use super::system::host_of_target;
 use super::types::{Database, Secret, redacted_url};
 use super::value::{Parsed, choice, count, duration, integer, list, one_of, path, size_within};
 
@@ -147,7 +148,9 @@ pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
                 .rsplit_once(':')
                 .map(|(host, port)| (host, port.parse::<u16>()));
             match port {
-                Some((host, Ok(_))) if !host.is_empty() && !host.contains('/') => {
+                Some((host, Ok(1..)))
+                    if is_host(host.trim_start_matches('[').trim_end_matches(']')) =>
+                {
                     Ok(item.to_owned())
                 }
                 _ => Err(format!(
@@ -178,6 +181,50 @@ pub(super) fn name_or_empty(text: &str) -> Parsed<String> {
         return Err(format!("{text:?}: only {{event}} can stand in braces"));
     }
     Ok(text.to_owned())
+}
+
+/// A subject of NATS.
+pub(super) fn nats_subject(text: &str) -> Parsed<String> {
+    let odd = |c: char| matches!(c, '*' | '>') || c.is_whitespace();
+    if text
+        .split('.')
+        .any(|word| word.is_empty() || word.contains(odd))
+    {
+        return Err(format!(
+            "{text:?} is not a subject; write words with dots between them, without * and >, such as \
+             landfall.{{event}}"
+        ));
+    }
+    name(text)
+}
+
+/// A topic of Kafka.
+pub(super) fn kafka_topic(text: &str) -> Parsed<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if text.len() > 249 || matches!(text, "" | "." | "..") || !text.bytes().all(plain) {
+        return Err(format!(
+            "{text:?} is not a topic; write at most 249 letters, digits, dots, dashes and underscores"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of a gRPC server, with its port.
+pub(super) fn grpc_target(text: &str) -> Parsed<String> {
+    let text = name(text)?;
+    let is_socket = text.starts_with("unix:");
+    if !is_socket && !host_of_target(&text).is_some_and(|host| is_host(&host)) {
+        return Err(format!(
+            "{text:?} is not a server; write HOST:PORT, such as 127.0.0.1:50051, or unix:///PATH"
+        ));
+    }
+    Ok(text)
+}
+
+/// Whether a text can be the name or the address of a host.
+fn is_host(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:%".contains(&byte);
+    !text.is_empty() && !text.starts_with('-') && text.bytes().all(plain)
 }
 
 /// Secrets with commas between them.

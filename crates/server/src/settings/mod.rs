@@ -44,6 +44,7 @@ use std::ffi::OsString;
 pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
 pub use reference::reference;
+pub(crate) use system::{check_private, refuse_link};
 pub use types::*;
 
 use arguments::Verb;
@@ -257,7 +258,7 @@ pub fn read(
         ));
     }
     if problems.is_empty() {
-        let mut findings = check::Findings::new(&layers, &mut problems, &mut warnings);
+        let mut findings = check::Findings::new(&layers, said.verb, &mut problems, &mut warnings);
         check::check(&mut settings, &mut findings);
     }
     if !problems.is_empty() {

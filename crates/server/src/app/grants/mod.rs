@@ -77,7 +77,7 @@ impl Grants {
         key: Option<Secret>,
     ) -> anyhow::Result<Option<Self>> {
         let grants = &settings.grants;
-        if !grants.enabled && !settings.admin.is_on() {
+        if !settings.has_queue() {
             return Ok(None);
         }
         let kept = state::opened(&state::database(settings));

@@ -12,16 +12,8 @@ use landfall_hooks::{
 use super::Way;
 use crate::{
     app::state::{self, Opened},
-    settings::Settings,
+    settings::{Hooks, Settings},
 };
-
-/// What goes through the outbox, and where there is a queue its events, too.
-const KEPT: HookNames = HookNames::of(&[
-    HookName::PostCreate,
-    HookName::PostFinish,
-    HookName::PostTerminate,
-    HookName::PostExpire,
-]);
 
 /// Who is told.
 #[derive(Debug)]
@@ -52,11 +44,10 @@ impl Told {
         };
         let progress = routes(HookNames::of(&[HookName::PostReceive]));
         let progress = (!progress.is_empty()).then(|| Progress::new(progress));
-        let has_queue = settings.grants.enabled || settings.admin.is_on();
-        let kept = routes(if has_queue {
-            KEPT.or(HookNames::OF_QUEUE)
+        let kept = routes(if settings.has_queue() {
+            Hooks::STORED.or(HookNames::OF_QUEUE)
         } else {
-            KEPT
+            Hooks::STORED
         });
         let outbox = if kept.is_empty() {
             None

@@ -4,6 +4,7 @@ use landfall_hooks::{HookName, HookNames};
 
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::direct::AREAS;
+use crate::settings::types::JwtKeys;
 
 /// The settings that turn something on here.
 const ON: [&str; 4] = ["grants", "require-grant", "admin-key", "admin-key-file"];
@@ -63,6 +64,18 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
                     findings.without_effect(name, "without grants-jwt-keys");
                 }
             }
+        }
+        let is_shared = |name: &String| name.starts_with("HS");
+        if matches!(grants.jwt.keys, Some(JwtKeys::Url(_)))
+            && grants.jwt.algorithms.iter().all(is_shared)
+        {
+            findings.problem(
+                "grants-jwt-algorithms",
+                "needs the shared key in a file, and grants-jwt-keys is a URL; no token could be taken",
+            );
+        }
+        if settings.cors.disable {
+            findings.without_effect("grants-origins", "with disable-cors");
         }
         if grants.authorize.url.is_none() {
             findings.without_effect("grants-authorize-cache", "without grants-authorize-url");

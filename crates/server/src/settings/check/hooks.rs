@@ -2,8 +2,8 @@
 
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::hooks::is_bare_number;
-use crate::settings::types::Database;
-use landfall_hooks::format::Format;
+use crate::settings::types::{Database, Secret};
+use landfall_hooks::{HookName, format::Format};
 
 /// The ways of hooks by the settings that turn them on, with the features that they need.
 const FEATURES: [(&str, bool, &str); 8] = [
@@ -16,6 +16,10 @@ const FEATURES: [(&str, bool, &str); 8] = [
     ("hooks-redis", cfg!(feature = "redis"), "redis"),
     ("hooks-kafka", cfg!(feature = "kafka"), "kafka"),
 ];
+
+/// Why settings of the database have no effect.
+const NOTHING_STORED: &str =
+    "without grants, admin-key or hooks that are told events, for which alone a database is used";
 
 /// The feature that this build needs for a setting and hasn't got.
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
@@ -94,7 +98,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if !on.contains(&true) {
         for name in [
             "hooks-enabled-events",
-            "progress-hooks-interval",
             "hooks-when-down",
             "events-limit",
             "events-give-up-after",
@@ -102,6 +105,32 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         ] {
             findings.without_effect(name, "without hooks");
         }
+    }
+    if on.contains(&true) {
+        check_names(settings, findings);
+    }
+    for (name, attempts, is_on) in [
+        (
+            "hooks-http-backoff",
+            hooks.http.attempts,
+            hooks.http.url.is_some(),
+        ),
+        (
+            "hooks-grpc-backoff",
+            hooks.grpc.attempts,
+            hooks.grpc.target.is_some(),
+        ),
+    ] {
+        if is_on && attempts <= 1 {
+            findings.without_effect(name, "without a retry");
+        }
+    }
+    let is_plain = |url: &Secret| url.reveal().starts_with("http://");
+    if hooks.http.url.as_ref().is_some_and(is_plain) {
+        findings.without_effect(
+            "hooks-http-skip-verify",
+            "with hooks-http at http://, which has no certificate",
+        );
     }
     if hooks.grpc.target.is_some() && !hooks.grpc.secure {
         for name in [
@@ -115,8 +144,20 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if hooks.http.url.is_some() && !hooks.http.follow_redirects {
         findings.without_effect("hooks-http-allow", "without hooks-http-follow-redirects");
     }
+    if !follows_progress(settings) {
+        findings.without_effect(
+            "progress-hooks-interval",
+            "without hooks that are told post-receive",
+        );
+    }
     if database.is_some() {
         findings.without_effect("state-dir", "with database");
+    } else if !settings.stores_state() && findings.is_for_server() {
+        findings.without_effect("state-dir", NOTHING_STORED);
+    }
+    if !settings.stores_state() && findings.is_for_server() {
+        findings.without_effect("database", NOTHING_STORED);
+        findings.without_effect("node-name", NOTHING_STORED);
     }
     let heeds_it = hooks.command.dir.is_some() && hooks.command.format == Format::V1
         || hooks.http.url.is_some() && hooks.http.format != Format::V2;
@@ -132,4 +173,29 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             findings.warning(name, format!("{text} is taken for seconds; write {text}s"));
         }
     }
+}
+
+/// Looks for settings about hooks that no transport in use is called for.
+fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
+    let hooks = &settings.hooks;
+    if hooks.own_lists().iter().all(Option::is_some) {
+        findings.without_effect(
+            "hooks-enabled-events",
+            "where all hooks have a list of their own, such as hooks-http-events",
+        );
+    }
+    let used = hooks.used_names();
+    if used.questions().next().is_none() && findings.is_given("hooks-when-down") {
+        findings.warning("hooks-when-down", "has no effect without a pre-… hook");
+    }
+    if !settings.has_outbox() {
+        for name in ["events-limit", "events-give-up-after", "events-keep-dead"] {
+            findings.without_effect(name, "without hooks that are told more than post-receive");
+        }
+    }
+}
+
+/// Whether the progress of uploads is reported to anybody.
+fn follows_progress(settings: &Settings) -> bool {
+    settings.has_queue() || settings.hooks.used_names().has(HookName::PostReceive)
 }

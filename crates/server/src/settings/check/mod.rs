@@ -6,6 +6,7 @@ mod grants;
 mod hooks;
 mod s3;
 
+use super::arguments::Verb;
 use super::layers::Layers;
 use super::problem::Problem;
 use super::table::setting;
@@ -30,6 +31,7 @@ pub(super) fn not_compiled_in(what: &str, feature: &str) -> String {
 /// What is found to be wrong, or worth a warning, each at its setting.
 pub(super) struct Findings<'a> {
     layers: &'a Layers,
+    verb: Verb,
     problems: &'a mut Vec<Problem>,
     warnings: &'a mut Vec<String>,
 }
@@ -37,11 +39,13 @@ pub(super) struct Findings<'a> {
 impl<'a> Findings<'a> {
     pub(super) fn new(
         layers: &'a Layers,
+        verb: Verb,
         problems: &'a mut Vec<Problem>,
         warnings: &'a mut Vec<String>,
     ) -> Self {
         Self {
             layers,
+            verb,
             problems,
             warnings,
         }
@@ -63,6 +67,17 @@ impl<'a> Findings<'a> {
     /// What was written for a setting, if anything.
     fn text(&self, name: &str) -> Option<&'a str> {
         self.layers.get(name).map(|given| given.text.as_str())
+    }
+
+    /// Whether a server is to run with the settings. Other commands use some of them without what
+    /// makes a server use them.
+    pub(super) fn is_for_server(&self) -> bool {
+        matches!(self.verb, Verb::Serve | Verb::ConfigCheck)
+    }
+
+    /// Whether the settings are only checked, maybe by another user than the server's.
+    pub(super) fn is_only_check(&self) -> bool {
+        self.verb == Verb::ConfigCheck
     }
 
     fn is_given(&self, name: &str) -> bool {
@@ -88,7 +103,7 @@ impl<'a> Findings<'a> {
 
     /// A setting that does nothing. Whoever set one that limits or protects relies on it, so it is an
     /// error; any other is worth a warning, and one that says what holds anyway isn't.
-    fn without_effect(&mut self, name: &str, reason: &str) {
+    pub(super) fn without_effect(&mut self, name: &str, reason: &str) {
         let (Some(given), Some(setting)) = (self.layers.get(name), setting(name)) else {
             return;
         };
@@ -117,8 +132,31 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             findings.without_effect(name, "beside unix-sock");
         }
     }
-    if !settings.urls.behind_proxy {
+    let urls = &settings.urls;
+    if !urls.behind_proxy {
         findings.without_effect("trusted-proxies", "without behind-proxy");
+    } else if urls.trusted_proxies.is_empty() && settings.listen.unix_sock.is_none() {
+        findings.without_effect(
+            "behind-proxy",
+            "with trusted-proxies empty, which trusts nobody",
+        );
+    }
+    if settings.listen.unix_sock.is_some() {
+        findings.without_effect(
+            "max-connections-per-address",
+            "beside unix-sock, whose connections have no address",
+        );
+        if !urls.behind_proxy {
+            for name in ["max-requests-per-address", "max-uploads-per-address"] {
+                findings.without_effect(name, "beside unix-sock without behind-proxy");
+            }
+        }
+    }
+    if settings.protocol.disable_download {
+        findings.without_effect("disable-unfinished-download", "with disable-download");
+    }
+    if !settings.monitoring.expose_metrics {
+        findings.without_effect("metrics-path", "with expose-metrics false");
     }
     if settings.timeouts.network.is_none() {
         findings.without_effect(

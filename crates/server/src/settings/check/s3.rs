@@ -16,11 +16,22 @@ const OF_DIRECTORIES: &[&str] = &[
 
 /// The names that begin with `s3-` or count like one of those.
 fn is_of_buckets(name: &str) -> bool {
-    name.starts_with("s3-") && name != "s3-bucket"
+    name.starts_with("s3-") && !matches!(name, "s3-bucket" | "s3-endpoint")
 }
 
 /// Looks for settings that don't go together, and for those that have no effect.
 pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
+    if settings.s3.bucket.is_none() && findings.is_given("s3-endpoint") {
+        // Without it, uploads go to a disk that may be lost with its container.
+        findings.problem(
+            "s3-endpoint",
+            format!(
+                "has no effect without s3-bucket: uploads would be in the directory {}; write \
+                 --s3-bucket NAME, or leave s3-endpoint out",
+                settings.storage.upload_dir.display()
+            ),
+        );
+    }
     let s3 = &mut settings.s3;
     if s3.bucket.is_some() {
         for name in OF_DIRECTORIES {
@@ -45,6 +56,22 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             .filter(|name| is_of_buckets(name))
         {
             findings.without_effect(name, "without s3-bucket");
+        }
+    }
+    if s3.bucket.is_none()
+        && matches!(
+            settings.leases.kind,
+            LeaseKind::Memory | LeaseKind::Redis(_)
+        )
+    {
+        for name in [
+            "filelock-holder-poll-interval",
+            "filelock-acquirer-poll-interval",
+        ] {
+            findings.without_effect(
+                name,
+                "with lease memory or in Redis, which has no lock files",
+            );
         }
     }
     match settings.leases.kind {

@@ -225,7 +225,7 @@ pub(super) const GRPC: Section = Section {
             Kind::Text("HOST:PORT"),
             "",
             "Call the service proto.HookHandler of tusd there.",
-            |s, v| put(&mut s.hooks.grpc.target, or_none(v, hooks::name)),
+            |s, v| put(&mut s.hooks.grpc.target, or_none(v, hooks::grpc_target)),
         ),
         Setting::new(
             "hooks-grpc-events",
@@ -269,21 +269,24 @@ pub(super) const GRPC: Section = Section {
             "",
             "PEM file with the certificate that the server's comes from, or with its own.",
             |s, v| put(&mut s.hooks.grpc.server_certificate, value::path_or_none(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "hooks-grpc-client-tls-certificate",
             Kind::Text("FILE"),
             "",
             "PEM file with the certificate to show to the server.",
             |s, v| put(&mut s.hooks.grpc.client_certificate, value::path_or_none(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "hooks-grpc-client-tls-key",
             Kind::Text("FILE"),
             "",
             "PEM file with its key.",
             |s, v| put(&mut s.hooks.grpc.client_key, value::path_or_none(v)),
-        ),
+        )
+        .protects(),
         Setting::new(
             "hooks-grpc-forward-headers",
             Kind::List("HEADERS"),
@@ -363,7 +366,7 @@ pub(super) const BROKERS: Section = Section {
             Kind::Text("SUBJECT"),
             "landfall.{event}",
             "Subject to publish to; {event} is the event's name.",
-            |s, v| put(&mut s.hooks.brokers.nats.subject, hooks::name(v)),
+            |s, v| put(&mut s.hooks.brokers.nats.subject, hooks::nats_subject(v)),
         ),
         Setting::new(
             "hooks-nats-jetstream",
@@ -452,7 +455,7 @@ pub(super) const BROKERS: Section = Section {
             Kind::Text("TOPIC"),
             "landfall-events",
             "Topic to produce to.",
-            |s, v| put(&mut s.hooks.brokers.kafka.topic, hooks::name(v)),
+            |s, v| put(&mut s.hooks.brokers.kafka.topic, hooks::kafka_topic(v)),
         ),
     ],
 };

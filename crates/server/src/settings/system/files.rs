@@ -2,7 +2,7 @@
 //! Every error is the end of a sentence that begins with the name of a setting.
 
 use std::fs::Metadata;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
@@ -112,12 +112,31 @@ pub(super) fn socket(path: &Path) -> Result<(), String> {
 /// Checks a place for a file of SQLite, which has files beside it.
 pub(super) fn database(path: &Path) -> Result<(), String> {
     if let Some(found) = inspect(path)? {
+        let shown = path.display();
         if found.is_dir() {
-            return Err(format!("{} is a directory, not a file", path.display()));
+            return Err(format!("{shown} is a directory, not a file"));
+        }
+        if !found.is_file() {
+            return Err(format!("{shown} is not a file"));
         }
         allowed(path, &found, Access::READ_OK | Access::WRITE_OK, "write")?;
+        if !is_sqlite(path).map_err(|error| format!("failed to read {shown}: {error}"))? {
+            return Err(format!(
+                "{shown} is not a database of SQLite; name another file, or remove it"
+            ));
+        }
     }
     writable_dir(parent(path))
+}
+
+/// Whether a file is empty, or begins as files of SQLite do.
+fn is_sqlite(path: &Path) -> io::Result<bool> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let mut start = Vec::new();
+    std::fs::File::open(path)?
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut start)?;
+    Ok(start.is_empty() || start == MAGIC)
 }
 
 /// The directory that a path is in.

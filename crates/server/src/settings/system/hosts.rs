@@ -1,40 +1,91 @@
 //! Hosts: whether their names have addresses.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::error::Elapsed;
 
 /// How long a name server may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks a host up, beside others.
-pub(super) fn spawn_lookup(host: String) -> impl Future<Output = Result<(), String>> {
-    let lookup: Option<JoinHandle<_>> = match host.parse::<IpAddr>() {
-        Ok(_) => None,
-        Err(_) => {
-            let host = host.clone();
-            Some(tokio::spawn(tokio::time::timeout(TIMEOUT, async move {
-                let found = tokio::net::lookup_host((host, 0)).await?;
-                Ok::<bool, std::io::Error>(found.count() > 0)
-            })))
-        }
-    };
+/// Resolves a host, beside others. If the server is to listen there, its address has to be one of this
+/// machine.
+pub(super) fn spawn_lookup(host: String, is_own: bool) -> impl Future<Output = Result<(), String>> {
+    let address = host.parse::<IpAddr>().ok();
+    let lookup: Option<JoinHandle<_>> = address.is_none().then(|| {
+        let host = host.clone();
+        tokio::spawn(tokio::time::timeout(TIMEOUT, async move {
+            let found = tokio::net::lookup_host((host, 0)).await?;
+            Ok::<_, io::Error>(found.map(|found| found.ip()).collect::<Vec<_>>())
+        }))
+    });
     async move {
-        let Some(lookup) = lookup else {
-            return Ok(());
+        let found = match lookup {
+            None => address.into_iter().collect(),
+            Some(lookup) => resolved(&host, lookup.await)?,
         };
-        match lookup.await {
-            Ok(Ok(Ok(true))) => Ok(()),
-            Ok(Ok(Ok(false))) => Err(format!("the host {host:?} has no address")),
-            Ok(Ok(Err(error))) => Err(format!("the host {host:?} cannot be resolved: {error}")),
-            Ok(Err(_)) => Err(format!(
-                "the host {host:?} cannot be resolved: no answer from the name server in {}s",
-                TIMEOUT.as_secs()
-            )),
-            Err(error) => Err(format!("the host {host:?} cannot be resolved: {error}")),
+        // The first address of IPv4, if there is one, as the server does it.
+        let chosen = found.iter().find(|ip| ip.is_ipv4()).or(found.first());
+        match chosen.filter(|_| is_own) {
+            Some(ip) => check_own(*ip),
+            None => Ok(()),
         }
     }
+}
+
+/// The addresses of a host, or why there are none.
+fn resolved(
+    host: &str,
+    found: Result<Result<io::Result<Vec<IpAddr>>, Elapsed>, JoinError>,
+) -> Result<Vec<IpAddr>, String> {
+    match found {
+        Ok(Ok(Ok(found))) if found.is_empty() => Err(format!("the host {host:?} has no address")),
+        Ok(Ok(Ok(found))) => Ok(found),
+        Ok(Ok(Err(error))) => Err(format!("the host {host:?} cannot be resolved: {error}")),
+        Ok(Err(_)) => Err(format!(
+            "the host {host:?} cannot be resolved: no answer from the name server in {}s",
+            TIMEOUT.as_secs()
+        )),
+        Err(error) => Err(format!("the host {host:?} cannot be resolved: {error}")),
+    }
+}
+
+/// Checks that this machine has an address. Binding a socket of UDP tells, and is in nobody's way.
+fn check_own(ip: IpAddr) -> Result<(), String> {
+    match UdpSocket::bind((ip, 0)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(format!(
+            "this machine does not have the address {ip}; write one that it has, or 0.0.0.0 for all"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that this user may listen on a port; whether another program has it shows at the start.
+pub(super) fn check_port(port: u16) -> Result<(), String> {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let first_free = read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .trim()
+        .parse()
+        .unwrap_or(0);
+    if port == 0 || port >= first_free || can_bind_all(&read("/proc/self/status")) {
+        return Ok(());
+    }
+    Err(format!(
+        "{port} needs CAP_NET_BIND_SERVICE, as all ports below {first_free} do; choose a higher one, or \
+         give the server that right"
+    ))
+}
+
+/// Whether a process may listen on all ports, by its status file.
+fn can_bind_all(status: &str) -> bool {
+    const CAP_NET_BIND_SERVICE: u32 = 10;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.is_none_or(|mask| {
+        u64::from_str_radix(mask.trim(), 16)
+            .is_ok_and(|mask| mask & (1 << CAP_NET_BIND_SERVICE) != 0)
+    })
 }
 
 /// The host of a URL; nothing for a URL without one, as that of a UNIX socket.
@@ -47,7 +98,7 @@ pub(super) fn host_of_url(url: &str) -> Option<String> {
 }
 
 /// The host of `host:port` and of the names that gRPC has for servers.
-pub(super) fn host_of_target(target: &str) -> Option<String> {
+pub(in crate::settings) fn host_of_target(target: &str) -> Option<String> {
     if target.starts_with("unix:") {
         return None;
     }
@@ -80,6 +131,30 @@ pub(super) fn has_http_proxy() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rights_are_read_from_the_status() {
+        assert!(can_bind_all("Name:\tx\nCapEff:\t0000000000000400\n"));
+        assert!(!can_bind_all(
+            "CapInh:\t0000000000000400\nCapEff:\t0000000000000000\n"
+        ));
+        assert!(can_bind_all(""));
+    }
+
+    #[tokio::test]
+    async fn only_addresses_of_this_machine_can_be_listened_on() {
+        for (host, is_own) in [
+            ("127.0.0.1", true),
+            ("0.0.0.0", true),
+            ("localhost", true),
+            // For documentation: no machine has it.
+            ("192.0.2.1", false),
+        ] {
+            let checked = spawn_lookup(host.to_owned(), true).await;
+            assert_eq!(checked.is_ok(), is_own, "{host}: {checked:?}");
+            spawn_lookup(host.to_owned(), false).await.unwrap();
+        }
+    }
 
     #[test]
     fn hosts_are_found_in_urls_and_targets() {

@@ -5,9 +5,13 @@
 //! it beside a running server.
 
 mod files;
+mod folders;
 mod hosts;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use folders::{check_private, refuse_link};
+pub(super) use hosts::host_of_target;
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +22,6 @@ use super::sections::SECTIONS;
 use super::types::{Database, JwtKeys, LeaseKind, Settings};
 use super::{Failure, Loaded, Verb};
 
-/// The folder in an upload directory for leases and, unless another is named, for the server's state.
-const OWN_FOLDER: &str = ".landfall";
-
 /// What a setting needs to work.
 enum Need<'a> {
     /// A file that can be read.
@@ -29,12 +30,18 @@ enum Need<'a> {
     WritableDir(&'a Path),
     /// A directory of the server's own, in one that is checked by itself.
     OwnFolder(PathBuf),
+    /// A directory with the server's own state.
+    StateFolder(PathBuf),
     /// A directory with programs.
     Programs(&'a Path, HookNames),
     /// A place for a socket.
     Socket(&'a Path),
     /// A place for a file of SQLite.
-    Database(&'a Path),
+    Database(PathBuf),
+    /// A host whose address this machine must have.
+    OwnHost(&'a str),
+    /// A port that this user may listen on.
+    Port(u16),
     /// A host that must have an address.
     Host(String),
     /// A host that should have one: what is behind it may start later.
@@ -42,6 +49,11 @@ enum Need<'a> {
 }
 
 impl Loaded {
+    /// The folders of the server with their owners and modes, as comments of TOML.
+    pub fn folders(&self) -> String {
+        folders::describe(&self.settings)
+    }
+
     /// Checks what the settings name outside of themselves: files, directories, hosts. What is found to
     /// be worth a warning is added to [`warnings`](Self::warnings).
     ///
@@ -51,35 +63,57 @@ impl Loaded {
     /// Everything that cannot work on this machine, at once.
     pub async fn check_system(&mut self) -> Result<(), Failure> {
         let mut problems = Vec::new();
-        let mut findings = Findings::new(&self.layers, &mut problems, &mut self.warnings);
+        let mut findings =
+            Findings::new(&self.layers, self.verb, &mut problems, &mut self.warnings);
         // Whoever checks the settings means those of the server.
         let verb = match self.verb {
             Verb::ConfigCheck => Verb::Serve,
             verb => verb,
         };
         let mut lookups = Vec::new();
-        for (name, need) in needs(&self.settings) {
-            if !is_used_by(name, verb) {
+        let mut refused = Vec::new();
+        let is_given_sockets = std::env::var_os("LISTEN_FDS").is_some();
+        if is_given_sockets && findings.is_for_server() {
+            for name in ["host", "port", "unix-sock"] {
+                findings.without_effect(name, "beside the sockets that systemd hands over");
+            }
+        }
+        for (name, need) in needs(&self.settings, is_given_sockets, findings.is_for_server()) {
+            // What follows from the first problem of a setting is not worth telling.
+            if !is_used_by(name, verb) || refused.contains(&name) {
                 continue;
             }
             let checked = match need {
                 Need::File(path) => files::readable(path),
-                Need::WritableDir(path) => files::writable_dir(path),
-                Need::OwnFolder(path) => files::own_folder(&path),
+                Need::WritableDir(path) => {
+                    files::writable_dir(path).map(|()| warn_of_writers(name, path, &mut findings))
+                }
+                Need::OwnFolder(path) => folders::refuse_link(&path)
+                    .and_then(|()| files::own_folder(&path))
+                    .map(|()| warn_of_writers(name, &path, &mut findings)),
+                Need::StateFolder(path) => check_state_folder(name, &path, &mut findings),
                 Need::Programs(path, names) => check_programs(name, path, names, &mut findings),
                 Need::Socket(path) => files::socket(path),
-                Need::Database(path) => files::database(path),
+                Need::Database(path) => {
+                    files::database(&path).map(|()| warn_of_writers(name, &path, &mut findings))
+                }
+                Need::OwnHost(host) => {
+                    lookups.push((name, true, hosts::spawn_lookup(host.to_owned(), true)));
+                    Ok(())
+                }
+                Need::Port(port) => hosts::check_port(port),
                 Need::Host(host) => {
-                    lookups.push((name, true, hosts::spawn_lookup(host)));
+                    lookups.push((name, true, hosts::spawn_lookup(host, false)));
                     Ok(())
                 }
                 Need::LaterHost(host) => {
-                    lookups.push((name, false, hosts::spawn_lookup(host)));
+                    lookups.push((name, false, hosts::spawn_lookup(host, false)));
                     Ok(())
                 }
             };
             if let Err(reason) = checked {
                 findings.problem_at_start(name, reason);
+                refused.push(name);
             }
         }
         for (name, required, lookup) in lookups {
@@ -105,20 +139,27 @@ fn is_used_by(name: &str, verb: Verb) -> bool {
 }
 
 /// What the settings need.
-fn needs(settings: &Settings) -> Vec<(&'static str, Need<'_>)> {
+fn needs(
+    settings: &Settings,
+    is_given_sockets: bool,
+    is_for_server: bool,
+) -> Vec<(&'static str, Need<'_>)> {
     let mut needs = Vec::new();
     let (listen, hooks) = (&settings.listen, &settings.hooks);
-    if std::env::var_os("LISTEN_FDS").is_none() {
-        needs.push(match &listen.unix_sock {
-            Some(path) => ("unix-sock", Need::Socket(path)),
-            None => ("host", Need::Host(listen.host.clone())),
-        });
+    if !is_given_sockets {
+        match &listen.unix_sock {
+            Some(path) => needs.push(("unix-sock", Need::Socket(path))),
+            None => needs.extend([
+                ("host", Need::OwnHost(&listen.host)),
+                ("port", Need::Port(listen.port)),
+            ]),
+        }
     }
     match &settings.s3.bucket {
         None => {
             let dir = &settings.storage.upload_dir;
             needs.push(("upload-dir", Need::WritableDir(dir)));
-            needs.push(("upload-dir", Need::OwnFolder(dir.join(OWN_FOLDER))));
+            needs.push(("upload-dir", Need::OwnFolder(settings.own_folder())));
         }
         Some(bucket) => {
             let endpoint = settings.s3.endpoint.as_deref().and_then(hosts::host_of_url);
@@ -145,11 +186,18 @@ fn needs(settings: &Settings) -> Vec<(&'static str, Need<'_>)> {
         needs.push(("state-dir", Need::WritableDir(dir)));
     }
     match &settings.state.database {
-        Some(Database::File(path)) => needs.push(("database", Need::Database(path))),
+        Some(Database::File(path)) => needs.push(("database", Need::Database(path.clone()))),
         Some(Database::Postgres(url)) => {
             needs.extend(
                 hosts::host_of_url(url.reveal()).map(|host| ("database", Need::Host(host))),
             );
+        }
+        // Other commands check the folder when they open the database, if they do.
+        None if is_for_server && settings.stores_state() => {
+            needs.push(("state-dir", Need::StateFolder(settings.state_dir())));
+            if let Database::File(path) = settings.database() {
+                needs.push(("state-dir", Need::Database(path)));
+            }
         }
         None => {}
     }
@@ -218,6 +266,28 @@ fn later_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
     urls.chain(grpc.map(|host| ("hooks-grpc", host)))
         .chain(kafka.filter_map(|broker| Some(("hooks-kafka", hosts::host_of_target(broker)?))))
         .collect()
+}
+
+/// Checks the folder with the server's state.
+fn check_state_folder(
+    name: &str,
+    folder: &Path,
+    findings: &mut Findings<'_>,
+) -> Result<(), String> {
+    match folders::belongs_to_service(folder) {
+        Some(reason) if findings.is_only_check() => {
+            findings.warning(name, reason);
+            Ok(())
+        }
+        _ => folders::check_private(folder),
+    }
+}
+
+/// Warns of what other users can write to.
+fn warn_of_writers(name: &str, path: &Path, findings: &mut Findings<'_>) {
+    if let Some(reason) = folders::written_by_others(path) {
+        findings.warning(name, reason);
+    }
 }
 
 /// Checks a directory with programs. A program that is missing is skipped, as in tusd, so that what it

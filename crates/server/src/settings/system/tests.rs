@@ -44,7 +44,7 @@ async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_
         #[cfg(feature = "hooks-grpc")]
         (
             "hooks-grpc-server-tls-certificate",
-            &["-hooks-grpc=localhost:1"],
+            &["-hooks-grpc=localhost:1", "-hooks-grpc-secure"],
             true,
         ),
         #[cfg(feature = "hooks-grpc")]
@@ -52,6 +52,8 @@ async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_
             "hooks-grpc-client-tls-certificate",
             &[
                 "-hooks-grpc=localhost:1",
+                "-hooks-grpc-secure",
+                "-hooks-grpc-server-tls-certificate=/dev/null",
                 "-hooks-grpc-client-tls-key=/dev/null",
             ],
             true,
@@ -61,6 +63,8 @@ async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_
             "hooks-grpc-client-tls-key",
             &[
                 "-hooks-grpc=localhost:1",
+                "-hooks-grpc-secure",
+                "-hooks-grpc-server-tls-certificate=/dev/null",
                 "-hooks-grpc-client-tls-certificate=/dev/null",
             ],
             true,

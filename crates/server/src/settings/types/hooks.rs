@@ -35,6 +35,57 @@ pub struct Hooks {
 }
 
 impl Hooks {
+    /// Events that are stored until they are delivered.
+    pub const STORED: HookNames = HookNames::of(&[
+        HookName::PostCreate,
+        HookName::PostFinish,
+        HookName::PostTerminate,
+        HookName::PostExpire,
+    ]);
+
+    /// The lists of their own that the transports in use have; `None` for one without.
+    pub(crate) fn own_lists(&self) -> Vec<Option<HookNames>> {
+        self.transports().map(|(own, _)| own).collect()
+    }
+
+    /// All that transports in use are asked and told.
+    pub(crate) fn used_names(&self) -> HookNames {
+        self.transports()
+            .map(|(own, possible)| own.unwrap_or(self.enabled_names().and(possible)))
+            .fold(HookNames::of(&[]), HookNames::or)
+    }
+
+    /// The transports in use: the list of its own, and what it takes of the list for all.
+    fn transports(&self) -> impl Iterator<Item = (Option<HookNames>, HookNames)> {
+        let all: HookNames = HookName::ALL.into_iter().collect();
+        let events: HookNames = HookName::ALL
+            .into_iter()
+            .filter(|name| !name.is_question())
+            .collect();
+        let brokers = &self.brokers;
+        [
+            (self.command.dir.is_some(), self.command.events, all),
+            (self.http.url.is_some(), self.http.events, all),
+            (self.grpc.target.is_some(), self.grpc.events, all),
+            // It reaches nobody, so it is told only what its response can change.
+            (
+                self.wasm.file.is_some(),
+                self.wasm.events,
+                HookNames::ANSWERED,
+            ),
+            (brokers.nats.url.is_some(), brokers.nats.events, events),
+            (brokers.amqp.url.is_some(), brokers.amqp.events, events),
+            (brokers.redis.url.is_some(), brokers.redis.events, events),
+            (
+                !brokers.kafka.brokers.is_empty(),
+                brokers.kafka.events,
+                events,
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(is_used, own, possible)| is_used.then_some((own, possible)))
+    }
+
     /// [`Self::enabled`] as a set.
     #[must_use]
     pub fn enabled_names(&self) -> HookNames {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use landfall_hooks::HookNames;
 
 pub use direct::{Direct, SmallFiles, Sts};
 pub use grants::{Admin, Authorize, GrantLimits, GrantStyle, Grants, Jwt, JwtKeys};
@@ -163,6 +164,27 @@ pub enum Compat {
     Strict,
     /// As in tusd: malformed metadata is dropped.
     Tusd,
+}
+
+impl Settings {
+    /// Whether there is a queue of uploads, which grants and the dashboard need.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.grants.enabled || self.admin.is_on()
+    }
+
+    /// Whether events are stored until they are delivered.
+    pub(crate) fn has_outbox(&self) -> bool {
+        let stored = match self.has_queue() {
+            true => Hooks::STORED.or(HookNames::OF_QUEUE),
+            false => Hooks::STORED,
+        };
+        !self.hooks.used_names().and(stored).is_empty()
+    }
+
+    /// Whether the server stores something in its database.
+    pub(crate) fn stores_state(&self) -> bool {
+        self.has_queue() || self.has_outbox()
+    }
 }
 
 /// Which web pages may use the server from a browser.
