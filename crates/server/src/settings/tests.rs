@@ -10,6 +10,20 @@ mod direct;
 mod empty;
 mod grants;
 mod hooks;
+#[cfg(all(
+    feature = "s3",
+    feature = "redis",
+    feature = "postgres",
+    feature = "grants",
+    feature = "direct",
+    feature = "hooks-http",
+    feature = "hooks-grpc",
+    feature = "hooks-wasm",
+    feature = "nats",
+    feature = "amqp",
+    feature = "kafka"
+))]
+mod refused;
 mod s3;
 mod secrets;
 mod spellings;

@@ -156,6 +156,21 @@ fn what_cannot_work_is_refused_at_the_start_and_by_config_check_alike() {
             "landfall: -admin-key-file: /nope does not exist\n",
         ),
         (
+            &["--upload-dir", "s3://bucket/uploads"],
+            2,
+            "landfall: --upload-dir: \"s3://bucket/uploads\" is a URL, not a path\n",
+        ),
+        (
+            &["--s3-endpoint", "http://localhost:9000"],
+            2,
+            "landfall: --s3-endpoint: has no effect without s3-bucket: ",
+        ),
+        (
+            &["--host", "192.0.2.1"],
+            1,
+            "landfall: --host: this machine does not have the address 192.0.2.1; ",
+        ),
+        (
             &["-cors-allow-credentials"],
             2,
             "landfall: -cors-allow-credentials: would let pages of any origin use the cookies",
@@ -201,6 +216,86 @@ fn what_cannot_work_is_refused_at_the_start_and_by_config_check_alike() {
 fn several_things_that_cannot_work_are_told_at_once() {
     let (code, told) = refusal(&["-hooks-dir=/nope", "-state-dir=/dev/null"]);
     assert_eq!((code, told.lines().count()), (1, 2), "{told}");
+}
+
+/// What `config check` prints and warns of with a folder for uploads, and the code it ends with.
+fn checked(uploads: &Path, words: &[&str]) -> (i32, String, String) {
+    let output = landfall(
+        &[
+            &["config", "check", "--upload-dir", uploads.to_str().unwrap()],
+            words,
+        ]
+        .concat(),
+    );
+    let code = output.status.code().unwrap();
+    (code, text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn config_check_shows_owners_and_modes() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let set_mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (uploads, own) = (dir.path(), dir.path().join(".landfall"));
+    set_mode(uploads, 0o750);
+    let (code, shown, told) = checked(uploads, &[]);
+    assert_eq!((code, told.as_str()), (0, ""));
+    let line = |start: &str| shown.lines().find(|line| line.starts_with(start)).unwrap();
+    let uid = std::fs::metadata(uploads).unwrap().uid();
+    let of_uploads = line("# upload directory");
+    assert!(of_uploads.ends_with(", mode 0750"), "{of_uploads}");
+    assert!(of_uploads.contains(&uid.to_string()), "{of_uploads}");
+    assert!(line("# leases").ends_with(": does not exist yet"));
+    assert!(line("# state folder").contains("nothing is stored"));
+
+    set_mode(uploads, 0o777);
+    let (code, _, told) = checked(uploads, &[]);
+    assert_eq!(code, 0);
+    assert!(
+        told.starts_with("landfall: warning: --upload-dir: ") && told.contains("(mode 0777)"),
+        "{told}"
+    );
+    set_mode(uploads, 0o755);
+
+    // What others can write to holds no keys.
+    std::fs::create_dir(&own).unwrap();
+    set_mode(&own, 0o777);
+    let (code, _, told) = checked(uploads, &["--hooks-dir", uploads.to_str().unwrap()]);
+    assert_eq!(code, 1, "{told}");
+    assert!(
+        told.contains("landfall: state-dir: the state folder ") && told.contains("chmod go-w"),
+        "{told}"
+    );
+    std::fs::remove_dir(&own).unwrap();
+    std::os::unix::fs::symlink("/tmp", &own).unwrap();
+    let (code, _, told) = checked(uploads, &[]);
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("is a symbolic link"), "{told}");
+}
+
+#[test]
+fn a_folder_that_the_user_may_not_write_to_is_refused() {
+    use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command
+        .args(["config", "check", "--upload-dir"])
+        .arg(dir.path());
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        command.uid(12_345).gid(12_345);
+    }
+    let output = command.output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.starts_with("landfall: --upload-dir: ")
+            && told.contains(", mode 555): user ")
+            && told.contains("may not write it"),
+        "{told}"
+    );
 }
 
 #[cfg(all(feature = "hooks-http", feature = "redis"))]

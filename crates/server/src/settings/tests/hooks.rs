@@ -124,7 +124,10 @@ fn settings_without_effect_are_told() {
             "without hooks-nats",
         ),
         (&["-hooks-dir-format=v1"], "without hooks-dir"),
-        (&["-database=x.db", "-state-dir=/x"], "with database"),
+        (
+            &["-hooks-dir=/x", "-database=x.db", "-state-dir=/x"],
+            "with database",
+        ),
     ] {
         let warnings = loaded(words, &[]).warnings;
         assert_eq!(warnings.len(), 1, "{words:?}: {warnings:?}");

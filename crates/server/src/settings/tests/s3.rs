@@ -42,7 +42,11 @@ fn settings_that_exclude_each_other_are_problems() {
         (&["-s3-memory=10MiB"], "-s3-memory: "),
         (&["-s3-part-size=200MiB"], "-s3-part-size: "),
         (
-            &["-s3-transfer-acceleration", "-s3-endpoint=http://x"],
+            &[
+                "-s3-bucket=b",
+                "-s3-transfer-acceleration",
+                "-s3-endpoint=http://x",
+            ],
             "-s3-transfer-acceleration: ",
         ),
         (
