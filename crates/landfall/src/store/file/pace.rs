@@ -8,8 +8,12 @@
 //!
 //! What counts is the time beyond what copying the bytes may take ([`NANOS_PER_BYTE`]). A step is
 //! slow if it takes [`STALL`] by itself; the moving average decides otherwise, with single samples
-//! cut at [`CUT`]: a thread that merely lost its processor for some milliseconds on a busy machine
-//! must not look like a slow disk.
+//! cut at [`CUT`].
+//!
+//! A thread that merely lost its processor on a busy machine must not look like a slow disk: the pool
+//! would make everything slower still. So once steps take long, it is also measured whether their
+//! thread waited, and only then their time counts. That costs two system calls, so it is not done while
+//! all is fast.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -56,16 +60,35 @@ impl Pace {
         self.pool_until.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether it is to be measured if the thread of a step waited. One or two atomic loads.
+    pub(super) fn is_suspicious(&self) -> bool {
+        self.average.load(Ordering::Relaxed) > nanos(FAST) || !self.in_task()
+    }
+
     /// Takes note of a step with `bytes` bytes that ran from `began` to `ended`, wherever it ran.
-    pub(super) fn note(&self, began: Instant, ended: Instant, bytes: usize) {
+    /// `has_waited` = whether its thread waited, if that was measured.
+    pub(super) fn note(
+        &self,
+        began: Instant,
+        ended: Instant,
+        bytes: usize,
+        has_waited: Option<bool>,
+    ) {
         let copying = (bytes as u64).saturating_mul(NANOS_PER_BYTE);
-        let took = nanos(ended.saturating_duration_since(began)).saturating_sub(copying);
+        let took = match has_waited {
+            Some(false) => 0,
+            _ => nanos(ended.saturating_duration_since(began)).saturating_sub(copying),
+        };
         let old = self.average.load(Ordering::Relaxed);
-        let average = (old * (WEIGHT - 1) + took.min(nanos(CUT))) / WEIGHT;
+        let mut average = (old * (WEIGHT - 1) + took.min(nanos(CUT))) / WEIGHT;
+        if has_waited.is_none() {
+            // Suspicious at most.
+            average = average.min(nanos(SLOW));
+        }
         self.average.store(average, Ordering::Relaxed);
 
         let now = nanos(ended.saturating_duration_since(self.start));
-        let slow = took >= nanos(STALL) || average > nanos(SLOW);
+        let slow = average > nanos(SLOW) || has_waited == Some(true) && took >= nanos(STALL);
         if slow {
             // Also prolongs a stay.
             let until = now + nanos(STAY);
@@ -112,8 +135,21 @@ mod tests {
         }
 
         fn step(&mut self, took: Duration, bytes: usize) {
-            self.pace.note(self.now, self.now + took, bytes);
+            self.step_of_thread(took, bytes, true);
+        }
+
+        fn step_of_thread(&mut self, took: Duration, bytes: usize, waited: bool) {
+            let has_waited = self.pace.is_suspicious().then_some(waited);
+            self.pace.note(self.now, self.now + took, bytes, has_waited);
             self.now += took;
+        }
+    }
+
+    impl Bench {
+        /// The first makes it suspicious; the second proves it.
+        fn stall(&mut self) {
+            self.step(STALL, 0);
+            self.step(STALL, 0);
         }
     }
 
@@ -137,6 +173,19 @@ mod tests {
     }
 
     #[test]
+    fn losing_the_processor_always_is_no_slow_disk_either() {
+        let mut bench = Bench::new();
+        for round in 0..1000 {
+            bench.step_of_thread(
+                if round % 2 == 0 { STALL } else { 5 * MS },
+                16 * 1024,
+                false,
+            );
+            assert!(bench.pace.in_task(), "round {round}");
+        }
+    }
+
+    #[test]
     fn a_slow_disk_is_noticed_within_a_few_steps() {
         let mut bench = Bench::new();
         for _ in 0..1000 {
@@ -149,16 +198,16 @@ mod tests {
     }
 
     #[test]
-    fn one_stall_is_enough() {
+    fn two_stalls_are_enough() {
         let mut bench = Bench::new();
-        bench.step(STALL, 0);
+        bench.stall();
         assert!(!bench.pace.in_task());
     }
 
     #[test]
     fn it_comes_back_after_a_while_of_fast_steps_and_not_before() {
         let mut bench = Bench::new();
-        bench.step(STALL, 0);
+        bench.stall();
         let moved = bench.now;
         while bench.now < moved + STAY {
             assert!(!bench.pace.in_task());
@@ -171,7 +220,7 @@ mod tests {
     #[test]
     fn it_does_not_come_back_on_time_alone() {
         let mut bench = Bench::new();
-        bench.step(STALL, 0);
+        bench.stall();
         bench.now += 100 * STAY;
         assert!(!bench.pace.in_task());
         for _ in 0..100 {

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::{
     pace::Pace,
     slots::{Gate, Slot},
+    sys,
 };
 use crate::store::{Result, StoreError};
 
@@ -147,9 +148,12 @@ impl Steps {
     }
 
     fn timed<T>(&self, bytes: usize, step: impl FnOnce() -> T) -> T {
+        let before = self.pace.is_suspicious().then(sys::thread_waits);
         let began = Instant::now();
         let done = step();
-        self.pace.note(began, Instant::now(), bytes);
+        let ended = Instant::now();
+        let has_waited = before.map(|before| before.is_none_or(|n| sys::thread_waits() != Some(n)));
+        self.pace.note(began, ended, bytes, has_waited);
         done
     }
 }

@@ -18,6 +18,19 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
+/// How often the calling thread has waited for something, such as a disk, since it began; a thread that
+/// lost its processor has not waited. `None` where that is not known.
+pub(super) fn thread_waits() -> Option<i64> {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::resource::{UsageWho, getrusage};
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+        Some(usage.voluntary_context_switches().into())
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 #[cfg(test)]
 use {
     super::proof::journal::{self, Op},
