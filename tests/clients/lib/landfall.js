@@ -174,9 +174,9 @@ export class Landfall {
   /** The `.info` files of all uploads in the directory, parsed. */
   async allInfos() {
     const names = (await readdir(this.dir)).filter((name) => name.endsWith('.info'))
-    return Promise.all(
-      names.map(async (name) => JSON.parse(await readFile(join(this.dir, name), 'utf8'))),
-    )
+    const texts = await Promise.all(names.map((name) => readFile(join(this.dir, name), 'utf8')))
+    // A creation that was killed may have left an empty one, until the sweeper finds it.
+    return texts.filter((text) => text !== '').map((text) => JSON.parse(text))
   }
 
   /** HEAD of the upload at `url`, sent to the server itself rather than through a proxy. */

@@ -8,12 +8,13 @@ use super::{Engine, Error, create::Created};
 use crate::{
     hook::{Claim, Reply},
     lease::Lease,
+    store::StoreError,
     upload::Upload,
 };
 
 /// A claim whose turn it is.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct LeasedClaim {
     claim: Arc<dyn Claim>,
     /// Keeps others of this claim out until the upload is there to be found.
     _lease: Option<Lease>,
@@ -22,7 +23,7 @@ pub(super) struct Held {
 /// What a claim is worth.
 pub(super) enum Turn {
     /// Nothing was made under it yet (or there is none).
-    Free(Option<Held>),
+    Free(Option<LeasedClaim>),
     /// The upload that was made under it.
     Made(Created),
 }
@@ -42,7 +43,7 @@ impl Engine {
             None => None,
         };
         if let Some(id) = claim.noted().await? {
-            match self.inspect(&None, &id).await {
+            match Box::pin(self.inspect(&None, &id)).await {
                 Ok(found) => {
                     return Ok(Turn::Made(Created {
                         offset: found.offset,
@@ -53,10 +54,12 @@ impl Engine {
                     }));
                 }
                 Err(error) if error.problem().fault == Fault::NotFound => {}
+                // A kill in the middle of its creation: its client has no URL of it.
+                Err(Error::Store(StoreError::Damaged { .. })) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Turn::Free(Some(Held {
+        Ok(Turn::Free(Some(LeasedClaim {
             claim,
             _lease: lease,
         })))
@@ -66,7 +69,7 @@ impl Engine {
     pub(super) async fn assign_id(
         &self,
         upload: &mut Upload,
-        held: Option<&Held>,
+        held: Option<&LeasedClaim>,
     ) -> Result<(), Error> {
         self.parts.get_store().assign_id(upload).await?;
         if let Some(held) = held {

@@ -21,8 +21,8 @@ pub trait Claim: fmt::Debug + Send + Sync + 'static {
     /// be no others.
     fn key(&self) -> Option<&UploadId>;
 
-    /// The upload that was noted before, if any. If it isn't in the store, a creation came to nothing,
-    /// and another one is made.
+    /// The upload that was noted before, if any. If it isn't in the store, or damaged, a creation came
+    /// to nothing, and another one is made.
     ///
     /// # Errors
     /// Nothing is created then.

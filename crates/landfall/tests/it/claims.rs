@@ -125,6 +125,25 @@ async fn ten_at_once_make_one_upload() {
 }
 
 #[tokio::test]
+async fn a_creation_that_was_killed_halfway_is_made_anew() {
+    everywhere(
+        |config| {
+            claims(config, &One::new(), None);
+        },
+        async |site| {
+            let Some(dir) = site.dir() else { return };
+            let first = site.create(5).await;
+            // As a process leaves it that is killed before it has written the description.
+            std::fs::write(dir.join(format!("{}.info", id(&first))), "").unwrap();
+            let second = site.create(5).await;
+            assert_ne!(second, first);
+            assert_eq!(site.create(5).await, second);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_lost_answer_is_given_again_with_the_offset() {
     everywhere(
         |config| {

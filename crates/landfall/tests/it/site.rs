@@ -1,6 +1,6 @@
 //! A server on a free port, and a client that sends exactly what it is told to.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper_util::{
@@ -86,6 +86,11 @@ impl Site {
             server,
             dir,
         }
+    }
+
+    /// The upload directory, where uploads are files.
+    pub(crate) fn dir(&self) -> Option<&Path> {
+        self.dir.as_ref().map(TempDir::path)
     }
 
     /// A request with `Tus-Resumable`.
