@@ -80,7 +80,8 @@ impl Engine {
                     header,
                     joined: false,
                 };
-                return self.create_final(caller, upload).await;
+                // Boxed, like whatever few requests do: the largest way decides how much memory each takes.
+                return Box::pin(self.create_final(caller, upload)).await;
             }
         }
         let with_upload = head.with_upload;

@@ -3,7 +3,12 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use landfall_protocol::Fault;
-use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::{Engine, Error};
 
@@ -27,25 +32,39 @@ impl Engine {
     ///
     /// A request that is dropped while it waits for its turn has changed nothing. A shutdown waits for
     /// the effect.
-    pub(super) async fn detached<T: Send + 'static>(
+    pub(super) fn detached<T: Send + 'static>(
         self: &Arc<Self>,
         effect: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
-        let permits = &self.effects.0;
-        let permit = match permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => match timeout(TIMEOUT, permits.clone().acquire_owned()).await {
-                Ok(Ok(permit)) => permit,
-                _ => return Err(Fault::Unavailable.into()),
-            },
+    ) -> impl Future<Output = Result<T, Error>> + Send {
+        // Not an `async fn`, which would make each request as large as all effects it may have.
+        let started = match self.effects.0.clone().try_acquire_owned() {
+            Ok(permit) => Ok(self.spawn_effect(effect, permit)),
+            Err(_) => Err(Box::pin(effect)),
         };
+        async move {
+            let effect = match started {
+                Ok(task) => return task.await?,
+                Err(effect) => effect,
+            };
+            let permit = timeout(TIMEOUT, self.effects.0.clone().acquire_owned());
+            let Ok(Ok(permit)) = permit.await else {
+                return Err(Fault::Unavailable.into());
+            };
+            self.spawn_effect(effect, permit).await?
+        }
+    }
+
+    fn spawn_effect<T: Send + 'static>(
+        &self,
+        effect: impl Future<Output = Result<T, Error>> + Send + 'static,
+        permit: OwnedSemaphorePermit,
+    ) -> JoinHandle<Result<T, Error>> {
         let in_flight = self.in_flight.enter();
         tokio::spawn(async move {
             let result = effect.await;
             drop((permit, in_flight));
             result
         })
-        .await?
     }
 
     /// Runs `effect` to its end without waiting for it. False if too many effects are running.

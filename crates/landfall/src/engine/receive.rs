@@ -4,14 +4,13 @@ use std::{ops::Range, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::HeaderMap;
 use http_body::Body;
 use landfall_protocol::{Announced, Checksum, Fault, Problem};
 
 use super::{
     BodyFault, Caller, Engine, Error, add,
-    live::Visibility,
-    transfer::{Transfer, TransferOutcome},
+    live::{LiveUpload, Visibility},
+    transfer::{Transfer, TransferOutcome, TransferReport},
 };
 use crate::{
     BoxError,
@@ -30,12 +29,15 @@ pub(super) struct Incoming<'a, B> {
     pub(super) checksum: Announced,
 }
 
-/// A body that came to its end.
-struct ReceivedBody {
-    /// Where its bytes are.
-    range: Range<u64>,
+/// A body whose transfer has ended.
+struct ReceivedBody<'a> {
+    upload: &'a Arc<Upload>,
+    append: &'a mut dyn Append,
+    live: &'a Arc<LiveUpload>,
+    /// The offset of its first byte.
+    start: u64,
     visibility: Visibility,
-    verifier: Verifier,
+    checksum: Announced,
 }
 
 /// What became of a body.
@@ -96,8 +98,40 @@ impl Engine {
             timeout: self.body_timeout,
             publish: visibility == Visibility::Immediate,
             verifier: Verifier::new(&incoming.checksum),
+            is_staged: false,
         };
-        let report = match transfer.run(incoming.body).await {
+        let report = transfer.run(incoming.body).await;
+        let body = ReceivedBody {
+            upload,
+            append: &mut *append,
+            live: &live,
+            start,
+            visibility,
+            checksum: incoming.checksum,
+        };
+        self.settle_body(body, report).await
+    }
+
+    /// Verifies, commits and acknowledges a body.
+    async fn settle_body(
+        self: &Arc<Self>,
+        body: ReceivedBody<'_>,
+        report: Result<TransferReport<'_>, Error>,
+    ) -> Result<Received, Error> {
+        let ReceivedBody {
+            upload,
+            append,
+            live,
+            start,
+            visibility,
+            checksum,
+        } = body;
+        let TransferReport {
+            outcome,
+            verifier,
+            is_staged,
+            mut unwritten,
+        } = match report {
             Ok(report) => report,
             Err(error) => {
                 let _ = if visibility == Visibility::Verified {
@@ -112,16 +146,12 @@ impl Engine {
                 return Err(error);
             }
         };
-        let mut unwritten = report.unwritten;
-        let mut interruption = match report.outcome {
+        let mut interruption = match outcome {
             TransferOutcome::End(trailers) => {
-                let body = ReceivedBody {
-                    range: start..append.offset(),
-                    visibility,
-                    verifier: report.verifier,
-                };
+                let stated = checksum.with_trailers(trailers.as_ref());
+                let range = start..append.offset();
                 match self
-                    .verify(upload, body, incoming.checksum, trailers.as_ref())
+                    .verify(upload, range, visibility, verifier, stated)
                     .await
                 {
                     Ok(verified) => verified.err().map(Interruption::Checksum),
@@ -149,7 +179,7 @@ impl Engine {
                     interruption,
                 });
             }
-            None if report.is_staged => append.confirm().await?,
+            None if is_staged => append.confirm().await?,
             None => {
                 let mut bytes = unwritten.take();
                 if !bytes.is_empty() {
@@ -160,7 +190,7 @@ impl Engine {
             Some(Interruption::Checksum(_)) if visibility == Visibility::Immediate => {}
             // Bytes that couldn't be verified don't count (T-SUM-7, E-26).
             Some(Interruption::Checksum(_)) => append.discard().await?,
-            Some(_) if report.is_staged => append.discard().await?,
+            Some(_) if is_staged => append.discard().await?,
             Some(_) => {}
         }
         drop(unwritten);
@@ -170,7 +200,7 @@ impl Engine {
         live.receive(offset);
         if self.wants.progress && upload.is_complete_at(offset) {
             // Before anybody hears that it is complete.
-            self.emit_progress(&live);
+            self.emit_progress(live);
         }
         if offset > start && !upload.is_complete_at(offset) {
             for sink in &self.sinks {
@@ -189,18 +219,19 @@ impl Engine {
     async fn verify(
         &self,
         upload: &Upload,
-        body: ReceivedBody,
-        announced: Announced,
-        trailers: Option<&HeaderMap>,
+        range: Range<u64>,
+        visibility: Visibility,
+        verifier: Verifier,
+        stated: Result<Option<Checksum>, Problem>,
     ) -> Result<Result<(), Problem>, Error> {
-        let stated = match announced.with_trailers(trailers) {
+        let stated = match stated {
             Ok(Some(stated)) => stated,
             Ok(None) => return Ok(Ok(())),
             Err(problem) => return Ok(Err(problem)),
         };
-        let matches = match body.visibility {
-            Visibility::Verified => Some(body.verifier.matches(&stated)),
-            Visibility::AtEnd => self.read_back(upload, body.range, &stated).await?,
+        let matches = match visibility {
+            Visibility::Verified => Some(verifier.matches(&stated)),
+            Visibility::AtEnd => self.read_back(upload, range, &stated).await?,
             Visibility::Immediate => None,
         };
         let Some(matches) = matches else {

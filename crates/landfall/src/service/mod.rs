@@ -4,6 +4,7 @@
 mod answer;
 mod body;
 mod cors;
+mod detach;
 mod download;
 mod forwarded;
 #[cfg(feature = "fuzzing")]
@@ -16,7 +17,7 @@ mod stats;
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -272,10 +273,15 @@ impl Handler {
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let path = request.uri().path();
-        let Some(escaped) = self.0.place.below(path) else {
+        let Some(routed) = self.route(&request) else {
             return answer::not_found();
         };
+        self.answer(request, routed).await
+    }
+
+    /// What a request wants, by its path and method; `None` if it is not below the base path.
+    fn route<B>(&self, request: &Request<B>) -> Option<Routed> {
+        let escaped = self.0.place.below(request.uri().path())?;
         let target = if escaped.is_empty() {
             Target::Collection
         } else {
@@ -289,8 +295,20 @@ impl Handler {
             }
             _ => None,
         };
-        let (parts, body) = request.into_parts();
-        self.run(parts, body, target, operation, id).await
+        Some(Routed {
+            target,
+            operation,
+            id,
+        })
+    }
+
+    async fn answer<B>(&self, request: Request<B>, routed: Routed) -> Response<ReplyBody>
+    where
+        B: Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        let (mut parts, body) = request.into_parts();
+        self.run(&mut parts, pin!(body), routed).await
     }
 
     /// OPTIONS: what the server can do.
@@ -299,15 +317,8 @@ impl Handler {
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let (parts, body) = request.into_parts();
-        self.run(
-            parts,
-            body,
-            Target::Collection,
-            Ok(Operation::Options),
-            None,
-        )
-        .await
+        self.answer(request, Routed::collection(Operation::Options))
+            .await
     }
 
     /// POST: creates an upload.
@@ -316,8 +327,7 @@ impl Handler {
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let (parts, body) = request.into_parts();
-        self.run(parts, body, Target::Collection, Ok(Operation::Create), None)
+        self.answer(request, Routed::collection(Operation::Create))
             .await
     }
 
@@ -378,31 +388,39 @@ impl Handler {
             Err(Fault::MethodNotAllowed.into())
         };
         let id = UploadId::new(id).map_err(|error| Fault::NotFound.because(error));
-        let (parts, body) = request.into_parts();
-        self.run(parts, body, Target::Upload, operation, Some(id))
-            .await
+        let routed = Routed {
+            target: Target::Upload,
+            operation,
+            id: Some(id),
+        };
+        self.answer(request, routed).await
     }
 
     /// The way of every request: origin, version, operation, answer.
     async fn run<B>(
         &self,
-        mut parts: Parts,
-        body: B,
-        target: Target,
-        operation: Result<Operation, Problem>,
-        id: Option<Result<UploadId, Problem>>,
+        parts: &mut Parts,
+        mut body: Pin<&mut B>,
+        routed: Routed,
     ) -> Response<ReplyBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
+        let Routed {
+            target,
+            operation,
+            id,
+        } = routed;
         let inner = &*self.0;
         inner
             .tally
             .count_request(operation.as_ref().ok(), &parts.method);
         // Nothing behind this line may keep it, log it or give it away.
         let token = UploadToken::take(&mut parts.headers);
-        let mut body = pin!(body);
+        if !body.is_end_stream() {
+            detach::detach(parts);
+        }
         let wants_head = operation
             .as_ref()
             .map_or(parts.method == Method::HEAD, |operation| {
@@ -419,7 +437,7 @@ impl Handler {
                 Ok(self.capabilities())
             }
             (_, Ok(operation)) => {
-                self.operate(&parts, body.as_mut(), operation, id.clone(), token)
+                self.operate(parts, body.as_mut(), operation, id.clone(), token)
                     .await
             }
         };
@@ -429,7 +447,7 @@ impl Handler {
             Ok(answer) => answer.into_response(),
             Err(rejection) => {
                 let error = &rejection.error;
-                answer::log(error, &parts, id);
+                answer::log(error, parts, id);
                 let response = answer::refuse(&rejection, target, inner.extensions, wants_head);
                 inner
                     .tally
@@ -461,16 +479,33 @@ impl Handler {
             cors.decorate(admitted, is_preflight, reply);
         }
         if leaves_body && !body.is_end_stream() {
-            answer::leave_body(&parts, body, reply).await;
+            answer::leave_body(parts, body, reply).await;
         }
         tracing::debug!(
             method = %parts.method,
             path = parts.uri.path(),
-            requestId = answer::request_id(&parts),
+            requestId = answer::request_id(parts),
             status = response.status().as_u16(),
             "ResponseOutgoing"
         );
         response
+    }
+}
+
+/// What a request wants.
+struct Routed {
+    target: Target,
+    operation: Result<Operation, Problem>,
+    id: Option<Result<UploadId, Problem>>,
+}
+
+impl Routed {
+    fn collection(operation: Operation) -> Self {
+        Self {
+            target: Target::Collection,
+            operation: Ok(operation),
+            id: None,
+        }
     }
 }
 
@@ -489,6 +524,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let handler = self.clone();
-        Box::pin(async move { Ok(handler.handle(request).await) })
+        let Some(routed) = handler.route(&request) else {
+            return Box::pin(ready(Ok(answer::not_found())));
+        };
+        // Not `handle`: the request would be in its future twice.
+        let (mut parts, body) = request.into_parts();
+        Box::pin(async move { Ok(handler.run(&mut parts, pin!(body), routed).await) })
     }
 }

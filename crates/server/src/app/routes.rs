@@ -199,7 +199,7 @@ impl App {
 impl Service<Request<net::Body>> for App {
     type Response = Response<AnswerBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -219,26 +219,44 @@ impl Service<Request<net::Body>> for App {
         }
         #[cfg(feature = "grants")]
         if let Some(pages) = self.site.pages(request.uri().path()).cloned() {
-            return Box::pin(async move {
+            return Answer::Other(Box::pin(async move {
                 let response = pages.answer(request).await;
                 Ok(response.map(AnswerBody::Page))
-            });
+            }));
         }
         if !self.site.is_upload_path(request.uri().path()) {
             let (parts, _) = request.into_parts();
             let (site, handler) = (self.site.clone(), self.handler.clone());
-            return Box::pin(async move { Ok(site.answer(&parts, &handler).await) });
+            return Answer::Other(Box::pin(
+                async move { Ok(site.answer(&parts, &handler).await) },
+            ));
         }
-        let handler = self.handler.clone();
-        Box::pin(async move {
-            let mut response = handler.handle(request.map(UploadBody)).await;
-            if response.status().as_u16() == 460 {
-                // Nobody else knows a phrase for it (E-28).
-                let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
-                response.extensions_mut().insert(phrase);
-            }
-            Ok(response.map(AnswerBody::Upload))
-        })
+        Answer::Upload(self.handler.call(request.map(UploadBody)))
+    }
+}
+
+/// The answer to a request. Not an async block around the handler's future, which would have to be boxed
+/// again.
+pub(super) enum Answer {
+    Upload(<Handler as Service<Request<UploadBody>>>::Future),
+    Other(Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>),
+}
+
+impl Future for Answer {
+    type Output = Result<Response<AnswerBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Other(answer) => answer.as_mut().poll(cx),
+            Self::Upload(answer) => answer.as_mut().poll(cx).map_ok(|mut response| {
+                if response.status().as_u16() == 460 {
+                    // Nobody else knows a phrase for it (E-28).
+                    let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
+                    response.extensions_mut().insert(phrase);
+                }
+                response.map(AnswerBody::Upload)
+            }),
+        }
     }
 }
 

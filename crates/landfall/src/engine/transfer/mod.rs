@@ -71,6 +71,8 @@ pub(super) struct Transfer<'a, 'm> {
     /// Whether others may be told the offset before the body has ended.
     pub(super) publish: bool,
     pub(super) verifier: Verifier,
+    /// Whether the store has unverified bytes.
+    pub(super) is_staged: bool,
 }
 
 enum TransferEvent {
@@ -105,16 +107,36 @@ impl<'m> Transfer<'_, 'm> {
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let (live, signal) = (self.live, self.signal);
         let mut batch = WriteBatch::new(self.memory, self.pack_limit());
+        let outcome = self.read_body(body, &mut batch).await?;
+        let outcome = self.conclude(&mut batch, outcome).await?;
+        Ok(TransferReport {
+            outcome,
+            verifier: self.verifier,
+            is_staged: self.is_staged,
+            unwritten: batch,
+        })
+    }
+
+    /// Reads the body until something ends that. A function of its own, so that its timers take no
+    /// memory afterwards.
+    async fn read_body<B>(
+        &mut self,
+        body: &mut B,
+        batch: &mut WriteBatch<'m>,
+    ) -> Result<TransferOutcome, Error>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let (live, signal) = (self.live, self.signal);
         let max_bytes = self.append.write_size().min(BATCH_BYTES);
         let mut trailers = None;
-        let mut is_staged = false;
         let mut deadline: Option<Pin<Box<Sleep>>> = None;
         let mut interrupts = pin!(interrupt(signal, live));
         let mut timer = pin!(None);
 
-        let outcome = loop {
+        Ok(loop {
             if let Some(asked) = signal.asked() {
                 break Interrupt::Lease(asked).outcome();
             }
@@ -167,19 +189,21 @@ impl<'m> Transfer<'_, 'm> {
                         break TransferOutcome::Overrun;
                     }
                 }
-                TransferEvent::Flush if self.verifier.is_on() && !is_staged && batch.can_pack() => {
-                    self.hash(&batch);
+                TransferEvent::Flush
+                    if self.verifier.is_on() && !self.is_staged && batch.can_pack() =>
+                {
+                    self.hash(batch);
                     batch.pack();
                     live.touch();
                     deadline.get_or_insert_with(|| Box::pin(sleep(UNVERIFIED_TIMEOUT)));
                 }
                 TransferEvent::Flush | TransferEvent::WaitedLong => {
                     deadline = None;
-                    if self.verifier.is_on() && !is_staged {
+                    if self.verifier.is_on() && !self.is_staged {
                         self.append.hold().await?;
-                        is_staged = true;
+                        self.is_staged = true;
                     }
-                    if !self.flush(&mut batch, is_staged).await? {
+                    if !self.flush(batch).await? {
                         break TransferOutcome::Yielded;
                     }
                 }
@@ -200,8 +224,7 @@ impl<'m> Transfer<'_, 'm> {
                 }
                 Some(other) => break other.outcome(),
             }
-        };
-        self.conclude(batch, outcome, is_staged).await
+        })
     }
 
     /// The longest body that waits in memory for its checksum.
@@ -215,25 +238,19 @@ impl<'m> Transfer<'_, 'm> {
 
     /// Deals with what is at hand at the end.
     async fn conclude(
-        mut self,
-        mut batch: WriteBatch<'m>,
-        mut outcome: TransferOutcome,
-        is_staged: bool,
-    ) -> Result<TransferReport<'m>, Error> {
+        &mut self,
+        batch: &mut WriteBatch<'m>,
+        outcome: TransferOutcome,
+    ) -> Result<TransferOutcome, Error> {
         match outcome {
             // Who comes next continues from the offset that was told.
             TransferOutcome::Lost | TransferOutcome::Yielded => batch.clear(Vec::new()),
-            _ if self.verifier.is_on() && !is_staged => self.hash(&batch),
+            _ if self.verifier.is_on() && !self.is_staged => self.hash(batch),
             _ if batch.frames().is_empty() => {}
-            _ if self.flush(&mut batch, is_staged).await? => {}
-            _ => outcome = TransferOutcome::Yielded,
+            _ if self.flush(batch).await? => {}
+            _ => return Ok(TransferOutcome::Yielded),
         }
-        Ok(TransferReport {
-            outcome,
-            verifier: self.verifier,
-            is_staged,
-            unwritten: batch,
-        })
+        Ok(outcome)
     }
 
     fn hash(&mut self, batch: &WriteBatch<'_>) {
@@ -245,7 +262,7 @@ impl<'m> Transfer<'_, 'm> {
     }
 
     /// Writes a batch; false if another request has taken over, so that it must not be written.
-    async fn flush(&mut self, batch: &mut WriteBatch<'m>, is_staged: bool) -> Result<bool, Error> {
+    async fn flush(&mut self, batch: &mut WriteBatch<'m>) -> Result<bool, Error> {
         self.hash(batch);
         if !self.live.start_write() {
             return Ok(false);
@@ -259,7 +276,7 @@ impl<'m> Transfer<'_, 'm> {
             self.live.publish(offset);
         }
         // Unverified bytes don't count yet.
-        self.live.end_write(self.append.offset(), !is_staged);
+        self.live.end_write(self.append.offset(), !self.is_staged);
         Ok(true)
     }
 }
