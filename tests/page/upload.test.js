@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 import { Landfall, Visitor, hashOf, launch, test, until } from './harness.js';
 
 const MiB = 2 ** 20;
-const bash = (script, cwd) => promisify(execFile)('bash', ['-euo', 'pipefail', '-c', script], { cwd });
+const bash = (script, cwd) => promisify(execFile)('bash', ['--norc', '-euo', 'pipefail', '-c', script], { cwd });
 
 let browser;
 let landfall;

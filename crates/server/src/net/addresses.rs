@@ -217,10 +217,7 @@ impl Addresses {
             if entry.uploads == 1 {
                 self.senders.fetch_add(1, Relaxed);
             }
-            let queue = entry.queue.get_or_insert_with(|| {
-                Arc::new(AddressQueue::new(self.workers, self.senders.clone()))
-            });
-            Some(queue.clone())
+            Some(self.queue(entry))
         });
         match admitted {
             None => Ok(None),
@@ -232,6 +229,24 @@ impl Addresses {
                 queue,
             })),
         }
+    }
+
+    /// A place for the body of a request that was rejected, among those of its address.
+    pub(super) fn enqueue_rejected(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Option<Box<QueuedBody>> {
+        let key = self.limits.client.find(headers, peer).map(Key::new)?;
+        let queue = self.update(key, |entry| self.queue(entry))?;
+        Some(Box::new(QueuedBody::rejected(queue)))
+    }
+
+    fn queue(&self, entry: &mut Entry) -> Arc<AddressQueue> {
+        let queue = entry
+            .queue
+            .get_or_insert_with(|| AddressQueue::new(self.workers, self.senders.clone()).into());
+        Arc::clone(queue)
     }
 
     fn key(&self, limit: u32, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<Key> {
@@ -278,8 +293,9 @@ pub(super) struct Share {
 
 impl Share {
     /// The place of an upload among those of its address.
-    pub(super) fn enqueue(&self) -> Option<QueuedBody> {
-        self.queue.clone().map(QueuedBody::new)
+    pub(super) fn enqueue(&self) -> Option<Box<QueuedBody>> {
+        let queue = self.queue.clone()?;
+        Some(Box::new(QueuedBody::new(queue)))
     }
 }
 

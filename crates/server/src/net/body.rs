@@ -113,7 +113,7 @@ pub struct Body {
     /// Bytes at the beginning of `inner` that have been received before.
     skip: usize,
     /// Its place among the bodies of its address, where that is counted.
-    queued: Option<QueuedBody>,
+    queued: Option<Box<QueuedBody>>,
 }
 
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl Body {
         inner: Incoming,
         link: Arc<Link>,
         word: Word,
-        queued: Option<QueuedBody>,
+        queued: Option<Box<QueuedBody>>,
     ) -> Self {
         Self {
             inner: Some(inner),
@@ -150,7 +150,7 @@ impl Body {
         }
     }
 
-    pub(super) fn http2(inner: Incoming, link: Arc<Link>, queued: Option<QueuedBody>) -> Self {
+    pub(super) fn http2(inner: Incoming, link: Arc<Link>, queued: Option<Box<QueuedBody>>) -> Self {
         let watch = Arc::new(Watch::new(Phase::Body, false));
         link.gate.admit(watch.clone());
         Self {

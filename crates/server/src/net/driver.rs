@@ -21,8 +21,14 @@ use super::edge::{Edge, Link};
 use super::shutdown::Step;
 use super::stats::NetStats;
 use super::stream::Spawner;
+use super::turns::QueuedBody;
 use super::watch::{Gate, Phase, Verdict};
 use super::wire::Wire;
+
+/// The most input that is discarded after a request was rejected because its address has too many: a
+/// client that goes on sending gets a reset, so that its bytes fill neither our time nor the kernel's
+/// buffers.
+const REJECTED_LINGER_BYTES: u64 = 256 * 1024;
 
 /// How hyper is set up; the same for all connections.
 #[derive(Debug)]
@@ -298,6 +304,8 @@ struct Closing {
     finished: bool,
     linger: bool,
     budget: u64,
+    /// The input is discarded in turns with that of others.
+    queued: Option<Box<QueuedBody>>,
 }
 
 impl Closing {
@@ -311,6 +319,12 @@ impl Closing {
         }
         let linger = refused || refusal.is_some() || link.unread();
         let answer = refusal.filter(|_| quiet).map(|refusal| refusal.to_http1());
+        let queued = link.take_rejected();
+        let linger_bytes = link.gate.limits.linger_bytes;
+        let budget = match queued {
+            Some(_) => linger_bytes.min(REJECTED_LINGER_BYTES),
+            None => linger_bytes,
+        };
         link.watch.enter(Phase::Lingering);
         Box::new(Self {
             wire,
@@ -318,7 +332,8 @@ impl Closing {
             sent: 0,
             finished: false,
             linger,
-            budget: link.gate.limits.linger_bytes,
+            budget,
+            queued,
         })
     }
 
@@ -331,12 +346,22 @@ impl Closing {
             ready!(self.wire.poll_finish(cx))?;
             self.finished = true;
         }
-        while !self.wire.ended() {
-            match self.wire.poll_discard(cx)? {
+        while !self.wire.must_close() {
+            if let Some(queued) = &mut self.queued {
+                ready!(queued.poll_turn(cx));
+            }
+            let discarded = self.wire.poll_discard(cx)?;
+            if let Some(queued) = &mut self.queued {
+                match discarded {
+                    Poll::Ready(n) => queued.receive(n),
+                    Poll::Pending => queued.release(),
+                }
+            }
+            match discarded {
                 Poll::Ready(n) => {
                     self.linger = true;
                     self.budget = self.budget.saturating_sub(n as u64);
-                    if n == 0 || self.budget == 0 {
+                    if self.budget == 0 {
                         break;
                     }
                 }

@@ -24,6 +24,7 @@ use super::info::ConnectionInfo;
 use super::refusal::Refusal;
 use super::stats::NetStats;
 use super::stream;
+use super::turns::QueuedBody;
 use super::watch::{Gate, Phase, Watch};
 
 /// An unread rest of a body up to this size is read and discarded, so that the next request on the
@@ -56,6 +57,8 @@ pub(super) struct Link {
     streams: AtomicU32,
     /// HTTP/1: the rest of a body the service does not want, to be discarded.
     abandoned: Mutex<Option<Incoming>>,
+    /// HTTP/1: what is left of a rejected request waits here to be discarded.
+    rejected: Mutex<Option<Box<QueuedBody>>>,
     /// HTTP/1: the present request, while the connection is replaced under it.
     pub(super) handover: Handover,
 }
@@ -81,6 +84,7 @@ impl Link {
             divisible: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             abandoned: Mutex::default(),
+            rejected: Mutex::default(),
             handover: Handover::default(),
         })
     }
@@ -133,6 +137,20 @@ impl Link {
                 Poll::Pending => return,
             }
         }
+    }
+
+    /// HTTP/1: the turns in which the rest of a rejected request is to be discarded, if it takes some.
+    pub(super) fn take_rejected(&self) -> Option<Box<QueuedBody>> {
+        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        rejected.take()
+    }
+
+    /// HTTP/1: lets what is left of a rejected request be discarded when others leave room for it.
+    fn defer_rejected<B>(&self, request: &Request<B>) {
+        let addresses = &self.gate.addresses;
+        let queued = addresses.enqueue_rejected(request.headers(), self.info.peer().ip());
+        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        *rejected = queued;
     }
 
     fn abandoned(&self) -> MutexGuard<'_, Option<Incoming>> {
@@ -285,7 +303,11 @@ where
                 NetStats::add(&link.gate.stats.refused, 1);
                 Some(refusal)
             }
-            None => link.admit(&request, &mut turn.share).err(),
+            None => link.admit(&request, &mut turn.share).err().inspect(|_| {
+                if !self.http2 && !request.body().is_end_stream() {
+                    link.defer_rejected(&request);
+                }
+            }),
         };
         let queued = turn.share.as_ref().and_then(Share::enqueue);
         let mut request = request.map(|incoming| {

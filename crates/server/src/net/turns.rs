@@ -1,12 +1,16 @@
 //! Bodies of one address take turns while other addresses send too.
 //!
 //! Tasks of a runtime run one after the other, so a client with many connections would get many times
-//! what a client with one gets. While several addresses send, at most as many bodies of one address
-//! are read at a time as there are threads; the others wait. A body that has had its share, or has
-//! nothing to read, lets the next one read. Nobody waits while a single address sends.
+//! what a client with one gets. While several addresses send, only a few bodies of one address are read
+//! at a time; the others wait. A body that has had its share, or has nothing to read, lets the next one
+//! read. Between turns an address pauses for [`PAUSE_FACTOR`] times as long as its turns took, which
+//! leaves the processors to the others. Nobody waits while a single address sends, and an address with
+//! one body never does.
 
 use std::{
     collections::VecDeque,
+    future::Future,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -14,14 +18,22 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use atomic_waker::AtomicWaker;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What a body may bring until the next one is read: less than what is stored with one call, so that
 /// nobody waits for the disk of another.
 const SHARE_BYTES: usize = 128 * 1024;
+/// How many times longer than its turns an address with waiting bodies pauses.
+const PAUSE_FACTOR: u32 = 3;
+/// The precision of the runtime's timers: shorter pauses are added up.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+/// One turn during which the thread was busy otherwise must not stop an address.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// The bodies of one address.
 #[derive(Debug)]
@@ -34,8 +46,39 @@ pub(super) struct AddressQueue {
 
 #[derive(Debug, Default)]
 struct QueueState {
+    bodies: usize,
+    /// Bodies that are read, or will be after the pause.
     active: usize,
     waiting: VecDeque<Arc<Waiter>>,
+    /// The pause that is due, until it is long enough for a timer.
+    pause: Duration,
+    /// When the next turn may begin.
+    resume_at: Option<Instant>,
+}
+
+impl QueueState {
+    /// Counts a turn. The next one of an address with several bodies begins after a pause.
+    fn end_turn(&mut self, began: Instant) {
+        if self.bodies < 2 {
+            return;
+        }
+        let now = Instant::now();
+        self.pause += (now - began) * PAUSE_FACTOR;
+        if self.pause >= SHORTEST_PAUSE {
+            self.resume_at = Some(now + self.pause.min(LONGEST_PAUSE));
+            self.pause = Duration::ZERO;
+        }
+    }
+
+    /// Gives the place of an active body to the one that has waited longest.
+    fn advance(&mut self) -> Option<Arc<Waiter>> {
+        let next = self.waiting.pop_front();
+        match &next {
+            Some(next) => next.is_active.store(true, Release),
+            None => self.active -= 1,
+        }
+        next
+    }
 }
 
 #[derive(Debug, Default)]
@@ -45,9 +88,10 @@ struct Waiter {
 }
 
 impl AddressQueue {
-    pub(super) fn new(max_active: usize, senders: Arc<AtomicUsize>) -> Self {
+    /// The queue of an address on a server with `workers` threads.
+    pub(super) fn new(workers: usize, senders: Arc<AtomicUsize>) -> Self {
         Self {
-            max_active: max_active.max(1),
+            max_active: (workers / 4).max(1),
             senders,
             state: Mutex::default(),
         }
@@ -57,15 +101,11 @@ impl AddressQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the next body be read instead of an active one.
-    fn advance(&self, mut state: MutexGuard<'_, QueueState>) {
-        let Some(next) = state.waiting.pop_front() else {
-            state.active -= 1;
-            return;
-        };
-        next.is_active.store(true, Release);
-        drop(state);
-        next.waker.wake();
+    /// When the next turn may begin, if that is in the future.
+    fn resume_at(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        state.resume_at = state.resume_at.filter(|at| *at > Instant::now());
+        state.resume_at
     }
 }
 
@@ -73,50 +113,87 @@ impl AddressQueue {
 #[derive(Debug)]
 pub(super) struct QueuedBody {
     queue: Arc<AddressQueue>,
-    waiter: Option<Arc<Waiter>>,
-    is_active: bool,
-    /// Bytes read since it became active.
+    /// How many addresses must send for this body to wait.
+    min_senders: usize,
+    place: Place,
+    /// Bytes read in this turn.
     received: usize,
 }
 
+#[derive(Debug)]
+enum Place {
+    None,
+    Waiting(Arc<Waiter>),
+    /// It is next, after the pause.
+    Pausing(Option<Pin<Box<Sleep>>>),
+    /// It may be read, since then.
+    Active(Instant),
+}
+
 impl QueuedBody {
+    /// A body that is counted as one of its address's.
     pub(super) fn new(queue: Arc<AddressQueue>) -> Self {
+        queue.lock().bodies += 1;
         Self {
             queue,
-            waiter: None,
-            is_active: false,
+            min_senders: 2,
+            place: Place::None,
             received: 0,
         }
     }
 
+    /// The body of a rejected request, which is discarded: it waits while anybody sends.
+    pub(super) fn rejected(queue: Arc<AddressQueue>) -> Self {
+        let mut body = Self::new(queue);
+        body.min_senders = 1;
+        body
+    }
+
+    fn must_wait(&self) -> bool {
+        self.queue.senders.load(Relaxed) >= self.min_senders
+    }
+
     /// Resolves when the body may be read.
-    pub(super) fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_active {
-            return Poll::Ready(());
-        }
-        if let Some(waiter) = &self.waiter {
-            waiter.waker.register(cx.waker());
-            if !waiter.is_active.load(Acquire) {
-                return Poll::Pending;
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let must_wait = self.must_wait();
+            match &mut self.place {
+                Place::Active(_) => return Poll::Ready(()),
+                Place::None if !must_wait => return Poll::Ready(()),
+                Place::None => {
+                    let mut state = self.queue.lock();
+                    if state.active < self.queue.max_active {
+                        state.active += 1;
+                        drop(state);
+                        self.place = Place::Pausing(None);
+                        continue;
+                    }
+                    let waiter = Arc::new(Waiter::default());
+                    waiter.waker.register(cx.waker());
+                    state.waiting.push_back(waiter.clone());
+                    drop(state);
+                    self.place = Place::Waiting(waiter);
+                    return Poll::Pending;
+                }
+                Place::Waiting(waiter) => {
+                    waiter.waker.register(cx.waker());
+                    if !waiter.is_active.load(Acquire) {
+                        return Poll::Pending;
+                    }
+                    self.place = Place::Pausing(None);
+                }
+                Place::Pausing(Some(pause)) => {
+                    ready!(pause.as_mut().poll(cx));
+                    self.place = Place::Pausing(None);
+                }
+                Place::Pausing(None) => {
+                    self.place = match self.queue.resume_at().filter(|_| must_wait) {
+                        Some(at) => Place::Pausing(Some(Box::pin(sleep_until(at)))),
+                        None => Place::Active(Instant::now()),
+                    }
+                }
             }
-            self.waiter = None;
-            self.is_active = true;
-            return Poll::Ready(());
         }
-        if self.queue.senders.load(Relaxed) < 2 {
-            return Poll::Ready(());
-        }
-        let mut state = self.queue.lock();
-        if state.active < self.queue.max_active {
-            state.active += 1;
-            self.is_active = true;
-            return Poll::Ready(());
-        }
-        let waiter = Arc::new(Waiter::default());
-        waiter.waker.register(cx.waker());
-        state.waiting.push_back(waiter.clone());
-        self.waiter = Some(waiter);
-        Poll::Pending
     }
 
     /// Counts bytes that were read.
@@ -130,8 +207,25 @@ impl QueuedBody {
     /// Lets the next body be read.
     pub(super) fn release(&mut self) {
         self.received = 0;
-        if std::mem::take(&mut self.is_active) {
-            self.queue.advance(self.queue.lock());
+        if matches!(self.place, Place::None) {
+            return;
+        }
+        let mut state = self.queue.lock();
+        let next = match std::mem::replace(&mut self.place, Place::None) {
+            Place::None => None,
+            Place::Active(began) => {
+                state.end_turn(began);
+                state.advance()
+            }
+            Place::Waiting(waiter) if !waiter.is_active.load(Acquire) => {
+                state.waiting.retain(|other| !Arc::ptr_eq(other, &waiter));
+                None
+            }
+            Place::Waiting(_) | Place::Pausing(_) => state.advance(),
+        };
+        drop(state);
+        if let Some(next) = next {
+            next.waker.wake();
         }
     }
 }
@@ -139,20 +233,15 @@ impl QueuedBody {
 impl Drop for QueuedBody {
     fn drop(&mut self) {
         self.release();
-        if let Some(waiter) = self.waiter.take() {
-            let mut state = self.queue.lock();
-            if waiter.is_active.load(Acquire) {
-                self.queue.advance(state);
-            } else {
-                state.waiting.retain(|other| !Arc::ptr_eq(other, &waiter));
-            }
-        }
+        self.queue.lock().bodies -= 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
+
+    use tokio::time::advance;
 
     use super::*;
 
@@ -165,12 +254,12 @@ mod tests {
     }
 
     fn may_read(body: &mut QueuedBody) -> bool {
-        body.poll_turn(&Context::from_waker(Waker::noop()))
+        body.poll_turn(&mut Context::from_waker(Waker::noop()))
             .is_ready()
     }
 
-    #[test]
-    fn bodies_take_turns_after_their_share() {
+    #[tokio::test(start_paused = true)]
+    async fn bodies_take_turns_after_their_share() {
         let queue = queue(2);
         let [mut first, mut second, mut third] = bodies(&queue);
         assert!(may_read(&mut first));
@@ -191,8 +280,8 @@ mod tests {
         assert_eq!(queue.lock().active, 0);
     }
 
-    #[test]
-    fn a_dropped_body_makes_way() {
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_body_makes_way() {
         let queue = queue(2);
         let [mut first, mut second, mut third] = bodies(&queue);
         assert!(may_read(&mut first));
@@ -209,12 +298,73 @@ mod tests {
         assert_eq!((state.active, state.waiting.len()), (0, 0));
     }
 
-    #[test]
-    fn nobody_waits_where_one_address_sends() {
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_where_one_address_sends() {
         let queue = queue(1);
         for mut body in bodies(&queue) {
             assert!(may_read(&mut body));
         }
         assert_eq!(queue.lock().active, 0);
+    }
+
+    /// How long a body of an address with three waits for its turn after one of `took`.
+    async fn pause_after(queue: &Arc<AddressQueue>, took: Duration) -> Duration {
+        let [mut first, mut second, _third] = bodies(queue);
+        assert!(may_read(&mut first) && !may_read(&mut second));
+        advance(took).await;
+        first.release();
+        let released = Instant::now();
+        std::future::poll_fn(|cx| second.poll_turn(cx)).await;
+        released.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_pauses_longer_than_its_turns_take() {
+        let turn = Duration::from_millis(2);
+        assert!(pause_after(&queue(2), turn).await >= PAUSE_FACTOR * turn);
+        // Whatever a turn took.
+        let long = pause_after(&queue(2), Duration::from_secs(9)).await;
+        assert!(long <= LONGEST_PAUSE + SHORTEST_PAUSE, "{long:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn short_turns_are_added_up() {
+        let queue = queue(2);
+        let turn = SHORTEST_PAUSE / (2 * PAUSE_FACTOR);
+        assert_eq!(pause_after(&queue, turn).await, Duration::ZERO);
+        assert!(pause_after(&queue, turn).await >= SHORTEST_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_with_one_body_does_not_pause() {
+        let queue = queue(2);
+        let mut body = QueuedBody::new(queue.clone());
+        for _ in 0..3 {
+            assert!(may_read(&mut body));
+            advance(Duration::from_millis(5)).await;
+            body.release();
+        }
+        assert!(may_read(&mut body));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_with_the_other_senders() {
+        let queue = queue(2);
+        let [mut first, mut second, _third] = bodies(&queue);
+        assert!(may_read(&mut first) && !may_read(&mut second));
+        advance(Duration::from_millis(5)).await;
+        first.release();
+        queue.senders.store(1, Relaxed);
+        assert!(may_read(&mut second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_body_waits_for_a_single_sender() {
+        let queue = queue(1);
+        let mut first = QueuedBody::rejected(queue.clone());
+        let mut second = QueuedBody::rejected(queue.clone());
+        assert!(may_read(&mut first) && !may_read(&mut second));
+        first.release();
+        assert!(may_read(&mut second));
     }
 }

@@ -105,9 +105,9 @@ impl Wire {
         self.refusal
     }
 
-    /// Whether the client has closed its side.
-    pub(super) fn ended(&self) -> bool {
-        self.ended
+    /// Whether nothing more is to be discarded: the client has closed its side, or takes too long.
+    pub(super) fn must_close(&self) -> bool {
+        self.ended || self.verdict() == Some(Verdict::Close)
     }
 
     /// Puts back bytes that hyper has read and not used.
@@ -192,9 +192,6 @@ impl Wire {
 
     /// Reads and forgets; gives back how much.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.verdict() == Some(Verdict::Close) {
-            return Poll::Ready(Ok(0));
-        }
         let mut space = [MaybeUninit::uninit(); 32 * 1024];
         let mut buf = ReadBuf::uninit(&mut space);
         ready!(self.poll_fill(cx, &mut buf))?;
