@@ -330,7 +330,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn short_turns_are_added_up() {
         let queue = queue(2);
-        let turn = SHORTEST_PAUSE / (2 * PAUSE_FACTOR);
+        let turn = SHORTEST_PAUSE * 2 / 3 / PAUSE_FACTOR;
         assert_eq!(pause_after(&queue, turn).await, Duration::ZERO);
         assert!(pause_after(&queue, turn).await >= SHORTEST_PAUSE);
     }
