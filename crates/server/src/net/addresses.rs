@@ -231,17 +231,6 @@ impl Addresses {
         }
     }
 
-    /// A place for the body of a request that was rejected, among those of its address.
-    pub(super) fn enqueue_rejected(
-        &self,
-        headers: &HeaderMap,
-        peer: Option<IpAddr>,
-    ) -> Option<Box<QueuedBody>> {
-        let key = self.limits.client.find(headers, peer).map(Key::new)?;
-        let queue = self.update(key, |entry| self.queue(entry))?;
-        Some(Box::new(QueuedBody::rejected(queue)))
-    }
-
     fn queue(&self, entry: &mut Entry) -> Arc<AddressQueue> {
         let queue = entry
             .queue

@@ -21,14 +21,13 @@ use super::edge::{Edge, Link};
 use super::shutdown::Step;
 use super::stats::NetStats;
 use super::stream::Spawner;
-use super::turns::QueuedBody;
 use super::watch::{Gate, Phase, Verdict};
 use super::wire::Wire;
 
 /// The most input that is discarded after a request was rejected because its address has too many: a
 /// client that goes on sending gets a reset, so that its bytes fill neither our time nor the kernel's
 /// buffers.
-const REJECTED_LINGER_BYTES: u64 = 256 * 1024;
+const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
 
 /// How hyper is set up; the same for all connections.
 #[derive(Debug)]
@@ -304,8 +303,6 @@ struct Closing {
     finished: bool,
     linger: bool,
     budget: u64,
-    /// The input is discarded in turns with that of others.
-    queued: Option<Box<QueuedBody>>,
 }
 
 impl Closing {
@@ -319,12 +316,10 @@ impl Closing {
         }
         let linger = refused || refusal.is_some() || link.unread();
         let answer = refusal.filter(|_| quiet).map(|refusal| refusal.to_http1());
-        let queued = link.take_rejected();
-        let linger_bytes = link.gate.limits.linger_bytes;
-        let budget = match queued {
-            Some(_) => linger_bytes.min(REJECTED_LINGER_BYTES),
-            None => linger_bytes,
-        };
+        let mut budget = link.gate.limits.linger_bytes;
+        if link.is_limited() {
+            budget = budget.min(LIMITED_LINGER_BYTES);
+        }
         link.watch.enter(Phase::Lingering);
         Box::new(Self {
             wire,
@@ -333,7 +328,6 @@ impl Closing {
             finished: false,
             linger,
             budget,
-            queued,
         })
     }
 
@@ -347,17 +341,7 @@ impl Closing {
             self.finished = true;
         }
         while !self.wire.must_close() {
-            if let Some(queued) = &mut self.queued {
-                ready!(queued.poll_turn(cx));
-            }
-            let discarded = self.wire.poll_discard(cx)?;
-            if let Some(queued) = &mut self.queued {
-                match discarded {
-                    Poll::Ready(n) => queued.receive(n),
-                    Poll::Pending => queued.release(),
-                }
-            }
-            match discarded {
+            match self.wire.poll_discard(cx)? {
                 Poll::Ready(n) => {
                     self.linger = true;
                     self.budget = self.budget.saturating_sub(n as u64);

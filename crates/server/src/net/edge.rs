@@ -24,7 +24,6 @@ use super::info::ConnectionInfo;
 use super::refusal::Refusal;
 use super::stats::NetStats;
 use super::stream;
-use super::turns::QueuedBody;
 use super::watch::{Gate, Phase, Watch};
 
 /// An unread rest of a body up to this size is read and discarded, so that the next request on the
@@ -57,8 +56,8 @@ pub(super) struct Link {
     streams: AtomicU32,
     /// HTTP/1: the rest of a body the service does not want, to be discarded.
     abandoned: Mutex<Option<Incoming>>,
-    /// HTTP/1: what is left of a rejected request waits here to be discarded.
-    rejected: Mutex<Option<Box<QueuedBody>>>,
+    /// HTTP/1: whether a request was rejected because its address has too many.
+    limited: AtomicBool,
     /// HTTP/1: the present request, while the connection is replaced under it.
     pub(super) handover: Handover,
 }
@@ -84,7 +83,7 @@ impl Link {
             divisible: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             abandoned: Mutex::default(),
-            rejected: Mutex::default(),
+            limited: AtomicBool::new(false),
             handover: Handover::default(),
         })
     }
@@ -139,18 +138,9 @@ impl Link {
         }
     }
 
-    /// HTTP/1: the turns in which the rest of a rejected request is to be discarded, if it takes some.
-    pub(super) fn take_rejected(&self) -> Option<Box<QueuedBody>> {
-        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        rejected.take()
-    }
-
-    /// HTTP/1: lets what is left of a rejected request be discarded when others leave room for it.
-    fn defer_rejected<B>(&self, request: &Request<B>) {
-        let addresses = &self.gate.addresses;
-        let queued = addresses.enqueue_rejected(request.headers(), self.info.peer().ip());
-        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        *rejected = queued;
+    /// HTTP/1: whether a request was rejected because its address has too many.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited.load(Relaxed)
     }
 
     fn abandoned(&self) -> MutexGuard<'_, Option<Incoming>> {
@@ -304,9 +294,7 @@ where
                 Some(refusal)
             }
             None => link.admit(&request, &mut turn.share).err().inspect(|_| {
-                if !self.http2 && !request.body().is_end_stream() {
-                    link.defer_rejected(&request);
-                }
+                link.limited.store(true, Relaxed);
             }),
         };
         let queued = turn.share.as_ref().and_then(Share::enqueue);

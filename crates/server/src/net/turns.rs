@@ -113,8 +113,6 @@ impl AddressQueue {
 #[derive(Debug)]
 pub(super) struct QueuedBody {
     queue: Arc<AddressQueue>,
-    /// How many addresses must send for this body to wait.
-    min_senders: usize,
     place: Place,
     /// Bytes read in this turn.
     received: usize,
@@ -136,21 +134,13 @@ impl QueuedBody {
         queue.lock().bodies += 1;
         Self {
             queue,
-            min_senders: 2,
             place: Place::None,
             received: 0,
         }
     }
 
-    /// The body of a rejected request, which is discarded: it waits while anybody sends.
-    pub(super) fn rejected(queue: Arc<AddressQueue>) -> Self {
-        let mut body = Self::new(queue);
-        body.min_senders = 1;
-        body
-    }
-
     fn must_wait(&self) -> bool {
-        self.queue.senders.load(Relaxed) >= self.min_senders
+        self.queue.senders.load(Relaxed) >= 2
     }
 
     /// Resolves when the body may be read.
@@ -355,16 +345,6 @@ mod tests {
         advance(Duration::from_millis(5)).await;
         first.release();
         queue.senders.store(1, Relaxed);
-        assert!(may_read(&mut second));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rejected_body_waits_for_a_single_sender() {
-        let queue = queue(1);
-        let mut first = QueuedBody::rejected(queue.clone());
-        let mut second = QueuedBody::rejected(queue.clone());
-        assert!(may_read(&mut first) && !may_read(&mut second));
-        first.release();
         assert!(may_read(&mut second));
     }
 }
