@@ -70,7 +70,11 @@ mod tests {
                 ("upload-metadata", "name \u{e9}"),
             ];
             let (buffer, mut parts) = head(uri, &fields);
-            parts.headers.get_mut(header::HOST).unwrap().set_sensitive(true);
+            parts
+                .headers
+                .get_mut(header::HOST)
+                .unwrap()
+                .set_sensitive(true);
             let (old_uri, old_headers) = (parts.uri.to_string(), parts.headers.clone());
             detach(&mut parts);
             assert_eq!(parts.uri.to_string(), old_uri);

@@ -20,12 +20,12 @@ use rustix::{
 
 /// How often the calling thread has waited for something, such as a disk, since it began; a thread that
 /// lost its processor has not waited. `None` where that is not known.
-pub(super) fn thread_waits() -> Option<i64> {
+pub(super) fn thread_waits() -> Option<std::ffi::c_long> {
     #[cfg(target_os = "linux")]
     {
         use nix::sys::resource::{UsageWho, getrusage};
         let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
-        Some(usage.voluntary_context_switches().into())
+        Some(usage.voluntary_context_switches())
     }
     #[cfg(not(target_os = "linux"))]
     None
