@@ -2,6 +2,7 @@
 many that stall."""
 
 import json
+import os
 import resource
 import time
 
@@ -66,7 +67,7 @@ def measure(server, mode, loadgen, root, _, pin=(None, None)):
         crowd = [mode.work, address, server.path, crowd_kind, mode.count]
         if mode.length:
             one = ["stream", address, server.path, one_kind, 1, mode.length, mode.length]
-            result = beside(loadgen, one, crowd, pin[1])
+            result = beside(loadgen, one, crowd, pin[1], running.data)
         else:
             result = stalled(loadgen, crowd, pids, mode.count, pin[1])
         if running.process.poll() is not None:
@@ -74,8 +75,18 @@ def measure(server, mode, loadgen, root, _, pin=(None, None)):
     return result
 
 
-def beside(loadgen, one, crowd, pin):
+def beside(loadgen, one, crowd, pin, data):
     """The speed of one client alone, and what is left of it beside a crowd."""
+    length = one[-1]
+
+    def forget():
+        """Frees what the client has uploaded: memory that was used before is several times faster than
+        what a virtual machine has to get from its host."""
+        for name in os.listdir(data):
+            path = os.path.join(data, name)
+            if os.path.isfile(path) and os.path.getsize(path) >= length:
+                os.unlink(path)
+
     def speed():
         with Client(loadgen, one, pin) as client:
             client.wait("ready")
@@ -83,9 +94,10 @@ def beside(loadgen, one, crowd, pin):
             result = json.loads(client.wait("done"))
             client.go()
             client.wait("verified")
+            forget()
             return result["bytes"] / MIB / result["wall_s"]
 
-    before = speed()
+    before = max(speed(), speed())
     with Client(loadgen, crowd, pin) as client:
         client.wait("ready")
         time.sleep(3)
