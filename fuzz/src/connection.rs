@@ -5,8 +5,8 @@ use landfall_server::net::{Guard, Refusal};
 const MAX_HEAD: usize = 512;
 
 /// The guard's outcome does not depend on how the input is cut into reads; a head that it lets pass
-/// is one that httparse (hyper's parser) sees end at the same byte and be framed in the same way; a
-/// refusal is a 4xx or 5xx with one sentence.
+/// is one that httparse (hyper's parser) sees end at the same byte and be framed in the same way;
+/// trailers end at the same byte too; a refusal is a 4xx or 5xx with one sentence.
 pub fn connection(data: &[u8]) {
     // The first byte says how long the reads are.
     let Some((length, input)) = data.split_first() else {
@@ -25,6 +25,9 @@ pub fn connection(data: &[u8]) {
     for head in &in_bytes.whole {
         understood(head);
     }
+    for trailers in &in_bytes.trailers {
+        end_alike(trailers);
+    }
     if let Some(refusal) = in_bytes.refusal {
         assert!(refusal.status.is_client_error() || refusal.status.is_server_error());
         assert!(!refusal.reason.is_empty() && !refusal.reason.contains(char::is_control));
@@ -36,19 +39,27 @@ struct Followed {
     refusal: Option<Refusal>,
     /// The heads that were kept until they were whole: all of them, if read byte by byte.
     whole: Vec<Vec<u8>>,
+    /// The same for trailers, which are no longer than the limit and a byte if they are too large.
+    trailers: Vec<Vec<u8>>,
 }
 
 fn follow(input: &[u8], length: usize) -> Followed {
     let mut guard = Guard::new(MAX_HEAD);
-    let (mut refusal, mut whole) = (None, Vec::new());
+    let (mut refusal, mut whole, mut trailers) = (None, Vec::new(), Vec::new());
     let mut passed_on = 0;
     for read in input.chunks(length.min(input.len()).max(1)) {
+        let heads = guard.heads();
         match guard.scan(read) {
             Ok(passed) => {
                 assert!(passed.whole <= read.len());
                 passed_on += passed.held.len() + passed.whole;
                 if !passed.held.is_empty() {
-                    whole.push([&passed.held, &read[..passed.whole]].concat());
+                    let held = [&passed.held, &read[..passed.whole]].concat();
+                    if guard.heads() == heads {
+                        trailers.push(held);
+                    } else {
+                        whole.push(held);
+                    }
                 }
             }
             Err(refused) => {
@@ -62,6 +73,7 @@ fn follow(input: &[u8], length: usize) -> Followed {
         heads: guard.heads(),
         refusal,
         whole,
+        trailers,
     }
 }
 
@@ -81,4 +93,14 @@ fn understood(head: &[u8]) {
     assert!(count("content-length") + count("transfer-encoding") <= 1);
     assert!(count("host") <= 1);
     assert!(count("host") == 1 || request.version == Some(0));
+}
+
+fn end_alike(trailers: &[u8]) {
+    let mut headers = [httparse::EMPTY_HEADER; 100];
+    match httparse::parse_headers(trailers, &mut headers) {
+        Ok(httparse::Status::Complete((end, _))) => assert_eq!(end, trailers.len()),
+        // Too large: handed on as far as it has come, for hyper to see that.
+        Ok(httparse::Status::Partial) => assert!(trailers.len() > MAX_HEAD),
+        Err(_) => {}
+    }
 }
