@@ -211,6 +211,7 @@ impl http_body::Body for Body {
             }
             return Poll::Pending;
         }
+        let is_http2 = matches!(self.kind, Kind::Http2 { .. });
         loop {
             let Some(inner) = &mut self.inner else {
                 return Poll::Ready(None);
@@ -218,7 +219,9 @@ impl http_body::Body for Body {
             let frame = Pin::new(inner).poll_frame(cx);
             if let Some(queued) = &mut self.queued {
                 match &frame {
-                    Poll::Ready(Some(Ok(frame))) => {
+                    // Over HTTP/2 more frames may be at hand, so that the service may wait for its
+                    // store before it polls again: not in its turn.
+                    Poll::Ready(Some(Ok(frame))) if !is_http2 => {
                         queued.receive(frame.data_ref().map_or(0, Bytes::len));
                     }
                     _ => queued.release(),
