@@ -115,12 +115,14 @@ impl Engine {
                 drop(claim);
                 Ok((upload, ()))
             };
+            // Before it is stored, so that it never expires earlier than its client is told.
+            let now = SystemTime::now();
             let (upload, ()) = self.emit_created(caller, create).await?;
             if upload.is_complete_at(0) {
                 let lease = self.lease(&upload.id).await?;
                 reply.merge(self.finish(caller, upload.clone(), lease, true).await?);
             }
-            let expires = self.expiry(&upload, 0, SystemTime::now());
+            let expires = self.expiry(&upload, 0, now);
             return Ok(Created {
                 upload,
                 offset: with_upload.then_some(0),
