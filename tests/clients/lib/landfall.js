@@ -174,7 +174,15 @@ export class Landfall {
   /** The `.info` files of all uploads in the directory, parsed. */
   async allInfos() {
     const names = (await readdir(this.dir)).filter((name) => name.endsWith('.info'))
-    const texts = await Promise.all(names.map((name) => readFile(join(this.dir, name), 'utf8')))
+    const texts = await Promise.all(names.map(async (name) => {
+      try {
+        return await readFile(join(this.dir, name), 'utf8')
+      } catch (error) {
+        // Removed meanwhile.
+        if (error.code === 'ENOENT') return ''
+        throw error
+      }
+    }))
     // A creation that was killed may have left an empty one, until the sweeper finds it.
     return texts.filter((text) => text !== '').map((text) => JSON.parse(text))
   }
