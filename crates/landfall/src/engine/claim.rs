@@ -54,7 +54,7 @@ impl Engine {
                     }));
                 }
                 Err(error) if error.problem().fault == Fault::NotFound => {}
-                // A kill in the middle of its creation: its client has no URL of it.
+                // Nobody can resume it. A kill in the middle of a creation leaves such an upload.
                 Err(Error::Store(StoreError::Damaged { .. })) => {}
                 Err(error) => return Err(error),
             }

@@ -115,7 +115,7 @@ impl Engine {
                 drop(claim);
                 Ok((upload, ()))
             };
-            // Before it is stored, so that it never expires earlier than its client is told.
+            // Before it is stored: Upload-Expires must not be later than what the stored time gives.
             let now = SystemTime::now();
             let (upload, ()) = self.emit_created(caller, create).await?;
             if upload.is_complete_at(0) {

@@ -30,7 +30,8 @@ impl Default for Effects {
 impl Engine {
     /// Runs `effect` to its end, even if the caller is dropped.
     ///
-    /// A request that is dropped while it waits for its turn has changed nothing. A shutdown waits for
+    /// It starts at once if there is room, not when the result is first polled. A request that is dropped
+    /// while it waits for its turn has changed nothing. A shutdown waits for
     /// the effect.
     pub(super) fn detached<T: Send + 'static>(
         self: &Arc<Self>,
