@@ -22,10 +22,10 @@ use crate::{Record, Standing};
 
 /// The name of the tables among others in the database.
 const TABLES: &str = "direct";
-const MIGRATIONS: &[Migration] = &[Migration {
-    sqlite: include_str!("../../migrations/0001-direct.sqlite.sql"),
-    postgres: include_str!("../../migrations/0001-direct.postgres.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[Migration::expand(
+    include_str!("../../migrations/0001-direct.sqlite.sql"),
+    include_str!("../../migrations/0001-direct.postgres.sql"),
+)];
 /// How long a hold outlasts its process.
 const HOLD: Duration = Duration::from_secs(60);
 /// Rows of one transaction, so that others don't wait for long.

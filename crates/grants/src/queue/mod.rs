@@ -62,10 +62,10 @@ use crate::{Job, JobId, TokenHash, job::JobEvent};
 
 /// The name of the tables among others in the database.
 const TABLES: &str = "queue";
-const MIGRATIONS: &[Migration] = &[Migration {
-    sqlite: include_str!("../../migrations/0001-queue.sqlite.sql"),
-    postgres: include_str!("../../migrations/0001-queue.postgres.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[Migration::expand(
+    include_str!("../../migrations/0001-queue.sqlite.sql"),
+    include_str!("../../migrations/0001-queue.postgres.sql"),
+)];
 /// What may wait for the writer; a request that wants more waits.
 const COMMANDS: usize = 2048;
 /// How long the end waits for the writer.
