@@ -6,9 +6,11 @@
 //! two of them:
 //!
 //! 1. `.part` says where it begins. Once a part holds its bytes, that is no longer where the parts
-//!    end, and it doesn't count any more; it is overwritten or deleted afterwards, never before.
+//!    end, and it doesn't count any more; it is overwritten afterwards, never before.
 //! 2. Which part holds which bytes is settled before it is sent (the `plan` module), so parts that
-//!    landed above a missing one are harmless: the same bytes will be sent there again.
+//!    landed above a missing one are harmless: the same bytes will be sent there again. Where parts of
+//!    another process may still be on their way, the bytes are sent under numbers above theirs: a
+//!    service may fail to complete an upload of which two processes sent the same part.
 //! 3. Nothing is left in `.part` when the object is completed.
 //! 4. An upload that has all its bytes, but no object, is completed by whoever looks at it.
 //! 5. If a part fails, so does the request: later bytes never take its place.
@@ -86,6 +88,8 @@ struct Inner {
     blocks: Blocks,
     /// Parts that may be on their way at one time.
     slots: Arc<Semaphore>,
+    /// Names this process as a writer, for a store that no other one writes to.
+    incarnation: u64,
     /// The leases of this process, for a store that no other one writes to.
     locker: MemoryLocker,
     /// Memory beyond the budget, for one upload at a time, so that it never comes to a standstill.
@@ -116,6 +120,7 @@ impl S3Store {
             slots: Arc::new(Semaphore::new(options.concurrent_parts)),
             spare: Arc::new(Semaphore::new(1)),
             locker: MemoryLocker::new(),
+            incarnation: rand::random(),
             client,
             options,
         })))
@@ -197,7 +202,8 @@ impl Inner {
             Known::State(state) => state.fence = fence,
             Known::Nothing => {
                 let at = self.look(id, Some(fence)).await?;
-                let state = State::new(at, fence, self.gather());
+                let mut state = State::new(at, fence, self.gather(), session);
+                state.is_signed = self.options.shared || self.is_signed(&state.at.info);
                 *known = Known::State(Box::new(state));
             }
         }
@@ -267,7 +273,8 @@ impl Inner {
         }
         if self.options.shared {
             let at = self.look(id, None).await?;
-            let mut state = State::new(at, Fence(0), self.gather());
+            let session = Session::of_reader(id.clone());
+            let mut state = State::new(at, Fence(0), self.gather(), &session);
             if state.is_all_there() {
                 self.complete(&mut state).await?;
             }
@@ -298,7 +305,8 @@ impl Inner {
         }
         if let Known::Nothing = &*known {
             let at = self.look(&session.id, None).await?;
-            let state = State::new(at, Fence(0), self.gather());
+            let mut state = State::new(at, Fence(0), self.gather(), session);
+            state.is_signed = self.is_signed(&state.at.info);
             *known = Known::State(Box::new(state));
         }
         let Known::State(state) = &mut *known else {

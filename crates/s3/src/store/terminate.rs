@@ -46,7 +46,12 @@ impl Inner {
             Found::Missing => return Ok(false),
             Found::Unreadable { object, .. } => return self.remove_unreadable(id, &object).await,
         };
-        if self.options.shared && look::writer(&located.info).is_some_and(|newest| newest > fence) {
+        if self.options.shared
+            && located
+                .writer
+                .as_deref()
+                .is_some_and(|writer| look::fence_of(writer) > Some(fence))
+        {
             return Err(StoreError::Fenced(id.clone()));
         }
         let removing = |error| failed(id, "removing", error);
