@@ -7,9 +7,10 @@ use landfall::store::{Result, StoreError};
 use super::{
     Inner, Payload,
     failure::{damaged, failed},
-    look::{COMPLETIONS, Rest, note_change, note_plan, writer},
+    look::{COMPLETIONS, Rest, note_change, note_plan},
     plan::Segment,
     session::{Floor, State},
+    writer::writer,
 };
 use crate::client::{Error, ErrorKind};
 

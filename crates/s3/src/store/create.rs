@@ -120,6 +120,9 @@ impl Inner {
         let fence = fence.unwrap_or(Fence(0));
         let mut state = State::new(at, fence, self.gather(), &session);
         state.is_signed = is_signed;
+        if self.options.shared && is_signed {
+            session.claim(fence);
+        }
         session.publish(state.snapshot());
         session.weigh(state.memory_size());
         *known = Known::State(Box::new(state));

@@ -20,13 +20,13 @@ use super::{
     failure::{damaged, failed},
     layout::{self, BUCKET, KEY, Layout, MULTIPART},
     plan::{Counted, Plan},
+    session::Session,
+    writer::writer,
 };
 use crate::client::{Condition, ErrorKind, ObjectHead, Part, Payload, Place};
 
 /// In the description: the [`Plan`].
 const PLAN: &str = "Parts";
-/// In the description: who writes the upload, as `fence:random`.
-const WRITER: &str = "Writer";
 /// In the description: when the upload last changed, in milliseconds since 1970, if writing the
 /// description wasn't a change.
 const CHANGED: &str = "Changed";
@@ -262,39 +262,23 @@ impl Inner {
         })))
     }
 
-    /// Looks where the upload stands. For a writer, `fence` says so first, where others may write,
-    /// too: from then on who has an older one can't acknowledge anything any more.
-    pub(super) async fn look(&self, id: &UploadId, fence: Option<Fence>) -> Result<Standing> {
+    /// Finds out where the upload stands. A writer, which comes with its session and the fence of its
+    /// lease, is named in the description first where other processes write, too.
+    pub(super) async fn look(
+        &self,
+        id: &UploadId,
+        writer: Option<(&Session, Fence)>,
+    ) -> Result<Standing> {
         let Some(mut located) = self.locate(id).await? else {
             return Err(StoreError::NotFound(id.clone()));
         };
         if let Some(reason) = &located.info.damaged {
             return Err(damaged(id, reason.clone()));
         }
-        if let (true, Some(fence)) = (self.options.shared, fence) {
-            self.claim(&mut located, fence).await?;
+        if let (true, Some((session, fence))) = (self.options.shared, writer) {
+            self.claim(&mut located, session, fence).await?;
         }
         self.stand(located).await
-    }
-
-    /// Writes down who writes, unless somebody with a newer lease did.
-    async fn claim(&self, located: &mut Located, fence: Fence) -> Result<()> {
-        let id = located.info.upload.id.clone();
-        if located
-            .writer
-            .as_deref()
-            .is_some_and(|writer| fence_of(writer) > Some(fence))
-        {
-            return Err(StoreError::Fenced(id));
-        }
-        self.sign(&mut located.info, fence);
-        let changed = located.modified.duration_since(SystemTime::UNIX_EPOCH);
-        let changed = changed.unwrap_or_default().as_millis().to_string();
-        located.info.notes.insert(CHANGED.into(), changed);
-        located.etag = self
-            .put_info(&located.info, &located.object, Some(&located.etag))
-            .await?;
-        Ok(())
     }
 
     async fn stand(&self, located: Located) -> Result<Standing> {
@@ -496,29 +480,6 @@ impl Inner {
             has_start: true,
         })
     }
-
-    /// Names this process in the description as the writer. Where other processes write, too, the
-    /// name is never twice the same, so neither is the entity tag.
-    pub(super) fn sign(&self, info: &mut Info, Fence(number): Fence) {
-        let token = if self.options.shared {
-            rand::random()
-        } else {
-            self.incarnation
-        };
-        info.notes
-            .insert(WRITER.into(), format!("{number}:{token:016x}"));
-    }
-
-    /// Whether the description names this process, where no other one writes.
-    pub(super) fn is_signed(&self, info: &Info) -> bool {
-        writer(info).is_some_and(|writer| self.is_own(writer))
-    }
-
-    /// Whether a writer is this process, where no other one writes.
-    fn is_own(&self, writer: &str) -> bool {
-        let token = writer.split_once(':').map(|(_, token)| token);
-        token == Some(&format!("{:016x}", self.incarnation))
-    }
 }
 
 /// Notes in the description that writing it is a change of the upload.
@@ -526,18 +487,14 @@ pub(super) fn note_change(info: &mut Info) {
     info.notes.remove(CHANGED);
 }
 
+/// Notes in the description that writing it is no change of the upload.
+pub(super) fn note_unchanged(located: &mut Located) {
+    let changed = located.modified.duration_since(SystemTime::UNIX_EPOCH);
+    let changed = changed.unwrap_or_default().as_millis().to_string();
+    located.info.notes.insert(CHANGED.into(), changed);
+}
+
 /// Notes the plan in the description.
 pub(super) fn note_plan(info: &mut Info, plan: &Plan) {
     info.notes.insert(PLAN.into(), plan.to_string());
-}
-
-/// The writer that a description names.
-pub(super) fn writer(info: &Info) -> Option<&str> {
-    info.notes.get(WRITER).map(String::as_str)
-}
-
-/// The fence of a writer.
-pub(super) fn fence_of(writer: &str) -> Option<Fence> {
-    let (fence, _) = writer.split_once(':')?;
-    fence.parse().ok().map(Fence)
 }

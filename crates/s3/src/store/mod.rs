@@ -39,6 +39,7 @@ mod reclaim;
 mod session;
 mod stats;
 mod terminate;
+mod writer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -64,6 +65,7 @@ use self::{
     memory::Budget,
     plan::Sizes,
     session::{Known, Session, Sessions, State},
+    writer::writer,
 };
 use crate::{
     InvalidOptions, S3Options,
@@ -199,9 +201,14 @@ impl Inner {
         }
         match &mut *known {
             Known::Gone => return Err(StoreError::NotFound(id.clone())),
-            Known::State(state) => state.fence = fence,
+            Known::State(state) => {
+                state.fence = fence;
+                if self.options.shared {
+                    session.claim(fence);
+                }
+            }
             Known::Nothing => {
-                let at = self.look(id, Some(fence)).await?;
+                let at = self.look(id, Some((session, fence))).await?;
                 let mut state = State::new(at, fence, self.gather(), session);
                 state.is_signed = self.options.shared || self.is_signed(&state.at.info);
                 *known = Known::State(Box::new(state));
@@ -272,12 +279,9 @@ impl Inner {
             return Ok(snapshot);
         }
         if self.options.shared {
-            let at = self.look(id, None).await?;
-            let session = Session::of_reader(id.clone());
-            let mut state = State::new(at, Fence(0), self.gather(), &session);
-            if state.is_all_there() {
-                self.complete(&mut state).await?;
-            }
+            let state = self.load_shared(id).await?;
+            let session = self.sessions.enter(id);
+            session.see(writer(&state.at.info));
             return Ok(state.snapshot());
         }
         let session = self.sessions.enter(id);
@@ -286,6 +290,26 @@ impl Inner {
             self.sessions.leave(session);
         }
         loaded
+    }
+
+    /// Loads an upload that other processes write, too.
+    async fn load_shared(&self, id: &UploadId) -> Result<State> {
+        let at = self.look(id, None).await?;
+        let session = Session::of_reader(id.clone());
+        let mut state = State::new(at, Fence(0), self.gather(), &session);
+        if state.is_all_there() {
+            self.complete(&mut state).await?;
+        }
+        Ok(state)
+    }
+
+    /// Loads an upload for a listing, after which nothing is known of it.
+    async fn inspect(&self, id: &UploadId) -> Result<Snapshot> {
+        if self.options.shared {
+            let state = self.load_shared(id).await?;
+            return Ok(state.snapshot());
+        }
+        self.load(id).await
     }
 
     async fn load_known(&self, session: &Session) -> Result<Snapshot> {

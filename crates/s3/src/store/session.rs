@@ -38,6 +38,10 @@ pub(super) struct Session {
     pub(super) id: UploadId,
     /// The newest fence seen.
     newest: AtomicU64,
+    /// The fence of the lease under which the description was made to name this process; 0 if none.
+    claimed: AtomicU64,
+    /// The writer that the description named when the upload was loaded last.
+    seen: Mutex<Option<Option<String>>>,
     /// The fence of the [`Append`](landfall::store::Append) that is open; 0 if none is.
     writing: AtomicU64,
     /// Bytes in memory that no part has taken yet.
@@ -229,6 +233,8 @@ impl Session {
         Self {
             id,
             newest: AtomicU64::new(0),
+            claimed: AtomicU64::new(0),
+            seen: Mutex::default(),
             writing: AtomicU64::new(0),
             gathered: AtomicUsize::new(0),
             touched: Mutex::new(Instant::now()),
@@ -247,6 +253,26 @@ impl Session {
 
     pub(super) fn is_newest(&self, fence: Fence) -> bool {
         self.newest.load(Ordering::Acquire) <= fence.0
+    }
+
+    /// Records that the description names this process under a lease.
+    pub(super) fn claim(&self, fence: Fence) {
+        self.claimed.store(fence.0, Ordering::Release);
+    }
+
+    /// Whether the description has named this process under that lease.
+    pub(super) fn has_claimed(&self, fence: Fence) -> bool {
+        fence.0 > 0 && self.claimed.load(Ordering::Acquire) == fence.0
+    }
+
+    /// Records the writer that the description names.
+    pub(super) fn see(&self, writer: Option<&str>) {
+        *lock(&self.seen) = Some(writer.map(str::to_owned));
+    }
+
+    /// Takes the writer that was recorded.
+    pub(super) fn take_seen(&self) -> Option<Option<String>> {
+        lock(&self.seen).take()
     }
 
     /// Whether the newest lease has this open for appending.
