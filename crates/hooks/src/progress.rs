@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use landfall::event::{Event, EventKind, EventKinds, EventSink};
 use tokio::sync::watch;
 
-use crate::{HookName, HookNames, Message, Transport};
+use crate::{HookName, HookNames, Message, Transport, message::EventHeaders};
 
 /// Calls at once, for each route. Progress that finds all taken is left out. With those of the outbox
 /// they are fewer than a transport makes at once, so that a slow receiver leaves some for questions.
@@ -37,6 +37,8 @@ pub struct Progress(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     routes: Vec<Route>,
+    /// The request headers that events carry.
+    headers: EventHeaders,
     /// Calls under way, by route and upload.
     calls: Mutex<HashMap<(usize, String), Call>>,
     told: AtomicU64,
@@ -71,12 +73,14 @@ impl fmt::Debug for Progress {
 }
 
 impl Progress {
-    /// Tells those of these routes that want [`HookName::PostReceive`].
+    /// Tells those of these routes that want [`HookName::PostReceive`], with these headers of the
+    /// request.
     #[must_use]
-    pub fn new(routes: Vec<Route>) -> Self {
+    pub fn new(routes: Vec<Route>, headers: EventHeaders) -> Self {
         let wanting = |route: &Route| route.names.has(HookName::PostReceive);
         Self(Arc::new(Inner {
             routes: routes.into_iter().filter(wanting).collect(),
+            headers,
             calls: Mutex::default(),
             told: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -181,7 +185,8 @@ impl Caller {
     async fn call(mut self, mut event: Event) {
         let transport = self.inner.routes[self.key.0].transport.clone();
         loop {
-            match transport.deliver(&Message::event(&event)).await {
+            let message = Message::event(&event, &self.inner.headers);
+            match transport.deliver(&message).await {
                 Ok(reaction) => {
                     self.inner.told.fetch_add(1, Ordering::Relaxed);
                     if reaction.stop_upload {

@@ -138,13 +138,14 @@ fn request(hook: HookName) -> RequestFacts {
                 withheld: BTreeMap::new(),
             };
         }
-        HookName::PreCreate | HookName::PostCreate => (
+        HookName::PreCreate => (
             "POST",
             &[
                 ("Upload-Length", &size),
                 ("Upload-Metadata", "filename YS5wbmc=,filetype aW1hZ2UvcG5n"),
             ],
         ),
+        HookName::PostCreate => ("POST", &[("Upload-Length", &size)]),
         HookName::PreTerminate | HookName::PostTerminate => ("DELETE", &[]),
         _ => (
             "PATCH",

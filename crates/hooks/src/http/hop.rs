@@ -1,6 +1,9 @@
 //! One request: to the endpoint, or to where it redirects.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::OnceLock,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -12,7 +15,10 @@ use super::{
     endpoint::{Endpoint, uri_of},
     sign::sign,
 };
-use crate::{Message, format::Format};
+use crate::{
+    Message,
+    format::{self, Format},
+};
 
 const HOOK_NAME: HeaderName = HeaderName::from_static("hook-name");
 const SEQUENCE: HeaderName = HeaderName::from_static("landfall-sequence");
@@ -56,10 +62,26 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
 pub(super) struct Call<'a> {
     pub(super) message: &'a Message,
     pub(super) body: Bytes,
+    /// The body for other origins, written when a redirect leads to one.
+    pub(super) foreign_body: OnceLock<Bytes>,
     pub(super) format: Format,
     pub(super) forward: &'a [HeaderName],
     pub(super) secrets: &'a [Secret],
     pub(super) proxies: &'a Proxies,
+}
+
+impl Call<'_> {
+    /// The body for the endpoint's origin, or for another one, which must not get credentials.
+    fn body(&self, is_home: bool) -> Bytes {
+        if is_home {
+            return self.body.clone();
+        }
+        let foreign = self.foreign_body.get_or_init(|| {
+            let message = self.message.for_other_origin();
+            format::body(self.format, &message).into()
+        });
+        foreign.clone()
+    }
 }
 
 /// Where the next request of a call goes.
@@ -142,7 +164,7 @@ impl Hop {
     pub(super) fn request(&self, endpoint: &Endpoint, call: &Call<'_>) -> Request<Full<Bytes>> {
         let message = call.message;
         let (method, body) = if self.has_body {
-            (Method::POST, call.body.clone())
+            (Method::POST, call.body(self.is_home))
         } else {
             (Method::GET, Bytes::new())
         };

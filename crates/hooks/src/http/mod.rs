@@ -14,7 +14,7 @@ mod settings;
 mod sign;
 mod tls;
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -259,6 +259,7 @@ impl Transport for Http {
         let call = Call {
             message,
             body: Bytes::from(format::body(self.judge.format, message)),
+            foreign_body: OnceLock::new(),
             format: self.judge.format,
             forward: &self.forward,
             secrets: &self.secrets,

@@ -1,5 +1,6 @@
 //! What the application hears: a question or an event, whichever way it travels.
 
+mod event_headers;
 mod job;
 mod names;
 
@@ -13,6 +14,7 @@ use landfall::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    event_headers::EventHeaders,
     job::JobFacts,
     names::{HookName, HookNames, UnknownName},
 };
@@ -185,6 +187,22 @@ impl RequestFacts {
         }
     }
 
+    /// The facts of a request with the headers that events may carry.
+    #[must_use]
+    pub fn for_event(request: &RequestInfo, allowed: &EventHeaders) -> Self {
+        Self::new(request).with_headers_of(allowed)
+    }
+
+    /// Removes all headers that events may not carry.
+    pub(crate) fn with_headers_of(mut self, allowed: &EventHeaders) -> Self {
+        self.withheld.clear();
+        self.headers.retain(|name, values| {
+            values.retain(|value| allowed.allows(name, value));
+            !values.is_empty()
+        });
+        self
+    }
+
     /// Withholds headers, by their names in any spelling.
     #[must_use]
     pub fn withhold(mut self, names: &[&str]) -> Self {
@@ -259,10 +277,11 @@ impl Message {
         }
     }
 
-    /// An event.
+    /// An event, with those headers of its request that are allowed in events.
     #[must_use]
-    pub fn event(event: &Event) -> Self {
+    pub fn event(event: &Event, allowed: &EventHeaders) -> Self {
         let request = event.request.as_deref();
+        let request = request.map(|request| RequestFacts::for_event(request, allowed));
         Self {
             id: event.id(),
             sequence: event.sequence,
@@ -270,7 +289,7 @@ impl Message {
             hook: HookName::of(event.kind),
             intent: None,
             upload: UploadFacts::new(&event.upload, event.offset),
-            request: request.map_or_else(RequestFacts::default, RequestFacts::new),
+            request: request.unwrap_or_default(),
             job: None,
         }
     }
@@ -295,6 +314,15 @@ impl Message {
             request: RequestFacts::default(),
             job: Some(job),
         }
+    }
+
+    /// The message as another origin may have it, where a redirect leads to one: only with headers
+    /// that events may carry.
+    #[cfg(feature = "http")]
+    pub(crate) fn for_other_origin(&self) -> Self {
+        let mut message = self.clone();
+        message.request = message.request.with_headers_of(&EventHeaders::default());
+        message
     }
 
     /// What it is about: messages with the same one are delivered one after the other. The upload's

@@ -7,7 +7,10 @@ use landfall::{
     upload::Upload,
 };
 
-use crate::{HookName, Message, message::UploadFacts};
+use crate::{
+    HookName, Message,
+    message::{EventHeaders, UploadFacts},
+};
 
 /// An event, ready to be kept and delivered.
 #[derive(Debug, Clone)]
@@ -23,8 +26,8 @@ pub(super) struct Fact {
 }
 
 impl Fact {
-    pub(super) fn new(event: &Event) -> Result<Self, serde_json::Error> {
-        Self::of(Message::event(event))
+    pub(super) fn new(event: &Event, headers: &EventHeaders) -> Result<Self, serde_json::Error> {
+        Self::of(Message::event(event, headers))
     }
 
     pub(super) fn of(message: Message) -> Result<Self, serde_json::Error> {

@@ -260,7 +260,8 @@ impl Outbox {
         let settings = &shared.settings;
         let is_creation = events.iter().any(|event| event.kind == EventKind::Created);
         let wanted = events.iter().filter(|event| shared.wants.has(event.kind));
-        let mut facts = wanted.map(Fact::new).collect::<Result<Vec<_>, _>>()?;
+        let facts = wanted.map(|event| Fact::new(event, &settings.headers));
+        let mut facts = facts.collect::<Result<Vec<_>, _>>()?;
         {
             let open = shared.open();
             facts.retain(|fact| !open.contains_key(&fact.id));
@@ -364,7 +365,7 @@ impl EventSink for Outbox {
             return;
         }
         let id = event.id();
-        let fact = match Fact::new(&event) {
+        let fact = match Fact::new(&event, &self.shared.settings.headers) {
             Ok(fact) => fact,
             Err(error) => {
                 tracing::error!(id, %error, "an event can't be written");

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use landfall_database::{Connections, Database, DatabaseError};
 
-use crate::progress::Progress;
+use crate::{message::EventHeaders, progress::Progress};
 
 /// How an outbox works. What isn't said is usual.
 #[derive(Debug, Clone)]
@@ -43,6 +43,9 @@ pub struct OutboxSettings {
     pub presence: Option<PathBuf>,
     /// Where progress is told, so that nothing about an upload overtakes a call that is under way.
     pub progress: Option<Progress>,
+    /// The request headers that stored and delivered events carry. A transport can forward no other
+    /// header with an event.
+    pub headers: EventHeaders,
 }
 
 impl OutboxSettings {
@@ -74,6 +77,7 @@ impl OutboxSettings {
             patience: Duration::from_secs(5),
             presence,
             progress: None,
+            headers: EventHeaders::default(),
         }
     }
 }

@@ -179,6 +179,45 @@ async fn to_allowed_networks_are_followed_without_secrets() {
 }
 
 #[tokio::test]
+async fn to_another_origin_the_body_has_no_credentials() {
+    let other = Receiver::start(|_, _| json("{}")).await;
+    for status in [307, 308] {
+        let location = other.url("/other");
+        let receiver = Receiver::start(move |_, _| to(status, &location)).await;
+        for format in [Format::Auto, Format::V1, Format::V2] {
+            let mut settings = following(receiver.url("/"));
+            settings.allow = vec!["127.0.0.1/32".parse().unwrap()];
+            settings.format = format;
+            let mut message = sample(HookName::PreCreate);
+            for name in [
+                "Authorization",
+                "Cookie",
+                "Proxy-Authorization",
+                "X-Api-Key",
+            ] {
+                let values = vec![format!("{name}-secret")];
+                message.request.headers.insert(name.to_owned(), values);
+            }
+            Http::new(settings)
+                .unwrap()
+                .deliver(&message)
+                .await
+                .unwrap();
+            let seen = receiver.seen();
+            let first = String::from_utf8(seen.last().unwrap().body.to_vec()).unwrap();
+            // The endpoint itself needs them to decide.
+            assert_eq!(first.matches("-secret").count() % 4, 0, "{first}");
+            assert!(first.contains("Cookie-secret"), "{first}");
+            let seen = other.seen();
+            let second = String::from_utf8(seen.last().unwrap().body.to_vec()).unwrap();
+            assert!(!second.contains("secret"), "{status}: {second}");
+            assert!(second.contains("Tus-Resumable"), "{second}");
+        }
+    }
+    assert_eq!(other.seen().len(), 6);
+}
+
+#[tokio::test]
 async fn back_home_secrets_stay_away() {
     // The other place says where to go, so it must not decide what is signed.
     let home = std::sync::Arc::new(std::sync::OnceLock::<String>::new());

@@ -17,6 +17,7 @@ use landfall::{
 };
 use landfall_hooks::{
     Failure, HookName, HookNames, Message, Reaction, Transport,
+    message::EventHeaders,
     outbox::{Outbox, Route},
     progress::Progress,
 };
@@ -66,7 +67,7 @@ fn gate() -> (Arc<Gate>, Progress) {
         transport: gate.clone(),
         names: HookNames::USUAL,
     };
-    (gate, Progress::new(vec![route]))
+    (gate, Progress::new(vec![route], EventHeaders::default()))
 }
 
 fn progress(upload: &Arc<Upload>, offset: u64) -> Event {

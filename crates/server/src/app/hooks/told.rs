@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use landfall_hooks::{
     HookName, HookNames,
+    message::EventHeaders,
     outbox::{Outbox, OutboxSettings},
     progress::{Progress, Route},
 };
@@ -43,7 +44,8 @@ impl Told {
                 .collect()
         };
         let progress = routes(HookNames::of(&[HookName::PostReceive]));
-        let progress = (!progress.is_empty()).then(|| Progress::new(progress));
+        let progress =
+            (!progress.is_empty()).then(|| Progress::new(progress, event_headers(&settings.hooks)));
         let kept = routes(if settings.has_queue() {
             Hooks::STORED.or(HookNames::OF_QUEUE)
         } else {
@@ -72,10 +74,18 @@ fn outbox_settings(settings: &Settings, progress: Option<Progress>) -> OutboxSet
     made.give_up_after = of_events.give_up_after;
     made.keep_dead = of_events.keep_dead;
     made.progress = progress;
+    made.headers = event_headers(&settings.hooks);
     // A file that may run longer isn't cut off before.
     let longest = settings.hooks.command.timeout + Duration::from_secs(60);
     made.longest_delivery = made.longest_delivery.max(longest);
     made
+}
+
+/// The headers that events carry: those that a transport forwards, besides the built-in ones.
+fn event_headers(hooks: &Hooks) -> EventHeaders {
+    EventHeaders::default()
+        .with(&hooks.http.forward_headers)
+        .with(&hooks.grpc.forward_headers)
 }
 
 /// Lets a handler tell.
