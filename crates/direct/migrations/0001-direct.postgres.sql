@@ -27,3 +27,9 @@ CREATE INDEX direct_place ON direct_uploads (bucket, key, number);
 CREATE INDEX direct_due ON direct_uploads (check_at) WHERE check_at IS NOT NULL;
 
 CREATE INDEX direct_ended ON direct_uploads (ended) WHERE ended IS NOT NULL;
+
+-- Random secrets in hexadecimal digits, made by the first node that needs them and shared by all.
+CREATE TABLE direct_secrets (
+    name TEXT PRIMARY KEY,
+    secret TEXT NOT NULL
+);

@@ -30,7 +30,8 @@ pub struct DirectSettings {
     /// Signs for browsers, which may know the service under another name.
     pub signer: Client,
     /// The bucket, where keys begin (`object_prefix`, `key_template`), what objects are given
-    /// (`headers`); the rest of it is of no account here.
+    /// (`headers`), and whether PUTs are signed with `If-None-Match: *`, so that they cannot replace an
+    /// object (`conditional_writes`). The rest of it is not used.
     pub objects: S3Options,
     /// What callers may ask for: all must agree, in this order.
     pub policies: Vec<Arc<dyn Policy>>,
@@ -59,7 +60,10 @@ pub struct DirectSettings {
 pub struct StsSettings {
     /// The service; AWS's own in the region if not set.
     pub endpoint: Option<String>,
-    /// How long they are good for: 15 minutes to 36 hours on AWS.
+    /// The ARN of the role that is assumed for each caller. Without one the service is asked for
+    /// federation tokens, which AWS gives only to the long-term keys of a user.
+    pub role: Option<String>,
+    /// How long they are good for: on AWS 15 minutes to 36 hours, with a role 12 hours.
     pub lifetime: Duration,
 }
 

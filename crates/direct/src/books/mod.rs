@@ -3,8 +3,10 @@
 mod hold;
 mod home;
 mod row;
+mod secret;
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -34,10 +36,20 @@ const SOME: i64 = 500;
 /// The books. Cheap to clone. Several processes may share them.
 ///
 /// They may be used from any runtime; the connections belong to the one in which they were opened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Books {
     home: Arc<Home>,
     hold: Duration,
+    prefix_key: [u8; 32],
+}
+
+impl fmt::Debug for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Books")
+            .field("home", &self.home)
+            .field("hold", &self.hold)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Books {
@@ -51,13 +63,20 @@ impl Books {
     /// May be dropped.
     pub async fn open(connections: Connections) -> Result<Self, DatabaseError> {
         connections.migrate(TABLES, MIGRATIONS).await?;
+        let home = Arc::new(Home {
+            connections,
+            runtime: Handle::current(),
+        });
         Ok(Self {
-            home: Arc::new(Home {
-                connections,
-                runtime: Handle::current(),
-            }),
+            prefix_key: secret::get_or_create(&home, "own_prefix").await?,
+            home,
             hold: HOLD,
         })
+    }
+
+    /// The secret from which the prefixes of callers' own keys are derived, the same on all nodes.
+    pub(crate) const fn prefix_key(&self) -> &[u8; 32] {
+        &self.prefix_key
     }
 
     /// Changes for how long others wait for a [hold](Self::hold) whose process has died; a minute if

@@ -58,7 +58,7 @@ impl Direct {
     /// What the keys begin with that a caller may choose itself.
     #[must_use]
     pub fn own_prefix(&self, subject: &str) -> String {
-        key::own_prefix(&self.settings().objects, subject)
+        key::own_prefix(&self.settings().objects, self.0.books.prefix_key(), subject)
     }
 
     /// The caller's upload at a key, and with this multipart upload if one is named. Remembered for a

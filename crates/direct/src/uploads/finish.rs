@@ -165,7 +165,23 @@ impl Direct {
             // It stays, and the question comes again.
             Err(declined) => return Err(declined.into()),
         };
+        if self.can_be_replaced(&record) && !self.is_unchanged(&record, &head).await? {
+            // It stays, and the hooks are called again for what is there now.
+            return Err(DirectError::Conflict {
+                gone: false,
+                message: "the file was replaced while it was checked: complete it again".into(),
+            });
+        }
         self.finished(&audience, record, &head, reply, asked).await
+    }
+
+    /// Whether the object is still the one for which the hooks were called.
+    async fn is_unchanged(&self, record: &Record, head: &ObjectHead) -> Result<bool, DirectError> {
+        match self.settings().client.head_object(&record.place).await {
+            Ok(now) => Ok(now.etag == head.etag && now.size == head.size),
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn finished(

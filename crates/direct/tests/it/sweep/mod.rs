@@ -3,4 +3,4 @@
 mod ends;
 mod finds;
 mod kills;
-mod site;
+pub(crate) mod site;
