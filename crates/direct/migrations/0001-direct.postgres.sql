@@ -15,6 +15,7 @@ CREATE TABLE direct_uploads (
     active_at BIGINT NOT NULL,
     check_at BIGINT,
     looks BIGINT NOT NULL,
+    version BIGINT NOT NULL,
     ended BIGINT,
     held_by TEXT,
     held_until BIGINT NOT NULL

@@ -45,8 +45,11 @@ pub struct DirectSettings {
     pub lifetime: Duration,
     /// After how long without news an unfinished one is given up.
     pub patience: Duration,
-    /// How often one that is under way is looked at.
+    /// How often an upload is checked whose end its client or the bucket reports. Others are checked
+    /// after a twelfth of it at first, then more and more rarely.
     pub interval: Duration,
+    /// Whether notifications of the bucket report what has arrived.
+    pub is_notified: bool,
     /// Hands out temporary credentials, confined to the caller's own keys.
     pub sts: Option<StsSettings>,
     /// Signs whatever a caller's client asks for on its own keys (Uppy 6's `signRequest`).
@@ -86,7 +89,8 @@ impl DirectSettings {
             put_lifetime: Duration::from_secs(60),
             lifetime: Duration::from_secs(60 * 60),
             patience: Duration::from_secs(24 * 60 * 60),
-            interval: Duration::from_secs(5),
+            interval: Duration::from_secs(60),
+            is_notified: false,
             sts: None,
             sign_requests: true,
             stats: Arc::default(),

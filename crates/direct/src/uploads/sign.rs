@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use landfall_s3::client::Place;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{Act, Direct, Form, REPLACES, SignedPut, finish::has_own_key, given};
+use super::{Act, Direct, Form, REPLACES, SignedPut, given, observe::has_own_key};
 use crate::{DirectError, Record, Standing, Way, record::MOST_AT_ONCE, stats::count};
 
 /// S3's limits for parts.
@@ -144,6 +144,7 @@ impl Direct {
             }
             Act::Complete => {
                 self.within_bounds(record).await?;
+                self.expedite(record).await?;
                 let query = [("uploadId", multipart(record)?)];
                 self.presigned(record, Method::POST, &query).await
             }

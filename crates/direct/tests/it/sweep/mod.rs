@@ -1,5 +1,6 @@
 //! The sweeper, on real services.
 
+mod costs;
 mod ends;
 mod finds;
 mod kills;

@@ -57,6 +57,7 @@ impl Direct {
             bail!("-direct needs a bucket: write -s3-bucket NAME");
         };
         let mut wanted = wanted(settings, bucket)?;
+        wanted.is_notified = secret.is_some();
         wanted.policies = policies;
         wanted.objects.conditional_writes =
             !settings.direct.overwrite && honors_conditions(settings, bucket).await;

@@ -120,8 +120,9 @@ pub(super) const DIRECT: Section = Section {
         Setting::new(
             "direct-poll",
             Kind::Time,
-            "5s",
-            "How often the bucket is asked how far an upload is that is under way.",
+            "1m",
+            "How often a running upload is checked in the bucket whose end its client or the bucket \
+             reports. Others are checked after a twelfth of it at first, then more and more rarely.",
             |s, v| put(&mut s.direct.poll, value::some_duration(v)),
         ),
         Setting::new(
