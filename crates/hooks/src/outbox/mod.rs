@@ -23,7 +23,7 @@ mod events;
 mod fact;
 mod lanes;
 mod node;
-mod post;
+mod publish;
 mod settings;
 mod settle;
 mod sql;
@@ -43,8 +43,8 @@ use landfall::{
     BoxError,
     event::{Event, EventKind, EventKinds, EventSink},
 };
-pub use landfall_database::{Connections, Database, DatabaseError, Durability};
-use landfall_database::{Migration, Statement};
+use landfall_database::Migration;
+pub use landfall_database::{Connections, Database, DatabaseError, Durability, Statement};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
