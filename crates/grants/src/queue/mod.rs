@@ -12,6 +12,7 @@ mod grant;
 mod home;
 mod keys;
 mod load;
+mod message;
 #[cfg(test)]
 mod plans;
 mod read;
@@ -34,8 +35,9 @@ use std::{
 };
 
 use landfall::upload::{Upload, UploadId};
-use landfall_database::{Connections, Durability, Migration, Statement};
 pub use landfall_database::{Database, DatabaseError};
+use landfall_database::{Durability, Migration, Statement};
+use landfall_hooks::outbox::Outbox;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch as channel},
@@ -89,7 +91,7 @@ impl Queue {
     ///
     /// # Cancel safety
     /// May be dropped.
-    pub async fn open(settings: QueueSettings) -> Result<Self, QueueError> {
+    pub async fn open(mut settings: QueueSettings) -> Result<Self, QueueError> {
         let durability = if settings.survives_power_loss {
             Durability::Power
         } else {
@@ -99,7 +101,14 @@ impl Queue {
             Some(open) => open.clone(),
             None => settings.database.open(durability).await?,
         };
-        database.migrate(TABLES, MIGRATIONS).await?;
+        if settings.migrate {
+            database.migrate(TABLES, MIGRATIONS).await?;
+        } else {
+            database.require(TABLES, MIGRATIONS).await?;
+        }
+        if !settings.clock.is_custom() {
+            settings.clock = database.clock().clone();
+        }
         let shared = Arc::new(Shared::new(settings, database));
         shared.saw(watch::newest(&shared).await?);
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -112,11 +121,6 @@ impl Queue {
             runtime: Handle::current(),
             closing,
         })))
-    }
-
-    /// The database, for those who keep something beside the queue.
-    pub(crate) fn connections(&self) -> &Connections {
-        &self.0.shared.database
     }
 
     /// Writes what was reported and closes the database. Whoever asks for something later is told
@@ -144,11 +148,6 @@ impl Queue {
         self.0.shared.settings.clock.now()
     }
 
-    /// How long events can be asked for again.
-    pub(crate) fn keep_events(&self) -> Duration {
-        self.0.shared.settings.keep_events
-    }
-
     /// What this process has done.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
@@ -157,24 +156,23 @@ impl Queue {
             batches: tally.batches.load(Ordering::Relaxed),
             orders: tally.orders.load(Ordering::Relaxed),
             failures: tally.failures.load(Ordering::Relaxed),
-            unreadable_events: tally.unreadable_events.load(Ordering::Relaxed),
+            dropped_reports: tally.dropped_reports.load(Ordering::Relaxed),
+            unreadable_jobs: tally.unreadable_jobs.count(),
+            unreadable_events: tally.unreadable_events.count(),
         }
     }
 
-    /// A sign of life, for health pages.
+    /// Checks that jobs, tokens and events can be written, for readiness.
     ///
     /// # Errors
-    /// The database gives none.
+    /// The database cannot be reached or written, or the rights are missing.
     ///
     /// # Cancel safety
     /// May be dropped, as all that only reads.
     pub async fn check(&self) -> Result<(), QueueError> {
         let shared = self.shared();
-        self.read(async move {
-            shared.database.read(Statement::new("SELECT 1")).await?;
-            Ok(())
-        })
-        .await
+        self.read(async move { Ok(shared.database.check(tidy::probes()).await?) })
+            .await
     }
 
     /// Writes a job and reserves quota, or finds the one that was asked for before. The grant holds
@@ -195,6 +193,16 @@ impl Queue {
         }
         if new.request_id.len() > LONGEST_ID {
             return Err(QueueError::TooLong("the request id"));
+        }
+        if self
+            .0
+            .shared
+            .settings
+            .outbox
+            .as_ref()
+            .is_some_and(Outbox::is_full)
+        {
+            return Err(QueueError::OutboxFull);
         }
         self.write(Grant(new), Command::Do).await
     }

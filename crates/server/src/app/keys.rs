@@ -35,7 +35,9 @@ pub async fn keys(loaded: Loaded, errand: KeyErrand, json: bool) -> anyhow::Resu
              the server, or write -state-dir DIR or -database URL"
         );
     }
-    let queue = Queue::open(QueueSettings::new(database))
+    let mut wanted = QueueSettings::new(database);
+    wanted.migrate = false;
+    let queue = Queue::open(wanted)
         .await
         .with_context(|| format!("{place} can't be used"))?;
     let done = match errand {

@@ -88,7 +88,13 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     hooks.join(&mut config);
     #[cfg(feature = "grants")]
     let (grants, cors) = (
-        Grants::open(&settings, &database, prepared.admin_key).await?,
+        Grants::open(
+            &settings,
+            &database,
+            hooks.told_outbox(),
+            prepared.admin_key,
+        )
+        .await?,
         config.cors.clone(),
     );
     #[cfg(feature = "grants")]
@@ -135,11 +141,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     );
     let stats = Arc::new(NetStats::default());
     let (storage, hooks) = (Arc::new(storage), Arc::new(hooks));
-    #[cfg(feature = "grants")]
-    let relay = match &grants {
-        None => None,
-        Some(grants) => grants.relay(hooks.told_outbox()).await?,
-    };
     #[cfg(feature = "grants")]
     let grants = match grants {
         None => None,
@@ -219,10 +220,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "direct")]
         if let Some(direct) = &direct {
             direct.close().await;
-        }
-        #[cfg(feature = "grants")]
-        if let Some(relay) = relay {
-            relay.close().await;
         }
         #[cfg(feature = "grants")]
         if let Some((grants, _)) = &grants {
