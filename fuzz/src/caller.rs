@@ -18,6 +18,7 @@ static JWT: LazyLock<Jwt> = LazyLock::new(|| {
     fs::write(&file, KEYS).expect("a file for the keys");
     let mut settings = JwtSettings::new(JwtKeys::File(file.clone()));
     settings.algorithms = vec![Algorithm::HS256, Algorithm::RS256];
+    settings.issuers = vec!["https://login.example/".to_owned()];
     let jwt = run(Jwt::open(settings)).expect("keys");
     fs::remove_file(file).expect("the file");
     jwt

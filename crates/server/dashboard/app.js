@@ -74,6 +74,10 @@ repeat(figures, () => FIGURES);
 repeat(uploads, () => (isTold ? UPLOADS.told : UPLOADS.untold));
 repeat(() => Promise.all([chart.refresh(), system.keys()]), () => SLOW);
 listen((event) => {
+  if (event.type === 'reset') {
+    attempt(uploads);
+    return;
+  }
   underWay.follow(event);
   if (event.type !== 'UploadProgress') look();
 }, (isThere) => {

@@ -8,7 +8,8 @@ const TYPES = [
 ];
 
 /**
- * Listens for ever. `onEvent` gets each event, `onLink` whether there is a stream.
+ * Listens for ever. `onEvent` gets each event, `onLink` whether there is a stream. After an event of the type `reset`
+ * all that is shown may be wrong.
  * @param {(event: object) => void} onEvent
  * @param {(isThere: boolean) => void} onLink
  */
@@ -24,7 +25,7 @@ export function listen(onEvent, onLink) {
       // The browser tries again by itself, unless the answer was a refusal.
       if (source.readyState === EventSource.CLOSED) setTimeout(open, AGAIN);
     };
-    for (const type of TYPES) {
+    for (const type of [...TYPES, 'reset']) {
       source.addEventListener(type, ({ data, lastEventId }) => {
         last = lastEventId;
         onEvent(JSON.parse(data));

@@ -82,14 +82,6 @@ impl Api {
         meant: Option<String>,
         purpose: Purpose,
     ) -> Result<Job, Problem> {
-        let (guesses, client) = (self.settings.callers.guesses(), self.client(parts));
-        if let Err(wait) = guesses.check(client) {
-            return Err(Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many wrong tokens; try again later",
-            )
-            .retry_after(wait));
-        }
         let hash = TokenHash::of(token);
         let found = match purpose {
             Purpose::Use => self.tokens.get(hash.as_str()).await,
@@ -108,7 +100,14 @@ impl Api {
         })?;
         let job = job.filter(|job| meant.is_none_or(|id| id == job.request_id));
         let Some(job) = job else {
-            guesses.failed(client);
+            let callers = &self.settings.callers;
+            if let Err(wait) = callers.record_failure(parts, self.client(parts), Some(token)) {
+                return Err(Problem::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many wrong tokens; try again later",
+                )
+                .retry_after(wait));
+            }
             return Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "there is no grant with this token",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::body::Bytes;
 use http::{HeaderMap, StatusCode};
-use landfall::hook::UploadToken;
+use landfall::hook::{MediaType, UploadToken};
 use serde_json::{Map, Value};
 
 use super::{
@@ -199,13 +199,14 @@ fn filetype(value: Option<Value>) -> Result<Option<String>, Cow<'static, str>> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
+        // Browsers take the last type of a comma list, and limits compare the first.
         Some(Value::String(text))
-            if text.chars().count() <= MAX_FILETYPE && !text.contains(char::is_control) =>
+            if text.chars().count() <= MAX_FILETYPE && MediaType::parse(&text).is_some() =>
         {
             Ok(Some(text))
         }
         Some(_) => Err(format!(
-            "the filetype must be a text of at most {MAX_FILETYPE} characters, as image/png"
+            "the filetype must be one media type of at most {MAX_FILETYPE} characters, as image/png"
         )
         .into()),
     }
@@ -304,6 +305,24 @@ mod tests {
             panic!("no object")
         };
         assert_eq!(asked.metadata, rest);
+    }
+
+    #[test]
+    fn a_file_has_one_media_type() {
+        for good in ["image/png", "text/plain; charset=utf-8", "a/b+c"] {
+            assert_eq!(filetype(Some(good.into())).unwrap().as_deref(), Some(good));
+        }
+        for bad in [
+            "text/plain;,text/html",
+            "image/png,text/html",
+            "image/png;,text/html",
+            "image/",
+            "image/../html",
+            "png",
+            "text/plain\r\nX: y",
+        ] {
+            assert!(filetype(Some(bad.into())).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -12,13 +12,14 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
 };
-use moka::{Expiry, future::Cache};
+use moka::{Expiry, future::Cache, sync};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
     Caller, Denied, Identify, SeenAt, credentials,
+    failed_attempts::network,
     said::{self, Nonsense},
     web::{UrlError, Web},
 };
@@ -29,8 +30,21 @@ const REFUSED: Duration = Duration::from_secs(1);
 /// How many answers are remembered.
 const REMEMBERED: u64 = 10_000;
 
-/// How many questions are on their way at a time.
-const AT_A_TIME: usize = 64;
+/// The most requests in progress whose credentials the application has accepted before.
+const MAX_KNOWN_CALLS: usize = 32;
+
+/// The most requests in progress with other credentials. These are limited apart: made-up cookies must
+/// not delay callers who are signed in.
+const MAX_UNKNOWN_CALLS: usize = 32;
+
+/// The most of those for one client address.
+const MAX_UNKNOWN_CALLS_PER_CLIENT: usize = 4;
+
+/// How long accepted credentials count as known after their last use.
+const KNOWN_FOR: Duration = Duration::from_secs(3600);
+
+/// How long the limit of a client address is kept after its last use; longer than any request.
+const CLIENT_KEPT_FOR: Duration = Duration::from_secs(600);
 
 /// No answer is longer, in bytes.
 const MOST_BYTES: usize = 64 << 10;
@@ -63,6 +77,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
 const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
+
+/// The headers of a request to the application that tell who the caller is.
+const CREDENTIALS: [HeaderName; 2] = [header::COOKIE, header::AUTHORIZATION];
 
 /// How the application is asked.
 #[derive(Debug, Clone)]
@@ -104,10 +121,20 @@ pub struct Application {
     web: Web,
     timeout: Duration,
     seen_at: SeenAt,
-    /// By a hash that nobody else can compute, so that memory holds no credentials.
+    /// By a salted hash of all that is sent, so that memory contains no credentials.
     answers: Cache<[u8; 32], Answer>,
     salt: [u8; 32],
-    turns: Semaphore,
+    calls: CallLimits,
+}
+
+/// Limits on requests in progress.
+#[derive(Debug)]
+struct CallLimits {
+    /// Salted hashes of credentials that the application has accepted.
+    known: sync::Cache<[u8; 32], ()>,
+    known_calls: Semaphore,
+    unknown_calls: Semaphore,
+    clients: sync::Cache<IpAddr, Arc<Semaphore>>,
 }
 
 /// What the application says.
@@ -136,29 +163,31 @@ impl Application {
                 .expire_after(Holds(settings.cache))
                 .build(),
             salt: rand::random(),
-            turns: Semaphore::new(AT_A_TIME),
+            calls: CallLimits::new(),
         })
     }
 
     async fn ask(
         &self,
-        request: &Parts,
-        shown: &Shown,
+        question: Request<()>,
+        credentials: [u8; 32],
         client: Option<IpAddr>,
     ) -> Result<Answer, NoAnswer> {
-        let question = self.question(request, shown, client);
         let asking = async {
-            let _turn = self
-                .turns
-                .acquire()
-                .await
-                .map_err(|error| error.to_string())?;
+            let permits = self.calls.acquire(&credentials, client).await;
+            let _permits = permits.map_err(|error| error.to_string())?;
             self.web.ask(question, MOST_BYTES, self.timeout).await
         };
         let answer = tokio::time::timeout(self.timeout, asking)
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {:?}", self.timeout)))?;
-        read(&answer)
+        let answer = read(&answer)?;
+        match answer {
+            Answer::Known(_) => self.calls.known.insert(credentials, ()),
+            Answer::Unknown(_) => self.calls.known.invalidate(&credentials),
+            Answer::Forbidden(_) => {}
+        }
+        Ok(answer)
     }
 
     fn question(&self, request: &Parts, shown: &Shown, client: Option<IpAddr>) -> Request<()> {
@@ -191,21 +220,56 @@ impl Application {
         question
     }
 
-    /// What an answer is remembered by. The application may decide by the method as well.
-    fn key(&self, request: &Parts, shown: &Shown) -> [u8; 32] {
+    /// Hashes some headers of a request to the application.
+    fn hash(&self, headers: &HeaderMap, is_hashed: impl Fn(&HeaderName) -> bool) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(self.salt);
-        for part in [
-            Some(request.method.as_str().as_bytes()),
-            shown.cookie.as_ref().map(HeaderValue::as_bytes),
-            shown.authorization.as_ref().map(HeaderValue::as_bytes),
-        ] {
-            let (is_there, part) = part.map_or((0, &b""[..]), |part| (1, part));
-            hash.update([is_there]);
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
+        for (name, value) in headers.iter().filter(|(name, _)| is_hashed(name)) {
+            for part in [name.as_str().as_bytes(), value.as_bytes()] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
         }
         hash.finalize().into()
+    }
+}
+
+impl CallLimits {
+    fn new() -> Self {
+        Self {
+            known: sync::Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_idle(KNOWN_FOR)
+                .build(),
+            known_calls: Semaphore::new(MAX_KNOWN_CALLS),
+            unknown_calls: Semaphore::new(MAX_UNKNOWN_CALLS),
+            clients: sync::Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_idle(CLIENT_KEPT_FOR)
+                .build(),
+        }
+    }
+
+    /// Waits until a request with these credentials may start; it ends when the permits are dropped.
+    async fn acquire(
+        &self,
+        credentials: &[u8; 32],
+        client: Option<IpAddr>,
+    ) -> Result<(SemaphorePermit<'_>, Option<OwnedSemaphorePermit>), AcquireError> {
+        if self.known.get(credentials).is_some() {
+            return Ok((self.known_calls.acquire().await?, None));
+        }
+        // The client's limit first: who waits for it takes nothing from others.
+        let of_client = match client {
+            Some(client) => {
+                let limit = self.clients.get_with(network(client), || {
+                    Arc::new(Semaphore::new(MAX_UNKNOWN_CALLS_PER_CLIENT))
+                });
+                Some(limit.acquire_owned().await?)
+            }
+            None => None,
+        };
+        Ok((self.unknown_calls.acquire().await?, of_client))
     }
 }
 
@@ -219,8 +283,11 @@ impl Identify for Application {
         let Some(shown) = Shown::by(&request.headers) else {
             return Ok(None);
         };
-        let key = self.key(request, &shown);
-        let asking = self.ask(request, &shown, client);
+        let question = self.question(request, &shown, client);
+        // The application may decide by anything that is sent.
+        let key = self.hash(question.headers(), |_| true);
+        let credentials = self.hash(question.headers(), |name| CREDENTIALS.contains(name));
+        let asking = self.ask(question, credentials, client);
         let answer: Result<Answer, Arc<NoAnswer>> = self.answers.try_get_with(key, asking).await;
         match answer {
             Ok(Answer::Known(mut caller)) => {

@@ -107,6 +107,17 @@ impl CrossSite {
     }
 }
 
+/// Reports whether a page of another site may have caused a request, by what a browser says of it.
+/// Other programs can claim it, too.
+#[must_use]
+pub fn is_cross_site(headers: &HeaderMap) -> bool {
+    match text(headers, &SEC_FETCH_SITE) {
+        Some("same-origin" | "none") => false,
+        Some(_) => true,
+        None => headers.contains_key(header::ORIGIN),
+    }
+}
+
 /// A header's value; of several, or of one that isn't text, something that is nothing we know.
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();

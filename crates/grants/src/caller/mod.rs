@@ -3,10 +3,10 @@
 mod application;
 mod credentials;
 mod cross_site;
+mod failed_attempts;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod guesses;
 mod jwt;
 mod keys;
 mod limits;
@@ -21,8 +21,8 @@ use http::{HeaderValue, StatusCode, request::Parts};
 
 pub use self::{
     application::{Application, ApplicationSettings},
-    cross_site::{BadOrigin, CrossSite},
-    guesses::Guesses,
+    cross_site::{BadOrigin, CrossSite, is_cross_site},
+    failed_attempts::{FailedAttempt, FailedAttempts},
     jwt::{Algorithm, Jwt, JwtError, JwtKeys, JwtSettings},
     keys::{ApiKeys, KeySecret},
     limits::{BadRate, Limits, Rate, is_type_pattern},
@@ -90,7 +90,7 @@ pub enum Denied {
     Unknown {
         /// What to say in `WWW-Authenticate`.
         challenge: HeaderValue,
-        /// Whether it tried a secret that is none; too many of those are [limited](Guesses).
+        /// Whether it tried a secret that is none; too many of those are [limited](FailedAttempts).
         is_guess: bool,
     },
     /// It is known, and may not; why, for people (403).
@@ -101,7 +101,7 @@ pub enum Denied {
         "a request that changes something, with cookies, may only come from the application's pages"
     )]
     CrossSite,
-    /// Too many guesses came from there (429).
+    /// The secret is wrong, and too many wrong ones came before it (429).
     #[error("too many wrong keys or tokens came from this address")]
     TooMany {
         /// How long to wait.
@@ -150,18 +150,22 @@ pub struct Callers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ways: Vec<Arc<dyn Identify>>,
-    guesses: Guesses,
+    failed_attempts: FailedAttempts,
     cross_site: CrossSite,
 }
 
 impl Callers {
     /// The first of the ways that has anything to go by decides. Wrong secrets are counted in
-    /// `guesses`; `cross_site` looks at those who are known by cookies.
+    /// `failed_attempts`; `cross_site` checks callers who are known by cookies.
     #[must_use]
-    pub fn new(ways: Vec<Arc<dyn Identify>>, guesses: Guesses, cross_site: CrossSite) -> Self {
+    pub fn new(
+        ways: Vec<Arc<dyn Identify>>,
+        failed_attempts: FailedAttempts,
+        cross_site: CrossSite,
+    ) -> Self {
         Self(Arc::new(Inner {
             ways,
-            guesses,
+            failed_attempts,
             cross_site,
         }))
     }
@@ -199,10 +203,21 @@ impl Callers {
         self.admit(request, client, guard).await
     }
 
-    /// Where wrong secrets are counted.
-    #[must_use]
-    pub fn guesses(&self) -> &Guesses {
-        &self.0.guesses
+    /// Records that a request came with a wrong secret, which [`Self::identify`] did not see.
+    ///
+    /// # Errors
+    /// Too many wrong ones came before. Returns the time to wait.
+    pub fn record_failure(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+        secret: Option<&str>,
+    ) -> Result<(), Duration> {
+        self.0.failed_attempts.record(&FailedAttempt {
+            client,
+            secret,
+            is_cross_site: is_cross_site(&request.headers),
+        })
     }
 
     /// Tells requests that foreign pages may have made from others.
@@ -217,17 +232,18 @@ impl Callers {
         client: Option<IpAddr>,
         guard: impl Fn(&Parts) -> bool,
     ) -> Result<Caller, Denied> {
-        let this = &*self.0;
-        if let Err(retry_after) = this.guesses.check(client) {
-            return Err(Denied::TooMany { retry_after });
-        }
-        let denied = match this.ask(request, client).await {
+        let mut denied = match self.0.ask(request, client).await {
             Ok(caller) if caller.by_cookie && !guard(request) => Denied::CrossSite,
             Ok(caller) => return Ok(caller),
             Err(denied) => denied,
         };
         if let Denied::Unknown { is_guess: true, .. } = denied {
-            this.guesses.failed(client);
+            let token = credentials::bearer(&request.headers);
+            // All JWTs of an issuer begin alike.
+            let key = token.filter(|token| token.starts_with(KeySecret::PREFIX));
+            if let Err(retry_after) = self.record_failure(request, client, key) {
+                denied = Denied::TooMany { retry_after };
+            }
         }
         tracing::debug!(client = client.map(tracing::field::display), %denied, "a caller isn't admitted");
         Err(denied)

@@ -33,7 +33,10 @@ use self::{
     check::Refused,
     claim::{Followed, Granted},
 };
-use crate::{Queue, TokenHash, caller::Guesses};
+use crate::{
+    Queue, TokenHash,
+    caller::{FailedAttempt, FailedAttempts, is_cross_site},
+};
 
 /// Labels of uploads that were made under a grant, or are followed.
 pub mod labels {
@@ -59,7 +62,7 @@ pub struct GateSettings {
     /// Follows uploads that come without a grant, so that they are seen in the queue.
     pub follow_all: bool,
     /// Slows down whoever tries tokens.
-    pub guesses: Option<Guesses>,
+    pub guesses: Option<FailedAttempts>,
     /// Finds the client's address; that of the connection if not set.
     pub client: Option<Arc<ClientAddress>>,
 }
@@ -146,19 +149,23 @@ impl Hook for Gate {
         let Some(token) = &request.token else {
             return Ok(self.without_token(upload));
         };
-        let (guesses, client) = (&self.settings.guesses, self.client(request));
-        if let Some(guesses) = guesses
-            && let Err(wait) = guesses.check(client)
-        {
-            return Ok(Refused::TooManyGuesses(wait).into());
-        }
         let job = self.queue.by_token(&TokenHash::of(token.as_str())).await?;
         let job = job.filter(|job| check::is_meant(job, &upload.metadata));
         let Some(job) = job else {
-            if let Some(guesses) = guesses {
-                guesses.failed(client);
-            }
-            return Ok(Refused::UnknownToken.into());
+            let attempt = FailedAttempt {
+                client: self.client(request),
+                secret: Some(token.as_str()),
+                is_cross_site: is_cross_site(&request.headers),
+            };
+            let recorded = self
+                .settings
+                .guesses
+                .as_ref()
+                .map(|all| all.record(&attempt));
+            return Ok(match recorded {
+                Some(Err(wait)) => Refused::TooManyGuesses(wait).into(),
+                _ => Refused::UnknownToken.into(),
+            });
         };
         let parts = match &upload.kind {
             Kind::Final { .. } => self.queue.uploads_of(job.id).await?,

@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Queue, QueueError, QueueSettings,
+    keys::KeyUses,
     reports::Reports,
     work::{Awaited, Order, Work},
     writer::Command,
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub(super) settings: QueueSettings,
     pub(super) database: Connections,
     pub(super) reports: Reports,
+    pub(super) key_uses: KeyUses,
     pub(super) newest: channel::Sender<i64>,
     /// Somebody watches for events.
     pub(super) watched: Notify,
@@ -59,6 +61,7 @@ impl Shared {
             settings,
             database,
             reports: Reports::default(),
+            key_uses: KeyUses::default(),
             newest: channel::Sender::new(0),
             watched: Notify::new(),
             tally: Tally::default(),

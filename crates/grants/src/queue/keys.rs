@@ -1,8 +1,14 @@
 //! Keys of applications.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use landfall_database::{Row, Statement};
+use tokio::time::timeout;
 
 use super::{
     ApiKey, NewKey, QueueError, Shared,
@@ -13,8 +19,22 @@ use super::{
 use crate::TokenHash;
 
 const COLUMNS: &str = "number, name, subject, limits, is_admin, created, expires, used";
-/// How often it is noted that a key was used.
-const NOTED: Duration = Duration::from_secs(60);
+/// How often the use of a key is stored.
+const USE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long storing uses may take. They are stored with a later use if it takes longer.
+const USE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Uses of keys that are not stored yet. A task stores them, so that no caller waits for the lock of
+/// the writer.
+#[derive(Debug, Default)]
+pub(super) struct KeyUses(Mutex<PendingUses>);
+
+#[derive(Debug, Default)]
+struct PendingUses {
+    /// When each key was used, in milliseconds.
+    at: BTreeMap<i64, i64>,
+    is_writing: bool,
+}
 
 fn read(row: &Row) -> Result<ApiKey, QueueError> {
     let id = row.number(0)?;
@@ -74,7 +94,10 @@ pub(super) async fn revoke(shared: &Shared, which: &str) -> Result<u64, QueueErr
 }
 
 /// The key with this hash, unless its time is over.
-pub(super) async fn find(shared: &Shared, hash: &TokenHash) -> Result<Option<ApiKey>, QueueError> {
+pub(super) async fn find(
+    shared: &Arc<Shared>,
+    hash: &TokenHash,
+) -> Result<Option<ApiKey>, QueueError> {
     let statement = Statement::new(format!("SELECT {COLUMNS} FROM queue_keys WHERE hash = $1"))
         .with(hash.as_str());
     let rows = shared.database.read(statement).await?;
@@ -86,21 +109,56 @@ pub(super) async fn find(shared: &Shared, hash: &TokenHash) -> Result<Option<Api
     if key.expires_at.is_some_and(|over| over <= now) {
         return Ok(None);
     }
-    let is_stale = key
-        .used_at
-        .is_none_or(|used| now.duration_since(used).is_ok_and(|past| past >= NOTED));
-    if is_stale && let Err(error) = note_use(shared, key.id).await {
-        // The key is as good as before.
-        tracing::warn!(key = key.id, %error, "it can't be noted that a key was used");
+    let is_stale = key.used_at.is_none_or(|used| {
+        now.duration_since(used)
+            .is_ok_and(|past| past >= USE_INTERVAL)
+    });
+    if is_stale {
+        record_use(shared, key.id, now);
     }
     Ok(Some(key))
 }
 
-async fn note_use(shared: &Shared, id: i64) -> Result<(), QueueError> {
-    let now = millis(shared.settings.clock.now());
+/// Has the use of a key stored soon, by one task for all keys.
+fn record_use(shared: &Arc<Shared>, id: i64, now: SystemTime) {
+    let mut pending = shared.key_uses.lock();
+    pending.at.insert(id, millis(now));
+    if !mem::replace(&mut pending.is_writing, true) {
+        tokio::spawn(store_uses(shared.clone()));
+    }
+}
+
+async fn store_uses(shared: Arc<Shared>) {
+    while let Some(uses) = shared.key_uses.take() {
+        let error = match timeout(USE_TIMEOUT, write_uses(&shared, &uses)).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error,
+            Err(_) => QueueError::Slow(USE_TIMEOUT),
+        };
+        tracing::warn!(keys = uses.len(), %error, "failed to store when API keys were last used");
+    }
+}
+
+async fn write_uses(shared: &Shared, uses: &BTreeMap<i64, i64>) -> Result<(), QueueError> {
     let mut transaction = begin(shared).await?;
-    let statement = Statement::new("UPDATE queue_keys SET used = $1 WHERE number = $2");
-    transaction.execute(statement.with(now).with(id)).await?;
+    for (id, at) in uses {
+        let statement = Statement::new("UPDATE queue_keys SET used = $1 WHERE number = $2");
+        transaction.execute(statement.with(*at).with(*id)).await?;
+    }
     transaction.commit().await?;
     Ok(())
+}
+
+impl KeyUses {
+    fn lock(&self) -> MutexGuard<'_, PendingUses> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is to be stored; if there is nothing, the next use starts a task.
+    fn take(&self) -> Option<BTreeMap<i64, i64>> {
+        let mut pending = self.lock();
+        let uses = mem::take(&mut pending.at);
+        pending.is_writing = !uses.is_empty();
+        pending.is_writing.then_some(uses)
+    }
 }

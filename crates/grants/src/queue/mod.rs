@@ -8,6 +8,7 @@
 
 mod advance;
 mod book;
+mod expiry;
 mod grant;
 mod home;
 mod keys;
@@ -45,7 +46,7 @@ use tokio::{
 };
 
 use self::{
-    advance::{Finish, Lapse, SetEnding},
+    advance::{Finish, SetEnding},
     grant::Grant,
     home::{Home, Shared},
     record::Record,
@@ -53,6 +54,7 @@ use self::{
     writer::Command,
 };
 pub use self::{
+    expiry::ExpiredGrants,
     home::QueueStats,
     settings::{QueueError, QueueSettings},
     types::{
@@ -363,16 +365,7 @@ impl Queue {
     /// # Cancel safety
     /// May be dropped.
     pub async fn tidy(&self) -> Result<(u64, u64), QueueError> {
-        let mut expired = 0;
-        loop {
-            let shared = self.shared();
-            let numbers = self.read(async move { tidy::find_lapsed(&shared).await });
-            let numbers = numbers.await?;
-            if numbers.is_empty() {
-                break;
-            }
-            expired += self.write(Lapse(numbers), Command::Do).await?;
-        }
+        let expired = self.expire_grants().await?.count;
         let shared = self.shared();
         let removed = self.at_home(async move { tidy::remove(&shared).await });
         Ok((expired, removed.await?))
@@ -447,7 +440,8 @@ impl Queue {
             .await
     }
 
-    /// The key with this hash, unless its time is over. Notes its use, once a minute.
+    /// The key with this hash, unless its time is over. Its use is stored once a minute, later than
+    /// this returns.
     ///
     /// # Errors
     /// The database failed or is slow.

@@ -3,7 +3,7 @@
 use landfall_database::{Connections, Database, Durability, Statement};
 use tempfile::TempDir;
 
-use super::{MIGRATIONS, Query, Scope, StaleFilter, TABLES, load, read, search, tidy};
+use super::{MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, load, read, search, tidy};
 use crate::{JobId, JobState};
 
 async fn database() -> (TempDir, Connections) {
@@ -89,6 +89,7 @@ async fn everything_walks_an_index() {
         ("active", load::active("s", 5)),
         ("recent", load::recent("s", 100, 1)),
         ("lapsed", tidy::lapsed(5)),
+        ("next expiry", expiry::next_expiry(5)),
         ("ended", tidy::ended(5)),
         ("told", tidy::told(5)),
     ] {

@@ -17,7 +17,10 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use landfall::service::Peer;
-use landfall_grants::TokenHash;
+use landfall_grants::{
+    TokenHash,
+    caller::{FailedAttempt, KeySecret, is_cross_site},
+};
 use serde::Deserialize;
 
 use super::{Admin, page, problem::Problem, session::Whose};
@@ -211,7 +214,6 @@ impl Admin {
     /// Whose key this is.
     async fn opens(&self, parts: &Parts, key: &str) -> Result<Whose, No> {
         let client = self.address(parts);
-        self.0.guesses.check(client).map_err(No::TooMany)?;
         let hash = TokenHash::of(key);
         if hash == self.0.key {
             return Ok(Whose::Admin);
@@ -220,12 +222,17 @@ impl Admin {
         match found.map_err(|error| No::Trouble(error.into()))? {
             Some(found) if self.is_good(&found) => Ok(Whose::Key(found.id)),
             _ => {
-                self.0.guesses.failed(client);
                 tracing::warn!(
                     client = client.map(tracing::field::display),
-                    "a wrong key was shown to the dashboard"
+                    "dashboard login failed"
                 );
-                Err(No::Unknown)
+                let attempt = FailedAttempt {
+                    client,
+                    secret: key.starts_with(KeySecret::PREFIX).then_some(key),
+                    is_cross_site: is_cross_site(&parts.headers),
+                };
+                let recorded = self.0.failed_attempts.record(&attempt);
+                Err(recorded.map_or_else(No::TooMany, |()| No::Unknown))
             }
         }
     }

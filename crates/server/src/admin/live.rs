@@ -1,6 +1,6 @@
 //! What happens, as it happens: all events of the queue over SSE.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, mem, time::Duration};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -16,6 +16,7 @@ use landfall_grants::{
     queue::{Queue, QueueError, Scope},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::Instant,
@@ -64,17 +65,21 @@ pub(super) async fn events(
             "Too many dashboards are open.",
         ));
     };
-    let newest = admin.0.queue.newest();
+    // Watched before it is read, so that nothing is missed in between.
+    let watched = admin.0.queue.newest();
+    let newest = admin.0.queue.newest_now().await?;
     let said = headers.get("last-event-id");
     let after = said
         .and_then(|id| id.to_str().ok()?.trim().parse().ok())
         .or(asked.last_event_id)
-        .unwrap_or_else(|| *newest.borrow());
+        .unwrap_or(newest);
     let news = News {
         admin: admin.clone(),
-        newest,
+        newest: watched,
         closing: admin.0.closing.clone(),
-        after,
+        after: after.min(newest),
+        // The client's events are from a database that was replaced, by an older backup for example.
+        is_reset: after > newest,
         until: Instant::now() + LASTS,
         ready: VecDeque::new(),
         _permit: permit,
@@ -94,6 +99,8 @@ struct News {
     newest: watch::Receiver<i64>,
     closing: watch::Receiver<bool>,
     after: i64,
+    /// Whether to tell the client that what it knows may be wrong.
+    is_reset: bool,
     until: Instant,
     ready: VecDeque<JobEvent>,
     _permit: OwnedSemaphorePermit,
@@ -114,6 +121,11 @@ impl News {
         loop {
             if *self.closing.borrow() || Instant::now() >= self.until {
                 return None;
+            }
+            if mem::take(&mut self.is_reset) {
+                let data = json!({ "type": "reset", "at": time(self.admin.now()) });
+                let reset = Event::default().id(self.after.to_string()).event("reset");
+                return Some(reset.data(data.to_string()));
             }
             if let Some(event) = self.ready.pop_front() {
                 self.after = event.number;

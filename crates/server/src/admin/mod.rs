@@ -29,7 +29,7 @@ use axum::{
 use landfall::Handler;
 use landfall_grants::{
     Queue, TokenHash,
-    caller::{CrossSite, Guesses},
+    caller::{CrossSite, FailedAttempts},
     gate::ClientAddress,
 };
 use tokio::sync::watch;
@@ -52,7 +52,7 @@ pub struct AdminParts {
     /// Finds the client's address, in front of trusted proxies.
     pub client: Arc<ClientAddress>,
     /// Counts wrong keys.
-    pub guesses: Guesses,
+    pub failed_attempts: FailedAttempts,
     /// Becomes true when the server stops: streams end then.
     pub closing: watch::Receiver<bool>,
 }
@@ -79,7 +79,7 @@ struct Inner {
     machine: Arc<dyn Machine>,
     client: Arc<ClientAddress>,
     closing: watch::Receiver<bool>,
-    guesses: Guesses,
+    failed_attempts: FailedAttempts,
     cross_site: CrossSite,
     streams: Arc<tokio::sync::Semaphore>,
     started: (Instant, SystemTime),
@@ -108,7 +108,7 @@ impl Admin {
             machine: parts.machine,
             client: parts.client,
             closing: parts.closing,
-            guesses: parts.guesses,
+            failed_attempts: parts.failed_attempts,
             cross_site,
             streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS)),
             started: (Instant::now(), SystemTime::now()),

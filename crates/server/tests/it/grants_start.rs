@@ -63,7 +63,12 @@ fn what_cannot_work_is_told_at_the_start() {
     let no_keys = format!("{dir}/none.json");
     for (words, told) in [
         (
-            vec!["-grants", "-grants-jwt-keys", &no_keys],
+            vec![
+                "-grants",
+                "-grants-jwt-issuer=x",
+                "-grants-jwt-keys",
+                &no_keys,
+            ],
             "-grants-jwt-keys",
         ),
         (

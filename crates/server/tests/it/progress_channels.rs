@@ -150,6 +150,37 @@ fn progress_of_chunked_uploads_reaches_every_channel() {
 }
 
 #[test]
+fn an_expired_grant_reaches_an_open_stream_at_once() {
+    let server = Landfall::start(&["-require-grant", "-grants-valid-for=2s"]);
+    let key = add_key(server.dir(), &["app", "-subject=ann"]);
+    let app = Caller::new(&server, &key);
+    let jobs = EventStream::open(&server, "/uploadjobs/events", &key);
+    let started = Instant::now();
+    app.grant(&json!({"id": "1", "filename": "a.bin", "filesize": 3}));
+    eventually("the grant doesn't expire", || {
+        let events = jobs.events();
+        events.iter().any(|(kind, _)| kind == "UploadExpired")
+    });
+    let elapsed = started.elapsed();
+    println!("expired after {elapsed:?}");
+    // Not with the next maintenance, which is half a minute after the start.
+    assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
+    server.stop();
+}
+
+#[test]
+fn the_dashboard_is_reset_by_an_event_id_that_does_not_exist() {
+    let server = Landfall::start(&["-grants", "-admin-key=0123456789abcdef"]);
+    let path = "/admin/api/events?last_event_id=7";
+    let events = EventStream::open(&server, path, "0123456789abcdef");
+    eventually("the stream has no reset", || {
+        events.text().contains("event: reset")
+    });
+    assert!(events.text().contains("id: 0"), "{}", events.text());
+    server.stop();
+}
+
+#[test]
 fn a_stop_reaches_a_client_between_two_chunks() {
     let endpoint = Endpoint::answering(|call| match call.hook.as_str() {
         "post-receive" => (200, json!({"StopUpload": true}).to_string()),

@@ -190,7 +190,11 @@ fn what_cannot_work_is_refused_at_the_start_and_by_config_check_alike() {
         #[cfg(feature = "grants")]
         vec![format!("-admin-key-file={name}")],
         #[cfg(feature = "grants")]
-        vec!["-grants".to_owned(), format!("-grants-jwt-keys={name}")],
+        vec![
+            "-grants".to_owned(),
+            "-grants-jwt-issuer=x".to_owned(),
+            format!("-grants-jwt-keys={name}"),
+        ],
         #[cfg(feature = "hooks-http")]
         vec![
             "-hooks-http=http://localhost:1".to_owned(),

@@ -99,14 +99,6 @@ fn is_passing(error: &DirectError) -> bool {
 
 /// Whether the secret came along.
 fn is_known(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
-    let (guesses, client) = (api.settings.callers.guesses(), api.client(&call.parts));
-    if let Err(wait) = guesses.check(client) {
-        return Err(Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many wrong secrets; try again later",
-        )
-        .retry_after(wait));
-    }
     let query = Query::new(call.parts.uri.query());
     let said = match bearer(&call.parts.headers) {
         Some(said) => Some(said.to_owned()),
@@ -116,8 +108,15 @@ fn is_known(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
     match said {
         Some(said) if TokenHash::of(&said) == TokenHash::of(secret) => Ok(()),
         said => {
-            if said.is_some() {
-                guesses.failed(client);
+            let (callers, client) = (&api.settings.callers, api.client(&call.parts));
+            if said.is_some()
+                && let Err(wait) = callers.record_failure(&call.parts, client, None)
+            {
+                return Err(Problem::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many wrong secrets; try again later",
+                )
+                .retry_after(wait));
             }
             Err(Problem::new(
                 StatusCode::UNAUTHORIZED,

@@ -13,7 +13,7 @@ use landfall_direct::{
 };
 use landfall_grants::{
     Caller, Limits, Queue, Token,
-    caller::{ApiKeys, Callers, CrossSite, Denied, Guesses, Identify, KeySecret},
+    caller::{ApiKeys, Callers, CrossSite, Denied, FailedAttempts, Identify, KeySecret},
     queue::{Granted, NewJob, NewKey},
 };
 use serde_json::Value;
@@ -79,7 +79,7 @@ impl Site {
         let keys = Arc::new(ApiKeys::new(queue.clone()));
         let guard = CrossSite::new().and_from(["https://app.example"]);
         let ways: Vec<Arc<dyn Identify>> = vec![keys, Arc::new(Cookies)];
-        let callers = Callers::new(ways, Guesses::default(), guard.unwrap());
+        let callers = Callers::new(ways, FailedAttempts::default(), guard.unwrap());
         let mut settings = ApiSettings::new(uploads.direct.clone(), callers);
         settings.events_secret = Some(SECRET.into());
         api(&mut settings);

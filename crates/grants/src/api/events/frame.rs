@@ -1,12 +1,15 @@
 //! One event on the wire.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::SystemTime};
 
 use bytes::Bytes;
 use serde_json::json;
 
 use super::super::{Style, row};
-use crate::{job::JobEvent, queue::Scope};
+use crate::{
+    job::JobEvent,
+    queue::{Page, Scope},
+};
 
 /// An event that many may be told of, written out at most once for owners and once for admins.
 #[derive(Debug)]
@@ -49,6 +52,25 @@ impl Told {
             .get_or_init(|| write(&self.event, self.style, with_subject).into())
             .clone()
     }
+}
+
+/// Writes the event that tells a client to replace what it knows by these uploads.
+pub(super) fn reset(
+    number: i64,
+    at: SystemTime,
+    page: &Page,
+    style: Style,
+    with_subject: bool,
+) -> String {
+    let rows = page.jobs.iter();
+    let rows: Vec<_> = rows.map(|job| row::row(job, style, with_subject)).collect();
+    let data = json!({
+        "type": "reset",
+        "at": row::rfc3339(at),
+        "uploads": rows,
+        "has_more": page.has_more,
+    });
+    format!("id: {number}\nevent: reset\ndata: {data}\n\n")
 }
 
 /// JSON has no line breaks of its own, so `data` is one line.

@@ -19,7 +19,11 @@ use super::{
     frame::{self, Told},
     seats::Seat,
 };
-use crate::{Caller, caller::Denied, queue::Scope};
+use crate::{
+    Caller,
+    caller::Denied,
+    queue::{Query, QueueError, Scope},
+};
 
 /// How many events are read at a time by those who are behind.
 const PAGE: usize = 100;
@@ -67,15 +71,18 @@ impl Listener {
         seat: Seat,
     ) -> Result<Self, Problem> {
         let (events, phase) = api.feed.subscribe();
-        let cursor = match last {
-            Some(last) => last,
-            None => {
-                let newest = api.settings.queue.newest_now().await;
-                newest.map_err(|error| fault(&error, request_id(&parts)))?
-            }
-        };
-        // Said at once, so that whoever is cut off before the first event can go on from here, too.
-        let hello = format!("retry: 2000\nid: {cursor}\n\n");
+        let newest = api.settings.queue.newest_now().await;
+        let newest = newest.map_err(|error| fault(&error, request_id(&parts)))?;
+        let cursor = last.unwrap_or(newest).min(newest);
+        // Sent at once, so that a client that is cut off before the first event continues here, too.
+        let mut hello = format!("retry: 2000\nid: {cursor}\n\n");
+        if last.is_some_and(|last| last > newest) {
+            // The client's events are from a database that was replaced, by an older backup for
+            // example: what it knows of its uploads may be wrong.
+            hello += &present(&api, &caller, &scope, cursor)
+                .await
+                .map_err(|error| fault(&error, request_id(&parts)))?;
+        }
         let heartbeat = api.settings.heartbeat;
         let mut beat = interval_at(Instant::now() + heartbeat, heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -199,10 +206,32 @@ impl Listener {
             .await
         {
             Ok(now) => now.subject == self.caller.subject && now.is_admin == self.caller.is_admin,
-            Err(Denied::Unavailable | Denied::TooMany { .. }) => true,
+            Err(Denied::Unavailable) => true,
             Err(_) => false,
         }
     }
+}
+
+/// The event that resets a client: the newest uploads as they are at an event.
+async fn present(
+    api: &Api,
+    caller: &Caller,
+    scope: &Scope,
+    number: i64,
+) -> Result<String, QueueError> {
+    let settings = &api.settings;
+    let _permit = api.reading.acquire().await;
+    let mut query = Query::new(scope.clone());
+    query.newest_first = true;
+    let page = settings.queue.list(&query).await?;
+    let now = settings.queue.now();
+    Ok(frame::reset(
+        number,
+        now,
+        &page,
+        settings.style,
+        caller.is_admin,
+    ))
 }
 
 /// A thousand listeners shouldn't keep a thousand times what browsers send besides.

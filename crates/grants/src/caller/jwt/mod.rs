@@ -29,6 +29,10 @@ use super::{
     web::UrlError,
 };
 
+/// The most keys that the signature of one token is verified with. Without a limit, anybody could
+/// have the server verify one made-up token with a hundred keys.
+const MAX_CANDIDATES: usize = 4;
+
 /// Where the keys are that sign JWTs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtKeys {
@@ -44,9 +48,10 @@ pub enum JwtKeys {
 pub struct JwtSettings {
     /// Where the keys are.
     pub keys: JwtKeys,
-    /// Who must have issued a token, one of these (`iss`); not looked at if empty.
+    /// Who must have issued a token, one of these (`iss`); not checked if empty.
     pub issuers: Vec<String>,
-    /// For whom it must be meant, one of these (`aud`); not looked at if empty.
+    /// For whom it must be meant, one of these (`aud`); not checked if empty. One of the two lists must
+    /// have an entry: an issuer signs tokens for many clients.
     pub audiences: Vec<String>,
     /// The algorithms that it may be signed with; all that use a public key if not set. Those with a
     /// shared secret (HS256 …) only work with an `oct` key in a file.
@@ -94,6 +99,11 @@ impl JwtSettings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtError {
+    /// Neither issuers nor audiences are named.
+    #[error(
+        "any token that these keys have signed would be accepted; name its issuer or its audience"
+    )]
+    Unbound,
     /// The URL of the keys.
     #[error(transparent)]
     Url(#[from] UrlError),
@@ -121,11 +131,14 @@ impl Jwt {
     /// are there.
     ///
     /// # Errors
-    /// The URL is none, or there is no key in the file.
+    /// The URL is none, there is no key in the file, or neither issuer nor audience is named.
     ///
     /// # Cancel safety
     /// May be dropped.
     pub async fn open(settings: JwtSettings) -> Result<Self, JwtError> {
+        if settings.issuers.is_empty() && settings.audiences.is_empty() {
+            return Err(JwtError::Unbound);
+        }
         let pace = Pace {
             refresh: settings.refresh,
             again: settings.again,
@@ -188,6 +201,12 @@ impl Jwt {
             && let Some(newer) = self.source.newer(&keys).await
         {
             keys = newer;
+        }
+        if keys.fitting(id, algorithm).nth(MAX_CANDIDATES).is_some() {
+            return Err(Denied::bad_token(
+                "the token must name its key in kid",
+                true,
+            ));
         }
         let mut denied = Denied::bad_token("no key fits the token", true);
         for key in keys.fitting(id, algorithm) {

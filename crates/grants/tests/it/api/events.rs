@@ -248,6 +248,43 @@ async fn without_a_number_only_what_comes() {
 }
 
 #[tokio::test]
+async fn an_id_that_does_not_exist_resets_the_client() {
+    with_defaults(async |site| {
+        jobs_that_end(site, "ann", ["ended".into()]).await;
+        jobs_that_end(site, "bob", ["foreign".into()]).await;
+        job(site, "ann", "granted").await;
+        let mut ear = Ear::open(site, "ann", None).await;
+        let newest = ear.last_id;
+        // The database was replaced by an older one.
+        let ask = site.ask("GET", "/uploadjobs/events").by("ann");
+        let ask = ask.with("last-event-id", &(newest + 1).to_string());
+        ear.body = ask.open().await.into_body();
+        let hello = ear.block().await.unwrap();
+        assert_eq!(hello, format!("retry: 2000\nid: {newest}"));
+        ear.last_id = newest - 1;
+        let reset = ear.next().await.unwrap();
+        assert_eq!((&*reset.name, reset.id), ("reset", newest));
+        assert_eq!(reset.data["has_more"], false);
+        let uploads = reset.data["uploads"].as_array().unwrap();
+        let state = |row: &Value| (row["request_id"].clone(), row["state"].clone());
+        assert_eq!(
+            uploads.iter().map(state).collect::<Vec<_>>(),
+            [
+                (json!("granted"), json!("received")),
+                (json!("ended"), json!("expired"))
+            ]
+        );
+        // It continues from there.
+        jobs_that_end(site, "ann", ["after".into()]).await;
+        assert_eq!(ear.next().await.unwrap().request_id(), "after");
+        // The newest id itself is no reason.
+        let mut ear = Ear::open(site, "ann", Some(ear.last_id)).await;
+        ear.is_quiet().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_happens_on_other_nodes() {
     with_defaults(async |site| {
         let settings = QueueSettings::new(site.database.clone());

@@ -25,7 +25,7 @@ use landfall::{
 use landfall_grants::{
     Caller, Clock, Queue, QueueSettings,
     api::{self, ApiSettings},
-    caller::{ApiKeys, Callers, CrossSite, Denied, Guesses, Identify},
+    caller::{ApiKeys, Callers, CrossSite, Denied, FailedAttempts, Identify},
     gate::{Follower, Gate, GateSettings},
     queue::Database,
 };
@@ -161,7 +161,7 @@ impl Site {
         let people = Arc::new(People::default());
         let keys = Arc::new(ApiKeys::new(queue.clone()));
         let ways: Vec<Arc<dyn Identify>> = vec![keys, people.clone()];
-        let callers = Callers::new(ways, Guesses::default(), CrossSite::new());
+        let callers = Callers::new(ways, FailedAttempts::default(), CrossSite::new());
         let (shutdown, is_shutdown) = watch::channel(false);
         let mut settings = ApiSettings::new(queue.clone(), callers, handler.clone());
         settings.shutdown = Some(is_shutdown);

@@ -278,12 +278,133 @@ async fn answers_are_remembered_for_a_while() {
     // It may allow to look and not to change.
     let cookie = [("cookie", "session=good")];
     assert!(asks(&long, "POST", &cookie).await.is_ok());
+    assert!(asks(&long, "POST", &cookie).await.is_ok());
     assert_eq!(there.asked(), 2);
     // Somebody who logged out is unknown when the time is over, and not before.
     assert!(with_cookie(&short, "session=good").await.is_ok());
     there.now(|_| answer(401, &[], ""));
     assert!(with_cookie(&long, "session=good").await.is_ok());
     until(async || with_cookie(&short, "session=good").await.is_err()).await;
+}
+
+#[tokio::test]
+async fn cached_answers_are_bound_to_all_that_is_sent() {
+    // Every tenant has its own users behind one session cookie, and paths of their own.
+    let there = Elsewhere::start(|headers| {
+        let sent = |name: &str| {
+            headers
+                .get(name)
+                .map_or("", |value| value.to_str().unwrap())
+        };
+        let subject = [
+            "x-forwarded-host",
+            "x-forwarded-for",
+            "x-original-uri",
+            "x-forwarded-proto",
+        ]
+        .map(sent)
+        .join(" ");
+        answer(200, JSON, json!({ "subject": subject }).to_string())
+    })
+    .await;
+    let mut settings = ApplicationSettings::new(&there.url);
+    settings.cache = Duration::from_secs(600);
+    settings.seen_at = SeenAt::new(|request| {
+        let host = request.headers["host"].to_str().unwrap();
+        (request.headers.contains_key("x-tls"), Some(host.to_owned()))
+    });
+    let application = Application::new(settings).unwrap();
+    let other = std::net::IpAddr::from([192, 0, 2, 8]);
+    for (host, tls, uri, client, expected) in [
+        (
+            "a.example",
+            false,
+            "/uploadjobs",
+            CLIENT,
+            "a.example 192.0.2.7 /uploadjobs http",
+        ),
+        (
+            "b.example",
+            false,
+            "/uploadjobs",
+            CLIENT,
+            "b.example 192.0.2.7 /uploadjobs http",
+        ),
+        (
+            "a.example",
+            true,
+            "/uploadjobs",
+            CLIENT,
+            "a.example 192.0.2.7 /uploadjobs https",
+        ),
+        (
+            "a.example",
+            false,
+            "/uploadjobs/7?x=1",
+            CLIENT,
+            "a.example 192.0.2.7 /uploadjobs/7?x=1 http",
+        ),
+        (
+            "a.example",
+            false,
+            "/uploadjobs",
+            other,
+            "a.example 192.0.2.8 /uploadjobs http",
+        ),
+    ] {
+        let mut parts = request("GET", &[("cookie", "session=good")]);
+        parts.headers.insert("host", host.parse().unwrap());
+        if tls {
+            parts.headers.insert("x-tls", "1".parse().unwrap());
+        }
+        parts.uri = uri.parse().unwrap();
+        let asked = there.asked();
+        for _ in 0..2 {
+            let caller = application.identify(&parts, Some(client)).await;
+            assert_eq!(caller.unwrap().unwrap().subject, expected);
+        }
+        assert_eq!(there.asked(), asked + 1, "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn made_up_cookies_do_not_keep_the_application_busy_for_others() {
+    let there = Elsewhere::start(sessions).await;
+    let mut settings = ApplicationSettings::new(&there.url);
+    settings.cache = Duration::ZERO;
+    // Nothing waits that long: the requests are dropped at the end.
+    settings.timeout = Duration::from_secs(600);
+    let application = Arc::new(Application::new(settings).unwrap());
+    assert!(with_cookie(&application, "session=good").await.is_ok());
+    there.be_silent();
+    let mut waiting = tokio::task::JoinSet::new();
+    let mut send = |cookie: String, client: [u8; 4]| {
+        let application = application.clone();
+        waiting.spawn(async move {
+            let request = request("GET", &[("cookie", &cookie)]);
+            application.identify(&request, Some(client.into())).await
+        });
+    };
+    let at_application = |cookie: &str| {
+        let seen = there.seen();
+        let sent = seen.iter().filter(|seen| seen.headers["cookie"] == cookie);
+        sent.count()
+    };
+    // One address occupies a few turns of those whom the application does not know …
+    for number in 0..200 {
+        send(format!("n={number}"), [192, 0, 2, 7]);
+    }
+    send("session=new".into(), [198, 51, 100, 1]);
+    until(async || at_application("session=new") == 1).await;
+    assert!(there.most_at_once() <= 5, "{}", there.most_at_once());
+    // … and all addresses together none of those whom it knows.
+    for number in 0..100 {
+        send(format!("m={number}"), [203, 0, 113, number]);
+    }
+    until(async || there.most_at_once() >= 32).await;
+    send("session=good".into(), [192, 0, 2, 7]);
+    until(async || at_application("session=good") == 2).await;
+    assert_eq!(there.most_at_once(), 33);
 }
 
 #[tokio::test]

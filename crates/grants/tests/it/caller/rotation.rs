@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     elsewhere::{Elsewhere, answer},
     known,
-    signers::{Signer, claims, jwks},
+    signers::{Signer, claims, jwks, settings_of},
     unknown,
 };
 use crate::queue::site::until;
@@ -20,7 +20,7 @@ async fn provider(content: String) -> Elsewhere {
 }
 
 fn settings(provider: &Elsewhere) -> JwtSettings {
-    JwtSettings::new(JwtKeys::Url(provider.url.clone()))
+    settings_of(JwtKeys::Url(provider.url.clone()))
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn shared_secrets_at_a_url_are_none() {
 #[tokio::test]
 async fn urls_that_are_none() {
     for url in ["", "keys.json", "ftp://a/b", "https://user:password@a/"] {
-        let settings = JwtSettings::new(JwtKeys::Url(url.into()));
+        let settings = settings_of(JwtKeys::Url(url.into()));
         let error = Jwt::open(settings).await.unwrap_err().to_string();
         assert!(!error.contains("password@"), "{error}");
     }

@@ -7,6 +7,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use landfall_grants::caller::{JwtKeys, JwtSettings};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 use rsa::{
     RsaPrivateKey,
@@ -101,9 +102,19 @@ impl Signer {
     }
 }
 
+/// The issuer in [`claims`].
+pub const ISSUER: &str = "https://id.example";
+
 /// Claims that are good for a minute.
 pub fn claims() -> Value {
-    json!({"sub": "ann", "exp": seconds(60)})
+    json!({"sub": "ann", "iss": ISSUER, "exp": seconds(60)})
+}
+
+/// Settings for tokens of [`ISSUER`].
+pub fn settings_of(keys: JwtKeys) -> JwtSettings {
+    let mut settings = JwtSettings::new(keys);
+    settings.issuers = vec![ISSUER.to_owned()];
+    settings
 }
 
 /// Now and so many seconds.

@@ -129,6 +129,16 @@ async fn what_is_against_the_limits_bothers_no_one_else() {
             "image/*, text/plain",
         ),
         (Some(1), Some("text/plainer"), "filetype", "welcome"),
+        // Browsers take the last type of a list.
+        (
+            Some(1),
+            Some("text/plain;,text/html"),
+            "filetype",
+            "welcome",
+        ),
+        (Some(1), Some("image/png,text/html"), "filetype", "welcome"),
+        (Some(1), Some("image/"), "filetype", "welcome"),
+        (Some(1), Some("image/../html"), "filetype", "welcome"),
     ] {
         let mut asked = ask(size, kind);
         let no = decide(&policies, &caller, &mut asked, &request())

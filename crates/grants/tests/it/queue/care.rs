@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use landfall_database::Statement;
 use landfall_grants::{
     JobState, Limits, TokenHash,
     caller::Rate,
     queue::{End, NewKey, Query, Scope},
 };
 
-use super::site::{asked, everywhere, granted, started, upload};
+use super::site::{asked, everywhere, granted, started, until, upload};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_hold_everything_once() {
@@ -158,13 +159,13 @@ async fn keys_come_and_go() {
         );
         let used = async || queue.keys().await.unwrap()[0].used_at;
         let first = place.hands.now();
-        assert_eq!(used().await, Some(first));
+        until(async || used().await == Some(first)).await;
         place.hands.go(Duration::from_millis(59_999));
         queue.key(&TokenHash::of("one")).await.unwrap().unwrap();
         assert_eq!(used().await, Some(first));
         place.hands.go(Duration::from_millis(1));
         queue.key(&TokenHash::of("one")).await.unwrap().unwrap();
-        assert_eq!(used().await, Some(place.hands.now()));
+        until(async || used().await == Some(place.hands.now())).await;
 
         let mut short = key("short");
         short.expires_at = Some(place.hands.now() + Duration::from_secs(1));
@@ -180,6 +181,39 @@ async fn keys_come_and_go() {
         assert_eq!(queue.revoke_key("one").await.unwrap(), 0);
         assert_eq!(queue.key(&TokenHash::of("one")).await.unwrap(), None);
         assert_eq!(queue.keys().await.unwrap(), []);
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_found_while_the_writer_is_blocked() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let key = NewKey {
+            hash: TokenHash::of("one"),
+            name: "one".into(),
+            subject: "ann".into(),
+            limits: Limits::default(),
+            is_admin: false,
+            expires_at: None,
+        };
+        queue.add_key(key).await.unwrap();
+        // As another node's writer does.
+        let connections = place.connections().await;
+        let mut blocking = connections.write().await.unwrap();
+        if connections.is_postgres() {
+            let lock = Statement::new("SELECT pg_advisory_xact_lock(7002461339)");
+            blocking.execute(lock).await.unwrap();
+        }
+        for _ in 0..3 {
+            let found = queue.key(&TokenHash::of("one")).await.unwrap().unwrap();
+            assert_eq!(found.used_at, None);
+        }
+        drop(blocking);
+        connections.close().await;
+        let used = async || queue.keys().await.unwrap()[0].used_at;
+        until(async || used().await == Some(place.hands.now())).await;
         queue.close().await;
     })
     .await;

@@ -7,8 +7,8 @@ use landfall::Handler;
 use landfall_grants::{
     Queue,
     caller::{
-        ApiKeys, Application, ApplicationSettings, Callers, CrossSite, Guesses, Identify, Jwt,
-        JwtKeys, JwtSettings, SeenAt,
+        ApiKeys, Application, ApplicationSettings, Callers, CrossSite, FailedAttempts, Identify,
+        Jwt, JwtKeys, JwtSettings, SeenAt,
     },
 };
 
@@ -23,7 +23,7 @@ pub(super) fn callers(
     settings: &Settings,
     queue: &Queue,
     jwt: Option<Jwt>,
-    guesses: Guesses,
+    failed_attempts: FailedAttempts,
     handler: &Handler,
 ) -> anyhow::Result<Callers> {
     let grants = &settings.grants;
@@ -44,7 +44,7 @@ pub(super) fn callers(
         .seen_at(move |request| handler.seen_at(request))
         .and_from(&grants.origins)
         .context("-grants-origins")?;
-    Ok(Callers::new(ways, guesses, cross_site))
+    Ok(Callers::new(ways, failed_attempts, cross_site))
 }
 
 /// What knows callers by JSON web tokens, if that is set up; reads its keys.

@@ -14,7 +14,7 @@ use landfall::{Config, Handler};
 use landfall_grants::{
     Limits, Queue, QueueSettings,
     api::ApiStats,
-    caller::{Guesses, Rate},
+    caller::{FailedAttempts, Rate},
     gate::{ClientAddress, Follower, Gate, GateSettings},
     queue::{QueueStats, Totals},
 };
@@ -51,7 +51,7 @@ pub(super) struct Grants {
     required: bool,
     /// The key to the dashboard, if there is one.
     key: Option<Secret>,
-    guesses: Guesses,
+    failed_attempts: FailedAttempts,
     client: Arc<ClientAddress>,
     tending: Tending,
     reachable: Fresh,
@@ -103,7 +103,7 @@ impl Grants {
             enabled: grants.enabled,
             required: grants.required,
             key,
-            guesses: Guesses::default(),
+            failed_attempts: FailedAttempts::default(),
             client: client::finder(&settings.urls),
             reachable: Fresh::default(),
             api: Arc::default(),
@@ -117,7 +117,7 @@ impl Grants {
         gate.required = self.required;
         gate.check_type = settings.grants.check_type;
         gate.follow_all = settings.admin.is_on();
-        gate.guesses = Some(self.guesses.clone());
+        gate.guesses = Some(self.failed_attempts.clone());
         gate.client = Some(self.client.clone());
         config
             .hooks

@@ -129,8 +129,9 @@ impl Grants {
         let closing = closing(parts.shutdown);
         if self.enabled {
             let grants = &settings.grants;
-            let guesses = self.guesses.clone();
-            let callers = callers::callers(settings, &self.queue, parts.jwt, guesses, handler)?;
+            let failed_attempts = self.failed_attempts.clone();
+            let callers =
+                callers::callers(settings, &self.queue, parts.jwt, failed_attempts, handler)?;
             let cors = parts.cors.map(|cors| cors_for(cors, &grants.origins));
             #[cfg(feature = "direct")]
             if let Some(direct) = parts.direct {
@@ -163,7 +164,7 @@ impl Grants {
                 handler: handler.clone(),
                 machine: Arc::new(shown),
                 client: self.client.clone(),
-                guesses: self.guesses.clone(),
+                failed_attempts: self.failed_attempts.clone(),
                 closing,
             });
             let path = settings.admin.path.clone();

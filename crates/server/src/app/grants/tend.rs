@@ -17,8 +17,13 @@ use landfall_grants::{
 };
 use tokio::{sync::watch, time::sleep};
 
-/// How often grants that lapsed get their end, and old rows go.
+/// How often old rows go, and grants that expired while the database could not be used.
 const TIDY: Duration = Duration::from_secs(30);
+
+/// The time between two checks for grants that expire, where the next expiry does not come sooner.
+/// Within half of the time for which grants are valid, none can be made that expires unnoticed.
+const MIN_EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_EXPIRY_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often running jobs that became stale are compared with the store.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
@@ -90,7 +95,13 @@ impl Tending {
             tokio::select! {
                 // Fails, and so ends, when nobody can say it any more.
                 _ = stopped.wait_for(|stop| *stop) => {}
-                () = async { tokio::join!(tender.tidy_forever(), tender.reconcile_forever()); } => {}
+                ((), (), ()) = async {
+                    tokio::join!(
+                        tender.tidy_forever(),
+                        tender.expire_grants(),
+                        tender.reconcile_forever()
+                    )
+                } => {}
             }
         });
         Ok(())
@@ -129,6 +140,29 @@ struct Tender {
 }
 
 impl Tender {
+    /// Expires each grant as soon as its time is over, so that clients hear of it at once.
+    async fn expire_grants(&self) {
+        let longest = (self.queue.valid_for() / 2).clamp(MIN_EXPIRY_INTERVAL, MAX_EXPIRY_INTERVAL);
+        loop {
+            let pause = match self.queue.expire_grants().await {
+                Ok(found) => {
+                    self.expired(found.count);
+                    let next = found.next.map(|next| {
+                        let left = next.duration_since(self.queue.now());
+                        // The time of an expiry has whole milliseconds.
+                        left.unwrap_or_default() + Duration::from_millis(1)
+                    });
+                    next.map_or(longest, |next| next.min(longest))
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    MAX_EXPIRY_INTERVAL
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
     async fn tidy_forever(&self) {
         loop {
             self.tidy().await;
@@ -186,16 +220,22 @@ impl Tender {
     async fn tidy(&self) {
         match self.queue.tidy().await {
             Ok((expired, removed)) => {
-                self.counts.expired.fetch_add(expired, Relaxed);
+                self.expired(expired);
                 self.counts.removed.fetch_add(removed, Relaxed);
-                if expired > 0 {
-                    tracing::debug!(jobs = expired, "GrantsExpired");
-                }
             }
-            Err(error) => {
-                self.counts.failed.fetch_add(1, Relaxed);
-                tracing::warn!(%error, "lapsed grants can't be ended");
-            }
+            Err(error) => self.failed(&error),
         }
+    }
+
+    fn expired(&self, jobs: u64) {
+        self.counts.expired.fetch_add(jobs, Relaxed);
+        if jobs > 0 {
+            tracing::debug!(jobs, "GrantsExpired");
+        }
+    }
+
+    fn failed(&self, error: &QueueError) {
+        self.counts.failed.fetch_add(1, Relaxed);
+        tracing::warn!(%error, "failed to expire grants or to purge old rows");
     }
 }

@@ -65,6 +65,14 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
                 }
             }
         }
+        let jwt = &grants.jwt;
+        if jwt.keys.is_some() && jwt.issuers.is_empty() && jwt.audiences.is_empty() {
+            findings.problem(
+                "grants-jwt-keys",
+                "any token that these keys have signed would be accepted, also one for another \
+                 application; set grants-jwt-audience or grants-jwt-issuer",
+            );
+        }
         let is_shared = |name: &String| name.starts_with("HS");
         if matches!(grants.jwt.keys, Some(JwtKeys::Url(_)))
             && grants.jwt.algorithms.iter().all(is_shared)

@@ -157,8 +157,8 @@ pub(super) const CALLERS: Section = Section {
             "grants-jwt-issuer",
             Kind::List("ISSUERS"),
             "",
-            "Who must have issued them (iss): one of these, with commas between them. Not set: anybody \
-             with the keys.",
+            "Who must have issued them (iss): one of these, with commas between them. This or \
+             -grants-jwt-audience is required.",
             |s, v| put(&mut s.grants.jwt.issuers, grants::claims(v)),
         )
         .protects(),
@@ -166,8 +166,8 @@ pub(super) const CALLERS: Section = Section {
             "grants-jwt-audience",
             Kind::List("AUDIENCES"),
             "",
-            "Whom they must be meant for (aud): one of these, with commas between them. Not set: \
-             nobody looks.",
+            "Whom they must be meant for (aud): one of these, with commas between them. This or \
+             -grants-jwt-issuer is required.",
             |s, v| put(&mut s.grants.jwt.audiences, grants::claims(v)),
         )
         .protects(),

@@ -137,6 +137,10 @@ fn settings_without_effect_are_told() {
             "-grants-jwt-issuer: has no effect without grants-jwt-keys",
         ),
         (
+            &["-grants", "-grants-jwt-keys=https://h/jwks"],
+            "-grants-jwt-keys: any token that these keys have signed would be accepted, also one for another application; set grants-jwt-audience or grants-jwt-issuer",
+        ),
+        (
             &[
                 "-hooks-dir=/x",
                 "-hooks-enabled-events=pre-grant",
@@ -178,12 +182,18 @@ fn passwords_of_urls_are_hidden() {
     let words = [
         "-grants",
         "-grants-jwt-keys=https://u:hunter2@h/jwks",
+        "-grants-jwt-issuer=x",
         "-grants-authorize-url=http://u:hunter2@h/authorize",
     ];
     let said = loaded(&words, &[]).settings;
     assert!(!format!("{said:?}").contains("hunter2"));
     assert!(matches!(said.grants.jwt.keys, Some(JwtKeys::Url(_))));
-    let file = loaded(&["-grants", "-grants-jwt-keys=/etc/jwks.json"], &[]).settings;
+    let words = [
+        "-grants",
+        "-grants-jwt-keys=/etc/jwks.json",
+        "-grants-jwt-issuer=x",
+    ];
+    let file = loaded(&words, &[]).settings;
     assert_eq!(
         file.grants.jwt.keys,
         Some(JwtKeys::File("/etc/jwks.json".into()))

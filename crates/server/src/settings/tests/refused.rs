@@ -22,7 +22,11 @@ const AMQP: &[&str] = &["-hooks-amqp=amqp://localhost"];
 const REDIS: &[&str] = &["-hooks-redis=redis://localhost"];
 const KAFKA: &[&str] = &["-hooks-kafka=localhost:1"];
 const GRANTS: &[&str] = &["-grants"];
-const JWT: &[&str] = &["-grants", "-grants-jwt-keys=https://localhost/"];
+const JWT: &[&str] = &[
+    "-grants",
+    "-grants-jwt-keys=https://localhost/",
+    "-grants-jwt-audience=uploads",
+];
 const DIRECT: &[&str] = &["-direct", "-s3-bucket=b"];
 const STS: &[&str] = &["-direct", "-s3-bucket=b", "-direct-sts"];
 const TLS: &[&str] = &["-hooks-grpc=localhost:1", "-hooks-grpc-secure"];
@@ -297,7 +301,7 @@ const TABLE: &[Row] = &[
     ("grants-check-type", GRANTS, SWITCH),
     (
         "grants-jwt-keys",
-        GRANTS,
+        JWT,
         &["", "{none}", "{dir}", "{file}", "gopher://x", "http://"],
     ),
     ("grants-jwt-issuer", JWT, CLAIM),

@@ -210,9 +210,15 @@ fn beside(setting: &Setting) -> &'static [&'static str] {
         _ if !setting.protects => &[],
         name if name.starts_with("s3-") => &["-s3-bucket=uploads"],
         name if name.starts_with("direct-") => &["-direct", "-s3-bucket=uploads"],
-        "grants-jwt-issuer" | "grants-jwt-audience" | "grants-jwt-algorithms" => {
+        "grants-jwt-keys" => &["-grants", "-grants-jwt-issuer=https://other.example/"],
+        "grants-jwt-issuer" | "grants-jwt-audience" => {
             &["-grants", "-grants-jwt-keys=https://login.example/keys"]
         }
+        "grants-jwt-algorithms" => &[
+            "-grants",
+            "-grants-jwt-keys=https://login.example/keys",
+            "-grants-jwt-issuer=https://other.example/",
+        ],
         name if name.starts_with("grants-") => &["-grants"],
         name if name.starts_with("hooks-http-") => &["-hooks-http=http://app.example/"],
         "hooks-grpc-client-tls-certificate" => &[
