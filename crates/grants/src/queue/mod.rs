@@ -36,8 +36,8 @@ use std::{
 };
 
 use landfall::upload::{Upload, UploadId};
+use landfall_database::{Connections, Durability, Migration, Statement};
 pub use landfall_database::{Database, DatabaseError};
-use landfall_database::{Durability, Migration, Statement};
 use landfall_hooks::outbox::Outbox;
 use tokio::{
     runtime::Handle,
@@ -77,6 +77,17 @@ const LAST_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of a subject or an id: indexes of PostgreSQL take no more than 2704 bytes.
 const LONGEST_ID: usize = 1024;
 
+/// Brings the tables of the queue to the version of this program.
+///
+/// # Errors
+/// See [`Connections::migrate`].
+///
+/// # Cancel safety
+/// Dropped, it has done all or nothing.
+pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
+    database.migrate(TABLES, MIGRATIONS).await
+}
+
 /// The queue. Cheap to clone; all clones are one. Several processes may share its database.
 ///
 /// It may be used from any runtime; its connections belong to the one that opened it, which has to run
@@ -103,11 +114,7 @@ impl Queue {
             Some(open) => open.clone(),
             None => settings.database.open(durability).await?,
         };
-        if settings.migrate {
-            database.migrate(TABLES, MIGRATIONS).await?;
-        } else {
-            database.require(TABLES, MIGRATIONS).await?;
-        }
+        migrate(&database).await?;
         if !settings.clock.is_custom() {
             settings.clock = database.clock().clone();
         }

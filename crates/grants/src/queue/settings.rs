@@ -32,8 +32,6 @@ pub struct QueueSettings {
     /// Delivers events to the application. Its tables must be in the same database, since an event and
     /// its deliveries are written in one transaction. While it is full there are no new grants.
     pub outbox: Option<Outbox>,
-    /// Whether tables of an older version are migrated; if not, they are an error. True if not set.
-    pub migrate: bool,
     /// The clock; the database's if not set.
     pub clock: Clock,
 }
@@ -54,7 +52,6 @@ impl QueueSettings {
             started_at_grant: false,
             node: String::new(),
             outbox: None,
-            migrate: true,
             clock: Clock::default(),
         }
     }

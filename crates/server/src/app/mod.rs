@@ -20,6 +20,7 @@ mod leases;
 #[cfg(feature = "grants")]
 mod machine;
 mod metrics;
+mod migrate;
 mod open_files;
 mod prepare;
 mod proxies;
@@ -48,7 +49,7 @@ pub(crate) use self::doctor::find_damaged;
 use self::grants::{Grants, PagesParts};
 #[cfg(feature = "grants")]
 pub use self::keys::keys;
-pub use self::{doctor::doctor_files, prepare::config_check, waiting::events};
+pub use self::{doctor::doctor_files, migrate::migrate, prepare::config_check, waiting::events};
 use self::{
     hooks::Hooks,
     open_files::ConnectionLimit,
@@ -255,7 +256,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     );
     let (storage, composer) = Storage::open(&settings).await?;
     let mut config = handler_config(&settings, composer)?;
-    let database = Opened::default();
+    let database = Opened::for_tool();
     // Those who are told of what expires are told of this, too.
     let hooks = match dry_run {
         true => None,
@@ -267,7 +268,15 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     #[cfg(feature = "grants")]
     let grants = match dry_run {
         true => None,
-        false => Grants::open(&settings, &database, None).await?,
+        false => {
+            Grants::open(
+                &settings,
+                &database,
+                hooks.as_ref().and_then(Hooks::told_outbox),
+                None,
+            )
+            .await?
+        }
     };
     #[cfg(feature = "grants")]
     if let Some(grants) = &grants {

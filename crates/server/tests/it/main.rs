@@ -65,6 +65,7 @@ mod early_responses;
 #[cfg(all(feature = "grants", feature = "hooks-http"))]
 mod grants_callers;
 #[cfg(feature = "grants")]
+mod grants_database;
 mod grants_flow;
 #[cfg(feature = "grants")]
 mod grants_start;

@@ -161,11 +161,11 @@ impl Grants {
         let reachable = self.reachable.ask(async || match self.queue.check().await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, "the database of grants can't be reached");
+                tracing::warn!(%error, "failed to check the database of grants");
                 false
             }
         });
-        (!reachable.await).then_some("the database of grants can't be reached\n")
+        (!reachable.await).then_some("the database of grants cannot be used\n")
     }
 
     /// Prints the start-up lines.
