@@ -9,12 +9,12 @@ use std::{
 use landfall_test_services::{Fault, FaultProxy, Postgres};
 use serde_json::json;
 
+#[cfg(feature = "postgres")]
+use crate::serve_kit::{program, run};
 use crate::{
     grants_kit::{Caller, add_key},
     serve_kit::{Landfall, Request, eventually},
 };
-#[cfg(feature = "postgres")]
-use crate::serve_kit::{program, run};
 
 fn readiness(server: &Landfall) -> u16 {
     server.client().ask(Request::get("/readyz")).status
@@ -58,7 +58,10 @@ fn an_older_server_works_until_tables_are_contracted() {
     assert_eq!(grant(&two, &key, "3"), 201);
     assert_eq!(readiness(&one), 200);
     two.stop();
-    postgres.query(&database, "UPDATE landfall_migrations SET contracting = 1 WHERE version = 2");
+    postgres.query(
+        &database,
+        "UPDATE landfall_migrations SET contracting = 1 WHERE version = 2",
+    );
     for words in [
         &["serve", "-grants", "-port=0", "-host=127.0.0.1"][..],
         &["keys", "list"],
@@ -70,7 +73,10 @@ fn an_older_server_works_until_tables_are_contracted() {
         command.args(["-upload-dir".as_ref(), dir.path().as_os_str()]);
         let (code, _, error) = run(&mut command);
         assert_eq!(code, Some(1), "{words:?}: {error}");
-        assert!(error.contains("this program is too old for"), "{words:?}: {error}");
+        assert!(
+            error.contains("this program is too old for"),
+            "{words:?}: {error}"
+        );
     }
 }
 
@@ -115,7 +121,9 @@ fn a_server_without_rights_is_not_ready() {
     eventually("the server stays ready", || readiness(&server) == 503);
     assert_eq!(grant(&server, &key, "2"), 503);
     change("GRANT INSERT ON queue_jobs TO");
-    eventually("the server does not become ready", || readiness(&server) == 200);
+    eventually("the server does not become ready", || {
+        readiness(&server) == 200
+    });
     assert_eq!(grant(&server, &key, "2"), 201);
 }
 
@@ -140,9 +148,13 @@ fn a_database_that_stops_answering_costs_seconds() {
         // As after a failover: new connections work, those from before stay dead.
         proxy.set(Fault::None);
         let start = Instant::now();
-        eventually("grants stay refused", || grant(&server, &key, &format!("{nth}")) < 300);
+        eventually("grants stay refused", || {
+            grant(&server, &key, &format!("{nth}")) < 300
+        });
         assert!(start.elapsed() < Duration::from_secs(10), "{fault:?}");
-        eventually("the server does not become ready", || readiness(&server) == 200);
+        eventually("the server does not become ready", || {
+            readiness(&server) == 200
+        });
     }
 }
 

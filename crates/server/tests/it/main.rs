@@ -66,6 +66,7 @@ mod early_responses;
 mod grants_callers;
 #[cfg(feature = "grants")]
 mod grants_database;
+#[cfg(feature = "grants")]
 mod grants_flow;
 #[cfg(feature = "grants")]
 mod grants_start;
