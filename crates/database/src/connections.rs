@@ -1,56 +1,51 @@
-//! Connections and transactions.
+//! An open database.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 #[cfg(feature = "postgres")]
-use std::time::Duration;
-
-use sqlx::{AssertSqlSafe, SqlitePool, SqliteTransaction};
-#[cfg(feature = "postgres")]
-use sqlx::{Connection as _, PgConnection, PgPool, PgTransaction, postgres::PgPoolOptions};
-#[cfg(feature = "postgres")]
-use tokio::time::timeout;
-
-use crate::{Database, DatabaseError, Durability, Row, Statement, Value, sqlite, statement::RowOf};
+use crate::postgres::{ACQUIRE_TIMEOUT, Server};
+use crate::{
+    Clock, Database, DatabaseError, Durability, Row, Statement, Transaction, sqlite, sqlite::File,
+    statement::RowOf,
+};
 
 /// A query with its values, for either database.
 macro_rules! bind {
-    ($sql:ident, $values:ident) => {{
+    ($sql:expr, $values:expr) => {{
         // Statements are made of the program's own words (see `Statement`).
-        let mut query = sqlx::query(AssertSqlSafe($sql));
+        let mut query = sqlx::query(sqlx::AssertSqlSafe($sql));
         for value in $values {
             query = match value {
-                Value::Number(number) => query.bind(number),
-                Value::Text(text) => query.bind(text),
-                Value::NoText => query.bind(None::<String>),
-                Value::NoNumber => query.bind(None::<i64>),
+                crate::Value::Number(number) => query.bind(number),
+                crate::Value::Text(text) => query.bind(text),
+                crate::Value::NoText => query.bind(None::<String>),
+                crate::Value::NoNumber => query.bind(None::<i64>),
             };
         }
         query
     }};
 }
-
-/// Connections to PostgreSQL of one process.
-#[cfg(feature = "postgres")]
-const CONNECTIONS: u32 = 8;
-/// How long somebody waits for a connection to PostgreSQL.
-#[cfg(feature = "postgres")]
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) use bind;
 
 /// An open database. Cheap to clone; all clones share the connections, which belong to the runtime in
 /// which it was opened.
 #[derive(Debug, Clone)]
 pub struct Connections {
     pools: Pools,
+    clock: Clock,
+    /// The last transaction that wrote was committed.
+    is_writable: Arc<AtomicBool>,
     is_lent: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Pools {
-    Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
-    },
+    Sqlite(File),
     #[cfg(feature = "postgres")]
-    Postgres(PgPool),
+    Postgres(Server),
 }
 
 impl Database {
@@ -63,50 +58,49 @@ impl Database {
     /// May be dropped.
     pub async fn open(&self, durability: Durability) -> Result<Connections, DatabaseError> {
         let pools = match self {
-            Self::Sqlite(path) => {
-                let (writer, readers) = sqlite::open(path, durability).await?;
-                Pools::Sqlite { writer, readers }
-            }
+            Self::Sqlite(path) => Pools::Sqlite(sqlite::open(path, durability).await?),
             #[cfg(feature = "postgres")]
-            Self::Postgres(url) => {
-                let commit = match durability {
-                    Durability::Power => "on",
-                    Durability::Process => "off",
-                };
-                let options = url
-                    .parse::<sqlx::postgres::PgConnectOptions>()?
-                    .options([("synchronous_commit", commit)]);
-                let pool = PgPoolOptions::new()
-                    .max_connections(CONNECTIONS)
-                    .acquire_timeout(PATIENCE)
-                    .connect_lazy_with(options);
-                Pools::Postgres(pool)
-            }
+            Self::Postgres(url) => Pools::Postgres(Server::new(url, durability)?),
         };
         Ok(Connections {
             pools,
+            clock: Clock::default(),
+            is_writable: Arc::new(AtomicBool::new(true)),
             is_lent: false,
         })
     }
 }
 
 impl Connections {
-    /// The same connections for somebody who may not close them: several parts of a program that share
-    /// them take turns at writing, where on SQLite those with connections of their own would each try
-    /// again and again until it is free.
+    /// The same connections for a part of the program that may not close them: several parts share
+    /// them and take turns at writing, where on SQLite those with connections of their own would each
+    /// try again and again until it is free.
     #[must_use]
     pub fn lend(&self) -> Self {
         Self {
-            pools: self.pools.clone(),
             is_lent: true,
+            ..self.clone()
         }
+    }
+
+    /// Sets the clock that transactions show, for tests.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The clock of the database.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Whether this is PostgreSQL, which other machines may share.
     #[must_use]
     pub const fn is_postgres(&self) -> bool {
         match self.pools {
-            Pools::Sqlite { .. } => false,
+            Pools::Sqlite(_) => false,
             #[cfg(feature = "postgres")]
             Pools::Postgres(_) => true,
         }
@@ -117,16 +111,10 @@ impl Connections {
     pub(crate) async fn explain(&self, error: DatabaseError) -> DatabaseError {
         match (&self.pools, error) {
             #[cfg(feature = "postgres")]
-            (Pools::Postgres(pool), DatabaseError::Sql(sqlx::Error::PoolTimedOut)) => {
-                let options = pool.connect_options();
-                let connected = timeout(PATIENCE, PgConnection::connect_with(&options)).await;
+            (Pools::Postgres(server), DatabaseError::Sql(sqlx::Error::PoolTimedOut)) => {
                 DatabaseError::NoConnection {
-                    timeout: PATIENCE,
-                    reason: match connected {
-                        Ok(Ok(_)) => "all connections are in use".to_owned(),
-                        Ok(Err(error)) => error.to_string(),
-                        Err(_) => "the server does not answer".to_owned(),
-                    },
+                    timeout: ACQUIRE_TIMEOUT,
+                    reason: server.explain().await,
                 }
             }
             (_, error) => error,
@@ -141,17 +129,22 @@ impl Connections {
     /// # Cancel safety
     /// May be dropped.
     pub async fn write(&self) -> Result<Transaction, DatabaseError> {
-        Ok(Transaction(match &self.pools {
-            // Not deferred: a transaction that first reads and then writes could fail in between.
-            Pools::Sqlite { writer, .. } => {
-                TransactionOf::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
-            }
+        let clock = self.clock.clone();
+        let begun = match &self.pools {
+            Pools::Sqlite(file) => match file.writer().await {
+                Ok(connection) => Transaction::begin_sqlite(connection, clock).await,
+                Err(error) => Err(error),
+            },
             #[cfg(feature = "postgres")]
-            Pools::Postgres(pool) => TransactionOf::Postgres(pool.begin().await?),
-        }))
+            Pools::Postgres(server) => Transaction::begin_postgres(server, clock).await,
+        };
+        if begun.is_err() {
+            self.is_writable.store(false, Ordering::Relaxed);
+        }
+        Ok(begun?.tracked(self.is_writable.clone()))
     }
 
-    /// Reads rows, beside whoever writes.
+    /// Reads rows, while others write.
     ///
     /// # Errors
     /// The database can't be reached or doesn't understand.
@@ -160,10 +153,37 @@ impl Connections {
     /// May be dropped.
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         match &self.pools {
-            Pools::Sqlite { readers, .. } => sqlite_rows(readers, statement).await,
+            Pools::Sqlite(file) => sqlite_rows(file.readers()?, statement).await,
             #[cfg(feature = "postgres")]
-            Pools::Postgres(pool) => postgres_rows(pool, statement).await,
+            Pools::Postgres(server) => server.read(statement).await,
         }
+    }
+
+    /// Checks that the tables of `probes` can be written, for readiness: rights may have been revoked,
+    /// the file deleted, or the disk full. Each probe is a statement that changes nothing, such as an
+    /// `UPDATE` of no row.
+    ///
+    /// # Errors
+    /// What keeps it from being written.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn check(
+        &self,
+        probes: impl IntoIterator<Item = Statement> + Send,
+    ) -> Result<(), DatabaseError> {
+        // A full disk shows only in a change.
+        let has_failed = !self.is_writable.load(Ordering::Relaxed);
+        let mut transaction = self.write().await?;
+        for probe in probes {
+            transaction.execute(probe).await?;
+        }
+        if !has_failed {
+            return transaction.rollback().await;
+        }
+        let change = "UPDATE landfall_migrations SET version = version";
+        transaction.execute(Statement::new(change)).await?;
+        transaction.commit().await
     }
 
     /// Closes the connections, when those that are in use are free; does nothing to those that are
@@ -173,76 +193,14 @@ impl Connections {
             return;
         }
         match &self.pools {
-            Pools::Sqlite { writer, readers } => {
-                readers.close().await;
-                writer.close().await;
-            }
+            Pools::Sqlite(file) => file.close().await,
             #[cfg(feature = "postgres")]
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres(server) => server.pool.close().await,
         }
     }
 }
 
-/// A transaction that writes; dropped, it never was.
-#[derive(Debug)]
-pub struct Transaction(TransactionOf);
-
-#[derive(Debug)]
-enum TransactionOf {
-    Sqlite(SqliteTransaction<'static>),
-    #[cfg(feature = "postgres")]
-    Postgres(PgTransaction<'static>),
-}
-
-impl Transaction {
-    /// Executes a statement and says how many rows it changed.
-    ///
-    /// # Errors
-    /// The database failed; the transaction is then to be dropped.
-    pub async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
-        let Statement { sql, values } = statement;
-        match &mut self.0 {
-            TransactionOf::Sqlite(transaction) => {
-                let query = bind!(sql, values);
-                Ok(query.execute(&mut **transaction).await?.rows_affected())
-            }
-            #[cfg(feature = "postgres")]
-            TransactionOf::Postgres(transaction) => {
-                let query = bind!(sql, values);
-                Ok(query.execute(&mut **transaction).await?.rows_affected())
-            }
-        }
-    }
-
-    /// Executes a statement and returns its rows.
-    ///
-    /// # Errors
-    /// The database failed; the transaction is then to be dropped.
-    pub async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
-        match &mut self.0 {
-            TransactionOf::Sqlite(transaction) => sqlite_rows(&mut **transaction, statement).await,
-            #[cfg(feature = "postgres")]
-            TransactionOf::Postgres(transaction) => {
-                postgres_rows(&mut **transaction, statement).await
-            }
-        }
-    }
-
-    /// Keeps all of it.
-    ///
-    /// # Errors
-    /// The database failed; whether it was kept is then unknown.
-    pub async fn commit(self) -> Result<(), DatabaseError> {
-        match self.0 {
-            TransactionOf::Sqlite(transaction) => transaction.commit().await?,
-            #[cfg(feature = "postgres")]
-            TransactionOf::Postgres(transaction) => transaction.commit().await?,
-        }
-        Ok(())
-    }
-}
-
-async fn sqlite_rows<'e>(
+pub(crate) async fn sqlite_rows<'e>(
     executor: impl sqlx::SqliteExecutor<'e>,
     statement: Statement,
 ) -> Result<Vec<Row>, DatabaseError> {
@@ -251,19 +209,6 @@ async fn sqlite_rows<'e>(
     Ok(rows
         .into_iter()
         .map(|row| Row(RowOf::Sqlite(row)))
-        .collect())
-}
-
-#[cfg(feature = "postgres")]
-async fn postgres_rows<'e>(
-    executor: impl sqlx::PgExecutor<'e>,
-    statement: Statement,
-) -> Result<Vec<Row>, DatabaseError> {
-    let Statement { sql, values } = statement;
-    let rows = bind!(sql, values).fetch_all(executor).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Row(RowOf::Postgres(row)))
         .collect())
 }
 

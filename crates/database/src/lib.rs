@@ -4,17 +4,24 @@
 //! nothing. A [`Database`] says which; [`Connections`] is it, open and with its tables.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod clock;
 mod connections;
 mod migrate;
+mod pooled;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sqlite;
 mod statement;
+mod transaction;
 
 use std::{fmt, path::PathBuf};
 
 pub use self::{
-    connections::{Connections, Transaction},
+    clock::Clock,
+    connections::Connections,
     migrate::Migration,
-    statement::{Row, Statement, Value},
+    statement::{Column, Row, Statement, Value},
+    transaction::Transaction,
 };
 
 /// Which database.
@@ -61,14 +68,47 @@ pub enum DatabaseError {
         /// Why.
         source: std::io::Error,
     },
-    /// The database is newer than this program.
-    #[error("the database has tables of a newer version of this program ({name} {version})")]
+    /// The file of an SQLite database was deleted or replaced while it was open.
+    #[error("the database file {0} was deleted or replaced; restart the server to use the new one")]
+    Replaced(PathBuf),
+    /// A newer program has changed the tables so that this one cannot use them.
+    #[error(
+        "the tables {name} are at version {version}, which this program is too old for; use the \
+         newer version"
+    )]
     Newer {
-        /// Whose tables.
+        /// The tables.
         name: String,
         /// Their version.
         version: i64,
     },
+    /// The tables are older than this program, which may not change them.
+    #[error(
+        "the tables {name} are at version {version}, and this program needs {needed}; run \
+         `landfall migrate` with the settings of the server, or start the server"
+    )]
+    Older {
+        /// The tables.
+        name: String,
+        /// Their version.
+        version: i64,
+        /// The version that the program needs.
+        needed: i64,
+    },
+    /// The tables were made by a program with the same version and other tables.
+    #[error(
+        "version {version} of the tables {name} was made by another program than this one; use \
+         that program, or another database"
+    )]
+    Changed {
+        /// The tables.
+        name: String,
+        /// The version that differs.
+        version: i64,
+    },
+    /// A statement of the transaction had failed.
+    #[error("the transaction was rolled back after an error")]
+    Aborted,
     /// The database takes too long.
     #[error("the database didn't answer within {0:?}")]
     Slow(std::time::Duration),
@@ -95,5 +135,40 @@ pub enum DatabaseError {
 impl From<sqlx::Error> for DatabaseError {
     fn from(error: sqlx::Error) -> Self {
         Self::Sql(error)
+    }
+}
+
+impl DatabaseError {
+    /// Whether a statement or a row is the cause, rather than the database or the way to it: without
+    /// that statement, the transaction would have been committed.
+    #[must_use]
+    pub fn is_of_statement(&self) -> bool {
+        use sqlx::error::ErrorKind;
+        match self {
+            Self::Row(_) => true,
+            Self::Sql(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                let is_postgres = code.len() == 5;
+                if is_postgres {
+                    // Data exceptions, violated constraints, syntax and limits of the program.
+                    return ["22", "23", "42", "54"]
+                        .iter()
+                        .any(|class| code.starts_with(class));
+                }
+                // SQLite: general errors, too large, constraint, mismatch, out of range.
+                let primary = code.parse::<u32>().unwrap_or_default() & 0xff;
+                error.kind() != ErrorKind::Other || matches!(primary, 1 | 18 | 19 | 20 | 25)
+            }
+            Self::Sql(error) => matches!(
+                error,
+                sqlx::Error::ColumnDecode { .. }
+                    | sqlx::Error::ColumnNotFound(_)
+                    | sqlx::Error::ColumnIndexOutOfBounds { .. }
+                    | sqlx::Error::Decode(_)
+                    | sqlx::Error::Encode(_)
+                    | sqlx::Error::TypeNotFound { .. }
+            ),
+            _ => false,
+        }
     }
 }

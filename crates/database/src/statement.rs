@@ -125,46 +125,80 @@ pub(crate) enum RowOf {
     Postgres(sqlx::postgres::PgRow),
 }
 
+/// A column of a row: its name, or its place.
+#[derive(Debug, Clone, Copy)]
+pub enum Column<'a> {
+    /// The name.
+    Name(&'a str),
+    /// The place, from 0.
+    Place(usize),
+}
+
+impl<'a> From<&'a str> for Column<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl From<usize> for Column<'_> {
+    fn from(place: usize) -> Self {
+        Self::Place(place)
+    }
+}
+
 macro_rules! column {
-    ($self:ident, $at:ident) => {
-        match &$self.0 {
-            RowOf::Sqlite(row) => row.try_get($at),
+    ($row:ident, $column:expr) => {
+        match ($row, $column.into()) {
+            (RowOf::Sqlite(row), Column::Name(name)) => row.try_get(name),
+            (RowOf::Sqlite(row), Column::Place(place)) => row.try_get(place),
             #[cfg(feature = "postgres")]
-            RowOf::Postgres(row) => row.try_get($at),
+            (RowOf::Postgres(row), Column::Name(name)) => row.try_get(name),
+            #[cfg(feature = "postgres")]
+            (RowOf::Postgres(row), Column::Place(place)) => row.try_get(place),
         }
     };
 }
 
 impl Row {
-    /// A number (`BIGINT` on PostgreSQL) by the place of its column.
+    /// Returns a number (`BIGINT` on PostgreSQL).
     ///
     /// # Errors
-    /// There is none at that place.
-    pub fn number(&self, at: usize) -> Result<i64, DatabaseError> {
-        Ok(column!(self, at)?)
+    /// The row has none in that column.
+    pub fn number<'a>(&self, column: impl Into<Column<'a>>) -> Result<i64, DatabaseError> {
+        let Self(row) = self;
+        Ok(column!(row, column)?)
     }
 
-    /// A number or nothing.
+    /// Returns a number or nothing.
     ///
     /// # Errors
-    /// There is none at that place.
-    pub fn maybe_number(&self, at: usize) -> Result<Option<i64>, DatabaseError> {
-        Ok(column!(self, at)?)
+    /// The row has neither in that column.
+    pub fn maybe_number<'a>(
+        &self,
+        column: impl Into<Column<'a>>,
+    ) -> Result<Option<i64>, DatabaseError> {
+        let Self(row) = self;
+        Ok(column!(row, column)?)
     }
 
-    /// A text.
+    /// Returns a text.
     ///
     /// # Errors
-    /// There is none at that place.
-    pub fn text(&self, at: usize) -> Result<String, DatabaseError> {
-        Ok(column!(self, at)?)
+    /// The row has none in that column.
+    pub fn text<'a>(&self, column: impl Into<Column<'a>>) -> Result<String, DatabaseError> {
+        let Self(row) = self;
+        Ok(column!(row, column)?)
     }
 
-    /// A text or nothing.
+    /// Returns a text or nothing.
     ///
     /// # Errors
-    /// There is none at that place.
-    pub fn maybe_text(&self, at: usize) -> Result<Option<String>, DatabaseError> {
-        Ok(column!(self, at)?)
+    /// The row has neither in that column.
+    pub fn maybe_text<'a>(
+        &self,
+        column: impl Into<Column<'a>>,
+    ) -> Result<Option<String>, DatabaseError> {
+        let Self(row) = self;
+        Ok(column!(row, column)?)
     }
 }

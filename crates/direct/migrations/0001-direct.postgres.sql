@@ -15,6 +15,7 @@ CREATE TABLE direct_uploads (
     active_at BIGINT NOT NULL,
     check_at BIGINT,
     looks BIGINT NOT NULL,
+    version BIGINT NOT NULL,
     ended BIGINT,
     held_by TEXT,
     held_until BIGINT NOT NULL
@@ -27,3 +28,9 @@ CREATE INDEX direct_place ON direct_uploads (bucket, key, number);
 CREATE INDEX direct_due ON direct_uploads (check_at) WHERE check_at IS NOT NULL;
 
 CREATE INDEX direct_ended ON direct_uploads (ended) WHERE ended IS NOT NULL;
+
+-- Random secrets in hexadecimal digits, made by the first node that needs them and shared by all.
+CREATE TABLE direct_secrets (
+    name TEXT PRIMARY KEY,
+    secret TEXT NOT NULL
+);

@@ -71,6 +71,8 @@ pub struct Record {
     pub check_at: Option<SystemTime>,
     /// How often it was looked at since it was last active: looks become rarer.
     pub looks: u32,
+    /// How often the row was written: a change applies only to the version from which it was made.
+    pub version: u64,
 }
 
 impl Record {
@@ -97,6 +99,7 @@ impl Record {
             active_at: now,
             check_at: Some(now),
             looks: 0,
+            version: 0,
         }
     }
 

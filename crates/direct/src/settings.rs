@@ -30,7 +30,8 @@ pub struct DirectSettings {
     /// Signs for browsers, which may know the service under another name.
     pub signer: Client,
     /// The bucket, where keys begin (`object_prefix`, `key_template`), what objects are given
-    /// (`headers`); the rest of it is of no account here.
+    /// (`headers`), and whether PUTs are signed with `If-None-Match: *`, so that they cannot replace an
+    /// object (`conditional_writes`). The rest of it is not used.
     pub objects: S3Options,
     /// What callers may ask for: all must agree, in this order.
     pub policies: Vec<Arc<dyn Policy>>,
@@ -44,8 +45,11 @@ pub struct DirectSettings {
     pub lifetime: Duration,
     /// After how long without news an unfinished one is given up.
     pub patience: Duration,
-    /// How often one that is under way is looked at.
+    /// How often an upload is checked whose end its client or the bucket reports. Others are checked
+    /// after a twelfth of it at first, then more and more rarely.
     pub interval: Duration,
+    /// Whether notifications of the bucket report what has arrived.
+    pub is_notified: bool,
     /// Hands out temporary credentials, confined to the caller's own keys.
     pub sts: Option<StsSettings>,
     /// Signs whatever a caller's client asks for on its own keys (Uppy 6's `signRequest`).
@@ -59,7 +63,10 @@ pub struct DirectSettings {
 pub struct StsSettings {
     /// The service; AWS's own in the region if not set.
     pub endpoint: Option<String>,
-    /// How long they are good for: 15 minutes to 36 hours on AWS.
+    /// The ARN of the role that is assumed for each caller. Without one the service is asked for
+    /// federation tokens, which AWS gives only to the long-term keys of a user.
+    pub role: Option<String>,
+    /// How long they are good for: on AWS 15 minutes to 36 hours, with a role 12 hours.
     pub lifetime: Duration,
 }
 
@@ -82,7 +89,8 @@ impl DirectSettings {
             put_lifetime: Duration::from_secs(60),
             lifetime: Duration::from_secs(60 * 60),
             patience: Duration::from_secs(24 * 60 * 60),
-            interval: Duration::from_secs(5),
+            interval: Duration::from_secs(60),
+            is_notified: false,
             sts: None,
             sign_requests: true,
             stats: Arc::default(),

@@ -22,7 +22,7 @@ CREATE TABLE queue_jobs (
     upload TEXT COLLATE "C",
     digest TEXT,
     node TEXT,
-    finishing BIGINT NOT NULL,
+    ending TEXT,
     reserved BIGINT NOT NULL,
     started BIGINT,
     updated BIGINT NOT NULL,
@@ -38,6 +38,9 @@ CREATE INDEX queue_subject_state ON queue_jobs (subject, state, number);
 CREATE INDEX queue_state ON queue_jobs (state, number);
 
 CREATE INDEX queue_upload ON queue_jobs (upload, number) WHERE upload IS NOT NULL;
+
+-- Running jobs, to be compared with the store when they are stale.
+CREATE INDEX queue_stale ON queue_jobs (updated, number) WHERE state IN (1, 2);
 
 CREATE INDEX queue_lapsing ON queue_jobs (expires) WHERE state = 0;
 

@@ -1,6 +1,6 @@
 //! Real services for the tests: [`Garage`], [`Moto`] and [`S3s`] speak S3; [`Nats`], [`Postgres`], [`RabbitMq`]
-//! and [`Redis`] are themselves; [`Kafka`] is librdkafka's mock of it; and a [`Proxy`] between a store
-//! and a service breaks calls on purpose.
+//! and [`Redis`] are themselves; [`Kafka`] is librdkafka's mock of it; a [`Proxy`] between a store
+//! and a service breaks calls on purpose, and a [`FaultProxy`] breaks connections.
 //!
 //! It is a crate of its own, and never published, because the tests of several crates need it.
 //!
@@ -18,6 +18,7 @@
     reason = "a test fails by panicking, and so does everything in here"
 )]
 
+mod faults;
 mod folder;
 mod garage;
 mod grpcio;
@@ -33,6 +34,7 @@ mod rabbitmq;
 mod redis;
 mod s3s;
 
+pub use faults::{Fault, FaultProxy};
 pub use garage::Garage;
 pub use grpcio::Grpcio;
 pub use kafka::{Kafka, Record};

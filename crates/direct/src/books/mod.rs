@@ -3,8 +3,10 @@
 mod hold;
 mod home;
 mod row;
+mod secret;
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,14 +20,14 @@ use self::{
     home::Home,
     row::{COLUMNS, clean, millis},
 };
-use crate::{Record, Standing};
+use crate::Record;
 
 /// The name of the tables among others in the database.
 const TABLES: &str = "direct";
-const MIGRATIONS: &[Migration] = &[Migration {
-    sqlite: include_str!("../../migrations/0001-direct.sqlite.sql"),
-    postgres: include_str!("../../migrations/0001-direct.postgres.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[Migration::expand(
+    include_str!("../../migrations/0001-direct.sqlite.sql"),
+    include_str!("../../migrations/0001-direct.postgres.sql"),
+)];
 /// How long a hold outlasts its process.
 const HOLD: Duration = Duration::from_secs(60);
 /// Rows of one transaction, so that others don't wait for long.
@@ -34,10 +36,20 @@ const SOME: i64 = 500;
 /// The books. Cheap to clone. Several processes may share them.
 ///
 /// They may be used from any runtime; the connections belong to the one in which they were opened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Books {
     home: Arc<Home>,
     hold: Duration,
+    prefix_key: [u8; 32],
+}
+
+impl fmt::Debug for Books {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Books")
+            .field("home", &self.home)
+            .field("hold", &self.hold)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Books {
@@ -51,13 +63,20 @@ impl Books {
     /// May be dropped.
     pub async fn open(connections: Connections) -> Result<Self, DatabaseError> {
         connections.migrate(TABLES, MIGRATIONS).await?;
+        let home = Arc::new(Home {
+            connections,
+            runtime: Handle::current(),
+        });
         Ok(Self {
-            home: Arc::new(Home {
-                connections,
-                runtime: Handle::current(),
-            }),
+            prefix_key: secret::get_or_create(&home, "own_prefix").await?,
+            home,
             hold: HOLD,
         })
+    }
+
+    /// The secret from which the prefixes of callers' own keys are derived, the same on all nodes.
+    pub(crate) const fn prefix_key(&self) -> &[u8; 32] {
+        &self.prefix_key
     }
 
     /// Changes for how long others wait for a [hold](Self::hold) whose process has died; a minute if
@@ -76,12 +95,7 @@ impl Books {
     /// # Cancel safety
     /// Dropped, it may be written down.
     pub async fn add(&self, record: &Record) -> Result<(), DatabaseError> {
-        let home = self.home.clone();
-        let statement = self.addition(record)?;
-        let added = self
-            .home
-            .at_home(async move { home.execute(statement).await });
-        match added.await? {
+        match self.execute(self.addition(record)?).await? {
             0 => Err(DatabaseError::Row(format!("{} is there", record.id()))),
             _ => Ok(()),
         }
@@ -133,21 +147,56 @@ impl Books {
         self.one(at(bucket, key)).await
     }
 
-    /// Writes down what has changed, if it still stands as `from`; says whether it did. Id, job,
-    /// subject, way and place stay as they are, and so does a multipart upload once there is one.
+    /// Writes what has changed, if nobody has written since the record was read; reports whether it
+    /// did, and then advances the record's version. Id, job, subject, way and place stay as they are.
     ///
     /// # Errors
     /// The database failed or is slow.
     ///
     /// # Cancel safety
-    /// Dropped, it may be written down.
-    pub async fn change(&self, record: &Record, from: Standing) -> Result<bool, DatabaseError> {
-        let home = self.home.clone();
-        let statement = row::update(record, from, home.now())?;
-        let changed = self
-            .home
-            .at_home(async move { home.execute(statement).await });
-        Ok(changed.await? > 0)
+    /// If dropped, it may have been written.
+    pub async fn update(&self, record: &mut Record) -> Result<bool, DatabaseError> {
+        let statement = row::update(record, self.home.now())?;
+        let is_written = self.execute(statement).await? > 0;
+        if is_written {
+            record.version += 1;
+        }
+        Ok(is_written)
+    }
+
+    /// Writes in one statement what the sweeper found of these uploads (`stored`, `active_at`,
+    /// `check_at`, `looks`), except those that somebody has written since or has the lease of.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// If dropped, it may have been written.
+    pub async fn reschedule(&self, records: &[Record]) -> Result<(), DatabaseError> {
+        if !records.is_empty() {
+            let statement = row::reschedule(records, self.home.now());
+            self.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes that the client of an open upload was active, and that it is to be checked at `check_at`
+    /// at the latest. Nothing is written while somebody has its lease.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// If dropped, it may have been written.
+    pub async fn touch(
+        &self,
+        id: &UploadId,
+        active_at: SystemTime,
+        check_at: SystemTime,
+    ) -> Result<(), DatabaseError> {
+        let statement = row::touch(id, active_at, check_at, self.home.now());
+        self.execute(statement).await?;
+        Ok(())
     }
 
     /// Keeps all others, on all nodes, from completing, cancelling or expiring one; `None` if somebody
@@ -163,8 +212,9 @@ impl Books {
         self.home.to_the_end(taken).await
     }
 
-    /// Those that are to be looked at by now and that nobody holds, longest overdue first. They are
-    /// put off by `again`, so that no other node looks at them meanwhile.
+    /// Claims the uploads that are to be checked by now and of which nobody has the lease, those that
+    /// are overdue the longest if there are more than `limit`. They are due again after `again`, so that
+    /// no other node checks them meanwhile.
     ///
     /// # Errors
     /// The database failed or is slow.
@@ -180,26 +230,19 @@ impl Books {
         let home = self.home.clone();
         let work = async move {
             let mut transaction = home.begin().await?;
-            let rows = transaction.fetch(due(&home, now, limit)).await?;
-            let again = now + again;
-            let mut records = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let number = row.number(13)?;
-                let later =
-                    Statement::new("UPDATE direct_uploads SET check_at = $1 WHERE number = $2");
-                let later = later.with(millis(again)).with(number);
-                transaction.execute(later).await?;
-                match row::read(row) {
-                    Ok(mut record) => {
-                        record.check_at = Some(again);
-                        records.push(record);
-                    }
-                    // One that can't be read must not keep the others from being looked at.
-                    Err(error) => tracing::error!(%error, "a direct upload can't be looked at"),
-                }
-            }
+            let rows = transaction
+                .fetch(due(&home, now, now + again, limit))
+                .await?;
             transaction.commit().await?;
-            Ok(records)
+            let read = |row| match row::read(row) {
+                Ok(record) => Some(record),
+                // One that can't be read must not keep the others from being checked.
+                Err(error) => {
+                    tracing::error!(%error, "failed to read a direct upload");
+                    None
+                }
+            };
+            Ok(rows.iter().filter_map(read).collect())
         };
         self.home.at_home(work).await
     }
@@ -214,17 +257,19 @@ impl Books {
     pub async fn tidy(&self, before: SystemTime) -> Result<u64, DatabaseError> {
         let mut forgotten = 0;
         loop {
-            let home = self.home.clone();
-            let statement = tidy(before);
-            let some = self
-                .home
-                .at_home(async move { home.execute(statement).await });
-            let some = some.await?;
+            let some = self.execute(tidy(before)).await?;
             forgotten += some;
             if some < SOME.unsigned_abs() {
                 return Ok(forgotten);
             }
         }
+    }
+
+    async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
+        let home = self.home.clone();
+        self.home
+            .at_home(async move { home.execute(statement).await })
+            .await
     }
 
     async fn one(&self, statement: Statement) -> Result<Option<Record>, DatabaseError> {
@@ -267,7 +312,7 @@ fn at(bucket: &str, key: &str) -> Statement {
     .with(key)
 }
 
-fn due(home: &Home, now: SystemTime, limit: usize) -> Statement {
+fn due(home: &Home, now: SystemTime, again: SystemTime, limit: usize) -> Statement {
     let skip = if home.connections.is_postgres() {
         "FOR UPDATE SKIP LOCKED"
     } else {
@@ -275,9 +320,11 @@ fn due(home: &Home, now: SystemTime, limit: usize) -> Statement {
     };
     let held = home.now();
     Statement::new(format!(
-        "SELECT {COLUMNS}, number FROM direct_uploads WHERE check_at IS NOT NULL AND check_at <= $1 \
-         AND held_until <= {held} ORDER BY check_at LIMIT $2 {skip}"
+        "UPDATE direct_uploads SET check_at = $1 WHERE number IN (SELECT number FROM direct_uploads \
+         WHERE check_at IS NOT NULL AND check_at <= $2 AND held_until <= {held} \
+         ORDER BY check_at LIMIT $3 {skip}) RETURNING {COLUMNS}"
     ))
+    .with(millis(again))
     .with(millis(now))
     .with(i64::try_from(limit).unwrap_or(i64::MAX))
 }

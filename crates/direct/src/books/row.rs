@@ -14,7 +14,7 @@ use crate::{Record, Standing, Way};
 
 /// What [`read`] wants to see, in this order.
 pub(super) const COLUMNS: &str = "id, description, job, subject, way, bucket, key, multipart, \
-     standing, stored, active_at, check_at, looks";
+     standing, stored, active_at, check_at, looks, version";
 
 const WAYS: [Way; 4] = [Way::Put, Way::Post, Way::Multipart, Way::SignedMultipart];
 const STANDINGS: [Standing; 5] = [
@@ -70,7 +70,7 @@ pub(super) fn insert(record: &Record, now: &str) -> Result<Statement, DatabaseEr
     let ended = ended(record.standing, now);
     let statement = format!(
         "INSERT INTO direct_uploads ({COLUMNS}, ended, held_until) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, {ended}, 0) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, {ended}, 0) \
          ON CONFLICT (id) DO NOTHING"
     );
     Ok(Statement::new(statement)
@@ -86,21 +86,17 @@ pub(super) fn insert(record: &Record, now: &str) -> Result<Statement, DatabaseEr
         .with(signed(record.stored))
         .with(millis(record.active_at))
         .with(check_at(record))
-        .with(i64::from(record.looks)))
+        .with(i64::from(record.looks))
+        .with(signed(record.version)))
 }
 
-/// A multipart upload that was written down stays: whoever changes something else may not have heard
-/// of it.
-pub(super) fn update(
-    record: &Record,
-    from: Standing,
-    now: &str,
-) -> Result<Statement, DatabaseError> {
+/// Writes all that may change, if nobody has written since the record was read.
+pub(super) fn update(record: &Record, now: &str) -> Result<Statement, DatabaseError> {
     let ended = ended(record.standing, now);
     let statement = format!(
-        "UPDATE direct_uploads SET description = $1, multipart = COALESCE($2, multipart), \
-         standing = $3, stored = $4, active_at = $5, check_at = $6, looks = $7, \
-         ended = COALESCE(ended, {ended}) WHERE id = $8 AND standing = $9"
+        "UPDATE direct_uploads SET description = $1, multipart = $2, standing = $3, stored = $4, \
+         active_at = $5, check_at = $6, looks = $7, version = version + 1, \
+         ended = COALESCE(ended, {ended}) WHERE id = $8 AND version = $9"
     );
     Ok(Statement::new(statement)
         .with(description(record)?)
@@ -111,7 +107,54 @@ pub(super) fn update(
         .with(check_at(record))
         .with(i64::from(record.looks))
         .with(record.id().as_str())
-        .with(place_of(from)))
+        .with(signed(record.version)))
+}
+
+/// Writes what the sweeper found of many uploads, except those that somebody has written since or has
+/// the lease of. The version stays: nothing is written here that a request depends on.
+pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
+    let mut statement =
+        Statement::new("WITH found (id, version, stored, active_at, check_at, looks) AS (VALUES ");
+    let rows = records.iter().map(|record| {
+        [
+            record.id().as_str().into(),
+            signed(record.version).into(),
+            signed(record.stored).into(),
+            millis(record.active_at).into(),
+            check_at(record).into(),
+            i64::from(record.looks).into(),
+        ]
+    });
+    statement.push_rows(
+        rows,
+        ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"],
+    );
+    statement.push(&format!(
+        ") UPDATE direct_uploads SET stored = found.stored, active_at = found.active_at, \
+         check_at = found.check_at, looks = found.looks FROM found \
+         WHERE direct_uploads.id = found.id AND direct_uploads.version = found.version \
+         AND held_until <= {now}"
+    ));
+    statement
+}
+
+/// Writes that the client of an open upload is active, and when to check it if that is sooner. Whoever
+/// has the lease has just found out more.
+pub(super) fn touch(
+    id: &UploadId,
+    active_at: SystemTime,
+    check_at: SystemTime,
+    now: &str,
+) -> Statement {
+    Statement::new(format!(
+        "UPDATE direct_uploads SET active_at = $1, looks = 0, version = version + 1, \
+         check_at = CASE WHEN check_at < $2 THEN check_at ELSE $2 END \
+         WHERE id = $3 AND standing = $4 AND held_until <= {now}"
+    ))
+    .with(millis(active_at))
+    .with(millis(check_at))
+    .with(id.as_str())
+    .with(place_of(Standing::Open))
 }
 
 /// When it ended, if it has: SQL.
@@ -142,6 +185,7 @@ pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
         active_at: time(row.number(10)?),
         check_at: row.maybe_number(11)?.map(time),
         looks: u32::try_from(row.number(12)?).unwrap_or(u32::MAX),
+        version: row.number(13)?.unsigned_abs(),
     })
 }
 

@@ -7,7 +7,7 @@ use landfall::{direct::Audience, event::EventKind, hook::RequestInfo};
 use landfall_grants::queue::{End, Start, Started};
 use landfall_s3::client::ErrorKind;
 
-use super::{Direct, given, leave::Leave};
+use super::{Direct, given, leave::Leave, schedule};
 use crate::{DirectError, Record, Standing, Way, record::OPENING};
 
 impl Direct {
@@ -83,8 +83,12 @@ impl Direct {
         }
         if record.standing == Standing::Opening {
             record.standing = Standing::Open;
-            record.check_at = Some(self.queue().now() + self.settings().interval);
-            if !self.change(record, Standing::Opening).await? {
+            record.check_at = Some(schedule::first_check(
+                self.settings(),
+                record,
+                self.queue().now(),
+            ));
+            if !self.change(record).await? {
                 return Err(DirectError::gone());
             }
         }
@@ -96,6 +100,7 @@ impl Direct {
 
     /// Removes what there is of an upload that wasn't opened after all.
     async fn drop_draft(&self, mut record: Record) {
+        let id = record.id().clone();
         record.standing = Standing::Gone;
         // An answer of S3's may have been lost, and with it the multipart upload's id.
         record.check_at = (record.way == Way::Multipart).then(|| self.queue().now() + OPENING);
@@ -108,17 +113,26 @@ impl Direct {
                 }
             }
         }
-        for from in [Standing::Opening, Standing::Open] {
-            match self.change(&record, from).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                // The sweeper finds it.
-                Err(error) => {
-                    tracing::warn!(id = %record.upload.id, %error, "a draft stays in the books");
-                    return;
-                }
-            }
+        match self.delete_draft(record).await {
+            Ok(()) => {}
+            // The sweeper finds it.
+            Err(error) => tracing::warn!(%id, %error, "failed to delete draft record"),
         }
+    }
+
+    async fn delete_draft(&self, mut record: Record) -> Result<(), DirectError> {
+        if self.change(&mut record).await? {
+            return Ok(());
+        }
+        // It is not known whether a change was written before.
+        let Some(now) = self.0.books.get(record.id()).await? else {
+            return Ok(());
+        };
+        if matches!(now.standing, Standing::Opening | Standing::Open) {
+            record.version = now.version;
+            self.change(&mut record).await?;
+        }
+        Ok(())
     }
 
     /// Ends the job of an upload that wasn't opened, unless its client can ask for it again: of a fault

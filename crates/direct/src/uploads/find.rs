@@ -14,6 +14,9 @@ const REMEMBERED: u64 = 10_000;
 /// For how long: another node may have ended one meanwhile.
 const BELIEVED: Duration = Duration::from_secs(5);
 
+/// How often recording a multipart upload is tried.
+const MAX_ATTEMPTS: usize = 3;
+
 /// What was found lately, by subject, key and multipart upload.
 pub(super) struct Found(Cache<String, Arc<Record>>);
 
@@ -58,7 +61,7 @@ impl Direct {
     /// What the keys begin with that a caller may choose itself.
     #[must_use]
     pub fn own_prefix(&self, subject: &str) -> String {
-        key::own_prefix(&self.settings().objects, subject)
+        key::own_prefix(&self.settings().objects, self.0.books.prefix_key(), subject)
     }
 
     /// The caller's upload at a key, and with this multipart upload if one is named. Remembered for a
@@ -164,28 +167,30 @@ impl Direct {
             }
             Err(error) => return Err(error.into()),
         }
-        record.multipart = Some(multipart.to_owned());
-        record.active_at = self.queue().now();
-        if self.change(&record, Standing::Open).await? {
-            return Ok(record);
+        for _ in 0..MAX_ATTEMPTS {
+            record.multipart = Some(multipart.to_owned());
+            record.active_at = self.queue().now();
+            if self.change(&mut record).await? {
+                return Ok(record);
+            }
+            // Something else of it was written meanwhile.
+            let now = self.0.books.get(record.id()).await?;
+            let is_open = |now: &Record| now.standing == Standing::Open && now.multipart.is_none();
+            record = now.filter(is_open).ok_or(DirectError::NotFound)?;
         }
         Err(DirectError::Busy)
     }
 
-    /// Writes down what has changed of a record that stands as `from`; says whether it did. What was
-    /// remembered of it is forgotten.
-    pub(crate) async fn change(
-        &self,
-        record: &Record,
-        from: Standing,
-    ) -> Result<bool, DirectError> {
-        let changed = self.0.books.change(record, from).await;
+    /// Writes what has changed of a record, if nobody has written since it was read; reports whether it
+    /// did. The cached one is dropped.
+    pub(super) async fn change(&self, record: &mut Record) -> Result<bool, DirectError> {
+        let changed = self.0.books.update(record).await;
         self.forget(record).await;
         Ok(changed?)
     }
 
-    /// Forgets what was remembered of a record.
-    async fn forget(&self, record: &Record) {
+    /// Drops the cached entries of a record.
+    pub(super) async fn forget(&self, record: &Record) {
         let Record { subject, place, .. } = record;
         let own = self.own_prefix(subject);
         let keys = [Some(&*place.key), place.key.strip_prefix(&own)];

@@ -74,10 +74,11 @@ fn encoded(text: &str) -> Cow<'_, str> {
 pub(super) type Query<'a> = Vec<(String, &'a str)>;
 
 /// What a presigned PUT says in its query, so that its client needn't, and what its client must send
-/// as headers: there is no other way for these.
+/// as headers: there is no other way for these. `only_once` makes the service reject a second PUT.
 pub(super) fn of_put(
     object: &ObjectHeaders,
     pin_type: bool,
+    only_once: bool,
 ) -> Result<(Query<'_>, HeaderMap), DirectError> {
     let mut query = Query::new();
     for (name, value) in [
@@ -111,6 +112,9 @@ pub(super) fn of_put(
             })?;
             headers.insert(name, value);
         }
+    }
+    if only_once {
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
     }
     Ok((query, headers))
 }

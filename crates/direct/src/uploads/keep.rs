@@ -10,11 +10,7 @@ use landfall::{
     upload::{Snapshot, UploadId},
 };
 
-use super::{
-    Direct,
-    cancel::{End, snapshot},
-    key,
-};
+use super::{Direct, decide::RemovalReason, key, remove::snapshot};
 use crate::{DirectError, Standing};
 
 #[async_trait]
@@ -58,7 +54,7 @@ impl DirectUploads for Direct {
             (EventKind::Created, Standing::Gone) => Outcome::Not,
             (EventKind::Created, _) => happened(),
             (EventKind::Completed, Standing::Finished) => happened(),
-            (EventKind::Completed, Standing::Finishing) => match self.resume(&record).await {
+            (EventKind::Completed, Standing::Finishing) => match self.check(&record, None).await {
                 Ok(done) => Outcome::Happened(Some(snapshot(&done.record))),
                 Err(DirectError::Busy) => Outcome::Busy,
                 Err(DirectError::Declined(declined)) if declined.cause.is_none() => Outcome::Not,
@@ -85,10 +81,10 @@ impl Direct {
             }
             return Ok(false);
         }
-        let end = End::Removed(Removal::Application);
-        let ended = self.end(&hold, record, end, None).await;
+        let reason = RemovalReason::Unwanted(Removal::Application);
+        let removed = self.remove(&hold, record, reason, None).await;
         hold.release().await;
-        match ended? {
+        match removed? {
             None => Ok(true),
             Some(left) => Err(left),
         }

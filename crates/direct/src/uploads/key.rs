@@ -5,12 +5,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use landfall::upload::{Metadata, Upload, UploadId};
 use landfall_s3::{
     Layout, S3Options,
     client::{ObjectHead, Place},
 };
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 
 use crate::{DirectError, OWN, Way};
 
@@ -22,6 +23,8 @@ const LONGEST_NAME: usize = 200;
 const LONGEST_ENDING: usize = 20;
 /// S3's limit for keys, in bytes.
 const LONGEST_KEY: usize = 1024;
+/// The length of a caller's part of the prefix of its own keys.
+const PREFIX_BYTES: usize = 16;
 
 /// A new UUID (version 4).
 pub(super) fn uuid() -> String {
@@ -87,16 +90,18 @@ fn cut(name: &str) -> String {
     format!("{stem}{ending}")
 }
 
-/// What the keys of one caller begin with.
-pub(super) fn own_prefix(objects: &S3Options, subject: &str) -> String {
+/// The prefix of one caller's own keys: an HMAC of the subject, so that no subject can be chosen that
+/// gets another one's prefix, and no key shows whose it is.
+pub(super) fn own_prefix(objects: &S3Options, secret: &[u8; 32], subject: &str) -> String {
     let slash = match objects.object_prefix.as_str() {
         "" => "",
         prefix if prefix.ends_with('/') => "",
         _ => "/",
     };
-    let digest = Sha256::digest(subject);
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of every length");
+    mac.update(subject.as_bytes());
     let mut prefix = format!("{}{slash}{OWN}", objects.object_prefix);
-    for byte in &digest[..8] {
+    for byte in &mac.finalize().into_bytes()[..PREFIX_BYTES] {
         let _ = write!(prefix, "{byte:02x}");
     }
     prefix.push('/');
@@ -204,6 +209,8 @@ mod tests {
 
     use super::*;
 
+    const SECRET: [u8; 32] = [7; 32];
+
     fn objects(prefix: &str) -> S3Options {
         let mut objects = S3Options::new("b");
         objects.object_prefix = prefix.into();
@@ -262,10 +269,12 @@ mod tests {
 
     #[test]
     fn keys_of_a_callers_own() {
-        let prefix = own_prefix(&objects("in"), "alice");
-        assert_eq!(prefix, "in/own/2bd806c97f0e00af/");
-        assert_eq!(own_prefix(&objects(""), "alice"), "own/2bd806c97f0e00af/");
-        assert_ne!(prefix, own_prefix(&objects("in"), "bob"));
+        let prefix = own_prefix(&objects("in"), &SECRET, "alice");
+        assert_eq!(prefix, "in/own/6a8851c590ddeb5a2ea0a50374798bce/");
+        let without = own_prefix(&objects(""), &SECRET, "alice");
+        assert_eq!(format!("in/{without}"), prefix);
+        assert_ne!(prefix, own_prefix(&objects("in"), &SECRET, "bob"));
+        assert_ne!(prefix, own_prefix(&objects("in"), &[8; 32], "alice"));
         let own = own_key(&prefix, "1-a.part").unwrap();
         assert_eq!(own, format!("{prefix}1-a.part"));
         assert_eq!(own_key(&prefix, &own).unwrap(), own);
@@ -318,7 +327,7 @@ mod tests {
 
         #[test]
         fn no_key_leaves_its_prefix(wanted in "\\PC{0,80}|[./a]{0,12}") {
-            let prefix = own_prefix(&objects(""), "alice");
+            let prefix = own_prefix(&objects(""), &SECRET, "alice");
             if let Ok(key) = own_key(&prefix, &wanted) {
                 prop_assert!(key.starts_with(&prefix) && key.len() > prefix.len());
                 let below = &key[prefix.len()..];

@@ -1,19 +1,22 @@
 //! What is done with direct uploads.
 
+mod apply;
 mod begin;
-mod cancel;
-mod check;
 mod complete;
+mod decide;
 mod find;
-mod finish;
 mod given;
 mod hold;
 mod keep;
 mod key;
 mod leave;
+mod observe;
 mod open;
+mod part_set;
 mod parts;
+mod remove;
 mod request;
+mod schedule;
 mod sign;
 mod sts;
 mod sweep;

@@ -16,7 +16,7 @@ use super::{
     begin::may_pass,
     key,
     leave::{Before, Leave},
-    request,
+    request, schedule,
     wish::{Wish, fits_way},
 };
 use crate::{DirectError, Record, Standing, Way, record::OPENING, stats::count};
@@ -156,7 +156,7 @@ impl Direct {
         // is written down once.
         if wish.way != Way::Multipart && wish.key.is_none() {
             record.standing = Standing::Open;
-            record.check_at = Some(now + settings.interval);
+            record.check_at = Some(schedule::first_check(settings, &record, now));
         }
         Ok(record)
     }

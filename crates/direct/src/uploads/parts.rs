@@ -7,13 +7,11 @@ use landfall_s3::client::Part;
 use moka::future::Cache;
 
 use super::{
-    Direct,
-    sign::{MOST_PARTS, multipart, must_be_open},
+    Direct, schedule,
+    sign::{multipart, must_be_open},
 };
-use crate::{DirectError, Record, Standing};
+use crate::{DirectError, Record};
 
-/// Pages of a listing: services may choose smaller ones than a thousand parts.
-const MOST_PAGES: usize = 100;
 /// What clients say is passed on at most this often for each upload.
 const TOLD: Duration = Duration::from_secs(1);
 /// Uploads of which it is remembered that it was told.
@@ -49,26 +47,6 @@ impl Direct {
         self.list(record, multipart(record)?).await
     }
 
-    /// The same, however the record stands.
-    pub(super) async fn list(
-        &self,
-        record: &Record,
-        multipart: &str,
-    ) -> Result<Vec<Part>, DirectError> {
-        let client = &self.settings().client;
-        let mut parts: Vec<Part> = Vec::new();
-        let mut after = 0;
-        for _ in 0..MOST_PAGES {
-            let page = client.list_parts(&record.place, multipart, after).await?;
-            parts.extend(page.parts);
-            match page.next {
-                Some(next) if next > after && parts.len() < MOST_PARTS as usize => after = next,
-                _ => break,
-            }
-        }
-        Ok(parts)
-    }
-
     /// What its client says of how far it got: shown, never believed. Passed on once a second at most,
     /// and only where it is known how far there is to go.
     ///
@@ -89,23 +67,26 @@ impl Direct {
             self.audience()?
                 .tell_progress(&record.upload, sent.min(length));
         }
-        self.heard_of(record).await
+        self.touch(record).await
     }
 
-    /// Notes that its client is alive.
-    async fn heard_of(&self, record: &Record) -> Result<(), DirectError> {
+    /// Records that its client is active.
+    async fn touch(&self, record: &Record) -> Result<(), DirectError> {
         let now = self.queue().now();
         let silent = now.duration_since(record.active_at).unwrap_or_default();
         if silent < NOTED {
             return Ok(());
         }
-        // As it is by now: the sweeper writes, too.
-        let found = self.0.books.get(record.id()).await?;
-        if let Some(mut found) = found.filter(|found| found.standing == Standing::Open) {
-            found.active_at = now;
-            found.looks = 0;
-            self.change(&found, Standing::Open).await?;
-        }
+        let later = now + self.settings().interval;
+        self.0.books.touch(record.id(), now, later).await?;
+        self.forget(record).await;
         Ok(())
+    }
+
+    /// Has the sweeper check an upload soon whose client is about to complete it in S3.
+    pub(super) async fn expedite(&self, record: &Record) -> Result<(), DirectError> {
+        let now = self.queue().now();
+        let soon = now + schedule::first_delay(self.settings());
+        Ok(self.0.books.touch(record.id(), now, soon).await?)
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use landfall_s3::client::Place;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{Act, Direct, Form, SignedPut, given};
+use super::{Act, Direct, Form, REPLACES, SignedPut, given, observe::has_own_key};
 use crate::{DirectError, Record, Standing, Way, record::MOST_AT_ONCE, stats::count};
 
 /// S3's limits for parts.
@@ -35,7 +35,9 @@ impl Direct {
     ) -> Result<SignedPut, DirectError> {
         must_be(record, &[Way::Put])?;
         let object = given::headers(&self.0.layout, &record.upload);
-        let (query, headers) = given::of_put(&object, pin_type)?;
+        // Clients that are not told a type do not know of headers either.
+        let only_once = pin_type && self.is_written_once(record);
+        let (query, headers) = given::of_put(&object, pin_type, only_once)?;
         let query: Vec<_> = query
             .iter()
             .map(|(name, value)| (&**name, *value))
@@ -53,6 +55,23 @@ impl Direct {
             headers,
             lifetime,
         })
+    }
+
+    /// Whether `If-None-Match` can keep a PUT from replacing the object: where the service honors it,
+    /// and nothing was at the key before.
+    fn is_written_once(&self, record: &Record) -> bool {
+        self.settings().objects.conditional_writes && !record.upload.storage.contains_key(REPLACES)
+    }
+
+    /// Whether the client may still replace an object that was found: by a form, for which there are no
+    /// conditions, or by a PUT without one.
+    pub(super) fn can_be_replaced(&self, record: &Record) -> bool {
+        match record.way {
+            Way::Post => true,
+            // At a key of the client's own choice it may have been signed without.
+            Way::Put => !self.is_written_once(record) || !has_own_key(record),
+            Way::Multipart | Way::SignedMultipart => false,
+        }
     }
 
     /// The signed form of an upload, which bounds its size.
@@ -110,7 +129,7 @@ impl Direct {
             // It is given its type, metadata and the rest here: they are signed with it.
             Act::Begin => {
                 let object = given::headers(&self.0.layout, &record.upload);
-                let (query, _) = given::of_put(&object, false)?;
+                let (query, _) = given::of_put(&object, false, false)?;
                 let mut pairs: Vec<_> = query
                     .iter()
                     .map(|(name, value)| (&**name, *value))
@@ -125,6 +144,7 @@ impl Direct {
             }
             Act::Complete => {
                 self.within_bounds(record).await?;
+                self.expedite(record).await?;
                 let query = [("uploadId", multipart(record)?)];
                 self.presigned(record, Method::POST, &query).await
             }

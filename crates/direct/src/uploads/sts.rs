@@ -2,6 +2,7 @@
 
 use http::Request;
 use landfall_grants::policy::{self, Ask, No};
+use landfall_s3::client::{Partition, TokenRequest};
 use serde_json::json;
 
 use super::{Direct, OwnCredentials, Who, key};
@@ -49,26 +50,60 @@ impl Direct {
         }
         let bucket = &settings.objects.bucket;
         let prefix = self.own_prefix(&caller.subject);
-        let policy = json!({
-            "Version": "2012-10-17",
-            "Statement": [{
-                "Effect": "Allow",
-                "Action": [
-                    "s3:PutObject",
-                    "s3:AbortMultipartUpload",
-                    "s3:ListMultipartUploadParts",
-                ],
-                "Resource": format!("arn:aws:s3:::{bucket}/{prefix}*"),
-            }],
-        });
-        let (endpoint, policy) = (sts.endpoint.as_deref(), policy.to_string());
-        let client = &settings.client;
-        let credentials = client.federation_token(endpoint, NAME, &policy, sts.lifetime);
+        let region = settings.client.region(bucket);
+        let policy = session_policy(&region, bucket, &prefix);
+        let request = TokenRequest {
+            endpoint: sts.endpoint.as_deref(),
+            role: sts.role.as_deref(),
+            name: NAME,
+            policy: &policy,
+            lifetime: sts.lifetime,
+        };
         Ok(OwnCredentials {
-            credentials: credentials.await?,
+            credentials: settings.client.temporary_credentials(&request).await?,
             bucket: bucket.clone(),
-            region: settings.client.region(bucket),
+            region,
             prefix,
         })
+    }
+}
+
+/// Bounds credentials to uploads below a prefix.
+fn session_policy(region: &str, bucket: &str, prefix: &str) -> String {
+    let partition = Partition::of(region).name;
+    let policy = json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Effect": "Allow",
+            "Action": [
+                "s3:PutObject",
+                "s3:AbortMultipartUpload",
+                "s3:ListMultipartUploadParts",
+            ],
+            "Resource": format!("arn:{partition}:s3:::{bucket}/{prefix}*"),
+        }],
+    });
+    policy.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn policies_name_the_partition_of_the_region() {
+        for (region, partition) in [
+            ("eu-central-1", "aws"),
+            ("cn-north-1", "aws-cn"),
+            ("us-gov-east-1", "aws-us-gov"),
+            ("garage", "aws"),
+        ] {
+            let policy = session_policy(region, "b", "own/1a/");
+            let policy: Value = serde_json::from_str(&policy).unwrap();
+            let resource = format!("arn:{partition}:s3:::b/own/1a/*");
+            assert_eq!(policy["Statement"][0]["Resource"], resource, "{region}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The sweeper: what nobody tells is found out, and what nobody goes on with is given up.
+//! The sweeper: completes uploads whose end nobody reports, and expires inactive ones.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,31 +10,32 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Complete, Direct, Swept, cancel::End};
-use crate::{DirectError, Record, Standing, Way, record::OPENING, stats::count};
+use super::{
+    Direct, Swept,
+    apply::{Advance, Outcome},
+    decide::{Decision, RemovalReason, decide},
+    schedule::schedule,
+};
+use crate::{DirectError, Record, Standing, record::OPENING, stats::count};
 
-/// Uploads of one round, and how many of them are looked at at a time.
-const ROUND: usize = 64;
-const AT_ONCE: usize = 8;
+/// Uploads of one round, and how many of them are checked at a time.
+const BATCH_SIZE: usize = 256;
+const MAX_CONCURRENCY: usize = 16;
 /// When one is looked at again of which nothing could be found out, or whose sweeper died.
 const AGAIN: Duration = Duration::from_secs(60);
-/// One that was active within this time is looked at at every interval.
-const LIVELY: Duration = Duration::from_secs(60);
-/// The longest time between two looks at something that may come any moment, …
-const SOON: Duration = Duration::from_secs(60);
-/// … and at everything else.
-const SELDOM: Duration = Duration::from_secs(5 * 60);
 /// The longest time between two rounds, if nothing is due.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the books keep what has ended, and how often they are tidied.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const TIDY: Duration = Duration::from_secs(60 * 60);
 
-/// What a look came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// It stands as before, or somebody else is at it.
-    Nothing,
+/// What came of a check.
+#[derive(Debug)]
+enum CheckOutcome {
+    /// It is open as before: to be checked again when the record says.
+    Open(Box<Record>),
+    /// It is as before, or another request has its lease.
+    Unchanged,
     Completed,
     Expired,
     Failed,
@@ -57,7 +58,8 @@ impl Direct {
             // Nobody has been told of the key yet.
             Standing::Opening => {}
             Standing::Open | Standing::Finishing => {
-                seen(self.check(&record, None).await)?;
+                let advanced = self.advance(record.id(), Advance::default());
+                outcome(advanced.await)?;
             }
             Standing::Finished => {}
             // It came too late.
@@ -66,51 +68,52 @@ impl Direct {
         Ok(true)
     }
 
-    /// Looks at those that are due, 64 at most: notes progress, completes what has arrived, removes what
-    /// is too large, expires what nobody goes on with. Any number of processes may do so at a time.
+    /// Checks the uploads that are due, 256 at most: records progress, completes what has arrived, removes
+    /// what is too large, expires inactive ones. Any number of processes may do so at a time.
     ///
     /// # Errors
-    /// The books fail. What S3 can't tell is counted and logged, and looked at again.
+    /// The database fails. Failures of S3 are counted and logged, and those uploads are checked again.
     ///
     /// # Cancel safety
-    /// Those that are being looked at are looked at to the end; the others, in a minute.
+    /// If dropped, the checks that run finish; the others are due again in a minute.
     pub async fn sweep(&self) -> Result<Swept, DirectError> {
         let stats = &self.settings().stats;
         count(&stats.sweeps);
-        let due = self.0.books.due(self.queue().now(), AGAIN, ROUND).await?;
-        let mut looks = stream::iter(due)
+        let now = self.queue().now();
+        let due = self.0.books.due(now, AGAIN, BATCH_SIZE).await?;
+        let mut checks = stream::iter(due)
             .map(|record| async {
                 let (this, id) = (self.clone(), record.id().clone());
-                let look = tokio::spawn(async move { this.look_at(record).await });
-                (
-                    id,
-                    look.await
-                        .unwrap_or_else(|error| Err(DirectError::broken_off(error))),
-                )
+                let check = tokio::spawn(async move { this.check_due(record).await });
+                let interrupted = |error| Err(DirectError::broken_off(error));
+                (id, check.await.unwrap_or_else(interrupted))
             })
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(MAX_CONCURRENCY);
         let mut swept = Swept::default();
+        let mut open = Vec::new();
         let mut is_down = false;
-        while let Some((id, look)) = looks.next().await {
+        while let Some((id, check)) = checks.next().await {
             swept.seen += 1;
             count(&stats.looks);
-            match look {
-                Ok(Seen::Nothing) => {}
-                Ok(Seen::Completed) => swept.completed += 1,
-                Ok(Seen::Expired) => swept.expired += 1,
-                Ok(Seen::Failed) => swept.failed += 1,
+            match check {
+                Ok(CheckOutcome::Open(record)) => open.push(*record),
+                Ok(CheckOutcome::Unchanged) => {}
+                Ok(CheckOutcome::Completed) => swept.completed += 1,
+                Ok(CheckOutcome::Expired) => swept.expired += 1,
+                Ok(CheckOutcome::Failed) => swept.failed += 1,
                 Err(error) => {
                     swept.unknown += 1;
                     count(&stats.unknown);
                     // When S3 is down, it is so for all of them.
                     if !is_unavailable(&error) {
-                        tracing::warn!(%id, %error, "it can't be found out how a direct upload gets on");
+                        tracing::warn!(%id, %error, "failed to check upload");
                     } else if !std::mem::replace(&mut is_down, true) {
-                        tracing::warn!(%id, %error, "S3 can't say how direct uploads get on");
+                        tracing::warn!(%id, %error, "failed to check uploads, S3 is unavailable");
                     }
                 }
             }
         }
+        self.0.books.reschedule(&open).await?;
         Ok(swept)
     }
 
@@ -120,7 +123,7 @@ impl Direct {
             let mut tidy = Instant::now();
             loop {
                 let is_more = match self.sweep().await {
-                    Ok(swept) => swept.seen >= ROUND as u64 && swept.unknown < swept.seen,
+                    Ok(swept) => swept.seen >= BATCH_SIZE as u64 && swept.unknown < swept.seen,
                     Err(error) => {
                         tracing::error!(%error, "direct uploads can't be looked at");
                         false
@@ -159,97 +162,55 @@ impl Direct {
         }
     }
 
-    async fn look_at(&self, record: Record) -> Result<Seen, DirectError> {
+    async fn check_due(&self, mut record: Record) -> Result<CheckOutcome, DirectError> {
         let now = self.queue().now();
         match record.standing {
             Standing::Opening if past(now, record.active_at) < OPENING => {
-                let later = record.active_at + OPENING;
-                self.put_off(record, later).await
+                record.check_at = Some(record.active_at + OPENING);
+                Ok(CheckOutcome::Open(Box::new(record)))
             }
             Standing::Opening => {
                 self.abandon(&record).await?;
-                Ok(Seen::Failed)
+                Ok(CheckOutcome::Failed)
             }
-            Standing::Open => match (record.way, record.multipart.as_deref()) {
-                (Way::Put | Way::Post, _) => self.look_at_object(record, now).await,
-                (Way::Multipart | Way::SignedMultipart, Some(multipart)) => {
-                    let multipart = multipart.to_owned();
-                    self.look_at_parts(record, &multipart, now).await
-                }
-                // Its client hasn't begun.
-                (Way::Multipart | Way::SignedMultipart, None) => self.wait(record, now).await,
-            },
-            Standing::Finishing => seen(self.resume(&record).await),
-            Standing::Finished => Ok(Seen::Nothing),
+            Standing::Open => self.check_open(record, now).await,
+            Standing::Finishing => outcome(self.advance(record.id(), Advance::default()).await),
+            Standing::Finished => Ok(CheckOutcome::Unchanged),
             Standing::Gone => {
                 self.clear(&record).await?;
-                Ok(Seen::Nothing)
+                Ok(CheckOutcome::Unchanged)
             }
         }
     }
 
-    /// Looks whether what is sent in one piece has arrived.
-    async fn look_at_object(&self, record: Record, now: SystemTime) -> Result<Seen, DirectError> {
-        let head = self.settings().client.head_object(&record.place).await;
-        let seen = match head {
-            Ok(_) => seen(self.check(&record, None).await)?,
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Seen::Nothing,
-            Err(error) => return Err(error.into()),
-        };
-        match seen {
-            Seen::Nothing => self.wait(record, now).await,
-            _ => Ok(seen),
-        }
-    }
-
-    /// Looks how far a multipart upload is.
-    async fn look_at_parts(
+    /// Checks an open upload without its lease, which is only needed to change more than its schedule.
+    async fn check_open(
         &self,
         mut record: Record,
-        multipart: &str,
         now: SystemTime,
-    ) -> Result<Seen, DirectError> {
-        let parts = match self.list(&record, multipart).await {
-            Ok(parts) => parts,
-            Err(DirectError::S3(error)) if *error.kind() == ErrorKind::NoSuchUpload => {
-                return self.look_where_it_went(&record).await;
-            }
-            Err(error) => return Err(error),
+    ) -> Result<CheckOutcome, DirectError> {
+        let advance = Advance {
+            may_expire: true,
+            ..Advance::default()
         };
-        let stored = parts.iter().map(|part| part.size).sum();
-        if let Some(most) = self.most(&record).filter(|most| stored > *most) {
-            self.fail(&record, End::too_large(stored, most)).await?;
-            return Ok(Seen::Failed);
-        }
+        let observation = self.observe(&record).await?;
+        let Decision::Wait { stored } = decide(&self.facts(&record, &advance), observation) else {
+            return outcome(self.advance(record.id(), advance).await);
+        };
         if stored > record.stored {
             record.active_at = now;
             record.looks = 0;
             self.tell_progress(&record, stored)?;
         }
         record.stored = stored;
-        self.wait(record, now).await
-    }
-
-    /// A multipart upload is gone: somebody has completed it, or dropped it.
-    async fn look_where_it_went(&self, record: &Record) -> Result<Seen, DirectError> {
-        match self.check(record, None).await {
-            Err(DirectError::NotYet) => {
-                let end = match record.way {
-                    // Its client did so itself.
-                    Way::SignedMultipart => End::Removed(landfall::event::Removal::Client),
-                    _ => End::Failed("its multipart upload is gone from S3".into()),
-                };
-                self.fail(record, end).await?;
-                Ok(Seen::Failed)
-            }
-            other => seen(other),
-        }
+        schedule(self.settings(), &mut record, now);
+        Ok(CheckOutcome::Open(Box::new(record)))
     }
 
     fn tell_progress(&self, record: &Record, stored: u64) -> Result<(), DirectError> {
         let upload = &record.upload;
         self.audience()?.tell_progress(upload, stored);
-        // Also where nobody follows.
+        // Also where no sink of the queue is installed.
         self.queue().report(Report {
             job: record.job,
             part: None,
@@ -257,44 +218,6 @@ impl Direct {
             length: upload.length,
         });
         Ok(())
-    }
-
-    /// Puts one off that is still under way; gives it up if nothing has come for too long.
-    async fn wait(&self, mut record: Record, now: SystemTime) -> Result<Seen, DirectError> {
-        let settings = self.settings();
-        let over = record.active_at + settings.patience;
-        if over <= now {
-            return match self.expire(&record).await {
-                Ok(None) => Ok(Seen::Expired),
-                Ok(Some(_)) => Ok(Seen::Completed),
-                Err(error) => seen(Err(error)),
-            };
-        }
-        let silent = past(now, record.active_at);
-        let is_whole = matches!(record.way, Way::Put | Way::Post);
-        let longest = match is_whole {
-            true if silent < settings.may_arrive_for() => SOON,
-            _ => SELDOM,
-        };
-        let doublings = match is_whole || silent >= LIVELY {
-            true => record.looks.min(16),
-            false => 0,
-        };
-        let pause = settings
-            .interval
-            .saturating_mul(1 << doublings)
-            .min(longest);
-        record.looks = doublings + 1;
-        let later = (now + pause).min(over);
-        self.put_off(record, later).await
-    }
-
-    async fn put_off(&self, mut record: Record, later: SystemTime) -> Result<Seen, DirectError> {
-        record.check_at = Some(later);
-        let from = record.standing;
-        // What `find` remembers of it is as good as before.
-        self.0.books.change(&record, from).await?;
-        Ok(Seen::Nothing)
     }
 }
 
@@ -306,22 +229,25 @@ fn is_unavailable(error: &DirectError) -> bool {
     matches!(error, DirectError::S3(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }))
 }
 
-/// What a look that may have completed something came to.
-fn seen(done: Result<Complete, DirectError>) -> Result<Seen, DirectError> {
-    match done {
-        Ok(_) => Ok(Seen::Completed),
-        Err(DirectError::TooLarge { .. } | DirectError::Conflict { gone: true, .. }) => {
-            Ok(Seen::Failed)
+/// What came of an attempt to advance an upload.
+fn outcome(advanced: Result<Outcome, DirectError>) -> Result<CheckOutcome, DirectError> {
+    match advanced {
+        Ok(Outcome::Completed(_)) => Ok(CheckOutcome::Completed),
+        Ok(Outcome::Removed(RemovalReason::Expired)) => Ok(CheckOutcome::Expired),
+        Ok(Outcome::Removed(_)) | Err(DirectError::Conflict { gone: true, .. }) => {
+            Ok(CheckOutcome::Failed)
         }
-        Err(DirectError::Declined(declined)) if declined.cause.is_none() => Ok(Seen::Failed),
-        // Somebody else is at it, or its client is to send something again.
-        Err(
-            DirectError::NotYet
-            | DirectError::Busy
+        Err(DirectError::Declined(declined)) if declined.cause.is_none() => {
+            Ok(CheckOutcome::Failed)
+        }
+        // Another request has its lease, or its client is to send something again.
+        Ok(Outcome::Pending)
+        | Err(
+            DirectError::Busy
             | DirectError::NotFound
             | DirectError::Parts(_)
             | DirectError::Conflict { .. },
-        ) => Ok(Seen::Nothing),
+        ) => Ok(CheckOutcome::Unchanged),
         Err(error) => Err(error),
     }
 }

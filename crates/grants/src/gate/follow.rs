@@ -1,4 +1,4 @@
-//! How uploads get on, told to the queue.
+//! The queue as an event sink: progress and ends of uploads.
 
 use std::sync::Arc;
 
@@ -12,30 +12,46 @@ use landfall::{
 use super::labels;
 use crate::{
     JobId, Queue,
-    queue::{End, Report},
+    queue::{End, QueueError, Report},
 };
 
-/// Tells the queue how the uploads of its jobs get on.
+/// Writes progress and ends of uploads to their jobs in the queue.
 ///
-/// It should be the first sink: what it is told is in the queue before the application hears of it, and
-/// before the client gets its answer.
+/// The end of a job is [recorded](EventSink::record), so the application receives no event of a
+/// completion or removal that the queue does not have.
 #[derive(Debug, Clone)]
 pub struct Follower {
     queue: Queue,
 }
 
 impl Follower {
-    /// A sink that tells a queue.
+    /// Makes the sink of a queue.
     #[must_use]
     pub fn new(queue: Queue) -> Self {
         Self { queue }
     }
 
-    async fn end(&self, event: &Event, job: JobId, end: End) {
-        if let Err(error) = self.queue.end(job, end).await {
-            // Found out later, by a look at the store.
-            tracing::error!(id = %event.upload.id, %job, %error, "the end of an upload can't be noted");
+    /// The end of a job that an event means, if it means one.
+    async fn end_of(&self, event: &Event) -> Result<Option<(JobId, End)>, QueueError> {
+        let upload = &event.upload;
+        if let Some(job) = job_of(upload) {
+            return Ok(end(event).map(|end| (job, end)));
         }
+        if !matches!(event.kind, EventKind::Terminated | EventKind::Expired) {
+            return Ok(None);
+        }
+        // A removal that is settled after a crash: of the upload only the id is left.
+        let Some((job, ending)) = self.queue.running(&upload.id).await? else {
+            return Ok(None);
+        };
+        let end = match ending {
+            Some(end) => end,
+            None if event.kind == EventKind::Expired => End::Expired,
+            // Its creation may have been undone, and its client may try again.
+            None if job.offset == 0 => return Ok(None),
+            None => End::Cancelled("removed from the store".into()),
+        };
+        Ok(Some((job.id, end)))
     }
 }
 
@@ -57,49 +73,58 @@ fn is_part(upload: &Upload) -> bool {
     upload.kind == Kind::Partial
 }
 
+/// What an event means for the job of its upload.
+fn end(event: &Event) -> Option<End> {
+    let upload = &event.upload;
+    // Parts come and go; the grant is for the upload that they are concatenated to.
+    if is_part(upload) {
+        return None;
+    }
+    Some(match event.kind {
+        EventKind::Created | EventKind::Progress => return None,
+        EventKind::Completed => End::Completed(event.offset),
+        EventKind::Expired => End::Expired,
+        EventKind::Terminated => match event.removal {
+            // The client gets an error, and may try again with the same grant.
+            Some(Removal::Undone) if upload.labels.contains_key(labels::SUBJECT) => return None,
+            Some(Removal::Undone) => End::Failed("its creation failed".into()),
+            Some(Removal::Hook) => End::Failed("refused or stopped by a hook".into()),
+            Some(Removal::Client) => End::Cancelled("by its client".into()),
+            _ => End::Cancelled("by the application".into()),
+        },
+    })
+}
+
 #[async_trait]
 impl EventSink for Follower {
     fn wants(&self) -> EventKinds {
         EventKinds::ALL
     }
 
+    /// Stores why an upload is about to be removed, for whoever finds it removed after a crash.
     async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
         for event in events {
-            if event.kind == EventKind::Completed
-                && !is_part(&event.upload)
-                && let Some(job) = job_of(&event.upload)
+            if let Some(job) = job_of(&event.upload)
+                && let Some(end) = end(event)
+                && !matches!(end, End::Completed(_))
             {
-                self.queue.finishing(job).await?;
+                self.queue.set_ending(job, end).await?;
             }
         }
         Ok(())
     }
 
+    async fn record(&self, event: &Event) -> Result<(), BoxError> {
+        if let Some((job, end)) = self.end_of(event).await? {
+            self.queue.end(job, end).await?;
+        }
+        Ok(())
+    }
+
     async fn tell(&self, event: Event) {
-        let upload = &event.upload;
-        let Some(job) = job_of(upload) else { return };
-        let is_part = is_part(upload);
-        match event.kind {
-            EventKind::Created => {}
-            EventKind::Completed if is_part => {
-                self.queue.report(report(upload, job, event.offset));
-            }
-            EventKind::Completed => self.end(&event, job, End::Completed(event.offset)).await,
-            // They go and come; what is granted is what they are joined to.
-            EventKind::Terminated | EventKind::Expired if is_part => {}
-            EventKind::Expired => self.end(&event, job, End::Expired).await,
-            EventKind::Terminated => {
-                let end = match event.removal {
-                    // The client hears that there is no upload, and may try again.
-                    Some(Removal::Undone) if upload.labels.contains_key(labels::SUBJECT) => return,
-                    Some(Removal::Undone) => End::Failed("its creation failed".into()),
-                    Some(Removal::Hook) => End::Failed("refused or stopped by a hook".into()),
-                    Some(Removal::Client) => End::Cancelled("by its client".into()),
-                    _ => End::Cancelled("by the application".into()),
-                };
-                self.end(&event, job, end).await;
-            }
-            EventKind::Progress => self.queue.report(report(upload, job, event.offset)),
+        let is_part = is_part(&event.upload);
+        if event.kind == EventKind::Progress || (event.kind == EventKind::Completed && is_part) {
+            self.stored(&event.upload, event.offset);
         }
     }
 

@@ -1,17 +1,20 @@
-//! What the queue missed because a process died, found out by a look at the store.
+//! Reconciliation: repairs jobs whose process died, by what the store has.
 
 use std::time::SystemTime;
 
+use futures_util::{StreamExt as _, stream};
 use landfall::{BoxError, Handler, upload::Snapshot};
 
 use super::follow::job_of;
 use crate::{
-    Job, JobId, JobState, Queue,
-    queue::{End, QueueError, Report, Silence, Unheard},
+    Job, Queue,
+    queue::{End, QueueError, Report, StaleFilter, StaleJob},
 };
 
 /// Jobs that are read at a time.
 const PAGE: usize = 256;
+/// Uploads that are inspected at a time.
+const MAX_CONCURRENCY: usize = 8;
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,57 +28,71 @@ pub struct Reconciled {
     pub failed: u64,
 }
 
-/// Compares jobs that haven't ended and have been silent for a while with the store: notes how far their uploads are, and how they ended.
+/// Compares running jobs that were not updated for a while with the store, and writes how far their
+/// uploads are or how they ended. Only the store proves a completion: a job whose upload is gone ends
+/// as its [stored end](Queue::set_ending) says, or as failed.
 ///
 /// # Errors
-/// Those of the queue. What the store can't tell is counted and logged.
+/// Those of the queue. Uploads that the store cannot answer for now are counted and logged.
 ///
 /// # Cancel safety
 /// May be dropped; the next one does the rest.
 pub async fn reconcile(
     queue: &Queue,
     handler: &Handler,
-    silence: Silence,
+    filter: StaleFilter,
 ) -> Result<Reconciled, QueueError> {
     let mut summary = Reconciled::default();
-    let mut after = JobId(0);
+    let mut after = None;
     loop {
-        let page = queue.unheard_of(silence, after, PAGE).await?;
-        let Some(last) = page.last() else {
+        let page = queue.stale_jobs(filter, after.as_ref(), PAGE).await?;
+        after = page.last().map(|last| last.job.clone());
+        if after.is_none() {
             return Ok(summary);
-        };
-        after = last.job.id;
-        for Unheard {
-            job,
-            finishing,
-            uploads,
-        } in page
-        {
+        }
+        let mut found = stream::iter(page)
+            .map(|stale| inspect(handler, stale))
+            .buffer_unordered(MAX_CONCURRENCY);
+        while let Some((stale, found)) = found.next().await {
             summary.seen += 1;
-            let mut standing = None;
-            let mut failed = None;
-            for id in &uploads {
-                match handler.look(id).await {
-                    Ok(None) => {}
-                    Ok(Some(found)) => {
-                        let is_whole = job.upload_id.as_deref() == Some(id.as_str());
-                        standing = Some(stands(&job, found, is_whole, standing));
-                    }
-                    Err(error) => failed = Some(error),
+            match found {
+                Err(error) => {
+                    summary.failed += 1;
+                    unknown(&stale.job, &error);
                 }
-            }
-            if let Some(error) = failed {
-                summary.failed += 1;
-                unknown(&job, &error);
-                continue;
-            }
-            match verdict(&job, finishing, standing, queue.now()) {
-                Verdict::Wait => {}
-                Verdict::Reports(reports) => reports.into_iter().for_each(|one| queue.report(one)),
-                Verdict::End(end) => summary.ended += u64::from(queue.end(job.id, end).await?),
+                Ok(standing) => match verdict(&stale, standing, queue.now()) {
+                    Verdict::Wait => {}
+                    Verdict::Reports(reports) => {
+                        reports.into_iter().for_each(|one| queue.report(one));
+                    }
+                    Verdict::End(end) => {
+                        summary.ended += u64::from(queue.end(stale.job.id, end).await?);
+                    }
+                },
             }
         }
     }
+}
+
+/// Reads what the store has of a job.
+async fn inspect(
+    handler: &Handler,
+    stale: StaleJob,
+) -> (StaleJob, Result<Option<Standing>, BoxError>) {
+    let mut standing = None;
+    let mut failed = None;
+    let job = &stale.job;
+    for id in &stale.uploads {
+        match handler.look(id).await {
+            Ok(None) => {}
+            Ok(Some(found)) => {
+                let is_whole = job.upload_id.as_deref() == Some(id.as_str());
+                standing = Some(stands(job, found, is_whole, standing));
+            }
+            Err(error) => failed = Some(error),
+        }
+    }
+    (stale, failed.map_or(Ok(standing), Err))
 }
 
 fn unknown(job: &Job, error: &BoxError) {
@@ -123,19 +140,17 @@ enum Verdict {
     End(End),
 }
 
-fn verdict(job: &Job, finishing: bool, standing: Option<Standing>, now: SystemTime) -> Verdict {
+fn verdict(stale: &StaleJob, standing: Option<Standing>, now: SystemTime) -> Verdict {
+    let job = &stale.job;
     match standing {
         Some(Standing::Complete(length)) => Verdict::End(End::Completed(length)),
         Some(Standing::Under(reports)) => Verdict::Reports(reports),
-        // It was complete, and is gone: the application has moved it away.
-        None | Some(Standing::Other) if finishing && job.state != JobState::Started => {
-            Verdict::End(End::Completed(job.size.unwrap_or(job.offset)))
-        }
-        // Its creation came to nothing; its client may try again.
-        None | Some(Standing::Other) if job.offset == 0 && now < job.expires_at => Verdict::Wait,
-        None | Some(Standing::Other) if job.offset == 0 => Verdict::End(End::Expired),
-        None | Some(Standing::Other) => {
-            Verdict::End(End::Failed("its upload is gone from the store".into()))
-        }
+        None | Some(Standing::Other) => match &stale.ending {
+            Some(end) => Verdict::End(end.clone()),
+            // Its creation failed, and its client may try again.
+            None if job.offset == 0 && now < job.expires_at => Verdict::Wait,
+            None if job.offset == 0 => Verdict::End(End::Expired),
+            None => Verdict::End(End::Failed("its upload is gone from the store".into())),
+        },
     }
 }

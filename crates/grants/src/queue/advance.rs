@@ -33,23 +33,27 @@ impl Work for Finish {
     }
 }
 
-/// See [`super::Queue::finishing`].
+/// Stores the end that a job has if its upload is gone.
 #[derive(Debug)]
-pub(super) struct Finishing(pub(super) JobId);
+pub(super) struct SetEnding {
+    pub(super) job: JobId,
+    pub(super) end: End,
+}
 
-impl Work for Finishing {
+impl Work for SetEnding {
     type Answer = ();
 
     fn needs(&self, needs: &mut Needs) {
-        needs.jobs.insert(self.0.0);
+        needs.jobs.insert(self.job.0);
     }
 
     fn apply(&self, book: &mut Book<'_>) {
-        let is_news = book
-            .record(self.0.0)
-            .is_some_and(|record| !record.is_finishing && !record.job.state.is_terminal());
-        if is_news && let Some(record) = book.change(self.0.0) {
-            record.is_finishing = true;
+        let number = self.job.0;
+        let is_changed = book.record(number).is_some_and(|record| {
+            !record.job.state.is_terminal() && record.ending.as_ref() != Some(&self.end)
+        });
+        if is_changed && let Some(record) = book.change(number) {
+            record.ending = Some(self.end.clone());
         }
     }
 }
@@ -158,6 +162,8 @@ impl Book<'_> {
             job.state = JobState::Progress;
         }
         record.measured = now;
+        // It was not removed after all.
+        record.ending = None;
         self.flow.bytes = self.flow.bytes.saturating_add(more);
         more
     }
@@ -235,7 +241,7 @@ impl Book<'_> {
         record.job.state = state;
         record.job.reason = reason.map(|why| clean(why));
         record.job.ended_at = Some(now);
-        record.is_finishing = false;
+        record.ending = None;
         let reserved = std::mem::take(&mut record.reserved);
         self.charge(number, -signed(reserved), signed(used));
         self.tell(number, kind);

@@ -160,7 +160,7 @@ fn record(new: &NewJob, room: u64, book: &Book<'_>) -> Record {
         },
         asked: Some(words(new)),
         digest: None,
-        is_finishing: false,
+        ending: None,
         period: book.period(),
         reserved: room,
         measured: book.now,

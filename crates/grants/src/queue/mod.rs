@@ -44,7 +44,7 @@ use tokio::{
 };
 
 use self::{
-    advance::{Finish, Finishing},
+    advance::{Finish, SetEnding},
     grant::Grant,
     home::{Home, Shared},
     record::Record,
@@ -56,18 +56,18 @@ pub use self::{
     home::QueueStats,
     settings::{QueueError, QueueSettings},
     types::{
-        ApiKey, Bounds, End, Granted, NewJob, NewKey, Page, Query, Refusal, Report, Scope, Silence,
-        Start, Started, Throughput, Totals, Unheard,
+        ApiKey, Bounds, End, Granted, NewJob, NewKey, Page, Query, Refusal, Report, Scope,
+        StaleFilter, StaleJob, Start, Started, Throughput, Totals,
     },
 };
 use crate::{Job, JobId, TokenHash, job::JobEvent};
 
 /// The name of the tables among others in the database.
 const TABLES: &str = "queue";
-const MIGRATIONS: &[Migration] = &[Migration {
-    sqlite: include_str!("../../migrations/0001-queue.sqlite.sql"),
-    postgres: include_str!("../../migrations/0001-queue.postgres.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[Migration::expand(
+    include_str!("../../migrations/0001-queue.sqlite.sql"),
+    include_str!("../../migrations/0001-queue.postgres.sql"),
+)];
 /// What may wait for the writer; a request that wants more waits.
 const COMMANDS: usize = 2048;
 /// How long the end waits for the writer.
@@ -285,16 +285,27 @@ impl Queue {
         self.0.shared.reports.add(report);
     }
 
-    /// Notes that the upload may be complete any moment, so that it isn't taken for failed should it
-    /// be gone after a crash.
+    /// Stores how a job ends if its upload is found to be gone: before an upload is removed, so that a
+    /// crash does not hide the reason. Bytes that are stored afterwards clear it; for a completion it
+    /// does nothing, since only stored bytes prove one.
     ///
     /// # Errors
     /// The database failed or is slow.
     ///
     /// # Cancel safety
-    /// Dropped, it may have been noted.
-    pub async fn finishing(&self, id: JobId) -> Result<(), QueueError> {
-        self.write(Finishing(id), Command::Do).await
+    /// Dropped, it may have been stored.
+    pub async fn set_ending(&self, job: JobId, end: End) -> Result<(), QueueError> {
+        self.write(SetEnding { job, end }, Command::Do).await
+    }
+
+    /// Returns the newest job of an upload, and its [stored end](Self::set_ending), unless it has ended.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn running(&self, id: &UploadId) -> Result<Option<(Job, Option<End>)>, QueueError> {
+        let record = self.record(read::by_upload(id.as_str())).await?;
+        let running = record.filter(|record| !record.job.state.is_terminal());
+        Ok(running.map(|record| (record.job, record.ending)))
     }
 
     /// Ends a job unless it has ended; says whether this did it. What was reported of it is written
@@ -320,19 +331,20 @@ impl Queue {
             .await
     }
 
-    /// Jobs with uploads (or parts) that haven't ended and have been silent for a while, a page at a
-    /// time by number; a thousand at most.
+    /// Returns running jobs by the time of their last update, a page at a time: those behind `after`; a
+    /// thousand at most.
     ///
     /// # Errors
     /// The database failed or is slow.
-    pub async fn unheard_of(
+    pub async fn stale_jobs(
         &self,
-        silence: Silence,
-        after: JobId,
+        filter: StaleFilter,
+        after: Option<&Job>,
         limit: usize,
-    ) -> Result<Vec<Unheard>, QueueError> {
+    ) -> Result<Vec<StaleJob>, QueueError> {
         let shared = self.shared();
-        self.read(async move { read::unheard_of(&shared, silence, after.0, limit).await })
+        let after = after.map(|job| (time::millis(job.updated_at), job.id.0));
+        self.read(async move { read::stale_jobs(&shared, filter, after, limit).await })
             .await
     }
 

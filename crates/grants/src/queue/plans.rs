@@ -3,7 +3,7 @@
 use landfall_database::{Connections, Database, Durability, Statement};
 use tempfile::TempDir;
 
-use super::{MIGRATIONS, Query, Scope, Silence, TABLES, expiry, load, read, search, tidy};
+use super::{MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, load, read, search, tidy};
 use crate::{JobId, JobState};
 
 async fn database() -> (TempDir, Connections) {
@@ -32,10 +32,9 @@ fn query(change: impl FnOnce(&mut Query)) -> Query {
 async fn everything_walks_an_index() {
     let (_folder, connections) = database().await;
     let own = Scope::Subject("s".into());
-    let silence = Silence {
+    let filter = StaleFilter {
         before: std::time::UNIX_EPOCH,
         since: std::time::UNIX_EPOCH,
-        finishing_only: false,
     };
     let two = vec![JobState::Started, JobState::Completed];
     for (what, statement) in [
@@ -84,7 +83,7 @@ async fn everything_walks_an_index() {
         ),
         ("ends", search::ends()),
         ("some of a subject", search::some_of("s")),
-        ("unheard", read::unheard(silence, 5, 10)),
+        ("stale", read::stale(filter, Some((5, 5)), 10)),
         ("events", read::events_of(&Scope::All, 5, 10)),
         ("own events", read::events_of(&own, 5, 10)),
         ("active", load::active("s", 5)),

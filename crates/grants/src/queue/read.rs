@@ -6,7 +6,7 @@ use landfall::upload::UploadId;
 use landfall_database::Statement;
 
 use super::{
-    Page, Query, QueueError, Scope, Shared, Silence, Throughput, Totals, Unheard,
+    Page, Query, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
     load::{parts, push_list},
     record::{COLUMNS, Record, clean, name_key, place, read_event, unsigned},
     search,
@@ -175,19 +175,19 @@ pub(super) async fn uploads_of(shared: &Shared, job: i64) -> Result<Vec<UploadId
     Ok(uploads)
 }
 
-pub(super) async fn unheard_of(
+pub(super) async fn stale_jobs(
     shared: &Shared,
-    silence: Silence,
-    after: i64,
+    filter: StaleFilter,
+    after: Option<(i64, i64)>,
     limit: usize,
-) -> Result<Vec<Unheard>, QueueError> {
+) -> Result<Vec<StaleJob>, QueueError> {
     let limit = i64::try_from(limit.clamp(1, LONGEST_PAGE)).unwrap_or(i64::MAX);
-    let found = records(shared, unheard(silence, after, limit)).await?;
+    let found = records(shared, stale(filter, after, limit)).await?;
     let numbers: Vec<_> = found.iter().map(|record| record.job.id.0).collect();
     let mut all: Vec<_> = found
         .into_iter()
-        .map(|record| Unheard {
-            finishing: record.is_finishing,
+        .map(|record| StaleJob {
+            ending: record.ending,
             uploads: Vec::new(),
             job: record.job,
         })
@@ -210,32 +210,18 @@ pub(super) async fn unheard_of(
     Ok(all)
 }
 
-/// Jobs under way that have been silent for a while.
-pub(super) fn unheard(silence: Silence, after: i64, limit: i64) -> Statement {
-    let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("))
-        .with(after)
-        .with(millis(silence.since))
-        .with(millis(silence.before))
-        .with(limit);
-    let finishing = if silence.finishing_only {
-        "AND finishing = 1 "
-    } else {
-        ""
-    };
-    for (at, state) in [JobState::Started, JobState::Progress]
-        .into_iter()
-        .enumerate()
-    {
-        let union = if at == 0 { "" } else { " UNION ALL " };
-        statement.push(&format!(
-            "{union}SELECT * FROM (SELECT {COLUMNS} FROM queue_jobs WHERE state = {} \
-             AND number > $1 AND updated >= $2 AND updated < $3 {finishing}\
-             ORDER BY number LIMIT $4) AS s{at}",
-            place(state)
-        ));
-    }
-    statement.push(") AS jobs ORDER BY number LIMIT $4");
-    statement
+/// Running jobs by the time of their last update and their number.
+pub(super) fn stale(filter: StaleFilter, after: Option<(i64, i64)>, limit: i64) -> Statement {
+    let (updated, number) = after.unwrap_or((millis(filter.since), i64::MIN));
+    // The states stand in the text, so that the partial index serves.
+    Statement::new(format!(
+        "SELECT {COLUMNS} FROM queue_jobs WHERE state IN (1, 2) AND updated >= $1 \
+         AND updated < $2 AND (updated > $1 OR number > $3) ORDER BY updated, number LIMIT $4"
+    ))
+    .with(updated)
+    .with(millis(filter.before))
+    .with(number)
+    .with(limit)
 }
 
 pub(super) fn events_of(scope: &Scope, after: i64, limit: usize) -> Statement {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use landfall_database::{Row, Statement, Value};
 
 use super::{
-    QueueError,
+    End, QueueError,
     time::{millis, time},
 };
 use crate::{
@@ -17,11 +17,11 @@ use crate::{
 /// change.
 pub(super) const COLUMNS: &str = "number, subject, request_id, filename, name_key, filetype, asked, \
      max_size, metadata, period, created, expires, state, reason, size, stored, rate, measured, \
-     upload, digest, node, finishing, reserved, started, updated, ended";
+     upload, digest, node, ending, reserved, started, updated, ended";
 const TYPES: [&str; 26] = [
     "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT",
     "BIGINT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT",
-    "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
+    "TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
 ];
 /// Those that change, after the number.
 const CHANGING: [(&str, &str); 14] = [
@@ -34,7 +34,7 @@ const CHANGING: [(&str, &str); 14] = [
     ("upload", "TEXT"),
     ("digest", "TEXT"),
     ("node", "TEXT"),
-    ("finishing", "BIGINT"),
+    ("ending", "TEXT"),
     ("reserved", "BIGINT"),
     ("started", "BIGINT"),
     ("updated", "BIGINT"),
@@ -51,8 +51,8 @@ pub(super) struct Record {
     pub(super) asked: Option<i64>,
     /// What its creation asked for.
     pub(super) digest: Option<String>,
-    /// It may be complete any moment.
-    pub(super) is_finishing: bool,
+    /// How it ends if its upload is gone: its removal has been prepared.
+    pub(super) ending: Option<End>,
     /// The period of its quota.
     pub(super) period: i64,
     /// Bytes of the quota that are promised to it.
@@ -97,7 +97,7 @@ impl Record {
             period: row.number(9)?,
             measured: row.number(17)?,
             digest: row.maybe_text(19)?,
-            is_finishing: row.number(21)? != 0,
+            ending: row.maybe_text(21)?.and_then(|text| parse_end(&text)),
             reserved: number(22)?,
         })
     }
@@ -115,7 +115,7 @@ impl Record {
             upload,
             digest,
             node,
-            finishing,
+            ending,
             reserved,
             started,
             updated,
@@ -143,7 +143,7 @@ impl Record {
             upload,
             digest,
             node,
-            finishing,
+            ending,
             reserved,
             started,
             updated,
@@ -164,7 +164,7 @@ impl Record {
             text(job.upload_id.as_deref()),
             text(self.digest.as_deref()),
             text(job.node.as_deref()),
-            i64::from(self.is_finishing).into(),
+            self.ending.as_ref().and_then(format_end).into(),
             signed(self.reserved).into(),
             moment(job.started_at),
             millis(job.updated_at).into(),
@@ -223,6 +223,27 @@ pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
         at,
         job,
     })
+}
+
+/// Formats a prepared end for its column; completions are never prepared.
+fn format_end(end: &End) -> Option<String> {
+    let (state, reason) = match end {
+        End::Completed(_) => return None,
+        End::Cancelled(reason) => (JobState::Cancelled, reason.as_str()),
+        End::Failed(reason) => (JobState::Failed, reason.as_str()),
+        End::Expired => (JobState::Expired, ""),
+    };
+    Some(clean(&format!("{} {reason}", place(state))))
+}
+
+fn parse_end(text: &str) -> Option<End> {
+    let (state, reason) = text.split_once(' ')?;
+    match state_at(state.parse().ok()?).ok()? {
+        JobState::Cancelled => Some(End::Cancelled(reason.into())),
+        JobState::Failed => Some(End::Failed(reason.into())),
+        JobState::Expired => Some(End::Expired),
+        _ => None,
+    }
 }
 
 /// The number that stands for a state.

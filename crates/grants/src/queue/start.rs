@@ -202,7 +202,7 @@ impl Follow {
             },
             asked: None,
             digest: None,
-            is_finishing: false,
+            ending: None,
             period: 0,
             reserved: 0,
             measured: book.now,

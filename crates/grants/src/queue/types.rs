@@ -234,24 +234,22 @@ pub enum End {
     Expired,
 }
 
-/// Jobs of which nothing was heard for a while.
+/// Selects running jobs by the time of their last update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Silence {
-    /// Nothing since this moment.
+pub struct StaleFilter {
+    /// Not updated since this moment.
     pub before: SystemTime,
-    /// But something since this one; those that have been silent for longer were looked at already.
+    /// Updated at this moment or later.
     pub since: SystemTime,
-    /// Only those that may be complete any moment.
-    pub finishing_only: bool,
 }
 
-/// A job of which nothing was heard for a while.
+/// A running job that was not updated for a while.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Unheard {
-    /// It.
+pub struct StaleJob {
+    /// The job.
     pub job: Job,
-    /// Whether its upload was about to be complete (see [`Queue::finishing`](super::Queue::finishing)).
-    pub finishing: bool,
+    /// How it ends if its upload is gone: see [`Queue::set_ending`](super::Queue::set_ending).
+    pub ending: Option<End>,
     /// All uploads bound to it: see [`Queue::uploads_of`](super::Queue::uploads_of).
     pub uploads: Vec<UploadId>,
 }

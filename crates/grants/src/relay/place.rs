@@ -8,10 +8,10 @@ use super::LEASE;
 
 /// The name of the table among others in the database.
 const TABLES: &str = "relay";
-const MIGRATIONS: &[Migration] = &[Migration {
-    sqlite: include_str!("../../migrations/0001-relay.sqlite.sql"),
-    postgres: include_str!("../../migrations/0001-relay.postgres.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[Migration::expand(
+    include_str!("../../migrations/0001-relay.sqlite.sql"),
+    include_str!("../../migrations/0001-relay.postgres.sql"),
+)];
 
 /// See the module.
 #[derive(Debug)]

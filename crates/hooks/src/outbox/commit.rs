@@ -15,6 +15,7 @@ use super::{
     clock::millis,
     fact::{self, Fact},
     lanes::Held,
+    publish::newest_progress,
     sql::{self, NewRow, parts},
     tend::Tended,
 };
@@ -175,13 +176,7 @@ impl Step<'_> {
     /// Removes progress of jobs that waits and of which newer progress is told: it is only news, and a
     /// receiver that is away for long shall not fill the outbox with it.
     async fn supersede(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
-        let posted = batch.posted.iter().flat_map(|one| &one.facts);
-        let progress = posted.filter(|fact| fact.message.hook == HookName::UploadProgress);
-        // Every node takes rows in the same order, so none waits for another in a circle.
-        let newest: BTreeMap<&str, i64> = progress
-            .map(|fact| (&*fact.upload, fact.sequence))
-            .collect();
-        let newest: Vec<_> = newest.into_iter().collect();
+        let newest = newest_progress(batch.posted.iter().flat_map(|one| &one.facts));
         for part in parts(&newest) {
             let statement = sql::supersede(HookName::UploadProgress.as_str(), part);
             self.effects.deleted += self.transaction.execute(statement).await?;
@@ -447,7 +442,10 @@ fn by_route<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> BTreeMap<usize
 }
 
 /// The rows of a fact, one for each route that wants it.
-fn rows<'a>(shared: &'a Shared, fact: &'a Fact) -> impl Iterator<Item = (usize, NewRow<'a>)> {
+pub(super) fn rows<'a>(
+    shared: &'a Shared,
+    fact: &'a Fact,
+) -> impl Iterator<Item = (usize, NewRow<'a>)> {
     let wanted = shared.routes.iter().enumerate();
     wanted
         .filter(|(_, route)| route.names.has(fact.message.hook))

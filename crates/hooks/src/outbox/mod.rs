@@ -23,7 +23,7 @@ mod events;
 mod fact;
 mod lanes;
 mod node;
-mod post;
+mod publish;
 mod settings;
 mod settle;
 mod sql;
@@ -43,8 +43,8 @@ use landfall::{
     BoxError,
     event::{Event, EventKind, EventKinds, EventSink},
 };
-pub use landfall_database::{Connections, Database, DatabaseError, Durability};
-use landfall_database::{Migration, Statement};
+use landfall_database::Migration;
+pub use landfall_database::{Connections, Database, DatabaseError, Durability, Statement};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
@@ -73,10 +73,10 @@ const COMMANDS: usize = 2048;
 const LAST_WAIT: Duration = Duration::from_secs(10);
 /// The name of the tables among others in the database.
 const TABLES: &str = "outbox";
-const MIGRATIONS: &[Migration] = &[Migration {
-    sqlite: include_str!("../../migrations/0001-outbox.sqlite.sql"),
-    postgres: include_str!("../../migrations/0001-outbox.postgres.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[Migration::expand(
+    include_str!("../../migrations/0001-outbox.sqlite.sql"),
+    include_str!("../../migrations/0001-outbox.postgres.sql"),
+)];
 
 /// Keeps events until they have arrived. Cheap to clone; all clones are one outbox.
 ///

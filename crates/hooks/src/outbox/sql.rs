@@ -84,6 +84,14 @@ pub(super) fn tell_anyway(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
+/// Stores pending deliveries that no node owns. One that exists stays as it is.
+pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
+    let mut statement = Statement::new(INSERT);
+    statement.push_rows(rows.iter().map(|row| row.values(TOLD, now)), COLUMNS);
+    statement.push(") AS v WHERE true ON CONFLICT (event, route) DO NOTHING");
+    statement
+}
+
 /// Tells what this process announced. Gives back the keys of what wasn't told by another already.
 pub(super) fn tell(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(

@@ -115,6 +115,12 @@ impl Tally {
             .map_err(|coming| there.saturating_add(coming))
     }
 
+    /// Returns whether no more rows may come.
+    pub(super) fn is_full(&self, limit: usize) -> bool {
+        let coming = self.coming.load(Ordering::Relaxed);
+        self.rows().saturating_add(coming) >= limit
+    }
+
     /// So many that there was room for are there, or won't come.
     pub(super) fn came(&self, reserved: usize, rows: usize) {
         self.rows.fetch_add(rows, Ordering::Relaxed);

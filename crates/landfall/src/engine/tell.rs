@@ -46,11 +46,23 @@ impl Engine {
                 events.push(Event::new(*kind, upload.clone(), *offset, caller.clone()));
             }
         }
-        if events.is_empty() {
-            return Ok(());
+        self.prepare(&events).await
+    }
+
+    /// Prepares events in every sink, before their effects.
+    pub(super) async fn prepare(&self, events: &[Event]) -> Result<(), Error> {
+        if !events.is_empty() {
+            for sink in &self.sinks {
+                sink.announce(events).await.map_err(Error::Sink)?;
+            }
         }
-        for sink in &self.sinks {
-            sink.announce(&events).await.map_err(Error::Sink)?;
+        Ok(())
+    }
+
+    /// Records that an event has happened, in every sink that wants it.
+    async fn record(&self, event: &Event) -> Result<(), Error> {
+        for sink in self.interested(event.kind) {
+            sink.record(event).await.map_err(Error::Sink)?;
         }
         Ok(())
     }
@@ -68,7 +80,15 @@ impl Engine {
     }
 
     /// Emits an event to every sink that wants it, into the room that was reserved for it.
+    ///
+    /// If a sink cannot record it, no sink takes it: one that reports an event must not be ahead of
+    /// one that keeps the facts. A prepared event is then settled later.
     pub(super) async fn emit(&self, room: Room, event: Event) {
+        if let Err(error) = self.record(&event).await {
+            let id = &event.upload.id;
+            tracing::error!(%id, kind = ?event.kind, %error, "failed to record an event");
+            return;
+        }
         let mut room = room.0.into_iter();
         for sink in self.interested(event.kind) {
             match room.next().flatten() {
@@ -162,5 +182,22 @@ impl Engine {
         self.finish(&None, found.upload.clone(), lease, true)
             .await?;
         Ok(Outcome::Happened(Some(found)))
+    }
+
+    /// Records a settled event, in case its process died before it could.
+    pub(crate) async fn record_settled(
+        &self,
+        kind: EventKind,
+        id: &UploadId,
+        outcome: &Outcome,
+    ) -> Result<(), Error> {
+        let Outcome::Happened(found) = outcome else {
+            return Ok(());
+        };
+        let (upload, offset) = match found {
+            Some(found) => (found.upload.clone(), found.offset),
+            None => (Arc::new(Upload::new(id.clone(), None)), 0),
+        };
+        self.record(&Event::new(kind, upload, offset, None)).await
     }
 }

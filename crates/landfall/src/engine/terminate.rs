@@ -110,13 +110,18 @@ impl Engine {
             Some(_) => EventKind::Terminated,
             None => EventKind::Expired,
         };
-        self.announce(&[(kind, offset)], upload, caller).await?;
+        let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
+        event.removal = why;
+        if self.wants.has(kind) {
+            self.prepare(std::slice::from_ref(&event)).await?;
+        }
         let room = self.reserve(kind).await?;
         terminator.terminate(upload, lease.fence()).await?;
         self.final_uploads.remove(&upload.id);
         if upload.kind == Kind::Partial {
             self.final_uploads.invalidate_progress();
         }
+        // A new number: events of other requests may have come in between.
         let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
         event.removal = why;
         self.emit(room, event).await;

@@ -235,6 +235,19 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Records that an event has happened, before any sink takes it: a sink that others depend on
+    /// writes it down here. It is called again, with the same [id](Event::id), when a prepared event is
+    /// [settled](crate::Handler::settle) after a crash, so it must be idempotent. The upload of a
+    /// removal that is settled has an id and nothing else.
+    ///
+    /// # Errors
+    /// No sink takes the event now. A sink that stored the [prepared](Self::announce) event settles it
+    /// later, which calls this again.
+    async fn record(&self, event: &Event) -> Result<(), BoxError> {
+        let _ = event;
+        Ok(())
+    }
+
     /// Takes an event. The request waits for this (progress excepted, which is left out when the
     /// sink isn't ready), so it should hand the event on and return.
     ///

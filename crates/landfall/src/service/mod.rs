@@ -244,10 +244,13 @@ impl Handler {
         id: &UploadId,
         created: Option<SystemTime>,
     ) -> Result<Outcome, BoxError> {
-        if let Some(direct) = self.direct(id) {
-            return direct.settle(kind, id, created).await;
-        }
-        Ok(self.0.engine.settle(kind, id, created).await?)
+        let engine = &self.0.engine;
+        let outcome = match self.direct(id) {
+            Some(direct) => direct.settle(kind, id, created).await?,
+            None => engine.settle(kind, id, created).await?,
+        };
+        engine.record_settled(kind, id, &outcome).await?;
+        Ok(outcome)
     }
 
     /// The hooks and sinks, for uploads whose bytes don't pass through this handler.

@@ -150,6 +150,7 @@ fn kind(
             | "AuthorizationHeaderMalformed"
             | "NotSignedUp" => return ErrorKind::BadCredentials,
             "EntityTooSmall" => return ErrorKind::EntityTooSmall,
+            "InvalidPart" => return ErrorKind::InvalidPart,
             "InvalidRange" => return ErrorKind::InvalidRange,
             "NotImplemented" | "MethodNotAllowed" => return ErrorKind::NotImplemented,
             "RequestTimeout"
@@ -321,7 +322,7 @@ mod tests {
                 ErrorKind::NotImplemented,
                 Remedy::None,
             ),
-            (400, "InvalidPart", ErrorKind::Other, Remedy::None),
+            (400, "InvalidPart", ErrorKind::InvalidPart, Remedy::None),
             (400, "BadDigest", ErrorKind::Other, Remedy::None),
         ] {
             let refusal = coded(status, code);

@@ -52,6 +52,8 @@ pub enum ErrorKind {
     WrongRegion,
     /// A part other than the last is below the service's minimum.
     EntityTooSmall,
+    /// A part that is to be completed isn't there, or has another entity tag.
+    InvalidPart,
     /// The range lies outside of the object.
     InvalidRange,
     /// The service doesn't have this operation.

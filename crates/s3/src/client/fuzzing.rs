@@ -38,9 +38,9 @@ pub fn cors(body: &[u8]) -> Option<Vec<CorsRule>> {
     xml::cors(body).ok()
 }
 
-/// The answer to `GetFederationToken`.
-pub fn federation_token(body: &[u8]) -> Option<TemporaryCredentials> {
-    xml::federation_token(body).ok()
+/// The answer to `GetFederationToken` or `AssumeRole`.
+pub fn temporary_credentials(body: &[u8]) -> Option<TemporaryCredentials> {
+    xml::temporary_credentials(body).ok()
 }
 
 /// The body of `PutBucketCors`.

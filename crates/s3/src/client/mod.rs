@@ -53,7 +53,7 @@ pub use self::{
     payload::{Payload, PayloadBody},
     settings::{ClientSettings, SettingsError},
     stats::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
-    sts::TemporaryCredentials,
+    sts::{Partition, TemporaryCredentials, TokenRequest},
     transport::{AnswerBody, HttpSend},
 };
 

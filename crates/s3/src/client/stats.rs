@@ -40,13 +40,15 @@ pub enum Operation {
     GetBucketCors,
     /// Sets a bucket's CORS rules.
     PutBucketCors,
-    /// Asks the token service for temporary credentials.
+    /// Asks the token service for temporary credentials of its own user.
     GetFederationToken,
+    /// Asks the token service for temporary credentials of a role.
+    AssumeRole,
 }
 
 impl Operation {
     /// All of them, in the order of the enum.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::CreateMultipartUpload,
         Self::UploadPart,
         Self::UploadPartCopy,
@@ -63,6 +65,7 @@ impl Operation {
         Self::GetBucketCors,
         Self::PutBucketCors,
         Self::GetFederationToken,
+        Self::AssumeRole,
     ];
 
     /// Its name in S3's documentation, as in `UploadPart`.
@@ -84,6 +87,7 @@ impl Operation {
             Self::GetBucketCors => "GetBucketCors",
             Self::PutBucketCors => "PutBucketCors",
             Self::GetFederationToken => "GetFederationToken",
+            Self::AssumeRole => "AssumeRole",
         }
     }
 

@@ -314,14 +314,15 @@ pub(super) fn cors(body: &[u8]) -> Result<Vec<CorsRule>> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct FederationXml {
-    get_federation_token_result: FederationResultXml,
+#[serde(default)]
+struct TokenXml {
+    #[serde(rename = "GetFederationTokenResult", alias = "AssumeRoleResult")]
+    result: TokenResultXml,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct FederationResultXml {
+struct TokenResultXml {
     credentials: CredentialsXml,
 }
 
@@ -334,10 +335,10 @@ struct CredentialsXml {
     expiration: Option<String>,
 }
 
-/// The answer to `GetFederationToken`.
-pub(super) fn federation_token(body: &[u8]) -> Result<TemporaryCredentials> {
-    let found = from_str::<FederationXml>(text(body)?)?;
-    let found = found.get_federation_token_result.credentials;
+/// The answer to `GetFederationToken` or `AssumeRole`.
+pub(super) fn temporary_credentials(body: &[u8]) -> Result<TemporaryCredentials> {
+    let found = from_str::<TokenXml>(text(body)?)?;
+    let found = found.result.credentials;
     Ok(TemporaryCredentials {
         access_key_id: filled(found.access_key_id, "AccessKeyId")?,
         secret_access_key: filled(found.secret_access_key, "SecretAccessKey")?,

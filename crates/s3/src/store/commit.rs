@@ -6,15 +6,13 @@ use landfall::store::{Result, StoreError};
 
 use super::{
     Inner, Payload,
-    failure::failed,
-    look::{Rest, note_change, note_plan, writer},
+    failure::{damaged, failed},
+    look::{COMPLETIONS, Rest, note_change, note_plan},
     plan::Segment,
     session::{Floor, State},
+    writer::writer,
 };
-use crate::client::ErrorKind;
-
-/// Parts of an older writer that may still be on their way when their bytes are taken back.
-const ON_THE_WAY: u32 = 64;
+use crate::client::{Error, ErrorKind};
 
 impl Inner {
     /// Makes sure that all bytes so far are in S3, and that nobody else writes; returns the offset
@@ -27,14 +25,12 @@ impl Inner {
             return Ok(state.committed);
         }
         self.settle(state).await?;
-        if state.rest() > 0 {
-            if state.is_all_there() {
+        if state.is_all_there() {
+            if state.rest() > 0 {
                 self.send_last(state).await?;
-            } else {
-                self.keep_rest(state).await?;
             }
-        } else if state.at.rest.is_some() {
-            self.drop_rest(state).await?;
+        } else if state.rest() > 0 || self.options.shared {
+            self.keep_rest(state).await?;
         }
         self.verify(state).await?;
         state.committed = state.offset();
@@ -45,7 +41,8 @@ impl Inner {
 
     /// Where others may write: whether this process is still the one that the description names. If
     /// somebody came since, nothing may be acknowledged.
-    async fn verify(&self, state: &State) -> Result<()> {
+    pub(super) async fn verify(&self, state: &mut State) -> Result<()> {
+        state.unverified_parts = 0;
         if !self.options.shared {
             return Ok(());
         }
@@ -60,10 +57,12 @@ impl Inner {
         }
     }
 
-    /// Keeps all bytes that no part has taken in `.part`.
+    /// Keeps all bytes that no part has taken in `.part`. All parts must have landed: where other
+    /// processes write, too, it also states that.
     pub(super) async fn keep_rest(&self, state: &mut State) -> Result<()> {
         let (start, end) = (state.boundary, state.offset());
-        let is_kept = |rest: &Rest| rest.start == start && start + rest.len == end;
+        let is_kept =
+            |rest: &Rest| rest.has_start && rest.start == start && start + rest.len == end;
         if state.at.rest.as_ref().is_some_and(is_kept) {
             return Ok(());
         }
@@ -72,11 +71,18 @@ impl Inner {
             self.verify(state).await?;
         }
         let payload = state.gather.payload();
-        state.at.rest = Some(self.put_rest(&state.at, start, payload).await?);
+        // A new segment of the plan counts once it is written down.
+        let has_settled = state.is_signed && !state.at.is_in_doubt && !state.plan_unsaid;
+        let rest = self.put_rest(&state.at, start, payload, has_settled);
+        state.at.rest = Some(rest.await?);
+        if has_settled && self.options.shared {
+            state.is_signed = false;
+        }
         Ok(())
     }
 
-    /// Deletes `.part`: parts hold its bytes.
+    /// Deletes `.part`, which only an upload that has all its bytes in parts may do: whoever takes over
+    /// needs it no more, however late the deletion comes.
     async fn drop_rest(&self, state: &mut State) -> Result<()> {
         self.verify(state).await?;
         let place = self.layout.part(&state.at.object);
@@ -94,7 +100,10 @@ impl Inner {
         let at = &mut state.at;
         note_change(&mut at.info);
         match self.put_info(&at.info, &at.object, Some(&at.etag)).await {
-            Ok(etag) => at.etag = etag,
+            Ok(etag) => {
+                at.etag = etag;
+                state.unverified_parts = 0;
+            }
             // Somebody wrote it since. It may have been this very call: an answer that was lost is
             // asked for again.
             Err(StoreError::Fenced(id)) => {
@@ -109,7 +118,7 @@ impl Inner {
             }
             Err(error) => return Err(error),
         }
-        at.modified = SystemTime::now();
+        state.at.modified = SystemTime::now();
         Ok(())
     }
 
@@ -185,20 +194,17 @@ impl Inner {
         let counts = state.skipped;
         let too_long = |rest: &Rest| rest.start == state.boundary && rest.len > counts;
         if state.at.rest.as_ref().is_some_and(too_long) {
-            if counts > 0 {
-                self.keep_rest(state).await?;
-            } else {
-                self.drop_rest(state).await?;
-            }
+            self.keep_rest(state).await?;
         }
-        self.begin_anew(state, ON_THE_WAY);
+        self.begin_anew(state, self.parts_in_doubt());
+        state.at.is_in_doubt = false;
         state.at.info.unverified_from = None;
         self.save_plan(state).await
     }
 
     /// Lets the bytes from the boundary on begin with a part whose number is `above` all that were
     /// ever used.
-    fn begin_anew(&self, state: &mut State, above: u32) {
+    pub(super) fn begin_anew(&self, state: &mut State, above: u32) {
         let counted = &state.at.counted;
         let number = counted.highest.max(counted.next.saturating_sub(1)) + above;
         let size = state.at.plan.size().unwrap_or(self.sizes.preferred);
@@ -245,21 +251,60 @@ impl Inner {
         Ok(())
     }
 
-    async fn complete_parts(&self, state: &State, multipart: &str) -> Result<()> {
+    async fn complete_parts(&self, state: &mut State, multipart: &str) -> Result<()> {
         let at = &state.at;
-        let parts = &at.counted.parts;
-        let completed = self.client.complete_multipart(&at.place, multipart, parts);
-        match completed.await {
-            Ok(()) => Ok(()),
-            // Somebody else who saw all the bytes completed it.
-            Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {
-                match self.whole_soon(at, true).await? {
+        let mut waits = COMPLETIONS.iter();
+        loop {
+            let parts = &at.counted.parts;
+            let completed = self.client.complete_multipart(&at.place, multipart, parts);
+            let error = match completed.await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if *error.kind() == ErrorKind::NoSuchUpload {
+                // Another process that saw all the bytes completed it.
+                return match self.whole_soon(at, true).await? {
                     Some(head) if head.size == state.offset() => Ok(()),
                     Some(_) => Err(failed(at.id(), "completing", error)),
                     None => Err(StoreError::NotFound(at.id().clone())),
-                }
+                };
             }
-            Err(error) => Err(failed(at.id(), "completing", error)),
+            if *error.kind() != ErrorKind::InvalidPart {
+                return Err(failed(at.id(), "completing", error));
+            }
+            // Another process may be completing it at this moment.
+            match waits.next() {
+                Some(wait) => tokio::time::sleep(*wait).await,
+                None => return Err(self.lose_parts(state, multipart, error).await),
+            }
+        }
+    }
+
+    /// Finds out why S3 refuses parts that it confirmed, and records it if nothing can change that.
+    async fn lose_parts(&self, state: &mut State, multipart: &str, error: Error) -> StoreError {
+        let at = &mut state.at;
+        let id = at.id().clone();
+        let listed = match self.list_parts(&id, &at.place, multipart).await {
+            Ok(listed) => listed.unwrap_or_default(),
+            Err(error) => return error,
+        };
+        let is_listed = |(number, etag): &(u32, String)| {
+            let mut listed = listed.iter();
+            listed.any(|part| part.number == *number && part.etag == *etag)
+        };
+        if !at.counted.parts.iter().all(is_listed) {
+            // They were replaced: the next request counts them anew.
+            return StoreError::Unavailable {
+                retry_after: None,
+                source: error.into(),
+            };
+        }
+        let reason = "S3 lists its parts and refuses to complete it: delete it and upload it again";
+        at.info.damaged = Some(reason.to_owned());
+        tracing::error!(id = %id, %error, "failed to complete upload: S3 refuses its parts");
+        match self.save_info(state).await {
+            Ok(()) => damaged(&id, reason),
+            Err(error) => error,
         }
     }
 }

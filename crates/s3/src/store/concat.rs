@@ -156,7 +156,9 @@ impl Inner {
             return self.end_multipart(state).await;
         }
         // A multipart upload that was used before may have other parts.
-        let unused = state.at.counted.highest == 0 && !state.at.complete;
+        let unused = state.at.counted.highest == 0
+            && !state.at.complete
+            && !std::mem::take(&mut state.at.is_in_doubt);
         let multipart = match state.at.multipart.clone().filter(|_| unused) {
             Some(multipart) => multipart,
             None => self.begin(&state.at.info.upload, &state.at.place).await?,

@@ -12,7 +12,7 @@ use super::{
     Inner,
     failure::failed,
     layout::{self, BUCKET, KEY, MULTIPART},
-    look::{self, Standing, note_plan, sign},
+    look::{self, Standing, note_plan},
     plan::{Counted, Plan, Segment},
     session::{Known, Session, State},
 };
@@ -86,8 +86,9 @@ impl Inner {
             });
         }
         note_plan(&mut info, &plan);
-        if let (true, Some(fence)) = (self.options.shared, fence) {
-            sign(&mut info, fence);
+        let is_signed = fence.is_some() || !self.options.shared;
+        if is_signed {
+            self.sign(&mut info, fence.unwrap_or(Fence(0)));
         }
         let made = self.make(&info, object).await;
         let etag = match made {
@@ -114,9 +115,14 @@ impl Inner {
             place,
             multipart,
             plan,
+            is_in_doubt: false,
         };
         let fence = fence.unwrap_or(Fence(0));
-        let state = State::new(at, fence, self.gather());
+        let mut state = State::new(at, fence, self.gather(), &session);
+        state.is_signed = is_signed;
+        if self.options.shared && is_signed {
+            session.claim(fence);
+        }
         session.publish(state.snapshot());
         session.weigh(state.memory_size());
         *known = Known::State(Box::new(state));

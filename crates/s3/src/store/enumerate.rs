@@ -138,7 +138,7 @@ impl Inner {
                     return Ok(orphan(None, "a description that cannot be read", false));
                 }
             };
-            return match self.load(&id).await {
+            return match self.inspect(&id).await {
                 Ok(snapshot) => Ok(Found::Upload(Box::new(snapshot))),
                 Err(StoreError::NotFound(_)) => {
                     Ok(orphan(Some(id), "a description without bytes", true))
@@ -292,7 +292,7 @@ impl Inner {
                 return Ok(());
             };
             if !matches!(
-                self.load(&info.upload.id).await,
+                self.inspect(&info.upload.id).await,
                 Err(StoreError::NotFound(_))
             ) {
                 return Ok(());

@@ -17,6 +17,8 @@ use crate::client::{ErrorKind, Payload};
 
 /// How often an upload waits for memory before it is refused.
 const PATIENT_ROUNDS: u32 = 48;
+/// The most parts that are sent before a writer makes sure that it is still the writer.
+const MAX_UNVERIFIED_PARTS: u32 = 16;
 /// How often it waits before it puts its own bytes away.
 const ROUNDS_TO_GIVE_UP_OWN: u32 = 4;
 
@@ -24,6 +26,10 @@ impl Inner {
     /// The size of the part that is being gathered. The plan is made to say so, but isn't written
     /// down yet.
     pub(super) fn part_size(&self, state: &mut State) -> Result<u64> {
+        if std::mem::take(&mut state.at.is_in_doubt) {
+            self.begin_anew(state, self.parts_in_doubt());
+            state.plan_unsaid = true;
+        }
         let (next, in_flight, rest) = (state.next_part(), state.in_flight(), state.rest());
         let at = &mut state.at;
         let known = at.plan.size();
@@ -147,12 +153,39 @@ impl Inner {
         Ok(multipart)
     }
 
+    /// How many numbers above the highest part in S3 another writer may have used, or may still use
+    /// before it makes sure that it is the writer.
+    pub(super) fn parts_in_doubt(&self) -> u32 {
+        let in_flight = u32::try_from(self.options.concurrent_parts).unwrap_or(u32::MAX);
+        let unverified = if self.options.shared {
+            MAX_UNVERIFIED_PARTS
+        } else {
+            0
+        };
+        in_flight.saturating_add(unverified + 1)
+    }
+
     /// Sends what was gathered as a part, without waiting for its arrival, only for its turn. Where the
-    /// part is, and whether its bytes count yet, is written down before.
+    /// part is, who sends it, and whether its bytes count yet, is written down before.
     pub(super) async fn launch(&self, state: &mut State) -> Result<()> {
         self.fetch_rest(state).await?;
         self.part_size(state)?;
+        if state
+            .at
+            .rest
+            .as_ref()
+            .is_some_and(|rest| !rest.has_start && rest.len > 0)
+        {
+            // Or its bytes would count twice as soon as a part holds them.
+            let payload = state.gather.payload();
+            let rest = self.put_rest(&state.at, state.boundary, payload, false);
+            state.at.rest = Some(rest.await?);
+        }
         let multipart = self.multipart(state).await?;
+        if !state.is_signed {
+            self.sign(&mut state.at.info, state.fence);
+            state.plan_unsaid = true;
+        }
         if let Some(floor) = state.held
             && state.at.info.unverified_from.is_none()
         {
@@ -160,7 +193,11 @@ impl Inner {
         }
         if state.plan_unsaid {
             self.save_plan(state).await?;
+            state.is_signed = true;
+        } else if state.unverified_parts >= MAX_UNVERIFIED_PARTS {
+            self.verify(state).await?;
         }
+        state.unverified_parts += 1;
         let slot = self.slots.clone().acquire_owned().await;
         let (payload, memory) = state.gather.take();
         let number = state.next_part();
@@ -252,11 +289,15 @@ fn land(
     landing: Result<super::session::Landing, tokio::task::JoinError>,
 ) -> Result<()> {
     let id = state.at.id().clone();
-    let (number, sent) = landing.map_err(|error| StoreError::Other {
-        doing: format!("sending a part of upload {id}"),
-        source: error.into(),
-    })?;
-    let etag = sent.map_err(|error| failed(&id, "sending a part", error))?;
-    state.landed.push((number, etag));
+    let landed = match landing {
+        Ok((number, Ok(etag))) => Ok((number, etag)),
+        Ok((_, Err(error))) => Err(failed(&id, "sending a part", error)),
+        Err(error) => Err(StoreError::Other {
+            doing: format!("sending a part of upload {id}"),
+            source: error.into(),
+        }),
+    };
+    state.has_failed |= landed.is_err();
+    state.landed.push(landed?);
     Ok(())
 }

@@ -20,20 +20,22 @@ use super::{
     failure::{damaged, failed},
     layout::{self, BUCKET, KEY, Layout, MULTIPART},
     plan::{Counted, Plan},
+    session::Session,
+    writer::writer,
 };
 use crate::client::{Condition, ErrorKind, ObjectHead, Part, Payload, Place};
 
 /// In the description: the [`Plan`].
 const PLAN: &str = "Parts";
-/// In the description: who writes the upload, as `fence:random`.
-const WRITER: &str = "Writer";
 /// In the description: when the upload last changed, in milliseconds since 1970, if writing the
 /// description wasn't a change.
 const CHANGED: &str = "Changed";
 /// User metadata of `.part`: the offset at which it begins.
 const START: &str = "landfall-start";
+/// User metadata of `.part`: the writer none of whose parts was on its way when it was written.
+const SETTLED: &str = "landfall-writer";
 /// How long to wait for an object whose multipart upload is gone.
-const COMPLETIONS: [Duration; 4] = [
+pub(super) const COMPLETIONS: [Duration; 4] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
     Duration::from_millis(200),
@@ -51,6 +53,8 @@ pub(super) struct Located {
     /// The object id.
     pub(super) object: String,
     pub(super) modified: SystemTime,
+    /// The writer that the description names, or named before this process did.
+    pub(super) writer: Option<String>,
 }
 
 /// Where an upload stands in S3.
@@ -73,6 +77,8 @@ pub(super) struct Standing {
     /// Whether the object itself is there.
     pub(super) complete: bool,
     pub(super) modified: SystemTime,
+    /// Parts of an earlier writer may still be on their way to S3.
+    pub(super) is_in_doubt: bool,
 }
 
 /// What `.part` holds.
@@ -83,6 +89,15 @@ pub(super) struct Rest {
     pub(super) len: u64,
     pub(super) etag: String,
     pub(super) modified: Option<SystemTime>,
+    /// Its metadata gives `start`. tusd's `.part` does not.
+    pub(super) has_start: bool,
+}
+
+/// `.part` as it is in S3.
+#[derive(Debug)]
+struct FoundRest {
+    rest: Rest,
+    writer: Option<String>,
 }
 
 impl Standing {
@@ -139,11 +154,13 @@ impl Standing {
 
     /// How much of `.part` counts. One that doesn't begin where the parts end is left from before
     /// they did; one of tusd's doesn't say where it begins, and always does.
-    fn count_rest(&mut self, found: Option<(Rest, Option<u64>)>) {
-        let Some((mut rest, start)) = found else {
+    fn count_rest(&mut self, found: Option<Rest>) {
+        let Some(mut rest) = found else {
             return;
         };
-        rest.start = start.unwrap_or(self.counted.offset);
+        if !rest.has_start {
+            rest.start = self.counted.offset;
+        }
         if rest.start == self.counted.offset && !self.complete {
             self.changed(rest.modified);
             let end = self.info.upload.length.unwrap_or(u64::MAX);
@@ -231,6 +248,7 @@ impl Inner {
         let noted = noted
             .and_then(|changed| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(changed)));
         let modified = noted.unwrap_or(modified);
+        let writer = writer(&info).map(str::to_owned);
         // `a+1` and `a+2` have the same description, and it belongs to one of them.
         if info.stated_id != id.as_str() {
             return Ok(Found::Missing);
@@ -240,38 +258,27 @@ impl Inner {
             etag,
             object: object.to_owned(),
             modified,
+            writer,
         })))
     }
 
-    /// Looks where the upload stands. For a writer, `fence` says so first, where others may write,
-    /// too: from then on who has an older one can't acknowledge anything any more.
-    pub(super) async fn look(&self, id: &UploadId, fence: Option<Fence>) -> Result<Standing> {
+    /// Finds out where the upload stands. A writer, which comes with its session and the fence of its
+    /// lease, is named in the description first where other processes write, too.
+    pub(super) async fn look(
+        &self,
+        id: &UploadId,
+        writer: Option<(&Session, Fence)>,
+    ) -> Result<Standing> {
         let Some(mut located) = self.locate(id).await? else {
             return Err(StoreError::NotFound(id.clone()));
         };
         if let Some(reason) = &located.info.damaged {
             return Err(damaged(id, reason.clone()));
         }
-        if let (true, Some(fence)) = (self.options.shared, fence) {
-            self.claim(&mut located, fence).await?;
+        if let (true, Some((session, fence))) = (self.options.shared, writer) {
+            self.claim(&mut located, session, fence).await?;
         }
         self.stand(located).await
-    }
-
-    /// Writes down who writes, unless somebody with a newer lease did.
-    async fn claim(&self, located: &mut Located, fence: Fence) -> Result<()> {
-        let id = located.info.upload.id.clone();
-        if writer(&located.info).is_some_and(|newest| newest > fence) {
-            return Err(StoreError::Fenced(id));
-        }
-        sign(&mut located.info, fence);
-        let changed = located.modified.duration_since(SystemTime::UNIX_EPOCH);
-        let changed = changed.unwrap_or_default().as_millis().to_string();
-        located.info.notes.insert(CHANGED.into(), changed);
-        located.etag = self
-            .put_info(&located.info, &located.object, Some(&located.etag))
-            .await?;
-        Ok(())
     }
 
     async fn stand(&self, located: Located) -> Result<Standing> {
@@ -280,6 +287,7 @@ impl Inner {
             etag,
             object,
             modified,
+            writer,
         } = located;
         let id = info.upload.id.clone();
         let noted = info.notes.get(PLAN).map_or("", String::as_str);
@@ -301,6 +309,7 @@ impl Inner {
             object,
             plan,
             modified,
+            is_in_doubt: false,
         };
         let (parts, rest) = match &at.multipart {
             Some(multipart) => {
@@ -322,12 +331,18 @@ impl Inner {
                 }
             }
         }
+        let (rest, settled) = rest.map(|found| (found.rest, found.writer)).unzip();
+        at.is_in_doubt = match writer {
+            None => false,
+            Some(writer) if self.options.shared => settled.flatten() != Some(writer),
+            Some(writer) => !self.is_own(&writer),
+        };
         at.count_rest(rest);
         Ok(at)
     }
 
     /// All parts that are there; `None` if there is no such multipart upload.
-    async fn list_parts(
+    pub(super) async fn list_parts(
         &self,
         id: &UploadId,
         place: &Place,
@@ -356,7 +371,7 @@ impl Inner {
     }
 
     /// The object `.part`, and where it says it begins.
-    async fn rest(&self, id: &UploadId, object: &str) -> Result<Option<(Rest, Option<u64>)>> {
+    async fn rest(&self, id: &UploadId, object: &str) -> Result<Option<FoundRest>> {
         match self.client.head_object(&self.layout.part(object)).await {
             Ok(head) => {
                 let start = head
@@ -364,12 +379,14 @@ impl Inner {
                     .get(START)
                     .and_then(|start| start.parse().ok());
                 let rest = Rest {
-                    start: 0,
+                    start: start.unwrap_or_default(),
                     len: head.size,
                     etag: head.etag,
                     modified: head.modified,
+                    has_start: start.is_some(),
                 };
-                Ok(Some((rest, start)))
+                let writer = head.metadata.get(SETTLED).cloned();
+                Ok(Some(FoundRest { rest, writer }))
             }
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
             Err(error) => Err(failed(id, "looking for the rest", error)),
@@ -430,12 +447,14 @@ impl Inner {
             .map_err(|error| failed(&info.upload.id, "writing the description", error))
     }
 
-    /// Writes `.part`: the bytes from `start` on.
+    /// Writes `.part`: the bytes from `start` on. `has_settled` states that no part of this writer, or
+    /// of one before it whose numbers it may use, is on its way.
     pub(super) async fn put_rest(
         &self,
         at: &Standing,
         start: u64,
         payload: Payload,
+        has_settled: bool,
     ) -> Result<Rest> {
         let condition = match &at.rest {
             _ if !self.options.conditional_writes => Condition::None,
@@ -445,6 +464,9 @@ impl Inner {
         let len = payload.len();
         let mut headers = self.layout.own_headers("application/octet-stream");
         headers.metadata.insert(START.into(), start.to_string());
+        if let (true, Some(writer)) = (has_settled, writer(&at.info)) {
+            headers.metadata.insert(SETTLED.into(), writer.to_owned());
+        }
         let place = self.layout.part(&at.object);
         let put = self.client.put_object(&place, payload, &headers, condition);
         let etag = put
@@ -455,6 +477,7 @@ impl Inner {
             len,
             etag,
             modified: None,
+            has_start: true,
         })
     }
 }
@@ -464,21 +487,14 @@ pub(super) fn note_change(info: &mut Info) {
     info.notes.remove(CHANGED);
 }
 
+/// Notes in the description that writing it is no change of the upload.
+pub(super) fn note_unchanged(located: &mut Located) {
+    let changed = located.modified.duration_since(SystemTime::UNIX_EPOCH);
+    let changed = changed.unwrap_or_default().as_millis().to_string();
+    located.info.notes.insert(CHANGED.into(), changed);
+}
+
 /// Notes the plan in the description.
 pub(super) fn note_plan(info: &mut Info, plan: &Plan) {
     info.notes.insert(PLAN.into(), plan.to_string());
-}
-
-/// The fence of whoever said last that it writes the upload.
-pub(super) fn writer(info: &Info) -> Option<Fence> {
-    let (fence, _) = info.notes.get(WRITER)?.split_once(':')?;
-    fence.parse().ok().map(Fence)
-}
-
-/// Says in the description who writes. It is never twice the same, so neither is its entity tag.
-pub(super) fn sign(info: &mut Info, fence: Fence) {
-    let token: u64 = rand::random();
-    let Fence(number) = fence;
-    info.notes
-        .insert(WRITER.into(), format!("{number}:{token:016x}"));
 }

@@ -6,9 +6,11 @@
 //! two of them:
 //!
 //! 1. `.part` says where it begins. Once a part holds its bytes, that is no longer where the parts
-//!    end, and it doesn't count any more; it is overwritten or deleted afterwards, never before.
+//!    end, and it doesn't count any more; it is overwritten afterwards, never before.
 //! 2. Which part holds which bytes is settled before it is sent (the `plan` module), so parts that
-//!    landed above a missing one are harmless: the same bytes will be sent there again.
+//!    landed above a missing one are harmless: the same bytes will be sent there again. Where parts of
+//!    another process may still be on their way, the bytes are sent under numbers above theirs: a
+//!    service may fail to complete an upload of which two processes sent the same part.
 //! 3. Nothing is left in `.part` when the object is completed.
 //! 4. An upload that has all its bytes, but no object, is completed by whoever looks at it.
 //! 5. If a part fails, so does the request: later bytes never take its place.
@@ -37,6 +39,7 @@ mod reclaim;
 mod session;
 mod stats;
 mod terminate;
+mod writer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -62,6 +65,7 @@ use self::{
     memory::Budget,
     plan::Sizes,
     session::{Known, Session, Sessions, State},
+    writer::writer,
 };
 use crate::{
     InvalidOptions, S3Options,
@@ -86,6 +90,8 @@ struct Inner {
     blocks: Blocks,
     /// Parts that may be on their way at one time.
     slots: Arc<Semaphore>,
+    /// Names this process as a writer, for a store that no other one writes to.
+    incarnation: u64,
     /// The leases of this process, for a store that no other one writes to.
     locker: MemoryLocker,
     /// Memory beyond the budget, for one upload at a time, so that it never comes to a standstill.
@@ -116,6 +122,7 @@ impl S3Store {
             slots: Arc::new(Semaphore::new(options.concurrent_parts)),
             spare: Arc::new(Semaphore::new(1)),
             locker: MemoryLocker::new(),
+            incarnation: rand::random(),
             client,
             options,
         })))
@@ -194,10 +201,16 @@ impl Inner {
         }
         match &mut *known {
             Known::Gone => return Err(StoreError::NotFound(id.clone())),
-            Known::State(state) => state.fence = fence,
+            Known::State(state) => {
+                state.fence = fence;
+                if self.options.shared {
+                    session.claim(fence);
+                }
+            }
             Known::Nothing => {
-                let at = self.look(id, Some(fence)).await?;
-                let state = State::new(at, fence, self.gather());
+                let at = self.look(id, Some((session, fence))).await?;
+                let mut state = State::new(at, fence, self.gather(), session);
+                state.is_signed = self.options.shared || self.is_signed(&state.at.info);
                 *known = Known::State(Box::new(state));
             }
         }
@@ -266,11 +279,9 @@ impl Inner {
             return Ok(snapshot);
         }
         if self.options.shared {
-            let at = self.look(id, None).await?;
-            let mut state = State::new(at, Fence(0), self.gather());
-            if state.is_all_there() {
-                self.complete(&mut state).await?;
-            }
+            let state = self.load_shared(id).await?;
+            let session = self.sessions.enter(id);
+            session.see(writer(&state.at.info));
             return Ok(state.snapshot());
         }
         let session = self.sessions.enter(id);
@@ -279,6 +290,26 @@ impl Inner {
             self.sessions.leave(session);
         }
         loaded
+    }
+
+    /// Loads an upload that other processes write, too.
+    async fn load_shared(&self, id: &UploadId) -> Result<State> {
+        let at = self.look(id, None).await?;
+        let session = Session::of_reader(id.clone());
+        let mut state = State::new(at, Fence(0), self.gather(), &session);
+        if state.is_all_there() {
+            self.complete(&mut state).await?;
+        }
+        Ok(state)
+    }
+
+    /// Loads an upload for a listing, after which nothing is known of it.
+    async fn inspect(&self, id: &UploadId) -> Result<Snapshot> {
+        if self.options.shared {
+            let state = self.load_shared(id).await?;
+            return Ok(state.snapshot());
+        }
+        self.load(id).await
     }
 
     async fn load_known(&self, session: &Session) -> Result<Snapshot> {
@@ -298,7 +329,8 @@ impl Inner {
         }
         if let Known::Nothing = &*known {
             let at = self.look(&session.id, None).await?;
-            let state = State::new(at, Fence(0), self.gather());
+            let mut state = State::new(at, Fence(0), self.gather(), session);
+            state.is_signed = self.is_signed(&state.at.info);
             *known = Known::State(Box::new(state));
         }
         let Known::State(state) = &mut *known else {

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -38,6 +38,10 @@ pub(super) struct Session {
     pub(super) id: UploadId,
     /// The newest fence seen.
     newest: AtomicU64,
+    /// The fence of the lease under which the description was made to name this process; 0 if none.
+    claimed: AtomicU64,
+    /// The writer that the description named when the upload was loaded last.
+    seen: Mutex<Option<Option<String>>>,
     /// The fence of the [`Append`](landfall::store::Append) that is open; 0 if none is.
     writing: AtomicU64,
     /// Bytes in memory that no part has taken yet.
@@ -47,6 +51,8 @@ pub(super) struct Session {
     bytes: AtomicUsize,
     /// That of all sessions of a store.
     total: Arc<AtomicUsize>,
+    /// A part of this process was cut off or failed: S3 may still work on it.
+    in_doubt: Arc<AtomicBool>,
     /// What may be told while somebody writes.
     published: Mutex<Option<Snapshot>>,
     pub(super) known: tokio::sync::Mutex<Known>,
@@ -99,6 +105,13 @@ pub(super) struct State {
     pub(super) opened: Floor,
     /// The plan was changed and isn't written down yet.
     pub(super) plan_unsaid: bool,
+    /// The description names this writer, and no `.part` states that its parts have settled.
+    pub(super) is_signed: bool,
+    /// Parts sent since this process last made sure that it is the writer.
+    pub(super) unverified_parts: u32,
+    /// A part failed: S3 may still work on it.
+    pub(super) has_failed: bool,
+    in_doubt: Arc<AtomicBool>,
 }
 
 /// How the sending of a part ended.
@@ -121,7 +134,8 @@ impl Floor {
 }
 
 impl State {
-    pub(super) fn new(at: Standing, fence: Fence, gather: Gather) -> Self {
+    /// A state as S3 has it. Parts of the session's earlier states may still be on their way.
+    pub(super) fn new(at: Standing, fence: Fence, gather: Gather, session: &Session) -> Self {
         let mut state = Self {
             boundary: at.counted.offset,
             skipped: at.rest_counts,
@@ -132,9 +146,14 @@ impl State {
             held: None,
             opened: Floor::default(),
             plan_unsaid: false,
+            is_signed: false,
+            unverified_parts: 0,
+            has_failed: false,
+            in_doubt: Arc::clone(&session.in_doubt),
             fence,
             at,
         };
+        state.at.is_in_doubt |= session.in_doubt.swap(false, Ordering::AcqRel);
         state.opened = state.floor();
         state
     }
@@ -196,16 +215,32 @@ impl State {
     }
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        if self.has_failed || self.at.is_in_doubt || !self.flights.is_empty() {
+            self.in_doubt.store(true, Ordering::Release);
+        }
+    }
+}
+
 impl Session {
+    /// One that belongs to no store: for those who only read.
+    pub(super) fn of_reader(id: UploadId) -> Self {
+        Self::new(id, Arc::default())
+    }
+
     fn new(id: UploadId, total: Arc<AtomicUsize>) -> Self {
         Self {
             id,
             newest: AtomicU64::new(0),
+            claimed: AtomicU64::new(0),
+            seen: Mutex::default(),
             writing: AtomicU64::new(0),
             gathered: AtomicUsize::new(0),
             touched: Mutex::new(Instant::now()),
             bytes: AtomicUsize::new(0),
             total,
+            in_doubt: Arc::default(),
             published: Mutex::new(None),
             known: tokio::sync::Mutex::default(),
         }
@@ -218,6 +253,26 @@ impl Session {
 
     pub(super) fn is_newest(&self, fence: Fence) -> bool {
         self.newest.load(Ordering::Acquire) <= fence.0
+    }
+
+    /// Records that the description names this process under a lease.
+    pub(super) fn claim(&self, fence: Fence) {
+        self.claimed.store(fence.0, Ordering::Release);
+    }
+
+    /// Whether the description has named this process under that lease.
+    pub(super) fn has_claimed(&self, fence: Fence) -> bool {
+        fence.0 > 0 && self.claimed.load(Ordering::Acquire) == fence.0
+    }
+
+    /// Records the writer that the description names.
+    pub(super) fn see(&self, writer: Option<&str>) {
+        *lock(&self.seen) = Some(writer.map(str::to_owned));
+    }
+
+    /// Takes the writer that was recorded.
+    pub(super) fn take_seen(&self) -> Option<Option<String>> {
+        lock(&self.seen).take()
     }
 
     /// Whether the newest lease has this open for appending.

@@ -7,7 +7,13 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 
-use super::{Inner, S3Store, damaged::Found, failure::failed, look, session::Known};
+use super::{
+    Inner, S3Store,
+    damaged::Found,
+    failure::failed,
+    look,
+    session::{Known, Session},
+};
 
 #[async_trait]
 impl Terminate for S3Store {
@@ -30,7 +36,7 @@ impl Inner {
         // Whatever is on its way is not waited for: the multipart upload goes.
         *known = Known::Gone;
         session.unpublish();
-        let removed = self.remove(id, fence).await;
+        let removed = self.remove(&session, fence).await;
         if removed.is_err() {
             *known = Known::Nothing;
         }
@@ -40,14 +46,22 @@ impl Inner {
         removed
     }
 
-    async fn remove(&self, id: &UploadId, fence: Fence) -> Result<bool> {
+    async fn remove(&self, session: &Session, fence: Fence) -> Result<bool> {
+        let id = &session.id;
         let located = match self.find(id).await? {
             Found::Read(located) => located,
             Found::Missing => return Ok(false),
             Found::Unreadable { object, .. } => return self.remove_unreadable(id, &object).await,
         };
-        if self.options.shared && look::writer(&located.info).is_some_and(|newest| newest > fence) {
-            return Err(StoreError::Fenced(id.clone()));
+        if self.options.shared {
+            let writer = located.writer.as_deref();
+            self.check_writer(session, fence, writer)?;
+            // Another process has begun to write since this one loaded the upload for its removal.
+            let is_other = !self.is_signed(&located.info);
+            let seen = session.take_seen();
+            if is_other && seen.is_some_and(|seen| seen.as_deref() != writer) {
+                return Err(StoreError::Fenced(id.clone()));
+            }
         }
         let removing = |error| failed(id, "removing", error);
         let place = look::place_of(&self.layout, &located.object, &located.info);

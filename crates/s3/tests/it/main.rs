@@ -12,3 +12,4 @@ mod nodes;
 mod sizes;
 mod store;
 mod support;
+mod takeovers;

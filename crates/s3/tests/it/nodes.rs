@@ -12,7 +12,9 @@ use landfall_test_services::{
     proxy::{Fault, Operation, Rule},
 };
 
-use crate::support::{append, assert_same, client, create, finish, options, pattern, pieces, read};
+use crate::support::{
+    MIB, append, assert_same, client, create, finish, options, pattern, pieces, read,
+};
 
 const KIB: usize = 1024;
 
@@ -154,4 +156,104 @@ async fn taking_over_is_no_change() {
     append(&node(), &upload.id, 1020, &bytes.slice(10 * KIB..15 * KIB)).await;
     let after = node().load(&upload.id).await.unwrap().modified;
     assert!(after.duration_since(before).unwrap() > Duration::from_millis(900));
+}
+
+/// The numbers of leases come from clocks: one that was ahead once must not lock the upload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_with_a_smaller_number_writes_and_removes() {
+    let garage = Garage::shared();
+    let moto = Moto::shared();
+    for (access, options) in [
+        (garage.access(), shared(&garage.bucket("ahead"), false)),
+        (moto.access(), shared(&moto.bucket("ahead"), true)),
+    ] {
+        let node = || S3Store::new(client(&access), options.clone()).unwrap();
+        let bytes = pattern(5, 30 * KIB);
+        let upload = create(&node(), bytes.len() as u64).await;
+        let far = 4_000_000_000_000_000_000;
+        append(&node(), &upload.id, far, &bytes.slice(..10 * KIB)).await;
+        let next = node();
+        append(&next, &upload.id, 7, &bytes.slice(10 * KIB..20 * KIB)).await;
+        let sweeper = node();
+        assert_eq!(sweeper.load(&upload.id).await.unwrap().offset, 20 * 1024);
+        let terminator = sweeper.terminator().unwrap();
+        assert!(terminator.terminate(&upload, Fence(8)).await.unwrap());
+    }
+}
+
+/// A sweeper that stops for long between its decision and the removal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_removal_spares_an_upload_that_another_node_resumed() {
+    let garage = Garage::shared();
+    let options = shared(&garage.bucket("late-removal"), false);
+    let node = || S3Store::new(client(&garage.access()), options.clone()).unwrap();
+    let (sweeper, writer) = (node(), node());
+    let bytes = pattern(6, 30 * KIB);
+    let upload = create(&writer, bytes.len() as u64).await;
+    append(&writer, &upload.id, 1, &bytes.slice(..10 * KIB)).await;
+    for fence in [10, 20] {
+        sweeper.load(&upload.id).await.unwrap();
+        let end = usize::try_from(fence).unwrap() * KIB;
+        append(
+            &writer,
+            &upload.id,
+            fence + 1,
+            &bytes.slice(end..end + 5 * KIB),
+        )
+        .await;
+        let terminator = sweeper.terminator().unwrap();
+        assert_fenced(terminator.terminate(&upload, Fence(fence)).await);
+        let offset = writer.load(&upload.id).await.unwrap().offset;
+        assert_eq!(offset, (end + 5 * KIB) as u64);
+        append(
+            &writer,
+            &upload.id,
+            fence + 2,
+            &bytes.slice(end + 5 * KIB..end + 10 * KIB),
+        )
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_deletion_never_takes_acknowledged_bytes() {
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let options = shared(&moto.bucket("late-deletion"), true);
+    let late = S3Store::new(client(&moto.access().via(&proxy)), options.clone()).unwrap();
+    let node = || S3Store::new(client(&moto.access()), options.clone()).unwrap();
+    let bytes = pattern(7, 10 * MIB + 300 * KIB);
+    let part = usize::try_from(options.part_size).unwrap();
+    let upload = create(&late, bytes.len() as u64).await;
+    append(&late, &upload.id, 1, &bytes.slice(..10 * KIB)).await;
+
+    // The older node ends a request at the end of a part: `.part` is of no use then.
+    proxy.forget();
+    let is_write = |operation| matches!(operation, Operation::PutObject | Operation::DeleteObject);
+    let rule = Rule::any().key_ends(".part").once();
+    let rule = rule.matching(move |call| is_write(call.operation));
+    proxy.inject(rule, Fault::Delay(Duration::from_millis(1500)));
+    let (_, mut older) = late.resume(&upload.id, Fence(2)).await.unwrap();
+    let rest = bytes.slice(10 * KIB..part);
+    let stuck = tokio::spawn(async move {
+        older.write(&mut pieces(&rest)).await?;
+        older.commit().await
+    });
+    let is_delayed = || {
+        let mut calls = proxy.calls().into_iter();
+        calls.any(|call| call.fault != Fault::Pass)
+    };
+    while !is_delayed() && !stuck.is_finished() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let now = node();
+    let offset = now.load(&upload.id).await.unwrap().offset;
+    let start = usize::try_from(offset).unwrap();
+    let end = start + 100 * KIB;
+    let acknowledged = append(&now, &upload.id, 3, &bytes.slice(start..end)).await;
+    drop(stuck.await.unwrap());
+    assert_eq!(node().load(&upload.id).await.unwrap().offset, acknowledged);
+    append(&node(), &upload.id, 4, &bytes.slice(end..)).await;
+    finish(&now, &upload, 4).await;
+    assert_same(&read(&now, &upload).await, &bytes);
 }

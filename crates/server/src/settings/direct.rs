@@ -40,6 +40,21 @@ pub(super) fn sts_lifetime(text: &str) -> Parsed<Duration> {
     Ok(span)
 }
 
+/// The ARN of a role, if one is set. Services other than AWS may ignore all of it.
+pub(super) fn role(text: &str) -> Parsed<Option<String>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_graphic || !text.starts_with("arn:") || !text.contains(":role/") || text.len() > 2048 {
+        return Err(format!(
+            "{text:?} is not the ARN of a role; write one such as \
+             arn:aws:iam::123456789012:role/uploads"
+        ));
+    }
+    Ok(Some(text.to_owned()))
+}
+
 /// What notifications are known by, if anything. The text isn't cited.
 pub(super) fn events_secret(text: &str) -> Parsed<Option<Secret>> {
     if text.is_empty() {

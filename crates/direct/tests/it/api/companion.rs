@@ -364,6 +364,7 @@ async fn credentials_for_a_while() {
     let endpoint = Service::Moto.access().endpoint;
     let sts = StsSettings {
         endpoint: Some(endpoint),
+        role: None,
         lifetime: std::time::Duration::from_secs(3600),
     };
     let site = Site::with(Service::Moto, |settings| settings.sts = Some(sts), |_| {}).await;

@@ -25,7 +25,7 @@ async fn one_holds_it_over_all_processes() {
         // What is held can be changed, by whoever holds it and for all others to see.
         let mut finishing = record.clone();
         finishing.standing = Standing::Finishing;
-        assert!(one.change(&finishing, Standing::Opening).await.unwrap());
+        assert!(one.update(&mut finishing).await.unwrap());
         assert_eq!(two.get(record.id()).await.unwrap(), Some(finishing));
 
         hold.release().await;

@@ -1,6 +1,6 @@
 //! What is written down comes back, to whom it belongs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -19,6 +19,8 @@ use proptest::{
 };
 
 use super::site::{Place, at, everywhere, record};
+
+const AGAIN: Duration = Duration::from_secs(10);
 
 fn ways() -> impl Strategy<Value = Way> {
     prop_oneof![
@@ -161,7 +163,7 @@ async fn every_field_comes_back() {
             changed.active_at = other.active_at;
             changed.check_at = other.check_at;
             changed.looks = other.looks;
-            assert!(books.change(&changed, first.standing).await.unwrap());
+            assert!(books.update(&mut changed).await.unwrap());
             assert_eq!(books.get(first.id()).await.unwrap(), Some(changed));
         }
     })
@@ -247,7 +249,7 @@ async fn an_id_is_written_down_once() {
 }
 
 #[tokio::test]
-async fn a_change_comes_from_where_it_stands() {
+async fn a_change_applies_to_the_version_it_was_made_from() {
     everywhere(async |place: Place| {
         let (books, others) = (place.books().await, place.books().await);
         let record = record("ann", "k");
@@ -255,35 +257,91 @@ async fn a_change_comes_from_where_it_stands() {
         let mut open = record.clone();
         open.standing = Standing::Open;
         open.multipart = Some("m".into());
-        assert!(!books.change(&open, Standing::Open).await.unwrap());
-        assert!(books.change(&open, Standing::Opening).await.unwrap());
-        assert!(!others.change(&open, Standing::Opening).await.unwrap());
+        assert!(books.update(&mut open).await.unwrap());
+        assert_eq!(open.version, 1);
 
-        // A copy from before doesn't undo what the multipart upload is called.
+        // A copy from before changes nothing, neither where it stands nor how the multipart upload is
+        // called nor when its client was active.
         let mut stale = record.clone();
-        stale.standing = Standing::Open;
-        stale.stored = 3;
-        assert!(others.change(&stale, Standing::Open).await.unwrap());
-        let now = books.get(record.id()).await.unwrap().unwrap();
-        assert_eq!((now.multipart.as_deref(), now.stored), (Some("m"), 3));
+        stale.standing = Standing::Gone;
+        stale.active_at = at(1);
+        assert!(!others.update(&mut stale).await.unwrap());
+        assert_eq!(stale.version, 0);
+        let mut now = books.get(record.id()).await.unwrap().unwrap();
+        assert_eq!(now, open);
+        // Nor after it stands again as it did.
+        for standing in [Standing::Finishing, Standing::Open] {
+            now.standing = standing;
+            assert!(books.update(&mut now).await.unwrap());
+        }
+        assert!(!others.update(&mut open).await.unwrap());
 
-        // Of many who want to go on from the same, one does.
-        let mut gone = now.clone();
-        gone.standing = Standing::Gone;
-        let mut finishing = now;
-        finishing.standing = Standing::Finishing;
+        // Of many that were made from the same version, one applies.
         let tries = futures_util::future::join_all((0..10).map(|n| {
-            let (books, to) = if n % 2 == 0 {
-                (&books, &gone)
-            } else {
-                (&others, &finishing)
-            };
-            async move { books.change(to, Standing::Open).await.unwrap() }
+            let books = if n % 2 == 0 { &books } else { &others };
+            let mut change = now.clone();
+            change.stored = n;
+            async move { books.update(&mut change).await.unwrap() }
         }));
         let won: Vec<bool> = tries.await;
         assert_eq!(won.iter().filter(|won| **won).count(), 1, "{won:?}");
-        let nobody = super::site::record("ann", "k");
-        assert!(!books.change(&nobody, Standing::Opening).await.unwrap());
+        let mut nobody = super::site::record("ann", "k");
+        assert!(!books.update(&mut nobody).await.unwrap());
+    })
+    .await;
+}
+
+/// What the sweeper read is old when it writes.
+#[tokio::test]
+async fn a_schedule_does_not_undo_what_was_written_in_between() {
+    everywhere(async |place: Place| {
+        let (books, sweeper) = (place.books().await, place.books().await);
+        let mut records = Vec::new();
+        for _ in 0..4 {
+            let mut record = record("ann", "k");
+            record.standing = Standing::Open;
+            books.add(&record).await.unwrap();
+            records.push(record);
+        }
+        let mut seen = sweeper.due(at(2000), AGAIN, 9).await.unwrap();
+        assert_eq!(seen.len(), 4);
+        seen.sort_by_key(|record| record.job.0);
+        for record in &mut seen {
+            record.stored = 3;
+            record.looks = 7;
+            record.check_at = Some(at(50_000));
+        }
+        // Meanwhile one is given its multipart upload, one's client says that it is alive, and one is
+        // being completed.
+        let mut adopted = books.get(records[0].id()).await.unwrap().unwrap();
+        adopted.multipart = Some("m".into());
+        adopted.active_at = at(9000);
+        assert!(books.update(&mut adopted).await.unwrap());
+        books
+            .touch(records[1].id(), at(9000), at(60_000))
+            .await
+            .unwrap();
+        let touched = books.get(records[1].id()).await.unwrap().unwrap();
+        assert_eq!((touched.active_at, touched.looks), (at(9000), 0));
+        assert_eq!(touched.check_at, Some(at(2000) + AGAIN), "it is due sooner");
+        let hold = books.hold(records[2].id()).await.unwrap().unwrap();
+        let held = books.get(records[2].id()).await.unwrap().unwrap();
+        sweeper.reschedule(&seen).await.unwrap();
+        for written in [&adopted, &touched, &held] {
+            let now = books.get(written.id()).await.unwrap().unwrap();
+            assert_eq!(now, *written);
+        }
+        let now = books.get(records[3].id()).await.unwrap().unwrap();
+        assert_eq!(now, seen[3]);
+        // Whoever has the lease is not disturbed by its client's signs of life.
+        books.touch(held.id(), at(9000), at(9000)).await.unwrap();
+        assert_eq!(books.get(held.id()).await.unwrap().unwrap(), held);
+        hold.release().await;
+        // Nor is a request that has read a record before it was rescheduled.
+        let mut open = records.remove(3);
+        open.multipart = Some("m".into());
+        assert!(books.update(&mut open).await.unwrap());
+        sweeper.reschedule(&[]).await.unwrap();
     })
     .await;
 }

@@ -217,7 +217,7 @@ async fn what_is_alive_is_left_alone_by_the_queue(service: Service) {
     let mut dead = node.now(&gone).await;
     dead.standing = Standing::Gone;
     dead.check_at = Some(node.queue.now());
-    assert!(node.books.change(&dead, Standing::Open).await.unwrap());
+    assert!(node.books.update(&mut dead).await.unwrap());
     crate::books::site::until(async || node.job(&gone).await.offset == 5).await;
     let found = node.reconcile().await;
     assert_eq!((found.ended, found.failed), (1, 0));

@@ -1,6 +1,7 @@
 //! The sweeper, on real services.
 
+mod costs;
 mod ends;
 mod finds;
 mod kills;
-mod site;
+pub(crate) mod site;

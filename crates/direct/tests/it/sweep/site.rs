@@ -20,7 +20,7 @@ use landfall_direct::{Asked, Books, Direct, DirectSettings, Record, Swept, Way, 
 use landfall_grants::{
     Clock, Job, Queue, QueueSettings,
     gate::{Follower, Gate, GateSettings, Reconciled, reconcile},
-    queue::Silence,
+    queue::StaleFilter,
 };
 use landfall_s3::client::{Client, ErrorKind};
 use landfall_test_services::Access;
@@ -230,10 +230,9 @@ impl Node {
     }
 
     pub(crate) async fn reconcile(&self) -> Reconciled {
-        let silence = Silence {
+        let silence = StaleFilter {
             before: self.queue.now() + Duration::from_secs(1),
             since: SystemTime::UNIX_EPOCH,
-            finishing_only: false,
         };
         reconcile(&self.queue, &self.handler, silence)
             .await

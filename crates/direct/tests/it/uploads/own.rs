@@ -10,6 +10,8 @@ use landfall_s3::client::{
     Client, Condition, CredentialSource, Credentials, ObjectHeaders, Payload, Place,
 };
 
+use crate::{books::site::Place as Database, sweep::site::World};
+
 use super::site::{
     LONG, MIB, Service, Site, alice, is_conflict, is_gone, on_both, pattern, send, settings, who,
 };
@@ -207,13 +209,47 @@ async fn a_type_that_is_not_welcome(service: Service) {
     assert!(matches!(error, DirectError::Policy(_)), "{error}");
 }
 
+async fn same_prefix_on_all_nodes(place: Database) {
+    let world = World::new(Service::Moto, place);
+    let (one, other) = tokio::join!(world.node(), world.node());
+    let prefix = one.direct.own_prefix("alice");
+    assert_eq!(other.direct.own_prefix("alice"), prefix);
+    let restarted = world.node().await;
+    assert_eq!(restarted.direct.own_prefix("alice"), prefix);
+    // At least 128 bits, so that no subject can be searched for that has the same prefix.
+    let digits = prefix.strip_prefix("own/").unwrap().trim_end_matches('/');
+    assert!(digits.len() >= 32, "{prefix}");
+    assert!(digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    // Nobody can compute it without the secret of the installation.
+    let elsewhere = World::new(Service::Moto, Database::sqlite()).node().await;
+    assert_ne!(elsewhere.direct.own_prefix("alice"), prefix);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn temporary_credentials() {
-    let lifetime = Duration::from_secs(3600);
+async fn all_nodes_have_the_same_prefixes_and_nobody_else() {
+    same_prefix_on_all_nodes(Database::sqlite()).await;
+    #[cfg(feature = "postgres")]
+    same_prefix_on_all_nodes(Database::postgres()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn temporary_credentials_of_the_user() {
+    temporary_credentials(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn temporary_credentials_of_a_role() {
+    temporary_credentials(Some("arn:aws:iam::123456789012:role/uploads")).await;
+}
+
+async fn temporary_credentials(role: Option<&str>) {
     let endpoint = Service::Moto.access().endpoint;
     let site = Site::with(Service::Moto, |settings| {
-        let endpoint = Some(endpoint);
-        settings.sts = Some(StsSettings { endpoint, lifetime });
+        settings.sts = Some(StsSettings {
+            endpoint: Some(endpoint),
+            role: role.map(Into::into),
+            lifetime: Duration::from_secs(3600),
+        });
     })
     .await;
     let own = site.direct.credentials(&alice()).await.unwrap();

@@ -11,6 +11,7 @@ use landfall::{
     hook::{Answer, Asks, Creation, Hook, Reply, RequestInfo},
     upload::{Snapshot, Upload},
 };
+use tokio::sync::Notify;
 
 /// Does with each question what its test wants, and remembers what it was asked.
 #[derive(Debug, Clone, Default)]
@@ -22,9 +23,26 @@ struct Lines {
     answers: HashMap<&'static str, Vec<Result<Answer, String>>>,
     asked: Vec<String>,
     requests: Vec<RequestInfo>,
+    pause: Option<Arc<Pause>>,
+}
+
+/// Where a call of a hook waits for its test.
+#[derive(Debug, Default)]
+pub(crate) struct Pause {
+    /// The hook is called.
+    pub(crate) called: Notify,
+    /// It may answer.
+    pub(crate) answer: Notify,
 }
 
 impl Script {
+    /// Makes the next call before an end wait.
+    pub(crate) fn pause(&self) -> Arc<Pause> {
+        let pause = Arc::<Pause>::default();
+        self.0.lock().unwrap().pause = Some(pause.clone());
+        pause
+    }
+
     /// What the next question of this name gets; allowed otherwise.
     pub(crate) fn next(&self, question: &'static str, answer: Result<Answer, String>) {
         let mut lines = self.0.lock().unwrap();
@@ -81,6 +99,11 @@ impl Hook for Script {
         request: &RequestInfo,
         upload: &Snapshot,
     ) -> Result<Answer, BoxError> {
+        let pause = self.0.lock().unwrap().pause.take();
+        if let Some(pause) = pause {
+            pause.called.notify_one();
+            pause.answer.notified().await;
+        }
         self.judge("finish", request, format!(" {}", upload.offset))
     }
 

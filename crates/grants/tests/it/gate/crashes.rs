@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use landfall_grants::{JobState, Queue, gate::reconcile};
+use landfall::{Outcome, event::EventKind};
+use landfall_grants::{JobState, Queue, gate::reconcile, queue::End};
 
 use super::site::{Site, all_silent, create, id};
 
@@ -43,16 +44,108 @@ async fn a_completion_that_nobody_noted_is_found() {
 }
 
 #[tokio::test]
-async fn what_was_complete_and_moved_away_is_complete() {
+async fn an_upload_that_vanishes_before_its_last_byte_has_failed() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(1_000_000)).await;
+    let path = site.create(&token, 1_000_000).await.expect(201).path();
+    // As tus-js-client does it: one PATCH that would bring all the rest.
+    site.cut(&path, 1_000_000, &[b'x'; 30_000]).await;
+    assert_eq!(site.until(job.id, JobState::Progress).await.offset, 30_000);
+    remove_quietly(&site, &path).await;
+    assert_eq!(look(&site, &site.queue).await, 1);
+    let ended = site.job(job.id).await;
+    assert_eq!((ended.state, ended.offset), (JobState::Failed, 30_000));
+    assert_eq!(site.told(job.id).await.last(), Some(&"UploadFailed"));
+}
+
+#[tokio::test]
+async fn a_removal_whose_process_died_ends_as_it_was_meant() {
     let site = Site::start().await;
     let (job, token) = site.grant(Some(5)).await;
     let path = site.create(&token, 5).await.expect(201).path();
     site.patch(&path, 0, "hell").await.expect(204);
     site.until(job.id, JobState::Progress).await;
-    site.queue.finishing(job.id).await.unwrap();
+    let why = End::Cancelled("by its client".into());
+    site.queue.set_ending(job.id, why).await.unwrap();
     remove_quietly(&site, &path).await;
     assert_eq!(look(&site, &site.queue).await, 1);
+    let ended = site.job(job.id).await;
+    assert_eq!(ended.state, JobState::Cancelled);
+    assert_eq!(ended.reason.as_deref(), Some("by its client"));
+}
+
+#[tokio::test]
+async fn a_removal_that_did_not_happen_leaves_no_trace() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(5)).await;
+    let path = site.create(&token, 5).await.expect(201).path();
+    let why = End::Cancelled("by its client".into());
+    site.queue.set_ending(job.id, why).await.unwrap();
+    site.patch(&path, 0, "hel").await.expect(204);
+    site.until(job.id, JobState::Progress).await;
+    remove_quietly(&site, &path).await;
+    assert_eq!(look(&site, &site.queue).await, 1);
+    assert_eq!(site.state(job.id).await, JobState::Failed);
+}
+
+#[tokio::test]
+async fn a_settled_completion_is_in_the_queue_before_it_is_delivered() {
+    let site = Site::start().await;
+    let (_, crashed) = site.beside(false).await;
+    let (job, token) = site.grant(Some(5)).await;
+    let path = create(&crashed, &token, 5, &[]).await.expect(201).path();
+    let headers = [
+        ("Upload-Offset", "0".to_owned()),
+        ("Content-Type", "application/offset+octet-stream".to_owned()),
+    ];
+    super::site::ask(&crashed, http::Method::PATCH, &path, &headers, "hello")
+        .await
+        .expect(204);
+    assert_eq!(site.state(job.id).await, JobState::Started);
+    let upload = id(&path);
+    let created = site.snapshot(&path).await.unwrap().upload.created;
+    let settled = site
+        .handler
+        .settle(EventKind::Completed, &upload, created)
+        .await
+        .unwrap();
+    assert!(matches!(settled, Outcome::Happened(Some(_))), "{settled:?}");
     assert_eq!(site.state(job.id).await, JobState::Completed);
+    // A second process may settle it again.
+    site.handler
+        .settle(EventKind::Completed, &upload, created)
+        .await
+        .unwrap();
+    assert_eq!(
+        site.told(job.id).await,
+        ["UploadStarted", "UploadCompleted"]
+    );
+}
+
+#[tokio::test]
+async fn a_settled_removal_is_in_the_queue_with_its_reason() {
+    let site = Site::start().await;
+    for (ending, state) in [
+        (Some(End::Failed("a virus".into())), JobState::Failed),
+        (None, JobState::Cancelled),
+    ] {
+        let (job, token) = site.grant(Some(5)).await;
+        let path = site.create(&token, 5).await.expect(201).path();
+        site.patch(&path, 0, "hell").await.expect(204);
+        site.until(job.id, JobState::Progress).await;
+        let created = site.snapshot(&path).await.unwrap().upload.created;
+        if let Some(end) = ending {
+            site.queue.set_ending(job.id, end).await.unwrap();
+        }
+        remove_quietly(&site, &path).await;
+        let settled = site
+            .handler
+            .settle(EventKind::Terminated, &id(&path), created)
+            .await
+            .unwrap();
+        assert!(matches!(settled, Outcome::Happened(None)), "{settled:?}");
+        assert_eq!(site.state(job.id).await, state);
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
 use landfall::{
     BoxError, Composer, Config, Handler,
     hook::{Answer, Asks, Hook, Reply, RequestInfo},
@@ -21,7 +23,7 @@ use landfall_grants::{
     Clock, Job, JobId, JobState, Queue, QueueSettings, Token,
     gate::{Follower, Gate, GateSettings},
     job::JobEvent,
-    queue::{Database, Granted, NewJob, Scope, Silence},
+    queue::{Database, Granted, NewJob, Scope, StaleFilter},
 };
 use tempfile::TempDir;
 
@@ -151,6 +153,24 @@ impl Site {
         create(&self.handler, token, length, &[]).await
     }
 
+    /// Sends a PATCH that states `length` bytes and breaks off after `data`.
+    pub(super) async fn cut(&self, path: &str, length: u64, data: &[u8]) {
+        let frames = [
+            Ok(Frame::data(Bytes::copy_from_slice(data))),
+            Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
+        ];
+        let mut request = Request::patch(path)
+            .header("Host", "localhost")
+            .header("Tus-Resumable", "1.0.0")
+            .header("Upload-Offset", "0")
+            .header("Content-Type", "application/offset+octet-stream")
+            .header("Content-Length", length)
+            .body(StreamBody::new(stream::iter(frames)))
+            .unwrap();
+        request.extensions_mut().insert(peer());
+        self.handler.handle(request).await;
+    }
+
     pub(super) async fn patch(&self, path: &str, offset: u64, data: &str) -> Answered {
         let headers = [
             ("Upload-Offset", offset.to_string()),
@@ -161,11 +181,10 @@ impl Site {
 }
 
 /// Everything, however long it has been silent.
-pub(super) fn all_silent(queue: &Queue) -> Silence {
-    Silence {
+pub(super) fn all_silent(queue: &Queue) -> StaleFilter {
+    StaleFilter {
         before: queue.now() + Duration::from_secs(1),
         since: SystemTime::UNIX_EPOCH,
-        finishing_only: false,
     }
 }
 
@@ -250,6 +269,13 @@ pub(super) async fn create(
     ask(handler, Method::POST, "/files/", &headers, "").await
 }
 
+fn peer() -> Peer {
+    Peer {
+        address: Some(([192, 0, 2, 1], 4000).into()),
+        tls: false,
+    }
+}
+
 pub(super) async fn ask(
     handler: &Handler,
     method: Method,
@@ -267,9 +293,6 @@ pub(super) async fn ask(
     }
     let body: Full<Bytes> = body.to_owned().into();
     let mut request = request.body(body).unwrap();
-    request.extensions_mut().insert(Peer {
-        address: Some(([192, 0, 2, 1], 4000).into()),
-        tls: false,
-    });
+    request.extensions_mut().insert(peer());
     Answered::read(handler.handle(request).await).await
 }

@@ -69,7 +69,6 @@ async fn a_job_from_its_grant_to_its_end() {
         let job = queue.get(id).await.unwrap().unwrap();
         assert_eq!((job.state, job.rate), (JobState::Progress, 3));
 
-        queue.finishing(id).await.unwrap();
         queue.report(report(id, 9));
         assert!(queue.end(id, End::Completed(10)).await.unwrap());
         assert!(!queue.end(id, End::Cancelled("late".into())).await.unwrap());

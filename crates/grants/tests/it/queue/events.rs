@@ -9,7 +9,7 @@ use landfall_database::Statement;
 use landfall_grants::{
     JobId, Queue,
     job::JobEventKind,
-    queue::{End, Report, Scope, Silence, Start, Started},
+    queue::{End, Report, Scope, StaleFilter, Start, Started},
 };
 
 use super::site::{asked, everywhere, granted, started, until, upload};
@@ -159,48 +159,38 @@ async fn what_is_silent_is_found() {
             let start = Start::part(upload(part), Some(2));
             assert_eq!(queue.start(parted, start).await.unwrap(), Started::Bound);
         }
-        queue.finishing(parted).await.unwrap();
+        let ending = End::Cancelled("by its client".into());
+        queue.set_ending(parted, ending.clone()).await.unwrap();
         granted(&queue, asked("ann", "received", 5)).await;
         let done = started(&queue, asked("ann", "done", 5)).await;
         assert!(queue.end(done, End::Completed(5)).await.unwrap());
         place.hands.go(10 * second);
         started(&queue, asked("ann", "new", 5)).await;
-        let find = async |since, before, finishing_only| {
-            let silence = Silence {
-                before,
-                since,
-                finishing_only,
-            };
-            queue.unheard_of(silence, JobId(0), 100).await.unwrap()
+        let find = async |since, before| {
+            let filter = StaleFilter { before, since };
+            queue.stale_jobs(filter, None, 100).await.unwrap()
         };
-        let found = find(UNIX_EPOCH, began + 11 * second, false).await;
+        let found = find(UNIX_EPOCH, began + 11 * second).await;
         let ids: Vec<_> = found
             .iter()
-            .map(|one| (one.job.id, one.finishing))
+            .map(|one| (one.job.id, one.ending.clone()))
             .collect();
-        assert_eq!(ids, [(old, false), (parted, true)]);
+        assert_eq!(ids, [(old, None), (parted, Some(ending))]);
         assert_eq!(found[0].uploads, [upload(&format!("u{old}"))]);
         let parts: BTreeSet<_> = found[1].uploads.iter().cloned().collect();
         assert_eq!(parts, BTreeSet::from([upload("a"), upload("b")]));
-        assert_eq!(
-            find(began + second, began + 11 * second, false).await.len(),
-            1
-        );
-        assert_eq!(
-            find(UNIX_EPOCH, began + 11 * second, true).await[0].job.id,
-            parted
-        );
-        let silence = Silence {
+        assert_eq!(find(began + second, began + 11 * second).await.len(), 1);
+        let filter = StaleFilter {
             before: began + 11 * second,
             since: UNIX_EPOCH,
-            finishing_only: false,
         };
-        let page = queue.unheard_of(silence, old, 1).await.unwrap();
+        let after = Some(&found[0].job);
+        let page = queue.stale_jobs(filter, after, 1).await.unwrap();
         assert_eq!(page[0].job.id, parted);
         // What is no news doesn't break the silence.
         queue.report(report(old, 0));
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(find(UNIX_EPOCH, began + 11 * second, false).await.len(), 2);
+        assert_eq!(find(UNIX_EPOCH, began + 11 * second).await.len(), 2);
         queue.close().await;
     })
     .await;

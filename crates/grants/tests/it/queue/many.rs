@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use landfall_database::Statement;
 use landfall_grants::{
     JobId, JobState, Queue,
-    queue::{Page, Query, Scope, Silence},
+    queue::{Page, Query, Scope, StaleFilter},
 };
 
 use super::site::{Place, everywhere, upload};
@@ -33,7 +33,7 @@ async fn fill(place: &Place) {
         format!(
             "INSERT INTO queue_jobs (number, subject, request_id, filename, name_key, filetype, \
              asked, max_size, metadata, period, created, expires, state, reason, size, stored, \
-             rate, measured, upload, digest, node, finishing, reserved, started, updated, ended) \
+             rate, measured, upload, digest, node, ending, reserved, started, updated, ended) \
              SELECT n, 's' || (n % 1000), 'r' || n, \
              CASE WHEN n % 4 = 0 THEN 'Holiday ' ELSE 'Report ' END || n || '.mp4', \
              CASE WHEN n % 4 = 0 THEN 'holiday ' ELSE 'report ' END || n || '.mp4', \
@@ -194,15 +194,14 @@ async fn many_jobs_are_found() {
         })
         .await;
         timed("events", async || queue.events(&own, 0, 100).await.unwrap()).await;
-        let silence = Silence {
+        let filter = StaleFilter {
             since: std::time::UNIX_EPOCH,
             before: place.hands.now() + Duration::from_secs(1),
-            finishing_only: false,
         };
-        let unheard = timed("unheard", async || {
-            queue.unheard_of(silence, JobId(0), 256).await.unwrap()
+        let stale = timed("stale", async || {
+            queue.stale_jobs(filter, None, 256).await.unwrap()
         });
-        assert_eq!(i64::try_from(unheard.await.len()).unwrap(), JOBS / 5000);
+        assert_eq!(i64::try_from(stale.await.len()).unwrap(), JOBS / 5000);
         queue.close().await;
     })
     .await;

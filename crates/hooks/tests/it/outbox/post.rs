@@ -9,7 +9,10 @@ use landfall::{Composer, event::EventSink, store::MemoryStore};
 use landfall_hooks::{
     HookName, HookNames, Message,
     message::{JobFacts, Number},
-    outbox::{Events, KeptState, Order, Outbox, OutboxError, OutboxSettings, Query, Route},
+    outbox::{
+        Connections, Durability, Events, KeptState, Order, Outbox, OutboxError, OutboxSettings,
+        Query, Route, Statement,
+    },
 };
 use tokio::task::JoinHandle;
 
@@ -257,6 +260,69 @@ async fn a_full_or_closed_outbox_takes_nothing() {
         let outbox = queue.outbox.clone();
         queue.close().await;
         let closed = outbox.post(lives(1)).await.unwrap_err();
+        assert!(matches!(closed, OutboxError::Closed), "{closed}");
+    })
+    .await;
+}
+
+/// Executes statements in a transaction of the caller, and commits it if `commits`.
+async fn execute(connections: &Connections, statements: Vec<Statement>, commits: bool) {
+    let mut transaction = connections.write().await.unwrap();
+    for statement in statements {
+        transaction.execute(statement).await.unwrap();
+    }
+    if commits {
+        transaction.commit().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_the_callers_transaction_are_delivered_once_committed() {
+    everywhere(async |place| {
+        let connections = place.database.open(Durability::Power).await.unwrap();
+        let mut settings = place.settings();
+        settings.connections = Some(connections.lend());
+        settings.limit = 5;
+        let queue = Queue::start(settings.clone()).await;
+        let outbox = queue.outbox.clone();
+        queue.receiver.set_down(true);
+
+        let rolled_back = outbox.insert_statements(&lives(2)).unwrap();
+        execute(&connections, rolled_back, false).await;
+        outbox.notify_pending();
+
+        // Twice the limit, and the same events twice: a full outbox refuses none of them.
+        let events = lives(4);
+        for _ in 0..2 {
+            let statements = outbox.insert_statements(&events).unwrap();
+            execute(&connections, statements, true).await;
+            outbox.notify_pending();
+        }
+        // Newer progress replaces progress that no node has tried to deliver.
+        let newer = [
+            told(HookName::UploadProgress, 9, 100),
+            told(HookName::UploadProgress, 9, 101),
+        ];
+        for one in newer {
+            let statements = outbox.insert_statements(&[one]).unwrap();
+            execute(&connections, statements, true).await;
+        }
+        queue.receiver.set_down(false);
+        let mut wanted = events;
+        wanted.push(told(HookName::UploadProgress, 9, 101));
+        let arrived = queue.receiver.until(wanted.len()).await;
+        assert_jobs_in_order(&arrived);
+        for one in &wanted {
+            assert!(
+                arrived.iter().any(|arrived| arrived.id == one.id),
+                "{one:?}"
+            );
+        }
+        // The receiver wants no questions, and the outbox takes nothing once it is closed.
+        let unwanted = outbox.insert_statements(&[told(HookName::PreGrant, 1, 200)]);
+        assert_eq!(unwanted.unwrap(), []);
+        queue.close().await;
+        let closed = outbox.insert_statements(&lives(1)).unwrap_err();
         assert!(matches!(closed, OutboxError::Closed), "{closed}");
     })
     .await;

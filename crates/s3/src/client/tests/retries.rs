@@ -40,7 +40,7 @@ async fn what_stays_is_not() {
         (DENIED, "SignatureDoesNotMatch", ErrorKind::BadCredentials),
         (DENIED, "RequestTimeTooSkewed", ErrorKind::ClockSkew),
         ("400 Bad Request", "ExpiredToken", ErrorKind::BadCredentials),
-        ("400 Bad Request", "InvalidPart", ErrorKind::Other),
+        ("400 Bad Request", "InvalidPart", ErrorKind::InvalidPart),
     ] {
         let script = Script::start([error(status, code), stored()]).await;
         let client = client(&script);

@@ -262,30 +262,33 @@ fn the_token_services_errors_are_wrapped() {
 }
 
 #[test]
-fn temporary_credentials() {
-    let body = |expiration: &str| {
+fn credentials_of_the_token_service() {
+    let body = |operation: &str, expiration: &str| {
         format!(
-            "<GetFederationTokenResponse><GetFederationTokenResult><Credentials>
+            "<{operation}Response><{operation}Result><Credentials>
              <AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s/+</SecretAccessKey>
              <SessionToken>t==</SessionToken>{expiration}</Credentials><FederatedUser/>
-             </GetFederationTokenResult></GetFederationTokenResponse>"
+             </{operation}Result></{operation}Response>"
         )
     };
-    let found = federation_token(body("<Expiration>1970-01-01T00:01:00Z</Expiration>").as_bytes());
-    assert_eq!(
-        found.expect("credentials"),
-        TemporaryCredentials {
-            access_key_id: "ASIA".into(),
-            secret_access_key: "s/+".into(),
-            session_token: "t==".into(),
-            expiration: UNIX_EPOCH + Duration::from_secs(60),
+    for operation in ["GetFederationToken", "AssumeRole"] {
+        let expiration = "<Expiration>1970-01-01T00:01:00Z</Expiration>";
+        let found = temporary_credentials(body(operation, expiration).as_bytes());
+        assert_eq!(
+            found.expect("credentials"),
+            TemporaryCredentials {
+                access_key_id: "ASIA".into(),
+                secret_access_key: "s/+".into(),
+                session_token: "t==".into(),
+                expiration: UNIX_EPOCH + Duration::from_secs(60),
+            }
+        );
+        for body in [
+            body(operation, ""),
+            body(operation, "<Expiration>soon</Expiration>"),
+            "<A/>".into(),
+        ] {
+            assert!(temporary_credentials(body.as_bytes()).is_err(), "{body}");
         }
-    );
-    for body in [
-        body(""),
-        body("<Expiration>soon</Expiration>"),
-        "<A/>".into(),
-    ] {
-        assert!(federation_token(body.as_bytes()).is_err(), "{body}");
     }
 }

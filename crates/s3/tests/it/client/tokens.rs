@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use landfall_s3::client::{
     Client, Condition, CredentialSource, Credentials, ErrorKind, ObjectHeaders, Payload,
+    TokenRequest,
 };
 
 use super::Bucket;
@@ -13,15 +14,23 @@ use crate::support;
 const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:PutObject","Resource":"arn:aws:s3:::b/own/*"}]}"#;
 const HOUR: Duration = Duration::from_secs(3_600);
 
-#[tokio::test]
-async fn moto_gives_credentials_that_end() {
+fn token(endpoint: &str) -> TokenRequest<'_> {
+    TokenRequest {
+        endpoint: Some(endpoint),
+        role: None,
+        name: "landfall",
+        policy: POLICY,
+        lifetime: HOUR,
+    }
+}
+
+async fn moto_gives_credentials_that_end(role: Option<&str>) {
     let bucket = Bucket::moto();
-    let endpoint = bucket.access.endpoint.as_str();
-    let given = bucket
-        .client
-        .federation_token(Some(endpoint), "landfall", POLICY, HOUR)
-        .await
-        .unwrap();
+    let request = TokenRequest {
+        role,
+        ..token(bucket.access.endpoint.as_str())
+    };
+    let given = bucket.client.temporary_credentials(&request).await.unwrap();
     assert!(!given.access_key_id.is_empty() && !given.session_token.is_empty());
     assert!(!format!("{given:?}").contains(&given.secret_access_key));
     let left = given.expiration.duration_since(SystemTime::now()).unwrap();
@@ -32,8 +41,8 @@ async fn moto_gives_credentials_that_end() {
     credentials.session_token = Some(given.session_token);
     settings.credentials = CredentialSource::Static(credentials);
     let place = bucket.place("own/file");
-    Client::new(settings)
-        .unwrap()
+    let client = Client::new(settings).unwrap();
+    client
         .put_object(
             &place,
             Payload::from(Bytes::from_static(b"bytes")),
@@ -43,6 +52,28 @@ async fn moto_gives_credentials_that_end() {
         .await
         .unwrap();
     assert_eq!(bucket.client.head_object(&place).await.unwrap().size, 5);
+
+    // As on a machine with a role of its own: only a role can be assumed with these.
+    let again = client.temporary_credentials(&request).await;
+    match role {
+        Some(_) => assert!(again.is_ok(), "{again:?}"),
+        None => {
+            let refused = again.unwrap_err();
+            assert_eq!(*refused.kind(), ErrorKind::BadCredentials);
+            assert!(refused.to_string().contains("set a role"), "{refused}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn moto_gives_federation_tokens() {
+    moto_gives_credentials_that_end(None).await;
+}
+
+#[tokio::test]
+async fn moto_lets_a_role_be_assumed() {
+    let role = "arn:aws:iam::123456789012:role/uploads";
+    moto_gives_credentials_that_end(Some(role)).await;
 }
 
 #[tokio::test]
@@ -51,7 +82,7 @@ async fn garage_has_no_token_service() {
     let endpoint = bucket.access.endpoint.as_str();
     let refused = bucket
         .client
-        .federation_token(Some(endpoint), "landfall", POLICY, HOUR)
+        .temporary_credentials(&token(endpoint))
         .await
         .unwrap_err();
     assert!(refused.to_string().starts_with("GetFederationToken: "));
@@ -69,7 +100,7 @@ async fn an_endpoint_that_is_none_is_refused() {
     ] {
         let refused = bucket
             .client
-            .federation_token(Some(endpoint), "landfall", POLICY, HOUR)
+            .temporary_credentials(&token(endpoint))
             .await
             .unwrap_err();
         assert_eq!(*refused.kind(), ErrorKind::Other);

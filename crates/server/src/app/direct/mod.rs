@@ -13,7 +13,7 @@ use landfall_direct::{
     api::{self, ApiSettings},
 };
 use landfall_grants::{Queue, caller::Callers, gate::ClientAddress, policy::Policy};
-use landfall_s3::S3Options;
+use landfall_s3::{S3Options, lease::detect};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     log, s3,
-    settings::{Secret, Settings, SmallFiles},
+    settings::{LeaseKind, Secret, Settings, SmallFiles},
 };
 
 /// Direct uploads, and what stands around them.
@@ -57,7 +57,10 @@ impl Direct {
             bail!("-direct needs a bucket: write -s3-bucket NAME");
         };
         let mut wanted = wanted(settings, bucket)?;
+        wanted.is_notified = secret.is_some();
         wanted.policies = policies;
+        wanted.objects.conditional_writes =
+            !settings.direct.overwrite && honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
         let connections = database.lend(settings, "direct uploads").await?;
         let books = Books::open(connections)
@@ -177,6 +180,22 @@ pub(super) struct Counts {
     pub(super) unknown: u64,
 }
 
+/// Whether the service honors conditional writes, without which a signed PUT may replace its object.
+async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) -> bool {
+    if matches!(settings.leases.kind, LeaseKind::Store) {
+        return true;
+    }
+    let detected = detect(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
+    detected.unwrap_or_else(|error| {
+        tracing::warn!(
+            %error,
+            "failed to detect conditional writes, signed PUTs may replace their objects; \
+             landfall doctor s3 tells more"
+        );
+        false
+    })
+}
+
 /// The paths that belong to them, with all that is below.
 pub(super) fn paths(settings: &Settings) -> Vec<String> {
     let path = &settings.direct.path;
@@ -217,6 +236,7 @@ fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result
     wanted.interval = direct.poll;
     wanted.sts = direct.sts.enabled.then(|| StsSettings {
         endpoint: direct.sts.endpoint.clone(),
+        role: direct.sts.role.clone(),
         lifetime: direct.sts.lifetime,
     });
     wanted.sign_requests = direct.signer;

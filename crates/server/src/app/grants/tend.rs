@@ -13,12 +13,9 @@ use landfall::Handler;
 use landfall_grants::{
     Queue,
     gate::{Reconciled, reconcile},
-    queue::{QueueError, Silence},
+    queue::{QueueError, StaleFilter},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
-};
+use tokio::{sync::watch, time::sleep};
 
 /// How often old rows go, and grants that expired while the database could not be used.
 const TIDY: Duration = Duration::from_secs(30);
@@ -28,22 +25,15 @@ const TIDY: Duration = Duration::from_secs(30);
 const MIN_EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_EXPIRY_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How often jobs of which nothing is heard are compared with the store.
-const RECONCILE: Duration = Duration::from_secs(60);
+/// How often running jobs that became stale are compared with the store.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long nothing must have been heard of such a job. Uploads whose bytes come in are heard of all
-/// the time.
-const SILENCE: Duration = Duration::from_secs(120);
-
-/// How often those are looked at that were about to be complete, and how long nothing must have been
-/// heard of them: before the events that a process left are told by another one, since whoever hears
-/// of a completion may move the file away.
-const FINISH: Duration = Duration::from_secs(10);
-const FINISH_SILENCE: Duration = Duration::from_secs(5);
-
-/// Every so many times those are among them that were found to be silent before: somebody else may
-/// have removed their uploads since.
-const THOROUGHLY: u32 = 60;
+/// A job is compared with the store when it has not been updated for this long, and again each time
+/// that has grown [fourfold](STALE_FACTOR).
+const STALE_AFTER: Duration = Duration::from_secs(15);
+const STALE_FACTOR: u32 = 4;
+/// The last comparison comes after about half a year.
+const STALE_STEPS: usize = 11;
 
 /// Looks after a queue until it is told to stop.
 #[derive(Debug)]
@@ -89,22 +79,12 @@ impl Tending {
         }
     }
 
-    /// Finds out which uploads were completed though their process died before it could say so, and
-    /// does the rest in a task.
+    /// Starts the task.
     ///
     /// # Errors
     /// The database can't be used.
     pub(super) async fn run(&self, handler: &Handler) -> Result<(), QueueError> {
-        let all = Silence {
-            before: self.queue.now(),
-            since: SystemTime::UNIX_EPOCH,
-            finishing_only: true,
-        };
-        let found = reconcile(&self.queue, handler, all).await?;
-        self.counts.reconciled(found);
-        if found.ended > 0 {
-            tracing::info!(jobs = found.ended, "UploadsReconciled");
-        }
+        self.queue.check().await?;
         let tender = Tender {
             queue: self.queue.clone(),
             handler: handler.clone(),
@@ -115,7 +95,13 @@ impl Tending {
             tokio::select! {
                 // Fails, and so ends, when nobody can say it any more.
                 _ = stopped.wait_for(|stop| *stop) => {}
-                ((), ()) = async { tokio::join!(tender.run(), tender.expire_grants()) } => {}
+                () = async {
+                    tokio::join!(
+                        tender.tidy_forever(),
+                        tender.expire_grants(),
+                        tender.reconcile_forever()
+                    );
+                } => {}
             }
         });
         Ok(())
@@ -177,59 +163,56 @@ impl Tender {
         }
     }
 
-    async fn run(&self) {
-        let every = |period: Duration| {
-            let mut interval = interval_at(Instant::now() + period, period);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            interval
-        };
-        let (mut tidy, mut look, mut finish) = (every(TIDY), every(RECONCILE), every(FINISH));
-        let mut round = 0;
-        // Where the last look ended.
-        let mut since = SystemTime::UNIX_EPOCH;
-        self.tidy().await;
+    async fn tidy_forever(&self) {
         loop {
-            tokio::select! {
-                _ = tidy.tick() => self.tidy().await,
-                _ = finish.tick() => {
-                    self.look(FINISH_SILENCE, SystemTime::UNIX_EPOCH, true).await;
+            self.tidy().await;
+            sleep(TIDY).await;
+        }
+    }
+
+    /// Compares jobs with the store: all of them at first, for those whose process died, and each job
+    /// a few times while it is stale.
+    async fn reconcile_forever(&self) {
+        let start = self.queue.now();
+        // How far each step has come.
+        let mut since = [start; STALE_STEPS];
+        let mut age = STALE_AFTER;
+        for since in &mut since {
+            *since = start.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+            age = age.saturating_mul(STALE_FACTOR);
+        }
+        while !self.reconcile(SystemTime::UNIX_EPOCH, start).await {
+            sleep(RECONCILE_INTERVAL).await;
+        }
+        loop {
+            sleep(RECONCILE_INTERVAL).await;
+            let now = self.queue.now();
+            let mut age = STALE_AFTER;
+            for since in &mut since {
+                let before = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+                if *since < before && self.reconcile(*since, before).await {
+                    *since = before;
                 }
-                _ = look.tick() => {
-                    if round % THOROUGHLY == 0 {
-                        since = SystemTime::UNIX_EPOCH;
-                    }
-                    round += 1;
-                    if let Some(until) = self.look(SILENCE, since, false).await {
-                        since = until;
-                    }
-                }
+                age = age.saturating_mul(STALE_FACTOR);
             }
         }
     }
 
-    /// Looks at what has been silent for so long, but not since before `since`; says how far that came.
-    async fn look(
-        &self,
-        silent: Duration,
-        since: SystemTime,
-        finishing_only: bool,
-    ) -> Option<SystemTime> {
-        let before = self.queue.now().checked_sub(silent)?;
-        let silence = Silence {
-            before,
-            since,
-            finishing_only,
-        };
-        match reconcile(&self.queue, &self.handler, silence).await {
+    /// Compares jobs that were last updated in a time with the store; false if that has to be repeated.
+    async fn reconcile(&self, since: SystemTime, before: SystemTime) -> bool {
+        let filter = StaleFilter { before, since };
+        match reconcile(&self.queue, &self.handler, filter).await {
             Ok(found) => {
                 self.counts.reconciled(found);
-                // What couldn't be found out is looked at again.
-                (found.failed == 0).then_some(before)
+                if found.ended > 0 {
+                    tracing::info!(jobs = found.ended, "UploadsReconciled");
+                }
+                found.failed == 0
             }
             Err(error) => {
                 self.counts.failed.fetch_add(1, Relaxed);
-                tracing::warn!(%error, "the queue can't be compared with the store");
-                None
+                tracing::warn!(%error, "failed to compare the queue with the store");
+                false
             }
         }
     }

@@ -1,6 +1,11 @@
 //! What has to hold between the settings of direct uploads and others.
 
+use std::time::Duration;
+
 use super::{Findings, Settings, not_compiled_in};
+
+/// The longest time for which AWS lets a role be assumed.
+const LONGEST_ROLE: Duration = Duration::from_secs(12 * 3600);
 
 /// The feature that this build needs for a setting and hasn't got.
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
@@ -21,9 +26,19 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         return;
     }
     if !direct.sts.enabled {
-        for name in ["direct-sts-endpoint", "direct-sts-lifetime"] {
+        for name in [
+            "direct-sts-endpoint",
+            "direct-sts-role",
+            "direct-sts-lifetime",
+        ] {
             findings.without_effect(name, "without direct-sts");
         }
+    }
+    if direct.sts.role.is_some() && direct.sts.lifetime > LONGEST_ROLE {
+        findings.problem(
+            "direct-sts-lifetime",
+            "exceeds the 12h for which AWS lets a role be assumed; write at most 12h",
+        );
     }
 
     if let Some(feature) = missing_feature("direct") {

@@ -86,6 +86,15 @@ pub(super) const DIRECT: Section = Section {
             |s, v| put(&mut s.direct.small, value::choice(v, SMALL)),
         ),
         Setting::new(
+            "direct-overwrite",
+            Kind::Switch,
+            "false",
+            "Let a signed PUT replace its object while the signature is valid. Off: where the service \
+             honors conditional writes, If-None-Match is signed, and clients must send the headers of \
+             the response.",
+            |s, v| put(&mut s.direct.overwrite, value::boolean(v)),
+        ),
+        Setting::new(
             "direct-put-lifetime",
             Kind::Time,
             "60s",
@@ -111,8 +120,9 @@ pub(super) const DIRECT: Section = Section {
         Setting::new(
             "direct-poll",
             Kind::Time,
-            "5s",
-            "How often the bucket is asked how far an upload is that is under way.",
+            "1m",
+            "How often a running upload is checked in the bucket whose end its client or the bucket \
+             reports. Others are checked after a twelfth of it at first, then more and more rarely.",
             |s, v| put(&mut s.direct.poll, value::some_duration(v)),
         ),
         Setting::new(
@@ -143,10 +153,19 @@ pub(super) const DIRECT: Section = Section {
             },
         ),
         Setting::new(
+            "direct-sts-role",
+            Kind::Text("ARN"),
+            "",
+            "The role to assume for them (AssumeRole), which the session policy confines to the \
+             caller's keys. Not set: GetFederationToken, for which AWS demands the long-term keys of \
+             a user.",
+            |s, v| put(&mut s.direct.sts.role, direct::role(v)),
+        ),
+        Setting::new(
             "direct-sts-lifetime",
             Kind::Time,
             "1h",
-            "How long they are good for; from 15m to 36h.",
+            "How long they are good for; from 15m to 36h, with -direct-sts-role to 12h.",
             |s, v| put(&mut s.direct.sts.lifetime, direct::sts_lifetime(v)),
         ),
         Setting::new(

@@ -23,6 +23,8 @@ pub struct Direct {
     pub public_url: Option<String>,
     /// How small files are sent when the client leaves that to the server.
     pub small: SmallFiles,
+    /// Let a signed PUT replace the object of its upload.
+    pub overwrite: bool,
     /// For how long a PUT of a whole file may be begun.
     pub put_lifetime: Duration,
     /// For how long everything else that is signed may be begun.
@@ -69,6 +71,8 @@ pub struct Sts {
     pub enabled: bool,
     /// The token service's URL; `None` is Amazon's.
     pub endpoint: Option<String>,
+    /// The ARN of the role to assume; `None` requests federation tokens.
+    pub role: Option<String>,
     /// How long they are good for.
     pub lifetime: Duration,
 }

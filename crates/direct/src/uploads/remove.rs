@@ -1,62 +1,23 @@
-//! The other ends: cancelled, failed, expired. What there is of an upload goes.
+//! Removing an upload that was cancelled, has failed or expired, with all that S3 has of it.
 
 use std::{sync::Arc, time::Duration};
 
 use http::request::Parts;
 use landfall::{
-    event::{EventKind, Removal},
+    event::Removal,
     hook::{Intent, RequestInfo},
     upload::Snapshot,
 };
 use landfall_grants::queue;
 use landfall_s3::client::{self, ErrorKind};
 
-use super::{Complete, Direct, request};
+use super::{Direct, decide::RemovalReason, request};
 use crate::{DirectError, Hold, Record, Standing, Way, stats::count};
 
 /// When it is tried again to remove what couldn't be removed.
-const AGAIN: Duration = Duration::from_secs(60);
-/// Multipart uploads that are looked through for those of one key.
-const MOST_STRAYS: usize = 1000;
-
-/// Why an upload ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
-    /// Somebody doesn't want it.
-    Removed(Removal),
-    /// What arrived isn't right; why, for people.
-    Failed(String),
-    /// Nothing came.
-    Expired,
-}
-
-impl End {
-    pub(super) fn too_large(stored: u64, most: u64) -> Self {
-        Self::Failed(format!(
-            "{stored} bytes arrived, and at most {most} were granted"
-        ))
-    }
-
-    fn event(&self) -> EventKind {
-        match self {
-            Self::Removed(_) | Self::Failed(_) => EventKind::Terminated,
-            Self::Expired => EventKind::Expired,
-        }
-    }
-
-    /// What the queue is told.
-    fn of_job(&self) -> queue::End {
-        match self {
-            Self::Removed(Removal::Hook) => {
-                queue::End::Failed("refused or stopped by a hook".into())
-            }
-            Self::Removed(Removal::Client) => queue::End::Cancelled("by its client".into()),
-            Self::Removed(_) => queue::End::Cancelled("by the application".into()),
-            Self::Failed(why) => queue::End::Failed(why.clone()),
-            Self::Expired => queue::End::Expired,
-        }
-    }
-}
+const RETRY_DELAY: Duration = Duration::from_secs(60);
+/// Multipart uploads that are searched for those of one key.
+const SCAN_LIMIT: usize = 1000;
 
 impl Direct {
     /// Its client doesn't want it any more: what there is of it goes. One that is gone stays gone.
@@ -84,45 +45,14 @@ impl Direct {
                 Standing::Gone => Ok(()),
                 Standing::Finishing | Standing::Finished => Err(complete_already()),
                 Standing::Opening | Standing::Open => {
-                    let end = End::Removed(Removal::Client);
-                    let ended = this.end(&hold, record, end, Some(&info)).await;
+                    let reason = RemovalReason::Unwanted(Removal::Client);
+                    let removed = this.remove(&hold, record, reason, Some(&info)).await;
                     hold.release().await;
-                    ended.map(drop)
+                    removed.map(drop)
                 }
             }
         });
         cancelled.await.map_err(DirectError::broken_off)?
-    }
-
-    /// Ends one whose bytes aren't right.
-    ///
-    /// # Errors
-    /// The books fail, or somebody is at it; it may be there then.
-    pub(crate) async fn fail(&self, record: &Record, end: End) -> Result<(), DirectError> {
-        let (hold, record) = self.hold(record.id()).await?;
-        if matches!(record.standing, Standing::Opening | Standing::Open) {
-            self.end(&hold, record, end, None).await?;
-        }
-        Ok(())
-    }
-
-    /// Gives one up of which nothing came, after a last look whether something has.
-    ///
-    /// # Errors
-    /// S3 or the books fail; see also [`Direct::check`].
-    pub(crate) async fn expire(&self, record: &Record) -> Result<Option<Complete>, DirectError> {
-        let (hold, record) = self.hold(record.id()).await?;
-        if record.standing != Standing::Open {
-            return Ok(None);
-        }
-        match self.arrived(&hold, &record, None).await {
-            Ok(arrived) => Ok(Some(self.finish(&hold, record, arrived, None).await?)),
-            Err(DirectError::NotYet) => {
-                self.end(&hold, record, End::Expired, None).await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Removes what there is of one that was being opened when its process died. Nobody has heard of
@@ -136,8 +66,8 @@ impl Direct {
             return Ok(());
         }
         record.standing = Standing::Gone;
-        record.check_at = Some(self.queue().now() + AGAIN);
-        if !self.change(&record, Standing::Opening).await? {
+        record.check_at = Some(self.queue().now() + RETRY_DELAY);
+        if !self.change(&mut record).await? {
             return Ok(());
         }
         // Its client may have asked again meanwhile, and got another one.
@@ -146,7 +76,7 @@ impl Direct {
             let why = queue::End::Failed("it was never begun on S3".into());
             self.queue().end(record.job, why).await?;
         }
-        self.clear_held(&hold, record).await
+        self.clear_leased(&hold, record).await
     }
 
     /// Removes what may be left of one that is gone: what couldn't be removed, or came late.
@@ -158,83 +88,73 @@ impl Direct {
         if record.standing != Standing::Gone {
             return Ok(());
         }
-        self.clear_held(&hold, record).await
+        self.clear_leased(&hold, record).await
     }
 
-    /// Ends one: announces it, writes it down, removes what there is, tells it. Gives why not
-    /// all of it could be removed, if that is so: then the sweeper does it.
+    /// Removes an upload: prepares the event, records the removal, removes what S3 has, emits the event.
+    /// Returns why S3 still has something of it, if that is so: the sweeper removes it later.
     ///
     /// # Errors
-    /// A sink or the books fail, or the hold was lost; nothing has happened then.
-    pub(super) async fn end(
+    /// A sink or the database fails, or the lease was lost; nothing has happened then.
+    pub(super) async fn remove(
         &self,
-        hold: &Hold,
+        lease: &Hold,
         mut record: Record,
-        end: End,
+        reason: RemovalReason,
         info: Option<&Arc<RequestInfo>>,
     ) -> Result<Option<DirectError>, DirectError> {
         let audience = self.audience()?;
         let (upload, stored) = (record.upload.clone(), record.stored);
-        audience
-            .announce(end.event(), &upload, stored, info)
-            .await?;
-        let room = audience.reserve(end.event()).await?;
-        Self::must_hold(hold)?;
-        let from = record.standing;
+        let (event, removal) = reason.event();
+        audience.announce(event, &upload, stored, info).await?;
+        let room = audience.reserve(event).await?;
+        Self::must_hold(lease)?;
         record.standing = Standing::Gone;
-        record.check_at = Some(self.queue().now() + AGAIN);
-        if !self.change(&record, from).await? {
+        record.check_at = Some(self.queue().now() + RETRY_DELAY);
+        if !self.change(&mut record).await? {
             return Err(DirectError::Busy);
         }
-        self.count(&end);
+        self.count(&reason);
         let job = record.job;
-        // Whoever follows doesn't know why; the first reason stays.
-        if matches!(end, End::Failed(_)) {
-            self.end_job(&record, &end).await;
+        // The sink of the queue does not know why; the first reason stays.
+        if reason.is_failure() {
+            self.end_job(&record, &reason).await;
         }
-        let left = self.clear_held(hold, record.clone()).await.err();
+        let left = self.clear_leased(lease, record.clone()).await.err();
         if let Some(error) = &left {
-            tracing::warn!(id = %upload.id, %error, "an upload that has ended can't be removed yet");
+            tracing::warn!(id = %upload.id, %error, "failed to remove an ended upload from S3");
         }
-        let removal = match &end {
-            End::Removed(why) => Some(*why),
-            End::Failed(_) => Some(Removal::Application),
-            End::Expired => None,
-        };
         match removal {
             Some(why) => {
                 let emitted = audience.emit_removed(room, why, &upload, stored, info);
                 emitted.await;
             }
-            None => {
-                let emitted = audience.emit(room, EventKind::Expired, &upload, stored, info);
-                emitted.await;
-            }
+            None => audience.emit(room, event, &upload, stored, info).await,
         }
-        self.end_job(&record, &end).await;
-        tracing::debug!(id = %upload.id, %job, ?end, "DirectUploadEnded");
+        self.end_job(&record, &reason).await;
+        tracing::debug!(id = %upload.id, %job, ?reason, "DirectUploadEnded");
         Ok(left)
     }
 
-    async fn end_job(&self, record: &Record, end: &End) {
+    async fn end_job(&self, record: &Record, reason: &RemovalReason) {
         let job = record.job;
-        if let Err(error) = self.queue().end(job, end.of_job()).await {
-            tracing::error!(id = %record.upload.id, %job, %error, "an end can't be noted in the queue");
+        if let Err(error) = self.queue().end(job, reason.job_end()).await {
+            tracing::error!(id = %record.upload.id, %job, %error, "failed to record job end");
         }
     }
 
-    fn count(&self, end: &End) {
+    fn count(&self, reason: &RemovalReason) {
         let stats = &self.settings().stats;
-        count(match end {
-            End::Removed(Removal::Hook) | End::Failed(_) => &stats.failed,
-            End::Removed(_) => &stats.cancelled,
-            End::Expired => &stats.expired,
+        count(match reason {
+            RemovalReason::Unwanted(Removal::Client | Removal::Application) => &stats.cancelled,
+            RemovalReason::Expired => &stats.expired,
+            _ => &stats.failed,
         });
     }
 
-    /// Removes what there is of one that is gone, and notes that.
-    async fn clear_held(&self, hold: &Hold, mut record: Record) -> Result<(), DirectError> {
-        Self::must_hold(hold)?;
+    /// Removes what S3 has of a removed upload, and records that.
+    async fn clear_leased(&self, lease: &Hold, mut record: Record) -> Result<(), DirectError> {
+        Self::must_hold(lease)?;
         self.remove_from_s3(&record).await?;
         let now = self.queue().now();
         // What was signed may still be used.
@@ -246,7 +166,7 @@ impl Direct {
             }
         };
         record.check_at = until;
-        self.change(&record, Standing::Gone).await?;
+        self.change(&mut record).await?;
         Ok(())
     }
 
@@ -258,7 +178,7 @@ impl Direct {
         // Others at its key: one whose id was lost with an answer, or that its client began besides.
         let is_known = record.way == Way::Multipart && record.multipart.is_some();
         if !is_known && matches!(record.way, Way::Multipart | Way::SignedMultipart) {
-            self.remove_strays(record).await?;
+            self.remove_orphaned_parts(record).await?;
         }
         let head = match client.head_object(&record.place).await {
             Ok(head) => head,
@@ -281,14 +201,14 @@ impl Direct {
     }
 
     /// Drops multipart uploads of exactly its key.
-    async fn remove_strays(&self, record: &Record) -> Result<(), client::Error> {
+    async fn remove_orphaned_parts(&self, record: &Record) -> Result<(), client::Error> {
         let (client, place) = (&self.settings().client, &record.place);
         if !self.is_newest(record).await {
             return Ok(());
         }
         let mut after = None;
         let mut seen = 0;
-        while seen < MOST_STRAYS {
+        while seen < SCAN_LIMIT {
             let page = client.list_multiparts(&place.bucket, &place.key, after, 1000);
             let page = page.await?;
             for stray in page.uploads.iter().filter(|one| one.key == place.key) {

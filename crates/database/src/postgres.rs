@@ -1,0 +1,198 @@
+//! Connections to PostgreSQL that no fault of the network holds up for long.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres,
+    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
+};
+use tokio::time::{error::Elapsed, timeout};
+
+use crate::{
+    DatabaseError, Durability, Row, Statement, connections::bind, pooled::Pooled, statement::RowOf,
+};
+
+/// Connections of one process.
+const MAX_CONNECTIONS: u32 = 8;
+/// How long a request waits for a connection.
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement may take; the server ends it a little earlier.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a statement of a migration may take.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
+/// A connection that was idle for this long is tested before it is used.
+const TEST_AFTER: Duration = Duration::from_secs(15);
+const TEST_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// When the network or the server last failed. Connections from before are tested before they are
+/// used again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Health(Arc<Mutex<Option<Instant>>>);
+
+impl Health {
+    fn failed(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether there was a failure since a moment this long ago.
+    fn failed_within(&self, age: Duration) -> bool {
+        let failed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|at| at.elapsed() <= age)
+    }
+}
+
+/// A pool of connections, and how a transaction begins on them.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    pub(crate) pool: PgPool,
+    pub(crate) begin: Arc<str>,
+    health: Health,
+    /// Prepared statements stay with their connection. Not so behind PgBouncer in transaction mode:
+    /// `statement-cache-capacity=0` in the address says so.
+    is_persistent: bool,
+}
+
+impl Server {
+    pub(crate) fn new(url: &str, durability: Durability) -> Result<Self, sqlx::Error> {
+        let options: PgConnectOptions = url.parse()?;
+        let health = Health::default();
+        let tested = health.clone();
+        let pool = PgPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(MAX_LIFETIME)
+            .idle_timeout(IDLE_TIMEOUT)
+            // Costs a round trip for each statement; a test of idle ones is enough.
+            .test_before_acquire(false)
+            .before_acquire(move |connection, meta| {
+                let is_suspect = meta.idle_for >= TEST_AFTER || tested.failed_within(meta.age);
+                Box::pin(async move {
+                    if is_suspect {
+                        let ping = timeout(TEST_TIMEOUT, connection.ping()).await;
+                        ping.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options);
+        let commit = match durability {
+            Durability::Power => "on",
+            Durability::Process => "off",
+        };
+        // In the transaction rather than for the session, which PgBouncer shares with others.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; \
+             SET LOCAL statement_timeout = 7000; SET LOCAL lock_timeout = 5000; \
+             SET LOCAL idle_in_transaction_session_timeout = 10000; \
+             SET LOCAL synchronous_commit = {commit}; \
+             SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+        );
+        Ok(Self {
+            pool,
+            begin: begin.into(),
+            health,
+            is_persistent: !url.contains("statement-cache-capacity=0"),
+        })
+    }
+
+    pub(crate) async fn acquire(&self) -> Result<Lease, DatabaseError> {
+        let acquired = self.pool.acquire().await;
+        if acquired.is_err() {
+            self.health.failed();
+        }
+        Ok(Lease {
+            connection: Pooled::new(acquired?),
+            health: self.health.clone(),
+            is_persistent: self.is_persistent,
+        })
+    }
+
+    pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
+        let mut lease = self.acquire().await?;
+        // PgBouncer could send the halves of a statement to two connections otherwise.
+        if !self.is_persistent {
+            lease.simple("BEGIN READ ONLY").await?;
+        }
+        let rows = lease.rows(statement).await?;
+        if !self.is_persistent {
+            lease.simple("COMMIT").await?;
+        }
+        lease.connection.reuse();
+        Ok(rows)
+    }
+
+    /// Finds out why no connection becomes free: the pool names no cause.
+    pub(crate) async fn explain(&self) -> String {
+        let options = self.pool.connect_options();
+        match timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await {
+            Ok(Ok(_)) => "all connections are in use".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the server does not answer".to_owned(),
+        }
+    }
+}
+
+/// A connection in use.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) connection: Pooled<Postgres>,
+    health: Health,
+    is_persistent: bool,
+}
+
+impl Lease {
+    /// Executes statements without values.
+    pub(crate) async fn simple(&mut self, sql: &str) -> Result<Vec<PgRow>, DatabaseError> {
+        let query = sqlx::raw_sql(AssertSqlSafe(sql));
+        let done = timeout(STATEMENT_TIMEOUT, query.fetch_all(self.connection.get()?));
+        let done = done.await;
+        self.checked(done, STATEMENT_TIMEOUT)
+    }
+
+    /// Executes the statements of a migration.
+    pub(crate) async fn migrate(&mut self, sql: &'static str) -> Result<(), DatabaseError> {
+        self.simple("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+            .await?;
+        let query = sqlx::raw_sql(sql);
+        let done = timeout(MIGRATION_TIMEOUT, query.execute(self.connection.get()?)).await;
+        self.checked(done, MIGRATION_TIMEOUT).map(drop)
+    }
+
+    pub(crate) async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
+        let Statement { sql, values } = statement;
+        let query = bind!(sql, values).persistent(self.is_persistent);
+        let done = timeout(STATEMENT_TIMEOUT, query.execute(self.connection.get()?)).await;
+        Ok(self.checked(done, STATEMENT_TIMEOUT)?.rows_affected())
+    }
+
+    pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
+        let Statement { sql, values } = statement;
+        let query = bind!(sql, values).persistent(self.is_persistent);
+        let done = timeout(STATEMENT_TIMEOUT, query.fetch_all(self.connection.get()?)).await;
+        let rows = self.checked(done, STATEMENT_TIMEOUT)?;
+        let rows = rows.into_iter().map(|row| Row(RowOf::Postgres(row)));
+        Ok(rows.collect())
+    }
+
+    /// Closes the connection after a failure that is not the statement's.
+    fn checked<T>(
+        &mut self,
+        done: Result<Result<T, sqlx::Error>, Elapsed>,
+        limit: Duration,
+    ) -> Result<T, DatabaseError> {
+        let error = match done {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error @ sqlx::Error::Database(_))) => return Err(error.into()),
+            Ok(Err(error)) => error.into(),
+            Err(_) => DatabaseError::Slow(limit),
+        };
+        self.health.failed();
+        self.connection.close();
+        Err(error)
+    }
+}

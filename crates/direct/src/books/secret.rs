@@ -1,0 +1,72 @@
+//! Secrets that all nodes share: random, created once, kept in the database.
+
+use landfall_database::{DatabaseError, Statement};
+
+use super::home::Home;
+
+/// Reads the secret of this name, after creating it if there is none.
+///
+/// # Errors
+/// The database fails, or the stored secret is damaged.
+pub(super) async fn get_or_create(home: &Home, name: &str) -> Result<[u8; 32], DatabaseError> {
+    if let Some(secret) = get(home, name).await? {
+        return Ok(secret);
+    }
+    let digits: String = rand::random::<[u8; 32]>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    // Of several nodes that start at once, the first one creates it.
+    let create = Statement::new(
+        "INSERT INTO direct_secrets (name, secret) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+    );
+    home.execute(create.with(name).with(digits)).await?;
+    let missing = || DatabaseError::Row(format!("the secret {name} is missing"));
+    get(home, name).await?.ok_or_else(missing)
+}
+
+async fn get(home: &Home, name: &str) -> Result<Option<[u8; 32]>, DatabaseError> {
+    let select = Statement::new("SELECT secret FROM direct_secrets WHERE name = $1").with(name);
+    let rows = home.connections.read(select).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let damaged = || {
+        DatabaseError::Row(format!(
+            "the secret {name} does not have 64 hexadecimal digits"
+        ))
+    };
+    parse(&row.text(0)?).map(Some).ok_or_else(damaged)
+}
+
+fn parse(digits: &str) -> Option<[u8; 32]> {
+    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut secret = [0; 32];
+    for (at, byte) in secret.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_secrets_are_read() {
+        let digits = format!("00ff{}", "1a".repeat(30));
+        let secret = parse(&digits).unwrap();
+        assert_eq!((secret[0], secret[1], secret[31]), (0, 0xff, 0x1a));
+        for damaged in [
+            "",
+            "00",
+            &digits[1..],
+            &format!("{}g", &digits[1..]),
+            &"ü".repeat(32),
+        ] {
+            assert_eq!(parse(damaged), None, "{damaged}");
+        }
+    }
+}

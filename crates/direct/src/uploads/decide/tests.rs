@@ -1,0 +1,359 @@
+use std::time::UNIX_EPOCH;
+
+use landfall::upload::{Upload, UploadId};
+use landfall_grants::JobId;
+use landfall_s3::client::{Part, Place};
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MOST: u64 = 100;
+
+fn at(hours: u32) -> SystemTime {
+    UNIX_EPOCH + hours * HOUR
+}
+
+/// An open upload of 10 bytes, active at 1 h.
+fn record(way: Way, change: impl FnOnce(&mut Record)) -> Record {
+    let upload = Upload::new(UploadId::new("direct-1").unwrap(), Some(10));
+    let place = Place::new("b", "k");
+    let mut record = Record::new(upload, JobId(1), "ann", way, place, at(1));
+    record.standing = Standing::Open;
+    record.multipart = (way == Way::Multipart).then(|| "m".into());
+    change(&mut record);
+    record
+}
+
+fn completing(record: &mut Record, stored: u64) {
+    record.standing = Standing::Finishing;
+    record.stored = stored;
+}
+
+fn storage(record: &mut Record, name: &str, value: &str) {
+    let mut upload = Upload::clone(&record.upload);
+    upload.storage.insert(name.into(), value.into());
+    record.upload = upload.into();
+}
+
+fn parts(sizes: &[u64]) -> Observation {
+    let part = |(number, size): (u32, &u64)| Part {
+        number,
+        size: *size,
+        etag: format!("\"e{number}\""),
+        modified: None,
+    };
+    Observation::Parts((1..).zip(sizes).map(part).collect())
+}
+
+fn head(size: u64) -> ObjectHead {
+    ObjectHead {
+        size,
+        etag: "\"e\"".into(),
+        modified: None,
+        metadata: Default::default(),
+        content_type: Some("text/plain".into()),
+    }
+}
+
+fn object(size: u64) -> Observation {
+    Observation::Object(head(size))
+}
+
+fn names(numbers: &[u32]) -> Vec<(u32, String)> {
+    numbers.iter().map(|n| (*n, format!("e{n}"))).collect()
+}
+
+fn set(numbers: &[u32], size: u64, is_all: bool) -> Decision {
+    let parts = numbers.iter().map(|n| (*n, format!("\"e{n}\"")));
+    Decision::Assemble(PartSet {
+        parts: parts.collect(),
+        size,
+        is_all,
+    })
+}
+
+fn removed(reason: RemovalReason) -> Decision {
+    Decision::Remove(reason)
+}
+
+/// One row of the table; [`of`] is the usual one.
+struct Case<'a> {
+    record: Record,
+    seen: Observation,
+    named: Option<&'a [u32]>,
+    idle_timeout: Option<Duration>,
+    decision: Decision,
+}
+
+fn of<'a>(record: Record, seen: Observation, decision: Decision) -> Case<'a> {
+    Case {
+        record,
+        seen,
+        named: None,
+        idle_timeout: None,
+        decision,
+    }
+}
+
+fn named(numbers: &[u32], seen: Observation, decision: Decision) -> Case<'_> {
+    Case {
+        named: Some(numbers),
+        ..of(record(Way::Multipart, |_| ()), seen, decision)
+    }
+}
+
+/// At 3 h, so two hours after its client was active.
+fn idle<'a>(record: Record, hours: u32, seen: Observation, decision: Decision) -> Case<'a> {
+    Case {
+        idle_timeout: Some(hours * HOUR),
+        ..of(record, seen, decision)
+    }
+}
+
+fn decided(case: &Case<'_>) -> Decision {
+    let named = case.named.map(names);
+    let facts = Facts {
+        record: &case.record,
+        most: case.record.most().unwrap_or(MOST),
+        named: named.as_deref(),
+        idle_timeout: case.idle_timeout,
+        now: at(3),
+    };
+    decide(&facts, case.seen.clone())
+}
+
+#[test]
+fn decisions() {
+    let plain = || record(Way::Put, |_| ());
+    let in_parts = || record(Way::Multipart, |_| ());
+    let assembling = |stored| record(Way::Multipart, |record| completing(record, stored));
+    let no_length = |record: &mut Record| {
+        let mut upload = Upload::clone(&record.upload);
+        (upload.length, upload.max_size) = (None, Some(MOST));
+        record.upload = upload.into();
+    };
+    let too_large = |stored, most| removed(RemovalReason::TooLarge { stored, most });
+    let invalid = |why: &str| removed(RemovalReason::Invalid(why.into()));
+    let gone = "it is gone from S3";
+    let aborted = "its multipart upload is gone from S3";
+    let accepting = |types: &'static str| record(Way::Put, |one| storage(one, TYPES, types));
+    let cases = [
+        // Sent in one piece.
+        of(plain(), Observation::Nothing, Decision::Wait { stored: 0 }),
+        of(plain(), object(10), Decision::Finish(head(10))),
+        of(plain(), object(11), too_large(11, 10)),
+        of(plain(), object(9), invalid("it has 9 bytes instead of 10")),
+        of(
+            record(Way::Post, no_length),
+            object(9),
+            Decision::Finish(head(9)),
+        ),
+        of(
+            record(Way::Post, no_length),
+            object(101),
+            too_large(101, MOST),
+        ),
+        of(
+            accepting("image/*,text/plain"),
+            object(10),
+            Decision::Finish(head(10)),
+        ),
+        of(
+            accepting("image/*"),
+            object(10),
+            invalid("the type \"text/plain\" isn't accepted; welcome: image/*"),
+        ),
+        // Being completed: the hooks were not called yet, or could not be.
+        of(
+            record(Way::Put, |one| completing(one, 10)),
+            object(10),
+            Decision::Finish(head(10)),
+        ),
+        of(
+            record(Way::Put, |one| completing(one, 10)),
+            Observation::Nothing,
+            removed(RemovalReason::Vanished(gone)),
+        ),
+        // A form that was sent again.
+        of(
+            record(Way::Post, |one| {
+                no_length(one);
+                completing(one, 10);
+            }),
+            object(12),
+            Decision::Finish(head(12)),
+        ),
+        // In parts, as nobody completes it.
+        of(in_parts(), parts(&[]), Decision::Wait { stored: 0 }),
+        of(in_parts(), parts(&[5, 5]), Decision::Wait { stored: 10 }),
+        of(in_parts(), parts(&[5, 6]), too_large(11, 10)),
+        of(in_parts(), object(10), Decision::Finish(head(10))),
+        of(
+            in_parts(),
+            Observation::Nothing,
+            removed(RemovalReason::Vanished(aborted)),
+        ),
+        of(
+            record(Way::SignedMultipart, |one| one.multipart = Some("m".into())),
+            Observation::Nothing,
+            removed(RemovalReason::Unwanted(Removal::Client)),
+        ),
+        of(
+            record(Way::SignedMultipart, |_| ()),
+            Observation::Nothing,
+            Decision::Wait { stored: 0 },
+        ),
+        // In parts, as its client completes it.
+        named(&[1, 2], parts(&[5, 5]), set(&[1, 2], 10, true)),
+        named(&[1, 2], parts(&[5, 5, 5]), set(&[1, 2], 10, false)),
+        named(&[1, 2, 3], parts(&[5, 5, 5]), too_large(15, 10)),
+        named(
+            &[1],
+            parts(&[5, 5]),
+            Decision::Reject(
+                "the parts have 5 bytes together, and the file has 10; S3 has the parts 1-2".into(),
+            ),
+        ),
+        named(
+            &[1, 3],
+            parts(&[5, 5]),
+            Decision::Reject("S3 has no part 3: send it, and complete the upload then".into()),
+        ),
+        named(&[1], object(10), Decision::Finish(head(10))),
+        named(
+            &[1],
+            Observation::Nothing,
+            removed(RemovalReason::Vanished(aborted)),
+        ),
+        // Its process died while the object was made.
+        of(assembling(10), parts(&[5, 5]), set(&[1, 2], 10, true)),
+        of(
+            record(Way::Multipart, |one| {
+                completing(one, 5);
+                storage(one, PARTS, "2");
+            }),
+            parts(&[4, 5]),
+            set(&[2], 5, false),
+        ),
+        of(
+            assembling(10),
+            parts(&[5, 6]),
+            Decision::Reopen(
+                "the parts have changed while they were put together: complete it again".into(),
+            ),
+        ),
+        of(assembling(10), object(10), Decision::Finish(head(10))),
+        of(
+            assembling(10),
+            object(9),
+            invalid("it has 9 bytes instead of 10"),
+        ),
+        of(
+            assembling(10),
+            Observation::Nothing,
+            removed(RemovalReason::Vanished(gone)),
+        ),
+        // Without activity for two hours.
+        idle(
+            plain(),
+            2,
+            Observation::Nothing,
+            removed(RemovalReason::Expired),
+        ),
+        idle(
+            plain(),
+            3,
+            Observation::Nothing,
+            Decision::Wait { stored: 0 },
+        ),
+        idle(plain(), 1, object(10), Decision::Finish(head(10))),
+        idle(in_parts(), 2, parts(&[]), removed(RemovalReason::Expired)),
+        idle(in_parts(), 2, parts(&[1]), Decision::Wait { stored: 1 }),
+        idle(in_parts(), 2, parts(&[11]), too_large(11, 10)),
+        idle(assembling(10), 2, parts(&[5, 5]), set(&[1, 2], 10, true)),
+    ];
+    for (number, case) in cases.iter().enumerate() {
+        let (record, seen) = (&case.record, &case.seen);
+        assert_eq!(
+            decided(case),
+            case.decision,
+            "{number}: {record:?} {seen:?}"
+        );
+    }
+}
+
+fn observations() -> impl Strategy<Value = Observation> {
+    prop_oneof![
+        proptest::collection::vec(0..20_u64, 0..5).prop_map(|sizes| parts(&sizes)),
+        (0..20_u64).prop_map(object),
+        Just(Observation::Nothing),
+    ]
+}
+
+fn ways() -> impl Strategy<Value = Way> {
+    prop_oneof![
+        Just(Way::Put),
+        Just(Way::Post),
+        Just(Way::Multipart),
+        Just(Way::SignedMultipart)
+    ]
+}
+
+proptest! {
+    /// Nothing becomes complete with bytes that were not granted, and nothing that is being completed
+    /// expires or waits.
+    #[test]
+    fn what_is_granted_bounds_what_is_completed(
+        way in ways(),
+        is_begun in any::<bool>(),
+        is_completing in any::<bool>(),
+        stored in 0..20_u64,
+        length in proptest::option::of(0..20_u64),
+        max_size in proptest::option::of(0..20_u64),
+        seen in observations(),
+        named in proptest::option::of(proptest::collection::btree_set(1..6_u32, 0..5)),
+        timeout in proptest::option::of(0..5_u32),
+    ) {
+        let record = record(way, |record| {
+            let mut upload = Upload::clone(&record.upload);
+            (upload.length, upload.max_size) = (length, max_size);
+            record.upload = upload.into();
+            record.stored = stored;
+            record.multipart = is_begun.then(|| "m".into());
+            if is_completing {
+                record.standing = Standing::Finishing;
+            }
+        });
+        let most = record.most().unwrap_or(MOST);
+        let numbers: Option<Vec<u32>> = named.map(|numbers| numbers.into_iter().collect());
+        let case = Case {
+            named: numbers.as_deref(),
+            idle_timeout: timeout.map(|hours| hours * HOUR),
+            ..of(record, seen, Decision::Wait { stored: 0 })
+        };
+        match decided(&case) {
+            Decision::Finish(head) => {
+                prop_assert!(head.size <= most);
+                prop_assert!(is_completing || length.is_none_or(|length| head.size == length));
+                prop_assert_eq!(case.seen, Observation::Object(head));
+            }
+            Decision::Assemble(set) if is_completing => prop_assert_eq!(set.size, stored),
+            Decision::Assemble(set) => {
+                prop_assert!(set.size <= most && numbers.is_some());
+                prop_assert!(length.is_none_or(|length| set.size == length));
+            }
+            Decision::Wait { .. } => prop_assert!(!is_completing),
+            Decision::Remove(RemovalReason::Expired) => {
+                prop_assert!(!is_completing && timeout.is_some_and(|hours| hours <= 2));
+                prop_assert!(!matches!(case.seen, Observation::Object(_)));
+            }
+            Decision::Remove(RemovalReason::TooLarge { stored, most: bound }) => {
+                prop_assert!(stored > bound && bound == most);
+            }
+            Decision::Reopen(_) => prop_assert!(is_completing),
+            Decision::Reject(_) => prop_assert!(numbers.is_some() && !is_completing),
+            Decision::Remove(_) => prop_assert!(case.seen != parts(&[])),
+        }
+    }
+}

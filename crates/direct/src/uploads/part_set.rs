@@ -1,0 +1,175 @@
+//! The parts that make up a file: as a client names them, or as they were recorded.
+
+use std::collections::HashMap;
+
+use landfall_s3::client::Part;
+
+use super::sign::MOST_PARTS;
+
+/// Parts that are to become the object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartSet {
+    /// Numbers and entity tags, in order.
+    pub(super) parts: Vec<(u32, String)>,
+    /// Their bytes together.
+    pub(super) size: u64,
+    /// Whether S3 has no others.
+    pub(super) is_all: bool,
+}
+
+impl PartSet {
+    /// Compares the parts that a client names with those that S3 has.
+    ///
+    /// # Errors
+    /// They differ; how.
+    pub(super) fn named(named: &[(u32, String)], listed: &[Part]) -> Result<Self, String> {
+        let by_number: HashMap<_, _> = listed.iter().map(|part| (part.number, part)).collect();
+        let mut set = Self {
+            parts: Vec::with_capacity(named.len()),
+            size: 0,
+            is_all: named.len() == by_number.len(),
+        };
+        for (number, etag) in named {
+            let Some(part) = by_number.get(number) else {
+                return Err(format!(
+                    "S3 has no part {number}: send it, and complete the upload then"
+                ));
+            };
+            if part.etag.trim_matches('"') != etag.trim().trim_matches('"') {
+                return Err(format!(
+                    "the part {number} has another entity tag than the one that is named"
+                ));
+            }
+            set.size = set.size.saturating_add(part.size);
+            set.parts.push((*number, part.etag.clone()));
+        }
+        Ok(set)
+    }
+
+    /// Selects the parts of an interrupted completion: those in these [ranges](Self::ranges), or all.
+    pub(super) fn recorded(ranges: Option<&str>, listed: &[Part]) -> Self {
+        let is_meant = |part: &&Part| ranges.is_none_or(|ranges| has_number(ranges, part.number));
+        let meant: Vec<_> = listed.iter().filter(is_meant).collect();
+        Self {
+            size: meant.iter().map(|part| part.size).sum(),
+            is_all: meant.len() == listed.len(),
+            parts: meant
+                .iter()
+                .map(|part| (part.number, part.etag.clone()))
+                .collect(),
+        }
+    }
+
+    /// The numbers of the parts in ranges, as in `1-3,5`.
+    pub(super) fn ranges(&self) -> String {
+        ranges(self.parts.iter().map(|(number, _)| *number))
+    }
+}
+
+/// Checks that numbers of parts are from 1 to 10,000 and ascend.
+///
+/// # Errors
+/// They do not; why.
+pub(super) fn check_order(parts: &[(u32, String)]) -> Result<(), String> {
+    if parts.is_empty() {
+        return Err("no parts are named".into());
+    }
+    let mut last = 0;
+    for (number, _) in parts {
+        if !(1..=MOST_PARTS).contains(number) {
+            return Err(format!(
+                "the part number {number} isn't from 1 to {MOST_PARTS}"
+            ));
+        }
+        if *number <= last {
+            return Err(format!(
+                "the part {number} stands behind {last}: parts are named once, in order"
+            ));
+        }
+        last = *number;
+    }
+    Ok(())
+}
+
+/// Writes numbers in ranges: `1-3,5`.
+pub(super) fn ranges(numbers: impl Iterator<Item = u32>) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let ranges = ranges.into_iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    ranges.collect::<Vec<_>>().join(",")
+}
+
+/// Reads what [`ranges`] wrote.
+fn has_number(ranges: &str, number: u32) -> bool {
+    ranges.split(',').any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse(), last.parse()) {
+            (Ok(first), Ok(last)) => (first..=last).contains(&number),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(parts: &[(u32, u64)]) -> Vec<Part> {
+        let part = |(number, size): &(u32, u64)| Part {
+            number: *number,
+            size: *size,
+            etag: format!("\"e{number}\""),
+            modified: None,
+        };
+        parts.iter().map(part).collect()
+    }
+
+    fn named(parts: &[(u32, &str)]) -> Vec<(u32, String)> {
+        parts.iter().map(|(n, etag)| (*n, (*etag).into())).collect()
+    }
+
+    #[test]
+    fn order() {
+        check_order(&named(&[(1, "a"), (3, "b"), (10_000, "c")])).unwrap();
+        for bad in [
+            &[][..],
+            &[(0, "a")],
+            &[(10_001, "a")],
+            &[(2, "a"), (1, "b")],
+            &[(1, "a"), (1, "a")],
+        ] {
+            check_order(&named(bad)).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn named_parts_are_those_of_s3() {
+        let there = listed(&[(1, 5), (2, 7), (4, 1)]);
+        let set = PartSet::named(&named(&[(1, "e1"), (4, "\"e4\"")]), &there).unwrap();
+        assert_eq!((set.size, set.is_all), (6, false));
+        assert_eq!(set.parts, named(&[(1, "\"e1\""), (4, "\"e4\"")]));
+        for bad in [(3, "e3"), (2, "e1")] {
+            PartSet::named(&named(&[(1, "e1"), bad]), &there).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn numbers_in_ranges() {
+        let all = |list: &[u32]| ranges(list.iter().copied());
+        assert_eq!(all(&[1, 2, 3, 5, 7, 8]), "1-3,5,7-8");
+        assert_eq!(all(&[]), "");
+        let there = listed(&[(1, 5), (2, 7), (4, 1)]);
+        let set = PartSet::recorded(Some("1,3-4"), &there);
+        assert_eq!((set.size, &*set.ranges()), (6, "1,4"));
+        assert_eq!(PartSet::recorded(None, &there).size, 13);
+        assert!(!has_number("", 1) && !has_number("x-y", 1));
+    }
+}

@@ -1,0 +1,223 @@
+//! A node is killed while it writes, and another one takes over at once.
+
+use std::{thread, time::Duration};
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::{Store as _, StoreError},
+    upload::UploadId,
+};
+use landfall_s3::{S3Options, S3Store};
+use landfall_test_services::{
+    Access, Garage, Moto, Proxy,
+    proxy::{Fault, Operation, Rule},
+};
+
+use crate::support::{
+    MIB, append, assert_same, client, create, finish, options, pattern, pieces, read,
+};
+
+const KIB: usize = 1024;
+
+/// Writes on a thread with a runtime of its own, which ends after `time` as a killed process ends:
+/// its sockets close, whatever is on its way.
+async fn write_until_killed(
+    access: &Access,
+    options: &S3Options,
+    id: &UploadId,
+    fence: u64,
+    bytes: &Bytes,
+    time: Duration,
+) {
+    let (access, options, id, bytes) = (access.clone(), options.clone(), id.clone(), bytes.clone());
+    let victim = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.spawn(async move {
+            let store = S3Store::new(client(&access), options).unwrap();
+            let Ok((snapshot, mut append)) = store.resume(&id, Fence(fence)).await else {
+                return;
+            };
+            let rest = bytes.slice(usize::try_from(snapshot.offset).unwrap()..);
+            for piece in pieces(&rest) {
+                if append.write(&mut vec![piece]).await.is_err() {
+                    return;
+                }
+            }
+            if append.commit().await.is_ok()
+                && let Some(finisher) = store.finisher()
+            {
+                let _ = finisher.finish(&snapshot.upload, Fence(fence)).await;
+            }
+        });
+        thread::sleep(time);
+        runtime.shutdown_background();
+    });
+    tokio::task::spawn_blocking(move || victim.join().unwrap())
+        .await
+        .unwrap();
+}
+
+/// `LANDFALL_LONG=1` kills in 200 rounds.
+fn rounds() -> u64 {
+    let is_long = std::env::var("LANDFALL_LONG").is_ok_and(|long| long == "1");
+    if is_long { 200 } else { 6 }
+}
+
+/// Kills nodes at every moment of an upload; another one finishes it at once.
+async fn completes_after_kills(access: &Access, options: S3Options) {
+    let bytes = pattern(5, 15 * MIB + 70 * KIB);
+    for round in 0..rounds() {
+        let store = S3Store::new(client(access), options.clone()).unwrap();
+        let upload = create(&store, bytes.len() as u64).await;
+        let id = &upload.id;
+        for (fence, spread) in [(1, 37), (2, 61)] {
+            let time = Duration::from_millis(3 + round * spread % 190);
+            write_until_killed(access, &options, id, fence, &bytes, time).await;
+        }
+        let next = S3Store::new(client(access), options.clone()).unwrap();
+        let (snapshot, mut append) = next.resume(id, Fence(10)).await.unwrap();
+        let rest = bytes.slice(usize::try_from(snapshot.offset).unwrap()..);
+        append.write(&mut pieces(&rest)).await.unwrap();
+        assert_eq!(append.commit().await.unwrap(), bytes.len() as u64);
+        drop(append);
+        let finished = next.finisher().unwrap().finish(&upload, Fence(10)).await;
+        assert!(finished.is_ok(), "round {round}: {finished:?}");
+        assert_same(&read(&next, &upload).await, &bytes);
+        let terminator = next.terminator().unwrap();
+        assert!(terminator.terminate(&upload, Fence(20)).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_completes_after_kills_and_quick_takeovers_on_garage() {
+    let garage = Garage::shared();
+    let mut options = options(&garage.bucket("quick"));
+    options.conditional_writes = false;
+    options.shared = true;
+    completes_after_kills(&garage.access(), options).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_completes_after_kills_and_quick_restarts_on_garage() {
+    let garage = Garage::shared();
+    let mut options = options(&garage.bucket("restart"));
+    options.conditional_writes = false;
+    completes_after_kills(&garage.access(), options).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_completes_after_kills_and_quick_takeovers_on_moto() {
+    let moto = Moto::shared();
+    let mut options = options(&moto.bucket("quick"));
+    options.shared = true;
+    completes_after_kills(&moto.access(), options).await;
+}
+
+/// The numbers of the parts that were sent.
+fn numbers(proxy: &Proxy) -> Vec<u32> {
+    let calls = proxy.calls().into_iter();
+    let parts = calls.filter(|call| call.operation == Operation::UploadPart);
+    parts
+        .map(|call| call.parameter("partNumber").unwrap().parse().unwrap())
+        .collect()
+}
+
+/// Garage cannot complete an upload of which two processes sent the same part at one time.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_killed_node_are_never_sent_under_the_same_number() {
+    let garage = Garage::shared();
+    let proxy = Proxy::start(&garage.access());
+    let access = garage.access().via(&proxy);
+    let bytes = pattern(6, 12 * MIB);
+    for is_shared in [true, false] {
+        let mut options = options(&garage.bucket("numbers"));
+        options.conditional_writes = false;
+        options.shared = is_shared;
+        let first = S3Store::new(client(&access), options.clone()).unwrap();
+        let upload = create(&first, bytes.len() as u64).await;
+        let rule = Rule::on(Operation::UploadPart).once();
+        proxy.inject(rule, Fault::Delay(Duration::from_secs(2)));
+        let (_, mut older) = first.resume(&upload.id, Fence(1)).await.unwrap();
+        older
+            .write(&mut pieces(&bytes.slice(..6 * MIB)))
+            .await
+            .unwrap();
+        while numbers(&proxy).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The second node takes over while the first part is on its way.
+        let second = S3Store::new(client(&access), options.clone()).unwrap();
+        let half = append(&second, &upload.id, 2, &bytes.slice(..6 * MIB)).await;
+        assert_eq!(half, 6 * MIB as u64);
+        let sent = numbers(&proxy);
+        assert!(sent[1] > sent[0] + 1, "{sent:?}");
+        if is_shared {
+            // The second node has ended its request: a third one needs no other numbers.
+            let third = S3Store::new(client(&access), options.clone()).unwrap();
+            append(&third, &upload.id, 3, &bytes.slice(6 * MIB..)).await;
+            let all = numbers(&proxy);
+            assert_eq!(all[2..], [sent[1] + 1, sent[1] + 2], "{}", proxy.story());
+            finish(&third, &upload, 3).await;
+        } else {
+            append(&second, &upload.id, 3, &bytes.slice(6 * MIB..)).await;
+            let all = numbers(&proxy);
+            assert_eq!(all[2..], [sent[1] + 1, sent[1] + 2], "{}", proxy.story());
+            finish(&second, &upload, 3).await;
+        }
+        drop(older);
+        assert_same(&read(&second, &upload).await, &bytes);
+        proxy.revive();
+        proxy.forget();
+    }
+}
+
+/// A service that lists parts and refuses them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_parts_s3_refuses_is_damaged_and_not_completed_again() {
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let access = moto.access().via(&proxy);
+    for is_shared in [true, false] {
+        let mut options = options(&moto.bucket("refused"));
+        options.shared = is_shared;
+        let store = S3Store::new(client(&access), options.clone()).unwrap();
+        let bytes = pattern(7, 6 * MIB);
+        let upload = create(&store, bytes.len() as u64).await;
+        let completing = || Rule::on(Operation::CompleteMultipartUpload);
+        let refused = Fault::Answer {
+            status: 400,
+            code: "InvalidPart",
+        };
+        // What passes by itself is no damage.
+        proxy.inject(completing().times(2), refused);
+        append(&store, &upload.id, 1, &bytes).await;
+        finish(&store, &upload, 1).await;
+        assert_same(&read(&store, &upload).await, &bytes);
+
+        let upload = create(&store, bytes.len() as u64).await;
+        proxy.inject(completing(), refused);
+        append(&store, &upload.id, 1, &bytes).await;
+        let finished = store.finisher().unwrap().finish(&upload, Fence(1)).await;
+        assert_damaged(finished);
+        let calls = proxy.count(Operation::CompleteMultipartUpload);
+        let next = S3Store::new(client(&access), options).unwrap();
+        assert_damaged(next.load(&upload.id).await);
+        assert_damaged(next.resume(&upload.id, Fence(2)).await.map(drop));
+        assert_eq!(proxy.count(Operation::CompleteMultipartUpload), calls);
+        let terminator = next.terminator().unwrap();
+        assert!(terminator.terminate(&upload, Fence(3)).await.unwrap());
+        proxy.revive();
+    }
+}
+
+fn assert_damaged<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    assert!(
+        matches!(result, Err(StoreError::Damaged { .. })),
+        "{result:?}"
+    );
+}

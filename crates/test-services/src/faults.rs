@@ -1,0 +1,164 @@
+//! A TCP proxy that injects faults of the network.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// What the proxy does with the bytes of its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It forwards them.
+    None,
+    /// It forwards them late.
+    Delay(Duration),
+    /// It accepts connections and forwards nothing, as a network that drops packets. Connections that
+    /// were made meanwhile or before stay dead when the fault is over.
+    BlackHole,
+    /// It closes connections at once, existing ones as well.
+    Cut,
+    /// It forwards requests and closes the way back.
+    HalfClose,
+}
+
+#[derive(Debug)]
+struct Shared {
+    fault: Mutex<Fault>,
+    connections: Mutex<Vec<(TcpStream, TcpStream, Arc<AtomicBool>)>>,
+}
+
+/// A proxy in front of a server on this machine. It ends with the process.
+#[derive(Debug)]
+pub struct FaultProxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl FaultProxy {
+    /// Starts a proxy to `host:port`.
+    ///
+    /// # Panics
+    /// If no port is free.
+    #[must_use]
+    pub fn start(target: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            fault: Mutex::new(Fault::None),
+            connections: Mutex::default(),
+        });
+        let (target, accepting) = (target.to_owned(), shared.clone());
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                accepting.accept(client, &target);
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Where the proxy listens, as `host:port`.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Replaces the authority of a URL by the proxy's.
+    ///
+    /// # Panics
+    /// If the URL does not contain `authority`.
+    #[must_use]
+    pub fn url(&self, url: &str, authority: &str) -> String {
+        assert!(url.contains(authority), "{url} is not of {authority}");
+        url.replace(authority, &self.authority())
+    }
+
+    /// Sets the fault, for existing and for new connections.
+    pub fn set(&self, fault: Fault) {
+        *lock(&self.shared.fault) = fault;
+        let mut connections = lock(&self.shared.connections);
+        for (client, server, is_dead) in &*connections {
+            match fault {
+                Fault::None | Fault::Delay(_) => {}
+                Fault::BlackHole => is_dead.store(true, Ordering::SeqCst),
+                Fault::Cut => {
+                    let _ = client.shutdown(Shutdown::Both);
+                    let _ = server.shutdown(Shutdown::Both);
+                }
+                Fault::HalfClose => {
+                    let _ = client.shutdown(Shutdown::Write);
+                }
+            }
+        }
+        if fault == Fault::Cut {
+            connections.clear();
+        }
+    }
+}
+
+impl Shared {
+    fn accept(self: &Arc<Self>, client: TcpStream, target: &str) {
+        let fault = *lock(&self.fault);
+        if fault == Fault::Cut {
+            return;
+        }
+        let is_dead = Arc::new(AtomicBool::new(fault == Fault::BlackHole));
+        let Ok(server) = TcpStream::connect(target) else {
+            return;
+        };
+        let clones = (|| {
+            Ok::<_, std::io::Error>([
+                client.try_clone()?,
+                client.try_clone()?,
+                server.try_clone()?,
+            ])
+        })();
+        let Ok([keep, client_reader, server_reader]) = clones else {
+            return;
+        };
+        let Ok(server_keep) = server.try_clone() else {
+            return;
+        };
+        lock(&self.connections).push((keep, server_keep, is_dead.clone()));
+        let (there, back) = (self.clone(), self.clone());
+        let is_dead_there = is_dead.clone();
+        thread::spawn(move || there.carry(client_reader, server, &is_dead_there, false));
+        thread::spawn(move || back.carry(server_reader, client, &is_dead, true));
+    }
+
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream, is_dead: &AtomicBool, is_back: bool) {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let Ok(length @ 1..) = from.read(&mut buffer) else {
+                break;
+            };
+            if is_dead.load(Ordering::SeqCst) {
+                // The bytes are gone, and so are all that follow.
+                continue;
+            }
+            match *lock(&self.fault) {
+                Fault::Delay(delay) => thread::sleep(delay),
+                Fault::HalfClose if is_back => {
+                    let _ = to.shutdown(Shutdown::Write);
+                    continue;
+                }
+                _ => {}
+            }
+            if to.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        if !is_dead.load(Ordering::SeqCst) {
+            let _ = to.shutdown(Shutdown::Write);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
