@@ -27,7 +27,7 @@ Usage:
   landfall migrate [flags]        Bring the database's tables up to date.
   landfall config check [flags]   Print the settings in force, with sources.
   landfall version                Print the version.
-  landfall help sweep             Help for sweep, doctor, s3, events, keys or migrate.
+  landfall help sweep             Help for one command.
 
 Examples:
   landfall                        Serve ./data at http://localhost:8080/files/

@@ -143,7 +143,7 @@ fn a_database_that_stops_answering_costs_seconds() {
     {
         proxy.set(fault);
         let start = Instant::now();
-        assert_eq!(grant(&server, &key, &format!("lost {nth}")), 503);
+        assert_eq!(grant(&server, &key, &format!("lost-{nth}")), 503);
         assert!(start.elapsed() < Duration::from_secs(15), "{fault:?}");
         // As after a failover: new connections work, those from before stay dead.
         proxy.set(Fault::None);
