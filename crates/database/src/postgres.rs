@@ -59,7 +59,8 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(url: &str, durability: Durability) -> Result<Self, sqlx::Error> {
-        let options: PgConnectOptions = url.parse()?;
+        // PgBouncer refuses this parameter, and no number here is a float.
+        let options = url.parse::<PgConnectOptions>()?.extra_float_digits(None);
         let health = Health::default();
         let tested = health.clone();
         let pool = PgPoolOptions::new()

@@ -236,6 +236,38 @@ async fn postgres() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
+async fn pgbouncer_in_transaction_mode() {
+    use landfall_test_services::{PgBouncer, Postgres};
+
+    let url = Postgres::shared().database("bouncer");
+    let bouncer = PgBouncer::start(&url);
+    let url = bouncer.url(&url);
+    keeps_what_is_committed(Database::Postgres(url.clone())).await;
+    // More clients than connections, each with statements and transactions of its own.
+    let database = Database::Postgres(url);
+    let clients = (0..6).map(|client| {
+        let database = database.clone();
+        tokio::spawn(async move {
+            let open = database.open(Durability::Power).await.unwrap();
+            for turn in 0..20_i64 {
+                let sql = "SELECT COUNT(*) AS n FROM things WHERE size = $1 OR name = $2";
+                let read = Statement::new(sql).with(turn).with(format!("{client}"));
+                open.read(read).await.unwrap();
+                let mut transaction = open.write().await.unwrap();
+                let insert = Statement::new("INSERT INTO things (name, size) VALUES ($1, $2)");
+                let insert = insert.with(format!("{client}")).with(turn);
+                transaction.execute(insert).await.unwrap();
+                transaction.commit().await.unwrap();
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
 async fn faults_of_the_network_are_over_when_it_works_again() {
     use std::time::{Duration, Instant};
 

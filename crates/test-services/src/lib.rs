@@ -1,4 +1,4 @@
-//! Real services for the tests: [`Garage`], [`Moto`] and [`S3s`] speak S3; [`Nats`], [`Postgres`], [`RabbitMq`]
+//! Real services for the tests: [`Garage`], [`Moto`] and [`S3s`] speak S3; [`Nats`], [`PgBouncer`], [`Postgres`], [`RabbitMq`]
 //! and [`Redis`] are themselves; [`Kafka`] is librdkafka's mock of it; a [`Proxy`] between a store
 //! and a service breaks calls on purpose, and a [`FaultProxy`] breaks connections.
 //!
@@ -25,6 +25,7 @@ mod grpcio;
 mod kafka;
 mod moto;
 mod nats;
+mod pgbouncer;
 mod plain_http;
 mod ports;
 mod postgres;
@@ -40,6 +41,7 @@ pub use grpcio::Grpcio;
 pub use kafka::{Kafka, Record};
 pub use moto::Moto;
 pub use nats::Nats;
+pub use pgbouncer::PgBouncer;
 pub use ports::free_port;
 pub use postgres::Postgres;
 pub use proxy::Proxy;
