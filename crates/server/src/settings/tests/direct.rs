@@ -80,7 +80,7 @@ fn their_pages_have_places_of_their_own() {
 fn what_may_not_be_meant_is_told() {
     let cases: [(&[&str], &str); 8] = [
         (
-            &["-direct-poll=1m"],
+            &["-direct-poll=2m"],
             "-direct-poll: has no effect without direct",
         ),
         (
