@@ -60,6 +60,7 @@ pub fn arguments(data: &[u8]) {
             | Invocation::SetCors { loaded, .. }
             | Invocation::Events { loaded, .. }
             | Invocation::Keys { loaded, .. }
+            | Invocation::Migrate(loaded)
             | Invocation::DoctorFiles(loaded)
             | Invocation::ConfigCheck(loaded),
         ) => accepted(&loaded),

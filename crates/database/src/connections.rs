@@ -39,6 +39,7 @@ pub struct Connections {
     /// The last transaction that wrote was committed.
     is_writable: Arc<AtomicBool>,
     is_lent: bool,
+    may_migrate: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -67,6 +68,7 @@ impl Database {
             clock: Clock::default(),
             is_writable: Arc::new(AtomicBool::new(true)),
             is_lent: false,
+            may_migrate: true,
         })
     }
 }
@@ -81,6 +83,17 @@ impl Connections {
             is_lent: true,
             ..self.clone()
         }
+    }
+
+    /// For tools that work while a server runs: tables that exist are checked and not changed.
+    #[must_use]
+    pub const fn without_migrations(mut self) -> Self {
+        self.may_migrate = false;
+        self
+    }
+
+    pub(crate) const fn may_migrate(&self) -> bool {
+        self.may_migrate
     }
 
     /// Sets the clock that transactions show, for tests.

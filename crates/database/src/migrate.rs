@@ -53,36 +53,16 @@ struct Applied {
 
 impl Connections {
     /// Brings the tables called `name` to the version that `steps` lead to. Safe while other processes
-    /// do the same.
+    /// do the same. Connections [without migrations](Self::without_migrations) only check the version
+    /// of tables that exist.
     ///
     /// # Errors
     /// The database fails, its tables were made by other steps, or a newer program has changed them so
-    /// that this one cannot use them.
+    /// that this one cannot use them; without migrations, [`DatabaseError::Older`].
     ///
     /// # Cancel safety
     /// Dropped, it has done all or nothing.
     pub async fn migrate(&self, name: &str, steps: &[Migration]) -> Result<(), DatabaseError> {
-        self.bring(name, steps, true).await
-    }
-
-    /// Checks that the tables called `name` can be used with `steps`, for programs that must not change
-    /// the tables of a running server. Makes them if there are none.
-    ///
-    /// # Errors
-    /// As [`migrate`](Self::migrate), and [`DatabaseError::Older`].
-    ///
-    /// # Cancel safety
-    /// Dropped, it has done all or nothing.
-    pub async fn require(&self, name: &str, steps: &[Migration]) -> Result<(), DatabaseError> {
-        self.bring(name, steps, false).await
-    }
-
-    async fn bring(
-        &self,
-        name: &str,
-        steps: &[Migration],
-        may_change: bool,
-    ) -> Result<(), DatabaseError> {
         let mut transaction = match self.write().await {
             Ok(transaction) => transaction,
             Err(error) => return Err(self.explain(error).await),
@@ -119,7 +99,7 @@ impl Connections {
             }
         }
         let missing = steps.get(applied.len()..).unwrap_or_default();
-        if !missing.is_empty() && !applied.is_empty() && !may_change {
+        if !missing.is_empty() && !applied.is_empty() && !self.may_migrate() {
             return Err(DatabaseError::Older {
                 name: name.to_owned(),
                 version: count(applied.len()),

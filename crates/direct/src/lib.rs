@@ -15,7 +15,7 @@ mod stats;
 mod uploads;
 
 pub use self::{
-    books::{Books, Hold},
+    books::{Books, Hold, migrate},
     error::DirectError,
     record::{Record, Standing, Way},
     settings::{DirectSettings, OWN, Small, StsSettings},

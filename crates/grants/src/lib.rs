@@ -7,19 +7,17 @@
 
 pub mod api;
 pub mod caller;
-mod clock;
 pub mod gate;
 pub mod job;
 pub mod policy;
 pub mod queue;
-pub mod relay;
 mod token;
+
+pub use landfall_database::Clock;
 
 pub use self::{
     caller::{Caller, Limits},
-    clock::Clock,
     job::{Job, JobId, JobState},
     queue::{Queue, QueueSettings},
-    relay::Relay,
     token::{Token, TokenHash},
 };

@@ -79,7 +79,7 @@ pub(crate) struct Up {
     connection: MultiplexedConnection,
     number: u64,
     run: Arc<str>,
-    /// When no lease of the server's run before can be held any more.
+    /// When no lease of the primary before can be held any more.
     settled: Instant,
 }
 
@@ -199,12 +199,21 @@ impl Link {
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
-        let info: String = redis::cmd("INFO")
+        let server: String = redis::cmd("INFO")
             .arg("server")
             .query_async(&mut connection)
             .await?;
-        let begun = Instant::now();
-        let field = |name| field(&info, name);
+        let replication: String = redis::cmd("INFO")
+            .arg("replication")
+            .query_async(&mut connection)
+            .await?;
+        if field(&replication, "role") == Some("slave") {
+            return Err(RedisError::from((
+                redis::ErrorKind::Client,
+                "it is a replica; leases need the primary",
+            )));
+        }
+        let field = |name| field(&server, name);
         let Some(run) = field("run_id").filter(|run| !run.is_empty()) else {
             return Err(RedisError::from((
                 redis::ErrorKind::Client,
@@ -213,13 +222,23 @@ impl Link {
         };
         let uptime = field("uptime_in_seconds").and_then(|text| text.parse().ok());
         let uptime = Duration::from_secs(uptime.unwrap_or(0));
+        let run: String = run.chars().take(16).collect();
         self.scripts.load(&mut connection).await?;
+        // A replica that was promoted has been the primary for a shorter time than it has run.
+        let primary_for = if was_promoted(&replication) {
+            Duration::ZERO
+        } else {
+            uptime
+        };
+        let begun = Instant::now();
+        let enter = self.scripts.enter(&run, primary_for);
+        let (number_of_primary, unsettled): (u64, u64) = enter.query_async(&mut connection).await?;
         connection.subscribe(self.scripts.channel()).await?;
         Ok(Up {
             connection,
             number,
-            run: run.chars().take(16).collect::<String>().into(),
-            settled: begun + self.ttl.saturating_sub(uptime),
+            run: format!("{run}.{number_of_primary}").into(),
+            settled: begun + Duration::from_millis(unsettled),
         })
     }
 
@@ -340,7 +359,10 @@ impl Link {
             });
         }
         // A new connection loads the scripts anew, and finds the new primary where there is one.
-        if matches!(error.code(), Some("NOSCRIPT" | "READONLY" | "MASTERDOWN")) {
+        if matches!(
+            error.code(),
+            Some("NOSCRIPT" | "READONLY" | "MASTERDOWN" | "NEWPRIMARY")
+        ) {
             self.end(up.number, &error.to_string());
             return Err(LinkError::Cut {
                 address: self.address.clone(),
@@ -389,6 +411,13 @@ impl Connections {
             }
         }
     }
+}
+
+/// Whether the server continues the data of another primary, by `INFO replication`. The id of the data
+/// itself is no name for a primary: it changes an hour after the last replica has left.
+fn was_promoted(replication: &str) -> bool {
+    let other = field(replication, "master_replid2").unwrap_or_default();
+    other.bytes().any(|byte| byte != b'0')
 }
 
 /// A field of what `INFO` says.

@@ -59,12 +59,12 @@ use crate::{
 /// [lost](landfall::lease::Asked::Lost), a fifth before it could lapse. If Redis comes back sooner,
 /// the lease is renewed and nothing was noticed.
 ///
-/// A restart is noticed by the run id of the server. What it still knows from before counts for
-/// nothing, since it may be old: holders put their leases back, and nobody gets a lease that the new
-/// run doesn't know of until those of the run before have lapsed. So the first lease after a start
-/// of Redis may take one lifetime. If the state vanishes without a restart (`FLUSHALL`, eviction),
-/// two nodes can believe for a third of a lifetime that they hold a lease; the store then refuses
-/// the older fence. The same is true of a failover to a replica.
+/// A restart, or a failover to a replica, is noticed by the run id of the server. What it still knows
+/// from before counts for nothing, since it may be old: holders put their leases back, and nobody gets
+/// a lease that the new primary doesn't know of until those of the one before have lapsed. So the first
+/// lease after a start of Redis or a failover may take one lifetime. If the state vanishes without
+/// either (`FLUSHALL`, eviction), two nodes can believe for a third of a lifetime that they hold a
+/// lease; the store then refuses the older one.
 ///
 /// Redis needs `maxmemory-policy noeviction` (its default), one primary, and the right to run
 /// scripts and `INFO`, `PUBLISH` and `SUBSCRIBE`. Cluster mode and Sentinel are not spoken.

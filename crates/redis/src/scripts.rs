@@ -1,4 +1,4 @@
-//! The calls to Redis: three scripts, each of them atomic there.
+//! The calls to Redis: four scripts, each of them atomic there.
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ pub(crate) struct Scripts {
     acquire: Script,
     renew: Script,
     release: Script,
+    enter: Script,
     prefix: String,
     channel: String,
     owner: String,
@@ -34,12 +35,12 @@ pub(crate) enum Answer {
     Busy(Duration),
 }
 
-/// Where the calls of one connection go. The name of the run of the server is part of each key:
-/// after a restart the server may know old leases and old fences, or none, and both count as none.
+/// Where the calls of one connection go. The name of the primary is part of each key: after a restart
+/// or a failover the server may know old leases and old fences, or none, and both count as none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run<'a> {
     pub(crate) name: &'a str,
-    /// How long leases of the run before may still be held.
+    /// How long leases of the primary before may still be held.
     pub(crate) unsettled: Duration,
 }
 
@@ -56,6 +57,7 @@ impl Scripts {
             acquire: Script::new(include_str!("scripts/acquire.lua")),
             renew: Script::new(include_str!("scripts/renew.lua")),
             release: Script::new(include_str!("scripts/release.lua")),
+            enter: Script::new(include_str!("scripts/enter.lua")),
             channel: format!("{}leases", settings.prefix),
             prefix: settings.prefix.clone(),
             owner: owner.to_owned(),
@@ -73,10 +75,21 @@ impl Scripts {
 
     /// Makes the scripts known to the server.
     pub(crate) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        for script in [&self.acquire, &self.renew, &self.release] {
+        for script in [&self.acquire, &self.renew, &self.release, &self.enter] {
             let _: String = script.load_async(connection).await?;
         }
         Ok(())
+    }
+
+    /// Gives the number of this primary, and for how many milliseconds leases of the one before may
+    /// still be held.
+    pub(crate) fn enter(&self, run: &str, primary_for: Duration) -> Cmd {
+        let mut call = Self::call(&self.enter, 1);
+        call.arg(self.primary())
+            .arg(run)
+            .arg(millis(primary_for))
+            .arg(self.ttl);
+        call
     }
 
     pub(crate) fn acquire(
@@ -87,10 +100,11 @@ impl Scripts {
         floor: Fence,
         ask: bool,
     ) -> Cmd {
-        let mut call = Self::call(&self.acquire, 3);
+        let mut call = Self::call(&self.acquire, 4);
         call.arg(self.key("lease", run, id))
             .arg(self.key("fence", run, id))
             .arg(self.key("want", run, id))
+            .arg(self.primary())
             .arg(&self.owner)
             .arg(token.number())
             .arg(self.ttl)
@@ -101,7 +115,8 @@ impl Scripts {
             .arg(id.as_str())
             .arg(millis(HAND_OVER))
             .arg(self.want)
-            .arg(millis(run.unsettled));
+            .arg(millis(run.unsettled))
+            .arg(run.name);
         call
     }
 
@@ -116,15 +131,17 @@ impl Scripts {
 
     /// Gives 1, 2 if another node waits for the lease, or 0 if it is another's.
     pub(crate) fn renew(&self, run: Run<'_>, id: &UploadId, token: Token, fence: Fence) -> Cmd {
-        let mut call = Self::call(&self.renew, 3);
+        let mut call = Self::call(&self.renew, 4);
         call.arg(self.key("lease", run, id))
             .arg(self.key("fence", run, id))
             .arg(self.key("want", run, id))
+            .arg(self.primary())
             .arg(token.text(&self.owner))
             .arg(self.ttl)
             .arg(self.keep)
             .arg(fence.0)
-            .arg(&self.owner);
+            .arg(&self.owner)
+            .arg(run.name);
         call
     }
 
@@ -145,6 +162,11 @@ impl Scripts {
         let mut call = redis::cmd("EVALSHA");
         call.arg(script.get_hash()).arg(keys);
         call
+    }
+
+    /// The key that says which server was the primary last.
+    fn primary(&self) -> String {
+        format!("{}primary", self.prefix)
     }
 
     /// The braces keep the keys of one upload together where keys are spread over servers.

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
             errand,
             json,
         }) => run(app::keys(loaded, errand, json)),
+        Ok(Invocation::Migrate(loaded)) => run(app::migrate(loaded)),
         Ok(Invocation::Sweep { loaded, dry_run }) => run(app::sweep(loaded, dry_run)),
         Err(failure) => fail(&failure),
     }

@@ -52,6 +52,17 @@ impl fmt::Debug for Books {
     }
 }
 
+/// Brings the tables of direct uploads to the version of this program.
+///
+/// # Errors
+/// See [`Connections::migrate`].
+///
+/// # Cancel safety
+/// Dropped, it has done all or nothing.
+pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
+    database.migrate(TABLES, MIGRATIONS).await
+}
+
 impl Books {
     /// Makes or changes the tables. Has to be called in the runtime in which `connections` were opened,
     /// which has to run as long as the books are used.
@@ -62,7 +73,7 @@ impl Books {
     /// # Cancel safety
     /// May be dropped.
     pub async fn open(connections: Connections) -> Result<Self, DatabaseError> {
-        connections.migrate(TABLES, MIGRATIONS).await?;
+        migrate(&connections).await?;
         let home = Arc::new(Home {
             connections,
             runtime: Handle::current(),

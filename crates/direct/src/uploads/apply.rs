@@ -68,7 +68,7 @@ impl Direct {
     ) -> Result<Outcome, DirectError> {
         let (this, id) = (self.clone(), id.clone());
         let task = tokio::spawn(async move {
-            let (lease, record) = this.hold(&id).await?;
+            let (lease, record) = this.acquire_lease(&id).await?;
             let outcome = this.advance_leased(&lease, record, &advance).await;
             lease.release().await;
             outcome
@@ -83,7 +83,7 @@ impl Direct {
         advance: &Advance,
     ) -> Result<Outcome, DirectError> {
         match record.standing {
-            Standing::Finished => return Ok(self.response(record)),
+            Standing::Finished => return Ok(self.completed_response(record)),
             Standing::Gone => return Err(DirectError::gone()),
             Standing::Opening => return Err(DirectError::Busy),
             Standing::Open | Standing::Finishing => {}
@@ -107,7 +107,7 @@ impl Direct {
                     self.prepare(&mut record, set.size, Some(&set), info)
                         .await?;
                     is_prepared = true;
-                    if let Err(why) = self.assemble(&record, &set).await? {
+                    if let Err(why) = self.complete_multipart(&record, &set).await? {
                         self.reopen(record).await?;
                         return Err(DirectError::Parts(why));
                     }
@@ -166,7 +166,7 @@ impl Direct {
     }
 
     /// Makes the object of its parts; the inner error says why S3 rejects the parts.
-    async fn assemble(
+    async fn complete_multipart(
         &self,
         record: &Record,
         set: &PartSet,
@@ -206,7 +206,7 @@ impl Direct {
         info: Option<&Arc<RequestInfo>>,
     ) -> Result<Outcome, DirectError> {
         let audience = self.audience()?;
-        Self::must_hold(lease)?;
+        Self::ensure_leased(lease)?;
         let snapshot = Snapshot {
             upload: complete(&record.upload, head.size, None),
             offset: head.size,
@@ -261,11 +261,11 @@ impl Direct {
             tracing::error!(id = %upload.id, %job, %error, "failed to record job end");
         }
         tracing::debug!(id = %upload.id, size = head.size, "DirectUploadFinished");
-        Ok(self.response(record))
+        Ok(self.completed_response(record))
     }
 
     /// The response for a completed upload, the same each time.
-    fn response(&self, record: Record) -> Outcome {
+    fn completed_response(&self, record: Record) -> Outcome {
         let upload = &record.upload;
         Outcome::Completed(Box::new(Complete {
             location: self.location(&record),

@@ -11,7 +11,7 @@ use landfall_s3::client::ObjectHead;
 
 use super::{
     PARTS, TYPES,
-    observe::Observation,
+    observe::Observed,
     part_set::{PartSet, ranges},
 };
 use crate::{DirectError, Record, Standing, Way};
@@ -116,15 +116,15 @@ pub(super) struct Facts<'a> {
 }
 
 /// Decides what to do about an upload of which S3 has this.
-pub(super) fn decide(facts: &Facts<'_>, observation: Observation) -> Decision {
+pub(super) fn decide(facts: &Facts<'_>, observation: Observed) -> Decision {
     let record = facts.record;
     let is_completing = record.standing == Standing::Finishing;
     match observation {
-        Observation::Object(head) => match unfit(facts, &head) {
+        Observed::Object(head) => match unfit(facts, &head) {
             Some(reason) => Decision::Remove(reason),
             None => Decision::Finish(head),
         },
-        Observation::Parts(listed) if is_completing => {
+        Observed::Parts(listed) if is_completing => {
             let recorded = record.upload.storage.get(PARTS).map(String::as_str);
             let set = PartSet::recorded(recorded, &listed);
             if set.size == record.stored {
@@ -133,7 +133,7 @@ pub(super) fn decide(facts: &Facts<'_>, observation: Observation) -> Decision {
             let why = "the parts have changed while they were put together: complete it again";
             Decision::Reopen(why.into())
         }
-        Observation::Parts(listed) => {
+        Observed::Parts(listed) => {
             let stored = listed.iter().map(|part| part.size).sum();
             let Some(named) = facts.named else {
                 return match stored > facts.most {
@@ -155,17 +155,17 @@ pub(super) fn decide(facts: &Facts<'_>, observation: Observation) -> Decision {
                 },
             }
         }
-        Observation::Nothing if is_completing => {
+        Observed::Nothing if is_completing => {
             Decision::Remove(RemovalReason::Vanished("it is gone from S3"))
         }
-        Observation::Nothing if record.multipart.is_some() => {
+        Observed::Nothing if record.multipart.is_some() => {
             Decision::Remove(match record.way {
                 // Its client has aborted it by a signed request.
                 Way::SignedMultipart => RemovalReason::Unwanted(Removal::Client),
                 _ => RemovalReason::Vanished("its multipart upload is gone from S3"),
             })
         }
-        Observation::Nothing => wait(facts, record.stored),
+        Observed::Nothing => wait(facts, record.stored),
     }
 }
 

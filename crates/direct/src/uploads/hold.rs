@@ -17,7 +17,7 @@ impl Direct {
     ///
     /// # Errors
     /// There is none, or somebody is at it all the time. The books fail.
-    pub(super) async fn hold(&self, id: &UploadId) -> Result<(Hold, Record), DirectError> {
+    pub(super) async fn acquire_lease(&self, id: &UploadId) -> Result<(Hold, Record), DirectError> {
         let books = &self.0.books;
         for left in (0..TRIES).rev() {
             if let Some(hold) = books.hold(id).await? {
@@ -35,7 +35,7 @@ impl Direct {
     }
 
     /// That it is still held: what takes long may have outlasted that.
-    pub(super) fn must_hold(hold: &Hold) -> Result<(), DirectError> {
+    pub(super) fn ensure_leased(hold: &Hold) -> Result<(), DirectError> {
         match hold.is_held() {
             true => Ok(()),
             false => Err(DirectError::Busy),

@@ -69,21 +69,21 @@ impl DirectUploads for Direct {
 
 impl Direct {
     async fn remove_of(&self, id: &UploadId) -> Result<bool, DirectError> {
-        let (hold, record) = match self.hold(id).await {
+        let (lease, record) = match self.acquire_lease(id).await {
             Ok(found) => found,
             Err(DirectError::NotFound) => return Ok(false),
             Err(error) => return Err(error),
         };
         if record.standing == Standing::Gone {
-            hold.release().await;
+            lease.release().await;
             if record.check_at.is_some() {
                 self.clear(&record).await?;
             }
             return Ok(false);
         }
         let reason = RemovalReason::Unwanted(Removal::Application);
-        let removed = self.remove(&hold, record, reason, None).await;
-        hold.release().await;
+        let removed = self.remove(&lease, record, reason, None).await;
+        lease.release().await;
         match removed? {
             None => Ok(true),
             Some(left) => Err(left),

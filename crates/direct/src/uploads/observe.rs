@@ -14,7 +14,7 @@ const MOST_PAGES: usize = 100;
 
 /// What S3 has of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Observation {
+pub(super) enum Observed {
     /// Its multipart upload, with these parts.
     Parts(Vec<Part>),
     /// An object that its client sent.
@@ -25,16 +25,16 @@ pub(super) enum Observation {
 
 impl Direct {
     /// Finds out what S3 has of an upload.
-    pub(super) async fn observe(&self, record: &Record) -> Result<Observation, DirectError> {
+    pub(super) async fn observe(&self, record: &Record) -> Result<Observed, DirectError> {
         let is_multipart = matches!(record.way, Way::Multipart | Way::SignedMultipart);
         if is_multipart && record.multipart.is_none() {
             // Nothing that its client has started can be completed without its id.
-            return Ok(Observation::Nothing);
+            return Ok(Observed::Nothing);
         }
         // While there is a multipart upload, an object at the key is not made of it.
         if let Some(multipart) = &record.multipart {
             match self.list(record, multipart).await {
-                Ok(parts) => return Ok(Observation::Parts(parts)),
+                Ok(parts) => return Ok(Observed::Parts(parts)),
                 Err(DirectError::S3(error)) if *error.kind() == ErrorKind::NoSuchUpload => {}
                 Err(error) => return Err(error),
             }
@@ -43,11 +43,11 @@ impl Direct {
     }
 
     /// Finds out whether S3 has the object of an upload.
-    pub(super) async fn observe_object(&self, record: &Record) -> Result<Observation, DirectError> {
+    pub(super) async fn observe_object(&self, record: &Record) -> Result<Observed, DirectError> {
         match self.settings().client.head_object(&record.place).await {
-            Ok(head) if self.is_from_client(record, &head) => Ok(Observation::Object(head)),
-            Ok(_) => Ok(Observation::Nothing),
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(Observation::Nothing),
+            Ok(head) if self.is_from_client(record, &head) => Ok(Observed::Object(head)),
+            Ok(_) => Ok(Observed::Nothing),
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(Observed::Nothing),
             Err(error) => Err(error.into()),
         }
     }
@@ -79,7 +79,7 @@ impl Direct {
         head: &ObjectHead,
     ) -> Result<bool, DirectError> {
         match self.observe_object(record).await? {
-            Observation::Object(now) => Ok(now.etag == head.etag && now.size == head.size),
+            Observed::Object(now) => Ok(now.etag == head.etag && now.size == head.size),
             _ => Ok(false),
         }
     }

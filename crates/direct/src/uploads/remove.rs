@@ -40,14 +40,14 @@ impl Direct {
         audience.before_terminate(&info, &snapshot(record)).await?;
         let (this, id) = (self.clone(), record.id().clone());
         let cancelled = tokio::spawn(async move {
-            let (hold, record) = this.hold(&id).await?;
+            let (lease, record) = this.acquire_lease(&id).await?;
             match record.standing {
                 Standing::Gone => Ok(()),
                 Standing::Finishing | Standing::Finished => Err(complete_already()),
                 Standing::Opening | Standing::Open => {
                     let reason = RemovalReason::Unwanted(Removal::Client);
-                    let removed = this.remove(&hold, record, reason, Some(&info)).await;
-                    hold.release().await;
+                    let removed = this.remove(&lease, record, reason, Some(&info)).await;
+                    lease.release().await;
                     removed.map(drop)
                 }
             }
@@ -61,7 +61,7 @@ impl Direct {
     /// # Errors
     /// S3, the books or the queue fail; the next time does the rest.
     pub(crate) async fn abandon(&self, record: &Record) -> Result<(), DirectError> {
-        let (hold, mut record) = self.hold(record.id()).await?;
+        let (lease, mut record) = self.acquire_lease(record.id()).await?;
         if record.standing != Standing::Opening {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Direct {
             let why = queue::End::Failed("it was never begun on S3".into());
             self.queue().end(record.job, why).await?;
         }
-        self.clear_leased(&hold, record).await
+        self.clear_leased(&lease, record).await
     }
 
     /// Removes what may be left of one that is gone: what couldn't be removed, or came late.
@@ -84,11 +84,11 @@ impl Direct {
     /// # Errors
     /// S3 or the books fail.
     pub(crate) async fn clear(&self, record: &Record) -> Result<(), DirectError> {
-        let (hold, record) = self.hold(record.id()).await?;
+        let (lease, record) = self.acquire_lease(record.id()).await?;
         if record.standing != Standing::Gone {
             return Ok(());
         }
-        self.clear_leased(&hold, record).await
+        self.clear_leased(&lease, record).await
     }
 
     /// Removes an upload: prepares the event, records the removal, removes what S3 has, emits the event.
@@ -108,7 +108,7 @@ impl Direct {
         let (event, removal) = reason.event();
         audience.announce(event, &upload, stored, info).await?;
         let room = audience.reserve(event).await?;
-        Self::must_hold(lease)?;
+        Self::ensure_leased(lease)?;
         record.standing = Standing::Gone;
         record.check_at = Some(self.queue().now() + RETRY_DELAY);
         if !self.change(&mut record).await? {
@@ -154,7 +154,7 @@ impl Direct {
 
     /// Removes what S3 has of a removed upload, and records that.
     async fn clear_leased(&self, lease: &Hold, mut record: Record) -> Result<(), DirectError> {
-        Self::must_hold(lease)?;
+        Self::ensure_leased(lease)?;
         self.remove_from_s3(&record).await?;
         let now = self.queue().now();
         // What was signed may still be used.
@@ -185,14 +185,14 @@ impl Direct {
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(()),
             Err(error) => return Err(error),
         };
-        match self.is_from_client(record, &head) && self.is_newest(record).await {
+        match self.is_from_client(record, &head) && self.is_latest(record).await {
             true => client.delete_object(&record.place).await,
             false => Ok(()),
         }
     }
 
     /// Whether nobody else has a file at its key by now.
-    async fn is_newest(&self, record: &Record) -> bool {
+    async fn is_latest(&self, record: &Record) -> bool {
         let place = &record.place;
         match self.0.books.at(&place.bucket, &place.key).await {
             Ok(newest) => newest.is_none_or(|newest| newest.id() == record.id()),
@@ -203,7 +203,7 @@ impl Direct {
     /// Drops multipart uploads of exactly its key.
     async fn remove_orphaned_parts(&self, record: &Record) -> Result<(), client::Error> {
         let (client, place) = (&self.settings().client, &record.place);
-        if !self.is_newest(record).await {
+        if !self.is_latest(record).await {
             return Ok(());
         }
         let mut after = None;

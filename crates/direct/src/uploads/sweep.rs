@@ -165,7 +165,7 @@ impl Direct {
     async fn check_due(&self, mut record: Record) -> Result<CheckOutcome, DirectError> {
         let now = self.queue().now();
         match record.standing {
-            Standing::Opening if past(now, record.active_at) < OPENING => {
+            Standing::Opening if overdue(now, record.active_at) < OPENING => {
                 record.check_at = Some(record.active_at + OPENING);
                 Ok(CheckOutcome::Open(Box::new(record)))
             }
@@ -221,7 +221,7 @@ impl Direct {
     }
 }
 
-fn past(now: SystemTime, then: SystemTime) -> Duration {
+fn overdue(now: SystemTime, then: SystemTime) -> Duration {
     now.duration_since(then).unwrap_or_default()
 }
 

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use landfall_database::Statement;
 
 use super::{
-    QueueSettings,
-    record::{Record, json, place, signed},
+    QueueSettings, Shared,
+    home::Unreadable,
+    record::{Record, place, signed},
     time::time,
 };
 use crate::{Job, JobId, JobState, Token, job::JobEventKind};
@@ -58,10 +59,8 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) struct NewEvent {
     pub(super) number: i64,
-    pub(super) job: i64,
-    pub(super) subject: Option<String>,
     pub(super) kind: JobEventKind,
-    pub(super) body: String,
+    pub(super) job: Job,
 }
 
 /// What happened in the minute of a transaction.
@@ -92,6 +91,7 @@ pub(super) struct Usage {
 #[derive(Debug)]
 pub(super) struct Book<'a> {
     pub(super) settings: &'a QueueSettings,
+    pub(super) unreadable: &'a Unreadable,
     /// The time of the transaction, in milliseconds since 1970.
     pub(super) now: i64,
     pub(super) jobs: BTreeMap<i64, Held>,
@@ -123,10 +123,11 @@ pub(super) struct Book<'a> {
 }
 
 impl<'a> Book<'a> {
-    pub(super) fn new(settings: &'a QueueSettings, now: i64) -> Self {
+    pub(super) fn new(shared: &'a Shared) -> Self {
         Self {
-            settings,
-            now,
+            settings: &shared.settings,
+            unreadable: &shared.tally.unreadable_jobs,
+            now: shared.settings.clock.millis(),
             jobs: BTreeMap::new(),
             asked: HashMap::new(),
             uploads: HashMap::new(),
@@ -198,15 +199,12 @@ impl<'a> Book<'a> {
         let Some(held) = self.jobs.get(&number) else {
             return;
         };
-        let job: &Job = &held.record.job;
-        let (subject, body) = (job.subject.clone(), json(job));
+        let job = held.record.job.clone();
         self.last.events += 1;
         self.events.push(NewEvent {
             number: self.last.events,
-            job: number,
-            subject,
             kind,
-            body,
+            job,
         });
     }
 

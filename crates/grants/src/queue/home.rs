@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use landfall_database::Connections;
+use landfall_database::{Connections, Row};
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, oneshot, watch as channel},
@@ -68,15 +68,6 @@ impl Shared {
         }
     }
 
-    /// Counts an event that cannot be read, and logs it once.
-    pub(super) fn skip_event(&self, number: i64, error: &QueueError) {
-        let tally = &self.tally;
-        if tally.newest_unreadable.fetch_max(number, Ordering::Relaxed) < number {
-            tally.unreadable_events.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(number, %error, "skipped an event of the queue that cannot be read");
-        }
-    }
-
     /// There are events up to this number.
     pub(super) fn saw(&self, newest: i64) {
         self.newest.send_if_modified(|known| {
@@ -92,9 +83,38 @@ pub(super) struct Tally {
     pub(super) batches: AtomicU64,
     pub(super) orders: AtomicU64,
     pub(super) failures: AtomicU64,
-    pub(super) unreadable_events: AtomicU64,
-    /// The newest event that was counted as unreadable; later reads meet it again.
-    newest_unreadable: AtomicI64,
+    pub(super) dropped_reports: AtomicU64,
+    pub(super) unreadable_jobs: Unreadable,
+    pub(super) unreadable_events: Unreadable,
+}
+
+/// Rows that cannot be read, such as those of a newer version. Each is counted and logged once, as far
+/// as they come in the order of their numbers: later reads meet them again.
+#[derive(Debug, Default)]
+pub(super) struct Unreadable {
+    count: AtomicU64,
+    newest: AtomicI64,
+}
+
+impl Unreadable {
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Returns what was read of a row, or nothing if it cannot be read.
+    pub(super) fn skip<T>(&self, row: &Row, read: Result<T, QueueError>) -> Option<T> {
+        match read {
+            Ok(read) => Some(read),
+            Err(error) => {
+                let number = row.number("number").unwrap_or_default();
+                if self.newest.fetch_max(number, Ordering::Relaxed) < number {
+                    self.count.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(number, %error, "skipped a row of the queue that cannot be read");
+                }
+                None
+            }
+        }
+    }
 }
 
 /// What the queue of this process has done, in numbers.
@@ -107,6 +127,10 @@ pub struct QueueStats {
     pub orders: u64,
     /// Transactions that were given up.
     pub failures: u64,
+    /// Reports of progress that the database refused.
+    pub dropped_reports: u64,
+    /// Jobs that were skipped because another version wrote them.
+    pub unreadable_jobs: u64,
     /// Events that were skipped because another version wrote them.
     pub unreadable_events: u64,
 }

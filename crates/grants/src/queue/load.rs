@@ -44,9 +44,9 @@ impl Book<'_> {
             .first()
             .ok_or_else(|| QueueError::Row("queue_last is empty".into()))?;
         self.last = Last {
-            jobs: row.number(0)?,
-            events: row.number(1)?,
-            tokens: row.number(2)?,
+            jobs: row.number("jobs")?,
+            events: row.number("events")?,
+            tokens: row.number("tokens")?,
         };
         self.was_last = self.last;
         self.load_jobs(transaction, needs).await?;
@@ -64,7 +64,7 @@ impl Book<'_> {
             let mut statement =
                 Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE number IN "));
             push_list(&mut statement, part.iter().copied());
-            self.hold_all(&transaction.fetch(statement).await?)?;
+            self.hold_all(&transaction.fetch(statement).await?);
         }
         let asked: Vec<_> = needs.asked.iter().collect();
         for part in parts(&asked) {
@@ -77,23 +77,24 @@ impl Book<'_> {
                 ") AS v CROSS JOIN queue_jobs \
                  WHERE subject = v.column1 AND request_id = v.column2",
             );
-            self.hold_all(&transaction.fetch(statement).await?)?;
+            self.hold_all(&transaction.fetch(statement).await?);
         }
         let uploads: Vec<_> = needs.uploads.iter().collect();
         for part in parts(&uploads) {
             let mut statement =
                 Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE upload IN "));
             push_list(&mut statement, part.iter().map(|upload| upload.as_str()));
-            self.hold_all(&transaction.fetch(statement).await?)?;
+            self.hold_all(&transaction.fetch(statement).await?);
         }
         Ok(())
     }
 
-    fn hold_all(&mut self, rows: &[Row]) -> Result<(), QueueError> {
+    fn hold_all(&mut self, rows: &[Row]) {
         for row in rows {
-            self.hold(Record::read(row)?);
+            if let Some(record) = self.unreadable.skip(row, Record::read(row)) {
+                self.hold(record);
+            }
         }
-        Ok(())
     }
 
     async fn load_parts(
@@ -109,13 +110,13 @@ impl Book<'_> {
             push_list(&mut statement, part.iter().copied());
             for row in transaction.fetch(statement).await? {
                 let found = Part {
-                    length: row.maybe_number(2)?.map(unsigned),
-                    stored: unsigned(row.number(3)?),
-                    noted: row.number(4)?,
+                    length: row.maybe_number("length")?.map(unsigned),
+                    stored: unsigned(row.number("stored")?),
+                    noted: row.number("noted")?,
                     is_changed: false,
                 };
-                let of_job = self.parts.entry(row.number(0)?).or_default();
-                of_job.insert(row.text(1)?, found);
+                let of_job = self.parts.entry(row.number("job")?).or_default();
+                of_job.insert(row.text("upload")?, found);
             }
         }
         Ok(())
@@ -136,10 +137,10 @@ impl Book<'_> {
             push_list(&mut statement, part.iter().map(|subject| subject.as_str()));
             for row in transaction.fetch(statement).await? {
                 let usage = Usage {
-                    reserved: row.number(1)?,
-                    used: row.number(2)?,
+                    reserved: row.number("reserved")?,
+                    used: row.number("used")?,
                 };
-                self.usage.insert((row.text(0)?, period), usage);
+                self.usage.insert((row.text("subject")?, period), usage);
             }
         }
         for subject in &needs.active {
@@ -152,7 +153,7 @@ impl Book<'_> {
             let statement = recent(subject, *count, *askers);
             let mut times = Vec::new();
             for row in transaction.fetch(statement).await? {
-                times.push(row.number(0)?);
+                times.push(row.number("created")?);
             }
             let key = (subject.clone(), *count);
             self.recent.insert(key, ((*askers).min(*count), times));

@@ -13,6 +13,7 @@ mod grant;
 mod home;
 mod keys;
 mod load;
+mod message;
 #[cfg(test)]
 mod plans;
 mod read;
@@ -37,6 +38,7 @@ use std::{
 use landfall::upload::{Upload, UploadId};
 use landfall_database::{Connections, Durability, Migration, Statement};
 pub use landfall_database::{Database, DatabaseError};
+use landfall_hooks::outbox::Outbox;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch as channel},
@@ -75,6 +77,17 @@ const LAST_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of a subject or an id: indexes of PostgreSQL take no more than 2704 bytes.
 const LONGEST_ID: usize = 1024;
 
+/// Brings the tables of the queue to the version of this program.
+///
+/// # Errors
+/// See [`Connections::migrate`].
+///
+/// # Cancel safety
+/// Dropped, it has done all or nothing.
+pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
+    database.migrate(TABLES, MIGRATIONS).await
+}
+
 /// The queue. Cheap to clone; all clones are one. Several processes may share its database.
 ///
 /// It may be used from any runtime; its connections belong to the one that opened it, which has to run
@@ -91,7 +104,7 @@ impl Queue {
     ///
     /// # Cancel safety
     /// May be dropped.
-    pub async fn open(settings: QueueSettings) -> Result<Self, QueueError> {
+    pub async fn open(mut settings: QueueSettings) -> Result<Self, QueueError> {
         let durability = if settings.survives_power_loss {
             Durability::Power
         } else {
@@ -101,7 +114,10 @@ impl Queue {
             Some(open) => open.clone(),
             None => settings.database.open(durability).await?,
         };
-        database.migrate(TABLES, MIGRATIONS).await?;
+        migrate(&database).await?;
+        if !settings.clock.is_custom() {
+            settings.clock = database.clock().clone();
+        }
         let shared = Arc::new(Shared::new(settings, database));
         shared.saw(watch::newest(&shared).await?);
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -114,11 +130,6 @@ impl Queue {
             runtime: Handle::current(),
             closing,
         })))
-    }
-
-    /// The database, for those who keep something beside the queue.
-    pub(crate) fn connections(&self) -> &Connections {
-        &self.0.shared.database
     }
 
     /// Writes what was reported and closes the database. Whoever asks for something later is told
@@ -146,11 +157,6 @@ impl Queue {
         self.0.shared.settings.clock.now()
     }
 
-    /// How long events can be asked for again.
-    pub(crate) fn keep_events(&self) -> Duration {
-        self.0.shared.settings.keep_events
-    }
-
     /// What this process has done.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
@@ -159,24 +165,23 @@ impl Queue {
             batches: tally.batches.load(Ordering::Relaxed),
             orders: tally.orders.load(Ordering::Relaxed),
             failures: tally.failures.load(Ordering::Relaxed),
-            unreadable_events: tally.unreadable_events.load(Ordering::Relaxed),
+            dropped_reports: tally.dropped_reports.load(Ordering::Relaxed),
+            unreadable_jobs: tally.unreadable_jobs.count(),
+            unreadable_events: tally.unreadable_events.count(),
         }
     }
 
-    /// A sign of life, for health pages.
+    /// Checks that jobs, tokens and events can be written, for readiness.
     ///
     /// # Errors
-    /// The database gives none.
+    /// The database cannot be reached or written, or the rights are missing.
     ///
     /// # Cancel safety
     /// May be dropped, as all that only reads.
     pub async fn check(&self) -> Result<(), QueueError> {
         let shared = self.shared();
-        self.read(async move {
-            shared.database.read(Statement::new("SELECT 1")).await?;
-            Ok(())
-        })
-        .await
+        self.read(async move { Ok(shared.database.check(tidy::probes()).await?) })
+            .await
     }
 
     /// Writes a job and reserves quota, or finds the one that was asked for before. The grant holds
@@ -197,6 +202,16 @@ impl Queue {
         }
         if new.request_id.len() > LONGEST_ID {
             return Err(QueueError::TooLong("the request id"));
+        }
+        if self
+            .0
+            .shared
+            .settings
+            .outbox
+            .as_ref()
+            .is_some_and(Outbox::is_full)
+        {
+            return Err(QueueError::OutboxFull);
         }
         self.write(Grant(new), Command::Do).await
     }

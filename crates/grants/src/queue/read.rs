@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use landfall::upload::UploadId;
-use landfall_database::Statement;
+use landfall_database::{Row, Statement};
 
 use super::{
     Page, Query, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
@@ -26,7 +26,14 @@ pub(super) async fn records(
     statement: Statement,
 ) -> Result<Vec<Record>, QueueError> {
     let rows = shared.database.read(statement).await?;
-    rows.iter().map(Record::read).collect()
+    Ok(readable(shared, &rows))
+}
+
+/// The jobs of rows, without those that another version wrote and this one cannot read.
+fn readable(shared: &Shared, rows: &[Row]) -> Vec<Record> {
+    let unreadable = &shared.tally.unreadable_jobs;
+    let read = |row| unreadable.skip(row, Record::read(row));
+    rows.iter().filter_map(read).collect()
 }
 
 /// The first of them.
@@ -170,7 +177,7 @@ pub(super) async fn uploads_of(shared: &Shared, job: i64) -> Result<Vec<UploadId
     );
     let mut uploads = Vec::new();
     for row in shared.database.read(statement.with(job)).await? {
-        uploads.extend(UploadId::new(&row.text(0)?).ok());
+        uploads.extend(UploadId::new(&row.text("upload")?).ok());
     }
     Ok(uploads)
 }
@@ -196,9 +203,9 @@ pub(super) async fn stale_jobs(
         let mut statement = Statement::new("SELECT job, upload FROM queue_parts WHERE job IN ");
         push_list(&mut statement, part.iter().copied());
         for row in shared.database.read(statement).await? {
-            let job = row.number(0)?;
+            let job = row.number("job")?;
             if let Some(one) = all.iter_mut().find(|one| one.job.id.0 == job) {
-                one.uploads.extend(UploadId::new(&row.text(1)?).ok());
+                one.uploads.extend(UploadId::new(&row.text("upload")?).ok());
             }
         }
     }
@@ -249,12 +256,8 @@ pub(super) async fn events(
     loop {
         let rows = shared.database.read(events_of(scope, after, limit)).await?;
         for row in &rows {
-            after = after.max(row.number(0)?);
-            match read_event(row) {
-                Ok(event) => events.push(event),
-                // By another version, which this one need not wait for.
-                Err(error) => shared.skip_event(after, &error),
-            }
+            after = after.max(row.number("number")?);
+            events.extend(shared.tally.unreadable_events.skip(row, read_event(row)));
         }
         // What was skipped must not look like the end.
         if rows.len() < limit || events.len() >= limit {
@@ -268,13 +271,15 @@ pub(super) async fn totals(shared: &Shared) -> Result<Totals, QueueError> {
     let statement = Statement::new("SELECT state, jobs, bytes FROM queue_counts");
     let mut totals = Totals::default();
     for row in shared.database.read(statement).await? {
-        let state = row.number(0)?;
+        let state = row.number("state")?;
         let Some(state) = JobState::ALL.into_iter().find(|one| place(*one) == state) else {
             continue;
         };
-        totals.jobs.insert(state.as_str(), unsigned(row.number(1)?));
+        totals
+            .jobs
+            .insert(state.as_str(), unsigned(row.number("jobs")?));
         if state == JobState::Completed {
-            totals.completed_bytes = unsigned(row.number(2)?);
+            totals.completed_bytes = unsigned(row.number("bytes")?);
         }
     }
     Ok(totals)
@@ -294,7 +299,7 @@ pub(super) async fn throughput(
     for row in shared.database.read(statement).await? {
         let figure = |at| Ok::<_, QueueError>(unsigned(row.number(at)?));
         minutes.push(Throughput {
-            minute: time(row.number(0)?.saturating_mul(MINUTE)),
+            minute: time(row.number("minute")?.saturating_mul(MINUTE)),
             bytes: figure(1)?,
             started: figure(2)?,
             completed: figure(3)?,

@@ -63,42 +63,42 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn read(row: &Row) -> Result<Self, QueueError> {
-        let length = |at| Ok::<_, QueueError>(row.maybe_number(at)?.map(unsigned));
-        let number = |at| Ok::<_, QueueError>(unsigned(row.number(at)?));
-        let moment = |at| Ok::<_, QueueError>(time(row.number(at)?));
-        let maybe_moment = |at| Ok::<_, QueueError>(row.maybe_number(at)?.map(time));
-        let metadata = row.text(8)?;
+        let length = |column: &str| Ok::<_, QueueError>(row.maybe_number(column)?.map(unsigned));
+        let number = |column: &str| Ok::<_, QueueError>(unsigned(row.number(column)?));
+        let moment = |column: &str| Ok::<_, QueueError>(time(row.number(column)?));
+        let maybe_moment = |column: &str| Ok::<_, QueueError>(row.maybe_number(column)?.map(time));
+        let metadata = row.text("metadata")?;
         let metadata = serde_json::from_str(&metadata)
             .map_err(|error| QueueError::Row(format!("metadata: {error}")))?;
         let job = Job {
-            id: JobId(row.number(0)?),
-            subject: row.maybe_text(1)?,
-            request_id: row.text(2)?,
-            filename: row.maybe_text(3)?,
-            filetype: row.maybe_text(5)?,
-            max_size: length(7)?,
+            id: JobId(row.number("number")?),
+            subject: row.maybe_text("subject")?,
+            request_id: row.text("request_id")?,
+            filename: row.maybe_text("filename")?,
+            filetype: row.maybe_text("filetype")?,
+            max_size: length("max_size")?,
             metadata,
-            created_at: moment(10)?,
-            expires_at: moment(11)?,
-            state: state_at(row.number(12)?)?,
-            reason: row.maybe_text(13)?,
-            size: length(14)?,
-            offset: number(15)?,
-            rate: number(16)?,
-            upload_id: row.maybe_text(18)?,
-            node: row.maybe_text(20)?,
-            started_at: maybe_moment(23)?,
-            updated_at: moment(24)?,
-            ended_at: maybe_moment(25)?,
+            created_at: moment("created")?,
+            expires_at: moment("expires")?,
+            state: state_at(row.number("state")?)?,
+            reason: row.maybe_text("reason")?,
+            size: length("size")?,
+            offset: number("stored")?,
+            rate: number("rate")?,
+            upload_id: row.maybe_text("upload")?,
+            node: row.maybe_text("node")?,
+            started_at: maybe_moment("started")?,
+            updated_at: moment("updated")?,
+            ended_at: maybe_moment("ended")?,
         };
         Ok(Self {
             job,
-            asked: row.maybe_number(6)?,
-            period: row.number(9)?,
-            measured: row.number(17)?,
-            digest: row.maybe_text(19)?,
-            ending: row.maybe_text(21)?.and_then(|text| parse_end(&text)),
-            reserved: number(22)?,
+            asked: row.maybe_number("asked")?,
+            period: row.number("period")?,
+            measured: row.number("measured")?,
+            digest: row.maybe_text("digest")?,
+            ending: row.maybe_text("ending")?.and_then(|text| parse_end(&text)),
+            reserved: number("reserved")?,
         })
     }
 
@@ -210,13 +210,13 @@ pub(super) fn update(records: &[&Record]) -> Statement {
 
 /// An event as it is kept: `number, kind, at, body`.
 pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
-    let number = row.number(0)?;
-    let kind = usize::try_from(row.number(1)?).ok();
+    let number = row.number("number")?;
+    let kind = usize::try_from(row.number("kind")?).ok();
     let kind = kind.and_then(|at| JobEventKind::ALL.get(at).copied());
     let kind = kind.ok_or_else(|| QueueError::Row(format!("event {number} is of no kind")))?;
-    let job = serde_json::from_str(&row.text(3)?)
+    let job = serde_json::from_str(&row.text("body")?)
         .map_err(|error| QueueError::Row(format!("event {number}: {error}")))?;
-    let at = time(row.number(2)?);
+    let at = time(row.number("at")?);
     Ok(JobEvent {
         number,
         kind,

@@ -3,8 +3,10 @@
 use landfall_database::{DatabaseError, Statement, Transaction, Value};
 
 use super::{
+    QueueError,
     book::{Book, Part},
     load::{parts, push_list},
+    message,
     record::{self, number, signed, text},
 };
 use crate::job::JobEventKind;
@@ -15,7 +17,7 @@ const MINUTE: i64 = 60_000;
 
 impl Book<'_> {
     /// Writes all of it.
-    pub(super) async fn save(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+    pub(super) async fn save(&self, transaction: &mut Transaction) -> Result<(), QueueError> {
         let (new, old): (Vec<_>, Vec<_>) = self
             .jobs
             .values()
@@ -33,6 +35,9 @@ impl Book<'_> {
         self.save_parts(transaction).await?;
         self.save_figures(transaction).await?;
         self.save_events(transaction).await?;
+        for statement in self.deliveries()? {
+            transaction.execute(statement).await?;
+        }
         for statement in &self.along {
             transaction.execute(statement.clone()).await?;
         }
@@ -151,13 +156,31 @@ impl Book<'_> {
         Ok(())
     }
 
+    /// The deliveries of the events, for the outbox in the same database.
+    fn deliveries(&self) -> Result<Vec<Statement>, QueueError> {
+        let Some(outbox) = &self.settings.outbox else {
+            return Ok(Vec::new());
+        };
+        let wanted = outbox.names();
+        let messages: Vec<_> = self
+            .events
+            .iter()
+            .filter(|event| wanted.has(message::name(event.kind)))
+            .map(|event| message::message(event, self.now))
+            .collect();
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(outbox.insert_statements(&messages)?)
+    }
+
     async fn save_events(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
         // Of progress, only the newest is news.
         let newer: Vec<_> = self
             .events
             .iter()
             .filter(|event| event.kind == JobEventKind::UploadProgress)
-            .map(|event| event.job)
+            .map(|event| event.job.id.0)
             .collect();
         for part in parts(&newer) {
             let mut statement =
@@ -173,11 +196,11 @@ impl Book<'_> {
             let rows = part.iter().map(|event| {
                 [
                     event.number.into(),
-                    event.job.into(),
-                    text(event.subject.as_deref()),
+                    event.job.id.0.into(),
+                    text(event.job.subject.as_deref()),
                     (event.kind as i64).into(),
                     self.now.into(),
-                    event.body.as_str().into(),
+                    record::json(&event.job).into(),
                 ]
             });
             statement.push_rows(

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use landfall_database::{Connections, Database, DatabaseError};
+use landfall_hooks::outbox::{Outbox, OutboxError};
 
 use crate::Clock;
 
@@ -28,7 +29,10 @@ pub struct QueueSettings {
     pub started_at_grant: bool,
     /// The name of this node.
     pub node: String,
-    /// What time it is.
+    /// Delivers events to the application. Its tables must be in the same database, since an event and
+    /// its deliveries are written in one transaction. While it is full there are no new grants.
+    pub outbox: Option<Outbox>,
+    /// The clock; the database's if not set.
     pub clock: Clock,
 }
 
@@ -47,6 +51,7 @@ impl QueueSettings {
             quota_period: None,
             started_at_grant: false,
             node: String::new(),
+            outbox: None,
             clock: Clock::default(),
         }
     }
@@ -72,7 +77,24 @@ pub enum QueueError {
     /// Longer than the database can find again.
     #[error("{0} is too long")]
     TooLong(&'static str),
+    /// The outbox has no room for the events of further grants.
+    #[error("the outbox of events is full; see `landfall events list`")]
+    OutboxFull,
+    /// The events of a transaction cannot be delivered.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     /// What the database holds makes no sense.
     #[error("a row of the database makes no sense: {0}")]
     Row(String),
+}
+
+impl QueueError {
+    /// Whether one order or row is the cause, so that others can be written without it.
+    pub(super) fn is_of_statement(&self) -> bool {
+        match self {
+            Self::Database(error) => error.is_of_statement(),
+            Self::Row(_) | Self::TooLong(_) => true,
+            _ => false,
+        }
+    }
 }

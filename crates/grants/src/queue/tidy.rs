@@ -49,10 +49,19 @@ pub(super) fn told(before: i64) -> Statement {
     .with(SOME)
 }
 
+/// Statements that change nothing and need the rights that grants need.
+pub(super) fn probes() -> impl Iterator<Item = Statement> + Send {
+    let inserts = ["queue_jobs", "queue_tokens", "queue_events"]
+        .map(|table| format!("INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0"));
+    let updates = ["queue_jobs SET state = state", "queue_last SET jobs = jobs"]
+        .map(|change| format!("UPDATE {change} WHERE 1 = 0"));
+    inserts.into_iter().chain(updates).map(Statement::new)
+}
+
 pub(super) async fn find_lapsed(shared: &Shared) -> Result<Vec<i64>, QueueError> {
     let now = millis(shared.settings.clock.now());
     let rows = shared.database.read(lapsed(now)).await?;
-    let numbers = rows.iter().map(|row| row.number(0));
+    let numbers = rows.iter().map(|row| row.number("number"));
     Ok(numbers.collect::<Result<_, _>>()?)
 }
 
@@ -94,11 +103,11 @@ async fn remove_jobs(shared: &Shared, before: i64) -> Result<u64, QueueError> {
     let mut numbers = Vec::new();
     let mut counts: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for row in transaction.fetch(ended(before)).await? {
-        numbers.push(row.number(0)?);
-        let (jobs, bytes) = counts.entry(row.number(1)?).or_default();
+        numbers.push(row.number("number")?);
+        let (jobs, bytes) = counts.entry(row.number("state")?).or_default();
         *jobs -= 1;
-        if row.number(1)? == place(JobState::Completed) {
-            *bytes = bytes.saturating_sub(row.number(2)?);
+        if row.number("state")? == place(JobState::Completed) {
+            *bytes = bytes.saturating_sub(row.number("stored")?);
         }
     }
     if numbers.is_empty() {

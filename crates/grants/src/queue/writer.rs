@@ -14,7 +14,6 @@ use tokio::{
 use super::{
     QueueError, Report, Shared, advance,
     book::{Book, Needs},
-    time::millis,
     work::Order,
 };
 use crate::JobId;
@@ -105,6 +104,9 @@ async fn keep(shared: &Shared, mut orders: Vec<Box<dyn Order>>, reports: Vec<Rep
                 shared.saw(newest);
                 return;
             }
+            Err(error) if error.is_of_statement() => {
+                return divide(shared, orders, reports, error).await;
+            }
             Err(error) => match pauses.next() {
                 Some(pause) => sleep(*pause).await,
                 None => break error,
@@ -120,6 +122,45 @@ async fn keep(shared: &Shared, mut orders: Vec<Box<dyn Order>>, reports: Vec<Rep
     shared.reports.give_back(reports);
 }
 
+/// Writes the halves of a batch after an error that one of them causes; one alone gets the error. The
+/// reports come first, as they come before the ends of their jobs.
+async fn divide(
+    shared: &Shared,
+    mut orders: Vec<Box<dyn Order>>,
+    mut reports: Vec<Report>,
+    error: QueueError,
+) {
+    match (orders.len(), reports.len()) {
+        (0 | 1, 0) => {
+            shared.tally.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, order = ?orders.first(), "the database refused an order of the queue");
+            let error = Arc::new(error);
+            for order in orders {
+                order.failed(&error);
+            }
+        }
+        (0, 1) => {
+            shared.tally.dropped_reports.fetch_add(1, Ordering::Relaxed);
+            let job = reports.first().map(|report| report.job.0);
+            tracing::error!(%error, job, "dropped a report of progress that the database refused");
+        }
+        (_, 0) => {
+            let rest = orders.split_off(orders.len() / 2);
+            Box::pin(keep(shared, orders, Vec::new())).await;
+            Box::pin(keep(shared, rest, Vec::new())).await;
+        }
+        (0, _) => {
+            let rest = reports.split_off(reports.len() / 2);
+            Box::pin(keep(shared, Vec::new(), reports)).await;
+            Box::pin(keep(shared, Vec::new(), rest)).await;
+        }
+        _ => {
+            Box::pin(keep(shared, Vec::new(), reports)).await;
+            Box::pin(keep(shared, orders, Vec::new())).await;
+        }
+    }
+}
+
 async fn attempt(
     shared: &Shared,
     orders: &mut [Box<dyn Order>],
@@ -131,7 +172,7 @@ async fn attempt(
         order.needs(&mut needs);
     }
     let mut transaction = begin(shared).await?;
-    let mut book = Book::new(&shared.settings, millis(shared.settings.clock.now()));
+    let mut book = Book::new(shared);
     book.load(&mut transaction, &needs).await?;
     book.advance(reports);
     for order in orders.iter_mut() {
@@ -139,6 +180,11 @@ async fn attempt(
     }
     book.save(&mut transaction).await?;
     transaction.commit().await?;
+    if let Some(outbox) = &shared.settings.outbox
+        && !book.events.is_empty()
+    {
+        outbox.notify_pending();
+    }
     Ok(book.last.events)
 }
 
@@ -146,10 +192,6 @@ async fn attempt(
 pub(super) async fn begin(shared: &Shared) -> Result<Transaction, DatabaseError> {
     let mut transaction = shared.database.write().await?;
     if shared.database.is_postgres() {
-        // A process that stands still in the middle must not keep the others from going on.
-        let limits = "SELECT set_config('idle_in_transaction_session_timeout', '10000', true), \
-             set_config('lock_timeout', '10000', true)";
-        transaction.fetch(Statement::new(limits)).await?;
         let lock = Statement::new("SELECT pg_advisory_xact_lock(7002461339)");
         transaction.execute(lock).await?;
     }

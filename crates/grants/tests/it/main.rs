@@ -4,7 +4,7 @@
 mod api;
 mod asked;
 mod caller;
+mod deliveries;
 mod gate;
 mod policy;
 mod queue;
-mod relay;

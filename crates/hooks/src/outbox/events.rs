@@ -8,7 +8,7 @@ use std::{
 use landfall_database::{Connections, Database, Statement};
 use serde::Serialize;
 
-use super::{Outbox, OutboxError, clock::Clock, connect, sql};
+use super::{Outbox, OutboxError, clock::Clock, connect, migrate, sql};
 use crate::Message;
 
 /// What is in the database of an outbox. Works beside servers that run; they notice within seconds.
@@ -153,8 +153,10 @@ impl Events {
             let path = file.clone();
             return Err(landfall_database::DatabaseError::File { path, source }.into());
         }
+        let database = connect(database, true).await?.without_migrations();
+        migrate(&database).await?;
         let events = Self {
-            database: connect(database, true).await?,
+            database,
             clock: Arc::default(),
         };
         if events.database.is_postgres()

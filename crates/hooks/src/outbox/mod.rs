@@ -175,9 +175,10 @@ impl Outbox {
             }
         }
         let database = match &settings.connections {
-            Some(open) => with_tables(open.clone()).await?,
+            Some(open) => open.clone(),
             None => connect(&settings.database, settings.survives_power_loss).await?,
         };
+        migrate(&database).await?;
         let node = Node::new(settings.presence.as_deref())?;
         let wants = routes.iter().fold(EventKinds::NONE, |all, route| {
             let kinds = route.names.event_kinds();
@@ -390,17 +391,22 @@ impl EventSink for Outbox {
     fn tell_progress(&self, _event: Event) {}
 }
 
-/// Opens the database and makes or changes the tables of the outbox.
+/// Brings the tables of the outbox to the version of this program.
+///
+/// # Errors
+/// See [`Connections::migrate`].
+///
+/// # Cancel safety
+/// Dropped, it has done all or nothing.
+pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
+    database.migrate(TABLES, MIGRATIONS).await
+}
+
 async fn connect(database: &Database, for_power_loss: bool) -> Result<Connections, OutboxError> {
     let durability = if for_power_loss {
         Durability::Power
     } else {
         Durability::Process
     };
-    with_tables(database.open(durability).await?).await
-}
-
-async fn with_tables(connections: Connections) -> Result<Connections, OutboxError> {
-    connections.migrate(TABLES, MIGRATIONS).await?;
-    Ok(connections)
+    Ok(database.open(durability).await?)
 }

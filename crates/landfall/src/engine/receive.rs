@@ -88,28 +88,39 @@ impl Engine {
             live.shut_down();
         }
         self.start_progress();
-        let transfer = Transfer {
-            append: &mut *append,
-            live: &live,
-            signal: lease.signal(),
-            memory: &self.memory,
-            remaining: room,
-            body_length: incoming.content_length,
-            timeout: self.body_timeout,
-            publish: visibility == Visibility::Immediate,
-            verifier: Verifier::new(&incoming.checksum),
-            is_staged: false,
+        let work = async {
+            let transfer = Transfer {
+                append: &mut *append,
+                live: &live,
+                signal: lease.signal(),
+                memory: &self.memory,
+                remaining: room,
+                body_length: incoming.content_length,
+                timeout: self.body_timeout,
+                publish: visibility == Visibility::Immediate,
+                verifier: Verifier::new(&incoming.checksum),
+                is_staged: false,
+            };
+            let report = transfer.run(incoming.body).await;
+            let body = ReceivedBody {
+                upload,
+                append: &mut *append,
+                live: &live,
+                start,
+                visibility,
+                checksum: incoming.checksum,
+            };
+            self.settle_body(body, report).await
         };
-        let report = transfer.run(incoming.body).await;
-        let body = ReceivedBody {
-            upload,
-            append: &mut *append,
-            live: &live,
-            start,
-            visibility,
-            checksum: incoming.checksum,
-        };
-        self.settle_body(body, report).await
+        // A call of the store that outlives the lease could overwrite what the next writer stores.
+        tokio::select! {
+            biased;
+            received = work => received,
+            () = lease.signal().lost() => Ok(Received {
+                offset: start,
+                interruption: Some(Interruption::Lost),
+            }),
+        }
     }
 
     /// Verifies, commits and acknowledges a body.

@@ -116,7 +116,12 @@ impl Engine {
             self.prepare(std::slice::from_ref(&event)).await?;
         }
         let room = self.reserve(kind).await?;
-        terminator.terminate(upload, lease.fence()).await?;
+        // Another request may resume the upload once the lease is lost.
+        tokio::select! {
+            biased;
+            removed = terminator.terminate(upload, lease.fence()) => drop(removed?),
+            () = lease.signal().lost() => return Err(StoreError::Fenced(upload.id.clone()).into()),
+        }
         self.final_uploads.remove(&upload.id);
         if upload.kind == Kind::Partial {
             self.final_uploads.invalidate_progress();

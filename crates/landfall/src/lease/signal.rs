@@ -54,6 +54,22 @@ impl YieldSignal {
         }
     }
 
+    /// Waits until the lease is lost.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost by dropping it.
+    pub async fn lost(&self) {
+        loop {
+            let raised = self.0.notify.notified();
+            tokio::pin!(raised);
+            raised.as_mut().enable();
+            if self.asked() == Some(Asked::Lost) {
+                return;
+            }
+            raised.await;
+        }
+    }
+
     /// Waits until the signal is raised.
     ///
     /// # Cancel safety

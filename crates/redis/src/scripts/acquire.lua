@@ -1,9 +1,14 @@
 -- Takes the lease, or says how long the one who has it may keep it.
--- KEYS: lease, fence, want
+-- KEYS: lease, fence, want, the primary that was used last
 -- ARGV: owner, number of this call, lifetime of the lease, lifetime of the fence, a fence that the
 --   next must exceed, "1" to ask the holder to yield, channel, upload, lifetime of a hand-over,
---   lifetime of a want, time until nobody can have a lease that this server doesn't know of (ms)
+--   lifetime of a want, time until nobody can have a lease that this server doesn't know of (ms),
+--   the primary that the caller knows
 -- Returns {1, fence}, or {0, milliseconds}.
+local primary = redis.call('HMGET', KEYS[4], 'run', 'number')
+if primary[1] and primary[1] .. '.' .. primary[2] ~= ARGV[12] then
+  return redis.error_reply('NEWPRIMARY the server was replaced by another one since')
+end
 local owner, ask = ARGV[1], ARGV[6] == '1'
 local holder = redis.call('GET', KEYS[1])
 local wanted = redis.call('GET', KEYS[3])

@@ -1,7 +1,12 @@
 -- Prolongs the lease, and puts it back where it is missing and nobody else had it since.
--- KEYS: lease, fence, want
--- ARGV: token, lifetime of the lease, lifetime of the fence, the lease's fence, owner
+-- KEYS: lease, fence, want, the primary that was used last
+-- ARGV: token, lifetime of the lease, lifetime of the fence, the lease's fence, owner,
+--   the primary that the caller knows
 -- Returns 1, 2 if another node waits for it, or 0 if it is another's.
+local primary = redis.call('HMGET', KEYS[4], 'run', 'number')
+if primary[1] and primary[1] .. '.' .. primary[2] ~= ARGV[6] then
+  return redis.error_reply('NEWPRIMARY the server was replaced by another one since')
+end
 local holder = redis.call('GET', KEYS[1])
 if not holder then
   local newest = redis.call('GET', KEYS[2])

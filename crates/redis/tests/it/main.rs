@@ -3,6 +3,7 @@
 
 mod cables;
 mod conformance;
+mod failover;
 mod fences;
 mod outage;
 mod pressure;

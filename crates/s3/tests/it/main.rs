@@ -6,6 +6,7 @@ mod client;
 mod damaged;
 mod faults;
 mod kills;
+mod late;
 mod layout;
 mod leases;
 mod nodes;

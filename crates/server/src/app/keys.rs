@@ -8,6 +8,7 @@ use landfall_grants::{
     caller::KeySecret,
     queue::{ApiKey, NewKey},
 };
+use landfall_hooks::outbox::Durability;
 
 use super::{
     grants, state,
@@ -35,7 +36,13 @@ pub async fn keys(loaded: Loaded, errand: KeyErrand, json: bool) -> anyhow::Resu
              the server, or write -state-dir DIR or -database URL"
         );
     }
-    let queue = Queue::open(QueueSettings::new(database))
+    let open = async {
+        let mut wanted = QueueSettings::new(database.clone());
+        let connections = database.open(Durability::Power).await?;
+        wanted.connections = Some(connections.without_migrations());
+        Queue::open(wanted).await
+    };
+    let queue = open
         .await
         .with_context(|| format!("{place} can't be used"))?;
     let done = match errand {

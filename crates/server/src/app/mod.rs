@@ -20,6 +20,7 @@ mod leases;
 #[cfg(feature = "grants")]
 mod machine;
 mod metrics;
+mod migrate;
 mod open_files;
 mod prepare;
 mod proxies;
@@ -48,7 +49,7 @@ pub(crate) use self::doctor::find_damaged;
 use self::grants::{Grants, PagesParts};
 #[cfg(feature = "grants")]
 pub use self::keys::keys;
-pub use self::{doctor::doctor_files, prepare::config_check, waiting::events};
+pub use self::{doctor::doctor_files, migrate::migrate, prepare::config_check, waiting::events};
 use self::{
     hooks::Hooks,
     open_files::ConnectionLimit,
@@ -88,7 +89,13 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     hooks.join(&mut config);
     #[cfg(feature = "grants")]
     let (grants, cors) = (
-        Grants::open(&settings, &database, prepared.admin_key).await?,
+        Grants::open(
+            &settings,
+            &database,
+            hooks.told_outbox(),
+            prepared.admin_key,
+        )
+        .await?,
         config.cors.clone(),
     );
     #[cfg(feature = "grants")]
@@ -135,11 +142,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     );
     let stats = Arc::new(NetStats::default());
     let (storage, hooks) = (Arc::new(storage), Arc::new(hooks));
-    #[cfg(feature = "grants")]
-    let relay = match &grants {
-        None => None,
-        Some(grants) => grants.relay(hooks.told_outbox()).await?,
-    };
     #[cfg(feature = "grants")]
     let grants = match grants {
         None => None,
@@ -221,10 +223,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
             direct.close().await;
         }
         #[cfg(feature = "grants")]
-        if let Some(relay) = relay {
-            relay.close().await;
-        }
-        #[cfg(feature = "grants")]
         if let Some((grants, _)) = &grants {
             grants.close().await;
         }
@@ -258,7 +256,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     );
     let (storage, composer) = Storage::open(&settings).await?;
     let mut config = handler_config(&settings, composer)?;
-    let database = Opened::default();
+    let database = Opened::for_tool();
     // Those who are told of what expires are told of this, too.
     let hooks = match dry_run {
         true => None,
@@ -270,7 +268,15 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     #[cfg(feature = "grants")]
     let grants = match dry_run {
         true => None,
-        false => Grants::open(&settings, &database, None).await?,
+        false => {
+            Grants::open(
+                &settings,
+                &database,
+                hooks.as_ref().and_then(Hooks::told_outbox),
+                None,
+            )
+            .await?
+        }
     };
     #[cfg(feature = "grants")]
     if let Some(grants) = &grants {

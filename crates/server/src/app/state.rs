@@ -79,11 +79,22 @@ pub(super) fn warn(settings: &Settings) {
     }
 }
 
-/// The database of this server, opened when it is first needed, once for all who keep something in it.
+/// The database of this server, opened when it is first needed, once for all parts that use it.
 #[derive(Debug, Default)]
-pub(super) struct Opened(OnceCell<Connections>);
+pub(super) struct Opened {
+    connections: OnceCell<Connections>,
+    is_tool: bool,
+}
 
 impl Opened {
+    /// For commands other than the server: tables that exist are checked and not changed.
+    pub(super) fn for_tool() -> Self {
+        Self {
+            is_tool: true,
+            ..Self::default()
+        }
+    }
+
     /// Its connections, for one who uses them.
     ///
     /// # Errors
@@ -104,15 +115,20 @@ impl Opened {
                 settings::check_private(&settings.state_dir()).map_err(anyhow::Error::msg)?;
             }
             let connections = database.open(kept).await;
-            connections.with_context(|| format!("{what} can't be kept in {}", place(&database)))
+            let connections = connections
+                .with_context(|| format!("{what} can't be kept in {}", place(&database)))?;
+            Ok::<_, anyhow::Error>(match self.is_tool {
+                true => connections.without_migrations(),
+                false => connections,
+            })
         };
-        let connections = self.0.get_or_try_init(open).await?;
+        let connections = self.connections.get_or_try_init(open).await?;
         Ok(connections.lend())
     }
 
     /// Closes it, once nobody uses it any more.
     pub(super) async fn close(&self) {
-        if let Some(connections) = self.0.get() {
+        if let Some(connections) = self.connections.get() {
             connections.close().await;
         }
     }

@@ -18,7 +18,7 @@ use super::value;
 use super::{Deed, Errand, KeyErrand, NewKey};
 
 /// All commands, for messages.
-const COMMANDS: &str = "serve, sweep, doctor files, doctor s3, s3 set-cors, events, keys, config \
+const COMMANDS: &str = "serve, sweep, doctor files, doctor s3, s3 set-cors, events, keys, migrate, config \
                         check, version and help";
 
 /// What the program is asked to do.
@@ -39,6 +39,8 @@ pub(super) enum Verb {
     Events,
     /// Make, show and revoke keys of callers.
     Keys,
+    /// Bring the tables of the database to the version of this program.
+    Migrate,
     /// Show the settings in force.
     ConfigCheck,
     /// Print the version.
@@ -306,7 +308,16 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
 fn is_command(word: &str) -> bool {
     matches!(
         word,
-        "serve" | "sweep" | "doctor" | "s3" | "events" | "keys" | "config" | "version" | "help"
+        "serve"
+            | "sweep"
+            | "doctor"
+            | "s3"
+            | "events"
+            | "keys"
+            | "migrate"
+            | "config"
+            | "version"
+            | "help"
     )
 }
 
@@ -351,6 +362,7 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
             (Verb::Keys, unused)
         }
         ["keys"] if said.help => (Verb::Keys, &[][..]),
+        ["migrate", rest @ ..] => (Verb::Migrate, rest),
         ["config", "check", rest @ ..] => (Verb::ConfigCheck, rest),
         ["version", rest @ ..] => (Verb::Version, rest),
         ["help", "sweep"] => {
@@ -372,6 +384,10 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
         ["help", "events", ..] => {
             said.help = true;
             (Verb::Events, &[][..])
+        }
+        ["help", "migrate"] => {
+            said.help = true;
+            (Verb::Migrate, &[][..])
         }
         ["help", "keys", ..] => {
             said.help = true;

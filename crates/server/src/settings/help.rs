@@ -24,9 +24,10 @@ Usage:
   landfall s3 set-cors [flags]    Let web pages talk to a bucket.
   landfall events list [flags]    List events that couldn't be delivered.
   landfall keys add NAME [flags]  Make a key for a caller that asks for uploads.
+  landfall migrate [flags]        Bring the database's tables up to date.
   landfall config check [flags]   Print the settings in force, with sources.
   landfall version                Print the version.
-  landfall help sweep             Help for sweep, doctor, s3, events or keys.
+  landfall help sweep             Help for sweep, doctor, s3, events, keys or migrate.
 
 Examples:
   landfall                        Serve ./data at http://localhost:8080/files/
@@ -110,6 +111,21 @@ Examples:
   landfall events retry -all -state-dir /var/lib/landfall
 ";
 
+/// What comes before the flags of `landfall migrate`.
+const MIGRATE: &str = "\
+Brings the tables of the database to the version of this program, as the server
+does when it starts. Other commands change no tables. Servers of the version
+before may keep running, unless the release notes say that they have to be
+stopped. Give it the server's settings, so that it finds the same database.
+
+Usage:
+  landfall migrate [flags]
+
+Examples:
+  landfall migrate -config /etc/landfall.toml
+  landfall migrate -database postgres://landfall@db.example.com/landfall
+";
+
 /// What comes before the flags of `landfall keys`.
 const KEYS: &str = "\
 Makes, lists and revokes the API keys with which applications ask for uploads
@@ -147,7 +163,8 @@ pub(super) fn help(verb: Verb) -> String {
         | Verb::DoctorS3
         | Verb::SetCors
         | Verb::Events
-        | Verb::Keys => verb,
+        | Verb::Keys
+        | Verb::Migrate => verb,
         _ => Verb::Serve,
     };
     let mut text = String::from(match verb {
@@ -157,6 +174,7 @@ pub(super) fn help(verb: Verb) -> String {
         Verb::SetCors => SET_CORS,
         Verb::Events => EVENTS,
         Verb::Keys => KEYS,
+        Verb::Migrate => MIGRATE,
         _ => SERVE,
     });
     text.push('\n');

@@ -93,6 +93,8 @@ pub enum Invocation {
         /// What to do.
         errand: Errand,
     },
+    /// Bring the tables of the database to the version of this program.
+    Migrate(Loaded),
     /// Make, show or revoke keys of callers.
     #[cfg(feature = "grants")]
     Keys {
@@ -301,6 +303,7 @@ pub fn read(
             errand: said.key_errand,
             json: said.json,
         },
+        Verb::Migrate => Invocation::Migrate(loaded),
         Verb::ConfigCheck => Invocation::ConfigCheck(loaded),
         _ => Invocation::Serve(loaded),
     })

@@ -65,6 +65,8 @@ mod early_responses;
 #[cfg(all(feature = "grants", feature = "hooks-http"))]
 mod grants_callers;
 #[cfg(feature = "grants")]
+mod grants_database;
+#[cfg(feature = "grants")]
 mod grants_flow;
 #[cfg(feature = "grants")]
 mod grants_start;

@@ -43,6 +43,7 @@ fn help_is_as_kept() {
         (&["s3", "set-cors", "-h"], "help-set-cors.txt"),
         (&["events", "-h"], "help-events.txt"),
         (&["keys", "-h"], "help-keys.txt"),
+        (&["migrate", "-h"], "help-migrate.txt"),
     ] {
         let output = landfall(words);
         assert_eq!(output.status.code(), Some(0));

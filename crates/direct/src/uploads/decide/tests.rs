@@ -36,14 +36,14 @@ fn storage(record: &mut Record, name: &str, value: &str) {
     record.upload = upload.into();
 }
 
-fn parts(sizes: &[u64]) -> Observation {
+fn parts(sizes: &[u64]) -> Observed {
     let part = |(number, size): (u32, &u64)| Part {
         number,
         size: *size,
         etag: format!("\"e{number}\""),
         modified: None,
     };
-    Observation::Parts((1..).zip(sizes).map(part).collect())
+    Observed::Parts((1..).zip(sizes).map(part).collect())
 }
 
 fn head(size: u64) -> ObjectHead {
@@ -56,8 +56,8 @@ fn head(size: u64) -> ObjectHead {
     }
 }
 
-fn object(size: u64) -> Observation {
-    Observation::Object(head(size))
+fn object(size: u64) -> Observed {
+    Observed::Object(head(size))
 }
 
 fn names(numbers: &[u32]) -> Vec<(u32, String)> {
@@ -80,13 +80,13 @@ fn removed(reason: RemovalReason) -> Decision {
 /// One row of the table; [`of`] is the usual one.
 struct Case<'a> {
     record: Record,
-    seen: Observation,
+    seen: Observed,
     named: Option<&'a [u32]>,
     idle_timeout: Option<Duration>,
     decision: Decision,
 }
 
-fn of<'a>(record: Record, seen: Observation, decision: Decision) -> Case<'a> {
+fn of<'a>(record: Record, seen: Observed, decision: Decision) -> Case<'a> {
     Case {
         record,
         seen,
@@ -96,7 +96,7 @@ fn of<'a>(record: Record, seen: Observation, decision: Decision) -> Case<'a> {
     }
 }
 
-fn named(numbers: &[u32], seen: Observation, decision: Decision) -> Case<'_> {
+fn named(numbers: &[u32], seen: Observed, decision: Decision) -> Case<'_> {
     Case {
         named: Some(numbers),
         ..of(record(Way::Multipart, |_| ()), seen, decision)
@@ -104,7 +104,7 @@ fn named(numbers: &[u32], seen: Observation, decision: Decision) -> Case<'_> {
 }
 
 /// At 3 h, so two hours after its client was active.
-fn idle<'a>(record: Record, hours: u32, seen: Observation, decision: Decision) -> Case<'a> {
+fn idle<'a>(record: Record, hours: u32, seen: Observed, decision: Decision) -> Case<'a> {
     Case {
         idle_timeout: Some(hours * HOUR),
         ..of(record, seen, decision)
@@ -140,7 +140,7 @@ fn decisions() {
     let accepting = |types: &'static str| record(Way::Put, |one| storage(one, TYPES, types));
     let cases = [
         // Sent in one piece.
-        of(plain(), Observation::Nothing, Decision::Wait { stored: 0 }),
+        of(plain(), Observed::Nothing, Decision::Wait { stored: 0 }),
         of(plain(), object(10), Decision::Finish(head(10))),
         of(plain(), object(11), too_large(11, 10)),
         of(plain(), object(9), invalid("it has 9 bytes instead of 10")),
@@ -172,7 +172,7 @@ fn decisions() {
         ),
         of(
             record(Way::Put, |one| completing(one, 10)),
-            Observation::Nothing,
+            Observed::Nothing,
             removed(RemovalReason::Vanished(gone)),
         ),
         // A form that was sent again.
@@ -191,17 +191,17 @@ fn decisions() {
         of(in_parts(), object(10), Decision::Finish(head(10))),
         of(
             in_parts(),
-            Observation::Nothing,
+            Observed::Nothing,
             removed(RemovalReason::Vanished(aborted)),
         ),
         of(
             record(Way::SignedMultipart, |one| one.multipart = Some("m".into())),
-            Observation::Nothing,
+            Observed::Nothing,
             removed(RemovalReason::Unwanted(Removal::Client)),
         ),
         of(
             record(Way::SignedMultipart, |_| ()),
-            Observation::Nothing,
+            Observed::Nothing,
             Decision::Wait { stored: 0 },
         ),
         // In parts, as its client completes it.
@@ -223,7 +223,7 @@ fn decisions() {
         named(&[1], object(10), Decision::Finish(head(10))),
         named(
             &[1],
-            Observation::Nothing,
+            Observed::Nothing,
             removed(RemovalReason::Vanished(aborted)),
         ),
         // Its process died while the object was made.
@@ -251,22 +251,17 @@ fn decisions() {
         ),
         of(
             assembling(10),
-            Observation::Nothing,
+            Observed::Nothing,
             removed(RemovalReason::Vanished(gone)),
         ),
         // Without activity for two hours.
         idle(
             plain(),
             2,
-            Observation::Nothing,
+            Observed::Nothing,
             removed(RemovalReason::Expired),
         ),
-        idle(
-            plain(),
-            3,
-            Observation::Nothing,
-            Decision::Wait { stored: 0 },
-        ),
+        idle(plain(), 3, Observed::Nothing, Decision::Wait { stored: 0 }),
         idle(plain(), 1, object(10), Decision::Finish(head(10))),
         idle(in_parts(), 2, parts(&[]), removed(RemovalReason::Expired)),
         idle(in_parts(), 2, parts(&[1]), Decision::Wait { stored: 1 }),
@@ -283,11 +278,11 @@ fn decisions() {
     }
 }
 
-fn observations() -> impl Strategy<Value = Observation> {
+fn observations() -> impl Strategy<Value = Observed> {
     prop_oneof![
         proptest::collection::vec(0..20_u64, 0..5).prop_map(|sizes| parts(&sizes)),
         (0..20_u64).prop_map(object),
-        Just(Observation::Nothing),
+        Just(Observed::Nothing),
     ]
 }
 
@@ -336,7 +331,7 @@ proptest! {
             Decision::Finish(head) => {
                 prop_assert!(head.size <= most);
                 prop_assert!(is_completing || length.is_none_or(|length| head.size == length));
-                prop_assert_eq!(case.seen, Observation::Object(head));
+                prop_assert_eq!(case.seen, Observed::Object(head));
             }
             Decision::Assemble(set) if is_completing => prop_assert_eq!(set.size, stored),
             Decision::Assemble(set) => {
@@ -346,7 +341,7 @@ proptest! {
             Decision::Wait { .. } => prop_assert!(!is_completing),
             Decision::Remove(RemovalReason::Expired) => {
                 prop_assert!(!is_completing && timeout.is_some_and(|hours| hours <= 2));
-                prop_assert!(!matches!(case.seen, Observation::Object(_)));
+                prop_assert!(!matches!(case.seen, Observed::Object(_)));
             }
             Decision::Remove(RemovalReason::TooLarge { stored, most: bound }) => {
                 prop_assert!(stored > bound && bound == most);

@@ -7,5 +7,6 @@ mod events;
 mod kills;
 mod many;
 mod model;
+mod poison;
 pub(crate) mod site;
 mod starts;

@@ -4,7 +4,7 @@ mod callers;
 mod client;
 mod key;
 mod pages;
-mod relaying;
+mod policies;
 mod tend;
 
 use std::{sync::Arc, time::Duration};
@@ -18,6 +18,7 @@ use landfall_grants::{
     gate::{ClientAddress, Follower, Gate, GateSettings},
     queue::{QueueStats, Totals},
 };
+use landfall_hooks::outbox::Outbox;
 
 #[cfg(feature = "direct")]
 pub(super) use self::key::secret_of_file;
@@ -26,7 +27,7 @@ pub(super) use self::{
     callers::jwt,
     key::key,
     pages::{Pages, PagesParts},
-    relaying::policies,
+    policies::policies,
     tend::Tended,
 };
 use super::{
@@ -74,6 +75,7 @@ impl Grants {
     pub(super) async fn open(
         settings: &Settings,
         database: &Opened,
+        outbox: Option<Outbox>,
         key: Option<Secret>,
     ) -> anyhow::Result<Option<Self>> {
         let grants = &settings.grants;
@@ -90,6 +92,7 @@ impl Grants {
         wanted.quota_period = grants.quota_period;
         wanted.started_at_grant = grants.style == settings::GrantStyle::Package;
         wanted.node = state::node(settings);
+        wanted.outbox = outbox;
         let queue = Queue::open(wanted)
             .await
             .with_context(|| format!("grants can't be kept in {place}"))?;
@@ -158,11 +161,11 @@ impl Grants {
         let reachable = self.reachable.ask(async || match self.queue.check().await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, "the database of grants can't be reached");
+                tracing::warn!(%error, "failed to check the database of grants");
                 false
             }
         });
-        (!reachable.await).then_some("the database of grants can't be reached\n")
+        (!reachable.await).then_some("the database of grants cannot be used\n")
     }
 
     /// Prints the start-up lines.

@@ -95,12 +95,12 @@ impl Tending {
             tokio::select! {
                 // Fails, and so ends, when nobody can say it any more.
                 _ = stopped.wait_for(|stop| *stop) => {}
-                () = async {
+                ((), (), ()) = async {
                     tokio::join!(
                         tender.tidy_forever(),
                         tender.expire_grants(),
                         tender.reconcile_forever()
-                    );
+                    )
                 } => {}
             }
         });

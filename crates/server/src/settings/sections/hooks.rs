@@ -463,7 +463,13 @@ pub(super) const BROKERS: Section = Section {
 /// Where the server keeps what isn't uploads.
 pub(super) const STATE: Section = Section {
     title: "State",
-    verbs: &[Verb::Serve, Verb::Sweep, Verb::Events, Verb::Keys],
+    verbs: &[
+        Verb::Serve,
+        Verb::Sweep,
+        Verb::Events,
+        Verb::Keys,
+        Verb::Migrate,
+    ],
     settings: &[
         Setting::new(
             "state-dir",

@@ -147,6 +147,18 @@ fn texts_out_of_bounds_are_refused() {
         let name = word.split('=').next().unwrap();
         assert!(told.starts_with(&format!("{name}: ")), "{word}: {told}");
     }
+    let role = "-direct-sts-role=arn:aws:iam::123456789012:role/uploads";
+    let told = problem(&with_direct(&[
+        "-direct-sts",
+        role,
+        "-direct-sts-lifetime=13h",
+    ]));
+    assert!(told.starts_with("-direct-sts-lifetime: exceeds"), "{told}");
+    let said = loaded(&with_direct(&["-direct-sts", role]), &[]).settings;
+    assert_eq!(
+        said.direct.sts.role.as_deref(),
+        role.split_once('=').map(|(_, arn)| arn)
+    );
     let both = [
         "-direct-events-secret=0123456789abcdef",
         "-direct-events-secret-file=/x",

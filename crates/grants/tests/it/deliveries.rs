@@ -1,4 +1,4 @@
-//! Events of the queue on their way to the application.
+//! Deliveries of the queue's events to the application.
 
 use std::{
     sync::{
@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use landfall::{Composer, Config, Handler, store::MemoryStore};
 use landfall_grants::{
-    Queue, Relay,
-    queue::{End, Report},
+    Queue,
+    queue::{End, QueueError, Report},
 };
 use landfall_hooks::{
     Failure, HookName, HookNames, Message, Reaction, Transport,
@@ -62,13 +62,11 @@ impl Transport for Way {
 struct Node {
     queue: Queue,
     outbox: Outbox,
-    relay: Arc<Relay>,
-    tasks: [JoinHandle<()>; 2],
+    delivering: JoinHandle<()>,
 }
 
 impl Node {
     async fn start(place: &Place, application: &Arc<Application>, limit: usize) -> Self {
-        let queue = place.queue().await;
         let mut settings = OutboxSettings::new(place.database.clone());
         settings.first_wait = Duration::from_millis(10);
         settings.longest_wait = Duration::from_millis(100);
@@ -82,27 +80,19 @@ impl Node {
         let delivering = outbox
             .clone()
             .run(Handler::new(Config::new(parts)).unwrap());
-        let relay = Relay::open(queue.clone()).await.unwrap();
-        let relay = Arc::new(relay);
-        let relaying = {
-            let (relay, outbox) = (relay.clone(), outbox.clone());
-            async move { relay.run(&outbox, HookNames::OF_QUEUE).await }
-        };
+        let mut settings = place.settings();
+        settings.outbox = Some(outbox.clone());
         Self {
-            queue,
+            queue: Queue::open(settings).await.unwrap(),
             outbox,
-            relay,
-            tasks: [tokio::spawn(relaying), tokio::spawn(delivering)],
+            delivering: tokio::spawn(delivering),
         }
     }
 
     async fn close(self) {
-        let [relaying, delivering] = self.tasks;
-        self.relay.close().await;
-        relaying.await.unwrap();
         self.queue.close().await;
         self.outbox.close().await;
-        delivering.await.unwrap();
+        self.delivering.await.unwrap();
     }
 }
 
@@ -113,9 +103,9 @@ fn names(heard: &[Message]) -> Vec<HookName> {
 const PLENTY: usize = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_application_hears_the_story_of_a_job() {
+async fn the_events_of_a_job_are_delivered_in_order() {
     everywhere(async |place| {
-        // What was before the relay is nobody's news.
+        // Events from before there was an outbox are not delivered.
         let before = place.queue().await;
         started(&before, asked("ann", "before", 5)).await;
         before.close().await;
@@ -181,7 +171,7 @@ async fn the_application_hears_the_story_of_a_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_several_relays_and_another_goes_on() {
+async fn events_of_several_nodes_are_delivered_once() {
     everywhere(async |place| {
         let application = Arc::default();
         let one = Node::start(&place, &application, PLENTY).await;
@@ -204,7 +194,7 @@ async fn one_of_several_relays_and_another_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_full_outbox_refused_comes_later() {
+async fn a_full_outbox_refuses_grants_and_takes_the_ends_of_jobs() {
     everywhere(async |place| {
         let application: Arc<Application> = Arc::default();
         application.is_away.store(true, Ordering::Relaxed);
@@ -212,13 +202,14 @@ async fn what_a_full_outbox_refused_comes_later() {
         let mut jobs = Vec::new();
         for nth in 0..4 {
             jobs.push(started(&node.queue, asked("ann", &format!("a{nth}"), 5)).await);
-            until(async || node.outbox.stats().rows > nth).await;
         }
+        until(async || node.outbox.is_full()).await;
+        let refused = node.queue.grant(asked("ann", "more", 5)).await.unwrap_err();
+        assert!(matches!(refused, QueueError::OutboxFull), "{refused}");
         for job in &jobs {
             let end = End::Failed("gone".into());
-            node.queue.end(*job, end).await.unwrap();
+            assert!(node.queue.end(*job, end).await.unwrap());
         }
-        until(async || node.outbox.stats().refused > 0).await;
         application.is_away.store(false, Ordering::Relaxed);
         let heard = application.hears(8).await;
         for job in &jobs {
@@ -227,6 +218,35 @@ async fn what_a_full_outbox_refused_comes_later() {
             let told: Vec<_> = told.map(|message| message.hook).collect();
             assert_eq!(told, [HookName::UploadStarted, HookName::UploadFailed]);
         }
+        until(async || !node.outbox.is_full()).await;
+        granted(&node.queue, asked("ann", "more", 5)).await;
+        node.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_and_its_deliveries_are_committed_together() {
+    everywhere(async |place| {
+        let application: Arc<Application> = Arc::default();
+        application.is_away.store(true, Ordering::Relaxed);
+        let node = Node::start(&place, &application, PLENTY).await;
+        let sql = "SELECT COUNT(*) AS n FROM outbox_deliveries";
+        let (job, _) = granted(&node.queue, asked("ann", "a", 5)).await;
+        assert_eq!(place.number(sql).await, 0);
+        let start = landfall_grants::queue::Start::new(super::queue::site::upload("u"), None, "d");
+        node.queue.start(job.id, start.clone()).await.unwrap();
+        assert_eq!(place.number(sql).await, 1, "stored when the call returns");
+        // A transaction that fails leaves neither.
+        let (job, _) = granted(&node.queue, asked("ann", "b", 5)).await;
+        let bad = landfall_database::Statement::new("INSERT INTO nothing VALUES (1)");
+        node.queue
+            .start(job.id, start.along(bad))
+            .await
+            .unwrap_err();
+        assert_eq!(place.number(sql).await, 1);
+        let events = "SELECT COUNT(*) AS n FROM queue_events";
+        assert_eq!(place.number(events).await, 1);
         node.close().await;
     })
     .await;

@@ -8,12 +8,10 @@ use landfall_hooks::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    Job,
-    job::{JobEvent, JobEventKind},
-};
+use super::{book::NewEvent, time::time};
+use crate::{Job, job::JobEventKind};
 
-/// What an event is called outside.
+/// The hook name of an event.
 pub(super) const fn name(kind: JobEventKind) -> HookName {
     match kind {
         JobEventKind::UploadStarted => HookName::UploadStarted,
@@ -25,19 +23,19 @@ pub(super) const fn name(kind: JobEventKind) -> HookName {
     }
 }
 
-/// The same message whenever and wherever it is asked for.
-pub(super) fn message(event: &JobEvent) -> Message {
+/// Builds the message of an event.
+pub(super) fn message(event: &NewEvent, now: i64) -> Message {
     let facts = facts(&event.job);
     let upload = facts.upload(event.job.upload_id.as_deref());
     let number = Number {
         id: id(event),
         sequence: u64::try_from(event.number).unwrap_or_default(),
     };
-    Message::about_job(name(event.kind), event.at, facts, upload, number)
+    Message::about_job(name(event.kind), time(now), facts, upload, number)
 }
 
 /// Names this event of this very queue, in 32 hexadecimal digits.
-fn id(event: &JobEvent) -> String {
+fn id(event: &NewEvent) -> String {
     let created = event.job.created_at.duration_since(UNIX_EPOCH);
     let mut hash = Sha256::new();
     hash.update(created.unwrap_or_default().as_nanos().to_be_bytes());

@@ -1,0 +1,16 @@
+-- Numbers the times that the data of this deployment got another primary: after a restart or a failover
+-- leases may be held that the data does not show.
+-- KEYS: the primary that was used last
+-- ARGV: id of this server's process, for how long it has certainly been the primary (ms), lifetime of a
+--   lease (ms)
+-- Returns {number, milliseconds until no lease of an earlier primary can be held}.
+local run, primary_for, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local known = redis.call('HMGET', KEYS[1], 'run', 'number', 'since')
+local number, since = tonumber(known[2]) or 0, tonumber(known[3])
+if known[1] ~= run or not since then
+  number, since = number + 1, now - primary_for
+  redis.call('HSET', KEYS[1], 'run', run, 'number', number, 'since', string.format('%.0f', since))
+end
+return {number, math.min(ttl, math.max(0, since + ttl - now))}

@@ -1,0 +1,23 @@
+//! The policies that decide about grants.
+
+use std::sync::Arc;
+
+use landfall_grants::policy::{Asked, Policy, Rules};
+use landfall_hooks::Asker;
+
+use crate::settings::Settings;
+
+/// The rules of the settings, then the hooks: they decide about every grant, however its bytes arrive.
+pub(in crate::app) fn policies(
+    settings: &Settings,
+    askers: Vec<Arc<Asker>>,
+) -> Vec<Arc<dyn Policy>> {
+    let mut limits = super::limits(&settings.grants.limits);
+    // What would be refused later isn't granted.
+    limits.max_size = settings.largest_grant();
+    let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(Rules::new(limits))];
+    if !askers.is_empty() {
+        policies.push(Arc::new(Asked::new(askers)));
+    }
+    policies
+}

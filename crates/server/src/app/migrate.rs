@@ -1,0 +1,40 @@
+//! `landfall migrate`: brings the tables of the database to the version of this program.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use landfall_hooks::outbox;
+
+use super::{
+    state::{self, Opened},
+    terminal::print,
+};
+use crate::settings::Loaded;
+
+/// Migrates the tables of events, and those of grants and direct uploads if they are compiled in.
+///
+/// # Errors
+/// The database cannot be used, or its tables were made by another program.
+pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    for warning in &loaded.warnings {
+        eprintln!("landfall: warning: {warning}");
+    }
+    let settings = &loaded.settings;
+    let opened = Opened::default();
+    let connections = opened.lend(settings, "events").await?;
+    let place = state::place(&state::opened(&state::database(settings)));
+    let migrated = async {
+        outbox::migrate(&connections).await?;
+        #[cfg(feature = "grants")]
+        landfall_grants::queue::migrate(&connections).await?;
+        #[cfg(feature = "direct")]
+        landfall_direct::migrate(&connections).await?;
+        Ok::<_, outbox::DatabaseError>(())
+    };
+    migrated
+        .await
+        .with_context(|| format!("failed to migrate {place}"))?;
+    opened.close().await;
+    print(&format!("The tables in {place} are up to date.\n"))?;
+    Ok(ExitCode::SUCCESS)
+}

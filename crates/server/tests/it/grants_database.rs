@@ -1,0 +1,175 @@
+//! The database of grants: versions of its tables, missing rights, and faults of the network.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+#[cfg(feature = "postgres")]
+use landfall_test_services::{Fault, FaultProxy, Postgres};
+use serde_json::json;
+
+#[cfg(feature = "postgres")]
+use crate::serve_kit::{program, run};
+use crate::{
+    grants_kit::{Caller, add_key},
+    serve_kit::{Landfall, Request, eventually},
+};
+
+fn readiness(server: &Landfall) -> u16 {
+    server.client().ask(Request::get("/readyz")).status
+}
+
+#[cfg(feature = "postgres")]
+fn add_key_in(database: &str) -> String {
+    let mut command = program();
+    let (code, key, told) = run(command.args(["keys", "add", "app", "-database", database]));
+    assert_eq!(code, Some(0), "{told}");
+    key.trim_end().to_owned()
+}
+
+#[cfg(feature = "postgres")]
+fn server(database: &str) -> Landfall {
+    Landfall::start(&["-grants", "-database", database])
+}
+
+#[cfg(feature = "postgres")]
+fn grant(server: &Landfall, key: &str, id: &str) -> u16 {
+    let ask = json!({"id": id, "filename": "a.bin", "filesize": 3});
+    Caller::new(server, key).grant(&ask).0
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn an_older_server_works_until_tables_are_contracted() {
+    let postgres = Postgres::shared();
+    let database = postgres.database("versions");
+    let key = add_key_in(&database);
+    let one = server(&database);
+    assert_eq!(grant(&one, &key, "1"), 201);
+    // What a newer server does at its start.
+    postgres.query(
+        &database,
+        "ALTER TABLE queue_jobs ADD COLUMN newer TEXT; \
+         INSERT INTO landfall_migrations VALUES ('queue', 2, 'newer', 0)",
+    );
+    let two = server(&database);
+    assert_eq!(grant(&one, &key, "2"), 201);
+    assert_eq!(grant(&two, &key, "3"), 201);
+    assert_eq!(readiness(&one), 200);
+    two.stop();
+    postgres.query(
+        &database,
+        "UPDATE landfall_migrations SET contracting = 1 WHERE version = 2",
+    );
+    for words in [
+        &["serve", "-grants", "-port=0", "-host=127.0.0.1"][..],
+        &["keys", "list"],
+        &["migrate"],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = program();
+        command.args(words).args(["-database", &database]);
+        command.args(["-upload-dir".as_ref(), dir.path().as_os_str()]);
+        let (code, _, error) = run(&mut command);
+        assert_eq!(code, Some(1), "{words:?}: {error}");
+        assert!(
+            error.contains("this program is too old for"),
+            "{words:?}: {error}"
+        );
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn tables_are_migrated_by_command() {
+    let database = Postgres::shared().database("migrate");
+    for _ in 0..2 {
+        let mut command = program();
+        let (code, said, error) = run(command.args(["migrate", "-database", &database]));
+        assert_eq!(code, Some(0), "{error}");
+        assert!(said.contains("are up to date"), "{said}");
+    }
+    let tables = Postgres::shared().query(
+        &database,
+        "SELECT name FROM landfall_migrations ORDER BY name",
+    );
+    for name in ["outbox", "queue"] {
+        assert!(tables.lines().any(|line| line == name), "{tables}");
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_server_without_rights_is_not_ready() {
+    let postgres = Postgres::shared();
+    let database = postgres.database("rights");
+    let key = add_key_in(&database);
+    let role = database.rsplit('/').next().unwrap().to_owned();
+    postgres.query(
+        &database,
+        &format!(
+            "CREATE ROLE {role:?} LOGIN; GRANT ALL ON SCHEMA public TO {role:?}; \
+             GRANT ALL ON ALL TABLES IN SCHEMA public TO {role:?}; \
+             GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role:?}"
+        ),
+    );
+    let server = server(&database.replace("landfall@", &format!("{role}@")));
+    assert_eq!((readiness(&server), grant(&server, &key, "1")), (200, 201));
+    let change = |what: &str| postgres.query(&database, &format!("{what} {role:?}"));
+    change("REVOKE INSERT ON queue_jobs FROM");
+    eventually("the server stays ready", || readiness(&server) == 503);
+    assert_eq!(grant(&server, &key, "2"), 503);
+    change("GRANT INSERT ON queue_jobs TO");
+    eventually("the server does not become ready", || {
+        readiness(&server) == 200
+    });
+    assert_eq!(grant(&server, &key, "2"), 201);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_database_that_stops_answering_costs_seconds() {
+    let database = Postgres::shared().database("faults");
+    let key = add_key_in(&database);
+    let (_, rest) = database.split_once('@').unwrap();
+    let (authority, _) = rest.split_once('/').unwrap();
+    let proxy = FaultProxy::start(authority);
+    let server = server(&proxy.url(&database, authority));
+    assert_eq!(grant(&server, &key, "0"), 201);
+    for (nth, fault) in [Fault::BlackHole, Fault::Cut, Fault::HalfClose]
+        .into_iter()
+        .enumerate()
+    {
+        proxy.set(fault);
+        let start = Instant::now();
+        assert_eq!(grant(&server, &key, &format!("lost {nth}")), 503);
+        assert!(start.elapsed() < Duration::from_secs(15), "{fault:?}");
+        // As after a failover: new connections work, those from before stay dead.
+        proxy.set(Fault::None);
+        let start = Instant::now();
+        eventually("grants stay refused", || {
+            grant(&server, &key, &format!("{nth}")) < 300
+        });
+        assert!(start.elapsed() < Duration::from_secs(10), "{fault:?}");
+        eventually("the server does not become ready", || {
+            readiness(&server) == 200
+        });
+    }
+}
+
+#[test]
+fn a_deleted_database_file_is_noticed() {
+    let server = Landfall::start(&["-grants"]);
+    let key = add_key(server.dir(), &["app"]);
+    let file = server.dir().join(".landfall/landfall.db");
+    let ask = json!({"id": "1", "filename": "a.bin", "filesize": 3});
+    assert_eq!(Caller::new(&server, &key).grant(&ask).0, 201);
+    let start = Instant::now();
+    fs::remove_file(&file).unwrap();
+    eventually("the server stays ready", || readiness(&server) == 503);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    server.says("was deleted or replaced; restart the server");
+    let again = json!({"id": "2", "filename": "a.bin", "filesize": 3});
+    assert_eq!(Caller::new(&server, &key).grant(&again).0, 503);
+}
