@@ -62,7 +62,7 @@ fn tokens_of_an_identity_provider() {
         );
     }
     // What isn't named isn't taken: a shared key is none of the usual ones.
-    let usual = Landfall::start(&["-grants", &keys]);
+    let usual = Landfall::start(&["-grants", &keys, "-grants-jwt-audience=uploads"]);
     assert_eq!(
         Caller::new(&usual, ANN).ask("GET", "/uploadjobs").status,
         401

@@ -70,7 +70,11 @@ async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_
             true,
         ),
         #[cfg(feature = "grants")]
-        ("grants-jwt-keys", &["-grants"], true),
+        (
+            "grants-jwt-keys",
+            &["-grants", "-grants-jwt-issuer=x"],
+            true,
+        ),
         #[cfg(feature = "grants")]
         ("admin-key-file", &[], true),
     ];
@@ -263,7 +267,11 @@ async fn hosts_need_addresses_now_or_later() {
         #[cfg(feature = "grants")]
         &["-grants", "-grants-authorize-url=http://{nosuch}"],
         #[cfg(feature = "grants")]
-        &["-grants", "-grants-jwt-keys=http://{nosuch}"],
+        &[
+            "-grants",
+            "-grants-jwt-issuer=x",
+            "-grants-jwt-keys=http://{nosuch}",
+        ],
     ];
     for words in later {
         let words = words.iter().map(|word| {
