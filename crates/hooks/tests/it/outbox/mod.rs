@@ -1,8 +1,11 @@
 //! The outbox, on SQLite and on PostgreSQL.
 
 mod basics;
+mod failing;
 mod kills;
 mod nodes;
+mod outage;
+mod poison;
 mod post;
 mod progress;
 mod site;
