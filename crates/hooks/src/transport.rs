@@ -43,6 +43,9 @@ pub struct Failure {
     /// Whether the client may read that too: the application's own words, where it was asked to be
     /// treated exactly as tusd does.
     pub for_client: bool,
+    /// The receiver rejects the message itself: to send it again would change nothing. An event is
+    /// then not retried.
+    pub is_permanent: bool,
     /// When to try again, if the application said so.
     pub retry_after: Option<Duration>,
     /// What lies below it.
@@ -57,6 +60,7 @@ impl Failure {
         Self {
             text: text.into(),
             for_client: false,
+            is_permanent: false,
             retry_after: None,
             source: None,
         }
@@ -75,6 +79,13 @@ impl Failure {
     #[must_use]
     pub fn for_client(mut self) -> Self {
         self.for_client = true;
+        self
+    }
+
+    /// Marks it as a rejection of the message, if it is one.
+    #[must_use]
+    pub fn permanent(mut self, is_permanent: bool) -> Self {
+        self.is_permanent = is_permanent;
         self
     }
 

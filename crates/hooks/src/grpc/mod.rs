@@ -165,7 +165,23 @@ fn may_pass(code: Code) -> bool {
     matches!(code, Code::ResourceExhausted | Code::Unavailable)
 }
 
+/// Whether a code rejects the call itself, as client errors of HTTP do.
+fn is_permanent(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+    )
+}
+
 fn failure(status: Status) -> Failure {
-    let text = format!("gRPC {:?}: {}", status.code(), status.message());
-    Failure::because(text, status)
+    let code = status.code();
+    let text = format!("gRPC {code:?}: {}", status.message());
+    Failure::because(text, status).permanent(is_permanent(code))
 }

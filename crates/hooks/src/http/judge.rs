@@ -111,7 +111,7 @@ impl Judge {
         if !status.is_client_error() || !hook.is_question() {
             return progress_or_failure(hook, answered);
         }
-        if matches!(status.as_u16(), 408 | 425 | 429) {
+        if !is_permanent(status) {
             return Err(unexpected(answered));
         }
         Ok(refusal(hook, answered))
@@ -207,7 +207,19 @@ pub(super) fn unexpected(answered: &Answered) -> Failure {
             excerpt(&answered.body.bytes)
         )
     };
-    Failure::new(text).retry_after(retry_after(&answered.headers))
+    Failure::new(text)
+        .retry_after(retry_after(&answered.headers))
+        .permanent(is_permanent(answered.status))
+}
+
+/// Whether a status rejects the message itself, and not the moment: every client error but three,
+/// which say that the same request may succeed later.
+fn is_permanent(status: StatusCode) -> bool {
+    let is_temporary = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    );
+    status.is_client_error() && !is_temporary
 }
 
 fn misunderstood(error: AnswerError, answered: &Answered) -> Failure {

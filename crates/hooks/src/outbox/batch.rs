@@ -1,157 +1,203 @@
-//! What the writer is asked to do, and what of it goes into one transaction.
+//! The commands of the writer, and a batch of them for one transaction.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use landfall::upload::Snapshot;
 use tokio::sync::oneshot;
 
-use super::fact::{Fact, Implied};
+use super::{
+    OutboxError,
+    fact::{Fact, Implied},
+};
 use crate::Message;
 
-/// Something for the writer.
+/// The answer to a command whose sender waits.
+pub(super) type Done = oneshot::Sender<Result<(), OutboxError>>;
+
+/// A command for the writer.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Keep what may happen; `done` hears when it is kept.
-    Announce(Announcement),
-    /// Something happened.
-    Tell { fact: Fact, implied: Vec<Implied> },
-    /// Something happened that nobody announced; `done` hears when it is kept.
-    Post(Posting),
+    /// Store events that may happen.
+    Prepare(Stored),
+    /// An event happened.
+    Emit { fact: Fact, implied: Vec<Implied> },
+    /// Store events that happened and were not prepared.
+    Publish(Stored),
     /// A delivery arrived.
-    Arrived { route: usize, event: Arc<str> },
+    Delivered {
+        route: usize,
+        key: Arc<str>,
+        event: Arc<str>,
+        /// It had failed before.
+        is_retry: bool,
+    },
     /// A delivery failed.
     Failed(Failure),
-    /// Claim lanes that are due, at most so many.
+    /// A route works again; it was down since a time.
+    Recovered { route: usize, since: i64 },
+    /// Claim deliveries that are due.
     Claim {
-        most: usize,
+        wanted: Vec<Wanted>,
         done: oneshot::Sender<usize>,
     },
-    /// Take announcements that are due for settling, at most so many.
-    TakeUnsettled {
+    /// Claim prepared events to be resolved, at most so many.
+    ClaimInDoubt {
         most: usize,
-        done: oneshot::Sender<Vec<Unsettled>>,
+        done: oneshot::Sender<Vec<InDoubt>>,
     },
-    /// An announcement is settled.
-    Settled(Settled),
-    /// Settling of these is over; what isn't settled comes again.
-    PutBack(Vec<String>),
-    /// Announcements of this process that have been open for long.
-    GiveUp(Vec<Arc<str>>),
-    /// Look after nodes, and if `thoroughly` after what is old.
-    Tend {
-        thoroughly: bool,
+    /// It is known whether a prepared event happened.
+    Resolved(Resolved),
+    /// Release prepared events that could not be resolved.
+    Requeue(Vec<String>),
+    /// Abandon prepared events of this node that have been open for long.
+    Abandon(Vec<Arc<str>>),
+    /// Evict dead nodes, and if `thorough` purge what is old.
+    Maintain {
+        thorough: bool,
         done: oneshot::Sender<()>,
     },
-    /// Write what is left, let go of everything and end.
+    /// Write what is left, release everything and end.
     Close(oneshot::Sender<()>),
 }
 
+/// Events to be stored.
 #[derive(Debug)]
-pub(super) struct Announcement {
+pub(super) struct Stored {
     pub(super) facts: Vec<Fact>,
     pub(super) implied: Vec<Implied>,
-    /// Rows that there was room made for.
-    pub(super) reserved: usize,
-    pub(super) done: oneshot::Sender<()>,
+    /// The capacity that was reserved for them.
+    pub(super) reserved: Size,
+    pub(super) done: Done,
 }
 
-#[derive(Debug)]
-pub(super) struct Posting {
-    pub(super) facts: Vec<Fact>,
-    /// Rows that there was room made for.
-    pub(super) reserved: usize,
-    pub(super) done: oneshot::Sender<()>,
+/// Rows, and the bytes of their messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+}
+
+impl std::iter::Sum for Size {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            rows: sum.rows.saturating_add(one.rows),
+            bytes: sum.bytes.saturating_add(one.bytes),
+        })
+    }
+}
+
+/// How many deliveries of a route are to be claimed at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) route: usize,
+    /// Ordering keys with deliveries that have not failed.
+    pub(super) first: usize,
+    /// Deliveries that have failed before.
+    pub(super) retries: usize,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) route: usize,
-    pub(super) upload: Arc<str>,
+    pub(super) key: Arc<str>,
     pub(super) event: Arc<str>,
     pub(super) error: String,
     pub(super) retry_after: Option<Duration>,
+    /// The receiver will not accept it, however often it is sent.
+    pub(super) is_permanent: bool,
 }
 
-/// An announcement of which nobody knows what became of it.
+/// A prepared event whose outcome is not known.
 #[derive(Debug, Clone)]
-pub(super) struct Unsettled {
+pub(super) struct InDoubt {
     pub(super) event: String,
     pub(super) route: String,
     pub(super) message: Message,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Settled {
+pub(super) enum Resolved {
     /// It happened; the upload as it is, if it still is.
-    Happened(Box<(Unsettled, Option<Snapshot>)>),
-    /// It didn't.
+    Happened(Box<(InDoubt, Option<Snapshot>)>),
+    /// It did not.
     Not(String),
 }
 
-/// What goes into one transaction.
+/// The commands of one transaction, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) announced: Vec<Announcement>,
-    pub(super) told: Vec<Fact>,
-    pub(super) posted: Vec<Posting>,
-    pub(super) implied: Vec<Implied>,
-    pub(super) arrived: Vec<(usize, Arc<str>)>,
-    pub(super) failed: Vec<Failure>,
-    pub(super) claim: Option<(usize, oneshot::Sender<usize>)>,
-    pub(super) take: Option<(usize, oneshot::Sender<Vec<Unsettled>>)>,
-    pub(super) settled: Vec<Settled>,
-    pub(super) put_back: Vec<String>,
-    pub(super) given_up: Vec<Arc<str>>,
-    pub(super) tended: Vec<oneshot::Sender<()>>,
-    pub(super) thoroughly: bool,
-    pub(super) closed: Option<oneshot::Sender<()>>,
+    pub(super) commands: Vec<Command>,
 }
 
 impl Batch {
-    pub(super) fn add(&mut self, command: Command) {
-        match command {
-            Command::Announce(mut announcement) => {
-                self.implied.append(&mut announcement.implied);
-                self.announced.push(announcement);
-            }
-            Command::Tell { fact, implied } => {
-                self.told.push(fact);
-                self.implied.extend(implied);
-            }
-            Command::Post(posting) => self.posted.push(posting),
-            Command::Arrived { route, event } => self.arrived.push((route, event)),
-            Command::Failed(failure) => self.failed.push(failure),
-            Command::Claim { most, done } => self.claim = Some((most, done)),
-            Command::TakeUnsettled { most, done } => self.take = Some((most, done)),
-            Command::Settled(settled) => self.settled.push(settled),
-            Command::PutBack(events) => self.put_back.extend(events),
-            Command::GiveUp(events) => self.given_up.extend(events),
-            Command::Tend { thoroughly, done } => {
-                self.thoroughly |= thoroughly;
-                self.tended.push(done);
-            }
-            Command::Close(done) => self.closed = Some(done),
-        }
+    /// Prepared and published events, emitted ones and results of deliveries.
+    pub(super) fn events(&self) -> usize {
+        let events = |command: &Command| match command {
+            Command::Prepare(_)
+            | Command::Emit { .. }
+            | Command::Delivered { .. }
+            | Command::Failed(_) => 1,
+            Command::Publish(stored) => stored.facts.len(),
+            _ => 0,
+        };
+        self.commands.iter().map(events).sum()
     }
 
-    /// Announcements, events and results of deliveries.
-    pub(super) fn len(&self) -> usize {
-        let posted: usize = self.posted.iter().map(|one| one.facts.len()).sum();
-        self.announced.len() + self.told.len() + posted + self.arrived.len() + self.failed.len()
+    /// Divides it in two halves, each in order; neither is empty if there are two commands.
+    pub(super) fn split(mut self) -> (Self, Self) {
+        let commands = self.commands.split_off(self.commands.len().div_ceil(2));
+        (self, Self { commands })
     }
 
-    /// What is told, each event once.
-    pub(super) fn told(&self) -> Vec<&Fact> {
+    pub(super) fn published(&self) -> impl Iterator<Item = &Stored> {
+        self.commands.iter().filter_map(|command| match command {
+            Command::Publish(stored) => Some(stored),
+            _ => None,
+        })
+    }
+
+    /// Events that happened, each once.
+    pub(super) fn emitted(&self) -> Vec<&Fact> {
         let mut seen = HashSet::new();
-        let posted = self.posted.iter().flat_map(|one| &one.facts);
-        let facts = self.told.iter().chain(posted);
+        let emitted = self.commands.iter().filter_map(|command| match command {
+            Command::Emit { fact, .. } => Some(fact),
+            _ => None,
+        });
+        let published = self.published().flat_map(|stored| &stored.facts);
+        let facts = emitted.chain(published);
         facts.filter(|fact| seen.insert(&fact.id)).collect()
     }
 
-    /// What is announced, each event once.
-    pub(super) fn facts(&self) -> Vec<&Fact> {
+    /// Events that may happen, each once.
+    pub(super) fn prepared(&self) -> Vec<&Fact> {
         let mut seen = HashSet::new();
-        let facts = self.announced.iter().flat_map(|one| &one.facts);
+        let facts = self.commands.iter().flat_map(|command| match command {
+            Command::Prepare(stored) => stored.facts.as_slice(),
+            _ => &[],
+        });
         facts.filter(|fact| seen.insert(&fact.id)).collect()
+    }
+
+    /// Events that must have happened.
+    pub(super) fn implied(&self) -> impl Iterator<Item = &Implied> {
+        self.commands.iter().flat_map(|command| match command {
+            Command::Prepare(stored) => stored.implied.as_slice(),
+            Command::Emit { implied, .. } => implied.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// Whether nodes are to be maintained, and whether thoroughly.
+    pub(super) fn maintenance(&self) -> Option<bool> {
+        let asked = self.commands.iter().filter_map(|command| match command {
+            Command::Maintain { thorough, .. } => Some(*thorough),
+            _ => None,
+        });
+        asked.reduce(|one, other| one | other)
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        let mut commands = self.commands.iter();
+        commands.any(|command| matches!(command, Command::Close(_)))
     }
 }

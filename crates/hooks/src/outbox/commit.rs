@@ -7,17 +7,16 @@ use std::{
 };
 
 use landfall_database::{DatabaseError, Transaction};
-use rand::Rng;
 
 use super::{
     Shared,
-    batch::{Batch, Failure, Settled, Unsettled},
+    batch::{Batch, Command, InDoubt, Resolved, Size, Wanted},
     clock::millis,
     fact::{self, Fact},
-    lanes::Held,
+    maintenance::MaintenanceReport,
     publish::newest_progress,
+    queues::ClaimedEvent,
     sql::{self, NewRow, parts},
-    tend::Tended,
 };
 use crate::{HookName, Message};
 
@@ -27,24 +26,28 @@ const MIN_BACKOFF: Duration = Duration::from_secs(1);
 /// What a transaction led to, to be done once it is committed.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
-    /// What this process delivers now, in order.
-    pub(super) mine: Vec<(usize, Arc<str>, Held)>,
-    /// Lanes that it has let go of.
-    pub(super) released: Vec<(usize, Arc<str>)>,
-    /// Rows that are gone.
-    pub(super) deleted: u64,
-    /// Rows that came without room having been made for them.
-    pub(super) extra: usize,
-    /// Lanes' events that were claimed.
+    /// What this node delivers now, in order.
+    pub(super) claimed_here: Vec<(usize, ClaimedEvent)>,
+    /// Failed deliveries that it has released.
+    pub(super) released: Vec<(usize, ClaimedEvent)>,
+    /// What was deleted.
+    pub(super) deleted: Size,
+    /// What was stored without capacity having been reserved.
+    pub(super) unreserved: Size,
+    /// What is stored, if it was read.
+    pub(super) stored: Option<Size>,
+    /// Deliveries that were claimed.
     pub(super) claimed: usize,
-    pub(super) unsettled: Vec<Unsettled>,
-    /// Deliveries by route that were given up on.
-    pub(super) given_up: Vec<usize>,
+    pub(super) in_doubt: Vec<InDoubt>,
+    /// Routes of deliveries that became dead letters.
+    pub(super) dead_lettered: Vec<usize>,
+    /// Routes that work again.
+    pub(super) recovered: Vec<usize>,
     /// The earliest time at which something failed is tried again.
     pub(super) soonest: Option<i64>,
-    /// Something is there for anybody to deliver.
+    /// Something is due for any node.
     pub(super) is_due: bool,
-    pub(super) tended: Tended,
+    pub(super) maintenance: MaintenanceReport,
 }
 
 /// A transaction on its way.
@@ -57,151 +60,113 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// All of a batch, except looking after nodes.
+    /// All of a batch, except maintenance.
     pub(super) async fn write(
         &mut self,
         batch: &Batch,
         is_known: bool,
     ) -> Result<(), DatabaseError> {
-        self.delete(batch).await?;
-        self.release_failed(&batch.failed).await?;
-        // What follows from something is told before it: then it is in the database when the order
-        // is looked at.
-        self.promote_implied(batch).await?;
+        let commands = &batch.commands;
+        self.delete(commands).await?;
+        self.release_followers(commands).await?;
+        self.record_failures(commands).await?;
+        self.recover(commands).await?;
+        // An implied event becomes pending before the events that imply it: then it is in the
+        // database when the order is checked.
+        self.emit_implied(batch).await?;
         self.supersede(batch).await?;
-        self.tell(&batch.told(), is_known).await?;
-        self.announce(batch).await?;
-        self.settle(&batch.settled).await?;
-        let put_back: Vec<&str> = batch.put_back.iter().map(String::as_str).collect();
-        for part in parts(&put_back) {
-            let statement = sql::put_back(part, &self.me);
-            self.transaction.execute(statement).await?;
+        self.emit(&batch.emitted(), is_known).await?;
+        self.prepare(batch).await?;
+        for command in commands {
+            match command {
+                Command::Resolved(resolved) => self.resolve(resolved).await?,
+                Command::Requeue(events) => {
+                    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+                    for part in parts(&events) {
+                        let statement = sql::requeue(part, &self.me);
+                        self.transaction.execute(statement).await?;
+                    }
+                }
+                Command::Abandon(events) => {
+                    let events: Vec<&str> = events.iter().map(|event| &**event).collect();
+                    for part in parts(&events) {
+                        let statement = sql::abandon_prepared(part, &self.me, self.now);
+                        self.transaction.execute(statement).await?;
+                    }
+                }
+                _ => {}
+            }
         }
-        let given_up: Vec<&str> = batch.given_up.iter().map(|event| &**event).collect();
-        for part in parts(&given_up) {
-            let statement = sql::give_up(part, &self.me, self.now);
-            self.transaction.execute(statement).await?;
-        }
-        if let Some((most, _)) = &batch.claim {
-            self.claim(*most).await?;
-        }
-        if let Some((most, _)) = &batch.take {
-            self.take_unsettled(*most).await?;
+        for command in commands {
+            match command {
+                Command::Claim { wanted, .. } => {
+                    for wanted in wanted {
+                        self.claim(*wanted).await?;
+                    }
+                }
+                Command::ClaimInDoubt { most, .. } => self.claim_in_doubt(*most).await?,
+                _ => {}
+            }
         }
         Ok(())
     }
 
-    fn route(&self, at: usize) -> &str {
+    pub(super) fn route(&self, at: usize) -> &str {
         self.shared.routes[at].transport.name()
     }
 
-    async fn delete(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
-        let arrived = batch.arrived.iter();
-        for (route, events) in by_route(arrived.map(|(route, event)| (*route, &**event))) {
+    async fn delete(&mut self, commands: &[Command]) -> Result<(), DatabaseError> {
+        let delivered = commands.iter().filter_map(|command| match command {
+            Command::Delivered { route, event, .. } => Some((*route, &**event)),
+            _ => None,
+        });
+        for (route, events) in by_route(delivered) {
             let route = self.shared.routes[route].transport.name();
             for part in parts(&events) {
-                let statement = sql::delete(route, part);
-                self.effects.deleted += self.transaction.execute(statement).await?;
+                let deleted = self.transaction.execute(sql::delete(route, part)).await?;
+                self.deleted(deleted);
             }
         }
         Ok(())
     }
 
-    /// Puts off lanes whose head failed; a head that is given up on is dead.
-    async fn release_failed(&mut self, failed: &[Failure]) -> Result<(), DatabaseError> {
-        let settings = &self.shared.settings;
-        let mut lanes = Vec::new();
-        let mut heads = Vec::new();
-        for failure in failed {
-            let (route, upload) = (failure.route, &failure.upload);
-            let Some(head) = self.shared.lanes.head(route, upload, &failure.event) else {
-                continue;
-            };
-            let is_over = self.now - head.since >= millis(settings.give_up_after);
-            let due = (!is_over).then(|| {
-                let longest = settings.longest_wait.max(settings.first_wait);
-                let most = settings
-                    .first_wait
-                    .saturating_mul(1 << head.attempts.clamp(0, 20))
-                    .min(longest);
-                let wait =
-                    rand::rng().random_range(settings.first_wait..=most.max(settings.first_wait));
-                let asked = failure
-                    .retry_after
-                    .unwrap_or_default()
-                    .min(settings.give_up_after);
-                self.now + millis(wait.max(asked))
-            });
-            match due {
-                Some(due) => {
-                    let soonest = self.effects.soonest.unwrap_or(i64::MAX);
-                    self.effects.soonest = Some(soonest.min(due));
-                }
-                None => {
-                    self.effects.given_up.push(route);
-                    self.effects.is_due = true;
-                }
-            }
-            self.effects.released.push((route, upload.clone()));
-            let name = self.route(route).to_owned();
-            lanes.push((upload.clone(), name.clone(), due.unwrap_or(self.now)));
-            heads.push((failure, name, head.attempts + 1, due));
-        }
-        let lanes: Vec<_> = lanes
-            .iter()
-            .map(|(upload, route, due)| ((&**upload, route.as_str()), *due))
-            .collect();
-        for part in parts(&lanes) {
-            self.transaction
-                .execute(sql::release(part, &self.me))
-                .await?;
-        }
-        let heads: Vec<_> = heads
-            .iter()
-            .map(|(failure, route, attempts, due)| sql::Failed {
-                event: &failure.event,
-                route,
-                attempts: *attempts,
-                due: *due,
-                error: &failure.error,
-            })
-            .collect();
-        for part in parts(&heads) {
-            let statement = sql::note_failed(part, self.now);
-            self.transaction.execute(statement).await?;
-        }
-        Ok(())
+    /// Counts deleted rows. Their bytes are subtracted when the counts are read.
+    fn deleted(&mut self, rows: u64) {
+        self.effects.deleted.rows += usize::try_from(rows).unwrap_or_default();
     }
 
-    /// Removes progress of jobs that waits and of which newer progress is told: it is only news, and a
-    /// receiver that is away for long shall not fill the outbox with it.
+    /// Deletes pending progress of jobs of which newer progress happened, so that a receiver that is
+    /// down for long does not fill the outbox with it.
     async fn supersede(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
-        let newest = newest_progress(batch.posted.iter().flat_map(|one| &one.facts));
+        let newest = newest_progress(batch.published().flat_map(|one| &one.facts));
         for part in parts(&newest) {
             let statement = sql::supersede(HookName::UploadProgress.as_str(), part);
-            self.effects.deleted += self.transaction.execute(statement).await?;
+            let deleted = self.transaction.execute(statement).await?;
+            self.deleted(deleted);
         }
         Ok(())
     }
 
-    /// Tells what happened, and takes in hand what nothing in the database goes before.
-    async fn tell(&mut self, told: &[&Fact], is_known: bool) -> Result<(), DatabaseError> {
+    /// Makes events pending, and claims those that nothing in the database holds.
+    async fn emit(&mut self, emitted: &[&Fact], is_known: bool) -> Result<(), DatabaseError> {
         let shared = self.shared;
-        let mut room = shared.lanes.room();
+        let mut capacity: Vec<_> = (0..shared.routes.len())
+            .map(|route| shared.queues.capacity(route))
+            .collect();
         let mut known = Vec::new();
         let mut unknown = Vec::new();
-        for &fact in told {
+        for &fact in emitted {
             for (route, mut row) in rows(shared, fact) {
-                if room > 0 {
-                    room -= 1;
-                    row.owner = Some(self.me.clone());
+                if capacity[route] > 0 {
+                    capacity[route] -= 1;
+                    row.owner.clone_from(&self.me);
                 } else {
                     self.effects.is_due = true;
                 }
-                // Who announced it and was never gone knows the row to be there, unless another node
-                // has told it since.
-                let is_announced = is_known && shared.open().contains_key(&fact.id);
-                let list = if is_announced {
+                // The node that prepared it and was never evicted knows that the row exists, unless
+                // another node has made it pending since.
+                let is_prepared = is_known && shared.open().contains_key(&fact.id);
+                let list = if is_prepared {
                     &mut known
                 } else {
                     &mut unknown
@@ -209,62 +174,68 @@ impl Step<'_> {
                 list.push((route, fact, row));
             }
         }
-        let mut kept = HashSet::new();
+        let mut stored = HashSet::new();
         for (list, statement) in [
-            (&known, sql::tell as fn(&[NewRow<'_>], i64) -> _),
-            (&unknown, sql::tell_anyway),
+            (&known, sql::emit as fn(&[NewRow<'_>], i64) -> _),
+            (&unknown, sql::emit_unprepared),
         ] {
             let list: Vec<_> = list.iter().map(|(_, _, row)| row.clone()).collect();
             for part in parts(&list) {
                 for row in self.transaction.fetch(statement(part, self.now)).await? {
-                    kept.insert((row.text(0)?, row.text(1)?));
+                    stored.insert((row.text(0)?, row.text(1)?));
                 }
             }
         }
-        self.effects.extra += unknown.len();
-        let told = known.iter().chain(&unknown).filter(|(_, _, row)| {
-            row.owner.is_some() && kept.contains(&(row.event.to_owned(), row.route.to_owned()))
+        for (_, fact, _) in &unknown {
+            self.effects.unreserved.rows += 1;
+            self.effects.unreserved.bytes += fact.json.len();
+        }
+        let emitted = known.iter().chain(&unknown).filter(|(_, _, row)| {
+            !row.owner.is_empty() && stored.contains(&(row.event.to_owned(), row.route.to_owned()))
         });
-        let told: Vec<_> = told.collect();
-        let behind = self.behind_others(&told).await?;
-        let (others, mine): (Vec<_>, Vec<_>) = told
+        let emitted: Vec<_> = emitted.collect();
+        let behind = self.behind_others(&emitted).await?;
+        let (others, mine): (Vec<_>, Vec<_>) = emitted
             .into_iter()
-            .partition(|(route, fact, _)| behind.contains(&(*route, fact.upload.to_string())));
+            .partition(|(route, fact, _)| behind.contains(&(*route, fact.key.to_string())));
         let others = others.iter().map(|(route, _, row)| (*route, row.event));
         for (route, events) in by_route(others) {
             self.effects.is_due = true;
-            let route = shared.routes[route].transport.name();
+            let (name, hold) = (shared.routes[route].transport.name(), shared.hold(route));
             for part in parts(&events) {
-                self.transaction.execute(sql::disown(route, part)).await?;
+                let release = sql::release_behind(name, part, self.now, hold);
+                self.transaction.execute(release).await?;
             }
         }
         for (route, fact, _) in mine {
-            let held = Held {
+            let claimed = ClaimedEvent {
                 event: fact.id.clone(),
+                key: fact.key.clone(),
                 message: fact.message.clone(),
                 bytes: fact.json.len(),
                 attempts: 0,
-                since: self.now,
+                first_failed_at: None,
             };
-            self.effects.mine.push((*route, fact.upload.clone(), held));
+            self.effects.claimed_here.push((*route, claimed));
         }
         Ok(())
     }
 
-    /// Of the lanes of told events, those in which something isn't in this process's hand.
+    /// Of the ordering keys of events, those with a delivery that this node does not deliver in order.
     async fn behind_others(
         &mut self,
-        told: &[&(usize, &Fact, NewRow<'_>)],
+        emitted: &[&(usize, &Fact, NewRow<'_>)],
     ) -> Result<HashSet<(usize, String)>, DatabaseError> {
-        let lanes: BTreeSet<_> = told
+        let keys: BTreeSet<_> = emitted
             .iter()
-            .map(|(route, _, row)| (*route, row.upload))
+            .map(|(route, _, row)| (*route, row.key))
             .collect();
         let mut behind = HashSet::new();
-        for (route, uploads) in by_route(lanes.into_iter()) {
+        for (route, keys) in by_route(keys.into_iter()) {
             let name = self.shared.routes[route].transport.name();
-            for part in parts(&uploads) {
-                let statement = sql::not_mine(name, part, &self.me);
+            let hold = self.shared.hold(route);
+            for part in parts(&keys) {
+                let statement = sql::owned_elsewhere(name, part, &self.me, self.now, hold);
                 for row in self.transaction.fetch(statement).await? {
                     behind.insert((route, row.text(0)?));
                 }
@@ -273,40 +244,38 @@ impl Step<'_> {
         Ok(behind)
     }
 
-    async fn announce(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
-        let facts = batch.facts();
+    async fn prepare(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
         let mut all = Vec::new();
-        for fact in facts {
+        for fact in batch.prepared() {
             for (_, mut row) in rows(self.shared, fact) {
-                row.owner = Some(self.me.clone());
+                row.owner.clone_from(&self.me);
                 all.push(row);
             }
         }
-        // Every node takes rows in the same order, so none waits for another in a circle.
+        // Every node locks rows in the same order, so that transactions do not deadlock.
         all.sort_by_key(|row| (row.event, row.route));
         for part in parts(&all) {
-            let statement = sql::announce(part, self.now);
+            let statement = sql::prepare(part, self.now);
             self.transaction.execute(statement).await?;
         }
         Ok(())
     }
 
-    /// Tells what must have happened, if whoever announced it hasn't.
-    async fn promote_implied(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
-        // What is told in this batch anyway is told with more.
-        let told: HashSet<&str> = batch.told.iter().map(|fact| &*fact.id).collect();
+    /// Makes events pending that must have happened, if they are prepared still.
+    async fn emit_implied(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
+        // An event that is emitted in this batch anyway says more.
+        let emitted: HashSet<&str> = batch.emitted().iter().map(|fact| &*fact.id).collect();
         let implied: BTreeMap<&str, _> = batch
-            .implied
-            .iter()
-            .filter(|implied| !told.contains(implied.id.as_str()))
+            .implied()
+            .filter(|implied| !emitted.contains(implied.id.as_str()))
             .map(|implied| (implied.id.as_str(), &implied.upload))
             .collect();
         let ids: Vec<_> = implied.keys().copied().collect();
         for part in parts(&ids) {
-            for row in self.transaction.fetch(sql::announced(part)).await? {
+            for row in self.transaction.fetch(sql::prepared(part)).await? {
                 let (event, route) = (row.text(0)?, row.text(1)?);
                 let mut json = row.text(2)?;
-                // One that can't be read is found out when it is claimed.
+                // One that cannot be read becomes a dead letter when it is claimed.
                 let mut sequence = 0;
                 if let Some(upload) = implied.get(event.as_str())
                     && let Ok(mut message) = serde_json::from_str::<Message>(&json)
@@ -316,8 +285,8 @@ impl Step<'_> {
                     sequence = message.sequence;
                     json = serde_json::to_string(&message).unwrap_or(json);
                 }
-                let told = (json.as_str(), sequence);
-                let statement = sql::promote(&event, &route, told, None, self.now);
+                let emitted = (json.as_str(), sequence);
+                let statement = sql::promote(&event, &route, emitted, None, self.now);
                 self.transaction.execute(statement).await?;
                 self.effects.is_due = true;
             }
@@ -325,87 +294,105 @@ impl Step<'_> {
         Ok(())
     }
 
-    async fn settle(&mut self, settled: &[Settled]) -> Result<(), DatabaseError> {
-        for one in settled {
-            match one {
-                Settled::Not(event) => {
-                    self.effects.deleted += self
-                        .transaction
-                        .execute(sql::forget(event, &self.me))
-                        .await?;
+    async fn resolve(&mut self, resolved: &Resolved) -> Result<(), DatabaseError> {
+        match resolved {
+            Resolved::Not(event) => {
+                let forget = sql::forget(event, &self.me);
+                let deleted = self.transaction.execute(forget).await?;
+                self.deleted(deleted);
+            }
+            Resolved::Happened(happened) => {
+                let (in_doubt, snapshot) = &**happened;
+                let mut message = in_doubt.message.clone();
+                if let Some(snapshot) = snapshot {
+                    fact::refresh(&mut message, &snapshot.upload);
                 }
-                Settled::Happened(happened) => {
-                    let (unsettled, snapshot) = &**happened;
-                    let mut message = unsettled.message.clone();
-                    if let Some(snapshot) = snapshot {
-                        fact::refresh(&mut message, &snapshot.upload);
-                    }
-                    fact::renumber(&mut message);
-                    let Ok(json) = serde_json::to_string(&message) else {
-                        continue;
-                    };
-                    let (event, route) = (&unsettled.event, &unsettled.route);
-                    let told = (json.as_str(), message.sequence);
-                    let statement = sql::promote(event, route, told, Some(&self.me), self.now);
-                    self.transaction.execute(statement).await?;
-                    self.effects.is_due = true;
-                }
+                fact::renumber(&mut message);
+                let Ok(json) = serde_json::to_string(&message) else {
+                    return Ok(());
+                };
+                let (event, route) = (&in_doubt.event, &in_doubt.route);
+                let emitted = (json.as_str(), message.sequence);
+                let statement = sql::promote(event, route, emitted, Some(&self.me), self.now);
+                self.transaction.execute(statement).await?;
+                self.effects.is_due = true;
             }
         }
         Ok(())
     }
 
-    /// Takes lanes in hand that are due.
-    async fn claim(&mut self, most: usize) -> Result<(), DatabaseError> {
+    /// Claims deliveries of a route that are due.
+    async fn claim(&mut self, wanted: Wanted) -> Result<(), DatabaseError> {
         let shared = self.shared;
-        // What was just told takes room, too.
-        let room = shared.lanes.room().saturating_sub(self.effects.mine.len());
-        let most = i64::try_from(most.min(room)).unwrap_or(i64::MAX);
-        let routes: Vec<_> = shared.names().collect();
-        if most == 0 || routes.is_empty() {
-            return Ok(());
-        }
+        let route = wanted.route;
+        let name = self.route(route).to_owned();
+        // Events that were emitted in this batch take capacity, too.
+        let here = self.effects.claimed_here.iter();
+        let here = here.filter(|(of, _)| *of == route).count();
+        let capacity = shared.queues.capacity(route).saturating_sub(here);
+        let hold = shared.hold(route);
         let is_postgres = shared.database.is_postgres();
-        let statement = sql::claim(&routes, &self.me, self.now, most, is_postgres);
+        let count = |most: usize| i64::try_from(most).unwrap_or(i64::MAX);
+        let mut rows = Vec::new();
+        if wanted.first.min(capacity) > 0 {
+            let most = count(wanted.first.min(capacity));
+            let claim = sql::claim(&name, &self.me, self.now, hold, most, is_postgres);
+            rows = self.transaction.fetch(claim).await?;
+        }
+        if wanted.retries > 0 {
+            let most = count(wanted.retries);
+            let claim = sql::claim_retries(&name, &self.me, self.now, hold, most, is_postgres);
+            rows.extend(self.transaction.fetch(claim).await?);
+        }
         let mut claimed = Vec::new();
-        for row in self.transaction.fetch(statement).await? {
-            let (event, name, json) = (row.text(0)?, row.text(1)?, row.text(4)?);
-            let Some(route) = routes.iter().position(|route| *route == name) else {
-                continue;
-            };
+        for row in rows {
+            let (event, key, json) = (row.text(0)?, row.text(1)?, row.text(4)?);
             let message = match serde_json::from_str::<Message>(&json) {
                 Ok(message) => message,
                 Err(error) => {
-                    tracing::error!(id = event, route = name, %error, "an event can't be read: dead");
-                    let error = format!("it can't be read: {error}");
-                    let statement = sql::condemn(&event, &name, &error, self.now);
-                    self.transaction.execute(statement).await?;
-                    self.effects.given_up.push(route);
+                    self.mark_malformed(&event, &name, &error).await?;
+                    self.effects.dead_lettered.push(route);
+                    // Another claim finds the rest of its key.
+                    self.effects.is_due = true;
                     continue;
                 }
             };
-            let upload: Arc<str> = message.lane().into();
-            let held = Held {
+            claimed.push(ClaimedEvent {
                 event: event.into(),
+                key: key.into(),
                 bytes: json.len(),
                 attempts: row.number(2)?,
-                since: row.number(3)?,
+                first_failed_at: row.maybe_number(3)?,
                 message: Arc::new(message),
-            };
-            claimed.push((route, upload, held));
+            });
         }
-        claimed.sort_by_key(|(_, _, held)| held.message.sequence);
-        self.effects.claimed = claimed.len();
-        self.effects.mine.extend(claimed);
+        claimed.sort_by_key(|event| event.message.sequence);
+        self.effects.claimed += claimed.len();
+        let claimed = claimed.into_iter().map(|event| (route, event));
+        self.effects.claimed_here.extend(claimed);
         Ok(())
     }
 
-    async fn take_unsettled(&mut self, most: usize) -> Result<(), DatabaseError> {
+    /// Makes an event a dead letter that this version cannot read: another may have written it.
+    async fn mark_malformed(
+        &mut self,
+        event: &str,
+        route: &str,
+        error: &serde_json::Error,
+    ) -> Result<(), DatabaseError> {
+        tracing::error!(id = event, route, %error, "malformed event moved to dead letters");
+        let error = format!("the event cannot be read: {error}");
+        let statement = sql::mark_dead(event, route, &error, self.now);
+        self.transaction.execute(statement).await?;
+        Ok(())
+    }
+
+    async fn claim_in_doubt(&mut self, most: usize) -> Result<(), DatabaseError> {
         let settings = &self.shared.settings;
-        // An upload that is busy may be so for a moment only, and nobody else resolves the event then.
+        // An upload that is busy may be so for a moment only, and no other task resolves its event.
         let first = millis(settings.settle_after.min(MIN_BACKOFF));
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let statement = sql::take_unsettled(
+        let statement = sql::claim_in_doubt(
             &self.me,
             self.now,
             (first, millis(settings.longest_wait).max(first)),
@@ -415,16 +402,15 @@ impl Step<'_> {
         for row in self.transaction.fetch(statement).await? {
             let (event, route) = (row.text(0)?, row.text(1)?);
             match serde_json::from_str(&row.text(2)?) {
-                Ok(message) => self.effects.unsettled.push(Unsettled {
+                Ok(message) => self.effects.in_doubt.push(InDoubt {
                     event,
                     route,
                     message,
                 }),
                 Err(error) => {
-                    tracing::error!(id = event, route, %error, "an announcement can't be read: dead");
-                    let error = format!("it can't be read: {error}");
-                    let statement = sql::condemn(&event, &route, &error, self.now);
-                    self.transaction.execute(statement).await?;
+                    self.mark_malformed(&event, &route, &error).await?;
+                    let route = self.shared.names().position(|name| name == route);
+                    self.effects.dead_lettered.extend(route);
                 }
             }
         }
@@ -453,10 +439,10 @@ pub(super) fn rows<'a>(
             let row = NewRow {
                 event: &fact.id,
                 route: route.transport.name(),
-                upload: &fact.upload,
+                key: &fact.key,
                 sequence: fact.sequence,
                 hook: fact.message.hook.as_str(),
-                owner: None,
+                owner: sql::UNOWNED.to_owned(),
                 message: &fact.json,
             };
             (at, row)

@@ -1,39 +1,26 @@
-//! Delivering: for each route many at once, for each upload one after the other.
+//! Deliveries: for each route many at once, for each ordering key one after the other.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use landfall::Handler;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::watch,
     task::JoinSet,
-    time::{interval, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use super::{
-    DatabaseError, Outbox,
+    Outbox,
     batch::{Command, Failure},
-    lanes::Held,
-    sql::{self, TOLD},
+    breaker::Permit,
+    queues::{Allowed, ClaimedEvent},
     tally::add,
 };
 
-/// How often the database is asked for what is due that this process doesn't know of.
-const LOOK: Duration = Duration::from_secs(1);
-/// Pause between two looks that found nothing to do.
-const SHORTEST_LOOK: Duration = Duration::from_millis(50);
-/// Lanes that are claimed at once.
-const CLAIM: usize = 512;
 /// How long a delivery waits for a call about progress of its upload.
-const PROGRESS_PATIENCE: Duration = Duration::from_secs(30);
-/// How often this process looks after others.
-const TEND: Duration = Duration::from_secs(1);
-/// Every so many looks it looks after what is old.
-const THOROUGHLY: u32 = 60;
-/// Every so many looks it counts what is in the database.
-const COUNT: u32 = 5;
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a route that is down waits at most until it reads the clock again.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 impl Outbox {
     /// Delivers, tries again, and settles what was announced and never told, until the outbox is
@@ -52,151 +39,140 @@ impl Outbox {
             tokio::join!(
                 self.claim_due(),
                 self.settle_due(handler),
-                self.tend_forever()
+                self.maintain_forever()
             );
         };
         tokio::select! {
             () = upkeep => {}
             _ = closing.wait_for(|closing| *closing) => {}
         }
-        // Each ends when what it has begun is done.
+        // Each ends when the deliveries are done that it has begun.
         while routes.join_next().await.is_some() {}
     }
 
     async fn deliver_route(self, route: usize, mut closing: watch::Receiver<bool>) {
-        let parallel = self.shared.settings.parallel.max(1);
-        let mut running = JoinSet::new();
+        let shared = &self.shared;
+        let max_retries = shared.max_retries();
+        let max_first = shared.settings.parallel.saturating_sub(max_retries).max(1);
+        let (mut first, mut retries) = (JoinSet::new(), JoinSet::new());
         loop {
+            let permit = shared.breakers[route].permit(shared.clock.now());
+            let allowed = match permit {
+                Permit::Any => Allowed {
+                    first: first.len() < max_first,
+                    retries: retries.len() < max_retries,
+                },
+                Permit::One => Allowed {
+                    first: true,
+                    retries: true,
+                },
+                Permit::Wait(_) => Allowed {
+                    first: false,
+                    retries: false,
+                },
+            };
+            let wait = match permit {
+                Permit::Wait(wait) => wait.min(MAX_WAIT),
+                Permit::Any | Permit::One => MAX_WAIT,
+            };
             tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => break,
-                Some(_) = running.join_next(), if !running.is_empty() => {}
-                (upload, held) = self.shared.lanes.next(route), if running.len() < parallel => {
-                    running.spawn(self.clone().deliver(route, upload, held));
+                Some(_) = first.join_next(), if !first.is_empty() => {}
+                Some(_) = retries.join_next(), if !retries.is_empty() => {}
+                event = shared.queues.next(route, allowed), if allowed.first || allowed.retries => {
+                    shared.breakers[route].started(shared.clock.now());
+                    let running = if event.is_retry() { &mut retries } else { &mut first };
+                    running.spawn(self.clone().deliver(route, event));
                 }
+                () = sleep(wait), if permit != Permit::Any => {}
             }
         }
-        while running.join_next().await.is_some() {}
+        while first.join_next().await.is_some() {}
+        while retries.join_next().await.is_some() {}
     }
 
-    async fn deliver(self, route: usize, upload: Arc<str>, held: Held) {
+    async fn deliver(self, route: usize, event: ClaimedEvent) {
         let shared = &self.shared;
         let transport = &shared.routes[route].transport;
         if let Some(progress) = &shared.settings.progress {
-            let quiet = progress.quiet(&upload);
-            if timeout(PROGRESS_PATIENCE, quiet).await.is_err() {
+            let quiet = progress.quiet(&event.key);
+            if timeout(PROGRESS_TIMEOUT, quiet).await.is_err() {
                 tracing::warn!(
-                    id = &*upload,
+                    id = &*event.key,
                     "a call about progress takes long: not waited for"
                 );
             }
         }
         let longest = shared.settings.longest_delivery;
-        let delivered = timeout(longest, transport.deliver(&held.message)).await;
-        let (error, retry_after) = match delivered {
+        let delivered = timeout(longest, transport.deliver(&event.message)).await;
+        let (error, retry_after, is_permanent) = match delivered {
             Ok(Ok(_)) => {
                 add(&shared.tally.routes[route].delivered, 1);
-                let event = held.event.clone();
+                self.answered(route).await;
+                let command = Command::Delivered {
+                    route,
+                    key: event.key.clone(),
+                    event: event.event.clone(),
+                    is_retry: event.is_retry(),
+                };
                 // Before the next one begins: it must not be forgotten if this task is broken off.
-                let _ = self.commands.send(Command::Arrived { route, event }).await;
-                shared.lanes.advance(route, &upload, &held.event);
+                let _ = self.commands.send(command).await;
+                shared.queues.advance(route, &event);
                 return;
             }
-            Ok(Err(failure)) => (describe(&failure), failure.retry_after),
-            Err(_) => (format!("no answer within {longest:?}"), None),
+            Ok(Err(failure)) => {
+                let is_permanent = failure.is_permanent;
+                (describe(&failure), failure.retry_after, is_permanent)
+            }
+            Err(_) => (format!("no answer within {longest:?}"), None, false),
         };
         add(&shared.tally.routes[route].failed, 1);
         tracing::warn!(
-            hook = %held.message.hook,
-            id = &*upload,
+            hook = %event.message.hook,
+            id = &*event.key,
             route = transport.name(),
-            attempt = held.attempts + 1,
+            attempt = event.attempts + 1,
+            is_permanent,
             error,
-            "an event wasn't delivered"
+            "failed to deliver an event"
         );
+        if is_permanent {
+            // A receiver that rejects an event is not down.
+            self.answered(route).await;
+        } else if shared.breakers[route].failed(!event.is_retry(), shared.clock.now()) {
+            tracing::warn!(
+                route = transport.name(),
+                "the receiver seems to be down, trying one delivery at a time"
+            );
+        }
         let failure = Failure {
             route,
-            upload,
-            event: held.event,
+            key: event.key,
+            event: event.event,
             error,
             retry_after,
+            is_permanent,
         };
         let _ = self.commands.send(Command::Failed(failure)).await;
     }
 
-    /// Takes in hand what waits in the database, as it is due and as there is room.
-    async fn claim_due(&self) {
-        let shared = &self.shared;
-        loop {
-            let claimed = match self.claim().await {
-                Ok(claimed) => claimed,
-                Err(error) => {
-                    tracing::warn!(%error, "the outbox can't look for what is due");
-                    0
-                }
-            };
-            if claimed > 0 && shared.lanes.room() > 0 {
-                continue;
-            }
-            sleep(SHORTEST_LOOK).await;
-            loop {
-                let soonest = shared.soonest.load(Ordering::Acquire);
-                let wait = soonest.saturating_sub(shared.clock.now()).max(0);
-                let wait = Duration::from_millis(wait.unsigned_abs()).min(LOOK);
-                tokio::select! {
-                    () = sleep(wait) => break,
-                    () = shared.lanes.roomy.notified() => break,
-                    () = shared.failed.notified() => {}
-                }
-            }
-        }
-    }
-
-    async fn claim(&self) -> Result<usize, DatabaseError> {
-        let shared = &self.shared;
-        let now = shared.clock.now();
-        let soonest = shared.soonest.load(Ordering::Acquire);
-        if soonest <= now {
-            shared.soonest.store(i64::MAX, Ordering::Release);
-        }
-        if shared.lanes.room() == 0 {
-            return Ok(0);
-        }
-        // Reading is cheaper than a transaction that finds nothing.
-        if shared
-            .database
-            .read(sql::is_due(TOLD, now))
-            .await?
-            .is_empty()
-        {
-            return Ok(0);
-        }
-        let (done, claimed) = oneshot::channel();
-        let command = Command::Claim { most: CLAIM, done };
-        if self.commands.send(command).await.is_err() {
-            return Ok(0);
-        }
-        Ok(claimed.await.unwrap_or_default())
-    }
-
-    async fn tend_forever(&self) {
-        let mut looks = interval(TEND.min(self.shared.settings.node_timeout / 6));
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for look in 0_u32.. {
-            looks.tick().await;
-            self.tend(look % THOROUGHLY == 0).await;
-            if look % COUNT == 0
-                && let Err(error) = self.count().await
-            {
-                tracing::warn!(%error, "the outbox can't count its events");
-            }
+    /// Closes the breaker of a route whose receiver has answered.
+    async fn answered(&self, route: usize) {
+        if let Some(since) = self.shared.breakers[route].succeeded() {
+            let route_name = self.shared.routes[route].transport.name();
+            tracing::info!(route = route_name, "the receiver works again");
+            let _ = self
+                .commands
+                .send(Command::Recovered { route, since })
+                .await;
         }
     }
 }
 
-/// The start of what is kept of a failure.
+/// The start of what is stored of a failure.
 fn describe(failure: &crate::Failure) -> String {
-    const MOST: usize = 2000;
+    const MAX_LEN: usize = 2000;
     let mut text = failure.in_full();
-    text.truncate(text.floor_char_boundary(MOST));
+    text.truncate(text.floor_char_boundary(MAX_LEN));
     text
 }

@@ -83,8 +83,8 @@ pub enum KeptState {
 impl KeptState {
     const fn number(self) -> i64 {
         match self {
-            Self::Announced => sql::ANNOUNCED,
-            Self::Waiting => sql::TOLD,
+            Self::Announced => sql::PREPARED,
+            Self::Waiting => sql::PENDING,
             Self::Dead => sql::DEAD,
         }
     }
@@ -176,8 +176,8 @@ impl Events {
     /// May be dropped.
     pub async fn list(&self, query: &Query) -> Result<Vec<KeptEvent>, OutboxError> {
         let mut statement = Statement::new(
-            "SELECT event, route, hook, upload, state, attempts, error, since, due, message \
-             FROM outbox_deliveries WHERE state IN (",
+            "SELECT event_id, route, event_name, ordering_key, state, attempts, last_error, \
+             COALESCE(dead_at, created_at), due_at, message FROM outbox_deliveries WHERE state IN (",
         );
         for (at, state) in query.states.iter().enumerate() {
             let number = statement.give(state.number());
@@ -187,7 +187,7 @@ impl Events {
             statement.push("NULL");
         }
         statement.push(")");
-        for (column, wanted) in [("route", &query.route), ("upload", &query.upload)] {
+        for (column, wanted) in [("route", &query.route), ("ordering_key", &query.upload)] {
             if let Some(wanted) = wanted {
                 let number = statement.give(wanted.as_str());
                 statement.push(&format!(" AND {column} = ${number}"));
@@ -199,7 +199,7 @@ impl Events {
             Order::Oldest => "ASC",
         };
         statement.push(&format!(
-            " ORDER BY since {direction}, sequence {direction} LIMIT ${limit}"
+            " ORDER BY COALESCE(dead_at, created_at) {direction}, sequence {direction} LIMIT ${limit}"
         ));
         let rows = self.database.read(statement).await?;
         rows.iter().map(|row| Ok(kept(row)?)).collect()
@@ -216,8 +216,9 @@ impl Events {
         let now = self.clock.now();
         // What a server has in hand is being tried.
         let statement = Statement::new(
-            "UPDATE outbox_deliveries SET state = 1, owner = NULL, attempts = 0, due = $1, \
-             since = $1 WHERE (state = 2 OR (state = 1 AND owner IS NULL))",
+            "UPDATE outbox_deliveries SET state = 1, owner_node = '', attempts = 0, due_at = $1, \
+             created_at = $1, first_failed_at = NULL, dead_at = NULL \
+             WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
         self.execute(statement.with(now), choice).await
     }
@@ -232,7 +233,7 @@ impl Events {
     pub async fn drop(&self, choice: &Choice) -> Result<u64, OutboxError> {
         let statement = Statement::new(
             "DELETE FROM outbox_deliveries \
-             WHERE (state = 2 OR (state = 1 AND owner IS NULL))",
+             WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
         self.execute(statement, choice).await
     }
@@ -243,7 +244,7 @@ impl Events {
                 if matches!(choice, Choice::DeadIds(_)) {
                     statement.push(" AND state = 2");
                 }
-                statement.push(" AND event IN (");
+                statement.push(" AND event_id IN (");
                 for (at, id) in ids.iter().enumerate() {
                     let number = statement.give(id.as_str());
                     statement.push(&format!("{}${number}", if at == 0 { "" } else { ", " }));
@@ -265,8 +266,8 @@ impl Events {
 
 fn kept(row: &landfall_database::Row) -> Result<KeptEvent, landfall_database::DatabaseError> {
     let state = match row.number(4)? {
-        sql::ANNOUNCED => KeptState::Announced,
-        sql::TOLD => KeptState::Waiting,
+        sql::PREPARED => KeptState::Announced,
+        sql::PENDING => KeptState::Waiting,
         _ => KeptState::Dead,
     };
     let seconds = |millis: i64| u64::try_from(millis / 1000).unwrap_or_default();

@@ -17,9 +17,9 @@ use crate::{
 pub(super) struct Fact {
     /// Its id.
     pub(super) id: Arc<str>,
-    /// The id of its upload, or whatever else its [lane](Message::lane) is.
-    pub(super) upload: Arc<str>,
-    /// Its place among those of its lane.
+    /// Its ordering key: the id of its upload or job.
+    pub(super) key: Arc<str>,
+    /// Its place among those of its ordering key.
     pub(super) sequence: i64,
     pub(super) message: Arc<Message>,
     pub(super) json: Arc<str>,
@@ -33,7 +33,7 @@ impl Fact {
     pub(super) fn of(message: Message) -> Result<Self, serde_json::Error> {
         Ok(Self {
             id: message.id.as_str().into(),
-            upload: message.lane().into(),
+            key: message.lane().into(),
             sequence: i64::try_from(message.sequence).unwrap_or(i64::MAX),
             json: serde_json::to_string(&message)?.into(),
             message: Arc::new(message),

@@ -6,8 +6,11 @@
 //! is [settled](landfall::Handler::settle) with the store, which knows.
 //!
 //! So each event arrives at least once, with the same [id](landfall::event::Event::id) each time, and
-//! those of one upload in their order: a later one waits until an earlier one has arrived or is dead.
-//! Uploads don't wait for each other.
+//! those of one ordering key (an upload or a job) in their order: a later one waits until an earlier
+//! one has arrived or is a dead letter, but for an event that fails no longer than a minute, unless
+//! the order is strict. Uploads do not wait for each other. While a receiver is down, a circuit
+//! breaker lets one attempt through at a time; what failed then counts as not yet tried once it is
+//! back.
 //!
 //! Several processes may share the database. What one has in hand carries its name, and it says every
 //! few seconds that it lives; what one had that is gone, others take over. Nobody else touches the
@@ -16,19 +19,22 @@
 //! whether or not somebody settled it meanwhile, so the worst is that an event arrives twice.
 
 mod batch;
+mod breaker;
+mod claim;
 mod clock;
 mod commit;
 mod deliver;
 mod events;
 mod fact;
-mod lanes;
+mod failed;
+mod maintenance;
 mod node;
 mod publish;
+mod queues;
 mod settings;
 mod settle;
 mod sql;
 mod tally;
-mod tend;
 mod writer;
 
 use std::{
@@ -51,17 +57,20 @@ use tokio::{
 };
 
 use self::{
-    batch::{Announcement, Command},
+    batch::{Command, Size, Stored},
+    breaker::Breaker,
     clock::Clock,
     fact::{Fact, Implied},
-    lanes::Lanes,
+    maintenance::NodeLease,
     node::Node,
+    queues::DeliveryQueues,
+    sql::Hold,
     tally::{Tally, add},
     writer::Writer,
 };
 pub use self::{
     events::{Choice, Events, KeptEvent, KeptState, Order, Query},
-    settings::{OutboxError, OutboxSettings},
+    settings::{CircuitBreaker, OutboxError, OutboxSettings, TimeSource},
     tally::{OutboxStats, RouteStats},
 };
 use crate::HookName;
@@ -120,7 +129,9 @@ struct Shared {
     wants: EventKinds,
     database: Connections,
     clock: Arc<Clock>,
-    lanes: Lanes,
+    queues: DeliveryQueues,
+    /// One for each route.
+    breakers: Vec<Breaker>,
     open: Mutex<Open>,
     tally: Tally,
     /// When the next of what failed is due.
@@ -128,6 +139,7 @@ struct Shared {
     /// Something failed, and is due at `soonest`.
     failed: Notify,
     closing: watch::Sender<bool>,
+    lease: Mutex<NodeLease>,
     /// Held while deliveries are made.
     running: tokio::sync::Mutex<()>,
 }
@@ -135,6 +147,10 @@ struct Shared {
 impl Shared {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lease(&self) -> MutexGuard<'_, NodeLease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The names of the routes.
@@ -148,12 +164,30 @@ impl Shared {
         routes.filter(|route| route.names.has(hook)).count()
     }
 
-    /// Makes room for so many rows, which whoever writes them gives back.
-    fn make_room(&self, rows: usize, limit: usize) -> Result<(), OutboxError> {
-        self.tally.reserve(rows, limit).map_err(|rows| {
+    /// What an event takes in the database.
+    fn size_of(&self, fact: &Fact) -> Size {
+        let rows = self.rows_of(fact.message.hook);
+        Size {
+            rows,
+            bytes: rows.saturating_mul(fact.json.len()),
+        }
+    }
+
+    /// Reserves capacity, which the writer releases.
+    fn reserve(&self, size: Size, share: usize) -> Result<(), OutboxError> {
+        let reserved = self.tally.reserve(size, &self.settings, share);
+        if reserved.is_err() {
             add(&self.tally.refused, 1);
-            OutboxError::Full { rows, limit }
-        })
+        }
+        reserved
+    }
+
+    /// How long events of a route that fail hold later ones: as long as they fail, while it is down.
+    fn hold(&self, route: usize) -> Hold {
+        let is_unlimited = self.settings.strict_order || self.breakers[route].is_down();
+        Hold {
+            limit: (!is_unlimited).then(|| clock::millis(self.settings.hold)),
+        }
     }
 }
 
@@ -190,13 +224,18 @@ impl Outbox {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared {
             wants,
-            clock: Arc::default(),
-            lanes: Lanes::new(routes.len()),
+            clock: Arc::new(Clock::new(settings.clock.clone())),
+            queues: DeliveryQueues::new(routes.len()),
+            breakers: routes
+                .iter()
+                .map(|_| Breaker::new(settings.circuit_breaker))
+                .collect(),
             open: Mutex::default(),
             tally: Tally::new(routes.len()),
             soonest: AtomicI64::new(i64::MAX),
             failed: Notify::new(),
             closing: watch::Sender::new(false),
+            lease: Mutex::new(NodeLease::new(&node, settings.node_timeout)),
             running: tokio::sync::Mutex::default(),
             settings,
             routes,
@@ -204,7 +243,7 @@ impl Outbox {
         });
         tokio::spawn(Writer::new(shared.clone(), node).run(receiver));
         let outbox = Self { shared, commands };
-        outbox.tend(true).await;
+        outbox.maintain(true).await;
         outbox.count().await?;
         Ok(outbox)
     }
@@ -215,7 +254,8 @@ impl Outbox {
         let Shared {
             tally, settings, ..
         } = &*self.shared;
-        tally.snapshot(settings.limit, self.shared.names())
+        let routes = self.shared.names().zip(&self.shared.breakers);
+        tally.snapshot(settings, routes)
     }
 
     /// Asks the database for a sign of life, for health pages.
@@ -270,32 +310,25 @@ impl Outbox {
         if facts.is_empty() && !is_creation {
             return Ok(());
         }
-        let rows = facts
-            .iter()
-            .map(|fact| shared.rows_of(fact.message.hook))
-            .sum();
-        // What has begun may end.
-        let limit = if is_creation {
-            settings.limit
-        } else {
-            settings.limit.saturating_mul(2)
-        };
+        let size = facts.iter().map(|fact| shared.size_of(fact)).sum();
+        // An upload that exists may be completed: other events have twice the limit.
+        let share = if is_creation { 1 } else { 2 };
         if facts.is_empty() {
-            return shared.make_room(0, limit);
+            return shared.reserve(size, share);
         }
-        let (done, kept) = oneshot::channel();
-        let command = Command::Announce(Announcement {
+        let (done, stored) = oneshot::channel();
+        let command = Command::Prepare(Stored {
             facts,
             implied: Implied::by(events),
-            reserved: rows,
+            reserved: size,
             done,
         });
-        let keep = async {
-            self.send(command, rows, limit).await?;
-            kept.await.map_err(|_| OutboxError::Closed)
+        let store = async {
+            self.send(command, size, share).await?;
+            stored.await.map_err(|_| OutboxError::Closed)?
         };
-        match timeout(settings.patience, keep).await {
-            Ok(kept) => kept,
+        match timeout(settings.patience, store).await {
+            Ok(stored) => stored,
             Err(_) => {
                 add(&shared.tally.unkept, 1);
                 Err(OutboxError::Slow(settings.patience))
@@ -303,50 +336,14 @@ impl Outbox {
         }
     }
 
-    /// Gives the writer something that takes so many rows, if there is room for them.
+    /// Sends a command that takes capacity to the writer, if there is capacity for it.
     ///
-    /// Cancel safe: dropped, nothing was given and no room was taken.
-    async fn send(&self, command: Command, rows: usize, limit: usize) -> Result<(), OutboxError> {
+    /// Cancel safe: dropped, nothing was sent and nothing reserved.
+    async fn send(&self, command: Command, size: Size, share: usize) -> Result<(), OutboxError> {
         let place = self.commands.reserve().await;
         let place = place.map_err(|_| OutboxError::Closed)?;
-        self.shared.make_room(rows, limit)?;
+        self.shared.reserve(size, share)?;
         place.send(command);
-        Ok(())
-    }
-
-    /// Looks after nodes, and if `thoroughly` after what is old.
-    async fn tend(&self, thoroughly: bool) {
-        let (done, tended) = oneshot::channel();
-        let command = Command::Tend { thoroughly, done };
-        if self.commands.send(command).await.is_ok() {
-            let _ = tended.await;
-        }
-    }
-
-    /// Counts what is in the database.
-    async fn count(&self) -> Result<(), DatabaseError> {
-        let shared = &self.shared;
-        let mut found = vec![tally::Found::default(); shared.routes.len()];
-        let now = shared.clock.now();
-        for state in [sql::ANNOUNCED, sql::TOLD, sql::DEAD] {
-            for row in shared.database.read(sql::count(state)).await? {
-                let (route, rows) = (row.text(0)?, row.number(1)?);
-                let rows = u64::try_from(rows).unwrap_or_default();
-                let Some(at) = shared.names().position(|name| name == route) else {
-                    continue;
-                };
-                match state {
-                    sql::ANNOUNCED => found[at].announced = rows,
-                    sql::TOLD => {
-                        found[at].waiting = rows;
-                        let age = now.saturating_sub(row.number(2)?).max(0);
-                        found[at].oldest = Duration::from_millis(age.unsigned_abs());
-                    }
-                    _ => found[at].dead = rows,
-                }
-            }
-        }
-        shared.tally.found(&found);
         Ok(())
     }
 }
@@ -379,7 +376,7 @@ impl EventSink for Outbox {
             progress.forget(event.upload.id.as_str());
         }
         let implied = Implied::by(std::slice::from_ref(&event));
-        let command = Command::Tell { fact, implied };
+        let command = Command::Emit { fact, implied };
         if self.commands.send(command).await.is_err() {
             tracing::warn!(
                 id,

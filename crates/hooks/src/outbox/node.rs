@@ -18,15 +18,15 @@ pub(super) struct Node {
     file: Option<File>,
 }
 
-/// What a look at the folder says about another process.
+/// What the presence folder says about another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
-    /// Its file isn't locked any more.
-    Gone,
+pub(super) enum Presence {
+    /// Its file is not locked any more.
+    Dead,
     /// Its file is locked.
     Alive,
     /// There is no file of it: it has another folder.
-    None,
+    Unknown,
 }
 
 impl Node {
@@ -48,7 +48,7 @@ impl Node {
     }
 
     /// The same process under another name.
-    pub(super) fn another(&self) -> Self {
+    pub(super) fn with_new_id(&self) -> Self {
         // Without a file others wait until its time is over.
         Self::new(self.folder.as_deref()).unwrap_or_else(|error| {
             tracing::warn!(%error, "a process can't show by a file that it lives");
@@ -60,22 +60,32 @@ impl Node {
         })
     }
 
+    /// Whether others see by a file that it is alive.
+    pub(super) const fn is_present(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// What the folder says about another process.
-    pub(super) fn sign_of(&self, other: &str) -> Sign {
-        let Some(folder) = &self.folder else {
-            return Sign::None;
+    pub(super) fn presence_of(&self, other: &str) -> Presence {
+        Self::presence_in(self.folder.as_deref(), other)
+    }
+
+    /// What a folder says about a process.
+    pub(super) fn presence_in(folder: Option<&Path>, other: &str) -> Presence {
+        let Some(folder) = folder else {
+            return Presence::Unknown;
         };
         let Ok(file) = File::open(folder.join(other)) else {
-            return Sign::None;
+            return Presence::Unknown;
         };
         match file.try_lock() {
-            Ok(()) => Sign::Gone,
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => Sign::Alive,
+            Ok(()) => Presence::Dead,
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => Presence::Alive,
         }
     }
 
     /// Removes the file of a process that is gone.
-    pub(super) fn clear_away(&self, other: &str) {
+    pub(super) fn remove_file(&self, other: &str) {
         if let Some(folder) = &self.folder {
             // If it stays, the next look finds it.
             let _ = std::fs::remove_file(folder.join(other));
@@ -85,7 +95,7 @@ impl Node {
     /// Removes this process's own file.
     pub(super) fn leave(&mut self) {
         let id = self.id.clone();
-        self.clear_away(&id);
+        self.remove_file(&id);
         self.file = None;
     }
 
@@ -104,9 +114,9 @@ impl Node {
                 && is_old
                 && name != self.id
                 && !known.iter().any(|node| node == name)
-                && self.sign_of(name) == Sign::Gone
+                && self.presence_of(name) == Presence::Dead
             {
-                self.clear_away(name);
+                self.remove_file(name);
             }
         }
     }
@@ -141,19 +151,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let one = Node::new(Some(folder.path())).unwrap();
         let other = Node::new(Some(folder.path())).unwrap();
-        assert_eq!(one.sign_of(&other.id), Sign::Alive);
+        assert_eq!(one.presence_of(&other.id), Presence::Alive);
         let (other_id, path) = (other.id.clone(), folder.path().join(&other.id));
         drop(other);
-        assert_eq!(one.sign_of(&other_id), Sign::Gone);
+        assert_eq!(one.presence_of(&other_id), Presence::Dead);
         one.sweep(std::slice::from_ref(&other_id), Duration::ZERO);
         assert!(path.exists(), "the database knows it still");
         one.sweep(&[], Duration::from_secs(60));
         assert!(path.exists(), "the database may know it by now");
         one.sweep(&[], Duration::ZERO);
         assert!(!path.exists());
-        assert_eq!(one.sign_of(&other_id), Sign::None);
+        assert_eq!(one.presence_of(&other_id), Presence::Unknown);
         assert!(folder.path().join(&one.id).exists());
         let elsewhere = Node::new(None).unwrap();
-        assert_eq!(elsewhere.sign_of(&one.id), Sign::None);
+        assert_eq!(elsewhere.presence_of(&one.id), Presence::Unknown);
     }
 }

@@ -6,8 +6,8 @@ use landfall_database::Statement;
 use tokio::sync::oneshot;
 
 use super::{
-    Outbox, OutboxError, Shared,
-    batch::{Command, Posting},
+    Outbox, OutboxError,
+    batch::{Command, Stored},
     commit::rows,
     fact::Fact,
     sql::{self, parts},
@@ -46,16 +46,16 @@ impl Outbox {
         if facts.is_empty() {
             return Ok(());
         }
-        let rows = facts.iter().map(|fact| shared.rows_of(fact.message.hook));
-        let rows = rows.sum();
-        let (done, kept) = oneshot::channel();
-        let command = Command::Post(Posting {
+        let reserved = facts.iter().map(|fact| shared.size_of(fact)).sum();
+        let (done, stored) = oneshot::channel();
+        let command = Command::Publish(Stored {
             facts,
-            reserved: rows,
+            implied: Vec::new(),
+            reserved,
             done,
         });
-        self.send(command, rows, shared.settings.limit).await?;
-        kept.await.map_err(|_| OutboxError::Closed)
+        self.send(command, reserved, 1).await?;
+        stored.await.map_err(|_| OutboxError::Closed)?
     }
 
     /// Returns the statements that store events as pending deliveries.
@@ -104,16 +104,13 @@ impl Outbox {
     ///
     /// Without this call they are found within a second.
     pub fn notify_pending(&self) {
-        self.shared.lanes.roomy.notify_one();
+        self.shared.queues.claimable.notify_one();
     }
 
     /// Returns whether the outbox has reached its limit, at which creations are refused.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let Shared {
-            tally, settings, ..
-        } = &*self.shared;
-        tally.is_full(settings.limit)
+        self.shared.tally.is_full(&self.shared.settings)
     }
 }
 
@@ -124,8 +121,6 @@ pub(super) fn newest_progress<'a>(
     let progress = facts
         .into_iter()
         .filter(|fact| fact.message.hook == HookName::UploadProgress);
-    let newest: BTreeMap<&str, i64> = progress
-        .map(|fact| (&*fact.upload, fact.sequence))
-        .collect();
+    let newest: BTreeMap<&str, i64> = progress.map(|fact| (&*fact.key, fact.sequence)).collect();
     newest.into_iter().collect()
 }

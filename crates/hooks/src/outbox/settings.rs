@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use landfall_database::{Connections, Database, DatabaseError};
 
+pub use super::clock::TimeSource;
 use crate::{message::EventHeaders, progress::Progress};
 
 /// How an outbox works. What isn't said is usual.
@@ -15,16 +16,30 @@ pub struct OutboxSettings {
     pub connections: Option<Connections>,
     /// Whether a loss of power loses none either; otherwise only the end of the process is survived.
     pub survives_power_loss: bool,
-    /// Rows that are kept: one for each event and route that is announced, waits or is dead. At the
-    /// limit creations are refused, at twice the limit everything is. A million if not set.
+    /// The most deliveries, one for each event and route, that are prepared or pending. At the limit
+    /// creations are refused, at twice the limit other events of uploads are. A million if not set.
     pub limit: usize,
-    /// Deliveries at once, for each route; 32 if not set.
+    /// The most bytes that their messages have together; 1 GiB if not set.
+    pub max_bytes: usize,
+    /// Deliveries at once, for each route; 32 if not set. A quarter of them is for events that have
+    /// failed before, and the rest for others, so that neither waits for the other.
     pub parallel: usize,
     /// The longest that one delivery may take, whatever the transport says; 15 minutes if not set.
     pub longest_delivery: Duration,
-    /// After this time an event that can't be delivered is dead; 24 hours if not set.
+    /// After this time from its first failed attempt, an event that cannot be delivered becomes a dead
+    /// letter; 7 days if not set.
     pub give_up_after: Duration,
-    /// How long a dead event is kept; 30 days if not set.
+    /// It does so after no fewer attempts than these, or than fit into that time; 20 if not set.
+    pub min_attempts: u32,
+    /// Whether an event that fails holds later ones of its upload until it has arrived or is a dead
+    /// letter; otherwise only for [`hold`](Self::hold). Not so if not set.
+    pub strict_order: bool,
+    /// How long an event that fails holds later ones of its upload, from its first failed attempt; a
+    /// minute if not set.
+    pub hold: Duration,
+    /// When a route counts as down, and how it is then tried.
+    pub circuit_breaker: CircuitBreaker,
+    /// How long a dead letter is retained; 30 days if not set.
     pub keep_dead: Duration,
     /// The first wait after a failed delivery; they grow twofold from there. 0.5 s if not set.
     pub first_wait: Duration,
@@ -32,8 +47,9 @@ pub struct OutboxSettings {
     pub longest_wait: Duration,
     /// How long an announcement may go unanswered before its outcome is looked up; 60 s if not set.
     pub settle_after: Duration,
-    /// How long a process that says nothing counts as alive; 30 s if not set. One that shares the
-    /// [folder](Self::presence) is known to be gone at once.
+    /// How long a node counts as alive that has not written to the database; 13 s if not set. A node
+    /// writes at least every 10/13 of this time. One that shares the [folder](Self::presence) is known
+    /// to be gone at once.
     pub node_timeout: Duration,
     /// How long an announcement may take before the request fails; 5 s if not set.
     pub patience: Duration,
@@ -46,9 +62,50 @@ pub struct OutboxSettings {
     /// The request headers that stored and delivered events carry. A transport can forward no other
     /// header with an event.
     pub headers: EventHeaders,
+    /// The clock, for tests; the database's if not set.
+    pub clock: Option<TimeSource>,
+}
+
+/// When a route counts as down, and how it is then tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitBreaker {
+    /// First attempts that fail in a row until a route counts as down; 5 if not set.
+    pub failures: u32,
+    /// The first delay between attempts while it is down; they double from there. 0.5 s if not set.
+    pub min_delay: Duration,
+    /// The longest delay between attempts; 30 s if not set.
+    pub max_delay: Duration,
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            min_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(30),
+        }
+    }
 }
 
 impl OutboxSettings {
+    /// Attempts that an event needs to become a dead letter: as many as are set, or as fit into the
+    /// time if their delays are the longest.
+    pub(super) fn required_attempts(&self) -> i64 {
+        let longest = self.longest_wait.max(self.first_wait);
+        let mut wait = self.first_wait.max(Duration::from_millis(1));
+        let mut spent = Duration::ZERO;
+        let mut attempts = 1;
+        while attempts < self.min_attempts {
+            spent = spent.saturating_add(wait);
+            if spent > self.give_up_after {
+                break;
+            }
+            wait = wait.saturating_mul(2).min(longest);
+            attempts += 1;
+        }
+        i64::from(attempts)
+    }
+
     /// The usual ones.
     #[must_use]
     pub fn new(database: Database) -> Self {
@@ -66,18 +123,24 @@ impl OutboxSettings {
             connections: None,
             survives_power_loss: true,
             limit: 1_000_000,
+            max_bytes: 1 << 30,
             parallel: 32,
             longest_delivery: Duration::from_secs(15 * 60),
-            give_up_after: Duration::from_secs(24 * 3600),
+            give_up_after: Duration::from_secs(7 * 24 * 3600),
+            min_attempts: 20,
+            strict_order: false,
+            hold: Duration::from_secs(60),
+            circuit_breaker: CircuitBreaker::default(),
             keep_dead: Duration::from_secs(30 * 24 * 3600),
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(600),
             settle_after: Duration::from_secs(60),
-            node_timeout: Duration::from_secs(30),
+            node_timeout: Duration::from_secs(13),
             patience: Duration::from_secs(5),
             presence,
             progress: None,
             headers: EventHeaders::default(),
+            clock: None,
         }
     }
 }
@@ -97,14 +160,25 @@ pub enum OutboxError {
         /// Why.
         source: std::io::Error,
     },
-    /// As many events wait as are allowed.
-    #[error("the outbox is full: {rows} events are kept, {limit} are allowed")]
+    /// As many events are stored as are allowed.
+    #[error("the outbox is full: {rows} events are stored, {limit} are allowed")]
     Full {
         /// What is kept.
         rows: usize,
         /// What is allowed for this.
         limit: usize,
     },
+    /// The messages of the stored events have as many bytes as are allowed.
+    #[error("the outbox is full: the stored events have {bytes} bytes, {limit} are allowed")]
+    FullOfBytes {
+        /// The bytes that are stored.
+        bytes: usize,
+        /// The bytes that are allowed for this.
+        limit: usize,
+    },
+    /// The database accepts others, but not this event.
+    #[error("the database rejects the event: {0}")]
+    Rejected(String),
     /// The database didn't keep an announcement in time.
     #[error("the database didn't keep an announcement within {0:?}")]
     Slow(Duration),
@@ -117,4 +191,22 @@ pub enum OutboxError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn giving_up_takes_as_many_attempts_as_fit_into_the_time() {
+        let mut settings = OutboxSettings::new(Database::Sqlite("x".into()));
+        assert_eq!(settings.required_attempts(), 20);
+        settings.give_up_after = Duration::from_secs(1);
+        assert_eq!(settings.required_attempts(), 2);
+        settings.give_up_after = Duration::ZERO;
+        assert_eq!(settings.required_attempts(), 1);
+        settings.give_up_after = Duration::from_secs(3600);
+        // 0.5 s, doubled up to 512 s, make 1023.5 s; then four times 600 s.
+        assert_eq!(settings.required_attempts(), 1 + 11 + 4);
+    }
 }

@@ -10,9 +10,9 @@ use tokio::{sync::oneshot, task::JoinSet, time::sleep};
 
 use super::{
     DatabaseError, Outbox,
-    batch::{Command, Settled, Unsettled},
+    batch::{Command, InDoubt, Resolved},
     fact::kind_of,
-    sql::{self, ANNOUNCED},
+    sql,
 };
 use crate::HookName;
 
@@ -60,18 +60,18 @@ impl Outbox {
             !is_stale
         });
         for events in stale.chunks(MOST) {
-            let _ = self.commands.send(Command::GiveUp(events.to_vec())).await;
+            let _ = self.commands.send(Command::Abandon(events.to_vec())).await;
         }
     }
 
     async fn settle_some(&self, handler: &Handler) -> Result<usize, DatabaseError> {
         let shared = &self.shared;
-        let due = sql::is_due(ANNOUNCED, shared.clock.now());
+        let due = sql::is_in_doubt(shared.clock.now());
         if shared.database.read(due).await?.is_empty() {
             return Ok(0);
         }
         let (done, taken) = oneshot::channel();
-        let command = Command::TakeUnsettled { most: MOST, done };
+        let command = Command::ClaimInDoubt { most: MOST, done };
         if self.commands.send(command).await.is_err() {
             return Ok(0);
         }
@@ -79,7 +79,7 @@ impl Outbox {
         let found = taken.len();
         let events = taken.iter().map(|one| one.event.clone()).collect();
         // One after the other for each upload: they would find its lease taken by each other.
-        let mut uploads: BTreeMap<String, Vec<Unsettled>> = BTreeMap::new();
+        let mut uploads: BTreeMap<String, Vec<InDoubt>> = BTreeMap::new();
         for one in taken {
             let of_upload = uploads.entry(one.message.upload.id.clone());
             of_upload.or_default().push(one);
@@ -92,17 +92,17 @@ impl Outbox {
             running.spawn(self.clone().settle_upload(handler.clone(), of_upload));
         }
         while running.join_next().await.is_some() {}
-        let _ = self.commands.send(Command::PutBack(events)).await;
+        let _ = self.commands.send(Command::Requeue(events)).await;
         Ok(found)
     }
 
-    async fn settle_upload(self, handler: Handler, unsettled: Vec<Unsettled>) {
+    async fn settle_upload(self, handler: Handler, unsettled: Vec<InDoubt>) {
         for one in unsettled {
             self.settle_one(&handler, one).await;
         }
     }
 
-    async fn settle_one(&self, handler: &Handler, unsettled: Unsettled) {
+    async fn settle_one(&self, handler: &Handler, unsettled: InDoubt) {
         let message = &unsettled.message;
         let (Some(kind), Ok(id)) = (kind_of(message.hook), UploadId::new(&message.upload.id))
         else {
@@ -113,8 +113,8 @@ impl Outbox {
             return;
         };
         let settled = match handler.settle(kind, &id, message.upload.created).await {
-            Ok(Outcome::Happened(snapshot)) => Settled::Happened(Box::new((unsettled, snapshot))),
-            Ok(Outcome::Not) => Settled::Not(unsettled.event),
+            Ok(Outcome::Happened(snapshot)) => Resolved::Happened(Box::new((unsettled, snapshot))),
+            Ok(Outcome::Not) => Resolved::Not(unsettled.event),
             // It comes again, later each time.
             Ok(Outcome::Busy) => return,
             Err(error) => {
@@ -122,6 +122,6 @@ impl Outbox {
                 return;
             }
         };
-        let _ = self.commands.send(Command::Settled(settled)).await;
+        let _ = self.commands.send(Command::Resolved(settled)).await;
     }
 }

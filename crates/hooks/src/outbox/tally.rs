@@ -1,4 +1,4 @@
-//! What is counted.
+//! Counters, and the capacity of the outbox.
 
 use std::{
     sync::{
@@ -8,28 +8,36 @@ use std::{
     time::Duration,
 };
 
-/// How an outbox stands, for metrics. What is in the database is counted every few seconds; on
-/// PostgreSQL it is what all nodes have there together.
+use super::{OutboxError, batch::Size, breaker::Breaker, settings::OutboxSettings};
+
+/// How an outbox stands, for metrics. The database is read every few seconds; on PostgreSQL its
+/// counts are those of all nodes together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutboxStats {
     /// Each route.
     pub routes: Vec<RouteStats>,
-    /// Rows in the database, of all routes.
+    /// Deliveries of all routes that are prepared or pending.
     pub rows: usize,
-    /// Rows at which creations are refused.
+    /// Deliveries at which creations are refused.
     pub limit: usize,
-    /// Announcements that were refused because the outbox was full.
+    /// Bytes of their messages.
+    pub bytes: usize,
+    /// Bytes at which creations are refused.
+    pub max_bytes: usize,
+    /// Requests that were refused because the outbox was full.
     pub refused: u64,
-    /// Announcements that failed because the database was away or slow.
+    /// Requests that failed because the database was away or slow.
     pub unkept: u64,
     /// Transactions of the writer.
     pub batches: u64,
-    /// What they held together: announcements, events, and results of deliveries.
+    /// What they held together: prepared and emitted events, and results of deliveries.
     pub batched: u64,
     /// Transactions that failed and were tried again.
     pub failed_batches: u64,
-    /// Dead events that were removed, for their age or because there were too many.
+    /// Commands that the database rejected while it accepted others.
+    pub rejected: u64,
+    /// Dead letters that were removed for their age.
     pub buried: u64,
 }
 
@@ -39,27 +47,31 @@ pub struct OutboxStats {
 pub struct RouteStats {
     /// The transport's name.
     pub name: String,
-    /// Events announced, which may or may not happen.
+    /// Prepared events, which may or may not happen.
     pub announced: u64,
-    /// Events told that wait for their delivery.
+    /// Pending events.
     pub waiting: u64,
     /// How long the longest of these has been due.
     pub oldest: Duration,
-    /// Events given up on.
+    /// Dead letters.
     pub dead: u64,
     /// Deliveries that arrived, by this process.
     pub delivered: u64,
     /// Deliveries that failed, by this process.
     pub failed: u64,
-    /// Events given up on, by this process.
+    /// Events that became dead letters, by this process.
     pub given_up: u64,
+    /// Whether this process counts the receiver as down.
+    pub is_down: bool,
+    /// How often it has, so far.
+    pub opened: u64,
 }
 
-/// What was found in the database for one route.
+/// What the database has for one route.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Found {
-    pub(super) announced: u64,
-    pub(super) waiting: u64,
+pub(super) struct RouteCounts {
+    pub(super) prepared: u64,
+    pub(super) pending: u64,
     pub(super) oldest: Duration,
     pub(super) dead: u64,
 }
@@ -69,22 +81,57 @@ pub(super) struct RouteTally {
     pub(super) delivered: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) given_up: AtomicU64,
-    found: Mutex<Found>,
+    counts: Mutex<RouteCounts>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) routes: Vec<RouteTally>,
-    /// Rows in the database, nearly: those of other processes are counted every minute.
-    rows: AtomicUsize,
-    /// Rows that are about to be written.
-    coming: AtomicUsize,
+    /// What is in the database, nearly: other processes' changes are read every few seconds.
+    stored: AtomicSize,
+    /// What is about to be written.
+    reserved: AtomicSize,
+    /// Locked while capacity is reserved.
+    reserving: Mutex<()>,
     pub(super) refused: AtomicU64,
     pub(super) unkept: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) batched: AtomicU64,
     pub(super) failed_batches: AtomicU64,
+    pub(super) rejected: AtomicU64,
     pub(super) buried: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct AtomicSize {
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl AtomicSize {
+    fn get(&self) -> Size {
+        Size {
+            rows: self.rows.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn add(&self, size: Size) {
+        self.rows.fetch_add(size.rows, Ordering::Relaxed);
+        self.bytes.fetch_add(size.bytes, Ordering::Relaxed);
+    }
+
+    fn subtract(&self, size: Size) {
+        for (number, less) in [(&self.rows, size.rows), (&self.bytes, size.bytes)] {
+            let fewer = |there: usize| Some(there.saturating_sub(less));
+            let _ = number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+        }
+    }
+
+    fn set(&self, size: Size) {
+        self.rows.store(size.rows, Ordering::Relaxed);
+        self.bytes.store(size.bytes, Ordering::Relaxed);
+    }
 }
 
 pub(super) fn add(counter: &AtomicU64, n: u64) {
@@ -99,92 +146,106 @@ impl Tally {
         }
     }
 
-    /// Makes room for so many rows, or says how many there are.
-    pub(super) fn reserve(&self, rows: usize, limit: usize) -> Result<(), usize> {
-        let there = self.rows.load(Ordering::Relaxed);
-        let room = |coming: usize| {
-            let wanted = coming.saturating_add(rows);
-            // Nothing more comes when it is full, even if this one brings no row.
-            let is_full = there.saturating_add(coming) >= limit;
-            (!is_full && there.saturating_add(wanted) <= limit).then_some(wanted)
-        };
-        let made = self
-            .coming
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
-        made.map(drop)
-            .map_err(|coming| there.saturating_add(coming))
-    }
-
-    /// Returns whether no more rows may come.
-    pub(super) fn is_full(&self, limit: usize) -> bool {
-        let coming = self.coming.load(Ordering::Relaxed);
-        self.rows().saturating_add(coming) >= limit
-    }
-
-    /// So many that there was room for are there, or won't come.
-    pub(super) fn came(&self, reserved: usize, rows: usize) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-        self.coming.fetch_sub(reserved, Ordering::Relaxed);
-    }
-
-    /// So many are there that nobody made room for.
-    pub(super) fn came_anyway(&self, rows: usize) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-    }
-
-    /// So many are gone.
-    pub(super) fn went(&self, rows: u64) {
-        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-        let fewer = |there: usize| Some(there.saturating_sub(rows));
-        let _ = self
-            .rows
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
-    }
-
-    /// So many are there, whatever was thought.
-    pub(super) fn counted(&self, rows: usize) {
-        self.rows.store(rows, Ordering::Relaxed);
-    }
-
-    /// Takes what was counted in the database.
-    pub(super) fn found(&self, routes: &[Found]) {
-        for (tally, found) in self.routes.iter().zip(routes) {
-            *tally.found.lock().unwrap_or_else(PoisonError::into_inner) = *found;
+    /// Reserves capacity, with the limits times `share`. Creations with no event of their own need
+    /// an outbox that is not full.
+    pub(super) fn reserve(
+        &self,
+        size: Size,
+        settings: &OutboxSettings,
+        share: usize,
+    ) -> Result<(), OutboxError> {
+        let _turn = self
+            .reserving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let there = self.total();
+        let limit = settings.limit.saturating_mul(share);
+        if there.rows >= limit || there.rows.saturating_add(size.rows) > limit {
+            let rows = there.rows;
+            return Err(OutboxError::Full { rows, limit });
         }
+        let limit = settings.max_bytes.saturating_mul(share);
+        if there.bytes >= limit || there.bytes.saturating_add(size.bytes) > limit {
+            let bytes = there.bytes;
+            return Err(OutboxError::FullOfBytes { bytes, limit });
+        }
+        self.reserved.add(size);
+        Ok(())
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.rows.load(Ordering::Relaxed)
+    /// What is stored and what is reserved.
+    fn total(&self) -> Size {
+        [self.stored.get(), self.reserved.get()].into_iter().sum()
+    }
+
+    /// Returns whether creations are refused.
+    pub(super) fn is_full(&self, settings: &OutboxSettings) -> bool {
+        let there = self.total();
+        there.rows >= settings.limit || there.bytes >= settings.max_bytes
+    }
+
+    /// Returns capacity that was reserved, of which so much is stored.
+    pub(super) fn release(&self, reserved: Size, stored: Size) {
+        self.stored.add(stored);
+        self.reserved.subtract(reserved);
+    }
+
+    /// Subtracts what was deleted.
+    pub(super) fn subtract(&self, size: Size) {
+        self.stored.subtract(size);
+    }
+
+    /// Sets what is stored, as read from the database.
+    pub(super) fn set_stored(&self, size: Size) {
+        self.stored.set(size);
+    }
+
+    /// Whether capacity is reserved: something is about to be written.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.reserved.get().rows > 0
+    }
+
+    /// Takes over what the database has for each route.
+    pub(super) fn set_counts(&self, routes: &[RouteCounts]) {
+        for (tally, counts) in self.routes.iter().zip(routes) {
+            *tally.counts.lock().unwrap_or_else(PoisonError::into_inner) = *counts;
+        }
     }
 
     pub(super) fn snapshot<'a>(
         &self,
-        limit: usize,
-        names: impl Iterator<Item = &'a str>,
+        settings: &OutboxSettings,
+        routes: impl Iterator<Item = (&'a str, &'a Breaker)>,
     ) -> OutboxStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let route = |(tally, name): (&RouteTally, &str)| {
-            let found = *tally.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let route = |(tally, (name, breaker)): (&RouteTally, (&str, &Breaker))| {
+            let counts = *tally.counts.lock().unwrap_or_else(PoisonError::into_inner);
             RouteStats {
                 name: name.to_owned(),
-                announced: found.announced,
-                waiting: found.waiting,
-                oldest: found.oldest,
-                dead: found.dead,
+                announced: counts.prepared,
+                waiting: counts.pending,
+                oldest: counts.oldest,
+                dead: counts.dead,
                 delivered: get(&tally.delivered),
                 failed: get(&tally.failed),
                 given_up: get(&tally.given_up),
+                is_down: breaker.is_down(),
+                opened: breaker.opened(),
             }
         };
+        let stored = self.stored.get();
         OutboxStats {
-            routes: self.routes.iter().zip(names).map(route).collect(),
-            rows: self.rows(),
-            limit,
+            routes: self.routes.iter().zip(routes).map(route).collect(),
+            rows: stored.rows,
+            limit: settings.limit,
+            bytes: stored.bytes,
+            max_bytes: settings.max_bytes,
             refused: get(&self.refused),
             unkept: get(&self.unkept),
             batches: get(&self.batches),
             batched: get(&self.batched),
             failed_batches: get(&self.failed_batches),
+            rejected: get(&self.rejected),
             buried: get(&self.buried),
         }
     }
@@ -193,21 +254,56 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::Database;
+
+    fn size(rows: usize, bytes: usize) -> Size {
+        Size { rows, bytes }
+    }
 
     #[test]
-    fn room_is_made_up_to_the_limit() {
+    fn capacity_is_reserved_up_to_the_limits() {
+        let mut settings = OutboxSettings::new(Database::Sqlite("x".into()));
+        (settings.limit, settings.max_bytes) = (3, 100);
         let tally = Tally::new(0);
-        assert_eq!(tally.reserve(2, 3), Ok(()));
-        assert_eq!(tally.reserve(2, 3), Err(2));
-        assert_eq!(tally.reserve(1, 3), Ok(()));
-        assert_eq!(tally.reserve(0, 3), Err(3), "full is full");
-        assert_eq!(tally.reserve(1, 6), Ok(()), "another limit, more room");
-        tally.came(3, 3);
-        tally.came(1, 0);
-        assert_eq!((tally.rows(), tally.reserve(1, 3)), (3, Err(3)));
-        tally.went(2);
-        assert_eq!(tally.reserve(2, 3), Ok(()));
-        tally.went(9);
-        assert_eq!(tally.rows(), 0);
+        let rows = |rows| tally.reserve(size(rows, rows), &settings, 1);
+        let is_full = |reserved| match reserved {
+            Err(OutboxError::Full { rows, limit: 3 }) => rows,
+            other => panic!("{other:?}"),
+        };
+        rows(2).unwrap();
+        assert_eq!(is_full(rows(2)), 2);
+        assert!(!tally.is_full(&settings));
+        rows(1).unwrap();
+        assert!(tally.is_full(&settings));
+        assert_eq!(is_full(rows(0)), 3, "full is full");
+        tally.reserve(size(1, 1), &settings, 2).unwrap();
+        tally.release(size(3, 3), size(3, 3));
+        tally.release(size(1, 1), Size::default());
+        assert_eq!(is_full(rows(1)), 3);
+        tally.subtract(size(2, 2));
+        rows(2).unwrap();
+        tally.subtract(size(9, 9));
+        assert_eq!(tally.stored.get(), Size::default());
+    }
+
+    #[test]
+    fn bytes_are_limited_like_rows() {
+        let mut settings = OutboxSettings::new(Database::Sqlite("x".into()));
+        settings.max_bytes = 100;
+        let tally = Tally::new(0);
+        tally.reserve(size(1, 60), &settings, 1).unwrap();
+        let full = tally.reserve(size(1, 60), &settings, 1).unwrap_err();
+        assert!(
+            matches!(
+                full,
+                OutboxError::FullOfBytes {
+                    bytes: 60,
+                    limit: 100
+                }
+            ),
+            "{full}"
+        );
+        tally.reserve(size(1, 60), &settings, 2).unwrap();
+        assert!(tally.is_full(&settings));
     }
 }

@@ -1,6 +1,7 @@
 //! The one task that writes: it gathers what has come in meanwhile into one transaction.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -9,36 +10,42 @@ use landfall_database::DatabaseError;
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
-    Shared,
-    batch::{Batch, Command},
+    OutboxError, Shared,
+    batch::{Batch, Command, Size},
     clock::millis,
     commit::{Effects, Step},
+    maintenance::{NodeLease, renewal},
     node::Node,
     sql,
     tally::add,
 };
 
 /// Commands in one transaction.
-const MOST: usize = 512;
-/// How long after a node is gone something of it may still turn up.
-const ALERT: Duration = Duration::from_secs(10);
-/// How old a file of a process must be that the database doesn't know, to be of one that is gone.
+const MAX_COMMANDS: usize = 512;
+/// How long after a node is gone rows of it may still turn up.
+const ORPHAN_SCAN: Duration = Duration::from_secs(10);
+/// How old a presence file must be that the database does not know, to be of a process that is gone.
 const ORPHANED: Duration = Duration::from_secs(3600);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// Attempts at a batch until it is divided, and at a command alone until it is rejected, if the
+/// database is fine otherwise.
+const MAX_ATTEMPTS: u32 = 3;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Writer {
     shared: Arc<Shared>,
     node: Node,
-    /// When the node last said that it lives, by either clock; the first stands still while the
+    /// When the node last renewed its lease, by either clock; the first stands still while the
     /// machine sleeps.
     renewed: Option<(Instant, i64)>,
-    /// Until when it is looked for what nodes that are gone had.
-    alert: Instant,
-    /// It isn't known whether the last transaction was kept.
-    is_unsure: bool,
+    /// Until when orphaned rows are searched at each maintenance.
+    orphan_scan_until: Instant,
+    /// It is not known whether the last transaction was committed.
+    in_doubt: bool,
+    /// When what is stored was last measured.
+    measured: Option<Instant>,
 }
 
 impl Writer {
@@ -47,68 +54,148 @@ impl Writer {
             shared,
             node,
             renewed: None,
-            alert: Instant::now() + ALERT,
-            is_unsure: false,
+            orphan_scan_until: Instant::now() + ORPHAN_SCAN,
+            in_doubt: false,
+            measured: None,
         }
     }
 
-    /// Writes until it is told to close, or nobody is left to tell it anything.
+    /// Writes until it receives [`Command::Close`], or all senders are dropped.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut waiting = Vec::with_capacity(MOST);
+        let mut waiting = Vec::with_capacity(MAX_COMMANDS);
         loop {
-            if commands.recv_many(&mut waiting, MOST).await == 0 {
+            if commands.recv_many(&mut waiting, MAX_COMMANDS).await == 0 {
                 return;
             }
-            let mut batch = Batch::default();
-            waiting.drain(..).for_each(|command| batch.add(command));
-            if batch.closed.is_some() {
+            let mut batch = Batch {
+                commands: std::mem::take(&mut waiting),
+            };
+            let is_closing = batch.is_closing();
+            let mut closed = Vec::new();
+            if is_closing {
                 commands.close();
                 while let Some(command) = commands.recv().await {
-                    batch.add(command);
+                    batch.commands.push(command);
+                }
+                for command in std::mem::take(&mut batch.commands) {
+                    match command {
+                        Command::Close(done) => closed.push(done),
+                        command => batch.commands.push(command),
+                    }
                 }
             }
-            let effects = self.keep(&mut batch).await;
-            let closed = batch.closed.take();
-            self.finish(batch, effects);
-            if let Some(done) = closed {
+            self.store(batch).await;
+            if is_closing {
                 self.leave().await;
-                let _ = done.send(());
+                for done in closed {
+                    let _ = done.send(());
+                }
                 return;
             }
         }
     }
 
-    /// Tries until the batch is kept.
-    async fn keep(&mut self, batch: &mut Batch) -> Effects {
-        let mut pause = FIRST_PAUSE;
+    /// Writes a batch. One that fails though the database is fine is divided until the command that
+    /// fails is alone; that command is rejected.
+    async fn store(&mut self, batch: Batch) {
+        let mut batches = VecDeque::from([batch]);
+        let mut is_divided = false;
+        while let Some(batch) = batches.pop_front() {
+            let attempts = if is_divided && batch.commands.len() > 1 {
+                1
+            } else {
+                MAX_ATTEMPTS
+            };
+            let Some((batch, error)) = self.try_store(batch, attempts).await else {
+                continue;
+            };
+            is_divided = true;
+            if batch.commands.len() > 1 {
+                let (first, second) = batch.split();
+                batches.push_front(second);
+                batches.push_front(first);
+            } else {
+                for command in batch.commands {
+                    self.reject(command, &error);
+                }
+            }
+        }
+    }
+
+    /// Tries until the batch is written, or has failed as often as `attempts` though the database is
+    /// fine.
+    async fn try_store(
+        &mut self,
+        mut batch: Batch,
+        attempts: u32,
+    ) -> Option<(Batch, DatabaseError)> {
+        let mut backoff = MIN_BACKOFF;
+        let mut failed = 0;
         loop {
-            // Those who have lost patience have told their clients that nothing happened.
+            // Requests that timed out have reported failure to their clients.
             let tally = &self.shared.tally;
-            batch.announced.retain(|one| {
-                let is_waited_for = !one.done.is_closed();
-                if !is_waited_for {
-                    tally.came(one.reserved, 0);
+            batch.commands.retain(|command| match command {
+                Command::Prepare(stored) | Command::Publish(stored) if stored.done.is_closed() => {
+                    tally.release(stored.reserved, Size::default());
+                    false
                 }
-                is_waited_for
+                _ => true,
             });
-            batch.posted.retain(|one| {
-                let is_waited_for = !one.done.is_closed();
-                if !is_waited_for {
-                    tally.came(one.reserved, 0);
+            if batch.commands.is_empty() {
+                return None;
+            }
+            let error = match self.attempt(&batch).await {
+                Ok(effects) => {
+                    self.finish(batch, effects);
+                    return None;
                 }
-                is_waited_for
-            });
-            let error = match self.attempt(batch).await {
-                Ok(effects) => return effects,
                 Err(error) => error,
             };
-            if pause == FIRST_PAUSE || pause == LONGEST_PAUSE {
-                tracing::error!(%error, "the outbox can't write; trying again");
+            if failed == 0 || backoff == MAX_BACKOFF {
+                tracing::error!(%error, "failed to write to the outbox, trying again");
             }
             add(&self.shared.tally.failed_batches, 1);
-            self.is_unsure = true;
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            failed += 1;
+            if failed >= attempts && self.is_database_fine().await {
+                return Some((batch, error));
+            }
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// Whether another transaction can be written: then a batch fails for its own sake.
+    async fn is_database_fine(&self) -> bool {
+        let renew = async {
+            let mut transaction = self.shared.database.write().await?;
+            let lease = NodeLease::new(&self.node, self.shared.settings.node_timeout);
+            let until = self.shared.clock.now().saturating_add(millis(lease.lasts));
+            let renew = sql::renew(&self.node.id, until);
+            transaction.execute(renew).await?;
+            transaction.commit().await
+        };
+        let renewed: Result<(), DatabaseError> = renew.await;
+        renewed.is_ok()
+    }
+
+    /// Gives up a command that the database rejects while it accepts others.
+    fn reject(&self, command: Command, error: &DatabaseError) {
+        let tally = &self.shared.tally;
+        add(&tally.rejected, 1);
+        match command {
+            Command::Prepare(stored) | Command::Publish(stored) => {
+                tracing::error!(%error, "the outbox rejected a request: the database cannot store its event");
+                tally.release(stored.reserved, Size::default());
+                let _ = stored
+                    .done
+                    .send(Err(OutboxError::Rejected(error.to_string())));
+            }
+            Command::Emit { fact, .. } => {
+                tracing::error!(id = &*fact.id, %error, "dropped an event that the database cannot store");
+            }
+            command => {
+                tracing::error!(?command, %error, "dropped a command that the database cannot execute");
+            }
         }
     }
 
@@ -121,141 +208,161 @@ impl Writer {
             now: shared.clock.now(),
             effects: Effects::default(),
         };
-        let is_stale = self.is_stale() || !batch.tended.is_empty();
-        let mut is_gone = self.is_unsure && self.renewed.is_some();
-        if is_stale || is_gone {
-            is_gone |= step.renew(self.renewed.is_none()).await?;
+        let maintenance = batch.maintenance();
+        let lease = NodeLease::new(&self.node, shared.settings.node_timeout).lasts;
+        let is_stale = self.is_stale(lease, maintenance.is_some() && batch.commands.len() == 1);
+        let mut is_evicted = self.in_doubt && self.renewed.is_some();
+        if is_stale || is_evicted {
+            is_evicted |= step.renew(self.renewed.is_none(), lease).await?;
         }
         let mut reborn = None;
-        if is_gone {
-            // Others may have taken over what this node had: it begins anew, with what is in the
+        if is_evicted {
+            // Others may have taken over what this node had: it starts again, with what is in the
             // database.
-            let node = self.node.another();
-            step.transaction.execute(sql::leave(&self.node.id)).await?;
+            let node = self.node.with_new_id();
+            let unregister = sql::unregister_node(&self.node.id);
+            step.transaction.execute(unregister).await?;
             step.me.clone_from(&node.id);
-            step.renew(true).await?;
-            step.inherit(&self.node.id, step.now).await?;
+            let lease = NodeLease::new(&node, shared.settings.node_timeout).lasts;
+            step.renew(true, lease).await?;
+            step.take_over(&self.node.id, step.now).await?;
             reborn = Some(node);
         }
-        let renewed = (is_stale || is_gone).then(|| (Instant::now(), step.now));
-        if !batch.tended.is_empty() {
-            step.mind_nodes(&self.node).await?;
-            if batch.thoroughly || Instant::now() < self.alert {
-                step.find_lost().await?;
+        let renewed = (is_stale || is_evicted).then(|| (Instant::now(), step.now));
+        if let Some(thorough) = maintenance {
+            step.evict_dead_nodes(&self.node).await?;
+            if thorough || Instant::now() < self.orphan_scan_until {
+                step.find_orphaned().await?;
             }
         }
-        step.write(batch, !is_gone).await?;
-        if batch.thoroughly {
-            step.tidy().await?;
+        step.write(batch, !is_evicted).await?;
+        if maintenance == Some(true) {
+            step.purge().await?;
         }
+        step.measure(self.measured).await?;
+        self.in_doubt = true;
         step.transaction.commit().await?;
+        self.in_doubt = false;
         self.renewed = renewed.or(self.renewed);
-        self.is_unsure = false;
+        if step.effects.stored.is_some() {
+            self.measured = Some(Instant::now());
+        }
         if let Some(node) = reborn {
-            tracing::warn!(old = self.node.id, new = node.id, "the outbox begins anew");
+            tracing::warn!(
+                old = self.node.id,
+                new = node.id,
+                "outbox writer restarted with a new node id"
+            );
             self.node.leave();
             self.node = node;
-            shared.lanes.clear();
+            *shared.lease() = NodeLease::new(&self.node, shared.settings.node_timeout);
+            shared.queues.clear();
             shared.open().clear();
         }
         Ok(step.effects)
     }
 
-    /// Whether it is time to say that this node lives.
-    fn is_stale(&self) -> bool {
-        let every = self.shared.settings.node_timeout / 6;
+    /// Whether this node has to renew its lease: early if it writes anyway.
+    fn is_stale(&self, lease: Duration, is_idle: bool) -> bool {
+        let every = if is_idle { renewal(lease) } else { lease / 4 };
         self.renewed.is_none_or(|(at, when)| {
-            at.elapsed() >= every || (self.shared.clock.now() - when).abs() >= millis(every)
+            // Maintenance is requested by the database's clock, which may be a little ahead.
+            let early = Duration::from_millis(100);
+            at.elapsed() + early >= every
+                || (self.shared.clock.now() - when).abs() + millis(early) >= millis(every)
         })
     }
 
-    /// What follows from a transaction that is kept.
+    /// Does what follows from a transaction that is committed.
     fn finish(&mut self, batch: Batch, effects: Effects) {
-        let Shared { tally, lanes, .. } = &*self.shared;
+        let shared = self.shared.clone();
+        let Shared { tally, queues, .. } = &*shared;
         add(&tally.batches, 1);
         add(
             &tally.batched,
-            u64::try_from(batch.len()).unwrap_or(u64::MAX),
+            u64::try_from(batch.events()).unwrap_or(u64::MAX),
         );
-        tally.went(effects.deleted);
-        tally.came_anyway(effects.extra);
-        {
-            let mut open = self.shared.open();
-            for fact in &batch.told {
-                open.remove(&fact.id);
-            }
-            for posting in batch.posted {
-                // Those rows that were new were counted as they came.
-                tally.came(posting.reserved, 0);
-                let _ = posting.done.send(());
-            }
-            let now = Instant::now();
-            for announcement in batch.announced {
-                tally.came(announcement.reserved, announcement.reserved);
-                for fact in announcement.facts {
-                    open.insert(fact.id, (now, fact.message.hook));
-                }
-                let _ = announcement.done.send(());
-            }
+        tally.subtract(effects.deleted);
+        tally.release(Size::default(), effects.unreserved);
+        for (route, event) in effects.released {
+            queues.remove(route, &event);
         }
-        if let Some(rows) = effects.tended.rows {
-            tally.counted(rows);
+        for (route, event) in effects.claimed_here {
+            queues.push(route, event);
         }
-        for (route, upload) in effects.released {
-            lanes.remove(route, &upload);
-        }
-        for (route, upload, held) in effects.mine {
-            lanes.push(route, &upload, held);
-        }
-        for route in effects.given_up {
+        for route in effects.dead_lettered {
             add(&tally.routes[route].given_up, 1);
         }
         if let Some(soonest) = effects.soonest {
-            self.shared.soonest.fetch_min(soonest, Ordering::AcqRel);
-            self.shared.failed.notify_one();
+            shared.soonest.fetch_min(soonest, Ordering::AcqRel);
+            shared.failed.notify_one();
+        }
+        for route in effects.recovered {
+            shared.breakers[route].recovered();
         }
         if effects.is_due {
-            lanes.roomy.notify_one();
+            queues.claimable.notify_one();
         }
-        if let Some((_, done)) = batch.claim {
-            let _ = done.send(effects.claimed);
+        if !effects.maintenance.gone.is_empty() {
+            self.orphan_scan_until = Instant::now() + ORPHAN_SCAN;
         }
-        if let Some((_, done)) = batch.take {
-            let _ = done.send(effects.unsettled);
+        for node in &effects.maintenance.gone {
+            tracing::info!(node, "took over deliveries of a dead node");
+            self.node.remove_file(node);
         }
-        if !effects.tended.gone.is_empty() {
-            self.alert = Instant::now() + ALERT;
+        if batch.maintenance() == Some(true) {
+            self.node.sweep(&effects.maintenance.known, ORPHANED);
         }
-        for node in &effects.tended.gone {
-            tracing::info!(node, "took over what a process left");
-            self.node.clear_away(node);
+        add(&tally.buried, effects.maintenance.purged);
+        let mut in_doubt = Some(effects.in_doubt);
+        let mut claimed = Some(effects.claimed);
+        for command in batch.commands {
+            match command {
+                Command::Prepare(stored) => {
+                    tally.release(stored.reserved, stored.reserved);
+                    let now = Instant::now();
+                    let mut open = shared.open();
+                    for fact in stored.facts {
+                        open.insert(fact.id, (now, fact.message.hook));
+                    }
+                    drop(open);
+                    let _ = stored.done.send(Ok(()));
+                }
+                Command::Publish(stored) => {
+                    // Those of its rows that were new are counted as unreserved.
+                    tally.release(stored.reserved, Size::default());
+                    let _ = stored.done.send(Ok(()));
+                }
+                Command::Emit { fact, .. } => {
+                    shared.open().remove(&fact.id);
+                }
+                Command::Claim { done, .. } => {
+                    let _ = done.send(claimed.take().unwrap_or_default());
+                }
+                Command::ClaimInDoubt { done, .. } => {
+                    let _ = done.send(in_doubt.take().unwrap_or_default());
+                }
+                Command::Maintain { done, .. } => {
+                    let _ = done.send(());
+                }
+                _ => {}
+            }
         }
-        if batch.thoroughly {
-            self.node.sweep(&effects.tended.known, ORPHANED);
-        }
-        let (old, surplus) = effects.tended.buried;
-        add(&tally.buried, old + surplus);
-        if surplus > 0 {
-            tracing::warn!(
-                events = surplus,
-                "too many dead events: the oldest were removed"
-            );
-        }
-        for done in batch.tended {
-            let _ = done.send(());
+        if let Some(stored) = effects.stored {
+            tally.set_stored(stored);
         }
     }
 
-    /// Lets go of everything. What this fails to do, others do when the node's time is over.
+    /// Releases everything. If this fails, others take over when the lease of the node ends.
     async fn leave(&mut self) {
-        if let Err(error) = self.let_go().await {
-            tracing::warn!(%error, "the outbox couldn't let go of its events");
+        if let Err(error) = self.release_all().await {
+            tracing::warn!(%error, "failed to release the deliveries of this node");
         }
         self.node.leave();
         self.shared.database.close().await;
     }
 
-    async fn let_go(&self) -> Result<(), DatabaseError> {
+    async fn release_all(&self) -> Result<(), DatabaseError> {
         let shared = &self.shared;
         let mut step = Step {
             shared,
@@ -264,8 +371,9 @@ impl Writer {
             now: shared.clock.now(),
             effects: Effects::default(),
         };
-        step.inherit(&self.node.id, step.now).await?;
-        step.transaction.execute(sql::leave(&self.node.id)).await?;
+        step.take_over(&self.node.id, step.now).await?;
+        let unregister = sql::unregister_node(&self.node.id);
+        step.transaction.execute(unregister).await?;
         step.transaction.commit().await
     }
 }

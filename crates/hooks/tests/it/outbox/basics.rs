@@ -11,6 +11,7 @@ use landfall::{
     upload::Upload,
 };
 use landfall_hooks::outbox::{Choice, Events, KeptState, Order, Outbox, Query, Route};
+use landfall_hooks::{Message, message::EventHeaders};
 use landfall_testkit::sink;
 
 use super::site::{ALL, Place, Receiver, Site, Way, assert_in_order, event, everywhere, upload};
@@ -137,7 +138,7 @@ async fn a_full_outbox_refuses_creations_first() {
         let refused = announce(EventKind::Created, &upload()).await.unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "the outbox is full: 10 events are kept, 10 are allowed"
+            "the outbox is full: 10 events are stored, 10 are allowed"
         );
         // What has begun may end.
         for upload in &uploads {
@@ -281,45 +282,88 @@ async fn each_route_has_its_own_pace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dead_are_few() {
+async fn dead_letters_are_removed_by_age_alone_and_leave_the_limit_to_others() {
     everywhere(async |place| {
         let mut settings = place.settings();
-        settings.limit = 100;
+        settings.limit = 20;
         settings.give_up_after = Duration::ZERO;
         let site = Site::start(settings.clone()).await;
         site.receiver.set_down(true);
-        for _ in 0..15 {
+        for died in 0..30 {
+            // More than may be stored, one after the other.
             site.announce_and_tell(&upload(), &LIFE[..1]).await;
+            let began = Instant::now();
+            while site.outbox.stats().routes[0].given_up <= died {
+                assert!(began.elapsed() < Duration::from_secs(60));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            while site.outbox.is_full() {
+                assert!(began.elapsed() < Duration::from_secs(60));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
-        let began = Instant::now();
-        while site.outbox.stats().routes[0].given_up < 15 {
-            assert!(began.elapsed() < Duration::from_secs(20));
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let events = Events::open(&place.database).await.unwrap();
-        let oldest_first = Query {
-            order: Order::Oldest,
+        let all = Query {
+            limit: 1000,
             ..Query::default()
         };
-        let dead = events.list(&oldest_first).await.unwrap();
-        assert_eq!(dead.len(), 15);
+        let events = Events::open(&place.database).await.unwrap();
+        assert_eq!(events.list(&all).await.unwrap().len(), 30);
         site.close().await;
 
-        // The next process tidies up at once: a tenth of the limit may stay.
         let site = Site::start(settings.clone()).await;
-        assert_eq!(site.outbox.stats().buried, 5);
-        let left = events.list(&oldest_first).await.unwrap();
-        assert_eq!(left.len(), 10);
-        let since: Vec<_> = dead.iter().map(|event| event.since).collect();
-        assert!(
-            left.iter().all(|event| event.since >= since[4]),
-            "the oldest go first"
-        );
+        let stats = site.outbox.stats();
+        assert_eq!((stats.buried, stats.rows, stats.bytes), (0, 0, 0));
+        assert_eq!(stats.routes[0].dead, 30);
         site.close().await;
         settings.keep_dead = Duration::ZERO;
         let site = Site::start(settings).await;
-        assert_eq!(site.outbox.stats().buried, 10);
-        assert_eq!(site.outbox.stats().rows, 0);
+        let stats = site.outbox.stats();
+        assert_eq!((stats.buried, stats.routes[0].dead), (30, 0));
+        site.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_bytes_refuses_creations_first() {
+    everywhere(async |place| {
+        let mut large = (*upload()).clone();
+        large.metadata = landfall::upload::Metadata::from_pairs([("filename", "x".repeat(6000))]);
+        let (first, second) = (Arc::new(large), upload());
+        let message = Message::event(&event(EventKind::Created, &first), &EventHeaders::default());
+        let bytes = serde_json::to_string(&message).unwrap().len();
+        assert!(bytes > 6000);
+        let mut settings = place.settings();
+        settings.max_bytes = bytes * 3 / 2;
+        let site = Site::start(settings).await;
+        site.receiver.set_down(true);
+        site.announce_and_tell(&first, &LIFE[..1]).await;
+        assert!(!site.outbox.is_full());
+        let mut other = (*first).clone();
+        other.id = second.id.clone();
+        let other = Arc::new(other);
+        let created = [event(EventKind::Created, &other)];
+        let refused = site.outbox.announce(&created).await.unwrap_err();
+        let refused = refused.to_string();
+        let allowed = format!("{} are allowed", bytes * 3 / 2);
+        assert!(refused.ends_with(&allowed), "{refused}");
+        // Events of uploads that exist have twice as much.
+        let completed = [event(EventKind::Completed, &first)];
+        site.outbox.announce(&completed).await.unwrap();
+        assert!(site.outbox.is_full());
+        let stats = site.outbox.stats();
+        assert!(
+            stats.bytes > bytes * 3 / 2 && stats.refused == 1,
+            "{stats:?}"
+        );
+        site.receiver.set_down(false);
+        site.outbox.tell(event(EventKind::Completed, &first)).await;
+        site.receiver.until(2).await;
+        let began = Instant::now();
+        while site.outbox.announce(&created).await.is_err() {
+            assert!(began.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         site.close().await;
     })
     .await;

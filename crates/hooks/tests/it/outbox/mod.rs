@@ -1,9 +1,12 @@
 //! The outbox, on SQLite and on PostgreSQL.
 
 mod basics;
+mod failing;
 mod headers;
 mod kills;
 mod nodes;
+mod outage;
+mod poison;
 mod post;
 mod progress;
 mod site;

@@ -163,7 +163,7 @@ async fn a_node_that_falls_silent_is_succeeded() {
     everywhere(async |place| {
         let receiver = Arc::new(Receiver::default());
         let mut settings = place.settings();
-        settings.node_timeout = Duration::from_secs(1);
+        settings.node_timeout = Duration::from_secs(3);
         settings.settle_after = Duration::from_millis(500);
         settings.presence = None;
         let parts = Composer::join(MemoryStore::new());

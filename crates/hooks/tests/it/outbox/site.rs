@@ -146,6 +146,10 @@ impl Place {
         settings.patience = Duration::from_secs(60);
         settings.first_wait = Duration::from_millis(10);
         settings.longest_wait = Duration::from_millis(200);
+        // Longer than a test takes on a slow machine.
+        settings.hold = Duration::from_secs(3600);
+        settings.circuit_breaker.min_delay = Duration::from_millis(10);
+        settings.circuit_breaker.max_delay = Duration::from_millis(50);
         settings
     }
 }

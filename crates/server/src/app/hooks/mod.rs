@@ -134,8 +134,7 @@ impl Hooks {
     /// trouble of ours: events wait for it.
     pub(super) async fn trouble(&self) -> Option<&'static str> {
         let (outbox, _) = self.told.outbox.as_ref()?;
-        let stats = outbox.stats();
-        if stats.rows >= stats.limit {
+        if outbox.is_full() {
             return Some("too many events wait for delivery, see landfall events list -waiting\n");
         }
         let reachable = self.reachable.ask(async || match outbox.check().await {

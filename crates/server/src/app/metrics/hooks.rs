@@ -62,7 +62,7 @@ pub(super) fn hooks(page: &mut Page, hooks: &Hooks) {
 /// What waits.
 fn outbox(page: &mut Page, stats: &OutboxStats) {
     type Number = fn(&RouteStats) -> f64;
-    let of_routes: [(&str, &str, &str, Number); 7] = [
+    let of_routes: [(&str, &str, &str, Number); 9] = [
         (
             "landfall_events_waiting",
             "gauge",
@@ -84,7 +84,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
         (
             "landfall_events_dead",
             "gauge",
-            "Events that were put aside: see landfall events list.",
+            "Dead letters: see landfall events list.",
             |route| route.dead as f64,
         ),
         (
@@ -102,8 +102,20 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
         (
             "landfall_events_given_up_total",
             "counter",
-            "Events put aside after all attempts.",
+            "Events that became dead letters.",
             |route| route.given_up as f64,
+        ),
+        (
+            "landfall_events_circuit_open",
+            "gauge",
+            "Whether the receiver seems to be down: one delivery is tried at a time.",
+            |route| f64::from(u8::from(route.is_down)),
+        ),
+        (
+            "landfall_events_circuit_opened_total",
+            "counter",
+            "How often the receiver has seemed to be down.",
+            |route| route.opened as f64,
         ),
     ];
     for (name, kind, help, number) in of_routes {
@@ -116,7 +128,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
         (
             "landfall_events_kept",
             "gauge",
-            "Events kept in the database, for all ways.",
+            "Events in the database that may happen or wait, for all ways.",
             stats.rows as u64,
         ),
         (
@@ -124,6 +136,24 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "gauge",
             "Events kept at which new uploads are refused.",
             stats.limit as u64,
+        ),
+        (
+            "landfall_events_bytes",
+            "gauge",
+            "Bytes of these events.",
+            stats.bytes as u64,
+        ),
+        (
+            "landfall_events_bytes_limit",
+            "gauge",
+            "Bytes of events at which new uploads are refused.",
+            stats.max_bytes as u64,
+        ),
+        (
+            "landfall_events_rejected_total",
+            "counter",
+            "Writes that the database rejected while it accepted others.",
+            stats.rejected,
         ),
         (
             "landfall_events_refused_total",
@@ -140,7 +170,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
         (
             "landfall_events_buried_total",
             "counter",
-            "Dead events removed for their age, or because there were too many.",
+            "Dead letters removed for their age.",
             stats.buried,
         ),
         (

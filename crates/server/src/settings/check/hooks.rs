@@ -100,6 +100,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             "hooks-enabled-events",
             "hooks-when-down",
             "events-limit",
+            "events-max-bytes",
+            "events-strict-order",
             "events-give-up-after",
             "events-keep-dead",
         ] {
@@ -189,7 +191,13 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
         findings.warning("hooks-when-down", "has no effect without a pre-… hook");
     }
     if !settings.has_outbox() {
-        for name in ["events-limit", "events-give-up-after", "events-keep-dead"] {
+        for name in [
+            "events-limit",
+            "events-max-bytes",
+            "events-strict-order",
+            "events-give-up-after",
+            "events-keep-dead",
+        ] {
             findings.without_effect(name, "without hooks that are told more than post-receive");
         }
     }

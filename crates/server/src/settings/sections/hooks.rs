@@ -515,18 +515,39 @@ pub(super) const OUTBOX: Section = Section {
             |s, v| put(&mut s.hooks.outbox.limit, hooks::some_number(v)),
         ),
         Setting::new(
+            "events-max-bytes",
+            Kind::Size,
+            "1GiB",
+            "The most bytes of events that may wait. When there are as many, new uploads are \
+             refused with 503.",
+            |s, v| {
+                put(
+                    &mut s.hooks.outbox.max_bytes,
+                    value::size_within(v, 1, u64::MAX),
+                )
+            },
+        ),
+        Setting::new(
+            "events-strict-order",
+            Kind::Switch,
+            "false",
+            "Let an event that fails hold later events of its upload until it has arrived or is \
+             a dead letter, and not only for a minute.",
+            |s, v| put(&mut s.hooks.outbox.strict_order, value::boolean(v)),
+        ),
+        Setting::new(
             "events-give-up-after",
             Kind::Time,
-            "24h",
-            "How long the delivery of an event is tried. Then it is put aside, until landfall \
-             events retry.",
+            "168h",
+            "How long an event is retried after its first failed delivery, with at least 20 \
+             attempts if as many fit. Then it is a dead letter, until landfall events retry.",
             |s, v| put(&mut s.hooks.outbox.give_up_after, value::some_duration(v)),
         ),
         Setting::new(
             "events-keep-dead",
             Kind::Time,
             "30d",
-            "How long events that were put aside are kept.",
+            "How long dead letters are kept.",
             |s, v| put(&mut s.hooks.outbox.keep_dead, value::some_duration(v)),
         ),
     ],

@@ -279,6 +279,12 @@ const TABLE: &[Row] = &[
         &["", "a b", "a/b", "..", "{event}"],
     ),
     ("events-limit", HOOKS, COUNT),
+    (
+        "events-max-bytes",
+        HOOKS,
+        &["", "x", "-1", "5M", "1.5", "16777216TiB", "0"],
+    ),
+    ("events-strict-order", HOOKS, SWITCH),
     ("events-give-up-after", HOOKS, SOME_SPAN),
     ("events-keep-dead", HOOKS, SOME_SPAN),
     ("grants", ALONE, SWITCH),

@@ -174,6 +174,8 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("state-dir", "/var/lib/landfall"),
     ("database", "/var/lib/landfall/events.db"),
     ("events-limit", "5000"),
+    ("events-max-bytes", "2GiB"),
+    ("events-strict-order", "true"),
     ("events-give-up-after", "2d"),
     ("events-keep-dead", "7d"),
     ("expire-leftovers", "2h"),

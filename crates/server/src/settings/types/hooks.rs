@@ -245,8 +245,12 @@ pub struct Kafka {
 pub struct Outbox {
     /// The most events that may wait.
     pub limit: u64,
-    /// How long an event is tried before it is put aside.
+    /// The most bytes of events that may wait.
+    pub max_bytes: u64,
+    /// Whether an event that fails holds later ones of its upload for as long as it is retried.
+    pub strict_order: bool,
+    /// How long an event is retried before it is a dead letter.
     pub give_up_after: Duration,
-    /// How long events that were put aside are kept.
+    /// How long dead letters are kept.
     pub keep_dead: Duration,
 }

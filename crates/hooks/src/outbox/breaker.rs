@@ -1,0 +1,209 @@
+//! Circuit breakers: a route whose receiver is down is tried by one delivery at a time.
+//!
+//! Five first attempts that fail in a row, without a success, open the breaker of a route. While it
+//! is open, deliveries are made one after the other with a growing delay. Any success closes it.
+//! Failures of retries do not open it: an event that always fails shows nothing about the receiver.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{clock::millis, settings::CircuitBreaker};
+
+/// An attempt that takes longer does not keep the next from being made.
+const MAX_PROBE: Duration = Duration::from_secs(30);
+
+/// The breaker of one route. Times are milliseconds of the outbox's clock.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    settings: CircuitBreaker,
+    state: Mutex<State>,
+    /// Whether deliveries in the database wait for the route to recover. It remains set until they
+    /// have been scheduled again.
+    is_down: AtomicBool,
+    opened: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// First attempts that failed in a row.
+    failures: u32,
+    /// When the first of them failed.
+    failing_since: i64,
+    open: Option<Open>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    delay: Duration,
+    /// When the next attempt is allowed.
+    next_at: i64,
+    /// The attempt that is being made, since when.
+    probe: Option<i64>,
+}
+
+/// Whether an attempt is allowed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permit {
+    /// The breaker is closed.
+    Any,
+    /// The breaker is open, and one attempt may be made.
+    One,
+    /// The breaker is open, and none is allowed before that time has passed.
+    Wait(Duration),
+}
+
+impl Breaker {
+    pub(super) fn new(settings: CircuitBreaker) -> Self {
+        Self {
+            settings,
+            state: Mutex::default(),
+            is_down: AtomicBool::new(false),
+            opened: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the route is down, or has not been scheduled again since.
+    pub(super) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Acquire)
+    }
+
+    /// How often it has opened.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn permit(&self, now: i64) -> Permit {
+        let Some(open) = self.lock().open else {
+            return Permit::Any;
+        };
+        let allowed_at = match open.probe {
+            Some(since) => since.saturating_add(millis(MAX_PROBE)),
+            None => open.next_at,
+        };
+        match u64::try_from(allowed_at.saturating_sub(now)) {
+            Err(_) | Ok(0) => Permit::One,
+            Ok(wait) => Permit::Wait(Duration::from_millis(wait)),
+        }
+    }
+
+    /// Takes note that an attempt begins.
+    pub(super) fn started(&self, now: i64) {
+        if let Some(open) = &mut self.lock().open {
+            open.probe = Some(now);
+        }
+    }
+
+    /// The receiver answered. Returns since when the route was down, if it was.
+    pub(super) fn succeeded(&self) -> Option<i64> {
+        let mut state = self.lock();
+        state.failures = 0;
+        state.open.take().map(|_| state.failing_since)
+    }
+
+    /// An attempt failed. Returns whether the breaker opened.
+    pub(super) fn failed(&self, is_first_attempt: bool, now: i64) -> bool {
+        let mut state = self.lock();
+        if let Some(open) = &mut state.open {
+            // Others are those that were under way when it opened.
+            if open.probe.take().is_some() {
+                open.delay = open.delay.saturating_mul(2).min(self.settings.max_delay);
+                open.next_at = now.saturating_add(millis(open.delay));
+            }
+            return false;
+        }
+        if !is_first_attempt {
+            return false;
+        }
+        if state.failures == 0 {
+            state.failing_since = now;
+        }
+        state.failures += 1;
+        if state.failures < self.settings.failures.max(1) {
+            return false;
+        }
+        let delay = self.settings.min_delay;
+        state.open = Some(Open {
+            delay,
+            next_at: now.saturating_add(millis(delay)),
+            probe: None,
+        });
+        self.is_down.store(true, Ordering::Release);
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Deliveries that waited for the route have been scheduled again.
+    pub(super) fn recovered(&self) {
+        let state = self.lock();
+        if state.open.is_none() {
+            self.is_down.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn breaker() -> Breaker {
+        Breaker::new(CircuitBreaker {
+            failures: 5,
+            min_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(30),
+        })
+    }
+
+    fn wait(milliseconds: u64) -> Permit {
+        Permit::Wait(Duration::from_millis(milliseconds))
+    }
+
+    #[test]
+    fn five_first_attempts_that_fail_in_a_row_open_it() {
+        let breaker = breaker();
+        for now in 0..4 {
+            assert!(!breaker.failed(true, now));
+        }
+        assert_eq!(breaker.succeeded(), None);
+        for now in 10..14 {
+            assert!(!breaker.failed(true, now));
+            assert!(!breaker.failed(false, now), "a retry shows nothing");
+            assert_eq!(breaker.permit(now), Permit::Any);
+        }
+        assert!(breaker.failed(true, 14));
+        assert_eq!((breaker.is_down(), breaker.opened()), (true, 1));
+        assert_eq!(breaker.succeeded(), Some(10), "since the first failure");
+        assert_eq!(breaker.permit(14), Permit::Any);
+        assert!(breaker.is_down(), "the deliveries still wait");
+        breaker.recovered();
+        assert!(!breaker.is_down());
+    }
+
+    #[test]
+    fn while_open_it_allows_one_attempt_at_a_time_and_fewer_and_fewer() {
+        let breaker = breaker();
+        for _ in 0..5 {
+            breaker.failed(true, 0);
+        }
+        let mut now = 0;
+        for delay in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
+            assert_eq!(breaker.permit(now), wait(delay));
+            now += i64::try_from(delay).unwrap();
+            assert_eq!(breaker.permit(now), Permit::One);
+            breaker.started(now);
+            assert_eq!(breaker.permit(now), wait(30_000), "one is under way");
+            assert_eq!(breaker.permit(now + 30_000), Permit::One, "it hangs");
+            assert!(!breaker.failed(true, now));
+            assert!(!breaker.failed(true, now), "was under way before");
+        }
+        assert_eq!(breaker.opened(), 1);
+    }
+}

@@ -1,0 +1,161 @@
+//! What becomes of deliveries that failed: retries, dead letters, and the events behind them.
+
+use std::{sync::Arc, time::Duration};
+
+use landfall_database::DatabaseError;
+use rand::Rng;
+
+use super::{
+    batch::{Command, Failure},
+    clock::millis,
+    commit::Step,
+    queues::ClaimedEvent,
+    settings::OutboxSettings,
+    sql::{self, parts},
+};
+
+/// A key of a route, and when its events are due.
+type Due = ((Arc<str>, String), i64);
+
+impl Step<'_> {
+    /// Schedules retries of failed deliveries, or makes them dead letters, and reschedules what waits
+    /// behind them.
+    pub(super) async fn record_failures(
+        &mut self,
+        commands: &[Command],
+    ) -> Result<(), DatabaseError> {
+        let shared = self.shared;
+        let mut released = Vec::new();
+        let mut rescheduled = Vec::new();
+        let mut failures = Vec::new();
+        for command in commands {
+            let Command::Failed(failure) = command else {
+                continue;
+            };
+            let (route, key) = (failure.route, &failure.key);
+            let Some(event) = shared.queues.get(route, key, &failure.event) else {
+                continue;
+            };
+            let due = next_attempt(&shared.settings, &event, failure, self.now);
+            let name = self.route(route).to_owned();
+            let hold = shared.hold(route);
+            let behind = |due| ((key.clone(), name.clone()), due);
+            match due {
+                Some(due) => {
+                    let soonest = self.effects.soonest.unwrap_or(i64::MAX);
+                    self.effects.soonest = Some(soonest.min(due));
+                }
+                None => {
+                    self.effects.dead_lettered.push(route);
+                    self.effects.is_due = true;
+                }
+            }
+            match (event.is_retry(), due) {
+                (false, Some(due)) => released.push(behind(hold.until(self.now, due))),
+                (false, None) => released.push(behind(self.now)),
+                (true, None) => rescheduled.push(behind(self.now)),
+                (true, Some(due)) if hold.limit.is_none() => rescheduled.push(behind(due)),
+                // They are due when it no longer holds them.
+                (true, Some(_)) => {}
+            }
+            failures.push((failure, name, event.attempts + 1, due));
+            self.effects.released.push((route, event));
+        }
+        let keys = borrowed(&released);
+        for part in parts(&keys) {
+            let statement = sql::release(part, &self.me);
+            self.transaction.execute(statement).await?;
+        }
+        self.reschedule(&rescheduled).await?;
+        let failures: Vec<_> = failures
+            .iter()
+            .map(|(failure, route, attempts, due)| sql::Failed {
+                event: &failure.event,
+                route,
+                attempts: *attempts,
+                due: *due,
+                error: &failure.error,
+            })
+            .collect();
+        for part in parts(&failures) {
+            let statement = sql::record_failures(part, &self.me, self.now);
+            self.transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets events go that waited behind one that has arrived after it had failed.
+    pub(super) async fn release_followers(
+        &mut self,
+        commands: &[Command],
+    ) -> Result<(), DatabaseError> {
+        let delivered = commands.iter().filter_map(|command| match command {
+            Command::Delivered {
+                route,
+                key,
+                is_retry: true,
+                ..
+            } => Some(((key.clone(), self.route(*route).to_owned()), self.now)),
+            _ => None,
+        });
+        let delivered: Vec<Due> = delivered.collect();
+        self.effects.is_due |= !delivered.is_empty();
+        self.reschedule(&delivered).await
+    }
+
+    async fn reschedule(&mut self, keys: &[Due]) -> Result<(), DatabaseError> {
+        let keys = borrowed(keys);
+        for part in parts(&keys) {
+            self.transaction.execute(sql::reschedule(part)).await?;
+        }
+        Ok(())
+    }
+
+    /// Schedules what waited while a route was down.
+    pub(super) async fn recover(&mut self, commands: &[Command]) -> Result<(), DatabaseError> {
+        for command in commands {
+            let Command::Recovered { route, since } = *command else {
+                continue;
+            };
+            let name = self.route(route).to_owned();
+            for statement in [
+                sql::recover(&name, since, self.now),
+                sql::hold_again(&name, since, self.now),
+            ] {
+                self.transaction.execute(statement).await?;
+            }
+            self.effects.recovered.push(route);
+            self.effects.is_due = true;
+        }
+        Ok(())
+    }
+}
+
+fn borrowed(keys: &[Due]) -> Vec<(sql::OrderingKey<'_>, i64)> {
+    let keys = keys.iter();
+    keys.map(|((key, route), due)| ((&**key, route.as_str()), *due))
+        .collect()
+}
+
+/// When a delivery is tried again; `None` if it becomes a dead letter.
+fn next_attempt(
+    settings: &OutboxSettings,
+    event: &ClaimedEvent,
+    failure: &Failure,
+    now: i64,
+) -> Option<i64> {
+    let failing = now - event.first_failed_at.unwrap_or(now);
+    let is_over = failing >= millis(settings.give_up_after)
+        && event.attempts + 1 >= settings.required_attempts();
+    if failure.is_permanent || is_over {
+        return None;
+    }
+    let longest = settings.longest_wait.max(settings.first_wait);
+    let most = settings
+        .first_wait
+        .saturating_mul(1 << event.attempts.clamp(0, 20))
+        .min(longest);
+    let wait = rand::rng().random_range(settings.first_wait..=most.max(settings.first_wait));
+    let requested = failure.retry_after.unwrap_or(Duration::ZERO);
+    Some(now + millis(wait.max(requested.min(settings.give_up_after))))
+}

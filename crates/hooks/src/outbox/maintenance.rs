@@ -1,0 +1,306 @@
+//! Maintenance: nodes, counts, and what is old.
+
+use std::time::{Duration, Instant};
+
+use landfall_database::DatabaseError;
+use tokio::{sync::oneshot, time::interval};
+
+use super::{
+    Outbox,
+    batch::{Command, Size},
+    clock::millis,
+    commit::Step,
+    node::{Node, Presence},
+    sql::{self, DEAD, PENDING, PREPARED},
+    tally::RouteCounts,
+};
+
+/// How often the database is read for nodes that are gone.
+const NODES_INTERVAL: Duration = Duration::from_secs(1);
+/// How often old rows are purged, in such intervals.
+const PURGE_EVERY: u32 = 60;
+/// How often the counts are read, in such intervals.
+const COUNT_EVERY: u32 = 5;
+/// How long a node counts as alive that shares a presence folder: others see that it is gone.
+const PRESENT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What maintenance did.
+#[derive(Debug, Default)]
+pub(super) struct MaintenanceReport {
+    /// Nodes that were evicted.
+    pub(super) gone: Vec<String>,
+    /// Nodes that are registered.
+    pub(super) known: Vec<String>,
+    /// Dead letters that were removed for their age.
+    pub(super) purged: u64,
+}
+
+/// The lease by which a node counts as alive.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NodeLease {
+    pub(super) node: String,
+    pub(super) lasts: Duration,
+}
+
+impl NodeLease {
+    pub(super) fn new(node: &Node, timeout: Duration) -> Self {
+        Self {
+            node: node.id.clone(),
+            lasts: if node.is_present() {
+                timeout.max(PRESENT_TIMEOUT)
+            } else {
+                timeout
+            },
+        }
+    }
+}
+
+/// After what part of a lease an idle node renews it.
+pub(super) fn renewal(lease: Duration) -> Duration {
+    lease * 10 / 13
+}
+
+impl Outbox {
+    /// Evicts dead nodes, and if `thorough` purges what is old.
+    pub(super) async fn maintain(&self, thorough: bool) {
+        let (done, maintained) = oneshot::channel();
+        let command = Command::Maintain { thorough, done };
+        if self.commands.send(command).await.is_ok() {
+            let _ = maintained.await;
+        }
+    }
+
+    pub(super) async fn maintain_forever(&self) {
+        let mut ticks = interval(NODES_INTERVAL.min(self.shared.settings.node_timeout / 6));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for tick in 0_u32.. {
+            ticks.tick().await;
+            let thorough = tick % PURGE_EVERY == 0;
+            // Reading is cheaper than a transaction that changes nothing.
+            match self.is_maintenance_due().await {
+                Ok(is_due) if is_due || thorough => self.maintain(thorough).await,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "failed to read the nodes of the outbox"),
+            }
+            if thorough && let Err(error) = sql::merge_counts(&self.shared.database).await {
+                tracing::warn!(%error, "failed to merge the counts of the outbox");
+            }
+            if tick % COUNT_EVERY == 0
+                && let Err(error) = self.count().await
+            {
+                tracing::warn!(%error, "failed to count the events of the outbox");
+            }
+        }
+    }
+
+    /// Returns whether a node has to be evicted, or this one has to renew its lease.
+    async fn is_maintenance_due(&self) -> Result<bool, DatabaseError> {
+        let shared = &self.shared;
+        let nodes = shared.database.read(sql::nodes()).await?;
+        let now = shared.clock.now();
+        let me = shared.lease().clone();
+        let mut is_due = true;
+        for row in nodes {
+            let (other, until) = (row.text(0)?, row.number(1)?);
+            if other == me.node {
+                is_due = until.saturating_sub(now) <= millis(me.lasts - renewal(me.lasts));
+                continue;
+            }
+            let folder = shared.settings.presence.as_deref();
+            let is_gone = match Node::presence_in(folder, &other) {
+                Presence::Dead => true,
+                Presence::Alive => false,
+                Presence::Unknown => until < now,
+            };
+            if is_gone {
+                return Ok(true);
+            }
+        }
+        Ok(is_due)
+    }
+
+    /// Reads the counts of all routes.
+    pub(super) async fn count(&self) -> Result<(), DatabaseError> {
+        let shared = &self.shared;
+        let batches = || {
+            shared
+                .tally
+                .batches
+                .load(std::sync::atomic::Ordering::Acquire)
+        };
+        let before = batches();
+        let mut counts = vec![RouteCounts::default(); shared.routes.len()];
+        let mut stored = Size::default();
+        for row in shared.database.read(sql::counts()).await? {
+            let (route, state) = (row.text(0)?, row.number(1)?);
+            let size = size(row.number(2)?, row.number(3)?);
+            if state != DEAD {
+                stored = [stored, size].into_iter().sum();
+            }
+            let Some(at) = shared.names().position(|name| name == route) else {
+                continue;
+            };
+            let rows = u64::try_from(size.rows).unwrap_or(u64::MAX);
+            match state {
+                PREPARED => counts[at].prepared = rows,
+                PENDING => counts[at].pending = rows,
+                _ => counts[at].dead = rows,
+            }
+        }
+        let routes: Vec<_> = shared.names().collect();
+        if counts.iter().any(|route| route.pending > 0) {
+            let now = shared.clock.now();
+            let rows = shared.database.read(sql::oldest(&routes)).await?;
+            if let Some(row) = rows.first() {
+                for (at, route) in counts.iter_mut().enumerate() {
+                    let mut oldest = now;
+                    for column in 3 * at..3 * at + 3 {
+                        oldest = oldest.min(row.maybe_number(column)?.unwrap_or(now));
+                    }
+                    let age = now.saturating_sub(oldest).unsigned_abs();
+                    route.oldest = Duration::from_millis(age);
+                }
+            }
+        }
+        // The writer knows better what it is writing.
+        if batches() == before && !shared.tally.is_reserved() {
+            shared.tally.set_stored(stored);
+        }
+        shared.tally.set_counts(&counts);
+        Ok(())
+    }
+}
+
+/// A size as counted by the database.
+fn size(rows: i64, bytes: i64) -> Size {
+    Size {
+        rows: usize::try_from(rows).unwrap_or_default(),
+        bytes: usize::try_from(bytes).unwrap_or_default(),
+    }
+}
+
+impl Step<'_> {
+    /// Extends the lease of this node by `lease`, or registers it. Returns whether it was evicted.
+    pub(super) async fn renew(
+        &mut self,
+        is_new: bool,
+        lease: Duration,
+    ) -> Result<bool, DatabaseError> {
+        if self.shared.database.is_postgres() {
+            let rows = self.transaction.fetch(sql::time()).await?;
+            if let Some(row) = rows.first() {
+                self.shared.clock.set(row.number(0)?);
+                self.now = self.shared.clock.now();
+            }
+        }
+        let until = self.now.saturating_add(millis(lease));
+        if is_new {
+            let register = sql::register_node(&self.me, until);
+            self.transaction.execute(register).await?;
+            for route in self.shared.names() {
+                for statement in sql::retry_now(route, self.now) {
+                    self.transaction.execute(statement).await?;
+                }
+            }
+            self.effects.is_due = true;
+            return Ok(false);
+        }
+        let renewed = self
+            .transaction
+            .execute(sql::renew(&self.me, until))
+            .await?;
+        Ok(renewed == 0)
+    }
+
+    /// Releases what `node` had: pending events now, prepared ones at a time.
+    pub(super) async fn take_over(
+        &mut self,
+        node: &str,
+        resolve_at: i64,
+    ) -> Result<(), DatabaseError> {
+        let pending = sql::take_over(node, PENDING, self.now);
+        self.transaction.execute(pending).await?;
+        let prepared = sql::take_over(node, PREPARED, resolve_at);
+        self.transaction.execute(prepared).await?;
+        self.effects.is_due = true;
+        Ok(())
+    }
+
+    /// Evicts nodes that are gone, and releases what they had.
+    pub(super) async fn evict_dead_nodes(&mut self, node: &Node) -> Result<(), DatabaseError> {
+        for row in self.transaction.fetch(sql::nodes()).await? {
+            let (other, until) = (row.text(0)?, row.number(1)?);
+            let presence = node.presence_of(&other);
+            let is_gone = match presence {
+                Presence::Dead => true,
+                Presence::Alive => false,
+                Presence::Unknown => until < self.now,
+            };
+            if other == self.me || !is_gone {
+                self.effects.maintenance.known.push(other);
+                continue;
+            }
+            let evict = sql::evict_node(&other, until);
+            if self.transaction.execute(evict).await? == 0 {
+                continue;
+            }
+            // One that is only silent may be about to do what it prepared.
+            let resolve_at = match presence {
+                Presence::Dead => self.now,
+                Presence::Alive | Presence::Unknown => {
+                    self.now + millis(self.shared.settings.settle_after)
+                }
+            };
+            self.take_over(&other, resolve_at).await?;
+            self.effects.maintenance.gone.push(other);
+        }
+        Ok(())
+    }
+
+    /// Takes over rows of nodes that are not registered. A server may commit what a process sent
+    /// shortly after that process was evicted.
+    pub(super) async fn find_orphaned(&mut self) -> Result<(), DatabaseError> {
+        for state in [PENDING, PREPARED] {
+            let adopt = sql::adopt_orphaned(state, self.now);
+            let adopted = self.transaction.execute(adopt).await?;
+            self.effects.is_due |= adopted > 0;
+        }
+        Ok(())
+    }
+
+    /// Removes what is old: dead letters by their age alone, however many there are.
+    pub(super) async fn purge(&mut self) -> Result<(), DatabaseError> {
+        let settings = &self.shared.settings;
+        let then = self.now - millis(settings.give_up_after);
+        for row in self.transaction.fetch(sql::counts()).await? {
+            let (route, state) = (row.text(0)?, row.number(1)?);
+            if state != PENDING || self.shared.names().any(|name| name == route) {
+                continue;
+            }
+            for statement in sql::mark_unrouted(&route, then, self.now) {
+                self.transaction.execute(statement).await?;
+            }
+        }
+        let then = self.now - millis(settings.keep_dead);
+        let purged = self.transaction.execute(sql::purge_dead(then)).await?;
+        self.effects.maintenance.purged = purged;
+        Ok(())
+    }
+
+    /// Reads how much is stored, if that was not done a moment ago.
+    pub(super) async fn measure(&mut self, last: Option<Instant>) -> Result<(), DatabaseError> {
+        const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+        if last.is_some_and(|last| last.elapsed() < MEASURE_INTERVAL) {
+            return Ok(());
+        }
+        let mut stored = Size::default();
+        for row in self.transaction.fetch(sql::counts()).await? {
+            if row.number(1)? != DEAD {
+                let size = size(row.number(2)?, row.number(3)?);
+                stored = [stored, size].into_iter().sum();
+            }
+        }
+        self.effects.stored = Some(stored);
+        Ok(())
+    }
+}

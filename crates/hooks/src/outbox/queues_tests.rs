@@ -1,0 +1,97 @@
+use super::*;
+use crate::{HookName, message::Number};
+use landfall::{
+    hook::RequestInfo,
+    upload::{Upload, UploadId},
+};
+
+const ALL: Allowed = Allowed {
+    first: true,
+    retries: true,
+};
+
+fn event(key: &str, event: &str) -> ClaimedEvent {
+    let upload = Upload::new(UploadId::random(), None);
+    let request = RequestInfo::default();
+    let hook = HookName::PostCreate;
+    let message = Message::question(hook, &request, &upload, 0, Number::unique());
+    ClaimedEvent {
+        event: event.into(),
+        key: key.into(),
+        message: Arc::new(message),
+        bytes: 10,
+        attempts: 0,
+        first_failed_at: None,
+    }
+}
+
+fn retry(key: &str, id: &str) -> ClaimedEvent {
+    ClaimedEvent {
+        first_failed_at: Some(1),
+        ..event(key, id)
+    }
+}
+
+fn take(queues: &DeliveryQueues, allowed: Allowed) -> Option<String> {
+    Some(queues.take(0, allowed)?.event.to_string())
+}
+
+#[test]
+fn one_at_a_time_for_each_key() {
+    let queues = DeliveryQueues::new(1);
+    queues.push(0, event("a", "a1"));
+    queues.push(0, event("a", "a2"));
+    queues.push(0, event("b", "b1"));
+    assert_eq!(take(&queues, ALL).as_deref(), Some("a1"));
+    assert_eq!(take(&queues, ALL).as_deref(), Some("b1"));
+    assert_eq!(take(&queues, ALL), None);
+    queues.push(0, event("a", "a3"));
+    assert_eq!(take(&queues, ALL), None, "a1 is still under way");
+    queues.advance(0, &event("a", "a1"));
+    assert_eq!(take(&queues, ALL).as_deref(), Some("a2"));
+    queues.advance(0, &event("a", "a1"));
+    assert_eq!(take(&queues, ALL), None, "a1 was removed already");
+    queues.advance(0, &event("a", "a2"));
+    assert_eq!(take(&queues, ALL).as_deref(), Some("a3"));
+}
+
+#[test]
+fn retries_are_apart_from_the_queue_of_their_key() {
+    let queues = DeliveryQueues::new(1);
+    queues.push(0, retry("a", "a1"));
+    queues.push(0, event("a", "a2"));
+    let first = Allowed {
+        retries: false,
+        ..ALL
+    };
+    assert_eq!(take(&queues, first).as_deref(), Some("a2"));
+    assert_eq!(take(&queues, first), None);
+    assert_eq!(take(&queues, ALL).as_deref(), Some("a1"));
+    assert_eq!((queues.retries(0), queues.is_idle(0)), (1, true));
+    queues.remove(0, &retry("a", "a1"));
+    assert_eq!(queues.retries(0), 0);
+    assert!(queues.get(0, &"a".into(), "a1").is_none());
+    assert!(queues.get(0, &"a".into(), "a2").is_some());
+}
+
+#[test]
+fn released_deliveries_free_capacity() {
+    let queues = DeliveryQueues::new(2);
+    let most = MAX_EVENTS / 2;
+    for _ in 0..most {
+        queues.push(0, event("a", "x"));
+    }
+    assert_eq!(queues.capacity(0), 0);
+    assert_eq!(queues.capacity(1), most, "each route has its own");
+    let head = queues.take(0, ALL).unwrap();
+    queues.remove(0, &head);
+    assert_eq!(queues.capacity(0), most);
+    queues.advance(0, &head);
+    assert_eq!(queues.capacity(0), most);
+    queues.push(0, event("a", "y"));
+    assert_eq!(
+        take(&queues, ALL).as_deref(),
+        Some("y"),
+        "a new queue is not busy"
+    );
+}

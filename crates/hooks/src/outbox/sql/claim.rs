@@ -1,0 +1,241 @@
+//! Claims: rows that are due become this node's.
+
+use landfall_database::Statement;
+
+use super::{push_list, resolver};
+
+/// How long a failing event holds later events of its ordering key: for ever if there is no limit.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::outbox) struct Hold {
+    /// Milliseconds from its first failed attempt.
+    pub(in crate::outbox) limit: Option<i64>,
+}
+
+impl Hold {
+    /// Events that failed first at this time or before hold nothing.
+    fn since(self, now: i64) -> i64 {
+        self.limit
+            .map_or(i64::MIN, |limit| now.saturating_sub(limit))
+    }
+
+    /// Until when later events wait for one that fails first now and is due at a time.
+    pub(in crate::outbox) fn until(self, now: i64, due: i64) -> i64 {
+        self.limit.map_or(due, |limit| now.saturating_add(limit))
+    }
+}
+
+/// Locks rows against other nodes, and passes over rows that they have locked. On SQLite a
+/// transaction that writes has the database for itself.
+fn lock(is_postgres: bool, table: &str) -> String {
+    if is_postgres {
+        format!(" FOR UPDATE OF {table} SKIP LOCKED")
+    } else {
+        String::new()
+    }
+}
+
+/// Restricts `row` to deliveries that no earlier one of their ordering key holds; `$since` is the
+/// number of the parameter from [`Hold::since`].
+fn unheld(row: &str, since: usize) -> String {
+    format!(
+        "NOT EXISTS (SELECT 1 FROM outbox_deliveries AS e WHERE e.state = 1 \
+         AND e.ordering_key = {row}.ordering_key AND e.route = {row}.route \
+         AND e.sequence < {row}.sequence \
+         AND (e.first_failed_at IS NULL OR e.first_failed_at > ${since}))"
+    )
+}
+
+const CLAIMED: &str = " RETURNING outbox_deliveries.event_id, outbox_deliveries.ordering_key, \
+    outbox_deliveries.attempts, outbox_deliveries.first_failed_at, outbox_deliveries.message";
+
+/// Counts, for each route, whether a delivery that has not failed is due, and whether one that has
+/// failed is: one row of two numbers for each route.
+pub(in crate::outbox) fn due(routes: &[&str], now: i64) -> Statement {
+    let mut statement = Statement::new("SELECT ");
+    let now = statement.give(now);
+    for (at, route) in routes.iter().enumerate() {
+        let route = statement.give(*route);
+        for (nth, failed) in ["IS NULL", "IS NOT NULL"].into_iter().enumerate() {
+            let comma = if at == 0 && nth == 0 { "" } else { ", " };
+            statement.push(&format!(
+                "{comma}(SELECT COUNT(*) FROM (SELECT 1 FROM outbox_deliveries WHERE state = 1 \
+                 AND owner_node = '' AND first_failed_at {failed} AND route = ${route} \
+                 AND due_at <= ${now} ORDER BY due_at LIMIT 1) AS one)"
+            ));
+        }
+    }
+    statement
+}
+
+/// Reads, for each route, since when the delivery that has been due longest is due, if any.
+pub(in crate::outbox) fn oldest(routes: &[&str]) -> Statement {
+    let mut statement = Statement::new("SELECT ");
+    for (at, route) in routes.iter().enumerate() {
+        let route = statement.give(*route);
+        let kinds = [
+            "owner_node = '' AND first_failed_at IS NULL",
+            "owner_node = '' AND first_failed_at IS NOT NULL",
+            "owner_node <> ''",
+        ];
+        for (nth, kind) in kinds.into_iter().enumerate() {
+            let comma = if at == 0 && nth == 0 { "" } else { ", " };
+            statement.push(&format!(
+                "{comma}(SELECT MIN(due_at) FROM outbox_deliveries WHERE state = 1 AND {kind} \
+                 AND route = ${route})"
+            ));
+        }
+    }
+    statement
+}
+
+/// Claims ordering keys of a route whose next delivery is due: at most `most` of them, each with all
+/// deliveries that have not failed. A node that has the next delivery has the key.
+pub(in crate::outbox) fn claim(
+    route: &str,
+    me: &str,
+    now: i64,
+    hold: Hold,
+    most: i64,
+    is_postgres: bool,
+) -> Statement {
+    let lock = lock(is_postgres, "d");
+    // MATERIALIZED, so that the rows are searched, and locked, once.
+    Statement::new(format!(
+        "WITH heads AS MATERIALIZED (SELECT d.ordering_key FROM outbox_deliveries AS d \
+         WHERE d.state = 1 AND d.owner_node = '' AND d.first_failed_at IS NULL \
+         AND d.route = $1 AND d.due_at <= $2 AND {head} \
+         ORDER BY d.due_at LIMIT $5{lock}) \
+         UPDATE outbox_deliveries SET owner_node = $4 FROM heads \
+         WHERE outbox_deliveries.ordering_key = heads.ordering_key \
+         AND outbox_deliveries.route = $1 AND outbox_deliveries.state = 1 \
+         AND outbox_deliveries.owner_node = '' AND outbox_deliveries.first_failed_at IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM outbox_deliveries AS e WHERE e.state = 1 \
+         AND e.ordering_key = outbox_deliveries.ordering_key AND e.route = $1 \
+         AND e.sequence < outbox_deliveries.sequence AND e.first_failed_at > $3){CLAIMED}",
+        head = unheld("d", 3),
+    ))
+    .with(route)
+    .with(now)
+    .with(hold.since(now))
+    .with(me)
+    .with(most)
+}
+
+/// Claims single deliveries of a route that have failed before and are due.
+pub(in crate::outbox) fn claim_retries(
+    route: &str,
+    me: &str,
+    now: i64,
+    hold: Hold,
+    most: i64,
+    is_postgres: bool,
+) -> Statement {
+    let lock = lock(is_postgres, "d");
+    Statement::new(format!(
+        "WITH late AS MATERIALIZED (SELECT d.event_id FROM outbox_deliveries AS d \
+         WHERE d.state = 1 AND d.owner_node = '' AND d.first_failed_at IS NOT NULL \
+         AND d.route = $1 AND d.due_at <= $2 AND {head} \
+         ORDER BY d.due_at LIMIT $5{lock}) \
+         UPDATE outbox_deliveries SET owner_node = $4 FROM late \
+         WHERE outbox_deliveries.event_id = late.event_id AND outbox_deliveries.route = $1 \
+         AND outbox_deliveries.state = 1 AND outbox_deliveries.owner_node = ''{CLAIMED}",
+        head = unheld("d", 3),
+    ))
+    .with(route)
+    .with(now)
+    .with(hold.since(now))
+    .with(me)
+    .with(most)
+}
+
+/// Of a route's ordering keys, those with a delivery that holds others and that `me` does not
+/// deliver in their order.
+pub(in crate::outbox) fn owned_elsewhere(
+    route: &str,
+    keys: &[&str],
+    me: &str,
+    now: i64,
+    hold: Hold,
+) -> Statement {
+    let mut statement = Statement::new(
+        "SELECT DISTINCT ordering_key FROM outbox_deliveries WHERE state = 1 \
+         AND (owner_node <> $1 OR first_failed_at IS NOT NULL) \
+         AND (first_failed_at IS NULL OR first_failed_at > $2) AND route = $3 AND ordering_key IN ",
+    )
+    .with(me)
+    .with(hold.since(now))
+    .with(route);
+    push_list(&mut statement, keys.iter().copied());
+    statement
+}
+
+/// Releases deliveries of a route that have just become pending, to be claimed after those of their
+/// ordering key that hold them.
+pub(in crate::outbox) fn release_behind(
+    route: &str,
+    events: &[&str],
+    now: i64,
+    hold: Hold,
+) -> Statement {
+    let mut statement = Statement::new(
+        "UPDATE outbox_deliveries SET owner_node = '', due_at = COALESCE((SELECT MAX(",
+    );
+    let since = hold.since(now);
+    match hold.limit {
+        None => statement.push("e.due_at"),
+        Some(limit) => {
+            let limit = statement.give(limit);
+            statement.push(&format!(
+                "CASE WHEN e.first_failed_at IS NULL THEN e.due_at \
+                 ELSE e.first_failed_at + ${limit} END"
+            ));
+        }
+    }
+    let since = statement.give(since);
+    let route = statement.give(route);
+    statement.push(&format!(
+        ") FROM outbox_deliveries AS e WHERE e.state = 1 \
+         AND e.ordering_key = outbox_deliveries.ordering_key AND e.route = outbox_deliveries.route \
+         AND (e.first_failed_at IS NULL OR e.first_failed_at > ${since})), due_at) \
+         WHERE state = 1 AND route = ${route} AND event_id IN "
+    ));
+    push_list(&mut statement, events.iter().copied());
+    statement
+}
+
+/// Whether a prepared event is due to be resolved.
+pub(in crate::outbox) fn is_in_doubt(now: i64) -> Statement {
+    Statement::new(
+        "SELECT due_at FROM outbox_deliveries WHERE state = 0 AND owner_node = '' AND due_at <= $1 \
+         ORDER BY due_at LIMIT 1",
+    )
+    .with(now)
+}
+
+/// Claims prepared events to be resolved, and puts each off in case that fails.
+pub(in crate::outbox) fn claim_in_doubt(
+    me: &str,
+    now: i64,
+    (first, longest): (i64, i64),
+    most: i64,
+    is_postgres: bool,
+) -> Statement {
+    let lock = lock(is_postgres, "d");
+    Statement::new(format!(
+        "WITH due AS MATERIALIZED (SELECT d.event_id, d.route FROM outbox_deliveries AS d \
+         WHERE d.state = 0 AND d.owner_node = '' AND d.due_at <= $1 \
+         ORDER BY d.due_at LIMIT $4{lock}) \
+         UPDATE outbox_deliveries SET owner_node = $5, attempts = outbox_deliveries.attempts + 1, \
+         due_at = $1 + CASE WHEN outbox_deliveries.attempts > 1000 \
+         OR $2 * (outbox_deliveries.attempts * outbox_deliveries.attempts + 1) > $3 THEN $3 \
+         ELSE $2 * (outbox_deliveries.attempts * outbox_deliveries.attempts + 1) END \
+         FROM due WHERE outbox_deliveries.event_id = due.event_id \
+         AND outbox_deliveries.route = due.route AND outbox_deliveries.state = 0 \
+         RETURNING outbox_deliveries.event_id, outbox_deliveries.route, outbox_deliveries.message"
+    ))
+    .with(now)
+    .with(first)
+    .with(longest)
+    .with(most)
+    .with(resolver(me))
+}

@@ -1,0 +1,49 @@
+//! Counts of deliveries. Triggers keep them, so that they hold whoever writes.
+//!
+//! On PostgreSQL each connection counts in a row of its own, named by its process, so that no
+//! transaction waits for the count of another; now and then the rows are merged.
+
+use landfall_database::{Connections, DatabaseError, Statement};
+
+/// Rows of counts that are merged.
+const MERGE_FROM: i64 = 200;
+
+/// Reads how many deliveries each route has in each state, and their bytes.
+pub(in crate::outbox) fn counts() -> Statement {
+    Statement::new(
+        "SELECT route, state, CAST(SUM(deliveries) AS BIGINT), CAST(SUM(bytes) AS BIGINT) \
+         FROM outbox_counts GROUP BY route, state",
+    )
+}
+
+/// Merges counts of PostgreSQL's connections if there are many, in a transaction of its own: it
+/// waits for no other, and no other waits long for it.
+pub(in crate::outbox) async fn merge_counts(
+    connections: &Connections,
+) -> Result<(), DatabaseError> {
+    if !connections.is_postgres() {
+        return Ok(());
+    }
+    let many = "SELECT COUNT(*) FROM outbox_counts";
+    let rows = connections.read(Statement::new(many)).await?;
+    if rows.first().map_or(Ok(0), |row| row.number(0))? < MERGE_FROM {
+        return Ok(());
+    }
+    let mut transaction = connections.write().await?;
+    let lock = "SELECT 1 FROM (SELECT pg_try_advisory_xact_lock(7002461341) AS mine) AS lock \
+                WHERE mine";
+    if transaction.fetch(Statement::new(lock)).await?.is_empty() {
+        return Ok(());
+    }
+    let merge = "WITH shards AS MATERIALIZED (SELECT shard, route, state FROM outbox_counts \
+         WHERE shard <> 0 FOR UPDATE SKIP LOCKED), \
+         merged AS (DELETE FROM outbox_counts AS c USING shards AS s WHERE c.shard = s.shard \
+         AND c.route = s.route AND c.state = s.state \
+         RETURNING c.route, c.state, c.deliveries, c.bytes) \
+         INSERT INTO outbox_counts AS c (shard, route, state, deliveries, bytes) \
+         SELECT 0, route, state, CAST(SUM(deliveries) AS BIGINT), CAST(SUM(bytes) AS BIGINT) \
+         FROM merged GROUP BY route, state ON CONFLICT (shard, route, state) DO UPDATE \
+         SET deliveries = c.deliveries + excluded.deliveries, bytes = c.bytes + excluded.bytes";
+    transaction.execute(Statement::new(merge)).await?;
+    transaction.commit().await
+}

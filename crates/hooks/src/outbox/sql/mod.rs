@@ -1,0 +1,258 @@
+//! The statements, the same for both databases.
+//!
+//! A row is one event for one route: nearly always there is one route, and then an event costs one
+//! insert, one update and one delete. `owner_node` is the node that delivers or resolves the row; it
+//! is empty if no node does. States and owners that partial indexes depend on stand in the text.
+
+mod claim;
+mod counts;
+mod failed;
+mod nodes;
+#[cfg(test)]
+mod plans;
+
+use landfall_database::{Statement, Value};
+
+pub(super) use self::{claim::*, counts::*, failed::*, nodes::*};
+
+pub(super) const PREPARED: i64 = 0;
+pub(super) const PENDING: i64 = 1;
+pub(super) const DEAD: i64 = 2;
+
+/// A row that no node owns.
+pub(super) const UNOWNED: &str = "";
+
+/// An ordering key and a route: deliveries of both stay in order.
+pub(super) type OrderingKey<'a> = (&'a str, &'a str);
+
+/// Parts of `rows` in few sizes, so that few statements have to be prepared.
+pub(super) fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = [64, 16, 4, 1].into_iter().find(|n| *n <= rows.len())?;
+        let (part, rest) = rows.split_at(size);
+        rows = rest;
+        Some(part)
+    })
+}
+
+/// A row that is written.
+#[derive(Debug, Clone)]
+pub(super) struct NewRow<'a> {
+    pub(super) event: &'a str,
+    pub(super) route: &'a str,
+    pub(super) key: &'a str,
+    pub(super) sequence: i64,
+    pub(super) hook: &'static str,
+    /// Empty if no node owns it.
+    pub(super) owner: String,
+    pub(super) message: &'a str,
+}
+
+impl NewRow<'_> {
+    fn values(&self, state: i64, now: i64) -> [Value; 10] {
+        [
+            self.event.into(),
+            self.route.into(),
+            self.key.into(),
+            self.sequence.into(),
+            self.hook.into(),
+            state.into(),
+            self.owner.as_str().into(),
+            now.into(),
+            self.message.into(),
+            length(self.message).into(),
+        ]
+    }
+}
+
+/// The length of a message, as it is counted toward the limit.
+pub(super) fn length(message: &str) -> i64 {
+    i64::try_from(message.len()).unwrap_or(i64::MAX)
+}
+
+const INSERT: &str = "INSERT INTO outbox_deliveries \
+    (event_id, route, ordering_key, sequence, event_name, state, owner_node, due_at, message, bytes, \
+    created_at, attempts) \
+    SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, \
+    column10, column8, 0 FROM (VALUES ";
+const COLUMNS: [&str; 10] = [
+    "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT",
+];
+
+/// Prepares events. A prepared row gets a new owner; one that is pending or dead stays as it is.
+pub(super) fn prepare(rows: &[NewRow<'_>], now: i64) -> Statement {
+    let mut statement = Statement::new(INSERT);
+    statement.push_rows(rows.iter().map(|row| row.values(PREPARED, now)), COLUMNS);
+    // `WHERE true` parts the two meanings of ON for SQLite.
+    statement.push(
+        ") AS v WHERE true ON CONFLICT (event_id, route) DO UPDATE \
+         SET owner_node = excluded.owner_node WHERE outbox_deliveries.state = 0",
+    );
+    statement
+}
+
+/// Stores events as pending that may be prepared or not. Returns the keys of those that were not
+/// pending before.
+pub(super) fn emit_unprepared(rows: &[NewRow<'_>], now: i64) -> Statement {
+    let mut statement = Statement::new(INSERT);
+    statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
+    statement.push(
+        ") AS v WHERE true ON CONFLICT (event_id, route) DO UPDATE SET state = 1, \
+         sequence = excluded.sequence, owner_node = excluded.owner_node, due_at = excluded.due_at, \
+         created_at = excluded.created_at, message = excluded.message, bytes = excluded.bytes \
+         WHERE outbox_deliveries.state = 0 RETURNING event_id, route",
+    );
+    statement
+}
+
+/// Stores pending deliveries that no node owns. One that exists stays as it is.
+pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
+    let mut statement = Statement::new(INSERT);
+    statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
+    statement.push(") AS v WHERE true ON CONFLICT (event_id, route) DO NOTHING");
+    statement
+}
+
+/// Makes events pending that this node prepared. Returns the keys of those that were prepared still.
+pub(super) fn emit(rows: &[NewRow<'_>], now: i64) -> Statement {
+    let mut statement = Statement::new(
+        "UPDATE outbox_deliveries SET state = 1, sequence = v.column4, owner_node = v.column7, \
+         due_at = v.column8, created_at = v.column8, message = v.column9, bytes = v.column10 \
+         FROM (VALUES ",
+    );
+    statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
+    statement.push(
+        ") AS v WHERE outbox_deliveries.event_id = v.column1 \
+         AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 0 \
+         RETURNING outbox_deliveries.event_id, outbox_deliveries.route",
+    );
+    statement
+}
+
+/// Deletes pending events of a name that no node has tried to deliver and that are older than a
+/// number of their ordering key.
+pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
+    let mut statement = Statement::new(
+        "DELETE FROM outbox_deliveries WHERE state = 1 AND owner_node = '' \
+         AND (event_id, route) IN (SELECT d.event_id, d.route FROM (VALUES ",
+    );
+    let rows = newest
+        .iter()
+        .map(|(key, number)| [(*key).into(), (*number).into()]);
+    statement.push_rows(rows, ["TEXT", "BIGINT"]);
+    let hook = statement.give(hook);
+    statement.push(&format!(
+        ") AS v JOIN outbox_deliveries AS d ON d.state = 1 AND d.ordering_key = v.column1 \
+         AND d.sequence < v.column2 AND d.owner_node = '' AND d.attempts = 0 \
+         AND d.event_name = ${hook})"
+    ));
+    statement
+}
+
+fn push_list<'a>(statement: &mut Statement, texts: impl IntoIterator<Item = &'a str>) {
+    statement.push("(");
+    for (at, text) in texts.into_iter().enumerate() {
+        let number = statement.give(text);
+        let comma = if at == 0 { "" } else { ", " };
+        statement.push(&format!("{comma}${number}"));
+    }
+    statement.push(")");
+}
+
+/// Deletes deliveries of a route that have arrived.
+pub(super) fn delete(route: &str, events: &[&str]) -> Statement {
+    let mut statement =
+        Statement::new("DELETE FROM outbox_deliveries WHERE route = $1 AND event_id IN ")
+            .with(route);
+    push_list(&mut statement, events.iter().copied());
+    statement
+}
+
+/// Reads the prepared rows of these events.
+pub(super) fn prepared(events: &[&str]) -> Statement {
+    let mut statement = Statement::new(
+        "SELECT event_id, route, message FROM outbox_deliveries WHERE state = 0 AND event_id IN ",
+    );
+    push_list(&mut statement, events.iter().copied());
+    statement
+}
+
+/// Makes a prepared event pending, for any node, with this message and sequence number. With a
+/// resolver, only if that node still resolves it.
+pub(super) fn promote(
+    event: &str,
+    route: &str,
+    (message, sequence): (&str, u64),
+    by_resolver: Option<&str>,
+    now: i64,
+) -> Statement {
+    let mut statement = Statement::new(
+        "UPDATE outbox_deliveries SET state = 1, owner_node = '', due_at = $1, created_at = $1, \
+         attempts = 0, message = $2, sequence = $3, bytes = $4 \
+         WHERE event_id = $5 AND route = $6 AND state = 0",
+    )
+    .with(now)
+    .with(message)
+    .with(i64::try_from(sequence).unwrap_or(i64::MAX))
+    .with(length(message))
+    .with(event)
+    .with(route);
+    if let Some(me) = by_resolver {
+        let owner = statement.give(resolver(me));
+        statement.push(&format!(" AND owner_node = ${owner}"));
+    }
+    statement
+}
+
+/// Deletes a prepared event that `me` resolves and that was not prepared again meanwhile.
+pub(super) fn forget(event: &str, me: &str) -> Statement {
+    Statement::new(
+        "DELETE FROM outbox_deliveries WHERE event_id = $1 AND state = 0 AND owner_node = $2",
+    )
+    .with(event)
+    .with(resolver(me))
+}
+
+/// Releases prepared events that `me` could not resolve, until they are due again.
+pub(super) fn requeue(events: &[&str], me: &str) -> Statement {
+    let mut statement = Statement::new(
+        "UPDATE outbox_deliveries SET owner_node = '' \
+         WHERE state = 0 AND owner_node = $1 AND event_id IN ",
+    )
+    .with(resolver(me));
+    push_list(&mut statement, events.iter().copied());
+    statement
+}
+
+/// The owner of rows that `me` resolves, as opposed to rows that it prepared.
+fn resolver(me: &str) -> String {
+    format!("{me}?")
+}
+
+/// Abandons prepared events of `me`, for any node to resolve.
+pub(super) fn abandon_prepared(events: &[&str], me: &str, now: i64) -> Statement {
+    let mut statement =
+        Statement::new("UPDATE outbox_deliveries SET owner_node = '', due_at = $1 FROM (VALUES ")
+            .with(now);
+    statement.push_rows(events.iter().map(|event| [(*event).into()]), ["TEXT"]);
+    let me = statement.give(me);
+    statement.push(&format!(
+        ") AS v WHERE outbox_deliveries.event_id = v.column1 AND outbox_deliveries.state = 0 \
+         AND outbox_deliveries.owner_node = ${me}"
+    ));
+    statement
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_of_few_sizes_and_miss_nothing() {
+        let rows: Vec<_> = (0..151).collect();
+        let sizes: Vec<_> = parts(&rows).map(<[_]>::len).collect();
+        assert_eq!(sizes, [64, 64, 16, 4, 1, 1, 1]);
+        assert_eq!(parts(&rows).flatten().copied().collect::<Vec<_>>(), rows);
+        assert_eq!(parts(&rows[..0]).count(), 0);
+    }
+}

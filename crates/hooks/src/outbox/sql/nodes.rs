@@ -1,0 +1,64 @@
+//! Nodes, and the rows of nodes that are gone.
+
+use landfall_database::Statement;
+
+use super::resolver;
+
+/// Extends the lease of a node; changes nothing if it was evicted.
+pub(in crate::outbox) fn renew(me: &str, until: i64) -> Statement {
+    Statement::new("UPDATE outbox_nodes SET expires_at = $2 WHERE node_id = $1")
+        .with(me)
+        .with(until)
+}
+
+/// Registers a node.
+pub(in crate::outbox) fn register_node(me: &str, until: i64) -> Statement {
+    Statement::new(
+        "INSERT INTO outbox_nodes (node_id, expires_at) VALUES ($1, $2) \
+         ON CONFLICT (node_id) DO UPDATE SET expires_at = excluded.expires_at",
+    )
+    .with(me)
+    .with(until)
+}
+
+/// Removes this node.
+pub(in crate::outbox) fn unregister_node(me: &str) -> Statement {
+    Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1").with(me)
+}
+
+/// PostgreSQL's time.
+pub(in crate::outbox) fn time() -> Statement {
+    Statement::new("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)")
+}
+
+/// All nodes, and until when they count as alive.
+pub(in crate::outbox) fn nodes() -> Statement {
+    Statement::new("SELECT node_id, expires_at FROM outbox_nodes")
+}
+
+/// Removes a node, if it has not extended its lease since.
+pub(in crate::outbox) fn evict_node(node: &str, until: i64) -> Statement {
+    Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1 AND expires_at = $2")
+        .with(node)
+        .with(until)
+}
+
+/// Releases the rows of a node.
+pub(in crate::outbox) fn take_over(node: &str, state: i64, due: i64) -> Statement {
+    Statement::new(format!(
+        "UPDATE outbox_deliveries SET owner_node = '', due_at = $1 \
+         WHERE state = {state} AND owner_node <> '' AND owner_node IN ($2, $3)"
+    ))
+    .with(due)
+    .with(node)
+    .with(resolver(node))
+}
+
+/// Releases the rows of nodes that are not registered.
+pub(in crate::outbox) fn adopt_orphaned(state: i64, now: i64) -> Statement {
+    Statement::new(format!(
+        "UPDATE outbox_deliveries SET owner_node = '', due_at = $1 WHERE state = {state} \
+         AND owner_node <> '' AND rtrim(owner_node, '?') NOT IN (SELECT node_id FROM outbox_nodes)"
+    ))
+    .with(now)
+}

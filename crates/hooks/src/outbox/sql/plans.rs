@@ -1,0 +1,232 @@
+//! How the databases execute the statements: none of them scans all deliveries.
+
+use landfall_database::{Connections, Database, Durability, Statement};
+
+use super::*;
+use crate::outbox::{MIGRATIONS, TABLES};
+
+/// Rows of the table: four of five are pending, the others failed, prepared or dead.
+const ROWS: i64 = 30_000;
+
+async fn filled(database: &Database) -> Connections {
+    let connections = database.open(Durability::Process).await.unwrap();
+    connections.migrate(TABLES, MIGRATIONS).await.unwrap();
+    let numbers = if connections.is_postgres() {
+        format!("SELECT n FROM generate_series(1, {ROWS}) AS n")
+    } else {
+        format!(
+            "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < {ROWS}) \
+             SELECT n FROM r"
+        )
+    };
+    let insert = format!(
+        "INSERT INTO outbox_deliveries (event_id, route, ordering_key, sequence, event_name, state, \
+         owner_node, due_at, created_at, attempts, first_failed_at, dead_at, message, bytes) \
+         SELECT 'e' || n, 'http', 'u' || (n / 3), n, 'post-finish', \
+         CASE n % 20 WHEN 1 THEN 0 WHEN 2 THEN 2 ELSE 1 END, \
+         CASE WHEN n % 100 = 0 THEN 'me' ELSE '' END, n, n, 0, \
+         CASE n % 20 WHEN 3 THEN n END, CASE n % 20 WHEN 2 THEN n END, CAST($1 AS TEXT), 1000 \
+         FROM ({numbers}) AS numbers"
+    );
+    let insert = Statement::new(insert).with("x".repeat(1000));
+    let mut transaction = connections.write().await.unwrap();
+    transaction.execute(insert).await.unwrap();
+    transaction.commit().await.unwrap();
+    let mut transaction = connections.write().await.unwrap();
+    transaction
+        .execute(Statement::new("ANALYZE"))
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    connections
+}
+
+fn row(event: &str) -> NewRow<'_> {
+    NewRow {
+        event,
+        route: "http",
+        key: "u9",
+        sequence: 1,
+        hook: "post-finish",
+        owner: "me".to_owned(),
+        message: "{}",
+    }
+}
+
+/// All statements that a server executes regularly, but those that only insert.
+fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
+    let now = ROWS / 2;
+    let held = Hold {
+        limit: Some(60_000),
+    };
+    let strict = Hold { limit: None };
+    // Few wait longer than that.
+    let [retry, wake] = retry_now("http", ROWS - 10);
+    let [unrouted, unrouted_failed] = mark_unrouted("gone", now, now);
+    let failed = Failed {
+        event: "e9",
+        route: "http",
+        attempts: 3,
+        due: Some(now),
+        error: "no",
+    };
+    vec![
+        ("due", due(&["http", "grpc"], now)),
+        ("oldest", oldest(&["http", "grpc"])),
+        ("claim", claim("http", "me", now, held, 512, is_postgres)),
+        (
+            "strict claim",
+            claim("http", "me", now, strict, 512, is_postgres),
+        ),
+        (
+            "retries",
+            claim_retries("http", "me", now, held, 8, is_postgres),
+        ),
+        (
+            "owners",
+            owned_elsewhere("http", &["u9", "u10"], "me", now, held),
+        ),
+        ("behind", release_behind("http", &["e9"], now, held)),
+        ("in doubt", is_in_doubt(now)),
+        (
+            "claim in doubt",
+            claim_in_doubt("me", now, (1, 2), 64, is_postgres),
+        ),
+        ("prepare", prepare(&[row("e9")], now)),
+        ("emit unprepared", emit_unprepared(&[row("e9")], now)),
+        ("emit", emit(&[row("e9")], now)),
+        (
+            "supersede",
+            supersede("post-finish", &[("u9", 100), ("u11", 100)]),
+        ),
+        ("delete", delete("http", &["e9", "e10"])),
+        ("prepared", prepared(&["e9", "e10"])),
+        ("promote", promote("e9", "http", ("{}", 5), Some("me"), now)),
+        ("forget", forget("e9", "me")),
+        ("requeue", requeue(&["e9"], "me")),
+        ("abandon", abandon_prepared(&["e9"], "me", now)),
+        ("release", release(&[(("u9", "http"), now)], "me")),
+        ("reschedule", reschedule(&[(("u9", "http"), now)])),
+        ("failures", record_failures(&[failed], "me", now)),
+        ("mark dead", mark_dead("e9", "http", "no", now)),
+        ("recover", recover("http", now, now)),
+        ("hold again", hold_again("http", now, now)),
+        ("retry", retry),
+        ("wake", wake),
+        ("purge", purge_dead(100)),
+        ("unrouted", unrouted),
+        ("unrouted and failed", unrouted_failed),
+        ("take over", take_over("me", PENDING, now)),
+        ("take over prepared", take_over("me", PREPARED, now)),
+        ("adopt", adopt_orphaned(PENDING, now)),
+    ]
+}
+
+#[tokio::test]
+async fn sqlite_scans_no_table_of_deliveries() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(folder.path().join("events.db"));
+    let connections = filled(&database).await;
+    for (name, statement) in statements(false) {
+        let rows = connections.read(statement.explained()).await.unwrap();
+        let steps: Vec<_> = rows.iter().map(|row| row.text(3).unwrap()).collect();
+        for step in &steps {
+            // That index has the rows that nodes have in memory, which are few.
+            if step.ends_with("INDEX outbox_owned") {
+                continue;
+            }
+            // `outbox_deliveries`, or `d` and `e` for it.
+            let table = step.strip_prefix("SCAN ").unwrap_or_default();
+            let table = table.split(' ').next().unwrap_or_default();
+            let is_scan = ["outbox_deliveries", "d", "e"].contains(&table);
+            assert!(!is_scan, "{name}: {steps:#?}");
+        }
+    }
+}
+
+/// PostgreSQL counts the scans that it makes: that is surer than what it plans.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn postgres_scans_no_table_of_deliveries() {
+    let postgres = landfall_test_services::Postgres::shared();
+    let connections = filled(&Database::Postgres(postgres.database("plans"))).await;
+    for (name, statement) in statements(true) {
+        // Dropped, it never was.
+        let mut transaction = connections.write().await.unwrap();
+        transaction.execute(statement).await.unwrap();
+        let scans = "SELECT seq_scan FROM pg_stat_xact_user_tables \
+                     WHERE relname = 'outbox_deliveries'";
+        let rows = transaction.fetch(Statement::new(scans)).await.unwrap();
+        assert_eq!(rows[0].number(0).unwrap(), 0, "{name} scans the table");
+    }
+    // What a scan looks like.
+    let mut transaction = connections.write().await.unwrap();
+    let all = Statement::new("SELECT COUNT(*) FROM outbox_deliveries WHERE message <> ''");
+    transaction.fetch(all).await.unwrap();
+    let scans = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'outbox_deliveries'";
+    let rows = transaction.fetch(Statement::new(scans)).await.unwrap();
+    assert!(rows[0].number(0).unwrap() > 0);
+}
+
+/// The counts of triggers, and those of the rows.
+async fn both_counts(connections: &Connections) -> [Vec<(String, i64, i64, i64)>; 2] {
+    let by_rows = "SELECT route, state, COUNT(*), CAST(SUM(bytes) AS BIGINT) \
+                   FROM outbox_deliveries GROUP BY route, state";
+    let mut found = Vec::new();
+    for statement in [counts(), Statement::new(by_rows)] {
+        let rows = connections.read(statement).await.unwrap();
+        let mut all: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let number = |at| row.number(at).unwrap();
+                (row.text(0).unwrap(), number(1), number(2), number(3))
+            })
+            .filter(|(_, _, rows, _)| *rows > 0)
+            .collect();
+        all.sort();
+        found.push(all);
+    }
+    found.try_into().unwrap()
+}
+
+async fn counts_hold(database: &Database) {
+    let connections = filled(database).await;
+    let [counted, there] = both_counts(&connections).await;
+    assert_eq!(counted, there);
+    assert_eq!(there.iter().map(|one| one.2).sum::<i64>(), ROWS);
+    let is_postgres = connections.is_postgres();
+    for (name, statement) in statements(is_postgres) {
+        let mut transaction = connections.write().await.unwrap();
+        transaction.execute(statement).await.unwrap();
+        transaction.commit().await.unwrap();
+        let [counted, there] = both_counts(&connections).await;
+        assert_eq!(counted, there, "{name}");
+    }
+    // As many connections as there have been.
+    if is_postgres {
+        let shards = "INSERT INTO outbox_counts SELECT -n, 'http', 1, 0, 0 \
+                      FROM generate_series(1, 300) AS n";
+        let mut transaction = connections.write().await.unwrap();
+        transaction.execute(Statement::new(shards)).await.unwrap();
+        transaction.commit().await.unwrap();
+        merge_counts(&connections).await.unwrap();
+        let rows = Statement::new("SELECT COUNT(*) FROM outbox_counts");
+        let rows = connections.read(rows).await.unwrap();
+        assert!(rows[0].number(0).unwrap() < 10);
+        let [counted, there] = both_counts(&connections).await;
+        assert_eq!(counted, there, "merged");
+    }
+}
+
+#[tokio::test]
+async fn counts_hold_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    counts_hold(&Database::Sqlite(folder.path().join("events.db"))).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn counts_hold_on_postgres() {
+    let postgres = landfall_test_services::Postgres::shared();
+    counts_hold(&Database::Postgres(postgres.database("counts"))).await;
+}
