@@ -19,19 +19,19 @@ const REMEMBERED: u64 = 10_000;
 /// A client that is heard of so seldom is noted in the books again.
 const NOTED: Duration = Duration::from_secs(30);
 
-/// Whose progress was told within the last second.
-pub(super) struct Told(Cache<UploadId, ()>);
+/// Uploads whose progress was emitted within the last second.
+pub(super) struct ProgressThrottle(Cache<UploadId, ()>);
 
-impl Default for Told {
+impl Default for ProgressThrottle {
     fn default() -> Self {
         let cache = Cache::builder().max_capacity(REMEMBERED).time_to_live(TOLD);
         Self(cache.build())
     }
 }
 
-impl fmt::Debug for Told {
+impl fmt::Debug for ProgressThrottle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Told(..)")
+        f.write_str("ProgressThrottle(..)")
     }
 }
 
@@ -58,10 +58,10 @@ impl Direct {
     pub async fn progress(&self, record: &Record, sent: u64) -> Result<(), DirectError> {
         must_be_open(record)?;
         let id = record.id();
-        if self.0.told.0.contains_key(id) {
+        if self.0.throttle.0.contains_key(id) {
             return Ok(());
         }
-        self.0.told.0.insert(id.clone(), ()).await;
+        self.0.throttle.0.insert(id.clone(), ()).await;
         if let Some(length) = record.upload.length {
             // Whether all of it has arrived is found out by a look at S3.
             self.audience()?
