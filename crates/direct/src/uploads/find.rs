@@ -6,16 +6,13 @@ use landfall_grants::{Job, JobId};
 use landfall_s3::client::ErrorKind;
 use moka::future::Cache;
 
-use super::{Direct, Who, key};
+use super::{Direct, MAX_ATTEMPTS, Who, key};
 use crate::{DirectError, Record, Standing, Way};
 
 /// How many records are cached.
 const CACHE_CAPACITY: u64 = 10_000;
 /// For how long: another node may have ended one meanwhile.
 const CACHE_TTL: Duration = Duration::from_secs(5);
-
-/// How often recording a multipart upload is tried.
-const MAX_ATTEMPTS: usize = 3;
 
 /// Records that requests found lately, by subject, key and multipart upload.
 pub(super) struct RecordCache(Cache<String, Arc<Record>>);

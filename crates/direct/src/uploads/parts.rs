@@ -1,13 +1,13 @@
 //! What S3 has so far, and what clients say of it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use landfall::upload::UploadId;
+use landfall::upload::{Upload, UploadId};
 use landfall_s3::client::Part;
 use moka::future::Cache;
 
 use super::{
-    Direct, schedule,
+    COMPLETES, Direct, MAX_ATTEMPTS, schedule,
     sign::{multipart, must_be_open},
 };
 use crate::{DirectError, Record};
@@ -83,10 +83,23 @@ impl Direct {
         Ok(())
     }
 
-    /// Has the sweeper check an upload soon whose client is about to complete it in S3.
-    pub(super) async fn expedite(&self, record: &Record) -> Result<(), DirectError> {
-        let now = self.queue().now();
-        let soon = now + schedule::first_delay(self.settings());
-        Ok(self.0.books.touch(record.id(), now, soon).await?)
+    /// Records that the client of an upload completes it in S3, and has the sweeper check it soon.
+    pub(super) async fn expect_completion(&self, record: &Record) -> Result<(), DirectError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let now = self.0.books.get(record.id()).await?;
+            let mut record = now.ok_or(DirectError::NotFound)?;
+            must_be_open(&record)?;
+            let mut upload = Upload::clone(&record.upload);
+            upload.storage.insert(COMPLETES.into(), "1".into());
+            record.upload = Arc::new(upload);
+            record.active_at = self.queue().now();
+            record.looks = 0;
+            let soon = schedule::first_delay(self.settings());
+            record.check_at = Some(record.active_at + soon);
+            if self.change(&mut record).await? {
+                return Ok(());
+            }
+        }
+        Err(DirectError::Busy)
     }
 }
