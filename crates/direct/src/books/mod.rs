@@ -331,9 +331,11 @@ fn due(home: &Home, now: SystemTime, again: SystemTime, limit: usize) -> Stateme
     };
     let held = home.now();
     Statement::new(format!(
-        "UPDATE direct_uploads SET check_at = $1 WHERE number IN (SELECT number FROM direct_uploads \
+        "WITH due AS MATERIALIZED (SELECT number FROM direct_uploads \
          WHERE check_at IS NOT NULL AND check_at <= $2 AND held_until <= {held} \
-         ORDER BY check_at LIMIT $3 {skip}) RETURNING {COLUMNS}"
+         ORDER BY check_at LIMIT $3 {skip}) \
+         UPDATE direct_uploads SET check_at = $1 WHERE number IN (SELECT number FROM due) \
+         RETURNING {COLUMNS}"
     ))
     .with(millis(again))
     .with(millis(now))

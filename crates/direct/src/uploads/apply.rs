@@ -13,7 +13,7 @@ use landfall_grants::queue;
 use landfall_s3::client::{self, ErrorKind, ObjectHead};
 
 use super::{
-    Complete, Direct, ETAG, PARTS,
+    COMPLETES, Complete, Direct, ETAG, PARTS,
     decide::{Decision, Facts, RemovalReason, decide},
     part_set::PartSet,
 };
@@ -288,6 +288,7 @@ fn complete(upload: &Upload, size: u64, etag: Option<&str>) -> Arc<Upload> {
     let mut upload = upload.clone();
     upload.length = Some(size);
     upload.storage.remove(PARTS);
+    upload.storage.remove(COMPLETES);
     if let Some(etag) = etag {
         upload.storage.insert(ETAG.into(), etag.into());
     }

@@ -34,8 +34,8 @@ impl Direct {
             // Somebody else was faster, with the same words.
             Ok(Some(other)) => Ok((Arc::new(other), false)),
             Err(error) => {
-                self.drop_draft(record).await;
-                self.turned_down(&leave, &error).await;
+                self.delete_draft(record).await;
+                self.on_denied(&leave, &error).await;
                 Err(error)
             }
         }
@@ -99,7 +99,7 @@ impl Direct {
     }
 
     /// Removes what there is of an upload that wasn't opened after all.
-    async fn drop_draft(&self, mut record: Record) {
+    async fn delete_draft(&self, mut record: Record) {
         let id = record.id().clone();
         record.standing = Standing::Gone;
         // An answer of S3's may have been lost, and with it the multipart upload's id.
@@ -113,14 +113,14 @@ impl Direct {
                 }
             }
         }
-        match self.delete_draft(record).await {
+        match self.mark_removed(record).await {
             Ok(()) => {}
             // The sweeper finds it.
             Err(error) => tracing::warn!(%id, %error, "failed to delete draft record"),
         }
     }
 
-    async fn delete_draft(&self, mut record: Record) -> Result<(), DirectError> {
+    async fn mark_removed(&self, mut record: Record) -> Result<(), DirectError> {
         if self.change(&mut record).await? {
             return Ok(());
         }
@@ -137,9 +137,9 @@ impl Direct {
 
     /// Ends the job of an upload that wasn't opened, unless its client can ask for it again: of a fault
     /// of ours always, of a refusal with a token.
-    pub(super) async fn turned_down(&self, leave: &Leave, error: &DirectError) {
+    pub(super) async fn on_denied(&self, leave: &Leave, error: &DirectError) {
         let may_pass = leave.can_ask_again && may_pass(error);
-        let is_kept = leave.by_token || may_pass || (!leave.is_new && is_others(error));
+        let is_kept = leave.by_token || may_pass || (!leave.is_new && belongs_to_other(error));
         if is_kept {
             return;
         }
@@ -167,6 +167,6 @@ pub(super) fn may_pass(error: &DirectError) -> bool {
 }
 
 /// Whether it says only that there is another one under the same job, which is to stay.
-fn is_others(error: &DirectError) -> bool {
+fn belongs_to_other(error: &DirectError) -> bool {
     matches!(error, DirectError::Busy | DirectError::Conflict { .. })
 }

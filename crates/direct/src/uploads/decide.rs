@@ -10,11 +10,14 @@ use landfall_grants::queue;
 use landfall_s3::client::ObjectHead;
 
 use super::{
-    PARTS, TYPES,
+    COMPLETES, PARTS, TYPES,
     observe::Observed,
     part_set::{PartSet, ranges},
 };
 use crate::{DirectError, Record, Standing, Way};
+
+/// How long a service may take to complete a multipart upload.
+const MAX_COMPLETION_DURATION: Duration = Duration::from_secs(60);
 
 /// Why an upload is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +163,12 @@ pub(super) fn decide(facts: &Facts<'_>, observation: Observed) -> Decision {
         }
         Observed::Nothing if record.multipart.is_some() => {
             Decision::Remove(match record.way {
+                // Not every service shows the object at once when the multipart upload has ended.
+                Way::SignedMultipart if is_in_completion(facts) => {
+                    return Decision::Wait {
+                        stored: record.stored,
+                    };
+                }
                 // Its client has aborted it by a signed request.
                 Way::SignedMultipart => RemovalReason::Unwanted(Removal::Client),
                 _ => RemovalReason::Vanished("its multipart upload is gone from S3"),
@@ -172,6 +181,13 @@ pub(super) fn decide(facts: &Facts<'_>, observation: Observed) -> Decision {
 const fn too_large(facts: &Facts<'_>, stored: u64) -> Decision {
     let most = facts.most;
     Decision::Remove(RemovalReason::TooLarge { stored, most })
+}
+
+/// Whether the client may just be completing the upload in S3, by a signed request.
+fn is_in_completion(facts: &Facts<'_>) -> bool {
+    let record = facts.record;
+    record.upload.storage.contains_key(COMPLETES)
+        && facts.now < record.active_at + MAX_COMPLETION_DURATION
 }
 
 fn wait(facts: &Facts<'_>, stored: u64) -> Decision {

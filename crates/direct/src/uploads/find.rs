@@ -6,32 +6,29 @@ use landfall_grants::{Job, JobId};
 use landfall_s3::client::ErrorKind;
 use moka::future::Cache;
 
-use super::{Direct, Who, key};
+use super::{Direct, MAX_ATTEMPTS, Who, key};
 use crate::{DirectError, Record, Standing, Way};
 
-/// How many are remembered.
-const REMEMBERED: u64 = 10_000;
+/// How many records are cached.
+const CACHE_CAPACITY: u64 = 10_000;
 /// For how long: another node may have ended one meanwhile.
-const BELIEVED: Duration = Duration::from_secs(5);
+const CACHE_TTL: Duration = Duration::from_secs(5);
 
-/// How often recording a multipart upload is tried.
-const MAX_ATTEMPTS: usize = 3;
+/// Records that requests found lately, by subject, key and multipart upload.
+pub(super) struct RecordCache(Cache<String, Arc<Record>>);
 
-/// What was found lately, by subject, key and multipart upload.
-pub(super) struct Found(Cache<String, Arc<Record>>);
-
-impl Default for Found {
+impl Default for RecordCache {
     fn default() -> Self {
         let cache = Cache::builder()
-            .max_capacity(REMEMBERED)
-            .time_to_live(BELIEVED);
+            .max_capacity(CACHE_CAPACITY)
+            .time_to_live(CACHE_TTL);
         Self(cache.build())
     }
 }
 
-impl fmt::Debug for Found {
+impl fmt::Debug for RecordCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Found(..)")
+        f.write_str("RecordCache(..)")
     }
 }
 
@@ -52,7 +49,7 @@ impl Who {
         }
     }
 
-    fn may_touch(&self, record: &Record) -> bool {
+    fn can_access(&self, record: &Record) -> bool {
         record.subject == self.subject() && self.job().is_none_or(|job| job == record.job)
     }
 }
@@ -80,19 +77,19 @@ impl Direct {
         key: &str,
         multipart: Option<&str>,
     ) -> Result<Arc<Record>, DirectError> {
-        let called = called(who.subject(), key, multipart);
-        let record = match self.0.found.0.get(&called).await {
+        let cache_key = cache_key(who.subject(), key, multipart);
+        let record = match self.0.cache.0.get(&cache_key).await {
             Some(record) => record,
             None => {
-                let record = Arc::new(self.look_up(who, key, multipart).await?);
+                let record = Arc::new(self.lookup(who, key, multipart).await?);
                 // What is being opened is open in a moment.
                 if record.standing != Standing::Opening {
-                    self.0.found.0.insert(called, record.clone()).await;
+                    self.0.cache.0.insert(cache_key, record.clone()).await;
                 }
                 record
             }
         };
-        match who.may_touch(&record) {
+        match who.can_access(&record) {
             true => Ok(record),
             false => Err(DirectError::NotFound),
         }
@@ -125,7 +122,7 @@ impl Direct {
         Ok(record.filter(|record| record.job == job.id))
     }
 
-    async fn look_up(
+    async fn lookup(
         &self,
         who: &Who,
         stated: &str,
@@ -147,10 +144,10 @@ impl Direct {
                 record.way == Way::SignedMultipart
                     && record.multipart.is_none()
                     && record.standing == Standing::Open
-                    && who.may_touch(record)
+                    && who.can_access(record)
             });
             if let Some(record) = unknown {
-                return self.adopt(record, multipart).await;
+                return self.record_multipart(record, multipart).await;
             }
         }
         Err(DirectError::NotFound)
@@ -158,7 +155,11 @@ impl Direct {
 
     /// Writes down the multipart upload that a client has begun by a signed request, once S3 has shown
     /// that it is one of this key.
-    async fn adopt(&self, mut record: Record, multipart: &str) -> Result<Record, DirectError> {
+    async fn record_multipart(
+        &self,
+        mut record: Record,
+        multipart: &str,
+    ) -> Result<Record, DirectError> {
         let client = &self.settings().client;
         match client.list_parts(&record.place, multipart, 0).await {
             Ok(_) => {}
@@ -196,8 +197,8 @@ impl Direct {
         let keys = [Some(&*place.key), place.key.strip_prefix(&own)];
         for key in keys.into_iter().flatten() {
             for multipart in [None, record.multipart.as_deref()] {
-                let called = called(subject, key, multipart);
-                self.0.found.0.invalidate(&called).await;
+                let cache_key = cache_key(subject, key, multipart);
+                self.0.cache.0.invalidate(&cache_key).await;
             }
         }
     }
@@ -205,6 +206,6 @@ impl Direct {
 
 /// What a record is remembered by. Neither subjects nor multipart uploads hold a zero; a key that does
 /// finds nothing.
-fn called(subject: &str, key: &str, multipart: Option<&str>) -> String {
+fn cache_key(subject: &str, key: &str, multipart: Option<&str>) -> String {
     format!("{subject}\0{}\0{key}", multipart.unwrap_or_default())
 }

@@ -33,7 +33,7 @@ use landfall::{Handler, direct::Audience, hook::Reply};
 use landfall_grants::{Caller, Job, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 
-use self::{find::Found, parts::Told};
+use self::{find::RecordCache, parts::ProgressThrottle};
 use crate::{Books, DirectError, DirectSettings, Record, Way};
 
 /// What is noted in a description's `storage`: the object that was at its key before, …
@@ -42,8 +42,13 @@ const REPLACES: &str = "Replaces";
 const TYPES: &str = "Types";
 /// … which parts make up the file, if not all, while it is being completed, …
 const PARTS: &str = "Parts";
+/// … that its client has a signature to complete it in S3, …
+const COMPLETES: &str = "Completes";
 /// … and the object's entity tag, once it is complete.
 const ETAG: &str = "ETag";
+
+/// How often a change of a record is tried that others have changed meanwhile.
+const MAX_ATTEMPTS: usize = 3;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -183,10 +188,10 @@ struct Inner {
     books: Books,
     /// Set when the handler is there, which in turn knows this.
     handler: OnceLock<Handler>,
-    /// What was found lately.
-    found: Found,
-    /// Whose progress was told lately.
-    told: Told,
+    /// Records that requests found lately.
+    cache: RecordCache,
+    /// Uploads whose progress was emitted lately.
+    throttle: ProgressThrottle,
 }
 
 impl Direct {
@@ -200,8 +205,8 @@ impl Direct {
             queue,
             books,
             handler: OnceLock::new(),
-            found: Found::default(),
-            told: Told::default(),
+            cache: RecordCache::default(),
+            throttle: ProgressThrottle::default(),
         }))
     }
 

@@ -73,7 +73,7 @@ impl Direct {
         let record = match drafted {
             Ok(record) => record,
             Err(error) => {
-                self.turned_down(&leave, &error).await;
+                self.on_denied(&leave, &error).await;
                 return Err(error);
             }
         };

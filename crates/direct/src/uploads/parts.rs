@@ -1,13 +1,13 @@
 //! What S3 has so far, and what clients say of it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use landfall::upload::UploadId;
+use landfall::upload::{Upload, UploadId};
 use landfall_s3::client::Part;
 use moka::future::Cache;
 
 use super::{
-    Direct, schedule,
+    COMPLETES, Direct, MAX_ATTEMPTS, schedule,
     sign::{multipart, must_be_open},
 };
 use crate::{DirectError, Record};
@@ -19,19 +19,19 @@ const REMEMBERED: u64 = 10_000;
 /// A client that is heard of so seldom is noted in the books again.
 const NOTED: Duration = Duration::from_secs(30);
 
-/// Whose progress was told within the last second.
-pub(super) struct Told(Cache<UploadId, ()>);
+/// Uploads whose progress was emitted within the last second.
+pub(super) struct ProgressThrottle(Cache<UploadId, ()>);
 
-impl Default for Told {
+impl Default for ProgressThrottle {
     fn default() -> Self {
         let cache = Cache::builder().max_capacity(REMEMBERED).time_to_live(TOLD);
         Self(cache.build())
     }
 }
 
-impl fmt::Debug for Told {
+impl fmt::Debug for ProgressThrottle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Told(..)")
+        f.write_str("ProgressThrottle(..)")
     }
 }
 
@@ -58,10 +58,10 @@ impl Direct {
     pub async fn progress(&self, record: &Record, sent: u64) -> Result<(), DirectError> {
         must_be_open(record)?;
         let id = record.id();
-        if self.0.told.0.contains_key(id) {
+        if self.0.throttle.0.contains_key(id) {
             return Ok(());
         }
-        self.0.told.0.insert(id.clone(), ()).await;
+        self.0.throttle.0.insert(id.clone(), ()).await;
         if let Some(length) = record.upload.length {
             // Whether all of it has arrived is found out by a look at S3.
             self.audience()?
@@ -83,10 +83,23 @@ impl Direct {
         Ok(())
     }
 
-    /// Has the sweeper check an upload soon whose client is about to complete it in S3.
-    pub(super) async fn expedite(&self, record: &Record) -> Result<(), DirectError> {
-        let now = self.queue().now();
-        let soon = now + schedule::first_delay(self.settings());
-        Ok(self.0.books.touch(record.id(), now, soon).await?)
+    /// Records that the client of an upload completes it in S3, and has the sweeper check it soon.
+    pub(super) async fn expect_completion(&self, record: &Record) -> Result<(), DirectError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let now = self.0.books.get(record.id()).await?;
+            let mut record = now.ok_or(DirectError::NotFound)?;
+            must_be_open(&record)?;
+            let mut upload = Upload::clone(&record.upload);
+            upload.storage.insert(COMPLETES.into(), "1".into());
+            record.upload = Arc::new(upload);
+            record.active_at = self.queue().now();
+            record.looks = 0;
+            let soon = schedule::first_delay(self.settings());
+            record.check_at = Some(record.active_at + soon);
+            if self.change(&mut record).await? {
+                return Ok(());
+            }
+        }
+        Err(DirectError::Busy)
     }
 }

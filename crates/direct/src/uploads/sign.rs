@@ -144,7 +144,7 @@ impl Direct {
             }
             Act::Complete => {
                 self.within_bounds(record).await?;
-                self.expedite(record).await?;
+                self.expect_completion(record).await?;
                 let query = [("uploadId", multipart(record)?)];
                 self.presigned(record, Method::POST, &query).await
             }

@@ -50,7 +50,7 @@ impl Direct {
     ///
     /// # Cancel safety
     /// It goes on if dropped.
-    pub async fn notified(&self, bucket: &str, key: &str) -> Result<bool, DirectError> {
+    pub async fn on_notification(&self, bucket: &str, key: &str) -> Result<bool, DirectError> {
         let Some(record) = self.0.books.at(bucket, key).await? else {
             return Ok(false);
         };

@@ -48,7 +48,7 @@ pub(super) async fn take(api: &Api, call: Call) -> Result<Response, Problem> {
     let told = objects.len();
     let different: BTreeSet<_> = objects.into_iter().collect();
     let looks = stream::iter(different).map(|(bucket, key)| async move {
-        let found = Box::pin(api.direct().notified(&bucket, &key)).await;
+        let found = Box::pin(api.direct().on_notification(&bucket, &key)).await;
         found.map_err(|error| (key, error))
     });
     let found: Vec<_> = looks.buffer_unordered(AT_A_TIME).collect().await;

@@ -200,6 +200,24 @@ fn decisions() {
             removed(RemovalReason::Unwanted(Removal::Client)),
         ),
         of(
+            record(Way::SignedMultipart, |one| {
+                one.multipart = Some("m".into());
+                storage(one, COMPLETES, "1");
+                one.active_at = at(3) - MAX_COMPLETION_DURATION / 2;
+            }),
+            Observed::Nothing,
+            Decision::Wait { stored: 0 },
+        ),
+        of(
+            record(Way::SignedMultipart, |one| {
+                one.multipart = Some("m".into());
+                storage(one, COMPLETES, "1");
+                one.active_at = at(3) - MAX_COMPLETION_DURATION;
+            }),
+            Observed::Nothing,
+            removed(RemovalReason::Unwanted(Removal::Client)),
+        ),
+        of(
             record(Way::SignedMultipart, |_| ()),
             Observed::Nothing,
             Decision::Wait { stored: 0 },

@@ -94,7 +94,7 @@ async fn what_comes_too_late_is_removed(service: Service) {
     let place = &records[0].place;
     assert!(
         node.direct
-            .notified(&place.bucket, &place.key)
+            .on_notification(&place.bucket, &place.key)
             .await
             .unwrap()
     );

@@ -89,21 +89,27 @@ async fn the_bucket_may_tell_it(service: Service) {
     let node = world.node().await;
     let record = node.open(Way::Put, Some(5)).await;
     let (bucket, key) = (&record.place.bucket, &record.place.key);
-    assert!(node.direct.notified(bucket, key).await.unwrap());
+    assert!(node.direct.on_notification(bucket, key).await.unwrap());
     assert_eq!(node.now(&record).await.standing, Standing::Open);
     put(&node, &record).await;
-    assert!(!node.direct.notified(bucket, "another").await.unwrap());
-    assert!(!node.direct.notified("another", key).await.unwrap());
+    assert!(
+        !node
+            .direct
+            .on_notification(bucket, "another")
+            .await
+            .unwrap()
+    );
+    assert!(!node.direct.on_notification("another", key).await.unwrap());
     assert_eq!(world.told(&record), [Created]);
     // It is told at least once, and maybe at once with the sweeper.
     world.hands.go(A_WHILE);
     let (one, two, _) = tokio::join!(
-        node.direct.notified(bucket, key),
-        node.direct.notified(bucket, key),
+        node.direct.on_notification(bucket, key),
+        node.direct.on_notification(bucket, key),
         sweep(&node),
     );
     assert!(one.unwrap() && two.unwrap());
-    assert!(node.direct.notified(bucket, key).await.unwrap());
+    assert!(node.direct.on_notification(bucket, key).await.unwrap());
     assert_eq!(world.told(&record), [Created, Completed]);
     assert_eq!(
         world

@@ -101,7 +101,7 @@ async fn beginning_breaks_off(service: Service) {
         let place = &record.place;
         assert!(
             site.direct
-                .notified(&place.bucket, &place.key)
+                .on_notification(&place.bucket, &place.key)
                 .await
                 .unwrap()
         );

@@ -21,6 +21,7 @@ on_both!(
     a_multipart_upload_of_the_clients_own,
     too_much_is_not_completed,
     a_type_that_is_not_welcome,
+    a_completion_that_takes_a_while,
 );
 
 fn asked(way: Way, key: &str) -> Asked {
@@ -143,6 +144,41 @@ async fn a_multipart_upload_of_the_clients_own(service: Service) {
         site.told(&record),
         [EventKind::Created, EventKind::Completed]
     );
+}
+
+/// A service may end the multipart upload a moment before it shows the object.
+async fn a_completion_that_takes_a_while(service: Service) {
+    let site = Site::on(service).await;
+    for is_completed in [true, false] {
+        let key = format!("{is_completed}.bin");
+        let asked = asked(Way::SignedMultipart, &key);
+        let record = site.open(&alice(), asked).await.unwrap();
+        let id = begin(&site.direct, &record).await;
+        let record = site.direct.find(&alice(), &key, Some(&id)).await.unwrap();
+        site.send_part(&record, 1, "hello".into()).await;
+        if is_completed {
+            site.direct.sign(&record, Act::Complete).await.unwrap();
+        }
+        let ended = site.client.abort_multipart(&record.place, &id);
+        ended.await.unwrap();
+        let early = site.check(&record).await.unwrap_err();
+        if !is_completed {
+            // Its client has aborted it.
+            assert!(is_gone(&early), "{early}");
+            continue;
+        }
+        assert!(matches!(early, DirectError::NotYet), "{early}");
+        assert_eq!(site.now(&record).await.standing, Standing::Open);
+        let payload = Payload::from(bytes::Bytes::from_static(b"hello"));
+        let (plain, always) = (ObjectHeaders::default(), Condition::None);
+        let shown = site
+            .client
+            .put_object(&record.place, payload, &plain, always);
+        shown.await.unwrap();
+        let done = site.check(&record).await.unwrap();
+        assert_eq!(done.size, 5);
+        assert!(!done.record.upload.storage.contains_key("Completes"));
+    }
 }
 
 async fn too_much_is_not_completed(service: Service) {
