@@ -70,6 +70,7 @@ impl Error {
             Self::Store(error) => match error {
                 StoreError::NotFound(_) => Fault::NotFound.into(),
                 StoreError::AlreadyExists(_) => Fault::AlreadyExists.into(),
+                StoreError::InvalidMetadata(reason) => Fault::InvalidMetadata.because(reason),
                 StoreError::Full(_) => Fault::StorageFull.into(),
                 StoreError::TooLarge { limit } => Fault::MaxSizeExceeded.because(format_args!(
                     "this server stores at most {limit} bytes of it"
@@ -94,6 +95,7 @@ impl Error {
                 error,
                 StoreError::NotFound(_)
                     | StoreError::AlreadyExists(_)
+                    | StoreError::InvalidMetadata(_)
                     | StoreError::TooLarge { .. }
                     | StoreError::Fenced(_)
             ),

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// A hook asked for a place the store can't give, for example outside its directory.
     #[error("the place asked for can't be used: {0}")]
     InvalidPlace(String),
+    /// The client's metadata leads to a place that the store cannot give.
+    #[error("the metadata leads to a place that cannot be used: {0}")]
+    InvalidMetadata(String),
     /// No space left, or a quota reached.
     #[error("no space is left: {0}")]
     Full(#[source] BoxError),

@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use landfall::{
     lease::Fence,
     store::{Concatenate, Result, StoreError},
@@ -284,12 +285,19 @@ impl Inner {
         let mut pieces = VecDeque::from(pieces);
         while let Some(piece) = pieces.pop_front() {
             let len = usize::try_from(piece.range.end - piece.range.start).unwrap_or(usize::MAX);
-            let mut turn = pin!(self.budget.take(len));
+            let mut share = pin!(self.budget.take(len));
+            let mut turn = pin!(self.spare());
             let memory = loop {
-                if let Ok(memory) = timeout(PATIENCE, &mut turn).await {
+                if gather.is_beyond_budget() {
+                    break Memory::default();
+                }
+                if let Ok(memory) = timeout(PATIENCE, &mut share).await {
                     break memory;
                 }
                 self.reclaim(len, id).await;
+                if let Some(memory) = (&mut turn).now_or_never() {
+                    break memory;
+                }
             };
             let reading = |error| failed(id, "reading a small part", error);
             let object = self

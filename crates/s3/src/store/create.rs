@@ -12,7 +12,7 @@ use super::{
     Inner,
     failure::failed,
     layout::{self, BUCKET, KEY, MULTIPART},
-    look::{self, Standing, note_plan},
+    look::{Standing, note_plan},
     plan::{Counted, Plan, Segment},
     session::{Known, Session, State},
 };
@@ -24,12 +24,11 @@ use crate::{
 impl Inner {
     /// Begins the multipart upload of an object.
     pub(super) async fn begin(&self, upload: &Upload, place: &Place) -> Result<String> {
-        let mut headers = self.layout.headers(upload);
-        if layout::split(&upload.id).is_none() {
-            headers
-                .metadata
-                .insert(look::OWNER.into(), upload.id.to_string());
-        }
+        let headers = if layout::split(&upload.id).is_none() {
+            self.layout.owned_headers(upload)
+        } else {
+            self.layout.headers(upload)
+        };
         let begun = self.client.create_multipart(place, &headers).await;
         begun.map_err(|error| failed(&upload.id, "beginning the multipart upload", error))
     }

@@ -11,12 +11,7 @@ use landfall::{
     upload::UploadId,
 };
 
-use super::{
-    Inner,
-    failure::failed,
-    layout,
-    look::{self, Located},
-};
+use super::{Inner, failure::failed, layout, look::Located};
 use crate::client::{ErrorKind, Place};
 
 /// How many multipart uploads of one key are removed by one call.
@@ -125,7 +120,7 @@ impl Inner {
             is_own = match self.client.head_object(&data).await {
                 Ok(head) => head
                     .metadata
-                    .get(look::OWNER)
+                    .get(layout::OWNER)
                     .is_some_and(|own| own == id.as_str()),
                 Err(error) if *error.kind() == ErrorKind::NoSuchKey => false,
                 Err(error) => return Err(removing(error)),

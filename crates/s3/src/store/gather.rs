@@ -39,6 +39,11 @@ impl Gather {
         }
     }
 
+    /// Whether its memory is beyond the budget: what is added to the same part needs none.
+    pub(super) fn is_beyond_budget(&self) -> bool {
+        self.memory.is_beyond_budget()
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.len
     }

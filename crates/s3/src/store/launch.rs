@@ -1,6 +1,6 @@
 //! Sending parts.
 
-use std::pin::pin;
+use std::{pin::pin, sync::atomic::Ordering};
 
 use landfall::store::{Result, StoreError};
 use tokio::time::timeout;
@@ -15,12 +15,10 @@ use super::{
 };
 use crate::client::{ErrorKind, Payload};
 
-/// How often an upload waits for memory before it is refused.
+/// How often an upload waits for memory, while no other one gets any, before it is refused.
 const PATIENT_ROUNDS: u32 = 48;
 /// The most parts that are sent before a writer makes sure that it is still the writer.
 const MAX_UNVERIFIED_PARTS: u32 = 16;
-/// How often it waits before it puts its own bytes away.
-const ROUNDS_TO_GIVE_UP_OWN: u32 = 4;
 
 impl Inner {
     /// The size of the part that is being gathered. The plan is made to say so, but isn't written
@@ -59,23 +57,36 @@ impl Inner {
     }
 
     /// Takes memory for more bytes. If there is none, uploads that wait for their clients give up
-    /// theirs, and in the end this one does, too: its bytes are then in `.part`.
+    /// theirs; then one upload after another fills a part beyond the budget.
     pub(super) async fn memory(&self, state: &mut State, bytes: usize) -> Result<Memory> {
         if let Some(memory) = self.budget.try_take(bytes) {
             return Ok(memory);
         }
-        // Its place in the row is kept all the while.
-        let mut turn = pin!(self.budget.take(bytes));
-        for round in 1..=PATIENT_ROUNDS {
+        if state.gather.is_beyond_budget() {
+            return Ok(Memory::default());
+        }
+        // Its places in both queues are kept all the while.
+        let mut share = pin!(self.budget.take(bytes));
+        let mut turn = pin!(self.spare());
+        let mut turns = self.turns.load(Ordering::Relaxed);
+        let mut round = 0;
+        while round < PATIENT_ROUNDS {
             self.reclaim(bytes, &state.at.info.upload.id).await;
-            if let Ok(memory) = timeout(PATIENCE, &mut turn).await {
+            let either = async {
+                tokio::select! {
+                    biased;
+                    memory = &mut share => memory,
+                    memory = &mut turn, if round > 0 => memory,
+                }
+            };
+            if let Ok(memory) = timeout(PATIENCE, either).await {
                 return Ok(memory);
             }
             self.collect(state)?;
-            if round % ROUNDS_TO_GIVE_UP_OWN == 0 && state.gather.len() > 0 && state.held.is_none()
-            {
-                self.put_away(state).await?;
-            }
+            // As long as others get on, its turn comes.
+            let others = self.turns.load(Ordering::Relaxed);
+            round = if others == turns { round + 1 } else { 1 };
+            turns = others;
         }
         Err(StoreError::Unavailable {
             retry_after: None,
@@ -103,6 +114,8 @@ impl Inner {
         let len = usize::try_from(state.skipped).unwrap_or(usize::MAX);
         let memory = match self.budget.try_take(len) {
             Some(memory) => memory,
+            // Waiting for its own turn would never end.
+            None if state.gather.is_beyond_budget() => Memory::default(),
             None => match timeout(PATIENCE, self.budget.take(len)).await {
                 Ok(memory) => memory,
                 Err(_) => self.spare().await,
@@ -135,8 +148,10 @@ impl Inner {
     }
 
     /// Memory beyond the budget, for one upload at a time.
-    async fn spare(&self) -> Memory {
-        Memory::spare(self.spare.clone().acquire_owned().await.ok())
+    pub(super) async fn spare(&self) -> Memory {
+        let permit = self.spare.clone().acquire_owned().await.ok();
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        Memory::spare(permit)
     }
 
     /// The multipart upload, begun if none has been needed so far.
@@ -267,10 +282,7 @@ impl Inner {
     pub(super) async fn put_whole(&self, state: &mut State, payload: Payload) -> Result<()> {
         let at = &mut state.at;
         let upload = &at.info.upload;
-        let mut headers = self.layout.headers(upload);
-        headers
-            .metadata
-            .insert(super::look::OWNER.into(), upload.id.to_string());
+        let headers = self.layout.owned_headers(upload);
         let condition = crate::client::Condition::None;
         let put = self
             .client

@@ -37,8 +37,12 @@ pub(super) const KEY: &str = "Key";
 /// What S3 calls the multipart upload.
 pub(super) const MULTIPART: &str = "MultipartUpload";
 
-/// S3's limit for the names and values of user metadata together.
+/// S3's limit for the names and values of user metadata together, in bytes.
 const METADATA_LIMIT: usize = 2048;
+/// User metadata of an object: the id of its upload.
+pub(super) const OWNER: &str = "landfall-upload";
+/// The longest upload id, in bytes.
+const MAX_ID: usize = 1024;
 /// S3's limit for keys, in bytes, less room for `.info`.
 const KEY_LIMIT: usize = 1024 - 8;
 
@@ -89,7 +93,8 @@ impl Layout {
     /// Where the bytes of a new upload go: where a hook wants them, or else by the template.
     ///
     /// # Errors
-    /// [`StoreError::InvalidPlace`] if that is no place.
+    /// [`StoreError::InvalidPlace`] if a hook gives an invalid place, [`StoreError::InvalidMetadata`] if
+    /// the client's metadata leads to one.
     pub fn place(&self, upload: &Upload, now: SystemTime) -> Result<Place> {
         let wish = |name| {
             let wish = upload.storage.get(name).map(String::as_str);
@@ -104,12 +109,24 @@ impl Layout {
             }
             (None, None) => self.data(upload.id.as_str()).key,
         };
-        let wrong = |what: &str| Err(StoreError::InvalidPlace(format!("the key {key:?} {what}")));
+        let is_of_client = wish(KEY).is_none() && self.template.is_some();
+        let wrong = |what: &str| {
+            let reason = format!("the key {key:?} {what}");
+            Err(if is_of_client {
+                StoreError::InvalidMetadata(reason)
+            } else {
+                StoreError::InvalidPlace(reason)
+            })
+        };
         if key.len() > KEY_LIMIT {
             return wrong("is too long for S3");
         }
         if [INFO, PART].iter().any(|suffix| key.ends_with(suffix)) {
             return wrong("would be taken for a description: it ends with .info or .part");
+        }
+        let below = key.strip_prefix(&self.prefix);
+        if below.is_some_and(|below| below.starts_with(OWN)) {
+            return wrong("begins with .landfall/, which is reserved for leases");
         }
         if key.starts_with('/') || key.ends_with('/') || key.chars().any(char::is_control) {
             return wrong("begins or ends with a slash, or holds control characters");
@@ -146,7 +163,16 @@ impl Layout {
                 *header = Some(wish.clone());
             }
         }
-        headers.metadata = user_metadata(&upload.metadata);
+        headers.metadata = user_metadata(&upload.metadata, METADATA_LIMIT);
+        headers
+    }
+
+    /// What the object of an upload is given, and the upload's id.
+    pub(super) fn owned_headers(&self, upload: &Upload) -> ObjectHeaders {
+        let mut headers = self.headers(upload);
+        let room = METADATA_LIMIT - OWNER.len() - upload.id.as_str().len().min(MAX_ID);
+        headers.metadata = user_metadata(&upload.metadata, room);
+        headers.metadata.insert(OWNER.into(), upload.id.to_string());
         headers
     }
 
@@ -175,11 +201,10 @@ pub(super) fn is_random(object: &str) -> bool {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// User metadata as tusd has it: what isn't plain ASCII becomes `?`. What doesn't fit into S3's limit
-/// is left out; all of it is in the description anyway.
-fn user_metadata(metadata: &Metadata) -> BTreeMap<String, String> {
+/// User metadata as tusd has it: what isn't plain ASCII becomes `?`. In the client's order, a pair that
+/// doesn't fit into `room` bytes is left out; all of them are in the description anyway.
+fn user_metadata(metadata: &Metadata, mut room: usize) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
-    let mut room = METADATA_LIMIT;
     for (name, value) in metadata.iter() {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if name.is_empty() || !name.bytes().all(is_token) {
@@ -368,9 +393,54 @@ mod tests {
             ("long", long.as_str()),
             ("odd name", "1"),
         ]);
-        let pairs = user_metadata(&metadata);
+        let pairs = user_metadata(&metadata, 2048);
         assert_eq!(pairs.len(), 1);
         assert_eq!(pairs["filename"], "Z?rich?.pdf");
+    }
+
+    /// S3 refuses objects whose user metadata has more than 2,048 bytes, the owner included.
+    #[test]
+    fn metadata_leaves_room_for_the_owner() {
+        let long: Vec<_> = (0..60)
+            .map(|n| (format!("name{n}"), "y".repeat(100)))
+            .collect();
+        let mut full = upload(&[]);
+        full.id = UploadId::new(&"i".repeat(250)).unwrap();
+        full.metadata = Metadata::from_pairs(long.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        let metadata = layout(None).owned_headers(&full).metadata;
+        let bytes: usize = metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
+        assert!((1700..=2048).contains(&bytes), "{bytes}");
+        assert_eq!(metadata[OWNER], full.id.as_str());
+        assert!(metadata.contains_key("name0"), "the first ones stay");
+    }
+
+    #[test]
+    fn reserved_keys_are_invalid() {
+        let client =
+            |template, pairs: &[_]| layout(Some(template)).place(&upload(pairs), UNIX_EPOCH);
+        for (template, pairs) in [
+            (
+                "{meta:a}/leases/{filename}",
+                [("a", ".landfall"), ("filename", "x")],
+            ),
+            (".landfall/{filename}", [("a", ""), ("filename", "x")]),
+            ("{filename}", [("a", ""), ("filename", "x.info")]),
+            ("{filename}", [("a", ""), ("filename", "x.part")]),
+        ] {
+            let place = client(template, &pairs);
+            assert!(
+                matches!(place, Err(StoreError::InvalidMetadata(_))),
+                "{place:?}"
+            );
+        }
+        client("{meta:a}/x", &[("a", ".landfall2")]).unwrap();
+        let mut of_hook = upload(&[]);
+        of_hook.storage = [("Key".into(), "in/.landfall/leases/abc".into())].into();
+        let place = layout(None).place(&of_hook, UNIX_EPOCH);
+        assert!(
+            matches!(place, Err(StoreError::InvalidPlace(_))),
+            "{place:?}"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
     Inner,
     damaged::Found,
     failure::{damaged, failed},
-    layout::{self, BUCKET, KEY, Layout, MULTIPART},
+    layout::{self, BUCKET, KEY, Layout, MULTIPART, OWNER},
     plan::{Counted, Plan},
     session::Session,
     writer::writer,
@@ -41,8 +41,6 @@ pub(super) const COMPLETIONS: [Duration; 4] = [
     Duration::from_millis(200),
     Duration::from_millis(400),
 ];
-/// User metadata of an object that was made without a multipart upload: the upload's id.
-pub(super) const OWNER: &str = "landfall-upload";
 
 /// An upload's description as it was read.
 #[derive(Debug)]

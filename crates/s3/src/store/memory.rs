@@ -44,6 +44,10 @@ impl Memory {
         }
     }
 
+    pub(super) fn is_beyond_budget(&self) -> bool {
+        self.spare.is_some()
+    }
+
     /// Adds more to it.
     pub(super) fn add(&mut self, more: Self) {
         for (mine, more) in [

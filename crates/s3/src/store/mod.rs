@@ -41,7 +41,10 @@ mod stats;
 mod terminate;
 mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use landfall::{
@@ -96,6 +99,8 @@ struct Inner {
     locker: MemoryLocker,
     /// Memory beyond the budget, for one upload at a time, so that it never comes to a standstill.
     spare: Arc<Semaphore>,
+    /// How often that memory was taken.
+    turns: AtomicU64,
 }
 
 impl S3Store {
@@ -121,6 +126,7 @@ impl S3Store {
             blocks: Blocks::default(),
             slots: Arc::new(Semaphore::new(options.concurrent_parts)),
             spare: Arc::new(Semaphore::new(1)),
+            turns: AtomicU64::new(0),
             locker: MemoryLocker::new(),
             incarnation: rand::random(),
             client,

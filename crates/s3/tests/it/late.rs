@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::Full;
+use http::StatusCode;
 use landfall::{Composer, Config, Handler, lease::MemoryLocker};
 use landfall_s3::S3Store;
 use landfall_test_services::{
@@ -13,19 +12,7 @@ use landfall_test_services::{
 };
 use landfall_testkit::fault::FaultLocker;
 
-use crate::support::{create, options, pattern};
-
-fn request(method: &str, body: Bytes) -> Request<Full<Bytes>> {
-    Request::builder()
-        .method(method)
-        .uri("/files/")
-        .header("Tus-Resumable", "1.0.0")
-        .header("Upload-Offset", "0")
-        .header("Content-Type", "application/offset+octet-stream")
-        .header("Content-Length", body.len())
-        .body(Full::new(body))
-        .unwrap()
-}
+use crate::support::{create, options, pattern, request};
 
 /// The calls that change something.
 fn writes(proxy: &Proxy) -> usize {

@@ -10,6 +10,7 @@ mod late;
 mod layout;
 mod leases;
 mod nodes;
+mod requests;
 mod sizes;
 mod store;
 mod support;

@@ -284,3 +284,36 @@ async fn a_request_dropped_before_its_first_part_takes_its_probation_along() {
     append(&next, &upload.id, 9, &bytes.slice(50 * KIB..)).await;
     assert_same(&read(&next, &upload).await, &bytes);
 }
+
+/// Far more uploads at one time than the memory has parts for, and a slow S3.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_take_turns_where_memory_is_scarce() {
+    let garage = Garage::shared();
+    let proxy = Proxy::start(&garage.access());
+    let mut options = options(&garage.bucket("scarce"));
+    options.memory = 16 << 20;
+    options.part_size = 8 << 20;
+    let store = S3Store::new(client(&garage.access().via(&proxy)), options).unwrap();
+    let rule = Rule::on(Operation::UploadPart);
+    proxy.inject(rule, Fault::Delay(Duration::from_millis(500)));
+    let bytes = pattern(8, 9 * MIB);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        let (store, bytes) = (store.clone(), bytes.clone());
+        let upload = create(&store, bytes.len() as u64).await;
+        tasks.spawn(async move {
+            append(&store, &upload.id, 1, &bytes).await;
+            finish(&store, &upload, 1).await;
+            assert_same(&read(&store, &upload).await, &bytes);
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    // Nothing was put aside and read again, over and over.
+    let rests = proxy.calls();
+    let rests = rests.iter().filter(|call| call.key.ends_with(".part"));
+    let puts = rests.filter(|call| call.operation == Operation::PutObject);
+    assert!(puts.count() < 60, "{}", proxy.story());
+    assert_eq!(store.stats().memory_used, 0);
+}

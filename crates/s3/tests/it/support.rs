@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
 use landfall::{
     lease::Fence,
     store::Store,
@@ -98,4 +100,17 @@ pub(crate) fn assert_same(got: &[u8], wanted: &[u8]) {
     if let Some(at) = got.iter().zip(wanted).position(|(a, b)| a != b) {
         panic!("byte {at} of {} differs", wanted.len());
     }
+}
+
+/// A request of tus.
+pub(crate) fn request(method: &str, body: Bytes) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri("/files/")
+        .header("Tus-Resumable", "1.0.0")
+        .header("Upload-Offset", "0")
+        .header("Content-Type", "application/offset+octet-stream")
+        .header("Content-Length", body.len())
+        .body(Full::new(body))
+        .unwrap()
 }

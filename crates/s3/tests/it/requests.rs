@@ -1,0 +1,104 @@
+//! The store behind a handler: what clients are answered.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use landfall::{Composer, Config, Handler};
+use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
+use landfall_test_services::{Access, Garage, Moto, Proxy};
+
+use crate::support::{append, client, create, finish, impatient, options, pattern, request};
+
+fn handler(client: Client, options: &S3Options) -> Handler {
+    let store = S3Store::new(client, options.clone()).unwrap();
+    Handler::new(Config::new(Composer::join(store))).unwrap()
+}
+
+/// Cuts a DELETE at every call, and repeats it.
+async fn deletes(access: &Access, options: &S3Options) {
+    let proxy = Proxy::start(access);
+    for (length, sent, is_finished) in [
+        (100, 0, false),
+        (12 << 20, 7 << 20, false),
+        (6 << 20, 6 << 20, true),
+        (100, 100, true),
+        (0, 0, true),
+    ] {
+        for calls in 1.. {
+            let store = S3Store::new(client(access), options.clone()).unwrap();
+            let upload = create(&store, length).await;
+            append(&store, &upload.id, 1, &pattern(1, sent)).await;
+            if is_finished {
+                finish(&store, &upload, 1).await;
+            }
+            proxy.kill_in(calls);
+            let victim = handler(impatient(&access.via(&proxy)), options);
+            let id = upload.id.as_str();
+            tokio::select! {
+                _ = victim.terminate(id, request("DELETE", Bytes::new())) => {}
+                () = proxy.killed() => {}
+            }
+            let was_killed = proxy.is_dead();
+            proxy.revive();
+            let next = handler(client(access), options);
+            let mut statuses = Vec::new();
+            for _ in 0..2 {
+                let response = next.terminate(id, request("DELETE", Bytes::new())).await;
+                statuses.push(response.status().as_u16());
+            }
+            assert!(
+                matches!(statuses[0], 204 | 404),
+                "{statuses:?}: {}",
+                proxy.story()
+            );
+            assert_eq!(statuses[1], 404, "{}", proxy.story());
+            if !was_killed {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delete_can_be_repeated() {
+    let (garage, moto) = (Garage::shared(), Moto::shared());
+    let mut tasks = tokio::task::JoinSet::new();
+    for ids in [UploadIds::Tusd, UploadIds::Plain] {
+        for is_shared in [true, false] {
+            let mut options = options(&garage.bucket("delete"));
+            (options.ids, options.shared) = (ids, is_shared);
+            options.conditional_writes = false;
+            let on_garage = options.clone();
+            tasks.spawn(async move { deletes(&garage.access(), &on_garage).await });
+            options.bucket = moto.bucket("delete");
+            options.conditional_writes = true;
+            tasks.spawn(async move { deletes(&moto.access(), &options).await });
+        }
+    }
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn metadata_that_leads_to_a_reserved_key_is_a_bad_request() {
+    let garage = Garage::shared();
+    let mut options = options(&garage.bucket("reserved"));
+    options.key_template = Some("{meta:folder}/{filename}".into());
+    for ids in [UploadIds::Tusd, UploadIds::Plain] {
+        options.ids = ids;
+        let handler = handler(client(&garage.access()), &options);
+        // `.landfall`, `leases`; `a`, `x.info`; `a`, `x`.
+        for (metadata, status) in [
+            ("folder LmxhbmRmYWxs,filename bGVhc2Vz", 400),
+            ("folder YQ==,filename eC5pbmZv", 400),
+            ("folder YQ==,filename eA==", 201),
+        ] {
+            let mut create = request("POST", Bytes::new());
+            let headers = create.headers_mut();
+            headers.remove("Upload-Offset");
+            headers.remove("Content-Type");
+            headers.insert("Upload-Length", HeaderValue::from_static("5"));
+            headers.insert("Upload-Metadata", HeaderValue::from_static(metadata));
+            let response = handler.create(create).await;
+            assert_eq!(response.status().as_u16(), status, "{metadata}");
+        }
+    }
+}
