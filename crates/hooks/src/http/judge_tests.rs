@@ -338,3 +338,16 @@ fn failures_show_no_more_than_a_line_can_bear() {
         "{failure}"
     );
 }
+
+#[test]
+fn client_errors_but_three_reject_an_event_for_good() {
+    for format in [Format::V1, Format::V2, Format::Auto] {
+        for status in 300..600 {
+            let judged = judge(format, HookName::PostFinish, (status, "", "no"));
+            let is_rejected = judged.is_err_and(|failure| failure.is_permanent);
+            let is_client_error = (400..500).contains(&status);
+            let is_expected = is_client_error && ![408, 425, 429].contains(&status);
+            assert_eq!(is_rejected, is_expected, "{format:?} {status}");
+        }
+    }
+}

@@ -275,6 +275,16 @@ async fn no_other_code_is_tried_again() {
         let failure = grpc.deliver(&message()).await.unwrap_err();
         assert_eq!(failure.text, format!("gRPC {code:?}: no, thanks"));
         assert_eq!(server.calls().len(), 1, "{code:?}");
+        let may_pass = matches!(
+            code,
+            Code::Cancelled
+                | Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Aborted
+                | Code::Internal
+                | Code::DataLoss
+        );
+        assert_eq!(failure.is_permanent, !may_pass, "{code:?}");
     }
 }
 

@@ -1,8 +1,11 @@
 //! Settling, several nodes, and a database that goes away.
 
 use std::{
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -16,7 +19,7 @@ use landfall::{
         file::{FileOptions, FileStore},
     },
 };
-use landfall_hooks::outbox::{Outbox, OutboxSettings};
+use landfall_hooks::outbox::{Database, Outbox, OutboxSettings, TimeSource};
 use tokio::time::timeout;
 
 use super::site::{Receiver, Site, assert_in_order, event, everywhere, route, upload};
@@ -213,8 +216,6 @@ async fn a_node_that_falls_silent_is_succeeded() {
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_may_go_away() {
-    use landfall_hooks::outbox::Database;
-
     let mut postgres = landfall_test_services::Postgres::start(true);
     let url = postgres.database("outbox");
     let mut settings = OutboxSettings::new(Database::Postgres(url));
@@ -258,4 +259,68 @@ async fn postgres_may_go_away() {
         assert!(began.elapsed() < Duration::from_secs(20));
     }
     site.close().await;
+}
+
+/// The bytes of an SQLite database and of its log.
+fn written(database: &Database) -> Vec<u8> {
+    let Database::Sqlite(path) = database else {
+        panic!("it is no file")
+    };
+    let mut log = path.clone().into_os_string();
+    log.push("-wal");
+    [path.clone().into_os_string(), log]
+        .iter()
+        .flat_map(|file| std::fs::read(file).unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_outbox_writes_nothing_for_minutes() {
+    let place = super::site::Place::sqlite();
+    let site = Site::start(place.settings()).await;
+    site.announce_and_tell(&upload(), &[EventKind::Created])
+        .await;
+    site.receiver.until(1).await;
+    let began = Instant::now();
+    while site.outbox.stats().rows > 0 {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = written(&place.database);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(before == written(&place.database), "an idle outbox wrote");
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_presence_folder_is_succeeded_after_13_seconds() {
+    everywhere(async |place| {
+        let mut settings = place.settings();
+        settings.presence = None;
+        let moved = Arc::new(AtomicU64::new(0));
+        let (start, seconds) = (SystemTime::now(), moved.clone());
+        settings.clock = Some(TimeSource::new(move || {
+            start + Duration::from_secs(seconds.load(Ordering::SeqCst))
+        }));
+        // It has claimed an event, and is never heard of again.
+        let silent = Outbox::open(settings.clone(), vec![route(&Arc::default())]);
+        let silent = silent.await.unwrap();
+        let created = event(EventKind::Created, &upload());
+        silent
+            .announce(std::slice::from_ref(&created))
+            .await
+            .unwrap();
+        silent.tell(created).await;
+        let other = Site::start(settings).await;
+        for second in 0..=10 {
+            moved.store(second, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(other.receiver.ids().len(), 0, "it may be alive still");
+        moved.store(14, Ordering::SeqCst);
+        other.receiver.until(1).await;
+        other.close().await;
+    })
+    .await;
 }
