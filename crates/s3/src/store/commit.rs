@@ -29,7 +29,11 @@ impl Inner {
             if state.rest() > 0 {
                 self.send_last(state).await?;
             }
-        } else if state.rest() > 0 || self.options.shared {
+        } else if state.rest() > 0
+            || self.options.shared
+            || state.at.rest.as_ref().is_some_and(|rest| rest.len > 0)
+        {
+            // An empty one, too: tusd would count the bytes of an old one.
             self.keep_rest(state).await?;
         }
         self.verify(state).await?;

@@ -485,3 +485,23 @@ async fn what_others_see_to_is_left_alone() {
         2
     );
 }
+
+/// tusd counts all bytes of `.part`, so none that parts hold may stay in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rest_that_a_part_has_taken_is_emptied() {
+    let store = garage("emptied", |_| {});
+    let part = usize::try_from(store.options().part_size).unwrap();
+    let bytes = pattern(9, 2 * part);
+    let upload = create(&store, bytes.len() as u64).await;
+    append(&store, &upload.id, 1, &bytes.slice(..1000)).await;
+    append(&store, &upload.id, 2, &bytes.slice(1000..part)).await;
+    let object = upload.id.as_str().split('+').next().unwrap();
+    let key = format!("{}/{object}.part", store.options().object_prefix);
+    let place = Place::new(&store.options().bucket, key);
+    let head = store.client().head_object(&place).await;
+    assert!(head.is_ok_and(|head| head.size == 0));
+    append(&store, &upload.id, 3, &bytes.slice(part..)).await;
+    finish(&store, &upload, 3).await;
+    assert!(store.client().head_object(&place).await.is_err());
+    assert_same(&read(&store, &upload).await, &bytes);
+}
