@@ -133,10 +133,7 @@ impl Shared {
 
     fn carry(&self, mut from: TcpStream, mut to: TcpStream, is_dead: &AtomicBool, is_back: bool) {
         let mut buffer = vec![0; 1 << 16];
-        loop {
-            let Ok(length @ 1..) = from.read(&mut buffer) else {
-                break;
-            };
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
             if is_dead.load(Ordering::SeqCst) {
                 // The bytes are gone, and so are all that follow.
                 continue;
