@@ -143,7 +143,7 @@ async fn tokens_that_are_no_good() {
         let reply = ask.send().await.companion(401, "no grant with this token");
         assert!(reply.header("www-authenticate").is_some());
     }
-    // Ten at once, then nobody there may try more, whichever kind of secret it is.
+    // Ten at once, then no more wrong ones from there, whichever kind of secret it is.
     for _ in 0..10 {
         site.ask("GET", "/t/lft_guess/s3/params?filename=a")
             .send()
@@ -155,8 +155,9 @@ async fn tokens_that_are_no_good() {
         .await;
     let reply = reply.companion(429, "too many wrong");
     assert!(reply.header("retry-after").is_some());
+    // A valid key passes all the same.
     site.ann("GET", "/s3/params?filename=a")
         .send()
         .await
-        .expect(429);
+        .expect(200);
 }
