@@ -18,6 +18,9 @@ use super::{
 /// In the description: who writes the upload, as `fence:token`.
 const WRITER: &str = "Writer";
 
+/// How often a description is claimed that late writes of the writer before change meanwhile.
+const MAX_ATTEMPTS: u32 = 4;
+
 /// The writer that a description names.
 pub(super) fn writer(info: &Info) -> Option<&str> {
     info.notes.get(WRITER).map(String::as_str)
@@ -67,12 +70,35 @@ impl Inner {
         session: &Session,
         fence: Fence,
     ) -> Result<()> {
-        self.check_writer(session, fence, located.writer.as_deref())?;
-        self.sign(&mut located.info, fence);
-        note_unchanged(located);
-        located.etag = self
-            .put_info(&located.info, &located.object, Some(&located.etag))
-            .await?;
+        for attempt in 1.. {
+            self.check_writer(session, fence, located.writer.as_deref())?;
+            self.sign(&mut located.info, fence);
+            note_unchanged(located);
+            let claimed = self
+                .put_info(&located.info, &located.object, Some(&located.etag))
+                .await;
+            match claimed {
+                Ok(etag) => {
+                    located.etag = etag;
+                    break;
+                }
+                Err(StoreError::Fenced(id)) if attempt < MAX_ATTEMPTS => {
+                    let found = self.locate(&id).await?;
+                    let mut found = found.ok_or(StoreError::NotFound(id.clone()))?;
+                    // The answer was lost, and the call was repeated.
+                    if found.writer.as_deref() == writer(&located.info) {
+                        located.etag = found.etag;
+                        break;
+                    }
+                    // A late write of the writer before; another name is another lease.
+                    if found.writer != located.writer {
+                        return Err(StoreError::Fenced(id));
+                    }
+                    std::mem::swap(located, &mut found);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         session.claim(fence);
         Ok(())
     }

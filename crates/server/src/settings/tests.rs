@@ -237,7 +237,7 @@ fn switches_may_have_their_value_as_the_next_word() {
     assert_eq!(
         problem(&["-expose-metrics", "off"]),
         "\"off\" is neither a command, nor a flag, nor the value of one: the commands are serve, \
-         sweep, doctor files, doctor s3, s3 set-cors, events, keys, config check, version and help; a value \
+         sweep, doctor files, doctor s3, s3 set-cors, events, keys, migrate, config check, version and help; a value \
          stands right after its flag"
     );
 }
