@@ -145,7 +145,7 @@ impl Connections {
         let clock = self.clock.clone();
         let begun = match &self.pools {
             Pools::Sqlite(file) => match file.writer().await {
-                Ok(connection) => Transaction::begin_sqlite(connection, clock).await,
+                Ok(connection) => Box::pin(Transaction::begin_sqlite(connection, clock)).await,
                 Err(error) => Err(error),
             },
             #[cfg(feature = "postgres")]
@@ -218,7 +218,8 @@ pub(crate) async fn sqlite_rows<'e>(
     statement: Statement,
 ) -> Result<Vec<Row>, DatabaseError> {
     let Statement { sql, values } = statement;
-    let rows = bind!(sql, values).fetch_all(executor).await?;
+    // Boxed, it is not part of every request's future.
+    let rows = Box::pin(bind!(sql, values).fetch_all(executor)).await?;
     Ok(rows
         .into_iter()
         .map(|row| Row(RowOf::Sqlite(row)))

@@ -102,7 +102,7 @@ impl Server {
     }
 
     pub(crate) async fn acquire(&self) -> Result<Lease, DatabaseError> {
-        let acquired = self.pool.acquire().await;
+        let acquired = Box::pin(self.pool.acquire()).await;
         if acquired.is_err() {
             self.health.failed();
         }
@@ -147,11 +147,13 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    // The futures of sqlx are large and deep: boxed, they are not part of every request's.
+
     /// Executes statements without values.
     pub(crate) async fn simple(&mut self, sql: &str) -> Result<Vec<PgRow>, DatabaseError> {
         let query = sqlx::raw_sql(AssertSqlSafe(sql));
-        let done = timeout(STATEMENT_TIMEOUT, query.fetch_all(self.connection.get()?));
-        let done = done.await;
+        let done = Box::pin(query.fetch_all(self.connection.get()?));
+        let done = timeout(STATEMENT_TIMEOUT, done).await;
         self.checked(done, STATEMENT_TIMEOUT)
     }
 
@@ -160,21 +162,24 @@ impl Lease {
         self.simple("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             .await?;
         let query = sqlx::raw_sql(sql);
-        let done = timeout(MIGRATION_TIMEOUT, query.execute(self.connection.get()?)).await;
+        let done = Box::pin(query.execute(self.connection.get()?));
+        let done = timeout(MIGRATION_TIMEOUT, done).await;
         self.checked(done, MIGRATION_TIMEOUT).map(drop)
     }
 
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
         let Statement { sql, values } = statement;
         let query = bind!(sql, values).persistent(self.is_persistent);
-        let done = timeout(STATEMENT_TIMEOUT, query.execute(self.connection.get()?)).await;
+        let done = Box::pin(query.execute(self.connection.get()?));
+        let done = timeout(STATEMENT_TIMEOUT, done).await;
         Ok(self.checked(done, STATEMENT_TIMEOUT)?.rows_affected())
     }
 
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         let Statement { sql, values } = statement;
         let query = bind!(sql, values).persistent(self.is_persistent);
-        let done = timeout(STATEMENT_TIMEOUT, query.fetch_all(self.connection.get()?)).await;
+        let done = Box::pin(query.fetch_all(self.connection.get()?));
+        let done = timeout(STATEMENT_TIMEOUT, done).await;
         let rows = self.checked(done, STATEMENT_TIMEOUT)?;
         let rows = rows.into_iter().map(|row| Row(RowOf::Postgres(row)));
         Ok(rows.collect())

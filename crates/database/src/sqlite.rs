@@ -64,7 +64,7 @@ impl File {
     /// The connection that writes, once it is free.
     pub(crate) async fn writer(&self) -> Result<Pooled<Sqlite>, DatabaseError> {
         self.check()?;
-        Ok(Pooled::new(self.writer.acquire().await?))
+        Ok(Pooled::new(Box::pin(self.writer.acquire()).await?))
     }
 
     pub(crate) fn readers(&self) -> Result<&SqlitePool, DatabaseError> {

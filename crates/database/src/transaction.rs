@@ -97,7 +97,8 @@ impl Transaction {
             Connection::Sqlite(connection) => {
                 let Statement { sql, values } = statement;
                 let query = bind!(sql, values);
-                query.execute(connection.get()?).await?.rows_affected()
+                let done = Box::pin(query.execute(connection.get()?));
+                done.await?.rows_affected()
             }
             #[cfg(feature = "postgres")]
             Connection::Postgres(lease) => lease.execute(statement).await?,
@@ -164,7 +165,7 @@ impl Transaction {
     async fn end(self, sql: &'static str) -> Result<(), DatabaseError> {
         match self.connection {
             Connection::Sqlite(mut connection) => {
-                sqlx::query(sql).execute(connection.get()?).await?;
+                Box::pin(sqlx::query(sql).execute(connection.get()?)).await?;
                 connection.reuse();
             }
             #[cfg(feature = "postgres")]
