@@ -22,13 +22,13 @@ SPAN = 25 * DAY
 JOBS = """
 INSERT INTO queue_jobs (number, subject, request_id, filename, name_key, filetype, asked, max_size,
     metadata, period, created, expires, state, reason, size, stored, rate, measured, upload, digest,
-    node, finishing, reserved, started, updated, ended)
+    node, ending, reserved, started, updated, ended)
 SELECT n, subject, 'request-' || n, name, name, 'video/mp4', size, NULL, '{{"folder":"' || (n % 50) || '"}}',
     0, made, made + 3600000, state,
     CASE state WHEN 4 THEN 'not wanted any more' WHEN 5 THEN 'refused by a hook' END, size,
     CASE WHEN state = 3 THEN size WHEN state = 5 THEN size / 2 ELSE 0 END, 0, made,
     CASE WHEN state IN (3, 4, 5) THEN 'upload' || (n * 48271 % 2147483647) END,
-    CASE WHEN state IN (3, 4, 5) THEN 'digest' || n END, 'node-' || (n % 3), 0, 0,
+    CASE WHEN state IN (3, 4, 5) THEN 'digest' || n END, 'node-' || (n % 3), NULL, 0,
     CASE WHEN state IN (3, 4, 5) THEN made + 500 END, made + 9000,
     CASE WHEN state > 2 THEN made + 9000 END
 FROM (
@@ -43,12 +43,12 @@ FROM (
 UNDER_WAY = """
 INSERT INTO queue_jobs (number, subject, request_id, filename, name_key, filetype, asked, max_size,
     metadata, period, created, expires, state, reason, size, stored, rate, measured, upload, digest,
-    node, finishing, reserved, started, updated, ended)
+    node, ending, reserved, started, updated, ended)
 SELECT {rows} + n, 'user-' || (n % 997), 'request-' || ({rows} + n), 'now ' || n || '.mp4',
     'now ' || n || '.mp4', 'video/mp4', 1000000, NULL, '{{}}', 0, {now}, {now} + 3600000, n % 3, NULL,
     1000000, CASE n % 3 WHEN 2 THEN 500000 ELSE 0 END, CASE n % 3 WHEN 2 THEN 90000 ELSE 0 END, {now},
     CASE n % 3 WHEN 0 THEN NULL ELSE 'now' || n END, CASE n % 3 WHEN 0 THEN NULL ELSE 'd' || n END,
-    'node-1', 0, 1000000, CASE n % 3 WHEN 0 THEN NULL ELSE {now} END, {now}, NULL
+    'node-1', NULL, 1000000, CASE n % 3 WHEN 0 THEN NULL ELSE {now} END, {now}, NULL
 FROM series
 """
 # What the server keeps beside the rows as they change.
