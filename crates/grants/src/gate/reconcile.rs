@@ -1,6 +1,6 @@
 //! Reconciliation: repairs jobs whose process died, by what the store has.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
 use landfall::{BoxError, Handler, upload::Snapshot};
@@ -13,6 +13,8 @@ use crate::{
 
 /// Jobs that are read at a time.
 const PAGE: usize = 256;
+/// How long a creation may take in the store after its job was written.
+const CREATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Uploads that are inspected at a time.
 const MAX_CONCURRENCY: usize = 8;
 
@@ -147,8 +149,9 @@ fn verdict(stale: &StaleJob, standing: Option<Standing>, now: SystemTime) -> Ver
         Some(Standing::Under(reports)) => Verdict::Reports(reports),
         None | Some(Standing::Other) => match &stale.ending {
             Some(end) => Verdict::End(end.clone()),
-            // Its creation failed, and its client may try again.
+            // Its creation is slow or failed, and its client may try again.
             None if job.offset == 0 && now < job.expires_at => Verdict::Wait,
+            None if job.offset == 0 && now < job.updated_at + CREATION_TIMEOUT => Verdict::Wait,
             None if job.offset == 0 => Verdict::End(End::Expired),
             None => Verdict::End(End::Failed("its upload is gone from the store".into())),
         },
