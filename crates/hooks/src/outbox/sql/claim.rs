@@ -4,6 +4,9 @@ use landfall_database::Statement;
 
 use super::{push_list, resolver};
 
+/// After so many milliseconds an event that became pending behind a failed one is checked again.
+const RECHECK_AFTER: i64 = 2000;
+
 /// How long a failing event holds later events of its ordering key: for ever if there is no limit.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::outbox) struct Hold {
@@ -184,10 +187,10 @@ pub(in crate::outbox) fn release_behind(
     match hold.limit {
         None => statement.push("e.due_at"),
         Some(limit) => {
-            let limit = statement.give(limit);
+            // Another node may deliver the failed one at this moment, and not see these to wake them.
+            let again = statement.give(now.saturating_add(limit.min(RECHECK_AFTER)));
             statement.push(&format!(
-                "CASE WHEN e.first_failed_at IS NULL THEN e.due_at \
-                 ELSE e.first_failed_at + ${limit} END"
+                "CASE WHEN e.first_failed_at IS NULL THEN e.due_at ELSE ${again} END"
             ));
         }
     }
