@@ -1,6 +1,7 @@
 //! A TCP proxy that injects faults of the network.
 
 use std::{
+    fmt,
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -27,10 +28,21 @@ pub enum Fault {
     HalfClose,
 }
 
-#[derive(Debug)]
+type Action = Box<dyn FnOnce() + Send>;
+
 struct Shared {
     fault: Mutex<Fault>,
+    /// Messages of clients so far, and what to do before which of them is forwarded.
+    messages: Mutex<(usize, Option<(usize, Action)>)>,
     connections: Mutex<Vec<(TcpStream, TcpStream, Arc<AtomicBool>)>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A proxy in front of a server on this machine. It ends with the process.
@@ -51,6 +63,7 @@ impl FaultProxy {
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             fault: Mutex::new(Fault::None),
+            messages: Mutex::default(),
             connections: Mutex::default(),
         });
         let (target, accepting) = (target.to_owned(), shared.clone());
@@ -76,6 +89,20 @@ impl FaultProxy {
     pub fn url(&self, url: &str, authority: &str) -> String {
         assert!(url.contains(authority), "{url} is not of {authority}");
         url.replace(authority, &self.authority())
+    }
+
+    /// Does something in place of forwarding the `nth` message of clients from now on, counted from 0,
+    /// such as killing the client. A message is what a client sends at once: for a database, a
+    /// statement or a commit.
+    pub fn at_message(&self, nth: usize, action: impl FnOnce() + Send + 'static) {
+        let mut messages = lock(&self.shared.messages);
+        messages.1 = Some((messages.0 + nth, Box::new(action)));
+    }
+
+    /// Whether the action of [`at_message`](Self::at_message) is still to come.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        lock(&self.shared.messages).1.is_some()
     }
 
     /// Sets the fault, for existing and for new connections.
@@ -131,9 +158,25 @@ impl Shared {
         thread::spawn(move || back.carry(server_reader, client, &is_dead, true));
     }
 
+    /// Counts a message of a client; does what is to be done at it.
+    fn is_last(&self) -> bool {
+        let mut messages = lock(&self.messages);
+        let nth = messages.0;
+        messages.0 += 1;
+        let Some((_, action)) = messages.1.take_if(|(at, _)| *at <= nth) else {
+            return false;
+        };
+        drop(messages);
+        action();
+        true
+    }
+
     fn carry(&self, mut from: TcpStream, mut to: TcpStream, is_dead: &AtomicBool, is_back: bool) {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
+            if !is_back && self.is_last() {
+                break;
+            }
             if is_dead.load(Ordering::SeqCst) {
                 // The bytes are gone, and so are all that follow.
                 continue;

@@ -21,7 +21,7 @@ fn readiness(server: &Landfall) -> u16 {
 }
 
 #[cfg(feature = "postgres")]
-fn add_key_in(database: &str) -> String {
+pub(crate) fn add_key_in(database: &str) -> String {
     let mut command = program();
     let (code, key, told) = run(command.args(["keys", "add", "app", "-database", database]));
     assert_eq!(code, Some(0), "{told}");

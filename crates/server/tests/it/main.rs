@@ -64,6 +64,8 @@ mod grants_kit;
 mod early_responses;
 #[cfg(all(feature = "grants", feature = "hooks-http"))]
 mod grants_callers;
+#[cfg(all(feature = "grants", feature = "hooks-http", feature = "postgres"))]
+mod grants_crash_points;
 #[cfg(feature = "grants")]
 mod grants_database;
 #[cfg(feature = "grants")]
