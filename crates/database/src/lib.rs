@@ -139,6 +139,19 @@ impl From<sqlx::Error> for DatabaseError {
 }
 
 impl DatabaseError {
+    /// Whether a transaction that ran at the same time is the cause, so that the same statements may
+    /// succeed at once: both inserted the same key, or each waited for the other.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                error.is_unique_violation() || matches!(&*code, "40001" | "40P01")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a statement or a row is the cause, rather than the database or the way to it: without
     /// that statement, the transaction would have been committed.
     #[must_use]

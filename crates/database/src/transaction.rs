@@ -84,6 +84,16 @@ impl Transaction {
         self.clock.millis()
     }
 
+    /// Whether this is PostgreSQL, where other transactions write at the same time.
+    #[must_use]
+    pub const fn is_postgres(&self) -> bool {
+        match self.connection {
+            Connection::Sqlite(_) => false,
+            #[cfg(feature = "postgres")]
+            Connection::Postgres(_) => true,
+        }
+    }
+
     /// Executes a statement and returns how many rows it changed.
     ///
     /// # Errors

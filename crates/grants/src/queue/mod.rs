@@ -14,6 +14,7 @@ mod home;
 mod keys;
 mod load;
 mod message;
+mod numbers;
 #[cfg(test)]
 mod plans;
 mod read;
@@ -123,6 +124,7 @@ impl Queue {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (closing, is_closing) = channel::channel(false);
         tokio::spawn(writer::run(shared.clone(), receiver));
+        tokio::spawn(writer::run_progress(shared.clone(), is_closing.clone()));
         tokio::spawn(watch::run(shared.clone(), is_closing));
         Ok(Self(Arc::new(Home {
             shared,
@@ -294,8 +296,10 @@ impl Queue {
         self.write(Follow::new(upload), Command::Do).await
     }
 
-    /// How far an upload got. Gathered, and written within a second; never waits. What is reported is
-    /// lost should the process die before, and then found out by a look at the store.
+    /// Reports how far an upload is; never waits. The first report of a job is written at once, later
+    /// ones every ten seconds (every second where the application receives progress), and all of them
+    /// before its end. Callers of this process see them at once. Reports that a crash loses are found
+    /// in the store.
     pub fn report(&self, report: Report) {
         self.0.shared.reports.add(report);
     }
@@ -310,7 +314,8 @@ impl Queue {
     /// # Cancel safety
     /// Dropped, it may have been stored.
     pub async fn set_ending(&self, job: JobId, end: End) -> Result<(), QueueError> {
-        self.write(SetEnding { job, end }, Command::Do).await
+        let order = |order| Command::AfterReports(job, false, order);
+        self.write(SetEnding { job, end }, order).await
     }
 
     /// Returns the newest job of an upload, and its [stored end](Self::set_ending), unless it has ended.
@@ -332,8 +337,8 @@ impl Queue {
     /// # Cancel safety
     /// Dropped, it may have ended the job.
     pub async fn end(&self, job: JobId, end: End) -> Result<bool, QueueError> {
-        self.write(Finish { job, end }, |order| Command::End(job, order))
-            .await
+        let order = |order| Command::AfterReports(job, true, order);
+        self.write(Finish { job, end }, order).await
     }
 
     /// All uploads bound to a job: its parts and its upload.
@@ -346,7 +351,7 @@ impl Queue {
             .await
     }
 
-    /// Returns running jobs by the time of their last update, a page at a time: those behind `after`; a
+    /// Returns running jobs by the minute of their last update, a page at a time: those behind `after`; a
     /// thousand at most.
     ///
     /// # Errors
@@ -358,7 +363,7 @@ impl Queue {
         limit: usize,
     ) -> Result<Vec<StaleJob>, QueueError> {
         let shared = self.shared();
-        let after = after.map(|job| (time::millis(job.updated_at), job.id.0));
+        let after = after.map(|job| (time::millis(job.updated_at) / time::MINUTE, job.id.0));
         self.read(async move { read::stale_jobs(&shared, filter, after, limit).await })
             .await
     }
@@ -392,6 +397,34 @@ impl Queue {
         let (shared, scope) = (self.shared(), scope.clone());
         self.read(async move { read::events(&shared, &scope, after, limit).await })
             .await
+    }
+
+    /// Returns running jobs of this node with progress that was not returned before, as far as
+    /// `has_listeners` says so of their subjects.
+    pub(crate) async fn progress(
+        &self,
+        has_listeners: impl Fn(Option<&str>) -> bool,
+    ) -> Result<Vec<Job>, QueueError> {
+        let shared = self.shared();
+        let reports::Changed { jobs, unread } = shared.reports.changed(has_listeners);
+        if !unread.is_empty() {
+            let numbers: Vec<_> = unread.iter().map(|id| id.0).collect();
+            self.read(async move {
+                for part in load::parts(&numbers) {
+                    for record in read::records(&shared, read::by_numbers(part)).await? {
+                        shared.reports.set_job(record.job);
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(jobs)
+    }
+
+    /// Returns no more progress of a job that has ended.
+    pub(crate) fn end_progress(&self, job: JobId) {
+        self.0.shared.reports.end(job);
     }
 
     /// The number of the newest event, changing when there are more: those of this process at once,

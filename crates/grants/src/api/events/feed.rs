@@ -1,42 +1,47 @@
-//! One reader for all who listen.
+//! One reader of events for all listeners: each event wakes only the listeners of its subject.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     sync::{Notify, broadcast, watch},
     task::JoinHandle,
+    time::{MissedTickBehavior, interval},
 };
 
-use super::{super::Style, frame::Told};
+use super::{super::Style, frame::EventFrame};
 use crate::{
-    Queue,
+    Job, Queue,
+    job::{JobEvent, JobEventKind},
     queue::{QueueError, Scope},
 };
 
 /// How many events are read at a time.
 const PAGE: usize = 200;
-/// How many events wait for listeners that are slow; who is slower reads them by itself.
-const BACKLOG: usize = 512;
-/// How often it is looked whether anybody still listens.
-const LOOK: Duration = Duration::from_secs(30);
+/// How many events wait for a slow listener; one that is slower reads them from the database.
+const BACKLOG: usize = 64;
+/// The same for listeners of all subjects.
+const BACKLOG_OF_ALL: usize = 512;
+/// How often listeners receive progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Whether the reader is at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nobody listens, or it isn't ready yet.
+    /// There are no listeners, or it is not ready yet.
     Idle,
-    /// All that can be read from now on is handed out.
+    /// Listeners receive all events that can be read from now on.
     Live,
     /// The queue is closed.
     Over,
 }
 
-/// Events for all who listen. Its task ends when it is dropped.
+/// Events for all listeners. Its task ends when it is dropped.
 #[derive(Debug)]
 pub(in super::super) struct Feed {
     shared: Arc<Shared>,
@@ -45,11 +50,30 @@ pub(in super::super) struct Feed {
 
 #[derive(Debug)]
 struct Shared {
-    sender: broadcast::Sender<Arc<Told>>,
+    /// Also locked while a listener subscribes, and while the reader checks whether there are any.
+    channels: Mutex<HashMap<Scope, broadcast::Sender<Arc<EventFrame>>>>,
     phase: watch::Sender<Phase>,
-    /// Held while somebody subscribes, and while the reader looks whether it may rest.
-    door: Mutex<()>,
     wake: Notify,
+}
+
+/// A listener's part of the feed.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) events: broadcast::Receiver<Arc<EventFrame>>,
+    /// The events are complete as soon as this is [`Phase::Live`].
+    pub(super) phase: watch::Receiver<Phase>,
+    scope: Scope,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut channels = self.shared.channels();
+        let channel = channels.get(&self.scope);
+        if channel.is_some_and(|channel| channel.receiver_count() <= 1) {
+            channels.remove(&self.scope);
+        }
+    }
 }
 
 impl Drop for Feed {
@@ -62,35 +86,70 @@ impl Feed {
     /// Begins to wait for listeners.
     pub(in super::super) fn start(queue: Queue, style: Style) -> Self {
         let shared = Arc::new(Shared {
-            sender: broadcast::Sender::new(BACKLOG),
+            channels: Mutex::default(),
             phase: watch::Sender::new(Phase::Idle),
-            door: Mutex::new(()),
             wake: Notify::new(),
         });
         let task = tokio::spawn(run(shared.clone(), queue, style));
         Self { shared, task }
     }
 
-    /// What comes from now on; complete as soon as the phase is [`Phase::Live`].
-    pub(super) fn subscribe(&self) -> (broadcast::Receiver<Arc<Told>>, watch::Receiver<Phase>) {
-        let shared = &self.shared;
-        let door = shared.door.lock().unwrap_or_else(PoisonError::into_inner);
-        let receiver = shared.sender.subscribe();
-        drop(door);
+    /// Subscribes to the events of a scope.
+    pub(super) fn subscribe(&self, scope: Scope) -> Subscription {
+        let shared = self.shared.clone();
+        let backlog = match scope {
+            Scope::All => BACKLOG_OF_ALL,
+            Scope::Subject(_) => BACKLOG,
+        };
+        let events = shared
+            .channels()
+            .entry(scope.clone())
+            .or_insert_with(|| broadcast::Sender::new(backlog))
+            .subscribe();
         shared.wake.notify_one();
-        (receiver, shared.phase.subscribe())
+        Subscription {
+            events,
+            phase: shared.phase.subscribe(),
+            scope,
+            shared,
+        }
     }
 }
 
 impl Shared {
-    /// Rests if nobody listens; whoever comes from then on finds it idle and waits for it.
+    fn channels(&self) -> MutexGuard<'_, HashMap<Scope, broadcast::Sender<Arc<EventFrame>>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rests if there are no listeners; one that subscribes from then on finds it idle and waits.
     fn rests(&self) -> bool {
-        let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        let rests = self.sender.receiver_count() == 0;
+        let channels = self.channels();
+        let rests = channels.is_empty();
         if rests {
             self.phase.send_replace(Phase::Idle);
         }
         rests
+    }
+
+    fn has_listeners(&self, subject: Option<&str>) -> bool {
+        let channels = self.channels();
+        let own = subject.map(|subject| Scope::Subject(subject.to_owned()));
+        channels.contains_key(&Scope::All) || own.is_some_and(|own| channels.contains_key(&own))
+    }
+
+    /// Sends an event to those who listen to it.
+    fn send(&self, frame: EventFrame) {
+        let frame = Arc::new(frame);
+        let own = frame
+            .subject()
+            .map(|subject| Scope::Subject(subject.to_owned()));
+        let channels = self.channels();
+        for scope in own.iter().chain([&Scope::All]) {
+            if let Some(channel) = channels.get(scope) {
+                // Fails if its last listener has just gone.
+                let _ = channel.send(frame.clone());
+            }
+        }
     }
 }
 
@@ -106,12 +165,12 @@ async fn run(shared: Arc<Shared>, queue: Queue, style: Style) {
     }
 }
 
-/// Hands out events until nobody listens; false when the queue is closed.
+/// Sends events until there are no listeners; returns false when the queue is closed.
 async fn serve(shared: &Shared, queue: &Queue, style: Style) -> bool {
-    // Watched before it is read, so that nothing goes unnoticed in between.
+    // Watched before it is read, so that no change in between is missed.
     let mut newest = queue.newest();
     let mut pause = Duration::ZERO;
-    // What is older is read by those who want it.
+    // Older events are read by the listeners that want them.
     let mut cursor = loop {
         match queue.newest_now().await {
             Ok(number) => break number,
@@ -123,22 +182,39 @@ async fn serve(shared: &Shared, queue: &Queue, style: Style) -> bool {
         }
     };
     shared.phase.send_replace(Phase::Live);
+    let mut tick = interval(PROGRESS_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        match tokio::time::timeout(LOOK, newest.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return false,
-            Err(_) if shared.rests() => return true,
-            Err(_) => continue,
+        let mut progress = Vec::new();
+        tokio::select! {
+            changed = newest.changed() => if changed.is_err() {
+                return false;
+            },
+            _ = tick.tick() => {
+                if shared.rests() {
+                    return true;
+                }
+                match queue.progress(|subject| shared.has_listeners(subject)).await {
+                    Ok(jobs) => progress = jobs,
+                    Err(QueueError::Closed) => return false,
+                    Err(error) => wait(&mut pause, &error).await,
+                }
+            }
         }
-        loop {
+        // What happened before the progress comes before it.
+        let last = *newest.borrow_and_update();
+        while cursor < last {
             match queue.events(&Scope::All, cursor, PAGE).await {
                 Ok(events) => {
                     pause = Duration::ZERO;
                     let is_last = events.len() < PAGE;
                     for event in events {
                         cursor = cursor.max(event.number);
-                        // Fails if nobody listens, which is looked at below.
-                        let _ = shared.sender.send(Arc::new(Told::new(event, style)));
+                        if event.job.state.is_terminal() {
+                            queue.end_progress(event.job.id);
+                            progress.retain(|job| job.id != event.job.id);
+                        }
+                        shared.send(EventFrame::new(event, style));
                     }
                     if is_last {
                         break;
@@ -147,19 +223,29 @@ async fn serve(shared: &Shared, queue: &Queue, style: Style) -> bool {
                 Err(QueueError::Closed) => return false,
                 Err(error) => wait(&mut pause, &error).await,
             }
-            if shared.sender.receiver_count() == 0 {
-                break;
+            if shared.rests() {
+                return true;
             }
         }
-        if shared.rests() {
-            return true;
+        for job in progress {
+            shared.send(EventFrame::new(progress_event(job, cursor, queue), style));
         }
+    }
+}
+
+/// Progress comes after the event with that number, and has none of its own.
+fn progress_event(job: Job, number: i64, queue: &Queue) -> JobEvent {
+    JobEvent {
+        number,
+        kind: JobEventKind::UploadProgress,
+        at: queue.now(),
+        job,
     }
 }
 
 /// Waits after a failure, for longer each time.
 async fn wait(pause: &mut Duration, error: &QueueError) {
-    tracing::warn!(%error, "events for those who listen can't be read");
+    tracing::warn!(%error, "events for listeners cannot be read");
     *pause = (*pause * 2 + Duration::from_millis(250)).min(LONGEST_PAUSE);
     tokio::time::sleep(*pause).await;
 }

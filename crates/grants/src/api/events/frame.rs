@@ -7,20 +7,20 @@ use serde_json::json;
 
 use super::super::{Style, row};
 use crate::{
-    job::JobEvent,
-    queue::{Page, Scope},
+    job::{JobEvent, JobEventKind},
+    queue::Page,
 };
 
-/// An event that many may be told of, written out at most once for owners and once for admins.
+/// An event for many listeners, encoded at most once for owners and once for admins.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct EventFrame {
     event: JobEvent,
     style: Style,
     plain: OnceLock<Bytes>,
     with_subject: OnceLock<Bytes>,
 }
 
-impl Told {
+impl EventFrame {
     pub(super) fn new(event: JobEvent, style: Style) -> Self {
         Self {
             event,
@@ -30,15 +30,22 @@ impl Told {
         }
     }
 
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.event.job.subject.as_deref()
+    }
+
+    /// Whether a client that has received the events up to a number lacks this one.
+    pub(super) fn is_after(&self, number: i64) -> bool {
+        self.event.number > number || (self.is_progress() && self.event.number == number)
+    }
+
+    /// The number that a client has received with it.
     pub(super) fn number(&self) -> i64 {
         self.event.number
     }
 
-    pub(super) fn is_within(&self, scope: &Scope) -> bool {
-        match scope {
-            Scope::All => true,
-            Scope::Subject(subject) => self.event.job.subject.as_deref() == Some(&**subject),
-        }
+    fn is_progress(&self) -> bool {
+        self.event.kind == JobEventKind::UploadProgress
     }
 
     /// As it goes out.
@@ -81,5 +88,10 @@ pub(super) fn write(event: &JobEvent, style: Style, with_subject: bool) -> Strin
         "at": row::rfc3339(event.at),
         "upload": row::row(&event.job, style, with_subject),
     });
-    format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.number)
+    // Progress cannot be read again, so it is no place to continue from.
+    let id = match event.kind {
+        JobEventKind::UploadProgress => String::new(),
+        _ => format!("id: {}\n", event.number),
+    };
+    format!("{id}event: {name}\ndata: {data}\n\n")
 }

@@ -15,8 +15,8 @@ use super::super::{
     request_id,
 };
 use super::{
-    feed::Phase,
-    frame::{self, Told},
+    feed::{Phase, Subscription},
+    frame::{self, EventFrame},
     seats::Seat,
 };
 use crate::{
@@ -41,8 +41,7 @@ pub(super) struct Listener {
     is_behind: bool,
     /// What is said before anything else.
     hello: Option<Bytes>,
-    events: broadcast::Receiver<Arc<Told>>,
-    phase: watch::Receiver<Phase>,
+    subscription: Subscription,
     beat: Interval,
     checked: Instant,
     shutdown: Option<watch::Receiver<bool>>,
@@ -51,7 +50,7 @@ pub(super) struct Listener {
 
 /// What makes a listener go on.
 enum Turn {
-    Event(Result<Arc<Told>, broadcast::error::RecvError>),
+    Event(Result<Arc<EventFrame>, broadcast::error::RecvError>),
     Phase(Phase),
     Beat,
     Shutdown,
@@ -70,7 +69,7 @@ impl Listener {
         last: Option<i64>,
         seat: Seat,
     ) -> Result<Self, Problem> {
-        let (events, phase) = api.feed.subscribe();
+        let subscription = api.feed.subscribe(scope.clone());
         let newest = api.settings.queue.newest_now().await;
         let newest = newest.map_err(|error| fault(&error, request_id(&parts)))?;
         let cursor = last.unwrap_or(newest).min(newest);
@@ -94,8 +93,7 @@ impl Listener {
             cursor,
             is_behind: true,
             hello: Some(hello.into()),
-            events,
-            phase,
+            subscription,
             beat,
             checked: Instant::now(),
             shutdown: api.settings.shutdown.clone(),
@@ -110,7 +108,7 @@ impl Listener {
             return Some(hello);
         }
         loop {
-            let phase = *self.phase.borrow_and_update();
+            let phase = *self.subscription.phase.borrow_and_update();
             if self.is_behind && phase == Phase::Live {
                 match self.catch_up().await? {
                     missed if missed.is_empty() => continue,
@@ -126,9 +124,10 @@ impl Listener {
                     }
                     return Some(Bytes::from_static(b":\n\n"));
                 }
-                Turn::Event(Ok(told)) => {
-                    if let Some(frame) = self.take(&told) {
-                        return Some(frame);
+                Turn::Event(Ok(frame)) => {
+                    if frame.is_after(self.cursor) {
+                        self.cursor = frame.number();
+                        return Some(frame.frame(self.caller.is_admin));
                     }
                 }
                 Turn::Event(Err(broadcast::error::RecvError::Lagged(_))) => self.is_behind = true,
@@ -153,23 +152,13 @@ impl Listener {
         tokio::select! {
             biased;
             () = shutdown => Turn::Shutdown,
-            changed = self.phase.changed() => match changed {
-                Ok(()) => Turn::Phase(*self.phase.borrow_and_update()),
+            changed = self.subscription.phase.changed() => match changed {
+                Ok(()) => Turn::Phase(*self.subscription.phase.borrow_and_update()),
                 Err(_) => Turn::Phase(Phase::Over),
             },
             _ = self.beat.tick() => Turn::Beat,
-            event = self.events.recv(), if is_live => Turn::Event(event),
+            event = self.subscription.events.recv(), if is_live => Turn::Event(event),
         }
-    }
-
-    /// An event that came in, if it is for this one and new to it.
-    fn take(&mut self, told: &Told) -> Option<Bytes> {
-        if told.number() <= self.cursor {
-            return None;
-        }
-        self.cursor = told.number();
-        told.is_within(&self.scope)
-            .then(|| told.frame(self.caller.is_admin))
     }
 
     /// Events that it missed, some at a time; `None` if they can't be read: then it comes back.
