@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     Queue, QueueError, QueueSettings,
+    feed::Feed,
     keys::KeyUses,
     reports::Reports,
     work::{Awaited, Order, Work},
@@ -58,6 +59,7 @@ pub(super) struct Shared {
     /// other's transactions.
     pub(super) slot: i64,
     pub(super) reports: Reports,
+    pub(super) feed: Feed,
     pub(super) key_uses: KeyUses,
     pub(super) newest: channel::Sender<i64>,
     /// Somebody watches for events.
@@ -82,6 +84,7 @@ impl Shared {
             database,
             slot,
             reports: Reports::new(interval),
+            feed: Feed::new(),
             key_uses: KeyUses::default(),
             newest: channel::Sender::new(0),
             watched: Notify::new(),

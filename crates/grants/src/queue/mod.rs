@@ -9,6 +9,7 @@
 mod advance;
 mod book;
 mod expiry;
+mod feed;
 mod grant;
 mod home;
 mod keys;
@@ -56,6 +57,7 @@ use self::{
 };
 pub use self::{
     expiry::ExpiredGrants,
+    feed::{EventReader, SharedEvent},
     home::QueueStats,
     settings::{QueueError, QueueSettings},
     types::{
@@ -125,6 +127,7 @@ impl Queue {
         let (closing, is_closing) = channel::channel(false);
         tokio::spawn(writer::run(shared.clone(), receiver));
         tokio::spawn(writer::run_progress(shared.clone(), is_closing.clone()));
+        tokio::spawn(feed::run(shared.clone(), is_closing.clone()));
         tokio::spawn(watch::run(shared.clone(), is_closing));
         Ok(Self(Arc::new(Home {
             shared,
@@ -383,8 +386,7 @@ impl Queue {
         Ok((expired, removed.await?))
     }
 
-    /// Events after a number, oldest first; a thousand at most. Of the progress of a job only the
-    /// newest is there.
+    /// Events after a number, oldest first; a thousand at most. Progress is not among them.
     ///
     /// # Errors
     /// The database failed or is slow.
@@ -399,32 +401,11 @@ impl Queue {
             .await
     }
 
-    /// Returns running jobs of this node with progress that was not returned before, as far as
-    /// `has_listeners` says so of their subjects.
-    pub(crate) async fn progress(
-        &self,
-        has_listeners: impl Fn(Option<&str>) -> bool,
-    ) -> Result<Vec<Job>, QueueError> {
-        let shared = self.shared();
-        let reports::Changed { jobs, unread } = shared.reports.changed(has_listeners);
-        if !unread.is_empty() {
-            let numbers: Vec<_> = unread.iter().map(|id| id.0).collect();
-            self.read(async move {
-                for part in load::parts(&numbers) {
-                    for record in read::records(&shared, read::by_numbers(part)).await? {
-                        shared.reports.set_job(record.job);
-                    }
-                }
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(jobs)
-    }
-
-    /// Returns no more progress of a job that has ended.
-    pub(crate) fn end_progress(&self, job: JobId) {
-        self.0.shared.reports.end(job);
+    /// Reads the events of a scope after a number, then those that come, with the progress of the uploads
+    /// of this node.
+    #[must_use]
+    pub fn read_events(&self, scope: Scope, after: i64) -> EventReader {
+        EventReader::new(self.clone(), scope, after)
     }
 
     /// The number of the newest event, changing when there are more: those of this process at once,

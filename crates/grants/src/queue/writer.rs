@@ -26,6 +26,8 @@ const PAUSES: [Duration; 3] = [
     Duration::from_millis(400),
 ];
 
+/// The least time between two transactions that write progress.
+const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// How often a transaction is repeated at once because others were in its way.
 const MAX_CONFLICTS: u32 = 5;
 
@@ -90,6 +92,11 @@ pub(super) async fn run_progress(shared: Arc<Shared>, mut closing: watch::Receiv
             _ = closing.changed() => return,
         }
         write_reports(&shared, false).await;
+        // What becomes due meanwhile is written together.
+        tokio::select! {
+            () = sleep(MIN_PAUSE) => {}
+            _ = closing.changed() => return,
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! so that it misses no event and receives none twice. Progress has no number: a slow listener receives
 //! only the newest.
 
-mod feed;
 mod frame;
 mod listener;
 mod seats;
@@ -17,8 +16,8 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use self::listener::Listener;
+pub(super) use self::seats::SeatTable;
 pub use self::seats::Seats;
-pub(super) use self::{feed::Feed, seats::SeatTable};
 use super::{Api, list::Wanted, problem::Problem, scope};
 
 /// Keeps proxies (nginx) from gathering what should go out at once.
