@@ -2,16 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use landfall_database::DatabaseError;
+use landfall_database::{DatabaseError, millis, parts};
 use rand::Rng;
 
 use super::{
     batch::{Command, Failure},
-    clock::millis,
     commit::Step,
     queues::ClaimedEvent,
     settings::OutboxSettings,
-    sql::{self, parts},
+    sql,
 };
 
 /// A key of a route, and when its events are due.

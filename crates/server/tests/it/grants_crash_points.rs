@@ -144,12 +144,11 @@ fn survives(postgres: &Postgres, wish: Wish, point: usize) -> bool {
         let _ = kill_process(pid, Signal::KILL);
     });
     let mut upload = None;
-    let client = |server| Client {
-        server,
-        key: &key,
-        wish,
+    let run = |server: &Landfall, upload: &mut Option<String>| {
+        let key = &key;
+        Client { server, key, wish }.run(upload)
     };
-    client(&first).run(&mut upload);
+    run(&first, &mut upload);
     // Events are delivered after the answer.
     for _ in 0..20 {
         if !proxy.is_armed() {
@@ -162,7 +161,7 @@ fn survives(postgres: &Postgres, wish: Wish, point: usize) -> bool {
     let second = server(dir.path(), &database, &application);
     eventually(
         &format!("{wish:?} {point}: the client never gets through"),
-        || client(&second).run(&mut upload),
+        || run(&second, &mut upload),
     );
     let (state, event) = match wish {
         Wish::Accepted => ("completed", "UploadCompleted"),

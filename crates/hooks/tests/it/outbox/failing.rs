@@ -18,7 +18,7 @@ use landfall::{
 };
 use landfall_hooks::{
     Failure, HookName, Message, Reaction, Transport,
-    outbox::{KeptState, Outbox, OutboxSettings, Query, Route, TimeSource},
+    outbox::{Clock, KeptState, Outbox, OutboxSettings, Query, Route},
 };
 use tokio::task::JoinHandle;
 
@@ -206,9 +206,9 @@ impl Frozen {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    fn source(&self) -> TimeSource {
+    fn source(&self) -> Clock {
         let Self(moved, start) = self.clone();
-        TimeSource::new(move || {
+        Clock::new(move || {
             let moved = u64::try_from(moved.load(Ordering::SeqCst)).unwrap();
             start + Duration::from_secs(moved)
         })
