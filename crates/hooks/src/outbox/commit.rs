@@ -183,12 +183,15 @@ impl Step<'_> {
         let (others, mine): (Vec<_>, Vec<_>) = emitted
             .into_iter()
             .partition(|(route, fact, _)| behind.contains(&(*route, fact.key.to_string())));
-        let others = others.iter().map(|(route, _, row)| (*route, row.event));
+        let others = others
+            .iter()
+            .map(|(route, _, row)| (*route, (row.event, row.key)));
+        let is_postgres = shared.database.is_postgres();
         for (route, events) in by_route(others) {
             self.effects.is_due = true;
             let (name, hold) = (shared.routes[route].transport.name(), shared.hold(route));
             for part in parts(&events) {
-                let release = sql::release_behind(name, part, self.now, hold);
+                let release = sql::release_behind(name, part, self.now, hold, is_postgres);
                 self.transaction.execute(release).await?;
             }
         }
@@ -403,11 +406,11 @@ impl Step<'_> {
     }
 }
 
-/// Names by their routes.
-fn by_route<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> BTreeMap<usize, Vec<&'a str>> {
+/// Groups items by their routes.
+fn by_route<T>(items: impl Iterator<Item = (usize, T)>) -> BTreeMap<usize, Vec<T>> {
     let mut routes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (route, name) in names {
-        routes.entry(route).or_default().push(name);
+    for (route, item) in items {
+        routes.entry(route).or_default().push(item);
     }
     routes
 }

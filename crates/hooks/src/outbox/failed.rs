@@ -65,7 +65,6 @@ impl Step<'_> {
             let statement = sql::release(part, &self.me);
             self.transaction.execute(statement).await?;
         }
-        self.reschedule(&rescheduled).await?;
         let failures: Vec<_> = failures
             .iter()
             .map(|(failure, route, attempts, due)| sql::Failed {
@@ -80,7 +79,8 @@ impl Step<'_> {
             let statement = sql::record_failures(part, &self.me, self.now);
             self.transaction.execute(statement).await?;
         }
-        Ok(())
+        // After the failed ones were locked: see `sql::release_behind`.
+        self.reschedule(&rescheduled).await
     }
 
     /// Lets events go that waited behind one that has arrived after it had failed.

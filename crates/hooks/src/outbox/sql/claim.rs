@@ -4,9 +4,6 @@ use landfall_database::{Statement, push_list};
 
 use super::resolver;
 
-/// After so many milliseconds an event that became pending behind a failed one is checked again.
-const RECHECK_AFTER: i64 = 2000;
-
 /// How long a failing event holds later events of its ordering key: for ever if there is no limit.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::outbox) struct Hold {
@@ -188,37 +185,40 @@ pub(in crate::outbox) fn owned_elsewhere(
     statement
 }
 
-/// Releases deliveries of a route that have just become pending, to be claimed after those of their
-/// ordering key that hold them.
+/// Releases deliveries of a route that have just become pending, given with their ordering keys, until
+/// the failed deliveries of their keys no longer hold them.
+///
+/// The failed deliveries are locked, so that a node that is about to settle one waits and then
+/// reschedules the released ones. One that another node is settling already is passed over: nothing
+/// delays what was released behind it, and both nodes poll once they have committed.
 pub(in crate::outbox) fn release_behind(
     route: &str,
-    events: &[&str],
+    events: &[(&str, &str)],
     now: i64,
     hold: Hold,
+    is_postgres: bool,
 ) -> Statement {
     let mut statement = Statement::new(
-        "UPDATE outbox_deliveries SET owner_node = '', due_at = COALESCE((SELECT MAX(",
-    );
-    let since = hold.since(now);
-    match hold.limit {
-        None => statement.push("e.due_at"),
-        Some(limit) => {
-            // Another node may deliver the failed one at this moment, and not see these to wake them.
-            let again = statement.give(now.saturating_add(limit.min(RECHECK_AFTER)));
-            statement.push(&format!(
-                "CASE WHEN e.first_failed_at IS NULL THEN e.due_at ELSE ${again} END"
-            ));
-        }
+        "WITH failed AS MATERIALIZED (SELECT d.ordering_key, d.due_at, d.first_failed_at \
+         FROM outbox_deliveries AS d WHERE d.state = 1 AND d.route = $1 \
+         AND d.first_failed_at > $2 AND d.ordering_key IN ",
+    )
+    .with(route)
+    .with(hold.since(now));
+    push_list(&mut statement, events.iter().map(|(_, key)| *key));
+    if is_postgres {
+        statement.push(" FOR SHARE OF d SKIP LOCKED");
     }
-    let since = statement.give(since);
-    let route = statement.give(route);
+    let until = match hold.limit {
+        None => "f.due_at".to_owned(),
+        Some(limit) => format!("f.first_failed_at + ${}", statement.give(limit)),
+    };
     statement.push(&format!(
-        ") FROM outbox_deliveries AS e WHERE e.state = 1 \
-         AND e.ordering_key = outbox_deliveries.ordering_key AND e.route = outbox_deliveries.route \
-         AND (e.first_failed_at IS NULL OR e.first_failed_at > ${since})), due_at) \
-         WHERE state = 1 AND route = ${route} AND event_id IN "
+        ") UPDATE outbox_deliveries SET owner_node = '', due_at = COALESCE((SELECT MAX({until}) \
+         FROM failed AS f WHERE f.ordering_key = outbox_deliveries.ordering_key), due_at) \
+         WHERE state = 1 AND route = $1 AND event_id IN "
     ));
-    push_list(&mut statement, events.iter().copied());
+    push_list(&mut statement, events.iter().map(|(event, _)| *event));
     statement
 }
 

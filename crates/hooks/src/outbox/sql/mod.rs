@@ -10,6 +10,8 @@ mod failed;
 mod nodes;
 #[cfg(test)]
 mod plans;
+#[cfg(all(test, feature = "postgres"))]
+mod races;
 
 use landfall_database::{Statement, Value, push_list};
 

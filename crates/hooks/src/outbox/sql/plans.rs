@@ -83,7 +83,10 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
             "owners",
             owned_elsewhere("http", &["u9", "u10"], "me", now, held),
         ),
-        ("behind", release_behind("http", &["e9"], now, held)),
+        (
+            "behind",
+            release_behind("http", &[("e9", "u3")], now, held, is_postgres),
+        ),
         ("in doubt", is_in_doubt(now)),
         (
             "claim in doubt",
