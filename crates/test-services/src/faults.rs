@@ -105,6 +105,12 @@ impl FaultProxy {
         lock(&self.shared.messages).1.is_some()
     }
 
+    /// Cancels the action of [`at_message`](Self::at_message). Returns whether it was still to come.
+    #[must_use]
+    pub fn disarm(&self) -> bool {
+        lock(&self.shared.messages).1.take().is_some()
+    }
+
     /// Sets the fault, for existing and for new connections.
     pub fn set(&self, fault: Fault) {
         *lock(&self.shared.fault) = fault;
@@ -166,7 +172,7 @@ impl Shared {
         let Some((_, action)) = messages.1.take_if(|(at, _)| *at <= nth) else {
             return false;
         };
-        drop(messages);
+        // Under the lock: once it is disarmed, it is done or never will be.
         action();
         true
     }
