@@ -143,11 +143,9 @@ fn survives(postgres: &Postgres, intention: Intention, point: usize) -> bool {
     });
     let database = postgres.database("points");
     let key = add_key_in(&database);
-    let (_, rest) = database.split_once('@').unwrap();
-    let (authority, _) = rest.split_once('/').unwrap();
-    let proxy = FaultProxy::start(authority);
+    let (proxy, url) = FaultProxy::to_server_of(&database);
     let dir = tempfile::tempdir().unwrap();
-    let first = server(dir.path(), &proxy.url(&database, authority), &application);
+    let first = server(dir.path(), &url, &application);
     let pid = first.pid();
     proxy.at_message(point, move || {
         let _ = kill_process(pid, Signal::KILL);
