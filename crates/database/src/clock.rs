@@ -45,10 +45,10 @@ impl Clock {
     #[must_use]
     pub fn millis(&self) -> i64 {
         match &*self.0 {
-            Source::Custom(now) => millis(now()),
+            Source::Custom(now) => since_epoch(now()),
             Source::Database(ahead) => {
                 let ahead = ahead.load(Ordering::Relaxed);
-                millis(SystemTime::now()).saturating_add(ahead)
+                since_epoch(SystemTime::now()).saturating_add(ahead)
             }
         }
     }
@@ -63,7 +63,7 @@ impl Clock {
     #[cfg(feature = "postgres")]
     pub(crate) fn set(&self, now: i64) {
         if let Source::Database(ahead) = &*self.0 {
-            let local = millis(SystemTime::now());
+            let local = since_epoch(SystemTime::now());
             ahead.store(now.saturating_sub(local), Ordering::Relaxed);
         }
     }
@@ -82,7 +82,12 @@ impl fmt::Debug for Clock {
     }
 }
 
-fn millis(at: SystemTime) -> i64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+fn since_epoch(at: SystemTime) -> i64 {
+    millis(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// Returns a span in milliseconds, as the databases store it.
+#[must_use]
+pub fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

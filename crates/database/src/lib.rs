@@ -17,10 +17,10 @@ mod transaction;
 use std::{fmt, path::PathBuf};
 
 pub use self::{
-    clock::Clock,
+    clock::{Clock, millis},
     connections::Connections,
     migrate::Migration,
-    statement::{Column, Row, Statement, Value},
+    statement::{Column, Row, Statement, Value, parts, push_list},
     transaction::Transaction,
 };
 
@@ -163,10 +163,12 @@ impl DatabaseError {
                 let code = error.code().unwrap_or_default();
                 let is_postgres = code.len() == 5;
                 if is_postgres {
-                    // Data exceptions, violated constraints, syntax and limits of the program.
-                    return ["22", "23", "42", "54"]
-                        .iter()
-                        .any(|class| code.starts_with(class));
+                    // Data exceptions, violated constraints, syntax and limits of the program. Rights
+                    // that are missing are missing for others as well.
+                    return code != "42501"
+                        && ["22", "23", "42", "54"]
+                            .iter()
+                            .any(|class| code.starts_with(class));
                 }
                 // SQLite: general errors, too large, constraint, mismatch, out of range.
                 let primary = code.parse::<u32>().unwrap_or_default() & 0xff;

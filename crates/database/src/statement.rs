@@ -114,6 +114,27 @@ impl Statement {
     }
 }
 
+/// Divides rows into parts of few sizes, so that few statements have to be prepared.
+pub fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = [64, 16, 4, 1].into_iter().find(|n| *n <= rows.len())?;
+        let (part, rest) = rows.split_at(size);
+        rows = rest;
+        Some(part)
+    })
+}
+
+/// Adds a list of values, as `($1, $2)`.
+pub fn push_list<T: Into<Value>>(statement: &mut Statement, values: impl IntoIterator<Item = T>) {
+    statement.push("(");
+    for (at, value) in values.into_iter().enumerate() {
+        let number = statement.give(value);
+        let comma = if at == 0 { "" } else { ", " };
+        statement.push(&format!("{comma}${number}"));
+    }
+    statement.push(")");
+}
+
 /// A row that came back.
 #[derive(Debug)]
 pub struct Row(pub(crate) RowOf);
@@ -200,5 +221,19 @@ impl Row {
     ) -> Result<Option<String>, DatabaseError> {
         let Self(row) = self;
         Ok(column!(row, column)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_of_few_sizes_and_miss_nothing() {
+        let rows: Vec<_> = (0..151).collect();
+        let sizes: Vec<_> = parts(&rows).map(<[_]>::len).collect();
+        assert_eq!(sizes, [64, 64, 16, 4, 1, 1, 1]);
+        assert_eq!(parts(&rows).flatten().copied().collect::<Vec<_>>(), rows);
+        assert_eq!(parts(&rows[..0]).count(), 0);
     }
 }

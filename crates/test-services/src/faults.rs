@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What the proxy does with the bytes of its connections.
@@ -27,6 +27,27 @@ pub enum Fault {
     /// It forwards requests and closes the way back.
     HalfClose,
 }
+
+impl Fault {
+    /// Each fault once.
+    pub const ALL: [Self; 4] = [
+        Self::Delay(Duration::from_millis(100)),
+        Self::BlackHole,
+        Self::Cut,
+        Self::HalfClose,
+    ];
+
+    /// Whether requests still succeed, only later.
+    #[must_use]
+    pub const fn is_delay(self) -> bool {
+        matches!(self, Self::Delay(_))
+    }
+}
+
+/// How long after a fault requests may still fail.
+const MAX_RECOVERY: Duration = Duration::from_secs(5);
+/// What a busy machine may add to a time.
+const SLACK: Duration = Duration::from_secs(3);
 
 type Action = Box<dyn FnOnce() + Send>;
 
@@ -75,6 +96,57 @@ impl FaultProxy {
         Self { address, shared }
     }
 
+    /// Starts a proxy to the server of a URL, and returns the URL by which it is reached there.
+    ///
+    /// # Panics
+    /// If the URL has no authority, or no port is free.
+    #[must_use]
+    pub fn to_server_of(url: &str) -> (Self, String) {
+        let (_, rest) = url.split_once("://").expect("a URL");
+        let authority = rest.split('/').next().unwrap_or(rest);
+        let authority = authority.rsplit('@').next().unwrap_or(authority);
+        let proxy = Self::start(authority);
+        let url = proxy.url(url, authority);
+        (proxy, url)
+    }
+
+    /// Makes requests before, under and after each fault.
+    ///
+    /// # Panics
+    /// If a request takes longer than `limit`, fails without a fault or when it is only delayed,
+    /// succeeds under another fault, or still fails 5 s after a fault.
+    pub async fn under_each<E: fmt::Debug>(
+        &self,
+        limit: Duration,
+        mut request: impl AsyncFnMut() -> Result<(), E>,
+    ) {
+        for fault in Fault::ALL {
+            if let Err(error) = request().await {
+                panic!("before {fault:?}: {error:?}");
+            }
+            self.set(fault);
+            for _ in 0..2 {
+                let started = Instant::now();
+                let result = request().await;
+                let took = started.elapsed();
+                println!("{fault:?}: {result:?} after {took:?}");
+                assert_eq!(result.is_ok(), fault.is_delay(), "{fault:?}: {result:?}");
+                assert!(took <= limit + SLACK, "{fault:?}: {took:?}");
+            }
+            self.set(Fault::None);
+            let ended = Instant::now();
+            while let Err(error) = request().await {
+                let after = ended.elapsed();
+                assert!(
+                    after <= MAX_RECOVERY + SLACK,
+                    "{after:?} after {fault:?}: {error:?}"
+                );
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            println!("{fault:?}: recovered after {:?}", ended.elapsed());
+        }
+    }
+
     /// Where the proxy listens, as `host:port`.
     #[must_use]
     pub fn authority(&self) -> String {
@@ -103,6 +175,12 @@ impl FaultProxy {
     #[must_use]
     pub fn is_armed(&self) -> bool {
         lock(&self.shared.messages).1.is_some()
+    }
+
+    /// Cancels the action of [`at_message`](Self::at_message). Returns whether it was still to come.
+    #[must_use]
+    pub fn disarm(&self) -> bool {
+        lock(&self.shared.messages).1.take().is_some()
     }
 
     /// Sets the fault, for existing and for new connections.
@@ -166,7 +244,7 @@ impl Shared {
         let Some((_, action)) = messages.1.take_if(|(at, _)| *at <= nth) else {
             return false;
         };
-        drop(messages);
+        // Under the lock: once it is disarmed, it is done or never will be.
         action();
         true
     }
@@ -181,7 +259,8 @@ impl Shared {
                 // The bytes are gone, and so are all that follow.
                 continue;
             }
-            match *lock(&self.fault) {
+            let fault = *lock(&self.fault);
+            match fault {
                 Fault::Delay(delay) => thread::sleep(delay),
                 Fault::HalfClose if is_back => {
                     let _ = to.shutdown(Shutdown::Write);

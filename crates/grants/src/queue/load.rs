@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use landfall_database::{Row, Statement, Transaction};
+pub(super) use landfall_database::{parts, push_list};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -11,29 +12,6 @@ use super::{
     numbers::{self, Sequence},
     record::{COLUMNS, Record, unsigned},
 };
-
-/// Parts of `rows` in few sizes, so that few statements have to be prepared.
-pub(super) fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let size = [64, 16, 4, 1].into_iter().find(|n| *n <= rows.len())?;
-        let (part, rest) = rows.split_at(size);
-        rows = rest;
-        Some(part)
-    })
-}
-
-/// Adds `($1, $2, …)`.
-pub(super) fn push_list<T: Into<landfall_database::Value>>(
-    statement: &mut Statement,
-    values: impl IntoIterator<Item = T>,
-) {
-    for (at, value) in values.into_iter().enumerate() {
-        let number = statement.give(value);
-        let before = if at == 0 { "(" } else { ", " };
-        statement.push(&format!("{before}${number}"));
-    }
-    statement.push(")");
-}
 
 impl Book<'_> {
     /// Reads all of it.

@@ -21,8 +21,6 @@ pub(super) enum Command {
     Prepare(Stored),
     /// An event happened.
     Emit { fact: Fact, implied: Vec<Implied> },
-    /// Store events that happened and were not prepared.
-    Publish(Stored),
     /// A delivery arrived.
     Delivered {
         route: usize,
@@ -130,14 +128,13 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Prepared and published events, emitted ones and results of deliveries.
+    /// Prepared and emitted events, and results of deliveries.
     pub(super) fn events(&self) -> usize {
         let events = |command: &Command| match command {
             Command::Prepare(_)
             | Command::Emit { .. }
             | Command::Delivered { .. }
             | Command::Failed(_) => 1,
-            Command::Publish(stored) => stored.facts.len(),
             _ => 0,
         };
         self.commands.iter().map(events).sum()
@@ -149,13 +146,6 @@ impl Batch {
         (self, Self { commands })
     }
 
-    pub(super) fn published(&self) -> impl Iterator<Item = &Stored> {
-        self.commands.iter().filter_map(|command| match command {
-            Command::Publish(stored) => Some(stored),
-            _ => None,
-        })
-    }
-
     /// Events that happened, each once.
     pub(super) fn emitted(&self) -> Vec<&Fact> {
         let mut seen = HashSet::new();
@@ -163,9 +153,7 @@ impl Batch {
             Command::Emit { fact, .. } => Some(fact),
             _ => None,
         });
-        let published = self.published().flat_map(|stored| &stored.facts);
-        let facts = emitted.chain(published);
-        facts.filter(|fact| seen.insert(&fact.id)).collect()
+        emitted.filter(|fact| seen.insert(&fact.id)).collect()
     }
 
     /// Events that may happen, each once.

@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use super::{clock::millis, settings::CircuitBreaker};
+use landfall_database::millis;
+
+use super::settings::CircuitBreaker;
 
 /// An attempt that takes longer does not keep the next from being made.
 const MAX_PROBE: Duration = Duration::from_secs(30);

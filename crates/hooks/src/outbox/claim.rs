@@ -8,7 +8,7 @@ use super::{
     DatabaseError, Outbox, Shared,
     batch::{Command, Wanted},
     breaker::Permit,
-    sql,
+    sql::{self, Attempt},
 };
 
 /// How often the database is read for deliveries that are due and that this node does not know of.
@@ -64,7 +64,9 @@ impl Outbox {
             sleep(MIN_POLL_INTERVAL).await;
             loop {
                 let soonest = shared.soonest.load(Ordering::Acquire);
-                let wait = soonest.saturating_sub(shared.clock.now()).max(0);
+                let wait = soonest
+                    .saturating_sub(shared.database.clock().millis())
+                    .max(0);
                 let wait = Duration::from_millis(wait.unsigned_abs()).min(POLL_INTERVAL);
                 tokio::select! {
                     () = sleep(wait) => break,
@@ -77,7 +79,7 @@ impl Outbox {
 
     async fn claim(&self) -> Result<usize, DatabaseError> {
         let shared = &self.shared;
-        let now = shared.clock.now();
+        let now = shared.database.clock().millis();
         let soonest = shared.soonest.load(Ordering::Acquire);
         if soonest <= now {
             shared.soonest.store(i64::MAX, Ordering::Release);
@@ -95,11 +97,14 @@ impl Outbox {
             return Ok(0);
         };
         for (at, one) in wanted.iter_mut().enumerate() {
-            if due.number(2 * at)? == 0 {
-                one.first = 0;
-            }
-            if due.number(2 * at + 1)? == 0 {
-                one.retries = 0;
+            for (attempt, most) in [
+                (Attempt::First, &mut one.first),
+                (Attempt::Retry, &mut one.retries),
+            ] {
+                let column = format!("{}_{at}", attempt.name());
+                if due.number(column.as_str())? == 0 {
+                    *most = 0;
+                }
             }
         }
         wanted.retain(is_wanted);

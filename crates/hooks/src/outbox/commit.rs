@@ -6,19 +6,17 @@ use std::{
     time::Duration,
 };
 
-use landfall_database::{DatabaseError, Transaction};
+use landfall_database::{DatabaseError, Transaction, millis, parts};
 
 use super::{
     Shared,
     batch::{Batch, Command, InDoubt, Resolved, Size, Wanted},
-    clock::millis,
     fact::{self, Fact},
     maintenance::MaintenanceReport,
-    publish::newest_progress,
     queues::ClaimedEvent,
-    sql::{self, NewRow, parts},
+    sql::{self, Attempt, NewRow},
 };
-use crate::{HookName, Message};
+use crate::Message;
 
 /// The first delay after an upload was found busy.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
@@ -74,7 +72,6 @@ impl Step<'_> {
         // An implied event becomes pending before the events that imply it: then it is in the
         // database when the order is checked.
         self.emit_implied(batch).await?;
-        self.supersede(batch).await?;
         self.emit(&batch.emitted(), is_known).await?;
         self.prepare(batch).await?;
         for command in commands {
@@ -135,18 +132,6 @@ impl Step<'_> {
         self.effects.deleted.rows += usize::try_from(rows).unwrap_or_default();
     }
 
-    /// Deletes pending progress of jobs of which newer progress happened, so that a receiver that is
-    /// down for long does not fill the outbox with it.
-    async fn supersede(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
-        let newest = newest_progress(batch.published().flat_map(|one| &one.facts));
-        for part in parts(&newest) {
-            let statement = sql::supersede(HookName::UploadProgress.as_str(), part);
-            let deleted = self.transaction.execute(statement).await?;
-            self.deleted(deleted);
-        }
-        Ok(())
-    }
-
     /// Makes events pending, and claims those that nothing in the database holds.
     async fn emit(&mut self, emitted: &[&Fact], is_known: bool) -> Result<(), DatabaseError> {
         let shared = self.shared;
@@ -182,7 +167,7 @@ impl Step<'_> {
             let list: Vec<_> = list.iter().map(|(_, _, row)| row.clone()).collect();
             for part in parts(&list) {
                 for row in self.transaction.fetch(statement(part, self.now)).await? {
-                    stored.insert((row.text(0)?, row.text(1)?));
+                    stored.insert((row.text("event_id")?, row.text("route")?));
                 }
             }
         }
@@ -198,12 +183,15 @@ impl Step<'_> {
         let (others, mine): (Vec<_>, Vec<_>) = emitted
             .into_iter()
             .partition(|(route, fact, _)| behind.contains(&(*route, fact.key.to_string())));
-        let others = others.iter().map(|(route, _, row)| (*route, row.event));
+        let others = others
+            .iter()
+            .map(|(route, _, row)| (*route, (row.event, row.key)));
+        let is_postgres = shared.database.is_postgres();
         for (route, events) in by_route(others) {
             self.effects.is_due = true;
             let (name, hold) = (shared.routes[route].transport.name(), shared.hold(route));
             for part in parts(&events) {
-                let release = sql::release_behind(name, part, self.now, hold);
+                let release = sql::release_behind(name, part, self.now, hold, is_postgres);
                 self.transaction.execute(release).await?;
             }
         }
@@ -237,7 +225,7 @@ impl Step<'_> {
             for part in parts(&keys) {
                 let statement = sql::owned_elsewhere(name, part, &self.me, self.now, hold);
                 for row in self.transaction.fetch(statement).await? {
-                    behind.insert((route, row.text(0)?));
+                    behind.insert((route, row.text("ordering_key")?));
                 }
             }
         }
@@ -273,8 +261,8 @@ impl Step<'_> {
         let ids: Vec<_> = implied.keys().copied().collect();
         for part in parts(&ids) {
             for row in self.transaction.fetch(sql::prepared(part)).await? {
-                let (event, route) = (row.text(0)?, row.text(1)?);
-                let mut json = row.text(2)?;
+                let (event, route) = (row.text("event_id")?, row.text("route")?);
+                let mut json = row.text("message")?;
                 // One that cannot be read becomes a dead letter when it is claimed.
                 let mut sequence = 0;
                 if let Some(upload) = implied.get(event.as_str())
@@ -332,21 +320,21 @@ impl Step<'_> {
         let capacity = shared.queues.capacity(route).saturating_sub(here);
         let hold = shared.hold(route);
         let is_postgres = shared.database.is_postgres();
-        let count = |most: usize| i64::try_from(most).unwrap_or(i64::MAX);
         let mut rows = Vec::new();
-        if wanted.first.min(capacity) > 0 {
-            let most = count(wanted.first.min(capacity));
-            let claim = sql::claim(&name, &self.me, self.now, hold, most, is_postgres);
-            rows = self.transaction.fetch(claim).await?;
-        }
-        if wanted.retries > 0 {
-            let most = count(wanted.retries);
-            let claim = sql::claim_retries(&name, &self.me, self.now, hold, most, is_postgres);
-            rows.extend(self.transaction.fetch(claim).await?);
+        for (attempt, most) in [
+            (Attempt::First, wanted.first.min(capacity)),
+            (Attempt::Retry, wanted.retries),
+        ] {
+            if most > 0 {
+                let most = i64::try_from(most).unwrap_or(i64::MAX);
+                let claim = sql::claim(attempt, &name, &self.me, self.now, hold, most, is_postgres);
+                rows.extend(self.transaction.fetch(claim).await?);
+            }
         }
         let mut claimed = Vec::new();
         for row in rows {
-            let (event, key, json) = (row.text(0)?, row.text(1)?, row.text(4)?);
+            let (event, key) = (row.text("event_id")?, row.text("ordering_key")?);
+            let json = row.text("message")?;
             let message = match serde_json::from_str::<Message>(&json) {
                 Ok(message) => message,
                 Err(error) => {
@@ -361,8 +349,8 @@ impl Step<'_> {
                 event: event.into(),
                 key: key.into(),
                 bytes: json.len(),
-                attempts: row.number(2)?,
-                first_failed_at: row.maybe_number(3)?,
+                attempts: row.number("attempts")?,
+                first_failed_at: row.maybe_number("first_failed_at")?,
                 message: Arc::new(message),
             });
         }
@@ -400,8 +388,8 @@ impl Step<'_> {
             self.shared.database.is_postgres(),
         );
         for row in self.transaction.fetch(statement).await? {
-            let (event, route) = (row.text(0)?, row.text(1)?);
-            match serde_json::from_str(&row.text(2)?) {
+            let (event, route) = (row.text("event_id")?, row.text("route")?);
+            match serde_json::from_str(&row.text("message")?) {
                 Ok(message) => self.effects.in_doubt.push(InDoubt {
                     event,
                     route,
@@ -418,11 +406,11 @@ impl Step<'_> {
     }
 }
 
-/// Names by their routes.
-fn by_route<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> BTreeMap<usize, Vec<&'a str>> {
+/// Groups items by their routes.
+fn by_route<T>(items: impl Iterator<Item = (usize, T)>) -> BTreeMap<usize, Vec<T>> {
     let mut routes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (route, name) in names {
-        routes.entry(route).or_default().push(name);
+    for (route, item) in items {
+        routes.entry(route).or_default().push(item);
     }
     routes
 }

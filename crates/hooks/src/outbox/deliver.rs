@@ -56,7 +56,7 @@ impl Outbox {
         let max_first = shared.settings.parallel.saturating_sub(max_retries).max(1);
         let (mut first, mut retries) = (JoinSet::new(), JoinSet::new());
         loop {
-            let permit = shared.breakers[route].permit(shared.clock.now());
+            let permit = shared.breakers[route].permit(shared.database.clock().millis());
             let allowed = match permit {
                 Permit::Any => Allowed {
                     first: first.len() < max_first,
@@ -80,7 +80,7 @@ impl Outbox {
                 Some(_) = first.join_next(), if !first.is_empty() => {}
                 Some(_) = retries.join_next(), if !retries.is_empty() => {}
                 event = shared.queues.next(route, allowed), if allowed.first || allowed.retries => {
-                    shared.breakers[route].started(shared.clock.now());
+                    shared.breakers[route].started(shared.database.clock().millis());
                     let running = if event.is_retry() { &mut retries } else { &mut first };
                     running.spawn(self.clone().deliver(route, event));
                 }
@@ -139,7 +139,8 @@ impl Outbox {
         if is_permanent {
             // A receiver that rejects an event is not down.
             self.answered(route).await;
-        } else if shared.breakers[route].failed(!event.is_retry(), shared.clock.now()) {
+        } else if shared.breakers[route].failed(!event.is_retry(), shared.database.clock().millis())
+        {
             tracing::warn!(
                 route = transport.name(),
                 "the receiver seems to be down, trying one delivery at a time"

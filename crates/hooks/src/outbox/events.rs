@@ -1,21 +1,22 @@
 //! The kept events, for people: what waits, what is dead; try again, drop.
 
 use std::{
-    sync::Arc,
+    collections::BTreeSet,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use landfall_database::{Connections, Database, Statement};
+use landfall_database::{
+    Connections, Database, DatabaseError, Row, Statement, Value, parts, push_list,
+};
 use serde::Serialize;
 
-use super::{Outbox, OutboxError, clock::Clock, connect, migrate, sql};
+use super::{Outbox, OutboxError, connect, migrate, sql};
 use crate::Message;
 
 /// What is in the database of an outbox. Works beside servers that run; they notice within seconds.
 #[derive(Debug)]
 pub struct Events {
     database: Connections,
-    clock: Arc<Clock>,
 }
 
 /// Which events are wanted.
@@ -133,7 +134,6 @@ impl Outbox {
     pub fn events(&self) -> Events {
         Events {
             database: self.shared.database.clone(),
-            clock: self.shared.clock.clone(),
         }
     }
 }
@@ -151,20 +151,11 @@ impl Events {
             && let Err(source) = std::fs::metadata(file)
         {
             let path = file.clone();
-            return Err(landfall_database::DatabaseError::File { path, source }.into());
+            return Err(DatabaseError::File { path, source }.into());
         }
         let database = connect(database, true).await?.without_migrations();
         migrate(&database).await?;
-        let events = Self {
-            database,
-            clock: Arc::default(),
-        };
-        if events.database.is_postgres()
-            && let Some(row) = events.database.read(sql::time()).await?.first()
-        {
-            events.clock.set(row.number(0)?);
-        }
-        Ok(events)
+        Ok(Self { database })
     }
 
     /// Lists events.
@@ -177,16 +168,11 @@ impl Events {
     pub async fn list(&self, query: &Query) -> Result<Vec<KeptEvent>, OutboxError> {
         let mut statement = Statement::new(
             "SELECT event_id, route, event_name, ordering_key, state, attempts, last_error, \
-             COALESCE(dead_at, created_at), due_at, message FROM outbox_deliveries WHERE state IN (",
+             COALESCE(dead_at, created_at) AS since, due_at, message FROM outbox_deliveries \
+             WHERE state IN ",
         );
-        for (at, state) in query.states.iter().enumerate() {
-            let number = statement.give(state.number());
-            statement.push(&format!("{}${number}", if at == 0 { "" } else { ", " }));
-        }
-        if query.states.is_empty() {
-            statement.push("NULL");
-        }
-        statement.push(")");
+        let states: Vec<_> = query.states.iter().map(|state| state.number()).collect();
+        push_any(&mut statement, states);
         for (column, wanted) in [("route", &query.route), ("ordering_key", &query.upload)] {
             if let Some(wanted) = wanted {
                 let number = statement.give(wanted.as_str());
@@ -213,14 +199,18 @@ impl Events {
     /// # Cancel safety
     /// Dropped, it has done all or nothing.
     pub async fn retry(&self, choice: &Choice) -> Result<u64, OutboxError> {
-        let now = self.clock.now();
+        let mut transaction = self.database.write().await?;
+        let now = transaction.now();
         // What a server has in hand is being tried.
         let statement = Statement::new(
             "UPDATE outbox_deliveries SET state = 1, owner_node = '', attempts = 0, due_at = $1, \
              created_at = $1, first_failed_at = NULL, dead_at = NULL \
              WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
-        self.execute(statement.with(now), choice).await
+        let retried = transaction.execute(chosen(statement.with(now), choice));
+        let retried = retried.await?;
+        transaction.commit().await?;
+        Ok(retried)
     }
 
     /// Drops events for good. Says how many (one for each route).
@@ -231,56 +221,84 @@ impl Events {
     /// # Cancel safety
     /// Dropped, it has done all or nothing.
     pub async fn drop(&self, choice: &Choice) -> Result<u64, OutboxError> {
-        let statement = Statement::new(
+        let delete = Statement::new(
             "DELETE FROM outbox_deliveries \
              WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
-        self.execute(statement, choice).await
-    }
-
-    async fn execute(&self, mut statement: Statement, choice: &Choice) -> Result<u64, OutboxError> {
-        match choice {
-            Choice::Ids(ids) | Choice::DeadIds(ids) => {
-                if matches!(choice, Choice::DeadIds(_)) {
-                    statement.push(" AND state = 2");
-                }
-                statement.push(" AND event_id IN (");
-                for (at, id) in ids.iter().enumerate() {
-                    let number = statement.give(id.as_str());
-                    statement.push(&format!("{}${number}", if at == 0 { "" } else { ", " }));
-                }
-                statement.push(if ids.is_empty() { "NULL)" } else { ")" });
-            }
-            Choice::AllDead => statement.push(" AND state = 2"),
-            Choice::DeadOf(route) => {
-                let number = statement.give(route.as_str());
-                statement.push(&format!(" AND state = 2 AND route = ${number}"));
-            }
-        }
+        let mut delete = chosen(delete, choice);
         let mut transaction = self.database.write().await?;
-        let changed = transaction.execute(statement).await?;
+        let dropped = if matches!(choice, Choice::Ids(_)) {
+            delete.push(" RETURNING ordering_key, route");
+            let rows = transaction.fetch(delete).await?;
+            let keys = rows
+                .iter()
+                .map(|row| Ok((row.text("ordering_key")?, row.text("route")?)))
+                .collect::<Result<BTreeSet<_>, DatabaseError>>()?;
+            // They may have held later events.
+            let now = transaction.now();
+            let followers: Vec<_> = keys
+                .iter()
+                .map(|(key, route)| ((key.as_str(), route.as_str()), now))
+                .collect();
+            for part in parts(&followers) {
+                transaction.execute(sql::reschedule(part)).await?;
+            }
+            u64::try_from(rows.len()).unwrap_or(u64::MAX)
+        } else {
+            // A dead letter holds none.
+            transaction.execute(delete).await?
+        };
         transaction.commit().await?;
-        Ok(changed)
+        Ok(dropped)
     }
 }
 
-fn kept(row: &landfall_database::Row) -> Result<KeptEvent, landfall_database::DatabaseError> {
-    let state = match row.number(4)? {
+/// Restricts a statement to the events that are chosen.
+fn chosen(mut statement: Statement, choice: &Choice) -> Statement {
+    if !matches!(choice, Choice::Ids(_)) {
+        statement.push(" AND state = 2");
+    }
+    match choice {
+        Choice::Ids(ids) | Choice::DeadIds(ids) => {
+            statement.push(" AND event_id IN ");
+            push_any(&mut statement, ids.iter().map(String::as_str));
+        }
+        Choice::AllDead => {}
+        Choice::DeadOf(route) => {
+            let number = statement.give(route.as_str());
+            statement.push(&format!(" AND route = ${number}"));
+        }
+    }
+    statement
+}
+
+/// Adds a list of values that may be empty, which PostgreSQL does not accept as `()`.
+fn push_any<T: Into<Value>>(statement: &mut Statement, values: impl IntoIterator<Item = T>) {
+    let mut values = values.into_iter().map(Into::into).peekable();
+    if values.peek().is_some() {
+        push_list(statement, values);
+    } else {
+        statement.push("(NULL)");
+    }
+}
+
+fn kept(row: &Row) -> Result<KeptEvent, DatabaseError> {
+    let state = match row.number("state")? {
         sql::PREPARED => KeptState::Announced,
         sql::PENDING => KeptState::Waiting,
         _ => KeptState::Dead,
     };
     let seconds = |millis: i64| u64::try_from(millis / 1000).unwrap_or_default();
     Ok(KeptEvent {
-        id: row.text(0)?,
-        route: row.text(1)?,
-        hook: row.text(2)?,
-        upload: row.text(3)?,
+        id: row.text("event_id")?,
+        route: row.text("route")?,
+        hook: row.text("event_name")?,
+        upload: row.text("ordering_key")?,
         state,
-        attempts: u64::try_from(row.number(5)?).unwrap_or_default(),
-        error: row.maybe_text(6)?,
-        since: seconds(row.number(7)?),
-        due: (state == KeptState::Waiting).then_some(seconds(row.number(8)?)),
-        message: serde_json::from_str(&row.text(9)?).ok(),
+        attempts: u64::try_from(row.number("attempts")?).unwrap_or_default(),
+        error: row.maybe_text("last_error")?,
+        since: seconds(row.number("since")?),
+        due: (state == KeptState::Waiting).then_some(seconds(row.number("due_at")?)),
+        message: serde_json::from_str(&row.text("message")?).ok(),
     })
 }

@@ -2,16 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use landfall_database::DatabaseError;
+use landfall_database::{DatabaseError, millis, parts};
 use rand::Rng;
 
 use super::{
     batch::{Command, Failure},
-    clock::millis,
     commit::Step,
     queues::ClaimedEvent,
     settings::OutboxSettings,
-    sql::{self, parts},
+    sql,
 };
 
 /// A key of a route, and when its events are due.
@@ -66,7 +65,6 @@ impl Step<'_> {
             let statement = sql::release(part, &self.me);
             self.transaction.execute(statement).await?;
         }
-        self.reschedule(&rescheduled).await?;
         let failures: Vec<_> = failures
             .iter()
             .map(|(failure, route, attempts, due)| sql::Failed {
@@ -81,7 +79,8 @@ impl Step<'_> {
             let statement = sql::record_failures(part, &self.me, self.now);
             self.transaction.execute(statement).await?;
         }
-        Ok(())
+        // After the failed ones were locked: see `sql::release_behind`.
+        self.reschedule(&rescheduled).await
     }
 
     /// Lets events go that waited behind one that has arrived after it had failed.

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use landfall_database::DatabaseError;
+use landfall_database::{DatabaseError, Row, millis};
 use tokio::{sync::oneshot, time::interval};
 
 use super::{
     Outbox,
     batch::{Command, Size},
-    clock::millis,
     commit::Step,
     node::{Node, Presence},
     sql::{self, DEAD, PENDING, PREPARED},
@@ -97,11 +96,11 @@ impl Outbox {
     async fn is_maintenance_due(&self) -> Result<bool, DatabaseError> {
         let shared = &self.shared;
         let nodes = shared.database.read(sql::nodes()).await?;
-        let now = shared.clock.now();
+        let now = shared.database.clock().millis();
         let me = shared.lease().clone();
         let mut is_due = true;
         for row in nodes {
-            let (other, until) = (row.text(0)?, row.number(1)?);
+            let (other, until) = (row.text("node_id")?, row.number("expires_at")?);
             if other == me.node {
                 is_due = until.saturating_sub(now) <= millis(me.lasts - renewal(me.lasts));
                 continue;
@@ -132,8 +131,8 @@ impl Outbox {
         let mut counts = vec![RouteCounts::default(); shared.routes.len()];
         let mut stored = Size::default();
         for row in shared.database.read(sql::counts()).await? {
-            let (route, state) = (row.text(0)?, row.number(1)?);
-            let size = size(row.number(2)?, row.number(3)?);
+            let (route, state) = (row.text("route")?, row.number("state")?);
+            let size = size(&row)?;
             if state != DEAD {
                 stored = [stored, size].into_iter().sum();
             }
@@ -149,13 +148,14 @@ impl Outbox {
         }
         let routes: Vec<_> = shared.names().collect();
         if counts.iter().any(|route| route.pending > 0) {
-            let now = shared.clock.now();
+            let now = shared.database.clock().millis();
             let rows = shared.database.read(sql::oldest(&routes)).await?;
             if let Some(row) = rows.first() {
                 for (at, route) in counts.iter_mut().enumerate() {
                     let mut oldest = now;
-                    for column in 3 * at..3 * at + 3 {
-                        oldest = oldest.min(row.maybe_number(column)?.unwrap_or(now));
+                    for kind in ["first", "retry", "claimed"] {
+                        let column = format!("{kind}_{at}");
+                        oldest = oldest.min(row.maybe_number(column.as_str())?.unwrap_or(now));
                     }
                     let age = now.saturating_sub(oldest).unsigned_abs();
                     route.oldest = Duration::from_millis(age);
@@ -172,11 +172,11 @@ impl Outbox {
 }
 
 /// A size as counted by the database.
-fn size(rows: i64, bytes: i64) -> Size {
-    Size {
-        rows: usize::try_from(rows).unwrap_or_default(),
-        bytes: usize::try_from(bytes).unwrap_or_default(),
-    }
+fn size(row: &Row) -> Result<Size, DatabaseError> {
+    Ok(Size {
+        rows: usize::try_from(row.number("deliveries")?).unwrap_or_default(),
+        bytes: usize::try_from(row.number("bytes")?).unwrap_or_default(),
+    })
 }
 
 impl Step<'_> {
@@ -186,13 +186,6 @@ impl Step<'_> {
         is_new: bool,
         lease: Duration,
     ) -> Result<bool, DatabaseError> {
-        if self.shared.database.is_postgres() {
-            let rows = self.transaction.fetch(sql::time()).await?;
-            if let Some(row) = rows.first() {
-                self.shared.clock.set(row.number(0)?);
-                self.now = self.shared.clock.now();
-            }
-        }
         let until = self.now.saturating_add(millis(lease));
         if is_new {
             let register = sql::register_node(&self.me, until);
@@ -229,7 +222,7 @@ impl Step<'_> {
     /// Evicts nodes that are gone, and releases what they had.
     pub(super) async fn evict_dead_nodes(&mut self, node: &Node) -> Result<(), DatabaseError> {
         for row in self.transaction.fetch(sql::nodes()).await? {
-            let (other, until) = (row.text(0)?, row.number(1)?);
+            let (other, until) = (row.text("node_id")?, row.number("expires_at")?);
             let presence = node.presence_of(&other);
             let is_gone = match presence {
                 Presence::Dead => true,
@@ -273,7 +266,7 @@ impl Step<'_> {
         let settings = &self.shared.settings;
         let then = self.now - millis(settings.give_up_after);
         for row in self.transaction.fetch(sql::counts()).await? {
-            let (route, state) = (row.text(0)?, row.number(1)?);
+            let (route, state) = (row.text("route")?, row.number("state")?);
             if state != PENDING || self.shared.names().any(|name| name == route) {
                 continue;
             }
@@ -295,8 +288,8 @@ impl Step<'_> {
         }
         let mut stored = Size::default();
         for row in self.transaction.fetch(sql::counts()).await? {
-            if row.number(1)? != DEAD {
-                let size = size(row.number(2)?, row.number(3)?);
+            if row.number("state")? != DEAD {
+                let size = size(&row)?;
                 stored = [stored, size].into_iter().sum();
             }
         }

@@ -21,7 +21,6 @@
 mod batch;
 mod breaker;
 mod claim;
-mod clock;
 mod commit;
 mod deliver;
 mod events;
@@ -49,8 +48,8 @@ use landfall::{
     BoxError,
     event::{Event, EventKind, EventKinds, EventSink},
 };
-use landfall_database::Migration;
-pub use landfall_database::{Connections, Database, DatabaseError, Durability, Statement};
+pub use landfall_database::{Clock, Connections, Database, DatabaseError, Durability, Statement};
+use landfall_database::{Migration, millis};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
@@ -59,7 +58,6 @@ use tokio::{
 use self::{
     batch::{Command, Size, Stored},
     breaker::Breaker,
-    clock::Clock,
     fact::{Fact, Implied},
     maintenance::NodeLease,
     node::Node,
@@ -70,7 +68,7 @@ use self::{
 };
 pub use self::{
     events::{Choice, Events, KeptEvent, KeptState, Order, Query},
-    settings::{CircuitBreaker, OutboxError, OutboxSettings, TimeSource},
+    settings::{CircuitBreaker, OutboxError, OutboxSettings},
     tally::{OutboxStats, RouteStats},
 };
 use crate::HookName;
@@ -128,7 +126,6 @@ struct Shared {
     routes: Vec<Route>,
     wants: EventKinds,
     database: Connections,
-    clock: Arc<Clock>,
     queues: DeliveryQueues,
     /// One for each route.
     breakers: Vec<Breaker>,
@@ -186,7 +183,7 @@ impl Shared {
     fn hold(&self, route: usize) -> Hold {
         let is_unlimited = self.settings.strict_order || self.breakers[route].is_down();
         Hold {
-            limit: (!is_unlimited).then(|| clock::millis(self.settings.hold)),
+            limit: (!is_unlimited).then(|| millis(self.settings.hold)),
         }
     }
 }
@@ -208,10 +205,13 @@ impl Outbox {
                 return Err(OutboxError::SameName(name.to_owned()));
             }
         }
-        let database = match &settings.connections {
+        let mut database = match &settings.connections {
             Some(open) => open.clone(),
             None => connect(&settings.database, settings.survives_power_loss).await?,
         };
+        if let Some(clock) = &settings.clock {
+            database = database.with_clock(clock.clone());
+        }
         migrate(&database).await?;
         let node = Node::new(settings.presence.as_deref())?;
         let wants = routes.iter().fold(EventKinds::NONE, |all, route| {
@@ -224,7 +224,6 @@ impl Outbox {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared {
             wants,
-            clock: Arc::new(Clock::new(settings.clock.clone())),
             queues: DeliveryQueues::new(routes.len()),
             breakers: routes
                 .iter()

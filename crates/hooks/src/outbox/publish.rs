@@ -2,16 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use landfall_database::Statement;
-use tokio::sync::oneshot;
+use landfall_database::{Statement, parts};
 
-use super::{
-    Outbox, OutboxError,
-    batch::{Command, Stored},
-    commit::rows,
-    fact::Fact,
-    sql::{self, parts},
-};
+use super::{Outbox, OutboxError, commit::rows, fact::Fact, sql};
 use crate::{HookName, HookNames, Message};
 
 impl Outbox {
@@ -20,42 +13,6 @@ impl Outbox {
     pub fn names(&self) -> HookNames {
         let routes = self.shared.routes.iter();
         routes.fold(HookNames::default(), |all, route| all.or(route.names))
-    }
-
-    /// Tells what has happened elsewhere and nobody announced: events of the upload queue. On return
-    /// they are kept, for each route that wants them, and will be delivered like all others, in the
-    /// order of their sequence numbers for each [lane](Message::lane). What is posted again with the
-    /// same id while it waits is told once. Progress that waits is replaced by newer progress.
-    ///
-    /// Waits for the database for as long as it takes.
-    ///
-    /// # Errors
-    /// The outbox is full or closed, or one can't be written: none of them are kept.
-    ///
-    /// # Cancel safety
-    /// May be dropped; whether they are kept is then unknown, and they can be posted again.
-    pub async fn post(&self, messages: Vec<Message>) -> Result<(), OutboxError> {
-        let shared = &self.shared;
-        if *shared.closing.borrow() {
-            return Err(OutboxError::Closed);
-        }
-        let wanted = messages
-            .into_iter()
-            .filter(|message| shared.rows_of(message.hook) > 0);
-        let facts = wanted.map(Fact::of).collect::<Result<Vec<_>, _>>()?;
-        if facts.is_empty() {
-            return Ok(());
-        }
-        let reserved = facts.iter().map(|fact| shared.size_of(fact)).sum();
-        let (done, stored) = oneshot::channel();
-        let command = Command::Publish(Stored {
-            facts,
-            implied: Vec::new(),
-            reserved,
-            done,
-        });
-        self.send(command, reserved, 1).await?;
-        stored.await.map_err(|_| OutboxError::Closed)?
     }
 
     /// Returns the statements that store events as pending deliveries.
@@ -81,9 +38,15 @@ impl Outbox {
         let facts = wanted
             .map(|message| Fact::of(message.clone()))
             .collect::<Result<Vec<_>, _>>()?;
-        let now = shared.clock.now();
+        let now = shared.database.clock().millis();
         let mut statements = Vec::new();
-        let newest = newest_progress(&facts);
+        // The newest progress of each ordering key, in the order in which all nodes lock rows.
+        let progress = facts
+            .iter()
+            .filter(|fact| fact.message.hook == HookName::UploadProgress);
+        let newest: BTreeMap<&str, i64> =
+            progress.map(|fact| (&*fact.key, fact.sequence)).collect();
+        let newest: Vec<_> = newest.into_iter().collect();
         for part in parts(&newest) {
             statements.push(sql::supersede(HookName::UploadProgress.as_str(), part));
         }
@@ -112,15 +75,4 @@ impl Outbox {
     pub fn is_full(&self) -> bool {
         self.shared.tally.is_full(&self.shared.settings)
     }
-}
-
-/// The newest progress of each ordering key, in the order in which all nodes lock rows.
-pub(super) fn newest_progress<'a>(
-    facts: impl IntoIterator<Item = &'a Fact>,
-) -> Vec<(&'a str, i64)> {
-    let progress = facts
-        .into_iter()
-        .filter(|fact| fact.message.hook == HookName::UploadProgress);
-    let newest: BTreeMap<&str, i64> = progress.map(|fact| (&*fact.key, fact.sequence)).collect();
-    newest.into_iter().collect()
 }

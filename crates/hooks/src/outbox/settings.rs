@@ -2,9 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use landfall_database::{Connections, Database, DatabaseError};
+use landfall_database::{Clock, Connections, Database, DatabaseError};
 
-pub use super::clock::TimeSource;
 use crate::{message::EventHeaders, progress::Progress};
 
 /// How an outbox works. What isn't said is usual.
@@ -63,7 +62,7 @@ pub struct OutboxSettings {
     /// header with an event.
     pub headers: EventHeaders,
     /// The clock, for tests; the database's if not set.
-    pub clock: Option<TimeSource>,
+    pub clock: Option<Clock>,
 }
 
 /// When a route counts as down, and how it is then tried.

@@ -66,7 +66,7 @@ impl Outbox {
 
     async fn settle_some(&self, handler: &Handler) -> Result<usize, DatabaseError> {
         let shared = &self.shared;
-        let due = sql::is_in_doubt(shared.clock.now());
+        let due = sql::is_in_doubt(shared.database.clock().millis());
         if shared.database.read(due).await?.is_empty() {
             return Ok(0);
         }

@@ -6,13 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall_database::DatabaseError;
+use landfall_database::{DatabaseError, millis};
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     OutboxError, Shared,
     batch::{Batch, Command, Size},
-    clock::millis,
     commit::{Effects, Step},
     maintenance::{NodeLease, renewal},
     node::Node,
@@ -28,9 +27,6 @@ const ORPHAN_SCAN: Duration = Duration::from_secs(10);
 const ORPHANED: Duration = Duration::from_secs(3600);
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// Attempts at a batch until it is divided, and at a command alone until it is rejected, if the
-/// database is fine otherwise.
-const MAX_ATTEMPTS: u32 = 3;
 
 /// See the module.
 #[derive(Debug)]
@@ -95,21 +91,14 @@ impl Writer {
         }
     }
 
-    /// Writes a batch. One that fails though the database is fine is divided until the command that
-    /// fails is alone; that command is rejected.
+    /// Writes a batch. One with a statement that the database rejects is divided until the command
+    /// with that statement is alone; that command is rejected.
     async fn store(&mut self, batch: Batch) {
         let mut batches = VecDeque::from([batch]);
-        let mut is_divided = false;
         while let Some(batch) = batches.pop_front() {
-            let attempts = if is_divided && batch.commands.len() > 1 {
-                1
-            } else {
-                MAX_ATTEMPTS
-            };
-            let Some((batch, error)) = self.try_store(batch, attempts).await else {
+            let Some((batch, error)) = self.try_store(batch).await else {
                 continue;
             };
-            is_divided = true;
             if batch.commands.len() > 1 {
                 let (first, second) = batch.split();
                 batches.push_front(second);
@@ -122,20 +111,15 @@ impl Writer {
         }
     }
 
-    /// Tries until the batch is written, or has failed as often as `attempts` though the database is
-    /// fine.
-    async fn try_store(
-        &mut self,
-        mut batch: Batch,
-        attempts: u32,
-    ) -> Option<(Batch, DatabaseError)> {
+    /// Tries until the batch is written, or the database rejects a statement of it.
+    async fn try_store(&mut self, mut batch: Batch) -> Option<(Batch, DatabaseError)> {
         let mut backoff = MIN_BACKOFF;
-        let mut failed = 0;
+        let mut is_first = true;
         loop {
             // Requests that timed out have reported failure to their clients.
             let tally = &self.shared.tally;
             batch.commands.retain(|command| match command {
-                Command::Prepare(stored) | Command::Publish(stored) if stored.done.is_closed() => {
+                Command::Prepare(stored) if stored.done.is_closed() => {
                     tally.release(stored.reserved, Size::default());
                     false
                 }
@@ -151,31 +135,16 @@ impl Writer {
                 }
                 Err(error) => error,
             };
-            if failed == 0 || backoff == MAX_BACKOFF {
-                tracing::error!(%error, "failed to write to the outbox, trying again");
-            }
             add(&self.shared.tally.failed_batches, 1);
-            failed += 1;
-            if failed >= attempts && self.is_database_fine().await {
+            if error.is_of_statement() {
                 return Some((batch, error));
+            }
+            if std::mem::take(&mut is_first) || backoff == MAX_BACKOFF {
+                tracing::error!(%error, "failed to write to the outbox, trying again");
             }
             sleep(backoff).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
-    }
-
-    /// Whether another transaction can be written: then a batch fails for its own sake.
-    async fn is_database_fine(&self) -> bool {
-        let renew = async {
-            let mut transaction = self.shared.database.write().await?;
-            let lease = NodeLease::new(&self.node, self.shared.settings.node_timeout);
-            let until = self.shared.clock.now().saturating_add(millis(lease.lasts));
-            let renew = sql::renew(&self.node.id, until);
-            transaction.execute(renew).await?;
-            transaction.commit().await
-        };
-        let renewed: Result<(), DatabaseError> = renew.await;
-        renewed.is_ok()
     }
 
     /// Gives up a command that the database rejects while it accepts others.
@@ -183,7 +152,7 @@ impl Writer {
         let tally = &self.shared.tally;
         add(&tally.rejected, 1);
         match command {
-            Command::Prepare(stored) | Command::Publish(stored) => {
+            Command::Prepare(stored) => {
                 tracing::error!(%error, "the outbox rejected a request: the database cannot store its event");
                 tally.release(stored.reserved, Size::default());
                 let _ = stored
@@ -199,15 +168,20 @@ impl Writer {
         }
     }
 
+    async fn step<'a>(&self, shared: &'a Shared) -> Result<Step<'a>, DatabaseError> {
+        let transaction = shared.database.write().await?;
+        Ok(Step {
+            shared,
+            me: self.node.id.clone(),
+            now: transaction.now(),
+            transaction,
+            effects: Effects::default(),
+        })
+    }
+
     async fn attempt(&mut self, batch: &Batch) -> Result<Effects, DatabaseError> {
         let shared = self.shared.clone();
-        let mut step = Step {
-            shared: &shared,
-            transaction: shared.database.write().await?,
-            me: self.node.id.clone(),
-            now: shared.clock.now(),
-            effects: Effects::default(),
-        };
+        let mut step = self.step(&shared).await?;
         let maintenance = batch.maintenance();
         let lease = NodeLease::new(&self.node, shared.settings.node_timeout).lasts;
         let is_stale = self.is_stale(lease, maintenance.is_some() && batch.commands.len() == 1);
@@ -269,7 +243,8 @@ impl Writer {
             // Maintenance is requested by the database's clock, which may be a little ahead.
             let early = Duration::from_millis(100);
             at.elapsed() + early >= every
-                || (self.shared.clock.now() - when).abs() + millis(early) >= millis(every)
+                || (self.shared.database.clock().millis() - when).abs() + millis(early)
+                    >= millis(every)
         })
     }
 
@@ -328,11 +303,6 @@ impl Writer {
                     drop(open);
                     let _ = stored.done.send(Ok(()));
                 }
-                Command::Publish(stored) => {
-                    // Those of its rows that were new are counted as unreserved.
-                    tally.release(stored.reserved, Size::default());
-                    let _ = stored.done.send(Ok(()));
-                }
                 Command::Emit { fact, .. } => {
                     shared.open().remove(&fact.id);
                 }
@@ -363,14 +333,7 @@ impl Writer {
     }
 
     async fn release_all(&self) -> Result<(), DatabaseError> {
-        let shared = &self.shared;
-        let mut step = Step {
-            shared,
-            transaction: shared.database.write().await?,
-            me: self.node.id.clone(),
-            now: shared.clock.now(),
-            effects: Effects::default(),
-        };
+        let mut step = self.step(&self.shared).await?;
         step.take_over(&self.node.id, step.now).await?;
         let unregister = sql::unregister_node(&self.node.id);
         step.transaction.execute(unregister).await?;

@@ -4,6 +4,7 @@
 mod cables;
 mod conformance;
 mod failover;
+mod faults;
 mod fences;
 mod outage;
 mod pressure;

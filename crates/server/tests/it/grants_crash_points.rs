@@ -1,110 +1,119 @@
-//! A server that is killed before each message to its database, one after the other: whatever moment it
-//! dies at, what the queue says and what the application receives is what happened.
+//! A server that is killed before each message to its database, one after the other: what the queue
+//! shows and what the application receives is what happened.
 
-use std::{path::Path, thread, time::Duration};
-
-use landfall_test_services::{FaultProxy, Postgres};
-use rustix::process::{Signal, kill_process};
-use serde_json::{Value, json};
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     grants_database::add_key_in,
-    grants_kit::Caller,
+    grants_kit::{Caller, json},
     hooks_endpoint::Endpoint,
-    serve_kit::{Answer, Landfall, Request, eventually, path_of},
+    serve_kit::{Answer, Landfall, PATIENCE, Request, eventually, path_of},
 };
+use landfall_test_services::{FaultProxy, Postgres};
+use rustix::process::{Signal, kill_process};
 
 const EVENTS: &str = "-hooks-http-events=pre-finish,post-finish,post-terminate,UploadStarted,\
                       UploadCompleted,UploadCancelled,UploadFailed";
-/// In a normal run, one in so many messages is a crash point.
+/// In a normal run, the server is killed at one in so many messages, otherwise at each.
 const STEP: usize = 9;
-const MAX_POINTS: usize = 1000;
+/// Points of a flow that are visited at the same time.
+const CONCURRENCY: usize = 6;
 
-/// What a client wants.
+/// What is to become of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    /// An upload that `pre-finish` accepts.
+enum Intention {
+    /// `pre-finish` accepts it.
     Accepted,
-    /// One that it refuses.
-    Refused,
-    /// One that the client deletes when half of it is there.
+    /// `pre-finish` rejects it.
+    Rejected,
+    /// The client deletes it when half of it is stored.
     Deleted,
 }
 
-/// A client that goes on where it was when the server is there again.
+/// A client that resumes where it was, on whichever server there is.
 struct Client<'a> {
     server: &'a Landfall,
     key: &'a str,
-    wish: Wish,
+    intention: Intention,
 }
 
 impl Client<'_> {
-    fn ask(&self, request: Request) -> Option<Answer> {
-        let mut client = crate::serve_kit::Client::try_connect(self.server.address()).ok()?;
-        client.try_ask(request).ok()?
+    fn request(&self, request: Request) -> Result<Answer, String> {
+        let client = crate::serve_kit::Client::try_connect(self.server.address());
+        let mut client = client.map_err(|error| error.to_string())?;
+        let answer = client.try_ask(request).map_err(|error| error.to_string())?;
+        answer.ok_or_else(|| "the connection was closed".to_owned())
     }
 
-    fn grant(&self) -> Option<String> {
-        let name = if self.wish == Wish::Refused {
-            "virus"
-        } else {
-            "fine"
+    /// Requests something that must succeed.
+    fn done(&self, request: Request) -> Result<Answer, String> {
+        let answer = self.request(request)?;
+        if answer.status < 300 {
+            return Ok(answer);
+        }
+        Err(format!("{}: {}", answer.status, answer.text()))
+    }
+
+    fn create(&self) -> Result<String, String> {
+        let name = match self.intention {
+            Intention::Rejected => "virus",
+            _ => "fine",
         };
-        let ask = json!({"id": "1", "filename": name, "filesize": 6});
-        let request = Request::new("POST", "/uploadjobs")
+        let job = serde_json::json!({"id": "1", "filename": name, "filesize": 6});
+        let grant = Request::new("POST", "/uploadjobs")
             .with("Authorization", format!("Bearer {}", self.key))
             .with("Content-Type", "application/json")
-            .body(ask.to_string().as_bytes());
-        let answer = self.ask(request).filter(|answer| answer.status < 300)?;
-        let granted: Value = serde_json::from_slice(&answer.body).ok()?;
-        granted["upload_token"].as_str().map(ToOwned::to_owned)
-    }
-
-    fn create(&self, token: &str) -> Option<String> {
-        let request = Request::post()
+            .body(job.to_string().as_bytes());
+        let granted = json(&self.done(grant)?);
+        let token = granted["upload_token"].as_str().ok_or("no token")?;
+        let create = Request::post()
             .with("Upload-Length", 6)
             .with("Upload-Token", token);
-        let answer = self.ask(request).filter(|answer| answer.status < 300)?;
-        answer.header("Location").map(path_of)
+        let created = self.done(create)?;
+        Ok(created.header("Location").map(path_of).ok_or("no URL")?)
     }
 
-    /// Does all of it; false if the server does not answer, or cannot do it now.
-    fn run(&self, upload: &mut Option<String>) -> bool {
-        if upload.is_none() {
-            *upload = self.grant().and_then(|token| self.create(&token));
-        }
-        let Some(path) = upload else { return false };
-        let Some(head) = self.ask(Request::new("HEAD", path).with("Tus-Resumable", "1.0.0")) else {
-            return false;
+    /// Does all that is left to do.
+    fn run(&self, upload: &mut Option<String>) -> Result<(), String> {
+        let path = match upload {
+            Some(path) => path,
+            None => upload.insert(self.create()?),
         };
+        let head = self.request(Request::new("HEAD", path))?;
         match head.status {
             200 => {}
-            // Refused or deleted, and its answer was lost.
-            404 | 410 => return self.wish != Wish::Accepted,
-            _ => return false,
+            // Rejected or deleted, and the response was lost.
+            404 | 410 if self.intention != Intention::Accepted => return Ok(()),
+            status => return Err(format!("HEAD: {status}")),
         }
         let offset = usize::try_from(head.offset()).unwrap();
-        let end = if self.wish == Wish::Deleted { 3 } else { 6 };
+        let end = match self.intention {
+            Intention::Deleted => 3,
+            _ => 6,
+        };
         if offset < end {
             let rest = &b"abcdef"[offset..end];
-            let Some(answer) = self.ask(Request::patch(path, offset as u64).body(rest)) else {
-                return false;
+            let answer = self.request(Request::patch(path, offset as u64).body(rest))?;
+            let expected = match self.intention {
+                Intention::Rejected => 422,
+                _ => 204,
             };
-            let is_done = match self.wish {
-                Wish::Refused => answer.status == 422,
-                _ => answer.status == 204,
-            };
-            if !is_done {
-                return false;
+            if answer.status != expected {
+                return Err(format!("PATCH: {}: {}", answer.status, answer.text()));
             }
         }
-        if self.wish == Wish::Deleted {
-            let delete = Request::new("DELETE", path).with("Tus-Resumable", "1.0.0");
-            return self
-                .ask(delete)
-                .is_some_and(|answer| matches!(answer.status, 204 | 404));
+        if self.intention == Intention::Deleted {
+            let delete = Request::new("DELETE", path);
+            let answer = self.request(delete)?;
+            if !matches!(answer.status, 204 | 404) {
+                return Err(format!("DELETE: {}: {}", answer.status, answer.text()));
+            }
         }
-        true
+        Ok(())
     }
 }
 
@@ -122,101 +131,134 @@ fn server(dir: &Path, database: &str, application: &Endpoint) -> Landfall {
 }
 
 /// Kills the server at a point; false if all was over before.
-fn survives(postgres: &Postgres, wish: Wish, point: usize) -> bool {
+fn survives(postgres: &Postgres, intention: Intention, point: usize) -> bool {
     let application = Endpoint::answering(|call| {
         match call.body["Event"]["Upload"]["MetaData"]["filename"].as_str() {
         Some("virus") if call.hook == "pre-finish" => (
             200,
-            json!({"RejectUpload": true, "HTTPResponse": {"StatusCode": 422, "Body": "a virus"}}).to_string(),
+            serde_json::json!({"RejectUpload": true, "HTTPResponse": {"StatusCode": 422, "Body": "a virus"}}).to_string(),
         ),
         _ => (200, "{}".to_owned()),
     }
     });
     let database = postgres.database("points");
     let key = add_key_in(&database);
-    let (_, rest) = database.split_once('@').unwrap();
-    let (authority, _) = rest.split_once('/').unwrap();
-    let proxy = FaultProxy::start(authority);
+    let (proxy, url) = FaultProxy::to_server_of(&database);
     let dir = tempfile::tempdir().unwrap();
-    let first = server(dir.path(), &proxy.url(&database, authority), &application);
+    let first = server(dir.path(), &url, &application);
     let pid = first.pid();
     proxy.at_message(point, move || {
         let _ = kill_process(pid, Signal::KILL);
     });
     let mut upload = None;
-    let client = |server| Client {
-        server,
-        key: &key,
-        wish,
-    };
-    client(&first).run(&mut upload);
-    // Events are delivered after the answer.
-    for _ in 0..20 {
-        if !proxy.is_armed() {
-            break;
+    let run = |server: &Landfall, upload: &mut Option<String>| {
+        let key = &key;
+        Client {
+            server,
+            key,
+            intention,
         }
-        thread::sleep(Duration::from_millis(20));
-    }
-    let was_killed = !proxy.is_armed();
-    drop(first);
-    let second = server(dir.path(), &database, &application);
-    eventually(
-        &format!("{wish:?} {point}: the client never gets through"),
-        || client(&second).run(&mut upload),
-    );
-    let (state, event) = match wish {
-        Wish::Accepted => ("completed", "UploadCompleted"),
-        Wish::Refused => ("failed", "UploadFailed"),
-        Wish::Deleted => ("cancelled", "UploadCancelled"),
+        .run(upload)
     };
+    let _ = run(&first, &mut upload);
+    let (state, event) = match intention {
+        Intention::Accepted => ("completed", "UploadCompleted"),
+        Intention::Rejected => ("failed", "UploadFailed"),
+        Intention::Deleted => ("cancelled", "UploadCancelled"),
+    };
+    // Events are delivered after the response, and then deleted.
+    let is_over = || !application.calls_of(event).is_empty();
+    let end = Instant::now() + PATIENCE;
+    while proxy.is_armed() && upload.is_some() && !is_over() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
+    }
+    if proxy.is_armed() {
+        thread::sleep(Duration::from_millis(100));
+    }
+    let was_killed = !proxy.disarm();
+    drop(first);
+    // The time passes in which the dead node could come back.
+    postgres.query(&database, "UPDATE outbox_nodes SET expires_at = 0");
+    let second = server(dir.path(), &database, &application);
+    postgres.query(
+        &database,
+        "UPDATE outbox_deliveries SET due_at = 0 WHERE state = 0 AND owner_node = ''",
+    );
+    let end = Instant::now() + PATIENCE;
+    while let Err(error) = run(&second, &mut upload) {
+        assert!(
+            Instant::now() < end,
+            "{intention:?} {point}: {error}: {}",
+            second.log()
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
     let app = Caller::new(&second, &key);
-    eventually(&format!("{wish:?} {point}: {}", app.job("1")), || {
+    eventually(&format!("{intention:?} {point}: {}", app.job("1")), || {
         app.job("1")["state"] == state
     });
     application.waits_for(event, 1);
-    if wish == Wish::Accepted {
+    if intention == Intention::Accepted {
         application.waits_for("post-finish", 1);
     }
     second.stop();
     let calls = application.calls();
     let told = |hook: &str| calls.iter().any(|call| call.hook == hook);
     for other in ["UploadCompleted", "UploadFailed", "UploadCancelled"] {
-        assert!(other == event || !told(other), "{wish:?} {point}: {other}");
+        assert!(
+            other == event || !told(other),
+            "{intention:?} {point}: {other}"
+        );
     }
     assert_eq!(
         told("post-finish"),
-        wish == Wish::Accepted,
-        "{wish:?} {point}"
+        intention == Intention::Accepted,
+        "{intention:?} {point}"
     );
     was_killed
 }
 
-fn survives_everywhere(wish: Wish) {
+fn survives_everywhere(intention: Intention) {
     let postgres = Postgres::start(false);
     let step = if std::env::var_os("LANDFALL_LONG").is_some() {
         1
     } else {
         STEP
     };
-    let points = (0..MAX_POINTS).step_by(step);
-    let visited = points
-        .take_while(|point| survives(&postgres, wish, *point))
-        .count();
+    let mut points = (0..).step_by(step);
+    let mut visited = 0;
+    loop {
+        let killed = thread::scope(|scope| {
+            let postgres = &postgres;
+            let runs = points.by_ref().take(CONCURRENCY);
+            let runs: Vec<_> = runs
+                .map(|point| scope.spawn(move || survives(postgres, intention, point)))
+                .collect();
+            runs.into_iter()
+                .map(|run| run.join().unwrap())
+                .take_while(|was_killed| *was_killed)
+                .count()
+        });
+        visited += killed;
+        if killed < CONCURRENCY {
+            break;
+        }
+    }
+    println!("{intention:?}: {visited} crash points");
     assert!(visited * step > 20, "only {visited} points");
-    println!("{wish:?}: {visited} crash points");
 }
 
 #[test]
 fn an_accepted_upload_is_completed_whenever_its_server_dies() {
-    survives_everywhere(Wish::Accepted);
+    survives_everywhere(Intention::Accepted);
 }
 
 #[test]
-fn a_refused_upload_is_never_completed_whenever_its_server_dies() {
-    survives_everywhere(Wish::Refused);
+fn a_rejected_upload_is_never_completed_whenever_its_server_dies() {
+    survives_everywhere(Intention::Rejected);
 }
 
 #[test]
 fn a_deleted_upload_is_cancelled_whenever_its_server_dies() {
-    survives_everywhere(Wish::Deleted);
+    survives_everywhere(Intention::Deleted);
 }

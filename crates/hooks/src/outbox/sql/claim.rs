@@ -1,11 +1,8 @@
 //! Claims: rows that are due become this node's.
 
-use landfall_database::Statement;
+use landfall_database::{Statement, push_list};
 
-use super::{push_list, resolver};
-
-/// After so many milliseconds an event that became pending behind a failed one is checked again.
-const RECHECK_AFTER: i64 = 2000;
+use super::resolver;
 
 /// How long a failing event holds later events of its ordering key: for ever if there is no limit.
 #[derive(Debug, Clone, Copy)]
@@ -52,48 +49,83 @@ const CLAIMED: &str = " RETURNING outbox_deliveries.event_id, outbox_deliveries.
     outbox_deliveries.attempts, outbox_deliveries.first_failed_at, outbox_deliveries.message";
 
 /// Counts, for each route, whether a delivery that has not failed is due, and whether one that has
-/// failed is: one row of two numbers for each route.
+/// failed is: one row with the columns `first_0`, `retry_0`, `first_1` and so on.
 pub(in crate::outbox) fn due(routes: &[&str], now: i64) -> Statement {
     let mut statement = Statement::new("SELECT ");
     let now = statement.give(now);
     for (at, route) in routes.iter().enumerate() {
         let route = statement.give(*route);
-        for (nth, failed) in ["IS NULL", "IS NOT NULL"].into_iter().enumerate() {
-            let comma = if at == 0 && nth == 0 { "" } else { ", " };
+        for attempt in [Attempt::First, Attempt::Retry] {
+            let comma = if at == 0 && attempt == Attempt::First {
+                ""
+            } else {
+                ", "
+            };
+            let (failed, name) = (attempt.failed(), attempt.name());
             statement.push(&format!(
                 "{comma}(SELECT COUNT(*) FROM (SELECT 1 FROM outbox_deliveries WHERE state = 1 \
                  AND owner_node = '' AND first_failed_at {failed} AND route = ${route} \
-                 AND due_at <= ${now} ORDER BY due_at LIMIT 1) AS one)"
+                 AND due_at <= ${now} ORDER BY due_at LIMIT 1) AS one) AS {name}_{at}"
             ));
         }
     }
     statement
 }
 
-/// Reads, for each route, since when the delivery that has been due longest is due, if any.
+/// Reads, for each route, since when the delivery that has been due longest is due, if any: one row
+/// with the columns `first_0`, `retry_0`, `claimed_0`, `first_1` and so on.
 pub(in crate::outbox) fn oldest(routes: &[&str]) -> Statement {
     let mut statement = Statement::new("SELECT ");
     for (at, route) in routes.iter().enumerate() {
         let route = statement.give(*route);
         let kinds = [
-            "owner_node = '' AND first_failed_at IS NULL",
-            "owner_node = '' AND first_failed_at IS NOT NULL",
-            "owner_node <> ''",
+            ("first", "owner_node = '' AND first_failed_at IS NULL"),
+            ("retry", "owner_node = '' AND first_failed_at IS NOT NULL"),
+            ("claimed", "owner_node <> ''"),
         ];
-        for (nth, kind) in kinds.into_iter().enumerate() {
+        for (nth, (name, kind)) in kinds.into_iter().enumerate() {
             let comma = if at == 0 && nth == 0 { "" } else { ", " };
             statement.push(&format!(
                 "{comma}(SELECT MIN(due_at) FROM outbox_deliveries WHERE state = 1 AND {kind} \
-                 AND route = ${route})"
+                 AND route = ${route}) AS {name}_{at}"
             ));
         }
     }
     statement
 }
 
-/// Claims ordering keys of a route whose next delivery is due: at most `most` of them, each with all
-/// deliveries that have not failed. A node that has the next delivery has the key.
+/// Which attempts at deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::outbox) enum Attempt {
+    /// Of those that have not failed.
+    First,
+    /// Of those that have failed before.
+    Retry,
+}
+
+impl Attempt {
+    pub(in crate::outbox) const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Retry => "retry",
+        }
+    }
+
+    /// The condition on `first_failed_at`.
+    const fn failed(self) -> &'static str {
+        match self {
+            Self::First => "IS NULL",
+            Self::Retry => "IS NOT NULL",
+        }
+    }
+}
+
+/// Claims deliveries of a route that are due and that nothing holds.
+///
+/// First attempts: at most `most` ordering keys, each with all its deliveries that have not failed. A
+/// node that has the next delivery has the key. Retries: at most `most` single deliveries.
 pub(in crate::outbox) fn claim(
+    attempt: Attempt,
     route: &str,
     me: &str,
     now: i64,
@@ -102,46 +134,27 @@ pub(in crate::outbox) fn claim(
     is_postgres: bool,
 ) -> Statement {
     let lock = lock(is_postgres, "d");
+    let (column, rest) = match attempt {
+        Attempt::First => (
+            "ordering_key",
+            " AND NOT EXISTS (SELECT 1 FROM outbox_deliveries AS e WHERE e.state = 1 \
+             AND e.ordering_key = outbox_deliveries.ordering_key AND e.route = $1 \
+             AND e.sequence < outbox_deliveries.sequence AND e.first_failed_at > $3)",
+        ),
+        Attempt::Retry => ("event_id", ""),
+    };
     // MATERIALIZED, so that the rows are searched, and locked, once.
     Statement::new(format!(
-        "WITH heads AS MATERIALIZED (SELECT d.ordering_key FROM outbox_deliveries AS d \
-         WHERE d.state = 1 AND d.owner_node = '' AND d.first_failed_at IS NULL \
+        "WITH heads AS MATERIALIZED (SELECT d.{column} FROM outbox_deliveries AS d \
+         WHERE d.state = 1 AND d.owner_node = '' AND d.first_failed_at {failed} \
          AND d.route = $1 AND d.due_at <= $2 AND {head} \
          ORDER BY d.due_at LIMIT $5{lock}) \
          UPDATE outbox_deliveries SET owner_node = $4 FROM heads \
-         WHERE outbox_deliveries.ordering_key = heads.ordering_key \
+         WHERE outbox_deliveries.{column} = heads.{column} \
          AND outbox_deliveries.route = $1 AND outbox_deliveries.state = 1 \
-         AND outbox_deliveries.owner_node = '' AND outbox_deliveries.first_failed_at IS NULL \
-         AND NOT EXISTS (SELECT 1 FROM outbox_deliveries AS e WHERE e.state = 1 \
-         AND e.ordering_key = outbox_deliveries.ordering_key AND e.route = $1 \
-         AND e.sequence < outbox_deliveries.sequence AND e.first_failed_at > $3){CLAIMED}",
-        head = unheld("d", 3),
-    ))
-    .with(route)
-    .with(now)
-    .with(hold.since(now))
-    .with(me)
-    .with(most)
-}
-
-/// Claims single deliveries of a route that have failed before and are due.
-pub(in crate::outbox) fn claim_retries(
-    route: &str,
-    me: &str,
-    now: i64,
-    hold: Hold,
-    most: i64,
-    is_postgres: bool,
-) -> Statement {
-    let lock = lock(is_postgres, "d");
-    Statement::new(format!(
-        "WITH late AS MATERIALIZED (SELECT d.event_id FROM outbox_deliveries AS d \
-         WHERE d.state = 1 AND d.owner_node = '' AND d.first_failed_at IS NOT NULL \
-         AND d.route = $1 AND d.due_at <= $2 AND {head} \
-         ORDER BY d.due_at LIMIT $5{lock}) \
-         UPDATE outbox_deliveries SET owner_node = $4 FROM late \
-         WHERE outbox_deliveries.event_id = late.event_id AND outbox_deliveries.route = $1 \
-         AND outbox_deliveries.state = 1 AND outbox_deliveries.owner_node = ''{CLAIMED}",
+         AND outbox_deliveries.owner_node = '' \
+         AND outbox_deliveries.first_failed_at {failed}{rest}{CLAIMED}",
+        failed = attempt.failed(),
         head = unheld("d", 3),
     ))
     .with(route)
@@ -172,37 +185,40 @@ pub(in crate::outbox) fn owned_elsewhere(
     statement
 }
 
-/// Releases deliveries of a route that have just become pending, to be claimed after those of their
-/// ordering key that hold them.
+/// Releases deliveries of a route that have just become pending, given with their ordering keys, until
+/// the failed deliveries of their keys no longer hold them.
+///
+/// The failed deliveries are locked, so that a node that is about to settle one waits and then
+/// reschedules the released ones. One that another node is settling already is passed over: nothing
+/// delays what was released behind it, and both nodes poll once they have committed.
 pub(in crate::outbox) fn release_behind(
     route: &str,
-    events: &[&str],
+    events: &[(&str, &str)],
     now: i64,
     hold: Hold,
+    is_postgres: bool,
 ) -> Statement {
     let mut statement = Statement::new(
-        "UPDATE outbox_deliveries SET owner_node = '', due_at = COALESCE((SELECT MAX(",
-    );
-    let since = hold.since(now);
-    match hold.limit {
-        None => statement.push("e.due_at"),
-        Some(limit) => {
-            // Another node may deliver the failed one at this moment, and not see these to wake them.
-            let again = statement.give(now.saturating_add(limit.min(RECHECK_AFTER)));
-            statement.push(&format!(
-                "CASE WHEN e.first_failed_at IS NULL THEN e.due_at ELSE ${again} END"
-            ));
-        }
+        "WITH failed AS MATERIALIZED (SELECT d.ordering_key, d.due_at, d.first_failed_at \
+         FROM outbox_deliveries AS d WHERE d.state = 1 AND d.route = $1 \
+         AND d.first_failed_at > $2 AND d.ordering_key IN ",
+    )
+    .with(route)
+    .with(hold.since(now));
+    push_list(&mut statement, events.iter().map(|(_, key)| *key));
+    if is_postgres {
+        statement.push(" FOR SHARE OF d SKIP LOCKED");
     }
-    let since = statement.give(since);
-    let route = statement.give(route);
+    let until = match hold.limit {
+        None => "f.due_at".to_owned(),
+        Some(limit) => format!("f.first_failed_at + ${}", statement.give(limit)),
+    };
     statement.push(&format!(
-        ") FROM outbox_deliveries AS e WHERE e.state = 1 \
-         AND e.ordering_key = outbox_deliveries.ordering_key AND e.route = outbox_deliveries.route \
-         AND (e.first_failed_at IS NULL OR e.first_failed_at > ${since})), due_at) \
-         WHERE state = 1 AND route = ${route} AND event_id IN "
+        ") UPDATE outbox_deliveries SET owner_node = '', due_at = COALESCE((SELECT MAX({until}) \
+         FROM failed AS f WHERE f.ordering_key = outbox_deliveries.ordering_key), due_at) \
+         WHERE state = 1 AND route = $1 AND event_id IN "
     ));
-    push_list(&mut statement, events.iter().copied());
+    push_list(&mut statement, events.iter().map(|(event, _)| *event));
     statement
 }
 

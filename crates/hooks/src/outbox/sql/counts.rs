@@ -11,7 +11,8 @@ const MERGE_FROM: i64 = 200;
 /// Reads how many deliveries each route has in each state, and their bytes.
 pub(in crate::outbox) fn counts() -> Statement {
     Statement::new(
-        "SELECT route, state, CAST(SUM(deliveries) AS BIGINT), CAST(SUM(bytes) AS BIGINT) \
+        "SELECT route, state, CAST(SUM(deliveries) AS BIGINT) AS deliveries, \
+         CAST(SUM(bytes) AS BIGINT) AS bytes \
          FROM outbox_counts GROUP BY route, state",
     )
 }
@@ -24,9 +25,9 @@ pub(in crate::outbox) async fn merge_counts(
     if !connections.is_postgres() {
         return Ok(());
     }
-    let many = "SELECT COUNT(*) FROM outbox_counts";
+    let many = "SELECT COUNT(*) AS shards FROM outbox_counts";
     let rows = connections.read(Statement::new(many)).await?;
-    if rows.first().map_or(Ok(0), |row| row.number(0))? < MERGE_FROM {
+    if rows.first().map_or(Ok(0), |row| row.number("shards"))? < MERGE_FROM {
         return Ok(());
     }
     let mut transaction = connections.write().await?;

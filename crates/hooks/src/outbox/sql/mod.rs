@@ -10,8 +10,10 @@ mod failed;
 mod nodes;
 #[cfg(test)]
 mod plans;
+#[cfg(all(test, feature = "postgres"))]
+mod races;
 
-use landfall_database::{Statement, Value};
+use landfall_database::{Statement, Value, push_list};
 
 pub(super) use self::{claim::*, counts::*, failed::*, nodes::*};
 
@@ -24,16 +26,6 @@ pub(super) const UNOWNED: &str = "";
 
 /// An ordering key and a route: deliveries of both stay in order.
 pub(super) type OrderingKey<'a> = (&'a str, &'a str);
-
-/// Parts of `rows` in few sizes, so that few statements have to be prepared.
-pub(super) fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let size = [64, 16, 4, 1].into_iter().find(|n| *n <= rows.len())?;
-        let (part, rest) = rows.split_at(size);
-        rows = rest;
-        Some(part)
-    })
-}
 
 /// A row that is written.
 #[derive(Debug, Clone)]
@@ -149,16 +141,6 @@ pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
     statement
 }
 
-fn push_list<'a>(statement: &mut Statement, texts: impl IntoIterator<Item = &'a str>) {
-    statement.push("(");
-    for (at, text) in texts.into_iter().enumerate() {
-        let number = statement.give(text);
-        let comma = if at == 0 { "" } else { ", " };
-        statement.push(&format!("{comma}${number}"));
-    }
-    statement.push(")");
-}
-
 /// Deletes deliveries of a route that have arrived.
 pub(super) fn delete(route: &str, events: &[&str]) -> Statement {
     let mut statement =
@@ -241,18 +223,4 @@ pub(super) fn abandon_prepared(events: &[&str], me: &str, now: i64) -> Statement
          AND outbox_deliveries.owner_node = ${me}"
     ));
     statement
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_of_few_sizes_and_miss_nothing() {
-        let rows: Vec<_> = (0..151).collect();
-        let sizes: Vec<_> = parts(&rows).map(<[_]>::len).collect();
-        assert_eq!(sizes, [64, 64, 16, 4, 1, 1, 1]);
-        assert_eq!(parts(&rows).flatten().copied().collect::<Vec<_>>(), rows);
-        assert_eq!(parts(&rows[..0]).count(), 0);
-    }
 }

@@ -26,11 +26,6 @@ pub(in crate::outbox) fn unregister_node(me: &str) -> Statement {
     Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1").with(me)
 }
 
-/// PostgreSQL's time.
-pub(in crate::outbox) fn time() -> Statement {
-    Statement::new("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)")
-}
-
 /// All nodes, and until when they count as alive.
 pub(in crate::outbox) fn nodes() -> Statement {
     Statement::new("SELECT node_id, expires_at FROM outbox_nodes")

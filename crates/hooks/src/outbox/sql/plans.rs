@@ -72,23 +72,21 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         due: Some(now),
         error: "no",
     };
+    let of = |attempt, hold| claim(attempt, "http", "me", now, hold, 512, is_postgres);
     vec![
         ("due", due(&["http", "grpc"], now)),
         ("oldest", oldest(&["http", "grpc"])),
-        ("claim", claim("http", "me", now, held, 512, is_postgres)),
-        (
-            "strict claim",
-            claim("http", "me", now, strict, 512, is_postgres),
-        ),
-        (
-            "retries",
-            claim_retries("http", "me", now, held, 8, is_postgres),
-        ),
+        ("claim", of(Attempt::First, held)),
+        ("strict claim", of(Attempt::First, strict)),
+        ("retries", of(Attempt::Retry, held)),
         (
             "owners",
             owned_elsewhere("http", &["u9", "u10"], "me", now, held),
         ),
-        ("behind", release_behind("http", &["e9"], now, held)),
+        (
+            "behind",
+            release_behind("http", &[("e9", "u3")], now, held, is_postgres),
+        ),
         ("in doubt", is_in_doubt(now)),
         (
             "claim in doubt",
@@ -177,7 +175,8 @@ async fn postgres_scans_no_table_of_deliveries() {
 
 /// The counts of triggers, and those of the rows.
 async fn both_counts(connections: &Connections) -> [Vec<(String, i64, i64, i64)>; 2] {
-    let by_rows = "SELECT route, state, COUNT(*), CAST(SUM(bytes) AS BIGINT) \
+    let by_rows = "SELECT route, state, COUNT(*) AS deliveries, \
+                   CAST(SUM(bytes) AS BIGINT) AS bytes \
                    FROM outbox_deliveries GROUP BY route, state";
     let mut found = Vec::new();
     for statement in [counts(), Statement::new(by_rows)] {
@@ -185,8 +184,14 @@ async fn both_counts(connections: &Connections) -> [Vec<(String, i64, i64, i64)>
         let mut all: Vec<_> = rows
             .iter()
             .map(|row| {
-                let number = |at| row.number(at).unwrap();
-                (row.text(0).unwrap(), number(1), number(2), number(3))
+                let number = |column| row.number(column).unwrap();
+                let route = row.text("route").unwrap();
+                (
+                    route,
+                    number("state"),
+                    number("deliveries"),
+                    number("bytes"),
+                )
             })
             .filter(|(_, _, rows, _)| *rows > 0)
             .collect();

@@ -18,7 +18,7 @@ use landfall::{
 };
 use landfall_hooks::{
     Failure, HookName, Message, Reaction, Transport,
-    outbox::{KeptState, Outbox, OutboxSettings, Query, Route, TimeSource},
+    outbox::{Choice, Clock, KeptState, Outbox, OutboxSettings, Query, Route},
 };
 use tokio::task::JoinHandle;
 
@@ -206,9 +206,9 @@ impl Frozen {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    fn source(&self) -> TimeSource {
+    fn source(&self) -> Clock {
         let Self(moved, start) = self.clone();
-        TimeSource::new(move || {
+        Clock::new(move || {
             let moved = u64::try_from(moved.load(Ordering::SeqCst)).unwrap();
             start + Duration::from_secs(moved)
         })
@@ -421,6 +421,34 @@ async fn a_receiver_that_is_down_is_tried_by_one_delivery_at_a_time() {
         assert_eq!((stats.is_down, stats.opened, stats.given_up), (false, 1, 0));
         // None has overtaken another of its upload, though many have failed before.
         super::site::assert_in_order(&receiver.arrived.lock().unwrap());
+        site.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_behind_a_dropped_one_are_delivered_at_once() {
+    everywhere(async |place| {
+        let receiver = Receiver::new(creations_fail);
+        let mut settings = place.settings();
+        settings.first_wait = settings.hold;
+        settings.longest_wait = settings.hold;
+        let site = Site::start(settings, &receiver).await;
+        let upload = upload();
+        site.emit(EventKind::Created, &upload).await;
+        site.emit(EventKind::Completed, &upload).await;
+        site.until_recorded(1).await;
+        let events = site.outbox.events();
+        let pending = Query {
+            states: vec![KeptState::Waiting],
+            ..Query::default()
+        };
+        let pending = events.list(&pending).await.unwrap();
+        let failed = pending.into_iter().find(|event| event.attempts == 1);
+        let failed = Choice::Ids(vec![failed.unwrap().id]);
+        assert_eq!(events.drop(&failed).await.unwrap(), 1);
+        let arrived = || receiver.hooks() == [HookName::PostFinish];
+        site.until("the next event arrives", arrived).await;
         site.close().await;
     })
     .await;

@@ -19,7 +19,7 @@ use landfall::{
         file::{FileOptions, FileStore},
     },
 };
-use landfall_hooks::outbox::{Database, Outbox, OutboxSettings, TimeSource};
+use landfall_hooks::outbox::{Clock, Database, Outbox, OutboxSettings};
 use tokio::time::timeout;
 
 use super::site::{Receiver, Site, assert_in_order, event, everywhere, route, upload};
@@ -299,7 +299,7 @@ async fn a_node_without_a_presence_folder_is_succeeded_after_13_seconds() {
         settings.presence = None;
         let moved = Arc::new(AtomicU64::new(0));
         let (start, seconds) = (SystemTime::now(), moved.clone());
-        settings.clock = Some(TimeSource::new(move || {
+        settings.clock = Some(Clock::new(move || {
             start + Duration::from_secs(seconds.load(Ordering::SeqCst))
         }));
         // It has claimed an event, and is never heard of again.

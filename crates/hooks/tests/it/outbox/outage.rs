@@ -14,7 +14,7 @@ use landfall::{Composer, Config, Handler, store::MemoryStore};
 use landfall_hooks::{
     Failure, HookName, HookNames, Message, Reaction, Transport,
     message::{JobFacts, Number},
-    outbox::{Durability, Outbox, Query, Route, TimeSource},
+    outbox::{Clock, Durability, Outbox, Query, Route},
 };
 
 use super::site::{PATIENCE, Place};
@@ -81,7 +81,7 @@ async fn a_weekend_without_the_application_loses_nothing() {
     settings.circuit_breaker = Default::default();
     let moved = Arc::new(AtomicU64::new(0));
     let hours = moved.clone();
-    settings.clock = Some(TimeSource::new(move || {
+    settings.clock = Some(Clock::new(move || {
         SystemTime::now() + Duration::from_secs(hours.load(Ordering::SeqCst))
     }));
     let receiver = Arc::new(Receiver::default());

@@ -1,11 +1,14 @@
 //! Events that the database rejects, and events that this version cannot read.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use landfall::event::{EventKind, EventSink};
-use landfall_hooks::outbox::{Connections, Durability, Query, Statement};
+use landfall_hooks::outbox::{Connections, Durability, Outbox, Query, Statement};
 
-use super::site::{PATIENCE, Place, Site, assert_in_order, event, everywhere, upload};
+use super::site::{PATIENCE, Place, Site, assert_in_order, event, everywhere, route, upload};
 
 async fn execute(connections: &Connections, sql: impl Into<String>) {
     let mut transaction = connections.write().await.unwrap();
@@ -62,6 +65,48 @@ async fn an_event_that_the_database_rejects_stops_no_other() {
         site.close().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_the_database_rejects_is_tried_once() {
+    everywhere(async |place| {
+        let connections = place.database.open(Durability::Power).await.unwrap();
+        let outbox = Outbox::open(place.settings(), vec![route(&Arc::default())]);
+        let outbox = outbox.await.unwrap();
+        let poison = upload();
+        reject(&connections, &place, poison.id.as_str()).await;
+        let prepared = [event(EventKind::Created, &poison)];
+        outbox.announce(&prepared).await.unwrap_err();
+        let stats = outbox.stats();
+        assert_eq!((stats.failed_batches, stats.rejected), (1, 1), "{stats:?}");
+        outbox.close().await;
+    })
+    .await;
+}
+
+/// The database ends the connection of each transaction that stores an event, and then some work.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_rejects_no_event() {
+    let place = Place::postgres();
+    let connections = place.database.open(Durability::Power).await.unwrap();
+    let outbox = Outbox::open(place.settings(), vec![route(&Arc::default())]);
+    let outbox = outbox.await.unwrap();
+    // A sequence is not part of the transaction.
+    for sql in [
+        "CREATE SEQUENCE inserts",
+        "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF nextval('inserts') <= 6 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; \
+         RETURN NEW; END $$",
+        "CREATE TRIGGER lose BEFORE INSERT ON outbox_deliveries FOR EACH ROW EXECUTE FUNCTION lose()",
+    ] {
+        execute(&connections, sql).await;
+    }
+    let prepared = [event(EventKind::Created, &upload())];
+    outbox.announce(&prepared).await.unwrap();
+    let stats = outbox.stats();
+    assert_eq!((stats.failed_batches, stats.rejected), (6, 0), "{stats:?}");
+    outbox.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What is told without an announcement: events of the upload queue.
+//! Events that were not prepared: those of the upload queue.
 
 use std::{
     sync::Arc,
@@ -11,7 +11,7 @@ use landfall_hooks::{
     message::{JobFacts, Number},
     outbox::{
         Connections, Durability, Events, KeptState, Order, Outbox, OutboxError, OutboxSettings,
-        Query, Route, Statement,
+        Query, Route,
     },
 };
 use tokio::task::JoinHandle;
@@ -21,12 +21,15 @@ use super::site::{ALL, Receiver, Way, assert_in_order, everywhere};
 /// An outbox with a receiver that wants events of the queue.
 struct Queue {
     outbox: Outbox,
+    connections: Connections,
     receiver: Arc<Receiver>,
     running: JoinHandle<()>,
 }
 
 impl Queue {
-    async fn start(settings: OutboxSettings) -> Self {
+    async fn start(mut settings: OutboxSettings) -> Self {
+        let connections = settings.database.open(Durability::Power).await.unwrap();
+        settings.connections = Some(connections.lend());
         let receiver = Arc::new(Receiver::default());
         let route = |name, receiver: &Arc<Receiver>, names| Route {
             transport: Arc::new(Way(name, receiver.clone())),
@@ -44,9 +47,22 @@ impl Queue {
         let running = tokio::spawn(outbox.clone().run(handler));
         Self {
             outbox,
+            connections,
             receiver,
             running,
         }
+    }
+
+    /// Stores events in a transaction of the caller, and commits it if `commits`.
+    async fn insert(&self, messages: &[Message], commits: bool) {
+        let mut transaction = self.connections.write().await.unwrap();
+        for statement in self.outbox.insert_statements(messages).unwrap() {
+            transaction.execute(statement).await.unwrap();
+        }
+        if commits {
+            transaction.commit().await.unwrap();
+        }
+        self.outbox.notify_pending();
     }
 
     async fn close(self) {
@@ -98,7 +114,7 @@ fn assert_jobs_in_order(arrived: &[Message]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_posted_arrives_in_order_for_each_job() {
+async fn inserted_events_arrive_in_order_for_each_job() {
     everywhere(async |place| {
         let queue = Queue::start(place.settings()).await;
         assert_eq!(queue.outbox.names(), HookNames::OF_QUEUE.or(ALL));
@@ -108,11 +124,8 @@ async fn what_is_posted_arrives_in_order_for_each_job() {
             .fails_each
             .store(3, std::sync::atomic::Ordering::Relaxed);
         for part in lives(200).chunks(50) {
-            queue.outbox.post(part.to_vec()).await.unwrap();
+            queue.insert(part, true).await;
         }
-        // Not wanted by anybody: nothing is kept.
-        let post_create = told(HookName::PreGrant, 1, 10_000);
-        queue.outbox.post(vec![post_create]).await.unwrap();
         // A busy receiver may be spared progress that is old news by then, but nothing else.
         let terminal = |arrived: &[Message]| {
             let ends = arrived
@@ -145,7 +158,7 @@ async fn what_is_posted_arrives_in_order_for_each_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_posted_is_kept_on_return_and_once() {
+async fn inserted_events_are_stored_once() {
     everywhere(async |place| {
         let mut settings = place.settings();
         settings.first_wait = Duration::from_secs(600);
@@ -153,7 +166,7 @@ async fn what_is_posted_is_kept_on_return_and_once() {
         let queue = Queue::start(settings).await;
         queue.receiver.set_down(true);
         let all = lives(4);
-        queue.outbox.post(all.clone()).await.unwrap();
+        queue.insert(&all, true).await;
         let events = Events::open(&place.database).await.unwrap();
         let waiting = Query {
             states: vec![KeptState::Waiting],
@@ -169,12 +182,8 @@ async fn what_is_posted_is_kept_on_return_and_once() {
         let mut messages: Vec<_> = kept.into_iter().map(|one| one.message.unwrap()).collect();
         messages.sort_by_key(|message| message.sequence);
         assert_eq!(messages, all);
-        // By somebody who couldn't know that they were posted.
-        queue
-            .outbox
-            .post([all.clone(), all.clone()].concat())
-            .await
-            .unwrap();
+        // By a caller that does not know whether its first transaction was committed.
+        queue.insert(&all, true).await;
         assert_eq!(events.list(&waiting).await.unwrap().len(), 12);
         queue.close().await;
 
@@ -195,7 +204,7 @@ async fn progress_that_waits_gives_way_to_newer_progress() {
         let queue = Queue::start(settings).await;
         queue.receiver.set_down(true);
         let started = told(HookName::UploadStarted, 7, 1);
-        queue.outbox.post(vec![started]).await.unwrap();
+        queue.insert(&[started], true).await;
         let began = Instant::now();
         while queue.outbox.stats().routes[0].failed == 0 {
             assert!(began.elapsed() < Duration::from_secs(20));
@@ -203,10 +212,10 @@ async fn progress_that_waits_gives_way_to_newer_progress() {
         }
         for nth in 2..100 {
             let of_both = [7, 8].map(|job| told(HookName::UploadProgress, job, 2 * nth + job % 2));
-            queue.outbox.post(of_both.to_vec()).await.unwrap();
+            queue.insert(&of_both, true).await;
         }
         let ended = told(HookName::UploadCancelled, 7, 1000);
-        queue.outbox.post(vec![ended]).await.unwrap();
+        queue.insert(&[ended], true).await;
         let events = Events::open(&place.database).await.unwrap();
         let mut waiting = Query {
             states: vec![KeptState::Waiting],
@@ -230,82 +239,23 @@ async fn progress_that_waits_gives_way_to_newer_progress() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_or_closed_outbox_takes_nothing() {
+async fn events_of_the_callers_transaction_are_delivered_once_committed() {
     everywhere(async |place| {
         let mut settings = place.settings();
         settings.limit = 5;
         let queue = Queue::start(settings).await;
-        queue.receiver.set_down(true);
-        let posted = |jobs| lives(jobs);
-        queue.outbox.post(posted(1)).await.unwrap();
-        let full = queue.outbox.post(posted(2)).await.unwrap_err();
-        assert!(
-            matches!(full, OutboxError::Full { rows: 3, limit: 5 }),
-            "{full}"
-        );
-        // What was refused takes no room.
-        let two = vec![
-            told(HookName::UploadStarted, 8, 50),
-            told(HookName::UploadFailed, 8, 51),
-        ];
-        queue.outbox.post(two).await.unwrap();
-        queue.receiver.set_down(false);
-        queue.receiver.until(5).await;
-        let began = Instant::now();
-        while let Err(error) = queue.outbox.post(lives(1)).await {
-            assert!(matches!(error, OutboxError::Full { .. }), "{error}");
-            assert!(began.elapsed() < Duration::from_secs(20));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let outbox = queue.outbox.clone();
-        queue.close().await;
-        let closed = outbox.post(lives(1)).await.unwrap_err();
-        assert!(matches!(closed, OutboxError::Closed), "{closed}");
-    })
-    .await;
-}
-
-/// Executes statements in a transaction of the caller, and commits it if `commits`.
-async fn execute(connections: &Connections, statements: Vec<Statement>, commits: bool) {
-    let mut transaction = connections.write().await.unwrap();
-    for statement in statements {
-        transaction.execute(statement).await.unwrap();
-    }
-    if commits {
-        transaction.commit().await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn events_of_the_callers_transaction_are_delivered_once_committed() {
-    everywhere(async |place| {
-        let connections = place.database.open(Durability::Power).await.unwrap();
-        let mut settings = place.settings();
-        settings.connections = Some(connections.lend());
-        settings.limit = 5;
-        let queue = Queue::start(settings.clone()).await;
         let outbox = queue.outbox.clone();
         queue.receiver.set_down(true);
-
-        let rolled_back = outbox.insert_statements(&lives(2)).unwrap();
-        execute(&connections, rolled_back, false).await;
-        outbox.notify_pending();
-
-        // Twice the limit, and the same events twice: a full outbox refuses none of them.
+        queue.insert(&lives(2), false).await;
+        // More than the limit, and the same events twice: a full outbox refuses none of them.
         let events = lives(4);
         for _ in 0..2 {
-            let statements = outbox.insert_statements(&events).unwrap();
-            execute(&connections, statements, true).await;
-            outbox.notify_pending();
+            queue.insert(&events, true).await;
         }
         // Newer progress replaces progress that no node has tried to deliver.
-        let newer = [
-            told(HookName::UploadProgress, 9, 100),
-            told(HookName::UploadProgress, 9, 101),
-        ];
-        for one in newer {
-            let statements = outbox.insert_statements(&[one]).unwrap();
-            execute(&connections, statements, true).await;
+        for sequence in [100, 101] {
+            let newer = told(HookName::UploadProgress, 9, sequence);
+            queue.insert(&[newer], true).await;
         }
         queue.receiver.set_down(false);
         let mut wanted = events;

@@ -1,0 +1,137 @@
+//! Nodes that settle a failed delivery and release an event behind it at the same time.
+
+use std::time::{Duration, Instant};
+
+use landfall_database::{Connections, Database, Durability, Statement, Transaction};
+use landfall_test_services::Postgres;
+
+use super::*;
+use crate::outbox::{MIGRATIONS, TABLES};
+
+const NOW: i64 = 1_000_000;
+const HOLD: Hold = Hold {
+    limit: Some(3_600_000),
+};
+
+fn row<'a>(event: &'a str, sequence: i64, owner: &str) -> NewRow<'a> {
+    NewRow {
+        event,
+        route: "http",
+        key: "u",
+        sequence,
+        hook: "post-finish",
+        owner: owner.to_owned(),
+        message: "{}",
+    }
+}
+
+/// A delivery that has failed and that node `a` is delivering again, and a prepared event of node `b`.
+async fn failing() -> Connections {
+    let database = Database::Postgres(Postgres::shared().database("races"));
+    let connections = database.open(Durability::Process).await.unwrap();
+    connections.migrate(TABLES, MIGRATIONS).await.unwrap();
+    let mut transaction = connections.write().await.unwrap();
+    for statement in [
+        insert_pending(&[row("failed", 1, "a")], NOW),
+        Statement::new("UPDATE outbox_deliveries SET first_failed_at = due_at, attempts = 1"),
+        prepare(&[row("next", 2, "b")], NOW),
+    ] {
+        transaction.execute(statement).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    connections
+}
+
+/// What node `b` does when its event happens.
+async fn emit_behind(transaction: &mut Transaction) {
+    let emitted = emit(&[row("next", 2, "b")], NOW);
+    transaction.fetch(emitted).await.unwrap();
+    let release = release_behind("http", &[("next", "u")], NOW, HOLD, true);
+    transaction.execute(release).await.unwrap();
+}
+
+/// The ways in which node `a` settles the failed delivery, each followed by the wake-up.
+fn settlements() -> [Statement; 2] {
+    let dead = Failed {
+        event: "failed",
+        route: "http",
+        attempts: 2,
+        due: None,
+        error: "no",
+    };
+    [
+        delete("http", &["failed"]),
+        record_failures(&[dead], "a", NOW),
+    ]
+}
+
+async fn settle(transaction: &mut Transaction, settlement: Statement) {
+    assert_eq!(transaction.execute(settlement).await.unwrap(), 1);
+    let wake = reschedule(&[(("u", "http"), NOW)]);
+    transaction.execute(wake).await.unwrap();
+}
+
+async fn assert_next_is_due(connections: &Connections) {
+    let claim = claim(Attempt::First, "http", "c", NOW, HOLD, 10, true);
+    let mut transaction = connections.write().await.unwrap();
+    let claimed = transaction.fetch(claim).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].text("event_id").unwrap(), "next");
+}
+
+#[tokio::test]
+async fn an_event_released_while_the_one_before_it_is_settled_is_due_at_once() {
+    for settlement in settlements() {
+        let connections = failing().await;
+        let mut settling = connections.write().await.unwrap();
+        settle(&mut settling, settlement).await;
+        // It does not wait for the other node.
+        let mut emitting = connections.write().await.unwrap();
+        emit_behind(&mut emitting).await;
+        emitting.commit().await.unwrap();
+        settling.commit().await.unwrap();
+        assert_next_is_due(&connections).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_released_before_the_one_before_it_is_settled_is_woken_by_it() {
+    for settlement in settlements() {
+        let connections = failing().await;
+        let mut emitting = connections.write().await.unwrap();
+        emit_behind(&mut emitting).await;
+        let mut settling = connections.write().await.unwrap();
+        let settled = tokio::spawn(async move {
+            settle(&mut settling, settlement).await;
+            settling.commit().await.unwrap();
+        });
+        let began = Instant::now();
+        let waiting = "SELECT COUNT(*) AS n FROM pg_locks WHERE NOT granted AND pid IN \
+                       (SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
+        loop {
+            let rows = connections.read(Statement::new(waiting)).await.unwrap();
+            if rows[0].number("n").unwrap() > 0 {
+                break;
+            }
+            assert!(
+                !settled.is_finished() && began.elapsed() < Duration::from_secs(4),
+                "it was settled without seeing the released event"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        emitting.commit().await.unwrap();
+        settled.await.unwrap();
+        assert_next_is_due(&connections).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_released_behind_a_failing_one_waits_as_long_as_it_is_held() {
+    let connections = failing().await;
+    let mut emitting = connections.write().await.unwrap();
+    emit_behind(&mut emitting).await;
+    emitting.commit().await.unwrap();
+    let due = "SELECT due_at FROM outbox_deliveries WHERE event_id = 'next'";
+    let rows = connections.read(Statement::new(due)).await.unwrap();
+    assert_eq!(rows[0].number("due_at").unwrap(), NOW + 3_600_000);
+}
