@@ -130,6 +130,10 @@ impl PostgresLocker {
             let _guard = runtime.enter();
             Connections::sessions(url).map_err(SettingsError::Url)?
         };
+        let connections = match settings.may_migrate {
+            true => connections,
+            false => connections.without_migrations(),
+        };
         let shared = Arc::new(Shared::new(Leases::new(connections), settings));
         let (stop, stopped) = watch::channel(false);
         let keeper = keeper::start(Arc::clone(&shared), stopped, runtime)?;

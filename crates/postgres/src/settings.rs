@@ -16,6 +16,8 @@ pub struct PostgresSettings {
     pub timeout: Duration,
     /// Interval at which a waiter repeats its request, in case a notification was lost: 1 second.
     pub poll_interval: Duration,
+    /// The locker may change the table of an older version: true.
+    pub may_migrate: bool,
 }
 
 impl Default for PostgresSettings {
@@ -24,6 +26,7 @@ impl Default for PostgresSettings {
             ttl: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             poll_interval: Duration::from_secs(1),
+            may_migrate: true,
         }
     }
 }

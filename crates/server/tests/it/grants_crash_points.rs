@@ -144,12 +144,12 @@ fn survives(postgres: &Postgres, wish: Wish, point: usize) -> bool {
         let _ = kill_process(pid, Signal::KILL);
     });
     let mut upload = None;
-    let client = |server| Client {
-        server,
+    let client = Client {
+        server: &first,
         key: &key,
         wish,
     };
-    client(&first).run(&mut upload);
+    client.run(&mut upload);
     // Events are delivered after the answer.
     for _ in 0..20 {
         if !proxy.is_armed() {
@@ -160,9 +160,14 @@ fn survives(postgres: &Postgres, wish: Wish, point: usize) -> bool {
     let was_killed = !proxy.is_armed();
     drop(first);
     let second = server(dir.path(), &database, &application);
+    let client = Client {
+        server: &second,
+        key: &key,
+        wish,
+    };
     eventually(
         &format!("{wish:?} {point}: the client never gets through"),
-        || client(&second).run(&mut upload),
+        || client.run(&mut upload),
     );
     let (state, event) = match wish {
         Wish::Accepted => ("completed", "UploadCompleted"),
