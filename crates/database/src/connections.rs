@@ -219,7 +219,10 @@ impl Connections {
     pub(crate) async fn listener(&self) -> Result<Listener, DatabaseError> {
         match &self.pools {
             Pools::Sqlite(_) => Err(DatabaseError::NoNotifications),
-            Pools::Postgres(server) => Listener::connect(&server.pool).await,
+            Pools::Postgres(server) => match Listener::connect(&server.pool).await {
+                Ok(listener) => Ok(listener),
+                Err(error) => Err(self.explain(error).await),
+            },
         }
     }
 

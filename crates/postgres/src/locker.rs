@@ -161,8 +161,9 @@ impl PostgresLocker {
         let shared = Arc::clone(&self.0.shared);
         if !self.0.is_checked.load(Ordering::Relaxed) {
             let check = async move {
-                shared.migrate().await?;
-                shared.leases.subscribe().await.map(drop)
+                // PgBouncer in transaction mode would fail in other ways later.
+                drop(shared.leases.subscribe().await?);
+                shared.migrate().await
             };
             self.0.spawn(CHECK_TIMEOUT, check).await?;
             self.0.is_checked.store(true, Ordering::Relaxed);

@@ -223,7 +223,7 @@ fn postgresql_is_examined_too() {
     let url = Postgres::shared().database("leases");
     let (code, found) = examine(&url);
     assert_eq!(code, 0, "{found:#?}");
-    for check in ["PostgreSQL", "PostgreSQL notifications", "PostgreSQL lease"] {
+    for check in ["PostgreSQL", "PostgreSQL messages", "PostgreSQL lease"] {
         assert_eq!(mark(&found, check), "ok", "{found:#?}");
     }
     let (code, found) = examine("postgres://u@127.0.0.1:9/d");
@@ -234,6 +234,6 @@ fn postgresql_is_examined_too() {
     );
     let bouncer = PgBouncer::start(&url);
     let (code, found) = examine(&bouncer.url(&url));
-    let notifications = mark(&found, "PostgreSQL notifications");
+    let notifications = mark(&found, "PostgreSQL messages");
     assert_eq!((code, notifications), (1, "FAIL"), "{found:#?}");
 }

@@ -27,13 +27,13 @@ pub(super) async fn examine(x: &mut Examination<'_>, url: &str) {
         Ok(()) => {
             let text = format!("connected, {took}");
             x.note(Finding::new("PostgreSQL", Mark::Ok, text));
-            x.note(Finding::new("PostgreSQL notifications", Mark::Ok, "arrive"));
+            x.note(Finding::new("PostgreSQL messages", Mark::Ok, "arrive"));
         }
         Err(error @ DatabaseError::NoNotifications) => {
             let text = format!("connected, {took}");
             x.note(Finding::new("PostgreSQL", Mark::Ok, text));
             let advice = "set pool_mode = session in PgBouncer, or correct --lease";
-            x.note(failed("PostgreSQL notifications", &error, advice));
+            x.note(failed("PostgreSQL messages", &error, advice));
             return;
         }
         Err(error) => {
