@@ -6,6 +6,9 @@
 
 mod clock;
 mod connections;
+mod lease;
+#[cfg(feature = "postgres")]
+mod listener;
 mod migrate;
 mod pooled;
 #[cfg(feature = "postgres")]
@@ -19,10 +22,14 @@ use std::{fmt, path::PathBuf};
 pub use self::{
     clock::{Clock, millis},
     connections::Connections,
+    lease::{Acquisition, LeaseOwner, Leases, OwnedLease, Renewal},
     migrate::Migration,
     statement::{Column, Row, Statement, Value, parts, push_list},
     transaction::Transaction,
 };
+
+#[cfg(feature = "postgres")]
+pub use self::lease::{LeaseNotice, LeaseNotices};
 
 /// Which database.
 #[derive(Clone, PartialEq, Eq)]
@@ -112,6 +119,12 @@ pub enum DatabaseError {
     /// The database takes too long.
     #[error("the database didn't answer within {0:?}")]
     Slow(std::time::Duration),
+    /// Notifications do not arrive.
+    #[error(
+        "notifications of PostgreSQL do not arrive on this connection; connect to PostgreSQL \
+         directly, or through PgBouncer with pool_mode = session"
+    )]
+    NoNotifications,
     /// The runtime that has the connections has ended.
     #[error("the database is closed")]
     Closed,

@@ -342,7 +342,7 @@ async fn progress(shared: &Shared) -> Result<Vec<Job>, QueueError> {
         .reports
         .changed(|subject| shared.feed.has_readers(subject));
     let unread: Vec<_> = changed.unread.iter().map(|id| id.0).collect();
-    for part in super::load::parts(&unread) {
+    for part in landfall_database::parts(&unread) {
         for record in read::records(shared, read::by_numbers(part)).await? {
             shared.reports.set_job(record.job);
         }
