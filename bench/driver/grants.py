@@ -195,6 +195,7 @@ def running(server, mode, loadgen, root, disk, pin):
             own = proc.cpu_seconds(pids)
             return own, sum(service.cpu_seconds() for service in behind.place.services)
 
+        ask()  # what the first requests allocate stays
         alone = ask()
         crowd = ["running", address, server.path, server.kind, count, PATH, behind.key]
         with Client(loadgen, crowd, pin[1]) as client:

@@ -35,6 +35,17 @@ def cpu_seconds(pids):
     return total
 
 
+def ended_cpu_seconds(pid):
+    """Processor time of the children of a process that have ended and that it waited for."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            # The name, in parentheses, may hold anything.
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory_kib(pids, field):
     """Sum of a field of /proc/PID/status: VmRSS now, or VmHWM, the most it ever was."""
     total = 0

@@ -46,8 +46,9 @@ class Service:
             return log.read()[-500:].decode(errors="replace").strip()
 
     def cpu_seconds(self):
-        """Processor time it took so far."""
-        return proc.cpu_seconds(proc.tree(self.process.pid))
+        """Processor time it took so far, with that of processes of its own that have ended."""
+        pid = self.process.pid
+        return proc.cpu_seconds(proc.tree(pid)) + proc.ended_cpu_seconds(pid)
 
     def stop(self):
         """Kills it, since nothing of it is kept, and removes its folder."""

@@ -216,7 +216,7 @@ impl Connections {
     /// # Errors
     /// The database failed, or is SQLite.
     #[cfg(feature = "postgres")]
-    pub(crate) async fn listener(&self) -> Result<Listener, DatabaseError> {
+    pub async fn listener(&self) -> Result<Listener, DatabaseError> {
         match &self.pools {
             Pools::Sqlite(_) => Err(DatabaseError::NoNotifications),
             Pools::Postgres(server) => match Listener::connect(&server.pool).await {

@@ -19,6 +19,8 @@ mod transaction;
 
 use std::{fmt, path::PathBuf};
 
+#[cfg(feature = "postgres")]
+pub use self::listener::Listener;
 pub use self::{
     clock::{Clock, millis},
     connections::Connections,

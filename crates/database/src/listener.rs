@@ -16,7 +16,7 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection that receives notifications.
 #[derive(Debug)]
-pub(crate) struct Listener(PgListener);
+pub struct Listener(PgListener);
 
 impl Listener {
     /// Connects, on a connection of its own: a pool could use it up.
@@ -34,7 +34,13 @@ impl Listener {
     }
 
     /// Receives the notifications of a channel from now on.
-    pub(crate) async fn listen(&mut self, channel: &str) -> Result<(), DatabaseError> {
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// Dropped, the channel may be received.
+    pub async fn listen(&mut self, channel: &str) -> Result<(), DatabaseError> {
         let listen = timeout(TEST_TIMEOUT, Box::pin(self.0.listen(channel)));
         Ok(listen
             .await
@@ -50,7 +56,13 @@ impl Listener {
     }
 
     /// Waits for the next notification and returns its text.
-    pub(crate) async fn receive(&mut self) -> Result<String, DatabaseError> {
+    ///
+    /// # Errors
+    /// The connection was lost, and notifications with it.
+    ///
+    /// # Cancel safety
+    /// Dropped, a notification may be lost.
+    pub async fn receive(&mut self) -> Result<String, DatabaseError> {
         loop {
             match timeout(KEEP_ALIVE_INTERVAL, self.0.try_recv()).await {
                 Ok(Ok(Some(notification))) => return Ok(notification.payload().to_owned()),

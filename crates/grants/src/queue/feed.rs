@@ -226,6 +226,12 @@ impl Feed {
         rests
     }
 
+    /// The scopes that have readers.
+    #[cfg(feature = "postgres")]
+    pub(super) fn scopes(&self) -> Vec<Scope> {
+        lock(&self.channels).keys().cloned().collect()
+    }
+
     fn has_readers(&self, subject: Option<&str>) -> bool {
         let own = subject.map(|subject| Scope::Subject(subject.to_owned()));
         let channels = lock(&self.channels);
@@ -300,7 +306,13 @@ async fn serve(shared: &Shared) {
                 }
             }
         }
-        // Events that happened before the progress come before it.
+        // Events that happened before the progress come before it, also those of other nodes.
+        if !running.is_empty() && shared.database.is_postgres() {
+            match newest_event::newest(shared).await {
+                Ok(number) => shared.saw(number),
+                Err(error) => wait(&mut pause, &error).await,
+            }
+        }
         let last = *newest.borrow_and_update();
         while cursor < last {
             match read::events(shared, &Scope::All, cursor, PAGE).await {

@@ -60,6 +60,8 @@ pub(super) struct Shared {
     pub(super) slot: i64,
     pub(super) reports: Reports,
     pub(super) feed: Feed,
+    #[cfg(feature = "postgres")]
+    pub(super) peers: super::peers::Peers,
     pub(super) key_uses: KeyUses,
     pub(super) newest: channel::Sender<i64>,
     /// Somebody watches for events.
@@ -85,6 +87,8 @@ impl Shared {
             slot,
             reports: Reports::new(interval),
             feed: Feed::new(),
+            #[cfg(feature = "postgres")]
+            peers: super::peers::Peers::default(),
             key_uses: KeyUses::default(),
             newest: channel::Sender::new(0),
             watched: Notify::new(),

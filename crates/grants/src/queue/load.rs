@@ -178,7 +178,7 @@ async fn lock(transaction: &mut Transaction, needs: &Needs) -> Result<(), QueueE
 }
 
 /// The number of an advisory lock. Two names with the same number only wait for each other.
-fn lock_key(kind: &str, name: &str) -> i64 {
+pub(super) fn lock_key(kind: &str, name: &str) -> i64 {
     let mut hash = Sha256::new();
     for text in ["landfall queue", kind, name] {
         hash.update(text);

@@ -16,6 +16,8 @@ mod keys;
 mod load;
 mod message;
 mod numbers;
+#[cfg(feature = "postgres")]
+mod peers;
 #[cfg(test)]
 mod plans;
 mod read;
@@ -127,6 +129,10 @@ impl Queue {
         let (closing, is_closing) = channel::channel(false);
         tokio::spawn(writer::run(shared.clone(), receiver));
         tokio::spawn(writer::run_progress(shared.clone(), is_closing.clone()));
+        #[cfg(feature = "postgres")]
+        if shared.database.is_postgres() {
+            tokio::spawn(peers::run(shared.clone(), is_closing.clone()));
+        }
         tokio::spawn(feed::run(shared.clone(), is_closing.clone()));
         tokio::spawn(watch::run(shared.clone(), is_closing));
         Ok(Self(Arc::new(Home {

@@ -22,6 +22,9 @@ const MOST_JOBS: usize = 65_536;
 const MAX_CHANGED: usize = 1024;
 /// How often the parts of an upload are written.
 const PARTS_INTERVAL: Duration = Duration::from_secs(1);
+/// Jobs whose progress other nodes receive at a time.
+#[cfg(feature = "postgres")]
+const MAX_SENT: usize = 4096;
 /// A rate is not measured over less.
 const MIN_MEASURED: Duration = Duration::from_millis(250);
 
@@ -52,6 +55,11 @@ struct Progress {
     live: Option<Live>,
     /// The offset that listeners have received.
     published: u64,
+    /// The offset that other nodes have received.
+    #[cfg(feature = "postgres")]
+    sent: u64,
+    /// Another node has the upload.
+    is_remote: bool,
     /// Who may see it, once it was written.
     owner: Option<Owner>,
     /// As listeners received it, while there are any.
@@ -150,6 +158,7 @@ impl Reports {
             return;
         }
         let progress = jobs.jobs.entry(report.job).or_default();
+        progress.is_remote = false;
         let is_first = progress.reports.is_empty();
         progress.add(report, now);
         if !is_first {
@@ -259,7 +268,7 @@ impl Reports {
     pub(super) fn changed(&self, has_listeners: impl Fn(Option<&str>) -> bool) -> Changed {
         let mut changed = Changed::default();
         for (id, progress) in &mut self.jobs().jobs {
-            let (Some(live), Some(Owner(subject))) = (progress.live, &progress.owner) else {
+            let Some(live) = progress.live else {
                 continue;
             };
             if progress.has_ended || live.offset <= progress.published {
@@ -268,7 +277,12 @@ impl Reports {
             if changed.jobs.len() + changed.unread.len() >= MAX_CHANGED {
                 break;
             }
-            if !has_listeners(subject.as_deref()) {
+            let has_listeners = match &progress.owner {
+                Some(Owner(subject)) => has_listeners(subject.as_deref()),
+                // Other nodes send what has listeners.
+                None => progress.is_remote,
+            };
+            if !has_listeners {
                 progress.job = None;
                 continue;
             }
@@ -287,8 +301,57 @@ impl Reports {
     /// Adds a running job that was read.
     pub(super) fn set_job(&self, job: Job) {
         if let Some(progress) = self.jobs().jobs.get_mut(&job.id) {
+            progress.has_ended |= job.state.is_terminal();
+            progress.owner = Some(Owner(job.subject.as_deref().map(Into::into)));
             progress.job = Some(Arc::new(job));
         }
+    }
+
+    /// Adds the progress that another node has sent: jobs, offsets and rates.
+    #[cfg(feature = "postgres")]
+    pub(super) fn received(&self, received: impl IntoIterator<Item = (JobId, u64, u64)>) {
+        let now = Instant::now();
+        let mut jobs = self.jobs();
+        for (job, offset, rate) in received {
+            if jobs.jobs.len() >= MOST_JOBS && !jobs.jobs.contains_key(&job) {
+                continue;
+            }
+            let progress = jobs.jobs.entry(job).or_default();
+            progress.is_remote = true;
+            progress.written = Some(now);
+            let offset = progress.live.map_or(offset, |live| live.offset.max(offset));
+            progress.live = Some(Live {
+                offset,
+                rate,
+                measured: (now, offset),
+            });
+        }
+        // For those that are received no more.
+        let removal = now + self.interval;
+        jobs.next = Some(jobs.next.map_or(removal, |next| next.min(removal)));
+        drop(jobs);
+        self.came.notify_one();
+    }
+
+    /// Returns the progress of this node that others have not received, as far as they want it.
+    #[cfg(feature = "postgres")]
+    pub(super) fn unsent(
+        &self,
+        is_wanted: impl Fn(Option<&str>) -> bool,
+    ) -> Vec<(JobId, u64, u64)> {
+        let mut unsent = Vec::new();
+        for (id, progress) in &mut self.jobs().jobs {
+            let (Some(live), Some(Owner(subject))) = (progress.live, &progress.owner) else {
+                continue;
+            };
+            let is_old = progress.is_remote || progress.has_ended || live.offset <= progress.sent;
+            if is_old || unsent.len() >= MAX_SENT || !is_wanted(subject.as_deref()) {
+                continue;
+            }
+            progress.sent = live.offset;
+            unsent.push((*id, live.offset, live.rate));
+        }
+        unsent
     }
 }
 

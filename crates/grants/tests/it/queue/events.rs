@@ -227,3 +227,88 @@ async fn events_by_another_version_are_skipped_and_counted() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_receives_events_and_progress_of_all_nodes_in_order() {
+    everywhere(async |place| {
+        let (one, other) = (place.queue().await, place.queue().await);
+        let mut readers = [
+            one.read_events(Scope::All, 0),
+            other.read_events(Scope::Subject("ann".into()), 0),
+        ];
+        started(&one, asked("bob", "r0", 5)).await;
+        let first = readers[0].next().await.unwrap();
+        assert_eq!(first.event.job.subject.as_deref(), Some("bob"));
+        let id = started(&one, asked("ann", "r1", 100)).await;
+        let connections = place.connections().await;
+        // Processes on one SQLite see each other's progress when it is written.
+        let live = if connections.is_postgres() { 2 } else { 1 };
+        for reader in &mut readers {
+            let event = reader.next().await.unwrap();
+            assert_eq!(event.event.kind, JobEventKind::UploadStarted);
+            assert_eq!(event.event.job.id, id);
+        }
+        for offset in [10, 20, 30] {
+            one.report(report(id, offset));
+            for reader in &mut readers[..live] {
+                let event = reader.next().await.unwrap();
+                assert_eq!(event.event.kind, JobEventKind::UploadProgress);
+                assert_eq!((event.event.job.id, event.event.job.offset), (id, offset));
+                assert!(!event.is_stored());
+            }
+        }
+        assert!(one.end(id, End::Completed(100)).await.unwrap());
+        for reader in &mut readers {
+            let event = reader.next().await.unwrap();
+            assert_eq!(event.event.kind, JobEventKind::UploadCompleted);
+            assert_eq!(event.event.job.id, id);
+        }
+        connections.close().await;
+        one.close().await;
+        readers[0].next().await.unwrap_err();
+        other.close().await;
+    })
+    .await;
+}
+
+/// Events become visible in the order of their numbers, whichever node writes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_missed_while_many_nodes_write() {
+    everywhere(async |place| {
+        const NODES: usize = 4;
+        const JOBS: usize = 60;
+        let reader = place.queue().await;
+        let mut nodes = Vec::new();
+        for _ in 0..NODES {
+            nodes.push(place.queue().await);
+        }
+        let writing = nodes.iter().enumerate().map(|(node, queue)| async move {
+            let jobs = (0..JOBS).map(|n| async move {
+                let id = started(queue, asked("ann", &format!("{node}-{n}"), 5)).await;
+                assert!(queue.end(id, End::Completed(5)).await.unwrap());
+            });
+            futures_util::future::join_all(jobs).await;
+        });
+        let reading = async {
+            let mut numbers = Vec::new();
+            while numbers.len() < 2 * NODES * JOBS {
+                let after = numbers.last().copied().unwrap_or_default();
+                let events = reader.events(&Scope::All, after, 7).await.unwrap();
+                numbers.extend(events.iter().map(|event| event.number));
+            }
+            numbers
+        };
+        let all = futures_util::future::join_all(writing);
+        let read = tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::join!(all, reading).1
+        });
+        let numbers = read.await.expect("an event was missed");
+        assert!(numbers.is_sorted_by(|one, next| one < next));
+        let totals = reader.totals().await.unwrap();
+        assert_eq!(totals.jobs["completed"], (NODES * JOBS) as u64);
+        for queue in nodes.into_iter().chain([reader]) {
+            queue.close().await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,240 @@
+//! Progress between nodes on one PostgreSQL, by `NOTIFY`.
+//!
+//! A node with readers announces their subjects; the others notify it of the progress of those
+//! subjects. What is lost is seen when progress is written to the jobs.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use landfall_database::{Listener, Statement};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{QueueError, Scope, Shared, load::lock_key};
+use crate::JobId;
+
+const CHANNEL: &str = "landfall_queue_progress";
+/// How often progress is sent.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the subjects of readers are announced; each change is announced at once.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long an announcement is valid.
+const VALID_FOR: Duration = Duration::from_secs(30);
+/// How long it takes until a lost connection is replaced.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
+/// A node with readers of more subjects announces all.
+const MAX_SUBJECTS: usize = 350;
+/// Nodes whose announcements are kept.
+const MAX_NODES: usize = 256;
+/// Bytes of a notification; PostgreSQL takes less than 8000.
+const MAX_PAYLOAD: usize = 7500;
+/// Notifications in one interval, so that progress leaves the database free for other work.
+const MAX_NOTIFICATIONS: usize = 16;
+
+/// The subjects that the readers of other nodes read.
+#[derive(Debug, Default)]
+pub(super) struct Peers(Mutex<HashMap<String, Announcement>>);
+
+#[derive(Debug)]
+struct Announcement {
+    received: Instant,
+    subjects: Subjects,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Subjects {
+    All,
+    Hashes(BTreeSet<i64>),
+}
+
+impl Peers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Announcement>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The subjects of all nodes, if there are any.
+    fn subjects(&self) -> Option<Subjects> {
+        let mut nodes = self.lock();
+        nodes.retain(|_, announcement| announcement.received.elapsed() < VALID_FOR);
+        let mut hashes = BTreeSet::new();
+        for announcement in nodes.values() {
+            match &announcement.subjects {
+                Subjects::All => return Some(Subjects::All),
+                Subjects::Hashes(some) => hashes.extend(some),
+            }
+        }
+        (!hashes.is_empty()).then_some(Subjects::Hashes(hashes))
+    }
+
+    fn announced(&self, node: &str, subjects: Subjects) {
+        let mut nodes = self.lock();
+        if nodes.len() >= MAX_NODES && !nodes.contains_key(node) {
+            return;
+        }
+        let received = Instant::now();
+        nodes.insert(node.to_owned(), Announcement { received, subjects });
+    }
+}
+
+impl Subjects {
+    /// Those of the scopes of this node's readers; `None` without readers.
+    fn of(scopes: &[Scope]) -> Option<Self> {
+        let hashes = scopes.iter().map(|scope| match scope {
+            Scope::Subject(subject) => Some(hash(subject)),
+            Scope::All => None,
+        });
+        match hashes.collect::<Option<BTreeSet<_>>>() {
+            Some(hashes) if hashes.is_empty() => None,
+            Some(hashes) if hashes.len() <= MAX_SUBJECTS => Some(Self::Hashes(hashes)),
+            _ => Some(Self::All),
+        }
+    }
+
+    fn has(&self, subject: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Hashes(hashes) => subject.is_some_and(|subject| hashes.contains(&hash(subject))),
+        }
+    }
+
+    fn format(&self) -> String {
+        match self {
+            Self::All => "*".to_owned(),
+            Self::Hashes(hashes) => hashes.iter().fold(String::new(), |mut text, hash| {
+                let _ = write!(text, "{hash:x} ");
+                text
+            }),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "*" {
+            return Some(Self::All);
+        }
+        let hashes = text.split_whitespace();
+        let hashes = hashes.map(|hash| u64::from_str_radix(hash, 16).map(u64::cast_signed));
+        hashes.collect::<Result<_, _>>().ok().map(Self::Hashes)
+    }
+}
+
+fn hash(subject: &str) -> i64 {
+    lock_key("subject", subject)
+}
+
+/// Sends and receives until the queue is closed.
+pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let node = format!("{:016x}", rand::random::<u64>());
+    tokio::select! {
+        () = receive(&shared, &node) => {}
+        () = send(&shared, &node) => {}
+        _ = closing.changed() => {}
+    }
+}
+
+async fn receive(shared: &Shared, node: &str) {
+    loop {
+        let lost: Result<(), _> = async {
+            let mut listener: Listener = shared.database.listener().await?;
+            listener.listen(CHANNEL).await?;
+            loop {
+                apply(shared, node, &listener.receive().await?);
+            }
+        }
+        .await;
+        if let Err::<(), landfall_database::DatabaseError>(error) = lost {
+            tracing::debug!(%error, "progress of other nodes cannot be received");
+        }
+        sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+/// Reads `readers NODE SUBJECTS` and `progress NODE JOB:OFFSET:RATE …`.
+fn apply(shared: &Shared, node: &str, payload: &str) {
+    let mut words = payload.splitn(3, ' ');
+    let (Some(kind), Some(sender), Some(rest)) = (words.next(), words.next(), words.next()) else {
+        return;
+    };
+    if sender == node {
+        return;
+    }
+    match kind {
+        "readers" => {
+            if let Some(subjects) = Subjects::parse(rest) {
+                shared.peers.announced(sender, subjects);
+            }
+        }
+        "progress" => {
+            let progress = rest.split_whitespace().filter_map(|entry| {
+                let mut numbers = entry.splitn(3, ':').map(str::parse::<u64>);
+                let job = i64::try_from(numbers.next()?.ok()?).ok()?;
+                Some((JobId(job), numbers.next()?.ok()?, numbers.next()?.ok()?))
+            });
+            shared.reports.received(progress);
+        }
+        _ => {}
+    }
+}
+
+async fn send(shared: &Shared, node: &str) {
+    let mut tick = interval(INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut announced: Option<(Instant, Subjects)> = None;
+    loop {
+        tick.tick().await;
+        let mut payloads = Vec::new();
+        let own = Subjects::of(&shared.feed.scopes());
+        let is_known = announced.as_ref().is_some_and(|(at, subjects)| {
+            Some(subjects) == own.as_ref() && at.elapsed() < ANNOUNCE_INTERVAL
+        });
+        if let Some(own) = own.filter(|_| !is_known) {
+            payloads.push(format!("readers {node} {}", own.format()));
+            announced = Some((Instant::now(), own));
+        }
+        if let Some(wanted) = shared.peers.subjects() {
+            let progress = shared.reports.unsent(|subject| wanted.has(subject));
+            payloads.extend(format(node, &progress));
+        }
+        if let Err(error) = notify(shared, payloads).await {
+            tracing::debug!(%error, "progress cannot be sent to other nodes");
+        }
+    }
+}
+
+/// Puts progress into notifications.
+fn format(node: &str, progress: &[(JobId, u64, u64)]) -> Vec<String> {
+    let begin = || format!("progress {node}");
+    let mut payloads = Vec::new();
+    let mut payload = begin();
+    for (job, offset, rate) in progress {
+        let entry = format!(" {}:{offset}:{rate}", job.0);
+        if payload.len() + entry.len() > MAX_PAYLOAD {
+            payloads.push(std::mem::replace(&mut payload, begin()));
+        }
+        payload.push_str(&entry);
+    }
+    if !progress.is_empty() {
+        payloads.push(payload);
+    }
+    payloads
+}
+
+async fn notify(shared: &Shared, mut payloads: Vec<String>) -> Result<(), QueueError> {
+    // The rest is seen when it is written.
+    payloads.truncate(MAX_NOTIFICATIONS);
+    if payloads.is_empty() {
+        return Ok(());
+    }
+    let mut statement =
+        Statement::new("SELECT CAST(pg_notify($1, v.column1) AS TEXT) FROM (VALUES ").with(CHANNEL);
+    let rows = payloads.into_iter().map(|payload| [payload.into()]);
+    statement.push_rows(rows, ["TEXT"]);
+    statement.push(") AS v");
+    shared.database.read(statement).await?;
+    Ok(())
+}
