@@ -30,6 +30,15 @@ LISTENING = [
     ("idle_cpu_percent", "% of a processor while nothing happens", "{:.2f}"),
     ("kib_per_listener", "own KiB resident for each listener", "{:.1f}"),
 ]
+RUNNING = [
+    ("per_s", "grants/s, 16 connections, while uploads run", "{:,.0f}"),
+    ("alone_per_s", "grants/s, 16 connections, alone", "{:,.0f}"),
+    ("share", "share of the grants alone", "{:.2f}"),
+    ("p99_ms", "ms for a grant while uploads run, p99", "{:.1f}"),
+    ("alone_p99_ms", "ms for a grant alone, p99", "{:.1f}"),
+    ("own_cpu_percent", "% of a processor for the running uploads, server", "{:.1f}"),
+    ("behind_cpu_percent", "% of a processor for the running uploads, PostgreSQL", "{:.1f}"),
+]
 IDLE = [("own_kib", "own KiB resident when idle", "{:,.0f}"),
         ("start_ms", "ms to the first answer", "{:.1f}"),
         ("files", "files after one creation", "{:.0f}")]
@@ -47,6 +56,8 @@ FIGURES = [
       for where in PLACES for key, label in ASKED for share in ("p50", "p99")),
     *(Figure(f"grants-million-{where}", *one) for where in PLACES for one in BESIDE),
     *(Figure("grants-listen", *one) for one in LISTENING),
+    *(Figure(f"grants-running-{where}", *one) for where in ("memory", "postgres")
+      for one in RUNNING),
     *(Figure("grants-off", f"{which}{key}", label, style)
       for key, label, style in IDLE for which in ("plain_", "")),
 ]
@@ -57,6 +68,8 @@ SHORT = {
     **{f"grants-small-{where}": f"small uploads, {words}" for where, words in PLACES.items()},
     "grants-off": "without anybody who asks",
     "grants-listen": "listeners",
+    **{f"grants-running-{where}": f"10,000 running uploads, {PLACES[where]}"
+       for where in ("memory", "postgres")},
     **{f"grants-million-{where}": f"a million rows, {words}" for where, words in PLACES.items()},
 }
 # Of Landfall alone: heading, titles of the columns, and rows of a label with the cells (mode, key).
@@ -74,6 +87,9 @@ TABLES = [
     ("Beside the time", ["", "SQLite", "PostgreSQL"], [
         (label, [(f"grants-million-{where}", key) for where in ("memory", "postgres")])
         for key, label, _ in BESIDE]),
+    ("Running uploads", ["", "SQLite", "PostgreSQL"], [
+        (label, [(f"grants-running-{where}", key) for where in ("memory", "postgres")])
+        for key, label, _ in RUNNING]),
     ("Who listens", ["", "Landfall"], [
         (label, [("grants-listen", key)]) for key, label, _ in LISTENING]),
     ("What it costs that grants are there", ["", "off", "on, and nobody asks"], [

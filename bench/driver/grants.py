@@ -29,6 +29,7 @@ def modes(quick=False):
     """All kinds of work, at full size or small enough for a smoke test."""
     crowd, one, tokens, small, heard = (320, 100, 320, 320, 5) if quick else \
         (6_000, 1_500, 3_000, 4_000, 50)
+    running, asked, progress = (200, 320, 2) if quick else (10_000, 6_000, 30)
     rows, reads, listening, idle = (20_000, 10, 50, 0.5) if quick else (1_000_000, 100, 1_000, 5)
     ask = f"{crowd:,} grants, 16 connections, then {one:,}, one connection"
     create = f"{tokens:,} creations without bytes, one connection"
@@ -46,6 +47,10 @@ def modes(quick=False):
         GrantMode("grants-listen", f"{listening:,} listeners, {heard} uploads under a grant, one "
                   "after the other; SQLite in memory", "listeners", "memory",
                   [listening, heard, idle], 1),
+        *(GrantMode(f"grants-running-{where}", f"{asked:,} grants, 16 connections, alone and while "
+                    f"{running:,} uploads under a grant receive 64 bytes every two seconds; "
+                    f"{PLACES[where]}", "running", where, [running, asked, progress], 1)
+          for where in ("memory", "postgres")),
         *(GrantMode(f"grants-million-{where}", f"{rows:,} rows in the queue, {reads} requests of each "
                     f"kind, one after the other; {PLACES[where]}", "million", where, [rows, reads], 1)
           for where in ("memory", "postgres")),
@@ -54,7 +59,7 @@ def modes(quick=False):
 
 def takes_part(server, mode):
     """Only Landfall has a queue that can be looked at, and only it has more than the endpoint."""
-    if mode.work == "million":
+    if mode.work in ("million", "running"):
         return server.name == "landfall"
     return server.name != BY_HAND or mode.work == "asks"
 
@@ -109,6 +114,8 @@ def measure(server, mode, loadgen, root, disk, pin=(None, None)):
         return starts.compare(server, granting(server, mode.durability, {}, "--grants"), root, pin)
     if mode.work == "listeners":
         return listeners(server, mode, loadgen, root, pin)
+    if mode.work == "running":
+        return running(server, mode, loadgen, root, disk, pin)
     if mode.work == "million":
         with Granting(server, mode, root, disk) as behind:
             return million.measure(behind, mode, root, pin)
@@ -166,3 +173,46 @@ def listeners(server, mode, loadgen, root, pin):
                    "cpu_us_each": cpu / result["operations"] * 1e6,
                    "p50_ms": result["p50_us"] / 1e3, "p99_ms": result["p99_us"] / 1e3})
     return result
+
+
+def running(server, mode, loadgen, root, disk, pin):
+    """What grants cost while many uploads run, and what progress costs by itself."""
+    count, asked, seconds = mode.arguments
+    with Granting(server, mode, root, disk) as behind, Running(behind.server, root, pin[0]) as one:
+        address = f"127.0.0.1:{one.port}"
+        pids = proc.tree(one.process.pid)
+
+        def ask():
+            with Client(loadgen, ["asks", address, PATH, behind.key, 16, asked], pin[1]) as client:
+                client.wait("ready")
+                client.go()
+                result = json.loads(client.wait("done"))
+                client.go()
+                client.wait("verified")
+            return result
+
+        def spent():
+            own = proc.cpu_seconds(pids)
+            return own, sum(service.cpu_seconds() for service in behind.place.services)
+
+        alone = ask()
+        crowd = ["running", address, server.path, server.kind, count, PATH, behind.key]
+        with Client(loadgen, crowd, pin[1]) as client:
+            client.wait("ready")
+            time.sleep(12)  # the first progress of each is written at once
+            before, began = spent(), time.perf_counter()
+            time.sleep(seconds)
+            after, passed = spent(), time.perf_counter() - began
+            within = ask()
+            client.go()
+            client.wait("done")
+            client.go()
+        if one.process.poll() is not None:
+            raise RuntimeError(f"{server.name} ended: {one.last_words()}")
+    rate = within["operations"] / within["wall_s"]
+    alone_rate = alone["operations"] / alone["wall_s"]
+    return {"per_s": rate, "alone_per_s": alone_rate, "share": rate / alone_rate,
+            "p99_ms": within["p99_us"] / 1e3, "alone_p99_ms": alone["p99_us"] / 1e3,
+            "own_cpu_percent": (after[0] - before[0]) / passed * 100,
+            "behind_cpu_percent": (after[1] - before[1]) / passed * 100,
+            "other_cpus": 0}

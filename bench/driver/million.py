@@ -22,14 +22,14 @@ SPAN = 25 * DAY
 JOBS = """
 INSERT INTO queue_jobs (number, subject, request_id, filename, name_key, filetype, asked, max_size,
     metadata, period, created, expires, state, reason, size, stored, rate, measured, upload, digest,
-    node, ending, reserved, started, updated, ended)
+    node, ending, reserved, started, updated, updated_minute, ended)
 SELECT n, subject, 'request-' || n, name, name, 'video/mp4', size, NULL, '{{"folder":"' || (n % 50) || '"}}',
     0, made, made + 3600000, state,
     CASE state WHEN 4 THEN 'not wanted any more' WHEN 5 THEN 'refused by a hook' END, size,
     CASE WHEN state = 3 THEN size WHEN state = 5 THEN size / 2 ELSE 0 END, 0, made,
     CASE WHEN state IN (3, 4, 5) THEN 'upload' || (n * 48271 % 2147483647) END,
     CASE WHEN state IN (3, 4, 5) THEN 'digest' || n END, 'node-' || (n % 3), NULL, 0,
-    CASE WHEN state IN (3, 4, 5) THEN made + 500 END, made + 9000,
+    CASE WHEN state IN (3, 4, 5) THEN made + 500 END, made + 9000, (made + 9000) / 60000,
     CASE WHEN state > 2 THEN made + 9000 END
 FROM (
     SELECT n, CASE WHEN n % 5 = 0 THEN '{mine}' ELSE 'user-' || (n % 997) END AS subject,
@@ -43,24 +43,23 @@ FROM (
 UNDER_WAY = """
 INSERT INTO queue_jobs (number, subject, request_id, filename, name_key, filetype, asked, max_size,
     metadata, period, created, expires, state, reason, size, stored, rate, measured, upload, digest,
-    node, ending, reserved, started, updated, ended)
+    node, ending, reserved, started, updated, updated_minute, ended)
 SELECT {rows} + n, 'user-' || (n % 997), 'request-' || ({rows} + n), 'now ' || n || '.mp4',
     'now ' || n || '.mp4', 'video/mp4', 1000000, NULL, '{{}}', 0, {now}, {now} + 3600000, n % 3, NULL,
     1000000, CASE n % 3 WHEN 2 THEN 500000 ELSE 0 END, CASE n % 3 WHEN 2 THEN 90000 ELSE 0 END, {now},
     CASE n % 3 WHEN 0 THEN NULL ELSE 'now' || n END, CASE n % 3 WHEN 0 THEN NULL ELSE 'd' || n END,
-    'node-1', NULL, 1000000, CASE n % 3 WHEN 0 THEN NULL ELSE {now} END, {now}, NULL
+    'node-1', NULL, 1000000, CASE n % 3 WHEN 0 THEN NULL ELSE {now} END, {now}, {now} / 60000, NULL
 FROM series
 """
 # What the server keeps beside the rows as they change.
 COUNTS = """
-UPDATE queue_counts SET
-    jobs = (SELECT COUNT(*) FROM queue_jobs WHERE queue_jobs.state = queue_counts.state),
-    bytes = (SELECT COALESCE(SUM(stored), 0) FROM queue_jobs WHERE queue_jobs.state = queue_counts.state);
+DELETE FROM queue_counts;
+INSERT INTO queue_counts (state, slot, jobs, bytes)
+    SELECT state, 0, COUNT(*), COALESCE(SUM(stored), 0) FROM queue_jobs GROUP BY state;
 DELETE FROM queue_usage;
-INSERT INTO queue_usage (subject, period, reserved, used)
-    SELECT subject, 0, SUM(reserved), SUM(CASE WHEN state = 3 THEN stored ELSE 0 END)
+INSERT INTO queue_usage (subject, period, slot, reserved, used)
+    SELECT subject, 0, 0, SUM(reserved), SUM(CASE WHEN state = 3 THEN stored ELSE 0 END)
     FROM queue_jobs GROUP BY subject;
-UPDATE queue_last SET jobs = (SELECT MAX(number) FROM queue_jobs);
 """
 THROUGHPUT = """
 INSERT INTO queue_throughput (minute, node, bytes, started, completed, failed)
@@ -70,6 +69,9 @@ SELECT ({now} / 60000 - n) {unit}, 'node-' || (n % 3), 60000000, 40, 34, 2 FROM 
 
 class Sqlite:
     """The database in a file."""
+
+    # It counts rows by itself.
+    counts = COUNTS
 
     def __init__(self, folder):
         self.file = os.path.join(folder, "landfall.db")
@@ -117,6 +119,8 @@ class Sqlite:
 
 class Postgresql:
     """The database in a PostgreSQL."""
+
+    counts = COUNTS + "SELECT setval('queue_job_number', (SELECT MAX(number) FROM queue_jobs))"
 
     def __init__(self, url):
         self.url = url
@@ -166,7 +170,7 @@ def fill(kept, rows, now):
     kept.run("".join(f"DROP INDEX {name};" for name in indexes), 0)
     kept.run(JOBS.format(rows=rows, now=now, mine=MINE, span=SPAN), rows)
     kept.run(";".join(indexes.values()), 0)
-    kept.run(COUNTS, 0)
+    kept.run(kept.counts, 0)
     kept.run(THROUGHPUT.format(now=now, unit=""), 1440)
     kept.settle()
 
@@ -207,7 +211,7 @@ def measure(behind, mode, root, pin):
               "disk_mib": (kept.size() - empty) / (1 << 20)}
     with Running(server, root, pin[0]) as running:
         kept.run(UNDER_WAY.format(rows=rows, now=int(time.time() * 1000)), LIVE)
-        kept.run(COUNTS, 0)
+        kept.run(kept.counts, 0)
         connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
         pids = proc.tree(running.process.pid)
         cpu, busy, began = proc.cpu_seconds(pids), proc.machine_busy_seconds(), time.time()

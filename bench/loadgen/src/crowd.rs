@@ -21,6 +21,7 @@ const GREEDY: u64 = 2 << 20;
 /// The largest frame that every HTTP/2 server takes.
 const FRAME: usize = 16 << 10;
 const STACK: usize = 128 << 10;
+const CHECKSUM: &str = "Upload-Checksum: sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00=\r\n";
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(crate) enum Crowd {
     StalledHttp2,
     /// They send one upload after the other, as fast as they can.
     Greedy,
+    /// They send 64 bytes every two seconds.
+    Running,
 }
 
 impl Crowd {
@@ -46,6 +49,7 @@ impl Crowd {
             "stalled-trailers" => Self::StalledTrailers,
             "stalled-http2" => Self::StalledHttp2,
             "greedy" => Self::Greedy,
+            "running" => Self::Running,
             _ => return None,
         })
     }
@@ -64,15 +68,21 @@ pub(crate) fn gather(target: &Target, crowd: Crowd, count: usize) -> Result<(), 
         open.push(match crowd {
             Crowd::StalledHttp2 => stall_http2(target)?,
             Crowd::Stalled | Crowd::StalledTrailers => stall(target, crowd)?,
-            Crowd::Quiet | Crowd::Greedy => quiet(target, index)?,
+            Crowd::Running => begin(target, index, "")?,
+            Crowd::Quiet | Crowd::Greedy => begin(target, index, CHECKSUM)?,
         });
     }
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        if crowd == Crowd::Quiet {
-            let mut trickling: Vec<_> = open.iter().skip(1).step_by(2).collect();
+        let (skipped, step, bytes, seconds) = match crowd {
+            Crowd::Quiet => (1, 2, 1, 1),
+            Crowd::Running => (0, 1, 64, 2),
+            _ => (open.len(), 1, 0, 1),
+        };
+        let mut trickling: Vec<_> = open.iter().skip(skipped).step_by(step).collect();
+        if !trickling.is_empty() {
             let over = &over;
-            scope.spawn(move || trickle(&mut trickling, over));
+            scope.spawn(move || trickle(&mut trickling, bytes, seconds, over));
         }
         let paused = report::pause("ready 0");
         over.store(true, Ordering::Relaxed);
@@ -82,28 +92,29 @@ pub(crate) fn gather(target: &Target, crowd: Crowd, count: usize) -> Result<(), 
     report::pause("done {}")
 }
 
-/// Sends a byte on each connection once a second, evenly spread over it.
-fn trickle(streams: &mut [&TcpStream], over: &AtomicBool) {
+/// Sends bytes on each connection once in so many seconds, evenly spread over them.
+fn trickle(streams: &mut [&TcpStream], bytes: usize, seconds: usize, over: &AtomicBool) {
     let pause = Duration::from_millis(10);
-    let step = streams.len().div_ceil(100).max(1);
+    let body = vec![1; bytes];
+    let step = streams.len().div_ceil(100 * seconds).max(1);
     while !over.load(Ordering::Relaxed) {
         for some in streams.chunks_mut(step) {
             let begun = Instant::now();
             for stream in some {
                 // The server may have ended it.
-                let _ = stream.write_all(&[1]);
+                let _ = stream.write_all(&body);
             }
             thread::sleep(pause.saturating_sub(begun.elapsed()));
         }
     }
 }
 
-fn quiet(target: &Target, index: usize) -> Result<TcpStream, Fault> {
+fn begin(target: &Target, index: usize, checksum: &str) -> Result<TcpStream, Fault> {
     let mut connection = Connection::open(target.address)?;
     let upload = target.create(&mut connection, index as u64, QUIET, 0)?;
     let fields = format!(
         "Upload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\n\
-         Upload-Checksum: sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00=\r\nContent-Length: {QUIET}\r\n"
+         {checksum}Content-Length: {QUIET}\r\n"
     );
     connection.begin(target.head("PATCH", &upload.path, &fields).as_bytes())?;
     connection.send(&[1])?;

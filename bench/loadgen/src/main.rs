@@ -10,14 +10,14 @@
 //! loadgen creations ADDRESS PATH KIND CONNECTIONS COUNT
 //! loadgen head ADDRESS PATH KIND CONNECTIONS COUNT UPLOADS
 //! loadgen slow ADDRESS PATH KIND CONNECTIONS SECONDS
-//! loadgen quiet|stalled|stalled-trailers|stalled-http2|greedy ADDRESS PATH KIND COUNT
+//! loadgen quiet|running|stalled|stalled-trailers|stalled-http2|greedy ADDRESS PATH KIND COUNT
 //! loadgen asks ADDRESS GRANTS KEY CONNECTIONS COUNT
 //! loadgen sign-part|sign-batch|sign-form|sign-put|multiparts ADDRESS KEY CONNECTIONS COUNT WARM
 //! loadgen listeners ADDRESS PATH GRANTS KEY CONNECTIONS COUNT
 //! ```
 //!
 //! KIND is `tus` or `put`; `tus=CLIENT` says that each request is forwarded for that client.
-//! `GRANTS KEY` after the others of `small` and `creations`: where leave is asked for, and the API key
+//! `GRANTS KEY` after the others of `small`, `creations` and `running`: where leave is asked for, and the API key
 //! to ask with; then each creation shows a token. The driver, `bench/run`, starts it; see the `report`
 //! module for what they say to each other.
 
@@ -108,7 +108,14 @@ fn run(arguments: &[&str]) -> Result<(), Fault> {
             if !client.is_empty() {
                 target.forward_for(client);
             }
-            if let (Some(crowd), []) = (Crowd::named(mode), rest) {
+            if let Some(crowd) = Crowd::named(mode) {
+                match rest {
+                    [] => {}
+                    [grants, key] => {
+                        target = target.with_grants(Grants::new(address, grants, key))?;
+                    }
+                    _ => return Err(format!("can't do {arguments:?}")),
+                }
                 return crowd::gather(&target, crowd, connections);
             }
             let mut rest = rest;

@@ -5,11 +5,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-#[cfg(feature = "postgres")]
-use crate::postgres::{ACQUIRE_TIMEOUT, Server};
 use crate::{
     Clock, Database, DatabaseError, Durability, Row, Statement, Transaction, sqlite, sqlite::File,
     statement::RowOf,
+};
+#[cfg(feature = "postgres")]
+use crate::{
+    listener::Listener,
+    postgres::{ACQUIRE_TIMEOUT, Server},
 };
 
 /// A query with its values, for either database.
@@ -63,17 +66,33 @@ impl Database {
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => Pools::Postgres(Server::new(url, durability)?),
         };
-        Ok(Connections {
+        Ok(Connections::new(pools))
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Connections {
+    /// Opens few connections to PostgreSQL whose sessions belong to this program, so that a statement
+    /// needs no transaction around it: not for PgBouncer in transaction mode.
+    ///
+    /// # Errors
+    /// The URL cannot be parsed.
+    pub fn sessions(url: &str) -> Result<Self, DatabaseError> {
+        Ok(Self::new(Pools::Postgres(Server::sessions(url)?)))
+    }
+}
+
+impl Connections {
+    fn new(pools: Pools) -> Self {
+        Self {
             pools,
             clock: Clock::default(),
             is_writable: Arc::new(AtomicBool::new(true)),
             is_lent: false,
             may_migrate: true,
-        })
+        }
     }
-}
 
-impl Connections {
     /// The same connections for a part of the program that may not close them: several parts share
     /// them and take turns at writing, where on SQLite those with connections of their own would each
     /// try again and again until it is free.
@@ -169,6 +188,41 @@ impl Connections {
             Pools::Sqlite(file) => sqlite_rows(file.readers()?, statement).await,
             #[cfg(feature = "postgres")]
             Pools::Postgres(server) => server.read(statement).await,
+        }
+    }
+
+    /// Executes one statement as a transaction of its own, and returns its rows.
+    ///
+    /// # Errors
+    /// The database failed; the statement may have been executed.
+    ///
+    /// # Cancel safety
+    /// Dropped, the statement may have been executed.
+    pub(crate) async fn run(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
+        #[cfg(feature = "postgres")]
+        if let Pools::Postgres(server) = &self.pools
+            && server.has_sessions
+        {
+            return server.read(statement).await;
+        }
+        let mut transaction = self.write().await?;
+        let rows = transaction.fetch(statement).await?;
+        transaction.commit().await?;
+        Ok(rows)
+    }
+
+    /// Connects to PostgreSQL for notifications.
+    ///
+    /// # Errors
+    /// The database failed, or is SQLite.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn listener(&self) -> Result<Listener, DatabaseError> {
+        match &self.pools {
+            Pools::Sqlite(_) => Err(DatabaseError::NoNotifications),
+            Pools::Postgres(server) => match Listener::connect(&server.pool).await {
+                Ok(listener) => Ok(listener),
+                Err(error) => Err(self.explain(error).await),
+            },
         }
     }
 

@@ -6,6 +6,9 @@
 
 mod clock;
 mod connections;
+mod lease;
+#[cfg(feature = "postgres")]
+mod listener;
 mod migrate;
 mod pooled;
 #[cfg(feature = "postgres")]
@@ -19,10 +22,14 @@ use std::{fmt, path::PathBuf};
 pub use self::{
     clock::{Clock, millis},
     connections::Connections,
+    lease::{Acquisition, LeaseOwner, Leases, OwnedLease, Renewal},
     migrate::Migration,
     statement::{Column, Row, Statement, Value, parts, push_list},
     transaction::Transaction,
 };
+
+#[cfg(feature = "postgres")]
+pub use self::lease::{LeaseNotice, LeaseNotices};
 
 /// Which database.
 #[derive(Clone, PartialEq, Eq)]
@@ -112,6 +119,12 @@ pub enum DatabaseError {
     /// The database takes too long.
     #[error("the database didn't answer within {0:?}")]
     Slow(std::time::Duration),
+    /// Notifications do not arrive.
+    #[error(
+        "notifications of PostgreSQL do not arrive on this connection; connect to PostgreSQL \
+         directly, or through PgBouncer with pool_mode = session"
+    )]
+    NoNotifications,
     /// The runtime that has the connections has ended.
     #[error("the database is closed")]
     Closed,
@@ -139,6 +152,19 @@ impl From<sqlx::Error> for DatabaseError {
 }
 
 impl DatabaseError {
+    /// Whether a transaction that ran at the same time is the cause, so that the same statements may
+    /// succeed at once: both inserted the same key, or each waited for the other.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                error.is_unique_violation() || matches!(&*code, "40001" | "40P01")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a statement or a row is the cause, rather than the database or the way to it: without
     /// that statement, the transaction would have been committed.
     #[must_use]

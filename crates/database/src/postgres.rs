@@ -17,6 +17,10 @@ use crate::{
 
 /// Connections of one process.
 const MAX_CONNECTIONS: u32 = 8;
+/// Connections of one process with sessions of its own.
+const MAX_SESSIONS: u32 = 4;
+/// How long a call waits for one of them.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a request waits for a connection.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a statement may take; the server ends it a little earlier.
@@ -55,17 +59,53 @@ pub(crate) struct Server {
     /// Prepared statements stay with their connection. Not so behind PgBouncer in transaction mode:
     /// `statement-cache-capacity=0` in the address says so.
     is_persistent: bool,
+    /// The settings of transactions are set for the session, so that a statement needs no transaction
+    /// around it.
+    pub(crate) has_sessions: bool,
 }
 
 impl Server {
     pub(crate) fn new(url: &str, durability: Durability) -> Result<Self, sqlx::Error> {
+        Self::with_pool(
+            url,
+            durability,
+            PgPoolOptions::new()
+                .max_connections(MAX_CONNECTIONS)
+                .acquire_timeout(ACQUIRE_TIMEOUT),
+        )
+    }
+
+    /// Makes a pool of few connections that are this program's alone.
+    pub(crate) fn sessions(url: &str) -> Result<Self, sqlx::Error> {
+        let pool = PgPoolOptions::new()
+            .max_connections(MAX_SESSIONS)
+            .acquire_timeout(SESSION_TIMEOUT)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    let settings = sqlx::raw_sql(
+                        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                         SET statement_timeout = 7000; SET lock_timeout = 5000; \
+                         SET idle_in_transaction_session_timeout = 10000; \
+                         SET synchronous_commit = on",
+                    );
+                    settings.execute(connection).await.map(drop)
+                })
+            });
+        let mut server = Self::with_pool(url, Durability::Power, pool)?;
+        server.has_sessions = true;
+        Ok(server)
+    }
+
+    fn with_pool(
+        url: &str,
+        durability: Durability,
+        pool: PgPoolOptions,
+    ) -> Result<Self, sqlx::Error> {
         // PgBouncer refuses this parameter, and no number here is a float.
         let options = url.parse::<PgConnectOptions>()?.extra_float_digits(None);
         let health = Health::default();
         let tested = health.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+        let pool = pool
             .max_lifetime(MAX_LIFETIME)
             .idle_timeout(IDLE_TIMEOUT)
             // Costs a round trip for each statement; a test of idle ones is enough.
@@ -98,15 +138,16 @@ impl Server {
             begin: begin.into(),
             health,
             is_persistent: !url.contains("statement-cache-capacity=0"),
+            has_sessions: false,
         })
     }
 
-    pub(crate) async fn acquire(&self) -> Result<Lease, DatabaseError> {
+    pub(crate) async fn acquire(&self) -> Result<Session, DatabaseError> {
         let acquired = Box::pin(self.pool.acquire()).await;
         if acquired.is_err() {
             self.health.failed();
         }
-        Ok(Lease {
+        Ok(Session {
             connection: Pooled::new(acquired?),
             health: self.health.clone(),
             is_persistent: self.is_persistent,
@@ -114,16 +155,16 @@ impl Server {
     }
 
     pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
-        let mut lease = self.acquire().await?;
+        let mut session = self.acquire().await?;
         // PgBouncer could send the halves of a statement to two connections otherwise.
         if !self.is_persistent {
-            lease.simple("BEGIN READ ONLY").await?;
+            session.simple("BEGIN READ ONLY").await?;
         }
-        let rows = lease.rows(statement).await?;
+        let rows = session.rows(statement).await?;
         if !self.is_persistent {
-            lease.simple("COMMIT").await?;
+            session.simple("COMMIT").await?;
         }
-        lease.connection.reuse();
+        session.connection.reuse();
         Ok(rows)
     }
 
@@ -140,13 +181,13 @@ impl Server {
 
 /// A connection in use.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct Session {
     pub(crate) connection: Pooled<Postgres>,
     health: Health,
     is_persistent: bool,
 }
 
-impl Lease {
+impl Session {
     // The futures of sqlx are large and deep: boxed, they are not part of every request's.
 
     /// Executes statements without values.

@@ -8,7 +8,7 @@ use std::sync::{
 use sqlx::Sqlite;
 
 #[cfg(feature = "postgres")]
-use crate::postgres::{Lease, Server};
+use crate::postgres::{Server, Session};
 use crate::{
     Clock, DatabaseError, Row, Statement,
     connections::{bind, sqlite_rows},
@@ -34,7 +34,7 @@ pub struct Transaction {
 enum Connection {
     Sqlite(Pooled<Sqlite>),
     #[cfg(feature = "postgres")]
-    Postgres(Lease),
+    Postgres(Session),
 }
 
 impl Transaction {
@@ -59,13 +59,13 @@ impl Transaction {
         server: &Server,
         clock: Clock,
     ) -> Result<Self, DatabaseError> {
-        let mut lease = server.acquire().await?;
-        let rows = lease.simple(&server.begin).await?;
+        let mut session = server.acquire().await?;
+        let rows = session.simple(&server.begin).await?;
         if let Some(row) = rows.first() {
             clock.set(sqlx::Row::try_get(row, 0)?);
         }
         Ok(Self {
-            connection: Connection::Postgres(lease),
+            connection: Connection::Postgres(session),
             clock,
             is_failed: false,
             is_writable: Arc::default(),
@@ -82,6 +82,16 @@ impl Transaction {
     #[must_use]
     pub fn now(&self) -> i64 {
         self.clock.millis()
+    }
+
+    /// Whether this is PostgreSQL, where other transactions write at the same time.
+    #[must_use]
+    pub const fn is_postgres(&self) -> bool {
+        match self.connection {
+            Connection::Sqlite(_) => false,
+            #[cfg(feature = "postgres")]
+            Connection::Postgres(_) => true,
+        }
     }
 
     /// Executes a statement and returns how many rows it changed.
@@ -101,7 +111,7 @@ impl Transaction {
                 done.await?.rows_affected()
             }
             #[cfg(feature = "postgres")]
-            Connection::Postgres(lease) => lease.execute(statement).await?,
+            Connection::Postgres(session) => session.execute(statement).await?,
         };
         self.is_failed = false;
         Ok(rows)
@@ -119,7 +129,7 @@ impl Transaction {
         let rows = match &mut self.connection {
             Connection::Sqlite(connection) => sqlite_rows(connection.get()?, statement).await?,
             #[cfg(feature = "postgres")]
-            Connection::Postgres(lease) => lease.rows(statement).await?,
+            Connection::Postgres(session) => session.rows(statement).await?,
         };
         self.is_failed = false;
         Ok(rows)
@@ -133,7 +143,7 @@ impl Transaction {
                 sqlx::raw_sql(sql).execute(connection.get()?).await?;
             }
             #[cfg(feature = "postgres")]
-            Connection::Postgres(lease) => lease.migrate(sql).await?,
+            Connection::Postgres(session) => session.migrate(sql).await?,
         }
         self.is_failed = false;
         Ok(())
@@ -169,9 +179,9 @@ impl Transaction {
                 connection.reuse();
             }
             #[cfg(feature = "postgres")]
-            Connection::Postgres(mut lease) => {
-                lease.simple(sql).await?;
-                lease.connection.reuse();
+            Connection::Postgres(mut session) => {
+                session.simple(sql).await?;
+                session.connection.reuse();
             }
         }
         Ok(())

@@ -26,6 +26,7 @@ CREATE TABLE queue_jobs (
     reserved BIGINT NOT NULL,
     started BIGINT,
     updated BIGINT NOT NULL,
+    updated_minute BIGINT NOT NULL,
     ended BIGINT
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 
@@ -39,8 +40,9 @@ CREATE INDEX queue_state ON queue_jobs (state, number);
 
 CREATE INDEX queue_upload ON queue_jobs (upload, number) WHERE upload IS NOT NULL;
 
--- Running jobs, to be compared with the store when they are stale.
-CREATE INDEX queue_stale ON queue_jobs (updated, number) WHERE state IN (1, 2);
+-- Running jobs, to be compared with the store when they are stale. By the minute: progress that is
+-- written more often changes no index.
+CREATE INDEX queue_stale ON queue_jobs (updated_minute, number) WHERE state IN (1, 2);
 
 CREATE INDEX queue_lapsing ON queue_jobs (expires) WHERE state = 0;
 
@@ -57,9 +59,9 @@ CREATE INDEX queue_search_upload ON queue_jobs ((number / 16384), upload);
 
 -- Hashes of tokens, five for each job at most.
 CREATE TABLE queue_tokens (
-    hash TEXT PRIMARY KEY,
-    job BIGINT NOT NULL,
-    number BIGINT NOT NULL
+    number BIGSERIAL PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,
+    job BIGINT NOT NULL
 );
 
 CREATE INDEX queue_token_job ON queue_tokens (job, number);
@@ -74,18 +76,20 @@ CREATE TABLE queue_parts (
     PRIMARY KEY (job, upload)
 );
 
--- Bytes of each subject: promised to what is under way, and of what is complete.
+-- Bytes of each subject: reserved for running uploads, and used by completed ones. Each node adds to
+-- the rows of its slot, so that nodes do not wait for each other; the sum counts.
 CREATE TABLE queue_usage (
     subject TEXT NOT NULL,
     period BIGINT NOT NULL,
+    slot BIGINT NOT NULL,
     reserved BIGINT NOT NULL,
     used BIGINT NOT NULL,
-    PRIMARY KEY (subject, period)
+    PRIMARY KEY (subject, period, slot)
 );
 
 CREATE INDEX queue_usage_period ON queue_usage (period);
 
--- Kind: 0 started, 1 progress (the newest of each job only), 2 completed, 3 cancelled, 4 failed, 5 expired.
+-- Kind: 0 started, 2 completed, 3 cancelled, 4 failed, 5 expired.
 CREATE TABLE queue_events (
     number BIGINT PRIMARY KEY,
     job BIGINT NOT NULL,
@@ -97,17 +101,15 @@ CREATE TABLE queue_events (
 
 CREATE INDEX queue_event_subject ON queue_events (subject, number);
 
-CREATE INDEX queue_event_progress ON queue_events (job) WHERE kind = 1;
-
--- Jobs in each state and their bytes, kept by whoever changes them.
+-- Jobs in each state and the bytes of completed ones. Each node adds to the rows of its slot; the sum
+-- counts.
 CREATE TABLE queue_counts (
-    state BIGINT PRIMARY KEY,
+    state BIGINT NOT NULL,
+    slot BIGINT NOT NULL,
     jobs BIGINT NOT NULL,
-    bytes BIGINT NOT NULL
+    bytes BIGINT NOT NULL,
+    PRIMARY KEY (state, slot)
 );
-
-INSERT INTO queue_counts (state, jobs, bytes)
-VALUES (0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (5, 0, 0), (6, 0, 0);
 
 CREATE TABLE queue_throughput (
     minute BIGINT NOT NULL,
@@ -119,14 +121,9 @@ CREATE TABLE queue_throughput (
     PRIMARY KEY (minute, node)
 );
 
--- The last numbers that were given out. One row.
-CREATE TABLE queue_last (
-    jobs BIGINT NOT NULL,
-    events BIGINT NOT NULL,
-    tokens BIGINT NOT NULL
-);
+CREATE SEQUENCE queue_job_number;
 
-INSERT INTO queue_last (jobs, events, tokens) VALUES (0, 0, 0);
+CREATE SEQUENCE queue_event_number;
 
 CREATE TABLE queue_keys (
     number BIGSERIAL PRIMARY KEY,

@@ -40,10 +40,7 @@ pub use self::{
     events::Seats,
     stats::ApiStats,
 };
-use self::{
-    events::{Feed, SeatTable},
-    problem::Problem,
-};
+use self::{events::SeatTable, problem::Problem};
 use crate::{Caller, Queue, caller::Callers, gate::ClientAddress, policy::Policy, queue::Scope};
 
 /// The most cancellations of this process that go on at a time; more wait.
@@ -135,13 +132,9 @@ impl fmt::Debug for ApiSettings {
 
 /// The API as a router for [`ApiSettings::path`] and all below it; everything else gets 404. A
 /// [`Peer`] in a request's extensions tells where it comes from.
-///
-/// It spawns one task, which reads events for all who listen and ends with the router and its
-/// connections; so it must be called within a runtime, the one that the queue belongs to.
 pub fn service(settings: ApiSettings) -> Router {
     let path = settings.path.trim_end_matches('/').to_owned();
     let api = Arc::new(Api {
-        feed: Feed::start(settings.queue.clone(), settings.style),
         seats: SeatTable::new(settings.seats, settings.stats.clone()),
         reading: Semaphore::new(READING),
         cancelling: Arc::new(Semaphore::new(CANCELLING)),
@@ -188,8 +181,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 /// What requests share.
 struct Api {
     settings: ApiSettings,
-    /// Events for those who listen.
-    feed: Feed,
     /// Who listens.
     seats: Arc<SeatTable>,
     /// Turns of those who read events that they missed.

@@ -1,11 +1,11 @@
 //! How jobs get on, and how they end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     End, Report,
     book::{Book, Needs, Part},
-    record::{clean, signed},
+    record::{clean, signed, smooth_rate},
     time::time,
     work::Work,
 };
@@ -108,7 +108,7 @@ impl Book<'_> {
             *so_far = offset.max(*so_far);
         }
         for (number, offset) in reached {
-            if self.store(number, offset) > 0 {
+            if self.store(number, offset) > 0 && self.delivers_progress {
                 self.tell(number, JobEventKind::UploadProgress);
             }
         }
@@ -148,14 +148,9 @@ impl Book<'_> {
             return 0;
         };
         let passed = now.saturating_sub(record.measured).max(SHORTEST);
-        let rate = u128::from(more) * 1000 / u128::from(passed.unsigned_abs());
-        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        let passed = Duration::from_millis(passed.unsigned_abs());
         let job = &mut record.job;
-        // A little of the past, so that the figure doesn't jump.
-        job.rate = match job.rate {
-            0 => rate,
-            past => past / 2 + rate / 2,
-        };
+        job.rate = smooth_rate(job.rate, more, passed);
         job.offset = offset;
         job.node = node;
         if job.state == JobState::Started {

@@ -1,11 +1,12 @@
 //! What one transaction has in hand: the rows that it needs, read at once, changed in memory, and
 //! written at once.
 //!
-//! Transactions that write come one after another, over all processes: on SQLite anyway, on PostgreSQL
-//! by a lock. So what was read holds until it is written, and events get their numbers in the order in
-//! which they become visible.
+//! On SQLite there is one transaction that writes at a time. On PostgreSQL transactions of several
+//! nodes run at a time: a transaction locks the rows of the jobs that it changes, the subjects whose
+//! limits it checks, and the uploads that it makes jobs for, all in one order. What it read is thus
+//! true until it is written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use landfall_database::Statement;
 
@@ -23,8 +24,10 @@ pub(super) struct Needs {
     pub(super) jobs: BTreeSet<i64>,
     /// Jobs by what was asked for: subject and request id.
     pub(super) asked: BTreeSet<(String, String)>,
-    /// Jobs by their upload.
+    /// Jobs by their upload, which may get a job.
     pub(super) uploads: BTreeSet<String>,
+    /// How many jobs may be added.
+    pub(super) new_jobs: usize,
     /// Jobs whose parts are needed.
     pub(super) parts: BTreeSet<i64>,
     /// Subjects whose use of the quota is needed.
@@ -58,6 +61,7 @@ pub(super) struct Part {
 /// An event to be written.
 #[derive(Debug)]
 pub(super) struct NewEvent {
+    /// 0 until it is written.
     pub(super) number: i64,
     pub(super) kind: JobEventKind,
     pub(super) job: Job,
@@ -72,14 +76,6 @@ pub(super) struct Flow {
     pub(super) failed: i64,
 }
 
-/// The last numbers that were given out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Last {
-    pub(super) jobs: i64,
-    pub(super) events: i64,
-    pub(super) tokens: i64,
-}
-
 /// Bytes of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Usage {
@@ -91,6 +87,11 @@ pub(super) struct Usage {
 #[derive(Debug)]
 pub(super) struct Book<'a> {
     pub(super) settings: &'a QueueSettings,
+    pub(super) is_postgres: bool,
+    /// See [`Shared::slot`].
+    pub(super) slot: i64,
+    /// Whether the application receives progress.
+    pub(super) delivers_progress: bool,
     pub(super) unreadable: &'a Unreadable,
     /// The time of the transaction, in milliseconds since 1970.
     pub(super) now: i64,
@@ -110,11 +111,11 @@ pub(super) struct Book<'a> {
     pub(super) recent: HashMap<(String, u32), (u32, Vec<i64>)>,
     /// Jobs that were granted in this transaction.
     pub(super) granted: HashMap<String, u32>,
-    pub(super) last: Last,
-    pub(super) was_last: Last,
+    /// Numbers for new jobs.
+    pub(super) numbers: VecDeque<i64>,
     pub(super) events: Vec<NewEvent>,
-    /// Tokens to be written: hash, job, number.
-    pub(super) tokens: Vec<(String, i64, i64)>,
+    /// Tokens to be written: hash and job.
+    pub(super) tokens: Vec<(String, i64)>,
     /// Jobs that may have too many of them now.
     pub(super) with_more_tokens: BTreeSet<i64>,
     pub(super) flow: Flow,
@@ -126,6 +127,9 @@ impl<'a> Book<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
         Self {
             settings: &shared.settings,
+            is_postgres: shared.database.is_postgres(),
+            slot: shared.slot,
+            delivers_progress: shared.delivers_progress(),
             unreadable: &shared.tally.unreadable_jobs,
             now: shared.settings.clock.millis(),
             jobs: BTreeMap::new(),
@@ -138,8 +142,7 @@ impl<'a> Book<'a> {
             active: HashMap::new(),
             recent: HashMap::new(),
             granted: HashMap::new(),
-            last: Last::default(),
-            was_last: Last::default(),
+            numbers: VecDeque::new(),
             events: Vec::new(),
             tokens: Vec::new(),
             with_more_tokens: BTreeSet::new(),
@@ -183,8 +186,7 @@ impl<'a> Book<'a> {
 
     /// Adds a job and gives it its number.
     pub(super) fn add(&mut self, mut record: Record) -> Job {
-        self.last.jobs += 1;
-        let number = self.last.jobs;
+        let number = self.numbers.pop_front().unwrap_or_default();
         record.job.id = JobId(number);
         let job = record.job.clone();
         self.hold(record);
@@ -200,9 +202,8 @@ impl<'a> Book<'a> {
             return;
         };
         let job = held.record.job.clone();
-        self.last.events += 1;
         self.events.push(NewEvent {
-            number: self.last.events,
+            number: 0,
             kind,
             job,
         });
@@ -211,9 +212,8 @@ impl<'a> Book<'a> {
     /// Gives out a token for a job.
     pub(super) fn issue(&mut self, number: i64) -> Token {
         let token = Token::random();
-        self.last.tokens += 1;
         let hash = token.hash().as_str().to_owned();
-        self.tokens.push((hash, number, self.last.tokens));
+        self.tokens.push((hash, number));
         token
     }
 

@@ -25,6 +25,7 @@ impl Work for Grant {
             bounds,
             ..
         } = &self.0;
+        needs.new_jobs += 1;
         needs.asked.insert((subject.clone(), request_id.clone()));
         if bounds.quota.is_some() {
             needs.usage.insert(subject.clone());

@@ -9,6 +9,7 @@ use std::{
 };
 
 use landfall_database::{Connections, Row};
+use landfall_hooks::HookName;
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, oneshot, watch as channel},
@@ -18,6 +19,7 @@ use tokio::{
 
 use super::{
     Queue, QueueError, QueueSettings,
+    feed::Feed,
     keys::KeyUses,
     reports::Reports,
     work::{Awaited, Order, Work},
@@ -26,6 +28,12 @@ use super::{
 
 /// How long a request waits for the database.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the progress of a job is written.
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is written where the application receives it.
+const DELIVERED_INTERVAL: Duration = Duration::from_secs(1);
+/// Rows of one figure, at most.
+const SLOTS: i64 = 16;
 
 #[derive(Debug)]
 pub(super) struct Home {
@@ -47,7 +55,11 @@ impl Drop for Home {
 pub(super) struct Shared {
     pub(super) settings: QueueSettings,
     pub(super) database: Connections,
+    /// The rows of figures that this node adds to. Few nodes have the same slot, so few wait for each
+    /// other's transactions.
+    pub(super) slot: i64,
     pub(super) reports: Reports,
+    pub(super) feed: Feed,
     pub(super) key_uses: KeyUses,
     pub(super) newest: channel::Sender<i64>,
     /// Somebody watches for events.
@@ -57,15 +69,32 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(settings: QueueSettings, database: Connections) -> Self {
+        let interval = if delivers_progress(&settings) {
+            DELIVERED_INTERVAL
+        } else {
+            WRITE_INTERVAL
+        };
+        let slot = if database.is_postgres() {
+            rand::random_range(0..SLOTS)
+        } else {
+            0
+        };
         Self {
             settings,
             database,
-            reports: Reports::default(),
+            slot,
+            reports: Reports::new(interval),
+            feed: Feed::new(),
             key_uses: KeyUses::default(),
             newest: channel::Sender::new(0),
             watched: Notify::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// Whether the application receives progress.
+    pub(super) fn delivers_progress(&self) -> bool {
+        delivers_progress(&self.settings)
     }
 
     /// There are events up to this number.
@@ -76,6 +105,11 @@ impl Shared {
             is_news
         });
     }
+}
+
+fn delivers_progress(settings: &QueueSettings) -> bool {
+    let outbox = settings.outbox.as_ref();
+    outbox.is_some_and(|outbox| outbox.names().has(HookName::UploadProgress))
 }
 
 #[derive(Debug, Default)]

@@ -14,7 +14,6 @@ use super::{
     ApiKey, NewKey, QueueError, Shared,
     record::{clean, json},
     time::{millis, time},
-    writer::begin,
 };
 use crate::TokenHash;
 
@@ -56,7 +55,7 @@ pub(super) async fn add(shared: &Shared, key: &NewKey) -> Result<ApiKey, QueueEr
     if key.subject.len() > super::LONGEST_ID || key.name.len() > super::LONGEST_ID {
         return Err(QueueError::TooLong("the name or subject of the key"));
     }
-    let mut transaction = begin(shared).await?;
+    let mut transaction = shared.database.write().await?;
     let statement = Statement::new(format!(
         "INSERT INTO queue_keys (hash, name, subject, limits, is_admin, created, expires) \
          VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING {COLUMNS}"
@@ -84,7 +83,7 @@ pub(super) async fn list(shared: &Shared) -> Result<Vec<ApiKey>, QueueError> {
 }
 
 pub(super) async fn revoke(shared: &Shared, which: &str) -> Result<u64, QueueError> {
-    let mut transaction = begin(shared).await?;
+    let mut transaction = shared.database.write().await?;
     let statement = Statement::new("DELETE FROM queue_keys WHERE name = $1 OR number = $2")
         .with(clean(which))
         .with(which.parse().unwrap_or(-1));
@@ -140,7 +139,7 @@ async fn store_uses(shared: Arc<Shared>) {
 }
 
 async fn write_uses(shared: &Shared, uses: &BTreeMap<i64, i64>) -> Result<(), QueueError> {
-    let mut transaction = begin(shared).await?;
+    let mut transaction = shared.database.write().await?;
     for (id, at) in uses {
         let statement = Statement::new("UPDATE queue_keys SET used = $1 WHERE number = $2");
         transaction.execute(statement.with(*at).with(*id)).await?;

@@ -1,11 +1,15 @@
 //! Reading what a transaction needs.
 
+use std::collections::BTreeSet;
+
 use landfall_database::{Row, Statement, Transaction};
 pub(super) use landfall_database::{parts, push_list};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     QueueError,
-    book::{Book, Last, Needs, Part, Usage},
+    book::{Book, Needs, Part, Usage},
+    numbers::{self, Sequence},
     record::{COLUMNS, Record, unsigned},
 };
 
@@ -16,17 +20,12 @@ impl Book<'_> {
         transaction: &mut Transaction,
         needs: &Needs,
     ) -> Result<(), QueueError> {
-        let last = Statement::new("SELECT jobs, events, tokens FROM queue_last");
-        let rows = transaction.fetch(last).await?;
-        let row = rows
-            .first()
-            .ok_or_else(|| QueueError::Row("queue_last is empty".into()))?;
-        self.last = Last {
-            jobs: row.number("jobs")?,
-            events: row.number("events")?,
-            tokens: row.number("tokens")?,
-        };
-        self.was_last = self.last;
+        if self.is_postgres {
+            lock(transaction, needs).await?;
+        }
+        self.numbers = numbers::take(transaction, Sequence::Jobs, needs.new_jobs)
+            .await?
+            .into();
         self.load_jobs(transaction, needs).await?;
         self.load_parts(transaction, needs).await?;
         self.load_subjects(transaction, needs).await
@@ -37,16 +36,10 @@ impl Book<'_> {
         transaction: &mut Transaction,
         needs: &Needs,
     ) -> Result<(), QueueError> {
-        let numbers: Vec<_> = needs.jobs.iter().copied().collect();
-        for part in parts(&numbers) {
-            let mut statement =
-                Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE number IN "));
-            push_list(&mut statement, part.iter().copied());
-            self.hold_all(&transaction.fetch(statement).await?);
-        }
+        let mut numbers = needs.jobs.clone();
         let asked: Vec<_> = needs.asked.iter().collect();
         for part in parts(&asked) {
-            let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM (VALUES "));
+            let mut statement = Statement::new("SELECT number FROM (VALUES ");
             let rows = part
                 .iter()
                 .map(|(subject, request)| [subject.as_str().into(), request.as_str().into()]);
@@ -55,13 +48,26 @@ impl Book<'_> {
                 ") AS v CROSS JOIN queue_jobs \
                  WHERE subject = v.column1 AND request_id = v.column2",
             );
-            self.hold_all(&transaction.fetch(statement).await?);
+            for row in transaction.fetch(statement).await? {
+                numbers.insert(row.number("number")?);
+            }
         }
         let uploads: Vec<_> = needs.uploads.iter().collect();
         for part in parts(&uploads) {
-            let mut statement =
-                Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE upload IN "));
+            let mut statement = Statement::new("SELECT number FROM queue_jobs WHERE upload IN ");
             push_list(&mut statement, part.iter().map(|upload| upload.as_str()));
+            for row in transaction.fetch(statement).await? {
+                numbers.insert(row.number("number")?);
+            }
+        }
+        let lock = if self.is_postgres { " FOR UPDATE" } else { "" };
+        let numbers: Vec<_> = numbers.into_iter().collect();
+        for part in parts(&numbers) {
+            let mut statement =
+                Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE number IN "));
+            push_list(&mut statement, part.iter().copied());
+            // In one order, so that transactions do not deadlock.
+            statement.push(&format!(" ORDER BY number{lock}"));
             self.hold_all(&transaction.fetch(statement).await?);
         }
         Ok(())
@@ -109,10 +115,13 @@ impl Book<'_> {
         let subjects: Vec<_> = needs.usage.iter().collect();
         for part in parts(&subjects) {
             let mut statement = Statement::new(
-                "SELECT subject, reserved, used FROM queue_usage WHERE period = $1 AND subject IN ",
+                "SELECT subject, CAST(SUM(reserved) AS BIGINT) AS reserved, \
+                 CAST(SUM(used) AS BIGINT) AS used \
+                 FROM queue_usage WHERE period = $1 AND subject IN ",
             )
             .with(period);
             push_list(&mut statement, part.iter().map(|subject| subject.as_str()));
+            statement.push(" GROUP BY subject");
             for row in transaction.fetch(statement).await? {
                 let usage = Usage {
                     reserved: row.number("reserved")?,
@@ -144,6 +153,40 @@ impl Book<'_> {
         let period = self.settings.quota_period.map_or(0, super::time::span);
         if period > 0 { self.now / period } else { 0 }
     }
+}
+
+/// Waits for transactions of other nodes that check limits of the same subjects or make jobs for the
+/// same uploads.
+async fn lock(transaction: &mut Transaction, needs: &Needs) -> Result<(), QueueError> {
+    let recent = needs.recent.keys().map(|(subject, _)| subject);
+    let subjects = needs.usage.iter().chain(&needs.active).chain(recent);
+    let keys = subjects.map(|subject| lock_key("subject", subject)).chain(
+        needs
+            .uploads
+            .iter()
+            .map(|upload| lock_key("upload", upload)),
+    );
+    // In one order, so that transactions do not deadlock.
+    let keys: Vec<_> = keys.collect::<BTreeSet<_>>().into_iter().collect();
+    for part in parts(&keys) {
+        let mut statement = Statement::new("SELECT pg_advisory_xact_lock(v.column1) FROM (VALUES ");
+        statement.push_rows(part.iter().map(|key| [(*key).into()]), ["BIGINT"]);
+        statement.push(") AS v");
+        transaction.execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// The number of an advisory lock. Two names with the same number only wait for each other.
+fn lock_key(kind: &str, name: &str) -> i64 {
+    let mut hash = Sha256::new();
+    for text in ["landfall queue", kind, name] {
+        hash.update(text);
+        hash.update([0]);
+    }
+    let digest = hash.finalize();
+    let first = digest.iter().take(8);
+    first.fold(0, |key, byte| key << 8 | i64::from(*byte))
 }
 
 /// How many jobs of a subject are under way at `now`, or may still begin.

@@ -9,11 +9,13 @@
 mod advance;
 mod book;
 mod expiry;
+mod feed;
 mod grant;
 mod home;
 mod keys;
 mod load;
 mod message;
+mod numbers;
 #[cfg(test)]
 mod plans;
 mod read;
@@ -55,6 +57,7 @@ use self::{
 };
 pub use self::{
     expiry::ExpiredGrants,
+    feed::{EventReader, SharedEvent},
     home::QueueStats,
     settings::{QueueError, QueueSettings},
     types::{
@@ -123,6 +126,8 @@ impl Queue {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (closing, is_closing) = channel::channel(false);
         tokio::spawn(writer::run(shared.clone(), receiver));
+        tokio::spawn(writer::run_progress(shared.clone(), is_closing.clone()));
+        tokio::spawn(feed::run(shared.clone(), is_closing.clone()));
         tokio::spawn(watch::run(shared.clone(), is_closing));
         Ok(Self(Arc::new(Home {
             shared,
@@ -294,8 +299,10 @@ impl Queue {
         self.write(Follow::new(upload), Command::Do).await
     }
 
-    /// How far an upload got. Gathered, and written within a second; never waits. What is reported is
-    /// lost should the process die before, and then found out by a look at the store.
+    /// Reports how far an upload is; never waits. The first report of a job is written at once, later
+    /// ones every ten seconds (every second where the application receives progress), and all of them
+    /// before its end. Callers of this process see them at once. Reports that a crash loses are found
+    /// in the store.
     pub fn report(&self, report: Report) {
         self.0.shared.reports.add(report);
     }
@@ -310,7 +317,8 @@ impl Queue {
     /// # Cancel safety
     /// Dropped, it may have been stored.
     pub async fn set_ending(&self, job: JobId, end: End) -> Result<(), QueueError> {
-        self.write(SetEnding { job, end }, Command::Do).await
+        let order = |order| Command::AfterReports(job, false, order);
+        self.write(SetEnding { job, end }, order).await
     }
 
     /// Returns the newest job of an upload, and its [stored end](Self::set_ending), unless it has ended.
@@ -332,8 +340,8 @@ impl Queue {
     /// # Cancel safety
     /// Dropped, it may have ended the job.
     pub async fn end(&self, job: JobId, end: End) -> Result<bool, QueueError> {
-        self.write(Finish { job, end }, |order| Command::End(job, order))
-            .await
+        let order = |order| Command::AfterReports(job, true, order);
+        self.write(Finish { job, end }, order).await
     }
 
     /// All uploads bound to a job: its parts and its upload.
@@ -346,7 +354,7 @@ impl Queue {
             .await
     }
 
-    /// Returns running jobs by the time of their last update, a page at a time: those behind `after`; a
+    /// Returns running jobs by the minute of their last update, a page at a time: those behind `after`; a
     /// thousand at most.
     ///
     /// # Errors
@@ -358,7 +366,7 @@ impl Queue {
         limit: usize,
     ) -> Result<Vec<StaleJob>, QueueError> {
         let shared = self.shared();
-        let after = after.map(|job| (time::millis(job.updated_at), job.id.0));
+        let after = after.map(|job| (time::millis(job.updated_at) / time::MINUTE, job.id.0));
         self.read(async move { read::stale_jobs(&shared, filter, after, limit).await })
             .await
     }
@@ -378,8 +386,7 @@ impl Queue {
         Ok((expired, removed.await?))
     }
 
-    /// Events after a number, oldest first; a thousand at most. Of the progress of a job only the
-    /// newest is there.
+    /// Events after a number, oldest first; a thousand at most. Progress is not among them.
     ///
     /// # Errors
     /// The database failed or is slow.
@@ -392,6 +399,13 @@ impl Queue {
         let (shared, scope) = (self.shared(), scope.clone());
         self.read(async move { read::events(&shared, &scope, after, limit).await })
             .await
+    }
+
+    /// Reads the events of a scope after a number, then those that come, with the progress of the uploads
+    /// of this node.
+    #[must_use]
+    pub fn read_events(&self, scope: Scope, after: i64) -> EventReader {
+        EventReader::new(self.clone(), scope, after)
     }
 
     /// The number of the newest event, changing when there are more: those of this process at once,

@@ -10,7 +10,7 @@ use super::{
     load::{parts, push_list},
     record::{COLUMNS, Record, clean, name_key, place, read_event, unsigned},
     search,
-    time::{millis, time},
+    time::{MINUTE, millis, time},
 };
 use crate::{JobState, job::JobEvent};
 
@@ -18,7 +18,6 @@ use crate::{JobState, job::JobEvent};
 const LONGEST_PAGE: usize = 1000;
 /// Sorts behind all texts that begin with what stands before it.
 const LAST: char = '\u{10ffff}';
-const MINUTE: i64 = 60_000;
 
 /// The jobs that a statement with [`COLUMNS`] finds.
 pub(super) async fn records(
@@ -33,7 +32,9 @@ pub(super) async fn records(
 fn readable(shared: &Shared, rows: &[Row]) -> Vec<Record> {
     let unreadable = &shared.tally.unreadable_jobs;
     let read = |row| unreadable.skip(row, Record::read(row));
-    rows.iter().filter_map(read).collect()
+    let mut records: Vec<_> = rows.iter().filter_map(read).collect();
+    shared.reports.show(&mut records);
+    records
 }
 
 /// The first of them.
@@ -49,6 +50,13 @@ pub(super) fn by_number(number: i64) -> Statement {
         "SELECT {COLUMNS} FROM queue_jobs WHERE number = $1"
     ))
     .with(number)
+}
+
+pub(super) fn by_numbers(numbers: &[i64]) -> Statement {
+    let mut statement =
+        Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE number IN "));
+    push_list(&mut statement, numbers.iter().copied());
+    statement
 }
 
 pub(super) fn by_request(subject: &str, request_id: &str) -> Statement {
@@ -217,16 +225,20 @@ pub(super) async fn stale_jobs(
     Ok(all)
 }
 
-/// Running jobs by the time of their last update and their number.
+/// Running jobs by the minute of their last update and their number.
 pub(super) fn stale(filter: StaleFilter, after: Option<(i64, i64)>, limit: i64) -> Statement {
-    let (updated, number) = after.unwrap_or((millis(filter.since), i64::MIN));
-    // The states stand in the text, so that the partial index serves.
+    let (since, before) = (millis(filter.since), millis(filter.before));
+    let (minute, number) = after.unwrap_or((since / MINUTE, i64::MIN));
+    // The states are part of the text, so that the partial index is used.
     Statement::new(format!(
-        "SELECT {COLUMNS} FROM queue_jobs WHERE state IN (1, 2) AND updated >= $1 \
-         AND updated < $2 AND (updated > $1 OR number > $3) ORDER BY updated, number LIMIT $4"
+        "SELECT {COLUMNS} FROM queue_jobs WHERE state IN (1, 2) AND updated >= $1 AND updated < $2 \
+         AND updated_minute >= $3 AND updated_minute <= $4 \
+         AND (updated_minute > $3 OR number > $5) ORDER BY updated_minute, number LIMIT $6"
     ))
-    .with(updated)
-    .with(millis(filter.before))
+    .with(since)
+    .with(before)
+    .with(minute)
+    .with(before / MINUTE)
     .with(number)
     .with(limit)
 }
@@ -268,8 +280,14 @@ pub(super) async fn events(
 }
 
 pub(super) async fn totals(shared: &Shared) -> Result<Totals, QueueError> {
-    let statement = Statement::new("SELECT state, jobs, bytes FROM queue_counts");
-    let mut totals = Totals::default();
+    let statement = Statement::new(
+        "SELECT state, CAST(SUM(jobs) AS BIGINT) AS jobs, CAST(SUM(bytes) AS BIGINT) AS bytes \
+         FROM queue_counts GROUP BY state",
+    );
+    let mut totals = Totals {
+        jobs: JobState::ALL.map(|state| (state.as_str(), 0)).into(),
+        completed_bytes: 0,
+    };
     for row in shared.database.read(statement).await? {
         let state = row.number("state")?;
         let Some(state) = JobState::ALL.into_iter().find(|one| place(*one) == state) else {

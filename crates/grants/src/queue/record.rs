@@ -1,12 +1,12 @@
 //! A job as a row of the database.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use landfall_database::{Row, Statement, Value};
 
 use super::{
     End, QueueError,
-    time::{millis, time},
+    time::{MINUTE, millis, time},
 };
 use crate::{
     Job, JobId, JobState,
@@ -17,14 +17,14 @@ use crate::{
 /// change.
 pub(super) const COLUMNS: &str = "number, subject, request_id, filename, name_key, filetype, asked, \
      max_size, metadata, period, created, expires, state, reason, size, stored, rate, measured, \
-     upload, digest, node, ending, reserved, started, updated, ended";
-const TYPES: [&str; 26] = [
+     upload, digest, node, ending, reserved, started, updated, updated_minute, ended";
+const TYPES: [&str; 27] = [
     "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT",
     "BIGINT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT",
-    "TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
+    "TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
 ];
 /// Those that change, after the number.
-const CHANGING: [(&str, &str); 14] = [
+const CHANGING: [(&str, &str); 15] = [
     ("state", "BIGINT"),
     ("reason", "TEXT"),
     ("size", "BIGINT"),
@@ -38,6 +38,7 @@ const CHANGING: [(&str, &str); 14] = [
     ("reserved", "BIGINT"),
     ("started", "BIGINT"),
     ("updated", "BIGINT"),
+    ("updated_minute", "BIGINT"),
     ("ended", "BIGINT"),
 ];
 /// Characters of a name that can be searched.
@@ -102,7 +103,7 @@ impl Record {
         })
     }
 
-    fn values(&self) -> [Value; 26] {
+    fn values(&self) -> [Value; 27] {
         let job = &self.job;
         let name_key = job.filename.as_deref().map(name_key);
         let [
@@ -119,6 +120,7 @@ impl Record {
             reserved,
             started,
             updated,
+            updated_minute,
             ended,
         ] = self.changing();
         [
@@ -147,11 +149,12 @@ impl Record {
             reserved,
             started,
             updated,
+            updated_minute,
             ended,
         ]
     }
 
-    fn changing(&self) -> [Value; 14] {
+    fn changing(&self) -> [Value; 15] {
         let job = &self.job;
         let moment = |at: Option<SystemTime>| Value::from(at.map(millis));
         [
@@ -168,6 +171,7 @@ impl Record {
             signed(self.reserved).into(),
             moment(job.started_at),
             millis(job.updated_at).into(),
+            (millis(job.updated_at) / MINUTE).into(),
             moment(job.ended_at),
         ]
     }
@@ -192,13 +196,13 @@ pub(super) fn update(records: &[&Record]) -> Statement {
     }
     sql.push_str(" FROM (VALUES ");
     let mut statement = Statement::new(sql);
-    let mut types = ["BIGINT"; 15];
+    let mut types = ["BIGINT"; 16];
     for (place, (_, kind)) in types[1..].iter_mut().zip(CHANGING) {
         *place = kind;
     }
     let rows = records.iter().map(|record| {
         let mut changing = record.changing().into_iter();
-        std::array::from_fn::<_, 15, _>(|at| match at {
+        std::array::from_fn::<_, 16, _>(|at| match at {
             0 => record.job.id.0.into(),
             _ => changing.next().unwrap_or(Value::NoText),
         })
@@ -243,6 +247,17 @@ fn parse_end(text: &str) -> Option<End> {
         JobState::Failed => Some(End::Failed(reason.into())),
         JobState::Expired => Some(End::Expired),
         _ => None,
+    }
+}
+
+/// Bytes per second after so many more bytes in a time: a part of the past remains, so that the figure
+/// does not jump.
+pub(super) fn smooth_rate(past: u64, more: u64, elapsed: Duration) -> u64 {
+    let rate = u128::from(more) * 1000 / elapsed.as_millis().max(1);
+    let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+    match past {
+        0 => rate,
+        past => past / 2 + rate / 2,
     }
 }
 

@@ -1,25 +1,35 @@
-//! Reports that wait to be written: the newest of each upload, at most so many.
+//! Progress in memory: written to the jobs from time to time, shown to callers and listeners of this
+//! node at once.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use landfall::upload::UploadId;
 use tokio::sync::Notify;
 
-use super::Report;
-use crate::JobId;
+use super::{
+    Report,
+    record::{Record, smooth_rate},
+};
+use crate::{Job, JobId, JobState};
 
-/// Jobs whose reports are gathered; those of more are left out, until there is room.
+/// Jobs whose progress is in memory; that of more is dropped until there is room.
 const MOST_JOBS: usize = 65_536;
-/// A job is written at most once in this time.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Jobs whose progress listeners receive at a time.
+const MAX_CHANGED: usize = 1024;
+/// How often the parts of an upload are written.
+const PARTS_INTERVAL: Duration = Duration::from_secs(1);
+/// A rate is not measured over less.
+const MIN_MEASURED: Duration = Duration::from_millis(250);
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reports {
+    /// The progress of a job is written at most once in this time.
+    interval: Duration,
     jobs: Mutex<Jobs>,
     /// Something came that may be due.
     pub(super) came: Notify,
@@ -27,49 +37,125 @@ pub(super) struct Reports {
 
 #[derive(Debug, Default)]
 struct Jobs {
-    jobs: HashMap<JobId, Gathered>,
+    jobs: HashMap<JobId, Progress>,
     /// Nothing is due before.
     next: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
-struct Gathered {
+struct Progress {
     written: Option<Instant>,
+    /// What is not written yet, the newest of each upload.
     reports: HashMap<Option<UploadId>, Report>,
+    /// What is being written.
+    writing: Vec<Report>,
+    live: Option<Live>,
+    /// The offset that listeners have received.
+    published: u64,
+    /// Who may see it, once it was written.
+    owner: Option<Owner>,
+    /// As listeners received it, while there are any.
+    job: Option<Arc<Job>>,
+    /// Its end was ordered: listeners receive no more progress.
+    has_ended: bool,
 }
 
-impl Gathered {
-    fn due(&self, now: Instant) -> Instant {
-        self.written.map_or(now, |written| written + INTERVAL)
+#[derive(Debug, Clone)]
+struct Owner(Option<Arc<str>>);
+
+/// How far the upload of a job is, as far as this node has seen it.
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    offset: u64,
+    rate: u64,
+    /// When the rate was measured, and the offset then.
+    measured: (Instant, u64),
+}
+
+impl Progress {
+    fn due(&self, now: Instant, interval: Duration) -> Instant {
+        // Only the database has the sum of parts.
+        let has_parts = self.reports.keys().any(Option::is_some);
+        let interval = if has_parts {
+            interval.min(PARTS_INTERVAL)
+        } else {
+            interval
+        };
+        self.written.map_or(now, |written| written + interval)
     }
 
-    fn add(&mut self, report: Report) {
-        let kept = self.reports.entry(report.part.clone());
-        let kept = kept.or_insert_with(|| report.clone());
-        kept.offset = kept.offset.max(report.offset);
-        kept.length = kept.length.or(report.length);
+    fn add(&mut self, report: Report, now: Instant) {
+        if report.part.is_none() {
+            self.observe(report.offset, now);
+        }
+        let newest = self.reports.entry(report.part.clone());
+        let newest = newest.or_insert_with(|| report.clone());
+        newest.offset = newest.offset.max(report.offset);
+        newest.length = newest.length.or(report.length);
+    }
+
+    fn observe(&mut self, offset: u64, now: Instant) {
+        let live = self.live.get_or_insert(Live {
+            offset,
+            rate: 0,
+            measured: (now, offset),
+        });
+        live.offset = live.offset.max(offset);
+        let (since, before) = live.measured;
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed >= MIN_MEASURED {
+            live.rate = smooth_rate(live.rate, live.offset - before, elapsed);
+            live.measured = (now, live.offset);
+        }
+    }
+
+    /// Adds the progress to a job that was read. Returns whether there is more of it.
+    fn show(&self, job: &mut Job) -> bool {
+        let Some(live) = self.live.filter(|_| !job.state.is_terminal()) else {
+            return false;
+        };
+        let offset = job.size.map_or(live.offset, |size| size.min(live.offset));
+        if offset <= job.offset {
+            return false;
+        }
+        job.offset = offset;
+        if live.rate > 0 {
+            job.rate = live.rate;
+        }
+        if job.state == JobState::Started {
+            job.state = JobState::Progress;
+        }
+        true
     }
 }
 
 impl Reports {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            jobs: Mutex::default(),
+            came: Notify::new(),
+        }
+    }
+
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a report.
+    /// Adds a report.
     pub(super) fn add(&self, report: Report) {
         let now = Instant::now();
         let mut jobs = self.jobs();
         if jobs.jobs.len() >= MOST_JOBS && !jobs.jobs.contains_key(&report.job) {
             return;
         }
-        let gathered = jobs.jobs.entry(report.job).or_default();
-        let is_first = gathered.reports.is_empty();
-        gathered.add(report);
+        let progress = jobs.jobs.entry(report.job).or_default();
+        let is_first = progress.reports.is_empty();
+        progress.add(report, now);
         if !is_first {
             return;
         }
-        let due = gathered.due(now);
+        let due = progress.due(now, self.interval);
         if jobs.next.is_none_or(|next| due < next) {
             jobs.next = Some(due);
             drop(jobs);
@@ -77,7 +163,7 @@ impl Reports {
         }
     }
 
-    /// When something is due, if anything is gathered.
+    /// When something is due, if there is anything to be written.
     pub(super) fn next(&self) -> Option<Instant> {
         self.jobs().next
     }
@@ -91,14 +177,15 @@ impl Reports {
         }
         let mut taken = Vec::new();
         let mut next: Option<Instant> = None;
-        jobs.jobs.retain(|_, gathered| {
-            let due = gathered.due(now);
-            if gathered.reports.is_empty() {
+        jobs.jobs.retain(|_, progress| {
+            let due = progress.due(now, self.interval);
+            if progress.reports.is_empty() {
                 return due > now;
             }
             if everything || due <= now {
-                taken.extend(gathered.reports.drain().map(|(_, report)| report));
-                gathered.written = Some(now);
+                progress.writing = progress.reports.drain().map(|(_, report)| report).collect();
+                taken.extend(progress.writing.iter().cloned());
+                progress.written = Some(now);
             } else {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }
@@ -108,22 +195,108 @@ impl Reports {
         taken
     }
 
-    /// Takes what there is of one job, whose end is to be written.
-    pub(super) fn take_of(&self, job: JobId, into: &mut Vec<Report>) {
-        if let Some(gathered) = self.jobs().jobs.remove(&job) {
-            into.extend(gathered.reports.into_values());
+    /// Takes the reports of one job, which are to be written before its end or what may become its end.
+    /// Those that are being written are among them, since the end may be written first.
+    pub(super) fn take_of(&self, job: JobId, is_end: bool, into: &mut Vec<Report>) {
+        if let Some(progress) = self.jobs().jobs.get_mut(&job) {
+            into.append(&mut progress.writing);
+            into.extend(progress.reports.drain().map(|(_, report)| report));
+            // Bytes that come after what may become the end refute it.
+            progress.written = is_end.then(Instant::now);
+            progress.has_ended |= is_end;
         }
     }
 
-    /// Gives back what couldn't be written.
+    /// Takes back what could not be written.
     pub(super) fn give_back(&self, reports: Vec<Report>) {
+        let now = Instant::now();
         let mut jobs = self.jobs();
         for report in reports {
-            jobs.jobs.entry(report.job).or_default().add(report);
+            jobs.jobs.entry(report.job).or_default().add(report, now);
         }
-        let again = Instant::now() + INTERVAL;
+        let again = now + self.interval;
         jobs.next = Some(jobs.next.map_or(again, |next| next.min(again)));
     }
+
+    /// Adds what is not written yet to jobs that were read.
+    pub(super) fn show(&self, records: &mut [Record]) {
+        let jobs = self.jobs();
+        for Record { job, ending, .. } in records {
+            if let Some(progress) = jobs.jobs.get(&job.id)
+                && progress.show(job)
+            {
+                // As it will be written: the upload was not removed.
+                *ending = None;
+            }
+        }
+    }
+
+    /// Notes how far jobs are by the database, and whose they are.
+    pub(super) fn written<'a>(&self, written: impl IntoIterator<Item = &'a Job>) {
+        let now = Instant::now();
+        let mut jobs = self.jobs();
+        for job in written {
+            let Some(progress) = jobs.jobs.get_mut(&job.id) else {
+                continue;
+            };
+            progress.writing.clear();
+            progress.observe(job.offset, now);
+            if progress.owner.is_none() {
+                progress.owner = Some(Owner(job.subject.as_deref().map(Into::into)));
+            }
+        }
+    }
+
+    /// Ends the progress of a job that has ended.
+    pub(super) fn end(&self, job: JobId) {
+        if let Some(progress) = self.jobs().jobs.get_mut(&job) {
+            progress.has_ended = true;
+        }
+    }
+
+    /// Returns jobs with progress that listeners have not received, as far as their subjects have
+    /// listeners, and the numbers of those that have to be read and [added](Self::set_job) first.
+    pub(super) fn changed(&self, has_listeners: impl Fn(Option<&str>) -> bool) -> Changed {
+        let mut changed = Changed::default();
+        for (id, progress) in &mut self.jobs().jobs {
+            let (Some(live), Some(Owner(subject))) = (progress.live, &progress.owner) else {
+                continue;
+            };
+            if progress.has_ended || live.offset <= progress.published {
+                continue;
+            }
+            if changed.jobs.len() + changed.unread.len() >= MAX_CHANGED {
+                break;
+            }
+            if !has_listeners(subject.as_deref()) {
+                progress.job = None;
+                continue;
+            }
+            let Some(job) = &progress.job else {
+                changed.unread.push(*id);
+                continue;
+            };
+            let mut job = Job::clone(job);
+            progress.show(&mut job);
+            progress.published = live.offset;
+            changed.jobs.push(job);
+        }
+        changed
+    }
+
+    /// Adds a running job that was read.
+    pub(super) fn set_job(&self, job: Job) {
+        if let Some(progress) = self.jobs().jobs.get_mut(&job.id) {
+            progress.job = Some(Arc::new(job));
+        }
+    }
+}
+
+/// See [`Reports::changed`].
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    pub(super) jobs: Vec<Job>,
+    pub(super) unread: Vec<JobId>,
 }
 
 #[cfg(test)]
@@ -139,9 +312,13 @@ mod tests {
         }
     }
 
+    fn reports() -> Reports {
+        Reports::new(Duration::from_secs(10))
+    }
+
     #[test]
     fn the_first_is_due_at_once_and_the_newest_later() {
-        let reports = Reports::default();
+        let reports = reports();
         assert_eq!(reports.next(), None);
         reports.add(report(1, 5));
         assert!(reports.next().unwrap() <= Instant::now());
@@ -159,18 +336,18 @@ mod tests {
 
     #[test]
     fn what_ends_takes_its_reports_along() {
-        let reports = Reports::default();
+        let reports = reports();
         reports.add(report(1, 5));
         let mut taken = Vec::new();
-        reports.take_of(JobId(1), &mut taken);
-        reports.take_of(JobId(2), &mut taken);
+        reports.take_of(JobId(1), true, &mut taken);
+        reports.take_of(JobId(2), true, &mut taken);
         assert_eq!(taken, [report(1, 5)]);
         assert_eq!(reports.take(true), []);
     }
 
     #[test]
     fn what_failed_comes_again_unless_it_is_old() {
-        let reports = Reports::default();
+        let reports = reports();
         reports.add(report(1, 5));
         let taken = reports.take(false);
         reports.add(report(1, 8));
@@ -181,7 +358,7 @@ mod tests {
 
     #[test]
     fn there_is_an_end_to_it() {
-        let reports = Reports::default();
+        let reports = reports();
         for job in 0..i64::try_from(MOST_JOBS).unwrap() + 10 {
             reports.add(report(job, 1));
         }

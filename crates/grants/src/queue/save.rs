@@ -1,23 +1,26 @@
 //! Writing what a transaction changed.
 
+use std::collections::BTreeMap;
+
 use landfall_database::{DatabaseError, Statement, Transaction, Value};
 
 use super::{
     QueueError,
     book::{Book, Part},
-    load::{parts, push_list},
+    load::parts,
     message,
+    numbers::{self, Sequence},
     record::{self, number, signed, text},
+    time::MINUTE,
 };
 use crate::job::JobEventKind;
 
 /// Tokens of one job.
 const MOST_TOKENS: i64 = 5;
-const MINUTE: i64 = 60_000;
 
 impl Book<'_> {
     /// Writes all of it.
-    pub(super) async fn save(&self, transaction: &mut Transaction) -> Result<(), QueueError> {
+    pub(super) async fn save(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
         let (new, old): (Vec<_>, Vec<_>) = self
             .jobs
             .values()
@@ -34,32 +37,29 @@ impl Book<'_> {
         self.save_tokens(transaction).await?;
         self.save_parts(transaction).await?;
         self.save_figures(transaction).await?;
-        self.save_events(transaction).await?;
-        for statement in self.deliveries()? {
-            transaction.execute(statement).await?;
-        }
         for statement in &self.along {
             transaction.execute(statement.clone()).await?;
         }
-        if self.last != self.was_last {
-            let last = Statement::new("UPDATE queue_last SET jobs = $1, events = $2, tokens = $3")
-                .with(self.last.jobs)
-                .with(self.last.events)
-                .with(self.last.tokens);
-            transaction.execute(last).await?;
+        // Last of all, since other nodes with events wait until this transaction ends.
+        let numbers = numbers::take(transaction, Sequence::Events, self.events.len()).await?;
+        for (event, number) in self.events.iter_mut().zip(numbers) {
+            event.number = number;
+        }
+        self.save_events(transaction).await?;
+        for statement in self.deliveries()? {
+            transaction.execute(statement).await?;
         }
         Ok(())
     }
 
     async fn save_tokens(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
         for part in parts(&self.tokens) {
-            let mut statement = Statement::new(
-                "INSERT INTO queue_tokens (hash, job, number) SELECT * FROM (VALUES ",
-            );
+            let mut statement =
+                Statement::new("INSERT INTO queue_tokens (hash, job) SELECT * FROM (VALUES ");
             let rows = part
                 .iter()
-                .map(|(hash, job, number)| [hash.as_str().into(), (*job).into(), (*number).into()]);
-            statement.push_rows(rows, ["TEXT", "BIGINT", "BIGINT"]);
+                .map(|(hash, job)| [hash.as_str().into(), (*job).into()]);
+            statement.push_rows(rows, ["TEXT", "BIGINT"]);
             statement.push(") AS v");
             transaction.execute(statement).await?;
         }
@@ -117,25 +117,27 @@ impl Book<'_> {
         let used: Vec<_> = self.used.iter().collect();
         for part in parts(&used) {
             let mut statement = Statement::new(
-                "INSERT INTO queue_usage (subject, period, reserved, used) SELECT * FROM (VALUES ",
+                "INSERT INTO queue_usage (subject, period, slot, reserved, used) \
+                 SELECT * FROM (VALUES ",
             );
-            let rows = part.iter().map(|((subject, period), more)| -> [Value; 4] {
+            let rows = part.iter().map(|((subject, period), more)| -> [Value; 5] {
                 [
                     subject.as_str().into(),
                     (*period).into(),
+                    self.slot.into(),
                     more.reserved.into(),
                     more.used.into(),
                 ]
             });
-            statement.push_rows(rows, ["TEXT", "BIGINT", "BIGINT", "BIGINT"]);
+            statement.push_rows(rows, ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"]);
             statement.push(
-                ") AS v WHERE true ON CONFLICT (subject, period) DO UPDATE \
+                ") AS v WHERE true ON CONFLICT (subject, period, slot) DO UPDATE \
                  SET reserved = queue_usage.reserved + excluded.reserved, \
                  used = queue_usage.used + excluded.used",
             );
             transaction.execute(statement).await?;
         }
-        count(transaction, self.counts()).await?;
+        count(transaction, self.slot, self.counts()).await?;
         if self.flow != super::book::Flow::default() {
             let statement = Statement::new(
                 "INSERT INTO queue_throughput (minute, node, bytes, started, completed, failed) \
@@ -175,20 +177,12 @@ impl Book<'_> {
     }
 
     async fn save_events(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
-        // Of progress, only the newest is news.
-        let newer: Vec<_> = self
-            .events
-            .iter()
-            .filter(|event| event.kind == JobEventKind::UploadProgress)
-            .map(|event| event.job.id.0)
+        // Progress is only delivered: the row of the job has it.
+        let kept = self.events.iter();
+        let kept: Vec<_> = kept
+            .filter(|event| event.kind != JobEventKind::UploadProgress)
             .collect();
-        for part in parts(&newer) {
-            let mut statement =
-                Statement::new("DELETE FROM queue_events WHERE kind = 1 AND job IN ");
-            push_list(&mut statement, part.iter().copied());
-            transaction.execute(statement).await?;
-        }
-        for part in parts(&self.events) {
+        for part in parts(&kept) {
             let mut statement = Statement::new(
                 "INSERT INTO queue_events (number, job, subject, kind, at, body) \
                  SELECT * FROM (VALUES ",
@@ -217,14 +211,24 @@ impl Book<'_> {
 /// Changes the counts of states: of each, jobs and bytes.
 pub(super) async fn count(
     transaction: &mut Transaction,
-    changes: impl IntoIterator<Item = (i64, (i64, i64))>,
+    slot: i64,
+    changes: BTreeMap<i64, (i64, i64)>,
 ) -> Result<(), DatabaseError> {
-    for (state, (jobs, bytes)) in changes {
-        let statement = Statement::new(
-            "UPDATE queue_counts SET jobs = jobs + $1, bytes = bytes + $2 WHERE state = $3",
-        );
-        let statement = statement.with(jobs).with(bytes).with(state);
-        transaction.execute(statement).await?;
+    if changes.is_empty() {
+        return Ok(());
     }
+    let mut statement = Statement::new(
+        "INSERT INTO queue_counts (state, slot, jobs, bytes) SELECT * FROM (VALUES ",
+    );
+    let rows = changes
+        .into_iter()
+        .map(|(state, (jobs, bytes))| [state.into(), slot.into(), jobs.into(), bytes.into()]);
+    statement.push_rows(rows, ["BIGINT"; 4]);
+    statement.push(
+        ") AS v WHERE true ON CONFLICT (state, slot) DO UPDATE \
+         SET jobs = queue_counts.jobs + excluded.jobs, \
+         bytes = queue_counts.bytes + excluded.bytes",
+    );
+    transaction.execute(statement).await?;
     Ok(())
 }

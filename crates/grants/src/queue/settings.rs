@@ -89,6 +89,11 @@ pub enum QueueError {
 }
 
 impl QueueError {
+    /// Whether another transaction was in the way, so that the same one may succeed at once.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_conflict())
+    }
+
     /// Whether one order or row is the cause, so that others can be written without it.
     pub(super) fn is_of_statement(&self) -> bool {
         match self {

@@ -214,6 +214,7 @@ impl Work for Follow {
     type Answer = JobId;
 
     fn needs(&self, needs: &mut Needs) {
+        needs.new_jobs += 1;
         needs.uploads.insert(self.upload.clone());
     }
 

@@ -9,8 +9,7 @@ use super::{
     load::{parts, push_list},
     record::place,
     save::count,
-    time::{millis, span},
-    writer::begin,
+    time::{MINUTE, millis, span},
 };
 use crate::JobState;
 
@@ -18,7 +17,6 @@ use crate::JobState;
 const SOME: i64 = 500;
 /// How long it is remembered how much came in.
 const THROUGHPUT: Duration = Duration::from_secs(7 * 24 * 3600);
-const MINUTE: i64 = 60_000;
 
 /// Some grants whose time to start was over at `now`.
 pub(super) fn lapsed(now: i64) -> Statement {
@@ -29,20 +27,26 @@ pub(super) fn lapsed(now: i64) -> Statement {
     .with(SOME)
 }
 
-/// Some jobs that ended before a time.
-pub(super) fn ended(before: i64) -> Statement {
-    Statement::new(
+/// Some jobs that ended before a time, without those that another node removes.
+pub(super) fn ended(before: i64, is_postgres: bool) -> Statement {
+    let lock = if is_postgres {
+        " FOR UPDATE SKIP LOCKED"
+    } else {
+        ""
+    };
+    Statement::new(format!(
         "SELECT number, state, stored FROM queue_jobs \
-         WHERE ended IS NOT NULL AND ended < $1 ORDER BY ended LIMIT $2",
-    )
+         WHERE ended IS NOT NULL AND ended < $1 ORDER BY ended LIMIT $2{lock}"
+    ))
     .with(before)
     .with(SOME)
 }
 
-/// Some events that were told before a time.
-pub(super) fn told(before: i64) -> Statement {
+/// Removes some events before a time, but the newest, whose number is the last that was given out.
+pub(super) fn old_events(before: i64) -> Statement {
     Statement::new(
-        "DELETE FROM queue_events WHERE at < $1 AND number IN \
+        "DELETE FROM queue_events WHERE at < $1 \
+         AND number < (SELECT MAX(number) FROM queue_events) AND number IN \
          (SELECT number FROM queue_events ORDER BY number LIMIT $2)",
     )
     .with(before)
@@ -53,8 +57,11 @@ pub(super) fn told(before: i64) -> Statement {
 pub(super) fn probes() -> impl Iterator<Item = Statement> + Send {
     let inserts = ["queue_jobs", "queue_tokens", "queue_events"]
         .map(|table| format!("INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0"));
-    let updates = ["queue_jobs SET state = state", "queue_last SET jobs = jobs"]
-        .map(|change| format!("UPDATE {change} WHERE 1 = 0"));
+    let updates = [
+        "queue_jobs SET state = state",
+        "queue_counts SET jobs = jobs",
+    ]
+    .map(|change| format!("UPDATE {change} WHERE 1 = 0"));
     inserts.into_iter().chain(updates).map(Statement::new)
 }
 
@@ -78,31 +85,37 @@ pub(super) async fn remove(shared: &Shared) -> Result<u64, QueueError> {
         }
     }
     let before = now.saturating_sub(span(settings.keep_events));
-    while execute(shared, told(before)).await? >= SOME.unsigned_abs() {}
+    while execute(shared, old_events(before)).await? >= SOME.unsigned_abs() {}
     let minute = now.saturating_sub(span(THROUGHPUT)) / MINUTE;
     let statement = Statement::new("DELETE FROM queue_throughput WHERE minute < $1");
     execute(shared, statement.with(minute)).await?;
     if let Some(period) = settings.quota_period.map(span).filter(|period| *period > 0) {
-        // What was granted in the last one may still be under way.
-        let statement =
-            Statement::new("DELETE FROM queue_usage WHERE period < $1 AND reserved <= 0");
+        // Uploads that were granted in the last period may still be running.
+        let statement = Statement::new(
+            "DELETE FROM queue_usage WHERE period < $1 AND (subject, period) IN \
+             (SELECT subject, period FROM queue_usage WHERE period < $1 \
+             GROUP BY subject, period HAVING SUM(reserved) <= 0)",
+        );
         execute(shared, statement.with(now / period - 1)).await?;
     }
     Ok(removed)
 }
 
 async fn execute(shared: &Shared, statement: Statement) -> Result<u64, QueueError> {
-    let mut transaction = begin(shared).await?;
+    let mut transaction = shared.database.write().await?;
     let rows = transaction.execute(statement).await?;
     transaction.commit().await?;
     Ok(rows)
 }
 
 async fn remove_jobs(shared: &Shared, before: i64) -> Result<u64, QueueError> {
-    let mut transaction = begin(shared).await?;
+    let mut transaction = shared.database.write().await?;
     let mut numbers = Vec::new();
     let mut counts: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-    for row in transaction.fetch(ended(before)).await? {
+    for row in transaction
+        .fetch(ended(before, transaction.is_postgres()))
+        .await?
+    {
         numbers.push(row.number("number")?);
         let (jobs, bytes) = counts.entry(row.number("state")?).or_default();
         *jobs -= 1;
@@ -114,7 +127,7 @@ async fn remove_jobs(shared: &Shared, before: i64) -> Result<u64, QueueError> {
         return Ok(0);
     }
     delete(&mut transaction, &numbers).await?;
-    count(&mut transaction, counts).await?;
+    count(&mut transaction, shared.slot, counts).await?;
     transaction.commit().await?;
     Ok(u64::try_from(numbers.len()).unwrap_or(u64::MAX))
 }

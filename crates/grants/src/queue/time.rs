@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Milliseconds of a minute.
+pub(super) const MINUTE: i64 = 60_000;
+
 pub(super) fn millis(at: SystemTime) -> i64 {
     span(at.duration_since(UNIX_EPOCH).unwrap_or_default())
 }

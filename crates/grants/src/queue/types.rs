@@ -255,7 +255,7 @@ pub struct StaleJob {
 }
 
 /// Whose jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Those of one subject.
     Subject(String),

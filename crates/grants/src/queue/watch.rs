@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
 
 /// Reads the number of the newest event.
 pub(super) async fn newest(shared: &Shared) -> Result<i64, super::QueueError> {
-    let statement = Statement::new("SELECT events FROM queue_last");
+    let statement = Statement::new("SELECT COALESCE(MAX(number), 0) FROM queue_events");
     let rows = shared.database.read(statement).await?;
     Ok(rows.first().map_or(Ok(0), |row| row.number(0))?)
 }

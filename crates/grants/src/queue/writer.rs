@@ -1,13 +1,12 @@
-//! The one task that writes: what requests want meanwhile goes into one transaction.
+//! The tasks that write: what requests order while one transaction runs goes into the next one.
 
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use landfall_database::{DatabaseError, Statement, Transaction};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -27,19 +26,58 @@ const PAUSES: [Duration; 3] = [
     Duration::from_millis(400),
 ];
 
+/// The least time between two transactions that write progress.
+const MIN_PAUSE: Duration = Duration::from_millis(250);
+/// How often a transaction is repeated at once because others were in its way.
+const MAX_CONFLICTS: u32 = 5;
+
 /// Something for the writer.
 #[derive(Debug)]
 pub(super) enum Command {
     Do(Box<dyn Order>),
-    /// Something that ends a job, so that what was reported of it is to be written before.
-    End(JobId, Box<dyn Order>),
+    /// An order that the reports of a job come before, and whether it ends the job.
+    AfterReports(JobId, bool, Box<dyn Order>),
     /// Write what is left, and end.
     Close(oneshot::Sender<()>),
 }
 
-/// Writes until it is told to close, or nobody is left to tell it anything.
+/// Executes orders until the queue is closed.
 pub(super) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
     let mut waiting = Vec::with_capacity(MOST);
+    while commands.recv_many(&mut waiting, MOST).await > 0 {
+        let mut closed = None;
+        let mut orders = Vec::with_capacity(waiting.len());
+        let mut reports = Vec::new();
+        let mut sort = |command, closed: &mut Option<_>| match command {
+            Command::Do(order) => orders.push(order),
+            Command::AfterReports(job, is_end, order) => {
+                shared.reports.take_of(job, is_end, &mut reports);
+                orders.push(order);
+            }
+            Command::Close(done) => *closed = Some(done),
+        };
+        for command in waiting.drain(..) {
+            sort(command, &mut closed);
+        }
+        if closed.is_some() {
+            commands.close();
+            while let Some(command) = commands.recv().await {
+                sort(command, &mut closed);
+            }
+        }
+        write(&shared, orders, reports).await;
+        if let Some(done) = closed {
+            write_reports(&shared, true).await;
+            let _ = done.send(());
+            return;
+        }
+    }
+    write_reports(&shared, true).await;
+}
+
+/// Writes progress until the queue is closed: in transactions of its own, so that grants and ends do
+/// not wait for it.
+pub(super) async fn run_progress(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
     loop {
         let next = shared.reports.next();
         let due = async {
@@ -49,48 +87,35 @@ pub(super) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
             }
         };
         tokio::select! {
-            biased;
-            taken = commands.recv_many(&mut waiting, MOST) => if taken == 0 {
-                break;
-            },
             () = due => {}
-            () = shared.reports.came.notified() => {}
+            () = shared.reports.came.notified() => continue,
+            _ = closing.changed() => return,
         }
-        let mut closed = None;
-        let mut orders = Vec::with_capacity(waiting.len());
-        let mut reports = shared.reports.take(false);
-        let mut sort = |command, closed: &mut Option<_>, reports: &mut Vec<Report>| match command {
-            Command::Do(order) => orders.push(order),
-            Command::End(job, order) => {
-                shared.reports.take_of(job, reports);
-                orders.push(order);
-            }
-            Command::Close(done) => *closed = Some(done),
-        };
-        for command in waiting.drain(..) {
-            sort(command, &mut closed, &mut reports);
-        }
-        if closed.is_some() {
-            commands.close();
-            while let Some(command) = commands.recv().await {
-                sort(command, &mut closed, &mut reports);
-            }
-            reports.extend(shared.reports.take(true));
-        }
-        keep(&shared, orders, reports).await;
-        if let Some(done) = closed {
-            let _ = done.send(());
-            return;
+        write_reports(&shared, false).await;
+        // What becomes due meanwhile is written together.
+        tokio::select! {
+            () = sleep(MIN_PAUSE) => {}
+            _ = closing.changed() => return,
         }
     }
-    keep(&shared, Vec::new(), shared.reports.take(true)).await;
 }
 
-/// Writes them, or says that it can't be done.
-async fn keep(shared: &Shared, mut orders: Vec<Box<dyn Order>>, reports: Vec<Report>) {
+/// Writes the reports that are due, or all.
+async fn write_reports(shared: &Shared, everything: bool) {
+    let mut reports = shared.reports.take(everything);
+    while !reports.is_empty() {
+        let rest = reports.split_off(reports.len().min(MOST));
+        write(shared, Vec::new(), reports).await;
+        reports = rest;
+    }
+}
+
+/// Writes orders and reports in one transaction, or answers why not.
+async fn write(shared: &Shared, mut orders: Vec<Box<dyn Order>>, reports: Vec<Report>) {
     let mut pauses = PAUSES.iter();
+    let mut conflicts = 0;
     let error = loop {
-        // Those who have lost patience have told their clients that nothing came of it.
+        // Who has stopped waiting has answered its client that it failed.
         orders.retain(|order| order.is_waited_for());
         if orders.is_empty() && reports.is_empty() {
             return;
@@ -104,6 +129,7 @@ async fn keep(shared: &Shared, mut orders: Vec<Box<dyn Order>>, reports: Vec<Rep
                 shared.saw(newest);
                 return;
             }
+            Err(error) if error.is_conflict() && conflicts < MAX_CONFLICTS => conflicts += 1,
             Err(error) if error.is_of_statement() => {
                 return divide(shared, orders, reports, error).await;
             }
@@ -146,17 +172,17 @@ async fn divide(
         }
         (_, 0) => {
             let rest = orders.split_off(orders.len() / 2);
-            Box::pin(keep(shared, orders, Vec::new())).await;
-            Box::pin(keep(shared, rest, Vec::new())).await;
+            Box::pin(write(shared, orders, Vec::new())).await;
+            Box::pin(write(shared, rest, Vec::new())).await;
         }
         (0, _) => {
             let rest = reports.split_off(reports.len() / 2);
-            Box::pin(keep(shared, Vec::new(), reports)).await;
-            Box::pin(keep(shared, Vec::new(), rest)).await;
+            Box::pin(write(shared, Vec::new(), reports)).await;
+            Box::pin(write(shared, Vec::new(), rest)).await;
         }
         _ => {
-            Box::pin(keep(shared, Vec::new(), reports)).await;
-            Box::pin(keep(shared, orders, Vec::new())).await;
+            Box::pin(write(shared, Vec::new(), reports)).await;
+            Box::pin(write(shared, orders, Vec::new())).await;
         }
     }
 }
@@ -171,7 +197,7 @@ async fn attempt(
     for order in orders.iter() {
         order.needs(&mut needs);
     }
-    let mut transaction = begin(shared).await?;
+    let mut transaction = shared.database.write().await?;
     let mut book = Book::new(shared);
     book.load(&mut transaction, &needs).await?;
     book.advance(reports);
@@ -180,20 +206,14 @@ async fn attempt(
     }
     book.save(&mut transaction).await?;
     transaction.commit().await?;
+    let advanced = reports
+        .iter()
+        .filter_map(|report| book.record(report.job.0));
+    shared.reports.written(advanced.map(|record| &record.job));
     if let Some(outbox) = &shared.settings.outbox
         && !book.events.is_empty()
     {
         outbox.notify_pending();
     }
-    Ok(book.last.events)
-}
-
-/// Begins a transaction that writes when those of others, also of other processes, have ended.
-pub(super) async fn begin(shared: &Shared) -> Result<Transaction, DatabaseError> {
-    let mut transaction = shared.database.write().await?;
-    if shared.database.is_postgres() {
-        let lock = Statement::new("SELECT pg_advisory_xact_lock(7002461339)");
-        transaction.execute(lock).await?;
-    }
-    Ok(transaction)
+    Ok(book.events.last().map_or(0, |event| event.number))
 }

@@ -1,8 +1,9 @@
 //! Circuit breakers: a route whose receiver is down is tried by one delivery at a time.
 //!
-//! Five first attempts that fail in a row, without a success, open the breaker of a route. While it
-//! is open, deliveries are made one after the other with a growing delay. Any success closes it.
-//! Failures of retries do not open it: an event that always fails shows nothing about the receiver.
+//! Twenty first attempts that fail in a row over at least a second, without a success, open the
+//! breaker of a route. While it is open, deliveries are made one after the other with a growing
+//! delay. Any success closes it. Failures of retries do not open it: an event that always fails shows
+//! nothing about the receiver.
 
 use std::{
     sync::{
@@ -128,8 +129,11 @@ impl Breaker {
         if state.failures == 0 {
             state.failing_since = now;
         }
-        state.failures += 1;
-        if state.failures < self.settings.failures.max(1) {
+        state.failures = state.failures.saturating_add(1);
+        let failing_for = now.saturating_sub(state.failing_since);
+        if state.failures < self.settings.failures.max(1)
+            || failing_for < millis(self.settings.min_duration)
+        {
             return false;
         }
         let delay = self.settings.min_delay;
@@ -159,6 +163,7 @@ mod tests {
     fn breaker() -> Breaker {
         Breaker::new(CircuitBreaker {
             failures: 5,
+            min_duration: Duration::from_millis(4),
             min_delay: Duration::from_millis(500),
             max_delay: Duration::from_secs(30),
         })
@@ -190,12 +195,22 @@ mod tests {
     }
 
     #[test]
+    fn many_failures_at_once_do_not_open_it() {
+        let breaker = breaker();
+        for _ in 0..100 {
+            assert!(!breaker.failed(true, 10));
+        }
+        assert!(!breaker.failed(true, 13));
+        assert!(breaker.failed(true, 14));
+    }
+
+    #[test]
     fn while_open_it_allows_one_attempt_at_a_time_and_fewer_and_fewer() {
         let breaker = breaker();
-        for _ in 0..5 {
-            breaker.failed(true, 0);
+        for now in 0..5 {
+            breaker.failed(true, now);
         }
-        let mut now = 0;
+        let mut now = 4;
         for delay in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
             assert_eq!(breaker.permit(now), wait(delay));
             now += i64::try_from(delay).unwrap();

@@ -68,8 +68,11 @@ pub struct OutboxSettings {
 /// When a route counts as down, and how it is then tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitBreaker {
-    /// First attempts that fail in a row until a route counts as down; 5 if not set.
+    /// First attempts that fail in a row until a route counts as down; 20 if not set.
     pub failures: u32,
+    /// How long all first attempts must have failed until a route counts as down; 1 s if not set.
+    /// Many attempts are made at once, so that a number alone says little.
+    pub min_duration: Duration,
     /// The first delay between attempts while it is down; they double from there. 0.5 s if not set.
     pub min_delay: Duration,
     /// The longest delay between attempts; 30 s if not set.
@@ -79,7 +82,8 @@ pub struct CircuitBreaker {
 impl Default for CircuitBreaker {
     fn default() -> Self {
         Self {
-            failures: 5,
+            failures: 20,
+            min_duration: Duration::from_secs(1),
             min_delay: Duration::from_millis(500),
             max_delay: Duration::from_secs(30),
         }

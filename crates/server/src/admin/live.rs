@@ -1,6 +1,6 @@
 //! What happens, as it happens: all events of the queue over SSE.
 
-use std::{collections::VecDeque, convert::Infallible, mem, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -11,10 +11,7 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use landfall_grants::{
-    job::JobEvent,
-    queue::{Queue, QueueError, Scope},
-};
+use landfall_grants::queue::{EventReader, QueueError, Scope, SharedEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::{
@@ -30,8 +27,6 @@ use super::{
 
 /// Streams at a time.
 pub(super) const STREAMS: usize = 64;
-/// Events that are read at once.
-const BATCH: usize = 200;
 /// How long a client waits before it comes again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long a stream lasts: who comes again is looked at again.
@@ -46,7 +41,7 @@ pub(super) struct Asked {
 }
 
 #[derive(Serialize)]
-struct Told {
+struct EventJson {
     r#type: &'static str,
     at: String,
     upload: Row,
@@ -65,26 +60,22 @@ pub(super) async fn events(
             "Too many dashboards are open.",
         ));
     };
-    // Watched before it is read, so that nothing is missed in between.
-    let watched = admin.0.queue.newest();
     let newest = admin.0.queue.newest_now().await?;
     let said = headers.get("last-event-id");
     let after = said
         .and_then(|id| id.to_str().ok()?.trim().parse().ok())
         .or(asked.last_event_id)
         .unwrap_or(newest);
-    let news = News {
-        admin: admin.clone(),
-        newest: watched,
+    let reader = EventStreamReader {
+        events: admin.0.queue.read_events(Scope::All, after.min(newest)),
         closing: admin.0.closing.clone(),
-        after: after.min(newest),
         // The client's events are from a database that was replaced, by an older backup for example.
-        is_reset: after > newest,
+        reset_at: (after > newest).then_some(newest),
         until: Instant::now() + LASTS,
-        ready: VecDeque::new(),
+        admin,
         _permit: permit,
     };
-    let mut response = Sse::new(news.stream())
+    let mut response = Sse::new(reader.stream())
         .keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE))
         .into_response();
     // nginx would gather it.
@@ -93,82 +84,68 @@ pub(super) async fn events(
     Ok(response)
 }
 
-/// Where one reader of the stream stands.
-struct News {
+/// One stream of events.
+struct EventStreamReader {
     admin: Admin,
-    newest: watch::Receiver<i64>,
+    events: EventReader,
     closing: watch::Receiver<bool>,
-    after: i64,
-    /// Whether to tell the client that what it knows may be wrong.
-    is_reset: bool,
+    /// The number of the event that tells the client to read everything again.
+    reset_at: Option<i64>,
     until: Instant,
-    ready: VecDeque<JobEvent>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl News {
+impl EventStreamReader {
     fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
         let opening = stream::once(async { Ok(Event::default().retry(AGAIN)) });
-        let rest = stream::unfold(self, |mut news| async move {
-            let event = news.next().await?;
-            Some((Ok(event), news))
+        let rest = stream::unfold(self, |mut reader| async move {
+            let event = reader.next().await?;
+            Some((Ok(event), reader))
         });
         futures_util::StreamExt::chain(opening, rest)
     }
 
-    /// The next one; `None` at the end of the server or of the database, and the client comes again.
+    /// Returns the next event; `None` at the end of the server or of the database, and the client comes
+    /// again.
     async fn next(&mut self) -> Option<Event> {
-        loop {
-            if *self.closing.borrow() || Instant::now() >= self.until {
-                return None;
-            }
-            if mem::take(&mut self.is_reset) {
-                let data = json!({ "type": "reset", "at": time(self.admin.now()) });
-                let reset = Event::default().id(self.after.to_string()).event("reset");
-                return Some(reset.data(data.to_string()));
-            }
-            if let Some(event) = self.ready.pop_front() {
-                self.after = event.number;
-                return Some(told(event, &self.admin));
-            }
-            match read(&self.admin.0.queue, self.after).await {
-                Ok(found) if found.is_empty() => {}
-                Ok(found) => {
-                    self.ready = found.into();
-                    continue;
-                }
+        if let Some(number) = self.reset_at.take() {
+            let data = json!({ "type": "reset", "at": time(self.admin.now()) });
+            let reset = Event::default().id(number.to_string()).event("reset");
+            return Some(reset.data(data.to_string()));
+        }
+        let closed = async {
+            // What it returns can't be kept while something is waited for.
+            let _ = self.closing.wait_for(|closing| *closing).await.is_ok();
+        };
+        tokio::select! {
+            biased;
+            () = closed => None,
+            () = tokio::time::sleep_until(self.until) => None,
+            event = self.events.next() => match event {
+                Ok(event) => Some(encode(&event, &self.admin)),
+                Err(QueueError::Closed) => None,
                 Err(error) => {
-                    tracing::warn!(%error, "events can't be read for a dashboard");
-                    return None;
+                    tracing::warn!(%error, "events cannot be read for a dashboard");
+                    None
                 }
-            }
-            let closed = async {
-                // What it returns can't be kept while something is waited for.
-                let _ = self.closing.wait_for(|closing| *closing).await.is_ok();
-            };
-            tokio::select! {
-                changed = self.newest.changed() => changed.ok()?,
-                () = closed => return None,
-                () = tokio::time::sleep_until(self.until) => return None,
-            }
+            },
         }
     }
 }
 
-async fn read(queue: &Queue, after: i64) -> Result<Vec<JobEvent>, QueueError> {
-    queue.events(&Scope::All, after, BATCH).await
-}
-
-fn told(event: JobEvent, admin: &Admin) -> Event {
+fn encode(shared: &SharedEvent, admin: &Admin) -> Event {
+    let event = &shared.event;
     let kind = event.kind.as_str();
-    let told = Told {
+    let json = EventJson {
         r#type: kind,
         at: time(event.at),
-        upload: Row::of(event.job, admin.now()),
+        upload: Row::of(event.job.clone(), admin.now()),
     };
-    let number = event.number.to_string();
-    let shown = Event::default().id(number).event(kind);
-    match shown.clone().json_data(&told) {
+    let mut shown = Event::default().event(kind);
+    if shared.is_stored() {
+        shown = shown.id(event.number.to_string());
+    }
+    match shown.clone().json_data(&json) {
         Ok(event) => event,
         Err(error) => {
             tracing::error!(%error, "an event can't be written");

@@ -46,7 +46,7 @@ impl Bucket {
                 // Leases in the bucket, which are opened next, insist on them.
                 options.conditional_writes = true;
             }
-            LeaseKind::Redis(_) => options.shared = true,
+            LeaseKind::Redis(_) | LeaseKind::Postgres(_) => options.shared = true,
             LeaseKind::Auto | LeaseKind::Memory => {}
         }
         let store =

@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::Composer;
+#[cfg(feature = "postgres")]
+use landfall_postgres::{PostgresLocker, PostgresSettings};
 #[cfg(feature = "redis")]
 use landfall_redis::{RedisLocker, RedisSettings};
 #[cfg(feature = "s3")]
@@ -12,7 +14,7 @@ use landfall_s3::{
     lease::{BucketLocker, BucketSettings, detect},
 };
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 use super::freshness::Fresh;
 use crate::settings::Leases;
 
@@ -23,7 +25,7 @@ pub(super) const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(super) struct SharedLeases {
     locker: Locker,
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", feature = "postgres"))]
     reachable: Fresh,
 }
 
@@ -31,6 +33,8 @@ pub(super) struct SharedLeases {
 enum Locker {
     #[cfg(feature = "redis")]
     Redis(RedisLocker),
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresLocker),
     #[cfg(feature = "s3")]
     Bucket(BucketLocker),
 }
@@ -73,6 +77,21 @@ impl SharedLeases {
         Ok(Self::new(Locker::Redis(locker)))
     }
 
+    /// Opens leases in PostgreSQL, and checks that the server does what they need.
+    #[cfg(feature = "postgres")]
+    pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
+        let mut options = PostgresSettings::default();
+        if let Some(ttl) = settings.ttl {
+            options.ttl = ttl;
+        }
+        let locker = PostgresLocker::new(url, options).context("--lease")?;
+        locker
+            .check()
+            .await
+            .context("cannot store leases in PostgreSQL; correct --lease, or start the server")?;
+        Ok(Self::new(Locker::Postgres(locker)))
+    }
+
     /// In the bucket; sees that the service keeps the conditions that they rest on.
     #[cfg(feature = "s3")]
     pub(super) async fn bucket(
@@ -87,7 +106,7 @@ impl SharedLeases {
         anyhow::ensure!(
             works,
             "leases can't be kept in this bucket, whose service ignores conditions on writes: use \
-             -lease redis://…, or a single server with -lease memory"
+             -lease redis://… or -lease postgres://…, or a single server with -lease memory"
         );
         let mut options = BucketSettings::default();
         if let Some(ttl) = settings.ttl {
@@ -102,7 +121,7 @@ impl SharedLeases {
     fn new(locker: Locker) -> Self {
         Self {
             locker,
-            #[cfg(feature = "redis")]
+            #[cfg(any(feature = "redis", feature = "postgres"))]
             reachable: Fresh::default(),
         }
     }
@@ -112,6 +131,8 @@ impl SharedLeases {
         match self.locker.clone() {
             #[cfg(feature = "redis")]
             Locker::Redis(locker) => composer.locker(locker),
+            #[cfg(feature = "postgres")]
+            Locker::Postgres(locker) => composer.locker(locker),
             #[cfg(feature = "s3")]
             Locker::Bucket(locker) => composer.locker(locker),
         }
@@ -123,36 +144,34 @@ impl SharedLeases {
         match &self.locker {
             #[cfg(feature = "redis")]
             Locker::Redis(_) => "Redis",
+            #[cfg(feature = "postgres")]
+            Locker::Postgres(_) => "PostgreSQL",
             #[cfg(feature = "s3")]
             Locker::Bucket(_) => "the bucket",
         }
     }
 
-    /// What was done so far.
+    /// Returns statistics.
     pub(super) fn stats(&self) -> LeaseStats {
+        macro_rules! stats {
+            ($locker:ident) => {{
+                let stats = $locker.stats();
+                LeaseStats {
+                    held: stats.held,
+                    granted: stats.granted,
+                    taken_over: stats.waited,
+                    lost: stats.lost,
+                    unavailable: stats.unavailable,
+                }
+            }};
+        }
         match &self.locker {
             #[cfg(feature = "redis")]
-            Locker::Redis(locker) => {
-                let stats = locker.stats();
-                LeaseStats {
-                    held: stats.held,
-                    granted: stats.granted,
-                    taken_over: stats.waited,
-                    lost: stats.lost,
-                    unavailable: stats.unavailable,
-                }
-            }
+            Locker::Redis(locker) => stats!(locker),
+            #[cfg(feature = "postgres")]
+            Locker::Postgres(locker) => stats!(locker),
             #[cfg(feature = "s3")]
-            Locker::Bucket(locker) => {
-                let stats = locker.stats();
-                LeaseStats {
-                    held: stats.held,
-                    granted: stats.granted,
-                    taken_over: stats.waited,
-                    lost: stats.lost,
-                    unavailable: stats.unavailable,
-                }
-            }
+            Locker::Bucket(locker) => stats!(locker),
         }
     }
 
@@ -171,6 +190,18 @@ impl SharedLeases {
                 let reachable = self.reachable.ask(check).await;
                 (!reachable).then_some("the leases in Redis can't be reached\n")
             }
+            #[cfg(feature = "postgres")]
+            Locker::Postgres(locker) => {
+                let check = async || match locker.check().await {
+                    Ok(()) => true,
+                    Err(error) => {
+                        tracing::warn!(%error, "failed to acquire a lease in PostgreSQL");
+                        false
+                    }
+                };
+                let is_available = self.reachable.ask(check).await;
+                (!is_available).then_some("leases in PostgreSQL are not available\n")
+            }
             #[cfg(feature = "s3")]
             Locker::Bucket(_) => None,
         }
@@ -181,6 +212,9 @@ impl SharedLeases {
         match &self.locker {
             #[cfg(feature = "redis")]
             Locker::Redis(_) => {}
+            // The locker purges the table.
+            #[cfg(feature = "postgres")]
+            Locker::Postgres(_) => {}
             #[cfg(feature = "s3")]
             Locker::Bucket(locker) => {
                 let swept = locker.sweep(KNOWN_FOR).await?;
@@ -206,6 +240,8 @@ impl SharedLeases {
         match &self.locker {
             #[cfg(feature = "redis")]
             Locker::Redis(locker) => locker.close().await,
+            #[cfg(feature = "postgres")]
+            Locker::Postgres(locker) => locker.close().await,
             #[cfg(feature = "s3")]
             Locker::Bucket(locker) => locker.close().await,
         }

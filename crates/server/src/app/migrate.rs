@@ -11,7 +11,7 @@ use super::{
 };
 use crate::settings::Loaded;
 
-/// Migrates the tables of events, and those of grants and direct uploads if they are compiled in.
+/// Migrates the tables of events, and those of grants, direct uploads and leases if they are used.
 ///
 /// # Errors
 /// The database cannot be used, or its tables were made by another program.
@@ -35,6 +35,11 @@ pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
         .await
         .with_context(|| format!("failed to migrate {place}"))?;
     opened.close().await;
+    #[cfg(feature = "postgres")]
+    if let crate::settings::LeaseKind::Postgres(url) = &settings.leases.kind {
+        let leases = super::leases::SharedLeases::postgres(url.reveal(), &settings.leases).await?;
+        leases.close().await;
+    }
     print(&format!("The tables in {place} are up to date.\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ mod grants;
 mod hooks;
 #[cfg(feature = "grants")]
 mod keys;
-#[cfg(any(feature = "s3", feature = "redis"))]
+#[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
 mod leases;
 #[cfg(feature = "grants")]
 mod machine;
@@ -196,7 +196,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))
         .context("signals can't be listened to")?;
     if let Some(interval) = settings.expiry.sweep_interval {
-        #[cfg(any(feature = "s3", feature = "redis"))]
+        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = storage.leases.clone() {
             tokio::spawn(leases.sweep_forever());
         }
@@ -329,7 +329,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
         })
         .await
         .with_context(|| format!("{} can't be listed", storage.name()))?;
-    #[cfg(any(feature = "s3", feature = "redis"))]
+    #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
     if let Some(leases) = storage.leases.as_ref().filter(|_| !dry_run) {
         leases.sweep().await?;
     }

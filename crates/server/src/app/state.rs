@@ -68,7 +68,7 @@ pub(super) fn warn(settings: &Settings) {
         );
     }
     let shares_bucket = settings.s3.bucket.is_some()
-        && matches!(settings.leases.kind, LeaseKind::Store | LeaseKind::Redis(_));
+        && !matches!(settings.leases.kind, LeaseKind::Auto | LeaseKind::Memory);
     if shares_bucket {
         tracing::warn!(
             file = %file.display(),

@@ -18,7 +18,7 @@ use rustix::fs::StatVfs;
 
 #[cfg(feature = "s3")]
 use super::bucket::Bucket;
-#[cfg(any(feature = "s3", feature = "redis"))]
+#[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
 use super::leases::SharedLeases;
 #[cfg(feature = "grants")]
 use crate::admin::Room;
@@ -32,7 +32,7 @@ pub(super) struct Storage {
     #[cfg(feature = "grants")]
     is_alone: bool,
     /// The leases, if other servers share them.
-    #[cfg(any(feature = "s3", feature = "redis"))]
+    #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
     pub(super) leases: Option<Arc<SharedLeases>>,
 }
 
@@ -71,12 +71,16 @@ impl Storage {
             LeaseKind::Memory => composer.locker(MemoryLocker::new()),
             _ => composer,
         };
-        #[cfg(any(feature = "s3", feature = "redis"))]
+        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         {
             let leases = match (&settings.leases.kind, &kept) {
                 #[cfg(feature = "redis")]
                 (LeaseKind::Redis(url), _) => {
                     Some(SharedLeases::redis(url.reveal(), &settings.leases).await?)
+                }
+                #[cfg(feature = "postgres")]
+                (LeaseKind::Postgres(url), _) => {
+                    Some(SharedLeases::postgres(url.reveal(), &settings.leases).await?)
                 }
                 #[cfg(feature = "s3")]
                 (LeaseKind::Store, Kept::Bucket(bucket)) => Some(bucket.leases(settings).await?),
@@ -95,13 +99,13 @@ impl Storage {
             };
             Ok((storage, composer))
         }
-        #[cfg(not(any(feature = "s3", feature = "redis")))]
+        #[cfg(not(any(feature = "s3", feature = "redis", feature = "postgres")))]
         let storage = Self {
             kept,
             #[cfg(feature = "grants")]
             is_alone,
         };
-        #[cfg(not(any(feature = "s3", feature = "redis")))]
+        #[cfg(not(any(feature = "s3", feature = "redis", feature = "postgres")))]
         Ok((storage, composer))
     }
 
@@ -127,7 +131,7 @@ impl Storage {
 
     /// At the end of the program: lets other servers have at once what this one leaves.
     pub(super) async fn close(&self) {
-        #[cfg(any(feature = "s3", feature = "redis"))]
+        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = &self.leases {
             leases.close().await;
         }
@@ -143,7 +147,7 @@ impl Storage {
 
     /// What keeps leases from being had.
     pub(super) async fn lease_trouble(&self) -> Option<&'static str> {
-        #[cfg(any(feature = "s3", feature = "redis"))]
+        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = &self.leases {
             return leases.trouble().await;
         }
@@ -176,7 +180,7 @@ impl Storage {
     /// What people call that which decides who writes, and how it is while all is well.
     #[cfg(feature = "grants")]
     pub(super) fn lease_words(&self) -> (&'static str, String) {
-        #[cfg(any(feature = "s3", feature = "redis"))]
+        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = &self.leases {
             let stats = leases.stats();
             let (held, taken, lost) = (stats.held, stats.taken_over, stats.lost);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::types::{LeaseKind, Secret, redacted_url};
+use super::hooks;
+use super::types::{Database, LeaseKind, Secret, redacted_url};
 use super::value::{Parsed, duration_or_none, list, size_within, some_duration};
 
 /// Where a text may be empty: `None` then.
@@ -251,17 +252,27 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
         _ => {
             let Some((scheme, _)) = text.split_once("://") else {
                 return Err(format!(
-                    "{:?} is not known; write auto, memory, store, or the URL of a Redis such as \
-                     redis://localhost:6379",
+                    "{:?} is not known; write auto, memory, store, or the URL of a Redis or \
+                     PostgreSQL such as redis://localhost:6379 or \
+                     postgres://landfall@localhost/landfall",
                     redacted_url(text)
                 ));
             };
             if scheme == "redis+unix" {
                 return Ok(LeaseKind::Redis(Secret::new(text)));
             }
+            if matches!(scheme, "postgres" | "postgresql") {
+                return match hooks::database(text) {
+                    Ok(Some(Database::Postgres(url))) => Ok(LeaseKind::Postgres(url)),
+                    _ => Err("names no server; write a URL such as \
+                              postgres://landfall@localhost/landfall"
+                        .to_owned()),
+                };
+            }
             if !matches!(scheme, "redis" | "rediss") {
                 return Err(format!(
-                    "{scheme}:// is not known; write redis://, rediss:// for Redis over TLS, or redis+unix://"
+                    "{scheme}:// is not known; write redis://, rediss:// for Redis over TLS, \
+                     redis+unix:// or postgres://"
                 ));
             }
             let valid = text
@@ -358,12 +369,22 @@ mod tests {
     }
 
     #[test]
-    fn leases_are_words_or_urls_of_redis() {
+    fn leases_are_words_or_urls() {
         assert_eq!(lease("store"), Ok(LeaseKind::Store));
         let url = "rediss://:secret@redis.example:6380/2";
         assert_eq!(lease(url), Ok(LeaseKind::Redis(Secret::new(url))));
         assert!(!format!("{:?}", lease(url)).contains("secret"));
-        for text in ["", "disk", "redis:6379", "http://x", "redis://"] {
+        let url = "postgres://landfall:secret@db.example/landfall";
+        assert_eq!(lease(url), Ok(LeaseKind::Postgres(Secret::new(url))));
+        assert!(!format!("{:?}", lease(url)).contains("secret"));
+        for text in [
+            "",
+            "disk",
+            "redis:6379",
+            "http://x",
+            "redis://",
+            "postgres://",
+        ] {
             lease(text).unwrap_err();
         }
         let told = lease("redis://:secret@ho st/").unwrap_err();

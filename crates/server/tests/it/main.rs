@@ -92,7 +92,7 @@ mod s3_doctor;
 mod s3_flows;
 #[cfg(feature = "s3")]
 mod s3_kill;
-#[cfg(all(feature = "s3", feature = "redis"))]
+#[cfg(all(feature = "s3", feature = "redis", feature = "postgres"))]
 mod s3_nodes;
 #[cfg(feature = "s3")]
 mod s3_rights;

@@ -211,3 +211,29 @@ fn programs_get_the_same_as_json() {
     assert_eq!(of("short parts")["mark"], "note");
     assert!(!said.contains(&bucket.access.secret_key));
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn postgresql_is_examined_too() {
+    use landfall_test_services::{PgBouncer, Postgres};
+    let examine = |url: &str| {
+        let bucket = Bucket::on_moto();
+        doctor(bucket.command(&["doctor", "s3"]).args(["-lease", url]))
+    };
+    let url = Postgres::shared().database("leases");
+    let (code, found) = examine(&url);
+    assert_eq!(code, 0, "{found:#?}");
+    for check in ["PostgreSQL", "PostgreSQL messages", "PostgreSQL lease"] {
+        assert_eq!(mark(&found, check), "ok", "{found:#?}");
+    }
+    let (code, found) = examine("postgres://u@127.0.0.1:9/d");
+    assert_eq!(
+        (code, mark(&found, "PostgreSQL")),
+        (1, "FAIL"),
+        "{found:#?}"
+    );
+    let bouncer = PgBouncer::start(&url);
+    let (code, found) = examine(&bouncer.url(&url));
+    let notifications = mark(&found, "PostgreSQL messages");
+    assert_eq!((code, notifications), (1, "FAIL"), "{found:#?}");
+}

@@ -1,6 +1,6 @@
-//! Two servers on one bucket, with leases in Redis or in the bucket itself.
+//! Two servers on one bucket, with leases in Redis, in PostgreSQL or in the bucket itself.
 
-use landfall_test_services::Redis;
+use landfall_test_services::{Postgres, Redis};
 
 use crate::{
     s3_kit::{Bucket, id_of, object_of},
@@ -77,6 +77,14 @@ fn leases_in_redis() {
     let redis = Redis::start();
     let url = redis.url();
     two_servers_share_uploads(&Bucket::on_garage(), &["-lease", &url, "-lease-ttl=2s"]);
+}
+
+/// A cluster needs a bucket and PostgreSQL, and nothing else.
+#[test]
+fn leases_in_postgresql() {
+    let url = Postgres::shared().database("leases");
+    let flags = ["-lease", &url, "-database", &url, "-lease-ttl=2s"];
+    two_servers_share_uploads(&Bucket::on_garage(), &flags);
 }
 
 #[test]

@@ -149,15 +149,19 @@ fn it_is_not_ready_while_the_service_is_away() {
     assert_eq!(server.client().ask(Request::get("/healthz")).status, 200);
 }
 
-#[test]
-fn it_is_not_ready_while_redis_is_away_and_answers_503_with_retry_after() {
-    let mut redis = Redis::start();
+/// Stops a service of leases while requests come, and starts it again.
+fn is_unready_while_leases_are_unavailable<S>(
+    lease: &str,
+    service: &mut S,
+    stop: impl FnOnce(&mut S),
+    restart: impl FnOnce(&mut S),
+) {
     let bucket = Bucket::on_garage();
-    let server = bucket.server(&["-lease", &redis.url()]);
+    let server = bucket.server(&["-lease", lease]);
     let mut client = server.client();
     let path = client.create(10);
     assert_eq!(client.patch(&path, 0, b"hello").status, 204);
-    redis.stop();
+    stop(service);
     eventually("it is still ready", || {
         thread::sleep(Duration::from_millis(200));
         server.client().ask(Request::get("/readyz")).status == 503
@@ -165,13 +169,30 @@ fn it_is_not_ready_while_redis_is_away_and_answers_503_with_retry_after() {
     let refused = client.patch(&path, 5, b"world");
     refused.refuses(503, "ERR_STORAGE_UNAVAILABLE");
     assert!(refused.number("Retry-After") > 0);
-    redis.restart();
+    assert_eq!(client.offset(&path), 5, "reads need no lease");
+    restart(service);
     eventually("it is not ready again", || {
         thread::sleep(Duration::from_millis(200));
         server.client().ask(Request::get("/readyz")).status == 200
     });
     client.goes_on_to(&path, b"helloworld");
     server.stop();
+}
+
+#[test]
+fn it_is_not_ready_while_redis_is_away_and_answers_503_with_retry_after() {
+    let mut redis = Redis::start();
+    let url = redis.url();
+    is_unready_while_leases_are_unavailable(&url, &mut redis, Redis::stop, Redis::restart);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn it_is_not_ready_while_postgresql_is_away_and_answers_503_with_retry_after() {
+    use landfall_test_services::Postgres;
+    let mut postgres = Postgres::start(false);
+    let url = postgres.url();
+    is_unready_while_leases_are_unavailable(&url, &mut postgres, Postgres::stop, Postgres::restart);
 }
 
 #[test]
@@ -182,6 +203,16 @@ fn leases_that_cant_be_kept_are_told() {
         told.contains("-lease") && told.contains("127.0.0.1:9"),
         "{told}"
     );
+    #[cfg(feature = "postgres")]
+    {
+        let url = "postgres://u:hunter2@127.0.0.1:9/d";
+        let error = refusal(bucket.command(&[]).args(["-lease", url]));
+        assert!(
+            error.contains("--lease") && error.contains("refused"),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
+    }
     // Garage ignores the conditions that leases in a bucket rest on.
     let told = refusal(bucket.command(&[]).args(["-lease", "store"]));
     assert!(told.contains("-lease redis://"), "{told}");

@@ -97,6 +97,13 @@ fn a_sweep_spares_what_is_written_under_a_lease_in_the_bucket() {
     spares_what_another_server_writes(&Bucket::on_moto(), "store");
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn a_sweep_spares_what_is_written_under_a_lease_in_postgresql() {
+    let url = landfall_test_services::Postgres::shared().database("leases");
+    spares_what_another_server_writes(&Bucket::on_garage(), &url);
+}
+
 #[cfg(feature = "redis")]
 #[test]
 fn a_sweep_spares_what_is_written_under_a_lease_in_redis() {

@@ -1,57 +1,19 @@
-//! One event on the wire.
+//! Events on the wire.
 
-use std::{sync::OnceLock, time::SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde_json::json;
 
 use super::super::{Style, row};
-use crate::{
-    job::JobEvent,
-    queue::{Page, Scope},
-};
+use crate::queue::{Page, SharedEvent};
 
-/// An event that many may be told of, written out at most once for owners and once for admins.
-#[derive(Debug)]
-pub(super) struct Told {
-    event: JobEvent,
-    style: Style,
-    plain: OnceLock<Bytes>,
-    with_subject: OnceLock<Bytes>,
-}
-
-impl Told {
-    pub(super) fn new(event: JobEvent, style: Style) -> Self {
-        Self {
-            event,
-            style,
-            plain: OnceLock::new(),
-            with_subject: OnceLock::new(),
-        }
-    }
-
-    pub(super) fn number(&self) -> i64 {
-        self.event.number
-    }
-
-    pub(super) fn is_within(&self, scope: &Scope) -> bool {
-        match scope {
-            Scope::All => true,
-            Scope::Subject(subject) => self.event.job.subject.as_deref() == Some(&**subject),
-        }
-    }
-
-    /// As it goes out.
-    pub(super) fn frame(&self, with_subject: bool) -> Bytes {
-        let written = if with_subject {
-            &self.with_subject
-        } else {
-            &self.plain
-        };
-        written
-            .get_or_init(|| write(&self.event, self.style, with_subject).into())
-            .clone()
-    }
+/// Encodes an event, once for all listeners with the same rights.
+pub(super) fn frame(event: &SharedEvent, style: Style, with_subject: bool) -> Bytes {
+    let at = usize::from(with_subject) + 2 * usize::from(style == Style::Package);
+    let encoded = event.encoded.get(at);
+    let encode = || Bytes::from(write(event, style, with_subject));
+    encoded.map_or_else(encode, |encoded| encoded.get_or_init(encode).clone())
 }
 
 /// Writes the event that tells a client to replace what it knows by these uploads.
@@ -74,12 +36,18 @@ pub(super) fn reset(
 }
 
 /// JSON has no line breaks of its own, so `data` is one line.
-pub(super) fn write(event: &JobEvent, style: Style, with_subject: bool) -> String {
+fn write(shared: &SharedEvent, style: Style, with_subject: bool) -> String {
+    let event = &shared.event;
     let name = event.kind.as_str();
     let data = json!({
         "type": name,
         "at": row::rfc3339(event.at),
         "upload": row::row(&event.job, style, with_subject),
     });
-    format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.number)
+    // What cannot be read again is no place to continue from.
+    let id = match shared.is_stored() {
+        true => format!("id: {}\n", event.number),
+        false => String::new(),
+    };
+    format!("{id}event: {name}\ndata: {data}\n\n")
 }

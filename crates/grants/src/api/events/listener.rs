@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, header, request::Parts};
 use tokio::{
-    sync::{broadcast, watch},
+    sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
@@ -14,19 +14,12 @@ use super::super::{
     problem::{Problem, fault},
     request_id,
 };
-use super::{
-    feed::Phase,
-    frame::{self, Told},
-    seats::Seat,
-};
+use super::{frame, seats::Seat};
 use crate::{
     Caller,
     caller::Denied,
-    queue::{Query, QueueError, Scope},
+    queue::{EventReader, Query, QueueError, Scope, SharedEvent},
 };
-
-/// How many events are read at a time by those who are behind.
-const PAGE: usize = 100;
 
 /// A connection that is told of events.
 pub(super) struct Listener {
@@ -34,26 +27,19 @@ pub(super) struct Listener {
     /// The request without its body, for looking again whether its sender may listen.
     parts: Parts,
     caller: Caller,
-    scope: Scope,
-    /// The number of the last event that was told or passed over.
-    cursor: i64,
-    /// Whether older events than those that come in must be read first.
-    is_behind: bool,
-    /// What is said before anything else.
-    hello: Option<Bytes>,
-    events: broadcast::Receiver<Arc<Told>>,
-    phase: watch::Receiver<Phase>,
+    /// What is sent before anything else.
+    preamble: Option<Bytes>,
+    events: EventReader,
     beat: Interval,
     checked: Instant,
     shutdown: Option<watch::Receiver<bool>>,
     _seat: Seat,
 }
 
-/// What makes a listener go on.
-enum Turn {
-    Event(Result<Arc<Told>, broadcast::error::RecvError>),
-    Phase(Phase),
-    Beat,
+/// What ends a listener's wait.
+enum Wake {
+    Event(Result<Arc<SharedEvent>, QueueError>),
+    Heartbeat,
     Shutdown,
 }
 
@@ -70,16 +56,16 @@ impl Listener {
         last: Option<i64>,
         seat: Seat,
     ) -> Result<Self, Problem> {
-        let (events, phase) = api.feed.subscribe();
         let newest = api.settings.queue.newest_now().await;
         let newest = newest.map_err(|error| fault(&error, request_id(&parts)))?;
         let cursor = last.unwrap_or(newest).min(newest);
         // Sent at once, so that a client that is cut off before the first event continues here, too.
-        let mut hello = format!("retry: 2000\nid: {cursor}\n\n");
+        let events = api.settings.queue.read_events(scope.clone(), cursor);
+        let mut preamble = format!("retry: 2000\nid: {cursor}\n\n");
         if last.is_some_and(|last| last > newest) {
             // The client's events are from a database that was replaced, by an older backup for
             // example: what it knows of its uploads may be wrong.
-            hello += &present(&api, &caller, &scope, cursor)
+            preamble += &present(&api, &caller, &scope, cursor)
                 .await
                 .map_err(|error| fault(&error, request_id(&parts)))?;
         }
@@ -90,12 +76,8 @@ impl Listener {
         Ok(Self {
             parts,
             caller,
-            scope,
-            cursor,
-            is_behind: true,
-            hello: Some(hello.into()),
+            preamble: Some(preamble.into()),
             events,
-            phase,
             beat,
             checked: Instant::now(),
             shutdown: api.settings.shutdown.clone(),
@@ -104,41 +86,33 @@ impl Listener {
         })
     }
 
-    /// What goes out next; `None` at the end.
+    /// Returns what is sent next; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
-        if let Some(hello) = self.hello.take() {
-            return Some(hello);
+        if let Some(preamble) = self.preamble.take() {
+            return Some(preamble);
         }
-        loop {
-            let phase = *self.phase.borrow_and_update();
-            if self.is_behind && phase == Phase::Live {
-                match self.catch_up().await? {
-                    missed if missed.is_empty() => continue,
-                    missed => return Some(missed),
-                }
+        match self.wake().await {
+            Wake::Shutdown => None,
+            Wake::Heartbeat => {
+                let may_stay = self.may_stay().await;
+                may_stay.then(|| Bytes::from_static(b":\n\n"))
             }
-            match self.turn().await {
-                Turn::Shutdown | Turn::Phase(Phase::Over) => return None,
-                Turn::Phase(_) => {}
-                Turn::Beat => {
-                    if !self.may_stay().await {
-                        return None;
-                    }
-                    return Some(Bytes::from_static(b":\n\n"));
+            Wake::Event(Ok(event)) => {
+                let style = self.api.settings.style;
+                Some(frame::frame(&event, style, self.caller.is_admin))
+            }
+            Wake::Event(Err(error)) => {
+                if !matches!(error, QueueError::Closed) {
+                    let request_id = request_id(&self.parts);
+                    tracing::warn!(%error, requestId = request_id, "events cannot be read");
                 }
-                Turn::Event(Ok(told)) => {
-                    if let Some(frame) = self.take(&told) {
-                        return Some(frame);
-                    }
-                }
-                Turn::Event(Err(broadcast::error::RecvError::Lagged(_))) => self.is_behind = true,
-                Turn::Event(Err(broadcast::error::RecvError::Closed)) => return None,
+                None
             }
         }
     }
 
-    /// Waits for what makes it go on. Nothing is lost if it is dropped.
-    async fn turn(&mut self) -> Turn {
+    /// Waits for something to send. Nothing is lost if it is dropped.
+    async fn wake(&mut self) -> Wake {
         let shutdown = async {
             let is_on = match &mut self.shutdown {
                 Some(shutdown) => shutdown.wait_for(|is_on| *is_on).await.is_ok(),
@@ -149,46 +123,12 @@ impl Listener {
                 std::future::pending::<()>().await;
             }
         };
-        let is_live = !self.is_behind;
         tokio::select! {
             biased;
-            () = shutdown => Turn::Shutdown,
-            changed = self.phase.changed() => match changed {
-                Ok(()) => Turn::Phase(*self.phase.borrow_and_update()),
-                Err(_) => Turn::Phase(Phase::Over),
-            },
-            _ = self.beat.tick() => Turn::Beat,
-            event = self.events.recv(), if is_live => Turn::Event(event),
+            () = shutdown => Wake::Shutdown,
+            _ = self.beat.tick() => Wake::Heartbeat,
+            event = self.events.next() => Wake::Event(event),
         }
-    }
-
-    /// An event that came in, if it is for this one and new to it.
-    fn take(&mut self, told: &Told) -> Option<Bytes> {
-        if told.number() <= self.cursor {
-            return None;
-        }
-        self.cursor = told.number();
-        told.is_within(&self.scope)
-            .then(|| told.frame(self.caller.is_admin))
-    }
-
-    /// Events that it missed, some at a time; `None` if they can't be read: then it comes back.
-    async fn catch_up(&mut self) -> Option<Bytes> {
-        let settings = &self.api.settings;
-        let _turn = self.api.reading.acquire().await.ok()?;
-        let missed = settings.queue.events(&self.scope, self.cursor, PAGE).await;
-        let missed = missed.inspect_err(|error| {
-            let request_id = request_id(&self.parts);
-            tracing::warn!(%error, requestId = request_id, "events can't be read");
-        });
-        let missed = missed.ok()?;
-        self.is_behind = missed.len() == PAGE;
-        let mut frames = String::new();
-        for event in missed {
-            self.cursor = self.cursor.max(event.number);
-            frames += &frame::write(&event, settings.style, self.caller.is_admin);
-        }
-        Some(frames.into())
     }
 
     /// Whether it still may listen, looked at now and then: a key may have been revoked.

@@ -1,10 +1,10 @@
 //! What happens to uploads, as server-sent events.
 //!
-//! One task of the process reads what is new and hands it to all who listen. Who comes with the number
-//! of the last event it saw, or couldn't keep up, reads the rest by number first, so nobody misses an
-//! event or sees one twice.
+//! One task of the process reads new events and sends each to the listeners of its subject. A listener
+//! that comes with the number of the last event it received, or is slow, reads the rest by number first,
+//! so that it misses no event and receives none twice. Progress has no number: a slow listener receives
+//! only the newest.
 
-mod feed;
 mod frame;
 mod listener;
 mod seats;
@@ -16,8 +16,8 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use self::listener::Listener;
+pub(super) use self::seats::SeatTable;
 pub use self::seats::Seats;
-pub(super) use self::{feed::Feed, seats::SeatTable};
 use super::{Api, list::Wanted, problem::Problem, scope};
 
 /// Keeps proxies (nginx) from gathering what should go out at once.

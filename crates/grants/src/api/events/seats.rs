@@ -23,10 +23,10 @@ pub struct Seats {
 }
 
 impl Default for Seats {
-    /// 8,192 in all, 2,048 of one subject.
+    /// 16,384 in all, 2,048 of one subject.
     fn default() -> Self {
         Self {
-            total: 8192,
+            total: 16_384,
             per_subject: 2048,
         }
     }

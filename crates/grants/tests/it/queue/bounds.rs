@@ -32,7 +32,8 @@ async fn ask(queues: &[Queue], asks: impl Iterator<Item = NewJob>) -> (usize, Ve
 
 /// What the subject `ann` has reserved and used.
 async fn usage(place: &Place) -> (i64, i64) {
-    let sql = "SELECT reserved, used FROM queue_usage WHERE subject = 'ann' ORDER BY period DESC";
+    let sql = "SELECT CAST(SUM(reserved) AS BIGINT), CAST(SUM(used) AS BIGINT) FROM queue_usage \
+               WHERE subject = 'ann' GROUP BY period ORDER BY period DESC";
     let rows = place.rows(sql).await;
     rows.first().map_or((0, 0), |row| {
         (row.number(0).unwrap(), row.number(1).unwrap())

@@ -93,15 +93,17 @@ async fn offsets_never_fall_and_the_last_is_written() {
         let id = started(&queue, asked("ann", "r1", 100)).await;
         let offset = async || queue.get(id).await.unwrap().unwrap().offset;
         queue.report(report(id, 10));
-        until(async || offset().await == 10).await;
+        assert_eq!(offset().await, 10);
+        let sql = "SELECT stored FROM queue_jobs";
+        until(async || place.number(sql).await == 10).await;
         queue.report(report(id, 40));
         queue.report(report(id, 30));
         queue.report(report(id, 20));
-        assert_eq!(offset().await, 10, "a job is written once a second");
-        until(async || offset().await == 40).await;
+        assert_eq!(offset().await, 40);
         queue.report(report(id, 5));
         tokio::time::sleep(Duration::from_millis(1200)).await;
         assert_eq!(offset().await, 40);
+        assert_eq!(place.number(sql).await, 10, "written every ten seconds");
         queue.report(report(id, 60));
         // What is reported is written at the end, at the latest.
         queue.close().await;
@@ -115,11 +117,7 @@ async fn offsets_never_fall_and_the_last_is_written() {
         assert_eq!((job.offset, job.reason.as_deref()), (100, Some("broken")));
         let events = queue.events(&Scope::All, 0, 100).await.unwrap();
         let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
-        let expected = [
-            JobEventKind::UploadStarted,
-            JobEventKind::UploadProgress,
-            JobEventKind::UploadFailed,
-        ];
+        let expected = [JobEventKind::UploadStarted, JobEventKind::UploadFailed];
         assert_eq!(kinds, expected);
         queue.close().await;
     })

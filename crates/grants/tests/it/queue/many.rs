@@ -33,30 +33,31 @@ async fn fill(place: &Place) {
         format!(
             "INSERT INTO queue_jobs (number, subject, request_id, filename, name_key, filetype, \
              asked, max_size, metadata, period, created, expires, state, reason, size, stored, \
-             rate, measured, upload, digest, node, ending, reserved, started, updated, ended) \
+             rate, measured, upload, digest, node, ending, reserved, started, updated, \
+             updated_minute, ended) \
              SELECT n, 's' || (n % 1000), 'r' || n, \
              CASE WHEN n % 4 = 0 THEN 'Holiday ' ELSE 'Report ' END || n || '.mp4', \
              CASE WHEN n % 4 = 0 THEN 'holiday ' ELSE 'report ' END || n || '.mp4', \
              'video/mp4', 1000, NULL, '{{}}', 0, 1700000000000, 1800000000000, {state}, NULL, \
              1000, 1000, 0, 0, 'upload-' || (n * 7919 % {JOBS}), 'digest', 'one', 0, 0, \
-             1700000000000, 1700000000000, \
+             1700000000000, 1700000000000, 1700000000000 / 60000, \
              CASE WHEN {state} > 2 THEN 1700000000000 + n END FROM ({numbers}) AS all_of_them"
         ),
-        "UPDATE queue_counts SET jobs = (SELECT COUNT(*) FROM queue_jobs \
-         WHERE queue_jobs.state = queue_counts.state), bytes = (SELECT \
-         CAST(COALESCE(SUM(stored), 0) AS BIGINT) FROM queue_jobs \
-         WHERE queue_jobs.state = queue_counts.state AND queue_jobs.state = 3)"
+        "INSERT INTO queue_counts (state, slot, jobs, bytes) SELECT state, 0, COUNT(*), \
+         CAST(SUM(CASE WHEN state = 3 THEN stored ELSE 0 END) AS BIGINT) \
+         FROM queue_jobs GROUP BY state"
             .to_owned(),
-        format!("UPDATE queue_last SET jobs = {JOBS}"),
-        "INSERT INTO queue_usage (subject, period, reserved, used) \
-         SELECT subject, 0, 0, COUNT(*) * 1000 FROM queue_jobs GROUP BY subject"
+        "INSERT INTO queue_usage (subject, period, slot, reserved, used) \
+         SELECT subject, 0, 0, 0, COUNT(*) * 1000 FROM queue_jobs GROUP BY subject"
             .to_owned(),
     ];
     // PostgreSQL does this by itself after a while.
-    let analyze = connections
-        .is_postgres()
-        .then(|| "ANALYZE queue_jobs".to_owned());
-    for sql in fill.into_iter().chain(analyze) {
+    let finish = [
+        "ANALYZE queue_jobs".to_owned(),
+        format!("SELECT setval('queue_job_number', {JOBS})"),
+    ];
+    let finish = finish.into_iter().filter(|_| connections.is_postgres());
+    for sql in fill.into_iter().chain(finish) {
         transaction.execute(Statement::new(sql)).await.unwrap();
     }
     transaction.commit().await.unwrap();

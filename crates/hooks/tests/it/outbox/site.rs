@@ -148,6 +148,7 @@ impl Place {
         settings.longest_wait = Duration::from_millis(200);
         // Longer than a test takes on a slow machine.
         settings.hold = Duration::from_secs(3600);
+        settings.circuit_breaker.min_duration = Duration::from_millis(10);
         settings.circuit_breaker.min_delay = Duration::from_millis(10);
         settings.circuit_breaker.max_delay = Duration::from_millis(50);
         settings

@@ -7,6 +7,8 @@
 mod cors;
 mod endpoint;
 mod lifecycle;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod quirks;
 #[cfg(feature = "redis")]
 mod redis;
@@ -94,6 +96,12 @@ async fn examine(x: &mut Examination<'_>, origins: &[String]) {
         #[cfg(feature = "redis")]
         redis::examine(x, url.reveal()).await;
         #[cfg(not(feature = "redis"))]
+        let _ = url;
+    }
+    if let LeaseKind::Postgres(url) = &x.settings.leases.kind {
+        #[cfg(feature = "postgres")]
+        postgres::examine(x, url.reveal()).await;
+        #[cfg(not(feature = "postgres"))]
         let _ = url;
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     if s3.bucket.is_none()
         && matches!(
             settings.leases.kind,
-            LeaseKind::Memory | LeaseKind::Redis(_)
+            LeaseKind::Memory | LeaseKind::Redis(_) | LeaseKind::Postgres(_)
         )
     {
         for name in [
@@ -70,16 +70,16 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         ] {
             findings.without_effect(
                 name,
-                "with lease memory or in Redis, which has no lock files",
+                "with lease memory, in Redis or in PostgreSQL, which have no lock files",
             );
         }
     }
     match settings.leases.kind {
         LeaseKind::Store if s3.bucket.is_some() => {}
-        LeaseKind::Redis(_) => {}
+        LeaseKind::Redis(_) | LeaseKind::Postgres(_) => {}
         LeaseKind::Auto | LeaseKind::Memory | LeaseKind::Store => findings.without_effect(
             "lease-ttl",
-            "without leases in a bucket or in Redis, which alone have a lifetime",
+            "without leases in a bucket, Redis or PostgreSQL, which alone have a lifetime",
         ),
     }
 
@@ -88,6 +88,9 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     }
     if !cfg!(feature = "redis") && matches!(settings.leases.kind, LeaseKind::Redis(_)) {
         findings.problem("lease", not_compiled_in("Redis support", "redis"));
+    }
+    if !cfg!(feature = "postgres") && matches!(settings.leases.kind, LeaseKind::Postgres(_)) {
+        findings.problem("lease", not_compiled_in("PostgreSQL support", "postgres"));
     }
     if s3.part_size < s3.min_part_size {
         if findings.is_given("s3-part-size") {

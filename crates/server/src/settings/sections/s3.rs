@@ -279,7 +279,7 @@ pub(super) const LEASES: Section = Section {
             "auto",
             "How servers agree on who writes an upload: by the storage itself (store: locks in a \
              directory, objects in a bucket), by a Redis or Valkey (redis://host:6379, rediss:// \
-             with TLS), or not at all, for a server that is the only one (memory). auto: store \
+             with TLS), by a PostgreSQL (postgres://user@host/database), or not at all, for a server that is the only one (memory). auto: store \
              for a directory, memory for a bucket.",
             |s, v| put(&mut s.leases.kind, bucket::lease(v)),
         )
@@ -289,7 +289,8 @@ pub(super) const LEASES: Section = Section {
             Kind::Time,
             "0",
             "How long an upload stays taken after the server that wrote it died, with leases in a \
-             bucket or in Redis; all servers must have the same. 0: 5s in Redis, 15s in a bucket.",
+             bucket, Redis or PostgreSQL; all servers must have the same. 0: 5s in Redis and \
+             PostgreSQL, 15s in a bucket.",
             |s, v| put(&mut s.leases.ttl, bucket::lease_ttl(v)),
         ),
     ],

@@ -172,7 +172,7 @@ fn needs(
             }));
         }
     }
-    if let LeaseKind::Redis(url) = &settings.leases.kind {
+    if let LeaseKind::Redis(url) | LeaseKind::Postgres(url) = &settings.leases.kind {
         needs.extend(hosts::host_of_url(url.reveal()).map(|host| ("lease", Need::Host(host))));
     }
     if let Some(dir) = &hooks.command.dir {

@@ -229,6 +229,8 @@ async fn hosts_need_addresses_now_or_later() {
         #[cfg(feature = "redis")]
         &["-lease=redis://:hunter2@{nosuch}:6379"],
         #[cfg(feature = "postgres")]
+        &["-lease=postgres://u:hunter2@{nosuch}/d"],
+        #[cfg(feature = "postgres")]
         &["-database=postgres://u:hunter2@{nosuch}/d"],
         #[cfg(feature = "s3")]
         &["-s3-bucket=b", "-s3-endpoint=http://{nosuch}"],

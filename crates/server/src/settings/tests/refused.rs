@@ -162,7 +162,14 @@ const TABLE: &[Row] = &[
     (
         "lease",
         ALONE,
-        &["", "file", "redis:6379", "http://x", "redis://"],
+        &[
+            "",
+            "file",
+            "redis:6379",
+            "http://x",
+            "redis://",
+            "postgres://",
+        ],
     ),
     (
         "lease-ttl",
@@ -598,6 +605,10 @@ fn a_setting_that_another_one_turns_off_says_so() {
         (
             "filelock-acquirer-poll-interval",
             "-lease=redis://x -filelock-acquirer-poll-interval=3s",
+        ),
+        (
+            "filelock-acquirer-poll-interval",
+            "-lease=postgres://x/y -filelock-acquirer-poll-interval=3s",
         ),
         (
             "s3-disable-ssl",

@@ -127,6 +127,8 @@ fn settings_without_effect_are_worth_a_warning() {
         &["-s3-bucket=b"][..],
         &["-s3-bucket=b", "-lease=store", "-lease-ttl=5s"],
         &["-lease=redis://x", "-lease-ttl=5s"],
+        #[cfg(feature = "postgres")]
+        &["-lease=postgres://x/y", "-lease-ttl=5s"],
     ] {
         assert_eq!(
             loaded(words, &[]).warnings,

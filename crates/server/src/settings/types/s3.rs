@@ -108,4 +108,6 @@ pub enum LeaseKind {
     Store,
     /// A Redis or Valkey server, by its URL.
     Redis(Secret),
+    /// A PostgreSQL server, by its URL.
+    Postgres(Secret),
 }

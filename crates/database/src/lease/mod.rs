@@ -1,0 +1,269 @@
+//! Leases: exclusive rights with a lifetime, one row each.
+//!
+//! A row holds name, owner, expiry and fence. Only the clock of the database decides whether a lease
+//! has expired. The row of a released lease stays for a while, so that the fences of a name count by
+//! one; rows are removed later, and a new row starts in a block of fences that no row had before.
+//!
+//! On PostgreSQL a node can wait for a lease: the row names it, and notifications tell the holder to
+//! yield and the waiter that the lease is reserved for it.
+
+#[cfg(feature = "postgres")]
+mod notice;
+mod sql;
+
+use std::{fmt, time::Duration};
+
+use crate::{Connections, DatabaseError, Migration, Row, Statement};
+
+#[cfg(feature = "postgres")]
+pub use notice::{LeaseNotice, LeaseNotices};
+
+/// Fences between the first ones of two rows: a row counts from its first one up to this many.
+const FENCE_BLOCK: i64 = 1 << 20;
+/// How long a released lease is reserved for the node that waits.
+const HANDOFF_WINDOW: Duration = Duration::from_millis(200);
+/// The most leases that one statement renews or releases.
+const MAX_BATCH: usize = 10_000;
+
+/// The owner of one lease: a node, and a number that grows with each of its acquisitions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LeaseOwner {
+    node: String,
+    number: u64,
+}
+
+impl LeaseOwner {
+    /// Makes an owner. The node's name holds neither `:` nor white space.
+    #[must_use]
+    pub fn new(node: impl Into<String>, number: u64) -> Self {
+        let node = node.into();
+        Self { node, number }
+    }
+
+    /// The number of the acquisition.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl fmt::Display for LeaseOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.node, self.number)
+    }
+}
+
+/// A lease as it is renewed and released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedLease {
+    /// The name, without white space.
+    pub name: String,
+    /// Who acquired it.
+    pub owner: LeaseOwner,
+}
+
+/// The outcome of an attempt to acquire a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acquisition {
+    /// The lease was acquired.
+    Granted {
+        /// Greater than that of each earlier lease of the name; greater by one only if no other
+        /// lease of the name was granted in between.
+        fence: u64,
+        /// Another node waits for it already.
+        is_wanted: bool,
+    },
+    /// Another node has it.
+    Held {
+        /// After this long it expires if it is not renewed.
+        remaining: Duration,
+        /// The lease will be reserved for this owner's node when it is released.
+        is_next: bool,
+    },
+}
+
+/// A lease that was renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// Its name.
+    pub name: String,
+    /// Another node waits for it.
+    pub is_wanted: bool,
+}
+
+/// The table of leases. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Leases {
+    connections: Connections,
+}
+
+impl Leases {
+    /// Uses the table of a database, which [`migrate`](Self::migrate) makes.
+    #[must_use]
+    pub const fn new(connections: Connections) -> Self {
+        Self { connections }
+    }
+
+    /// Makes the table if it is missing.
+    ///
+    /// # Errors
+    /// See [`Connections::migrate`].
+    ///
+    /// # Cancel safety
+    /// Dropped, it has done all or nothing.
+    pub async fn migrate(&self) -> Result<(), DatabaseError> {
+        let step = Migration::expand(include_str!("sqlite.sql"), include_str!("postgres.sql"));
+        self.connections.migrate("leases", &[step]).await
+    }
+
+    /// Acquires a lease for `ttl` if it is free, has expired or is reserved for the owner's node. A
+    /// lease of an earlier acquisition of that node, which the node must have ended by itself, is
+    /// acquired if no other node waits.
+    ///
+    /// With `waits_for`, the holder is requested to yield, and the node is the next one if nobody
+    /// waits; it has to repeat the call within that time. SQLite records no waiter.
+    ///
+    /// # Errors
+    /// The database failed; the lease may have been acquired nevertheless.
+    ///
+    /// # Cancel safety
+    /// Dropped, the lease may have been acquired: [release](Self::release) it.
+    pub async fn acquire(
+        &self,
+        name: &str,
+        owner: &LeaseOwner,
+        ttl: Duration,
+        waits_for: Option<Duration>,
+    ) -> Result<Acquisition, DatabaseError> {
+        let [ttl, waits] = [ttl, waits_for.unwrap_or_default()].map(millis);
+        let number = i64::try_from(owner.number).unwrap_or(i64::MAX);
+        let bound = |sql: String| {
+            Statement::new(sql)
+                .with(name)
+                .with(owner.node.as_str())
+                .with(number)
+                .with(ttl)
+        };
+        let rows = if self.connections.is_postgres() {
+            let statement = bound(sql::acquire_or_wait()).with(waits);
+            self.connections.run(statement).await?
+        } else {
+            let mut transaction = self.connections.write().await?;
+            transaction.execute(sql::next_block()).await?;
+            let mut rows = transaction.fetch(bound(sql::acquire(false))).await?;
+            if rows.is_empty() {
+                rows = transaction.fetch(sql::remaining().with(name)).await?;
+            }
+            transaction.commit().await?;
+            rows
+        };
+        // The row was made since the statement began: it is to be tried again.
+        let Some(row) = rows.first() else {
+            let remaining = Duration::from_millis(5);
+            return Ok(Acquisition::Held {
+                remaining,
+                is_next: false,
+            });
+        };
+        Ok(match row.maybe_number("fence")? {
+            Some(fence) => Acquisition::Granted {
+                fence: u64::try_from(fence).unwrap_or_default(),
+                is_wanted: row.number("wanted")? != 0,
+            },
+            None => Acquisition::Held {
+                remaining: duration(row.number("remaining")?),
+                is_next: row.number("wanted")? != 0,
+            },
+        })
+    }
+
+    /// Extends leases to `ttl` from now, and returns them; those that are missing in the result
+    /// belong to other owners. An expired lease that nobody has acquired since is renewed as well.
+    ///
+    /// # Errors
+    /// The database failed; some may have been renewed.
+    ///
+    /// # Cancel safety
+    /// Dropped, some may have been renewed.
+    pub async fn renew(
+        &self,
+        leases: &[OwnedLease],
+        ttl: Duration,
+    ) -> Result<Vec<Renewal>, DatabaseError> {
+        let mut renewals = Vec::with_capacity(leases.len());
+        for batch in leases.chunks(MAX_BATCH) {
+            let statement = self.batch(sql::renew, batch).with(millis(ttl));
+            for row in self.connections.run(statement).await? {
+                renewals.push(renewal(&row)?);
+            }
+        }
+        Ok(renewals)
+    }
+
+    /// Releases leases; those that belong to other owners stay. On PostgreSQL a lease is reserved for
+    /// the node that waits for it, which is notified.
+    ///
+    /// # Errors
+    /// The database failed; those that were not released expire.
+    ///
+    /// # Cancel safety
+    /// Dropped, some may have been released.
+    pub async fn release(&self, leases: &[OwnedLease]) -> Result<(), DatabaseError> {
+        for batch in leases.chunks(MAX_BATCH) {
+            let statement = self.batch(sql::release, batch);
+            let statement = statement.with(millis(HANDOFF_WINDOW));
+            self.connections.run(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the rows of leases that expired or were released at least `age` ago.
+    ///
+    /// # Errors
+    /// The database failed.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has done all or nothing.
+    pub async fn purge(&self, age: Duration) -> Result<(), DatabaseError> {
+        let statement = sql::purge(self.connections.is_postgres()).with(millis(age));
+        self.connections.run(statement).await.map(drop)
+    }
+
+    /// Returns the connections of the table.
+    #[must_use]
+    pub const fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    fn batch(&self, sql: fn(bool) -> String, leases: &[OwnedLease]) -> Statement {
+        let list = |texts: Vec<String>| texts.join(" ");
+        let names = leases.iter().map(|lease| lease.name.clone()).collect();
+        let owners = leases.iter().map(|lease| lease.owner.to_string()).collect();
+        let is_postgres = self.connections.is_postgres();
+        if is_postgres {
+            return Statement::new(sql(true))
+                .with(list(names))
+                .with(list(owners));
+        }
+        // SQLite takes JSON lists; names and owners need no escapes.
+        let json = |texts: Vec<String>| format!("[\"{}\"]", texts.join("\",\""));
+        Statement::new(sql(false))
+            .with(json(names))
+            .with(json(owners))
+    }
+}
+
+fn renewal(row: &Row) -> Result<Renewal, DatabaseError> {
+    Ok(Renewal {
+        name: row.text("name")?,
+        is_wanted: row.number("wanted")? != 0,
+    })
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn duration(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}

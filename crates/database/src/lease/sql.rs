@@ -1,0 +1,147 @@
+//! The statements, for both databases where they understand the same.
+
+use super::FENCE_BLOCK;
+use crate::Statement;
+
+/// The channel on which nodes notify each other.
+#[cfg(feature = "postgres")]
+pub(super) const CHANNEL: &str = "landfall_leases";
+
+/// The database's time in milliseconds since 1970. On PostgreSQL that of the statement's start: a
+/// statement that waited for a row compares with an earlier time, which errs on the safe side.
+const fn now(is_postgres: bool) -> &'static str {
+    if is_postgres {
+        "CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)"
+    } else {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    }
+}
+
+/// Acquires a lease if it may be: `$1` name, `$2` node, `$3` number, `$4` lifetime.
+pub(super) fn acquire(is_postgres: bool) -> String {
+    let now = now(is_postgres);
+    let (block, number) = if is_postgres {
+        (
+            "nextval('lease_fences')",
+            "CAST(split_part(lease.owner, ':', 2) AS BIGINT)",
+        )
+    } else {
+        (
+            "(SELECT next FROM lease_fences)",
+            "CAST(substr(lease.owner, instr(lease.owner, ':') + 1) AS INTEGER)",
+        )
+    };
+    // An older call that arrives late must not replace a newer lease of its node. A waiter of a lease
+    // that expired may be gone like its holder; one that still waits repeats its call.
+    format!(
+        "INSERT INTO leases AS lease (name, owner, expires_at, fence) \
+         VALUES ($1, $2 || ':' || CAST($3 AS TEXT), {now} + $4, {block}) \
+         ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, \
+         expires_at = excluded.expires_at, \
+         fence = CASE WHEN (lease.fence + 1) % {FENCE_BLOCK} = 0 THEN excluded.fence \
+         ELSE lease.fence + 1 END, \
+         waiter = CASE WHEN lease.waiter = $2 OR lease.expires_at <= {now} THEN '' \
+         ELSE lease.waiter END \
+         WHERE lease.expires_at <= {now} OR lease.owner = $2 || ':' \
+         OR CASE WHEN lease.owner LIKE $2 || ':_%' THEN {number} < $3 \
+         AND (lease.waiter IN ('', $2) OR lease.waiter_expires_at <= {now}) ELSE FALSE END \
+         RETURNING fence, CASE WHEN waiter <> '' AND waiter_expires_at > {now} THEN CAST(1 AS BIGINT) ELSE 0 END \
+         AS wanted, CAST(NULL AS BIGINT) AS remaining"
+    )
+}
+
+/// The same, and otherwise registers the node as waiter for `$5`, if that is not 0, and requests the
+/// holder to yield. PostgreSQL alone.
+#[cfg(feature = "postgres")]
+pub(super) fn acquire_or_wait() -> String {
+    let now = now(true);
+    let acquire = acquire(true);
+    // The update waits for the newest version of the row, which the snapshot may lack.
+    format!(
+        "WITH acquired AS ({acquire}), waiting AS (\
+         UPDATE leases SET \
+         waiter = CASE WHEN waiter = '' OR waiter_expires_at <= {now} THEN $2 ELSE waiter END, \
+         waiter_expires_at = CASE WHEN waiter IN ('', $2) OR waiter_expires_at <= {now} \
+         THEN {now} + $5 ELSE waiter_expires_at END \
+         WHERE name = $1 AND $5 > 0 AND NOT EXISTS (SELECT 1 FROM acquired) \
+         RETURNING expires_at, \
+         CASE WHEN waiter = $2 THEN 1 ELSE 0 END AS is_next, \
+         CASE WHEN owner LIKE '%:_%' THEN pg_notify('landfall_leases', 'yield ' || owner || ' ' || name) END) \
+         SELECT fence, wanted, remaining FROM acquired \
+         UNION ALL SELECT NULL, is_next, greatest(expires_at - {now}, 0) FROM waiting \
+         UNION ALL SELECT NULL, 0, greatest(expires_at - {now}, 0) FROM leases \
+         WHERE name = $1 AND $5 <= 0 AND NOT EXISTS (SELECT 1 FROM acquired)"
+    )
+}
+
+#[cfg(not(feature = "postgres"))]
+pub(super) fn acquire_or_wait() -> String {
+    acquire(true)
+}
+
+/// Advances the fences of new rows. SQLite alone: PostgreSQL has a sequence.
+pub(super) fn next_block() -> Statement {
+    Statement::new(format!(
+        "UPDATE lease_fences SET next = next + {FENCE_BLOCK}"
+    ))
+}
+
+/// The remaining lifetime of the lease `$1`. SQLite alone.
+pub(super) fn remaining() -> Statement {
+    let now = now(false);
+    Statement::new(format!(
+        "SELECT CAST(NULL AS INTEGER) AS fence, 0 AS wanted, \
+         max(expires_at - {now}, 0) AS remaining FROM leases WHERE name = $1"
+    ))
+}
+
+/// Two lists as rows: `$1` names, `$2` owners.
+const fn lists(is_postgres: bool) -> &'static str {
+    if is_postgres {
+        "(SELECT * FROM unnest(string_to_array($1, ' '), string_to_array($2, ' ')) \
+         AS list (name, owner)) AS mine"
+    } else {
+        "(SELECT names.value AS name, owners.value AS owner FROM json_each($1) AS names \
+         JOIN json_each($2) AS owners ON names.key = owners.key) AS mine"
+    }
+}
+
+/// Extends leases by `$3`.
+pub(super) fn renew(is_postgres: bool) -> String {
+    let (now, mine) = (now(is_postgres), lists(is_postgres));
+    format!(
+        "UPDATE leases SET expires_at = {now} + $3 FROM {mine} \
+         WHERE leases.name = mine.name AND leases.owner = mine.owner \
+         RETURNING leases.name AS name, \
+         CASE WHEN waiter <> '' AND waiter_expires_at > {now} THEN CAST(1 AS BIGINT) ELSE 0 END \
+         AS wanted"
+    )
+}
+
+/// Releases leases, or reserves them for the waiter for `$3`.
+pub(super) fn release(is_postgres: bool) -> String {
+    let (now, mine) = (now(is_postgres), lists(is_postgres));
+    let update = format!(
+        "UPDATE leases SET \
+         owner = CASE WHEN waiter <> '' AND waiter_expires_at > {now} THEN waiter || ':' ELSE '' END, \
+         expires_at = CASE WHEN waiter <> '' AND waiter_expires_at > {now} THEN {now} + $3 \
+         ELSE {now} END, waiter = '', waiter_expires_at = 0 FROM {mine} \
+         WHERE leases.name = mine.name AND leases.owner = mine.owner \
+         RETURNING leases.name AS name, leases.owner AS owner"
+    );
+    if !is_postgres {
+        return update;
+    }
+    // A release that a crash takes back expires: it needs no sync of its own.
+    format!(
+        "WITH released AS ({update}) SELECT set_config('synchronous_commit', 'off', true) \
+         UNION ALL SELECT CAST(pg_notify('landfall_leases', 'free ' || owner || ' ' || name) AS TEXT) \
+         FROM released WHERE owner <> ''"
+    )
+}
+
+/// Removes the rows of leases that expired `$1` ago.
+pub(super) fn purge(is_postgres: bool) -> Statement {
+    let now = now(is_postgres);
+    Statement::new(format!("DELETE FROM leases WHERE expires_at <= {now} - $1"))
+}

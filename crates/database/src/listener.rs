@@ -1,0 +1,67 @@
+//! Notifications from PostgreSQL.
+
+use std::time::Duration;
+
+use sqlx::{
+    PgPool,
+    postgres::{PgListener, PgPoolOptions},
+};
+use tokio::time::timeout;
+
+use crate::{DatabaseError, postgres::ACQUIRE_TIMEOUT};
+
+/// A connection that receives nothing for this long is tested.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const TEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection that receives notifications.
+#[derive(Debug)]
+pub(crate) struct Listener(PgListener);
+
+impl Listener {
+    /// Connects, on a connection of its own: a pool could use it up.
+    pub(crate) async fn connect(pool: &PgPool) -> Result<Self, DatabaseError> {
+        let options = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = options.connect_lazy_with((*pool.connect_options()).clone());
+        let mut listener = Box::pin(PgListener::connect_with(&pool)).await?;
+        // A lost connection is reported, since notifications are lost with it.
+        listener.eager_reconnect(false);
+        Ok(Self(listener))
+    }
+
+    /// Receives the notifications of a channel from now on.
+    pub(crate) async fn listen(&mut self, channel: &str) -> Result<(), DatabaseError> {
+        let listen = timeout(TEST_TIMEOUT, Box::pin(self.0.listen(channel)));
+        Ok(listen
+            .await
+            .map_err(|_| DatabaseError::Slow(TEST_TIMEOUT))??)
+    }
+
+    /// Receives no more notifications of a channel.
+    pub(crate) async fn unlisten(&mut self, channel: &str) -> Result<(), DatabaseError> {
+        let unlisten = timeout(TEST_TIMEOUT, Box::pin(self.0.unlisten(channel)));
+        Ok(unlisten
+            .await
+            .map_err(|_| DatabaseError::Slow(TEST_TIMEOUT))??)
+    }
+
+    /// Waits for the next notification and returns its text.
+    pub(crate) async fn receive(&mut self) -> Result<String, DatabaseError> {
+        loop {
+            match timeout(KEEP_ALIVE_INTERVAL, self.0.try_recv()).await {
+                Ok(Ok(Some(notification))) => return Ok(notification.payload().to_owned()),
+                Ok(Ok(None)) => return Err(DatabaseError::Closed),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => {
+                    let test = sqlx::query("SELECT 1").execute(&mut self.0);
+                    let test = timeout(TEST_TIMEOUT, Box::pin(test)).await;
+                    test.map_err(|_| DatabaseError::Slow(TEST_TIMEOUT))??;
+                }
+            }
+        }
+    }
+}

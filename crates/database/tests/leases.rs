@@ -1,0 +1,204 @@
+//! The table of leases, on both databases.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use landfall_database::{
+    Acquisition, Connections, Database, Durability, LeaseOwner, Leases, OwnedLease, Statement,
+};
+use tokio::time::sleep;
+
+const TTL: Duration = Duration::from_secs(30);
+
+fn owned(name: &str, owner: &LeaseOwner) -> OwnedLease {
+    OwnedLease {
+        name: name.to_owned(),
+        owner: owner.clone(),
+    }
+}
+
+async fn fence(leases: &Leases, name: &str, owner: &LeaseOwner) -> Option<u64> {
+    match leases.acquire(name, owner, TTL, None).await.unwrap() {
+        Acquisition::Granted { fence, .. } => Some(fence),
+        Acquisition::Held { .. } => None,
+    }
+}
+
+/// Lets all leases expire.
+async fn expire_all(connections: &Connections) {
+    let mut transaction = connections.write().await.unwrap();
+    let expire = Statement::new("UPDATE leases SET expires_at = 0");
+    transaction.execute(expire).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+async fn rows(connections: &Connections) -> i64 {
+    let count = Statement::new("SELECT COUNT(*) FROM leases");
+    connections.read(count).await.unwrap()[0].number(0).unwrap()
+}
+
+async fn has_one_owner_at_a_time(connections: Connections) {
+    let leases = Leases::new(connections.clone());
+    leases.migrate().await.unwrap();
+    leases.migrate().await.unwrap();
+    let (one, two) = (LeaseOwner::new("aa", 1), LeaseOwner::new("bb", 1));
+
+    let first = fence(&leases, "x/y", &one).await.unwrap();
+    match leases.acquire("x/y", &two, TTL, None).await.unwrap() {
+        Acquisition::Held { remaining, .. } => {
+            assert!(remaining > TTL / 2 && remaining <= TTL, "{remaining:?}");
+        }
+        granted @ Acquisition::Granted { .. } => panic!("{granted:?}"),
+    }
+    // The right of another owner is neither renewed nor released.
+    let foreign = owned("x/y", &two);
+    assert_eq!(
+        leases
+            .renew(std::slice::from_ref(&foreign), TTL)
+            .await
+            .unwrap(),
+        []
+    );
+    leases.release(&[foreign]).await.unwrap();
+    assert_eq!(fence(&leases, "x/y", &two).await, None);
+
+    // A released lease counts on, and so does one that expired.
+    leases.release(&[owned("x/y", &one)]).await.unwrap();
+    assert_eq!(fence(&leases, "x/y", &two).await, Some(first + 1));
+    expire_all(&connections).await;
+    let renewed = leases.renew(&[owned("x/y", &two)], TTL).await.unwrap();
+    assert_eq!(renewed.len(), 1, "nobody had it since");
+    assert!(!renewed[0].is_wanted);
+    expire_all(&connections).await;
+    let one = LeaseOwner::new("aa", 2);
+    assert_eq!(fence(&leases, "x/y", &one).await, Some(first + 2));
+    assert_eq!(leases.renew(&[owned("x/y", &two)], TTL).await.unwrap(), []);
+
+    // A node replaces its own earlier lease, and a late call replaces nothing.
+    let newer = LeaseOwner::new("aa", 10);
+    assert_eq!(fence(&leases, "x/y", &newer).await, Some(first + 3));
+    assert_eq!(fence(&leases, "x/y", &one).await, None);
+
+    // Many at once.
+    let all: Vec<_> = (0..100)
+        .map(|n| owned(&format!("many/{n}"), &one))
+        .collect();
+    for lease in &all {
+        fence(&leases, &lease.name, &lease.owner).await.unwrap();
+    }
+    assert_eq!(leases.renew(&all, TTL).await.unwrap().len(), 100);
+    assert_eq!(rows(&connections).await, 101);
+    leases.release(&all).await.unwrap();
+    leases.purge(Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(rows(&connections).await, 101, "released just now");
+    sleep(Duration::from_millis(5)).await;
+    leases.purge(Duration::from_millis(1)).await.unwrap();
+    assert_eq!(rows(&connections).await, 1, "one is owned");
+
+    // A row that was removed does not bring its fences back.
+    expire_all(&connections).await;
+    leases.purge(Duration::ZERO).await.unwrap();
+    assert_eq!(rows(&connections).await, 0);
+    let again = fence(&leases, "x/y", &two).await.unwrap();
+    assert!(again > first + 4, "{again} after {first}");
+
+    // The last fence of a block is not reached.
+    let mut transaction = connections.write().await.unwrap();
+    let last = Statement::new("UPDATE leases SET fence = fence + 1048575 - fence % 1048576");
+    transaction.execute(last).await.unwrap();
+    transaction.commit().await.unwrap();
+    leases.release(&[owned("x/y", &two)]).await.unwrap();
+    let next = fence(&leases, "x/y", &two).await.unwrap();
+    let other = fence(&leases, "z", &two).await.unwrap();
+    assert!(next > again + 2, "{next} after {again}");
+    assert!(other > next + 1000, "{other} and {next} are of one block");
+}
+
+#[tokio::test]
+async fn sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(dir.path().join("leases.db"));
+    has_one_owner_at_a_time(database.open(Durability::Process).await.unwrap()).await;
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use landfall_database::{DatabaseError, LeaseNotice};
+    use landfall_test_services::{PgBouncer, Postgres};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn sessions() -> Connections {
+        let url = Postgres::shared().database("leases");
+        Connections::sessions(&url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn in_sessions() {
+        has_one_owner_at_a_time(sessions()).await;
+    }
+
+    #[tokio::test]
+    async fn in_transactions() {
+        let url = Postgres::shared().database("leases");
+        let database = Database::Postgres(url);
+        has_one_owner_at_a_time(database.open(Durability::Process).await.unwrap()).await;
+    }
+
+    async fn next(notices: &mut landfall_database::LeaseNotices) -> LeaseNotice {
+        let notice = timeout(Duration::from_secs(20), notices.receive());
+        notice.await.expect("a notification").unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_holder_and_the_waiter_are_notified() {
+        let leases = Leases::new(sessions());
+        leases.migrate().await.unwrap();
+        let mut notices = leases.subscribe().await.unwrap();
+        let (one, two) = (LeaseOwner::new("aa", 1), LeaseOwner::new("bb", 7));
+        let three = LeaseOwner::new("cc", 1);
+        fence(&leases, "x", &one).await.unwrap();
+
+        let waits = Some(Duration::from_secs(20));
+        let held = leases.acquire("x", &two, TTL, waits).await.unwrap();
+        assert!(matches!(held, Acquisition::Held { .. }), "{held:?}");
+        let expected = LeaseNotice::Yield {
+            name: "x".to_owned(),
+            owner: one.clone(),
+        };
+        assert_eq!(next(&mut notices).await, expected);
+        // The notification may have been lost: the renewal reports it too.
+        let renewed = leases.renew(&[owned("x", &one)], TTL).await.unwrap();
+        assert!(renewed[0].is_wanted);
+        // A second waiter comes after the first.
+        leases.acquire("x", &three, TTL, waits).await.unwrap();
+        assert_eq!(next(&mut notices).await, expected);
+
+        leases.release(&[owned("x", &one)]).await.unwrap();
+        let expected = LeaseNotice::Reserved {
+            name: "x".to_owned(),
+            node: "bb".to_owned(),
+        };
+        assert_eq!(next(&mut notices).await, expected);
+        let again = LeaseOwner::new("aa", 2);
+        assert_eq!(fence(&leases, "x", &again).await, None, "it is reserved");
+        leases.acquire("x", &three, TTL, waits).await.unwrap();
+        let granted = leases.acquire("x", &two, TTL, waits).await.unwrap();
+        let Acquisition::Granted { is_wanted, .. } = granted else {
+            panic!("{granted:?}");
+        };
+        assert!(is_wanted, "another node waits");
+    }
+
+    /// LISTEN succeeds there, and nothing ever arrives.
+    #[tokio::test]
+    async fn pgbouncer_in_transaction_mode_is_refused() {
+        let url = Postgres::shared().database("leases");
+        let bouncer = PgBouncer::start(&url);
+        let leases = Leases::new(Connections::sessions(&bouncer.url(&url)).unwrap());
+        let error = leases.subscribe().await.unwrap_err();
+        assert!(matches!(error, DatabaseError::NoNotifications), "{error}");
+        assert!(error.to_string().contains("PgBouncer"), "{error}");
+    }
+}

@@ -1,0 +1,358 @@
+//! Events as they come: one task reads them for all readers, and each event wakes only the readers of
+//! its subject.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, Semaphore, broadcast, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{Queue, QueueError, Scope, Shared, read, watch as newest_event};
+use crate::{
+    Job,
+    job::{JobEvent, JobEventKind},
+};
+
+/// How many events are read at a time.
+const PAGE: usize = 200;
+/// Readers that read older events at a time.
+const MAX_READING: usize = 4;
+/// How many events wait for a slow reader; one that is slower reads them from the database.
+const BACKLOG: usize = 64;
+/// The same for readers of all subjects.
+const BACKLOG_OF_ALL: usize = 512;
+/// How often readers receive progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// The longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// An event that many readers share.
+#[derive(Debug)]
+pub struct SharedEvent {
+    /// The event. Progress has the number of the event before it.
+    pub event: JobEvent,
+    /// Its encodings, made once for all readers.
+    pub(crate) encoded: [OnceLock<Bytes>; 4],
+}
+
+impl SharedEvent {
+    fn new(event: JobEvent) -> Arc<Self> {
+        Arc::new(Self {
+            event,
+            encoded: Default::default(),
+        })
+    }
+
+    /// Whether it can be read again by its number. Progress cannot.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.event.kind != JobEventKind::UploadProgress
+    }
+}
+
+/// Reads the events of a scope: the stored ones after a number, then new ones as they come, with the
+/// progress of uploads. It misses no stored event and returns none twice; a slow reader receives only
+/// the newest progress.
+#[derive(Debug)]
+pub struct EventReader {
+    queue: Queue,
+    subscription: Subscription,
+    /// The number of the last event that was returned or passed over.
+    cursor: i64,
+    /// Whether older events than those of the subscription must be read first.
+    is_behind: bool,
+    /// Older events that were read.
+    read: VecDeque<Arc<SharedEvent>>,
+}
+
+impl EventReader {
+    pub(super) fn new(queue: Queue, scope: Scope, after: i64) -> Self {
+        let subscription = queue.0.shared.feed.subscribe(scope);
+        Self {
+            queue,
+            subscription,
+            cursor: after,
+            is_behind: true,
+            read: VecDeque::new(),
+        }
+    }
+
+    /// Returns the next event, once there is one.
+    ///
+    /// # Errors
+    /// The database failed or is slow, or the queue is closed.
+    ///
+    /// # Cancel safety
+    /// Dropped, no event is lost.
+    pub async fn next(&mut self) -> Result<Arc<SharedEvent>, QueueError> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                return Ok(event);
+            }
+            let phase = *self.subscription.phase.borrow_and_update();
+            if phase == Phase::Over {
+                return Err(QueueError::Closed);
+            }
+            if self.is_behind && phase == Phase::Live {
+                self.catch_up().await?;
+                continue;
+            }
+            let is_live = !self.is_behind;
+            tokio::select! {
+                changed = self.subscription.phase.changed() => {
+                    changed.map_err(|_| QueueError::Closed)?;
+                }
+                event = self.subscription.events.recv(), if is_live => match event {
+                    Ok(event) if self.is_new(&event) => {
+                        self.cursor = event.event.number;
+                        return Ok(event);
+                    }
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.is_behind = true,
+                    Err(broadcast::error::RecvError::Closed) => return Err(QueueError::Closed),
+                },
+            }
+        }
+    }
+
+    fn is_new(&self, event: &SharedEvent) -> bool {
+        let number = event.event.number;
+        number > self.cursor || (number == self.cursor && !event.is_stored())
+    }
+
+    async fn catch_up(&mut self) -> Result<(), QueueError> {
+        let queue = &self.queue;
+        let reading = queue.0.shared.feed.reading.acquire().await;
+        let _permit = reading.map_err(|_| QueueError::Closed)?;
+        let scope = &self.subscription.scope;
+        let events = queue.events(scope, self.cursor, PAGE).await?;
+        self.is_behind = events.len() == PAGE;
+        if let Some(last) = events.last() {
+            self.cursor = last.number;
+        }
+        self.read = events.into_iter().map(SharedEvent::new).collect();
+        Ok(())
+    }
+}
+
+/// Whether the task sends events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// There are no readers, or it is not ready yet.
+    Idle,
+    /// Readers receive all events that can be read from now on.
+    Live,
+    /// The queue is closed.
+    Over,
+}
+
+type Channels = HashMap<Scope, broadcast::Sender<Arc<SharedEvent>>>;
+
+/// Events for all readers.
+#[derive(Debug)]
+pub(super) struct Feed {
+    /// Locked while a reader subscribes, and while the task checks whether there are any.
+    channels: Arc<Mutex<Channels>>,
+    phase: watch::Sender<Phase>,
+    wake: Notify,
+    reading: Semaphore,
+}
+
+/// A reader's part of the feed.
+#[derive(Debug)]
+struct Subscription {
+    events: broadcast::Receiver<Arc<SharedEvent>>,
+    /// The events are complete as soon as this is [`Phase::Live`].
+    phase: watch::Receiver<Phase>,
+    scope: Scope,
+    channels: Arc<Mutex<Channels>>,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut channels = lock(&self.channels);
+        let channel = channels.get(&self.scope);
+        if channel.is_some_and(|channel| channel.receiver_count() <= 1) {
+            channels.remove(&self.scope);
+        }
+    }
+}
+
+fn lock(channels: &Mutex<Channels>) -> MutexGuard<'_, Channels> {
+    channels.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Feed {
+    pub(super) fn new() -> Self {
+        Self {
+            channels: Arc::default(),
+            phase: watch::Sender::new(Phase::Idle),
+            wake: Notify::new(),
+            reading: Semaphore::new(MAX_READING),
+        }
+    }
+
+    fn subscribe(&self, scope: Scope) -> Subscription {
+        let backlog = match scope {
+            Scope::All => BACKLOG_OF_ALL,
+            Scope::Subject(_) => BACKLOG,
+        };
+        let events = lock(&self.channels)
+            .entry(scope.clone())
+            .or_insert_with(|| broadcast::Sender::new(backlog))
+            .subscribe();
+        self.wake.notify_one();
+        Subscription {
+            events,
+            phase: self.phase.subscribe(),
+            scope,
+            channels: self.channels.clone(),
+        }
+    }
+
+    /// Rests if there are no readers; one that subscribes from then on finds it idle and waits.
+    fn rests(&self) -> bool {
+        let channels = lock(&self.channels);
+        let rests = channels.is_empty();
+        if rests {
+            self.phase.send_replace(Phase::Idle);
+        }
+        rests
+    }
+
+    fn has_readers(&self, subject: Option<&str>) -> bool {
+        let own = subject.map(|subject| Scope::Subject(subject.to_owned()));
+        let channels = lock(&self.channels);
+        channels.contains_key(&Scope::All) || own.is_some_and(|own| channels.contains_key(&own))
+    }
+
+    /// Sends an event to its readers.
+    fn send(&self, event: JobEvent) {
+        let own = event.job.subject.clone().map(Scope::Subject);
+        let event = SharedEvent::new(event);
+        let channels = lock(&self.channels);
+        for scope in own.iter().chain([&Scope::All]) {
+            if let Some(channel) = channels.get(scope) {
+                // Fails if its last reader has just gone.
+                let _ = channel.send(event.clone());
+            }
+        }
+    }
+}
+
+/// Sends events until the queue is closed.
+pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let feed = &shared.feed;
+    let send = async {
+        loop {
+            while feed.rests() {
+                feed.wake.notified().await;
+            }
+            serve(&shared).await;
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        _ = closing.changed() => {}
+    }
+    feed.phase.send_replace(Phase::Over);
+}
+
+/// Sends events until there are no readers.
+async fn serve(shared: &Shared) {
+    let feed = &shared.feed;
+    // Watched before it is read, so that no change in between is missed.
+    let mut newest = shared.newest.subscribe();
+    shared.watched.notify_one();
+    let mut pause = Duration::ZERO;
+    // Older events are read by the readers that want them.
+    let mut cursor = loop {
+        match newest_event::newest(shared).await {
+            Ok(number) => break number,
+            Err(error) => wait(&mut pause, &error).await,
+        }
+        if feed.rests() {
+            return;
+        }
+    };
+    feed.phase.send_replace(Phase::Live);
+    let mut tick = interval(PROGRESS_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut running = Vec::new();
+        tokio::select! {
+            changed = newest.changed() => if changed.is_err() {
+                return;
+            },
+            _ = tick.tick() => {
+                if feed.rests() {
+                    return;
+                }
+                match progress(shared).await {
+                    Ok(jobs) => running = jobs,
+                    Err(error) => wait(&mut pause, &error).await,
+                }
+            }
+        }
+        // Events that happened before the progress come before it.
+        let last = *newest.borrow_and_update();
+        while cursor < last {
+            match read::events(shared, &Scope::All, cursor, PAGE).await {
+                Ok(events) => {
+                    pause = Duration::ZERO;
+                    let is_last = events.len() < PAGE;
+                    for event in events {
+                        cursor = cursor.max(event.number);
+                        if event.job.state.is_terminal() {
+                            shared.reports.end(event.job.id);
+                            running.retain(|job| job.id != event.job.id);
+                        }
+                        feed.send(event);
+                    }
+                    if is_last {
+                        break;
+                    }
+                }
+                Err(error) => wait(&mut pause, &error).await,
+            }
+            if feed.rests() {
+                return;
+            }
+        }
+        for job in running {
+            feed.send(JobEvent {
+                number: cursor,
+                kind: JobEventKind::UploadProgress,
+                at: shared.settings.clock.now(),
+                job,
+            });
+        }
+    }
+}
+
+/// Running jobs of this node with progress that their readers have not received.
+async fn progress(shared: &Shared) -> Result<Vec<Job>, QueueError> {
+    let changed = shared
+        .reports
+        .changed(|subject| shared.feed.has_readers(subject));
+    let unread: Vec<_> = changed.unread.iter().map(|id| id.0).collect();
+    for part in landfall_database::parts(&unread) {
+        for record in read::records(shared, read::by_numbers(part)).await? {
+            shared.reports.set_job(record.job);
+        }
+    }
+    Ok(changed.jobs)
+}
+
+/// Waits after a failure, for longer each time.
+async fn wait(pause: &mut Duration, error: &QueueError) {
+    tracing::warn!(%error, "new events of the queue cannot be read");
+    *pause = (*pause * 2 + Duration::from_millis(250)).min(LONGEST_PAUSE);
+    sleep(*pause).await;
+}

@@ -1,0 +1,52 @@
+//! The numbers of jobs and events: each is given out once, in the order in which they are taken.
+
+use landfall_database::{Statement, Transaction};
+
+use super::QueueError;
+
+/// What is numbered.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sequence {
+    /// Numbers of transactions that run at a time become visible in any order.
+    Jobs,
+    /// Events are read by "after this number", so they become visible in the order of their numbers: a
+    /// transaction that has taken some keeps others from taking any until it has ended.
+    Events,
+}
+
+/// Takes so many numbers.
+pub(super) async fn take(
+    transaction: &mut Transaction,
+    sequence: Sequence,
+    count: usize,
+) -> Result<Vec<i64>, QueueError> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    if !transaction.is_postgres() {
+        let table = match sequence {
+            Sequence::Jobs => "queue_jobs",
+            Sequence::Events => "queue_events",
+        };
+        let next = Statement::new(
+            "UPDATE sqlite_sequence SET seq = seq + $1 WHERE name = $2 RETURNING seq",
+        );
+        let rows = transaction.fetch(next.with(count).with(table)).await?;
+        let last = rows.first().map_or(Ok(0), |row| row.number("seq"))?;
+        return Ok((last - count + 1..=last).collect());
+    }
+    let next = match sequence {
+        Sequence::Jobs => "SELECT nextval('queue_job_number') FROM generate_series(1, $1)",
+        Sequence::Events => {
+            let lock = "SELECT pg_advisory_xact_lock(7002461339)";
+            transaction.execute(Statement::new(lock)).await?;
+            "SELECT nextval('queue_event_number') FROM generate_series(1, $1)"
+        }
+    };
+    let rows = transaction.fetch(Statement::new(next).with(count)).await?;
+    Ok(rows
+        .iter()
+        .map(|row| row.number(0))
+        .collect::<Result<_, _>>()?)
+}

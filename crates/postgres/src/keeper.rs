@@ -1,0 +1,329 @@
+//! The thread that has the connections: it renews and releases leases, receives notifications, and
+//! stops holders whose lease is about to expire.
+//!
+//! It is a thread of its own, so that leases are renewed in time whatever the runtimes of the
+//! requests are busy with, and whichever of them ends.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use landfall_database::{DatabaseError, LeaseNotice, Leases, OwnedLease};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    settings::{PostgresSettings, SettingsError},
+    table::Table,
+};
+
+/// Time limit for the releases at the end of the locker.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Interval at which a connection is tried while PostgreSQL is not available.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+/// How long the row of a released lease stays. A later lease of its upload has a fence of another
+/// block, which costs the store some calls.
+const RETENTION: Duration = Duration::from_secs(3600);
+
+/// The state that the thread and the requests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) table: Table,
+    pub(crate) leases: Leases,
+    pub(crate) settings: PostgresSettings,
+    /// Since when no call to PostgreSQL has succeeded.
+    down_since: Mutex<Option<Instant>>,
+    failed: Notify,
+    /// Notified after releases were sent.
+    pub(crate) sent: Notify,
+    /// The table exists.
+    is_migrated: AtomicBool,
+    /// Notifications arrive.
+    is_subscribed: AtomicBool,
+    /// Notified when a renewal reports waiters, or notifications were lost.
+    renew_now: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(leases: Leases, settings: PostgresSettings) -> Self {
+        Self {
+            table: Table::new(settings.ttl),
+            leases,
+            settings,
+            down_since: Mutex::default(),
+            failed: Notify::new(),
+            sent: Notify::new(),
+            is_migrated: AtomicBool::new(false),
+            is_subscribed: AtomicBool::new(false),
+            renew_now: Notify::new(),
+        }
+    }
+
+    /// Makes a call to PostgreSQL, within a time limit.
+    pub(crate) async fn call<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, DatabaseError>>,
+    ) -> Result<T, DatabaseError> {
+        let result = timeout(limit, call).await;
+        let result = result.unwrap_or(Err(DatabaseError::Slow(limit)));
+        let mut down_since = self.down_since();
+        match &result {
+            Err(error) if !error.is_of_statement() => {
+                down_since.get_or_insert_with(Instant::now);
+                self.failed.notify_one();
+            }
+            _ => *down_since = None,
+        }
+        result
+    }
+
+    /// How long PostgreSQL has not been available.
+    pub(crate) fn down_for(&self) -> Option<Duration> {
+        self.down_since().map(|since| since.elapsed())
+    }
+
+    fn down_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.down_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the table of leases, unless that has been done.
+    pub(crate) async fn migrate(&self) -> Result<(), DatabaseError> {
+        if !self.is_migrated.load(Ordering::Relaxed) {
+            self.leases.migrate().await?;
+            self.is_migrated.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.down_for().is_none() && self.is_subscribed.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts the thread, which ends when `stop` is set, and opens the connections in it.
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+    runtime: tokio::runtime::Runtime,
+) -> Result<Handle, SettingsError> {
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name("landfall-leases".into())
+        .spawn(move || {
+            runtime.block_on(async {
+                let keeper = Keeper(shared);
+                let work = async {
+                    tokio::join!(
+                        keeper.expire(),
+                        keeper.renew(),
+                        keeper.release(),
+                        keeper.receive(),
+                        keeper.probe(),
+                        keeper.purge(),
+                    );
+                };
+                tokio::select! {
+                    () = work => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+                // Leases that are not released now expire.
+                let _ = timeout(SHUTDOWN_TIMEOUT, keeper.send_releases()).await;
+                let close = keeper.0.leases.connections().close();
+                let _ = timeout(SHUTDOWN_TIMEOUT, close).await;
+            });
+            // A name that is still being resolved must not delay the end.
+            runtime.shutdown_background();
+        })
+        .map_err(SettingsError::Thread)?;
+    Ok(handle)
+}
+
+struct Keeper(Arc<Shared>);
+
+impl Keeper {
+    /// Stops holders in time, while there are any.
+    async fn expire(&self) {
+        let Shared {
+            table, settings, ..
+        } = &*self.0;
+        loop {
+            while table.len() == 0 {
+                table.first_held.notified().await;
+            }
+            sleep(settings.ttl / 50).await;
+            let expired = table.expire();
+            if expired > 0 {
+                tracing::warn!(
+                    leases = expired,
+                    "leases were not renewed in time: their holders stop"
+                );
+            }
+        }
+    }
+
+    /// Renews all leases in one statement, each quarter of their lifetime.
+    async fn renew(&self) {
+        let interval = self.0.settings.ttl / 4;
+        let limit = (self.0.settings.timeout / 2).min(self.0.settings.ttl / 5);
+        let mut wait = interval;
+        loop {
+            let age = tokio::select! {
+                () = sleep(wait) => interval / 2,
+                () = self.0.renew_now.notified() => Duration::ZERO,
+            };
+            wait = interval;
+            if let Err(error) = self.renew_older_than(age, limit).await {
+                tracing::warn!(%error, "failed to renew leases");
+                wait = RETRY_DELAY.min(interval);
+            }
+        }
+    }
+
+    async fn renew_older_than(&self, age: Duration, limit: Duration) -> Result<(), DatabaseError> {
+        let Shared {
+            table,
+            leases,
+            settings,
+            ..
+        } = &*self.0;
+        let due = table.due(age);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let sent = Instant::now();
+        let renewals = self.0.call(limit, leases.renew(&due, settings.ttl)).await?;
+        let wanted: HashMap<_, _> = renewals
+            .into_iter()
+            .map(|renewal| (renewal.name, renewal.is_wanted))
+            .collect();
+        for lease in &due {
+            let Some(id) = Table::id(&lease.name) else {
+                continue;
+            };
+            match wanted.get(&lease.name) {
+                None if table.lost(&id, &lease.owner) => {
+                    tracing::warn!(upload = %id, "another node has the lease");
+                }
+                None => {}
+                Some(is_wanted) => {
+                    table.renewed(&id, &lease.owner, sent);
+                    // The notification may have been lost.
+                    if *is_wanted {
+                        table.request_yield(&id, &lease.owner);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn release(&self) {
+        loop {
+            self.0.table.released.notified().await;
+            while let Err(error) = self.send_releases().await {
+                tracing::warn!(%error, "failed to release leases: they expire");
+                sleep(RETRY_DELAY).await;
+            }
+        }
+    }
+
+    /// Sends all releases in the queue.
+    async fn send_releases(&self) -> Result<(), DatabaseError> {
+        let Shared {
+            table,
+            leases,
+            settings,
+            ..
+        } = &*self.0;
+        loop {
+            let batch = table.releases();
+            if batch.is_empty() {
+                self.0.sent.notify_waiters();
+                return Ok(());
+            }
+            let limit = settings.timeout / 2;
+            self.0.call(limit, leases.release(&batch)).await?;
+            table.forget_releases(batch.len());
+        }
+    }
+
+    /// Receives notifications, and subscribes again when the connection was lost.
+    async fn receive(&self) {
+        loop {
+            if let Err(error) = self.receive_until_lost().await {
+                tracing::debug!(%error, "notifications about leases are interrupted");
+            }
+            self.0.is_subscribed.store(false, Ordering::Relaxed);
+            sleep(RETRY_DELAY).await;
+        }
+    }
+
+    async fn receive_until_lost(&self) -> Result<(), DatabaseError> {
+        let Shared { table, leases, .. } = &*self.0;
+        self.0.migrate().await?;
+        let mut notices = leases.subscribe().await?;
+        self.0.is_subscribed.store(true, Ordering::Relaxed);
+        // Notifications were lost before.
+        table.wake_all();
+        self.0.renew_now.notify_one();
+        loop {
+            match notices.receive().await? {
+                LeaseNotice::Yield { name, owner } => {
+                    if let Some(id) = Table::id(&name) {
+                        table.request_yield(&id, &owner);
+                    }
+                }
+                LeaseNotice::Reserved { name, node } if table.is_this_node(&node) => {
+                    if let Some(id) = Table::id(&name) {
+                        table.wake(&id);
+                    }
+                }
+                LeaseNotice::Reserved { .. } => {}
+            }
+        }
+    }
+
+    /// Finds out when PostgreSQL is available again: requests fail at once meanwhile.
+    async fn probe(&self) {
+        // It affects no row.
+        let none = [OwnedLease {
+            name: String::new(),
+            owner: self.0.table.next_owner(),
+        }];
+        loop {
+            self.0.failed.notified().await;
+            while self.0.down_for().is_some() {
+                sleep(RETRY_DELAY).await;
+                let probe = self.0.leases.release(&none);
+                let _ = self.0.call(self.0.settings.timeout / 2, probe).await;
+            }
+            // What failed meanwhile is repeated.
+            self.0.renew_now.notify_one();
+        }
+    }
+
+    /// Removes the rows of leases that nobody has.
+    async fn purge(&self) {
+        loop {
+            // Not all nodes at once.
+            let interval = PURGE_INTERVAL.mul_f64(rand::random_range(0.5..1.5));
+            sleep(interval).await;
+            if let Err(error) = self.0.leases.purge(RETENTION).await {
+                tracing::warn!(%error, "failed to purge the table of leases");
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `PostgresLocker` with a real PostgreSQL, which must be installed.
+#![allow(clippy::unwrap_used)]
+
+mod conformance;
+mod fences;
+mod outage;
+mod pressure;
+mod takeover;
+
+use std::time::Duration;
+
+use landfall::{
+    lease::{Lease, Locker as _},
+    upload::UploadId,
+};
+use landfall_postgres::{PostgresLocker, PostgresSettings};
+use landfall_test_services::Postgres;
+
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// Settings under which tests are short.
+pub(crate) fn quick() -> PostgresSettings {
+    let mut settings = PostgresSettings::default();
+    settings.ttl = Duration::from_secs(2);
+    settings.timeout = Duration::from_secs(1);
+    settings
+}
+
+/// An empty database.
+pub(crate) fn database() -> String {
+    Postgres::shared().database("leases")
+}
+
+/// A node that has connected.
+pub(crate) async fn node(url: &str, settings: &PostgresSettings) -> PostgresLocker {
+    let locker = PostgresLocker::new(url, settings.clone()).unwrap();
+    locker.check().await.unwrap();
+    let deadline = tokio::time::Instant::now() + LONG;
+    while !locker.stats().connected {
+        assert!(tokio::time::Instant::now() < deadline, "not connected");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    locker
+}
+
+pub(crate) async fn acquire(locker: &PostgresLocker, id: &UploadId) -> Lease {
+    locker.acquire(id, LONG).await.unwrap()
+}
