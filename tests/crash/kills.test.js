@@ -1,7 +1,7 @@
 // kill -9 in a loop under every durability, with all kinds of uploads in the mix.
 
 import assert from 'node:assert/strict'
-import { statSync } from 'node:fs'
+import { appendFileSync, statSync } from 'node:fs'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -82,6 +82,7 @@ for (const [n, durability] of runs.entries()) {
       for (let kills = 0; kills < KILLS && !over; kills += 1) {
         await sleep(20 + 250 * random() * random())
         await landfall.kill()
+        if (process.env.KILLS_FILE) appendFileSync(process.env.KILLS_FILE, '1\n')
         await landfall.restart()
         // All that is still changing, and whatever was finished since the last time.
         const fresh = uploads.slice(checked)

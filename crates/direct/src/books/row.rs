@@ -12,7 +12,7 @@ use landfall_s3::client::Place;
 
 use crate::{Record, Standing, Way};
 
-/// What [`read`] wants to see, in this order.
+/// The columns that [`read`] needs.
 pub(super) const COLUMNS: &str = "id, description, job, subject, way, bucket, key, multipart, \
      standing, stored, active_at, check_at, looks, version";
 
@@ -166,26 +166,26 @@ fn ended(standing: Standing, now: &str) -> &str {
 }
 
 pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
-    let id = row.text(0)?;
+    let id = row.text("id")?;
     let nonsense = |what: String| DatabaseError::Row(format!("the direct upload {id}: {what}"));
     let upload_id = UploadId::new(&id).map_err(|error| nonsense(error.to_string()))?;
-    let info = Info::decode(&upload_id, row.text(1)?.as_bytes());
+    let info = Info::decode(&upload_id, row.text("description")?.as_bytes());
     let info = info.map_err(|error| nonsense(error.to_string()))?;
-    let (way, standing) = (row.number(4)?, row.number(8)?);
+    let (way, standing) = (row.number("way")?, row.number("standing")?);
     Ok(Record {
         upload: Arc::new(info.upload),
-        job: JobId(row.number(2)?),
-        subject: row.text(3)?,
+        job: JobId(row.number("job")?),
+        subject: row.text("subject")?,
         way: one_of(&WAYS, way).ok_or_else(|| nonsense(format!("the way {way}")))?,
-        place: Place::new(row.text(5)?, row.text(6)?),
-        multipart: row.maybe_text(7)?,
+        place: Place::new(row.text("bucket")?, row.text("key")?),
+        multipart: row.maybe_text("multipart")?,
         standing: one_of(&STANDINGS, standing)
             .ok_or_else(|| nonsense(format!("the standing {standing}")))?,
-        stored: row.number(9)?.unsigned_abs(),
-        active_at: time(row.number(10)?),
-        check_at: row.maybe_number(11)?.map(time),
-        looks: u32::try_from(row.number(12)?).unwrap_or(u32::MAX),
-        version: row.number(13)?.unsigned_abs(),
+        stored: row.number("stored")?.unsigned_abs(),
+        active_at: time(row.number("active_at")?),
+        check_at: row.maybe_number("check_at")?.map(time),
+        looks: u32::try_from(row.number("looks")?).unwrap_or(u32::MAX),
+        version: row.number("version")?.unsigned_abs(),
     })
 }
 

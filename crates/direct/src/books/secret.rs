@@ -36,7 +36,7 @@ async fn get(home: &Home, name: &str) -> Result<Option<[u8; 32]>, DatabaseError>
             "the secret {name} does not have 64 hexadecimal digits"
         ))
     };
-    parse(&row.text(0)?).map(Some).ok_or_else(damaged)
+    parse(&row.text("secret")?).map(Some).ok_or_else(damaged)
 }
 
 fn parse(digits: &str) -> Option<[u8; 32]> {

@@ -1,6 +1,14 @@
 //! Telling the sinks: before something may happen, and when it has.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
 
 use super::{Caller, Engine, Error};
 use crate::{
@@ -9,6 +17,12 @@ use crate::{
     store::StoreError,
     upload::{Snapshot, Upload, UploadId},
 };
+
+/// The delays before a sink is called again that failed to record an event.
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// How long it is called again.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What became of something that was [announced](crate::event::EventSink::announce).
 #[derive(Debug, Clone)]
@@ -59,14 +73,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Records that an event has happened, in every sink that wants it.
-    async fn record(&self, event: &Event) -> Result<(), Error> {
-        for sink in self.interested(event.kind) {
-            sink.record(event).await.map_err(Error::Sink)?;
-        }
-        Ok(())
-    }
-
     /// Reserves room for one event in every sink that wants it, right before the effect: afterwards
     /// nothing can keep the event from being emitted.
     pub(crate) async fn reserve(&self, kind: EventKind) -> Result<Room, Error> {
@@ -81,20 +87,19 @@ impl Engine {
 
     /// Emits an event to every sink that wants it, into the room that was reserved for it.
     ///
-    /// If a sink cannot record it, no sink takes it: one that reports an event must not be ahead of
-    /// one that keeps the facts. A prepared event is then settled later.
+    /// No sink takes it before every sink has recorded it: one that reports an event must not be ahead
+    /// of one that keeps the facts. If a sink cannot record it, this returns, and the event is emitted
+    /// when it can.
     pub(super) async fn emit(&self, room: Room, event: Event) {
-        if let Err(error) = self.record(&event).await {
-            let id = &event.upload.id;
-            tracing::error!(%id, kind = ?event.kind, %error, "failed to record an event");
-            return;
-        }
-        let mut room = room.0.into_iter();
-        for sink in self.interested(event.kind) {
-            match room.next().flatten() {
-                Some(reservation) => reservation.emit(event.clone()),
-                None => sink.tell(event.clone()).await,
-            }
+        let Err(error) = record(self.interested(event.kind), &event).await else {
+            return emit_recorded(self.interested(event.kind), room, event).await;
+        };
+        let (id, kind) = (event.upload.id.clone(), event.kind);
+        tracing::error!(%id, ?kind, %error, "failed to record an event, trying again");
+        let sinks: Vec<_> = self.interested(kind).cloned().collect();
+        let is_detached = self.try_detach(&Handle::current(), emit_later(sinks, room, event));
+        if !is_detached {
+            tracing::error!(%id, ?kind, "dropped an event: too many effects are running");
         }
     }
 
@@ -198,6 +203,47 @@ impl Engine {
             Some(found) => (found.upload.clone(), found.offset),
             None => (Arc::new(Upload::new(id.clone(), None)), 0),
         };
-        self.record(&Event::new(kind, upload, offset, None)).await
+        let event = Event::new(kind, upload, offset, None);
+        record(self.interested(kind), &event).await
+    }
+}
+
+/// Records that an event has happened, in every sink that wants it.
+async fn record(
+    sinks: impl Iterator<Item = &Arc<dyn EventSink>>,
+    event: &Event,
+) -> Result<(), Error> {
+    for sink in sinks {
+        sink.record(event).await.map_err(Error::Sink)?;
+    }
+    Ok(())
+}
+
+async fn emit_recorded(sinks: impl Iterator<Item = &Arc<dyn EventSink>>, room: Room, event: Event) {
+    let mut room = room.0.into_iter();
+    for sink in sinks {
+        match room.next().flatten() {
+            Some(reservation) => reservation.emit(event.clone()),
+            None => sink.tell(event.clone()).await,
+        }
+    }
+}
+
+/// Emits an event as soon as every sink has recorded it. A shutdown does not wait for this: a prepared
+/// event is settled after it.
+async fn emit_later(sinks: Vec<Arc<dyn EventSink>>, room: Room, event: Event) {
+    let end = Instant::now() + RETRY_TIMEOUT;
+    let mut backoff = MIN_BACKOFF;
+    loop {
+        sleep(backoff).await;
+        match record(sinks.iter(), &event).await {
+            Ok(()) => return emit_recorded(sinks.iter(), room, event).await,
+            Err(error) if Instant::now() >= end => {
+                let id = &event.upload.id;
+                tracing::error!(%id, kind = ?event.kind, %error, "dropped an event that cannot be recorded");
+                return;
+            }
+            Err(_) => backoff = (backoff * 2).min(MAX_BACKOFF),
+        }
     }
 }

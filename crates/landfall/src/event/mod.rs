@@ -241,8 +241,9 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     /// removal that is settled has an id and nothing else.
     ///
     /// # Errors
-    /// No sink takes the event now. A sink that stored the [prepared](Self::announce) event settles it
-    /// later, which calls this again.
+    /// No sink takes the event now. This is called again for ten minutes, and every sink takes the
+    /// event once it succeeds. A sink that stored the [prepared](Self::announce) event can settle it
+    /// meanwhile, which calls this as well.
     async fn record(&self, event: &Event) -> Result<(), BoxError> {
         let _ = event;
         Ok(())

@@ -1,6 +1,12 @@
 //! An effect and its event are one unit, whatever becomes of the request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -220,4 +226,47 @@ async fn nothing_is_reserved_for_a_request_that_is_dropped_while_it_waits() {
     handler.handle(options.unwrap()).await;
     create(&handler).await;
     assert_eq!(drain(&mut events).await, [EventKind::Created]);
+}
+
+/// A sink that cannot record the first events that it is given.
+#[derive(Debug, Clone)]
+struct FailingSink(Arc<AtomicUsize>);
+
+#[async_trait]
+impl EventSink for FailingSink {
+    fn wants(&self) -> EventKinds {
+        EventKinds::ALL
+    }
+
+    async fn record(&self, _: &Event) -> Result<(), BoxError> {
+        let failing = self
+            .0
+            .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        match failing {
+            Ok(_) => Err("the database is down".into()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn tell(&self, _: Event) {}
+
+    fn tell_progress(&self, _: Event) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_emitted_once_it_is_recorded() {
+    let failing = FailingSink(Arc::new(AtomicUsize::new(20)));
+    let (sink, mut events) = channel(EventKinds::ALL, 16);
+    let parts = Composer::join(MemoryStore::new());
+    let config = Config::new(parts).sink(sink).sink(failing.clone());
+    let handler = Handler::new(config).unwrap();
+    let id = create(&handler).await;
+    let early = timeout(Duration::from_millis(1), events.next()).await;
+    assert!(early.is_err(), "emitted before it was recorded");
+    let event = timeout(Duration::from_secs(600), events.next()).await;
+    let event = event.expect("the event is lost").unwrap();
+    assert_eq!((event.kind, &event.upload.id), (EventKind::Created, &id));
+    assert_eq!(failing.0.load(SeqCst), 0);
+    let twice = timeout(Duration::from_secs(3600), events.next()).await;
+    assert!(twice.is_err(), "emitted twice");
 }

@@ -10,7 +10,7 @@ use landfall::{
 };
 use landfall_s3::{S3Options, S3Store};
 use landfall_test_services::{
-    Access, Garage, Moto, Proxy,
+    Access, Garage, Moto, Proxy, count_kills,
     proxy::{Fault, Operation, Rule},
 };
 
@@ -79,6 +79,7 @@ async fn completes_after_kills(access: &Access, options: S3Options, rounds: Rang
             let time = Duration::from_millis(3 + round * spread % 190);
             write_until_killed(access, &options, id, fence, &bytes, time).await;
         }
+        count_kills(2);
         let next = S3Store::new(client(access), options.clone()).unwrap();
         let (snapshot, mut append) = next.resume(id, Fence(10)).await.unwrap();
         let rest = bytes.slice(usize::try_from(snapshot.offset).unwrap()..);

@@ -13,7 +13,7 @@ use crate::{
     hooks_endpoint::Endpoint,
     serve_kit::{Answer, Landfall, PATIENCE, Request, eventually, path_of},
 };
-use landfall_test_services::{FaultProxy, Postgres};
+use landfall_test_services::{FaultProxy, Postgres, count_kills};
 use rustix::process::{Signal, kill_process};
 
 const EVENTS: &str = "-hooks-http-events=pre-finish,post-finish,post-terminate,UploadStarted,\
@@ -245,6 +245,7 @@ fn survives_everywhere(intention: Intention) {
         }
     }
     println!("{intention:?}: {visited} crash points");
+    count_kills(visited);
     assert!(visited * step > 20, "only {visited} points");
 }
 

@@ -1,5 +1,7 @@
 //! The books, on each database.
 
+#[cfg(feature = "postgres")]
+mod faults;
 mod holds;
 mod looks;
 mod rows;

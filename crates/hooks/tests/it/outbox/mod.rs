@@ -2,6 +2,8 @@
 
 mod basics;
 mod failing;
+#[cfg(feature = "postgres")]
+mod faults;
 mod headers;
 mod kills;
 mod nodes;
