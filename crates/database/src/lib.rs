@@ -22,7 +22,7 @@ use std::{fmt, path::PathBuf};
 pub use self::{
     clock::Clock,
     connections::Connections,
-    lease::{Acquisition, LeaseOwner, Leases, OwnedLease, Renewal},
+    lease::{Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases},
     migrate::Migration,
     statement::{Column, Row, Statement, Value},
     transaction::Transaction,

@@ -9,7 +9,7 @@ pub(super) const CHANNEL: &str = "landfall_leases";
 
 /// The database's time in milliseconds since 1970. On PostgreSQL that of the statement's start: a
 /// statement that waited for a row compares with an earlier time, which errs on the safe side.
-const fn now(is_postgres: bool) -> &'static str {
+pub(super) const fn now(is_postgres: bool) -> &'static str {
     if is_postgres {
         "CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)"
     } else {
