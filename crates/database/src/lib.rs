@@ -24,7 +24,7 @@ pub use self::listener::Listener;
 pub use self::{
     clock::{Clock, millis},
     connections::Connections,
-    lease::{Acquisition, LeaseOwner, Leases, OwnedLease, Renewal},
+    lease::{Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases},
     migrate::Migration,
     statement::{Column, Row, Statement, Value, parts, push_list},
     transaction::Transaction,

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use landfall_database::{
-    Acquisition, Connections, Database, Durability, LeaseOwner, Leases, OwnedLease, Statement,
+    Acquisition, Connections, Database, Durability, LeaseOwner, Leases, Migration, OwnedLease,
+    RowLeases, Statement,
 };
 use tokio::time::sleep;
 
@@ -26,10 +27,7 @@ async fn fence(leases: &Leases, name: &str, owner: &LeaseOwner) -> Option<u64> {
 
 /// Lets all leases expire.
 async fn expire_all(connections: &Connections) {
-    let mut transaction = connections.write().await.unwrap();
-    let expire = Statement::new("UPDATE leases SET expires_at = 0");
-    transaction.execute(expire).await.unwrap();
-    transaction.commit().await.unwrap();
+    execute(connections, "UPDATE leases SET expires_at = 0").await;
 }
 
 async fn rows(connections: &Connections) -> i64 {
@@ -103,15 +101,71 @@ async fn has_one_owner_at_a_time(connections: Connections) {
     assert!(again > first + 4, "{again} after {first}");
 
     // The last fence of a block is not reached.
-    let mut transaction = connections.write().await.unwrap();
-    let last = Statement::new("UPDATE leases SET fence = fence + 1048575 - fence % 1048576");
-    transaction.execute(last).await.unwrap();
-    transaction.commit().await.unwrap();
+    let last = "UPDATE leases SET fence = fence + 1048575 - fence % 1048576";
+    execute(&connections, last).await;
     leases.release(&[owned("x/y", &two)]).await.unwrap();
     let next = fence(&leases, "x/y", &two).await.unwrap();
     let other = fence(&leases, "z", &two).await.unwrap();
     assert!(next > again + 2, "{next} after {again}");
     assert!(other > next + 1000, "{other} and {next} are of one block");
+}
+
+async fn execute(connections: &Connections, sql: &str) {
+    let mut transaction = connections.write().await.unwrap();
+    transaction.execute(Statement::new(sql)).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+async fn rows_have_one_owner_at_a_time(connections: Connections) {
+    let table = "CREATE TABLE things (id TEXT PRIMARY KEY, lease_owner TEXT, \
+                 lease_expires_at BIGINT NOT NULL DEFAULT 0);";
+    let step = Migration::expand(table, table);
+    connections.migrate("things", &[step]).await.unwrap();
+    execute(&connections, "INSERT INTO things (id) VALUES ('a'), ('b')").await;
+    let runtime = tokio::runtime::Handle::current();
+    let leases = RowLeases::new(connections.clone(), runtime, "things", TTL);
+    let quick = leases.clone().with_ttl(Duration::from_secs(3));
+
+    let lease = leases.acquire("a").await.unwrap().unwrap();
+    assert!(lease.is_held());
+    assert!(leases.acquire("a").await.unwrap().is_none());
+    assert!(leases.acquire("b").await.unwrap().is_some(), "another row");
+    assert!(leases.acquire("c").await.unwrap().is_none(), "no such row");
+    lease.release().await;
+    let lease = quick.acquire("a").await.unwrap().unwrap();
+
+    // It is renewed while it lives.
+    let started = std::time::Instant::now();
+    while started.elapsed() < Duration::from_secs(7) {
+        // A machine too slow to renew it stops the holder.
+        let other = leases.acquire("a").await.unwrap();
+        assert!(other.is_none() || !lease.is_held());
+        sleep(Duration::from_millis(100)).await;
+    }
+    // As if it had not been renewed for longer than its lifetime.
+    execute(&connections, "UPDATE things SET lease_expires_at = 1").await;
+    let newer = leases.acquire("a").await.unwrap().unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while lease.is_held() {
+        assert!(tokio::time::Instant::now() < deadline, "two hold it");
+        sleep(Duration::from_millis(10)).await;
+    }
+    // It does not release what belongs to another owner.
+    lease.release().await;
+    assert!(leases.acquire("a").await.unwrap().is_none());
+    assert!(newer.is_held());
+    drop(newer);
+    while leases.acquire("a").await.unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "not released");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn rows_in_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(dir.path().join("leases.db"));
+    rows_have_one_owner_at_a_time(database.open(Durability::Process).await.unwrap()).await;
 }
 
 #[tokio::test]
@@ -132,6 +186,13 @@ mod postgres {
     fn sessions() -> Connections {
         let url = Postgres::shared().database("leases");
         Connections::sessions(&url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn rows() {
+        let url = Postgres::shared().database("leases");
+        let database = Database::Postgres(url);
+        rows_have_one_owner_at_a_time(database.open(Durability::Process).await.unwrap()).await;
     }
 
     #[tokio::test]

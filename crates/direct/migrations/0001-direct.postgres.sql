@@ -17,8 +17,8 @@ CREATE TABLE direct_uploads (
     looks BIGINT NOT NULL,
     version BIGINT NOT NULL,
     ended BIGINT,
-    held_by TEXT,
-    held_until BIGINT NOT NULL
+    lease_owner TEXT,
+    lease_expires_at BIGINT NOT NULL
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE INDEX direct_own ON direct_uploads (subject, key, number);

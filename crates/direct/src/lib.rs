@@ -15,7 +15,7 @@ mod stats;
 mod uploads;
 
 pub use self::{
-    books::{Books, Hold, migrate},
+    books::{Books, migrate},
     error::DirectError,
     record::{Record, Standing, Way},
     settings::{DirectSettings, OWN, Small, StsSettings},

@@ -9,11 +9,14 @@
 
 #[cfg(feature = "postgres")]
 mod notice;
+mod row;
 mod sql;
 
 use std::{fmt, time::Duration};
 
 use crate::{Connections, DatabaseError, Migration, Row, Statement};
+
+pub use row::{RowLease, RowLeases};
 
 #[cfg(feature = "postgres")]
 pub use notice::{LeaseNotice, LeaseNotices};

@@ -4,12 +4,11 @@ use super::FENCE_BLOCK;
 use crate::Statement;
 
 /// The channel on which nodes notify each other.
-#[cfg(feature = "postgres")]
 pub(super) const CHANNEL: &str = "landfall_leases";
 
 /// The database's time in milliseconds since 1970. On PostgreSQL that of the statement's start: a
 /// statement that waited for a row compares with an earlier time, which errs on the safe side.
-const fn now(is_postgres: bool) -> &'static str {
+pub(super) const fn now(is_postgres: bool) -> &'static str {
     if is_postgres {
         "CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)"
     } else {
@@ -66,7 +65,7 @@ pub(super) fn acquire_or_wait() -> String {
          WHERE name = $1 AND $5 > 0 AND NOT EXISTS (SELECT 1 FROM acquired) \
          RETURNING expires_at, \
          CASE WHEN waiter = $2 THEN 1 ELSE 0 END AS is_next, \
-         CASE WHEN owner LIKE '%:_%' THEN pg_notify('landfall_leases', 'yield ' || owner || ' ' || name) END) \
+         CASE WHEN owner LIKE '%:_%' THEN pg_notify('{CHANNEL}', 'yield ' || owner || ' ' || name) END) \
          SELECT fence, wanted, remaining FROM acquired \
          UNION ALL SELECT NULL, is_next, greatest(expires_at - {now}, 0) FROM waiting \
          UNION ALL SELECT NULL, 0, greatest(expires_at - {now}, 0) FROM leases \
@@ -135,7 +134,7 @@ pub(super) fn release(is_postgres: bool) -> String {
     // A release that a crash takes back expires: it needs no sync of its own.
     format!(
         "WITH released AS ({update}) SELECT set_config('synchronous_commit', 'off', true) \
-         UNION ALL SELECT CAST(pg_notify('landfall_leases', 'free ' || owner || ' ' || name) AS TEXT) \
+         UNION ALL SELECT CAST(pg_notify('{CHANNEL}', 'free ' || owner || ' ' || name) AS TEXT) \
          FROM released WHERE owner <> ''"
     )
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfall_database::{Connections, DatabaseError, Statement, Transaction};
-use tokio::{runtime::Handle, sync::oneshot, task::JoinSet, time::timeout};
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
 /// How long somebody waits for the database.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,19 +41,6 @@ impl Home {
             Some(Ok(result)) => result,
             _ => Err(DatabaseError::Closed),
         }
-    }
-
-    /// Does something there that goes on even if nobody waits for it any more; what comes of it is
-    /// then dropped.
-    pub(super) async fn to_the_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
-    ) -> Result<T, DatabaseError> {
-        let (done, result) = oneshot::channel();
-        self.runtime.spawn(async move {
-            let _ = done.send(patiently(work).await);
-        });
-        result.await.unwrap_or(Err(DatabaseError::Closed))
     }
 
     /// Begins a transaction that writes.

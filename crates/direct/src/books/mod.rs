@@ -1,6 +1,5 @@
 //! The books: what the queue doesn't know of direct uploads, in the same database.
 
-mod hold;
 mod home;
 mod row;
 mod secret;
@@ -12,10 +11,11 @@ use std::{
 };
 
 use landfall::upload::UploadId;
-use landfall_database::{Connections, DatabaseError, Migration, Row, Statement};
+use landfall_database::{
+    Connections, DatabaseError, Migration, Row, RowLease, RowLeases, Statement,
+};
 use tokio::runtime::Handle;
 
-pub use self::hold::Hold;
 use self::{
     home::Home,
     row::{COLUMNS, clean, millis},
@@ -28,8 +28,8 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
     include_str!("../../migrations/0001-direct.sqlite.sql"),
     include_str!("../../migrations/0001-direct.postgres.sql"),
 )];
-/// How long a hold outlasts its process.
-const HOLD: Duration = Duration::from_secs(60);
+/// How long a lease outlasts its process.
+const LEASE_TTL: Duration = Duration::from_secs(60);
 /// Rows of one transaction, so that others don't wait for long.
 const SOME: i64 = 500;
 
@@ -39,7 +39,7 @@ const SOME: i64 = 500;
 #[derive(Clone)]
 pub struct Books {
     home: Arc<Home>,
-    hold: Duration,
+    leases: RowLeases,
     prefix_key: [u8; 32],
 }
 
@@ -47,7 +47,7 @@ impl fmt::Debug for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Books")
             .field("home", &self.home)
-            .field("hold", &self.hold)
+            .field("leases", &self.leases)
             .finish_non_exhaustive()
     }
 }
@@ -74,14 +74,17 @@ impl Books {
     /// May be dropped.
     pub async fn open(connections: Connections) -> Result<Self, DatabaseError> {
         migrate(&connections).await?;
+        let runtime = Handle::current();
+        let table = "direct_uploads";
+        let leases = RowLeases::new(connections.clone(), runtime.clone(), table, LEASE_TTL);
         let home = Arc::new(Home {
             connections,
-            runtime: Handle::current(),
+            runtime,
         });
         Ok(Self {
             prefix_key: secret::get_or_create(&home, "own_prefix").await?,
             home,
-            hold: HOLD,
+            leases,
         })
     }
 
@@ -90,11 +93,10 @@ impl Books {
         &self.prefix_key
     }
 
-    /// Changes for how long others wait for a [hold](Self::hold) whose process has died; a minute if
-    /// not set.
+    /// Sets the lifetime of a [lease](Self::hold) whose process has died; a minute if not set.
     #[must_use]
-    pub const fn hold_for(mut self, span: Duration) -> Self {
-        self.hold = span;
+    pub fn hold_for(mut self, span: Duration) -> Self {
+        self.leases = self.leases.with_ttl(span);
         self
     }
 
@@ -210,17 +212,16 @@ impl Books {
         Ok(())
     }
 
-    /// Keeps all others, on all nodes, from completing, cancelling or expiring one; `None` if somebody
-    /// is at it, or there is none. It is let go when dropped, or a while after its process has died.
+    /// Acquires the right to complete, cancel or expire an upload; `None` if another owner on any node
+    /// has it, or there is no such upload.
     ///
     /// # Errors
     /// The database failed or is slow.
     ///
     /// # Cancel safety
-    /// May be dropped.
-    pub async fn hold(&self, id: &UploadId) -> Result<Option<Hold>, DatabaseError> {
-        let taken = Hold::take(self.home.clone(), id.clone(), self.hold);
-        self.home.to_the_end(taken).await
+    /// Dropped, the lease is released.
+    pub async fn hold(&self, id: &UploadId) -> Result<Option<RowLease>, DatabaseError> {
+        self.leases.acquire(id.as_str()).await
     }
 
     /// Claims the uploads that are to be checked by now and of which nobody has the lease, those that
@@ -332,7 +333,7 @@ fn due(home: &Home, now: SystemTime, again: SystemTime, limit: usize) -> Stateme
     let held = home.now();
     Statement::new(format!(
         "WITH due AS MATERIALIZED (SELECT number FROM direct_uploads \
-         WHERE check_at IS NOT NULL AND check_at <= $2 AND held_until <= {held} \
+         WHERE check_at IS NOT NULL AND check_at <= $2 AND lease_expires_at <= {held} \
          ORDER BY check_at LIMIT $3 {skip}) \
          UPDATE direct_uploads SET check_at = $1 WHERE number IN (SELECT number FROM due) \
          RETURNING {COLUMNS}"

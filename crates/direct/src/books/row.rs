@@ -69,7 +69,7 @@ fn check_at(record: &Record) -> Option<i64> {
 pub(super) fn insert(record: &Record, now: &str) -> Result<Statement, DatabaseError> {
     let ended = ended(record.standing, now);
     let statement = format!(
-        "INSERT INTO direct_uploads ({COLUMNS}, ended, held_until) \
+        "INSERT INTO direct_uploads ({COLUMNS}, ended, lease_expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, {ended}, 0) \
          ON CONFLICT (id) DO NOTHING"
     );
@@ -133,7 +133,7 @@ pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
         ") UPDATE direct_uploads SET stored = found.stored, active_at = found.active_at, \
          check_at = found.check_at, looks = found.looks FROM found \
          WHERE direct_uploads.id = found.id AND direct_uploads.version = found.version \
-         AND held_until <= {now}"
+         AND lease_expires_at <= {now}"
     ));
     statement
 }
@@ -149,7 +149,7 @@ pub(super) fn touch(
     Statement::new(format!(
         "UPDATE direct_uploads SET active_at = $1, looks = 0, version = version + 1, \
          check_at = CASE WHEN check_at < $2 THEN check_at ELSE $2 END \
-         WHERE id = $3 AND standing = $4 AND held_until <= {now}"
+         WHERE id = $3 AND standing = $4 AND lease_expires_at <= {now}"
     ))
     .with(millis(active_at))
     .with(millis(check_at))

@@ -17,7 +17,8 @@ use super::{
     decide::{Decision, Facts, RemovalReason, decide},
     part_set::PartSet,
 };
-use crate::{DirectError, Hold, Record, Standing, stats::count};
+use crate::{DirectError, Record, Standing, stats::count};
+use landfall_database::RowLease;
 
 /// When the sweeper checks an upload again that is being completed.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
@@ -78,7 +79,7 @@ impl Direct {
 
     async fn advance_leased(
         &self,
-        lease: &Hold,
+        lease: &RowLease,
         mut record: Record,
         advance: &Advance,
     ) -> Result<Outcome, DirectError> {
@@ -200,7 +201,7 @@ impl Direct {
     /// Calls the hooks for an object that is right, and completes its upload.
     async fn finish(
         &self,
-        lease: &Hold,
+        lease: &RowLease,
         record: Record,
         head: ObjectHead,
         info: Option<&Arc<RequestInfo>>,

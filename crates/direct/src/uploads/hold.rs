@@ -6,7 +6,8 @@ use landfall::upload::UploadId;
 use tokio::time::sleep;
 
 use super::Direct;
-use crate::{DirectError, Hold, Record};
+use crate::{DirectError, Record};
+use landfall_database::RowLease;
 
 /// How often it is asked for while somebody has it.
 const TRIES: u32 = 100;
@@ -17,7 +18,10 @@ impl Direct {
     ///
     /// # Errors
     /// There is none, or somebody is at it all the time. The books fail.
-    pub(super) async fn acquire_lease(&self, id: &UploadId) -> Result<(Hold, Record), DirectError> {
+    pub(super) async fn acquire_lease(
+        &self,
+        id: &UploadId,
+    ) -> Result<(RowLease, Record), DirectError> {
         let books = &self.0.books;
         for left in (0..TRIES).rev() {
             if let Some(hold) = books.hold(id).await? {
@@ -35,7 +39,7 @@ impl Direct {
     }
 
     /// That it is still held: what takes long may have outlasted that.
-    pub(super) fn ensure_leased(hold: &Hold) -> Result<(), DirectError> {
+    pub(super) fn ensure_leased(hold: &RowLease) -> Result<(), DirectError> {
         match hold.is_held() {
             true => Ok(()),
             false => Err(DirectError::Busy),

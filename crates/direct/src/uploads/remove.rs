@@ -12,7 +12,8 @@ use landfall_grants::queue;
 use landfall_s3::client::{self, ErrorKind};
 
 use super::{Direct, decide::RemovalReason, request};
-use crate::{DirectError, Hold, Record, Standing, Way, stats::count};
+use crate::{DirectError, Record, Standing, Way, stats::count};
+use landfall_database::RowLease;
 
 /// When it is tried again to remove what couldn't be removed.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
@@ -98,7 +99,7 @@ impl Direct {
     /// A sink or the database fails, or the lease was lost; nothing has happened then.
     pub(super) async fn remove(
         &self,
-        lease: &Hold,
+        lease: &RowLease,
         mut record: Record,
         reason: RemovalReason,
         info: Option<&Arc<RequestInfo>>,
@@ -153,7 +154,7 @@ impl Direct {
     }
 
     /// Removes what S3 has of a removed upload, and records that.
-    async fn clear_leased(&self, lease: &Hold, mut record: Record) -> Result<(), DirectError> {
+    async fn clear_leased(&self, lease: &RowLease, mut record: Record) -> Result<(), DirectError> {
         Self::ensure_leased(lease)?;
         self.remove_from_s3(&record).await?;
         let now = self.queue().now();

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{Queue, QueueError, Scope, Shared, read, watch as newest_event};
 use crate::{
-    Job,
+    Job, JobState,
     job::{JobEvent, JobEventKind},
 };
 
@@ -320,11 +320,17 @@ async fn serve(shared: &Shared) {
                     pause = Duration::ZERO;
                     let is_last = events.len() < PAGE;
                     for event in events {
-                        cursor = cursor.max(event.number);
                         if event.job.state.is_terminal() {
-                            shared.reports.end(event.job.id);
-                            running.retain(|job| job.id != event.job.id);
+                            let unsent = running.extract_if(.., |job| job.id == event.job.id);
+                            let is_unsent = unsent.count() > 0;
+                            let published = shared.reports.end(event.job.id);
+                            if event.job.state == JobState::Completed
+                                && (is_unsent || published < event.job.offset)
+                            {
+                                feed.send(last_progress(&event, cursor));
+                            }
                         }
+                        cursor = cursor.max(event.number);
                         feed.send(event);
                     }
                     if is_last {
@@ -346,6 +352,16 @@ async fn serve(shared: &Shared) {
             });
         }
     }
+}
+
+/// The progress to the end of a job, which comes before its completion.
+fn last_progress(completed: &JobEvent, number: i64) -> JobEvent {
+    let mut event = completed.clone();
+    event.number = number;
+    event.kind = JobEventKind::UploadProgress;
+    event.job.state = JobState::Progress;
+    event.job.ended_at = None;
+    event
 }
 
 /// Running jobs of this node with progress that their readers have not received.

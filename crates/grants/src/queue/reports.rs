@@ -256,11 +256,12 @@ impl Reports {
         }
     }
 
-    /// Ends the progress of a job that has ended.
-    pub(super) fn end(&self, job: JobId) {
-        if let Some(progress) = self.jobs().jobs.get_mut(&job) {
+    /// Ends the progress of a job that has ended. Returns the offset that its listeners have received.
+    pub(super) fn end(&self, job: JobId) -> u64 {
+        self.jobs().jobs.get_mut(&job).map_or(0, |progress| {
             progress.has_ended = true;
-        }
+            progress.published
+        })
     }
 
     /// Returns jobs with progress that listeners have not received, as far as their subjects have

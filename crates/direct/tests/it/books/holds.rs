@@ -118,7 +118,7 @@ async fn one_that_died_is_taken_over_and_one_that_was_not_dead_hears_of_it() {
         assert!(two.hold(record.id()).await.unwrap().is_none());
         // As if it had stood still for longer than its span.
         place
-            .execute("UPDATE direct_uploads SET held_until = 1")
+            .execute("UPDATE direct_uploads SET lease_expires_at = 1")
             .await;
         let theirs = two.hold(record.id()).await.unwrap().unwrap();
         until(async || !hold.is_held()).await;

@@ -242,7 +242,7 @@ async fn judge(world: &World, mut said: Said) {
     // The time of their holds is over.
     world
         .place
-        .execute("UPDATE direct_uploads SET held_until = 0")
+        .execute("UPDATE direct_uploads SET lease_expires_at = 0")
         .await;
     let left = "SELECT COUNT(*) FROM direct_uploads WHERE check_at IS NOT NULL";
     let mut sweeps = 0;

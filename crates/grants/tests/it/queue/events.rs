@@ -259,9 +259,11 @@ async fn a_reader_receives_events_and_progress_of_all_nodes_in_order() {
         }
         assert!(one.end(id, End::Completed(100)).await.unwrap());
         for reader in &mut readers {
-            let event = reader.next().await.unwrap();
-            assert_eq!(event.event.kind, JobEventKind::UploadCompleted);
-            assert_eq!(event.event.job.id, id);
+            for kind in [JobEventKind::UploadProgress, JobEventKind::UploadCompleted] {
+                let event = reader.next().await.unwrap();
+                assert_eq!((event.event.kind, event.event.job.id), (kind, id));
+                assert_eq!(event.event.job.offset, 100);
+            }
         }
         connections.close().await;
         one.close().await;

@@ -1,0 +1,240 @@
+//! Leases in the rows that they protect.
+//!
+//! Other statements on the row can require in their own condition that nobody has the lease, which a
+//! lease in a table of its own cannot offer: one acquired between the check and the write would be
+//! overlooked.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use super::{millis, sql};
+use crate::{Connections, DatabaseError, Statement};
+
+/// Time limit of a call.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The leases of the rows of a table with the columns `id`, `lease_owner` and `lease_expires_at`
+/// (milliseconds since 1970 by the clock of the database; 0 if nobody has it). Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RowLeases {
+    connections: Connections,
+    /// Where the connections were opened.
+    runtime: Handle,
+    table: &'static str,
+    ttl: Duration,
+}
+
+/// A lease of a row. A task renews it, and it is released on drop; if the process dies, it expires.
+#[derive(Debug)]
+pub struct RowLease {
+    inner: Arc<Inner>,
+    renewal: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Inner {
+    leases: RowLeases,
+    id: String,
+    owner: String,
+    /// Until when it can be used, by the clock of this process; `None` once it is lost.
+    usable_until: Mutex<Option<Instant>>,
+    is_released: AtomicBool,
+}
+
+impl RowLeases {
+    /// Uses a table, with connections that were opened in `runtime`.
+    #[must_use]
+    pub const fn new(
+        connections: Connections,
+        runtime: Handle,
+        table: &'static str,
+        ttl: Duration,
+    ) -> Self {
+        Self {
+            connections,
+            runtime,
+            table,
+            ttl,
+        }
+    }
+
+    /// Changes the lifetime of leases.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Acquires the lease of a row; `None` if another owner has it or there is no such row.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    ///
+    /// # Cancel safety
+    /// Dropped, the lease is released.
+    pub async fn acquire(&self, id: &str) -> Result<Option<RowLease>, DatabaseError> {
+        let inner = Arc::new(Inner {
+            leases: self.clone(),
+            id: id.to_owned(),
+            owner: format!("{:032x}", rand::random::<u128>()),
+            usable_until: Mutex::new(None),
+            is_released: AtomicBool::new(false),
+        });
+        let acquire = self.runtime.spawn(async move {
+            let acquired = inner.extend(true).await;
+            // The response may have been lost after the database acquired it.
+            let renewal = tokio::spawn(renew(inner.clone())).abort_handle();
+            let lease = RowLease { inner, renewal };
+            match acquired {
+                Ok(true) => Ok(Some(lease)),
+                Ok(false) => {
+                    lease.inner.is_released.store(true, Ordering::Relaxed);
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            }
+        });
+        acquire.await.unwrap_or(Err(DatabaseError::Closed))
+    }
+
+    async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
+        let execute = async {
+            let mut transaction = self.connections.write().await?;
+            let changed = transaction.execute(statement).await?;
+            transaction.commit().await?;
+            Ok(changed)
+        };
+        let executed = timeout(TIMEOUT, execute).await;
+        executed.unwrap_or(Err(DatabaseError::Slow(TIMEOUT)))
+    }
+}
+
+impl RowLease {
+    /// Whether no other owner can have acquired it: not if it could not be renewed in time. To be
+    /// checked right before each effect that cannot be undone.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.inner.is_held()
+    }
+
+    /// Releases it, and returns when others can acquire it; after a drop, that takes a moment.
+    ///
+    /// # Cancel safety
+    /// Dropped, it is released all the same.
+    pub async fn release(self) {
+        self.renewal.abort();
+        self.inner.is_released.store(true, Ordering::Relaxed);
+        let inner = self.inner.clone();
+        let release = self.inner.leases.runtime.spawn(async move {
+            inner.release().await;
+        });
+        let _ = release.await;
+    }
+}
+
+impl Drop for RowLease {
+    fn drop(&mut self) {
+        self.renewal.abort();
+        if self.inner.is_released.load(Ordering::Relaxed) {
+            return;
+        }
+        let inner = self.inner.clone();
+        let runtime = &self.inner.leases.runtime;
+        runtime.spawn(async move { inner.release().await });
+    }
+}
+
+impl Inner {
+    fn usable_until(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.usable_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_held(&self) -> bool {
+        self.usable_until()
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Acquires or renews it; returns whether this is the owner. A fifth of the lifetime remains for
+    /// an effect that has begun, counted from before the call was sent.
+    async fn extend(&self, is_new: bool) -> Result<bool, DatabaseError> {
+        let RowLeases {
+            connections,
+            table,
+            ttl,
+            ..
+        } = &self.leases;
+        let sent = Instant::now();
+        let now = sql::now(connections.is_postgres());
+        let condition = match is_new {
+            true => format!("lease_expires_at <= {now}"),
+            false => "lease_owner = $1".to_owned(),
+        };
+        let statement = Statement::new(format!(
+            "UPDATE {table} SET lease_owner = $1, lease_expires_at = {now} + $2 \
+             WHERE id = $3 AND {condition}"
+        ));
+        let statement = statement
+            .with(self.owner.as_str())
+            .with(millis(*ttl))
+            .with(self.id.as_str());
+        let is_owner = self.leases.execute(statement).await? == 1;
+        *self.lock() = is_owner.then(|| sent + *ttl * 4 / 5);
+        Ok(is_owner)
+    }
+
+    async fn release(&self) {
+        *self.lock() = None;
+        let table = self.leases.table;
+        let statement = Statement::new(format!(
+            "UPDATE {table} SET lease_owner = NULL, lease_expires_at = 0 \
+             WHERE id = $1 AND lease_owner = $2"
+        ));
+        let statement = statement.with(self.id.as_str()).with(self.owner.as_str());
+        if let Err(error) = self.leases.execute(statement).await {
+            tracing::warn!(table, id = %self.id, %error, "failed to release a lease: it expires");
+        }
+    }
+}
+
+/// Renews a lease until it is lost.
+async fn renew(inner: Arc<Inner>) {
+    let (ttl, table) = (inner.leases.ttl, inner.leases.table);
+    while let Some(until) = inner.usable_until() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            tracing::error!(table, id = %inner.id, "a lease was not renewed in time");
+            *inner.lock() = None;
+            return;
+        }
+        // At a third of the lifetime, and more often when that failed.
+        let due = left.saturating_sub(ttl * 7 / 15);
+        sleep(due.max(ttl / 12)).await;
+        match inner.extend(false).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::error!(table, id = %inner.id, "another owner has acquired a lease");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(table, id = %inner.id, %error, "failed to renew a lease");
+            }
+        }
+    }
+}
