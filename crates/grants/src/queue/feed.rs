@@ -136,7 +136,13 @@ impl EventReader {
         if let Some(last) = events.last() {
             self.cursor = last.number;
         }
-        self.read = events.into_iter().map(SharedEvent::new).collect();
+        for event in events {
+            if event.job.state == JobState::Completed && event.job.offset > 0 {
+                let progress = last_progress(&event, event.number);
+                self.read.push_back(SharedEvent::new(progress));
+            }
+            self.read.push_back(SharedEvent::new(event));
+        }
         Ok(())
     }
 }

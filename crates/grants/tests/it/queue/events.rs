@@ -265,6 +265,15 @@ async fn a_reader_receives_events_and_progress_of_all_nodes_in_order() {
                 assert_eq!(event.event.job.offset, 100);
             }
         }
+        // Read later, the story is the same.
+        let mut late = other.read_events(Scope::Subject("ann".into()), 0);
+        for kind in [
+            JobEventKind::UploadStarted,
+            JobEventKind::UploadProgress,
+            JobEventKind::UploadCompleted,
+        ] {
+            assert_eq!(late.next().await.unwrap().event.kind, kind);
+        }
         connections.close().await;
         one.close().await;
         readers[0].next().await.unwrap_err();
