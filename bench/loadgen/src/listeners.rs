@@ -106,10 +106,6 @@ impl Listener {
         let (Some(kind), Some(data)) = (field("event:"), field("data:")) else {
             return Ok(());
         };
-        if kind.trim() == "UploadProgress" && field("id:").is_none() {
-            // It is not stored.
-            return Ok(());
-        }
         let id = field("id:").and_then(|id| id.trim().parse().ok());
         let id: u64 = id.ok_or_else(|| format!("an event without a number: {event}"))?;
         if id <= self.last {

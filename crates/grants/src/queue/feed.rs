@@ -13,7 +13,11 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{Queue, QueueError, Scope, Shared, read, watch as newest_event};
+use super::{
+    Queue, QueueError, Scope, Shared,
+    numbers::{self, Sequence},
+    read, watch as newest_event,
+};
 use crate::{
     Job, JobState,
     job::{JobEvent, JobEventKind},
@@ -35,7 +39,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// An event that many readers share.
 #[derive(Debug)]
 pub struct SharedEvent {
-    /// The event. Progress has the number of the event before it.
+    /// The event.
     pub event: JobEvent,
     /// Its encodings, made once for all readers.
     pub(crate) encoded: [OnceLock<Bytes>; 4],
@@ -47,12 +51,6 @@ impl SharedEvent {
             event,
             encoded: Default::default(),
         })
-    }
-
-    /// Whether it can be read again by its number. Progress cannot.
-    #[must_use]
-    pub fn is_stored(&self) -> bool {
-        self.event.kind != JobEventKind::UploadProgress
     }
 }
 
@@ -109,7 +107,7 @@ impl EventReader {
                     changed.map_err(|_| QueueError::Closed)?;
                 }
                 event = self.subscription.events.recv(), if is_live => match event {
-                    Ok(event) if self.is_new(&event) => {
+                    Ok(event) if event.event.number > self.cursor => {
                         self.cursor = event.event.number;
                         return Ok(event);
                     }
@@ -121,11 +119,6 @@ impl EventReader {
         }
     }
 
-    fn is_new(&self, event: &SharedEvent) -> bool {
-        let number = event.event.number;
-        number > self.cursor || (number == self.cursor && !event.is_stored())
-    }
-
     async fn catch_up(&mut self) -> Result<(), QueueError> {
         let queue = &self.queue;
         let reading = queue.0.shared.feed.reading.acquire().await;
@@ -133,15 +126,11 @@ impl EventReader {
         let scope = &self.subscription.scope;
         let events = queue.events(scope, self.cursor, PAGE).await?;
         self.is_behind = events.len() == PAGE;
-        if let Some(last) = events.last() {
-            self.cursor = last.number;
-        }
         for event in events {
-            if event.job.state == JobState::Completed && event.job.offset > 0 {
-                let progress = last_progress(&event, event.number);
-                self.read.push_back(SharedEvent::new(progress));
-            }
-            self.read.push_back(SharedEvent::new(event));
+            let progress = last_progress(&event).filter(|last| last.number > self.cursor);
+            self.cursor = event.number;
+            let both = progress.into_iter().chain([event]);
+            self.read.extend(both.map(SharedEvent::new));
         }
         Ok(())
     }
@@ -297,7 +286,7 @@ async fn serve(shared: &Shared) {
     let mut tick = interval(PROGRESS_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let mut running = Vec::new();
+        let mut progress = VecDeque::new();
         tokio::select! {
             changed = newest.changed() => if changed.is_err() {
                 return;
@@ -306,37 +295,42 @@ async fn serve(shared: &Shared) {
                 if feed.rests() {
                     return;
                 }
-                match progress(shared).await {
-                    Ok(jobs) => running = jobs,
+                match running(shared).await {
+                    Ok(events) => progress = events,
                     Err(error) => wait(&mut pause, &error).await,
                 }
             }
         }
-        // Events that happened before the progress come before it, also those of other nodes.
-        if !running.is_empty() && shared.database.is_postgres() {
-            match newest_event::newest(shared).await {
-                Ok(number) => shared.saw(number),
-                Err(error) => wait(&mut pause, &error).await,
-            }
-        }
-        let last = *newest.borrow_and_update();
+        // All events before the progress can be read by now.
+        let newest = *newest.borrow_and_update();
+        let last = progress
+            .front()
+            .map_or(newest, |first: &JobEvent| newest.max(first.number - 1));
         while cursor < last {
             match read::events(shared, &Scope::All, cursor, PAGE).await {
                 Ok(events) => {
                     pause = Duration::ZERO;
                     let is_last = events.len() < PAGE;
                     for event in events {
-                        if event.job.state.is_terminal() {
-                            let unsent = running.extract_if(.., |job| job.id == event.job.id);
-                            let is_unsent = unsent.count() > 0;
-                            let published = shared.reports.end(event.job.id);
-                            if event.job.state == JobState::Completed
-                                && (is_unsent || published < event.job.offset)
-                            {
-                                feed.send(last_progress(&event, cursor));
-                            }
+                        let is_earlier = |one: &JobEvent| one.number < event.number;
+                        while progress.front().is_some_and(is_earlier) {
+                            progress
+                                .pop_front()
+                                .into_iter()
+                                .for_each(|one| feed.send(one));
                         }
                         cursor = cursor.max(event.number);
+                        if event.job.state.is_terminal() {
+                            let before = progress.len();
+                            progress.retain(|one| one.job.id != event.job.id);
+                            let is_unsent = progress.len() < before;
+                            let published = shared.reports.end(event.job.id);
+                            if let Some(last) = last_progress(&event)
+                                && (is_unsent || published < event.job.offset)
+                            {
+                                feed.send(last);
+                            }
+                        }
                         feed.send(event);
                     }
                     if is_last {
@@ -349,29 +343,49 @@ async fn serve(shared: &Shared) {
                 return;
             }
         }
-        for job in running {
-            feed.send(JobEvent {
-                number: cursor,
-                kind: JobEventKind::UploadProgress,
-                at: shared.settings.clock.now(),
-                job,
-            });
+        for one in progress {
+            cursor = cursor.max(one.number);
+            feed.send(one);
         }
     }
 }
 
-/// The progress to the end of a job, which comes before its completion.
-fn last_progress(completed: &JobEvent, number: i64) -> JobEvent {
+/// The progress to the end of a completed job. It has the number before that of the completion, which
+/// is kept free for it.
+fn last_progress(completed: &JobEvent) -> Option<JobEvent> {
+    if completed.job.state != JobState::Completed || completed.job.offset == 0 {
+        return None;
+    }
     let mut event = completed.clone();
-    event.number = number;
+    event.number -= 1;
     event.kind = JobEventKind::UploadProgress;
     event.job.state = JobState::Progress;
     event.job.ended_at = None;
-    event
+    Some(event)
+}
+
+/// Progress that its readers have not received. A number is taken for each, so that a client continues
+/// after it; no row is written.
+async fn running(shared: &Shared) -> Result<VecDeque<JobEvent>, QueueError> {
+    let jobs = changed(shared).await?;
+    if jobs.is_empty() {
+        return Ok(VecDeque::new());
+    }
+    let mut transaction = shared.database.write().await?;
+    let numbers = numbers::take(&mut transaction, Sequence::Events, jobs.len()).await?;
+    transaction.commit().await?;
+    let at = shared.settings.clock.now();
+    let events = numbers.into_iter().zip(jobs).map(|(number, job)| JobEvent {
+        number,
+        kind: JobEventKind::UploadProgress,
+        at,
+        job,
+    });
+    Ok(events.collect())
 }
 
 /// Running jobs of this node with progress that their readers have not received.
-async fn progress(shared: &Shared) -> Result<Vec<Job>, QueueError> {
+async fn changed(shared: &Shared) -> Result<Vec<Job>, QueueError> {
     let changed = shared
         .reports
         .changed(|subject| shared.feed.has_readers(subject));

@@ -432,6 +432,16 @@ impl Queue {
         self.read(async move { watch::newest(&shared).await }).await
     }
 
+    /// The last number that an event may have: progress has numbers, too.
+    ///
+    /// # Errors
+    /// The database failed or is slow.
+    pub async fn last_number(&self) -> Result<i64, QueueError> {
+        let shared = self.shared();
+        self.read(async move { numbers::last_event(&shared.database).await })
+            .await
+    }
+
     /// Keeps a key.
     ///
     /// # Errors

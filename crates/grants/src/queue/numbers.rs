@@ -1,6 +1,6 @@
 //! The numbers of jobs and events: each is given out once, in the order in which they are taken.
 
-use landfall_database::{Statement, Transaction};
+use landfall_database::{Connections, Statement, Transaction};
 
 use super::QueueError;
 
@@ -49,4 +49,15 @@ pub(super) async fn take(
         .iter()
         .map(|row| row.number(0))
         .collect::<Result<_, _>>()?)
+}
+
+/// Returns the last number of an event that was taken, whether or not its row is visible.
+pub(super) async fn last_event(database: &Connections) -> Result<i64, QueueError> {
+    let last = if database.is_postgres() {
+        "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS seq FROM queue_event_number"
+    } else {
+        "SELECT seq FROM sqlite_sequence WHERE name = 'queue_events'"
+    };
+    let rows = database.read(Statement::new(last)).await?;
+    Ok(rows.first().map_or(Ok(0), |row| row.number("seq"))?)
 }

@@ -6,7 +6,7 @@ use landfall_database::{DatabaseError, Statement, Transaction, Value};
 
 use super::{
     QueueError,
-    book::{Book, Part},
+    book::{Book, NewEvent, Part},
     load::parts,
     message,
     numbers::{self, Sequence},
@@ -41,9 +41,15 @@ impl Book<'_> {
             transaction.execute(statement.clone()).await?;
         }
         // Last of all, since other nodes with events wait until this transaction ends.
-        let numbers = numbers::take(transaction, Sequence::Events, self.events.len()).await?;
-        for (event, number) in self.events.iter_mut().zip(numbers) {
-            event.number = number;
+        let reserved = self.events.iter().filter(|event| has_last_progress(event));
+        let count = self.events.len() + reserved.count();
+        let numbers = numbers::take(transaction, Sequence::Events, count).await?;
+        let mut numbers = numbers.into_iter();
+        for event in &mut self.events {
+            if has_last_progress(event) {
+                numbers.next();
+            }
+            event.number = numbers.next().unwrap_or_default();
         }
         self.save_events(transaction).await?;
         for statement in self.deliveries()? {
@@ -206,6 +212,11 @@ impl Book<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the number before that of an event is of its last progress, which readers receive first.
+fn has_last_progress(event: &NewEvent) -> bool {
+    event.kind == JobEventKind::UploadCompleted && event.job.offset > 0
 }
 
 /// Changes the counts of states: of each, jobs and bytes.

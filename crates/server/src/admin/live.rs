@@ -61,16 +61,18 @@ pub(super) async fn events(
         ));
     };
     let newest = admin.0.queue.newest_now().await?;
+    let issued = admin.0.queue.last_number().await?;
     let said = headers.get("last-event-id");
     let after = said
         .and_then(|id| id.to_str().ok()?.trim().parse().ok())
-        .or(asked.last_event_id)
-        .unwrap_or(newest);
+        .or(asked.last_event_id);
+    let is_unknown = after.is_some_and(|after| after > issued);
+    let after = after.filter(|_| !is_unknown).unwrap_or(newest);
     let reader = EventStreamReader {
-        events: admin.0.queue.read_events(Scope::All, after.min(newest)),
+        events: admin.0.queue.read_events(Scope::All, after),
         closing: admin.0.closing.clone(),
         // The client's events are from a database that was replaced, by an older backup for example.
-        reset_at: (after > newest).then_some(newest),
+        reset_at: is_unknown.then_some(newest),
         until: Instant::now() + LASTS,
         admin,
         _permit: permit,
@@ -141,10 +143,7 @@ fn encode(shared: &SharedEvent, admin: &Admin) -> Event {
         at: time(event.at),
         upload: Row::of(event.job.clone(), admin.now()),
     };
-    let mut shown = Event::default().event(kind);
-    if shared.is_stored() {
-        shown = shown.id(event.number.to_string());
-    }
+    let shown = Event::default().id(event.number.to_string()).event(kind);
     match shown.clone().json_data(&json) {
         Ok(event) => event,
         Err(error) => {

@@ -44,10 +44,5 @@ fn write(shared: &SharedEvent, style: Style, with_subject: bool) -> String {
         "at": row::rfc3339(event.at),
         "upload": row::row(&event.job, style, with_subject),
     });
-    // What cannot be read again is no place to continue from.
-    let id = match shared.is_stored() {
-        true => format!("id: {}\n", event.number),
-        false => String::new(),
-    };
-    format!("{id}event: {name}\ndata: {data}\n\n")
+    format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.number)
 }

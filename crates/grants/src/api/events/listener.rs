@@ -56,13 +56,15 @@ impl Listener {
         last: Option<i64>,
         seat: Seat,
     ) -> Result<Self, Problem> {
-        let newest = api.settings.queue.newest_now().await;
-        let newest = newest.map_err(|error| fault(&error, request_id(&parts)))?;
-        let cursor = last.unwrap_or(newest).min(newest);
+        let queue = &api.settings.queue;
+        let numbers = async { Ok((queue.newest_now().await?, queue.last_number().await?)) };
+        let numbers: Result<_, QueueError> = numbers.await;
+        let (newest, issued) = numbers.map_err(|error| fault(&error, request_id(&parts)))?;
+        let cursor = last.filter(|last| *last <= issued).unwrap_or(newest);
         // Sent at once, so that a client that is cut off before the first event continues here, too.
         let events = api.settings.queue.read_events(scope.clone(), cursor);
         let mut preamble = format!("retry: 2000\nid: {cursor}\n\n");
-        if last.is_some_and(|last| last > newest) {
+        if last.is_some_and(|last| last > issued) {
             // The client's events are from a database that was replaced, by an older backup for
             // example: what it knows of its uploads may be wrong.
             preamble += &present(&api, &caller, &scope, cursor)

@@ -86,20 +86,12 @@ impl Ear {
                 continue;
             }
             let lines: Vec<_> = block.lines().collect();
-            let (event, data) = match lines[..] {
-                [id, event, data] => {
-                    let id = id.strip_prefix("id: ").unwrap().parse().unwrap();
-                    assert!(id > self.last_id, "{id} after {}", self.last_id);
-                    self.last_id = id;
-                    (event, data)
-                }
-                [event, data] => {
-                    assert_eq!(event, "event: UploadProgress");
-                    (event, data)
-                }
-                _ => panic!("not an event: {block}"),
+            let [id, event, data] = lines[..] else {
+                panic!("not an event: {block}")
             };
-            let id = self.last_id;
+            let id = id.strip_prefix("id: ").unwrap().parse().unwrap();
+            assert!(id > self.last_id, "{id} after {}", self.last_id);
+            self.last_id = id;
             let name = event.strip_prefix("event: ").unwrap().to_owned();
             let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
             assert_eq!(data["type"], *name);
