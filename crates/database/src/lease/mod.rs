@@ -14,7 +14,7 @@ mod sql;
 
 use std::{fmt, time::Duration};
 
-use crate::{Connections, DatabaseError, Migration, Row, Statement};
+use crate::{Connections, DatabaseError, Migration, Row, Statement, millis};
 
 pub use row::{RowLease, RowLeases};
 
@@ -261,10 +261,6 @@ fn renewal(row: &Row) -> Result<Renewal, DatabaseError> {
         name: row.text("name")?,
         is_wanted: row.number("wanted")? != 0,
     })
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn duration(millis: i64) -> Duration {

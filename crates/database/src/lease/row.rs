@@ -18,8 +18,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{millis, sql};
-use crate::{Connections, DatabaseError, Statement};
+use super::sql;
+use crate::{Connections, DatabaseError, Statement, millis};
 
 /// Time limit of a call.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -147,7 +147,57 @@ enum Phase {
     Over,
 }
 
-type Channels = HashMap<Scope, broadcast::Sender<Arc<SharedEvent>>>;
+type Channel = broadcast::Sender<Arc<SharedEvent>>;
+
+/// The channels that have readers.
+#[derive(Debug, Default)]
+struct Channels {
+    all: Option<Channel>,
+    subjects: HashMap<String, Channel>,
+}
+
+impl Channels {
+    fn subscribe(&mut self, scope: &Scope) -> broadcast::Receiver<Arc<SharedEvent>> {
+        let channel = match scope {
+            Scope::All => &mut self.all,
+            Scope::Subject(subject) => {
+                return match self.subjects.get(subject) {
+                    Some(channel) => channel.subscribe(),
+                    None => {
+                        let (channel, events) = broadcast::channel(BACKLOG);
+                        self.subjects.insert(subject.clone(), channel);
+                        events
+                    }
+                };
+            }
+        };
+        let channel = channel.get_or_insert_with(|| broadcast::Sender::new(BACKLOG_OF_ALL));
+        channel.subscribe()
+    }
+
+    /// Removes the channel of a reader that leaves, if it is the last one.
+    fn leave(&mut self, scope: &Scope) {
+        let is_last = |channel: &Channel| channel.receiver_count() <= 1;
+        match scope {
+            Scope::All => self.all = self.all.take().filter(|channel| !is_last(channel)),
+            Scope::Subject(subject) => {
+                if self.subjects.get(subject).is_some_and(is_last) {
+                    self.subjects.remove(subject);
+                }
+            }
+        }
+    }
+
+    /// Those that receive the events of a subject.
+    fn of(&self, subject: Option<&str>) -> impl Iterator<Item = &Channel> {
+        let own = subject.and_then(|subject| self.subjects.get(subject));
+        own.into_iter().chain(&self.all)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all.is_none() && self.subjects.is_empty()
+    }
+}
 
 /// Events for all readers.
 #[derive(Debug)]
@@ -171,11 +221,7 @@ struct Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut channels = lock(&self.channels);
-        let channel = channels.get(&self.scope);
-        if channel.is_some_and(|channel| channel.receiver_count() <= 1) {
-            channels.remove(&self.scope);
-        }
+        lock(&self.channels).leave(&self.scope);
     }
 }
 
@@ -194,14 +240,7 @@ impl Feed {
     }
 
     fn subscribe(&self, scope: Scope) -> Subscription {
-        let backlog = match scope {
-            Scope::All => BACKLOG_OF_ALL,
-            Scope::Subject(_) => BACKLOG,
-        };
-        let events = lock(&self.channels)
-            .entry(scope.clone())
-            .or_insert_with(|| broadcast::Sender::new(backlog))
-            .subscribe();
+        let events = lock(&self.channels).subscribe(&scope);
         self.wake.notify_one();
         Subscription {
             events,
@@ -224,25 +263,23 @@ impl Feed {
     /// The scopes that have readers.
     #[cfg(feature = "postgres")]
     pub(super) fn scopes(&self) -> Vec<Scope> {
-        lock(&self.channels).keys().cloned().collect()
+        let channels = lock(&self.channels);
+        let subjects = channels.subjects.keys().cloned().map(Scope::Subject);
+        subjects
+            .chain(channels.all.iter().map(|_| Scope::All))
+            .collect()
     }
 
     fn has_readers(&self, subject: Option<&str>) -> bool {
-        let own = subject.map(|subject| Scope::Subject(subject.to_owned()));
-        let channels = lock(&self.channels);
-        channels.contains_key(&Scope::All) || own.is_some_and(|own| channels.contains_key(&own))
+        lock(&self.channels).of(subject).next().is_some()
     }
 
     /// Sends an event to its readers.
     fn send(&self, event: JobEvent) {
-        let own = event.job.subject.clone().map(Scope::Subject);
         let event = SharedEvent::new(event);
-        let channels = lock(&self.channels);
-        for scope in own.iter().chain([&Scope::All]) {
-            if let Some(channel) = channels.get(scope) {
-                // Fails if its last reader has just gone.
-                let _ = channel.send(event.clone());
-            }
+        for channel in lock(&self.channels).of(event.event.job.subject.as_deref()) {
+            // Fails if its last reader has just left.
+            let _ = channel.send(event.clone());
         }
     }
 }
@@ -307,47 +344,58 @@ async fn serve(shared: &Shared) {
             .front()
             .map_or(newest, |first: &JobEvent| newest.max(first.number - 1));
         while cursor < last {
-            match read::events(shared, &Scope::All, cursor, PAGE).await {
-                Ok(events) => {
-                    pause = Duration::ZERO;
-                    let is_last = events.len() < PAGE;
-                    for event in events {
-                        let is_earlier = |one: &JobEvent| one.number < event.number;
-                        while progress.front().is_some_and(is_earlier) {
-                            progress
-                                .pop_front()
-                                .into_iter()
-                                .for_each(|one| feed.send(one));
-                        }
-                        cursor = cursor.max(event.number);
-                        if event.job.state.is_terminal() {
-                            let before = progress.len();
-                            progress.retain(|one| one.job.id != event.job.id);
-                            let is_unsent = progress.len() < before;
-                            let published = shared.reports.end(event.job.id);
-                            if let Some(last) = last_progress(&event)
-                                && (is_unsent || published < event.job.offset)
-                            {
-                                feed.send(last);
-                            }
-                        }
-                        feed.send(event);
-                    }
-                    if is_last {
-                        break;
-                    }
-                }
-                Err(error) => wait(&mut pause, &error).await,
-            }
-            if feed.rests() {
+            let Some(events) = page(shared, cursor, &mut pause).await else {
                 return;
+            };
+            let is_last = events.len() < PAGE;
+            for event in events {
+                cursor = cursor.max(event.number);
+                send_stored(shared, event, &mut progress);
+            }
+            if is_last {
+                break;
             }
         }
-        for one in progress {
-            cursor = cursor.max(one.number);
-            feed.send(one);
+        for event in progress {
+            cursor = cursor.max(event.number);
+            send_progress(shared, event);
         }
     }
+}
+
+/// Reads the events after a number. Returns `None` without readers.
+async fn page(shared: &Shared, cursor: i64, pause: &mut Duration) -> Option<Vec<JobEvent>> {
+    while !shared.feed.rests() {
+        match read::events(shared, &Scope::All, cursor, PAGE).await {
+            Ok(events) => {
+                *pause = Duration::ZERO;
+                return Some(events);
+            }
+            Err(error) => wait(pause, &error).await,
+        }
+    }
+    None
+}
+
+/// Sends a stored event, and before it the progress with lower numbers; what is left is of later
+/// numbers and of jobs that have not ended.
+fn send_stored(shared: &Shared, event: JobEvent, progress: &mut VecDeque<JobEvent>) {
+    while let Some(earlier) = progress.pop_front_if(|first| first.number < event.number) {
+        send_progress(shared, earlier);
+    }
+    if event.job.state.is_terminal() {
+        progress.retain(|one| one.job.id != event.job.id);
+        let published = shared.reports.end(event.job.id);
+        let last = last_progress(&event).filter(|_| published < event.job.offset);
+        last.into_iter().for_each(|last| shared.feed.send(last));
+    }
+    shared.feed.send(event);
+}
+
+fn send_progress(shared: &Shared, event: JobEvent) {
+    let (job, offset) = (event.job.id, event.job.offset);
+    shared.feed.send(event);
+    shared.reports.set_published(job, offset);
 }
 
 /// The progress to the end of a completed job. It has the number before that of the completion, which

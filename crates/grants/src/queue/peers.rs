@@ -34,7 +34,8 @@ const MAX_SUBJECTS: usize = 350;
 const MAX_NODES: usize = 256;
 /// Bytes of a notification; PostgreSQL takes less than 8000.
 const MAX_PAYLOAD: usize = 7500;
-/// Notifications in one interval, so that progress leaves the database free for other work.
+/// Notifications in one interval, so that progress leaves the database free for other work. What is
+/// beyond is sent in the next, or seen when it is written.
 const MAX_NOTIFICATIONS: usize = 16;
 
 /// The subjects that the readers of other nodes read.
@@ -192,41 +193,51 @@ async fn send(shared: &Shared, node: &str) {
         let is_known = announced.as_ref().is_some_and(|(at, subjects)| {
             Some(subjects) == own.as_ref() && at.elapsed() < ANNOUNCE_INTERVAL
         });
-        if let Some(own) = own.filter(|_| !is_known) {
+        let own = own.filter(|_| !is_known);
+        if let Some(own) = &own {
             payloads.push(format!("readers {node} {}", own.format()));
-            announced = Some((Instant::now(), own));
         }
+        let mut progress = Vec::new();
         if let Some(wanted) = shared.peers.subjects() {
-            let progress = shared.reports.unsent(|subject| wanted.has(subject));
-            payloads.extend(format(node, &progress));
+            progress = shared.reports.unsent(|subject| wanted.has(subject));
+            let count = add_progress(node, &progress, &mut payloads);
+            progress.truncate(count);
         }
-        if let Err(error) = notify(shared, payloads).await {
-            tracing::debug!(%error, "progress cannot be sent to other nodes");
+        match notify(shared, payloads).await {
+            Ok(()) => {
+                shared.reports.set_sent(&progress);
+                if let Some(own) = own {
+                    announced = Some((Instant::now(), own));
+                }
+            }
+            Err(error) => tracing::debug!(%error, "progress cannot be sent to other nodes"),
         }
     }
 }
 
-/// Puts progress into notifications.
-fn format(node: &str, progress: &[(JobId, u64, u64)]) -> Vec<String> {
+/// Adds progress to the notifications of an interval. Returns how much of it they have room for.
+fn add_progress(node: &str, progress: &[(JobId, u64, u64)], payloads: &mut Vec<String>) -> usize {
     let begin = || format!("progress {node}");
-    let mut payloads = Vec::new();
     let mut payload = begin();
-    for (job, offset, rate) in progress {
+    let mut added = 0;
+    for (index, (job, offset, rate)) in progress.iter().enumerate() {
         let entry = format!(" {}:{offset}:{rate}", job.0);
         if payload.len() + entry.len() > MAX_PAYLOAD {
             payloads.push(std::mem::replace(&mut payload, begin()));
+            added = index;
+            if payloads.len() >= MAX_NOTIFICATIONS {
+                return added;
+            }
         }
         payload.push_str(&entry);
     }
-    if !progress.is_empty() {
+    if added < progress.len() {
         payloads.push(payload);
     }
-    payloads
+    progress.len()
 }
 
-async fn notify(shared: &Shared, mut payloads: Vec<String>) -> Result<(), QueueError> {
-    // The rest is seen when it is written.
-    payloads.truncate(MAX_NOTIFICATIONS);
+async fn notify(shared: &Shared, payloads: Vec<String>) -> Result<(), QueueError> {
     if payloads.is_empty() {
         return Ok(());
     }
@@ -237,4 +248,29 @@ async fn notify(shared: &Shared, mut payloads: Vec<String>) -> Result<(), QueueE
     statement.push(") AS v");
     shared.database.read(statement).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_has_a_limit_and_the_rest_stays_unsent() {
+        let progress: Vec<_> = (0..100_000).map(|job| (JobId(job), 1 << 40, 9)).collect();
+        let mut payloads = vec!["readers 1 *".to_owned()];
+        let count = add_progress("1", &progress, &mut payloads);
+        assert_eq!(payloads.len(), MAX_NOTIFICATIONS);
+        assert!(payloads.iter().all(|payload| payload.len() <= MAX_PAYLOAD));
+        let entries = payloads
+            .iter()
+            .flat_map(|payload| payload.split(' ').skip(2));
+        assert_eq!(entries.count() - 1, count);
+        assert!(count < progress.len());
+
+        let mut payloads = Vec::new();
+        assert_eq!(add_progress("1", &progress[..7], &mut payloads), 7);
+        assert_eq!(payloads.len(), 1);
+        assert_eq!(add_progress("1", &[], &mut payloads), 0);
+        assert_eq!(payloads.len(), 1);
+    }
 }

@@ -55,7 +55,7 @@ struct Progress {
     live: Option<Live>,
     /// The offset that listeners have received.
     published: u64,
-    /// The offset that other nodes have received.
+    /// The offset that was sent to other nodes.
     #[cfg(feature = "postgres")]
     sent: u64,
     /// Another node has the upload.
@@ -256,6 +256,13 @@ impl Reports {
         }
     }
 
+    /// Notes that listeners have received the progress of a job up to an offset.
+    pub(super) fn set_published(&self, job: JobId, offset: u64) {
+        if let Some(progress) = self.jobs().jobs.get_mut(&job) {
+            progress.published = progress.published.max(offset);
+        }
+    }
+
     /// Ends the progress of a job that has ended. Returns the offset that its listeners have received.
     pub(super) fn end(&self, job: JobId) -> u64 {
         self.jobs().jobs.get_mut(&job).map_or(0, |progress| {
@@ -264,8 +271,9 @@ impl Reports {
         })
     }
 
-    /// Returns jobs with progress that listeners have not received, as far as their subjects have
-    /// listeners, and the numbers of those that have to be read and [added](Self::set_job) first.
+    /// Returns jobs with progress that listeners have not [received](Self::set_published), as far as
+    /// their subjects have listeners, and the numbers of those that have to be read and
+    /// [added](Self::set_job) first.
     pub(super) fn changed(&self, has_listeners: impl Fn(Option<&str>) -> bool) -> Changed {
         let mut changed = Changed::default();
         for (id, progress) in &mut self.jobs().jobs {
@@ -293,8 +301,9 @@ impl Reports {
             };
             let mut job = Job::clone(job);
             progress.show(&mut job);
-            progress.published = live.offset;
-            changed.jobs.push(job);
+            if job.offset > progress.published {
+                changed.jobs.push(job);
+            }
         }
         changed
     }
@@ -334,14 +343,15 @@ impl Reports {
         self.came.notify_one();
     }
 
-    /// Returns the progress of this node that others have not received, as far as they want it.
+    /// Returns the progress of this node that was not [sent](Self::set_sent) to others, as far as they
+    /// want it.
     #[cfg(feature = "postgres")]
     pub(super) fn unsent(
         &self,
         is_wanted: impl Fn(Option<&str>) -> bool,
     ) -> Vec<(JobId, u64, u64)> {
         let mut unsent = Vec::new();
-        for (id, progress) in &mut self.jobs().jobs {
+        for (id, progress) in &self.jobs().jobs {
             let (Some(live), Some(Owner(subject))) = (progress.live, &progress.owner) else {
                 continue;
             };
@@ -349,10 +359,20 @@ impl Reports {
             if is_old || unsent.len() >= MAX_SENT || !is_wanted(subject.as_deref()) {
                 continue;
             }
-            progress.sent = live.offset;
             unsent.push((*id, live.offset, live.rate));
         }
         unsent
+    }
+
+    /// Notes that other nodes were sent this progress.
+    #[cfg(feature = "postgres")]
+    pub(super) fn set_sent(&self, sent: &[(JobId, u64, u64)]) {
+        let mut jobs = self.jobs();
+        for (job, offset, _) in sent {
+            if let Some(progress) = jobs.jobs.get_mut(job) {
+                progress.sent = progress.sent.max(*offset);
+            }
+        }
     }
 }
 
@@ -373,6 +393,32 @@ mod tests {
             part: None,
             offset,
             length: None,
+        }
+    }
+
+    /// A running job of ada.
+    fn job(id: i64, size: u64) -> Job {
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        Job {
+            id: JobId(id),
+            subject: Some("ada".to_owned()),
+            request_id: String::new(),
+            state: JobState::Started,
+            reason: None,
+            filename: None,
+            filetype: None,
+            size: Some(size),
+            max_size: None,
+            offset: 0,
+            rate: 0,
+            metadata: serde_json::Map::new(),
+            upload_id: None,
+            node: None,
+            created_at: at,
+            expires_at: at,
+            started_at: None,
+            updated_at: at,
+            ended_at: None,
         }
     }
 
@@ -418,6 +464,44 @@ mod tests {
         reports.give_back(taken);
         assert_eq!(reports.take(true), [report(1, 8)]);
         assert_eq!(reports.next(), None);
+    }
+
+    #[test]
+    #[cfg(feature = "postgres")]
+    fn progress_is_unsent_until_it_was_sent() {
+        let reports = reports();
+        reports.add(report(1, 5));
+        reports.written([&job(1, 9)]);
+        let unsent = || reports.unsent(|subject| subject == Some("ada"));
+        assert_eq!(unsent(), [(JobId(1), 5, 0)]);
+        // A failure in between loses nothing.
+        assert_eq!(unsent(), [(JobId(1), 5, 0)]);
+        reports.set_sent(&unsent());
+        assert!(unsent().is_empty());
+        reports.add(report(1, 6));
+        assert_eq!(unsent(), [(JobId(1), 6, 0)]);
+    }
+
+    #[test]
+    fn progress_changes_until_it_was_published() {
+        let reports = reports();
+        reports.add(report(1, 5));
+        reports.set_job(job(1, 6));
+        let offsets = || {
+            let changed = reports.changed(|_| true).jobs;
+            changed.iter().map(|job| job.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(offsets(), [5]);
+        // A failure in between loses nothing.
+        assert_eq!(offsets(), [5]);
+        reports.set_published(JobId(1), 5);
+        assert!(offsets().is_empty());
+        // A report beyond the size is sent once.
+        reports.add(report(1, 7));
+        assert_eq!(offsets(), [6]);
+        reports.set_published(JobId(1), 6);
+        assert!(offsets().is_empty());
+        assert_eq!(reports.end(JobId(1)), 6);
     }
 
     #[test]
