@@ -7,12 +7,12 @@ use std::{
 
 use super::{Engine, Error};
 use crate::{
-    store::{Damaged, Enumerate, Orphan, Page, StoreError},
+    store::{Damaged, DueFilter, Enumerate, Orphan, Page, StoreError},
     upload::{Kind, Snapshot, Upload, UploadId},
 };
 
-/// Entries that are looked at between two pauses.
-const PAGE: usize = 256;
+/// Entries that are examined between two pauses: as many as S3 lists in one request.
+const PAGE: usize = 1000;
 /// How far apart sweeps are that examine all finished uploads too, for the sake of partial ones, which
 /// expire like unfinished ones.
 const FULL_INTERVAL: Duration = Duration::from_secs(24 * 3600);
@@ -124,11 +124,11 @@ impl Sweeper {
     /// # Cancel safety
     /// May be dropped at any moment; the next sweep does the rest.
     pub async fn run(&self, report: impl FnMut(&Doomed)) -> Result<SweepSummary, StoreError> {
-        Ok(self.sweep(true, report).await?.0)
+        Ok(self.sweep(true, None, report).await?.0)
     }
 
     /// Sweeps again and again until dropped: `interval` apart, or earlier if an upload expires
-    /// before that.
+    /// before that. Of the processes that share a store, [one](Enumerate::claim_sweep) does.
     pub async fn run_forever(&self, interval: Duration) {
         let lifetimes = &self.engine.lifetimes;
         let shortest = lifetimes
@@ -145,7 +145,7 @@ impl Sweeper {
             if is_full {
                 full_sweep = started;
             }
-            let due = match self.sweep(is_full, |_| {}).await {
+            let due = match self.sweep(is_full, Some(interval), |_| {}).await {
                 Ok((summary, due)) => {
                     if summary.removed > 0 || summary.failed > 0 {
                         tracing::info!(
@@ -171,10 +171,12 @@ impl Sweeper {
     }
 
     /// Examines everything once. Without `is_full`, finished uploads may be left out if they do not
-    /// expire. Also says when the next upload expires.
+    /// expire. With an interval, it ends unless this process has the claim. Also says when the next
+    /// upload expires.
     async fn sweep(
         &self,
         is_full: bool,
+        interval: Option<Duration>,
         mut report: impl FnMut(&Doomed),
     ) -> Result<(SweepSummary, Option<SystemTime>), StoreError> {
         let mut summary = SweepSummary::default();
@@ -183,15 +185,24 @@ impl Sweeper {
             return Ok((summary, None));
         };
         let lifetimes = &self.engine.lifetimes;
-        let is_full = lifetimes.finished.is_some() || (is_full && lifetimes.unfinished.is_some());
+        let filter = DueFilter {
+            finished: lifetimes.finished.is_some() || (is_full && lifetimes.unfinished.is_some()),
+            due: &|snapshot| self.due(snapshot),
+        };
+        let mut claimed: Option<Instant> = None;
         let mut cursor = None;
         loop {
-            let page = if is_full {
-                enumerator.page(cursor, PAGE).await?
-            } else {
-                enumerator.page_unfinished(cursor, PAGE).await?
-            };
+            if let Some(interval) = interval
+                && claimed.is_none_or(|at| at.elapsed() >= interval / 2)
+            {
+                claimed = Some(Instant::now());
+                if !enumerator.claim_sweep(interval).await? {
+                    return Ok((summary, None));
+                }
+            }
+            let page = enumerator.page_due(cursor, PAGE, &filter).await?;
             cursor = page.next.clone();
+            due = due.into_iter().chain(page.next_due).min();
             self.sweep_page(page, enumerator, &mut summary, &mut due, &mut report)
                 .await;
             if cursor.is_none() {
@@ -202,6 +213,22 @@ impl Sweeper {
             // Requests come first.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// When an upload must be examined again, unless it changes before.
+    fn due(&self, snapshot: &Snapshot) -> Option<SystemTime> {
+        let engine = &self.engine;
+        if !snapshot.upload.is_joined() {
+            return Some(SystemTime::UNIX_EPOCH);
+        }
+        // It may be finished at any moment, and then has the lifetime of finished ones.
+        let finished = engine
+            .lifetimes
+            .finished
+            .filter(|_| !snapshot.is_complete());
+        let finished = finished.and_then(|lifetime| SystemTime::now().checked_add(lifetime));
+        let expiry = engine.expiry_of(snapshot, self.foreign_from);
+        expiry.into_iter().chain(finished).min()
     }
 
     async fn sweep_page(

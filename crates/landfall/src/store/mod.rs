@@ -13,7 +13,13 @@ pub mod file;
 pub mod info;
 mod memory;
 
-use std::{fmt, ops::Range, pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -297,13 +303,28 @@ pub trait Enumerate: Send + Sync {
     /// As they come.
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page>;
 
-    /// Like [`page`](Self::page), but may leave out uploads that are known to be finished: override it
-    /// where looking at each of them costs something.
+    /// Like [`page`](Self::page), but may leave out uploads that the filter does not need. Override it
+    /// where examining each upload has a price.
     ///
     /// # Errors
     /// As they come.
-    async fn page_unfinished(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+    async fn page_due(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+        _filter: &DueFilter<'_>,
+    ) -> Result<Page> {
         self.page(cursor, limit).await
+    }
+
+    /// Whether this process is to sweep the store. Of the processes that share a store, one claims it
+    /// and keeps it as long as it claims it again within two intervals. Two may have it at a time for
+    /// once: a sweep changes nothing without the lease of the upload.
+    ///
+    /// # Errors
+    /// As they come.
+    async fn claim_sweep(&self, _interval: Duration) -> Result<bool> {
+        Ok(true)
     }
 
     /// Removes an orphan that [`page`](Self::page) listed, if it still is one and
@@ -329,6 +350,27 @@ pub struct Page {
     pub damaged: Vec<Damaged>,
     /// Where the next page starts; `None` after the last.
     pub next: Option<Cursor>,
+    /// When the first of the uploads is due that [`page_due`](Enumerate::page_due) left out.
+    pub next_due: Option<SystemTime>,
+}
+
+/// Which uploads [`Enumerate::page_due`] must list. It may leave out all others.
+#[derive(Clone, Copy)]
+pub struct DueFilter<'a> {
+    /// List finished uploads, too.
+    pub finished: bool,
+    /// When an upload must be listed again if its description does not change until then; `None`:
+    /// never.
+    pub due: &'a (dyn Fn(&Snapshot) -> Option<SystemTime> + Send + Sync),
+}
+
+impl fmt::Debug for DueFilter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("DueFilter");
+        debug
+            .field("finished", &self.finished)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An upload that [`Store::load`] fails for with [`StoreError::Damaged`]. It can be

@@ -1,11 +1,14 @@
 //! Listing what is in the bucket: uploads by their descriptions, and what belongs to none.
 
-use std::{collections::HashSet, time::SystemTime};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use landfall::{
-    store::{Cursor, Damaged, Enumerate, Orphan, Page, Result, StoreError},
+    store::{Cursor, Damaged, DueFilter, Enumerate, Orphan, Page, Result, StoreError},
     upload::{Snapshot, UploadId},
 };
 
@@ -19,6 +22,8 @@ use crate::client::{Error, ErrorKind, Listed, Multipart, Place};
 
 /// Uploads that are looked at in parallel.
 const AT_ONCE: usize = 8;
+/// How long a multipart upload that a description names is not examined again.
+const DESCRIBED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// What a cursor among objects begins with.
 const OBJECTS: &str = "objects ";
 /// What a cursor among multipart uploads begins with.
@@ -32,11 +37,23 @@ const MULTIPART: &str = "multipart upload ";
 #[async_trait]
 impl Enumerate for S3Store {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.0.page(cursor, limit, true).await
+        self.0.page(cursor, limit, None).await
     }
 
-    async fn page_unfinished(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.0.page(cursor, limit, false).await
+    async fn page_due(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+        filter: &DueFilter<'_>,
+    ) -> Result<Page> {
+        if cursor.is_none() {
+            self.0.due.begin();
+        }
+        self.0.page(cursor, limit, Some(filter)).await
+    }
+
+    async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
+        self.0.claim_sweep(interval).await
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
@@ -45,19 +62,25 @@ impl Enumerate for S3Store {
 }
 
 impl Inner {
-    async fn page(&self, cursor: Option<Cursor>, limit: usize, finished: bool) -> Result<Page> {
+    async fn page(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+        filter: Option<&DueFilter<'_>>,
+    ) -> Result<Page> {
         let limit = u32::try_from(limit.clamp(1, 1000)).unwrap_or(1000);
         let cursor = cursor.map(|cursor| cursor.0).unwrap_or_default();
         if let Some(after) = cursor.strip_prefix(MULTIPARTS) {
-            return self.multiparts(after.split_once(SEPARATOR), limit).await;
+            let after = after.split_once(SEPARATOR);
+            return self.multiparts(after, limit, filter.is_some()).await;
         }
         let after = cursor.strip_prefix(OBJECTS).map(str::to_owned);
-        self.objects(after, limit, finished).await
+        self.objects(after, limit, filter).await
     }
 }
 
 /// An error that belongs to no upload.
-fn listing(error: Error) -> StoreError {
+pub(super) fn listing(error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::Unavailable { retry_after } => StoreError::Unavailable {
             retry_after: *retry_after,
@@ -78,29 +101,57 @@ enum Found {
     Nothing,
 }
 
+/// What a multipart upload of the listing turned out to be.
+enum FoundMultipart {
+    Orphan(Orphan),
+    /// A description names it.
+    Described,
+    Nothing,
+}
+
 impl Inner {
-    async fn objects(&self, after: Option<String>, limit: u32, finished: bool) -> Result<Page> {
+    async fn objects(
+        &self,
+        after: Option<String>,
+        limit: u32,
+        filter: Option<&DueFilter<'_>>,
+    ) -> Result<Page> {
         let (bucket, prefix) = (&self.layout.bucket, &self.layout.prefix);
         let listed = self.client.list_objects(bucket, prefix, after, limit);
         let listed = listed.await.map_err(listing)?;
         let mut page = Page::default();
-        // The object and its description stand side by side in the listing, so that a finished
-        // upload, of which there may be millions, costs no call of its own.
+        // The object and its description are neighbors in the listing, so that a finished upload, of
+        // which there may be millions, costs no request of its own.
         let keys: HashSet<_> = listed.objects.iter().map(|object| &*object.key).collect();
-        let is_done = |key: &str| {
-            key.strip_suffix(INFO)
-                .is_some_and(|data| keys.contains(data))
-        };
-        let looks: Vec<_> = listed
-            .objects
-            .iter()
-            .filter(|object| finished || !is_done(&object.key))
-            .map(|object| self.judge(object))
-            .collect();
+        let mut looks = Vec::new();
+        for object in &listed.objects {
+            let data = object.key.strip_suffix(INFO);
+            let is_done = data.is_some_and(|data| keys.contains(data));
+            if filter.is_some_and(|filter| is_done && !filter.finished) {
+                continue;
+            }
+            let part = object.key.strip_suffix(PART);
+            if part.is_some_and(|name| keys.contains(&*format!("{name}{INFO}"))) {
+                continue;
+            }
+            if filter.is_some()
+                && let Some(at) = self.due.get(&object.key, &object.etag)
+            {
+                page.next_due = page.next_due.into_iter().chain([at]).min();
+                continue;
+            }
+            looks.push(async move { (object, self.judge(object).await) });
+        }
         let mut found = stream::iter(looks).buffer_unordered(AT_ONCE);
-        while let Some(found) = found.next().await {
+        while let Some((object, found)) = found.next().await {
             match found? {
-                Found::Upload(snapshot) => page.uploads.push(*snapshot),
+                Found::Upload(snapshot) => {
+                    if let Some(filter) = filter {
+                        let due = (filter.due)(&snapshot);
+                        self.due.set(&object.key, &object.etag, due);
+                    }
+                    page.uploads.push(*snapshot);
+                }
                 Found::Orphan(orphan) => page.orphans.push(orphan),
                 Found::Damaged(damaged) => page.damaged.push(damaged),
                 Found::Nothing => {}
@@ -172,7 +223,12 @@ impl Inner {
         Ok(Found::Nothing)
     }
 
-    async fn multiparts(&self, after: Option<(&str, &str)>, limit: u32) -> Result<Page> {
+    async fn multiparts(
+        &self,
+        after: Option<(&str, &str)>,
+        limit: u32,
+        is_filtered: bool,
+    ) -> Result<Page> {
         let after = after.map(|(key, upload)| (key.to_owned(), upload.to_owned()));
         let (bucket, prefix) = (&self.layout.bucket, &self.layout.prefix);
         let listed = self
@@ -195,7 +251,18 @@ impl Inner {
         };
         let mut page = Page::default();
         for multipart in listed.uploads {
-            page.orphans.extend(self.orphan(multipart).await?);
+            let (key, id) = (multipart.key.clone(), multipart.upload_id.clone());
+            if is_filtered && self.due.get(&key, &id).is_some() {
+                continue;
+            }
+            match self.judge_multipart(multipart).await? {
+                FoundMultipart::Orphan(orphan) => page.orphans.push(orphan),
+                FoundMultipart::Described if is_filtered => {
+                    let due = SystemTime::now() + DESCRIBED_FOR;
+                    self.due.set(&key, &id, Some(due));
+                }
+                FoundMultipart::Described | FoundMultipart::Nothing => {}
+            }
         }
         page.next = listed
             .next
@@ -206,29 +273,29 @@ impl Inner {
     /// A multipart upload that no description names: removable if it has no parts, as an interrupted
     /// creation leaves it. Those whose keys hold no id of ours may be another program's and are left
     /// alone.
-    async fn orphan(&self, multipart: Multipart) -> Result<Option<Orphan>> {
+    async fn judge_multipart(&self, multipart: Multipart) -> Result<FoundMultipart> {
         let Some(modified) = multipart.initiated else {
-            return Ok(None);
+            return Ok(FoundMultipart::Nothing);
         };
         let age = modified.elapsed().unwrap_or_default();
         if age < self.options.orphan_age || self.is_left(&multipart.key) {
-            return Ok(None);
+            return Ok(FoundMultipart::Nothing);
         }
         let Some(object) = self.object_in(&multipart.key) else {
-            return Ok(None);
+            return Ok(FoundMultipart::Nothing);
         };
         if self.names(object, &multipart.upload_id).await? {
-            return Ok(None);
+            return Ok(FoundMultipart::Described);
         }
         let Some(bytes) = self.bytes_in(&multipart.key, &multipart.upload_id).await? else {
-            return Ok(None);
+            return Ok(FoundMultipart::Nothing);
         };
         let name = format!("{MULTIPART}{} of {}", multipart.upload_id, multipart.key);
         let reason = "a multipart upload without a description";
         let mut orphan = Orphan::new(name, reason, bytes, modified);
         orphan.id = UploadId::new(&format!("{object}+{}", multipart.upload_id)).ok();
         orphan.removable = bytes == 0;
-        Ok(Some(orphan))
+        Ok(FoundMultipart::Orphan(orphan))
     }
 
     /// The bytes in the first parts of a multipart upload; `None` if it is gone.

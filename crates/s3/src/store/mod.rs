@@ -26,6 +26,7 @@ mod commit;
 mod concat;
 mod create;
 mod damaged;
+mod due;
 mod enumerate;
 mod failure;
 mod gather;
@@ -64,6 +65,7 @@ pub use self::stats::StoreStats;
 use self::{
     append::S3Append,
     blocks::Blocks,
+    due::DueTimes,
     gather::Gather,
     memory::Budget,
     plan::Sizes,
@@ -101,6 +103,7 @@ struct Inner {
     spare: Arc<Semaphore>,
     /// How often that memory was taken.
     turns: AtomicU64,
+    due: DueTimes,
 }
 
 impl S3Store {
@@ -127,6 +130,7 @@ impl S3Store {
             slots: Arc::new(Semaphore::new(options.concurrent_parts)),
             spare: Arc::new(Semaphore::new(1)),
             turns: AtomicU64::new(0),
+            due: DueTimes::default(),
             locker: MemoryLocker::new(),
             incarnation: rand::random(),
             client,

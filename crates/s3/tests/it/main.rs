@@ -14,4 +14,5 @@ mod requests;
 mod sizes;
 mod store;
 mod support;
+mod sweeps;
 mod takeovers;

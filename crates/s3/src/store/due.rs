@@ -1,0 +1,172 @@
+//! What a sweep of the bucket need not examine, and which process sweeps it.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::{BuildHasher as _, Hash},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use landfall::store::{Result, StoreError};
+use serde::{Deserialize, Serialize};
+
+use super::{Inner, enumerate::listing, layout::OWN};
+use crate::client::{Condition, ErrorKind, Place};
+
+/// Objects whose times are kept, 16 to 32 bytes each; more are examined in each sweep.
+const MAX_OBJECTS: usize = 1 << 21;
+/// The object that names the process that sweeps.
+const SWEEPER: &str = "sweeper.json";
+/// The most bytes of that object.
+const MAX_RECORD: usize = 1024;
+
+/// When objects that earlier sweeps examined are due again, unless they change before.
+#[derive(Debug, Default)]
+pub(super) struct DueTimes(Mutex<Times>);
+
+#[derive(Debug, Default)]
+struct Times {
+    hasher: RandomState,
+    /// By a hash of key and entity tag.
+    objects: HashMap<u64, Due>,
+    sweep: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    /// In seconds since 1970.
+    at: u32,
+    /// The last sweep that listed it.
+    sweep: u32,
+}
+
+impl DueTimes {
+    fn lock(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a sweep; what the one before did not list is forgotten.
+    pub(super) fn begin(&self) {
+        let mut times = self.lock();
+        let last = times.sweep;
+        times.objects.retain(|_, due| due.sweep == last);
+        times.sweep = last.wrapping_add(1);
+    }
+
+    /// When an object with this key and version is due, if that is later than now.
+    pub(super) fn get(&self, key: &str, version: &str) -> Option<SystemTime> {
+        let mut times = self.lock();
+        let sweep = times.sweep;
+        let hash = times.hash(key, version);
+        let due = times.objects.get_mut(&hash)?;
+        due.sweep = sweep;
+        let at = UNIX_EPOCH + Duration::from_secs(due.at.into());
+        (at > SystemTime::now()).then_some(at)
+    }
+
+    /// Sets when an object is due; `None`: never.
+    pub(super) fn set(&self, key: &str, version: &str, at: Option<SystemTime>) {
+        let seconds = at.map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        let at = seconds.map_or(u32::MAX, |at| u32::try_from(at).unwrap_or(u32::MAX));
+        let mut times = self.lock();
+        let hash = times.hash(key, version);
+        let sweep = times.sweep;
+        if times.objects.len() < MAX_OBJECTS || times.objects.contains_key(&hash) {
+            times.objects.insert(hash, Due { at, sweep });
+        }
+    }
+}
+
+impl Times {
+    fn hash(&self, key: impl Hash, version: impl Hash) -> u64 {
+        self.hasher.hash_one((key, version))
+    }
+}
+
+/// The object that names the process that sweeps. Its age is the time since that process last swept.
+#[derive(Debug, Serialize, Deserialize)]
+struct SweeperRecord {
+    process: String,
+}
+
+impl Inner {
+    /// Makes this process the one that sweeps, unless another one has written the record within two
+    /// intervals. Where writes have no conditions, two may sweep at a time for once, which does no
+    /// harm.
+    pub(super) async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
+        if !self.options.shared {
+            return Ok(true);
+        }
+        let key = format!("{}{OWN}{SWEEPER}", self.layout.prefix);
+        let place = Place::new(&self.layout.bucket, key);
+        let own = format!("{:016x}", self.incarnation);
+        let condition = match self.client.get_object(&place, None).await {
+            Ok(object) => {
+                let (etag, modified) = (object.head.etag.clone(), object.head.modified);
+                let text = object.bytes(MAX_RECORD).await.map_err(listing)?;
+                let record: Option<SweeperRecord> = serde_json::from_slice(&text).ok();
+                let is_own = record.is_some_and(|record| record.process == own);
+                let age = modified
+                    .and_then(|at| at.elapsed().ok())
+                    .unwrap_or_default();
+                if !is_own && age < interval * 2 {
+                    return Ok(false);
+                }
+                Condition::IfMatch(etag)
+            }
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Condition::IfAbsent,
+            Err(error) => return Err(listing(error)),
+        };
+        let condition = match self.options.conditional_writes {
+            true => condition,
+            false => Condition::None,
+        };
+        let record = serde_json::to_vec(&SweeperRecord { process: own });
+        let record = record.map_err(|error| StoreError::Other {
+            doing: "encoding the sweeper's record".into(),
+            source: error.into(),
+        })?;
+        let headers = self.layout.own_headers("application/json");
+        let put = self
+            .client
+            .put_object(&place, self.hashed(record), &headers, condition);
+        match put.await {
+            Ok(_) => Ok(true),
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(false),
+            Err(error) => Err(listing(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_due_when_its_time_has_come_or_it_changed() {
+        let times = DueTimes::default();
+        let later = SystemTime::now() + Duration::from_secs(60);
+        times.begin();
+        times.set("a.info", "1", Some(later));
+        times.set("b.info", "1", Some(UNIX_EPOCH));
+        times.set("c.info", "1", None);
+        assert!(times.get("a.info", "1").is_some());
+        assert!(times.get("a.info", "2").is_none());
+        assert!(times.get("b.info", "1").is_none());
+        assert!(times.get("c.info", "1").is_some());
+    }
+
+    #[test]
+    fn what_a_sweep_does_not_list_is_forgotten() {
+        let times = DueTimes::default();
+        times.begin();
+        times.set("a", "1", None);
+        times.set("b", "1", None);
+        times.begin();
+        assert!(times.get("a", "1").is_some());
+        times.begin();
+        assert!(times.get("a", "1").is_some());
+        assert!(times.get("b", "1").is_none());
+        assert_eq!(times.lock().objects.len(), 1);
+    }
+}

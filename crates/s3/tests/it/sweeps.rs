@@ -1,0 +1,186 @@
+//! What a sweep of the bucket costs, and who sweeps.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use landfall::{
+    Composer, Config, Handler,
+    store::{DueFilter, Enumerate as _, Store as _},
+    upload::{Snapshot, UploadId},
+};
+use landfall_s3::{
+    S3Options, S3Store,
+    client::{Client, Operation},
+};
+use landfall_test_services::{Access, Garage, Moto};
+
+use crate::support::{append, client, create, finish, options, pattern};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Uploads of each kind.
+const UPLOADS: usize = 5;
+
+/// Lists what is due, as a sweep does.
+async fn sweep(
+    store: &S3Store,
+    finished: bool,
+    due: &(dyn Fn(&Snapshot) -> Option<SystemTime> + Send + Sync),
+) -> BTreeSet<UploadId> {
+    let filter = DueFilter { finished, due };
+    let mut listed = BTreeSet::new();
+    let mut cursor = None;
+    loop {
+        let page = store.page_due(cursor, 1000, &filter).await.unwrap();
+        assert!(page.orphans.is_empty() && page.damaged.is_empty());
+        listed.extend(page.uploads.into_iter().map(|one| one.upload.id.clone()));
+        cursor = page.next;
+        if cursor.is_none() {
+            return listed;
+        }
+    }
+}
+
+/// Requests so far: those that list, and all others.
+fn requests(client: &Client) -> (u64, u64) {
+    let stats = client.stats();
+    let (mut list, mut other) = (0, 0);
+    for operation in Operation::ALL {
+        let calls = stats.of(operation).calls();
+        match operation {
+            Operation::ListObjects | Operation::ListMultipartUploads => list += calls,
+            _ => other += calls,
+        }
+    }
+    (list, other)
+}
+
+/// A later sweep examines only what changed or is due, wherever finished objects are.
+#[tokio::test(flavor = "multi_thread")]
+async fn later_sweeps_send_no_request_for_an_upload_that_did_not_change() {
+    let moto = Moto::shared();
+    for template in [None, Some("done/{date}/{id}")] {
+        let access = moto.access();
+        let mut options = options(&moto.bucket("sweeps"));
+        options.key_template = template.map(str::to_owned);
+        options.orphan_age = Duration::ZERO;
+        options.shared = true;
+        let uploader = S3Store::new(client(&access), options.clone()).unwrap();
+        let mut running = BTreeSet::new();
+        let mut done = BTreeSet::new();
+        for number in 0..UPLOADS {
+            let bytes = pattern(number as u64, 6 << 20);
+            // One part and a rest.
+            let upload = create(&uploader, 9 << 20).await;
+            append(&uploader, &upload.id, 1, &bytes).await;
+            running.insert(upload.id.clone());
+            let upload = create(&uploader, 5).await;
+            append(&uploader, &upload.id, 1, &Bytes::from_static(b"hello")).await;
+            finish(&uploader, &upload, 1).await;
+            done.insert(upload.id.clone());
+        }
+        let sweeper = S3Store::new(client(&access), options.clone()).unwrap();
+        let later = SystemTime::now() + HOUR;
+        let due = |snapshot: &Snapshot| (!snapshot.is_complete()).then_some(later);
+        let all: BTreeSet<_> = running.union(&done).cloned().collect();
+        for finished in [false, true] {
+            let before = requests(sweeper.client()).1;
+            let first = sweep(&sweeper, finished, &due).await;
+            let examined = requests(sweeper.client()).1 - before;
+            assert!(examined <= 5 * first.len() as u64, "{examined}");
+            match (finished, template) {
+                (false, None) => assert_eq!(first, running),
+                // With a template only the description shows that an upload is finished.
+                (false, Some(_)) => assert_eq!(first, all),
+                (true, None) => assert_eq!(first, done),
+                (true, Some(_)) => assert!(first.is_empty()),
+            }
+            let (lists, others) = requests(sweeper.client());
+            assert!(sweep(&sweeper, finished, &due).await.is_empty());
+            assert_eq!(
+                requests(sweeper.client()),
+                (lists + 2, others),
+                "{template:?}"
+            );
+        }
+
+        // The next process that writes it changes the description.
+        let changed = running.first().unwrap();
+        let other = S3Store::new(client(&access), options.clone()).unwrap();
+        append(&other, changed, 100, &pattern(9, 100)).await;
+        let soon = |_: &Snapshot| Some(SystemTime::now() + Duration::from_secs(2));
+        let only = BTreeSet::from([changed.clone()]);
+        assert_eq!(sweep(&sweeper, true, &soon).await, only);
+        assert!(sweep(&sweeper, true, &soon).await.is_empty());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(sweep(&sweeper, true, &soon).await, only);
+
+        // Of those that are left out, the first that is due is known.
+        let filter = DueFilter {
+            finished: true,
+            due: &due,
+        };
+        let page = sweeper.page_due(None, 1000, &filter).await.unwrap();
+        assert!(page.next_due.is_some_and(|due| due <= later));
+    }
+}
+
+/// What expires is removed, although earlier sweeps have examined it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_was_examined_expires_in_time() {
+    let moto = Moto::shared();
+    let mut options = options(&moto.bucket("expires"));
+    options.key_template = Some("{date}/{id}".to_owned());
+    let store = S3Store::new(client(&moto.access()), options).unwrap();
+    let mut config = Config::new(Composer::join(store.clone()));
+    config.lifetimes.unfinished = Some(Duration::from_secs(4));
+    let handler = Handler::new(config).unwrap();
+    let running = create(&store, 10).await;
+    append(&store, &running.id, 1, &Bytes::from_static(b"hello")).await;
+    let done = create(&store, 5).await;
+    append(&store, &done.id, 1, &Bytes::from_static(b"hello")).await;
+    finish(&store, &done, 1).await;
+    let sweeper = handler.sweeper();
+    let removed = async || sweeper.run(|_| {}).await.unwrap().removed;
+    assert_eq!(removed().await, 0);
+    assert_eq!(removed().await, 0);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(removed().await, 1);
+    assert!(store.load(&running.id).await.is_err());
+    assert!(store.load(&done.id).await.is_ok());
+}
+
+async fn claims(access: &Access, mut options: S3Options, conditional: bool) {
+    options.shared = true;
+    options.conditional_writes = conditional;
+    let node = || S3Store::new(client(access), options.clone()).unwrap();
+    let [one, other] = [node(), node()];
+    assert!(one.claim_sweep(HOUR).await.unwrap());
+    for _ in 0..2 {
+        assert!(!other.claim_sweep(HOUR).await.unwrap());
+        assert!(one.claim_sweep(HOUR).await.unwrap());
+    }
+    // The first ended, two intervals ago.
+    tokio::time::sleep(Duration::from_millis(3100)).await;
+    let interval = Duration::from_secs(1);
+    assert!(other.claim_sweep(interval).await.unwrap());
+    assert!(!one.claim_sweep(HOUR).await.unwrap());
+
+    // A store of one process has no need to claim.
+    let mut own = options;
+    own.shared = false;
+    let own = S3Store::new(client(access), own).unwrap();
+    assert!(own.claim_sweep(HOUR).await.unwrap());
+    assert_eq!(requests(own.client()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_processes_sweeps() {
+    let (garage, moto) = (Garage::shared(), Moto::shared());
+    let bucket = garage.bucket("claims");
+    claims(&garage.access(), options(&bucket), false).await;
+    let bucket = moto.bucket("claims");
+    claims(&moto.access(), options(&bucket), true).await;
+}
