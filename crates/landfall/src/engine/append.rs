@@ -197,10 +197,7 @@ impl Engine {
         } else {
             // Another process has it, or a request that doesn't write yet or any more.
             let snapshot = self.load(id).await?;
-            if at < snapshot.offset {
-                return Err(Error::Offset(snapshot.offset));
-            }
-            self.check_append(&snapshot.upload, at, request)?;
+            self.check_append(&snapshot.upload, at.max(snapshot.offset), request)?;
         }
         self.lease(id).await
     }

@@ -81,6 +81,20 @@ async fn t_cat_10_metadata_of_parts_stay_theirs() {
 }
 
 #[tokio::test]
+async fn t_cat_14_a_final_upload_takes_no_bytes_while_its_lease_is_taken() {
+    with_defaults(async |site| {
+        let part = site.partial("hello").await;
+        let joined = join(site, &[&part]).await;
+        let _lease = site.parts.get_locker().try_acquire(&id(&joined)).await;
+        for offset in [0, 5, 9] {
+            let reply = site.patch(&joined, offset, "x").await;
+            reply.refused(403, "ERR_MODIFY_FINAL");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn t_cat_14_a_final_upload_takes_no_bytes() {
     with_defaults(async |site| {
         let done = site.partial("hello").await;

@@ -166,7 +166,7 @@ impl Run {
     }
 
     /// Created first, removed last, and completed once in between; nothing without announcement.
-    pub(super) fn check_events(&self) -> TestCaseResult {
+    pub(super) async fn check_events(&self) -> TestCaseResult {
         let unannounced = self.sink.unannounced();
         prop_assert!(unannounced.is_empty(), "not announced: {:?}", unannounced);
         for known in &self.known {
@@ -186,6 +186,14 @@ impl Run {
             };
             wanted.extend(is_gone.then_some(end));
             if matches!(self.mode, Mode::Exact) {
+                // That of a concatenation in the background follows what the store shows.
+                let settled = timeout(Duration::from_secs(10), async {
+                    while self.sink.kinds(&known.id) != wanted {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                });
+                let _ = settled.await;
+                let kinds = self.sink.kinds(&known.id);
                 prop_assert_eq!(kinds, wanted, "the events of {}", known);
                 continue;
             }

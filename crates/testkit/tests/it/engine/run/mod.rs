@@ -196,7 +196,7 @@ impl Run {
                 self.fill_up(&known).await?;
             }
         }
-        self.check_events()
+        self.check_events().await
     }
 
     async fn step(&mut self, op: &Op) -> TestCaseResult {
