@@ -36,6 +36,7 @@ RUNNING = [
     ("share", "share of the grants alone", "{:.2f}"),
     ("p99_ms", "ms for a grant while uploads run, p99", "{:.1f}"),
     ("alone_p99_ms", "ms for a grant alone, p99", "{:.1f}"),
+    ("completed_p99_ms", "ms for a whole small upload while uploads run, p99", "{:.1f}"),
     ("own_cpu_percent", "% of a processor for the running uploads, server", "{:.1f}"),
     ("behind_cpu_percent", "% of a processor for the running uploads, PostgreSQL", "{:.1f}"),
 ]

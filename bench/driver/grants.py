@@ -182,8 +182,8 @@ def running(server, mode, loadgen, root, disk, pin):
         address = f"127.0.0.1:{one.port}"
         pids = proc.tree(one.process.pid)
 
-        def ask():
-            with Client(loadgen, ["asks", address, PATH, behind.key, 16, asked], pin[1]) as client:
+        def work(*words):
+            with Client(loadgen, words, pin[1]) as client:
                 client.wait("ready")
                 client.go()
                 result = json.loads(client.wait("done"))
@@ -191,11 +191,18 @@ def running(server, mode, loadgen, root, disk, pin):
                 client.wait("verified")
             return result
 
+        def ask():
+            return work("asks", address, PATH, behind.key, 16, asked)
+
+        def complete():
+            return work("small", address, server.path, server.kind, 16, asked, PATH, behind.key)
+
         def spent():
             own = proc.cpu_seconds(pids)
             return own, sum(service.cpu_seconds() for service in behind.place.services)
 
         ask()  # what the first requests allocate stays
+        behind.place.analyze()
         alone = ask()
         crowd = ["running", address, server.path, server.kind, count, PATH, behind.key]
         with Client(loadgen, crowd, pin[1]) as client:
@@ -204,7 +211,7 @@ def running(server, mode, loadgen, root, disk, pin):
             before, began = spent(), time.perf_counter()
             time.sleep(seconds)
             after, passed = spent(), time.perf_counter() - began
-            within = ask()
+            within, completed = ask(), complete()
             client.go()
             client.wait("done")
             client.go()
@@ -214,6 +221,7 @@ def running(server, mode, loadgen, root, disk, pin):
     alone_rate = alone["operations"] / alone["wall_s"]
     return {"per_s": rate, "alone_per_s": alone_rate, "share": rate / alone_rate,
             "p99_ms": within["p99_us"] / 1e3, "alone_p99_ms": alone["p99_us"] / 1e3,
+            "completed_p99_ms": completed["p99_us"] / 1e3,
             "own_cpu_percent": (after[0] - before[0]) / passed * 100,
             "behind_cpu_percent": (after[1] - before[1]) / passed * 100,
             "other_cpus": 0}

@@ -26,6 +26,11 @@ class Place:
                 prefix="state-", dir=disk if kind == "disk" else root)
             self.environment["BENCH_STATE"] = self.folder.name
 
+    def analyze(self):
+        """Brings the statistics of its planner up to date, if it has any."""
+        for one in self.services:
+            one.analyze()
+
     def stop(self):
         """Ends and removes it."""
         for one in self.services:

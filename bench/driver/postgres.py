@@ -72,6 +72,11 @@ class Postgres(Service):
             self.stop()
             raise
 
+    def analyze(self):
+        """Plans by what is in the tables, as its own daemon would a minute later."""
+        subprocess.run([program("psql"), "--quiet", f"--dbname={self.url}", "--command=ANALYZE"],
+                       timeout=PATIENCE, check=True)
+
     @staticmethod
     def ask(ready, environment):
         """OSError until it lets anyone in, which is later than it listens."""
