@@ -8,23 +8,21 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use landfall_database::{DatabaseError, LeaseNotice, Leases, OwnedLease};
+use landfall::{lease::remote::LeaseTable, upload::UploadId};
+use landfall_database::{DatabaseError, LeaseNotice, LeaseOwner, Leases, OwnedLease};
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
-use crate::{
-    settings::{PostgresSettings, SettingsError},
-    table::Table,
-};
+use crate::settings::{PostgresSettings, SettingsError};
 
 /// Time limit for the releases at the end of the locker.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,17 +33,29 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// block, which costs the store some calls.
 const RETENTION: Duration = Duration::from_secs(3600);
 
+/// Names of leases of uploads begin with this: other parts of the server have leases as well.
+const PREFIX: &str = "upload/";
+
+/// Returns the name of an upload's lease in the database.
+pub(crate) fn name(id: &UploadId) -> String {
+    format!("{PREFIX}{id}")
+}
+
+fn upload_id(name: &str) -> Option<UploadId> {
+    UploadId::new(name.strip_prefix(PREFIX)?).ok()
+}
+
 /// The state that the thread and the requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) table: Table,
+    pub(crate) table: Arc<LeaseTable<LeaseOwner>>,
+    node: String,
+    numbers: AtomicU64,
     pub(crate) leases: Leases,
     pub(crate) settings: PostgresSettings,
     /// Since when no call to PostgreSQL has succeeded.
     down_since: Mutex<Option<Instant>>,
     failed: Notify,
-    /// Notified after releases were sent.
-    pub(crate) sent: Notify,
     /// The table exists.
     is_migrated: AtomicBool,
     /// Notifications arrive.
@@ -57,16 +67,22 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(leases: Leases, settings: PostgresSettings) -> Self {
         Self {
-            table: Table::new(settings.ttl),
+            table: Arc::new(LeaseTable::new(settings.ttl)),
+            node: format!("{:016x}", rand::random::<u64>()),
+            numbers: AtomicU64::new(1),
             leases,
             settings,
             down_since: Mutex::default(),
             failed: Notify::new(),
-            sent: Notify::new(),
             is_migrated: AtomicBool::new(false),
             is_subscribed: AtomicBool::new(false),
             renew_now: Notify::new(),
         }
+    }
+
+    pub(crate) fn next_owner(&self) -> LeaseOwner {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        LeaseOwner::new(self.node.as_str(), number)
     }
 
     /// Makes a call to PostgreSQL, within a time limit.
@@ -127,7 +143,7 @@ pub(crate) fn start(
                 let keeper = Keeper(shared);
                 let work = async {
                     tokio::join!(
-                        keeper.expire(),
+                        keeper.0.table.expire(),
                         keeper.renew(),
                         keeper.release(),
                         keeper.receive(),
@@ -154,26 +170,6 @@ pub(crate) fn start(
 struct Keeper(Arc<Shared>);
 
 impl Keeper {
-    /// Stops holders in time, while there are any.
-    async fn expire(&self) {
-        let Shared {
-            table, settings, ..
-        } = &*self.0;
-        loop {
-            while table.len() == 0 {
-                table.first_held.notified().await;
-            }
-            sleep(settings.ttl / 50).await;
-            let expired = table.expire();
-            if expired > 0 {
-                tracing::warn!(
-                    leases = expired,
-                    "leases were not renewed in time: their holders stop"
-                );
-            }
-        }
-    }
-
     /// Renews all leases in one statement, each quarter of their lifetime.
     async fn renew(&self) {
         let interval = self.0.settings.ttl / 4;
@@ -203,28 +199,28 @@ impl Keeper {
         if due.is_empty() {
             return Ok(());
         }
+        let owned = due.iter().map(|lease| OwnedLease {
+            name: name(&lease.id),
+            owner: lease.owner.clone(),
+        });
+        let owned: Vec<_> = owned.collect();
         let sent = Instant::now();
-        let renewals = self.0.call(limit, leases.renew(&due, settings.ttl)).await?;
+        let renewals = (self.0)
+            .call(limit, leases.renew(&owned, settings.ttl))
+            .await?;
         let wanted: HashMap<_, _> = renewals
             .into_iter()
             .map(|renewal| (renewal.name, renewal.is_wanted))
             .collect();
-        for lease in &due {
-            let Some(id) = Table::id(&lease.name) else {
+        for (lease, owned) in due.iter().zip(&owned) {
+            let Some(is_wanted) = wanted.get(&owned.name) else {
+                table.lost(lease);
                 continue;
             };
-            match wanted.get(&lease.name) {
-                None if table.lost(&id, &lease.owner) => {
-                    tracing::warn!(upload = %id, "another node has the lease");
-                }
-                None => {}
-                Some(is_wanted) => {
-                    table.renewed(&id, &lease.owner, sent);
-                    // The notification may have been lost.
-                    if *is_wanted {
-                        table.request_yield(&id, &lease.owner);
-                    }
-                }
+            table.renewed(lease, sent);
+            // The notification may have been lost.
+            if *is_wanted {
+                table.request_yield(&lease.id, &lease.owner);
             }
         }
         Ok(())
@@ -232,7 +228,7 @@ impl Keeper {
 
     async fn release(&self) {
         loop {
-            self.0.table.released.notified().await;
+            self.0.table.release_queued().await;
             while let Err(error) = self.send_releases().await {
                 tracing::warn!(%error, "failed to release leases: they expire");
                 sleep(RETRY_DELAY).await;
@@ -249,14 +245,18 @@ impl Keeper {
             ..
         } = &*self.0;
         loop {
-            let batch = table.releases();
+            let batch = table.releases(usize::MAX).into_iter();
+            let batch = batch.map(|(id, owner)| OwnedLease {
+                name: name(&id),
+                owner,
+            });
+            let batch: Vec<_> = batch.collect();
             if batch.is_empty() {
-                self.0.sent.notify_waiters();
                 return Ok(());
             }
             let limit = settings.timeout / 2;
             self.0.call(limit, leases.release(&batch)).await?;
-            table.forget_releases(batch.len());
+            table.discard_releases(batch.len());
         }
     }
 
@@ -282,12 +282,12 @@ impl Keeper {
         loop {
             match notices.receive().await? {
                 LeaseNotice::Yield { name, owner } => {
-                    if let Some(id) = Table::id(&name) {
+                    if let Some(id) = upload_id(&name) {
                         table.request_yield(&id, &owner);
                     }
                 }
-                LeaseNotice::Reserved { name, node } if table.is_this_node(&node) => {
-                    if let Some(id) = Table::id(&name) {
+                LeaseNotice::Reserved { name, node } if self.0.node == node => {
+                    if let Some(id) = upload_id(&name) {
                         table.wake(&id);
                     }
                 }
@@ -301,7 +301,7 @@ impl Keeper {
         // It affects no row.
         let none = [OwnedLease {
             name: String::new(),
-            owner: self.0.table.next_owner(),
+            owner: self.0.next_owner(),
         }];
         loop {
             self.0.failed.notified().await;

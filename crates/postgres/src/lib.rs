@@ -7,10 +7,10 @@
 mod keeper;
 mod locker;
 mod settings;
-mod table;
 
 pub use self::{
-    locker::{PostgresLocker, Stats},
+    locker::PostgresLocker,
     settings::{PostgresSettings, SettingsError},
 };
+pub use landfall::lease::remote::LeaseStats;
 pub use landfall_database::DatabaseError;

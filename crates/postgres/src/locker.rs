@@ -1,30 +1,36 @@
 //! The locker.
 
 use std::{
+    any::Any,
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use landfall::{
-    lease::{Asked, Fence, Held, Lease, LeaseError, Locker, MemoryLocker},
+    lease::{
+        Asked, Fence, Lease, LeaseError, Locker,
+        remote::{self, LeaseStats, Rejection},
+    },
     upload::UploadId,
 };
 use landfall_database::{Acquisition, Connections, DatabaseError, LeaseOwner, Leases};
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use crate::{
     keeper::{self, Shared},
     settings::{PostgresSettings, SettingsError},
 };
+
+type Attempt = remote::Attempt<LeaseOwner>;
 
 /// Interval at which a waiter repeats its request while another node is the next one.
 const SECOND_WAITER_INTERVAL: Duration = Duration::from_millis(100);
@@ -83,33 +89,11 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct PostgresLocker(Arc<Node>);
 
 struct Node {
-    local: MemoryLocker,
     shared: Arc<Shared>,
     keeper: Handle,
-    granted: AtomicU64,
-    waited: AtomicU64,
-    unavailable: AtomicU64,
     /// The table exists, and notifications arrived once.
     is_checked: AtomicBool,
     stop: watch::Sender<bool>,
-}
-
-/// Statistics of a locker.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Leases held now.
-    pub held: usize,
-    /// Leases granted.
-    pub granted: u64,
-    /// Leases that another node released first.
-    pub waited: u64,
-    /// Leases lost: not renewed in time, or acquired by another node.
-    pub lost: u64,
-    /// Requests for a lease that failed because of PostgreSQL.
-    pub unavailable: u64,
-    /// The last call succeeded, and notifications arrive.
-    pub connected: bool,
 }
 
 impl PostgresLocker {
@@ -138,12 +122,8 @@ impl PostgresLocker {
         let (stop, stopped) = watch::channel(false);
         let keeper = keeper::start(Arc::clone(&shared), stopped, runtime)?;
         Ok(Self(Arc::new(Node {
-            local: MemoryLocker::new(),
             shared,
             keeper,
-            granted: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
-            unavailable: AtomicU64::new(0),
             is_checked: AtomicBool::new(false),
             stop,
         })))
@@ -168,22 +148,14 @@ impl PostgresLocker {
             self.0.spawn(CHECK_TIMEOUT, check).await?;
             self.0.is_checked.store(true, Ordering::Relaxed);
         }
-        let attempt = Attempt::new(&self.0, &UploadId::random(), None);
-        attempt.acquire(false).await.map(drop)
+        self.call(&UploadId::random(), None, false).await.map(drop)
     }
 
     /// Returns statistics.
     #[must_use]
-    pub fn stats(&self) -> Stats {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Stats {
-            held: self.0.shared.table.len(),
-            granted: count(&self.0.granted),
-            waited: count(&self.0.waited),
-            lost: self.0.shared.table.times_lost(),
-            unavailable: count(&self.0.unavailable),
-            connected: self.0.shared.is_connected(),
-        }
+    pub fn stats(&self) -> LeaseStats {
+        let Shared { table, .. } = &*self.0.shared;
+        table.stats(self.0.shared.is_connected())
     }
 
     /// Waits until the database has released the leases that were dropped, for
@@ -192,18 +164,10 @@ impl PostgresLocker {
     /// # Cancel safety
     /// May be dropped.
     pub async fn close(&self) {
-        let released = async {
-            loop {
-                let sent = self.0.shared.sent.notified();
-                tokio::pin!(sent);
-                sent.as_mut().enable();
-                if self.0.shared.table.is_released() {
-                    return;
-                }
-                sent.await;
-            }
-        };
-        let _ = timeout(self.0.shared.settings.timeout, released).await;
+        let Shared {
+            table, settings, ..
+        } = &*self.0.shared;
+        let _ = timeout(settings.timeout, table.all_released()).await;
     }
 
     /// Acquires the lease in the database for a request that has it within this node.
@@ -213,41 +177,59 @@ impl PostgresLocker {
         id: &UploadId,
         waits: bool,
     ) -> Result<Lease, Rejection> {
-        let signal = local.signal().clone();
-        let attempt = Attempt::new(&self.0, id, Some(local));
-        let unavailable = |error| {
-            self.0.unavailable.fetch_add(1, Ordering::Relaxed);
-            Err(Rejection::Failed(LeaseError::Unavailable(error)))
-        };
-        let (mut attempt, acquisition, sent) = match attempt.acquire(waits).await {
-            Ok(acquired) => acquired,
-            Err(error) => return unavailable(Box::new(error)),
-        };
-        let (fence, is_wanted) = match acquisition {
-            Acquisition::Granted { fence, is_wanted } => (fence, is_wanted),
-            Acquisition::Held { remaining, is_next } => {
-                attempt.is_acquired = false;
+        let Shared {
+            table, settings, ..
+        } = &*self.0.shared;
+        match self.call(id, Some(local), waits).await {
+            Ok((attempt, Acquisition::Granted { fence, is_wanted }, sent)) => {
+                let lease = attempt.granted(Fence(fence), sent)?;
+                if is_wanted {
+                    lease.signal().raise(Asked::Yield);
+                }
+                Ok(lease)
+            }
+            Ok((attempt, Acquisition::Held { remaining, is_next }, _)) => {
                 // Only the next node is notified.
                 let poll = match is_next {
-                    true => self.0.shared.settings.poll_interval,
+                    true => settings.poll_interval,
                     false => SECOND_WAITER_INTERVAL,
                 };
-                let retry = poll.min(remaining + Duration::from_millis(1));
-                return match attempt.local.take() {
-                    Some(local) => Err(Rejection::Held(local, retry)),
-                    None => Err(Rejection::Failed(LeaseError::Held)),
-                };
+                Err(attempt.held(poll, remaining))
             }
+            Err(error) => Err(table.unavailable(error)),
+        }
+    }
+
+    /// Calls the database. If the caller is gone, the response is dropped after the call, and with
+    /// it the attempt: a release before the response could be overtaken by the call.
+    async fn call(
+        &self,
+        id: &UploadId,
+        local: Option<Lease>,
+        waits: bool,
+    ) -> Result<(Attempt, Acquisition, Instant), DatabaseError> {
+        let shared = Arc::clone(&self.0.shared);
+        let limit = shared.settings.timeout;
+        if shared.down_for().is_some_and(|down| down > limit) {
+            return Err(DatabaseError::NoConnection {
+                timeout: limit,
+                reason: "PostgreSQL is not available".to_owned(),
+            });
+        }
+        let locker = Arc::clone(&self.0) as Arc<dyn Any + Send + Sync>;
+        let attempt = Attempt::new(&shared.table, locker, id, shared.next_owner(), local);
+        let sent = Instant::now();
+        let call = async move {
+            let settings = &shared.settings;
+            let name = keeper::name(attempt.id());
+            let waits_for = waits.then_some(settings.poll_interval * 4);
+            let acquired = shared
+                .leases
+                .acquire(&name, attempt.owner(), settings.ttl, waits_for)
+                .await?;
+            Ok((attempt, acquired, sent))
         };
-        let owner = attempt.owner.clone();
-        if !(self.0.shared.table).insert(id, owner, signal.clone(), sent) {
-            return unavailable("PostgreSQL responded too late".into());
-        }
-        self.0.granted.fetch_add(1, Ordering::Relaxed);
-        if is_wanted {
-            signal.raise(Asked::Yield);
-        }
-        Ok(Lease::new(Fence(fence), signal, Box::new(attempt)))
+        self.0.spawn(limit, call).await
     }
 }
 
@@ -259,51 +241,16 @@ impl fmt::Debug for PostgresLocker {
     }
 }
 
-/// A reason why no lease was granted.
-enum Rejection {
-    /// Another node has it; the request is to be repeated after this long.
-    Held(Lease, Duration),
-    Failed(LeaseError),
-}
-
 #[async_trait]
 impl Locker for PostgresLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let started = Instant::now();
-        let mut local = self.0.local.acquire(id, wait).await?;
-        // Registers before it requests, so that no notification is missed.
-        let waiter = self.0.shared.table.wait_for(id);
-        let mut is_first = true;
-        loop {
-            let left = wait.saturating_sub(started.elapsed());
-            let retry;
-            (local, retry) = match self.acquire_now(local, id, true).await {
-                Ok(lease) => return Ok(lease),
-                Err(Rejection::Failed(error)) => return Err(error),
-                Err(Rejection::Held(local, retry)) => (local, retry),
-            };
-            if left.is_zero() {
-                return Err(LeaseError::Held);
-            }
-            if std::mem::take(&mut is_first) {
-                self.0.waited.fetch_add(1, Ordering::Relaxed);
-            }
-            // Not all waiters of all nodes at once.
-            let retry = retry.mul_f64(rand::random_range(1.0..1.3));
-            tokio::select! {
-                () = waiter.woken() => {}
-                () = sleep(retry.min(left)) => {}
-            }
-        }
+        let attempt = |local| self.acquire_now(local, id, true);
+        self.0.shared.table.acquire(id, wait, attempt).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        let local = self.0.local.try_acquire(id).await?;
-        match self.acquire_now(local, id, false).await {
-            Ok(lease) => Ok(lease),
-            Err(Rejection::Failed(error)) => Err(error),
-            Err(Rejection::Held(..)) => Err(LeaseError::Held),
-        }
+        let attempt = |local| self.acquire_now(local, id, false);
+        self.0.shared.table.try_acquire(id, attempt).await
     }
 }
 
@@ -327,72 +274,5 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-    }
-}
-
-/// A lease that the database may have granted, and the lease within this node. On drop it is
-/// released in both, also if the response never arrived.
-struct Attempt {
-    node: Arc<Node>,
-    id: UploadId,
-    owner: LeaseOwner,
-    local: Option<Lease>,
-    is_acquired: bool,
-}
-
-impl Attempt {
-    fn new(node: &Arc<Node>, id: &UploadId, local: Option<Lease>) -> Self {
-        Self {
-            node: Arc::clone(node),
-            id: id.clone(),
-            owner: node.shared.table.next_owner(),
-            local,
-            is_acquired: false,
-        }
-    }
-
-    /// Calls the database. If the caller is gone, the response is dropped after the call, and with
-    /// it this attempt: a release before the response could be overtaken by the call.
-    async fn acquire(mut self, waits: bool) -> Result<(Self, Acquisition, Instant), DatabaseError> {
-        let node = Arc::clone(&self.node);
-        let limit = node.shared.settings.timeout;
-        if node.shared.down_for().is_some_and(|down| down > limit) {
-            return Err(DatabaseError::NoConnection {
-                timeout: limit,
-                reason: "PostgreSQL is not available".to_owned(),
-            });
-        }
-        self.is_acquired = true;
-        let sent = Instant::now();
-        let shared = Arc::clone(&node.shared);
-        let call = async move {
-            let settings = &shared.settings;
-            let name = crate::table::Table::name(&self.id);
-            let waits_for = waits.then_some(settings.poll_interval * 4);
-            let acquired = shared
-                .leases
-                .acquire(&name, &self.owner, settings.ttl, waits_for)
-                .await?;
-            Ok((self, acquired, sent))
-        };
-        node.spawn(limit, call).await
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if self.is_acquired {
-            // The lease within this node is released after it.
-            let table = &self.node.shared.table;
-            table.release(&self.id, self.owner.clone());
-        }
-    }
-}
-
-impl Held for Attempt {}
-
-impl fmt::Debug for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Attempt").field(&self.id).finish()
     }
 }

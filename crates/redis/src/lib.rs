@@ -9,10 +9,10 @@ mod link;
 mod locker;
 mod scripts;
 mod settings;
-mod table;
 
 pub use self::{
     link::LinkError,
-    locker::{RedisLocker, Server, Stats},
+    locker::{RedisLocker, Server},
     settings::{RedisSettings, SettingsError},
 };
+pub use landfall::lease::remote::LeaseStats;

@@ -272,14 +272,15 @@ impl Link {
         Connections(self.state.subscribe())
     }
 
-    /// The connection, or one that is made within half of the patience, counted from when the last
-    /// ended.
-    pub(crate) async fn up(&self) -> Result<Up, LinkError> {
+    /// Returns the connection, or one that is made before the deadline and within half of the
+    /// patience, counted from when the last ended.
+    async fn up(&self, deadline: Instant) -> Result<Up, LinkError> {
         let since = match &*self.state.borrow() {
             State::Up(up) => return Ok(up.clone()),
             State::Down { since, .. } => *since,
         };
-        let left = (self.patience / 2).saturating_sub(since.elapsed());
+        let left = (since + self.patience / 2).min(deadline);
+        let left = left.saturating_duration_since(Instant::now());
         let mut state = self.state.subscribe();
         let up = state.wait_for(|state| matches!(state, State::Up(_)));
         if let Ok(Ok(state)) = timeout(left, up).await
@@ -296,20 +297,22 @@ impl Link {
         }
     }
 
-    /// Calls Redis, anew on a new connection if one ends under the call. Also gives when the call
-    /// was sent. The effect of a call that failed is not known.
+    /// Calls Redis, again on a new connection if one ends or does not respond, until the patience is
+    /// over. Also returns when the call was sent. The effect of a call that failed is not known.
     pub(crate) async fn call<T: FromRedisValue>(
         &self,
         command: impl Fn(&Up) -> Cmd,
     ) -> Result<(T, Instant), LinkError> {
-        let begun = Instant::now();
+        let deadline = Instant::now() + self.patience;
         loop {
-            let up = self.up().await?;
+            let up = self.up(deadline).await?;
             let sent = Instant::now();
+            let limit = (self.patience / 2).min(deadline.saturating_duration_since(sent));
             let mut connection = up.connection.clone();
             let call = async { command(&up).query_async(&mut connection).await };
-            match self.answer(&up, self.patience / 2, call).await {
-                Err(LinkError::Cut { .. }) if begun.elapsed() < self.patience / 2 => {}
+            match self.answer(&up, limit, call).await {
+                Err(LinkError::Cut { .. } | LinkError::Silent { .. })
+                    if Instant::now() < deadline => {}
                 result => return result.map(|answer| (answer, sent)),
             }
         }

@@ -1,31 +1,34 @@
 //! The locker.
 
 use std::{
+    any::Any,
     fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use landfall::{
-    lease::{Held, Lease, LeaseError, Locker, MemoryLocker},
+    lease::{
+        Lease, LeaseError, Locker,
+        remote::{self, LeaseStats, LeaseTable, Rejection},
+    },
     upload::UploadId,
 };
-use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, sleep, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     keeper::Keeper,
     link::{Link, LinkError, field},
-    scripts::{Answer, Scripts},
+    scripts::{Answer, LeaseId, Scripts},
     settings::{RedisSettings, SettingsError},
-    table::{Table, Token},
 };
+
+type Table = LeaseTable<LeaseId>;
+type Attempt = remote::Attempt<LeaseId>;
 
 /// Leases kept in Redis (6 or newer) or Valkey, for nodes that share a store.
 ///
@@ -85,34 +88,14 @@ use crate::{
 pub struct RedisLocker(Arc<Node>);
 
 struct Node {
-    seats: MemoryLocker,
     table: Arc<Table>,
     link: Arc<Link>,
     scripts: Arc<Scripts>,
     settings: RedisSettings,
-    sent: Arc<Notify>,
-    granted: AtomicU64,
-    waited: AtomicU64,
-    unavailable: AtomicU64,
+    numbers: AtomicU64,
+    /// The greatest fence seen.
+    newest: AtomicU64,
     stop: watch::Sender<bool>,
-}
-
-/// What a locker did so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Leases held at this moment.
-    pub held: usize,
-    /// Leases granted.
-    pub granted: u64,
-    /// Leases that another node had to give up first.
-    pub waited: u64,
-    /// Leases lost: not renewed in time, or found to be another's.
-    pub lost: u64,
-    /// Requests for a lease that failed because of Redis.
-    pub unavailable: u64,
-    /// Whether there is a connection at this moment.
-    pub connected: bool,
 }
 
 /// What answers to the address, as [`RedisLocker::check`] found it.
@@ -138,34 +121,28 @@ impl RedisLocker {
     pub fn new(address: &str, settings: RedisSettings) -> Result<Self, SettingsError> {
         settings.check()?;
         let owner = format!("{:016x}", rand::random::<u64>());
-        let table = Arc::new(Table::new(settings.ttl));
+        let table = Arc::new(LeaseTable::new(settings.ttl));
         let scripts = Arc::new(Scripts::new(&settings, &owner));
         let hear = {
             let table = Arc::clone(&table);
             Arc::new(move |message: &[u8]| hear(&table, &owner, message))
         };
         let link = Arc::new(Link::new(address, &settings, Arc::clone(&scripts), hear)?);
-        let sent = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let keeper = Keeper {
             table: Arc::clone(&table),
             link: Arc::clone(&link),
             scripts: Arc::clone(&scripts),
             settings: settings.clone(),
-            sent: Arc::clone(&sent),
-            due: Notify::new(),
         };
         keeper.start(stopped)?;
         Ok(Self(Arc::new(Node {
-            seats: MemoryLocker::new(),
             table,
             link,
             scripts,
             settings,
-            sent,
-            granted: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
-            unavailable: AtomicU64::new(0),
+            numbers: AtomicU64::new(1),
+            newest: AtomicU64::new(0),
             stop,
         })))
     }
@@ -188,8 +165,7 @@ impl RedisLocker {
             info.await.map(|(info, _)| info)
         };
         let (server, memory) = (info("server").await?, info("memory").await?);
-        let id = UploadId::random();
-        let attempt = Attempt::new(&self.0, &id);
+        let attempt = self.attempt(&UploadId::random(), None);
         self.0.take(&attempt, false).await?;
         let valkey = field(&server, "valkey_version");
         let limited = field(&memory, "maxmemory").is_some_and(|most| most != "0");
@@ -204,72 +180,40 @@ impl RedisLocker {
         })
     }
 
-    /// What the locker did so far.
+    /// Returns statistics.
     #[must_use]
-    pub fn stats(&self) -> Stats {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Stats {
-            held: self.0.table.len(),
-            granted: count(&self.0.granted),
-            waited: count(&self.0.waited),
-            lost: self.0.table.times_lost(),
-            unavailable: count(&self.0.unavailable),
-            connected: self.0.link.is_up(),
-        }
+    pub fn stats(&self) -> LeaseStats {
+        self.0.table.stats(self.0.link.is_up())
     }
 
-    /// Waits until the leases that were dropped are free in Redis, for [`RedisSettings::patience`]
-    /// at most: for the end of a program, after which other nodes would have to wait for them to
-    /// lapse.
+    /// Waits until Redis has released the leases that were dropped, for [`RedisSettings::patience`]
+    /// at most: other nodes would have to wait until they expire.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping it.
+    /// May be dropped.
     pub async fn close(&self) {
-        let all = async {
-            loop {
-                let sent = self.0.sent.notified();
-                tokio::pin!(sent);
-                sent.as_mut().enable();
-                if self.0.table.all_released() {
-                    return;
-                }
-                sent.await;
-            }
-        };
-        drop(timeout(self.0.settings.patience, all).await);
+        let _ = timeout(self.0.settings.patience, self.0.table.all_released()).await;
     }
 
-    /// The lease for a seat, if Redis grants it now.
-    async fn attempt(&self, seat: Lease, id: &UploadId, ask: bool) -> Result<Lease, Refusal> {
-        let attempt = Attempt::new(&self.0, id);
-        let (answer, sent) = match self.0.take(&attempt, ask).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.0.unavailable.fetch_add(1, Ordering::Relaxed);
-                let error = LeaseError::Unavailable(Box::new(error));
-                return Err(Refusal::Failed(error));
-            }
-        };
-        let fence = match answer {
-            Answer::Granted(fence) => fence,
-            Answer::Busy(left) => {
-                attempt.nothing_taken();
-                return Err(Refusal::Busy(seat, left));
-            }
-        };
-        let signal = seat.signal().clone();
-        if !(self.0.table).hold(id, attempt.token, fence, signal.clone(), sent) {
-            self.0.unavailable.fetch_add(1, Ordering::Relaxed);
-            return Err(Refusal::Failed(LeaseError::Unavailable(
-                "Redis answered too late".into(),
-            )));
+    fn attempt(&self, id: &UploadId, local: Option<Lease>) -> Attempt {
+        let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
+        let locker = Arc::clone(&self.0) as Arc<dyn Any + Send + Sync>;
+        Attempt::new(&self.0.table, locker, id, LeaseId(number), local)
+    }
+
+    /// Acquires the lease in Redis for a request that has it within this node.
+    async fn acquire_now(
+        &self,
+        local: Lease,
+        id: &UploadId,
+        ask: bool,
+    ) -> Result<Lease, Rejection> {
+        let attempt = self.attempt(id, Some(local));
+        match self.0.take(&attempt, ask).await {
+            Ok((Answer::Granted(fence), sent)) => attempt.granted(fence, sent),
+            Ok((Answer::Busy(left), _)) => Err(attempt.held(self.0.settings.poll, left)),
+            Err(error) => Err(self.0.table.unavailable(error)),
         }
-        self.0.granted.fetch_add(1, Ordering::Relaxed);
-        let held = Holding {
-            attempt,
-            _seat: seat,
-        };
-        Ok(Lease::new(fence, signal, Box::new(held)))
     }
 }
 
@@ -282,120 +226,38 @@ impl fmt::Debug for RedisLocker {
     }
 }
 
-/// Why Redis did not grant a lease.
-enum Refusal {
-    /// Another node has it, for this long if it isn't renewed; the seat goes back.
-    Busy(Lease, Duration),
-    Failed(LeaseError),
-}
-
 #[async_trait]
 impl Locker for RedisLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let begun = Instant::now();
-        let mut seat = self.0.seats.acquire(id, wait).await?;
-        // Listens before it asks, so that no answer is missed.
-        let waiting = self.0.table.wait_for(id);
-        let mut first = true;
-        loop {
-            let left = wait.saturating_sub(begun.elapsed());
-            let lapses;
-            (seat, lapses) = match self.attempt(seat, id, true).await {
-                Ok(lease) => return Ok(lease),
-                Err(Refusal::Failed(error)) => return Err(error),
-                Err(Refusal::Busy(seat, lapses)) => (seat, lapses),
-            };
-            if left.is_zero() {
-                return Err(LeaseError::Held);
-            }
-            if std::mem::take(&mut first) {
-                self.0.waited.fetch_add(1, Ordering::Relaxed);
-            }
-            // Not all waiters of all nodes at once.
-            let poll = self.0.settings.poll.mul_f64(rand::random_range(0.7..1.0));
-            let lapsed = lapses + Duration::from_millis(1);
-            tokio::select! {
-                () = waiting.freed() => {}
-                () = sleep(poll.min(lapsed).min(left)) => {}
-            }
-        }
+        let attempt = |local| self.acquire_now(local, id, true);
+        self.0.table.acquire(id, wait, attempt).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        let seat = self.0.seats.try_acquire(id).await?;
-        match self.attempt(seat, id, false).await {
-            Ok(lease) => Ok(lease),
-            Err(Refusal::Failed(error)) => Err(error),
-            Err(Refusal::Busy(..)) => Err(LeaseError::Held),
-        }
+        let attempt = |local| self.acquire_now(local, id, false);
+        self.0.table.try_acquire(id, attempt).await
     }
 }
 
 impl Node {
-    async fn take(
-        &self,
-        attempt: &Attempt,
-        ask: bool,
-    ) -> Result<(Answer, std::time::Instant), LinkError> {
-        let newest = self.table.newest();
+    async fn take(&self, attempt: &Attempt, ask: bool) -> Result<(Answer, Instant), LinkError> {
+        let newest = self.newest.load(Ordering::Relaxed);
         let call = self.link.call(|up| {
             self.scripts
-                .acquire(up.run(), &attempt.id, attempt.token, newest, ask)
+                .acquire(up.run(), attempt.id(), *attempt.owner(), newest, ask)
         });
         let (answer, sent) = call.await?;
-        Ok((Scripts::answer(answer), sent))
+        let answer = Scripts::answer(answer);
+        if let Answer::Granted(fence) = answer {
+            self.newest.fetch_max(fence.0, Ordering::Relaxed);
+        }
+        Ok((answer, sent))
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-    }
-}
-
-/// A lease that Redis may have granted: given up when dropped, also when the answer never came.
-struct Attempt {
-    node: Arc<Node>,
-    id: UploadId,
-    token: Token,
-    taken: bool,
-}
-
-impl Attempt {
-    fn new(node: &Arc<Node>, id: &UploadId) -> Self {
-        Self {
-            node: Arc::clone(node),
-            id: id.clone(),
-            token: node.table.token(),
-            taken: true,
-        }
-    }
-
-    /// Redis said that it did not grant it.
-    fn nothing_taken(mut self) {
-        self.taken = false;
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if self.taken {
-            self.node.table.release(&self.id, self.token);
-        }
-    }
-}
-
-/// A lease and its seat; the seat goes last, so that who gets it comes after the release.
-struct Holding {
-    attempt: Attempt,
-    _seat: Lease,
-}
-
-impl Held for Holding {}
-
-impl fmt::Debug for Holding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Holding").field(&self.attempt.id).finish()
     }
 }
 
@@ -407,13 +269,13 @@ fn hear(table: &Table, owner: &str, message: &[u8]) {
     };
     if let Some(id) = message.strip_prefix("free ") {
         if let Ok(id) = UploadId::new(id) {
-            table.freed(&id);
+            table.wake(&id);
         }
     } else if let Some(ask) = message.strip_prefix("ask ")
         && let Some(ask) = ask.strip_prefix(owner)
         && let Some((number, id)) = ask.strip_prefix(':').and_then(|ask| ask.split_once(' '))
         && let (Ok(number), Ok(id)) = (number.parse(), UploadId::new(id))
     {
-        table.asked(&id, Token::numbered(number));
+        table.request_yield(&id, &LeaseId(number));
     }
 }

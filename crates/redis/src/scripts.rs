@@ -2,15 +2,29 @@
 
 use std::time::Duration;
 
-use landfall::{lease::Fence, upload::UploadId};
+use landfall::{
+    lease::{Fence, remote::OwnedLease},
+    upload::UploadId,
+};
 use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection};
 
-use crate::{settings::RedisSettings, table::Token};
+use crate::settings::RedisSettings;
 
 /// How long a fence is remembered after its lease. Later the count starts anew, from the clock.
 const FENCE_OUTLIVES: Duration = Duration::from_secs(24 * 3600);
 /// How long a lease is kept for the node that waits for it.
 const HAND_OVER: Duration = Duration::from_millis(100);
+
+/// Identifies a lease among those that this node acquired: a later one has a greater number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeaseId(pub(crate) u64);
+
+impl LeaseId {
+    /// Returns the value of the lease's key in Redis.
+    fn value(self, owner: &str) -> String {
+        format!("{owner}:{}", self.0)
+    }
+}
 
 /// The scripts, with what is the same in every call.
 #[derive(Debug)]
@@ -96,8 +110,8 @@ impl Scripts {
         &self,
         run: Run<'_>,
         id: &UploadId,
-        token: Token,
-        floor: Fence,
+        lease: LeaseId,
+        floor: u64,
         ask: bool,
     ) -> Cmd {
         let mut call = Self::call(&self.acquire, 4);
@@ -106,10 +120,10 @@ impl Scripts {
             .arg(self.key("want", run, id))
             .arg(self.primary())
             .arg(&self.owner)
-            .arg(token.number())
+            .arg(lease.0)
             .arg(self.ttl)
             .arg(self.keep)
-            .arg(floor.0)
+            .arg(floor)
             .arg(u8::from(ask))
             .arg(&self.channel)
             .arg(id.as_str())
@@ -130,13 +144,14 @@ impl Scripts {
     }
 
     /// Gives 1, 2 if another node waits for the lease, or 0 if it is another's.
-    pub(crate) fn renew(&self, run: Run<'_>, id: &UploadId, token: Token, fence: Fence) -> Cmd {
+    pub(crate) fn renew(&self, run: Run<'_>, lease: &OwnedLease<LeaseId>) -> Cmd {
+        let OwnedLease { id, owner, fence } = lease;
         let mut call = Self::call(&self.renew, 4);
         call.arg(self.key("lease", run, id))
             .arg(self.key("fence", run, id))
             .arg(self.key("want", run, id))
             .arg(self.primary())
-            .arg(token.text(&self.owner))
+            .arg(owner.value(&self.owner))
             .arg(self.ttl)
             .arg(self.keep)
             .arg(fence.0)
@@ -146,11 +161,11 @@ impl Scripts {
     }
 
     /// Gives 1, or 0 if the lease is another's.
-    pub(crate) fn release(&self, run: Run<'_>, id: &UploadId, token: Token) -> Cmd {
+    pub(crate) fn release(&self, run: Run<'_>, id: &UploadId, lease: LeaseId) -> Cmd {
         let mut call = Self::call(&self.release, 2);
         call.arg(self.key("lease", run, id))
             .arg(self.key("want", run, id))
-            .arg(token.text(&self.owner))
+            .arg(lease.value(&self.owner))
             .arg(&self.owner)
             .arg(millis(HAND_OVER))
             .arg(&self.channel)

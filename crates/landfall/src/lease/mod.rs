@@ -10,6 +10,7 @@
 mod fence;
 mod file;
 mod memory;
+pub mod remote;
 mod signal;
 
 use std::{fmt, time::Duration};

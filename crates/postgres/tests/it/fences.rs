@@ -11,21 +11,6 @@ use landfall_test_services::Postgres;
 use crate::{acquire, database, node, quick};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leases_are_numbered_one_by_one_whichever_node_acquires_them() {
-    let (url, settings) = (database(), quick());
-    let (one, other) = (node(&url, &settings).await, node(&url, &settings).await);
-    let id = UploadId::random();
-    let Fence(mut last) = acquire(&one, &id).await.fence();
-    for locker in [&one, &one, &other, &one, &other, &other, &other] {
-        // Other uploads do not count.
-        drop(acquire(&other, &UploadId::random()).await);
-        let Fence(next) = acquire(locker, &id).await.fence();
-        assert_eq!(next, last + 1);
-        last = next;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn fences_grow_when_the_rows_or_the_tables_are_lost() {
     let (url, settings) = (database(), quick());
     let (one, other) = (node(&url, &settings).await, node(&url, &settings).await);

@@ -5,7 +5,6 @@ mod conformance;
 mod fences;
 mod outage;
 mod pressure;
-mod takeover;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use landfall::{
     upload::UploadId,
 };
 use landfall_postgres::{PostgresLocker, PostgresSettings};
-use landfall_test_services::{Fault, FaultProxy, PgBouncer, Postgres};
+use landfall_test_services::{PgBouncer, Postgres};
 use tokio::time::{sleep, timeout};
 
 use crate::{LONG, acquire, database, node, quick};
@@ -24,18 +24,6 @@ fn assert_unavailable(result: Result<Lease, LeaseError>) {
 
 fn assert_held(result: Result<Lease, LeaseError>) {
     assert!(matches!(result, Err(LeaseError::Held)), "{result:?}");
-}
-
-fn authority(url: &str) -> &str {
-    let (_, rest) = url.split_once('@').unwrap();
-    rest.split_once('/').unwrap().0
-}
-
-/// A proxy to the server of a database, and the URL of the database through it.
-fn proxy(url: &str) -> (FaultProxy, String) {
-    let proxy = FaultProxy::start(authority(url));
-    let through = proxy.url(url, authority(url));
-    (proxy, through)
 }
 
 async fn lost(lease: &Lease) {
@@ -55,70 +43,6 @@ async fn recovery(locker: &PostgresLocker) -> Duration {
         assert!(started.elapsed() < LONG, "not available again");
         sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// Under each fault holders stop in time and requests fail soon; afterwards all works again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn holders_stop_in_time_and_leases_work_again() {
-    for fault in [Fault::BlackHole, Fault::Cut, Fault::HalfClose] {
-        let (url, settings) = (database(), quick());
-        let (proxy, through) = proxy(&url);
-        let (cut, other) = (node(&through, &settings).await, node(&url, &settings).await);
-        let id = UploadId::random();
-        let lease = acquire(&cut, &id).await;
-        // It may have been renewed until now.
-        sleep(settings.ttl / 2).await;
-        proxy.set(fault);
-        let started = Instant::now();
-        let newer = acquire(&other, &id).await;
-        let took = started.elapsed();
-        assert_eq!(lease.signal().asked(), Some(Asked::Lost), "two hold it");
-        assert!(newer.fence() > lease.fence());
-        assert!(took > settings.ttl / 4, "{fault:?}: taken after {took:?}");
-        assert!(took < settings.ttl * 3, "{fault:?}: taken after {took:?}");
-
-        for _ in 0..3 {
-            let started = Instant::now();
-            assert_unavailable(cut.acquire(&UploadId::random(), LONG).await);
-            let took = started.elapsed();
-            assert!(took < settings.timeout * 2, "{fault:?}: took {took:?}");
-        }
-        assert_unavailable(cut.try_acquire(&UploadId::random()).await);
-        drop(lease);
-
-        proxy.set(Fault::None);
-        let took = recovery(&cut).await;
-        println!("{fault:?}: works again after {took:?}");
-        assert!(took < RECOVERY, "{fault:?}: works again after {took:?}");
-        assert_held(cut.try_acquire(&id).await);
-        assert_ne!(newer.signal().asked(), Some(Asked::Lost));
-        // Notifications arrive again, too.
-        let started = Instant::now();
-        while !cut.stats().connected {
-            assert!(
-                started.elapsed() < 2 * RECOVERY,
-                "{fault:?}: no notifications"
-            );
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_network_costs_time_and_no_lease() {
-    let (url, settings) = (database(), PostgresSettings::default());
-    let (proxy, through) = proxy(&url);
-    let (slow, other) = (node(&through, &settings).await, node(&url, &settings).await);
-    let id = UploadId::random();
-    proxy.set(Fault::Delay(Duration::from_millis(50)));
-    let lease = acquire(&slow, &id).await;
-    sleep(settings.ttl).await;
-    assert_eq!(lease.signal().asked(), None);
-    let waiting = tokio::spawn(async move { acquire(&other, &id).await });
-    assert_eq!(lease.signal().wait().await, Asked::Yield);
-    drop(lease);
-    waiting.await.unwrap();
-    assert_eq!(slow.stats().lost, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -225,30 +149,6 @@ async fn lost_notifications_only_cost_time() {
     assert_eq!((one.stats().lost, other.stats().lost), (0, 0));
 }
 
-/// No node yields to one that waited and is gone.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_waiter_that_is_gone_is_forgotten_with_the_lease() {
-    let (url, settings) = (database(), quick());
-    let (proxies, through): (Vec<_>, Vec<_>) = (0..2).map(|_| proxy(&url)).unzip();
-    let holder = node(&through[0], &settings).await;
-    let waiter = node(&through[1], &settings).await;
-    let other = node(&url, &settings).await;
-    let id = UploadId::random();
-    let held = acquire(&holder, &id).await;
-    proxies[0].set(Fault::BlackHole);
-    let waiting = tokio::spawn({
-        let id = id.clone();
-        async move { waiter.acquire(&id, 2 * LONG).await }
-    });
-    sleep(settings.ttl / 2).await;
-    proxies[1].set(Fault::BlackHole);
-    waiting.abort();
-    let lease = acquire(&other, &id).await;
-    sleep(settings.ttl).await;
-    assert_eq!(lease.signal().asked(), None);
-    drop(held);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_without_postgres_is_reported() {
     let settings = quick();
@@ -268,4 +168,20 @@ async fn pgbouncer_in_transaction_mode_is_refused() {
     let locker = PostgresLocker::new(&bouncer.url(&url), PostgresSettings::default()).unwrap();
     let error = locker.check().await.unwrap_err().to_string();
     assert!(error.contains("pool_mode = session"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_locker_has_released_all_its_leases() {
+    let (url, settings) = (database(), quick());
+    let locker = node(&url, &settings).await;
+    let mut leases = Vec::new();
+    for _ in 0..200 {
+        leases.push(acquire(&locker, &UploadId::random()).await);
+    }
+    let owned = "SELECT count(*) FROM leases WHERE owner <> ''";
+    assert_eq!(Postgres::shared().query(&url, owned), "200\n");
+    drop(leases);
+    locker.close().await;
+    assert_eq!(Postgres::shared().query(&url, owned), "0\n");
+    assert_eq!(locker.stats().held, 0);
 }

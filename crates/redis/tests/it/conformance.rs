@@ -1,8 +1,12 @@
 //! The suites that every locker has to pass.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use landfall_redis::RedisSettings;
+use async_trait::async_trait;
+use landfall::lease::Locker;
+use landfall_redis::{RedisLocker, RedisSettings};
+use landfall_test_services::{Fault, FaultProxy, Redis};
+use landfall_testkit::locker::{Cluster, FaultyNode};
 
 use crate::server::{Server, quick};
 
@@ -19,4 +23,60 @@ async fn between_two_nodes() {
     let server = Server::settled(&settings).await;
     let make = async || (server.locker(&settings), server.locker(&settings));
     landfall_testkit::locker::conformance_between(make, Duration::from_millis(200)).await;
+}
+
+#[derive(Debug)]
+struct RedisCluster {
+    redis: Arc<Redis>,
+    settings: RedisSettings,
+}
+
+impl RedisCluster {
+    async fn connected(&self, url: &str) -> Arc<dyn Locker> {
+        let locker = RedisLocker::new(url, self.settings.clone()).unwrap();
+        locker.check().await.unwrap();
+        Arc::new(locker)
+    }
+}
+
+#[async_trait]
+impl Cluster for RedisCluster {
+    fn ttl(&self) -> Duration {
+        self.settings.ttl
+    }
+
+    async fn node(&self) -> Arc<dyn Locker> {
+        self.connected(&self.redis.url()).await
+    }
+
+    async fn faulty_nodes(&self) -> Vec<FaultyNode> {
+        let mut nodes = Vec::new();
+        for fault in Fault::ALL {
+            let (proxy, url) = FaultProxy::to_server_of(&self.redis.url());
+            nodes.push(FaultyNode {
+                locker: self.connected(&url).await,
+                fault: format!("{fault:?}"),
+                is_delay: fault.is_delay(),
+                set: Box::new(move |is_on| proxy.set(if is_on { fault } else { Fault::None })),
+            });
+        }
+        nodes
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_a_cluster() {
+    let redis = Arc::new(Redis::start());
+    // Until then no lease is granted: one of a run before could be held.
+    tokio::time::sleep(RedisSettings::default().ttl).await;
+    let make = async |ttl| {
+        let mut settings = RedisSettings::default();
+        settings.ttl = ttl;
+        settings.patience = ttl / 2;
+        // A request to yield is remembered for some of these.
+        settings.poll = ttl / 2;
+        let redis = redis.clone();
+        RedisCluster { redis, settings }
+    };
+    landfall_testkit::locker::conformance_in_cluster(make).await;
 }

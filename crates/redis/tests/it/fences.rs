@@ -18,22 +18,6 @@ async fn pass(locker: &RedisLocker, id: &UploadId) -> Fence {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leases_are_numbered_one_by_one_whoever_takes_them() {
-    let settings = quick();
-    let server = Server::settled(&settings).await;
-    let (one, other) = (server.locker(&settings), server.locker(&settings));
-    let id = UploadId::random();
-    let Fence(mut last) = pass(&one, &id).await;
-    for locker in [&one, &one, &other, &one, &other, &other, &other] {
-        // Other uploads don't count.
-        pass(&other, &UploadId::random()).await;
-        let Fence(next) = pass(locker, &id).await;
-        assert_eq!(next, last + 1);
-        last = next;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn fences_jump_to_the_time_when_the_state_is_lost() {
     let settings = quick();
     let server = Server::settled(&settings).await;

@@ -9,6 +9,5 @@ mod fences;
 mod outage;
 mod pressure;
 mod server;
-mod takeover;
 #[cfg(feature = "tls")]
 mod tls;

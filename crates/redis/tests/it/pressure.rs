@@ -1,16 +1,13 @@
 //! Many leases, and everything at once.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use landfall::{
-    lease::{Asked, Fence, LeaseError, Locker, YieldSignal},
-    upload::UploadId,
-};
-use landfall_redis::{RedisLocker, RedisSettings};
+use landfall::{lease::Locker, upload::UploadId};
+use landfall_redis::RedisSettings;
+use landfall_testkit::locker::Work;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -69,100 +66,6 @@ async fn ten_thousand_leases_are_renewed_in_time() {
     assert!(calls <= 2 * 5 * LEASES, "{calls} calls");
 }
 
-/// Who believes to hold what.
-#[derive(Default)]
-struct Judge {
-    live: Mutex<HashMap<UploadId, (Fence, YieldSignal)>>,
-    newest: Mutex<HashMap<UploadId, Fence>>,
-    granted: Mutex<u64>,
-    lost: Mutex<u64>,
-}
-
-impl Judge {
-    fn granted(&self, id: &UploadId, fence: Fence, signal: &YieldSignal) {
-        let before = (self.live.lock().unwrap()).insert(id.clone(), (fence, signal.clone()));
-        if let Some((older, signal)) = before {
-            assert_eq!(
-                signal.asked(),
-                Some(Asked::Lost),
-                "{id}: {fence:?} was granted while {older:?} was held"
-            );
-            *self.lost.lock().unwrap() += 1;
-        }
-        let newest = self.newest.lock().unwrap().insert(id.clone(), fence);
-        assert!(newest < Some(fence), "{id}: {fence:?} after {newest:?}");
-        *self.granted.lock().unwrap() += 1;
-    }
-
-    fn dropped(&self, id: &UploadId, fence: Fence) {
-        let mut live = self.live.lock().unwrap();
-        if live.get(id).is_some_and(|(holder, _)| *holder == fence) {
-            live.remove(id);
-        }
-    }
-}
-
-/// Takes leases and gives them up: when asked, when lost, or after a while. Some of the stubborn do
-/// so late, even when the lease is lost.
-async fn work(
-    locker: RedisLocker,
-    ids: Arc<[UploadId]>,
-    judge: Arc<Judge>,
-    until: Instant,
-    seed: u64,
-    stubborn: bool,
-) {
-    let mut random = StdRng::seed_from_u64(seed);
-    while Instant::now() < until {
-        let id = &ids[random.random_range(0..ids.len())];
-        let wait = Duration::from_millis(random.random_range(0..6000));
-        match locker.acquire(id, wait).await {
-            Ok(lease) => {
-                judge.granted(id, lease.fence(), lease.signal());
-                let most = Duration::from_millis(match random.random_range(0..4) {
-                    0 => 4000,
-                    _ => random.random_range(0..50),
-                });
-                drop(tokio::time::timeout(most, lease.signal().wait()).await);
-                let slow = match random.random_range(0..8) {
-                    0 if stubborn => 8000,
-                    _ => random.random_range(0..20),
-                };
-                sleep(Duration::from_millis(slow)).await;
-                judge.dropped(id, lease.fence());
-            }
-            Err(LeaseError::Held) => {}
-            Err(LeaseError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_uploads_on_two_nodes_have_one_holder_each() {
-    let settings = quick();
-    let server = Server::settled(&settings).await;
-    let nodes = [server.locker(&settings), server.locker(&settings)];
-    let ids: Arc<[UploadId]> = (0..20).map(|_| UploadId::random()).collect();
-    let judge = Arc::new(Judge::default());
-    let until = Instant::now() + Duration::from_secs(5);
-    let mut tasks = JoinSet::new();
-    for n in 0..40 {
-        let locker = nodes[n % 2].clone();
-        tasks.spawn(work(
-            locker,
-            ids.clone(),
-            judge.clone(),
-            until,
-            n as u64,
-            false,
-        ));
-    }
-    tasks.join_all().await;
-    assert!(*judge.granted.lock().unwrap() > 500, "it was too quiet");
-    assert_eq!(*judge.lost.lock().unwrap(), 0);
-}
-
 /// Nodes are cut off and Redis is killed and stopped, over and over; no two ever believe at once
 /// that they hold an upload, and no fence goes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -172,22 +75,10 @@ async fn no_two_hold_an_upload_whatever_breaks() {
     settings.ttl = Duration::from_secs(4);
     let mut server = Server::settled(&settings).await;
     let cables = [Cable::to(&server), Cable::to(&server)];
-    let nodes = [cables[0].locker(&settings), cables[1].locker(&settings)];
-    let ids: Arc<[UploadId]> = (0..20).map(|_| UploadId::random()).collect();
-    let judge = Arc::new(Judge::default());
-    let until = Instant::now() + Duration::from_secs(40);
-    let mut tasks = JoinSet::new();
-    for n in 0..40 {
-        let locker = nodes[n % 2].clone();
-        tasks.spawn(work(
-            locker,
-            ids.clone(),
-            judge.clone(),
-            until,
-            n as u64,
-            true,
-        ));
-    }
+    let nodes = [&cables[0], &cables[1]].map(|cable| Arc::new(cable.locker(&settings)) as _);
+    let duration = Duration::from_secs(40);
+    let work = Work::start(&nodes, duration, true);
+    let until = Instant::now() + duration;
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -213,9 +104,8 @@ async fn no_two_hold_an_upload_whatever_breaks() {
         }
         sleep(Duration::from_millis(random.random_range(0..1000))).await;
     }
-    tasks.join_all().await;
-    let (granted, lost) = (*judge.granted.lock().unwrap(), *judge.lost.lock().unwrap());
-    println!("{granted} leases, {lost} taken from holders that were told");
-    assert!(lost > 0, "no lease was taken from anybody");
+    let (granted, lost) = work.finish().await;
+    println!("{granted} leases, {lost} acquired from holders that had lost them");
+    assert!(lost > 0, "no lease was lost");
     assert!(granted > 50, "only {granted} leases were granted");
 }

@@ -1,6 +1,8 @@
-//! The conformance suites of [`Locker`]: within one process, and between several.
+//! The conformance suites of [`Locker`]: within one process, between several, and with a service that
+//! stores the leases.
 
 mod between;
+mod cluster;
 mod restarted;
 mod within;
 
@@ -8,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use landfall::lease::Locker;
 
+pub use self::cluster::{Cluster, FaultyNode, Work};
 use crate::check::{Check, Report, checks, run_all};
 
 /// What the checks within one process are made for.
@@ -77,6 +80,24 @@ pub async fn conformance_between<L: Locker>(make: impl AsyncFn() -> (L, L), take
         }
     };
     let report: Report = run_all("locker between processes", &all_between(), make).await;
+    report.assert_complete();
+}
+
+/// Runs every check of lockers that store leases in a service, each on a cluster made by `make` with
+/// the lifetime that it gets. Use it in addition to the other two suites.
+///
+/// # Panics
+/// If a check fails: at the end, with the list of all that failed and why.
+pub async fn conformance_in_cluster<C: Cluster>(make: impl AsyncFn(Duration) -> C) {
+    let make =
+        async |seconds| Arc::new(make(Duration::from_secs(seconds)).await) as Arc<dyn Cluster>;
+    let report = run_all("locker in a cluster", &cluster::all(), async || {
+        make(5).await
+    })
+    .await;
+    report.assert_complete();
+    let faults = cluster::all_with_faults();
+    let report = run_all("locker under faults", &faults, async || make(2).await).await;
     report.assert_complete();
 }
 

@@ -1,0 +1,517 @@
+//! For lockers that store leases in a service which several nodes use: the leases of one node.
+//!
+//! A [`LeaseTable`] has the part that does not depend on the service. Requests of the node wait for
+//! an upload in its memory, and only the first of them makes [`Attempt`]s in the service. The locker
+//! calls the service: it acquires, and it renews what is [due](LeaseTable::due) and sends the
+//! [releases](LeaseTable::releases). The table stops holders whose lease was not renewed in time.
+
+use std::{
+    any::Any,
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Notify, time::sleep};
+
+use super::{Asked, Fence, Held, Lease, LeaseError, Locker as _, MemoryLocker, YieldSignal};
+use crate::{BoxError, upload::UploadId};
+
+/// The most releases that wait to be sent. Further leases expire instead.
+const MAX_RELEASES: usize = 1 << 16;
+
+/// What identifies one acquisition of a lease in the service.
+pub trait Owner: Clone + PartialEq + fmt::Debug + Send + Sync + 'static {}
+
+impl<O: Clone + PartialEq + fmt::Debug + Send + Sync + 'static> Owner for O {}
+
+/// All leases that one node holds, releases or waits for.
+#[derive(Debug)]
+pub struct LeaseTable<O: Owner> {
+    local: MemoryLocker,
+    ttl: Duration,
+    held: Mutex<HashMap<UploadId, HeldLease<O>>>,
+    waiters: Mutex<HashMap<UploadId, Arc<Notify>>>,
+    releases: Mutex<VecDeque<QueuedRelease<O>>>,
+    first_held: Notify,
+    queued: Notify,
+    sent: Notify,
+    granted: AtomicU64,
+    waited: AtomicU64,
+    lost: AtomicU64,
+    unavailable: AtomicU64,
+}
+
+/// A lease as it is renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedLease<O> {
+    /// The upload.
+    pub id: UploadId,
+    /// The acquisition.
+    pub owner: O,
+    /// The fence.
+    pub fence: Fence,
+}
+
+#[derive(Debug)]
+struct HeldLease<O> {
+    owner: O,
+    fence: Fence,
+    signal: YieldSignal,
+    /// When the last call that extended it was sent. The service counts from a later time.
+    sent: Instant,
+    is_lost: bool,
+}
+
+#[derive(Debug)]
+struct QueuedRelease<O> {
+    id: UploadId,
+    owner: O,
+    since: Instant,
+}
+
+/// Statistics of a locker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaseStats {
+    /// Leases held now.
+    pub held: usize,
+    /// Leases granted.
+    pub granted: u64,
+    /// Leases that another node released first.
+    pub waited: u64,
+    /// Leases lost: not renewed in time, or acquired by another node.
+    pub lost: u64,
+    /// Requests for a lease that failed because of the service.
+    pub unavailable: u64,
+    /// The service is available.
+    pub connected: bool,
+}
+
+/// A reason why the service did not grant a lease.
+#[derive(Debug)]
+pub enum Rejection {
+    /// Another node has it.
+    Held {
+        /// The lease within this node.
+        local: Lease,
+        /// The request is to be repeated after this long.
+        retry: Duration,
+    },
+    /// The request failed.
+    Failed(LeaseError),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under one of these locks leaves the map consistent.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Acquiring and releasing.
+impl<O: Owner> LeaseTable<O> {
+    /// Makes a table of leases with a lifetime, in which all nodes agree.
+    #[must_use]
+    pub fn new(ttl: Duration) -> Self {
+        Self {
+            local: MemoryLocker::new(),
+            ttl,
+            held: Mutex::default(),
+            waiters: Mutex::default(),
+            releases: Mutex::default(),
+            first_held: Notify::new(),
+            queued: Notify::new(),
+            sent: Notify::new(),
+            granted: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            unavailable: AtomicU64::new(0),
+        }
+    }
+
+    /// Acquires a lease: within this node first, then by `attempt`, which is repeated when the table
+    /// is [notified](Self::wake) of a release and at the interval that it returns.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`] after `wait`, or the error of an attempt.
+    ///
+    /// # Cancel safety
+    /// Dropping the call gives up the place in the queue.
+    pub async fn acquire<F>(
+        &self,
+        id: &UploadId,
+        wait: Duration,
+        attempt: impl Fn(Lease) -> F,
+    ) -> Result<Lease, LeaseError>
+    where
+        F: Future<Output = Result<Lease, Rejection>>,
+    {
+        let started = Instant::now();
+        let mut local = self.local.acquire(id, wait).await?;
+        // Registers before it requests, so that no notification is missed.
+        let waiter = self.wait_for(id);
+        let mut is_first = true;
+        loop {
+            let left = wait.saturating_sub(started.elapsed());
+            let retry;
+            (local, retry) = match attempt(local).await {
+                Ok(lease) => return Ok(lease),
+                Err(Rejection::Failed(error)) => return Err(error),
+                Err(Rejection::Held { local, retry }) => (local, retry),
+            };
+            if left.is_zero() {
+                return Err(LeaseError::Held);
+            }
+            if std::mem::take(&mut is_first) {
+                self.waited.fetch_add(1, Ordering::Relaxed);
+            }
+            tokio::select! {
+                () = waiter.notify.notified() => {}
+                () = sleep(retry.min(left)) => {}
+            }
+        }
+    }
+
+    /// Acquires a lease by one attempt, if no request of this node has it.
+    ///
+    /// # Errors
+    /// [`LeaseError::Held`], or the error of the attempt.
+    pub async fn try_acquire<F>(
+        &self,
+        id: &UploadId,
+        attempt: impl FnOnce(Lease) -> F,
+    ) -> Result<Lease, LeaseError>
+    where
+        F: Future<Output = Result<Lease, Rejection>>,
+    {
+        let local = self.local.try_acquire(id).await?;
+        attempt(local).await.map_err(|rejection| match rejection {
+            Rejection::Failed(error) => error,
+            Rejection::Held { .. } => LeaseError::Held,
+        })
+    }
+
+    /// Counts a request that failed because of the service.
+    pub fn unavailable(&self, error: impl Into<BoxError>) -> Rejection {
+        self.unavailable.fetch_add(1, Ordering::Relaxed);
+        Rejection::Failed(LeaseError::Unavailable(error.into()))
+    }
+
+    /// Records a lease that was granted to a call sent at `sent`; false if that is too long ago.
+    fn insert(&self, lease: OwnedLease<O>, signal: YieldSignal, sent: Instant) -> bool {
+        if sent.elapsed() >= self.usable_for() {
+            return false;
+        }
+        let OwnedLease { id, owner, fence } = lease;
+        let lease = HeldLease {
+            owner,
+            fence,
+            signal,
+            sent,
+            is_lost: false,
+        };
+        lock(&self.held).insert(id, lease);
+        self.first_held.notify_waiters();
+        self.granted.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Removes a lease, and queues its release in the service.
+    fn release(&self, id: &UploadId, owner: &O) {
+        if let Entry::Occupied(entry) = lock(&self.held).entry(id.clone())
+            && entry.get().owner == *owner
+        {
+            entry.remove();
+        }
+        let mut releases = lock(&self.releases);
+        if releases.len() < MAX_RELEASES {
+            releases.push_back(QueuedRelease {
+                id: id.clone(),
+                owner: owner.clone(),
+                since: Instant::now(),
+            });
+            self.queued.notify_one();
+        }
+    }
+
+    /// Registers the one request of this node that waits for the lease in the service.
+    fn wait_for<'a>(&'a self, id: &'a UploadId) -> WaiterGuard<'a, O> {
+        let notify = Arc::new(Notify::new());
+        lock(&self.waiters).insert(id.clone(), Arc::clone(&notify));
+        WaiterGuard {
+            table: self,
+            id,
+            notify,
+        }
+    }
+
+    /// Wakes the request that waits for a lease.
+    pub fn wake(&self, id: &UploadId) {
+        if let Some(waiter) = lock(&self.waiters).get(id) {
+            waiter.notify_one();
+        }
+    }
+
+    /// Wakes all requests that wait for a lease: notifications may have been lost.
+    pub fn wake_all(&self) {
+        for waiter in lock(&self.waiters).values() {
+            waiter.notify_one();
+        }
+    }
+
+    /// Returns the oldest releases, without those whose leases have expired. They stay in the queue.
+    #[must_use]
+    pub fn releases(&self, max: usize) -> Vec<(UploadId, O)> {
+        let mut releases = lock(&self.releases);
+        while (releases.front()).is_some_and(|oldest| oldest.since.elapsed() >= self.ttl) {
+            releases.pop_front();
+        }
+        self.notify_sent(&releases);
+        let oldest = releases.iter().take(max);
+        oldest
+            .map(|release| (release.id.clone(), release.owner.clone()))
+            .collect()
+    }
+
+    /// Removes the oldest releases from the queue, after they were sent.
+    pub fn discard_releases(&self, sent: usize) {
+        let mut releases = lock(&self.releases);
+        let sent = sent.min(releases.len());
+        releases.drain(..sent);
+        self.notify_sent(&releases);
+    }
+
+    fn notify_sent(&self, releases: &VecDeque<QueuedRelease<O>>) {
+        if releases.is_empty() {
+            self.sent.notify_waiters();
+        }
+    }
+
+    /// Waits until a release is queued; returns at once if that has happened since the last call.
+    pub async fn release_queued(&self) {
+        self.queued.notified().await;
+    }
+
+    /// Waits until all releases were sent.
+    pub async fn all_released(&self) {
+        loop {
+            let sent = self.sent.notified();
+            if lock(&self.releases).is_empty() {
+                return;
+            }
+            sent.await;
+        }
+    }
+
+    /// Returns statistics.
+    #[must_use]
+    pub fn stats(&self, connected: bool) -> LeaseStats {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        LeaseStats {
+            held: lock(&self.held).len(),
+            granted: count(&self.granted),
+            waited: count(&self.waited),
+            lost: count(&self.lost),
+            unavailable: count(&self.unavailable),
+            connected,
+        }
+    }
+}
+
+/// Renewing.
+impl<O: Owner> LeaseTable<O> {
+    /// How long a holder may write after its last renewal: a fifth of the lifetime remains for the
+    /// write that is being sent, and for clocks that run at different speeds.
+    fn usable_for(&self) -> Duration {
+        self.ttl * 4 / 5
+    }
+
+    /// Waits for a fiftieth of the lifetime, and before that until there is a lease.
+    pub async fn tick(&self) {
+        loop {
+            let first_held = self.first_held.notified();
+            if !lock(&self.held).is_empty() {
+                break;
+            }
+            first_held.await;
+        }
+        sleep(self.ttl / 50).await;
+    }
+
+    /// Stops holders whose lease was not renewed in time, for ever.
+    pub async fn expire(&self) {
+        let usable_for = self.usable_for();
+        loop {
+            self.tick().await;
+            let mut leases = 0;
+            for lease in lock(&self.held).values_mut() {
+                leases += u64::from(lease.sent.elapsed() >= usable_for && lease.lose());
+            }
+            if leases > 0 {
+                self.lost.fetch_add(leases, Ordering::Relaxed);
+                tracing::warn!(leases, "leases expired before renewal, writers stopped");
+            }
+        }
+    }
+
+    /// Returns the leases whose last renewal is at least `age` ago.
+    #[must_use]
+    pub fn due(&self, age: Duration) -> Vec<OwnedLease<O>> {
+        let held = lock(&self.held);
+        let due = held
+            .iter()
+            .filter(|(_, lease)| !lease.is_lost && lease.sent.elapsed() >= age);
+        let owned = due.map(|(id, lease)| OwnedLease {
+            id: id.clone(),
+            owner: lease.owner.clone(),
+            fence: lease.fence,
+        });
+        owned.collect()
+    }
+
+    /// Records a renewal sent at `sent`.
+    pub fn renewed(&self, lease: &OwnedLease<O>, sent: Instant) {
+        self.with_held(&lease.id, &lease.owner, |held| {
+            held.sent = held.sent.max(sent);
+        });
+    }
+
+    /// Records that another owner has the lease.
+    pub fn lost(&self, lease: &OwnedLease<O>) {
+        if self.with_held(&lease.id, &lease.owner, HeldLease::lose) == Some(true) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(upload = %lease.id, "another node has the lease");
+        }
+    }
+
+    /// Requests the holder to yield.
+    pub fn request_yield(&self, id: &UploadId, owner: &O) {
+        self.with_held(id, owner, |held| held.signal.raise(Asked::Yield));
+    }
+
+    fn with_held<T>(
+        &self,
+        id: &UploadId,
+        owner: &O,
+        action: impl FnOnce(&mut HeldLease<O>) -> T,
+    ) -> Option<T> {
+        let mut held = lock(&self.held);
+        let lease = held.get_mut(id).filter(|held| held.owner == *owner)?;
+        Some(action(lease))
+    }
+}
+
+impl<O> HeldLease<O> {
+    /// Stops the holder; true if it had not lost the lease before.
+    fn lose(&mut self) -> bool {
+        self.signal.raise(Asked::Lost);
+        !std::mem::replace(&mut self.is_lost, true)
+    }
+}
+
+/// A registration of a waiting request, removed on drop.
+struct WaiterGuard<'a, O: Owner> {
+    table: &'a LeaseTable<O>,
+    id: &'a UploadId,
+    notify: Arc<Notify>,
+}
+
+impl<O: Owner> Drop for WaiterGuard<'_, O> {
+    fn drop(&mut self) {
+        lock(&self.table.waiters).remove(self.id);
+    }
+}
+
+/// A lease that the service may have granted, and the lease within this node. On drop it is released
+/// in both, also if the response never arrived.
+pub struct Attempt<O: Owner> {
+    table: Arc<LeaseTable<O>>,
+    _locker: Arc<dyn Any + Send + Sync>,
+    id: UploadId,
+    owner: O,
+    /// Released last, so that the next request of this node calls the service after the release.
+    local: Option<Lease>,
+    is_acquired: bool,
+}
+
+impl<O: Owner> Attempt<O> {
+    /// Makes an attempt, which keeps `locker` alive.
+    pub fn new(
+        table: &Arc<LeaseTable<O>>,
+        locker: Arc<dyn Any + Send + Sync>,
+        id: &UploadId,
+        owner: O,
+        local: Option<Lease>,
+    ) -> Self {
+        Self {
+            table: Arc::clone(table),
+            _locker: locker,
+            id: id.clone(),
+            owner,
+            local,
+            is_acquired: true,
+        }
+    }
+
+    /// Returns the upload.
+    #[must_use]
+    pub fn id(&self) -> &UploadId {
+        &self.id
+    }
+
+    /// Returns the acquisition.
+    #[must_use]
+    pub fn owner(&self) -> &O {
+        &self.owner
+    }
+
+    /// Returns the lease that the service granted to a call sent at `sent`.
+    ///
+    /// # Errors
+    /// [`LeaseError::Unavailable`] if that is too long ago.
+    pub fn granted(self, fence: Fence, sent: Instant) -> Result<Lease, Rejection> {
+        let local = self.local.as_ref();
+        let signal = local.map_or_else(YieldSignal::new, |local| local.signal().clone());
+        let lease = OwnedLease {
+            id: self.id.clone(),
+            owner: self.owner.clone(),
+            fence,
+        };
+        if !self.table.insert(lease, signal.clone(), sent) {
+            return Err(self.table.unavailable("the service responded too late"));
+        }
+        Ok(Lease::new(fence, signal, Box::new(self)))
+    }
+
+    /// Ends an attempt at a lease that another node has for `remaining` at most.
+    #[must_use]
+    pub fn held(mut self, poll: Duration, remaining: Duration) -> Rejection {
+        self.is_acquired = false;
+        // Not all waiters of all nodes at once.
+        let poll = poll.mul_f64(rand::random_range(0.7..1.0));
+        let retry = poll.min(remaining + Duration::from_millis(1));
+        match self.local.take() {
+            Some(local) => Rejection::Held { local, retry },
+            None => Rejection::Failed(LeaseError::Held),
+        }
+    }
+}
+
+impl<O: Owner> Drop for Attempt<O> {
+    fn drop(&mut self) {
+        if self.is_acquired {
+            self.table.release(&self.id, &self.owner);
+        }
+    }
+}
+
+impl<O: Owner> Held for Attempt<O> {}
+
+impl<O: Owner> fmt::Debug for Attempt<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Attempt").field(&self.id).finish()
+    }
+}
