@@ -52,9 +52,10 @@ pub(super) fn clean(subject: &str) -> String {
 }
 
 /// As it is kept beside the columns: as stores do that keep it in a file.
-fn description(record: &Record) -> Result<String, DatabaseError> {
+fn description(record: &Record) -> String {
     let json = Info::new(landfall::upload::Upload::clone(&record.upload)).encode();
-    String::from_utf8(json).map_err(|error| DatabaseError::Row(error.to_string()))
+    // JSON is UTF-8.
+    String::from_utf8_lossy(&json).into_owned()
 }
 
 /// Nothing of what is complete is left to be looked at.
@@ -66,16 +67,16 @@ fn check_at(record: &Record) -> Option<i64> {
 }
 
 /// Nothing is changed if there is one with its id.
-pub(super) fn insert(record: &Record, now: &str) -> Result<Statement, DatabaseError> {
+pub(super) fn insert(record: &Record, now: &str) -> Statement {
     let ended = ended(record.standing, now);
     let statement = format!(
         "INSERT INTO direct_uploads ({COLUMNS}, ended, lease_expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, {ended}, 0) \
          ON CONFLICT (id) DO NOTHING"
     );
-    Ok(Statement::new(statement)
+    Statement::new(statement)
         .with(record.id().as_str())
-        .with(description(record)?)
+        .with(description(record))
         .with(record.job.0)
         .with(clean(&record.subject))
         .with(record.way as i64)
@@ -87,19 +88,19 @@ pub(super) fn insert(record: &Record, now: &str) -> Result<Statement, DatabaseEr
         .with(millis(record.active_at))
         .with(check_at(record))
         .with(i64::from(record.looks))
-        .with(signed(record.version)))
+        .with(signed(record.version))
 }
 
 /// Writes all that may change, if nobody has written since the record was read.
-pub(super) fn update(record: &Record, now: &str) -> Result<Statement, DatabaseError> {
+pub(super) fn update(record: &Record, now: &str) -> Statement {
     let ended = ended(record.standing, now);
     let statement = format!(
         "UPDATE direct_uploads SET description = $1, multipart = $2, standing = $3, stored = $4, \
          active_at = $5, check_at = $6, looks = $7, version = version + 1, \
          ended = COALESCE(ended, {ended}) WHERE id = $8 AND version = $9"
     );
-    Ok(Statement::new(statement)
-        .with(description(record)?)
+    Statement::new(statement)
+        .with(description(record))
         .with(record.multipart.clone())
         .with(place_of(record.standing))
         .with(signed(record.stored))
@@ -107,7 +108,7 @@ pub(super) fn update(record: &Record, now: &str) -> Result<Statement, DatabaseEr
         .with(check_at(record))
         .with(i64::from(record.looks))
         .with(record.id().as_str())
-        .with(signed(record.version)))
+        .with(signed(record.version))
 }
 
 /// Writes what the sweeper found of many uploads, except those that somebody has written since or has

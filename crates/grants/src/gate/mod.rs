@@ -137,6 +137,11 @@ impl Hook for Gate {
         }
     }
 
+    /// The job of a direct upload exists before hooks are called, or is made with the upload.
+    fn affects_direct_uploads(&self) -> bool {
+        false
+    }
+
     async fn before_create(
         &self,
         request: &RequestInfo,

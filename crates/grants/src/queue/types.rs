@@ -57,6 +57,32 @@ impl NewJob {
         }
     }
 
+    /// The job as a grant at `now` makes it, without its number and its expiry.
+    #[must_use]
+    pub fn draft(&self, now: SystemTime) -> Job {
+        Job {
+            id: JobId(0),
+            subject: Some(self.subject.clone()),
+            request_id: self.request_id.clone(),
+            state: JobState::Received,
+            reason: None,
+            filename: Some(self.filename.clone()),
+            filetype: self.filetype.clone(),
+            size: self.size,
+            max_size: self.max_size.filter(|_| self.size.is_none()),
+            offset: 0,
+            rate: 0,
+            metadata: self.metadata.clone(),
+            upload_id: None,
+            node: None,
+            created_at: now,
+            expires_at: now,
+            started_at: None,
+            updated_at: now,
+            ended_at: None,
+        }
+    }
+
     /// Name, type, size and metadata in digest: what comes again in the same words has the same.
     #[must_use]
     pub fn words(&self) -> i64 {
@@ -109,6 +135,19 @@ pub enum Granted {
     /// The subject has asked for something else under this id.
     Conflict(Box<Job>),
     /// Not now.
+    Refused(Refusal),
+}
+
+/// The outcome of [`Queue::grant_and_start`](super::Queue::grant_and_start).
+#[derive(Debug, Clone, PartialEq)]
+pub enum GrantStarted {
+    /// A new job, and what became of its start. If that is not [`Started::Bound`], the job has no upload.
+    New(Box<Job>, Started),
+    /// The job of the same request before; nothing was written.
+    Again(Box<Job>),
+    /// The job of another request with this id; nothing was written.
+    Conflict(Box<Job>),
+    /// A limit is exceeded; nothing was written.
     Refused(Refusal),
 }
 
