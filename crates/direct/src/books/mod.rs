@@ -118,7 +118,7 @@ impl Books {
     /// the queue.
     #[must_use]
     pub fn insert_statement(&self, record: &Record) -> Statement {
-        row::insert(record, self.home.now())
+        row::insert(record, self.home.connections.is_postgres())
     }
 
     /// One by its id.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use landfall::{store::info::Info, upload::UploadId};
-use landfall_database::{DatabaseError, Row, Statement};
+use landfall_database::{DatabaseError, Insert, Row, Statement};
 use landfall_grants::JobId;
 use landfall_s3::client::Place;
 
@@ -66,29 +66,54 @@ fn check_at(record: &Record) -> Option<i64> {
     at.map(millis)
 }
 
-/// Nothing is changed if there is one with its id.
-pub(super) fn insert(record: &Record, now: &str) -> Statement {
-    let ended = ended(record.standing, now);
-    let statement = format!(
-        "INSERT INTO direct_uploads ({COLUMNS}, ended, lease_expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, {ended}, 0) \
-         ON CONFLICT (id) DO NOTHING"
-    );
-    Statement::new(statement)
-        .with(record.id().as_str())
-        .with(description(record))
-        .with(record.job.0)
-        .with(clean(&record.subject))
-        .with(record.way as i64)
-        .with(record.place.bucket.as_str())
-        .with(record.place.key.as_str())
-        .with(record.multipart.clone())
-        .with(place_of(record.standing))
-        .with(signed(record.stored))
-        .with(millis(record.active_at))
-        .with(check_at(record))
-        .with(i64::from(record.looks))
-        .with(signed(record.version))
+/// How a row is inserted, unless there is one with its id.
+macro_rules! insert {
+    ($now:literal) => {
+        Insert {
+            // The columns are those of `COLUMNS`; by the ninth, it has ended or not.
+            head: concat!(
+                "INSERT INTO direct_uploads (id, description, job, subject, way, bucket, key, \
+                 multipart, standing, stored, active_at, check_at, looks, version, ended, \
+                 lease_expires_at) SELECT v.*, CASE WHEN v.column9 IN (3, 4) THEN ",
+                $now,
+                " END, 0 FROM"
+            ),
+            types: &[
+                "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "TEXT", "TEXT", "BIGINT",
+                "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
+            ],
+            // SQLite would take the ON for that of a join without a WHERE.
+            tail: "WHERE true ON CONFLICT (id) DO NOTHING",
+        }
+    };
+}
+static INSERT_SQLITE: Insert = insert!("CAST(unixepoch('subsec') * 1000 AS INTEGER)");
+static INSERT_POSTGRES: Insert =
+    insert!("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)");
+
+/// Inserts a record, unless there is one with its id.
+pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
+    let insert = match is_postgres {
+        true => &INSERT_POSTGRES,
+        false => &INSERT_SQLITE,
+    };
+    let row = vec![
+        record.id().as_str().into(),
+        description(record).into(),
+        record.job.0.into(),
+        clean(&record.subject).into(),
+        (record.way as i64).into(),
+        record.place.bucket.as_str().into(),
+        record.place.key.as_str().into(),
+        record.multipart.clone().into(),
+        place_of(record.standing).into(),
+        signed(record.stored).into(),
+        millis(record.active_at).into(),
+        check_at(record).into(),
+        i64::from(record.looks).into(),
+        signed(record.version).into(),
+    ];
+    Statement::insert(insert, row)
 }
 
 /// Writes all that may change, if nobody has written since the record was read.
@@ -208,5 +233,9 @@ mod tests {
         }
         assert_eq!(one_of(&WAYS, 4), None);
         assert_eq!(one_of(&WAYS, -1), None);
+        // As the SQL has them.
+        let ended = [Standing::Finished, Standing::Gone].map(place_of);
+        assert_eq!(ended, [3, 4]);
+        assert!(INSERT_SQLITE.head.contains(COLUMNS));
     }
 }
