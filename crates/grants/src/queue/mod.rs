@@ -61,8 +61,8 @@ pub use self::{
     home::QueueStats,
     settings::{QueueError, QueueSettings},
     types::{
-        ApiKey, Bounds, End, GrantStarted, Granted, NewJob, NewKey, Page, Query, Refusal, Report,
-        Scope, StaleFilter, StaleJob, Start, Started, Throughput, Totals,
+        ApiKey, Bounds, Completion, End, GrantStarted, Granted, NewJob, NewKey, Page, Query,
+        Refusal, Report, Scope, StaleFilter, StaleJob, Start, Started, Throughput, Totals,
     },
 };
 use crate::{Job, JobId, TokenHash, job::JobEvent};

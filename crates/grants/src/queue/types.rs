@@ -71,6 +71,7 @@ impl NewJob {
             size: self.size,
             max_size: self.max_size.filter(|_| self.size.is_none()),
             offset: 0,
+            etag: None,
             rate: 0,
             metadata: self.metadata.clone(),
             upload_id: None,
@@ -218,7 +219,8 @@ impl Start {
 
     /// Executes a statement in the transaction that binds the upload, and only if it is bound: then
     /// both are kept, or neither. The transaction is that of others, too, and may be tried again after
-    /// it was kept, so the statement must hold nothing that a database refuses, and do no harm twice.
+    /// it was kept, so the statement must hold nothing that a database refuses, and do no harm twice. Those that
+    /// [insert a row](Statement::insert) are executed together.
     #[must_use]
     pub fn along(mut self, statement: Statement) -> Self {
         self.along = Some(statement);
@@ -263,14 +265,31 @@ pub struct Report {
 /// The end of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// Complete, with so many bytes.
-    Completed(u64),
+    /// Complete.
+    Completed(Completion),
     /// Not wanted any more; by whom or why, for people.
     Cancelled(String),
     /// It can't go on; why.
     Failed(String),
     /// Its time was over.
     Expired,
+}
+
+impl End {
+    /// Complete with so many bytes, and no other evidence.
+    #[must_use]
+    pub const fn completed(bytes: u64) -> Self {
+        Self::Completed(Completion { bytes, etag: None })
+    }
+}
+
+/// The evidence of a completion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// Bytes stored.
+    pub bytes: u64,
+    /// The entity tag of the object, where the store knows one.
+    pub etag: Option<String>,
 }
 
 /// Selects running jobs by the time of their last update.

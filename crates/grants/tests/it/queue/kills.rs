@@ -93,7 +93,7 @@ async fn work(queue: Queue, one: u32) {
             length: None,
         });
         let end = match round % 4 {
-            0 => End::Completed(10),
+            0 => End::completed(10),
             1 => End::Cancelled("no".into()),
             2 => End::Failed("broken".into()),
             _ => continue,

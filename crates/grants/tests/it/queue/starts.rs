@@ -193,7 +193,7 @@ async fn an_hour_to_start_and_not_a_moment_more() {
             queue.start(early.id, start(early.id)).await.unwrap(),
             Started::Bound
         );
-        assert!(queue.end(early.id, End::Completed(1)).await.unwrap());
+        assert!(queue.end(early.id, End::completed(1)).await.unwrap());
         queue.close().await;
     })
     .await;
@@ -279,7 +279,7 @@ async fn parts_have_what_was_granted_together() {
         let whole = Start::new(upload("whole"), Some(10), "d");
         assert_eq!(queue.start(job.id, whole).await.unwrap(), Started::Bound);
         assert_eq!(part("d", 0).await, Started::Differs);
-        assert!(queue.end(job.id, End::Completed(10)).await.unwrap());
+        assert!(queue.end(job.id, End::completed(10)).await.unwrap());
         let uploads = queue.uploads_of(job.id).await.unwrap();
         assert_eq!(uploads, [upload("a"), upload("c"), upload("whole")]);
         let job = queue.get(job.id).await.unwrap().unwrap();
@@ -339,7 +339,7 @@ async fn uploads_without_a_grant_are_followed() {
         assert_eq!(job.filetype.as_deref(), Some("image/png"));
         assert_eq!(job.metadata.len(), 1);
         place.hands.go(Duration::from_secs(5));
-        assert!(queue.end(id, End::Completed(10)).await.unwrap());
+        assert!(queue.end(id, End::completed(10)).await.unwrap());
         assert_eq!(follow(&queue, &theirs).await, id);
         // A later upload with the same id is another one.
         theirs.created = Some(place.hands.now() + Duration::from_secs(1));
