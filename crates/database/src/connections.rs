@@ -271,7 +271,7 @@ pub(crate) async fn sqlite_rows<'e>(
     executor: impl sqlx::SqliteExecutor<'e>,
     statement: Statement,
 ) -> Result<Vec<Row>, DatabaseError> {
-    let Statement { sql, values } = statement;
+    let Statement { sql, values, .. } = statement;
     // Boxed, it is not part of every request's future.
     let rows = Box::pin(bind!(sql, values).fetch_all(executor)).await?;
     Ok(rows

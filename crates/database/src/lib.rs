@@ -26,7 +26,7 @@ pub use self::{
     connections::Connections,
     lease::{Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases},
     migrate::Migration,
-    statement::{Column, Row, Statement, Value, parts, push_list},
+    statement::{Column, Insert, Row, Statement, Value, parts, push_list},
     transaction::Transaction,
 };
 

@@ -209,7 +209,7 @@ impl Session {
     }
 
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
-        let Statement { sql, values } = statement;
+        let Statement { sql, values, .. } = statement;
         let query = bind!(sql, values).persistent(self.is_persistent);
         let done = Box::pin(query.execute(self.connection.get()?));
         let done = timeout(STATEMENT_TIMEOUT, done).await;
@@ -217,7 +217,7 @@ impl Session {
     }
 
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
-        let Statement { sql, values } = statement;
+        let Statement { sql, values, .. } = statement;
         let query = bind!(sql, values).persistent(self.is_persistent);
         let done = Box::pin(query.fetch_all(self.connection.get()?));
         let done = timeout(STATEMENT_TIMEOUT, done).await;

@@ -47,6 +47,8 @@ pub(crate) async fn open(path: &Path, durability: Durability) -> Result<File, Da
         .busy_timeout(BUSY);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
+        // A ping of a file finds out nothing, and costs each transaction a turn of its thread.
+        .test_before_acquire(false)
         .connect_with(options.clone())
         .await?;
     let readers = SqlitePoolOptions::new()

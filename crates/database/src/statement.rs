@@ -1,5 +1,7 @@
 //! A statement and its values, and what comes back.
 
+use std::fmt::Write as _;
+
 use sqlx::Row as _;
 
 use crate::DatabaseError;
@@ -53,6 +55,19 @@ impl From<Option<String>> for Value {
 pub struct Statement {
     pub(crate) sql: String,
     pub(crate) values: Vec<Value>,
+    /// Set if it inserts rows that other rows can be added to.
+    insert: Option<&'static Insert>,
+}
+
+/// The SQL of an `INSERT` whose rows are `(VALUES …) AS v`, with columns `v.column1`, `v.column2`, ….
+#[derive(Debug, PartialEq, Eq)]
+pub struct Insert {
+    /// What comes before the rows, to the end of `FROM`.
+    pub head: &'static str,
+    /// The types of the columns.
+    pub types: &'static [&'static str],
+    /// What follows the rows.
+    pub tail: &'static str,
 }
 
 impl Statement {
@@ -62,7 +77,50 @@ impl Statement {
         Self {
             sql: sql.into(),
             values: Vec::new(),
+            insert: None,
         }
+    }
+
+    /// Inserts one row. [`Self::merge`] makes one statement of several.
+    #[must_use]
+    pub fn insert(insert: &'static Insert, row: Vec<Value>) -> Self {
+        Self::insert_rows(insert, [row])
+    }
+
+    fn insert_rows(insert: &'static Insert, rows: impl IntoIterator<Item = Vec<Value>>) -> Self {
+        let mut statement = Self::new(insert.head);
+        statement.push(" (VALUES ");
+        for (at, row) in rows.into_iter().enumerate() {
+            statement.push_row(at, row, insert.types);
+        }
+        statement.push(") AS v ");
+        statement.push(insert.tail);
+        statement.insert = Some(insert);
+        statement
+    }
+
+    /// Joins neighbors that insert one row each by the same SQL.
+    #[must_use]
+    pub fn merge(statements: &[Self]) -> Vec<Self> {
+        let is_same = |one: &Self, next: &Self| match (one.insert, next.insert) {
+            (Some(one), Some(next)) => one == next,
+            _ => false,
+        };
+        let mut merged = Vec::new();
+        for part in statements.chunk_by(is_same).flat_map(parts) {
+            merged.push(match part {
+                [
+                    Self {
+                        insert: Some(insert),
+                        ..
+                    },
+                    _,
+                    ..,
+                ] => Self::insert_rows(insert, part.iter().map(|one| one.values.clone())),
+                _ => part[0].clone(),
+            });
+        }
+        merged
     }
 
     /// Gives the next value.
@@ -99,25 +157,30 @@ impl Statement {
         casts: [&str; N],
     ) {
         for (at, row) in rows.into_iter().enumerate() {
-            self.push(if at == 0 { "(" } else { ", (" });
-            for (column, value) in row.into_iter().enumerate() {
-                let number = self.give(value);
-                let comma = if column == 0 { "" } else { ", " };
-                let placed = match casts[column] {
-                    "" => format!("{comma}${number}"),
-                    cast => format!("{comma}CAST(${number} AS {cast})"),
-                };
-                self.push(&placed);
-            }
-            self.push(")");
+            self.push_row(at, row, &casts);
         }
+    }
+
+    fn push_row(&mut self, at: usize, row: impl IntoIterator<Item = Value>, casts: &[&str]) {
+        self.push(if at == 0 { "(" } else { ", (" });
+        for (column, (value, cast)) in row.into_iter().zip(casts).enumerate() {
+            let number = self.give(value);
+            let comma = if column == 0 { "" } else { ", " };
+            // Writing to a text does not fail.
+            let _ = match *cast {
+                "" => write!(self.sql, "{comma}${number}"),
+                cast => write!(self.sql, "{comma}CAST(${number} AS {cast})"),
+            };
+        }
+        self.push(")");
     }
 }
 
-/// Divides rows into parts of few sizes, so that few statements have to be prepared.
+/// Divides rows into parts of few sizes, so that few statements have to be prepared, and few executed.
 pub fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    const SIZES: [usize; 10] = [64, 32, 16, 12, 8, 6, 4, 3, 2, 1];
     std::iter::from_fn(move || {
-        let size = [64, 16, 4, 1].into_iter().find(|n| *n <= rows.len())?;
+        let size = SIZES.into_iter().find(|n| *n <= rows.len())?;
         let (part, rest) = rows.split_at(size);
         rows = rest;
         Some(part)
@@ -130,7 +193,7 @@ pub fn push_list<T: Into<Value>>(statement: &mut Statement, values: impl IntoIte
     for (at, value) in values.into_iter().enumerate() {
         let number = statement.give(value);
         let comma = if at == 0 { "" } else { ", " };
-        statement.push(&format!("{comma}${number}"));
+        let _ = write!(statement.sql, "{comma}${number}");
     }
     statement.push(")");
 }
@@ -232,8 +295,33 @@ mod tests {
     fn parts_are_of_few_sizes_and_miss_nothing() {
         let rows: Vec<_> = (0..151).collect();
         let sizes: Vec<_> = parts(&rows).map(<[_]>::len).collect();
-        assert_eq!(sizes, [64, 64, 16, 4, 1, 1, 1]);
+        assert_eq!(sizes, [64, 64, 16, 6, 1]);
         assert_eq!(parts(&rows).flatten().copied().collect::<Vec<_>>(), rows);
         assert_eq!(parts(&rows[..0]).count(), 0);
+    }
+
+    #[test]
+    fn rows_of_one_insert_are_merged() {
+        static INSERT: Insert = Insert {
+            head: "INSERT INTO t (a, b) SELECT v.* FROM",
+            types: &["BIGINT", "TEXT"],
+            tail: "WHERE true ON CONFLICT DO NOTHING",
+        };
+        let row = |number: i64| Statement::insert(&INSERT, vec![number.into(), "x".into()]);
+        let other = Statement::new("DELETE FROM t WHERE a = $1").with(1);
+        let merged = Statement::merge(&[row(1), row(2), other.clone(), row(3)]);
+        assert_eq!(merged.len(), 3);
+        assert_eq!(
+            merged[0].sql,
+            "INSERT INTO t (a, b) SELECT v.* FROM (VALUES (CAST($1 AS BIGINT), CAST($2 AS TEXT)), \
+             (CAST($3 AS BIGINT), CAST($4 AS TEXT))) AS v WHERE true ON CONFLICT DO NOTHING"
+        );
+        let values: [Value; 4] = [1.into(), "x".into(), 2.into(), "x".into()];
+        assert_eq!(merged[0].values, values);
+        assert_eq!(merged[1..], [other, row(3)]);
+        let many: Vec<_> = (0..100).map(row).collect();
+        let merged = Statement::merge(&many);
+        let values: Vec<_> = merged.iter().map(|one| one.values.len() / 2).collect();
+        assert_eq!(values, [64, 32, 4]);
     }
 }

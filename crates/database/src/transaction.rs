@@ -105,7 +105,7 @@ impl Transaction {
         self.is_failed = true;
         let rows = match &mut self.connection {
             Connection::Sqlite(connection) => {
-                let Statement { sql, values } = statement;
+                let Statement { sql, values, .. } = statement;
                 let query = bind!(sql, values);
                 let done = Box::pin(query.execute(connection.get()?));
                 done.await?.rows_affected()

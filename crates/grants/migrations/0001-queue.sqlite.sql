@@ -24,6 +24,7 @@ CREATE TABLE queue_jobs (
     node TEXT,
     ending TEXT,
     reserved BIGINT NOT NULL,
+    etag TEXT,
     started BIGINT,
     updated BIGINT NOT NULL,
     updated_minute BIGINT NOT NULL,

@@ -124,6 +124,9 @@ pub struct Job {
     pub max_size: Option<u64>,
     /// How many bytes are stored. Never falls.
     pub offset: u64,
+    /// The entity tag of the object, once it is complete, where the store knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
     /// How many bytes came in per second when it was last looked at.
     pub rate: u64,
     /// What else the caller said when it asked.

@@ -140,6 +140,12 @@ impl Audience {
         Ok(self.0.admit(&caller, intent, id).await?)
     }
 
+    /// Whether a hook may change or reject the creation of an upload.
+    #[must_use]
+    pub fn has_creation_hooks(&self) -> bool {
+        self.0.has_creation_hooks()
+    }
+
     /// Whether the upload may be created; lays the changes that hooks want over it. A claim of a hook
     /// isn't heeded: whoever keeps books of direct uploads sees to it that one comes of a grant.
     ///

@@ -108,18 +108,17 @@ impl Books {
     /// # Cancel safety
     /// Dropped, it may be written down.
     pub async fn add(&self, record: &Record) -> Result<(), DatabaseError> {
-        match self.execute(self.addition(record)?).await? {
+        match self.execute(self.insert_statement(record)).await? {
             0 => Err(DatabaseError::Row(format!("{} is there", record.id()))),
             _ => Ok(()),
         }
     }
 
-    /// What writes one down, if there is none with its id: for somebody else's transaction.
-    ///
-    /// # Errors
-    /// Its description can't be written down.
-    pub fn addition(&self, record: &Record) -> Result<Statement, DatabaseError> {
-        row::insert(record, self.home.now())
+    /// Returns the statement that adds a record unless there is one with its id, for a transaction of
+    /// the queue.
+    #[must_use]
+    pub fn insert_statement(&self, record: &Record) -> Statement {
+        row::insert(record, self.home.connections.is_postgres())
     }
 
     /// One by its id.
@@ -169,7 +168,7 @@ impl Books {
     /// # Cancel safety
     /// If dropped, it may have been written.
     pub async fn update(&self, record: &mut Record) -> Result<bool, DatabaseError> {
-        let statement = row::update(record, self.home.now())?;
+        let statement = row::update(record, self.home.now());
         let is_written = self.execute(statement).await? > 0;
         if is_written {
             record.version += 1;

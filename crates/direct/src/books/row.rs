@@ -6,7 +6,7 @@ use std::{
 };
 
 use landfall::{store::info::Info, upload::UploadId};
-use landfall_database::{DatabaseError, Row, Statement};
+use landfall_database::{DatabaseError, Insert, Row, Statement};
 use landfall_grants::JobId;
 use landfall_s3::client::Place;
 
@@ -52,9 +52,10 @@ pub(super) fn clean(subject: &str) -> String {
 }
 
 /// As it is kept beside the columns: as stores do that keep it in a file.
-fn description(record: &Record) -> Result<String, DatabaseError> {
+fn description(record: &Record) -> String {
     let json = Info::new(landfall::upload::Upload::clone(&record.upload)).encode();
-    String::from_utf8(json).map_err(|error| DatabaseError::Row(error.to_string()))
+    // JSON is UTF-8.
+    String::from_utf8_lossy(&json).into_owned()
 }
 
 /// Nothing of what is complete is left to be looked at.
@@ -65,41 +66,66 @@ fn check_at(record: &Record) -> Option<i64> {
     at.map(millis)
 }
 
-/// Nothing is changed if there is one with its id.
-pub(super) fn insert(record: &Record, now: &str) -> Result<Statement, DatabaseError> {
-    let ended = ended(record.standing, now);
-    let statement = format!(
-        "INSERT INTO direct_uploads ({COLUMNS}, ended, lease_expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, {ended}, 0) \
-         ON CONFLICT (id) DO NOTHING"
-    );
-    Ok(Statement::new(statement)
-        .with(record.id().as_str())
-        .with(description(record)?)
-        .with(record.job.0)
-        .with(clean(&record.subject))
-        .with(record.way as i64)
-        .with(record.place.bucket.as_str())
-        .with(record.place.key.as_str())
-        .with(record.multipart.clone())
-        .with(place_of(record.standing))
-        .with(signed(record.stored))
-        .with(millis(record.active_at))
-        .with(check_at(record))
-        .with(i64::from(record.looks))
-        .with(signed(record.version)))
+/// How a row is inserted, unless there is one with its id.
+macro_rules! insert {
+    ($now:literal) => {
+        Insert {
+            // The columns are those of `COLUMNS`; by the ninth, it has ended or not.
+            head: concat!(
+                "INSERT INTO direct_uploads (id, description, job, subject, way, bucket, key, \
+                 multipart, standing, stored, active_at, check_at, looks, version, ended, \
+                 lease_expires_at) SELECT v.*, CASE WHEN v.column9 IN (3, 4) THEN ",
+                $now,
+                " END, 0 FROM"
+            ),
+            types: &[
+                "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "TEXT", "TEXT", "BIGINT",
+                "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
+            ],
+            // SQLite would take the ON for that of a join without a WHERE.
+            tail: "WHERE true ON CONFLICT (id) DO NOTHING",
+        }
+    };
+}
+static INSERT_SQLITE: Insert = insert!("CAST(unixepoch('subsec') * 1000 AS INTEGER)");
+static INSERT_POSTGRES: Insert =
+    insert!("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)");
+
+/// Inserts a record, unless there is one with its id.
+pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
+    let insert = match is_postgres {
+        true => &INSERT_POSTGRES,
+        false => &INSERT_SQLITE,
+    };
+    let row = vec![
+        record.id().as_str().into(),
+        description(record).into(),
+        record.job.0.into(),
+        clean(&record.subject).into(),
+        (record.way as i64).into(),
+        record.place.bucket.as_str().into(),
+        record.place.key.as_str().into(),
+        record.multipart.clone().into(),
+        place_of(record.standing).into(),
+        signed(record.stored).into(),
+        millis(record.active_at).into(),
+        check_at(record).into(),
+        i64::from(record.looks).into(),
+        signed(record.version).into(),
+    ];
+    Statement::insert(insert, row)
 }
 
 /// Writes all that may change, if nobody has written since the record was read.
-pub(super) fn update(record: &Record, now: &str) -> Result<Statement, DatabaseError> {
+pub(super) fn update(record: &Record, now: &str) -> Statement {
     let ended = ended(record.standing, now);
     let statement = format!(
         "UPDATE direct_uploads SET description = $1, multipart = $2, standing = $3, stored = $4, \
          active_at = $5, check_at = $6, looks = $7, version = version + 1, \
          ended = COALESCE(ended, {ended}) WHERE id = $8 AND version = $9"
     );
-    Ok(Statement::new(statement)
-        .with(description(record)?)
+    Statement::new(statement)
+        .with(description(record))
         .with(record.multipart.clone())
         .with(place_of(record.standing))
         .with(signed(record.stored))
@@ -107,7 +133,7 @@ pub(super) fn update(record: &Record, now: &str) -> Result<Statement, DatabaseEr
         .with(check_at(record))
         .with(i64::from(record.looks))
         .with(record.id().as_str())
-        .with(signed(record.version)))
+        .with(signed(record.version))
 }
 
 /// Writes what the sweeper found of many uploads, except those that somebody has written since or has
@@ -207,5 +233,9 @@ mod tests {
         }
         assert_eq!(one_of(&WAYS, 4), None);
         assert_eq!(one_of(&WAYS, -1), None);
+        // As the SQL has them.
+        let ended = [Standing::Finished, Standing::Gone].map(place_of);
+        assert_eq!(ended, [3, 4]);
+        assert!(INSERT_SQLITE.head.contains(COLUMNS));
     }
 }

@@ -9,11 +9,11 @@ use landfall::{
     hook::{Reply, RequestInfo},
     upload::{Snapshot, Upload, UploadId},
 };
-use landfall_grants::queue;
+use landfall_grants::{gate::ETAG, queue};
 use landfall_s3::client::{self, ErrorKind, ObjectHead};
 
 use super::{
-    COMPLETES, Complete, Direct, ETAG, PARTS,
+    COMPLETES, Complete, Direct, PARTS,
     decide::{Decision, Facts, RemovalReason, decide},
     part_set::PartSet,
 };
@@ -257,7 +257,10 @@ impl Direct {
             .emit(room, EventKind::Completed, upload, head.size, info)
             .await;
         // The sink of the queue has done this already, if there is one.
-        let end = queue::End::Completed(head.size);
+        let end = queue::End::Completed(queue::Completion {
+            bytes: head.size,
+            etag: Some(head.etag.clone()),
+        });
         if let Err(error) = self.queue().end(*job, end).await {
             tracing::error!(id = %upload.id, %job, %error, "failed to record job end");
         }

@@ -4,10 +4,18 @@
 use std::sync::Arc;
 
 use landfall::{direct::Audience, event::EventKind, hook::RequestInfo};
-use landfall_grants::queue::{End, Start, Started};
+use landfall_grants::{
+    Job,
+    queue::{End, GrantStarted, NewJob, Start, Started},
+};
 use landfall_s3::client::ErrorKind;
 
-use super::{Direct, given, leave::Leave, schedule};
+use super::{
+    Direct, given,
+    leave::Leave,
+    open::{AtOnce, enter_job},
+    schedule,
+};
 use crate::{DirectError, Record, Standing, Way, record::OPENING};
 
 impl Direct {
@@ -19,8 +27,67 @@ impl Direct {
         leave: Leave,
         mut record: Record,
     ) -> Result<(Arc<Record>, bool), DirectError> {
-        match self.begin(audience, info, &leave, &mut record).await {
-            Ok(None) => {
+        let begun = match self.bind(&leave, &record).await {
+            // Somebody else was faster, with the same words.
+            Ok(Some(other)) => return Ok((Arc::new(other), false)),
+            Ok(None) => self.begin(audience, info, &mut record).await,
+            Err(error) => Err(error),
+        };
+        Ok((self.launched(&leave, record, begun).await?, true))
+    }
+
+    /// Grants the job of a draft, binds it and writes it down, all or nothing; begins it on S3.
+    pub(super) async fn launch_at_once(
+        &self,
+        audience: &Audience,
+        info: &Arc<RequestInfo>,
+        new: NewJob,
+        mut leave: Leave,
+        mut record: Record,
+    ) -> Result<AtOnce, DirectError> {
+        let (draft, books, digest) = (record.clone(), self.0.books.clone(), leave.digest.clone());
+        let start = move |job: &Job| {
+            let mut record = draft.clone();
+            enter_job(&mut record, job);
+            let start = Start::new(record.id().clone(), record.upload.length, &*digest);
+            start.along(books.insert_statement(&record))
+        };
+        let granted = match self.queue().grant_and_start(new, start).await {
+            Ok(granted) => granted,
+            Err(error) => {
+                // It may have been written all the same.
+                self.delete_draft(record).await;
+                return Err(error.into());
+            }
+        };
+        let (job, started) = match granted {
+            GrantStarted::New(job, started) => (job, started),
+            GrantStarted::Again(job) => {
+                (leave.job, leave.is_new) = (job, false);
+                return Ok(AtOnce::Existing(leave));
+            }
+            GrantStarted::Conflict(_) => return Err(DirectError::other_words("id")),
+            GrantStarted::Refused(refusal) => return Err(DirectError::Refused(refusal)),
+        };
+        enter_job(&mut record, &job);
+        leave.job = job;
+        if let Some(error) = start_error(&started, &leave.job, &record) {
+            self.on_denied(&leave, &error).await;
+            return Err(error);
+        }
+        let begun = self.begin(audience, info, &mut record).await;
+        Ok(AtOnce::Opened(self.launched(&leave, record, begun).await?))
+    }
+
+    /// Undoes what was begun if that failed.
+    async fn launched(
+        &self,
+        leave: &Leave,
+        record: Record,
+        begun: Result<(), DirectError>,
+    ) -> Result<Arc<Record>, DirectError> {
+        match begun {
+            Ok(()) => {
                 tracing::debug!(
                     id = %record.upload.id,
                     job = %record.job,
@@ -29,49 +96,40 @@ impl Direct {
                     key = record.place.key,
                     "DirectUploadOpened"
                 );
-                Ok((Arc::new(record), true))
+                Ok(Arc::new(record))
             }
-            // Somebody else was faster, with the same words.
-            Ok(Some(other)) => Ok((Arc::new(other), false)),
             Err(error) => {
                 self.delete_draft(record).await;
-                self.on_denied(&leave, &error).await;
+                self.on_denied(leave, &error).await;
                 Err(error)
             }
         }
     }
 
     /// Gives back the upload that was opened for the job instead, if there is one.
+    async fn bind(&self, leave: &Leave, record: &Record) -> Result<Option<Record>, DirectError> {
+        let upload = &record.upload;
+        let start = Start::new(upload.id.clone(), upload.length, &*leave.digest);
+        let start = start
+            .instead_of(leave.replaced.clone())
+            .along(self.0.books.insert_statement(record));
+        let started = self.queue().start(leave.job.id, start).await?;
+        if let Started::Other(other) = &started {
+            let other = self.0.books.get(other).await?;
+            let other = other.filter(|other| other.standing != Standing::Opening);
+            return Ok(Some(other.ok_or(DirectError::Busy)?));
+        }
+        start_error(&started, &leave.job, record).map_or(Ok(None), Err)
+    }
+
+    /// Begins an upload on S3 that is bound to its job, and emits its event.
     async fn begin(
         &self,
         audience: &Audience,
         info: &Arc<RequestInfo>,
-        leave: &Leave,
         record: &mut Record,
-    ) -> Result<Option<Record>, DirectError> {
+    ) -> Result<(), DirectError> {
         let upload = record.upload.clone();
-        let start = Start::new(upload.id.clone(), upload.length, &*leave.digest);
-        let start = start
-            .instead_of(leave.replaced.clone())
-            .along(self.0.books.addition(record)?);
-        match self.queue().start(leave.job.id, start).await? {
-            Started::Bound => {}
-            Started::Other(other) => {
-                let other = self.0.books.get(&other).await?;
-                let other = other.filter(|other| other.standing != Standing::Opening);
-                return Ok(Some(other.ok_or(DirectError::Busy)?));
-            }
-            Started::TooMuch => {
-                return Err(DirectError::TooLarge {
-                    stored: upload.length.unwrap_or_default(),
-                    most: leave.job.size.or(leave.job.max_size).unwrap_or_default(),
-                });
-            }
-            Started::Differs => return Err(DirectError::other_words("id or token")),
-            Started::TooLate | Started::Ended(_) | Started::Unknown => {
-                return Err(DirectError::gone());
-            }
-        }
         audience
             .announce(EventKind::Created, &upload, 0, Some(info))
             .await?;
@@ -95,7 +153,7 @@ impl Direct {
         audience
             .emit(room, EventKind::Created, &upload, 0, Some(info))
             .await;
-        Ok(None)
+        Ok(())
     }
 
     /// Removes what there is of an upload that wasn't opened after all.
@@ -149,6 +207,19 @@ impl Direct {
             tracing::error!(%job, %error, "a job whose upload was refused stays reserved");
         }
     }
+}
+
+/// Why an upload was not bound to its job, if it was not.
+fn start_error(started: &Started, job: &Job, record: &Record) -> Option<DirectError> {
+    Some(match started {
+        Started::Bound => return None,
+        Started::TooMuch => DirectError::TooLarge {
+            stored: record.upload.length.unwrap_or_default(),
+            most: job.size.or(job.max_size).unwrap_or_default(),
+        },
+        Started::Other(_) | Started::Differs => DirectError::other_words("id or token"),
+        Started::TooLate | Started::Ended(_) | Started::Unknown => DirectError::gone(),
+    })
 }
 
 /// Whether the same again may succeed.

@@ -2,7 +2,10 @@
 
 use http::request::Parts;
 use landfall::upload::UploadId;
-use landfall_grants::{Caller, Job, JobState, policy, queue::Granted};
+use landfall_grants::{
+    Caller, Job, JobState, policy,
+    queue::{Granted, NewJob},
+};
 
 use super::{
     Direct, Who, key,
@@ -25,6 +28,21 @@ pub(super) struct Leave {
     pub(super) types: Vec<String>,
     /// The upload that is bound to the job and isn't, or isn't any more.
     pub(super) replaced: Option<UploadId>,
+}
+
+impl Leave {
+    /// The leave of a caller.
+    pub(super) fn new(job: Box<Job>, is_new: bool, wish: &Wish) -> Self {
+        Self {
+            job,
+            is_new,
+            by_token: false,
+            can_ask_again: wish.request_id.is_some(),
+            digest: wish.digest(),
+            types: Vec::new(),
+            replaced: None,
+        }
+    }
 }
 
 /// What a look at the job gave.
@@ -60,18 +78,27 @@ impl Direct {
         }
     }
 
-    /// Asks the policies, and the queue for a job.
+    /// Calls the policies; returns the job to grant and the types that are allowed.
     pub(super) async fn ask(
         &self,
         caller: &Caller,
         wish: &Wish,
         request: &Parts,
-    ) -> Result<Before, DirectError> {
+    ) -> Result<(NewJob, Vec<String>), DirectError> {
         let id = wish.request_id.clone().unwrap_or_else(key::uuid);
         let mut ask = wish.ask(&id);
         policy::decide(&self.settings().policies, caller, &mut ask, request).await?;
         let types = ask.limits.content_types.clone();
-        let new = wish.job(&caller.subject, ask);
+        Ok((wish.job(&caller.subject, ask), types))
+    }
+
+    /// Grants a job to a caller whose hooks are called next.
+    pub(super) async fn grant(
+        &self,
+        new: NewJob,
+        types: Vec<String>,
+        wish: &Wish,
+    ) -> Result<Before, DirectError> {
         let (job, is_new) = match self.queue().grant(new).await? {
             Granted::New(job, _) => (job, true),
             Granted::Again(job, _) => (job, false),
@@ -79,13 +106,8 @@ impl Direct {
             Granted::Refused(refusal) => return Err(DirectError::Refused(refusal)),
         };
         let leave = Leave {
-            job,
-            is_new,
-            by_token: false,
-            can_ask_again: wish.request_id.is_some(),
-            digest: wish.digest(),
             types,
-            replaced: None,
+            ..Leave::new(job, is_new, wish)
         };
         match is_new {
             true => Ok(Before::Nothing(leave)),
@@ -110,19 +132,15 @@ impl Direct {
         }
         wish.fits(&job)?;
         let leave = Leave {
-            job,
-            is_new: false,
             by_token: true,
             can_ask_again: true,
-            digest: wish.digest(),
-            types: Vec::new(),
-            replaced: None,
+            ..Leave::new(job, false, wish)
         };
         self.before(leave).await
     }
 
     /// What came of a job so far.
-    async fn before(&self, mut leave: Leave) -> Result<Before, DirectError> {
+    pub(super) async fn before(&self, mut leave: Leave) -> Result<Before, DirectError> {
         if let Some(error) = ended(&leave.job) {
             return Err(error);
         }

@@ -8,7 +8,7 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Upload, UploadId},
 };
-use landfall_grants::gate::labels;
+use landfall_grants::{Job, gate::labels, queue::NewJob};
 use landfall_s3::client::{ErrorKind, Place};
 
 use super::{
@@ -62,15 +62,33 @@ impl Direct {
             return Ok((Arc::new(record), false));
         }
         let before = match who {
-            Who::Caller(caller) => self.ask(caller, &wish, request).await?,
             Who::Grant(job) => self.use_grant(job, &wish).await?,
+            Who::Caller(caller) => {
+                let (new, types) = self.ask(caller, &wish, request).await?;
+                // Hooks know the job of the upload, and a key of the client's own may be in use.
+                if audience.has_creation_hooks() || wish.key.is_some() {
+                    self.grant(new, types, &wish).await?
+                } else {
+                    match self.open_at_once(&audience, &info, &wish, new).await? {
+                        AtOnce::Opened(record) => return Ok((record, true)),
+                        AtOnce::Existing(leave) => self.before(leave).await?,
+                    }
+                }
+            }
         };
         let leave = match before {
             Before::Opened(record) => return Ok((Arc::new(record), false)),
             Before::Nothing(leave) => leave,
         };
-        let drafted = self.draft(&audience, &info, &wish, &leave).await;
-        let record = match drafted {
+        let drafted = self.draft(
+            &audience,
+            &info,
+            &wish,
+            &leave.job,
+            leave.by_token,
+            &leave.types,
+        );
+        let record = match drafted.await {
             Ok(record) => record,
             Err(error) => {
                 self.on_denied(&leave, &error).await;
@@ -81,8 +99,28 @@ impl Direct {
         let this = self.clone();
         let opened =
             tokio::spawn(async move { this.launch(&audience, &info, leave, record).await });
-        let opened = opened.await;
-        opened.map_err(|error| DirectError::Fault(format!("opening broke off: {error}")))?
+        opened.await.map_err(DirectError::broken_off)?
+    }
+
+    /// Opens an upload whose job no hook has to know before: the job, its start and the record are
+    /// written in one transaction.
+    async fn open_at_once(
+        &self,
+        audience: &Audience,
+        info: &Arc<RequestInfo>,
+        wish: &Wish,
+        new: NewJob,
+    ) -> Result<AtOnce, DirectError> {
+        let job = new.draft(self.queue().now());
+        let record = self.draft(audience, info, wish, &job, false, &[]).await?;
+        let leave = Leave::new(Box::new(job), true, wish);
+        // As in `open_or_find`.
+        let (this, audience, info) = (self.clone(), audience.clone(), info.clone());
+        let opened = tokio::spawn(async move {
+            this.launch_at_once(&audience, &info, new, leave, record)
+                .await
+        });
+        opened.await.map_err(DirectError::broken_off)?
     }
 
     /// The upload as it is to be, after the hooks were asked.
@@ -91,47 +129,32 @@ impl Direct {
         audience: &Audience,
         info: &Arc<RequestInfo>,
         wish: &Wish,
-        leave: &Leave,
+        job: &Job,
+        by_token: bool,
+        types: &[String],
     ) -> Result<Record, DirectError> {
         let (settings, now) = (self.settings(), self.queue().now());
-        let job = &leave.job;
         let id = UploadId::new(&format!("{}{}", key::ID_PREFIX, key::uuid()));
         let id = id.map_err(|error| DirectError::Fault(error.to_string()))?;
         let subject = job.subject.as_deref().unwrap_or_default();
-        let mut ours = vec![
-            (labels::JOB, job.id.to_string()),
-            (labels::REQUEST_ID, job.request_id.clone()),
-        ];
-        ours.extend(
-            job.subject
-                .clone()
-                .map(|subject| (labels::SUBJECT, subject)),
-        );
-
         let mut upload = Upload::new(id.clone(), job.size.or(wish.size));
-        upload.metadata = wish.metadata(job, leave.by_token)?;
+        upload.metadata = wish.metadata(job, by_token)?;
         upload.max_size = job.max_size.filter(|_| upload.length.is_none());
         upload.awaited = true;
         upload.created = Some(now);
-        let labels = ours.iter();
-        upload.labels = labels
-            .map(|(key, value)| ((*key).into(), value.clone()))
-            .collect();
+        upload.labels.extend(labels_of(job));
         if let Some(key) = &wish.key {
             upload.storage.insert("Key".into(), key.clone());
             // What its client sends it as is not signed, so it is looked at in the end.
-            if !leave.types.is_empty() {
-                let types = leave.types.join(",");
-                upload.storage.insert(TYPES.into(), types);
+            if !types.is_empty() {
+                upload.storage.insert(TYPES.into(), types.join(","));
             }
         }
         audience.admit(info, Intent::Create, None).await?;
         audience.before_create(info, &mut upload).await?;
         // By these it is found again, whatever a hook wants.
         upload.id = id;
-        for (key, value) in ours {
-            upload.labels.insert(key.into(), value);
-        }
+        upload.labels.extend(labels_of(job));
         fits_way(wish.way, upload.length, settings.objects.max_object)?;
         let place = key::place(
             &self.0.layout,
@@ -181,4 +204,32 @@ impl Direct {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What became of opening an upload in one transaction.
+pub(super) enum AtOnce {
+    Opened(Arc<Record>),
+    /// The job of the same request before.
+    Existing(Leave),
+}
+
+/// Enters the job that was granted into a draft.
+pub(super) fn enter_job(record: &mut Record, job: &Job) {
+    record.job = job.id;
+    let upload = Arc::make_mut(&mut record.upload);
+    upload.max_size = job.max_size.filter(|_| upload.length.is_none());
+    upload.labels.extend(labels_of(job));
+}
+
+/// The labels by which the job of an upload is found.
+fn labels_of(job: &Job) -> impl Iterator<Item = (String, String)> {
+    let subject = job.subject.clone();
+    [
+        Some((labels::JOB, job.id.to_string())),
+        Some((labels::REQUEST_ID, job.request_id.clone())),
+        subject.map(|subject| (labels::SUBJECT, subject)),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(key, value)| (key.into(), value))
 }

@@ -9,10 +9,10 @@ use landfall::{
     upload::{Kind, Upload},
 };
 
-use super::labels;
+use super::{ETAG, labels};
 use crate::{
     JobId, Queue,
-    queue::{End, QueueError, Report},
+    queue::{Completion, End, QueueError, Report},
 };
 
 /// Writes progress and ends of uploads to their jobs in the queue.
@@ -82,7 +82,10 @@ fn end(event: &Event) -> Option<End> {
     }
     Some(match event.kind {
         EventKind::Created | EventKind::Progress => return None,
-        EventKind::Completed => End::Completed(event.offset),
+        EventKind::Completed => End::Completed(Completion {
+            bytes: event.offset,
+            etag: upload.storage.get(ETAG).cloned(),
+        }),
         EventKind::Expired => End::Expired,
         EventKind::Terminated => match event.removal {
             // The client gets an error, and may try again with the same grant.

@@ -48,6 +48,10 @@ pub mod labels {
     pub const REQUEST_ID: &str = "request_id";
 }
 
+/// The entity tag of a complete object in the [`storage`](Upload::storage) of its upload, where the store
+/// knows one.
+pub const ETAG: &str = "ETag";
+
 /// Finds the client's address behind a request, for the limit of guesses.
 pub type ClientAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
 
@@ -135,6 +139,11 @@ impl Hook for Gate {
             before_create: true,
             ..Asks::default()
         }
+    }
+
+    /// The job of a direct upload exists before hooks are called, or is made with the upload.
+    fn affects_direct_uploads(&self) -> bool {
+        false
     }
 
     async fn before_create(

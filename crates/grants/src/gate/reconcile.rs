@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::{StreamExt as _, stream};
 use landfall::{BoxError, Handler, upload::Snapshot};
 
-use super::follow::job_of;
+use super::{ETAG, follow::job_of};
 use crate::{
     Job, Queue,
-    queue::{End, QueueError, Report, StaleFilter, StaleJob},
+    queue::{Completion, End, QueueError, Report, StaleFilter, StaleJob},
 };
 
 /// Jobs that are read at a time.
@@ -106,7 +106,7 @@ fn unknown(job: &Job, error: &BoxError) {
 #[derive(Debug)]
 enum Standing {
     /// Its upload, complete.
-    Complete(u64),
+    Complete(Completion),
     /// Its upload or parts of it.
     Under(Vec<Report>),
     /// An upload of somebody else's with its id.
@@ -119,7 +119,10 @@ fn stands(job: &Job, found: Snapshot, is_whole: bool, so_far: Option<Standing>) 
         return so_far.unwrap_or(Standing::Other);
     }
     if is_whole && found.is_complete() && (upload.finished || !upload.awaited) {
-        return Standing::Complete(found.offset);
+        return Standing::Complete(Completion {
+            bytes: found.offset,
+            etag: upload.storage.get(ETAG).cloned(),
+        });
     }
     let mut reports = match so_far {
         Some(Standing::Under(reports)) => reports,
@@ -145,7 +148,7 @@ enum Verdict {
 fn verdict(stale: &StaleJob, standing: Option<Standing>, now: SystemTime) -> Verdict {
     let job = &stale.job;
     match standing {
-        Some(Standing::Complete(length)) => Verdict::End(End::Completed(length)),
+        Some(Standing::Complete(completion)) => Verdict::End(End::Completed(completion)),
         Some(Standing::Under(reports)) => Verdict::Reports(reports),
         None | Some(Standing::Other) => match &stale.ending {
             Some(end) => Verdict::End(end.clone()),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    End, Report,
+    Completion, End, Report,
     book::{Book, Needs, Part},
     record::{clean, signed, smooth_rate},
     time::time,
@@ -219,10 +219,11 @@ impl Book<'_> {
             End::Expired => (JobState::Expired, JobEventKind::UploadExpired, None),
         };
         let mut used = 0;
-        if let End::Completed(bytes) = end {
+        if let End::Completed(Completion { bytes, etag }) = end {
             used = *bytes;
             if let Some(record) = self.change(number) {
                 record.job.size = record.job.size.or(Some(*bytes));
+                record.job.etag = etag.as_deref().map(clean);
                 record.job.started_at = record.job.started_at.or(Some(now));
             }
             self.store(number, *bytes);

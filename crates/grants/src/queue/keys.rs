@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     ApiKey, NewKey, QueueError, Shared,
+    grant::MAX_ID_LEN,
     record::{clean, json},
     time::{millis, time},
 };
@@ -52,7 +53,7 @@ fn read(row: &Row) -> Result<ApiKey, QueueError> {
 }
 
 pub(super) async fn add(shared: &Shared, key: &NewKey) -> Result<ApiKey, QueueError> {
-    if key.subject.len() > super::LONGEST_ID || key.name.len() > super::LONGEST_ID {
+    if key.subject.len() > MAX_ID_LEN || key.name.len() > MAX_ID_LEN {
         return Err(QueueError::TooLong("the name or subject of the key"));
     }
     let mut transaction = shared.database.write().await?;

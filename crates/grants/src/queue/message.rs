@@ -59,6 +59,7 @@ fn facts(job: &Job) -> JobFacts {
     facts.filetype.clone_from(&job.filetype);
     facts.size = job.size;
     facts.offset = job.offset;
+    facts.etag.clone_from(&job.etag);
     facts.metadata = job.metadata.clone().into_iter().collect();
     facts.created = Some(job.created_at);
     facts.expires = Some(job.expires_at);

@@ -42,7 +42,6 @@ use std::{
 use landfall::upload::{Upload, UploadId};
 use landfall_database::{Connections, Durability, Migration, Statement};
 pub use landfall_database::{Database, DatabaseError};
-use landfall_hooks::outbox::Outbox;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch as channel},
@@ -51,7 +50,6 @@ use tokio::{
 
 use self::{
     advance::{Finish, SetEnding},
-    grant::Grant,
     home::{Home, Shared},
     record::Record,
     start::{Bind, Follow},
@@ -63,8 +61,8 @@ pub use self::{
     home::QueueStats,
     settings::{QueueError, QueueSettings},
     types::{
-        ApiKey, Bounds, End, Granted, NewJob, NewKey, Page, Query, Refusal, Report, Scope,
-        StaleFilter, StaleJob, Start, Started, Throughput, Totals,
+        ApiKey, Bounds, Completion, End, GrantStarted, Granted, NewJob, NewKey, Page, Query,
+        Refusal, Report, Scope, StaleFilter, StaleJob, Start, Started, Throughput, Totals,
     },
 };
 use crate::{Job, JobId, TokenHash, job::JobEvent};
@@ -79,8 +77,6 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
 const COMMANDS: usize = 2048;
 /// How long the end waits for the writer.
 const LAST_WAIT: Duration = Duration::from_secs(10);
-/// Bytes of a subject or an id: indexes of PostgreSQL take no more than 2704 bytes.
-const LONGEST_ID: usize = 1024;
 
 /// Brings the tables of the queue to the version of this program.
 ///
@@ -193,38 +189,6 @@ impl Queue {
         let shared = self.shared();
         self.read(async move { Ok(shared.database.check(tidy::probes()).await?) })
             .await
-    }
-
-    /// Writes a job and reserves quota, or finds the one that was asked for before. The grant holds
-    /// before [`Job::expires_at`].
-    ///
-    /// # Errors
-    /// The database failed or is slow; ask again. The ids are too long.
-    ///
-    /// # Cancel safety
-    /// Dropped, it may have granted: asking again finds that.
-    pub async fn grant(&self, mut new: NewJob) -> Result<Granted, QueueError> {
-        for text in [&mut new.subject, &mut new.request_id, &mut new.filename] {
-            *text = record::clean(text);
-        }
-        new.filetype = new.filetype.as_deref().map(record::clean);
-        if new.subject.len() > LONGEST_ID {
-            return Err(QueueError::TooLong("the subject"));
-        }
-        if new.request_id.len() > LONGEST_ID {
-            return Err(QueueError::TooLong("the request id"));
-        }
-        if self
-            .0
-            .shared
-            .settings
-            .outbox
-            .as_ref()
-            .is_some_and(Outbox::is_full)
-        {
-            return Err(QueueError::OutboxFull);
-        }
-        self.write(Grant(new), Command::Do).await
     }
 
     /// A job by its number.

@@ -17,14 +17,14 @@ use crate::{
 /// change.
 pub(super) const COLUMNS: &str = "number, subject, request_id, filename, name_key, filetype, asked, \
      max_size, metadata, period, created, expires, state, reason, size, stored, rate, measured, \
-     upload, digest, node, ending, reserved, started, updated, updated_minute, ended";
-const TYPES: [&str; 27] = [
+     upload, digest, node, ending, reserved, etag, started, updated, updated_minute, ended";
+const TYPES: [&str; 28] = [
     "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT",
     "BIGINT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT",
-    "TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
+    "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
 ];
 /// Those that change, after the number.
-const CHANGING: [(&str, &str); 15] = [
+const CHANGING: [(&str, &str); 16] = [
     ("state", "BIGINT"),
     ("reason", "TEXT"),
     ("size", "BIGINT"),
@@ -36,6 +36,7 @@ const CHANGING: [(&str, &str); 15] = [
     ("node", "TEXT"),
     ("ending", "TEXT"),
     ("reserved", "BIGINT"),
+    ("etag", "TEXT"),
     ("started", "BIGINT"),
     ("updated", "BIGINT"),
     ("updated_minute", "BIGINT"),
@@ -85,6 +86,7 @@ impl Record {
             reason: row.maybe_text("reason")?,
             size: length("size")?,
             offset: number("stored")?,
+            etag: row.maybe_text("etag")?,
             rate: number("rate")?,
             upload_id: row.maybe_text("upload")?,
             node: row.maybe_text("node")?,
@@ -103,7 +105,7 @@ impl Record {
         })
     }
 
-    fn values(&self) -> [Value; 27] {
+    fn values(&self) -> [Value; 28] {
         let job = &self.job;
         let name_key = job.filename.as_deref().map(name_key);
         let [
@@ -118,6 +120,7 @@ impl Record {
             node,
             ending,
             reserved,
+            etag,
             started,
             updated,
             updated_minute,
@@ -147,6 +150,7 @@ impl Record {
             node,
             ending,
             reserved,
+            etag,
             started,
             updated,
             updated_minute,
@@ -154,7 +158,7 @@ impl Record {
         ]
     }
 
-    fn changing(&self) -> [Value; 15] {
+    fn changing(&self) -> [Value; 16] {
         let job = &self.job;
         let moment = |at: Option<SystemTime>| Value::from(at.map(millis));
         [
@@ -169,6 +173,7 @@ impl Record {
             text(job.node.as_deref()),
             self.ending.as_ref().and_then(format_end).into(),
             signed(self.reserved).into(),
+            text(job.etag.as_deref()),
             moment(job.started_at),
             millis(job.updated_at).into(),
             (millis(job.updated_at) / MINUTE).into(),
@@ -196,13 +201,13 @@ pub(super) fn update(records: &[&Record]) -> Statement {
     }
     sql.push_str(" FROM (VALUES ");
     let mut statement = Statement::new(sql);
-    let mut types = ["BIGINT"; 16];
+    let mut types = ["BIGINT"; 17];
     for (place, (_, kind)) in types[1..].iter_mut().zip(CHANGING) {
         *place = kind;
     }
     let rows = records.iter().map(|record| {
         let mut changing = record.changing().into_iter();
-        std::array::from_fn::<_, 16, _>(|at| match at {
+        std::array::from_fn::<_, 17, _>(|at| match at {
             0 => record.job.id.0.into(),
             _ => changing.next().unwrap_or(Value::NoText),
         })

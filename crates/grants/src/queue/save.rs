@@ -37,8 +37,8 @@ impl Book<'_> {
         self.save_tokens(transaction).await?;
         self.save_parts(transaction).await?;
         self.save_figures(transaction).await?;
-        for statement in &self.along {
-            transaction.execute(statement.clone()).await?;
+        for statement in Statement::merge(&self.along) {
+            transaction.execute(statement).await?;
         }
         // Last of all, since other nodes with events wait until this transaction ends.
         let reserved = self.events.iter().filter(|event| has_last_progress(event));

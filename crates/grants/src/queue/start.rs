@@ -190,6 +190,7 @@ impl Follow {
                 size: self.length,
                 max_size: None,
                 offset: 0,
+                etag: None,
                 rate: 0,
                 metadata: self.metadata.clone(),
                 upload_id: Some(self.upload.clone()),

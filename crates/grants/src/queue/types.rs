@@ -57,6 +57,33 @@ impl NewJob {
         }
     }
 
+    /// The job as a grant at `now` makes it, without its number and its expiry.
+    #[must_use]
+    pub fn draft(&self, now: SystemTime) -> Job {
+        Job {
+            id: JobId(0),
+            subject: Some(self.subject.clone()),
+            request_id: self.request_id.clone(),
+            state: JobState::Received,
+            reason: None,
+            filename: Some(self.filename.clone()),
+            filetype: self.filetype.clone(),
+            size: self.size,
+            max_size: self.max_size.filter(|_| self.size.is_none()),
+            offset: 0,
+            etag: None,
+            rate: 0,
+            metadata: self.metadata.clone(),
+            upload_id: None,
+            node: None,
+            created_at: now,
+            expires_at: now,
+            started_at: None,
+            updated_at: now,
+            ended_at: None,
+        }
+    }
+
     /// Name, type, size and metadata in digest: what comes again in the same words has the same.
     #[must_use]
     pub fn words(&self) -> i64 {
@@ -109,6 +136,19 @@ pub enum Granted {
     /// The subject has asked for something else under this id.
     Conflict(Box<Job>),
     /// Not now.
+    Refused(Refusal),
+}
+
+/// The outcome of [`Queue::grant_and_start`](super::Queue::grant_and_start).
+#[derive(Debug, Clone, PartialEq)]
+pub enum GrantStarted {
+    /// A new job, and what became of its start. If that is not [`Started::Bound`], the job has no upload.
+    New(Box<Job>, Started),
+    /// The job of the same request before; nothing was written.
+    Again(Box<Job>),
+    /// The job of another request with this id; nothing was written.
+    Conflict(Box<Job>),
+    /// A limit is exceeded; nothing was written.
     Refused(Refusal),
 }
 
@@ -179,7 +219,8 @@ impl Start {
 
     /// Executes a statement in the transaction that binds the upload, and only if it is bound: then
     /// both are kept, or neither. The transaction is that of others, too, and may be tried again after
-    /// it was kept, so the statement must hold nothing that a database refuses, and do no harm twice.
+    /// it was kept, so the statement must hold nothing that a database refuses, and do no harm twice. Those that
+    /// [insert a row](Statement::insert) are executed together.
     #[must_use]
     pub fn along(mut self, statement: Statement) -> Self {
         self.along = Some(statement);
@@ -224,14 +265,31 @@ pub struct Report {
 /// The end of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// Complete, with so many bytes.
-    Completed(u64),
+    /// Complete.
+    Completed(Completion),
     /// Not wanted any more; by whom or why, for people.
     Cancelled(String),
     /// It can't go on; why.
     Failed(String),
     /// Its time was over.
     Expired,
+}
+
+impl End {
+    /// Complete with so many bytes, and no other evidence.
+    #[must_use]
+    pub const fn completed(bytes: u64) -> Self {
+        Self::Completed(Completion { bytes, etag: None })
+    }
+}
+
+/// The evidence of a completion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// Bytes stored.
+    pub bytes: u64,
+    /// The entity tag of the object, where the store knows one.
+    pub etag: Option<String>,
 }
 
 /// Selects running jobs by the time of their last update.

@@ -132,7 +132,7 @@ async fn the_events_of_a_job_are_delivered_in_order() {
             length: Some(10),
         });
         application.hears(2).await;
-        node.queue.end(job, End::Completed(10)).await.unwrap();
+        node.queue.end(job, End::completed(10)).await.unwrap();
         let heard = application.hears(3).await;
         let story = [
             HookName::UploadStarted,

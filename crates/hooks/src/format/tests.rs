@@ -110,6 +110,14 @@ fn a_job_is_beside_the_upload_it_led_to() {
     assert!(started.ends_with(&format!(",{job}}}}}")), "{started}");
     let v1 = written(Format::V1, &sample(HookName::UploadStarted));
     assert!(v1.ends_with(&format!(",{job}}}")), "{v1}");
+    // The evidence of a completion, where there is one.
+    let mut completed = sample(HookName::UploadCompleted);
+    let bare = written(Format::V2, &completed);
+    assert!(!bare.contains("ETag"), "{bare}");
+    completed.job.as_mut().unwrap().etag = Some("\"5d41\"".into());
+    let completed = written(Format::V2, &completed);
+    let etag = r#""Offset":432724,"ETag":"\"5d41\"","MetaData":{"album":7}"#;
+    assert!(completed.contains(etag), "{completed}");
 }
 
 #[test]
@@ -510,6 +518,9 @@ fn event(message: &Message) -> Value {
             "UpdatedAt": time(job.updated),
             "EndedAt": time(job.ended),
         });
+        if let Some(etag) = &job.etag {
+            event["Job"]["ETag"] = json!(etag);
+        }
     }
     event
 }

@@ -85,6 +85,8 @@ struct Job<'a> {
     filetype: Option<&'a str>,
     size: Option<u64>,
     offset: u64,
+    #[serde(rename = "ETag", skip_serializing_if = "Option::is_none")]
+    etag: Option<&'a str>,
     meta_data: &'a BTreeMap<String, Value>,
     created_at: Option<String>,
     expires_at: Option<String>,
@@ -105,6 +107,7 @@ impl<'a> Job<'a> {
             filetype: job.filetype.as_deref(),
             size: job.size,
             offset: job.offset,
+            etag: job.etag.as_deref(),
             meta_data: &job.metadata,
             created_at: time(job.created),
             expires_at: time(job.expires),

@@ -59,6 +59,9 @@ pub struct Job {
     /// Bytes stored.
     #[prost(int64, tag = "9")]
     pub offset: i64,
+    /// The entity tag of the object, once it is complete; empty where the store knows none.
+    #[prost(string, tag = "16")]
+    pub etag: ::prost::alloc::string::String,
     /// What else the caller said when it asked: each value is JSON, so that a text is in quotes.
     #[prost(btree_map = "string, string", tag = "10")]
     pub meta_data: ::prost::alloc::collections::BTreeMap<

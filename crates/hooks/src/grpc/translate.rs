@@ -53,6 +53,7 @@ fn job(job: &JobFacts) -> Job {
         size: signed(job.size.unwrap_or(0)),
         size_is_deferred: job.size.is_none(),
         offset: signed(job.offset),
+        etag: text(&job.etag),
         meta_data: metadata
             .map(|(key, value)| (key.clone(), value.to_string()))
             .collect(),

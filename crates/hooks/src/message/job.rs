@@ -27,6 +27,9 @@ pub struct JobFacts {
     pub size: Option<u64>,
     /// Bytes stored.
     pub offset: u64,
+    /// The entity tag of the object, once it is complete, where the store knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
     /// What else the caller said when it asked.
     pub metadata: BTreeMap<String, Value>,
     /// When it was asked for; `None` before it is granted.

@@ -86,6 +86,14 @@ impl Engine {
         Ok(reply)
     }
 
+    /// Whether a hook may change or reject the creation of a direct upload.
+    pub(crate) fn has_creation_hooks(&self) -> bool {
+        self.hooks.iter().any(|hook| {
+            let asks = hook.asks();
+            asks.on_access || (asks.before_create && hook.affects_direct_uploads())
+        })
+    }
+
     /// Whether the request may touch the upload at all.
     pub(crate) async fn admit(
         &self,

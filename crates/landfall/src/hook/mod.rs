@@ -76,6 +76,12 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// Which of the methods below are to be called. Asked once, when the handler is built.
     fn asks(&self) -> Asks;
 
+    /// Whether [`before_create`](Self::before_create) may change or reject a
+    /// [direct upload](crate::direct). If no hook does, such an upload is created with fewer writes.
+    fn affects_direct_uploads(&self) -> bool {
+        true
+    }
+
     /// Before an upload is created. `upload.id` is what it will be called unless the answer names it
     /// otherwise. Comes for [partial](Upload::is_partial) uploads, too, which clients send without the
     /// file's metadata.

@@ -94,7 +94,12 @@ fn be_a_child() {
             settings.interval = Duration::from_millis(200);
             settings.patience = Duration::from_secs(2);
         };
-        let (clock, hook) = (Clock::default(), Script::default());
+        // Of two children one has a hook.
+        let hook = match std::process::id() % 2 {
+            0 => Script::default(),
+            _ => Script::silent(),
+        };
+        let clock = Clock::default();
         let node = node(&database, &access, &bucket, clock, hurry, hook, Voice).await;
         let node = Arc::new(node);
         let mut tasks = tokio::task::JoinSet::new();
@@ -305,6 +310,13 @@ async fn judge(world: &World, mut said: Said) {
     assert!(finished > 0);
     let none: [String; 0] = [];
     assert_eq!(node.multiparts(&world.bucket, "").await, none);
+    let alone = "SELECT COUNT(*) FROM queue_jobs WHERE state <> 0 \
+                 AND upload NOT IN (SELECT id FROM direct_uploads)";
+    assert_eq!(
+        world.number(alone).await,
+        0,
+        "a job was started without its record"
+    );
     let under_way = "SELECT COUNT(*) FROM queue_jobs WHERE ended IS NULL";
     assert_eq!(world.number(under_way).await, 0);
     world.assert_settled().await;

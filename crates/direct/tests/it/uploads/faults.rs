@@ -11,7 +11,7 @@ use landfall_test_services::{
     proxy::{Fault, Operation, Rule},
 };
 
-use super::site::{LONG, MIB, Service, Site, alice, on_both, pattern, settings};
+use super::site::{LONG, MIB, Script, Service, Site, alice, on_both, pattern, settings};
 
 on_both!(
     completing_breaks_off,
@@ -21,10 +21,14 @@ on_both!(
 
 /// A site whose server reaches S3 by way of a proxy, and gives up at once.
 async fn behind(proxy: &Proxy, service: Service) -> Site {
+    behind_with(proxy, service, Script::default()).await
+}
+
+async fn behind_with(proxy: &Proxy, service: Service, hook: Script) -> Site {
     let mut proxied = settings(&service.access().via(proxy));
     proxied.attempts = 1;
     let client = Client::new(proxied).unwrap();
-    Site::with(service, |settings| settings.client = client).await
+    Site::by(service, hook, |settings| settings.client = client).await
 }
 
 async fn completing_breaks_off(service: Service) {
@@ -75,9 +79,13 @@ async fn only(site: &Site) -> Record {
 }
 
 async fn beginning_breaks_off(service: Service) {
-    for is_kept in [true, false] {
+    for (is_kept, has_hooks) in [(true, true), (false, true), (true, false), (false, false)] {
         let proxy = Proxy::start(&service.access());
-        let site = behind(&proxy, service).await;
+        let hook = match has_hooks {
+            true => Script::default(),
+            false => Script::silent(),
+        };
+        let site = behind_with(&proxy, service, hook).await;
         let begins = Rule::on(Operation::CreateMultipartUpload);
         proxy.inject(begins, Fault::CutAfter);
         let mut asked = Asked::new(Way::Multipart, "a");

@@ -2,15 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use landfall::hook::{Answer, Creation, Reply};
-use landfall_direct::{Asked, DirectError, Standing, Way, Who};
+use landfall::{
+    event::EventKind,
+    hook::{Answer, Creation, Reply},
+};
+use landfall_direct::{Asked, DirectError, DirectSettings, Standing, Way, Who};
 use landfall_grants::{
     Caller, JobState, Limits,
     policy::Rules,
     queue::{End, Refusal},
 };
 
-use super::site::{Service, Site, alice, is_conflict, is_gone, on_both, parts, refuse, texts, who};
+use super::site::{
+    Script, Service, Site, alice, is_conflict, is_gone, on_both, parts, refuse, texts, who,
+};
 
 on_both!(
     hooks_change_where_it_goes,
@@ -91,6 +96,68 @@ async fn site() -> Site {
     Site::on(Service::Garage).await
 }
 
+/// One with a hook that is called, and one without.
+async fn both() -> [Site; 2] {
+    [site().await, without_hooks().await]
+}
+
+async fn without_hooks() -> Site {
+    Site::by(Service::Garage, Script::silent(), |_| {}).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_hooks_an_upload_is_opened_in_one_transaction() {
+    let site = without_hooks().await;
+    let mut caller = Caller::new("alice");
+    caller.limits.quota = Some(10);
+    let alice = Who::Caller(caller);
+    for way in [Way::Put, Way::Post, Way::Multipart, Way::SignedMultipart] {
+        let before = site.queue.stats();
+        let mut asked = Asked::new(way, "a.bin");
+        asked.size = Some(5);
+        asked.metadata = texts(&[("album", "1")]);
+        let record = site.open(&alice, asked.clone()).await.unwrap();
+        let after = site.queue.stats();
+        assert_eq!(after.batches - before.batches, 1, "{way:?}");
+        assert_eq!(site.now(&record).await, *record);
+        assert_eq!(record.standing, Standing::Open);
+        let job = site.job(&record).await;
+        assert_eq!(job.state, JobState::Started);
+        assert_eq!(job.upload_id.as_deref(), Some(record.id().as_str()));
+        let labels = &record.upload.labels;
+        assert_eq!(labels["job"], job.id.to_string());
+        assert_eq!(labels["request_id"], job.request_id);
+        assert_eq!(labels["subject"], "alice");
+        assert_eq!(site.told(&record), [EventKind::Created]);
+        assert_eq!(site.events(&record).await, ["UploadStarted"]);
+        assert_eq!(site.used("alice").await, 5);
+        // A limit that is exceeded leaves nothing.
+        asked.size = Some(6);
+        asked.request_id = Some("6".into());
+        let error = site.open(&alice, asked).await.unwrap_err();
+        assert!(matches!(error, DirectError::Refused(_)), "{error}");
+        let job = site.queue.by_request("alice", "6").await.unwrap();
+        assert_eq!(job, None);
+        site.cancel(&record).await.unwrap();
+        assert_eq!(site.used("alice").await, 0);
+    }
+}
+
+/// The most bytes that an upload may have follow from the quota that is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_of_unknown_length_gets_what_is_left_of_the_quota() {
+    for site in both().await {
+        let mut caller = Caller::new("alice");
+        caller.limits.quota = Some(10);
+        let alice = Who::Caller(caller);
+        let record = site.open(&alice, Asked::new(Way::Put, "a")).await.unwrap();
+        assert_eq!(record.upload.max_size, Some(10));
+        assert_eq!(site.now(&record).await, *record);
+        let error = site.open(&alice, Asked::new(Way::Put, "a")).await;
+        assert!(matches!(error, Err(DirectError::Refused(_))), "{error:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hook_refuses_or_fails() {
     let site = site().await;
@@ -143,7 +210,12 @@ async fn a_hook_refuses_or_fails() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_request_finds_the_same_upload() {
-    let site = site().await;
+    for site in both().await {
+        finds_the_same(site).await;
+    }
+}
+
+async fn finds_the_same(site: Site) {
     let mut asked = Asked::new(Way::Multipart, "a.bin");
     asked.request_id = Some("7".into());
     asked.metadata = texts(&[("album", "1")]);
@@ -153,7 +225,7 @@ async fn the_same_request_finds_the_same_upload() {
         (first.id(), &first.multipart),
         (again.id(), &again.multipart)
     );
-    assert_eq!(site.hook.asked().len(), 1);
+    assert!(site.hook.asked().len() <= 1);
     // Another's request of this name is another.
     let bobs = site.open(&who("bob"), asked.clone()).await.unwrap();
     assert_ne!(bobs.id(), first.id());
@@ -186,7 +258,12 @@ async fn the_same_request_finds_the_same_upload() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_once_it_is_opened_once() {
-    let site = Arc::new(site().await);
+    for site in both().await {
+        opens_once(Arc::new(site)).await;
+    }
+}
+
+async fn opens_once(site: Arc<Site>) {
     let mut asked = Asked::new(Way::Multipart, "a.bin");
     asked.request_id = Some("7".into());
     let mut opening = tokio::task::JoinSet::new();
@@ -298,10 +375,14 @@ async fn policies_and_quotas_hold() {
         size_required: true,
         ..Limits::default()
     };
-    let site = Site::with(Service::Garage, |settings| {
-        settings.policies = vec![Arc::new(Rules::new(limits))];
-    })
-    .await;
+    for hook in [Script::default(), Script::silent()] {
+        let rules = Rules::new(limits.clone());
+        let change = |settings: &mut DirectSettings| settings.policies = vec![Arc::new(rules)];
+        limits_hold(Site::by(Service::Garage, hook, change).await).await;
+    }
+}
+
+async fn limits_hold(site: Site) {
     let mut caller = Caller::new("alice");
     caller.limits.quota = Some(10);
     let alice = Who::Caller(caller);

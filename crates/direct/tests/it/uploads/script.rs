@@ -15,7 +15,10 @@ use tokio::sync::Notify;
 
 /// Does with each question what its test wants, and remembers what it was asked.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Script(Arc<Mutex<Lines>>);
+pub(crate) struct Script {
+    lines: Arc<Mutex<Lines>>,
+    is_silent: bool,
+}
 
 #[derive(Debug, Default)]
 struct Lines {
@@ -36,29 +39,37 @@ pub(crate) struct Pause {
 }
 
 impl Script {
+    /// One that is never called, as if there were no hook.
+    pub(crate) fn silent() -> Self {
+        Self {
+            is_silent: true,
+            ..Self::default()
+        }
+    }
+
     /// Makes the next call before an end wait.
     pub(crate) fn pause(&self) -> Arc<Pause> {
         let pause = Arc::<Pause>::default();
-        self.0.lock().unwrap().pause = Some(pause.clone());
+        self.lines.lock().unwrap().pause = Some(pause.clone());
         pause
     }
 
     /// What the next question of this name gets; allowed otherwise.
     pub(crate) fn next(&self, question: &'static str, answer: Result<Answer, String>) {
-        let mut lines = self.0.lock().unwrap();
+        let mut lines = self.lines.lock().unwrap();
         lines.answers.entry(question).or_default().push(answer);
     }
 
     pub(crate) fn creation(&self, change: fn(Creation) -> Creation) {
-        self.0.lock().unwrap().creation = Some(change);
+        self.lines.lock().unwrap().creation = Some(change);
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.0.lock().unwrap().asked.clone()
+        self.lines.lock().unwrap().asked.clone()
     }
 
     pub(crate) fn requests(&self) -> Vec<RequestInfo> {
-        self.0.lock().unwrap().requests.clone()
+        self.lines.lock().unwrap().requests.clone()
     }
 
     fn judge(
@@ -67,7 +78,7 @@ impl Script {
         request: &RequestInfo,
         note: String,
     ) -> Result<Answer, BoxError> {
-        let mut lines = self.0.lock().unwrap();
+        let mut lines = self.lines.lock().unwrap();
         lines.asked.push(format!("{question}{note}"));
         lines.requests.push(request.clone());
         match lines.answers.get_mut(question) {
@@ -80,7 +91,10 @@ impl Script {
 #[async_trait]
 impl Hook for Script {
     fn asks(&self) -> Asks {
-        Asks::ALL
+        match self.is_silent {
+            true => Asks::default(),
+            false => Asks::ALL,
+        }
     }
 
     async fn before_create(
@@ -90,7 +104,7 @@ impl Hook for Script {
     ) -> Result<Creation, BoxError> {
         let name = upload.metadata.get_text("filename").unwrap_or_default();
         let answer = self.judge("create", request, format!(" {name}"))?;
-        let change = self.0.lock().unwrap().creation.unwrap_or(|same| same);
+        let change = self.lines.lock().unwrap().creation.unwrap_or(|same| same);
         Ok(change(Creation::new(answer)))
     }
 
@@ -99,7 +113,7 @@ impl Hook for Script {
         request: &RequestInfo,
         upload: &Snapshot,
     ) -> Result<Answer, BoxError> {
-        let pause = self.0.lock().unwrap().pause.take();
+        let pause = self.lines.lock().unwrap().pause.take();
         if let Some(pause) = pause {
             pause.called.notify_one();
             pause.answer.notified().await;

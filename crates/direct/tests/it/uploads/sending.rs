@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method};
 use landfall::event::EventKind;
 use landfall_direct::{Asked, DirectError, Standing, Way};
-use landfall_grants::JobState;
+use landfall_grants::{JobState, job::JobEventKind, queue::Scope};
 
 use super::site::{
     LONG, MIB, Service, Site, alice, is_conflict, is_gone, on_both, pattern, post, send, texts, who,
@@ -55,6 +55,12 @@ async fn a_presigned_put(service: Service) {
         (job.state, job.offset, job.size),
         (JobState::Completed, 5, Some(5))
     );
+    // The evidence is in the job and in its event.
+    assert_eq!(job.etag.as_ref(), Some(&head.etag));
+    let events = site.queue.events(&Scope::All, 0, 10).await.unwrap();
+    let last = events.last().unwrap();
+    assert_eq!(last.kind, JobEventKind::UploadCompleted);
+    assert_eq!(last.job.etag.as_ref(), Some(&head.etag));
     assert_eq!(site.told(&record), [CREATED, COMPLETED]);
 
     // Asked again, it says the same, and nothing happens.

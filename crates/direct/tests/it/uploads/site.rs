@@ -110,15 +110,34 @@ impl Site {
     }
 
     pub(crate) async fn with(service: Service, change: impl FnOnce(&mut DirectSettings)) -> Self {
+        Self::by(service, Script::default(), change).await
+    }
+
+    /// With a hook, which may be [silent](Script::silent).
+    pub(crate) async fn by(
+        service: Service,
+        hook: Script,
+        change: impl FnOnce(&mut DirectSettings),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::Sqlite(folder.path().join("landfall.db"));
-        Self::at(service, database, folder, change).await
+        Self::made(service, database, folder, hook, change).await
     }
 
     pub(crate) async fn at(
         service: Service,
         database: Database,
         folder: TempDir,
+        change: impl FnOnce(&mut DirectSettings),
+    ) -> Self {
+        Self::made(service, database, folder, Script::default(), change).await
+    }
+
+    async fn made(
+        service: Service,
+        database: Database,
+        folder: TempDir,
+        hook: Script,
         change: impl FnOnce(&mut DirectSettings),
     ) -> Self {
         let (access, bucket) = (service.access(), service.bucket());
@@ -131,7 +150,7 @@ impl Site {
         let mut wanted = DirectSettings::new(client.clone(), &bucket);
         change(&mut wanted);
         let direct = Direct::new(wanted, queue.clone(), books.clone());
-        let (hook, sink) = (Script::default(), RecordingSink::default());
+        let sink = RecordingSink::default();
         let mut config = Config::new(Composer::join(MemoryStore::new()))
             .hook(Gate::new(queue.clone(), GateSettings::default()))
             .hook(hook.clone())

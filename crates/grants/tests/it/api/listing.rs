@@ -40,6 +40,7 @@ async fn a_row_shows_what_is_its_owners() {
         let all = [
             "created_at",
             "ended_at",
+            "etag",
             "expires_at",
             "filename",
             "filetype",
@@ -55,7 +56,7 @@ async fn a_row_shows_what_is_its_owners() {
         assert_eq!(fields, all);
         assert_eq!(row["filetype"], "text/plain");
         assert_eq!(row["metadata"], json!({"x": 1}));
-        for none in ["ended_at", "reason", "started_at"] {
+        for none in ["ended_at", "etag", "reason", "started_at"] {
             assert_eq!(row[none], Value::Null, "{none}");
         }
         let path = site.create(&token, 5).await;

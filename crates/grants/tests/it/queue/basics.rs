@@ -5,7 +5,7 @@ use std::time::Duration;
 use landfall_grants::{
     JobState,
     job::JobEventKind,
-    queue::{End, Granted, Query, Report, Scope, Start, Started},
+    queue::{Completion, End, Granted, Query, Report, Scope, Start, Started},
 };
 
 use super::site::{asked, everywhere, granted, until, upload};
@@ -70,12 +70,17 @@ async fn a_job_from_its_grant_to_its_end() {
         assert_eq!((job.state, job.rate), (JobState::Progress, 3));
 
         queue.report(report(id, 9));
-        assert!(queue.end(id, End::Completed(10)).await.unwrap());
+        let end = End::Completed(Completion {
+            bytes: 10,
+            etag: Some("\"5d41\"".into()),
+        });
+        assert!(queue.end(id, end).await.unwrap());
         assert!(!queue.end(id, End::Cancelled("late".into())).await.unwrap());
         let job = queue.get(id).await.unwrap().unwrap();
         assert_eq!((job.state, job.offset), (JobState::Completed, 10));
         assert_eq!(job.ended_at, Some(place.hands.now()));
         assert_eq!(job.reason, None);
+        assert_eq!(job.etag.as_deref(), Some("\"5d41\""));
         assert_eq!(job.metadata["album"], "summer");
 
         let events = queue.events(&Scope::All, 0, 100).await.unwrap();

@@ -218,7 +218,7 @@ async fn a_quota_is_reserved_and_settled() {
         let again = queue.grant(new("unknown", None)).await.unwrap();
         assert!(matches!(again, Granted::Again(..)), "{again:?}");
 
-        assert!(queue.end(unknown.id, End::Completed(20)).await.unwrap());
+        assert!(queue.end(unknown.id, End::completed(20)).await.unwrap());
         assert_eq!(usage(&place).await, (30, 20));
         assert!(
             queue
@@ -271,7 +271,7 @@ async fn a_quota_counts_anew_in_each_period() {
         granted(&queue, new("r2")).await;
         assert_eq!(usage(&place).await, (60, 0));
         // It is settled where it was reserved.
-        assert!(queue.end(first, End::Completed(60)).await.unwrap());
+        assert!(queue.end(first, End::completed(60)).await.unwrap());
         assert_eq!(usage(&place).await, (60, 0));
         let old = "SELECT used FROM queue_usage WHERE reserved = 0";
         assert_eq!(place.number(old).await, 60);

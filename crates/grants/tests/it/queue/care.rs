@@ -21,7 +21,7 @@ async fn pages_hold_everything_once() {
             new.filename = format!("{} {n}", if n % 2 == 0 { "ÄPFEL" } else { "birnen" });
             let id = started(&queue, new).await;
             if n % 3 == 0 {
-                assert!(queue.end(id, End::Completed(1)).await.unwrap());
+                assert!(queue.end(id, End::completed(1)).await.unwrap());
             }
         }
         let everything = async |mut query: Query| {
@@ -98,7 +98,7 @@ async fn what_is_old_goes() {
         let going = started(&queue, asked("ann", "r2", 1)).await;
         let completed = started(&queue, asked("ann", "r3", 7)).await;
         place.hands.go(Duration::from_secs(30));
-        assert!(queue.end(completed, End::Completed(7)).await.unwrap());
+        assert!(queue.end(completed, End::completed(7)).await.unwrap());
         place.hands.go(Duration::from_secs(70));
         assert_eq!(queue.tidy().await.unwrap(), (0, 0), "kept for so long");
         let left = queue.events(&Scope::All, 0, 10).await.unwrap();

@@ -34,7 +34,7 @@ async fn whoever_reads_on_misses_nothing() {
                 for round in 0..20 {
                     let id =
                         started(&queue, asked(&format!("s{n}"), &format!("r{round}"), 1)).await;
-                    assert!(queue.end(id, End::Completed(1)).await.unwrap());
+                    assert!(queue.end(id, End::completed(1)).await.unwrap());
                 }
             }));
         }
@@ -161,7 +161,7 @@ async fn what_is_silent_is_found() {
         queue.set_ending(parted, ending.clone()).await.unwrap();
         granted(&queue, asked("ann", "received", 5)).await;
         let done = started(&queue, asked("ann", "done", 5)).await;
-        assert!(queue.end(done, End::Completed(5)).await.unwrap());
+        assert!(queue.end(done, End::completed(5)).await.unwrap());
         place.hands.go(10 * second);
         started(&queue, asked("ann", "new", 5)).await;
         let find = async |since, before| {
@@ -256,7 +256,7 @@ async fn a_reader_receives_events_and_progress_of_all_nodes_in_order() {
                 assert_eq!((event.event.job.id, event.event.job.offset), (id, offset));
             }
         }
-        assert!(one.end(id, End::Completed(100)).await.unwrap());
+        assert!(one.end(id, End::completed(100)).await.unwrap());
         for reader in &mut readers {
             for kind in [JobEventKind::UploadProgress, JobEventKind::UploadCompleted] {
                 let event = reader.next().await.unwrap();
@@ -295,7 +295,7 @@ async fn nothing_is_missed_while_many_nodes_write() {
         let writing = nodes.iter().enumerate().map(|(node, queue)| async move {
             let jobs = (0..JOBS).map(|n| async move {
                 let id = started(queue, asked("ann", &format!("{node}-{n}"), 5)).await;
-                assert!(queue.end(id, End::Completed(5)).await.unwrap());
+                assert!(queue.end(id, End::completed(5)).await.unwrap());
             });
             futures_util::future::join_all(jobs).await;
         });

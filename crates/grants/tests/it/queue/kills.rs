@@ -14,8 +14,8 @@ use std::{
 };
 
 use landfall_grants::{
-    JobId, JobState, Queue, QueueSettings,
-    queue::{Database, End, Granted, Report, Start, Started},
+    Job, JobId, JobState, Queue, QueueSettings,
+    queue::{Database, End, GrantStarted, Granted, Report, Start, Started},
 };
 
 use super::site::{Place, asked, upload};
@@ -51,6 +51,9 @@ fn be_a_child() {
     });
 }
 
+/// The type of jobs that are granted and started at once.
+const AT_ONCE: &str = "at/once";
+
 fn say(word: &str, job: JobId) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "said {word} {job}").unwrap();
@@ -66,12 +69,22 @@ async fn work(queue: Queue, one: u32) {
             10,
         );
         new.bounds.quota = Some(u64::MAX / 4);
-        let Granted::New(job, _) = queue.grant(new).await.unwrap() else {
-            panic!("not new");
+        let start = |job: &Job| Start::new(upload(&format!("u{}", job.id)), Some(10), "d");
+        let job = if round % 3 == 0 {
+            new.filetype = Some(AT_ONCE.into());
+            match queue.grant_and_start(new, start).await.unwrap() {
+                GrantStarted::New(job, Started::Bound) => job,
+                other => panic!("{other:?}"),
+            }
+        } else {
+            let Granted::New(job, _) = queue.grant(new).await.unwrap() else {
+                panic!("not new");
+            };
+            say("granted", job.id);
+            let started = queue.start(job.id, start(&job)).await.unwrap();
+            assert_eq!(started, Started::Bound);
+            job
         };
-        say("granted", job.id);
-        let start = Start::new(upload(&format!("u{}", job.id)), Some(10), "d");
-        assert_eq!(queue.start(job.id, start).await.unwrap(), Started::Bound);
         say("started", job.id);
         queue.report(Report {
             job: job.id,
@@ -80,7 +93,7 @@ async fn work(queue: Queue, one: u32) {
             length: None,
         });
         let end = match round % 4 {
-            0 => End::Completed(10),
+            0 => End::completed(10),
             1 => End::Cancelled("no".into()),
             2 => End::Failed("broken".into()),
             _ => continue,
@@ -184,7 +197,11 @@ async fn judge(place: &Place, said: &BTreeMap<String, Vec<i64>>) {
     for (what, sql) in [
         (
             "jobs without a token",
-            "SELECT COUNT(*) FROM queue_jobs WHERE number NOT IN (SELECT job FROM queue_tokens)",
+            "SELECT COUNT(*) FROM queue_jobs WHERE filetype IS NULL AND number NOT IN (SELECT job FROM queue_tokens)",
+        ),
+        (
+            "jobs that were granted and not started at once",
+            "SELECT COUNT(*) FROM queue_jobs WHERE filetype IS NOT NULL AND (state = 0 OR upload IS NULL)",
         ),
         (
             "tokens without a job",

@@ -112,7 +112,8 @@ impl Model {
             return false;
         }
         self.state = match end {
-            End::Completed(bytes) => {
+            End::Completed(completion) => {
+                let bytes = &completion.bytes;
                 self.size = self.size.or(Some(*bytes));
                 self.used = *bytes;
                 self.reach(*bytes);
@@ -204,7 +205,7 @@ async fn play(place: &Place, steps: Vec<Step>) {
             Step::End(at, kind, bytes) => {
                 let Some(job) = jobs.get(at) else { continue };
                 let end = match kind {
-                    0 => End::Completed(bytes),
+                    0 => End::completed(bytes),
                     1 => End::Cancelled("by its owner".into()),
                     2 => End::Failed("broken".into()),
                     _ => End::Expired,

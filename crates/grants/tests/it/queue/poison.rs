@@ -82,7 +82,7 @@ async fn a_row_of_a_newer_version_is_skipped() {
             until(async || queue.get(good).await.unwrap().unwrap().offset == offset).await;
         }
         let failed = queue.stats().failures;
-        assert!(!queue.end(strange, End::Completed(50)).await.unwrap());
+        assert!(!queue.end(strange, End::completed(50)).await.unwrap());
         assert!(queue.get(broken).await.unwrap().is_none());
         let page = queue.list(&Query::new(Scope::All)).await.unwrap();
         let listed: Vec<_> = page.jobs.iter().map(|job| job.id).collect();
@@ -93,7 +93,7 @@ async fn a_row_of_a_newer_version_is_skipped() {
         };
         let stale = queue.stale_jobs(filter, None, 10).await.unwrap();
         assert_eq!(stale.len(), 1);
-        assert!(queue.end(good, End::Completed(50)).await.unwrap());
+        assert!(queue.end(good, End::completed(50)).await.unwrap());
         assert_eq!((queue.stats().unreadable_jobs, failed), (2, 0));
         queue.close().await;
     })

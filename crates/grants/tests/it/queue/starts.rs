@@ -5,8 +5,8 @@ use std::time::Duration;
 use landfall::upload::{Metadata, Upload};
 use landfall_database::Statement;
 use landfall_grants::{
-    JobId, JobState, Queue,
-    queue::{End, Report, Start, Started},
+    Job, JobId, JobState, Queue,
+    queue::{End, GrantStarted, Refusal, Report, Start, Started},
 };
 
 use super::site::{asked, everywhere, granted, started, until, upload};
@@ -91,6 +91,80 @@ async fn what_goes_along_is_kept_with_the_start_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_grant_and_its_start_are_one() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let connections = place.connections().await;
+        let mut transaction = connections.write().await.unwrap();
+        let table = Statement::new("CREATE TABLE others (job BIGINT PRIMARY KEY)");
+        transaction.execute(table).await.unwrap();
+        transaction.commit().await.unwrap();
+        connections.close().await;
+        let start = |length| {
+            move |job: &Job| {
+                let note = Statement::new("INSERT INTO others (job) VALUES ($1)");
+                let start = Start::new(upload(&format!("u{}", job.id)), Some(length), "d");
+                start.along(note.with(job.id.0))
+            }
+        };
+        let with_quota = |id: &str| {
+            let mut new = asked("ann", id, 10);
+            new.bounds.quota = Some(20);
+            new
+        };
+        let both = queue.grant_and_start(with_quota("r1"), start(10)).await;
+        let GrantStarted::New(job, Started::Bound) = both.unwrap() else {
+            panic!("not started");
+        };
+        assert_eq!(queue.stats().batches, 1);
+        assert_eq!(queue.get(job.id).await.unwrap(), Some(*job.clone()));
+        assert_eq!(job.state, JobState::Started);
+        let bound = (upload(&format!("u{}", job.id)), "d".to_owned());
+        assert_eq!(queue.bound(job.id).await.unwrap(), Some(bound));
+        // The same request finds the job, and another one with its id does not.
+        let again = queue.grant_and_start(with_quota("r1"), start(10)).await;
+        assert_eq!(again.unwrap(), GrantStarted::Again(job.clone()));
+        let mut other = with_quota("r1");
+        other.filename = "other".into();
+        let other = queue.grant_and_start(other, start(10)).await;
+        assert_eq!(other.unwrap(), GrantStarted::Conflict(job));
+        // A start that does not fit leaves a grant.
+        let large = queue.grant_and_start(with_quota("r2"), start(11)).await;
+        let GrantStarted::New(large, Started::TooMuch) = large.unwrap() else {
+            panic!("started");
+        };
+        assert_eq!(large.state, JobState::Received);
+        // Without quota, or if a statement fails, nothing is written.
+        let full = queue.grant_and_start(with_quota("r3"), start(10)).await;
+        let quota = Refusal::Quota {
+            quota: 20,
+            used: 20,
+        };
+        assert_eq!(full.unwrap(), GrantStarted::Refused(quota));
+        let broken = |_: &Job| {
+            let broken = Statement::new("INSERT INTO nowhere (job) VALUES (1)");
+            Start::new(upload("broken"), Some(10), "d").along(broken)
+        };
+        let new = asked("bob", "r4", 10);
+        queue.grant_and_start(new, broken).await.unwrap_err();
+        for (subject, id) in [("ann", "r3"), ("bob", "r4")] {
+            assert_eq!(queue.by_request(subject, id).await.unwrap(), None);
+        }
+        queue.close().await;
+        for (count, of) in [
+            (1, "others"),
+            (1, "queue_events"),
+            (2, "queue_jobs"),
+            (0, "queue_tokens"),
+        ] {
+            let rows = format!("SELECT COUNT(*) FROM {of}");
+            assert_eq!(place.number(&rows).await, count, "{of}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_hour_to_start_and_not_a_moment_more() {
     everywhere(async |place| {
         let queue = place.queue().await;
@@ -119,7 +193,7 @@ async fn an_hour_to_start_and_not_a_moment_more() {
             queue.start(early.id, start(early.id)).await.unwrap(),
             Started::Bound
         );
-        assert!(queue.end(early.id, End::Completed(1)).await.unwrap());
+        assert!(queue.end(early.id, End::completed(1)).await.unwrap());
         queue.close().await;
     })
     .await;
@@ -205,7 +279,7 @@ async fn parts_have_what_was_granted_together() {
         let whole = Start::new(upload("whole"), Some(10), "d");
         assert_eq!(queue.start(job.id, whole).await.unwrap(), Started::Bound);
         assert_eq!(part("d", 0).await, Started::Differs);
-        assert!(queue.end(job.id, End::Completed(10)).await.unwrap());
+        assert!(queue.end(job.id, End::completed(10)).await.unwrap());
         let uploads = queue.uploads_of(job.id).await.unwrap();
         assert_eq!(uploads, [upload("a"), upload("c"), upload("whole")]);
         let job = queue.get(job.id).await.unwrap().unwrap();
@@ -265,7 +339,7 @@ async fn uploads_without_a_grant_are_followed() {
         assert_eq!(job.filetype.as_deref(), Some("image/png"));
         assert_eq!(job.metadata.len(), 1);
         place.hands.go(Duration::from_secs(5));
-        assert!(queue.end(id, End::Completed(10)).await.unwrap());
+        assert!(queue.end(id, End::completed(10)).await.unwrap());
         assert_eq!(follow(&queue, &theirs).await, id);
         // A later upload with the same id is another one.
         theirs.created = Some(place.hands.now() + Duration::from_secs(1));
