@@ -413,6 +413,7 @@ mod tests {
             rate: 0,
             metadata: serde_json::Map::new(),
             upload_id: None,
+            etag: None,
             node: None,
             created_at: at,
             expires_at: at,
