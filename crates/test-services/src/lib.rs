@@ -98,6 +98,13 @@ pub fn count_kills(kills: usize) {
         .expect("the file of KILLS_FILE");
 }
 
+/// How many times a test kills: `kills`, or ten times as many if `LANDFALL_LONG=1`.
+#[must_use]
+pub fn kills(kills: usize) -> usize {
+    let is_long = std::env::var("LANDFALL_LONG").is_ok_and(|long| long == "1");
+    if is_long { 10 * kills } else { kills }
+}
+
 /// A name that is fit for a bucket and that no other call gets.
 fn fresh_name(stem: &str) -> String {
     use std::sync::atomic::{AtomicU32, Ordering};

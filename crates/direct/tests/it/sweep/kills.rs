@@ -217,6 +217,7 @@ impl Drop for Process {
         // SIGKILL.
         let _ = self.0.kill();
         let _ = self.0.wait();
+        landfall_test_services::count_kills(1);
     }
 }
 
@@ -227,7 +228,7 @@ fn kill(test: &str, place: Place) {
     let mut running: Vec<_> = (0..2)
         .map(|_| Process::start(test, &world, &said))
         .collect();
-    for _ in 0..LIVES {
+    for _ in 0..landfall_test_services::kills(LIVES) {
         // Any moment will do, but something has to happen on the way.
         let (began, then) = (Instant::now(), words() + rand::random_range(1..25));
         while words() < then && began.elapsed() < Duration::from_secs(20) {

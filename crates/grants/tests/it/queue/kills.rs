@@ -148,6 +148,7 @@ impl Drop for Node {
         // SIGKILL.
         let _ = self.0.kill();
         let _ = self.0.wait();
+        landfall_test_services::count_kills(1);
     }
 }
 
@@ -157,7 +158,7 @@ fn kill(test: &str, place: &Place, nodes: usize) {
     let mut running: Vec<_> = (0..nodes)
         .map(|_| Node::start(test, &place.database, &said))
         .collect();
-    for _ in 0..LIVES {
+    for _ in 0..landfall_test_services::kills(LIVES) {
         // Any moment will do, but something has to happen on the way.
         let (began, then) = (Instant::now(), count() + rand::random_range(1..80));
         while count() < then && began.elapsed() < Duration::from_secs(20) {

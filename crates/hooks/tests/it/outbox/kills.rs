@@ -221,6 +221,7 @@ impl Drop for Node {
         // SIGKILL.
         let _ = self.0.kill();
         let _ = self.0.wait();
+        landfall_test_services::count_kills(1);
     }
 }
 
@@ -247,7 +248,7 @@ fn kill(test: &str, place: &Place, nodes: usize, lives: usize) {
         let heard = heard.lock().unwrap();
         heard.events.len() + heard.said.values().map(BTreeSet::len).sum::<usize>()
     };
-    for _ in 0..lives {
+    for _ in 0..landfall_test_services::kills(lives) {
         // Any moment will do, but something has to happen on the way.
         let (began, then) = (Instant::now(), all_heard() + rand::random_range(1..120));
         while all_heard() < then && began.elapsed() < Duration::from_secs(20) {

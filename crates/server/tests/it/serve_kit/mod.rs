@@ -200,6 +200,7 @@ impl Landfall {
     /// SIGKILL, and its end. Returns its directory, which lives as long as it is held.
     pub(crate) fn kill(mut self) -> Option<tempfile::TempDir> {
         self.child.kill().unwrap();
+        landfall_test_services::count_kills(1);
         self.child.wait().unwrap();
         self.own.take()
     }
