@@ -111,7 +111,8 @@ impl Engine {
         let _in_flight = self.enter_transfer()?;
         let permit = self.transfer_permit().await?;
         let lease = self.lease_for_append(id, &request).await?;
-        let (snapshot, append) = self.parts.get_store().resume(id, lease.fence()).await?;
+        let store = self.parts.get_store();
+        let (snapshot, append) = Self::while_held(&lease, store.resume(id, lease.fence())).await?;
         if self.has_expired(&snapshot) {
             return Err(Fault::Gone.into());
         }
@@ -243,7 +244,8 @@ impl Engine {
     async fn await_finish(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
         let mut awaited = (*upload).clone();
         awaited.awaited = true;
-        self.parts.get_store().save(&awaited, lease.fence()).await?;
+        let store = self.parts.get_store();
+        Self::while_held(lease, store.save(&awaited, lease.fence())).await?;
         Ok(Arc::new(awaited))
     }
 
@@ -297,9 +299,8 @@ impl Engine {
         let Some(deferrer) = self.parts.get_length_deferrer() else {
             return Err(Fault::NotImplemented.into());
         };
-        Ok(deferrer
-            .declare_length(upload, length, lease.fence())
-            .await?)
+        let declared = deferrer.declare_length(upload, length, lease.fence());
+        Self::while_held(lease, declared).await
     }
 }
 

@@ -44,6 +44,12 @@ impl FaultLocker {
         self.lock().remove(id).is_some()
     }
 
+    /// Returns the uploads whose leases are held.
+    #[must_use]
+    pub fn held(&self) -> Vec<UploadId> {
+        self.lock().keys().cloned().collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Lease>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
