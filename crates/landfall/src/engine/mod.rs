@@ -15,6 +15,7 @@ mod finish;
 mod in_flight;
 mod inspect;
 mod live;
+mod peek;
 mod progress;
 mod receive;
 mod settings;

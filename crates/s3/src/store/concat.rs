@@ -157,9 +157,7 @@ impl Inner {
             return self.end_multipart(state).await;
         }
         // A multipart upload that was used before may have other parts.
-        let unused = state.at.counted.highest == 0
-            && !state.at.complete
-            && !state.at.is_in_doubt;
+        let unused = state.at.counted.highest == 0 && !state.at.complete && !state.at.is_in_doubt;
         // If this is dropped, its parts are still on their way.
         state.at.is_in_doubt = true;
         let multipart = match state.at.multipart.clone().filter(|_| unused) {

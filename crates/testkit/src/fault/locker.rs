@@ -75,6 +75,15 @@ impl Locker for FaultLocker {
         Ok(self.keep(id, self.inner.acquire(id, wait).await?))
     }
 
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
+        Ok(self.keep(id, self.inner.acquire_at(id, offset, wait).await?))
+    }
+
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
         Ok(self.keep(id, self.inner.try_acquire(id).await?))
     }
