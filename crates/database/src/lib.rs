@@ -24,7 +24,9 @@ pub use self::listener::Listener;
 pub use self::{
     clock::{Clock, millis},
     connections::Connections,
-    lease::{Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases},
+    lease::{
+        Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases, WaitingRequest,
+    },
     migrate::Migration,
     statement::{Column, Insert, Row, Statement, Value, parts, push_list},
     transaction::Transaction,

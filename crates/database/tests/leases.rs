@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use landfall_database::{
     Acquisition, Connections, Database, Durability, LeaseOwner, Leases, Migration, OwnedLease,
-    RowLeases, Statement,
+    RowLeases, Statement, WaitingRequest,
 };
 use tokio::time::sleep;
 
@@ -66,7 +66,7 @@ async fn has_one_owner_at_a_time(connections: Connections) {
     expire_all(&connections).await;
     let renewed = leases.renew(&[owned("x/y", &two)], TTL).await.unwrap();
     assert_eq!(renewed.len(), 1, "nobody had it since");
-    assert!(!renewed[0].is_wanted);
+    assert_eq!(renewed[0].waiting, None);
     expire_all(&connections).await;
     let one = LeaseOwner::new("aa", 2);
     assert_eq!(fence(&leases, "x/y", &one).await, Some(first + 2));
@@ -221,20 +221,25 @@ mod postgres {
         let three = LeaseOwner::new("cc", 1);
         fence(&leases, "x", &one).await.unwrap();
 
-        let waits = Some(Duration::from_secs(20));
-        let held = leases.acquire("x", &two, TTL, waits).await.unwrap();
+        let request = |offset| Some((Duration::from_secs(20), WaitingRequest { offset }));
+        let held = leases
+            .acquire("x", &two, TTL, request(Some(5)))
+            .await
+            .unwrap();
         assert!(matches!(held, Acquisition::Held { .. }), "{held:?}");
-        let expected = LeaseNotice::Yield {
+        let expected = |offset| LeaseNotice::Yield {
             name: "x".to_owned(),
             owner: one.clone(),
+            request: WaitingRequest { offset },
         };
-        assert_eq!(next(&mut notices).await, expected);
+        assert_eq!(next(&mut notices).await, expected(Some(5)));
         // The notification may have been lost: the renewal reports it too.
         let renewed = leases.renew(&[owned("x", &one)], TTL).await.unwrap();
-        assert!(renewed[0].is_wanted);
+        assert_eq!(renewed[0].waiting, Some(WaitingRequest { offset: Some(5) }));
         // A second waiter comes after the first.
+        let waits = request(None);
         leases.acquire("x", &three, TTL, waits).await.unwrap();
-        assert_eq!(next(&mut notices).await, expected);
+        assert_eq!(next(&mut notices).await, expected(None));
 
         leases.release(&[owned("x", &one)]).await.unwrap();
         let expected = LeaseNotice::Reserved {
@@ -246,10 +251,10 @@ mod postgres {
         assert_eq!(fence(&leases, "x", &again).await, None, "it is reserved");
         leases.acquire("x", &three, TTL, waits).await.unwrap();
         let granted = leases.acquire("x", &two, TTL, waits).await.unwrap();
-        let Acquisition::Granted { is_wanted, .. } = granted else {
+        let Acquisition::Granted { waiting, .. } = granted else {
             panic!("{granted:?}");
         };
-        assert!(is_wanted, "another node waits");
+        assert!(waiting.is_some(), "another node waits");
     }
 
     /// LISTEN succeeds there, and nothing ever arrives.

@@ -208,19 +208,19 @@ impl Keeper {
         let renewals = (self.0)
             .call(limit, leases.renew(&owned, settings.ttl))
             .await?;
-        let wanted: HashMap<_, _> = renewals
+        let waiting: HashMap<_, _> = renewals
             .into_iter()
-            .map(|renewal| (renewal.name, renewal.is_wanted))
+            .map(|renewal| (renewal.name, renewal.waiting))
             .collect();
         for (lease, owned) in due.iter().zip(&owned) {
-            let Some(is_wanted) = wanted.get(&owned.name) else {
+            let Some(waiting) = waiting.get(&owned.name) else {
                 table.lost(lease);
                 continue;
             };
             table.renewed(lease, sent);
             // The notification may have been lost.
-            if *is_wanted {
-                table.request_yield(&lease.id, &lease.owner);
+            if let Some(request) = waiting {
+                table.request_yield(&lease.id, &lease.owner, request.offset);
             }
         }
         Ok(())
@@ -281,9 +281,13 @@ impl Keeper {
         self.0.renew_now.notify_one();
         loop {
             match notices.receive().await? {
-                LeaseNotice::Yield { name, owner } => {
+                LeaseNotice::Yield {
+                    name,
+                    owner,
+                    request,
+                } => {
                     if let Some(id) = upload_id(&name) {
-                        table.request_yield(&id, &owner);
+                        table.request_yield(&id, &owner, request.offset);
                     }
                 }
                 LeaseNotice::Reserved { name, node } if self.0.node == node => {

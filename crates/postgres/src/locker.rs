@@ -13,12 +13,14 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     lease::{
-        Asked, Fence, Lease, LeaseError, Locker,
+        Fence, Lease, LeaseError, Locker,
         remote::{self, LeaseStats, Rejection},
     },
     upload::UploadId,
 };
-use landfall_database::{Acquisition, Connections, DatabaseError, LeaseOwner, Leases};
+use landfall_database::{
+    Acquisition, Connections, DatabaseError, LeaseOwner, Leases, WaitingRequest,
+};
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
@@ -148,7 +150,7 @@ impl PostgresLocker {
             self.0.spawn(CHECK_TIMEOUT, check).await?;
             self.0.is_checked.store(true, Ordering::Relaxed);
         }
-        self.call(&UploadId::random(), None, false).await.map(drop)
+        self.call(&UploadId::random(), None, None).await.map(drop)
     }
 
     /// Returns statistics.
@@ -175,16 +177,16 @@ impl PostgresLocker {
         &self,
         local: Lease,
         id: &UploadId,
-        waits: bool,
+        request: Option<WaitingRequest>,
     ) -> Result<Lease, Rejection> {
         let Shared {
             table, settings, ..
         } = &*self.0.shared;
-        match self.call(id, Some(local), waits).await {
-            Ok((attempt, Acquisition::Granted { fence, is_wanted }, sent)) => {
+        match self.call(id, Some(local), request).await {
+            Ok((attempt, Acquisition::Granted { fence, waiting }, sent)) => {
                 let lease = attempt.granted(Fence(fence), sent)?;
-                if is_wanted {
-                    lease.signal().raise(Asked::Yield);
+                if let Some(request) = waiting {
+                    lease.signal().request(request.offset);
                 }
                 Ok(lease)
             }
@@ -206,7 +208,7 @@ impl PostgresLocker {
         &self,
         id: &UploadId,
         local: Option<Lease>,
-        waits: bool,
+        request: Option<WaitingRequest>,
     ) -> Result<(Attempt, Acquisition, Instant), DatabaseError> {
         let shared = Arc::clone(&self.0.shared);
         let limit = shared.settings.timeout;
@@ -222,7 +224,7 @@ impl PostgresLocker {
         let call = async move {
             let settings = &shared.settings;
             let name = keeper::name(attempt.id());
-            let waits_for = waits.then_some(settings.poll_interval * 4);
+            let waits_for = request.map(|request| (settings.poll_interval * 4, request));
             let acquired = shared
                 .leases
                 .acquire(&name, attempt.owner(), settings.ttl, waits_for)
@@ -244,12 +246,24 @@ impl fmt::Debug for PostgresLocker {
 #[async_trait]
 impl Locker for PostgresLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let attempt = |local| self.acquire_now(local, id, true);
-        self.0.shared.table.acquire(id, wait, attempt).await
+        let request = WaitingRequest { offset: None };
+        let attempt = |local| self.acquire_now(local, id, Some(request));
+        self.0.shared.table.acquire(id, None, wait, attempt).await
+    }
+
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
+        let offset = Some(offset);
+        let attempt = |local| self.acquire_now(local, id, Some(WaitingRequest { offset }));
+        self.0.shared.table.acquire(id, offset, wait, attempt).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        let attempt = |local| self.acquire_now(local, id, false);
+        let attempt = |local| self.acquire_now(local, id, None);
         self.0.shared.table.try_acquire(id, attempt).await
     }
 }

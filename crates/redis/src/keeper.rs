@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     link::Link,
-    scripts::{LeaseId, Scripts},
+    scripts::{Ask, LeaseId, Renewal, Scripts},
     settings::{RedisSettings, SettingsError},
 };
 
@@ -84,7 +84,8 @@ impl Keeper {
             let calls = batch
                 .iter()
                 .map(|lease| self.scripts.renew(up.run(), lease));
-            let (answers, sent) = match self.link.batch(&up, limit, calls.collect()).await {
+            let (answers, sent) = match self.link.batch::<String>(&up, limit, calls.collect()).await
+            {
                 Ok(answers) => answers,
                 Err(error) => {
                     tracing::warn!(%error, "failed to renew leases");
@@ -92,14 +93,15 @@ impl Keeper {
                 }
             };
             for (lease, answer) in batch.iter().zip(answers) {
-                if answer == 0 {
-                    self.table.lost(lease);
-                    continue;
-                }
-                self.table.renewed(lease, sent);
-                // The message may have been lost.
-                if answer == 2 {
-                    self.table.request_yield(&lease.id, &lease.owner);
+                match Scripts::renewal(&answer) {
+                    Renewal::Lost => self.table.lost(lease),
+                    Renewal::Renewed(ask) => {
+                        self.table.renewed(lease, sent);
+                        // The message may have been lost.
+                        if let Ask::Yield(offset) = ask {
+                            self.table.request_yield(&lease.id, &lease.owner, offset);
+                        }
+                    }
                 }
             }
         }
@@ -128,7 +130,7 @@ impl Keeper {
                 .iter()
                 .map(|(id, lease)| self.scripts.release(up.run(), id, *lease));
             let limit = self.settings.patience / 2;
-            match self.link.batch(&up, limit, calls.collect()).await {
+            match self.link.batch::<u8>(&up, limit, calls.collect()).await {
                 Ok(_) => self.table.discard_releases(batch.len()),
                 Err(error) => {
                     tracing::warn!(%error, "failed to release leases: they expire");

@@ -319,12 +319,12 @@ impl Link {
     }
 
     /// Sends many calls at once, for which no answer may be missing. Also gives when they were sent.
-    pub(crate) async fn batch(
+    pub(crate) async fn batch<T: FromRedisValue>(
         &self,
         up: &Up,
         limit: Duration,
         commands: Vec<Cmd>,
-    ) -> Result<(Vec<u8>, Instant), LinkError> {
+    ) -> Result<(Vec<T>, Instant), LinkError> {
         let mut pipe = redis::pipe();
         for command in commands {
             pipe.add_command(command);

@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     keeper::Keeper,
     link::{Link, LinkError, field},
-    scripts::{Answer, LeaseId, Scripts},
+    scripts::{Answer, Ask, LeaseId, Scripts, parse_offset},
     settings::{RedisSettings, SettingsError},
 };
 
@@ -166,7 +166,7 @@ impl RedisLocker {
         };
         let (server, memory) = (info("server").await?, info("memory").await?);
         let attempt = self.attempt(&UploadId::random(), None);
-        self.0.take(&attempt, false).await?;
+        self.0.take(&attempt, Ask::Nothing).await?;
         let valkey = field(&server, "valkey_version");
         let limited = field(&memory, "maxmemory").is_some_and(|most| most != "0");
         let policy = field(&memory, "maxmemory_policy").filter(|policy| *policy != "noeviction");
@@ -202,12 +202,7 @@ impl RedisLocker {
     }
 
     /// Acquires the lease in Redis for a request that has it within this node.
-    async fn acquire_now(
-        &self,
-        local: Lease,
-        id: &UploadId,
-        ask: bool,
-    ) -> Result<Lease, Rejection> {
+    async fn acquire_now(&self, local: Lease, id: &UploadId, ask: Ask) -> Result<Lease, Rejection> {
         let attempt = self.attempt(id, Some(local));
         match self.0.take(&attempt, ask).await {
             Ok((Answer::Granted(fence), sent)) => attempt.granted(fence, sent),
@@ -229,18 +224,29 @@ impl fmt::Debug for RedisLocker {
 #[async_trait]
 impl Locker for RedisLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let attempt = |local| self.acquire_now(local, id, true);
-        self.0.table.acquire(id, wait, attempt).await
+        let attempt = |local| self.acquire_now(local, id, Ask::Yield(None));
+        self.0.table.acquire(id, None, wait, attempt).await
+    }
+
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
+        let offset = Some(offset);
+        let attempt = |local| self.acquire_now(local, id, Ask::Yield(offset));
+        self.0.table.acquire(id, offset, wait, attempt).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        let attempt = |local| self.acquire_now(local, id, false);
+        let attempt = |local| self.acquire_now(local, id, Ask::Nothing);
         self.0.table.try_acquire(id, attempt).await
     }
 }
 
 impl Node {
-    async fn take(&self, attempt: &Attempt, ask: bool) -> Result<(Answer, Instant), LinkError> {
+    async fn take(&self, attempt: &Attempt, ask: Ask) -> Result<(Answer, Instant), LinkError> {
         let newest = self.newest.load(Ordering::Relaxed);
         let call = self.link.call(|up| {
             self.scripts
@@ -261,7 +267,7 @@ impl Drop for Node {
     }
 }
 
-/// Understands what other nodes say: `ask OWNER:NUMBER ID` to the one who has the lease, `free ID`
+/// Understands what other nodes say: `ask OWNER:NUMBER OFFSET ID` to the one who has the lease, `free ID`
 /// to those who wait for it.
 fn hear(table: &Table, owner: &str, message: &[u8]) {
     let Ok(message) = std::str::from_utf8(message) else {
@@ -273,9 +279,11 @@ fn hear(table: &Table, owner: &str, message: &[u8]) {
         }
     } else if let Some(ask) = message.strip_prefix("ask ")
         && let Some(ask) = ask.strip_prefix(owner)
-        && let Some((number, id)) = ask.strip_prefix(':').and_then(|ask| ask.split_once(' '))
+        && let Some((number, ask)) = ask.strip_prefix(':').and_then(|ask| ask.split_once(' '))
+        && let Some((offset, id)) = ask.split_once(' ')
+        && let Some(offset) = parse_offset(offset)
         && let (Ok(number), Ok(id)) = (number.parse(), UploadId::new(id))
     {
-        table.request_yield(&id, &LeaseId(number));
+        table.request_yield(&id, &LeaseId(number), offset);
     }
 }

@@ -1,6 +1,6 @@
 //! The calls to Redis: four scripts, each of them atomic there.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use landfall::{
     lease::{Fence, remote::OwnedLease},
@@ -24,6 +24,40 @@ impl LeaseId {
     fn value(self, owner: &str) -> String {
         format!("{owner}:{}", self.0)
     }
+}
+
+/// What a request for a lease asks of the holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Nothing,
+    /// To yield to a request that appends at an offset, or in any case.
+    Yield(Option<u64>),
+}
+
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Yield(None) => f.write_str("-"),
+            Self::Yield(Some(offset)) => offset.fmt(f),
+        }
+    }
+}
+
+/// Parses the offset of [`Ask::Yield`].
+pub(crate) fn parse_offset(text: &str) -> Option<Option<u64>> {
+    match text {
+        "-" => Some(None),
+        offset => offset.parse().ok().map(Some),
+    }
+}
+
+/// The outcome of a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Renewed(Ask),
+    /// Another node has the lease.
+    Lost,
 }
 
 /// The scripts, with what is the same in every call.
@@ -112,7 +146,7 @@ impl Scripts {
         id: &UploadId,
         lease: LeaseId,
         floor: u64,
-        ask: bool,
+        ask: Ask,
     ) -> Cmd {
         let mut call = Self::call(&self.acquire, 4);
         call.arg(self.key("lease", run, id))
@@ -124,7 +158,7 @@ impl Scripts {
             .arg(self.ttl)
             .arg(self.keep)
             .arg(floor)
-            .arg(u8::from(ask))
+            .arg(ask.to_string())
             .arg(&self.channel)
             .arg(id.as_str())
             .arg(millis(HAND_OVER))
@@ -143,7 +177,7 @@ impl Scripts {
         }
     }
 
-    /// Gives 1, 2 if another node waits for the lease, or 0 if it is another's.
+    /// Prolongs a lease; the answer is that of [`Scripts::renewal`].
     pub(crate) fn renew(&self, run: Run<'_>, lease: &OwnedLease<LeaseId>) -> Cmd {
         let OwnedLease { id, owner, fence } = lease;
         let mut call = Self::call(&self.renew, 4);
@@ -171,6 +205,15 @@ impl Scripts {
             .arg(&self.channel)
             .arg(id.as_str());
         call
+    }
+
+    /// Parses the answer of [`Scripts::renew`].
+    pub(crate) fn renewal(answer: &str) -> Renewal {
+        match answer.strip_prefix('w') {
+            None if answer == "0" => Renewal::Lost,
+            None => Renewal::Renewed(Ask::Nothing),
+            Some(offset) => Renewal::Renewed(parse_offset(offset).map_or(Ask::Nothing, Ask::Yield)),
+        }
     }
 
     fn call(script: &Script, keys: u8) -> Cmd {

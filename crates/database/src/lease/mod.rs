@@ -73,8 +73,8 @@ pub enum Acquisition {
         /// Greater than that of each earlier lease of the name; greater by one only if no other
         /// lease of the name was granted in between.
         fence: u64,
-        /// Another node waits for it already.
-        is_wanted: bool,
+        /// A request of another node that waits for it already.
+        waiting: Option<WaitingRequest>,
     },
     /// Another node has it.
     Held {
@@ -90,8 +90,30 @@ pub enum Acquisition {
 pub struct Renewal {
     /// Its name.
     pub name: String,
-    /// Another node waits for it.
-    pub is_wanted: bool,
+    /// A request of another node that waits for it.
+    pub waiting: Option<WaitingRequest>,
+}
+
+/// A request that waits for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingRequest {
+    /// The number of bytes after which it continues what the holder writes; `None` if it does not
+    /// depend on that.
+    pub offset: Option<u64>,
+}
+
+impl WaitingRequest {
+    /// Returns the value of the column: the offset plus one.
+    fn to_column(self) -> i64 {
+        let column = self.offset.and_then(|offset| i64::try_from(offset).ok());
+        column.map_or(i64::MAX, |offset| offset.saturating_add(1))
+    }
+
+    fn from_column(column: i64) -> Option<Self> {
+        let offset = u64::try_from(column).ok()?.checked_sub(1)?;
+        let offset = (column < i64::MAX).then_some(offset);
+        Some(Self { offset })
+    }
 }
 
 /// The table of leases. Cheap to clone.
@@ -123,7 +145,7 @@ impl Leases {
     /// lease of an earlier acquisition of that node, which the node must have ended by itself, is
     /// acquired if no other node waits.
     ///
-    /// With `waits_for`, the holder is requested to yield, and the node is the next one if nobody
+    /// With `waits_for`, the holder is requested to yield to that request, and the node is the next one if nobody
     /// waits; it has to repeat the call within that time. SQLite records no waiter.
     ///
     /// # Errors
@@ -136,9 +158,12 @@ impl Leases {
         name: &str,
         owner: &LeaseOwner,
         ttl: Duration,
-        waits_for: Option<Duration>,
+        waits_for: Option<(Duration, WaitingRequest)>,
     ) -> Result<Acquisition, DatabaseError> {
-        let [ttl, waits] = [ttl, waits_for.unwrap_or_default()].map(millis);
+        let ttl = millis(ttl);
+        let (waits, request) = waits_for.map_or((0, 0), |(waits, request)| {
+            (millis(waits), request.to_column())
+        });
         let number = i64::try_from(owner.number).unwrap_or(i64::MAX);
         let bound = |sql: String| {
             Statement::new(sql)
@@ -148,7 +173,7 @@ impl Leases {
                 .with(ttl)
         };
         let rows = if self.connections.is_postgres() {
-            let statement = bound(sql::acquire_or_wait()).with(waits);
+            let statement = bound(sql::acquire_or_wait()).with(waits).with(request);
             self.connections.run(statement).await?
         } else {
             let mut transaction = self.connections.write().await?;
@@ -171,7 +196,7 @@ impl Leases {
         Ok(match row.maybe_number("fence")? {
             Some(fence) => Acquisition::Granted {
                 fence: u64::try_from(fence).unwrap_or_default(),
-                is_wanted: row.number("wanted")? != 0,
+                waiting: WaitingRequest::from_column(row.number("wanted")?),
             },
             None => Acquisition::Held {
                 remaining: duration(row.number("remaining")?),
@@ -259,7 +284,7 @@ impl Leases {
 fn renewal(row: &Row) -> Result<Renewal, DatabaseError> {
     Ok(Renewal {
         name: row.text("name")?,
-        is_wanted: row.number("wanted")? != 0,
+        waiting: WaitingRequest::from_column(row.number("wanted")?),
     })
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{LeaseOwner, Leases, sql};
+use super::{LeaseOwner, Leases, WaitingRequest, sql};
 use crate::{DatabaseError, Statement, listener::Listener};
 
 /// How long a notification of this node to itself may take.
@@ -19,6 +19,8 @@ pub enum LeaseNotice {
         name: String,
         /// Its owner.
         owner: LeaseOwner,
+        /// The request that waits.
+        request: WaitingRequest,
     },
     /// A lease was released and is reserved for a node.
     Reserved {
@@ -86,15 +88,21 @@ impl LeaseNotices {
 
 fn parse(text: &str) -> Option<LeaseNotice> {
     let (kind, rest) = text.split_once(' ')?;
-    let (owner, name) = rest.split_once(' ')?;
+    let (owner, rest) = rest.split_once(' ')?;
     let (node, number) = owner.split_once(':')?;
-    let (node, name) = (node.to_owned(), name.to_owned());
     match kind {
-        "yield" => Some(LeaseNotice::Yield {
-            owner: LeaseOwner::new(node, number.parse().ok()?),
-            name,
+        "yield" => {
+            let (column, name) = rest.split_once(' ')?;
+            Some(LeaseNotice::Yield {
+                owner: LeaseOwner::new(node, number.parse().ok()?),
+                request: WaitingRequest::from_column(column.parse().ok()?)?,
+                name: name.to_owned(),
+            })
+        }
+        "free" => Some(LeaseNotice::Reserved {
+            name: rest.to_owned(),
+            node: node.to_owned(),
         }),
-        "free" => Some(LeaseNotice::Reserved { name, node }),
         _ => None,
     }
 }

@@ -10,5 +10,6 @@ CREATE TABLE leases (
     expires_at BIGINT NOT NULL,
     fence BIGINT NOT NULL,
     waiter TEXT NOT NULL DEFAULT '',
-    waiter_expires_at BIGINT NOT NULL DEFAULT 0
+    waiter_expires_at BIGINT NOT NULL DEFAULT 0,
+    waiter_offset BIGINT NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);

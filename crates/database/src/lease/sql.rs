@@ -44,13 +44,13 @@ pub(super) fn acquire(is_postgres: bool) -> String {
          WHERE lease.expires_at <= {now} OR lease.owner = $2 || ':' \
          OR CASE WHEN lease.owner LIKE $2 || ':_%' THEN {number} < $3 \
          AND (lease.waiter IN ('', $2) OR lease.waiter_expires_at <= {now}) ELSE FALSE END \
-         RETURNING fence, CASE WHEN waiter <> '' AND waiter_expires_at > {now} THEN CAST(1 AS BIGINT) ELSE 0 END \
+         RETURNING fence, CASE WHEN waiter <> '' AND waiter_expires_at > {now} THEN waiter_offset ELSE 0 END \
          AS wanted, CAST(NULL AS BIGINT) AS remaining"
     )
 }
 
 /// The same, and otherwise registers the node as waiter for `$5`, if that is not 0, and requests the
-/// holder to yield. PostgreSQL alone.
+/// holder to yield: `$6` is the offset at which the request appends, plus one. PostgreSQL alone.
 #[cfg(feature = "postgres")]
 pub(super) fn acquire_or_wait() -> String {
     let now = now(true);
@@ -61,11 +61,14 @@ pub(super) fn acquire_or_wait() -> String {
          UPDATE leases SET \
          waiter = CASE WHEN waiter = '' OR waiter_expires_at <= {now} THEN $2 ELSE waiter END, \
          waiter_expires_at = CASE WHEN waiter IN ('', $2) OR waiter_expires_at <= {now} \
-         THEN {now} + $5 ELSE waiter_expires_at END \
+         THEN {now} + $5 ELSE waiter_expires_at END, \
+         waiter_offset = CASE WHEN waiter IN ('', $2) OR waiter_expires_at <= {now} \
+         THEN $6 ELSE waiter_offset END \
          WHERE name = $1 AND $5 > 0 AND NOT EXISTS (SELECT 1 FROM acquired) \
          RETURNING expires_at, \
          CASE WHEN waiter = $2 THEN 1 ELSE 0 END AS is_next, \
-         CASE WHEN owner LIKE '%:_%' THEN pg_notify('{CHANNEL}', 'yield ' || owner || ' ' || name) END) \
+         CASE WHEN owner LIKE '%:_%' THEN pg_notify('{CHANNEL}', \
+         'yield ' || owner || ' ' || CAST($6 AS TEXT) || ' ' || name) END) \
          SELECT fence, wanted, remaining FROM acquired \
          UNION ALL SELECT NULL, is_next, greatest(expires_at - {now}, 0) FROM waiting \
          UNION ALL SELECT NULL, 0, greatest(expires_at - {now}, 0) FROM leases \
@@ -112,7 +115,7 @@ pub(super) fn renew(is_postgres: bool) -> String {
         "UPDATE leases SET expires_at = {now} + $3 FROM {mine} \
          WHERE leases.name = mine.name AND leases.owner = mine.owner \
          RETURNING leases.name AS name, \
-         CASE WHEN waiter <> '' AND waiter_expires_at > {now} THEN CAST(1 AS BIGINT) ELSE 0 END \
+         CASE WHEN waiter <> '' AND waiter_expires_at > {now} THEN waiter_offset ELSE 0 END \
          AS wanted"
     )
 }

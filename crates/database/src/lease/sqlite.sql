@@ -7,5 +7,6 @@ CREATE TABLE leases (
     expires_at INTEGER NOT NULL,
     fence INTEGER NOT NULL,
     waiter TEXT NOT NULL DEFAULT '',
-    waiter_expires_at INTEGER NOT NULL DEFAULT 0
+    waiter_expires_at INTEGER NOT NULL DEFAULT 0,
+    waiter_offset INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;

@@ -1,14 +1,20 @@
 //! More bytes for an upload.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http_body::Body;
 use landfall_protocol::{Append as Head, Fault};
+use tokio::time::timeout;
 
 use super::{
     Caller, Engine, Error,
     create::may_complete,
+    peek::PeekedBody,
     receive::{Incoming, Interruption},
 };
 use crate::{
@@ -18,6 +24,11 @@ use crate::{
     lease::Lease,
     upload::{Upload, UploadId},
 };
+
+/// How often a request that waits for the lease of another process reads the stored offset, at first.
+const OFFSET_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// And at last: each time costs the store some calls.
+const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 
 /// An append as the protocol read it.
 #[derive(Debug)]
@@ -110,8 +121,10 @@ impl Engine {
     {
         let _in_flight = self.enter_transfer()?;
         let permit = self.transfer_permit().await?;
-        let lease = self.lease_for_append(id, &request).await?;
-        let (snapshot, append) = self.parts.get_store().resume(id, lease.fence()).await?;
+        let body = &mut PeekedBody::new(body);
+        let lease = self.lease_for_append(id, &request, body).await?;
+        let store = self.parts.get_store();
+        let (snapshot, append) = Self::while_held(&lease, store.resume(id, lease.fence())).await?;
         if self.has_expired(&snapshot) {
             return Err(Fault::Gone.into());
         }
@@ -176,30 +189,73 @@ impl Engine {
         Ok((offset, reply))
     }
 
-    /// Takes the lease for an append. Whoever has it is interrupted only if the append fits what is
-    /// known of the upload.
-    async fn lease_for_append(
+    /// Acquires the lease for an append. Its holder is interrupted only if the append fits what is known
+    /// of the upload and its client sends: a late request of a client that is gone interrupts nothing.
+    async fn lease_for_append<B>(
         &self,
         id: &UploadId,
         request: &AppendRequest,
-    ) -> Result<Lease, Error> {
+        body: &mut PeekedBody<'_, B>,
+    ) -> Result<Lease, Error>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
         let at = request.head.offset;
         if self.live.get(id).is_none()
             && let Some(lease) = self.free_lease(id).await?
         {
             return Ok(lease);
         }
-        if let Some(live) = self.live.get(id) {
-            if at >= live.offset() {
+        let live = self.live.get(id);
+        match &live {
+            Some(live) if at < live.offset() => return Err(Error::Offset(live.offset())),
+            Some(live) => {
                 self.check_append(&live.upload, at, request)?;
             }
+<<<<<<< HEAD
             live.take_over(at).await.map_err(Error::Offset)?;
         } else {
             // Another process has it, or a request that doesn't write yet or any more.
             let snapshot = self.load(id).await?;
             self.check_append(&snapshot.upload, at.max(snapshot.offset), request)?;
+=======
+            None => {
+                // Another process has it, or a request that doesn't write yet or any more.
+                let snapshot = self.load(id).await?;
+                if at < snapshot.offset {
+                    return Err(Error::Offset(snapshot.offset));
+                }
+                self.check_append(&snapshot.upload, at, request)?;
+            }
+>>>>>>> w-lease
         }
-        self.lease(id).await
+        if request.content_length != Some(0) && timeout(self.lease_wait, body.peek()).await.is_err()
+        {
+            return self.free_lease(id).await?.ok_or(Fault::Locked.into());
+        }
+        if let Some(live) = live {
+            live.take_over(at).await.map_err(Error::Offset)?;
+        }
+        self.lease_at(id, at).await
+    }
+
+    /// Acquires the lease for an append at an offset. A holder in another process that has more bytes
+    /// keeps it and stores them, which the request finds out here.
+    async fn lease_at(&self, id: &UploadId, at: u64) -> Result<Lease, Error> {
+        let locker = self.parts.get_locker();
+        let mut acquired = pin!(locker.acquire_at(id, at, self.lease_wait));
+        let mut interval = OFFSET_POLL_INTERVAL;
+        loop {
+            if let Ok(lease) = timeout(interval, acquired.as_mut()).await {
+                return Ok(lease?);
+            }
+            let stored = self.load(id).await?.offset;
+            if stored > at {
+                return Err(Error::Offset(stored));
+            }
+            interval = (interval * 2).min(MAX_OFFSET_POLL_INTERVAL);
+        }
     }
 
     /// Whether an upload with so many bytes takes what a request brings, as far as its head tells.
@@ -240,7 +296,8 @@ impl Engine {
     async fn await_finish(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
         let mut awaited = (*upload).clone();
         awaited.awaited = true;
-        self.parts.get_store().save(&awaited, lease.fence()).await?;
+        let store = self.parts.get_store();
+        Self::while_held(lease, store.save(&awaited, lease.fence())).await?;
         Ok(Arc::new(awaited))
     }
 
@@ -294,9 +351,8 @@ impl Engine {
         let Some(deferrer) = self.parts.get_length_deferrer() else {
             return Err(Fault::NotImplemented.into());
         };
-        Ok(deferrer
-            .declare_length(upload, length, lease.fence())
-            .await?)
+        let declared = deferrer.declare_length(upload, length, lease.fence());
+        Self::while_held(lease, declared).await
     }
 }
 

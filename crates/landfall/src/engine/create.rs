@@ -136,7 +136,8 @@ impl Engine {
         let engine = self.clone();
         let create = async move {
             let store = engine.parts.get_store();
-            let (upload, append) = store.create_append(upload, lease.fence()).await?;
+            let created = store.create_append(upload, lease.fence());
+            let (upload, append) = Self::while_held(&lease, created).await?;
             drop(claim);
             Ok((upload, (append, lease)))
         };

@@ -61,7 +61,7 @@ impl Engine {
 
     async fn make_durable(&self, upload: &Upload, lease: &Lease) -> Result<(), Error> {
         match self.parts.get_finisher() {
-            Some(finisher) => Ok(finisher.finish(upload, lease.fence()).await?),
+            Some(finisher) => Self::while_held(lease, finisher.finish(upload, lease.fence())).await,
             None => Ok(()),
         }
     }
@@ -96,14 +96,15 @@ impl Engine {
         recorded.finished = true;
         recorded.parting = (!reply.is_empty()).then(|| Arc::new(reply.clone()));
         let recorded = Arc::new(recorded);
-        let saved = self.parts.get_store().save(&recorded, lease.fence()).await;
+        let store = self.parts.get_store();
+        let saved = Self::while_held(lease, store.save(&recorded, lease.fence())).await;
         // Emit after saving, because a receiver may move the file. If the result of saving is unknown,
         // emit anyway: duplicates are allowed.
         self.emit_kind(room, EventKind::Completed, &recorded, offset, caller)
             .await;
         match saved {
             // The hook took it, as hooks do that move finished files away.
-            Err(error) if is_missing(&error) => {}
+            Err(Error::Store(error)) if is_missing(&error) => {}
             saved => saved?,
         }
         Ok(reply)

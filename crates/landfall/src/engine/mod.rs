@@ -15,6 +15,7 @@ mod finish;
 mod in_flight;
 mod inspect;
 mod live;
+mod peek;
 mod progress;
 mod receive;
 mod settings;
@@ -57,7 +58,7 @@ use crate::{
     Composer,
     event::{EventKinds, EventSink},
     hook::{Asks, Hook, RequestInfo},
-    lease::{Lease, LeaseError},
+    lease::{Asked, Lease, LeaseError},
     store::StoreError,
     upload::{Kind, Snapshot, Upload, UploadId},
 };
@@ -183,6 +184,22 @@ impl Engine {
             Ok(lease) => Ok(Some(lease)),
             Err(LeaseError::Held) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a change under a lease, and drops it when the lease is lost: a repetition of one of its
+    /// requests could undo what the next holder stores.
+    async fn while_held<T>(
+        lease: &Lease,
+        change: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Error> {
+        if lease.signal().asked() == Some(Asked::Lost) {
+            return Err(Fault::Unavailable.into());
+        }
+        tokio::select! {
+            biased;
+            changed = change => Ok(changed?),
+            () = lease.signal().lost() => Err(Fault::Unavailable.into()),
         }
     }
 

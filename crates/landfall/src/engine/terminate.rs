@@ -116,12 +116,7 @@ impl Engine {
             self.prepare(std::slice::from_ref(&event)).await?;
         }
         let room = self.reserve(kind).await?;
-        // Another request may resume the upload once the lease is lost.
-        tokio::select! {
-            biased;
-            removed = terminator.terminate(upload, lease.fence()) => drop(removed?),
-            () = lease.signal().lost() => return Err(StoreError::Fenced(upload.id.clone()).into()),
-        }
+        Self::while_held(lease, terminator.terminate(upload, lease.fence())).await?;
         self.final_uploads.remove(&upload.id);
         if upload.kind == Kind::Partial {
             self.final_uploads.invalidate_progress();
@@ -146,6 +141,6 @@ impl Engine {
             _ => return Ok(false),
         }
         let remains = Upload::new(id.clone(), None);
-        Ok(terminator.terminate(&remains, lease.fence()).await?)
+        Self::while_held(&lease, terminator.terminate(&remains, lease.fence())).await
     }
 }

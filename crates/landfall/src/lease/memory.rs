@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::{Asked, Fence, Held, Lease, LeaseError, Locker, YieldSignal};
+use super::{Fence, Held, Lease, LeaseError, Locker, YieldSignal};
 use crate::upload::UploadId;
 
 /// How many locks share the load of all uploads.
@@ -69,8 +69,14 @@ impl MemoryLocker {
         self.sit_or(id, |_| ())
     }
 
-    /// Takes the seat of `id`, asking whoever has it to yield, after at most `wait`.
-    pub(super) async fn sit(&self, id: &UploadId, wait: Duration) -> Option<Seat> {
+    /// Takes the seat of `id` after at most `wait`, requesting the holder to yield: see
+    /// [`YieldSignal::request`].
+    pub(super) async fn sit(
+        &self,
+        id: &UploadId,
+        offset: Option<u64>,
+        wait: Duration,
+    ) -> Option<Seat> {
         if let Some(seat) = self.try_sit(id) {
             return Some(seat);
         }
@@ -79,10 +85,11 @@ impl MemoryLocker {
         let free = self.sit_or(id, |taken| {
             taken.waiters.push_back(Waiter {
                 number,
+                offset,
                 signal: YieldSignal::new(),
                 give,
             });
-            taken.holder.raise(Asked::Yield);
+            taken.holder.request(offset);
         });
         if free.is_some() {
             return free;
@@ -132,10 +139,18 @@ impl fmt::Debug for MemoryLocker {
 #[async_trait]
 impl Locker for MemoryLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        self.sit(id, wait)
-            .await
-            .map(Seat::into_lease)
-            .ok_or(LeaseError::Held)
+        let seat = self.sit(id, None, wait).await;
+        seat.map(Seat::into_lease).ok_or(LeaseError::Held)
+    }
+
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
+        let seat = self.sit(id, Some(offset), wait).await;
+        seat.map(Seat::into_lease).ok_or(LeaseError::Held)
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
@@ -160,6 +175,7 @@ struct Entry {
 
 struct Waiter {
     number: u64,
+    offset: Option<u64>,
     signal: YieldSignal,
     give: oneshot::Sender<Seat>,
 }
@@ -190,8 +206,8 @@ impl Table {
             return None;
         };
         entry.holder = waiter.signal.clone();
-        if !entry.waiters.is_empty() {
-            entry.holder.raise(Asked::Yield);
+        for waiter in &entry.waiters {
+            entry.holder.request(waiter.offset);
         }
         Some(waiter)
     }

@@ -42,6 +42,25 @@ pub trait Locker: fmt::Debug + Send + Sync + 'static {
     /// Dropping the call gives up the place in the queue.
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError>;
 
+    /// Acquires the lease of `id` for a request that appends at `offset`: see
+    /// [`YieldSignal::request`]. A holder that has stored more bytes keeps it. A locker that does not
+    /// forward the offset interrupts each holder.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
+        let _ = offset;
+        self.acquire(id, wait).await
+    }
+
     /// Takes the lease of `id` only if nobody has it; nobody is asked to yield. For the sweeper.
     ///
     /// # Errors

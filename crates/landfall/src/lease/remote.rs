@@ -132,8 +132,9 @@ impl<O: Owner> LeaseTable<O> {
         }
     }
 
-    /// Acquires a lease: within this node first, then by `attempt`, which is repeated when the table
-    /// is [notified](Self::wake) of a release and at the interval that it returns.
+    /// Acquires a lease for a request that appends at `offset`, if it does: within this node first, then
+    /// by `attempt`, which is repeated when the table is [notified](Self::wake) of a release and at the
+    /// interval that it returns.
     ///
     /// # Errors
     /// [`LeaseError::Held`] after `wait`, or the error of an attempt.
@@ -143,6 +144,7 @@ impl<O: Owner> LeaseTable<O> {
     pub async fn acquire<F>(
         &self,
         id: &UploadId,
+        offset: Option<u64>,
         wait: Duration,
         attempt: impl Fn(Lease) -> F,
     ) -> Result<Lease, LeaseError>
@@ -150,7 +152,10 @@ impl<O: Owner> LeaseTable<O> {
         F: Future<Output = Result<Lease, Rejection>>,
     {
         let started = Instant::now();
-        let mut local = self.local.acquire(id, wait).await?;
+        let mut local = match offset {
+            Some(offset) => self.local.acquire_at(id, offset, wait).await?,
+            None => self.local.acquire(id, wait).await?,
+        };
         // Registers before it requests, so that no notification is missed.
         let waiter = self.wait_for(id);
         let mut is_first = true;
@@ -387,9 +392,9 @@ impl<O: Owner> LeaseTable<O> {
         }
     }
 
-    /// Requests the holder to yield.
-    pub fn request_yield(&self, id: &UploadId, owner: &O) {
-        self.with_held(id, owner, |held| held.signal.raise(Asked::Yield));
+    /// Requests the holder to yield: see [`YieldSignal::request`].
+    pub fn request_yield(&self, id: &UploadId, owner: &O, offset: Option<u64>) {
+        self.with_held(id, owner, |held| held.signal.request(offset));
     }
 
     fn with_held<T>(

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -12,17 +12,23 @@ use tokio::sync::Notify;
 
 /// Why a lease holder should let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Asked {
     /// Another request wants the upload: keep what was received, acknowledge it, let go at once.
-    Yield = 1,
+    Yield,
     /// The lease is lost or can't be renewed in time: write nothing more, acknowledge nothing.
-    Lost = 2,
+    Lost,
 }
+
+/// The states of a signal. Those between not raised and unconditional are requests to append at an
+/// offset, plus one.
+const NOT_RAISED: u64 = 0;
+const UNCONDITIONAL: u64 = u64::MAX - 1;
+const LOST: u64 = u64::MAX;
 
 #[derive(Default)]
 struct Inner {
-    state: AtomicU8,
+    /// Only grows.
+    state: AtomicU64,
     notify: Notify,
 }
 
@@ -40,17 +46,46 @@ impl YieldSignal {
 
     /// Raises the signal. [`Asked::Lost`] overrides [`Asked::Yield`], never the other way round.
     pub fn raise(&self, asked: Asked) {
-        self.0.state.fetch_max(asked as u8, Ordering::AcqRel);
+        self.raise_to(match asked {
+            Asked::Yield => UNCONDITIONAL,
+            Asked::Lost => LOST,
+        });
+    }
+
+    /// Raises [`Asked::Yield`] for a request that appends at an offset; `None`: for one that needs the
+    /// upload in any case.
+    pub fn request(&self, offset: Option<u64>) {
+        let state = offset.map(|offset| offset.saturating_add(1).min(UNCONDITIONAL));
+        self.raise_to(state.unwrap_or(UNCONDITIONAL));
+    }
+
+    fn raise_to(&self, state: u64) {
+        self.0.state.fetch_max(state, Ordering::AcqRel);
         self.0.notify.notify_waiters();
+    }
+
+    /// Returns what was asked of a holder whose upload has `offset` bytes. A request that appends at a
+    /// smaller offset can only fail, so the holder need not yield to it.
+    #[must_use]
+    pub fn asked_at(&self, offset: u64) -> Option<Asked> {
+        if self.state() <= offset {
+            return None;
+        }
+        self.asked()
+    }
+
+    /// The state: it only grows, with each request that is not covered by those before.
+    pub(crate) fn state(&self) -> u64 {
+        self.0.state.load(Ordering::Acquire)
     }
 
     /// What was asked so far, without waiting: one atomic load.
     #[must_use]
     pub fn asked(&self) -> Option<Asked> {
-        match self.0.state.load(Ordering::Acquire) {
-            0 => None,
-            1 => Some(Asked::Yield),
-            _ => Some(Asked::Lost),
+        match self.state() {
+            NOT_RAISED => None,
+            LOST => Some(Asked::Lost),
+            _ => Some(Asked::Yield),
         }
     }
 
@@ -59,15 +94,7 @@ impl YieldSignal {
     /// # Cancel safety
     /// Nothing is lost by dropping it.
     pub async fn lost(&self) {
-        loop {
-            let raised = self.0.notify.notified();
-            tokio::pin!(raised);
-            raised.as_mut().enable();
-            if self.asked() == Some(Asked::Lost) {
-                return;
-            }
-            raised.await;
-        }
+        self.wait_above(UNCONDITIONAL).await;
     }
 
     /// Waits until the signal is raised.
@@ -75,11 +102,18 @@ impl YieldSignal {
     /// # Cancel safety
     /// Nothing is lost by dropping it.
     pub async fn wait(&self) -> Asked {
+        self.wait_above(NOT_RAISED).await
+    }
+
+    /// Waits until the [state](Self::state) is greater than `state`.
+    pub(crate) async fn wait_above(&self, state: u64) -> Asked {
         loop {
             let raised = self.0.notify.notified();
             tokio::pin!(raised);
             raised.as_mut().enable();
-            if let Some(asked) = self.asked() {
+            if self.state() > state
+                && let Some(asked) = self.asked()
+            {
                 return asked;
             }
             raised.await;

@@ -1,7 +1,8 @@
 -- Takes the lease, or says how long the one who has it may keep it.
 -- KEYS: lease, fence, want, the primary that was used last
 -- ARGV: owner, number of this call, lifetime of the lease, lifetime of the fence, a fence that the
---   next must exceed, "1" to ask the holder to yield, channel, upload, lifetime of a hand-over,
+--   next must exceed, the offset at which the request appends ("-": the holder is to yield in any case,
+--   "": it is not requested to), channel, upload, lifetime of a hand-over,
 --   lifetime of a want, time until nobody can have a lease that this server doesn't know of (ms),
 --   the primary that the caller knows
 -- Returns {1, fence}, or {0, milliseconds}.
@@ -9,9 +10,11 @@ local primary = redis.call('HMGET', KEYS[4], 'run', 'number')
 if primary[1] and primary[1] .. '.' .. primary[2] ~= ARGV[12] then
   return redis.error_reply('NEWPRIMARY the server was replaced by another one since')
 end
-local owner, ask = ARGV[1], ARGV[6] == '1'
+local owner, ask = ARGV[1], ARGV[6] ~= ''
 local holder = redis.call('GET', KEYS[1])
 local wanted = redis.call('GET', KEYS[3])
+-- The node, without the offset.
+wanted = wanted and string.match(wanted, '^%x+')
 local left = 0
 
 if holder then
@@ -19,7 +22,7 @@ if holder then
   left = math.max(redis.call('PTTL', KEYS[1]), 0)
   if who ~= owner then
     if ask and number ~= '' then
-      redis.call('PUBLISH', ARGV[7], 'ask ' .. holder .. ' ' .. ARGV[8])
+      redis.call('PUBLISH', ARGV[7], 'ask ' .. holder .. ' ' .. ARGV[6] .. ' ' .. ARGV[8])
     end
   elseif number ~= '' and tonumber(number) > tonumber(ARGV[2]) then
     -- An old call, late: what this node has now is newer.
@@ -45,7 +48,7 @@ end
 
 if holder then
   if ask and (not wanted or wanted == owner) then
-    redis.call('SET', KEYS[3], owner, 'PX', ARGV[10])
+    redis.call('SET', KEYS[3], owner .. ' ' .. ARGV[6], 'PX', ARGV[10])
   end
   return {0, left}
 end

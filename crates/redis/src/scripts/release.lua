@@ -6,6 +6,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
 local wanted = redis.call('GET', KEYS[2])
+wanted = wanted and string.match(wanted, '^%x+')
 if wanted and wanted ~= ARGV[2] then
   redis.call('SET', KEYS[1], wanted .. ':', 'PX', ARGV[3])
   redis.call('DEL', KEYS[2])

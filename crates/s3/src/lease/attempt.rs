@@ -58,6 +58,13 @@ pub(super) struct Node {
     newest: AtomicU64,
 }
 
+/// A request to yield.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    /// The offset at which it appends; `None`: the holder is to yield in any case.
+    pub(super) offset: Option<u64>,
+}
+
 /// Why a lease was not granted.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -100,7 +107,7 @@ impl Node {
         self: Arc<Self>,
         seat: Lease,
         id: UploadId,
-        ask: bool,
+        request: Option<Request>,
         locker: Arc<Owner>,
     ) -> Result<Lease, Refusal> {
         let (written, life) = loop {
@@ -112,7 +119,7 @@ impl Node {
                 Try::Granted(written, life) => break (written, life),
                 Try::Busy { owner, fence } => {
                     let id = id.as_str().to_owned();
-                    let ask = ask.then_some(Ask { id, fence });
+                    let ask = request.map(|Request { offset }| Ask { id, fence, offset });
                     let look = self.peers.look(&self.records, &owner, ask);
                     let looked = self.in_time(look).await;
                     looked.map_err(|error| self.failed(&error))?;

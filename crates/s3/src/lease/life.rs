@@ -247,7 +247,7 @@ impl Lives {
             let (found, now) = found.ok_or(RecordError::Lapsed)?;
             for ask in found.asks {
                 if let Ok(id) = UploadId::new(&ask.id) {
-                    table.asked(&id, ask.fence, &life.owner);
+                    table.asked(&id, &ask, &life.owner);
                 }
             }
             etag = now;

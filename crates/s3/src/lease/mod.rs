@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use self::{
-    attempt::{Node, Refusal},
+    attempt::{Node, Refusal, Request},
     records::{RecordError, Records},
 };
 pub use self::{
@@ -249,7 +249,12 @@ impl BucketLocker {
 
     /// One attempt to take the lease, which goes on by itself when the caller is dropped, and gives
     /// up then what it got.
-    async fn attempt(&self, seat: Lease, id: &UploadId, ask: bool) -> Result<Lease, Refusal> {
+    async fn attempt(
+        &self,
+        seat: Lease,
+        id: &UploadId,
+        request: Option<Request>,
+    ) -> Result<Lease, Refusal> {
         let owner = Arc::clone(&self.0);
         let node = &self.0.node;
         let permit = Arc::clone(&node.attempts).acquire_owned();
@@ -259,7 +264,9 @@ impl BucketLocker {
         let id = id.clone();
         let attempt = self.0.runtime.spawn(async move {
             let _permit = permit;
-            Arc::clone(&owner.node).attempt(seat, id, ask, owner).await
+            Arc::clone(&owner.node)
+                .attempt(seat, id, request, owner)
+                .await
         });
         // It neither panics nor is it aborted: only the end of the thread could end it.
         attempt.await.unwrap_or_else(|_| Err(Refusal::gone()))
@@ -293,15 +300,22 @@ async fn keep(node: &Arc<Node>, mut stop: watch::Receiver<bool>) {
     drop(timeout(LAST_WORDS, last_words).await);
 }
 
-#[async_trait]
-impl Locker for BucketLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+impl BucketLocker {
+    async fn acquire_for(
+        &self,
+        id: &UploadId,
+        request: Request,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
         let begun = Instant::now();
-        let mut seat = self.0.seats.acquire(id, wait).await?;
+        let mut seat = match request.offset {
+            Some(offset) => self.0.seats.acquire_at(id, offset, wait).await?,
+            None => self.0.seats.acquire(id, wait).await?,
+        };
         let mut first = true;
         loop {
             let left = wait.saturating_sub(begun.elapsed());
-            seat = match self.attempt(seat, id, true).await {
+            seat = match self.attempt(seat, id, Some(request)).await {
                 Ok(lease) => return Ok(lease),
                 Err(Refusal::Failed(error)) => return Err(error),
                 Err(Refusal::Busy(seat)) => seat,
@@ -318,10 +332,27 @@ impl Locker for BucketLocker {
             sleep(poll.min(left)).await;
         }
     }
+}
+
+#[async_trait]
+impl Locker for BucketLocker {
+    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+        self.acquire_for(id, Request { offset: None }, wait).await
+    }
+
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
+        let offset = Some(offset);
+        self.acquire_for(id, Request { offset }, wait).await
+    }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
         let seat = self.0.seats.try_acquire(id).await?;
-        match self.attempt(seat, id, false).await {
+        match self.attempt(seat, id, None).await {
             Ok(lease) => Ok(lease),
             Err(Refusal::Failed(error)) => Err(error),
             Err(Refusal::Busy(_)) => Err(LeaseError::Held),

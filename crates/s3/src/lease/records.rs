@@ -53,6 +53,9 @@ impl NodeRecord {
 pub(super) struct Ask {
     pub(super) id: String,
     pub(super) fence: u64,
+    /// The offset at which the request appends; `None`: the holder is to yield in any case.
+    #[serde(default)]
+    pub(super) offset: Option<u64>,
 }
 
 /// The part of the bucket in which leases are kept.

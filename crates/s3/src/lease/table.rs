@@ -12,6 +12,8 @@ use landfall::{
 };
 use tokio::sync::Notify;
 
+use super::records::Ask;
+
 /// The most releases that wait to be written. Beyond it, others have to ask.
 const MOST_RELEASES: usize = 1 << 16;
 /// The most leases of the past whose entity tags are remembered, to save reading them.
@@ -195,12 +197,12 @@ impl Table {
 
     /// Another node asks for a lease. One that isn't held here may be left of a call whose end
     /// nobody saw, and is given up.
-    pub(super) fn asked(&self, id: &UploadId, fence: u64, owner: &str) {
+    pub(super) fn asked(&self, id: &UploadId, ask: &Ask, owner: &str) {
         let mut state = self.lock();
         if let Some(held) = state.held.get_mut(id) {
-            if held.grant.written.reserved == fence {
+            if held.grant.written.reserved == ask.fence {
                 held.polite = true;
-                held.grant.signal.raise(Asked::Yield);
+                held.grant.signal.request(ask.offset);
             }
         } else if !state.attempts.contains(id) && !state.releases.contains_key(id) {
             self.give_up(&mut state, id, owner, None, true, None);

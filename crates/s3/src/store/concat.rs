@@ -157,9 +157,9 @@ impl Inner {
             return self.end_multipart(state).await;
         }
         // A multipart upload that was used before may have other parts.
-        let unused = state.at.counted.highest == 0
-            && !state.at.complete
-            && !std::mem::take(&mut state.at.is_in_doubt);
+        let unused = state.at.counted.highest == 0 && !state.at.complete && !state.at.is_in_doubt;
+        // If this is dropped, its parts are still on their way.
+        state.at.is_in_doubt = true;
         let multipart = match state.at.multipart.clone().filter(|_| unused) {
             Some(multipart) => multipart,
             None => self.begin(&state.at.info.upload, &state.at.place).await?,
@@ -189,6 +189,7 @@ impl Inner {
             }
             return Err(error);
         }
+        state.at.is_in_doubt = false;
         state.at.complete = true;
         if is_own {
             state.at.multipart = None;

@@ -461,16 +461,14 @@ impl Finish for S3Store {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
         let session = self.0.sessions.enter(&upload.id);
         let mut known = self.0.change(&session, fence).await?;
-        if let Known::State(state) = &mut *known
-            && state.is_all_there()
-        {
-            let completed = self.0.complete(state).await;
-            if completed.is_err() {
-                *known = Known::Nothing;
-            } else {
+        // Until it is complete nothing is known: this may be dropped.
+        match std::mem::take(&mut *known) {
+            Known::State(mut state) if state.is_all_there() => {
+                self.0.complete(&mut state).await?;
                 session.publish(state.snapshot());
+                *known = Known::State(state);
             }
-            return completed;
+            other => *known = other,
         }
         Ok(())
     }

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
-use landfall::{Composer, Config, Handler, lease::MemoryLocker};
+use http::{Request, StatusCode, header::LOCATION};
+use http_body_util::Full;
+use landfall::{Composer, Config, Handler, lease::MemoryLocker, upload::UploadId};
 use landfall_s3::S3Store;
 use landfall_test_services::{
     Garage, Proxy,
@@ -12,7 +13,7 @@ use landfall_test_services::{
 };
 use landfall_testkit::fault::FaultLocker;
 
-use crate::support::{create, options, pattern, request};
+use crate::support::{MIB, create, options, pattern, request};
 
 /// The calls that change something.
 fn writes(proxy: &Proxy) -> usize {
@@ -26,51 +27,150 @@ fn writes(proxy: &Proxy) -> usize {
     calls.filter(|call| !is_read(call.operation)).count()
 }
 
-/// S3 answers SlowDown, the client tries again for a long time, and meanwhile the lease is lost.
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_end_with_the_lease() {
-    let garage = Garage::shared();
-    let proxy = Proxy::start(&garage.access());
-    let mut options = options(&garage.bucket("late"));
-    options.conditional_writes = false;
-    options.shared = true;
-    let mut settings = crate::support::settings(&garage.access().via(&proxy));
-    settings.attempts = 1000;
-    settings.deadline = Duration::from_secs(600);
-    settings.longest_backoff = Duration::from_millis(100);
-    let slow = landfall_s3::client::Client::new(settings).unwrap();
-    let store = S3Store::new(slow, options).unwrap();
-    let upload = create(&store, 100_000).await;
-    let id = &upload.id;
-    let locker = FaultLocker::new(MemoryLocker::new());
-    let composer = Composer::join(store.clone()).locker(locker.clone());
-    let handler = Arc::new(Handler::new(Config::new(composer)).unwrap());
+/// A server whose client of S3 repeats requests for a long time, and whose leases can be lost.
+struct LateServer {
+    proxy: Proxy,
+    store: S3Store,
+    locker: FaultLocker,
+    handler: Arc<Handler>,
+}
 
-    let append = (Operation::PutObject, ".part", "PATCH", pattern(1, 1000));
-    let removal = (Operation::DeleteObject, ".info", "DELETE", Bytes::new());
-    for (operation, end, method, body) in [append, removal] {
+impl LateServer {
+    fn start() -> Self {
+        let garage = Garage::shared();
+        let proxy = Proxy::start(&garage.access());
+        let mut options = options(&garage.bucket("late"));
+        options.conditional_writes = false;
+        options.shared = true;
+        let mut settings = crate::support::settings(&garage.access().via(&proxy));
+        settings.attempts = u32::MAX;
+        settings.deadline = Duration::from_secs(600);
+        settings.longest_backoff = Duration::from_millis(100);
+        let slow = landfall_s3::client::Client::new(settings).unwrap();
+        let store = S3Store::new(slow, options).unwrap();
+        let locker = FaultLocker::new(MemoryLocker::new());
+        let composer = Composer::join(store.clone()).locker(locker.clone());
+        let handler = Arc::new(Handler::new(Config::new(composer)).unwrap());
+        Self {
+            proxy,
+            store,
+            locker,
+            handler,
+        }
+    }
+
+    /// Makes a request while S3 answers SlowDown to the calls of a rule, of which `skip` are not
+    /// affected; takes its lease from it, and expects that it fails and calls S3 no more.
+    async fn lose_lease(
+        &self,
+        (operation, end, skip): (Operation, &str, usize),
+        id: Option<&UploadId>,
+        request: Request<Full<Bytes>>,
+    ) {
+        let Self {
+            proxy,
+            locker,
+            handler,
+            ..
+        } = self;
         proxy.forget();
-        proxy.inject(Rule::on(operation).key_ends(end), Fault::SLOW_DOWN);
-        let (handler, name) = (Arc::clone(&handler), id.to_string());
+        let rule = Rule::on(operation).key_ends(end).skip(skip);
+        proxy.inject(rule, Fault::SLOW_DOWN);
+        let (handler, name) = (handler.clone(), id.map(UploadId::to_string));
+        let what = format!("{} {operation:?} {end}", request.method());
         let late = tokio::spawn(async move {
-            let request = request(method, body);
-            let response = match method {
-                "PATCH" => handler.append(&name, request).await,
-                _ => handler.terminate(&name, request).await,
+            let response = match (name, request.method().as_str()) {
+                (None, _) => handler.create(request).await,
+                (Some(name), "PATCH") => handler.append(&name, request).await,
+                (Some(name), _) => handler.terminate(&name, request).await,
             };
             response.status()
         });
-        while proxy.count(operation) < 2 {
-            assert!(!late.is_finished(), "{method}");
+        let is_repeated = || {
+            let calls = proxy.calls().into_iter();
+            let same = calls.filter(|call| call.operation == operation && call.key.ends_with(end));
+            same.count() >= skip + 2
+        };
+        while !is_repeated() {
+            assert!(!late.is_finished(), "{what}: {}", proxy.story());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(locker.lose(id));
-        let status = tokio::time::timeout(Duration::from_secs(60), late).await;
+        let [held] = &locker.held()[..] else {
+            panic!("{what}: not one lease is held");
+        };
+        assert!(id.is_none_or(|id| id == held) && locker.lose(held));
+        let status = tokio::time::timeout(Duration::from_secs(30), late).await;
         let status = status.expect("it ends with the lease").unwrap();
-        assert!(!status.is_success() && status != StatusCode::OK, "{status}");
-        let before = writes(&proxy);
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{what}");
+        let before = writes(proxy);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(writes(&proxy), before, "{method}: {}", proxy.story());
+        assert_eq!(writes(proxy), before, "{what}: {}", proxy.story());
         proxy.revive();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_and_removals_end_with_the_lease() {
+    let server = LateServer::start();
+    let id = create(&server.store, 100_000).await.id.clone();
+    let patch = || request("PATCH", pattern(1, 1000));
+    for call in [
+        (Operation::PutObject, ".info", 0),
+        (Operation::PutObject, ".part", 0),
+    ] {
+        server.lose_lease(call, Some(&id), patch()).await;
+    }
+    let removal = (Operation::DeleteObject, ".info", 0);
+    let delete = request("DELETE", Bytes::new());
+    server.lose_lease(removal, Some(&id), delete).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_and_descriptions_end_with_the_lease() {
+    let server = LateServer::start();
+    let id = create(&server.store, 1000).await.id.clone();
+    let complete = (Operation::CompleteMultipartUpload, "", 0);
+    let last = request("PATCH", pattern(1, 1000));
+    server.lose_lease(complete, Some(&id), last).await;
+
+    let id = create(&server.store, None).await.id.clone();
+    // The first description names the writer.
+    let describe = (Operation::PutObject, ".info", 1);
+    let mut length = request("PATCH", pattern(1, 1000));
+    let headers = length.headers_mut();
+    headers.insert("Upload-Length", 2000.into());
+    server.lose_lease(describe, Some(&id), length).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concatenations_end_with_the_lease() {
+    let server = LateServer::start();
+    let post = |concat: &str, body: Bytes| {
+        let mut post = request("POST", body.clone());
+        let headers = post.headers_mut();
+        headers.remove("Upload-Offset");
+        headers.insert("Upload-Concat", concat.parse().unwrap());
+        if concat == "partial" {
+            headers.insert("Upload-Length", body.len().into());
+        }
+        post
+    };
+    let mut parts = String::from("final;");
+    for seed in 0..2 {
+        let partial = post("partial", pattern(seed, 6 * MIB));
+        let created = server.handler.create(partial).await;
+        assert_eq!(created.status(), StatusCode::CREATED);
+        let location = created.headers()[LOCATION].to_str().unwrap();
+        parts.push_str(location);
+        parts.push(' ');
+    }
+    for call in [
+        (Operation::UploadPartCopy, "", 0),
+        (Operation::CompleteMultipartUpload, "", 0),
+        // Those before create the final upload and name its writer.
+        (Operation::PutObject, ".info", 2),
+    ] {
+        let concatenation = post(parts.trim_end(), Bytes::new());
+        server.lose_lease(call, None, concatenation).await;
     }
 }

@@ -12,6 +12,7 @@ mod leases;
 mod nodes;
 mod requests;
 mod sizes;
+mod stale;
 mod store;
 mod support;
 mod sweeps;

@@ -44,6 +44,12 @@ impl FaultLocker {
         self.lock().remove(id).is_some()
     }
 
+    /// Returns the uploads whose leases are held.
+    #[must_use]
+    pub fn held(&self) -> Vec<UploadId> {
+        self.lock().keys().cloned().collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Lease>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,6 +73,15 @@ impl FaultLocker {
 impl Locker for FaultLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
         Ok(self.keep(id, self.inner.acquire(id, wait).await?))
+    }
+
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
+        Ok(self.keep(id, self.inner.acquire_at(id, offset, wait).await?))
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {

@@ -68,6 +68,7 @@ pub(super) fn all() -> Vec<Check<Subject>> {
         a_dropped_call_leaves_no_lease,
         a_dropped_locker_releases_its_last_lease,
         leases_are_numbered_one_by_one_whichever_node_acquires_them,
+        a_request_at_an_offset_interrupts_no_holder_with_more_bytes,
         many_uploads_on_two_nodes_have_one_holder_each,
     ]
     .to_vec()
@@ -187,6 +188,30 @@ async fn leases_are_numbered_one_by_one_whichever_node_acquires_them(cluster: &S
         let Fence(next) = acquire(locker, &id).await.fence();
         assert_eq!(next, last + 1);
         last = next;
+    }
+}
+
+async fn a_request_at_an_offset_interrupts_no_holder_with_more_bytes(cluster: &Subject) {
+    let (one, other) = (cluster.node().await, cluster.node().await);
+    let id = UploadId::random();
+    let lease = acquire(&one, &id).await;
+    let wait = Duration::from_millis(50);
+    // With a renewal in between, which repeats the request.
+    for offset in [1, 5] {
+        let at = other.acquire_at(&id, offset, wait).await;
+        assert!(matches!(at, Err(LeaseError::Held)), "{at:?}");
+        let asked = timeout(LONG, lease.signal().wait()).await;
+        assert_eq!(asked.expect("a request"), Asked::Yield);
+        sleep(cluster.ttl() / 2).await;
+        assert_eq!(lease.signal().asked_at(6), None);
+    }
+    assert_eq!(lease.signal().asked_at(5), Some(Asked::Yield));
+    let any = other.acquire(&id, wait).await;
+    assert!(matches!(any, Err(LeaseError::Held)), "{any:?}");
+    let started = Instant::now();
+    while lease.signal().asked_at(1 << 40).is_none() {
+        assert!(started.elapsed() < LONG, "no request");
+        sleep(Duration::from_millis(5)).await;
     }
 }
 

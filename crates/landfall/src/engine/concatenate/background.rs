@@ -57,7 +57,7 @@ impl Engine {
             let store = self.parts.get_store();
             let current = store.load(&upload.id).await?.upload;
             if *current == *upload {
-                store.save(&measured, lease.fence()).await?;
+                Self::while_held(&lease, store.save(&measured, lease.fence())).await?;
             }
         }
         Ok(Arc::new(measured))

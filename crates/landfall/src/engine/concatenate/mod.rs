@@ -133,16 +133,15 @@ impl Engine {
         if self.max_size(&upload).is_some_and(|max| expected > max) {
             return Err(Fault::MaxSizeExceeded.into());
         }
-        let sum = concatenator
-            .concatenate(&upload, &parts, lease.fence())
-            .await?;
+        let concatenated = concatenator.concatenate(&upload, &parts, lease.fence());
+        let sum = Self::while_held(lease, concatenated).await?;
         let mut concatenated = (*upload).clone();
         concatenated.length = Some(sum);
         if let Kind::Final { joined, .. } = &mut concatenated.kind {
             *joined = true;
         }
         let store = self.parts.get_store();
-        store.save(&concatenated, lease.fence()).await?;
+        Self::while_held(lease, store.save(&concatenated, lease.fence())).await?;
         Ok(Arc::new(concatenated))
     }
 }

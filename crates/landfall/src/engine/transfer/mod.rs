@@ -133,12 +133,26 @@ impl<'m> Transfer<'_, 'm> {
         let max_bytes = self.append.write_size().min(BATCH_BYTES);
         let mut trailers = None;
         let mut deadline: Option<Pin<Box<Sleep>>> = None;
-        let mut interrupts = pin!(interrupt(signal, live));
+        let mut answered = 0;
+        let mut interrupts = pin!(interrupt(signal, live, answered));
         let mut timer = pin!(None);
 
         Ok(loop {
-            if let Some(asked) = signal.asked() {
-                break Interrupt::Lease(asked).outcome();
+            let requested = signal.state();
+            if requested > answered {
+                // Bytes that others cannot see yet do not prove that a request comes too late.
+                let offset = if self.publish {
+                    self.append.offset()
+                } else {
+                    0
+                };
+                if let Some(asked) = signal.asked_at(offset) {
+                    break Interrupt::Lease(asked).outcome();
+                }
+                // The request finds the offset in the store, and fails.
+                answered = requested;
+                interrupts.set(interrupt(signal, live, answered));
+                live.publish_commit(self.append.commit().await?);
             }
             if live.must_end()
                 && let Some(request) = live.take_request()
@@ -217,11 +231,13 @@ impl<'m> Transfer<'_, 'm> {
             match interrupted {
                 None => {}
                 Some(Interrupt::Request(WriterRequest::Commit)) => {
-                    interrupts.set(interrupt(signal, live));
+                    interrupts.set(interrupt(signal, live, answered));
                     if self.publish {
                         live.publish_commit(self.append.commit().await?);
                     }
                 }
+                // It depends on the offset.
+                Some(Interrupt::Lease(_)) => {}
                 Some(other) => break other.outcome(),
             }
         })
@@ -339,9 +355,10 @@ impl Interrupt {
     }
 }
 
-/// Waits until the lease or another request wants something.
-async fn interrupt(signal: &YieldSignal, live: &LiveUpload) -> Interrupt {
-    let lease = pin!(signal.wait());
+/// Waits until the lease or another request wants something. Requests for the lease up to the state
+/// `answered` of its signal were answered.
+async fn interrupt(signal: &YieldSignal, live: &LiveUpload, answered: u64) -> Interrupt {
+    let lease = pin!(signal.wait_above(answered));
     match first_of(live.next_request(), lease).await {
         Ok(request) => Interrupt::Request(request),
         Err(asked) => Interrupt::Lease(asked),

@@ -195,7 +195,12 @@ impl fmt::Debug for FileLocker {
 impl Locker for FileLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
         let started = Instant::now();
-        let seat = self.0.seats.sit(id, wait).await.ok_or(LeaseError::Held)?;
+        let seat = self
+            .0
+            .seats
+            .sit(id, None, wait)
+            .await
+            .ok_or(LeaseError::Held)?;
         let byte = lock_byte(id);
         let mut seat = match self.lock(byte, seat).await? {
             Ok(lease) => return Ok(lease),

@@ -1,0 +1,58 @@
+//! A body whose first frame can be awaited before it is read.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+
+use crate::BoxError;
+
+type NextFrame = Option<Result<Frame<Bytes>, BoxError>>;
+
+/// A body, and its first frame if that was awaited.
+pub(super) struct PeekedBody<'a, B> {
+    body: &'a mut B,
+    first: Option<NextFrame>,
+}
+
+impl<'a, B> PeekedBody<'a, B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(body: &'a mut B) -> Self {
+        Self { body, first: None }
+    }
+
+    /// Waits until the body has a frame, ends or fails.
+    pub(super) async fn peek(&mut self) {
+        if self.first.is_none() {
+            self.first = Some(poll_fn(|cx| self.poll_body(cx)).await);
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<NextFrame> {
+        let frame = Pin::new(&mut *self.body).poll_frame(cx);
+        frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+impl<B> Body for PeekedBody<'_, B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<NextFrame> {
+        match self.first.take() {
+            Some(frame) => Poll::Ready(frame),
+            None => self.poll_body(cx),
+        }
+    }
+}
