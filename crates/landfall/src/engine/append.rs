@@ -213,22 +213,11 @@ impl Engine {
             Some(live) => {
                 self.check_append(&live.upload, at, request)?;
             }
-<<<<<<< HEAD
-            live.take_over(at).await.map_err(Error::Offset)?;
-        } else {
-            // Another process has it, or a request that doesn't write yet or any more.
-            let snapshot = self.load(id).await?;
-            self.check_append(&snapshot.upload, at.max(snapshot.offset), request)?;
-=======
             None => {
                 // Another process has it, or a request that doesn't write yet or any more.
                 let snapshot = self.load(id).await?;
-                if at < snapshot.offset {
-                    return Err(Error::Offset(snapshot.offset));
-                }
-                self.check_append(&snapshot.upload, at, request)?;
+                self.check_append(&snapshot.upload, at.max(snapshot.offset), request)?;
             }
->>>>>>> w-lease
         }
         if request.content_length != Some(0) && timeout(self.lease_wait, body.peek()).await.is_err()
         {
