@@ -1,0 +1,105 @@
+//! One attempt to acquire a lease in the service.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{LeaseTable, OwnedLease, Owner, Rejection};
+use crate::{
+    lease::{Fence, Held, Lease, LeaseError, YieldSignal},
+    upload::UploadId,
+};
+
+/// A lease that the service may have granted, and the lease within this node. On drop it is released
+/// in both, also if the response never arrived.
+pub struct Attempt<O: Owner> {
+    table: Arc<LeaseTable<O>>,
+    _locker: Arc<dyn Any + Send + Sync>,
+    id: UploadId,
+    owner: O,
+    /// Released last, so that the next request of this node calls the service after the release.
+    local: Option<Lease>,
+    is_acquired: bool,
+}
+
+impl<O: Owner> Attempt<O> {
+    /// Makes an attempt, which keeps `locker` alive.
+    pub fn new(
+        table: &Arc<LeaseTable<O>>,
+        locker: Arc<dyn Any + Send + Sync>,
+        id: &UploadId,
+        owner: O,
+        local: Option<Lease>,
+    ) -> Self {
+        Self {
+            table: Arc::clone(table),
+            _locker: locker,
+            id: id.clone(),
+            owner,
+            local,
+            is_acquired: true,
+        }
+    }
+
+    /// Returns the upload.
+    #[must_use]
+    pub fn id(&self) -> &UploadId {
+        &self.id
+    }
+
+    /// Returns the acquisition.
+    #[must_use]
+    pub fn owner(&self) -> &O {
+        &self.owner
+    }
+
+    /// Returns the lease that the service granted to a call sent at `sent`.
+    ///
+    /// # Errors
+    /// [`LeaseError::Unavailable`] if that is too long ago.
+    pub fn granted(self, fence: Fence, sent: Instant) -> Result<Lease, Rejection> {
+        let local = self.local.as_ref();
+        let signal = local.map_or_else(YieldSignal::new, |local| local.signal().clone());
+        let lease = OwnedLease {
+            id: self.id.clone(),
+            owner: self.owner.clone(),
+            fence,
+        };
+        if !self.table.insert(lease, signal.clone(), sent) {
+            return Err(self.table.unavailable("the service responded too late"));
+        }
+        Ok(Lease::new(fence, signal, Box::new(self)))
+    }
+
+    /// Ends an attempt at a lease that another node has for `remaining` at most.
+    #[must_use]
+    pub fn held(mut self, poll: Duration, remaining: Duration) -> Rejection {
+        self.is_acquired = false;
+        // Not all waiters of all nodes at once.
+        let poll = poll.mul_f64(rand::random_range(0.7..1.0));
+        let retry = poll.min(remaining + Duration::from_millis(1));
+        match self.local.take() {
+            Some(local) => Rejection::Held { local, retry },
+            None => Rejection::Failed(LeaseError::Held),
+        }
+    }
+}
+
+impl<O: Owner> Drop for Attempt<O> {
+    fn drop(&mut self) {
+        if self.is_acquired {
+            self.table.release(&self.id, &self.owner);
+        }
+    }
+}
+
+impl<O: Owner> Held for Attempt<O> {}
+
+impl<O: Owner> fmt::Debug for Attempt<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Attempt").field(&self.id).finish()
+    }
+}
