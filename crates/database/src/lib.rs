@@ -13,6 +13,7 @@ mod migrate;
 mod pooled;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod runtime;
 mod sqlite;
 mod statement;
 mod transaction;
@@ -26,6 +27,7 @@ pub use self::{
     connections::Connections,
     lease::{Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases},
     migrate::Migration,
+    runtime::run_in,
     statement::{Column, Insert, Row, Statement, Value, parts, push_list},
     transaction::Transaction,
 };
