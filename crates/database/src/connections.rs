@@ -273,7 +273,7 @@ pub(crate) async fn sqlite_rows<'e>(
 ) -> Result<Vec<Row>, DatabaseError> {
     let Statement { sql, values, .. } = statement;
     // Boxed, it is not part of every request's future.
-    let rows = Box::pin(bind!(sql, values).fetch_all(executor)).await?;
+    let rows = Box::pin(bind!(sqlite::without_names(sql), values).fetch_all(executor)).await?;
     Ok(rows
         .into_iter()
         .map(|row| Row(RowOf::Sqlite(row)))

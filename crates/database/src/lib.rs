@@ -13,6 +13,7 @@ mod migrate;
 mod pooled;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod runtime;
 mod sqlite;
 mod statement;
 mod transaction;
@@ -28,6 +29,7 @@ pub use self::{
         Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases, WaitingRequest,
     },
     migrate::Migration,
+    runtime::run_in,
     statement::{Column, Insert, Row, Statement, Value, parts, push_list},
     transaction::Transaction,
 };

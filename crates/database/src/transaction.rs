@@ -13,6 +13,7 @@ use crate::{
     Clock, DatabaseError, Row, Statement,
     connections::{bind, sqlite_rows},
     pooled::Pooled,
+    sqlite::without_names,
 };
 
 /// A transaction that writes; dropped, it never was.
@@ -106,7 +107,7 @@ impl Transaction {
         let rows = match &mut self.connection {
             Connection::Sqlite(connection) => {
                 let Statement { sql, values, .. } = statement;
-                let query = bind!(sql, values);
+                let query = bind!(without_names(sql), values);
                 let done = Box::pin(query.execute(connection.get()?));
                 done.await?.rows_affected()
             }

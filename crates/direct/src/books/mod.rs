@@ -240,7 +240,7 @@ impl Books {
     ) -> Result<Vec<Record>, DatabaseError> {
         let home = self.home.clone();
         let work = async move {
-            let mut transaction = home.begin().await?;
+            let mut transaction = home.connections.write().await?;
             let rows = transaction
                 .fetch(due(&home, now, now + again, limit))
                 .await?;

@@ -10,6 +10,7 @@ use landfall_database::{DatabaseError, Insert, Row, Statement};
 use landfall_grants::JobId;
 use landfall_s3::client::Place;
 
+use super::home::now;
 use crate::{Record, Standing, Way};
 
 /// The columns that [`read`] needs.
@@ -68,14 +69,14 @@ fn check_at(record: &Record) -> Option<i64> {
 
 /// How a row is inserted, unless there is one with its id.
 macro_rules! insert {
-    ($now:literal) => {
+    ($database:ident) => {
         Insert {
             // The columns are those of `COLUMNS`; by the ninth, it has ended or not.
             head: concat!(
                 "INSERT INTO direct_uploads (id, description, job, subject, way, bucket, key, \
                  multipart, standing, stored, active_at, check_at, looks, version, ended, \
                  lease_expires_at) SELECT v.*, CASE WHEN v.column9 IN (3, 4) THEN ",
-                $now,
+                now!($database),
                 " END, 0 FROM"
             ),
             types: &[
@@ -87,9 +88,8 @@ macro_rules! insert {
         }
     };
 }
-static INSERT_SQLITE: Insert = insert!("CAST(unixepoch('subsec') * 1000 AS INTEGER)");
-static INSERT_POSTGRES: Insert =
-    insert!("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)");
+static INSERT_SQLITE: Insert = insert!(sqlite);
+static INSERT_POSTGRES: Insert = insert!(postgres);
 
 /// Inserts a record, unless there is one with its id.
 pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {

@@ -117,17 +117,16 @@ impl Wish {
 
     /// What the policies left of it, for the queue.
     pub(super) fn job(&self, subject: &str, ask: Ask) -> NewJob {
-        let mut words = NewJob::new(subject, &*ask.id, &*self.filename);
-        words.filetype = Some(self.filetype.clone());
-        words.size = self.size;
-        words.metadata = self.ask(&ask.id).metadata;
-        let words = words.words();
+        let mut requested = NewJob::new(subject, &*ask.id, &*self.filename);
+        requested.filetype = Some(self.filetype.clone());
+        requested.size = self.size;
+        requested.metadata = self.ask(&ask.id).metadata;
         let mut job = NewJob::new(subject, ask.id, ask.filename);
         job.filetype = ask.filetype;
         job.size = ask.filesize;
         job.max_size = ask.limits.max_size;
         job.metadata = ask.metadata;
-        job.asked = Some(words);
+        job.asked = Some(requested.fingerprint());
         job.bounds = Bounds::of(&ask.limits);
         job
     }

@@ -103,7 +103,7 @@ async fn agree(api: &Api, caller: &Caller, asked: Asked, parts: &Parts) -> Resul
     new.filetype = asked.filetype;
     new.size = asked.filesize;
     new.metadata = asked.metadata;
-    let words = new.words();
+    let fingerprint = new.fingerprint();
     let mut ask = Ask::new(&*new.request_id, &*new.filename);
     ask.filesize = new.size;
     ask.filetype = new.filetype.clone();
@@ -114,7 +114,7 @@ async fn agree(api: &Api, caller: &Caller, asked: Asked, parts: &Parts) -> Resul
     new.size = ask.filesize;
     new.max_size = ask.limits.max_size;
     new.metadata = ask.metadata;
-    new.asked = Some(words);
+    new.asked = Some(fingerprint);
     new.bounds = Bounds::of(&ask.limits);
     Ok(new)
 }

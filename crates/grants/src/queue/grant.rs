@@ -178,7 +178,7 @@ fn find_or_add(new: &NewJob, book: &mut Book<'_>) -> Entry {
         book.lapse(number);
         if let Some(record) = book.record(number) {
             let job = Box::new(record.job.clone());
-            return match record.asked == Some(words(new)) {
+            return match record.asked == Some(fingerprint(new)) {
                 true => Entry::Existing(job),
                 false => Entry::Conflict(job),
             };
@@ -201,9 +201,9 @@ fn find_or_add(new: &NewJob, book: &mut Book<'_>) -> Entry {
     Entry::New(Box::new(job))
 }
 
-/// What the caller said, whatever was made of it.
-fn words(new: &NewJob) -> i64 {
-    new.asked.unwrap_or_else(|| new.words())
+/// The fingerprint of what the caller requested, whatever a policy made of it.
+fn fingerprint(new: &NewJob) -> i64 {
+    new.asked.unwrap_or_else(|| new.fingerprint())
 }
 
 /// How many bytes are to be reserved.
@@ -265,7 +265,7 @@ fn record(new: &NewJob, room: u64, book: &Book<'_>) -> Record {
     job.expires_at = now + book.settings.valid_for;
     Record {
         job,
-        asked: Some(words(new)),
+        asked: Some(fingerprint(new)),
         digest: None,
         ending: None,
         period: book.period(),

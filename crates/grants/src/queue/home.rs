@@ -8,12 +8,11 @@ use std::{
     time::Duration,
 };
 
-use landfall_database::{Connections, Row};
+use landfall_database::{Connections, Row, run_in};
 use landfall_hooks::HookName;
 use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, oneshot, watch as channel},
-    task::JoinSet,
     time::timeout,
 };
 
@@ -218,14 +217,7 @@ impl Queue {
         if *self.0.closing.borrow() {
             return Err(QueueError::Closed);
         }
-        if Handle::try_current().is_ok_and(|here| here.id() == home.id()) {
-            return work.await;
-        }
-        let mut task = JoinSet::new();
-        task.spawn_on(work, home);
-        match task.join_next().await {
-            Some(Ok(result)) => result,
-            _ => Err(QueueError::Closed),
-        }
+        let done = run_in(home, work).await;
+        done.unwrap_or(Err(QueueError::Closed))
     }
 }

@@ -184,9 +184,7 @@ pub(super) fn lock_key(kind: &str, name: &str) -> i64 {
         hash.update(text);
         hash.update([0]);
     }
-    let digest = hash.finalize();
-    let first = digest.iter().take(8);
-    first.fold(0, |key, byte| key << 8 | i64::from(*byte))
+    numbers::from_digest(&hash.finalize())
 }
 
 /// How many jobs of a subject are under way at `now`, or may still begin.

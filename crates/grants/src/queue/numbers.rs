@@ -14,6 +14,15 @@ pub(super) enum Sequence {
     Events,
 }
 
+/// Returns the first eight bytes of a digest as a number.
+pub(super) fn from_digest(digest: &[u8]) -> i64 {
+    let mut first = [0; 8];
+    for (byte, of_digest) in first.iter_mut().zip(digest) {
+        *byte = *of_digest;
+    }
+    i64::from_be_bytes(first)
+}
+
 /// Takes so many numbers.
 pub(super) async fn take(
     transaction: &mut Transaction,

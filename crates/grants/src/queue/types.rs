@@ -9,6 +9,7 @@ use landfall::upload::UploadId;
 use landfall_database::Statement;
 use sha2::{Digest as _, Sha256};
 
+use super::numbers;
 use crate::{Job, JobId, JobState, Limits, Token, TokenHash};
 
 /// An upload that is asked for.
@@ -29,8 +30,8 @@ pub struct NewJob {
     pub max_size: Option<u64>,
     /// What else was said.
     pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// The caller's own [words](Self::words), where a policy has changed them since: what an application
-    /// adds may be another thing each time. Those above if `None`.
+    /// The [fingerprint](Self::fingerprint) of what the caller requested, where a policy has changed it
+    /// since: an application may add something else each time. That of the fields above if `None`.
     pub asked: Option<i64>,
     /// What holds for this subject at this moment; checked in the same transaction.
     pub bounds: Bounds,
@@ -84,17 +85,13 @@ impl NewJob {
         }
     }
 
-    /// Name, type, size and metadata in digest: what comes again in the same words has the same.
+    /// Returns a number that the same name, type, size and metadata lead to again.
     #[must_use]
-    pub fn words(&self) -> i64 {
-        let words = (&self.filename, &self.filetype, self.size, &self.metadata);
+    pub fn fingerprint(&self) -> i64 {
+        let content = (&self.filename, &self.filetype, self.size, &self.metadata);
         // Texts and numbers always have a JSON form, and maps are sorted in it.
-        let json = serde_json::to_vec(&words).unwrap_or_default();
-        let digest = Sha256::digest(json);
-        digest
-            .iter()
-            .take(8)
-            .fold(0, |all, byte| all << 8 | i64::from(*byte))
+        let json = serde_json::to_vec(&content).unwrap_or_default();
+        numbers::from_digest(&Sha256::digest(json))
     }
 }
 
