@@ -35,6 +35,16 @@ fn two_servers_share_uploads(bucket: &Bucket, lease: &[&str]) {
     eventually("nothing is being written", || {
         one.metric("landfall_uploads_live") == 1.0
     });
+    // A late request of the same client does not interrupt it.
+    let late = &whole[offset as usize..(offset + 9) as usize];
+    let late = two.client().patch(&path, offset, late);
+    assert_eq!(
+        (late.status, late.offset()),
+        (409, offset + MIB),
+        "{late:?}"
+    );
+    assert_eq!(one.metric("landfall_uploads_live"), 1.0);
+    slow.send(&whole[(offset + MIB) as usize..(offset + 2 * MIB) as usize]);
     offset = takes_over(&two, &path, offset, &whole, 4 * MIB);
     assert!(two.metric("landfall_leases_taken_over_total") >= 1.0);
 
