@@ -30,8 +30,9 @@ pub(super) fn acquire(is_postgres: bool) -> String {
             "CAST(substr(lease.owner, instr(lease.owner, ':') + 1) AS INTEGER)",
         )
     };
-    // An older call that arrives late must not replace a newer lease of its node. A waiter of a lease
-    // that expired may be gone like its holder; one that still waits repeats its call.
+    // A release that this call waited for may have a later time. An older call that arrives late must
+    // not replace a newer lease of its node. A waiter of a lease that expired may be gone like its
+    // holder; one that still waits repeats its call.
     format!(
         "INSERT INTO leases AS lease (name, owner, expires_at, fence) \
          VALUES ($1, $2 || ':' || CAST($3 AS TEXT), {now} + $4, {block}) \
@@ -41,7 +42,7 @@ pub(super) fn acquire(is_postgres: bool) -> String {
          ELSE lease.fence + 1 END, \
          waiter = CASE WHEN lease.waiter = $2 OR lease.expires_at <= {now} THEN '' \
          ELSE lease.waiter END \
-         WHERE lease.expires_at <= {now} OR lease.owner = $2 || ':' \
+         WHERE lease.expires_at <= {now} OR lease.owner IN ('', $2 || ':') \
          OR CASE WHEN lease.owner LIKE $2 || ':_%' THEN {number} < $3 \
          AND (lease.waiter IN ('', $2) OR lease.waiter_expires_at <= {now}) ELSE FALSE END \
          RETURNING fence, CASE WHEN waiter <> '' AND waiter_expires_at > {now} THEN waiter_offset ELSE 0 END \

@@ -49,7 +49,11 @@ impl Enumerate for S3Store {
         if cursor.is_none() {
             self.0.due.begin();
         }
-        self.0.page(cursor, limit, Some(filter)).await
+        let page = self.0.page(cursor, limit, Some(filter)).await?;
+        if page.next.is_none() {
+            self.0.due.end();
+        }
+        Ok(page)
     }
 
     async fn claim_sweep(&self, interval: Duration) -> Result<bool> {

@@ -355,10 +355,9 @@ impl<O: Owner> LeaseTable<O> {
             self.tick().await;
             let mut leases = 0;
             for lease in lock(&self.held).values_mut() {
-                leases += u64::from(lease.sent.elapsed() >= usable_for && lease.lose());
+                leases += u64::from(lease.sent.elapsed() >= usable_for && lease.lose(&self.lost));
             }
             if leases > 0 {
-                self.lost.fetch_add(leases, Ordering::Relaxed);
                 tracing::warn!(leases, "leases expired before renewal, writers stopped");
             }
         }
@@ -388,8 +387,8 @@ impl<O: Owner> LeaseTable<O> {
 
     /// Records that another owner has the lease.
     pub fn lost(&self, lease: &OwnedLease<O>) {
-        if self.with_held(&lease.id, &lease.owner, HeldLease::lose) == Some(true) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let lose = |held: &mut HeldLease<O>| held.lose(&self.lost);
+        if self.with_held(&lease.id, &lease.owner, lose) == Some(true) {
             tracing::warn!(upload = %lease.id, "another node has the lease");
         }
     }
@@ -412,10 +411,12 @@ impl<O: Owner> LeaseTable<O> {
 }
 
 impl<O> HeldLease<O> {
-    /// Stops the holder; true if it had not lost the lease before.
-    fn lose(&mut self) -> bool {
+    /// Counts the lease as lost and stops the holder; true if it had not lost the lease before.
+    fn lose(&mut self, lost: &AtomicU64) -> bool {
+        let is_new = !std::mem::replace(&mut self.is_lost, true);
+        lost.fetch_add(u64::from(is_new), Ordering::Relaxed);
         self.signal.raise(Asked::Lost);
-        !std::mem::replace(&mut self.is_lost, true)
+        is_new
     }
 }
 

@@ -81,7 +81,7 @@ async fn t_cat_10_metadata_of_parts_stay_theirs() {
 }
 
 #[tokio::test]
-async fn t_cat_14_a_final_upload_takes_no_bytes_while_its_lease_is_taken() {
+async fn a_final_upload_takes_no_bytes_while_its_lease_is_taken() {
     with_defaults(async |site| {
         let part = site.partial("hello").await;
         let joined = join(site, &[&part]).await;
