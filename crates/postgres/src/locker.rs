@@ -42,7 +42,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A locker that stores leases in PostgreSQL, for nodes that share a store.
 ///
-/// Within the node it is a [`MemoryLocker`]: requests of one node wait for an upload in its memory,
+/// Within the node it is a [`MemoryLocker`](landfall::lease::MemoryLocker): requests of one node wait for an upload in its memory,
 /// and only the first of them calls PostgreSQL. A request for a lease that another node holds writes
 /// the name of its node into the row and notifies the holder. When the holder has released the lease,
 /// it is reserved for the waiter, which is notified. Notifications may be lost: the waiter repeats its

@@ -32,8 +32,8 @@ type Attempt = remote::Attempt<LeaseId>;
 
 /// Leases kept in Redis (6 or newer) or Valkey, for nodes that share a store.
 ///
-/// Within the node it is a [`MemoryLocker`](landfall::lease::MemoryLocker): requests of one node queue up for an upload in its
-/// memory, and only the first of them speaks to Redis. Who finds the lease with another node asks
+/// Within the node it is a [`MemoryLocker`](landfall::lease::MemoryLocker): requests of one node
+/// queue up for an upload in its memory, and only the first of them speaks to Redis. Who finds the lease with another node asks
 /// that node over a channel to yield, and is told over the same channel when it has; the lease is
 /// kept for it meanwhile. Messages may get lost: the waiter asks again every
 /// [`poll`](RedisSettings::poll), and when the lease is over.
