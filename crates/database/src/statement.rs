@@ -62,11 +62,11 @@ pub struct Statement {
 /// The SQL of an `INSERT` whose rows are `(VALUES …) AS v`, with columns `v.column1`, `v.column2`, ….
 #[derive(Debug, PartialEq, Eq)]
 pub struct Insert {
-    /// What comes before the rows, to the end of `FROM`.
+    /// The text before the rows, to the end of `FROM`.
     pub head: &'static str,
     /// The types of the columns.
     pub types: &'static [&'static str],
-    /// What follows the rows.
+    /// The text after the rows.
     pub tail: &'static str,
 }
 

@@ -28,7 +28,7 @@ impl Direct {
         mut record: Record,
     ) -> Result<(Arc<Record>, bool), DirectError> {
         let begun = match self.bind(&leave, &record).await {
-            // Somebody else was faster, with the same words.
+            // Another call with the same request has opened it first.
             Ok(Some(other)) => return Ok((Arc::new(other), false)),
             Ok(None) => self.begin(audience, info, &mut record).await,
             Err(error) => Err(error),
@@ -55,7 +55,7 @@ impl Direct {
         let granted = match self.queue().grant_and_start(new, start).await {
             Ok(granted) => granted,
             Err(error) => {
-                // It may have been written all the same.
+                // The transaction may have been committed.
                 self.delete_draft(record).await;
                 return Err(error.into());
             }
@@ -79,7 +79,7 @@ impl Direct {
         Ok(AtOnce::Opened(self.launched(&leave, record, begun).await?))
     }
 
-    /// Undoes what was begun if that failed.
+    /// Removes the upload and its record if beginning it failed.
     async fn launched(
         &self,
         leave: &Leave,

@@ -273,7 +273,7 @@ pub enum End {
 }
 
 impl End {
-    /// Complete with so many bytes, and no other evidence.
+    /// Makes a completion whose only evidence is the number of bytes.
     #[must_use]
     pub const fn completed(bytes: u64) -> Self {
         Self::Completed(Completion { bytes, etag: None })

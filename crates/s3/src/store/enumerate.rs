@@ -125,7 +125,7 @@ impl Inner {
         let listed = listed.await.map_err(listing)?;
         let mut page = Page::default();
         // The object and its description are neighbors in the listing, so that a finished upload, of
-        // which there may be millions, costs no request of its own.
+        // which there may be millions, costs no request.
         let keys: HashSet<_> = listed.objects.iter().map(|object| &*object.key).collect();
         let mut looks = Vec::new();
         for object in &listed.objects {

@@ -348,7 +348,7 @@ impl<O: Owner> LeaseTable<O> {
         sleep(self.ttl / 50).await;
     }
 
-    /// Stops holders whose lease was not renewed in time, for ever.
+    /// Stops holders whose lease was not renewed in time. Does not return.
     pub async fn expire(&self) {
         let usable_for = self.usable_for();
         loop {
