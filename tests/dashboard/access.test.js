@@ -21,7 +21,7 @@ before(async () => {
   application = await Application.start();
   landfall = await start(
     '-hooks-http', application.url, '-hooks-enabled-events', 'post-finish', '-hooks-http-retry', '0',
-    '-events-give-up-after', '1s',
+    '-events-retry-for', '1s',
   );
   for (const name of ['holiday.mp4', 'letter.pdf', LONG, 'song.flac']) await Upload.whole(landfall, name, 3 * MiB);
   const cancelled = await Upload.create(landfall, 'mistake.iso', MiB);

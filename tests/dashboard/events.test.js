@@ -13,7 +13,7 @@ before(async () => {
   application = await Application.start();
   landfall = await start(
     '-hooks-http', application.url, '-hooks-enabled-events', 'post-finish', '-hooks-http-retry', '0',
-    '-events-give-up-after', '1s',
+    '-events-retry-for', '1s',
   );
 });
 after(async () => {

@@ -12,13 +12,13 @@ import { addCaller, openWith, startDirect, startWorld } from './lib/setup.js'
 const TIMEOUT = { timeout: 120_000 }
 const SECRET = 'a-secret-of-the-bucket-and-the-server'
 /** For tests that must not be overtaken by the server's own look. */
-const SELDOM = ['-direct-poll', '1h']
+const SELDOM = ['-direct-poll-interval', '1h']
 
 test('a plain page', async (t) => {
   const world = await startWorld(t)
   const { place, front } = world
   const often = await startDirect(t, world)
-  const seldom = await startDirect(t, world, [...SELDOM, '-direct-events-secret', SECRET])
+  const seldom = await startDirect(t, world, [...SELDOM, '-direct-notifications-secret', SECRET])
   let people = 0
 
   /** Somebody new sends a file by the page; gives what the page says in the end. */

@@ -50,7 +50,7 @@ test('fields: the form of a POST policy', TIMEOUT, async (t) => {
 
 test('headers: a PUT that writes once', TIMEOUT, async (t) => {
   const world = await startWorld(t, startMoto)
-  const put = ['-direct-small', 'put']
+  const put = ['-direct-small-files', 'put']
   const landfall = await startDirect(t, world, put)
   const { signed, sent, source } = await send(t, world, landfall, 'once')
   assert.equal(signed.fields, undefined)

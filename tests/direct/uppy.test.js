@@ -25,7 +25,7 @@ test('on Garage', async (t) => {
 test('on moto', async (t) => {
   const world = await startWorld(t, startMoto)
   const posts = await startDirect(t, world)
-  const puts = await startDirect(t, world, ['-direct-small', 'put'])
+  const puts = await startDirect(t, world, ['-direct-small-files', 'put'])
   for (const client of CLIENTS) {
     // moto's answer to a form has no ETag, without which Uppy 4 and 5 wait for ever; Uppy 6 knows only forms.
     const landfall = client.patient ? puts : posts

@@ -64,7 +64,7 @@ window.uploaderFor = (file) => {
 
 async function setUp(t) {
   const app = await App.reserve()
-  const landfall = await withGrants(t, ['-behind-proxy', '--grants-style', 'package', ...app.args, ...app.hooks])
+  const landfall = await withGrants(t, ['-behind-proxy', '--grants-api', 'laravel', ...app.args, ...app.hooks])
   await app.start(t, '')
   const { origin: inside } = new URL(landfall.endpoint)
   const site = new URL(await startNginx(t, app.origin, { '/files/': inside, '/uploadjobs': inside })).origin

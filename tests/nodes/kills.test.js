@@ -76,7 +76,7 @@ test('every file arrives while nodes are killed', { timeout: 120_000 }, async (t
   assert.ok((await multiparts(place)).length > 0)
   assert.ok((await objects(place)).some((key) => key.endsWith('.part')))
   await sleep(1_200)
-  t.diagnostic(await fleet.sweep(['-expire-unfinished', '1s', '-expire-leftovers', '1s']))
+  t.diagnostic(await fleet.sweep(['-expire-unfinished', '1s', '-expire-orphans', '1s']))
   assert.deepEqual(await multiparts(place), [])
   const left = await objects(place)
   assert.deepEqual(left.filter((key) => key.endsWith('.part')), [])

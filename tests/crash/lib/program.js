@@ -13,7 +13,7 @@ function environment() {
 
 /** `landfall sweep` of a directory, of everything that is older than `ms`. */
 export function sweep(dir, ms) {
-  const args = ['-upload-dir', dir, '-expire-unfinished', `${ms}ms`, '-expire-leftovers', `${ms}ms`]
+  const args = ['-upload-dir', dir, '-expire-unfinished', `${ms}ms`, '-expire-orphans', `${ms}ms`]
   return run(process.env.LANDFALL_BIN, ['sweep', ...args], { env: environment() })
 }
 

@@ -61,7 +61,7 @@ export async function startDirect(t, { place, front, origin }, args = []) {
       '-direct',
       ...databaseIn(dir),
       ...['-direct-endpoint', front.endpoint],
-      ...['-direct-poll', '1s'],
+      ...['-direct-poll-interval', '1s'],
       ...['-s3-bucket', place.bucket],
       ...['-s3-endpoint', place.endpoint],
       ...['-cors-allow-origin', `^${origin}$`],

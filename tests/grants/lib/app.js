@@ -31,12 +31,12 @@ export class App {
 
   /** What landfall needs in order to ask this application. */
   get args() {
-    return ['--grants-authorize-url', `${this.origin}/authorize`, '--grants-authorize-cache', '1s']
+    return ['--grants-forward-auth-url', `${this.origin}/authorize`, '--grants-forward-auth-cache', '1s']
   }
 
   /** What landfall needs so that this application's pages may use it from another origin. */
   get crossOrigin() {
-    return ['--grants-origins', this.origin, '-cors-allow-credentials', '-cors-allow-origin', `^${this.origin}$`]
+    return ['--grants-allowed-origins', this.origin, '-cors-allow-credentials', '-cors-allow-origin', `^${this.origin}$`]
   }
 
   /** What landfall needs so that the application hears of the end of uploads. */

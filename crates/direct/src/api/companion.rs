@@ -109,7 +109,7 @@ pub(super) async fn credentials(api: &Api, mut call: Call) -> Result<Response, P
 fn off() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "this server hands out no temporary credentials; -direct-sts makes it do so",
+        "this server hands out no temporary credentials; --direct-sts makes it do so",
     )
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn presign(api: &Api, mut call: Call) -> Result<Response, Probl
     if !api.direct().settings().sign_requests {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
-            "this server signs no requests of clients; -direct-signer makes it do so",
+            "this server signs no requests of clients; --direct-sign-requests makes it do so",
         ));
     }
     let body = std::mem::take(&mut call.body);

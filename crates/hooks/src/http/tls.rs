@@ -35,7 +35,7 @@ pub(super) fn config(skip_verify: bool, needed: bool) -> io::Result<ClientConfig
     }
 }
 
-/// Takes any certificate, as `-hooks-http-skip-verify` asks for; whoever shows it must still have its
+/// Takes any certificate, as `--hooks-http-skip-verify` asks for; whoever shows it must still have its
 /// key.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);

@@ -35,7 +35,7 @@ impl Bucket {
             tracing::warn!(
                 bucket = name,
                 "the bucket may not be listed: uploads work without, but expired ones are not \
-                 removed; allow s3:ListBucket, or set -sweep-interval 0"
+                 removed; allow s3:ListBucket, or set --sweep-interval 0"
             );
         }
         let client = s3::client(&settings.s3, found)?;

@@ -33,7 +33,7 @@ pub async fn keys(loaded: Loaded, errand: KeyErrand, json: bool) -> anyhow::Resu
             file.is_file(),
             "there is no {place}: no key was made yet, or the server keeps them elsewhere (its \
              start-up line \"Using … for grants\" says where); give this command the settings of \
-             the server, or write -state-dir DIR or -database URL"
+             the server, or write --state-dir DIR or --database URL"
         );
     }
     let open = async {

@@ -66,7 +66,7 @@ impl SharedLeases {
         let server = locker
             .check()
             .await
-            .context("leases can't be kept in Redis: correct -lease, or start the server")?;
+            .context("leases can't be kept in Redis: correct --lease, or start the server")?;
         if let Some(policy) = server.evicts {
             tracing::warn!(
                 policy,
@@ -106,7 +106,7 @@ impl SharedLeases {
         anyhow::ensure!(
             works,
             "leases can't be kept in this bucket, whose service ignores conditions on writes: use \
-             -lease redis://… or -lease postgres://…, or a single server with -lease memory"
+             --lease redis://… or --lease postgres://…, or a single server with --lease memory"
         );
         let mut options = BucketSettings::default();
         if let Some(ttl) = settings.ttl {

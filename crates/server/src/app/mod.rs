@@ -413,7 +413,7 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
     config.limits = Limits {
         max_size: protocol.max_size,
         transfers: limits.max_uploads_in_flight,
-        gathered_bytes: usize::try_from(limits.max_bytes_in_flight).unwrap_or(usize::MAX),
+        gathered_bytes: usize::try_from(limits.max_buffered_bytes).unwrap_or(usize::MAX),
         ..Limits::default()
     };
     config.lifetimes = Lifetimes {

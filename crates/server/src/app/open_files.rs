@@ -61,7 +61,7 @@ impl fmt::Display for ConnectionLimit {
         match self.open_files {
             Some(open_files) if self.connections < self.wanted => write!(
                 f,
-                ": -max-connections {} does not fit {open_files} open files, see ulimit -n or LimitNOFILE.",
+                ": --max-connections {} does not fit {open_files} open files, see ulimit -n or LimitNOFILE.",
                 self.wanted
             ),
             _ => f.write_str("."),
@@ -102,7 +102,7 @@ mod tests {
             (
                 Some(1024),
                 10_000,
-                "Accepting up to 384 connections: -max-connections 10000 does not fit 1024 open files, \
+                "Accepting up to 384 connections: --max-connections 10000 does not fit 1024 open files, \
                  see ulimit -n or LimitNOFILE.",
             ),
         ] {

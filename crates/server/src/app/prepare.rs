@@ -56,7 +56,7 @@ fn events_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let direct = &settings.direct;
     match &direct.events_secret_file {
         Some(file) => grants::secret_of_file(file)
-            .with_context(|| format!("-direct-events-secret-file {}", file.display()))
+            .with_context(|| format!("-direct-notifications-secret-file {}", file.display()))
             .map(Some),
         None => Ok(direct.events_secret.clone()),
     }

@@ -64,7 +64,7 @@ pub(super) fn warn(settings: &Settings) {
         tracing::warn!(
             file = %file.display(),
             "the file of events and grants is on a network file system, where SQLite is not safe: \
-             write -state-dir with a folder of this machine, or -database postgres://…"
+             write --state-dir with a folder of this machine, or --database postgres://…"
         );
     }
     let shares_bucket = settings.s3.bucket.is_some()
@@ -74,7 +74,7 @@ pub(super) fn warn(settings: &Settings) {
             file = %file.display(),
             "events and grants are in a file of this server: if its disk is lost, so are they, and \
              other servers don't know them; servers that share a bucket can share a database, see \
-             -database"
+             --database"
         );
     }
 }

@@ -27,7 +27,7 @@ pub async fn events(loaded: Loaded, errand: Errand) -> anyhow::Result<ExitCode> 
             file.is_file(),
             "there is no {place}: no event has waited yet, or the server keeps them elsewhere (its \
              start-up line \"Using … for events that wait\" says where); give this command the \
-             settings of the server, or write -state-dir DIR or -database URL"
+             settings of the server, or write --state-dir DIR or --database URL"
         );
     }
     let events = Events::open(&database)
@@ -127,7 +127,7 @@ fn table(events: &[KeptEvent], now: SystemTime) -> String {
             event.id.clone(),
             match event.state {
                 KeptState::Dead => "dead".to_owned(),
-                KeptState::Waiting => "waiting".to_owned(),
+                KeptState::Waiting => "pending".to_owned(),
                 KeptState::Announced => "announced".to_owned(),
             },
             format!("{} ago", rough(since)),

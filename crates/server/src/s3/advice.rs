@@ -30,7 +30,7 @@ impl Advice {
         let (wrong, remedy) = match error.kind() {
             ErrorKind::NoSuchBucket => (
                 format!("there is no bucket {bucket:?} at {service}"),
-                "create it, or correct -s3-bucket or -s3-endpoint".to_owned(),
+                "create it, or correct --s3-bucket or --s3-endpoint".to_owned(),
             ),
             ErrorKind::BadCredentials if error.status().is_none() => (
                 "no credentials can be had".to_owned(),
@@ -60,7 +60,7 @@ impl Advice {
             ),
             ErrorKind::WrongRegion => (
                 format!("the bucket {bucket:?} is in another region"),
-                "set -s3-region to the one named here".to_owned(),
+                "set --s3-region to the one named here".to_owned(),
             ),
             ErrorKind::AccessDenied => (
                 format!("the credentials may not do this in {bucket:?}"),
@@ -77,9 +77,9 @@ impl Advice {
             ErrorKind::Unavailable { .. } if error.status().is_none() => (
                 format!("{service} can't be reached"),
                 match settings.endpoint {
-                    Some(_) => "correct -s3-endpoint, or start the service".to_owned(),
-                    None => "correct -s3-region, or give this machine a way to the internet; \
-                             another service is named by -s3-endpoint"
+                    Some(_) => "correct --s3-endpoint, or start the service".to_owned(),
+                    None => "correct --s3-region, or give this machine a way to the internet; \
+                             another service is named by --s3-endpoint"
                         .to_owned(),
                 },
             ),
@@ -89,7 +89,7 @@ impl Advice {
             ),
             _ => (
                 format!("{service} gives no answer that makes sense"),
-                "see that -s3-endpoint is that of an S3 service, not of its web page or console"
+                "see that --s3-endpoint is that of an S3 service, not of its web page or console"
                     .to_owned(),
             ),
         };

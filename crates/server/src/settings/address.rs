@@ -25,7 +25,7 @@ pub(super) fn host(text: &str) -> Parsed<String> {
         && port.bytes().all(|byte| byte.is_ascii_digit())
     {
         return Err(format!(
-            "{text:?} has a port in it; write -host {host} -port {port}"
+            "{text:?} has a port in it; write --host {host} --port {port}"
         ));
     }
     if text.contains(['/', '[', ']', '@', '?', '#', ' ']) {
@@ -41,7 +41,7 @@ fn url_path(text: &str, example: &str) -> Parsed<()> {
     if text.contains("://") {
         return Err(format!(
             "{:?} is a whole URL; write its path, such as {example} (for URLs that clients see \
-             there is -public-url)",
+             there is --public-url)",
             redacted_url(text)
         ));
     }

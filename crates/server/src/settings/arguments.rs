@@ -2,7 +2,7 @@
 //!
 //! The grammar is that of Go's `flag` package, which tusd uses, made kinder: one or two dashes
 //! mean the same, a value follows after `=` or as the next word, a switch may have its value as
-//! the next word too (`-expose-metrics false`), flags may stand after a command, and no word is
+//! the next word too (`--expose-metrics false`), flags may stand after a command, and no word is
 //! ever dropped without being told.
 
 use std::ffi::OsString;
@@ -192,7 +192,7 @@ pub(super) fn read(
     command(&mut said, &commands, problems);
     if said.dry_run && !matches!(said.verb, Verb::Sweep | Verb::SetCors) {
         problems.push(Problem::whole(
-            "-dry-run goes with sweep and s3 set-cors only: landfall sweep -dry-run",
+            "-dry-run goes with sweep and s3 set-cors only: landfall sweep --dry-run",
         ));
     }
     if said.verb != Verb::DoctorS3 {
@@ -245,7 +245,7 @@ fn obey(said: &mut Said, meaning: Meaning, text: String) -> Result<(), String> {
         }
         Meaning::Waiting => {
             said.errand.waiting = value::boolean(&text)?;
-            said.of_events.push("waiting");
+            said.of_events.push("pending");
         }
         Meaning::Transport => {
             said.errand.transport = Some(text);
@@ -332,10 +332,10 @@ fn command(said: &mut Said, words: &[String], problems: &mut Vec<Problem>) {
         ["doctor", "s3", rest @ ..] => (Verb::DoctorS3, rest),
         ["s3", "set-cors", rest @ ..] => (Verb::SetCors, rest),
         ["s3"] if said.help => (Verb::SetCors, &[][..]),
-        ["events", deed @ ("list" | "retry" | "drop"), rest @ ..] => {
+        ["events", deed @ ("list" | "retry" | "delete"), rest @ ..] => {
             said.errand.deed = match *deed {
                 "retry" => Deed::Retry,
-                "drop" => Deed::Drop,
+                "delete" => Deed::Drop,
                 _ => Deed::List,
             };
             said.errand.ids = rest.iter().map(|id| (*id).to_owned()).collect();
@@ -488,17 +488,17 @@ fn check_errand(said: &Said, problems: &mut Vec<Problem>) {
         Deed::Retry | Deed::Drop => {
             if errand.ids.is_empty() != errand.all {
                 problem(
-                    "write which events: ids as landfall events list shows them, or -all for all \
+                    "write which events: ids as landfall events list shows them, or --all for all \
                      that were put aside",
                 );
             }
             for name in &said.of_events {
-                if matches!(*name, "waiting" | "upload" | "limit") {
+                if matches!(*name, "pending" | "upload" | "limit") {
                     problem(&format!("-{name} goes with events list only"));
                 }
             }
             if errand.transport.is_some() && !errand.all {
-                problem("-transport goes with -all or with events list");
+                problem("-transport goes with --all or with events list");
             }
             if said.json {
                 problem("-json goes with events list only");

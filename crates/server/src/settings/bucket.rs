@@ -22,7 +22,7 @@ pub(super) fn bucket(text: &str) -> Parsed<String> {
         return Err(match prefix {
             "" => format!("{text:?} is a URL; write its name alone, {name}"),
             prefix => {
-                format!("{text:?} is a URL; write -s3-bucket {name} -s3-object-prefix {prefix}")
+                format!("{text:?} is a URL; write --s3-bucket {name} --s3-object-prefix {prefix}")
             }
         });
     }
@@ -314,7 +314,7 @@ mod tests {
         assert!(bucket("s3://b").unwrap_err().ends_with("alone, b"));
         let told = bucket("s3://b/x/y").unwrap_err();
         assert!(
-            told.ends_with("-s3-bucket b -s3-object-prefix x/y"),
+            told.ends_with("-s3-bucket b --s3-object-prefix x/y"),
             "{told}"
         );
         for name in ["a/b", "..", "a b", "ä", "https://x"] {

@@ -31,9 +31,9 @@ Usage:
 
 Examples:
   landfall                        Serve ./data at http://localhost:8080/files/
-  landfall -port 8070 -upload-dir /srv/uploads -max-size 20GiB
-  landfall -behind-proxy -base-path /api/uploads/
-  landfall -s3-bucket uploads -s3-region eu-central-1
+  landfall --port 8070 --upload-dir /srv/uploads --max-size 20GiB
+  landfall --behind-proxy --base-path /api/uploads/
+  landfall --s3-bucket uploads --s3-region eu-central-1
   landfall -config /etc/landfall.toml
   LANDFALL_PORT=8070 landfall     Each flag can be given as a variable as well.
 ";
@@ -47,8 +47,8 @@ Usage:
   landfall sweep [flags]
 
 Examples:
-  landfall sweep -dry-run                        List what would go, and why.
-  landfall sweep -expire-unfinished 12h -upload-dir /srv/uploads
+  landfall sweep --dry-run                        List what would go, and why.
+  landfall sweep --expire-unfinished 12h --upload-dir /srv/uploads
 ";
 
 /// What comes before the flags of `landfall doctor files`.
@@ -61,7 +61,7 @@ Usage:
   landfall doctor files [flags]
 
 Examples:
-  landfall doctor files -upload-dir /srv/uploads
+  landfall doctor files --upload-dir /srv/uploads
   landfall doctor files -config /etc/landfall.toml
 ";
 
@@ -76,7 +76,7 @@ Usage:
   landfall doctor s3 [flags]
 
 Examples:
-  landfall doctor s3 -s3-bucket uploads -s3-endpoint http://localhost:3900
+  landfall doctor s3 --s3-bucket uploads --s3-endpoint http://localhost:3900
   landfall doctor s3 -config /etc/landfall.toml -origin https://example.com
 ";
 
@@ -87,11 +87,11 @@ straight to it. It has the id landfall-direct; an earlier one is replaced, the
 rules of others are kept. Shows the rules before and after.
 
 Usage:
-  landfall s3 set-cors -origin ORIGIN [-origin ORIGIN]... [-dry-run] [flags]
+  landfall s3 set-cors -origin ORIGIN [-origin ORIGIN]... [--dry-run] [flags]
 
 Examples:
-  landfall s3 set-cors -s3-bucket uploads -origin https://example.com
-  landfall s3 set-cors -config /etc/landfall.toml -dry-run
+  landfall s3 set-cors --s3-bucket uploads -origin https://example.com
+  landfall s3 set-cors -config /etc/landfall.toml --dry-run
                        -origin https://example.com -origin http://localhost:3000
 ";
 
@@ -102,13 +102,13 @@ aside, delivers them again, or forgets them. A server may run beside it. Give it
 the server's settings, so that it finds the same database.
 
 Usage:
-  landfall events list [-all|-waiting] [-transport NAME] [-upload ID] [-json]
-  landfall events retry ID... | -all [-transport NAME]
-  landfall events drop ID... | -all [-transport NAME]
+  landfall events list [--all|-waiting] [-transport NAME] [-upload ID] [-json]
+  landfall events retry ID... | --all [-transport NAME]
+  landfall events delete ID... | --all [-transport NAME]
 
 Examples:
   landfall events list -config /etc/landfall.toml
-  landfall events retry -all -state-dir /var/lib/landfall
+  landfall events retry --all --state-dir /var/lib/landfall
 ";
 
 /// What comes before the flags of `landfall migrate`.
@@ -123,32 +123,32 @@ Usage:
 
 Examples:
   landfall migrate -config /etc/landfall.toml
-  landfall migrate -database postgres://landfall@db.example.com/landfall
+  landfall migrate --database postgres://landfall@db.example.com/landfall
 ";
 
 /// What comes before the flags of `landfall keys`.
 const KEYS: &str = "\
 Makes, lists and revokes the API keys with which applications ask for uploads
-(-grants). A key is shown once, when it is made: Landfall keeps its hash only. A
+(--grants). A key is shown once, when it is made: Landfall keeps its hash only. A
 server may run beside it, and heeds what changed within seconds. Give it the
 server's settings, so that it finds the same database.
 
 Usage:
   landfall keys add NAME [-subject NAME] [-admin] [-expires TIME]
-                    [-max-size SIZE] [-types TYPES] [-active COUNT]
+                    [--max-size SIZE] [-types TYPES] [-active COUNT]
                     [-rate COUNT/TIME] [-quota SIZE]
   landfall keys list [-json]
   landfall keys revoke ID|NAME
 
 Examples:
   landfall keys add website -config /etc/landfall.toml
-  landfall keys add alice -max-size 2GiB -rate 100/1h -expires 90d
+  landfall keys add alice --max-size 2GiB -rate 100/1h -expires 90d
 ";
 
 /// How everything below is to be read.
 const GRAMMAR: &str = "\
 Flags may begin with one dash or two, and take their value after a space or an
-= sign. Each can also be given as a variable (-max-size is LANDFALL_MAX_SIZE) or
+= sign. Each can also be given as a variable (--max-size is LANDFALL_MAX_SIZE) or
 in a TOML file (max-size = \"2GiB\"). Flags go before variables, and variables
 before the file.
 SIZE is in bytes, or has a unit: KiB, MiB, GiB, TiB, KB, MB, GB, TB.
@@ -212,7 +212,7 @@ fn explain(setting: &Setting) -> String {
     match (setting.kind, setting.default) {
         (Kind::Switch, "false") | (_, "") => {}
         (Kind::Switch, _) => {
-            text.push_str(&format!(" [on\u{a0}unless\u{a0}-{}=false]", setting.name));
+            text.push_str(&format!(" [on\u{a0}unless\u{a0}--{}=false]", setting.name));
         }
         // A long list has to break somewhere.
         (Kind::List(_), default) if default.len() > WIDTH - INDENT - 12 => {
@@ -221,14 +221,14 @@ fn explain(setting: &Setting) -> String {
         (_, default) => text.push_str(&format!(" [default:\u{a0}{default}]")),
     }
     for old in setting.old {
-        text.push_str(&format!(" [formerly\u{a0}-{}]", old.name));
+        text.push_str(&format!(" [formerly\u{a0}--{}]", old.name));
     }
     text
 }
 
 /// A flag's lines.
 fn flag(text: &mut String, names: &[&str], placeholder: Option<&str>, what: &str) {
-    let names: Vec<String> = names.iter().map(|name| format!("-{name}")).collect();
+    let names: Vec<String> = names.iter().map(|name| format!("--{name}")).collect();
     let head = match placeholder {
         Some(placeholder) => format!("  {} {placeholder}", names.join(", ")),
         None => format!("  {}", names.join(", ")),

@@ -92,7 +92,7 @@ pub(super) static INSTRUCTIONS: &[Instruction] = &[
         meaning: Meaning::All,
     },
     Instruction {
-        names: &["waiting"],
+        names: &["pending"],
         placeholder: None,
         help: "With landfall events list: list those that wait, not those that were put aside.",
         meaning: Meaning::Waiting,
@@ -131,8 +131,8 @@ pub(super) static INSTRUCTIONS: &[Instruction] = &[
     Instruction {
         names: &["types"],
         placeholder: Some("TYPES"),
-        help: "With landfall keys add, and likewise -max-size, -active, -rate and -quota: what the \
-               key may ask for within the limits of -grants-types, -grants-max-size and so on.",
+        help: "With landfall keys add, and likewise --max-size, -active, -rate and -quota: what the \
+               key may ask for within the limits of --grants-allowed-types, --grants-max-size and so on.",
         meaning: Meaning::Types,
     },
     Instruction {

@@ -83,7 +83,7 @@ static MISSING: &[Missing] = &[
     },
     Missing {
         reason: "this build has no TLS yet; put a proxy that does TLS in front, \
-                 and see -behind-proxy",
+                 and see --behind-proxy",
         flags: &[
             ("tls-certificate", ""),
             ("tls-key", ""),
@@ -106,7 +106,7 @@ static MISSING: &[Missing] = &[
     },
     Missing {
         reason: "gone, as in tusd since 1.0: there is no limit for all uploads together; use a \
-                 disk quota, and -max-size for each upload",
+                 disk quota, and --max-size for each upload",
         flags: &[("store-size", "0")],
     },
 ];

@@ -248,7 +248,7 @@ pub fn read(
         let mut needs =
             |what| problems.push(Problem::whole(format!("{verb} needs to know {what}")));
         if settings.s3.bucket.is_none() {
-            needs("the bucket: write -s3-bucket NAME");
+            needs("the bucket: write --s3-bucket NAME");
         }
         if said.verb == Verb::SetCors && said.origins.is_empty() {
             needs("whose pages: write -origin https://example.com");
@@ -256,7 +256,7 @@ pub fn read(
     }
     if said.verb == Verb::DoctorFiles && settings.s3.bucket.is_some() {
         problems.push(Problem::whole(
-            "doctor files examines an upload directory, and -s3-bucket is set; write landfall doctor s3",
+            "doctor files examines an upload directory, and --s3-bucket is set; write landfall doctor s3",
         ));
     }
     if problems.is_empty() {

@@ -35,7 +35,7 @@ pub fn reference() -> String {
     text.push_str("Given a value that asks for nothing (tusd's default), each is let through.\n\n");
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for later in later::all() {
-        let name = format!("`-{}`", later.name);
+        let name = format!("`--{}`", later.name);
         match reasons
             .last_mut()
             .filter(|(reason, _)| *reason == later.reason)
@@ -59,7 +59,7 @@ fn row(setting: &Setting) -> String {
     };
     let mut what = setting.help.to_owned();
     for old in setting.old {
-        what.push_str(&format!(" Old name of the flag: `-{}`.", old.name));
+        what.push_str(&format!(" Old name of the flag: `--{}`.", old.name));
     }
     format!(
         "| {} | `{}` | {default} | {} |\n",
@@ -72,7 +72,7 @@ fn row(setting: &Setting) -> String {
 /// A flag and what its value is called.
 fn flag(name: &str, placeholder: Option<&str>) -> String {
     match placeholder {
-        Some(placeholder) => format!("`-{name} {}`", placeholder.replace('|', "\\|")),
-        None => format!("`-{name}`"),
+        Some(placeholder) => format!("`--{name} {}`", placeholder.replace('|', "\\|")),
+        None => format!("`--{name}`"),
     }
 }

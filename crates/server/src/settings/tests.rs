@@ -103,7 +103,7 @@ fn defaults_are_those_of_the_issue() {
     assert_eq!(defaults.log.level, LogLevel::Info);
     assert_eq!(defaults.timeouts.network, Some(Duration::from_secs(60)));
     assert_eq!(defaults.limits.max_header_size, 65_536);
-    assert_eq!(defaults.limits.max_bytes_in_flight, 256 << 20);
+    assert_eq!(defaults.limits.max_buffered_bytes, 256 << 20);
     assert_eq!(loaded(&[], &[]).settings, defaults);
 }
 
@@ -246,16 +246,16 @@ fn switches_may_have_their_value_as_the_next_word() {
 fn mistakes_are_told_with_what_to_write() {
     assert_eq!(
         problem(&["-prot", "8070"]),
-        "-prot: there is no such flag; did you mean -port?"
+        "-prot: there is no such flag; did you mean --port?"
     );
     assert_eq!(
         problem(&["--uploads-dir=/x"]),
-        "--uploads-dir: there is no such flag; did you mean -upload-dir?"
+        "--uploads-dir: there is no such flag; did you mean --upload-dir?"
     );
     assert_eq!(problem(&["-q"]), "-q: there is no such flag");
     assert_eq!(
         problem(&["---port", "1"]),
-        "---port: there is no such flag; did you mean -port?"
+        "---port: there is no such flag; did you mean --port?"
     );
     assert_eq!(problem(&["-port"]), "-port: needs a value after it");
     assert_eq!(
@@ -268,7 +268,7 @@ fn mistakes_are_told_with_what_to_write() {
     );
     assert_eq!(
         problem(&["port", "8070"]),
-        "\"port\" is neither a command, nor a flag, nor the value of one: write -port for the flag"
+        "\"port\" is neither a command, nor a flag, nor the value of one: write --port for the flag"
     );
     assert!(problem(&["nonsense"]).contains("the commands are serve, "));
     assert!(
@@ -453,7 +453,7 @@ fn old_names_still_work() {
         timeout(&["-timeout=1", "-network-timeout=2s"]),
         Some(Duration::from_secs(2))
     );
-    assert!(problem(&["-timeout", "60s"]).contains("write -network-timeout 60s"));
+    assert!(problem(&["-timeout", "60s"]).contains("write --network-timeout 60s"));
     assert!(problem(&["-store-size", "100"]).contains("gone"));
 }
 

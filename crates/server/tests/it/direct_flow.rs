@@ -224,9 +224,9 @@ fn with_grants_alone_a_token_makes_one_upload() {
 fn rules_hold_for_direct_uploads_too() {
     let place = Place::on_garage();
     let server = place.server(&[
-        "-grants-types=image/*",
+        "-grants-allowed-types=image/*",
         "-grants-max-size=1KiB",
-        "-grants-active=1",
+        "-grants-max-active=1",
     ]);
     let key = place.key(&["app"]);
     let app = App::new(&server, &key);
@@ -246,7 +246,7 @@ fn rules_hold_for_direct_uploads_too() {
         let answer = app.ask("POST", "/api/sign_s3", Some(ask.clone()));
         assert_eq!(answer.status, status, "{ask}: {}", answer.text());
     }
-    assert!(server.metric("landfall_direct_refused_total") >= 2.0);
+    assert!(server.metric("landfall_direct_rejected_total") >= 2.0);
     server.stop();
 }
 
@@ -256,8 +256,8 @@ fn the_bucket_may_tell_what_has_arrived() {
     let secret = "0123456789abcdef";
     let server = place.server(&[
         "-max-size=1MiB",
-        "-direct-poll=1h",
-        "-direct-events-secret",
+        "-direct-poll-interval=1h",
+        "-direct-notifications-secret",
         secret,
     ]);
     let key = place.key(&["app"]);

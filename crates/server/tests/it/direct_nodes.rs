@@ -96,7 +96,7 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let sweep = |more: &[&str]| {
         let mut command = place.bucket.command(&["sweep"]);
         command.args([
-            "-expire-leftovers=1ms",
+            "-expire-orphans=1ms",
             "-state-dir",
             state,
             "-max-size=1GiB",
@@ -118,7 +118,7 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let upload = app.begin("more.mp4", json!({}));
     upload.send(1, b"abc");
     server.kill();
-    let patience = ["-direct", "-direct-patience=1ms", "-direct-poll=1ms"];
+    let patience = ["-direct", "-direct-idle-timeout=1ms", "-direct-poll-interval=1ms"];
     crate::serve_kit::eventually("it isn't given up", || {
         sweep(&patience);
         place.bucket.multiparts() == [with_part.clone()]

@@ -65,7 +65,7 @@ fn the_lines_say_where() {
         assert_eq!(answer.header("Tus-Resumable"), None, "{path}");
     }
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
-    let name = "landfall_pages_requests_total{pages=\"direct\",status=\"200\"}";
+    let name = "landfall_api_requests_total{api=\"direct\",status=\"200\"}";
     assert_eq!(server.metric(name), 1.0);
     assert_eq!(server.metric("landfall_direct_opened_total"), 1.0);
     server.stop();
@@ -87,12 +87,12 @@ fn what_cannot_work_is_told_at_the_start() {
             "grants can't be at /api/jobs",
         ),
         (
-            vec!["-direct-events-secret-file", &short],
+            vec!["-direct-notifications-secret-file", &short],
             1,
-            "-direct-events-secret-file",
+            "-direct-notifications-secret-file",
         ),
         (
-            vec!["-direct-events-secret-file", "/nonexistent/secret"],
+            vec!["-direct-notifications-secret-file", "/nonexistent/secret"],
             1,
             "/nonexistent/secret",
         ),

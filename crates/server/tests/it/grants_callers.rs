@@ -75,8 +75,8 @@ fn those_whom_the_application_knows() {
         Some("session=ann") => (200, r#"{"subject":"ann","active":1}"#.into()),
         _ => (401, String::new()),
     });
-    let url = format!("-grants-authorize-url={}", application.url());
-    let origins = "-grants-origins=https://app.example";
+    let url = format!("-grants-forward-auth-url={}", application.url());
+    let origins = "-grants-allowed-origins=https://app.example";
     let server = Landfall::start(&["-require-grant", &url, origins]);
     let ask = |session: &str, origin: &str, id: &str| {
         let body = json!({"id": id, "filename": "a", "filesize": 3}).to_string();
@@ -102,7 +102,7 @@ fn those_whom_the_application_knows() {
     assert_eq!(shown("X-Original-URI").as_deref(), Some("/uploadjobs"));
     assert_eq!(shown("X-Forwarded-Host").as_deref(), Some("landfall.test"));
 
-    let away = format!("-grants-authorize-url=http://{}/", nobody());
+    let away = format!("-grants-forward-auth-url=http://{}/", nobody());
     let server = Landfall::start(&["-require-grant", &away]);
     let request = Request::get("/uploadjobs").with("Cookie", "session=ann");
     assert_eq!(server.client().ask(request).status, 503);

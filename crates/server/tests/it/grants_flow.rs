@@ -51,7 +51,7 @@ fn asked_for_made_and_known_to_be_complete() {
         ("landfall_jobs{state=\"failed\"}", 0.0),
         ("landfall_jobs_completed_bytes", 3.0),
         (
-            "landfall_pages_requests_total{pages=\"grants\",status=\"201\"}",
+            "landfall_api_requests_total{api=\"grants\",status=\"201\"}",
             1.0,
         ),
     ] {
@@ -213,8 +213,8 @@ fn pages_of_others_read_nothing_with_cookies() {
     assert_eq!(answer.header("Access-Control-Allow-Credentials"), None);
     let named = [
         "-grants",
-        "-grants-authorize-url=http://127.0.0.1:9/",
-        "-grants-origins=https://app.example",
+        "-grants-forward-auth-url=http://127.0.0.1:9/",
+        "-grants-allowed-origins=https://app.example",
     ];
     let named = Landfall::start(&named);
     let answer = preflight(&named);

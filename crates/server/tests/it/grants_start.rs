@@ -48,7 +48,7 @@ fn who_has_a_key_is_no_reason_to_warn() {
     let server = Landfall::on(dir.path(), &["-grants"]);
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
     server.stop();
-    let quiet = Landfall::start(&["-grants", "-grants-authorize-url=http://127.0.0.1:9/who"]);
+    let quiet = Landfall::start(&["-grants", "-grants-forward-auth-url=http://127.0.0.1:9/who"]);
     quiet.says("the application ('http://127.0.0.1:9/who').");
     assert_eq!(quiet.client().ask(Request::get("/readyz")).status, 200);
     assert!(!quiet.log().contains("nobody can ask"), "{}", quiet.log());

@@ -80,7 +80,7 @@ fn a_file_that_fails_fails_the_request_and_shows_nothing_of_itself() {
 #[test]
 fn a_hook_that_is_down_may_be_taken_for_a_yes() {
     let dir = with_hook("pre-create", "exit 1");
-    let server = start(&dir, "pre-create", &["-hooks-when-down", "allow"]);
+    let server = start(&dir, "pre-create", &["-hooks-failure-mode", "allow"]);
     create(&mut server.client()).created();
     server.says("a hook is down: allowed");
 }

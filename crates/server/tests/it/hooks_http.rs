@@ -86,7 +86,7 @@ fn an_endpoint_that_is_down_refuses_or_not_as_it_was_set() {
     assert!(!answer.text().contains("127.0.0.1"), "{}", answer.text());
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
 
-    let server = Landfall::start(&[&args[..], &["-hooks-when-down=allow"]].concat());
+    let server = Landfall::start(&[&args[..], &["-hooks-failure-mode=allow"]].concat());
     server.client().ask(create).created();
 }
 

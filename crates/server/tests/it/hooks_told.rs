@@ -63,7 +63,7 @@ fn each_event_comes_in_order() {
         10.0
     );
     assert_eq!(
-        server.metric("landfall_events_dead{transport=\"http\"}"),
+        server.metric("landfall_dead_letters{transport=\"http\"}"),
         0.0
     );
     server.stop();
@@ -122,10 +122,10 @@ fn dead_events_are_listed_retried_and_dropped() {
         "-hooks-http",
         &url,
         "-hooks-enabled-events=post-finish",
-        "-events-give-up-after=1s",
+        "-events-retry-for=1s",
     ]);
     let dir = server.dir().to_owned();
-    let dead = || server.metric("landfall_events_dead{transport=\"http\"}");
+    let dead = || server.metric("landfall_dead_letters{transport=\"http\"}");
     let path = server.client().upload(b"hello");
     eventually("it isn't put aside", || dead() == 1.0);
 
@@ -168,7 +168,7 @@ fn dead_events_are_listed_retried_and_dropped() {
     eventually("the one is still dead", || dead() == 0.0);
     server.client().upload(b"hello");
     eventually("the other isn't put aside", || dead() == 1.0);
-    let (code, said, _) = events(&dir, &["drop", "-all"]);
+    let (code, said, _) = events(&dir, &["delete", "-all"]);
     assert_eq!((code, said.as_str()), (Some(0), "1 event dropped\n"));
     let (_, none, _) = events(&dir, &["list", "-all"]);
     assert_eq!(none, "there is no event\n");
@@ -208,7 +208,7 @@ fn nothing_is_kept_where_nothing_has_to_be() {
         .ask(Request::get("/files/.landfall/landfall.db"))
         .refuses(404, "ERR_UPLOAD_NOT_FOUND");
     let (_, swept, _) = run(program()
-        .args(["sweep", "-expire-leftovers=1ms", "-upload-dir"])
+        .args(["sweep", "-expire-orphans=1ms", "-upload-dir"])
         .arg(server.dir()));
     assert!(swept.contains("removed 0 of 0 entries"), "{swept}");
     assert!(database_of(server.dir()).is_file());
@@ -259,7 +259,7 @@ fn a_full_outbox_refuses_new_uploads_and_says_so() {
         "-hooks-http",
         &url,
         "-hooks-enabled-events=post-create",
-        "-events-limit=3",
+        "-events-max-queued=3",
     ]);
     let mut client = server.client();
     let paths: Vec<String> = (0..3).map(|_| client.create(5)).collect();
@@ -272,8 +272,8 @@ fn a_full_outbox_refuses_new_uploads_and_says_so() {
         "{}",
         ready.text()
     );
-    assert_eq!(server.metric("landfall_events_refused_total"), 1.0);
-    assert_eq!(server.metric("landfall_events_kept"), 3.0);
+    assert_eq!(server.metric("landfall_events_rejected_total"), 1.0);
+    assert_eq!(server.metric("landfall_events_queued"), 3.0);
     // What was begun goes on.
     assert_eq!(client.patch(&paths[0], 0, b"hello").status, 204);
     client.holds(&paths[0], b"hello");
@@ -288,12 +288,12 @@ fn an_endpoint_that_is_down_leaves_the_server_ready() {
     server.says("event=HookInvocationError");
     assert_eq!(client.ask(Request::get("/readyz")).status, 200);
     eventually("what waits isn't shown", || {
-        server.metric("landfall_events_waiting{transport=\"http\"}") >= 1.0
-            && server.metric("landfall_events_failures_total{transport=\"http\"}") >= 1.0
+        server.metric("landfall_events_pending{transport=\"http\"}") >= 1.0
+            && server.metric("landfall_event_delivery_failures_total{transport=\"http\"}") >= 1.0
     });
-    let (_, table, _) = events(server.dir(), &["list", "-waiting"]);
+    let (_, table, _) = events(server.dir(), &["list", "-pending"]);
     assert!(
-        table.contains("waiting") && table.contains("post-create"),
+        table.contains("pending") && table.contains("post-create"),
         "{table}"
     );
     server.stop();

@@ -165,7 +165,7 @@ fn the_server_sweeps_by_itself_each_lifetime_apart() {
 
 #[test]
 fn bytes_without_a_description_are_listed_and_counted_and_never_removed() {
-    let server = Landfall::start(&["-sweep-interval", "50ms", "-expire-leftovers", "1ms"]);
+    let server = Landfall::start(&["-sweep-interval", "50ms", "-expire-orphans", "1ms"]);
     let orphan = server.dir().join("ffffffffffffffffffffffffffffffff");
     std::fs::write(&orphan, b"abc").unwrap();
     age_file(&orphan, 2);
@@ -173,8 +173,8 @@ fn bytes_without_a_description_are_listed_and_counted_and_never_removed() {
         server.metric("landfall_orphans") == 1.0
     });
     for words in [
-        &["-expire-leftovers=1ms", "-dry-run"][..],
-        &["-expire-leftovers=1ms"],
+        &["-expire-orphans=1ms", "-dry-run"][..],
+        &["-expire-orphans=1ms"],
     ] {
         let (code, out, err) = run(sweep(server.dir()).args(words));
         assert_eq!((code, &*err), (Some(0), ""), "{out}");
@@ -251,7 +251,7 @@ fn what_belongs_to_no_upload_goes_at_the_age_that_was_set() {
     std::fs::write(&finished, b"abc").unwrap();
     thread::sleep(Duration::from_millis(1100));
     for (age, left) in [("0", true), ("1h", true), ("1s", false)] {
-        let (code, out, _) = run(sweep(dir.path()).args(["-expire-leftovers", age]));
+        let (code, out, _) = run(sweep(dir.path()).args(["-expire-orphans", age]));
         assert_eq!(code, Some(0), "{out}");
         assert_eq!(orphan.exists(), left, "with {age}: {out}");
         assert_eq!(

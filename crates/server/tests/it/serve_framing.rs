@@ -124,7 +124,7 @@ fn what_is_smuggled_is_not_done() {
         server.client().holds(&victim, b"precious");
     }
     assert!(server.client().offset(&target) <= 1);
-    assert!(server.metric("landfall_requests_refused_total") >= 9.0);
+    assert!(server.metric("landfall_invalid_requests_total") >= 9.0);
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn who_waits_for_100_continue_is_refused_without_sending() {
 
 #[test]
 fn little_memory_in_flight_slows_clients_down_and_loses_nothing() {
-    let server = Landfall::start(&["-max-bytes-in-flight", "1MiB", "-durability", "none"]);
+    let server = Landfall::start(&["-max-buffered-bytes", "1MiB", "-durability", "none"]);
     let wholes: Vec<_> = (0..12).map(|seed| content(seed, 4 * MIB)).collect();
     thread::scope(|scope| {
         for whole in &wholes {

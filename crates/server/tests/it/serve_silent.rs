@@ -68,7 +68,7 @@ fn is_full(answer: &Answer) {
 #[test]
 fn silent_clients_with_checksums_keep_no_memory_that_others_wait_for() {
     // Room for the bytes of two writes, and half a MiB for those that wait for their checksums.
-    let server = Landfall::start(&["-max-bytes-in-flight", "1MiB", "-durability", "none"]);
+    let server = Landfall::start(&["-max-buffered-bytes", "1MiB", "-durability", "none"]);
     let mut clients: Vec<_> = (0..150)
         .map(|n| silent(&server, [256, 1, 64][n % 3] * KIB))
         .collect();

@@ -414,7 +414,7 @@ fn metrics_have_the_names_of_tusd_beside_ours_and_count_what_happened() {
         "landfall_evictions_total ",
         "landfall_checksum_mismatches_total ",
         "landfall_timeouts_total{timer=\"body\"} ",
-        "landfall_requests_refused_total ",
+        "landfall_invalid_requests_total ",
         "landfall_build_info{version=\"",
         "process_resident_memory_bytes ",
         "process_open_fds ",

@@ -26,7 +26,7 @@ pub(super) async fn take(api: &Api, call: Call) -> Result<Response, Problem> {
     let Some(secret) = &api.settings.events_secret else {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
-            "this server takes no notifications; -direct-events-secret makes it do so",
+            "this server takes no notifications; --direct-notifications-secret makes it do so",
         ));
     };
     is_known(api, &call, secret)?;

@@ -146,5 +146,5 @@ async fn only_who_knows_the_secret_is_heard() {
         .body("{}")
         .send()
         .await;
-    reply.seed(404, None, "-direct-events-secret");
+    reply.seed(404, None, "-direct-notifications-secret");
 }

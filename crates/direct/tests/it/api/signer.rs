@@ -164,5 +164,5 @@ async fn what_is_not_signed() {
     .await;
     presign(&off, json!({"method": "PUT", "key": "a"}))
         .await
-        .companion(404, "-direct-signer");
+        .companion(404, "-direct-sign-requests");
 }

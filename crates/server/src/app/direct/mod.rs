@@ -54,7 +54,7 @@ impl Direct {
             return Ok(None);
         }
         let Kept::Bucket(bucket) = &storage.kept else {
-            bail!("-direct needs a bucket: write -s3-bucket NAME");
+            bail!("-direct needs a bucket: write --s3-bucket NAME");
         };
         let mut wanted = wanted(settings, bucket)?;
         wanted.is_notified = secret.is_some();
@@ -232,7 +232,7 @@ fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result
     };
     wanted.put_lifetime = direct.put_lifetime;
     wanted.lifetime = direct.lifetime;
-    wanted.patience = settings.direct_patience();
+    wanted.patience = settings.direct_idle_timeout();
     wanted.interval = direct.poll;
     wanted.sts = direct.sts.enabled.then(|| StsSettings {
         endpoint: direct.sts.endpoint.clone(),

@@ -36,14 +36,14 @@ pub(super) fn callers(
         asked.cache = grants.authorize.cache;
         let handler = handler.clone();
         asked.seen_at = SeenAt::new(move |request| handler.seen_at(request));
-        let application = Application::new(asked).context("-grants-authorize-url")?;
+        let application = Application::new(asked).context("-grants-forward-auth-url")?;
         ways.push(Arc::new(application));
     }
     let handler = handler.clone();
     let cross_site = CrossSite::new()
         .seen_at(move |request| handler.seen_at(request))
         .and_from(&grants.origins)
-        .context("-grants-origins")?;
+        .context("-grants-allowed-origins")?;
     Ok(Callers::new(ways, failed_attempts, cross_site))
 }
 

@@ -194,7 +194,7 @@ impl Grants {
         {
             tracing::warn!(
                 "nobody can ask for uploads yet: make a key with landfall keys add NAME (and the \
-                 settings of this server), or write -grants-jwt-keys or -grants-authorize-url"
+                 settings of this server), or write --grants-jwt-keys or --grants-forward-auth-url"
             );
         }
     }

@@ -12,7 +12,7 @@ pub(super) fn direct(page: &mut Page, counts: &Counts) {
             counts.opened,
         ),
         (
-            "landfall_direct_refused_total",
+            "landfall_direct_rejected_total",
             "Direct uploads that a rule, a limit or a hook refused.",
             counts.refused,
         ),
@@ -47,12 +47,12 @@ pub(super) fn direct(page: &mut Page, counts: &Counts) {
             counts.sweeps,
         ),
         (
-            "landfall_direct_looks_total",
+            "landfall_direct_checks_total",
             "Looks at a direct upload in the bucket.",
             counts.looks,
         ),
         (
-            "landfall_direct_unknown_total",
+            "landfall_direct_check_failures_total",
             "Such looks at which the bucket failed.",
             counts.unknown,
         ),

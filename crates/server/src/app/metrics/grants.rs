@@ -12,7 +12,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
     if stats.enabled {
         asked(page, stats);
     }
-    let name = "landfall_pages_requests_total";
+    let name = "landfall_api_requests_total";
     page.family(
         name,
         "counter",
@@ -20,7 +20,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
     );
     for (area, by_status) in answers {
         for (status, count) in by_status {
-            let labels = [("pages", *area), ("status", &status.to_string())];
+            let labels = [("api", *area), ("status", &status.to_string())];
             page.sample(name, &labels, count);
         }
     }
@@ -51,7 +51,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
             stats.queue.batches,
         ),
         (
-            "landfall_queue_orders_total",
+            "landfall_queue_commands_total",
             "What was written in them.",
             stats.queue.orders,
         ),
@@ -71,12 +71,12 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
             tended.ended,
         ),
         (
-            "landfall_queue_silent_total",
+            "landfall_stale_jobs_checked_total",
             "Jobs of which nothing was heard for a while, looked at.",
             tended.looked_at,
         ),
         (
-            "landfall_queue_unknown_total",
+            "landfall_reconcile_failures_total",
             "Such looks at which the store failed.",
             tended.unknown,
         ),
@@ -91,7 +91,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
             tended.removed,
         ),
         (
-            "landfall_queue_tending_failures_total",
+            "landfall_queue_maintenance_failures_total",
             "Looks and removals that the database failed.",
             tended.failed,
         ),
@@ -100,7 +100,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
     }
     let help = "The number of the newest event of the queue.";
     let newest = u64::try_from(stats.newest_event).unwrap_or_default();
-    page.single("landfall_queue_newest_event", "gauge", help, newest);
+    page.single("landfall_queue_last_event_number", "gauge", help, newest);
 }
 
 fn asked(page: &mut Page, stats: &GrantStats) {
@@ -113,7 +113,7 @@ fn asked(page: &mut Page, stats: &GrantStats) {
     );
     for (result, count) in [
         ("granted", &api.granted),
-        ("again", &api.granted_again),
+        ("repeated", &api.granted_again),
         ("refused", &api.refused),
         ("failed", &api.failed),
     ] {
@@ -129,5 +129,5 @@ fn asked(page: &mut Page, stats: &GrantStats) {
     );
     let help = "Callers that listen to events now.";
     let listening = api.listening.load(Relaxed);
-    page.single("landfall_grants_listening", "gauge", help, listening);
+    page.single("landfall_event_streams", "gauge", help, listening);
 }

@@ -64,7 +64,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
     type Number = fn(&RouteStats) -> f64;
     let of_routes: [(&str, &str, &str, Number); 9] = [
         (
-            "landfall_events_waiting",
+            "landfall_events_pending",
             "gauge",
             "Events that wait for their delivery.",
             |route| route.waiting as f64,
@@ -76,13 +76,13 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             |route| route.oldest.as_secs_f64(),
         ),
         (
-            "landfall_events_announced",
+            "landfall_events_prepared",
             "gauge",
             "Events that may happen, kept before they do.",
             |route| route.announced as f64,
         ),
         (
-            "landfall_events_dead",
+            "landfall_dead_letters",
             "gauge",
             "Dead letters: see landfall events list.",
             |route| route.dead as f64,
@@ -94,13 +94,13 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             |route| route.delivered as f64,
         ),
         (
-            "landfall_events_failures_total",
+            "landfall_event_delivery_failures_total",
             "counter",
             "Deliveries that failed and are made again.",
             |route| route.failed as f64,
         ),
         (
-            "landfall_events_given_up_total",
+            "landfall_events_dead_lettered_total",
             "counter",
             "Events that became dead letters.",
             |route| route.given_up as f64,
@@ -126,13 +126,13 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
     }
     for (name, kind, help, value) in [
         (
-            "landfall_events_kept",
+            "landfall_events_queued",
             "gauge",
             "Events in the database that may happen or wait, for all ways.",
             stats.rows as u64,
         ),
         (
-            "landfall_events_limit",
+            "landfall_events_queue_limit",
             "gauge",
             "Events kept at which new uploads are refused.",
             stats.limit as u64,
@@ -156,19 +156,19 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             stats.rejected,
         ),
         (
-            "landfall_events_refused_total",
+            "landfall_events_rejected_total",
             "counter",
             "Requests refused because too many events were kept.",
             stats.refused,
         ),
         (
-            "landfall_events_unkept_total",
+            "landfall_events_persist_failures_total",
             "counter",
             "Requests refused because the database kept no event in time.",
             stats.unkept,
         ),
         (
-            "landfall_events_buried_total",
+            "landfall_dead_letters_purged_total",
             "counter",
             "Dead letters removed for their age.",
             stats.buried,

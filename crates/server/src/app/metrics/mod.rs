@@ -98,7 +98,7 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
             net.accept_errors.load(Relaxed),
         ),
         (
-            "landfall_connections_full_total",
+            "landfall_connection_limit_reached_total",
             "Times the limit of connections was reached.",
             net.full.load(Relaxed),
         ),
@@ -123,7 +123,7 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
             net.address_uploads.load(Relaxed),
         ),
         (
-            "landfall_requests_refused_total",
+            "landfall_invalid_requests_total",
             "Requests refused because they were no valid HTTP.",
             net.refused.load(Relaxed),
         ),

@@ -39,7 +39,7 @@ pub async fn set(loaded: Loaded, origins: Vec<String>, dry_run: bool) -> anyhow:
     }
     show("After", &after)?;
     if dry_run {
-        return done("Nothing was set: -dry-run.");
+        return done("Nothing was set: --dry-run.");
     }
     match client.set_bucket_cors(bucket, &after).await {
         Ok(()) => done("Set. To see what pages get: landfall doctor s3 -origin ORIGIN"),

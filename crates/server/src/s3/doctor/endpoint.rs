@@ -66,7 +66,7 @@ pub(super) async fn examine(x: &mut Examination<'_>) -> Result<(), Hopeless> {
             region(&found),
             region(&uri)
         );
-        let remedy = format!("set -s3-region {}", region(&found));
+        let remedy = format!("set --s3-region {}", region(&found));
         x.note(Finding::new("region", Mark::Warn, text).advise(remedy));
     }
     Ok(())
@@ -160,8 +160,8 @@ async fn connect(x: &mut Examination<'_>, uri: &Uri) -> Result<(), Hopeless> {
         Ok(Err(error)) => {
             let text = format!("{host} has no address: {error}");
             x.note(Finding::new("name", Mark::Fail, text).advise(
-                "correct -s3-endpoint or -s3-region, or this machine's DNS; if only the bucket's \
-                 name before the host is unknown, set -s3-path-style true",
+                "correct --s3-endpoint or --s3-region, or this machine's DNS; if only the bucket's \
+                 name before the host is unknown, set --s3-path-style true",
             ));
             return Err(Hopeless);
         }
@@ -197,7 +197,7 @@ async fn connect(x: &mut Examination<'_>, uri: &Uri) -> Result<(), Hopeless> {
     };
     let text = format!("{host}:{port} can't be connected: {error}");
     x.note(Finding::new("connection", Mark::Fail, text).advise(
-        "correct -s3-endpoint, start the service, or let this machine through the firewall",
+        "correct --s3-endpoint, start the service, or let this machine through the firewall",
     ));
     Err(Hopeless)
 }
@@ -222,9 +222,9 @@ async fn knock(x: &mut Examination<'_>, uri: &Uri) -> Result<(), Hopeless> {
         Err(error) => {
             let advice = if tls {
                 "if the certificate is of one's own authority, add that to this machine's; if the \
-                 service has no TLS, write http:// in -s3-endpoint"
+                 service has no TLS, write http:// in --s3-endpoint"
             } else {
-                "if the service wants TLS, write https:// in -s3-endpoint"
+                "if the service wants TLS, write https:// in --s3-endpoint"
             };
             x.note(Finding::new("answer", Mark::Fail, error).advise(advice));
             return Err(Hopeless);

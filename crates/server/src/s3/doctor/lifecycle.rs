@@ -113,12 +113,12 @@ fn judge(days: Option<u64>, keep: Option<Duration>) -> Finding {
                 format!(
                     "the bucket drops multipart uploads after {days} days, counted from their \
                      beginning, and with them uploads that are kept {ours} here \
-                     (-expire-unfinished)"
+                     (--expire-unfinished)"
                 ),
             )
             .advise(match least {
                 Some(least) => format!("let the rule wait {least} days or more"),
-                None => "remove the rule, or set -expire-unfinished".to_owned(),
+                None => "remove the rule, or set --expire-unfinished".to_owned(),
             })
         }
     }

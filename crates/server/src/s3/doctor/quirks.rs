@@ -81,11 +81,11 @@ async fn conditions(x: &mut Examination<'_>) {
     let finding = match (works, needed) {
         (true, _) => Finding::new("conditional writes", Mark::Ok, text),
         (false, true) => Finding::new("conditional writes", Mark::Fail, text).advise(
-            "-lease store can't work here: use -lease redis://… or -lease postgres://…, or a single server with -lease \
+            "-lease store can't work here: use --lease redis://… or --lease postgres://…, or a single server with --lease \
              memory",
         ),
         (false, false) => Finding::new("conditional writes", Mark::Note, text)
-            .advise("several servers on this bucket need -lease redis://… or -lease postgres://…"),
+            .advise("several servers on this bucket need --lease redis://… or --lease postgres://…"),
     };
     x.note(finding);
 }

@@ -34,7 +34,7 @@ pub(super) async fn examine(x: &mut Examination<'_>, url: &str) {
     let mut connection = match patient(client.get_multiplexed_async_connection()).await {
         Ok(connection) => connection,
         Err(why) => {
-            let remedy = "correct -lease, or start the server";
+            let remedy = "correct --lease, or start the server";
             x.note(failed("Redis", why, remedy));
             return;
         }
@@ -128,7 +128,7 @@ fn about(info: &str) -> Vec<Finding> {
                 Mark::Fail,
                 "this is a replica, which takes no writes",
             )
-            .advise("name the primary in -lease"),
+            .advise("name the primary in --lease"),
         );
     }
     match value("maxmemory_policy") {

@@ -93,8 +93,8 @@ async fn multipart(x: &mut Examination<'_>, source: &Place, content: Bytes) {
                 let advice = Advice::new(&error, x.s3(), x.bucket);
                 x.note(
                     Finding::new("object headers", Mark::Fail, advice.said).advise(
-                        "the service doesn't take what -s3-acl, -s3-sse, -s3-storage-class, \
-                         -s3-tags and the like ask for: allow it, or leave it out",
+                        "the service doesn't take what --s3-acl, --s3-sse, --s3-storage-class, \
+                         --s3-tags and the like ask for: allow it, or leave it out",
                     ),
                 );
             }

@@ -47,13 +47,13 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if s3.bucket.is_none() {
         findings.problem(
             "direct",
-            "needs a bucket that clients send their files to: write -s3-bucket NAME",
+            "needs a bucket that clients send their files to: write --s3-bucket NAME",
         );
     }
     if direct.events_secret.is_some() && direct.events_secret_file.is_some() {
         findings.problem(
-            "direct-events-secret-file",
-            "can't go with direct-events-secret: there is one secret",
+            "direct-notifications-secret-file",
+            "can't go with direct-notifications-secret: there is one secret",
         );
     }
 
@@ -64,7 +64,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.warning(
             "s3-key",
             format!(
-                "begins as -direct-key does, with {}; what tus uploads leave behind there isn't removed",
+                "begins as --direct-key does, with {}; what tus uploads leave behind there isn't removed",
                 direct.beginning()
             ),
         );
@@ -83,7 +83,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if settings.largest_grant().is_none() {
         findings.warning(
             "direct",
-            "whoever may upload may send as much as S3 takes; write -grants-max-size or -max-size"
+            "whoever may upload may send as much as S3 takes; write --grants-max-size or --max-size"
                 .to_owned(),
         );
     }

@@ -38,7 +38,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     {
         findings.warning(
             "grants-max-size",
-            format!("is more than -max-size {most}, which holds for what is granted, too"),
+            format!("is more than --max-size {most}, which holds for what is granted, too"),
         );
     }
 
@@ -49,7 +49,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             .filter(|name| name.starts_with("grants-"))
         {
             // The dashboard's list has an end, too.
-            if name != "grants-keep" || !admin.is_on() {
+            if name != "grants-retention" || !admin.is_on() {
                 findings.without_effect(name, "without grants");
             }
         }
@@ -83,10 +83,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             );
         }
         if settings.cors.disable {
-            findings.without_effect("grants-origins", "with disable-cors");
+            findings.without_effect("grants-allowed-origins", "with disable-cors");
         }
         if grants.authorize.url.is_none() {
-            findings.without_effect("grants-authorize-cache", "without grants-authorize-url");
+            findings.without_effect("grants-forward-auth-cache", "without grants-forward-auth-url");
         }
     }
     if !admin.is_on() {

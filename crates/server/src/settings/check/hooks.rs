@@ -98,12 +98,12 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if !on.contains(&true) {
         for name in [
             "hooks-enabled-events",
-            "hooks-when-down",
-            "events-limit",
+            "hooks-failure-mode",
+            "events-max-queued",
             "events-max-bytes",
             "events-strict-order",
-            "events-give-up-after",
-            "events-keep-dead",
+            "events-retry-for",
+            "events-dead-letter-retention",
         ] {
             findings.without_effect(name, "without hooks");
         }
@@ -144,7 +144,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         }
     }
     if hooks.http.url.is_some() && !hooks.http.follow_redirects {
-        findings.without_effect("hooks-http-allow", "without hooks-http-follow-redirects");
+        findings.without_effect("hooks-http-redirect-allow", "without hooks-http-follow-redirects");
     }
     if !follows_progress(settings) {
         findings.without_effect(
@@ -187,16 +187,16 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
         );
     }
     let used = hooks.used_names();
-    if used.questions().next().is_none() && findings.is_given("hooks-when-down") {
-        findings.warning("hooks-when-down", "has no effect without a pre-… hook");
+    if used.questions().next().is_none() && findings.is_given("hooks-failure-mode") {
+        findings.warning("hooks-failure-mode", "has no effect without a pre-… hook");
     }
     if !settings.has_outbox() {
         for name in [
-            "events-limit",
+            "events-max-queued",
             "events-max-bytes",
             "events-strict-order",
-            "events-give-up-after",
-            "events-keep-dead",
+            "events-retry-for",
+            "events-dead-letter-retention",
         ] {
             findings.without_effect(name, "without hooks that are told more than post-receive");
         }

@@ -19,8 +19,8 @@ pub(super) const DIRECT: Section = Section {
             "direct",
             Kind::Switch,
             "false",
-            "Sign uploads that clients send straight to -s3-bucket, and make sure of what arrived; goes \
-             with -grants, which it turns on.",
+            "Sign uploads that clients send straight to --s3-bucket, and make sure of what arrived; goes \
+             with --grants, which it turns on.",
             // Comes after grants, so that it can turn it on.
             |s, v| {
                 s.direct.enabled = value::boolean(v)?;
@@ -40,7 +40,7 @@ pub(super) const DIRECT: Section = Section {
             "direct-endpoint",
             Kind::Text("URL"),
             "",
-            "The service as browsers know it. Not set: as this server does (-s3-endpoint).",
+            "The service as browsers know it. Not set: as this server does (--s3-endpoint).",
             |s, v| {
                 put(
                     &mut s.direct.endpoint,
@@ -52,7 +52,7 @@ pub(super) const DIRECT: Section = Section {
             "direct-key",
             Kind::Text("TEMPLATE"),
             "uploads/{id}/{filename}",
-            "Key of objects below -s3-object-prefix, as in -s3-key. It must begin with something \
+            "Key of objects below --s3-object-prefix, as in --s3-key. It must begin with something \
              that keys of other uploads don't begin with.",
             |s, v| put(&mut s.direct.key, direct::key(v)),
         ),
@@ -60,7 +60,7 @@ pub(super) const DIRECT: Section = Section {
             "direct-acl",
             Kind::Text("ACL"),
             "",
-            "ACL of these objects, such as public-read. Not set: that of -s3-acl.",
+            "ACL of these objects, such as public-read. Not set: that of --s3-acl.",
             |s, v| put(&mut s.direct.acl, acl(v)),
         )
         .protects(),
@@ -78,7 +78,7 @@ pub(super) const DIRECT: Section = Section {
             },
         ),
         Setting::new(
-            "direct-small",
+            "direct-small-files",
             Kind::Text("post|put"),
             "post",
             "How clients that leave it to the server send small files: by a form that bounds \
@@ -102,7 +102,7 @@ pub(super) const DIRECT: Section = Section {
             |s, v| put(&mut s.direct.put_lifetime, bucket::redirect_lifetime(v)),
         ),
         Setting::new(
-            "direct-lifetime",
+            "direct-url-lifetime",
             Kind::Time,
             "1h",
             "How long everything else that is signed may be begun; from 1s to 7d. Not all clients ask \
@@ -110,15 +110,15 @@ pub(super) const DIRECT: Section = Section {
             |s, v| put(&mut s.direct.lifetime, bucket::redirect_lifetime(v)),
         ),
         Setting::new(
-            "direct-patience",
+            "direct-idle-timeout",
             Kind::Time,
             "0",
             "Give up an upload of which nothing was heard or seen for this long. 0: as \
-             -expire-unfinished, but a day at most.",
+             --expire-unfinished, but a day at most.",
             |s, v| put(&mut s.direct.patience, value::duration_or_none(v)),
         ),
         Setting::new(
-            "direct-poll",
+            "direct-poll-interval",
             Kind::Time,
             "1m",
             "How often a running upload is checked in the bucket whose end its client or the bucket \
@@ -126,7 +126,7 @@ pub(super) const DIRECT: Section = Section {
             |s, v| put(&mut s.direct.poll, value::some_duration(v)),
         ),
         Setting::new(
-            "direct-signer",
+            "direct-sign-requests",
             Kind::Switch,
             "true",
             "Sign single requests on a caller's own keys, for signRequest of Uppy 6.",
@@ -165,11 +165,11 @@ pub(super) const DIRECT: Section = Section {
             "direct-sts-lifetime",
             Kind::Time,
             "1h",
-            "How long they are good for; from 15m to 36h, with -direct-sts-role to 12h.",
+            "How long they are good for; from 15m to 36h, with --direct-sts-role to 12h.",
             |s, v| put(&mut s.direct.sts.lifetime, direct::sts_lifetime(v)),
         ),
         Setting::new(
-            "direct-events-secret",
+            "direct-notifications-secret",
             Kind::Text("SECRET"),
             "",
             "Let the bucket tell of what has arrived (POST to /api/s3_events) with this secret of at \
@@ -180,7 +180,7 @@ pub(super) const DIRECT: Section = Section {
         .protects()
         .secret(),
         Setting::new(
-            "direct-events-secret-file",
+            "direct-notifications-secret-file",
             Kind::Text("FILE"),
             "",
             "The same, with the secret in a file of one line.",

@@ -9,7 +9,7 @@ use crate::settings::{grants, hooks, value};
 /// The words for [`GrantStyle`].
 const STYLES: &[(&str, GrantStyle)] = &[
     ("landfall", GrantStyle::Landfall),
-    ("package", GrantStyle::Package),
+    ("laravel", GrantStyle::Package),
 ];
 
 /// Who makes use of them: who sweeps writes down what expires.
@@ -24,14 +24,14 @@ pub(super) const GRANTS: Section = Section {
             "grants",
             Kind::Switch,
             "false",
-            "Let callers ask for uploads (POST to -grants-path), and follow those they ask for.",
+            "Let callers ask for uploads (POST to --grants-path), and follow those they ask for.",
             |s, v| put(&mut s.grants.enabled, value::boolean(v)),
         ),
         Setting::new(
             "require-grant",
             Kind::Switch,
             "false",
-            "Refuse uploads that nobody asked for; goes with -grants, which it turns on.",
+            "Refuse uploads that nobody asked for; goes with --grants, which it turns on.",
             // Comes after grants, so that it can turn it on.
             |s, v| {
                 s.grants.required = value::boolean(v)?;
@@ -47,8 +47,8 @@ pub(super) const GRANTS: Section = Section {
             |s, v| put(&mut s.grants.path, grants::area(v)),
         ),
         Setting::new(
-            "grants-style",
-            Kind::Text("landfall|package"),
+            "grants-api",
+            Kind::Text("landfall|laravel"),
             "landfall",
             "What the answers look like: Landfall's own, or exactly those of the Laravel package \
              laravel-tus-upload, for its front end.",
@@ -62,7 +62,7 @@ pub(super) const GRANTS: Section = Section {
             |s, v| put(&mut s.grants.valid_for, value::some_duration(v)),
         ),
         Setting::new(
-            "grants-keep",
+            "grants-retention",
             Kind::Time,
             "720h",
             "How long what was asked for is listed after its end.",
@@ -72,12 +72,12 @@ pub(super) const GRANTS: Section = Section {
             "grants-max-size",
             Kind::Size,
             "0",
-            "Largest upload that is granted; 0 is -max-size.",
+            "Largest upload that is granted; 0 is --max-size.",
             |s, v| put(&mut s.grants.limits.max_size, value::size_or_none(v)),
         )
         .protects(),
         Setting::new(
-            "grants-types",
+            "grants-allowed-types",
             Kind::List("TYPES"),
             "",
             "Types that are granted, such as image/* or application/pdf, with commas between them. \
@@ -86,7 +86,7 @@ pub(super) const GRANTS: Section = Section {
         )
         .protects(),
         Setting::new(
-            "grants-size-required",
+            "grants-require-size",
             Kind::Switch,
             "false",
             "Grant nothing whose size isn't known beforehand.",
@@ -94,7 +94,7 @@ pub(super) const GRANTS: Section = Section {
         )
         .protects(),
         Setting::new(
-            "grants-active",
+            "grants-max-active",
             Kind::Number("COUNT"),
             "0",
             "The most uploads of a caller that are granted or under way; 0 is without limit.",
@@ -102,7 +102,7 @@ pub(super) const GRANTS: Section = Section {
         )
         .protects(),
         Setting::new(
-            "grants-rate",
+            "grants-rate-limit",
             Kind::Text("COUNT/TIME"),
             "",
             "The most uploads that a caller may ask for in a time, such as 100/1h. Not set: without \
@@ -127,7 +127,7 @@ pub(super) const GRANTS: Section = Section {
             |s, v| put(&mut s.grants.quota_period, value::duration_or_none(v)),
         ),
         Setting::new(
-            "grants-check-type",
+            "grants-enforce-type",
             Kind::Switch,
             "false",
             "Refuse uploads that say to be of another type than was granted.",
@@ -158,7 +158,7 @@ pub(super) const CALLERS: Section = Section {
             Kind::List("ISSUERS"),
             "",
             "Who must have issued them (iss): one of these, with commas between them. This or \
-             -grants-jwt-audience is required.",
+             --grants-jwt-audience is required.",
             |s, v| put(&mut s.grants.jwt.issuers, grants::claims(v)),
         )
         .protects(),
@@ -167,7 +167,7 @@ pub(super) const CALLERS: Section = Section {
             Kind::List("AUDIENCES"),
             "",
             "Whom they must be meant for (aud): one of these, with commas between them. This or \
-             -grants-jwt-issuer is required.",
+             --grants-jwt-issuer is required.",
             |s, v| put(&mut s.grants.jwt.audiences, grants::claims(v)),
         )
         .protects(),
@@ -196,7 +196,7 @@ pub(super) const CALLERS: Section = Section {
             |s, v| put(&mut s.grants.jwt.limits, grants::claim(v)),
         ),
         Setting::new(
-            "grants-authorize-url",
+            "grants-forward-auth-url",
             Kind::Text("URL"),
             "",
             "Ask the application who a caller is: GET to this URL with the caller's Cookie and \
@@ -207,18 +207,18 @@ pub(super) const CALLERS: Section = Section {
         .secret_in_url()
         .protects(),
         Setting::new(
-            "grants-authorize-cache",
+            "grants-forward-auth-cache",
             Kind::Time,
             "5s",
             "How long such an answer counts for the same cookies; 0 asks every time.",
             |s, v| put(&mut s.grants.authorize.cache, value::duration(v)),
         ),
         Setting::new(
-            "grants-origins",
+            "grants-allowed-origins",
             Kind::List("ORIGINS"),
             "",
             "Other origins, such as https://app.example.com, whose pages may ask with a cookie and read \
-             the answers, with commas between them. Empty: those of -cors-allow-origin may ask, but \
+             the answers, with commas between them. Empty: those of --cors-allow-origin may ask, but \
              without cookies. A page of the server's own origin always may.",
             |s, v| put(&mut s.grants.origins, grants::origins(v)),
         )

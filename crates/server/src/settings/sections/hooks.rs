@@ -10,7 +10,7 @@ use crate::settings::{grants, hooks};
 use landfall_hooks::WhenDown;
 
 /// The words for [`WhenDown`].
-const WHEN_DOWN: &[(&str, WhenDown)] = &[("refuse", WhenDown::Refuse), ("allow", WhenDown::Allow)];
+const WHEN_DOWN: &[(&str, WhenDown)] = &[("deny", WhenDown::Refuse), ("allow", WhenDown::Allow)];
 
 /// Who makes use of the ways: who sweeps tells of it.
 const VERBS: &[Verb] = &[Verb::Serve, Verb::Sweep];
@@ -24,9 +24,9 @@ pub(super) const HOOKS: Section = Section {
             "hooks-enabled-events",
             Kind::List("EVENTS"),
             "pre-create,post-create,post-receive,post-terminate,post-finish",
-            "What hooks are asked (pre-create, pre-finish, pre-terminate, pre-access, with -grants \
+            "What hooks are asked (pre-create, pre-finish, pre-terminate, pre-access, with --grants \
              pre-grant) and told (post-create, post-receive, post-finish, post-terminate, \
-             post-expire, with -grants UploadStarted, UploadProgress, UploadCompleted, \
+             post-expire, with --grants UploadStarted, UploadProgress, UploadCompleted, \
              UploadCancelled, UploadFailed, UploadExpired), with commas between them, unless a \
              kind of hooks has a list of its own. Nothing stands for tusd's seven.",
             |s, v| put(&mut s.hooks.enabled, hooks::enabled(v)),
@@ -41,9 +41,9 @@ pub(super) const HOOKS: Section = Section {
             |s, v| put(&mut s.hooks.progress_interval, value::some_duration(v)),
         ),
         Setting::new(
-            "hooks-when-down",
-            Kind::Text("refuse|allow"),
-            "refuse",
+            "hooks-failure-mode",
+            Kind::Text("deny|allow"),
+            "deny",
             "What becomes of a request when a hook can't be asked about it: it fails with 500 \
              (refuse), or goes on (allow).",
             |s, v| put(&mut s.hooks.when_down, value::choice(v, WHEN_DOWN)),
@@ -54,7 +54,7 @@ pub(super) const HOOKS: Section = Section {
             Kind::Number("CODE"),
             "0",
             "As in tusd 1: the exit code or status with which post-receive stops an upload. Goes \
-             with -hooks-dir-format v1 and -hooks-http-format v1 or auto. 0: none.",
+             with --hooks-dir-format v1 and --hooks-http-format v1 or auto. 0: none.",
             |s, v| put(&mut s.hooks.stop_code, hooks::stop_code(v)),
         ),
     ],
@@ -76,7 +76,7 @@ pub(super) const COMMAND: Section = Section {
             "hooks-dir-events",
             Kind::List("EVENTS"),
             "",
-            "What they are asked and told. Not set: -hooks-enabled-events.",
+            "What they are asked and told. Not set: --hooks-enabled-events.",
             |s, v| put(&mut s.hooks.command.events, hooks::events(v)),
         )
         .protects(),
@@ -88,7 +88,7 @@ pub(super) const COMMAND: Section = Section {
             |s, v| put(&mut s.hooks.command.timeout, value::some_duration(v)),
         ),
         Setting::new(
-            "hooks-dir-processes",
+            "hooks-dir-max-processes",
             Kind::Number("COUNT"),
             "32",
             "How many may run at one time; more have to wait.",
@@ -121,7 +121,7 @@ pub(super) const HTTP: Section = Section {
             "hooks-http-events",
             Kind::List("EVENTS"),
             "",
-            "What it is asked and told. Not set: -hooks-enabled-events.",
+            "What it is asked and told. Not set: --hooks-enabled-events.",
             |s, v| put(&mut s.hooks.http.events, hooks::events(v)),
         )
         .protects(),
@@ -193,11 +193,11 @@ pub(super) const HTTP: Section = Section {
             Kind::Switch,
             "false",
             "Go where the endpoint's redirects lead, if that is public, the endpoint's own host, \
-             or in -hooks-http-allow.",
+             or in --hooks-http-redirect-allow.",
             |s, v| put(&mut s.hooks.http.follow_redirects, value::boolean(v)),
         ),
         Setting::new(
-            "hooks-http-allow",
+            "hooks-http-redirect-allow",
             Kind::List("NETWORKS"),
             "",
             "Where redirects may lead beside that: IP addresses and networks such as 10.0.0.0/8, \
@@ -206,7 +206,7 @@ pub(super) const HTTP: Section = Section {
         )
         .may_be_empty(),
         Setting::new(
-            "hooks-http-parallel",
+            "hooks-http-max-concurrency",
             Kind::Number("COUNT"),
             "64",
             "Calls at one time; more have to wait.",
@@ -231,7 +231,7 @@ pub(super) const GRPC: Section = Section {
             "hooks-grpc-events",
             Kind::List("EVENTS"),
             "",
-            "What it is asked and told. Not set: -hooks-enabled-events.",
+            "What it is asked and told. Not set: --hooks-enabled-events.",
             |s, v| put(&mut s.hooks.grpc.events, hooks::events(v)),
         )
         .protects(),
@@ -260,7 +260,7 @@ pub(super) const GRPC: Section = Section {
             "hooks-grpc-secure",
             Kind::Switch,
             "false",
-            "Speak TLS; needs -hooks-grpc-server-tls-certificate.",
+            "Speak TLS; needs --hooks-grpc-server-tls-certificate.",
             |s, v| put(&mut s.hooks.grpc.secure, value::boolean(v)),
         ),
         Setting::new(
@@ -314,7 +314,7 @@ pub(super) const WASM: Section = Section {
             "hooks-wasm-events",
             Kind::List("EVENTS"),
             "",
-            "What it is asked and told. Not set: those of -hooks-enabled-events whose answers have an \
+            "What it is asked and told. Not set: those of --hooks-enabled-events whose answers have an \
              effect.",
             |s, v| put(&mut s.hooks.wasm.events, hooks::events(v)),
         )
@@ -358,7 +358,7 @@ pub(super) const BROKERS: Section = Section {
             "hooks-nats-events",
             Kind::List("EVENTS"),
             "",
-            "What is published. Not set: all but the questions among -hooks-enabled-events.",
+            "What is published. Not set: all but the questions among --hooks-enabled-events.",
             |s, v| put(&mut s.hooks.brokers.nats.events, hooks::told_events(v)),
         ),
         Setting::new(
@@ -389,7 +389,7 @@ pub(super) const BROKERS: Section = Section {
             "hooks-amqp-events",
             Kind::List("EVENTS"),
             "",
-            "What is published. Not set: all but the questions among -hooks-enabled-events.",
+            "What is published. Not set: all but the questions among --hooks-enabled-events.",
             |s, v| put(&mut s.hooks.brokers.amqp.events, hooks::told_events(v)),
         ),
         Setting::new(
@@ -419,7 +419,7 @@ pub(super) const BROKERS: Section = Section {
             "hooks-redis-events",
             Kind::List("EVENTS"),
             "",
-            "What is added. Not set: all but the questions among -hooks-enabled-events.",
+            "What is added. Not set: all but the questions among --hooks-enabled-events.",
             |s, v| put(&mut s.hooks.brokers.redis.events, hooks::told_events(v)),
         ),
         Setting::new(
@@ -430,7 +430,7 @@ pub(super) const BROKERS: Section = Section {
             |s, v| put(&mut s.hooks.brokers.redis.stream, hooks::name(v)),
         ),
         Setting::new(
-            "hooks-redis-length",
+            "hooks-redis-max-length",
             Kind::Number("COUNT"),
             "100000",
             "About how many entries it keeps; older ones go.",
@@ -447,7 +447,7 @@ pub(super) const BROKERS: Section = Section {
             "hooks-kafka-events",
             Kind::List("EVENTS"),
             "",
-            "What is produced. Not set: all but the questions among -hooks-enabled-events.",
+            "What is produced. Not set: all but the questions among --hooks-enabled-events.",
             |s, v| put(&mut s.hooks.brokers.kafka.events, hooks::told_events(v)),
         ),
         Setting::new(
@@ -507,7 +507,7 @@ pub(super) const OUTBOX: Section = Section {
     verbs: &[Verb::Serve, Verb::Sweep, Verb::Events],
     settings: &[
         Setting::new(
-            "events-limit",
+            "events-max-queued",
             Kind::Number("COUNT"),
             "1000000",
             "The most events that may wait. When there are as many, new uploads are refused with \
@@ -536,7 +536,7 @@ pub(super) const OUTBOX: Section = Section {
             |s, v| put(&mut s.hooks.outbox.strict_order, value::boolean(v)),
         ),
         Setting::new(
-            "events-give-up-after",
+            "events-retry-for",
             Kind::Time,
             "168h",
             "How long an event is retried after its first failed delivery, with at least 20 \
@@ -544,7 +544,7 @@ pub(super) const OUTBOX: Section = Section {
             |s, v| put(&mut s.hooks.outbox.give_up_after, value::some_duration(v)),
         ),
         Setting::new(
-            "events-keep-dead",
+            "events-dead-letter-retention",
             Kind::Time,
             "30d",
             "How long dead letters are kept.",

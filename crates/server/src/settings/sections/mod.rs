@@ -34,8 +34,8 @@ fn milliseconds(text: &str) -> Result<String, String> {
     match value::integer(text) {
         Ok(milliseconds) => Ok(format!("{milliseconds}ms")),
         Err(_) => Err(format!(
-            "is the old name of -network-timeout and takes milliseconds without a unit; write \
-             -network-timeout {text}"
+            "is the old name of --network-timeout and takes milliseconds without a unit; write \
+             --network-timeout {text}"
         )),
     }
 }
@@ -127,7 +127,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 "trusted-proxies",
                 Kind::List("NETWORKS"),
                 "loopback",
-                "Whom -behind-proxy trusts: IP addresses and networks such as 10.0.0.0/8, with \
+                "Whom --behind-proxy trusts: IP addresses and networks such as 10.0.0.0/8, with \
                  commas between them. The word loopback stands for this machine, and private for \
                  this machine and all private networks, whose hosts can then claim any address. A \
                  peer on a UNIX socket is always trusted.",
@@ -275,7 +275,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 "upload-dir",
                 Kind::Text("DIR"),
                 "./data",
-                "Directory to keep uploads in, unless there is -s3-bucket; made if missing.",
+                "Directory to keep uploads in, unless there is --s3-bucket; made if missing.",
                 |s, v| put(&mut s.storage.upload_dir, value::some_path(v)),
             )
             .once(&[same("dir")]),
@@ -361,7 +361,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 |s, v| put(&mut s.expiry.finished, value::duration_or_none(v)),
             ),
             Setting::new(
-                "expire-leftovers",
+                "expire-orphans",
                 Kind::Time,
                 "1h",
                 "Delete what belongs to no upload, such as the remains of an interrupted creation, \
@@ -435,7 +435,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 "verbose",
                 Kind::Switch,
                 "false",
-                "Log at least as much as with -log-level debug.",
+                "Log at least as much as with --log-level debug.",
                 // Comes after log-level, so that it can raise it.
                 |s, v| {
                     if value::boolean(v)? {
@@ -539,7 +539,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 "min-rate",
                 Kind::Size,
                 "16",
-                "Bytes a second that a sending client must reach, averaged over -network-timeout; \
+                "Bytes a second that a sending client must reach, averaged over --network-timeout; \
                  0 lets it be as slow as it likes.",
                 |s, v| put(&mut s.limits.min_rate, value::size_or_none(v)),
             )
@@ -553,14 +553,14 @@ pub(super) static SECTIONS: &[Section] = &[
                 |s, v| put(&mut s.limits.max_uploads_in_flight, value::count(v)),
             ),
             Setting::new(
-                "max-bytes-in-flight",
+                "max-buffered-bytes",
                 Kind::Size,
                 "256MiB",
                 "Memory for bytes that wait to be stored, all uploads together; at least 1MiB. \
                  When it is full, clients are slowed down.",
                 |s, v| {
                     put(
-                        &mut s.limits.max_bytes_in_flight,
+                        &mut s.limits.max_buffered_bytes,
                         value::size_within(v, 1 << 20, u64::MAX),
                     )
                 },

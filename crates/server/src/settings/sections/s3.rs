@@ -87,7 +87,7 @@ pub(super) const S3: Section = Section {
             Kind::Text("auto|true|false"),
             "auto",
             "Whether URLs have the bucket in their path (true) or before the host (false). auto: \
-             in the path with -s3-endpoint, else before the host.",
+             in the path with --s3-endpoint, else before the host.",
             |s, v| put(&mut s.s3.path_style, value::choice(v, PATH_STYLE)),
         ),
         Setting::new(
@@ -137,7 +137,7 @@ pub(super) const S3: Section = Section {
             "s3-max-buffered-parts",
             Kind::Number("COUNT"),
             "20",
-            "Taken for tusd's sake and without effect: parts never wait on a disk, and -s3-memory \
+            "Taken for tusd's sake and without effect: parts never wait on a disk, and --s3-memory \
              bounds those in memory.",
             |s, v| put(&mut s.s3.max_buffered_parts, value::number(v)),
         ),
@@ -153,7 +153,7 @@ pub(super) const S3: Section = Section {
             "s3-log-api-calls",
             Kind::Switch,
             "false",
-            "Log each call to the service, whatever -log-level says.",
+            "Log each call to the service, whatever --log-level says.",
             |s, v| put(&mut s.s3.log_api_calls, value::boolean(v)),
         ),
         Setting::new(
@@ -246,7 +246,7 @@ pub(super) const S3: Section = Section {
             "s3-sse-kms-key-id",
             Kind::Text("KEY"),
             "",
-            "Id or ARN of the key to encrypt with; means aws:kms unless -s3-sse says \
+            "Id or ARN of the key to encrypt with; means aws:kms unless --s3-sse says \
              aws:kms:dsse.",
             |s, v| {
                 put(

@@ -219,7 +219,7 @@ fn needs(
         ("grants-jwt-keys", jwt_keys),
         ("admin-key-file", settings.admin.key_file.as_ref()),
         (
-            "direct-events-secret-file",
+            "direct-notifications-secret-file",
             settings.direct.events_secret_file.as_ref(),
         ),
     ];
@@ -251,7 +251,7 @@ fn later_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
         ("hooks-nats", &brokers.nats.url, true),
         ("hooks-amqp", &brokers.amqp.url, true),
         ("hooks-redis", &brokers.redis.url, true),
-        ("grants-authorize-url", &grants.authorize.url, !behind_proxy),
+        ("grants-forward-auth-url", &grants.authorize.url, !behind_proxy),
     ]
     .into_iter()
     .filter_map(|(name, url, is_direct)| Some((name, url.as_ref().filter(|_| is_direct)?)))

@@ -267,7 +267,7 @@ async fn hosts_need_addresses_now_or_later() {
         #[cfg(feature = "kafka")]
         &["-hooks-kafka={nosuch}:1"],
         #[cfg(feature = "grants")]
-        &["-grants", "-grants-authorize-url=http://{nosuch}"],
+        &["-grants", "-grants-forward-auth-url=http://{nosuch}"],
         #[cfg(feature = "grants")]
         &[
             "-grants",

@@ -21,13 +21,13 @@ fn they_go_with_grants_and_a_bucket() {
 
 #[test]
 fn patience_ends_with_that_for_others_or_after_a_day() {
-    let patience = |words: &[&str]| loaded(words, &[]).settings.direct_patience();
+    let patience = |words: &[&str]| loaded(words, &[]).settings.direct_idle_timeout();
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     assert_eq!(patience(&[]), hours(24));
     assert_eq!(patience(&["-expire-unfinished=2h"]), hours(2));
     assert_eq!(patience(&["-expire-unfinished=0"]), hours(24));
     let bucket = ["-s3-bucket=b", "-direct", "-max-size=1GB"];
-    let longer = [&bucket[..], &["-direct-patience=72h"]].concat();
+    let longer = [&bucket[..], &["-direct-idle-timeout=72h"]].concat();
     assert_eq!(patience(&longer), hours(72));
 }
 
@@ -80,8 +80,8 @@ fn their_pages_have_places_of_their_own() {
 fn what_may_not_be_meant_is_told() {
     let cases: [(&[&str], &str); 8] = [
         (
-            &["-direct-poll=2m"],
-            "-direct-poll: has no effect without direct",
+            &["-direct-poll-interval=2m"],
+            "-direct-poll-interval: has no effect without direct",
         ),
         (
             &["-s3-bucket=b", "-direct"],
@@ -101,11 +101,11 @@ fn what_may_not_be_meant_is_told() {
         ),
         (
             &with_direct(&["-s3-key=uploads/{id}"]),
-            "-s3-key: begins as -direct-key does, with uploads/;",
+            "-s3-key: begins as --direct-key does, with uploads/;",
         ),
         (
             &with_direct(&["-direct-key=u{id}", "-s3-key=uploads/{id}"]),
-            "-s3-key: begins as -direct-key does, with u;",
+            "-s3-key: begins as --direct-key does, with u;",
         ),
         (
             &with_direct(&["-lease-ttl=5s"]),
@@ -133,15 +133,15 @@ fn texts_out_of_bounds_are_refused() {
     for word in [
         "-direct-key={id}",
         "-direct-key=",
-        "-direct-lifetime=8d",
+        "-direct-url-lifetime=8d",
         "-direct-put-lifetime=500ms",
         "-direct-sts-lifetime=10m",
-        "-direct-poll=0",
-        "-direct-small=get",
+        "-direct-poll-interval=0",
+        "-direct-small-files=get",
         "-direct-acl=everybody",
         "-direct-endpoint=files.example",
         "-direct-path=x y",
-        "-direct-events-secret=short",
+        "-direct-notifications-secret=short",
     ] {
         let told = problem(&with_direct(&[word]));
         let name = word.split('=').next().unwrap();
@@ -160,12 +160,12 @@ fn texts_out_of_bounds_are_refused() {
         role.split_once('=').map(|(_, arn)| arn)
     );
     let both = [
-        "-direct-events-secret=0123456789abcdef",
-        "-direct-events-secret-file=/x",
+        "-direct-notifications-secret=0123456789abcdef",
+        "-direct-notifications-secret-file=/x",
     ];
     let told = problem(&with_direct(&both));
     assert!(
-        told.starts_with("-direct-events-secret-file: can't go with"),
+        told.starts_with("-direct-notifications-secret-file: can't go with"),
         "{told}"
     );
 }
@@ -175,7 +175,7 @@ fn the_secret_of_notifications_is_shown_nowhere() {
     const SECRET: &str = "hunter2hunter2hunter2";
     let said = loaded(
         &with_direct(&[]),
-        &[("LANDFALL_DIRECT_EVENTS_SECRET", SECRET)],
+        &[("LANDFALL_DIRECT_NOTIFICATIONS_SECRET", SECRET)],
     );
     let known = said.settings.direct.events_secret.as_ref().unwrap();
     assert_eq!(known.reveal(), SECRET);

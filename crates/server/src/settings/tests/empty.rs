@@ -18,11 +18,11 @@ const MAY_BE_EMPTY: &[&str] = &[
     "hooks-http-forward-headers",
     "hooks-grpc-forward-headers",
     // No redirect may lead to a private network.
-    "hooks-http-allow",
+    "hooks-http-redirect-allow",
     // AMQP's default exchange has no name.
     "hooks-amqp-exchange",
     // No other origin may ask with cookies.
-    "grants-origins",
+    "grants-allowed-origins",
     // Nothing stands before the paths.
     "direct-path",
 ];
@@ -77,7 +77,7 @@ fn an_empty_flag_beside_a_command_does_not_mean_everything() {
             "{told}"
         );
     }
-    let told = problem(&["events", "drop", "-all", "-transport="]);
+    let told = problem(&["events", "delete", "-all", "-transport="]);
     assert!(told.starts_with("-transport: is empty"), "{told}");
     let told = problem(&["keys", "add", "a", "-max-size="]);
     assert!(told.starts_with("-max-size: is empty"), "{told}");

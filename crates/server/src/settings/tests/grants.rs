@@ -119,7 +119,7 @@ fn settings_without_effect_are_told() {
         ),
         (
             &["-grants", "-grants-max-size=2GiB", "-max-size=1GiB"],
-            "-grants-max-size: is more than -max-size",
+            "-grants-max-size: is more than --max-size",
         ),
     ] {
         let warnings = loaded(words, &[]).warnings;
@@ -129,8 +129,8 @@ fn settings_without_effect_are_told() {
     // Whoever sets a limit or asks for leave relies on it.
     for (words, told) in [
         (
-            &["-grants-active=5"][..],
-            "-grants-active: has no effect without grants",
+            &["-grants-max-active=5"][..],
+            "-grants-max-active: has no effect without grants",
         ),
         (
             &["-grants", "-grants-jwt-issuer=x"],
@@ -153,10 +153,10 @@ fn settings_without_effect_are_told() {
         assert!(found.starts_with(told), "{words:?}: {found}");
     }
     let quiet: [&[&str]; 5] = [
-        &["-admin-key=0123456789abcdef", "-grants-keep=1h"],
-        &["-grants", "-grants-active=5"],
+        &["-admin-key=0123456789abcdef", "-grants-retention=1h"],
+        &["-grants", "-grants-max-active=5"],
         // It says what holds anyway, as what config check prints does.
-        &["-grants-active=0", "-grants-valid-for=1h"],
+        &["-grants-max-active=0", "-grants-valid-for=1h"],
         &[
             "-grants",
             "-hooks-dir=/x",
@@ -164,8 +164,8 @@ fn settings_without_effect_are_told() {
         ],
         &[
             "-grants",
-            "-grants-authorize-url=http://x/",
-            "-grants-origins=https://x",
+            "-grants-forward-auth-url=http://x/",
+            "-grants-allowed-origins=https://x",
         ],
     ];
     for words in quiet {
@@ -183,7 +183,7 @@ fn passwords_of_urls_are_hidden() {
         "-grants",
         "-grants-jwt-keys=https://u:hunter2@h/jwks",
         "-grants-jwt-issuer=x",
-        "-grants-authorize-url=http://u:hunter2@h/authorize",
+        "-grants-forward-auth-url=http://u:hunter2@h/authorize",
     ];
     let said = loaded(&words, &[]).settings;
     assert!(!format!("{said:?}").contains("hunter2"));

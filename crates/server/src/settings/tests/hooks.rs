@@ -183,7 +183,7 @@ fn errands_about_events_are_one_thing() {
     let listed = errand(&[
         "events",
         "list",
-        "-waiting",
+        "-pending",
         "-upload=a",
         "-limit",
         "5",
@@ -196,18 +196,18 @@ fn errands_about_events_are_one_thing() {
         (again.deed, again.ids),
         (Deed::Retry, vec!["7".into(), "8".into()])
     );
-    let gone = errand(&["events", "drop", "-all", "-transport=http"]);
+    let gone = errand(&["events", "delete", "-all", "-transport=http"]);
     assert!(gone.all && gone.deed == Deed::Drop);
     for words in [
         &["events"][..],
         &["events", "show"],
         &["events", "retry"],
         &["events", "retry", "7", "-all"],
-        &["events", "drop", "7", "-transport", "http"],
-        &["events", "drop", "-all", "-waiting"],
+        &["events", "delete", "7", "-transport", "http"],
+        &["events", "delete", "-all", "-pending"],
         &["events", "retry", "-all", "-json"],
         &["events", "list", "7"],
-        &["events", "list", "-all", "-waiting"],
+        &["events", "list", "-all", "-pending"],
         &["-all"],
         &["sweep", "-limit", "3"],
         &["-json"],

@@ -8,7 +8,7 @@ const SECRET: &str = "hunter2hunter2hunter2";
 /// Every setting that may hold a secret, with texts that hold one, and what a report may show of it.
 const TEXTS: &[(&str, &[&str], &str)] = &[
     ("admin-key", &["hunter2hunter2hunter2"], "***"),
-    ("direct-events-secret", &["hunter2hunter2hunter2"], "***"),
+    ("direct-notifications-secret", &["hunter2hunter2hunter2"], "***"),
     (
         "hooks-http-secret",
         &[
@@ -70,7 +70,7 @@ const TEXTS: &[(&str, &[&str], &str)] = &[
         "h/jwks",
     ),
     (
-        "grants-authorize-url",
+        "grants-forward-auth-url",
         &[
             "http://u:hunter2hunter2hunter2@h/a",
             "http://h/a?key=hunter2hunter2hunter2",

@@ -31,7 +31,7 @@ pub struct Direct {
     pub lifetime: Duration,
     /// After how long without news an unfinished one is given up; `None` as [`Settings`] says.
     ///
-    /// [`Settings`]: super::Settings::direct_patience
+    /// [`Settings`]: super::Settings::direct_idle_timeout
     pub patience: Option<Duration>,
     /// How often one that is under way is looked at.
     pub poll: Duration,

@@ -69,16 +69,16 @@ pub struct Settings {
 
 /// After how long without news an unfinished direct upload is given up, where neither it nor other
 /// uploads are given up sooner.
-const DIRECT_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+const DIRECT_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 impl Settings {
     /// After how long without news an unfinished direct upload is given up.
     #[must_use]
-    pub fn direct_patience(&self) -> Duration {
-        let of_others = self.expiry.unfinished.unwrap_or(DIRECT_PATIENCE);
+    pub fn direct_idle_timeout(&self) -> Duration {
+        let of_others = self.expiry.unfinished.unwrap_or(DIRECT_IDLE_TIMEOUT);
         self.direct
             .patience
-            .unwrap_or(of_others.min(DIRECT_PATIENCE))
+            .unwrap_or(of_others.min(DIRECT_IDLE_TIMEOUT))
     }
 
     /// What a direct upload may have at most, in bytes, if that is limited for all of them.
@@ -342,7 +342,7 @@ pub struct Monitoring {
 pub struct Log {
     /// How it is written.
     pub format: LogFormat,
-    /// How much is written; `-verbose` has been taken into account.
+    /// How much is written; `--verbose` has been taken into account.
     pub level: LogLevel,
 }
 
@@ -420,5 +420,5 @@ pub struct Limits {
     /// Requests that write uploads at one time.
     pub max_uploads_in_flight: usize,
     /// Bytes of bodies that wait in memory to be stored, all uploads together.
-    pub max_bytes_in_flight: u64,
+    pub max_buffered_bytes: u64,
 }
