@@ -1,5 +1,5 @@
-//! A bucket in memory, behind the client's own interface: as fast as leases are checked, and broken
-//! when a test wants it.
+//! A bucket in memory behind the client's transport: fast enough for lease tests, with faults on
+//! demand.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use landfall::BoxError;
 use landfall_s3::client::{
-    AnswerBody, Client, ClientSettings, CredentialSource, HttpSend, PayloadBody,
+    Client, ClientSettings, CredentialSource, HttpSend, PayloadBody, ResponseBody,
 };
 use md5::{Digest, Md5};
 use tokio::time::sleep;
@@ -34,7 +34,7 @@ pub(crate) struct Bucket {
     calls: Mutex<BTreeMap<String, u64>>,
 }
 
-/// The way of one node to the bucket.
+/// The transport of one node.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Way {
     bucket: Arc<Bucket>,
@@ -43,12 +43,12 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// A way to a new bucket.
+    /// Creates a new bucket.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Another way to the same bucket.
+    /// Creates another node's transport to the same bucket.
     pub(crate) fn another(&self) -> Self {
         Self {
             bucket: Arc::clone(&self.bucket),
@@ -56,12 +56,12 @@ impl Way {
         }
     }
 
-    /// From now on nothing passes, and nobody is told.
+    /// Drops all requests without a response from now on.
     pub(crate) fn cut(&self) {
         self.cut.store(true, Ordering::SeqCst);
     }
 
-    /// From now on requests pass, and answers don't.
+    /// Executes requests and drops the responses from now on.
     pub(crate) fn mute(&self) {
         self.mute.store(true, Ordering::SeqCst);
     }
@@ -98,7 +98,7 @@ impl Way {
         }
     }
 
-    /// How often each call was made since this was asked before: `put lease`, `get node`, ….
+    /// Returns the number of calls since the last call of this: `put lease`, `get node`, ….
     pub(crate) fn calls(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.bucket.calls.lock().unwrap())
     }
@@ -106,7 +106,10 @@ impl Way {
 
 #[async_trait]
 impl HttpSend for Way {
-    async fn send(&self, request: Request<PayloadBody>) -> Result<Response<AnswerBody>, BoxError> {
+    async fn send(
+        &self,
+        request: Request<PayloadBody>,
+    ) -> Result<Response<ResponseBody>, BoxError> {
         while self.cut.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(5)).await;
         }

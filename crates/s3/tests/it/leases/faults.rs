@@ -1,4 +1,4 @@
-//! Nodes are cut off, answers get lost, calls are dropped.
+//! Disconnected nodes, lost responses, dropped calls.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ fn assert_unavailable(result: Result<Lease, LeaseError>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_gone_loses_all_its_leases_at_once() {
+async fn dead_node_loses_all_leases_at_once() {
     let gone = Way::new();
     let (dead, other) = (on(&gone), on(&gone.another()));
     let ids: Vec<_> = (0..20).map(|_| UploadId::random()).collect();
@@ -50,7 +50,7 @@ async fn a_node_that_is_gone_loses_all_its_leases_at_once() {
         );
     }
     assert_eq!(dead.stats().lost, 20);
-    // It comes back, and does no harm; and has a new life.
+    // It reconnects, does no harm, and starts a new incarnation.
     drop(leases);
     gone.mend();
     sleep(quick().ttl).await;
@@ -64,7 +64,7 @@ async fn a_node_that_is_gone_loses_all_its_leases_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_cut_off_stops_in_time_and_is_told_why() {
+async fn disconnected_holder_loses_leases_in_time() {
     let way = Way::new();
     let locker = on(&way);
     let lease = acquire(&locker, &UploadId::random()).await;
@@ -73,7 +73,7 @@ async fn who_is_cut_off_stops_in_time_and_is_told_why() {
     let begun = Instant::now();
     assert_unavailable(locker.acquire(&UploadId::random(), LONG).await);
     assert!(
-        begun.elapsed() < 2 * quick().patience,
+        begun.elapsed() < 2 * quick().timeout,
         "{:?}",
         begun.elapsed()
     );
@@ -85,7 +85,7 @@ async fn who_is_cut_off_stops_in_time_and_is_told_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_short_cut_goes_unnoticed() {
+async fn short_disconnection_loses_no_lease() {
     let way = Way::new();
     let locker = on(&way);
     let id = UploadId::random();
@@ -99,9 +99,9 @@ async fn a_short_cut_goes_unnoticed() {
     assert!(matches!(held, Err(LeaseError::Held)), "{held:?}");
 }
 
-/// Taking a lease has succeeded, and nobody knows.
+/// The lease was acquired, and the response was lost.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_whose_answer_was_lost_is_given_up() {
+async fn lease_with_lost_response_is_released() {
     let mute = Way::new();
     let (one, other) = (on(&mute), on(&mute.another()));
     drop(acquire(&one, &UploadId::random()).await);
@@ -111,8 +111,8 @@ async fn a_lease_whose_answer_was_lost_is_given_up() {
         let (one, id) = (one.clone(), id.clone());
         async move { one.acquire(&id, LONG).await }
     });
-    // The read is not answered, nor is the heartbeat.
-    sleep(quick().patience / 4).await;
+    // The read and the heartbeat get no response.
+    sleep(quick().timeout / 4).await;
     mute.mend();
     drop(call.await.unwrap().unwrap());
     one.close().await;
@@ -121,7 +121,7 @@ async fn a_lease_whose_answer_was_lost_is_given_up() {
         drop(acquire(&one, &known).await);
         one.close().await;
         mute.mute();
-        // This time the lease is written without being read before.
+        // This time the lease is written without a read.
         let lost = one.acquire(&known, LONG).await;
         assert_unavailable(lost);
         mute.mend();
@@ -156,7 +156,7 @@ async fn a_dropped_call_leaves_no_lease() {
     }
 }
 
-/// Who believes to hold what.
+/// Checks that at most one node believes that it holds an upload.
 #[derive(Default)]
 struct Judge {
     live: Mutex<HashMap<UploadId, (Fence, YieldSignal)>>,
@@ -189,7 +189,7 @@ impl Judge {
     }
 }
 
-/// Takes leases and gives them up: when asked, when lost, or after a while; some do so late.
+/// Acquires leases and releases them on request, when lost, or after a while; sometimes late.
 async fn work(
     locker: BucketLocker,
     ids: Arc<[UploadId]>,
@@ -223,13 +223,13 @@ async fn work(
     }
 }
 
-/// Nodes are cut off and answers get lost, over and over; no two ever believe at once that they
-/// hold an upload, and no fence goes back.
+/// With repeated disconnections and lost responses, no two nodes ever hold an upload at the same
+/// time, and fences never decrease.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_two_hold_an_upload_whatever_breaks() {
+async fn at_most_one_holder_under_faults() {
     let first = Way::new();
     let ways = [first.another(), first.another(), first];
-    // Long enough for a busy machine to tell holders in time.
+    // Long enough for a loaded machine to notify holders in time.
     let mut settings = quick();
     settings.ttl = Duration::from_secs(5);
     let node = |way: &Way| BucketLocker::new(way.client(), "b", "up/", settings).unwrap();

@@ -3,7 +3,7 @@
 mod bucket;
 mod conformance;
 mod faults;
-mod life;
+mod lifecycle;
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use self::bucket::Way;
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Settings under which tests don't take long.
+/// Short times, for fast tests.
 fn quick() -> BucketSettings {
     let mut settings = BucketSettings::default();
     settings.ttl = Duration::from_secs(2);
     settings.renew = Duration::from_millis(200);
     settings.poll = Duration::from_millis(50);
-    settings.patience = Duration::from_secs(1);
+    settings.timeout = Duration::from_secs(1);
     settings
 }
 

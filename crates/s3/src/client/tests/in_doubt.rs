@@ -1,7 +1,7 @@
 use super::*;
 
 const PARTS: &[(u32, &str)] = &[(1, "\"0cc175b9c0f1b6a831c399e269772661\"")];
-/// By md5sum, of the sixteen bytes above; and one part.
+/// From md5sum: the digest of the sixteen bytes above, and one part.
 const WHOLE: &str = "\"b6ff9a06b7e20bcb2858c5b8ff744aea-1\"";
 
 async fn complete(client: &Client) -> Result<()> {
@@ -9,11 +9,11 @@ async fn complete(client: &Client) -> Result<()> {
         .iter()
         .map(|(number, etag)| (*number, (*etag).to_owned()))
         .collect();
-    client.complete_multipart(&place(), "id", &parts).await
+    client.complete_multipart(&object(), "id", &parts).await
 }
 
 fn completed() -> Step {
-    answer(
+    response(
         OK,
         &[],
         "<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>",
@@ -27,7 +27,7 @@ fn head(etag: &str) -> Step {
 }
 
 #[tokio::test]
-async fn an_error_in_a_200_is_an_error() {
+async fn error_in_a_200_response_is_an_error() {
     let passing = error(OK, "InternalError");
     let script = Script::start([passing, completed()]).await;
     complete(&client(&script)).await.expect("completed");
@@ -45,7 +45,7 @@ async fn an_error_in_a_200_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_complete_may_answer_slowly_behind_white_space() {
+async fn complete_may_respond_slowly_after_white_space() {
     let slow = |end: &str| {
         let mut pieces = vec!["HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_owned()];
         pieces.extend((0..6).map(|_| " \n".to_owned()));
@@ -55,7 +55,7 @@ async fn a_complete_may_answer_slowly_behind_white_space() {
     let failed = slow("<Error><Code>InternalError</Code></Error>");
     let done = slow("<CompleteMultipartUploadResult/>");
     let script = Script::start([failed, done]).await;
-    // Longer in all than the time that one attempt has for its head.
+    // Longer in all than the timeout of one response head.
     let client = Client::new(ClientSettings {
         idle_timeout: Duration::from_millis(300),
         connect_timeout: Duration::from_millis(100),
@@ -67,9 +67,9 @@ async fn a_complete_may_answer_slowly_behind_white_space() {
 }
 
 #[tokio::test]
-async fn a_complete_whose_answer_was_lost_has_succeeded() {
+async fn complete_with_lost_response_succeeds() {
     let gone = || error(MISSING, "NoSuchUpload");
-    // With keys of its own the service's tags are no MD5; the number of parts has to do.
+    // Without MD5 entity tags (SSE-KMS) only the number of parts is compared.
     for etag in [WHOLE, "\"of-another-kind-1\""] {
         let script = Script::start([Step::Cut, gone(), head(etag)]).await;
         complete(&client(&script)).await.expect("it was completed");
@@ -80,7 +80,7 @@ async fn a_complete_whose_answer_was_lost_has_succeeded() {
                 .starts_with("HEAD /bucket/folder/a%20key ")
         );
     }
-    let script = Script::start([Step::Cut, gone(), answer(MISSING, &[], "")]).await;
+    let script = Script::start([Step::Cut, gone(), response(MISSING, &[], "")]).await;
     let lost = complete(&client(&script)).await.expect_err("nothing there");
     assert_eq!(*lost.kind(), ErrorKind::NoSuchUpload);
     let script = Script::start([Step::Cut, gone(), head("\"a-single-object\"")]).await;
@@ -90,7 +90,7 @@ async fn a_complete_whose_answer_was_lost_has_succeeded() {
 }
 
 #[tokio::test]
-async fn without_a_lost_answer_only_the_very_object_counts() {
+async fn without_a_lost_response_only_the_same_object_counts() {
     let gone = || error(MISSING, "NoSuchUpload");
     let script = Script::start([gone(), head(WHOLE)]).await;
     complete(&client(&script)).await.expect("completed before");
@@ -102,13 +102,13 @@ async fn without_a_lost_answer_only_the_very_object_counts() {
 }
 
 #[tokio::test]
-async fn a_conditional_write_that_meets_its_own_effect_has_succeeded() {
+async fn retried_conditional_write_recognizes_its_own_object() {
     const HELLO_WORLD: &str = "\"5eb63bbbe01eeed093cb22bb8f5acdc3\"";
     let failed = || error("412 Precondition Failed", "PreconditionFailed");
     let put = async |script: &Script| {
-        let object = ObjectHeaders::default();
+        let headers = ObjectHeaders::default();
         client(script)
-            .put_object(&place(), payload(), &object, Condition::IfAbsent)
+            .put_object(&object(), payload(), &headers, Condition::IfAbsent)
             .await
     };
     let script = Script::start([Step::Cut, failed(), head(HELLO_WORLD)]).await;

@@ -1,10 +1,10 @@
-//! A program that knows nothing of S3: it sends what it is told to.
+//! A plain HTTP client without knowledge of S3.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client as Plain, rt::TokioExecutor};
-use landfall_s3::client::PostForm;
+use landfall_s3::client::PostPolicy;
 
 pub(super) type Answer = (StatusCode, HeaderMap, Bytes);
 
@@ -27,8 +27,8 @@ pub(super) async fn send(
     )
 }
 
-/// Sends a form as browsers do, with `file` in the end.
-pub(super) async fn post(form: &PostForm, file: &[u8]) -> Answer {
+/// Sends a form as browsers do, with `file` as the last field.
+pub(super) async fn post(form: &PostPolicy, file: &[u8]) -> Answer {
     const BOUNDARY: &str = "----landfall-test-2d1c8f";
     let mut body = String::new();
     for (name, value) in &form.fields {

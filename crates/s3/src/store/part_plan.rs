@@ -1,16 +1,16 @@
-//! Which part of a multipart upload holds which bytes.
+//! The part plan: which part of a multipart upload contains which bytes.
 //!
-//! Parts are sent in parallel, so after a crash some may be missing below others that are there. What
-//! is there must then fit what is sent again: part `n` always holds the same bytes. A [`Plan`] is a
-//! row of segments, each of parts of one size, kept in the `.info` before the first part of a segment
-//! is sent. Usually there is one segment; another one begins when parts must get larger, when bytes
-//! that were sent are taken back, or behind parts that another program made.
+//! Parts are sent concurrently, so after a crash some may be missing below others. The stored parts
+//! must then match those sent again: part `n` always contains the same bytes. A [`PartPlan`] is a
+//! list of segments of equally large parts, stored in `.info` before the first part of a segment is
+//! sent. Usually there is one segment. Another one starts when parts must become larger, when sent
+//! bytes are discarded, and after parts of another program.
 
 use std::fmt;
 
 use crate::client::Part;
 
-/// Parts from `number` on, each of `size` bytes, the first of which begins at `offset`.
+/// Parts from `number` on, of `size` bytes each; the first starts at `offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) number: u32,
@@ -18,46 +18,48 @@ pub(super) struct Segment {
     pub(super) size: u64,
 }
 
-/// The segments of an upload, in order. Parts below the first one were made by another program: they
-/// count one after another, whatever their size.
+/// The segments of an upload, in order.
+///
+/// Parts before the first segment were created by another program: they count one after another,
+/// whatever their size.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Plan(Vec<Segment>);
+pub(super) struct PartPlan(Vec<Segment>);
 
-/// What is there, as far as it counts.
+/// The stored parts that count.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Counted {
+pub(super) struct CountedParts {
     /// Numbers and entity tags of the parts, in order.
     pub(super) parts: Vec<(u32, String)>,
-    /// Their bytes.
+    /// Their total length, in bytes.
     pub(super) offset: u64,
-    /// The number of the part that goes on from there.
+    /// The number of the next part.
     pub(super) next: u32,
-    /// The highest number that was ever used, whether it counts or not.
+    /// The highest number ever used, whether it counts or not.
     pub(super) highest: u32,
 }
 
-/// Something is missing that was there when the plan was made.
+/// Parts after this offset are missing, although the plan says that they were stored.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Missing(pub(super) u64);
+pub(super) struct MissingPart(pub(super) u64);
 
-/// The limits that sizes of parts are chosen within.
+/// The limits of part sizes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
-    /// Where nothing asks for more.
+pub(super) struct PartSizeLimits {
+    /// Default size.
     pub(super) preferred: u64,
-    /// The largest.
+    /// Maximum size.
     pub(super) largest: u64,
-    /// The most parts.
+    /// Maximum number of parts.
     pub(super) parts: u32,
 }
 
-impl Sizes {
-    /// How large the parts from `number` on should be, of an upload that has `offset` bytes and whose
-    /// last part had `current` bytes. `None`: the rest doesn't fit into the parts that are left.
+impl PartSizeLimits {
+    /// Returns the size of the parts from `number` on, for an upload with `offset` bytes.
     ///
-    /// Parts keep their size as long as the rest fits. Where the length isn't known yet, they double
-    /// with every tenth of the parts used up.
-    pub(super) fn next(
+    /// `current` is the size of the parts so far. Parts keep their size as long as the remaining
+    /// bytes fit into the remaining numbers; if the length is unknown, the size doubles with every
+    /// tenth of the numbers. `None`: the remaining bytes do not fit.
+    pub(super) fn next_size(
         &self,
         number: u32,
         offset: u64,
@@ -92,47 +94,47 @@ impl Sizes {
         }
     }
 
-    /// The most bytes an upload can have whose length is known from the beginning.
-    pub(super) fn most(&self) -> u64 {
+    /// Returns the maximum size of an upload with a known length.
+    pub(super) fn max_size(&self) -> u64 {
         self.largest.saturating_mul(u64::from(self.parts))
     }
 }
 
-impl Plan {
-    /// The size of the parts that come next.
+impl PartPlan {
+    /// Returns the size of the next parts.
     pub(super) fn size(&self) -> Option<u64> {
         self.0.last().map(|segment| segment.size)
     }
 
-    /// Begins a segment.
+    /// Starts a segment.
     pub(super) fn push(&mut self, segment: Segment) {
-        // One without parts makes way.
+        // Drop segments without parts.
         self.0.retain(|old| old.number < segment.number);
         self.0.push(segment);
     }
 
-    /// Counts what is there up to `limit`. `parts` are in the order of their numbers.
+    /// Counts the stored parts up to the offset `limit`. `parts` must be sorted by number.
     pub(super) fn count(
         &self,
         parts: &[Part],
         length: Option<u64>,
         limit: u64,
-    ) -> Result<Counted, Missing> {
-        let mut counted = Counted {
+    ) -> Result<CountedParts, MissingPart> {
+        let mut counted = CountedParts {
             next: 1,
             highest: parts.last().map_or(0, |part| part.number),
-            ..Counted::default()
+            ..CountedParts::default()
         };
         let find = |number: u32| {
             let at = parts.binary_search_by_key(&number, |part| part.number);
             at.ok().map(|at| &parts[at])
         };
-        let foreign = Segment {
+        let external = Segment {
             number: 1,
             offset: 0,
             size: 0,
         };
-        let segments = std::iter::once(&foreign).chain(&self.0);
+        let segments = std::iter::once(&external).chain(&self.0);
         let mut nexts = self.0.iter();
         for segment in segments {
             let next = nexts.next();
@@ -156,14 +158,14 @@ impl Plan {
                     return Ok(counted);
                 }
                 if counted.offset != next.offset {
-                    return Err(Missing(counted.offset));
+                    return Err(MissingPart(counted.offset));
                 }
             }
         }
         Ok(counted)
     }
 
-    /// Reads what [`Display`](fmt::Display) wrote.
+    /// Parses the output of [`Display`](fmt::Display).
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut plan = Self::default();
         for segment in text.split(',').filter(|segment| !segment.is_empty()) {
@@ -186,8 +188,8 @@ impl Plan {
     }
 }
 
-/// `number:offset:size`, with commas between segments.
-impl fmt::Display for Plan {
+/// Formats segments as `number:offset:size`, separated by commas.
+impl fmt::Display for PartPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, segment) in self.0.iter().enumerate() {
             let comma = if n > 0 { "," } else { "" };
@@ -221,7 +223,7 @@ mod tests {
     }
 
     fn count(plan: &str, sizes: &[(u32, u64)], length: Option<u64>, limit: u64) -> (u64, u32) {
-        let plan = Plan::parse(plan).unwrap();
+        let plan = PartPlan::parse(plan).unwrap();
         let counted = plan.count(&parts(sizes), length, limit).unwrap();
         (counted.offset, counted.next)
     }
@@ -234,7 +236,7 @@ mod tests {
         assert_eq!(count("1:0:8", &[(1, 8), (2, 8)], None, ALL), (16, 3));
         assert_eq!(count("1:0:8", &[(1, 8), (3, 8)], None, ALL), (8, 2));
         assert_eq!(count("1:0:8", &[(2, 8)], None, ALL), (0, 1));
-        // Made by another program.
+        // Created by another program.
         assert_eq!(count("", &[(1, 7), (2, 5), (4, 5)], None, ALL), (12, 3));
     }
 
@@ -246,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_back_does_not_count() {
-        // Parts 2 and 3 were taken back at byte 8; 4 begins anew.
+    fn discarded_parts_do_not_count() {
+        // Parts 2 and 3 were discarded at byte 8; part 4 starts there.
         let plan = "1:0:8,4:8:8";
         assert_eq!(count(plan, &[(1, 8), (2, 8), (3, 8)], None, ALL), (8, 4));
         assert_eq!(
@@ -259,9 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told() {
-        let plan = Plan::parse("1:0:8,4:16:8").unwrap();
-        assert_eq!(plan.count(&parts(&[(1, 8)]), None, ALL), Err(Missing(8)));
+    fn missing_parts_are_reported() {
+        let plan = PartPlan::parse("1:0:8,4:16:8").unwrap();
+        assert_eq!(
+            plan.count(&parts(&[(1, 8)]), None, ALL),
+            Err(MissingPart(8))
+        );
     }
 
     #[test]
@@ -275,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_plan() {
+    fn invalid_plans_are_rejected() {
         for text in [
             "1",
             "1:2",
@@ -285,11 +290,11 @@ mod tests {
             "1:9:8,2:8:8",
             "a:0:8",
         ] {
-            assert_eq!(Plan::parse(text), None, "{text}");
+            assert_eq!(PartPlan::parse(text), None, "{text}");
         }
     }
 
-    const SIZES: Sizes = Sizes {
+    const LIMITS: PartSizeLimits = PartSizeLimits {
         preferred: 8 << 20,
         largest: 5 << 30,
         parts: 10_000,
@@ -298,22 +303,25 @@ mod tests {
     #[test]
     fn every_known_length_fits() {
         for length in [0, 1, 8 << 20, 80 << 30, 1 << 40, 5 << 40, 48 << 40] {
-            let size = SIZES.next(1, 0, Some(length), None).unwrap();
-            assert!(size >= SIZES.preferred && size * 10_000 >= length);
+            let size = LIMITS.next_size(1, 0, Some(length), None).unwrap();
+            assert!(size >= LIMITS.preferred && size * 10_000 >= length);
         }
-        assert_eq!(SIZES.next(1, 0, Some(SIZES.most() + 1), None), None);
         assert_eq!(
-            SIZES.next(10_000, 5, Some(5 + (1 << 30)), None),
+            LIMITS.next_size(1, 0, Some(LIMITS.max_size() + 1), None),
+            None
+        );
+        assert_eq!(
+            LIMITS.next_size(10_000, 5, Some(5 + (1 << 30)), None),
             Some(1 << 30)
         );
-        assert_eq!(SIZES.next(10_001, 5, Some(6), None), None);
+        assert_eq!(LIMITS.next_size(10_001, 5, Some(6), None), None);
     }
 
     #[test]
     fn five_tebibytes_of_unknown_length_fit() {
         let (mut offset, mut size) = (0, None);
         for number in 1..=10_000 {
-            size = SIZES.next(number, offset, None, size);
+            size = LIMITS.next_size(number, offset, None, size);
             offset += size.unwrap();
         }
         assert!(offset >= 5 << 40);
@@ -322,23 +330,23 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_is_the_inverse_of_writing(steps in proptest::collection::vec((1..50_u32, 0..1000_u64, 1..1000_u64), 0..6)) {
-            let mut plan = Plan::default();
+            let mut plan = PartPlan::default();
             let (mut number, mut offset) = (0, 0);
             for (numbers, bytes, size) in steps {
                 number += numbers;
                 offset += bytes;
                 plan.push(Segment { number, offset, size });
             }
-            prop_assert_eq!(Plan::parse(&plan.to_string()), Some(plan));
+            prop_assert_eq!(PartPlan::parse(&plan.to_string()), Some(plan));
         }
 
         #[test]
-        fn an_upload_always_comes_to_its_end(
+        fn every_upload_can_be_completed(
             length in 1..10_000_000_u64,
             cuts in proptest::collection::vec(1..2_000_000_u64, 0..8),
         ) {
-            // Parts of other programs first, then ours.
-            let sizes = Sizes { preferred: 1000, largest: 100 << 20, parts: 100 };
+            // First parts of other programs, then ours.
+            let sizes = PartSizeLimits { preferred: 1000, largest: 100 << 20, parts: 100 };
             let (mut number, mut offset) = (1, 0);
             for cut in cuts {
                 offset = (offset + cut).min(length);
@@ -347,7 +355,7 @@ mod tests {
             let mut size = None;
             while offset < length {
                 prop_assert!(number <= 100);
-                size = sizes.next(number, offset, Some(length), size);
+                size = sizes.next_size(number, offset, Some(length), size);
                 prop_assert!(size.is_some());
                 offset = (offset + size.unwrap()).min(length);
                 number += 1;
@@ -355,8 +363,8 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text: String) {
-            let _ = Plan::parse(&text);
+        fn parsing_never_panics(text: String) {
+            let _ = PartPlan::parse(&text);
         }
     }
 }

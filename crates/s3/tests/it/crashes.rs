@@ -1,5 +1,5 @@
-//! A process that dies between any two calls loses nothing that was acknowledged, and leaves nothing
-//! that stays for ever.
+//! A process that dies between any two calls loses no acknowledged bytes and leaves nothing
+//! permanently.
 
 use std::sync::{
     Mutex,
@@ -12,16 +12,16 @@ use landfall::{
     store::Store as _,
     upload::{Kind, Upload, UploadId},
 };
-use landfall_s3::{S3Options, S3Store, UploadIds, client::Place};
+use landfall_s3::{S3Options, S3Store, UploadIds, client::ObjectRef};
 use landfall_test_services::{Access, Garage, Proxy};
 
 use crate::support::{
-    append, assert_same, client, finish, impatient, options, pattern, pieces, read,
+    append, assert_same, client, client_without_retries, finish, options, pattern, pieces, read,
 };
 
 const KIB: usize = 1024;
 
-/// Garage takes parts of any size, so that little data makes many.
+/// Garage accepts parts of any size, so little data makes many parts.
 fn tiny_parts(bucket: &str) -> S3Options {
     let mut options = options(bucket);
     options.min_part = 64 << 10;
@@ -29,14 +29,14 @@ fn tiny_parts(bucket: &str) -> S3Options {
     options
 }
 
-/// What a life of the node has acknowledged.
+/// The state that a process has acknowledged.
 #[derive(Default)]
-struct Told {
+struct Acknowledged {
     id: Mutex<Option<UploadId>>,
     offset: AtomicU64,
 }
 
-impl Told {
+impl Acknowledged {
     fn created(&self, id: &UploadId) {
         *self.id.lock().unwrap() = Some(id.clone());
     }
@@ -46,8 +46,8 @@ impl Told {
     }
 }
 
-/// What a client does: it creates, sends pieces in requests of their own, and finishes.
-async fn upload(store: &S3Store, bytes: &Bytes, cuts: &[usize], told: &Told) {
+/// Creates an upload, sends chunks in separate requests, and finishes it.
+async fn upload(store: &S3Store, bytes: &Bytes, cuts: &[usize], told: &Acknowledged) {
     let mut upload = Upload::new(UploadId::random(), Some(bytes.len() as u64));
     if store.assign_id(&mut upload).await.is_err() {
         return;
@@ -78,8 +78,8 @@ async fn upload(store: &S3Store, bytes: &Bytes, cuts: &[usize], told: &Told) {
     let _ = store.finisher().unwrap().finish(&upload, fence).await;
 }
 
-/// What the next node finds, and does: the client goes on where it says, and all is there.
-async fn go_on(store: &S3Store, bytes: &Bytes, told: &Told, story: &str) {
+/// Resumes the upload at the reported offset and finishes it.
+async fn resume_and_finish(store: &S3Store, bytes: &Bytes, told: &Acknowledged, story: &str) {
     let Some(id) = told.id.lock().unwrap().clone() else {
         return;
     };
@@ -102,8 +102,8 @@ async fn go_on(store: &S3Store, bytes: &Bytes, told: &Told, story: &str) {
     assert_same(&read(store, &snapshot.upload).await, bytes);
 }
 
-/// Everything in the bucket goes with the upload.
-async fn remove(store: &S3Store, told: &Told) {
+/// Removes the upload with all of its objects.
+async fn remove(store: &S3Store, told: &Acknowledged) {
     let Some(id) = told.id.lock().unwrap().clone() else {
         return;
     };
@@ -112,38 +112,38 @@ async fn remove(store: &S3Store, told: &Told) {
     terminator.terminate(&upload, Fence(200)).await.unwrap();
 }
 
-/// What is in the bucket, and is removed from it.
+/// Removes the orphans and returns what is left in the bucket.
 async fn left(store: &S3Store) -> Vec<String> {
     let (client, bucket) = (store.client(), &store.options().bucket);
     let mut left = Vec::new();
     let objects = client.list_objects(bucket, "", None, 100).await.unwrap();
     for object in objects.objects {
-        let place = Place::new(bucket, &object.key);
-        client.delete_object(&place).await.unwrap();
+        let object_ref = ObjectRef::new(bucket, &object.key);
+        client.delete_object(&object_ref).await.unwrap();
         left.push(object.key);
     }
     let multiparts = client.list_multiparts(bucket, "", None, 100).await.unwrap();
     for multipart in multiparts.uploads {
-        let place = Place::new(bucket, &multipart.key);
-        let aborted = client.abort_multipart(&place, &multipart.upload_id);
+        let object_ref = ObjectRef::new(bucket, &multipart.key);
+        let aborted = client.abort_multipart(&object_ref, &multipart.upload_id);
         aborted.await.unwrap();
         left.push(format!("{multipart:?}"));
     }
     left
 }
 
-async fn kill_everywhere(stem: &str, adjust: impl Fn(&mut S3Options)) {
+async fn crash_at_every_call(stem: &str, adjust: impl Fn(&mut S3Options)) {
     let garage = Garage::shared();
     let access = garage.access();
     let proxy = Proxy::start(&access);
     let bucket = garage.bucket(stem);
     let mut options = tiny_parts(&bucket);
     adjust(&mut options);
-    let store = |access: &Access, patient: bool| {
-        let client = if patient {
+    let store = |access: &Access, slow_settings: bool| {
+        let client = if slow_settings {
             client(access)
         } else {
-            impatient(access)
+            client_without_retries(access)
         };
         S3Store::new(client, options.clone()).unwrap()
     };
@@ -158,7 +158,7 @@ async fn kill_everywhere(stem: &str, adjust: impl Fn(&mut S3Options)) {
             } else {
                 proxy.kill_after(calls - 1);
             }
-            let told = Told::default();
+            let told = Acknowledged::default();
             {
                 let victim = store(&access.via(&proxy), false);
                 tokio::select! {
@@ -170,11 +170,11 @@ async fn kill_everywhere(stem: &str, adjust: impl Fn(&mut S3Options)) {
             proxy.revive();
             let story = format!("killed at call {calls}, {}", proxy.story());
             let next = store(&access, true);
-            go_on(&next, &bytes, &told, &story).await;
+            resume_and_finish(&next, &bytes, &told, &story).await;
             remove(&next, &told).await;
             let created = told.id.lock().unwrap().is_some();
             let left = left(&next).await;
-            // One that nobody was told of is the sweeper's.
+            // The sweeper removes an upload whose creation was never acknowledged.
             assert!(left.is_empty() || !created, "{left:?} are left: {story}");
             if !killed {
                 assert!(created && calls > 10, "{calls} calls: {story}");
@@ -185,22 +185,22 @@ async fn kill_everywhere(stem: &str, adjust: impl Fn(&mut S3Options)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_between_any_two_calls() {
-    kill_everywhere("kill", |_| {}).await;
+async fn no_loss_after_crash_between_any_two_calls() {
+    crash_at_every_call("kill", |_| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_between_any_two_calls_with_plain_ids() {
-    kill_everywhere("plain", |options| options.ids = UploadIds::Plain).await;
+async fn no_loss_after_crash_with_plain_ids() {
+    crash_at_every_call("plain", |options| options.ids = UploadIds::Plain).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_between_any_two_calls_with_other_nodes() {
-    kill_everywhere("nodes", |options| options.shared = true).await;
+async fn no_loss_after_crash_with_other_nodes() {
+    crash_at_every_call("nodes", |options| options.shared = true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_on_probation_never_count_after_a_kill() {
+async fn unverified_bytes_never_count_after_crash() {
     let garage = Garage::shared();
     let access = garage.access();
     let proxy = Proxy::start(&access);
@@ -214,7 +214,8 @@ async fn bytes_on_probation_never_count_after_a_kill() {
         append(&next, id, 1, &good.slice(..100 * KIB)).await;
 
         proxy.kill_in(calls);
-        let victim = S3Store::new(impatient(&access.via(&proxy)), options.clone()).unwrap();
+        let victim =
+            S3Store::new(client_without_retries(&access.via(&proxy)), options.clone()).unwrap();
         let work = async {
             let (_, mut append) = victim.resume(id, Fence(2)).await.ok()?;
             append.hold().await.ok()?;
@@ -258,7 +259,7 @@ async fn bytes_on_probation_never_count_after_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removal_can_be_repeated_after_a_kill() {
+async fn removal_can_be_repeated_after_crash() {
     let garage = Garage::shared();
     let access = garage.access();
     let proxy = Proxy::start(&access);
@@ -274,7 +275,8 @@ async fn a_removal_can_be_repeated_after_a_kill() {
                 finish(&store, &upload, 1).await;
             }
             proxy.kill_in(calls);
-            let victim = S3Store::new(impatient(&access.via(&proxy)), options.clone()).unwrap();
+            let victim =
+                S3Store::new(client_without_retries(&access.via(&proxy)), options.clone()).unwrap();
             tokio::select! {
                 _ = victim.terminator().unwrap().terminate(&upload, Fence(2)) => {}
                 () = proxy.killed() => {}
@@ -293,7 +295,7 @@ async fn a_removal_can_be_repeated_after_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_joining_can_be_repeated_after_a_kill() {
+async fn concatenation_can_be_repeated_after_crash() {
     let garage = Garage::shared();
     let access = garage.access();
     let proxy = Proxy::start(&access);
@@ -321,7 +323,8 @@ async fn a_joining_can_be_repeated_after_a_kill() {
         setup.assign_id(&mut target).await.unwrap();
         let target = setup.create(target).await.unwrap();
         proxy.kill_in(calls);
-        let victim = S3Store::new(impatient(&access.via(&proxy)), options.clone()).unwrap();
+        let victim =
+            S3Store::new(client_without_retries(&access.via(&proxy)), options.clone()).unwrap();
         tokio::select! {
             _ = victim.concatenator().unwrap().concatenate(&target, &parts, Fence(1)) => {}
             () = proxy.killed() => {}

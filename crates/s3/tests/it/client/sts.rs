@@ -1,4 +1,4 @@
-//! Temporary credentials for somebody else. Garage has no such thing.
+//! Temporary credentials for clients. Garage does not support them.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +24,7 @@ fn token(endpoint: &str) -> TokenRequest<'_> {
     }
 }
 
-async fn moto_gives_credentials_that_end(role: Option<&str>) {
+async fn moto_issues_expiring_credentials(role: Option<&str>) {
     let bucket = Bucket::moto();
     let request = TokenRequest {
         role,
@@ -40,20 +40,23 @@ async fn moto_gives_credentials_that_end(role: Option<&str>) {
     let mut credentials = Credentials::new(&given.access_key_id, &given.secret_access_key);
     credentials.session_token = Some(given.session_token);
     settings.credentials = CredentialSource::Static(credentials);
-    let place = bucket.place("own/file");
+    let object_ref = bucket.object_ref("own/file");
     let client = Client::new(settings).unwrap();
     client
         .put_object(
-            &place,
+            &object_ref,
             Payload::from(Bytes::from_static(b"bytes")),
             &ObjectHeaders::default(),
             Condition::None,
         )
         .await
         .unwrap();
-    assert_eq!(bucket.client.head_object(&place).await.unwrap().size, 5);
+    assert_eq!(
+        bucket.client.head_object(&object_ref).await.unwrap().size,
+        5
+    );
 
-    // As on a machine with a role of its own: only a role can be assumed with these.
+    // As on a machine with an instance role: these credentials can only assume a role.
     let again = client.temporary_credentials(&request).await;
     match role {
         Some(_) => assert!(again.is_ok(), "{again:?}"),
@@ -66,14 +69,14 @@ async fn moto_gives_credentials_that_end(role: Option<&str>) {
 }
 
 #[tokio::test]
-async fn moto_gives_federation_tokens() {
-    moto_gives_credentials_that_end(None).await;
+async fn moto_issues_federation_tokens() {
+    moto_issues_expiring_credentials(None).await;
 }
 
 #[tokio::test]
-async fn moto_lets_a_role_be_assumed() {
+async fn moto_assumes_role() {
     let role = "arn:aws:iam::123456789012:role/uploads";
-    moto_gives_credentials_that_end(Some(role)).await;
+    moto_issues_expiring_credentials(Some(role)).await;
 }
 
 #[tokio::test]
@@ -90,7 +93,7 @@ async fn garage_has_no_token_service() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_none_is_refused() {
+async fn invalid_endpoint_is_rejected() {
     let bucket = Bucket::moto();
     for endpoint in [
         "",

@@ -1,4 +1,4 @@
-//! Forms with a signed policy, sent by a program that knows nothing of S3.
+//! Signed POST policies, used by a plain HTTP client.
 
 use std::{
     ops::RangeInclusive,
@@ -7,13 +7,16 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use landfall_s3::client::{Client, ErrorKind, Place, PostForm};
+use landfall_s3::client::{Client, ErrorKind, ObjectRef, PostPolicy};
 
-use super::{Bucket, on_both, plain::post, where_verified};
+use super::{Bucket, on_both, raw_http::post, where_verified};
 use crate::support;
 
-on_both!(a_form_writes_its_object);
-where_verified!(a_form_is_held_to_its_policy, a_form_of_yesterday_is_refused);
+on_both!(post_form_writes_object);
+where_verified!(
+    post_form_outside_policy_is_rejected,
+    expired_post_form_is_rejected
+);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -21,45 +24,52 @@ fn field(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-async fn form(client: &Client, place: &Place, size: Option<RangeInclusive<u64>>) -> PostForm {
+async fn form(
+    client: &Client,
+    object_ref: &ObjectRef,
+    size: Option<RangeInclusive<u64>>,
+) -> PostPolicy {
     let fields = [
         field("success_action_status", "201"),
         field("Content-Type", "text/x-test"),
         field("x-amz-meta-name", "a b&c"),
     ];
-    client.sign_form(place, &fields, size, HOUR).await.unwrap()
+    client
+        .sign_post_policy(object_ref, &fields, size, HOUR)
+        .await
+        .unwrap()
 }
 
-/// A form in which one field is another.
-fn with(form: &PostForm, name: &str, value: &str) -> PostForm {
+/// Replaces one field of a form.
+fn with(form: &PostPolicy, name: &str, value: &str) -> PostPolicy {
     let mut form = form.clone();
     let mut fields = form.fields.iter_mut();
     fields.find(|(one, _)| one == name).unwrap().1 = value.to_owned();
     form
 }
 
-async fn a_form_writes_its_object(bucket: Bucket) {
-    let place = bucket.place("folder/a b&=$+%.txt");
-    let form = form(&bucket.client, &place, Some(5..=5)).await;
+async fn post_form_writes_object(bucket: Bucket) {
+    let object_ref = bucket.object_ref("folder/a b&=$+%.txt");
+    let form = form(&bucket.client, &object_ref, Some(5..=5)).await;
     assert_eq!(
         form.url,
         format!("{}/{}/", bucket.access.endpoint, bucket.name)
     );
     let (status, headers, body) = post(&form, b"hello").await;
     assert_eq!(status, 201, "{headers:?} {body:?}");
-    let read = bucket.client.get_object(&place, None).await.unwrap();
+    let read = bucket.client.get_object(&object_ref, None).await.unwrap();
     assert_eq!(read.head.metadata["name"], "a b&c");
     assert_eq!(read.bytes(100).await.unwrap(), "hello");
 }
 
-async fn a_form_is_held_to_its_policy(bucket: Bucket) {
-    let place = bucket.place("file");
-    let form = form(&bucket.client, &place, Some(3..=5)).await;
+async fn post_form_outside_policy_is_rejected(bucket: Bucket) {
+    let object_ref = bucket.object_ref("file");
+    let form = form(&bucket.client, &object_ref, Some(3..=5)).await;
     for file in [&b"sixsix"[..], b"it"] {
         let (status, _, body) = post(&form, file).await;
         let said = String::from_utf8_lossy(&body);
         assert_eq!(status, 400, "{said}");
-        // As Amazon says it, and as Garage does.
+        // The messages of AWS and of Garage.
         let words = [
             "EntityTooLarge",
             "EntityTooSmall",
@@ -113,32 +123,35 @@ async fn a_form_is_held_to_its_policy(bucket: Bucket) {
     assert_eq!(post(&form, b"four").await.0, 201);
 }
 
-async fn a_form_of_yesterday_is_refused(bucket: Bucket) {
+async fn expired_post_form_is_rejected(bucket: Bucket) {
     let mut settings = support::settings(&bucket.access);
-    settings.now = || SystemTime::now() - 2 * HOUR;
+    settings.clock = || SystemTime::now() - 2 * HOUR;
     let early = Client::new(settings).unwrap();
-    let place = bucket.place("file");
-    let form = form(&early, &place, None).await;
+    let object_ref = bucket.object_ref("file");
+    let form = form(&early, &object_ref, None).await;
     let (status, _, body) = post(&form, b"four").await;
     assert!(status.is_client_error(), "{status} {body:?}");
-    let form = self::form(&bucket.client, &place, None).await;
+    let form = self::form(&bucket.client, &object_ref, None).await;
     assert_eq!(post(&form, b"four").await.0, 201);
 }
 
-/// What services would put the client's file name for isn't the key that was signed.
+/// Services would replace the placeholder, so the key would not be the signed one.
 #[tokio::test]
-async fn a_key_that_is_filled_in_later_is_refused() {
+async fn key_with_filename_placeholder_is_rejected() {
     let bucket = Bucket::moto();
-    let place = bucket.place("a/${filename}");
-    let refused = bucket.client.sign_form(&place, &[], None, HOUR).await;
+    let object_ref = bucket.object_ref("a/${filename}");
+    let refused = bucket
+        .client
+        .sign_post_policy(&object_ref, &[], None, HOUR)
+        .await;
     assert_eq!(*refused.unwrap_err().kind(), ErrorKind::Other);
 }
 
 #[tokio::test]
-async fn temporary_keys_bring_their_token() {
+async fn temporary_credentials_include_token() {
     let bucket = Bucket::moto();
     let client = super::with_token(&bucket.access, "a token/+=");
-    let form = form(&client, &bucket.place("file"), Some(0..=9)).await;
+    let form = form(&client, &bucket.object_ref("file"), Some(0..=9)).await;
     let at = |wanted: &str| {
         let names = form.fields.iter().map(|(name, _)| name.as_str());
         names.into_iter().position(|name| name == wanted).unwrap()
@@ -150,6 +163,9 @@ async fn temporary_keys_bring_their_token() {
     assert!(policy.contains(r#"{"x-amz-security-token":"a token/+="}"#));
     let (status, _, body) = post(&form, b"four").await;
     assert_eq!(status, 201, "{body:?}");
-    let read = bucket.client.get_object(&bucket.place("file"), None).await;
+    let read = bucket
+        .client
+        .get_object(&bucket.object_ref("file"), None)
+        .await;
     assert_eq!(read.unwrap().bytes(9).await.unwrap(), Bytes::from("four"));
 }

@@ -1,4 +1,4 @@
-//! What an answer means: done, wrong, or to be tried again.
+//! Classification of error responses.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,59 +11,62 @@ use http::{
 
 use super::{error::ErrorKind, stats::Operation, xml};
 
-/// An answer that is no success.
+/// A response without success.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ErrorResponse {
     pub(super) kind: ErrorKind,
-    pub(super) remedy: Remedy,
+    pub(super) retry: RetryAction,
     pub(super) status: StatusCode,
     pub(super) code: Option<String>,
     pub(super) message: Option<String>,
     pub(super) request_id: Option<String>,
 }
 
-/// What may help.
+/// How to retry.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Remedy {
-    /// Nothing.
+pub(super) enum RetryAction {
     None,
-    /// Trying again, after the time that the service asks for.
-    Later(Option<Duration>),
-    /// Other keys than those that were used.
-    Keys,
-    /// Asking in this region.
-    Region(String),
+    /// Retry, after the delay that the service requests.
+    Backoff(Option<Duration>),
+    /// Retry with other credentials.
+    RefreshCredentials,
+    /// Retry in this region.
+    ChangeRegion(String),
 }
 
-impl Refusal {
-    /// Sorts an answer. `body` is empty where the request was a HEAD.
-    pub(super) fn of(operation: Operation, head: &Parts, body: &Bytes) -> Self {
+impl ErrorResponse {
+    /// Classifies a response. `body` is empty for a HEAD request.
+    pub(super) fn new(operation: Operation, head: &Parts, body: &Bytes) -> Self {
         let problem = xml::problem(body).unwrap_or_default();
         let header = |name: &str| text(&head.headers, name);
         let region = problem.region.or_else(|| header("x-amz-bucket-region"));
         let code = problem.code;
         let mut message = problem.message;
-        let kind = kind(
+        let kind = classify(
             operation,
             head.status,
             code.as_deref(),
             message.as_deref(),
             &region,
         );
-        let remedy = match &kind {
-            ErrorKind::Unavailable { .. } => Remedy::Later(retry_after(&head.headers)),
-            // Another conditional write was under way; this one may still win.
+        let retry = match &kind {
+            ErrorKind::Unavailable { .. } => RetryAction::Backoff(retry_after(&head.headers)),
+            // Another conditional write was in progress; a retry may succeed.
             ErrorKind::PreconditionFailed if head.status == StatusCode::CONFLICT => {
-                Remedy::Later(retry_after(&head.headers))
+                RetryAction::Backoff(retry_after(&head.headers))
             }
-            ErrorKind::BadCredentials => Remedy::Keys,
-            ErrorKind::WrongRegion => region.clone().map_or(Remedy::None, Remedy::Region),
-            _ => Remedy::None,
+            ErrorKind::BadCredentials => RetryAction::RefreshCredentials,
+            ErrorKind::WrongRegion => region
+                .clone()
+                .map_or(RetryAction::None, RetryAction::ChangeRegion),
+            _ => RetryAction::None,
         };
-        let kind = match (kind, &remedy) {
-            (ErrorKind::Unavailable { .. }, Remedy::Later(retry_after)) => ErrorKind::Unavailable {
-                retry_after: *retry_after,
-            },
+        let kind = match (kind, &retry) {
+            (ErrorKind::Unavailable { .. }, RetryAction::Backoff(retry_after)) => {
+                ErrorKind::Unavailable {
+                    retry_after: *retry_after,
+                }
+            }
             (kind, _) => kind,
         };
         match &kind {
@@ -77,7 +80,7 @@ impl Refusal {
         }
         Self {
             kind,
-            remedy,
+            retry,
             status: head.status,
             code: code.map(one_line),
             message: message.map(one_line),
@@ -93,12 +96,12 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned()).filter(|text| !text.is_empty())
 }
 
-/// What the service says, fit for one line of a log.
+/// Shortens a message of the service to one line for the log.
 fn one_line(message: String) -> String {
-    const LONGEST: usize = 300;
+    const MAX_LEN: usize = 300;
     let mut line: String = message
         .chars()
-        .take(LONGEST)
+        .take(MAX_LEN)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     if line.len() < message.len() {
@@ -107,7 +110,7 @@ fn one_line(message: String) -> String {
     line
 }
 
-fn kind(
+fn classify(
     operation: Operation,
     status: StatusCode,
     code: Option<&str>,
@@ -123,15 +126,15 @@ fn kind(
             "PreconditionFailed" | "ConditionalRequestConflict" | "OperationAborted" => {
                 return ErrorKind::PreconditionFailed;
             }
-            // Some services have one code for all of these, and say which in the message.
-            "AccessDenied" if message.is_some_and(tells_of_keys) => {
+            // Some services use one code for several errors and differ only in the message.
+            "AccessDenied" if message.is_some_and(is_credential_error) => {
                 return ErrorKind::BadCredentials;
             }
             "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => {
                 return ErrorKind::AccessDenied;
             }
             "RequestTimeTooSkewed" => return ErrorKind::ClockSkew,
-            // Garage's word for it.
+            // Garage's message.
             "InvalidRequest" if message.is_some_and(|text| text.contains("Date is too old")) => {
                 return ErrorKind::ClockSkew;
             }
@@ -173,7 +176,7 @@ fn kind(
     }
     match status.as_u16() {
         301 | 307 | 308 => ErrorKind::WrongRegion,
-        // A HEAD tells its status alone.
+        // A response to HEAD has no code.
         400 if code.is_none() && region.is_some() => ErrorKind::WrongRegion,
         401 => ErrorKind::BadCredentials,
         403 => ErrorKind::AccessDenied,
@@ -201,12 +204,11 @@ fn kind(
     }
 }
 
-/// Garage's ways to say that a key is unknown or a signature wrong.
-fn tells_of_keys(message: &str) -> bool {
+/// Garage's messages for an unknown key and a wrong signature.
+fn is_credential_error(message: &str) -> bool {
     message.contains("No such key:") || message.contains("Invalid signature")
 }
 
-/// `Retry-After`, in seconds or as a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match value.parse() {
@@ -218,7 +220,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// How far apart the clocks are, by the answer's date.
+/// Describes the difference of the clocks, by the response's `Date`.
 fn skew(headers: &HeaderMap) -> Option<String> {
     let theirs = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let ours = SystemTime::now();
@@ -236,106 +238,146 @@ fn skew(headers: &HeaderMap) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn refusal(operation: Operation, status: u16, headers: &[(&str, &str)], body: &str) -> Refusal {
+    fn refusal(
+        operation: Operation,
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> ErrorResponse {
         let mut builder = http::Response::builder().status(status);
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
         let (head, ()) = builder.body(()).expect("a response").into_parts();
-        Refusal::of(operation, &head, &Bytes::copy_from_slice(body.as_bytes()))
+        ErrorResponse::new(operation, &head, &Bytes::copy_from_slice(body.as_bytes()))
     }
 
-    fn coded(status: u16, code: &str) -> Refusal {
+    fn coded(status: u16, code: &str) -> ErrorResponse {
         let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
         refusal(Operation::UploadPart, status, &[], &body)
     }
 
     #[test]
-    fn codes_are_sorted() {
+    fn error_codes_are_classified() {
         let unavailable = ErrorKind::Unavailable { retry_after: None };
-        for (status, code, kind, remedy) in [
-            (404, "NoSuchKey", ErrorKind::NoSuchKey, Remedy::None),
-            (404, "NoSuchUpload", ErrorKind::NoSuchUpload, Remedy::None),
-            (404, "NoSuchBucket", ErrorKind::NoSuchBucket, Remedy::None),
+        for (status, code, kind, retry) in [
+            (404, "NoSuchKey", ErrorKind::NoSuchKey, RetryAction::None),
+            (
+                404,
+                "NoSuchUpload",
+                ErrorKind::NoSuchUpload,
+                RetryAction::None,
+            ),
+            (
+                404,
+                "NoSuchBucket",
+                ErrorKind::NoSuchBucket,
+                RetryAction::None,
+            ),
             (
                 412,
                 "PreconditionFailed",
                 ErrorKind::PreconditionFailed,
-                Remedy::None,
+                RetryAction::None,
             ),
             (
                 409,
                 "ConditionalRequestConflict",
                 ErrorKind::PreconditionFailed,
-                Remedy::Later(None),
+                RetryAction::Backoff(None),
             ),
-            (403, "AccessDenied", ErrorKind::AccessDenied, Remedy::None),
+            (
+                403,
+                "AccessDenied",
+                ErrorKind::AccessDenied,
+                RetryAction::None,
+            ),
             (
                 403,
                 "InvalidAccessKeyId",
                 ErrorKind::BadCredentials,
-                Remedy::Keys,
+                RetryAction::RefreshCredentials,
             ),
             (
                 403,
                 "SignatureDoesNotMatch",
                 ErrorKind::BadCredentials,
-                Remedy::Keys,
+                RetryAction::RefreshCredentials,
             ),
-            (400, "ExpiredToken", ErrorKind::BadCredentials, Remedy::Keys),
+            (
+                400,
+                "ExpiredToken",
+                ErrorKind::BadCredentials,
+                RetryAction::RefreshCredentials,
+            ),
             (
                 403,
                 "RequestTimeTooSkewed",
                 ErrorKind::ClockSkew,
-                Remedy::None,
+                RetryAction::None,
             ),
             (
                 400,
                 "EntityTooSmall",
                 ErrorKind::EntityTooSmall,
-                Remedy::None,
+                RetryAction::None,
             ),
-            (416, "InvalidRange", ErrorKind::InvalidRange, Remedy::None),
+            (
+                416,
+                "InvalidRange",
+                ErrorKind::InvalidRange,
+                RetryAction::None,
+            ),
             (
                 400,
                 "RequestTimeout",
                 unavailable.clone(),
-                Remedy::Later(None),
+                RetryAction::Backoff(None),
             ),
             (
                 400,
                 "IncompleteBody",
                 unavailable.clone(),
-                Remedy::Later(None),
+                RetryAction::Backoff(None),
             ),
-            (503, "SlowDown", unavailable.clone(), Remedy::Later(None)),
+            (
+                503,
+                "SlowDown",
+                unavailable.clone(),
+                RetryAction::Backoff(None),
+            ),
             (
                 200,
                 "InternalError",
                 unavailable.clone(),
-                Remedy::Later(None),
+                RetryAction::Backoff(None),
             ),
-            (500, "Whatever", unavailable, Remedy::Later(None)),
+            (500, "Whatever", unavailable, RetryAction::Backoff(None)),
             (
                 501,
                 "NotImplemented",
                 ErrorKind::NotImplemented,
-                Remedy::None,
+                RetryAction::None,
             ),
-            (400, "InvalidPart", ErrorKind::InvalidPart, Remedy::None),
-            (400, "BadDigest", ErrorKind::Other, Remedy::None),
+            (
+                400,
+                "InvalidPart",
+                ErrorKind::InvalidPart,
+                RetryAction::None,
+            ),
+            (400, "BadDigest", ErrorKind::Other, RetryAction::None),
         ] {
             let refusal = coded(status, code);
             assert_eq!(
-                (&refusal.kind, &refusal.remedy),
-                (&kind, &remedy),
+                (&refusal.kind, &refusal.retry),
+                (&kind, &retry),
                 "{status} {code}"
             );
         }
     }
 
     #[test]
-    fn a_bare_status_is_read_by_what_was_asked() {
+    fn status_without_code_is_classified_by_operation() {
         let kind = |operation, status| refusal(operation, status, &[], "").kind;
         assert_eq!(kind(Operation::HeadObject, 404), ErrorKind::NoSuchKey);
         assert_eq!(kind(Operation::HeadBucket, 404), ErrorKind::NoSuchBucket);
@@ -356,12 +398,12 @@ mod tests {
     }
 
     #[test]
-    fn the_right_region_is_told() {
+    fn right_region_is_reported() {
         let body =
             "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-x-1</Region></Error>";
         let told = refusal(Operation::ListParts, 400, &[], body);
         assert_eq!(told.kind, ErrorKind::WrongRegion);
-        assert_eq!(told.remedy, Remedy::Region("eu-x-1".to_owned()));
+        assert_eq!(told.retry, RetryAction::ChangeRegion("eu-x-1".to_owned()));
         assert_eq!(
             told.message.as_deref(),
             Some("the bucket is in region eu-x-1")
@@ -372,7 +414,7 @@ mod tests {
             &[("x-amz-bucket-region", "r")],
             "",
         );
-        assert_eq!(told.remedy, Remedy::Region("r".to_owned()));
+        assert_eq!(told.retry, RetryAction::ChangeRegion("r".to_owned()));
         assert_eq!(
             refusal(Operation::HeadBucket, 301, &[], "").kind,
             ErrorKind::WrongRegion
@@ -383,9 +425,9 @@ mod tests {
     fn retry_after_in_seconds_and_as_a_date() {
         let after =
             |value: &str| match refusal(Operation::PutObject, 503, &[("retry-after", value)], "")
-                .remedy
+                .retry
             {
-                Remedy::Later(after) => after,
+                RetryAction::Backoff(after) => after,
                 other => panic!("{other:?}"),
             };
         assert_eq!(after("7"), Some(Duration::from_secs(7)));
@@ -400,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_apart_are_told_in_seconds() {
+    fn clock_skew_is_reported_in_seconds() {
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(1_200));
         let body = "<Error><Code>RequestTimeTooSkewed</Code><Message>m</Message></Error>";
         let told = refusal(Operation::PutObject, 403, &[("date", &date)], body);
@@ -412,9 +454,9 @@ mod tests {
         assert!(message.ends_with("behind the service's"), "{message}");
     }
 
-    /// As Garage 2.5 words them.
+    /// The messages are those of Garage 2.5.
     #[test]
-    fn some_services_tell_only_in_the_message() {
+    fn message_distinguishes_equal_codes() {
         for (status, code, message, kind) in [
             (
                 400,
@@ -456,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_keep_to_one_line() {
+    fn messages_are_one_line() {
         let body = format!(
             "<Error><Code>X</Code><Message>a\nb{}</Message></Error>",
             "c".repeat(999)

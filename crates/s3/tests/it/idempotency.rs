@@ -1,4 +1,4 @@
-//! Claims on a bucket, where ids hold what S3 made up: one upload all the same.
+//! Idempotency keys with upload ids that contain S3's multipart upload id.
 
 use std::sync::{Arc, Mutex};
 
@@ -59,7 +59,7 @@ impl Hook for Claims {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_creations_on_two_nodes_make_one_upload() {
+async fn ten_creations_on_two_nodes_create_one_upload() {
     let garage = Garage::shared();
     let mut options = options(&garage.bucket("claims"));
     options.shared = true;

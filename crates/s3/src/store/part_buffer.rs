@@ -1,4 +1,4 @@
-//! Bytes that are gathered until they are a part.
+//! The buffer of the next part.
 
 use std::{future::poll_fn, pin::Pin};
 
@@ -7,90 +7,93 @@ use futures_core::Stream as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    blocks::{BLOCK, Block, Blocks},
-    memory::Memory,
+    block_pool::{BLOCK_SIZE, Block, BlockPool},
+    budget::MemoryPermit,
 };
 use crate::client::{self, Object, Payload};
 
-/// The first block, where little comes.
-const FIRST_BLOCK: usize = 4 * 1024;
+/// Size of the first block, for short bodies.
+const MIN_BLOCK_SIZE: usize = 4 * 1024;
 
-/// Bytes in order, the memory they take, and their hash so far.
+/// Bytes in order, with their memory permit and hash.
 #[derive(Debug)]
-pub(super) struct Gather {
+pub(super) struct PartBuffer {
     chunks: Vec<Bytes>,
-    /// The bytes at the end, and room for more.
+    /// The last block, which has capacity left.
     block: Option<Block>,
     len: u64,
     hasher: Option<Sha256>,
-    memory: Memory,
-    blocks: Blocks,
+    memory: MemoryPermit,
+    pool: BlockPool,
 }
 
-impl Gather {
-    pub(super) fn new(hashed: bool, blocks: Blocks) -> Self {
+impl PartBuffer {
+    pub(super) fn new(hashed: bool, pool: BlockPool) -> Self {
         Self {
             chunks: Vec::new(),
             block: None,
             len: 0,
             hasher: hashed.then(Sha256::new),
-            memory: Memory::default(),
-            blocks,
+            memory: MemoryPermit::default(),
+            pool,
         }
     }
 
-    /// Whether its memory is beyond the budget: what is added to the same part needs none.
-    pub(super) fn is_beyond_budget(&self) -> bool {
-        self.memory.is_beyond_budget()
+    /// Whether its memory exceeds the budget; then further bytes of the part need no permit.
+    pub(super) fn is_overcommitted(&self) -> bool {
+        self.memory.is_overcommitted()
     }
 
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Takes bytes, for which there is memory, as a copy: frames are pieces of read buffers, which
-    /// stay whole for as long as the pieces do, and that would be memory nobody has counted.
-    pub(super) fn push(&mut self, mut bytes: Bytes, memory: Memory) {
+    /// Copies bytes into the buffer.
+    ///
+    /// Frames are slices of read buffers; keeping them would keep whole read buffers in memory,
+    /// outside of the budget.
+    pub(super) fn push(&mut self, mut bytes: Bytes, memory: MemoryPermit) {
         self.count(&bytes, memory);
         while !bytes.is_empty() {
             let block = self.block.get_or_insert_with(|| {
-                let gathered = usize::try_from(self.len).unwrap_or(BLOCK);
-                self.blocks.take(gathered.clamp(FIRST_BLOCK, BLOCK))
+                let buffered = usize::try_from(self.len).unwrap_or(BLOCK_SIZE);
+                self.pool.take(buffered.clamp(MIN_BLOCK_SIZE, BLOCK_SIZE))
             });
-            block.push(&bytes.split_to(block.room().min(bytes.len())));
-            if block.room() == 0 {
+            block.push(&bytes.split_to(block.remaining().min(bytes.len())));
+            if block.remaining() == 0 {
                 self.seal();
             }
         }
     }
 
-    /// Takes what a service answers, for which there is memory, and says how much it was: at most
-    /// one byte more than `most`.
+    /// Reads an object into the buffer and returns its length.
+    ///
+    /// Reads at most one byte more than `max`.
     ///
     /// # Errors
-    /// If the answer is cut.
+    /// If the response is interrupted.
     pub(super) async fn push_object(
         &mut self,
         object: Object,
-        most: usize,
-        memory: Memory,
+        max: usize,
+        memory: MemoryPermit,
     ) -> client::Result<usize> {
         self.memory.add(memory);
         let mut body = object.body;
         let mut len = 0;
         while let Some(bytes) = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await {
             let mut bytes = bytes?;
-            bytes.truncate((most - len).saturating_add(1));
+            bytes.truncate((max - len).saturating_add(1));
             len += bytes.len();
-            self.push(bytes, Memory::default());
-            if len > most {
+            self.push(bytes, MemoryPermit::default());
+            if len > max {
                 break;
             }
         }
         Ok(len)
     }
 
-    fn count(&mut self, bytes: &Bytes, memory: Memory) {
+    fn count(&mut self, bytes: &Bytes, memory: MemoryPermit) {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(bytes);
         }
@@ -104,21 +107,21 @@ impl Gather {
         }
     }
 
-    /// Takes all of another one behind its own bytes.
+    /// Appends all bytes of another buffer.
     pub(super) fn append(&mut self, mut after: Self) {
         self.seal();
         after.seal();
         self.memory.add(after.memory);
         for chunk in after.chunks {
-            self.count(&chunk, Memory::default());
+            self.count(&chunk, MemoryPermit::default());
             self.chunks.push(chunk);
         }
     }
 
-    /// All that was gathered, as the body of a request.
+    /// Returns a payload with all bytes.
     pub(super) fn payload(&self) -> Payload {
         let mut chunks = self.chunks.clone();
-        // A block that isn't full yet goes on growing.
+        // The last block may still grow, so it is copied.
         let last = self.block.as_ref();
         chunks.extend(last.map(|block| Bytes::copy_from_slice(block.as_ref())));
         Payload::new(chunks, self.hash())
@@ -128,9 +131,9 @@ impl Gather {
         self.hasher.clone().map(|hasher| hasher.finalize().into())
     }
 
-    /// Takes everything out, and leaves it empty.
-    pub(super) fn take(&mut self) -> (Payload, Memory) {
-        let fresh = Self::new(self.hasher.is_some(), self.blocks.clone());
+    /// Takes all bytes and leaves the buffer empty.
+    pub(super) fn take(&mut self) -> (Payload, MemoryPermit) {
+        let fresh = Self::new(self.hasher.is_some(), self.pool.clone());
         let mut taken = std::mem::replace(self, fresh);
         taken.seal();
         let hash = taken.hash();
@@ -156,40 +159,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pieces_of_every_size_come_out_in_order_with_their_hash() {
+    async fn chunks_of_every_size_stay_in_order_with_their_hash() {
         for sizes in [
             &[1, 4095, 1, 3][..],
-            &[BLOCK - 1, 2, BLOCK, 3 * BLOCK + 7],
+            &[BLOCK_SIZE - 1, 2, BLOCK_SIZE, 3 * BLOCK_SIZE + 7],
             &[0, 5],
             &[],
         ] {
-            let mut gather = Gather::new(true, Blocks::default());
+            let mut buffer = PartBuffer::new(true, BlockPool::default());
             let mut all = Vec::new();
             for (seed, size) in sizes.iter().enumerate() {
                 let piece = bytes(*size, seed);
                 all.extend_from_slice(&piece);
-                gather.push(piece.into(), Memory::default());
-                // Looking at it on the way changes nothing.
-                assert_eq!(content(&gather.payload()).await, all);
+                buffer.push(piece.into(), MemoryPermit::default());
+                // Building a payload on the way changes nothing.
+                assert_eq!(content(&buffer.payload()).await, all);
             }
-            assert_eq!(gather.len(), all.len() as u64);
-            let (payload, _) = gather.take();
+            assert_eq!(buffer.len(), all.len() as u64);
+            let (payload, _) = buffer.take();
             assert_eq!(content(&payload).await, all);
             assert_eq!(payload.sha256(), Some(&Sha256::digest(&all).into()));
-            assert_eq!(gather.len(), 0);
-            assert_eq!(content(&gather.take().0).await, b"");
+            assert_eq!(buffer.len(), 0);
+            assert_eq!(content(&buffer.take().0).await, b"");
         }
     }
 
     #[tokio::test]
-    async fn another_one_comes_behind() {
-        let blocks = Blocks::default();
-        let mut first = Gather::new(true, blocks.clone());
-        first.push(bytes(70_000, 1).into(), Memory::default());
-        let mut second = Gather::new(true, blocks);
-        second.push(bytes(80_000, 2).into(), Memory::default());
+    async fn appended_buffer_follows() {
+        let pool = BlockPool::default();
+        let mut first = PartBuffer::new(true, pool.clone());
+        first.push(bytes(70_000, 1).into(), MemoryPermit::default());
+        let mut second = PartBuffer::new(true, pool);
+        second.push(bytes(80_000, 2).into(), MemoryPermit::default());
         first.append(second);
-        first.push(bytes(10, 3).into(), Memory::default());
+        first.push(bytes(10, 3).into(), MemoryPermit::default());
         let all = [bytes(70_000, 1), bytes(80_000, 2), bytes(10, 3)].concat();
         let (payload, _) = first.take();
         assert_eq!(content(&payload).await, all);

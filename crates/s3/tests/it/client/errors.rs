@@ -1,4 +1,4 @@
-//! What goes wrong for good, told in one sentence. Only Garage checks who asks.
+//! Permanent errors, each reported in one line. Only Garage verifies credentials.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn put(client: &Client, bucket: &Bucket) -> Result<String, landfall_s3::cl
     let payload = Payload::from(Bytes::from_static(b"x"));
     let object = ObjectHeaders::default();
     client
-        .put_object(&bucket.place("k"), payload, &object, Condition::None)
+        .put_object(&bucket.object_ref("k"), payload, &object, Condition::None)
         .await
 }
 
@@ -56,7 +56,7 @@ async fn wrong_keys() {
 }
 
 #[tokio::test]
-async fn a_right_that_is_missing() {
+async fn missing_permission_is_reported() {
     let bucket = Bucket::garage();
     let access = landfall_test_services::Garage::shared().limited_access(&bucket.name, &["read"]);
     let client = support::client(&access);
@@ -66,7 +66,7 @@ async fn a_right_that_is_missing() {
 }
 
 #[tokio::test]
-async fn another_region_is_found() {
+async fn wrong_region_is_corrected() {
     let bucket = Bucket::garage();
     let access = Access {
         region: "eu-west-3".to_owned(),
@@ -80,7 +80,7 @@ async fn another_region_is_found() {
 }
 
 #[tokio::test]
-async fn nobody_is_there() {
+async fn unreachable_endpoint_is_reported() {
     let access = Bucket::garage().access;
     let client = Client::new(ClientSettings {
         endpoint: Some("http://127.0.0.1:9".to_owned()),

@@ -1,4 +1,4 @@
-//! What leases cost, how they are numbered, and what is left of them.
+//! Cost, numbering and cleanup of leases.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,9 @@ use landfall::{
     lease::{Asked, Fence, Locker},
     upload::UploadId,
 };
-use landfall_s3::lease::{BucketLocker, BucketLockerError, BucketSettings, detect};
+use landfall_s3::lease::{
+    BucketLocker, BucketLockerError, BucketSettings, supports_conditional_writes,
+};
 use landfall_test_services::{Garage, Moto};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -16,23 +18,31 @@ use crate::support::client;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn conditions_on_writes_are_detected() {
+async fn conditional_writes_are_detected() {
     let way = Way::new();
-    assert!(detect(&way.client(), "b", "up/").await.unwrap());
+    assert!(
+        supports_conditional_writes(&way.client(), "b", "up/")
+            .await
+            .unwrap()
+    );
     assert!(way.keys().is_empty(), "{:?}", way.keys());
     let moto = Moto::shared();
-    let bucket = moto.bucket("detect");
-    assert!(detect(&client(&moto.access()), &bucket, "").await.unwrap());
+    let bucket = moto.bucket("conditional");
+    assert!(
+        supports_conditional_writes(&client(&moto.access()), &bucket, "")
+            .await
+            .unwrap()
+    );
     let garage = Garage::shared();
-    let bucket = garage.bucket("detect");
-    let honours = detect(&client(&garage.access()), &bucket, "").await;
-    assert!(!honours.unwrap());
-    let error = detect(&client(&moto.access()), "no-such-bucket", "").await;
+    let bucket = garage.bucket("conditional");
+    let honored = supports_conditional_writes(&client(&garage.access()), &bucket, "").await;
+    assert!(!honored.unwrap());
+    let error = supports_conditional_writes(&client(&moto.access()), "no-such-bucket", "").await;
     assert!(error.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leases_are_numbered_one_by_one_whoever_takes_them() {
+async fn fences_are_consecutive_across_nodes() {
     let way = Way::new();
     let (one, other) = (on(&way), on(&way.another()));
     let id = UploadId::random();
@@ -59,7 +69,7 @@ async fn a_lease_costs_two_writes_and_the_node_a_heartbeat() {
         locker.close().await;
         let calls = way.calls();
         assert_eq!(count(&calls, "put lease"), 2, "{calls:?}");
-        // Only a node that doesn't know the lease reads it.
+        // Only a node without a cached record reads it.
         assert_eq!(count(&calls, "get lease"), u64::from(n == 0), "{calls:?}");
     }
     let mut leases = Vec::new();
@@ -73,7 +83,7 @@ async fn a_lease_costs_two_writes_and_the_node_a_heartbeat() {
     let beats = count(&calls, "put node");
     assert!((5..=21).contains(&beats), "{calls:?}");
     assert_eq!(calls.values().sum::<u64>(), beats, "{calls:?}");
-    // Without leases, nothing; and nothing is left of the node.
+    // Without leases the node makes no calls and has no record.
     drop(leases);
     locker.close().await;
     let begun = Instant::now();
@@ -87,7 +97,7 @@ async fn a_lease_costs_two_writes_and_the_node_a_heartbeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_of_one_node_pass_a_lease_on_without_writing() {
+async fn handoff_within_a_node_writes_nothing() {
     let way = Way::new();
     let locker = on(&way);
     let id = UploadId::random();
@@ -110,7 +120,7 @@ async fn requests_of_one_node_pass_a_lease_on_without_writing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_old_and_nobodys_is_swept() {
+async fn old_released_leases_are_swept() {
     let way = Way::new();
     let (one, other) = (on(&way), on(&way.another()));
     let long = UploadId::new(&format!("{}/x", "long".repeat(50)).repeat(4)).unwrap();
@@ -142,7 +152,7 @@ async fn what_is_old_and_nobodys_is_swept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_leftovers_of_a_dead_node_are_swept() {
+async fn records_of_a_dead_node_are_swept() {
     let gone = Way::new();
     let way = gone.another();
     let (dead, other) = (on(&gone), on(&way));
@@ -150,7 +160,7 @@ async fn the_leftovers_of_a_dead_node_are_swept() {
     gone.cut();
     assert_eq!(lease.signal().wait().await, Asked::Lost);
     way.age(2 * DAY);
-    // The first time somebody looks, it could still be alive.
+    // In the first sweep the node might still be alive.
     assert_eq!(other.sweep(DAY).await.unwrap(), Default::default());
     sleep(quick().ttl).await;
     let swept = other.sweep(DAY).await.unwrap();
@@ -186,7 +196,7 @@ async fn a_takeover_waits_for_a_heartbeat() {
 }
 
 #[test]
-fn times_that_do_not_fit_are_refused() {
+fn invalid_times_are_rejected() {
     for (renew, ttl) in [(6000, 15_000), (0, 15_000), (100, 300)] {
         let mut settings = BucketSettings::default();
         settings.renew = Duration::from_millis(renew);
@@ -197,12 +207,12 @@ fn times_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_locker_leaves_only_fences() {
+async fn closed_locker_leaves_only_released_leases() {
     let way = Way::new();
     let locker = on(&way);
     let id = UploadId::random();
     let first = acquire(&locker, &id).await;
-    // What is held stays held.
+    // Held leases stay held.
     locker.close().await;
     assert_eq!(way.keys().len(), 2, "{:?}", way.keys());
     let Fence(first) = { first }.fence();
@@ -213,9 +223,9 @@ async fn a_closed_locker_leaves_only_fences() {
     assert_eq!(second, first + 1);
 }
 
-/// Leases that were dropped don't keep others waiting when the locker goes.
+/// Dropped leases are released when the locker ends, so that other nodes do not wait.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_words_are_written() {
+async fn dropped_leases_are_released_when_the_locker_is_dropped() {
     let way = Way::new();
     let (one, other) = (on(&way), on(&way.another()));
     let id = UploadId::random();

@@ -1,4 +1,4 @@
-//! The places where AWS's tools look for keys, one after the other.
+//! The default credential chain of the AWS tools.
 
 use std::{collections::HashMap, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
@@ -12,41 +12,42 @@ use reqsign_aws_core::{
     ProfileCredentialProvider, SSOCredentialProvider,
 };
 use reqsign_core::{
-    CommandExecute, CommandOutput, Context, Env, FileRead, HttpSend as SendForKeys,
+    CommandExecute, CommandOutput, Context, Env, FileRead, HttpSend as CredentialHttpSend,
     ProvideCredentialDyn,
 };
 use tokio::process::Command;
 
 use super::{
-    call::collect,
     credentials::{Credentials, ProvideCredentials},
     payload::{Payload, PayloadBody},
+    request::collect,
     transport::HttpSend,
 };
 
-/// How long one question to a token service or a metadata service may take. Where there is none,
-/// its address often just swallows what is sent.
-const QUESTION: Duration = Duration::from_secs(5);
+/// Timeout of a request to a token or metadata service.
+///
+/// The address of a missing metadata service often drops packets silently.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a program that gives keys may run.
-const PROGRAM: Duration = Duration::from_secs(60);
+/// Timeout of a credential process.
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The largest answer, and the largest file.
-const LARGEST: usize = 1024 * 1024;
+/// Maximum size of a response or file, in bytes.
+const MAX_BYTES: usize = 1024 * 1024;
 
-type Place = (
+type ChainEntry = (
     &'static str,
     Box<dyn ProvideCredentialDyn<Credential = Credential>>,
 );
 
-/// The standard places in the standard order.
+/// The standard credential sources, in the standard order.
 #[derive(Debug)]
-pub(super) struct Chain {
+pub(super) struct CredentialChain {
     context: Context,
-    places: Vec<Place>,
+    entries: Vec<ChainEntry>,
 }
 
-impl Chain {
+impl CredentialChain {
     pub(super) fn new(profile: Option<String>, http: Arc<dyn HttpSend>, region: &str) -> Self {
         let mut shared = ProfileCredentialProvider::new();
         let mut sso = SSOCredentialProvider::new();
@@ -56,12 +57,12 @@ impl Chain {
             sso = sso.with_profile(&profile);
             process = process.with_profile(profile);
         }
-        // Only the partition's own token service knows its roles.
+        // The regional endpoint: only the partition's own token service knows its roles.
         let web_identity = AssumeRoleWithWebIdentityCredentialProvider::new()
             .with_role_session_name(session_name())
             .with_region(std::env::var("AWS_REGION").unwrap_or_else(|_| region.to_owned()))
             .with_regional_sts_endpoint();
-        Self::of(
+        Self::with_entries(
             context(http),
             vec![
                 ("the environment", Box::new(EnvCredentialProvider::new())),
@@ -81,8 +82,8 @@ impl Chain {
         )
     }
 
-    fn of(context: Context, places: Vec<Place>) -> Self {
-        Self { context, places }
+    fn with_entries(context: Context, entries: Vec<ChainEntry>) -> Self {
+        Self { context, entries }
     }
 }
 
@@ -92,20 +93,20 @@ fn session_name() -> String {
 
 fn context(http: Arc<dyn HttpSend>) -> Context {
     Context::new()
-        .with_file_read(Files)
-        .with_env(Variables)
-        .with_http_send(Questions { http })
-        .with_command_execute(Programs)
+        .with_file_read(FileReader)
+        .with_env(ProcessEnv)
+        .with_http_send(MetadataHttp { http })
+        .with_command_execute(ProcessRunner)
 }
 
 #[async_trait]
-impl ProvideCredentials for Chain {
+impl ProvideCredentials for CredentialChain {
     async fn credentials(&self) -> Result<Credentials, BoxError> {
         let mut problems = String::new();
-        for (name, place) in &self.places {
-            match place.provide_credential_dyn(&self.context).await {
+        for (name, entry) in &self.entries {
+            match entry.provide_credential_dyn(&self.context).await {
                 Ok(Some(found)) => {
-                    tracing::debug!(place = name, "found S3 credentials");
+                    tracing::debug!(source = name, "found S3 credentials");
                     return Ok(Credentials {
                         access_key_id: found.access_key_id,
                         secret_access_key: found.secret_access_key,
@@ -115,44 +116,43 @@ impl ProvideCredentials for Chain {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::debug!(place = name, ?error, "could not get S3 credentials");
+                    tracing::debug!(source = name, ?error, "failed to get S3 credentials");
                     problems.push_str(&format!("; {name}: {error}"));
                 }
             }
         }
-        let names: Vec<_> = self.places.iter().map(|(name, _)| *name).collect();
+        let names: Vec<_> = self.entries.iter().map(|(name, _)| *name).collect();
         Err(format!("no credentials found in {}{problems}", names.join(", ")).into())
     }
 }
 
-/// Files of this machine.
 #[derive(Debug)]
-struct Files;
+struct FileReader;
 
-impl FileRead for Files {
+impl FileRead for FileReader {
     async fn file_read(&self, path: &str) -> reqsign_core::Result<Vec<u8>> {
         let path = path.to_owned();
         let read = tokio::task::spawn_blocking(move || {
             use std::io::Read;
             let mut bytes = Vec::new();
             std::fs::File::open(path)?
-                .take(LARGEST as u64)
+                .take(MAX_BYTES as u64)
                 .read_to_end(&mut bytes)?;
             Ok::<_, std::io::Error>(bytes)
         });
         match read.await {
             Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) => Err(failed("a file could not be read", error)),
-            Err(error) => Err(failed("a file could not be read", error)),
+            Ok(Err(error)) => Err(failed("cannot read file", error)),
+            Err(error) => Err(failed("cannot read file", error)),
         }
     }
 }
 
-/// The environment, without what is no UTF-8.
+/// The environment, without values that are not UTF-8.
 #[derive(Debug)]
-struct Variables;
+struct ProcessEnv;
 
-impl Env for Variables {
+impl Env for ProcessEnv {
     fn var(&self, key: &str) -> Option<String> {
         std::env::var(key).ok()
     }
@@ -168,59 +168,59 @@ impl Env for Variables {
     }
 }
 
-/// Questions to token and metadata services.
+/// Requests to token and metadata services.
 #[derive(Debug)]
-struct Questions {
+struct MetadataHttp {
     http: Arc<dyn HttpSend>,
 }
 
-impl SendForKeys for Questions {
+impl CredentialHttpSend for MetadataHttp {
     async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
         let request = request.map(|body| Payload::from(body).body());
-        let asked = tokio::time::timeout(QUESTION, ask(&*self.http, request));
-        match asked.await {
-            Ok(Ok(answer)) => Ok(answer),
+        let fetched = tokio::time::timeout(HTTP_TIMEOUT, fetch(&*self.http, request));
+        match fetched.await {
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(reqsign_core::Error::unexpected(format!(
-                "no answer: {error}"
+                "no response: {error}"
             ))),
-            Err(_) => Err(reqsign_core::Error::unexpected("no answer in time")),
+            Err(_) => Err(reqsign_core::Error::unexpected("timeout")),
         }
     }
 }
 
-async fn ask(
+async fn fetch(
     http: &dyn HttpSend,
     request: Request<PayloadBody>,
 ) -> Result<Response<Bytes>, BoxError> {
     let (head, body) = http.send(request).await?.into_parts();
-    let body = collect(body, QUESTION, LARGEST).await?;
+    let body = collect(body, HTTP_TIMEOUT, MAX_BYTES).await?;
     Ok(Response::from_parts(head, body))
 }
 
-/// Programs that give keys.
+/// Runs credential processes.
 #[derive(Debug)]
-struct Programs;
+struct ProcessRunner;
 
-impl CommandExecute for Programs {
+impl CommandExecute for ProcessRunner {
     async fn command_execute<'a>(
         &'a self,
-        program: &'a str,
+        command: &'a str,
         args: &'a [&'a str],
     ) -> reqsign_core::Result<CommandOutput> {
-        let output = Command::new(program)
+        let output = Command::new(command)
             .args(args)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        match tokio::time::timeout(PROGRAM, output).await {
+        match tokio::time::timeout(PROCESS_TIMEOUT, output).await {
             Ok(Ok(output)) => Ok(CommandOutput {
                 status: output.status.code().unwrap_or(-1),
                 stdout: output.stdout,
                 stderr: output.stderr,
             }),
-            Ok(Err(error)) => Err(failed("the credential process could not be started", error)),
+            Ok(Err(error)) => Err(failed("cannot start the credential process", error)),
             Err(_) => Err(reqsign_core::Error::unexpected(
-                "the credential process takes too long",
+                "the credential process timed out",
             )),
         }
     }
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::client::{
         ClientSettings,
-        tests::script::{Script, Step, answer},
+        tests::script::{Script, Step, response},
         transport::Pool,
     };
 
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_place_that_has_keys_gives_them() {
+    async fn first_source_with_credentials_is_used() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(
             folder.path().join("credentials"),
@@ -262,7 +262,7 @@ mod tests {
              [work]\naws_access_key_id = AKID\naws_secret_access_key = s/e+c=\n",
         )
         .expect("written");
-        let chain = Chain::of(
+        let chain = CredentialChain::with_entries(
             context(pool()),
             vec![
                 (
@@ -277,18 +277,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_gives_keys_that_end() {
+    async fn process_returns_expiring_credentials() {
         let folder = tempfile::tempdir().expect("a folder");
-        let answer = folder.path().join("answer");
+        let response = folder.path().join("response");
         std::fs::write(
-            &answer,
+            &response,
             r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"S","SessionToken":"T",
                 "Expiration":"2030-01-02T03:04:05Z"}"#,
         )
         .expect("written");
         let process = ProcessCredentialProvider::new()
-            .with_command(format!("cat {}", answer.to_str().expect("text")));
-        let chain = Chain::of(context(pool()), vec![("a process", Box::new(process))]);
+            .with_command(format!("cat {}", response.to_str().expect("text")));
+        let chain =
+            CredentialChain::with_entries(context(pool()), vec![("a process", Box::new(process))]);
         let found = chain.credentials().await.expect("found");
         assert_eq!(found.session_token.as_deref(), Some("T"));
         let expires = found.expires.expect("an end");
@@ -303,16 +304,19 @@ mod tests {
             r#"{{"Code":"Success","AccessKeyId":"{id}","SecretAccessKey":"S","Token":"T",
                 "Expiration":"2030-01-02T03:04:05Z"}}"#
         );
-        answer("200 OK", &[], &body)
+        response("200 OK", &[], &body)
     }
 
     #[tokio::test]
-    async fn a_container_asks_its_endpoint() {
+    async fn container_requests_its_endpoint() {
         let script = Script::start([keys("ECS")]).await;
         let container = ECSCredentialProvider::new()
             .with_endpoint(format!("{}/role?a=b", script.endpoint()))
             .with_auth_token("the-token");
-        let chain = Chain::of(context(pool()), vec![("container", Box::new(container))]);
+        let chain = CredentialChain::with_entries(
+            context(pool()),
+            vec![("container", Box::new(container))],
+        );
         let found = chain.credentials().await.expect("found");
         assert_eq!(
             (found.access_key_id.as_str(), found.session_token.as_deref()),
@@ -324,11 +328,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_instance_asks_with_a_token() {
-        let text = |body| answer("200 OK", &[], body);
+    async fn instance_requests_with_a_token() {
+        let text = |body| response("200 OK", &[], body);
         let script = Script::start([text("session"), text("my-role"), keys("IMDS")]).await;
         let instance = IMDSv2CredentialProvider::new().with_endpoint(script.endpoint());
-        let chain = Chain::of(context(pool()), vec![("instance", Box::new(instance))]);
+        let chain =
+            CredentialChain::with_entries(context(pool()), vec![("instance", Box::new(instance))]);
         assert_eq!(
             chain.credentials().await.expect("found").access_key_id,
             "IMDS"
@@ -345,20 +350,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_says_nothing_is_not_waited_for_long() {
+    async fn silent_metadata_service_times_out() {
         let script = Script::start([Step::Silence]).await;
         let instance = IMDSv2CredentialProvider::new().with_endpoint(script.endpoint());
-        let chain = Chain::of(context(pool()), vec![("instance", Box::new(instance))]);
+        let chain =
+            CredentialChain::with_entries(context(pool()), vec![("instance", Box::new(instance))]);
         tokio::time::pause();
         let error = chain.credentials().await.expect_err("nothing").to_string();
         assert!(error.contains("; instance: "), "{error}");
     }
 
     #[tokio::test]
-    async fn what_went_wrong_in_each_place_is_told() {
+    async fn error_names_each_source() {
         let folder = tempfile::tempdir().expect("a folder");
         let process = ProcessCredentialProvider::new().with_command("false");
-        let chain = Chain::of(
+        let chain = CredentialChain::with_entries(
             context(pool()),
             vec![
                 ("files", Box::new(files(folder.path()))),

@@ -1,12 +1,14 @@
-//! What a failed call means for the store's caller.
+//! Conversion of client errors to store errors.
 
 use landfall::{store::StoreError, upload::UploadId};
 
 use crate::client::{Error, ErrorKind};
 
-/// An error that came up while `doing` something for an upload. What lasts until somebody repairs it
-/// (credentials, rights, the bucket) is no fault of this upload: the client may come again.
-pub(super) fn failed(id: &UploadId, doing: &str, error: Error) -> StoreError {
+/// Converts an error of `action` on an upload.
+///
+/// Errors that an operator has to fix (credentials, permissions, the bucket) do not concern this
+/// upload: the client may retry.
+pub(super) fn failed(id: &UploadId, action: &str, error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::NoSuchKey => StoreError::NotFound(id.clone()),
         ErrorKind::PreconditionFailed => StoreError::Fenced(id.clone()),
@@ -23,7 +25,7 @@ pub(super) fn failed(id: &UploadId, doing: &str, error: Error) -> StoreError {
             source: error.into(),
         },
         _ => StoreError::Other {
-            doing: format!("{doing} of upload {id}"),
+            doing: format!("{action} of upload {id}"),
             source: error.into(),
         },
     }

@@ -15,7 +15,7 @@ use landfall_testkit::fault::FaultLocker;
 
 use crate::support::{MIB, create, options, pattern, request};
 
-/// The calls that change something.
+/// The number of calls that change something.
 fn writes(proxy: &Proxy) -> usize {
     let calls = proxy.calls().into_iter();
     let is_read = |operation| {
@@ -27,7 +27,7 @@ fn writes(proxy: &Proxy) -> usize {
     calls.filter(|call| !is_read(call.operation)).count()
 }
 
-/// A server whose client of S3 repeats requests for a long time, and whose leases can be lost.
+/// A server whose S3 client retries for a long time, and whose leases can be revoked.
 struct LateServer {
     proxy: Proxy,
     store: S3Store,
@@ -45,7 +45,7 @@ impl LateServer {
         let mut settings = crate::support::settings(&garage.access().via(&proxy));
         settings.attempts = u32::MAX;
         settings.deadline = Duration::from_secs(600);
-        settings.longest_backoff = Duration::from_millis(100);
+        settings.max_backoff = Duration::from_millis(100);
         let slow = landfall_s3::client::Client::new(settings).unwrap();
         let store = S3Store::new(slow, options).unwrap();
         let locker = FaultLocker::new(MemoryLocker::new());
@@ -59,8 +59,8 @@ impl LateServer {
         }
     }
 
-    /// Makes a request while S3 answers SlowDown to the calls of a rule, of which `skip` are not
-    /// affected; takes its lease from it, and expects that it fails and calls S3 no more.
+    /// Revokes the lease of a request while S3 answers SlowDown to calls that match a rule, except
+    /// the first `skip`. The request must fail and make no further calls.
     async fn lose_lease(
         &self,
         (operation, end, skip): (Operation, &str, usize),
@@ -110,7 +110,7 @@ impl LateServer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn appends_and_removals_end_with_the_lease() {
+async fn appends_and_removals_stop_when_lease_is_lost() {
     let server = LateServer::start();
     let id = create(&server.store, 100_000).await.id.clone();
     let patch = || request("PATCH", pattern(1, 1000));
@@ -126,7 +126,7 @@ async fn appends_and_removals_end_with_the_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn completions_and_descriptions_end_with_the_lease() {
+async fn completions_and_descriptions_stop_when_lease_is_lost() {
     let server = LateServer::start();
     let id = create(&server.store, 1000).await.id.clone();
     let complete = (Operation::CompleteMultipartUpload, "", 0);
@@ -143,7 +143,7 @@ async fn completions_and_descriptions_end_with_the_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn concatenations_end_with_the_lease() {
+async fn concatenations_stop_when_lease_is_lost() {
     let server = LateServer::start();
     let post = |concat: &str, body: Bytes| {
         let mut post = request("POST", body.clone());
@@ -167,7 +167,7 @@ async fn concatenations_end_with_the_lease() {
     for call in [
         (Operation::UploadPartCopy, "", 0),
         (Operation::CompleteMultipartUpload, "", 0),
-        // Those before create the final upload and name its writer.
+        // The first two create the final upload and name its writer.
         (Operation::PutObject, ".info", 2),
     ] {
         let concatenation = post(parts.trim_end(), Bytes::new());

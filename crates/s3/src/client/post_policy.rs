@@ -1,4 +1,4 @@
-//! Forms that carry a signed policy: uploads by `multipart/form-data` POST.
+//! Signed POST policies: uploads by `multipart/form-data`.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -7,64 +7,67 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Client, Place,
+    Client, ObjectRef,
     error::{Error, ErrorKind, Result},
     sign::{ALGORITHM, S3, Signer},
 };
 
-/// What services put the file's name for. A key that holds it wouldn't be the one that was signed.
+/// A placeholder that services replace with the file's name, which would change the signed key.
 const FILENAME: &str = "${filename}";
 
-/// A form that uploads one object.
+/// A signed form that uploads one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PostForm {
-    /// Where to POST it: the bucket, with a slash at the end.
+pub struct PostPolicy {
+    /// URL to POST the form to: the bucket, with a trailing slash.
     pub url: String,
-    /// Names and values in the order in which they are to be sent; the field `file` comes after them.
+    /// Names and values of the form fields, in order; the field `file` follows them.
     pub fields: Vec<(String, String)>,
 }
 
 impl Client {
-    /// A form by which anybody may write the object for `lifetime` (1 s to 7 days; less if the
-    /// credentials end before), with a length in `size` (in bytes) if that is given, and with just
-    /// these `fields` (such as `Content-Type`, `success_action_status`, `acl`, `x-amz-meta-NAME`; their
-    /// names come out in lower case). Nothing is sent.
+    /// Signs a form for writing one object during `lifetime`.
+    ///
+    /// `lifetime` is 1 s to 7 days; the form expires earlier if the credentials do. `size` limits
+    /// the length of the file, in bytes. The form is valid only with exactly these `fields` (such
+    /// as `Content-Type`, `success_action_status`, `acl`, `x-amz-meta-NAME`), whose names are
+    /// returned in lower case. No request is sent.
     ///
     /// # Errors
-    /// [`ErrorKind::BadCredentials`], and [`ErrorKind::Other`] for a lifetime out of bounds or a key
-    /// with `${filename}`, which services put a name of the client's own for.
-    pub async fn sign_form(
+    /// [`ErrorKind::BadCredentials`]; [`ErrorKind::Other`] for a lifetime out of range, or a key
+    /// with `${filename}`, which services replace with a name that the client chooses.
+    pub async fn sign_post_policy(
         &self,
-        place: &Place,
+        object: &ObjectRef,
         fields: &[(String, String)],
         size: Option<RangeInclusive<u64>>,
         lifetime: Duration,
-    ) -> Result<PostForm> {
-        let error = |kind| Error::new(kind, "SignForm", place.to_string());
-        if place.key.contains(FILENAME) {
-            return Err(error(ErrorKind::Other)
-                .with_message(format!("the key of a form can't hold {FILENAME}")));
+    ) -> Result<PostPolicy> {
+        let error = |kind| Error::new(kind, "SignPostPolicy", object.to_string());
+        if object.key.contains(FILENAME) {
+            return Err(error(ErrorKind::Other).with_message(format!(
+                "the key of a POST policy must not contain {FILENAME}"
+            )));
         }
-        let keys = self.keys_for(lifetime, error).await?;
+        let credentials = self.credentials_for(lifetime, error).await?;
         let inner = &self.inner;
-        let region = inner.regions.of(&place.bucket);
-        let now = (inner.settings.now)();
+        let region = inner.regions.get(&object.bucket);
+        let now = (inner.settings.clock)();
         let ends = Timestamp::try_from(now + lifetime)
             .map_err(|source| error(ErrorKind::Other).with_source(source))?;
-        let signer = Signer::new(&keys, &region, S3, now);
+        let signer = Signer::new(&credentials, &region, S3, now);
 
         let named = |(name, value): &(String, String)| (name.to_ascii_lowercase(), value.clone());
         let mut form: Vec<_> = fields.iter().map(named).collect();
         let mut push = |name: &str, value: &str| form.push((name.to_owned(), value.to_owned()));
-        push("key", &place.key);
+        push("key", &object.key);
         push("x-amz-algorithm", ALGORITHM);
         push("x-amz-credential", &signer.credential());
         push("x-amz-date", signer.date_time());
-        if let Some(token) = &keys.session_token {
+        if let Some(token) = &credentials.session_token {
             push("x-amz-security-token", token);
         }
 
-        let mut conditions = vec![json!({ "bucket": place.bucket })];
+        let mut conditions = vec![json!({ "bucket": object.bucket })];
         let exactly = |(name, value): &(String, String)| {
             Value::Object(
                 [(name.clone(), value.as_str().into())]
@@ -85,10 +88,10 @@ impl Client {
         form.push(("policy".to_owned(), policy));
         form.push(("x-amz-signature".to_owned(), signature));
 
-        let mut url = inner.address.target(&region, &place.bucket, None).url("");
+        let mut url = inner.address.target(&region, &object.bucket, None).url("");
         if !url.ends_with('/') {
             url.push('/');
         }
-        Ok(PostForm { url, fields: form })
+        Ok(PostPolicy { url, fields: form })
     }
 }

@@ -1,4 +1,4 @@
-//! One budget of memory for all bytes on their way to S3.
+//! The memory budget of all part buffers.
 
 use std::{
     sync::{
@@ -10,49 +10,49 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long an upload waits for memory before it looks for some that others don't use.
-pub(super) const PATIENCE: Duration = Duration::from_millis(250);
+/// How long an upload waits for memory before it reclaims that of idle uploads.
+pub(super) const RECLAIM_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The budget. Cloning shares it.
+/// A memory budget. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub(super) struct MemoryBudget {
     bytes: Arc<Semaphore>,
     total: usize,
     waiting: Arc<AtomicUsize>,
 }
 
-/// Memory that is taken. Dropping it gives it back.
+/// Acquired memory, released when dropped.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
-    of_budget: Option<OwnedSemaphorePermit>,
-    spare: Option<OwnedSemaphorePermit>,
+pub(super) struct MemoryPermit {
+    budgeted: Option<OwnedSemaphorePermit>,
+    overcommit: Option<OwnedSemaphorePermit>,
 }
 
-impl Memory {
-    fn of_budget(permit: OwnedSemaphorePermit) -> Self {
+impl MemoryPermit {
+    fn budgeted(permit: OwnedSemaphorePermit) -> Self {
         Self {
-            of_budget: Some(permit),
-            spare: None,
+            budgeted: Some(permit),
+            overcommit: None,
         }
     }
 
     /// Memory beyond the budget, for as long as `permit` is held.
-    pub(super) fn spare(permit: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn overcommit(permit: Option<OwnedSemaphorePermit>) -> Self {
         Self {
-            of_budget: None,
-            spare: permit,
+            budgeted: None,
+            overcommit: permit,
         }
     }
 
-    pub(super) fn is_beyond_budget(&self) -> bool {
-        self.spare.is_some()
+    pub(super) fn is_overcommitted(&self) -> bool {
+        self.overcommit.is_some()
     }
 
-    /// Adds more to it.
+    /// Merges `more` into this permit.
     pub(super) fn add(&mut self, more: Self) {
         for (mine, more) in [
-            (&mut self.of_budget, more.of_budget),
-            (&mut self.spare, more.spare),
+            (&mut self.budgeted, more.budgeted),
+            (&mut self.overcommit, more.overcommit),
         ] {
             match (mine, more) {
                 (_, None) => {}
@@ -63,7 +63,7 @@ impl Memory {
     }
 }
 
-impl Budget {
+impl MemoryBudget {
     pub(super) fn new(total: usize) -> Self {
         let total = total.min(Semaphore::MAX_PERMITS);
         Self {
@@ -81,38 +81,38 @@ impl Budget {
         self.total - self.bytes.available_permits()
     }
 
-    /// Uploads that wait for memory.
+    /// Returns the number of uploads that wait for memory.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Takes memory if there is some.
-    pub(super) fn try_take(&self, bytes: usize) -> Option<Memory> {
+    /// Acquires memory if it is available.
+    pub(super) fn try_acquire(&self, bytes: usize) -> Option<MemoryPermit> {
         let permits = u32::try_from(bytes).ok()?;
         let permit = self.bytes.clone().try_acquire_many_owned(permits).ok()?;
-        Some(Memory::of_budget(permit))
+        Some(MemoryPermit::budgeted(permit))
     }
 
-    /// Waits for memory, in the order of asking.
-    pub(super) async fn take(&self, bytes: usize) -> Memory {
+    /// Waits for memory, in the order of the calls.
+    pub(super) async fn acquire(&self, bytes: usize) -> MemoryPermit {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = BudgetWaiter::new(&self.waiting);
         let permit = self.bytes.clone().acquire_many_owned(permits).await;
-        // The semaphore is never closed.
-        permit.map_or_else(|_| Memory::default(), Memory::of_budget)
+        // Never an error: the semaphore is never closed.
+        permit.map_or_else(|_| MemoryPermit::default(), MemoryPermit::budgeted)
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+struct BudgetWaiter<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> BudgetWaiter<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for BudgetWaiter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
