@@ -29,7 +29,6 @@ use super::{
 /// The address of a missing metadata service often drops packets silently.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Timeout of a credential process.
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Maximum size of a response or file, in bytes.
@@ -168,7 +167,6 @@ impl Env for ProcessEnv {
     }
 }
 
-/// Requests to token and metadata services.
 #[derive(Debug)]
 struct MetadataHttp {
     http: Arc<dyn HttpSend>,
@@ -197,7 +195,6 @@ async fn fetch(
     Ok(Response::from_parts(head, body))
 }
 
-/// Runs credential processes.
 #[derive(Debug)]
 struct ProcessRunner;
 

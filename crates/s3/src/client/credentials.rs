@@ -90,7 +90,6 @@ const REFRESH_BEFORE: Duration = Duration::from_secs(300);
 /// time.
 const USABLE_UNTIL: Duration = Duration::from_secs(15);
 
-/// Caches the current credentials and refreshes them before they expire.
 #[derive(Debug)]
 pub(super) struct CredentialCache {
     source: Option<Source>,

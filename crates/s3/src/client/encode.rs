@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(
             decode_listed("%zz").as_deref(),
             Some("%zz"),
-            "not ours to judge"
+            "left as it is"
         );
     }
 }

@@ -194,15 +194,15 @@ impl Client {
 fn is_made_of(etag: &str, parts: &[(u32, String)], leniently: bool) -> bool {
     let etag = etag.trim_matches('"');
     let mut md5 = Md5::new();
-    let mut known = true;
+    let mut all_md5 = true;
     for (_, part) in parts {
         match digest(part.trim_matches('"')) {
             Some(digest) => md5.update(digest),
-            None => known = false,
+            None => all_md5 = false,
         }
     }
     let suffix = format!("-{}", parts.len());
-    (known && etag == format!("{}{suffix}", hex(&md5.finalize())))
+    (all_md5 && etag == format!("{}{suffix}", hex(&md5.finalize())))
         || (leniently && etag.ends_with(&suffix))
 }
 
@@ -236,11 +236,11 @@ mod tests {
             "92eb5ffee6ae2fec3ad71c777531578f",
         ]);
         let real = "\"96e024ba2074fe77e8e965ba43a704be-2\"";
-        let foreign = "\"of-another-kind-2\"";
+        let not_md5 = "\"of-another-kind-2\"";
         assert!(is_made_of(real, &two, false));
         assert!(!is_made_of(real, &two[..1], true));
-        assert!(!is_made_of(foreign, &two, false));
-        assert!(is_made_of(foreign, &two, true), "the number of parts fits");
+        assert!(!is_made_of(not_md5, &two, false));
+        assert!(is_made_of(not_md5, &two, true), "the number of parts fits");
         assert!(!is_made_of(
             "\"0cc175b9c0f1b6a831c399e269772661\"",
             &two,

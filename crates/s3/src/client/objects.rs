@@ -135,8 +135,8 @@ impl Inner {
         };
         let (given, size) =
             bounds.ok_or_else(|| request.unexpected("the response has no length"))?;
-        let asked = range.map_or(0..size, |range| range.start..range.end.min(size));
-        if given != asked {
+        let expected = range.map_or(0..size, |range| range.start..range.end.min(size));
+        if given != expected {
             return Err(request.unexpected("the service ignored the range"));
         }
         Ok((object_head(&head, size), given, body))
@@ -188,7 +188,6 @@ fn length(head: &Parts) -> Option<u64> {
     text(&head.headers, CONTENT_LENGTH)?.parse().ok()
 }
 
-/// Parses `bytes FIRST-LAST/SIZE`.
 fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
     let text = text(headers, CONTENT_RANGE)?;
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;

@@ -78,8 +78,9 @@ impl Client {
                 lifetime.as_secs()
             )));
         }
-        let keys = self.inner.credentials.get().await;
-        keys.map_err(|source| error(ErrorKind::BadCredentials).with_source(source))?
+        let credentials = self.inner.credentials.get().await;
+        credentials
+            .map_err(|source| error(ErrorKind::BadCredentials).with_source(source))?
             .ok_or_else(|| {
                 error(ErrorKind::BadCredentials)
                     .with_message("there are no credentials to sign with")

@@ -14,10 +14,8 @@ impl Client {
     }
 }
 
-/// Looks up environment variables; replaced in tests.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Returns the initial region.
 pub(super) fn resolve(
     set: Option<&str>,
     profile: Option<&str>,

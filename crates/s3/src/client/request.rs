@@ -120,7 +120,6 @@ impl<'a> S3Request<'a> {
         Error::new(kind, self.operation.name(), target)
     }
 
-    /// Returns the error for an invalid response.
     pub(super) fn unexpected(&self, source: impl Into<BoxError>) -> Error {
         self.error(ErrorKind::Other).with_source(source)
     }
@@ -134,7 +133,6 @@ impl<'a> S3Request<'a> {
     }
 }
 
-/// A successful response.
 #[derive(Debug)]
 pub(super) struct S3Response {
     pub(super) head: Parts,
@@ -143,7 +141,6 @@ pub(super) struct S3Response {
     stream: Option<ResponseBody>,
 }
 
-/// The result of a request.
 #[derive(Debug)]
 pub(super) struct Outcome<T> {
     pub(super) result: Result<T>,
@@ -151,7 +148,6 @@ pub(super) struct Outcome<T> {
     pub(super) in_doubt: bool,
 }
 
-/// A failed attempt.
 #[derive(Debug)]
 struct RequestError {
     error: Error,
@@ -166,7 +162,6 @@ enum ReadMode {
 }
 
 impl Inner {
-    /// Sends a request and reads the response.
     pub(super) async fn send(&self, request: &S3Request<'_>) -> Result<S3Response> {
         self.run(request, ReadMode::Full).await.result
     }
@@ -197,20 +192,20 @@ impl Inner {
             let attempt_started = Instant::now();
             let result = self.attempt(request, mode, &policy).await;
             self.log(request, attempt_started.elapsed(), &result);
-            let failure = match result {
+            let failed = match result {
                 Ok(response) => break Ok(response),
-                Err(failure) => failure,
+                Err(failed) => failed,
             };
-            let wait = match failure.retry {
+            let wait = match failed.retry {
                 RetryAction::None => None,
-                RetryAction::Backoff(asked) => {
+                RetryAction::Backoff(retry_after) => {
                     in_doubt = true;
                     attempt += 1;
-                    policy.next_delay(attempt - 1, asked)
+                    policy.next_delay(attempt - 1, retry_after)
                 }
                 RetryAction::RefreshCredentials => {
                     let again = !renewed
-                        && failure
+                        && failed
                             .credentials
                             .is_some_and(|credentials| self.credentials.invalidate(&credentials));
                     renewed = true;
@@ -231,7 +226,7 @@ impl Inner {
                 }
             };
             let Some(wait) = wait else {
-                break Err(failure.error);
+                break Err(failed.error);
             };
             stats.retried();
             sleep(wait).await;
@@ -300,7 +295,7 @@ impl Inner {
                 stream: None,
             });
         }
-        let refusal = ErrorResponse::new(request.operation, &head, &body);
+        let error_response = ErrorResponse::new(request.operation, &head, &body);
         let ErrorResponse {
             kind,
             retry,
@@ -308,7 +303,7 @@ impl Inner {
             code,
             message,
             request_id,
-        } = refusal;
+        } = error_response;
         let reads = matches!(
             request.operation,
             Operation::GetObject | Operation::HeadObject
@@ -432,7 +427,6 @@ pub(super) async fn collect(
     })
 }
 
-/// The response body stopped arriving.
 #[derive(Debug)]
 pub(super) struct BodyStalled;
 

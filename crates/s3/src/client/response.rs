@@ -11,7 +11,6 @@ use http::{
 
 use super::{error::ErrorKind, stats::Operation, xml};
 
-/// A response without success.
 #[derive(Debug)]
 pub(super) struct ErrorResponse {
     pub(super) kind: ErrorKind,
@@ -22,7 +21,6 @@ pub(super) struct ErrorResponse {
     pub(super) request_id: Option<String>,
 }
 
-/// How to retry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RetryAction {
     None,
@@ -238,7 +236,7 @@ fn skew(headers: &HeaderMap) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn refusal(
+    fn error_response(
         operation: Operation,
         status: u16,
         headers: &[(&str, &str)],
@@ -254,7 +252,7 @@ mod tests {
 
     fn coded(status: u16, code: &str) -> ErrorResponse {
         let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
-        refusal(Operation::UploadPart, status, &[], &body)
+        error_response(Operation::UploadPart, status, &[], &body)
     }
 
     #[test]
@@ -367,9 +365,9 @@ mod tests {
             ),
             (400, "BadDigest", ErrorKind::Other, RetryAction::None),
         ] {
-            let refusal = coded(status, code);
+            let error_response = coded(status, code);
             assert_eq!(
-                (&refusal.kind, &refusal.retry),
+                (&error_response.kind, &error_response.retry),
                 (&kind, &retry),
                 "{status} {code}"
             );
@@ -378,7 +376,7 @@ mod tests {
 
     #[test]
     fn status_without_code_is_classified_by_operation() {
-        let kind = |operation, status| refusal(operation, status, &[], "").kind;
+        let kind = |operation, status| error_response(operation, status, &[], "").kind;
         assert_eq!(kind(Operation::HeadObject, 404), ErrorKind::NoSuchKey);
         assert_eq!(kind(Operation::HeadBucket, 404), ErrorKind::NoSuchBucket);
         assert_eq!(
@@ -401,35 +399,42 @@ mod tests {
     fn right_region_is_reported() {
         let body =
             "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-x-1</Region></Error>";
-        let told = refusal(Operation::ListParts, 400, &[], body);
-        assert_eq!(told.kind, ErrorKind::WrongRegion);
-        assert_eq!(told.retry, RetryAction::ChangeRegion("eu-x-1".to_owned()));
+        let response = error_response(Operation::ListParts, 400, &[], body);
+        assert_eq!(response.kind, ErrorKind::WrongRegion);
         assert_eq!(
-            told.message.as_deref(),
+            response.retry,
+            RetryAction::ChangeRegion("eu-x-1".to_owned())
+        );
+        assert_eq!(
+            response.message.as_deref(),
             Some("the bucket is in region eu-x-1")
         );
-        let told = refusal(
+        let response = error_response(
             Operation::HeadBucket,
             301,
             &[("x-amz-bucket-region", "r")],
             "",
         );
-        assert_eq!(told.retry, RetryAction::ChangeRegion("r".to_owned()));
+        assert_eq!(response.retry, RetryAction::ChangeRegion("r".to_owned()));
         assert_eq!(
-            refusal(Operation::HeadBucket, 301, &[], "").kind,
+            error_response(Operation::HeadBucket, 301, &[], "").kind,
             ErrorKind::WrongRegion
         );
     }
 
     #[test]
     fn retry_after_in_seconds_and_as_a_date() {
-        let after =
-            |value: &str| match refusal(Operation::PutObject, 503, &[("retry-after", value)], "")
-                .retry
-            {
-                RetryAction::Backoff(after) => after,
-                other => panic!("{other:?}"),
-            };
+        let after = |value: &str| match error_response(
+            Operation::PutObject,
+            503,
+            &[("retry-after", value)],
+            "",
+        )
+        .retry
+        {
+            RetryAction::Backoff(after) => after,
+            other => panic!("{other:?}"),
+        };
         assert_eq!(after("7"), Some(Duration::from_secs(7)));
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
         let until = after(&date).expect("a time");
@@ -445,8 +450,8 @@ mod tests {
     fn clock_skew_is_reported_in_seconds() {
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(1_200));
         let body = "<Error><Code>RequestTimeTooSkewed</Code><Message>m</Message></Error>";
-        let told = refusal(Operation::PutObject, 403, &[("date", &date)], body);
-        let message = told.message.expect("a message");
+        let response = error_response(Operation::PutObject, 403, &[("date", &date)], body);
+        let message = response.message.expect("a message");
         assert!(
             message.starts_with("this machine's clock is 11"),
             "{message}"
@@ -492,8 +497,8 @@ mod tests {
             let body = format!(
                 "<Error><Code>{code}</Code><Message>{message}</Message><Region>garage</Region></Error>"
             );
-            let told = refusal(Operation::PutObject, status, &[], &body);
-            assert_eq!(told.kind, kind, "{message}");
+            let response = error_response(Operation::PutObject, status, &[], &body);
+            assert_eq!(response.kind, kind, "{message}");
         }
     }
 
@@ -503,7 +508,7 @@ mod tests {
             "<Error><Code>X</Code><Message>a\nb{}</Message></Error>",
             "c".repeat(999)
         );
-        let message = refusal(Operation::PutObject, 400, &[], &body)
+        let message = error_response(Operation::PutObject, 400, &[], &body)
             .message
             .expect("a message");
         assert!(message.starts_with("a bc"), "{message}");

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::settings::ClientSettings;
 
-/// The retry policy of one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetryPolicy {
     attempts: u32,
@@ -99,8 +98,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retry_after_is_honored_or_ends_the_call() {
         let policy = RetryPolicy::new(&settings(), 0);
-        let asked = Duration::from_millis(240);
-        assert_eq!(policy.next_delay(1, Some(asked)), Some(asked));
+        let retry_after = Duration::from_millis(240);
+        assert_eq!(policy.next_delay(1, Some(retry_after)), Some(retry_after));
         assert_eq!(
             policy.next_delay(1, Some(Duration::from_secs(1))),
             None,

@@ -23,7 +23,6 @@ pub(super) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 pub(super) const S3: &str = "s3";
 
-/// Signs one request or URL.
 #[derive(Clone, Debug)]
 pub(super) struct Signer<'a> {
     credentials: &'a Credentials,
@@ -110,7 +109,6 @@ impl<'a> Signer<'a> {
         self.signed(policy)
     }
 
-    /// Returns the time of signing: `yyyymmddThhmmssZ`.
     pub(super) fn date_time(&self) -> &str {
         &self.date_time
     }
@@ -228,7 +226,6 @@ fn canonical_request(
     out
 }
 
-/// Encodes lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
     push_hex(&mut out, bytes);

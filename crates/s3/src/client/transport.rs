@@ -43,7 +43,6 @@ const IDLE: Duration = Duration::from_secs(15);
 
 type Connections = legacy::Client<HttpsConnector<HttpConnector>, PayloadBody>;
 
-/// A connection pool per runtime.
 pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     idle_connections: usize,

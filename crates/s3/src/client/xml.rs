@@ -21,7 +21,6 @@ use super::{
     sts::TemporaryCredentials,
 };
 
-/// An invalid response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum XmlError {
     #[error("the response is not UTF-8")]
@@ -124,7 +123,6 @@ struct Created {
     upload_id: Option<String>,
 }
 
-/// Parses the response to `CreateMultipartUpload`.
 pub(super) fn upload_id(body: &[u8]) -> Result<String> {
     filled(from_str::<Created>(text(body)?)?.upload_id, "UploadId")
 }
@@ -159,7 +157,6 @@ struct PartXml {
     last_modified: Option<String>,
 }
 
-/// Parses the response to `ListParts` after part `after`.
 pub(super) fn parts(body: &[u8], after: u32) -> Result<PartsPage> {
     let page: PartsXml = from_str(text(body)?)?;
     let mut parts = Vec::with_capacity(page.part.len());
@@ -211,7 +208,6 @@ fn listed_key(key: Option<String>, encoded: bool) -> Result<String> {
     }
 }
 
-/// Parses the response to `ListMultipartUploads`.
 pub(super) fn multiparts(body: &[u8]) -> Result<MultipartUploadsPage> {
     let page: MultipartUploadsXml = from_str(text(body)?)?;
     let encoded = page.encoding_type.as_deref() == Some("url");
@@ -256,7 +252,6 @@ struct ListedObjectXml {
     etag: Option<String>,
 }
 
-/// Parses the response to `ListObjectsV2`.
 pub(super) fn objects(body: &[u8]) -> Result<ObjectsPage> {
     let page: ObjectsXml = from_str(text(body)?)?;
     let encoded = page.encoding_type.as_deref() == Some("url");
@@ -300,7 +295,6 @@ struct CorsRuleXml {
     max_age_seconds: Option<String>,
 }
 
-/// Parses the response to `GetBucketCors`.
 pub(super) fn cors(body: &[u8]) -> Result<Vec<CorsRule>> {
     let rules = from_str::<CorsXml>(text(body)?)?.rules;
     let rule = |rule: CorsRuleXml| CorsRule {
@@ -336,7 +330,6 @@ struct CredentialsXml {
     expiration: Option<String>,
 }
 
-/// Parses the response to `GetFederationToken` or `AssumeRole`.
 pub(super) fn temporary_credentials(body: &[u8]) -> Result<TemporaryCredentials> {
     let found = from_str::<TokenXml>(text(body)?)?;
     let found = found.result.credentials;
@@ -351,7 +344,6 @@ pub(super) fn temporary_credentials(body: &[u8]) -> Result<TemporaryCredentials>
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
 const NAMESPACE: &str = r#"xmlns="http://s3.amazonaws.com/doc/2006-03-01/""#;
 
-/// Encodes the body of `CompleteMultipartUpload`.
 pub(super) fn complete(parts: &[(u32, String)]) -> String {
     let mut out = format!("{HEAD}<CompleteMultipartUpload {NAMESPACE}>");
     for (number, etag) in parts {
@@ -366,7 +358,6 @@ pub(super) fn complete(parts: &[(u32, String)]) -> String {
     out
 }
 
-/// Encodes the body of `PutBucketCors`.
 pub(super) fn cors_configuration(rules: &[CorsRule]) -> String {
     let mut out = format!("{HEAD}<CORSConfiguration {NAMESPACE}>");
     let element = |out: &mut String, name: &str, text: &str| {

@@ -28,11 +28,9 @@ use super::{
 };
 use crate::client::Condition;
 
-/// Maximum number of concurrent attempts to acquire leases.
 const MAX_CONCURRENT_ATTEMPTS: usize = 256;
 /// Fences reserved with each lease, so that the node's requests can hand it off without a write.
 const RESERVED_FENCES: u64 = 16;
-/// Maximum number of concurrent releases.
 const MAX_CONCURRENT_RELEASES: usize = 32;
 /// Maximum number of attempts to write a record that other nodes write too.
 const MAX_ATTEMPTS: u32 = 32;
@@ -57,7 +55,6 @@ pub(super) struct LockerInner {
     max_fence: AtomicU64,
 }
 
-/// A request that the holder yield.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct YieldRequest {
     /// The offset to append at; `None`: the holder must yield whatever it has received.

@@ -54,7 +54,6 @@ impl Incarnation {
         last.clone()
     }
 
-    /// Whether leases of this incarnation are valid now.
     pub(super) fn is_alive(&self) -> bool {
         !self.ended.load(Ordering::SeqCst) && self.last_heartbeat().sent.elapsed() < self.valid_for
     }
@@ -120,7 +119,6 @@ impl Incarnations {
         }
     }
 
-    /// Returns the current incarnation, or starts one.
     pub(super) async fn get_or_start(
         &self,
         records: &Records,

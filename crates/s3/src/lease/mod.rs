@@ -35,7 +35,6 @@ pub use self::{
 };
 use crate::client::Client;
 
-/// Timeout of the locker's shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Times of a [`BucketLocker`]. Use the same on all nodes.

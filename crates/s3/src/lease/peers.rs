@@ -46,7 +46,6 @@ impl Peers {
         self.lock().get(owner).is_some_and(|peer| peer.dead)
     }
 
-    /// Marks an incarnation of this node as dead.
     pub(super) fn mark_dead(&self, owner: &str) {
         let now = Instant::now();
         self.record(owner, None, self.ttl, now, true);

@@ -11,14 +11,12 @@ use crate::client::{
     Client, Condition, Error, ErrorKind, ObjectHeaders, ObjectRef, Payload, Result, SettingsError,
 };
 
-/// Maximum size of a record.
 const MAX_RECORD_BYTES: usize = 1 << 20;
 /// Longer ids are replaced by a digest, because S3 limits the length of keys.
 const MAX_ID_LEN: usize = 512;
 /// Maximum number of requests in a heartbeat record. Further waiters retry.
 pub(super) const MAX_REQUESTS: usize = 1000;
 
-/// The lease of one upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LeaseRecord {
     pub(super) id: String,
@@ -34,7 +32,6 @@ pub(super) struct LeaseRecord {
 /// The heartbeat record of a node. While it changes, the node's leases are valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeRecord {
-    /// Number of the heartbeat.
     pub(super) sequence: u64,
     pub(super) ttl_ms: u64,
     /// Requests of other nodes for this node's leases; each heartbeat clears them.
@@ -48,7 +45,6 @@ impl NodeRecord {
     }
 }
 
-/// A request for a lease of another node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LeaseRequest {
     pub(super) id: String,
@@ -58,7 +54,6 @@ pub(super) struct LeaseRequest {
     pub(super) offset: Option<u64>,
 }
 
-/// Reads and writes records.
 #[derive(Debug)]
 pub(super) struct Records {
     pub(super) client: Client,
@@ -75,12 +70,10 @@ impl Records {
         }
     }
 
-    /// Returns the key prefix of lease records.
     pub(super) fn leases(&self) -> String {
         format!("{}leases/", self.root)
     }
 
-    /// Returns the key prefix of heartbeat records.
     pub(super) fn nodes(&self) -> String {
         format!("{}nodes/", self.root)
     }

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::client::ListedObject;
 
-/// Objects per listing request.
 const PAGE: u32 = 1000;
 
 /// The records that [`BucketLocker::sweep`] deleted.

@@ -25,7 +25,6 @@ const HANDOFF_WINDOW: Duration = Duration::from_millis(100);
 /// A lease record as this node last wrote it.
 #[derive(Debug, Clone)]
 pub(super) struct CachedRecord {
-    /// The fence of the last lease.
     pub(super) fence: u64,
     /// The greatest fence that this node may assign without a write.
     pub(super) reserved: u64,
@@ -34,7 +33,6 @@ pub(super) struct CachedRecord {
     pub(super) owner: Option<String>,
 }
 
-/// A lease that this node holds.
 #[derive(Debug)]
 pub(super) struct HeldLease {
     pub(super) owner: String,
@@ -42,7 +40,6 @@ pub(super) struct HeldLease {
     pub(super) signal: YieldSignal,
 }
 
-/// A lease to release in the bucket.
 #[derive(Debug, Clone)]
 pub(super) struct PendingRelease {
     pub(super) owner: String,
@@ -97,7 +94,6 @@ struct LeaseEntry {
     yield_to_remote: bool,
 }
 
-/// All leases that this node holds, acquires or releases.
 #[derive(Debug)]
 pub(super) struct LeaseTable {
     ttl: Duration,
@@ -150,7 +146,6 @@ impl LeaseTable {
         }
     }
 
-    /// Ends a successful attempt.
     pub(super) fn record_held(&self, id: &UploadId, lease: HeldLease) {
         let mut state = self.lock();
         state.attempts.remove(id);
@@ -164,7 +159,6 @@ impl LeaseTable {
         );
     }
 
-    /// Queues the release of a held lease.
     pub(super) fn release(&self, id: &UploadId) {
         let mut state = self.lock();
         if let Some(LeaseEntry {
@@ -238,7 +232,6 @@ impl LeaseTable {
         state.releases.values().filter_map(reserved_until).min()
     }
 
-    /// Returns a release that is due at `now`.
     pub(super) fn next_release(&self, now: Instant) -> Option<(UploadId, PendingRelease)> {
         let mut state = self.lock();
         let LeaseTableState {
@@ -284,13 +277,11 @@ impl LeaseTable {
         self.lock().releases.is_empty()
     }
 
-    /// Returns true if no lease is held, acquired or released.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.lock();
         state.held.is_empty() && state.attempts.is_empty() && state.releases.is_empty()
     }
 
-    /// Marks all leases of an incarnation as lost.
     pub(super) fn mark_lost(&self, owner: &str) -> u64 {
         let mut state = self.lock();
         let mut lost = 0;

@@ -15,7 +15,6 @@ use super::{
     session::{CachedState, UploadState, WriteGuard},
 };
 
-/// An upload that is open for appending.
 #[derive(Debug)]
 pub(super) struct S3Append {
     store: Arc<Inner>,
@@ -38,7 +37,7 @@ impl S3Append {
 /// Locks the state, if it still belongs to this lease.
 async fn owned_state(session: &WriteGuard, fence: Fence) -> Result<MutexGuard<'_, CachedState>> {
     let cached = session.cached.lock().await;
-    if !session.is_newest(fence) {
+    if !session.is_current_fence(fence) {
         return Err(StoreError::Fenced(session.id.clone()));
     }
     match &*cached {

@@ -48,7 +48,6 @@ impl MemoryPermit {
         self.overcommit.is_some()
     }
 
-    /// Merges `more` into this permit.
     pub(super) fn add(&mut self, more: Self) {
         for (mine, more) in [
             (&mut self.budgeted, more.budgeted),
@@ -81,12 +80,10 @@ impl MemoryBudget {
         self.total - self.bytes.available_permits()
     }
 
-    /// Returns the number of uploads that wait for memory.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Acquires memory if it is available.
     pub(super) fn try_acquire(&self, bytes: usize) -> Option<MemoryPermit> {
         let permits = u32::try_from(bytes).ok()?;
         let permit = self.bytes.clone().try_acquire_many_owned(permits).ok()?;

@@ -136,7 +136,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Starts a range of unverified bytes.
     pub(super) async fn begin_unverified(&self, state: &mut UploadState) -> Result<()> {
         self.wait_for_parts(state).await?;
         if state.unverified.is_none() {
@@ -158,7 +157,6 @@ impl Inner {
         self.save_plan(state).await
     }
 
-    /// Writes the description with the part plan.
     pub(super) async fn save_plan(&self, state: &mut UploadState) -> Result<()> {
         store_plan(&mut state.remote.info, &state.remote.plan);
         self.save_info(state).await?;
@@ -166,7 +164,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Accepts the unverified bytes.
     pub(super) async fn accept_unverified(&self, state: &mut UploadState) -> Result<()> {
         self.wait_for_parts(state).await?;
         if state.remote.info.unverified_from.take().is_some() {

@@ -1,7 +1,7 @@
 //! Concatenation of uploads inside S3.
 //!
 //! S3 copies the objects of completed uploads part by part, in parallel. Sources below the minimum
-//! part size cannot be parts of their own, and some services do not copy them. These are read and
+//! part size cannot be separate parts, and some services do not copy them. These are read and
 //! uploaded together with the start of the next source.
 
 use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc};
@@ -19,7 +19,6 @@ use super::{
     Inner, Payload, S3Store,
     budget::{MemoryPermit, RECLAIM_INTERVAL},
     error::{damaged, failed},
-    read::object_ref_of,
     session::{CachedState, PartUploadResult, UploadState},
 };
 use crate::client::{ErrorKind, ObjectRef};
@@ -27,20 +26,15 @@ use crate::client::{ErrorKind, ObjectRef};
 /// Maximum size of a copy, S3's limit.
 const MAX_COPY: u64 = 5 << 30;
 
-/// A range of a source object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SourceRange {
-    /// Index of the source.
     source: usize,
     range: Range<u64>,
 }
 
-/// The source of one part.
 #[derive(Debug, PartialEq, Eq)]
 enum PartSource {
-    /// Copied inside S3.
     Copy(SourceRange),
-    /// Read and uploaded.
     Upload(Vec<SourceRange>),
 }
 
@@ -106,7 +100,7 @@ impl Concatenate for S3Store {
         for part in parts {
             // Completes the upload if that is still to do.
             let snapshot = store.load(&part.id).await?;
-            sources.push(object_ref_of(store, &snapshot.upload));
+            sources.push(store.layout.uploaded_object(&snapshot.upload));
             lengths.push(snapshot.offset);
         }
         let sum = lengths
@@ -294,7 +288,6 @@ impl Inner {
         Ok(parts)
     }
 
-    /// Reads small ranges into memory.
     async fn read_ranges(
         &self,
         id: &UploadId,

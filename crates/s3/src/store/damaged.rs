@@ -25,7 +25,6 @@ pub(super) enum InfoContent {
     Unreadable(Option<UploadId>),
 }
 
-/// The description of one upload.
 #[derive(Debug)]
 pub(super) enum InfoLookup {
     Missing,
@@ -54,7 +53,6 @@ fn owner(object_id: &str, text: &[u8]) -> Option<UploadId> {
 }
 
 impl Inner {
-    /// Reads the description with this object id.
     pub(super) async fn load_info(&self, object_id: &str) -> Result<InfoContent> {
         let object_ref = self.layout.info(object_id);
         let action = |error| StoreError::Other {
@@ -71,10 +69,10 @@ impl Inner {
             return Ok(InfoContent::Unreadable(owner(object_id, b"")));
         }
         let text = read.bytes(max).await.map_err(action)?;
-        let Ok(unnamed) = UploadId::new("unnamed") else {
+        let Ok(placeholder) = UploadId::new("unnamed") else {
             return Ok(InfoContent::Missing);
         };
-        let decoded = Info::decode(&unnamed, &text).ok();
+        let decoded = Info::decode(&placeholder, &text).ok();
         let named = decoded.and_then(|mut info| {
             info.upload.id = UploadId::new(&info.stated_id).ok()?;
             Some(Box::new(info))
@@ -175,7 +173,6 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-
     #[test]
     fn owner_of_unreadable_description_is_certain_or_unknown() {
         let random = "14b1c4c77771671a8479bc0444bbc5ce";

@@ -20,7 +20,6 @@ use super::{
 };
 use crate::client::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef};
 
-/// Maximum number of uploads that are loaded concurrently.
 const MAX_CONCURRENCY: usize = 8;
 /// How long a multipart upload with a description is not examined again.
 const DESCRIBED_RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
@@ -83,7 +82,6 @@ impl Inner {
     }
 }
 
-/// Converts an error that belongs to no upload.
 pub(super) fn listing_error(error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::Unavailable { retry_after } => StoreError::Unavailable {
@@ -97,7 +95,6 @@ pub(super) fn listing_error(error: Error) -> StoreError {
     }
 }
 
-/// The classification of a listed object.
 enum ListedEntry {
     Upload(Box<Snapshot>),
     Orphan(Orphan),
@@ -105,7 +102,6 @@ enum ListedEntry {
     Nothing,
 }
 
-/// The classification of a listed multipart upload.
 enum ListedMultipart {
     Orphan(Orphan),
     /// A description names it.
@@ -183,7 +179,7 @@ impl Inner {
             let (id, data) = match self.load_info(name).await? {
                 InfoContent::Missing => return Ok(ListedEntry::Nothing),
                 InfoContent::Read(info) => {
-                    let data = remote_state::object_ref_of(&self.layout, name, &info);
+                    let data = self.layout.stored_object(name, &info.upload.storage);
                     (info.upload.id, data)
                 }
                 InfoContent::Unreadable(Some(id)) => (id, self.layout.data(name)),
@@ -323,11 +319,10 @@ impl Inner {
     /// Returns the object id in the key of an upload's bytes.
     fn object_id_in<'a>(&self, key: &'a str) -> Option<&'a str> {
         let name = key.strip_prefix(&self.layout.prefix)?;
-        let words = name.split(|c: char| !c.is_ascii_alphanumeric());
-        words.into_iter().find(|word| layout::is_random(word))
+        let mut segments = name.split(|c: char| !c.is_ascii_alphanumeric());
+        segments.find(|segment| layout::is_random(segment))
     }
 
-    /// Whether the description of an object names a multipart upload.
     async fn describes_multipart(&self, object_id: &str, multipart: &str) -> Result<bool> {
         Ok(match self.load_info(object_id).await? {
             InfoContent::Missing => false,

@@ -24,9 +24,7 @@ use crate::{
     client::{ObjectHeaders, ObjectRef},
 };
 
-/// Suffix of descriptions.
 pub(super) const INFO: &str = ".info";
-/// Suffix of incomplete parts.
 pub(super) const PART: &str = ".part";
 /// Reserved for objects that are not uploads. No segment of an upload id begins with a dot.
 pub(super) const RESERVED_PREFIX: &str = ".landfall/";
@@ -41,7 +39,6 @@ pub(super) const MULTIPART: &str = "MultipartUpload";
 const MAX_METADATA_BYTES: usize = 2048;
 /// User metadata of an object: the id of its upload.
 pub(super) const OWNER: &str = "landfall-upload";
-/// Maximum length of an upload id, in bytes.
 const MAX_ID_LEN: usize = 1024;
 /// S3's limit for keys, in bytes, less the suffix `.info`.
 const MAX_KEY_LEN: usize = 1024 - 8;
@@ -79,7 +76,6 @@ impl Layout {
         ObjectRef::new(&self.bucket, format!("{}{object_id}{PART}", self.prefix))
     }
 
-    /// Returns the default object of an upload's bytes.
     pub(super) fn data(&self, object_id: &str) -> ObjectRef {
         ObjectRef::new(&self.bucket, format!("{}{object_id}", self.prefix))
     }
@@ -135,6 +131,25 @@ impl Layout {
             return wrong("contains the segment . or .., which HTTP clients resolve");
         }
         Ok(ObjectRef::new(bucket, key))
+    }
+
+    /// Returns the object of a completed upload.
+    pub(super) fn uploaded_object(&self, upload: &Upload) -> ObjectRef {
+        let object_id = split(&upload.id).map_or(upload.id.as_str(), |(object_id, _)| object_id);
+        self.stored_object(object_id, &upload.storage)
+    }
+
+    /// Returns the object of an existing upload with this `Storage`.
+    pub(super) fn stored_object(
+        &self,
+        object_id: &str,
+        storage: &BTreeMap<String, String>,
+    ) -> ObjectRef {
+        let stored = |key| storage.get(key).filter(|text| !text.is_empty());
+        match stored(KEY) {
+            Some(key) => ObjectRef::new(stored(BUCKET).unwrap_or(&self.bucket), key),
+            None => self.data(object_id),
+        }
     }
 
     /// Returns the headers of an upload's object.
@@ -295,7 +310,6 @@ fn sanitize(text: &str) -> String {
     plain
 }
 
-/// Formats `yyyy/mm/dd` in UTC.
 fn date(now: SystemTime) -> String {
     let days = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
     // Days since 0000-03-01, so that a leap day is the last day of its year.

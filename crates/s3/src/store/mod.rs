@@ -199,7 +199,7 @@ impl Inner {
             return Err(StoreError::Fenced(id.clone()));
         }
         let mut cached = session.cached.lock().await;
-        if !session.is_newest(fence) {
+        if !session.is_current_fence(fence) {
             return Err(StoreError::Fenced(id.clone()));
         }
         if let CachedState::Known(state) = &mut *cached {
@@ -358,7 +358,6 @@ impl Inner {
         Ok(snapshot)
     }
 
-    /// Changes the description.
     async fn update_info(
         &self,
         id: &UploadId,

@@ -107,7 +107,6 @@ impl PartBuffer {
         }
     }
 
-    /// Appends all bytes of another buffer.
     pub(super) fn append(&mut self, mut after: Self) {
         self.seal();
         after.seal();
@@ -118,7 +117,6 @@ impl PartBuffer {
         }
     }
 
-    /// Returns a payload with all bytes.
     pub(super) fn payload(&self) -> Payload {
         let mut chunks = self.chunks.clone();
         // The last block may still grow, so it is copied.
@@ -131,7 +129,6 @@ impl PartBuffer {
         self.hasher.clone().map(|hasher| hasher.finalize().into())
     }
 
-    /// Takes all bytes and leaves the buffer empty.
     pub(super) fn take(&mut self) -> (Payload, MemoryPermit) {
         let fresh = Self::new(self.hasher.is_some(), self.pool.clone());
         let mut taken = std::mem::replace(self, fresh);

@@ -30,7 +30,6 @@ pub(super) struct PartPlan(Vec<Segment>);
 pub(super) struct CountedParts {
     /// Numbers and entity tags of the parts, in order.
     pub(super) parts: Vec<(u32, String)>,
-    /// Their total length, in bytes.
     pub(super) offset: u64,
     /// The number of the next part.
     pub(super) next: u32,
@@ -42,14 +41,10 @@ pub(super) struct CountedParts {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MissingPart(pub(super) u64);
 
-/// The limits of part sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PartSizeLimits {
-    /// Default size.
     pub(super) preferred: u64,
-    /// Maximum size.
     pub(super) largest: u64,
-    /// Maximum number of parts.
     pub(super) parts: u32,
 }
 
@@ -101,12 +96,10 @@ impl PartSizeLimits {
 }
 
 impl PartPlan {
-    /// Returns the size of the next parts.
     pub(super) fn size(&self) -> Option<u64> {
         self.0.last().map(|segment| segment.size)
     }
 
-    /// Starts a segment.
     pub(super) fn push(&mut self, segment: Segment) {
         // Drop segments without parts.
         self.0.retain(|old| old.number < segment.number);
@@ -165,7 +158,6 @@ impl PartPlan {
         Ok(counted)
     }
 
-    /// Parses the output of [`Display`](fmt::Display).
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut plan = Self::default();
         for segment in text.split(',').filter(|segment| !segment.is_empty()) {

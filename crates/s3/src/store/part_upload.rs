@@ -296,7 +296,6 @@ impl Inner {
         self.wait_for_parts(state).await
     }
 
-    /// Writes the whole object in one request.
     pub(super) async fn put_single_object(
         &self,
         state: &mut UploadState,

@@ -22,7 +22,7 @@ use crate::client::{ErrorKind, Object, ObjectRef};
 impl Read for S3Store {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         let store = &self.0;
-        let object_ref = object_ref_of(store, upload);
+        let object_ref = store.layout.uploaded_object(upload);
         if let Some(object) = store.fetch(upload, &object_ref, &range).await? {
             return Ok(object);
         }
@@ -48,7 +48,7 @@ impl Read for S3Store {
         let Some(lifetime) = self.0.options.redirect else {
             return Ok(None);
         };
-        let object_ref = object_ref_of(&self.0, upload);
+        let object_ref = self.0.layout.uploaded_object(upload);
         let query = [
             ("response-content-disposition", content_disposition),
             ("response-content-type", content_type),
@@ -65,14 +65,7 @@ impl Read for S3Store {
     }
 }
 
-/// Returns the object of a completed upload.
-pub(super) fn object_ref_of(store: &Inner, upload: &Upload) -> ObjectRef {
-    let object = super::layout::split(&upload.id).map_or(upload.id.as_str(), |(object, _)| object);
-    super::remote_state::object_ref_in(&store.layout, object, &upload.storage)
-}
-
 impl Inner {
-    /// Opens the object; `None` if it does not exist.
     async fn fetch(
         &self,
         upload: &Upload,
@@ -101,7 +94,6 @@ impl Inner {
         }
     }
 
-    /// Discards cached state that is wrong.
     async fn invalidate(&self, id: &UploadId) {
         if let Some(session) = self.sessions.get(id)
             && !session.is_being_written()

@@ -43,11 +43,9 @@ pub(super) const COMPLETION_POLL_DELAYS: [Duration; 4] = [
     Duration::from_millis(400),
 ];
 
-/// A description as it was read.
 #[derive(Debug)]
 pub(super) struct StoredInfo {
     pub(super) info: Info,
-    /// Entity tag of the `.info` object.
     pub(super) etag: String,
     pub(super) object_id: String,
     pub(super) modified: SystemTime,
@@ -70,17 +68,14 @@ pub(super) struct RemoteState {
     pub(super) incomplete_part: Option<IncompletePart>,
     /// How many of its bytes count.
     pub(super) incomplete_part_bytes: u64,
-    /// Whether the object exists.
     pub(super) complete: bool,
     pub(super) modified: SystemTime,
     /// Parts of an earlier writer may still be in flight.
     pub(super) is_in_doubt: bool,
 }
 
-/// An incomplete part: the object `.part`.
 #[derive(Debug, Clone)]
 pub(super) struct IncompletePart {
-    /// Start offset.
     pub(super) start: u64,
     pub(super) len: u64,
     pub(super) etag: String,
@@ -167,26 +162,6 @@ impl RemoteState {
     }
 }
 
-/// Returns the object that a description names.
-pub(super) fn object_ref_of(layout: &Layout, object_id: &str, info: &Info) -> ObjectRef {
-    object_ref_in(layout, object_id, &info.upload.storage)
-}
-
-/// Returns the object of an upload with this `Storage`.
-pub(super) fn object_ref_in(
-    layout: &Layout,
-    object_id: &str,
-    storage: &BTreeMap<String, String>,
-) -> ObjectRef {
-    let stored = |key| storage.get(key).filter(|text: &&String| !text.is_empty());
-    let own = layout.data(object_id);
-    match stored(KEY) {
-        Some(key) => ObjectRef::new(stored(BUCKET).unwrap_or(&own.bucket).as_str(), key.as_str()),
-        None => own,
-    }
-}
-
-/// Returns the multipart upload that the description or the id names.
 pub(super) fn multipart_of(info: &Info, object_id: &str) -> Option<String> {
     let stored = info.upload.storage.get(MULTIPART).cloned();
     stored.or_else(|| {
@@ -196,7 +171,6 @@ pub(super) fn multipart_of(info: &Info, object_id: &str) -> Option<String> {
 }
 
 impl Inner {
-    /// Reads the description; fails if it is unreadable.
     pub(super) async fn get_info(&self, id: &UploadId) -> Result<Option<StoredInfo>> {
         match self.find_info(id).await? {
             InfoLookup::Read(stored) => Ok(Some(*stored)),
@@ -205,7 +179,6 @@ impl Inner {
         }
     }
 
-    /// Reads the description, which may be unreadable.
     pub(super) async fn find_info(&self, id: &UploadId) -> Result<InfoLookup> {
         if let Some((object_id, _)) = layout::split(id) {
             match self.find_info_as(id, object_id).await? {
@@ -241,13 +214,13 @@ impl Inner {
             Ok(info) => info,
             Err(broken) => return unreadable(broken.to_string()),
         };
-        let noted = info
+        let changed = info
             .notes
             .get(CHANGED)
             .and_then(|changed| changed.parse().ok());
-        let noted = noted
+        let changed = changed
             .and_then(|changed| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(changed)));
-        let modified = noted.unwrap_or(modified);
+        let modified = changed.unwrap_or(modified);
         let writer = writer(&info).map(str::to_owned);
         // The ids `a+1` and `a+2` share a description, which belongs to one of them.
         if info.stated_id != id.as_str() {
@@ -292,12 +265,15 @@ impl Inner {
             writer,
         } = stored;
         let id = info.upload.id.clone();
-        let noted = info.notes.get(PLAN).map_or("", String::as_str);
-        let Some(plan) = PartPlan::parse(noted) else {
-            return Err(damaged(&id, format!("its part plan is invalid: {noted:?}")));
+        let stored_plan = info.notes.get(PLAN).map_or("", String::as_str);
+        let Some(plan) = PartPlan::parse(stored_plan) else {
+            return Err(damaged(
+                &id,
+                format!("its part plan is invalid: {stored_plan:?}"),
+            ));
         };
         let mut remote = RemoteState {
-            object_ref: object_ref_of(&self.layout, &object_id, &info),
+            object_ref: self.layout.stored_object(&object_id, &info.upload.storage),
             multipart: multipart_of(&info, &object_id),
             counted: CountedParts {
                 next: 1,

@@ -37,14 +37,13 @@ const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct UploadSession {
     pub(super) id: UploadId,
     /// The greatest fence seen.
-    newest: AtomicU64,
+    max_fence: AtomicU64,
     /// The fence under which this process named itself in the description; 0 if none.
     owned_fence: AtomicU64,
     /// The writer that the description named when the upload was last loaded.
-    seen: Mutex<Option<Option<String>>>,
+    last_writer: Mutex<Option<Option<String>>>,
     /// The fence of the open [`Append`](landfall::store::Append); 0 if none.
     writing: AtomicU64,
-    /// Pending bytes in memory.
     buffered: AtomicUsize,
     touched: Mutex<Instant>,
     /// Memory of the cached state, in bytes, as added to `total`.
@@ -58,20 +57,15 @@ pub(super) struct UploadSession {
     pub(super) cached: tokio::sync::Mutex<CachedState>,
 }
 
-/// The cached state of an upload.
 #[derive(Debug, Default)]
 pub(super) enum CachedState {
-    /// The state must be read from S3.
     #[default]
     Unknown,
-    /// The upload was deleted.
     Deleted,
-    /// The state is known.
     Known(Box<UploadState>),
 }
 
 impl CachedState {
-    /// Estimates the memory in bytes.
     pub(super) fn memory_size(&self) -> usize {
         match self {
             Self::Unknown | Self::Deleted => 0,
@@ -165,7 +159,6 @@ impl UploadState {
         state
     }
 
-    /// Returns the offset of the next byte.
     pub(super) fn offset(&self) -> u64 {
         self.boundary + self.pending_len()
     }
@@ -180,7 +173,6 @@ impl UploadState {
         self.committed != self.offset()
     }
 
-    /// Returns the number of the next part.
     pub(super) fn next_part(&self) -> u32 {
         self.remote
             .counted
@@ -242,9 +234,9 @@ impl UploadSession {
     fn new(id: UploadId, total: Arc<AtomicUsize>) -> Self {
         Self {
             id,
-            newest: AtomicU64::new(0),
+            max_fence: AtomicU64::new(0),
             owned_fence: AtomicU64::new(0),
-            seen: Mutex::default(),
+            last_writer: Mutex::default(),
             writing: AtomicU64::new(0),
             buffered: AtomicUsize::new(0),
             touched: Mutex::new(Instant::now()),
@@ -258,11 +250,11 @@ impl UploadSession {
 
     /// Records a fence; true if no greater one was seen.
     pub(super) fn observe_fence(&self, fence: Fence) -> bool {
-        self.newest.fetch_max(fence.0, Ordering::AcqRel) <= fence.0
+        self.max_fence.fetch_max(fence.0, Ordering::AcqRel) <= fence.0
     }
 
-    pub(super) fn is_newest(&self, fence: Fence) -> bool {
-        self.newest.load(Ordering::Acquire) <= fence.0
+    pub(super) fn is_current_fence(&self, fence: Fence) -> bool {
+        self.max_fence.load(Ordering::Acquire) <= fence.0
     }
 
     /// Records that the description names this process under a lease.
@@ -276,17 +268,17 @@ impl UploadSession {
     }
 
     pub(super) fn record_writer(&self, writer: Option<&str>) {
-        *lock(&self.seen) = Some(writer.map(str::to_owned));
+        *lock(&self.last_writer) = Some(writer.map(str::to_owned));
     }
 
     pub(super) fn take_recorded_writer(&self) -> Option<Option<String>> {
-        lock(&self.seen).take()
+        lock(&self.last_writer).take()
     }
 
-    /// Whether the newest lease has the upload open for appending.
+    /// Whether the max_fence lease has the upload open for appending.
     pub(super) fn is_being_written(&self) -> bool {
         let writing = self.writing.load(Ordering::Acquire);
-        writing > 0 && writing == self.newest.load(Ordering::Acquire)
+        writing > 0 && writing == self.max_fence.load(Ordering::Acquire)
     }
 
     /// Opens the upload for appending until the guard is dropped.
@@ -306,7 +298,6 @@ impl UploadSession {
         self.buffered.store(buffered, Ordering::Relaxed);
     }
 
-    /// Updates the memory statistics.
     pub(super) fn set_memory_size(&self, bytes: usize) {
         let before = self.bytes.swap(bytes, Ordering::Relaxed);
         if bytes > before {
@@ -339,7 +330,6 @@ impl Drop for UploadSession {
     }
 }
 
-/// A session that is open for appending.
 #[derive(Debug)]
 pub(super) struct WriteGuard(Arc<UploadSession>, Fence);
 
@@ -361,7 +351,6 @@ impl Drop for WriteGuard {
     }
 }
 
-/// All sessions of a store.
 #[derive(Debug)]
 pub(super) struct UploadSessions {
     by_id: Mutex<HashMap<UploadId, Arc<UploadSession>>>,
@@ -382,7 +371,6 @@ impl UploadSessions {
         lock(&self.by_id).get(id).cloned()
     }
 
-    /// Returns the session of an upload, creating it if there is none.
     pub(super) fn get_or_insert(&self, id: &UploadId) -> Arc<UploadSession> {
         let mut by_id = lock(&self.by_id);
         let mut swept = lock(&self.swept);

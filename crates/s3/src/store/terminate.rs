@@ -29,10 +29,10 @@ impl Inner {
             return Err(StoreError::Fenced(id.clone()));
         }
         let mut cached = session.cached.lock().await;
-        if !session.is_newest(fence) {
+        if !session.is_current_fence(fence) {
             return Err(StoreError::Fenced(id.clone()));
         }
-        // Parts in flight need not be awaited: the multipart upload is aborted.
+        // Do not wait for parts in flight: the multipart upload is aborted.
         *cached = CachedState::Deleted;
         session.unpublish();
         let removed = self.remove(&session, fence).await;
@@ -59,13 +59,15 @@ impl Inner {
             self.check_writer(session, fence, writer)?;
             // Another process has started to write since this one loaded the upload.
             let is_other = !self.is_own_writer(&stored.info);
-            let seen = session.take_recorded_writer();
-            if is_other && seen.is_some_and(|seen| seen.as_deref() != writer) {
+            let recorded = session.take_recorded_writer();
+            if is_other && recorded.is_some_and(|recorded| recorded.as_deref() != writer) {
                 return Err(StoreError::Fenced(id.clone()));
             }
         }
         let removing = |error| failed(id, "removing", error);
-        let object_ref = remote_state::object_ref_of(&self.layout, &stored.object_id, &stored.info);
+        let object_ref = self
+            .layout
+            .stored_object(&stored.object_id, &stored.info.upload.storage);
         if let Some(multipart) = remote_state::multipart_of(&stored.info, &stored.object_id) {
             let aborted = self.client.abort_multipart(&object_ref, &multipart).await;
             aborted.map_err(removing)?;

@@ -22,7 +22,6 @@ const WRITER: &str = "Writer";
 /// meanwhile.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// Returns the writer that a description names.
 pub(super) fn writer(info: &Info) -> Option<&str> {
     info.notes.get(WRITER).map(String::as_str)
 }
@@ -39,7 +38,6 @@ impl Inner {
         info.notes.insert(WRITER.into(), writer);
     }
 
-    /// Whether the description names this process.
     pub(super) fn is_own_writer(&self, info: &Info) -> bool {
         writer(info).is_some_and(|writer| self.is_own_token(writer))
     }

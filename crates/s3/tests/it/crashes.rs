@@ -47,7 +47,7 @@ impl Acknowledged {
 }
 
 /// Creates an upload, sends chunks in separate requests, and finishes it.
-async fn upload(store: &S3Store, bytes: &Bytes, cuts: &[usize], told: &Acknowledged) {
+async fn upload(store: &S3Store, bytes: &Bytes, cuts: &[usize], acknowledged: &Acknowledged) {
     let mut upload = Upload::new(UploadId::random(), Some(bytes.len() as u64));
     if store.assign_id(&mut upload).await.is_err() {
         return;
@@ -55,7 +55,7 @@ async fn upload(store: &S3Store, bytes: &Bytes, cuts: &[usize], told: &Acknowled
     let Ok(upload) = store.create(upload).await else {
         return;
     };
-    told.created(&upload.id);
+    acknowledged.created(&upload.id);
     let mut start = 0;
     for (n, &end) in cuts.iter().chain([&bytes.len()]).enumerate() {
         let Ok((snapshot, mut append)) = store.resume(&upload.id, Fence(n as u64 + 1)).await else {
@@ -71,7 +71,7 @@ async fn upload(store: &S3Store, bytes: &Bytes, cuts: &[usize], told: &Acknowled
             return;
         };
         assert_eq!(offset, end as u64);
-        told.offset(offset);
+        acknowledged.offset(offset);
         start = end;
     }
     let fence = Fence(cuts.len() as u64 + 1);
@@ -79,18 +79,23 @@ async fn upload(store: &S3Store, bytes: &Bytes, cuts: &[usize], told: &Acknowled
 }
 
 /// Resumes the upload at the reported offset and finishes it.
-async fn resume_and_finish(store: &S3Store, bytes: &Bytes, told: &Acknowledged, story: &str) {
-    let Some(id) = told.id.lock().unwrap().clone() else {
+async fn resume_and_finish(
+    store: &S3Store,
+    bytes: &Bytes,
+    acknowledged: &Acknowledged,
+    story: &str,
+) {
+    let Some(id) = acknowledged.id.lock().unwrap().clone() else {
         return;
     };
-    let told = told.offset.load(Ordering::SeqCst);
+    let acknowledged = acknowledged.offset.load(Ordering::SeqCst);
     let snapshot = store
         .load(&id)
         .await
         .unwrap_or_else(|e| panic!("{e:?}: {story}"));
     assert!(
-        snapshot.offset >= told,
-        "{told} bytes were acknowledged, {} are left: {story}",
+        snapshot.offset >= acknowledged,
+        "{acknowledged} bytes were acknowledged, {} are left: {story}",
         snapshot.offset
     );
     let (snapshot, mut append) = store.resume(&id, Fence(100)).await.unwrap();
@@ -103,8 +108,8 @@ async fn resume_and_finish(store: &S3Store, bytes: &Bytes, told: &Acknowledged, 
 }
 
 /// Removes the upload with all of its objects.
-async fn remove(store: &S3Store, told: &Acknowledged) {
-    let Some(id) = told.id.lock().unwrap().clone() else {
+async fn remove(store: &S3Store, acknowledged: &Acknowledged) {
+    let Some(id) = acknowledged.id.lock().unwrap().clone() else {
         return;
     };
     let upload = Upload::new(id, None);
@@ -158,11 +163,11 @@ async fn crash_at_every_call(stem: &str, adjust: impl Fn(&mut S3Options)) {
             } else {
                 proxy.kill_after(calls - 1);
             }
-            let told = Acknowledged::default();
+            let acknowledged = Acknowledged::default();
             {
                 let victim = store(&access.via(&proxy), false);
                 tokio::select! {
-                    () = upload(&victim, &bytes, &cuts, &told) => {}
+                    () = upload(&victim, &bytes, &cuts, &acknowledged) => {}
                     () = proxy.killed() => {}
                 }
             }
@@ -170,9 +175,9 @@ async fn crash_at_every_call(stem: &str, adjust: impl Fn(&mut S3Options)) {
             proxy.revive();
             let story = format!("killed at call {calls}, {}", proxy.story());
             let next = store(&access, true);
-            resume_and_finish(&next, &bytes, &told, &story).await;
-            remove(&next, &told).await;
-            let created = told.id.lock().unwrap().is_some();
+            resume_and_finish(&next, &bytes, &acknowledged, &story).await;
+            remove(&next, &acknowledged).await;
+            let created = acknowledged.id.lock().unwrap().is_some();
             let left = left(&next).await;
             // The sweeper removes an upload whose creation was never acknowledged.
             assert!(left.is_empty() || !created, "{left:?} are left: {story}");
@@ -255,7 +260,7 @@ async fn unverified_bytes_never_count_after_crash() {
             return;
         }
     }
-    panic!("it never came to its end");
+    panic!("the upload never completed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -191,7 +191,7 @@ async fn a_finished_object_outlives_its_damaged_description() {
 async fn info_object_of_another_program_is_reported_and_kept() {
     let garage = Garage::shared();
     let client = client(&garage.access());
-    let options = options(&garage.bucket("foreign-info"));
+    let options = options(&garage.bucket("other-info"));
     for (name, text) in [
         ("notes.info", "my own notes"),
         ("notes", "hers"),

@@ -59,8 +59,10 @@ impl LateServer {
         }
     }
 
-    /// Revokes the lease of a request while S3 answers SlowDown to calls that match a rule, except
-    /// the first `skip`. The request must fail and make no further calls.
+    /// Revokes the lease of a request while S3 answers SlowDown.
+    ///
+    /// SlowDown applies to calls that match a rule, except the first `skip`. The request must fail and
+    /// make no further calls.
     async fn lose_lease(
         &self,
         (operation, end, skip): (Operation, &str, usize),

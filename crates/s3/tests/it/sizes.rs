@@ -186,14 +186,14 @@ async fn slow_uploads_do_not_starve_a_fast_one() {
         slow.push((upload, append));
     }
     let bytes = pattern(7, 60 * MIB);
-    let begun = Instant::now();
+    let started = Instant::now();
     let fast = create(&store, bytes.len() as u64).await;
     append(&store, &fast.id, 1, &bytes).await;
     finish(&store, &fast, 1).await;
-    println!("60 MiB beside 30 silent uploads: {:?}", begun.elapsed());
+    println!("60 MiB with 30 idle uploads: {:?}", started.elapsed());
     let stats = store.stats();
     assert!(stats.memory_used <= stats.memory_limit);
-    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(started.elapsed() < Duration::from_secs(30));
     assert_same(&read(&store, &fast).await, &bytes);
     // Then all of them send the rest at the same time.
     let mut tasks = tokio::task::JoinSet::new();
@@ -251,8 +251,10 @@ async fn shared_bucket_costs_as_documented() {
     assert_eq!(count() - at, 3, "to ask for the offset: {}", proxy.story());
 }
 
+/// A mark of unverified bytes must not apply to the bytes of a later request.
+///
 /// A request with a checksum is dropped after its bytes were marked as unverified in the
-/// description, and before a part contained any of them. The mark must not apply to later bytes.
+/// description, and before a part contained any of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn request_dropped_before_its_first_part_leaves_no_unverified_mark() {
     let access = Garage::shared().access();

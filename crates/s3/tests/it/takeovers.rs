@@ -20,8 +20,9 @@ use crate::support::{
 
 const KIB: usize = 1024;
 
-/// Writes on a thread with a separate runtime, which is stopped after `time` like a killed process:
-/// its sockets close, whatever is in flight.
+/// Writes on a thread with a separate runtime, which is stopped after `time`.
+///
+/// As with a killed process, its sockets close, whatever is in flight.
 async fn write_until_killed(
     access: &Access,
     options: &S3Options,

@@ -8,7 +8,6 @@ use sha2::Sha256;
 /// Cached keys per thread: enough for two clients and their token service at the change of day.
 const CACHE_CAPACITY: usize = 8;
 
-/// A key and what it was derived from.
 struct Derived {
     secret: String,
     date: String,
@@ -25,15 +24,15 @@ thread_local! {
 
 pub(super) fn sign(secret: &str, date: &str, region: &str, service: &str, text: &str) -> [u8; 32] {
     let mut mac = DERIVED.with_borrow_mut(|derived| {
-        let known = derived.iter().position(|one| {
+        let position = derived.iter().position(|one| {
             one.date == date
                 && one.service == service
                 && one.region == region
                 && one.secret == secret
         });
-        match known {
+        match position {
             Some(0) => {}
-            Some(known) => derived[..=known].rotate_right(1),
+            Some(position) => derived[..=position].rotate_right(1),
             None => {
                 derived.truncate(CACHE_CAPACITY - 1);
                 derived.insert(

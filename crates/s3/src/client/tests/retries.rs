@@ -229,7 +229,7 @@ async fn connection_refused_is_reported() {
         ..settings(&script)
     });
     let client = client.expect("a client");
-    let error = upload(&client).await.expect_err("nobody there");
+    let error = upload(&client).await.expect_err("connection refused");
     assert_eq!(*error.kind(), ErrorKind::Unavailable { retry_after: None });
     let text = error.to_string();
     assert!(

@@ -15,7 +15,6 @@ use tokio::{
     time::sleep,
 };
 
-/// The reaction to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// Sends this response and closes the connection.
@@ -30,7 +29,6 @@ pub(crate) enum Step {
     Silence,
 }
 
-/// A response with a body.
 pub(crate) fn response(status: &str, headers: &[(&str, &str)], body: &str) -> Step {
     let mut raw = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
@@ -39,7 +37,6 @@ pub(crate) fn response(status: &str, headers: &[(&str, &str)], body: &str) -> St
     Step::Raw(format!("{raw}connection: close\r\n\r\n{body}"))
 }
 
-/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) line: String,
@@ -102,7 +99,6 @@ impl Script {
         format!("http://{}", self.address)
     }
 
-    /// The number of requests received.
     pub(crate) fn requests(&self) -> usize {
         self.shared.requests.lock().expect("unbroken").len()
     }

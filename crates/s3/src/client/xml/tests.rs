@@ -41,7 +41,7 @@ fn other_documents_are_no_errors() {
         Some(Problem::default())
     );
     let cut = problem(b"<Error><Code>SlowDown</Code><Mess");
-    assert_eq!(cut, Some(Problem::default()), "an error all the same");
+    assert_eq!(cut, Some(Problem::default()), "still an error");
 }
 
 #[test]

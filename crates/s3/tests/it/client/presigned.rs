@@ -119,7 +119,7 @@ async fn only_the_signed_request_is_accepted(bucket: Bucket) {
             "hello",
         ),
         (
-            "something asked for",
+            "an extra parameter",
             Method::PUT,
             url.replace("?", "?x-amz-acl=public-read&"),
             &headers,
@@ -141,8 +141,8 @@ async fn presigned_part_accepts_only_its_number(bucket: Bucket) {
     let object_ref = bucket.object_ref("by part");
     let begin = async || {
         let headers = ObjectHeaders::default();
-        let begun = bucket.client.create_multipart(&object_ref, &headers).await;
-        begun.unwrap()
+        let started = bucket.client.create_multipart(&object_ref, &headers).await;
+        started.unwrap()
     };
     let (id, other) = (begin().await, begin().await);
     let query = [("uploadId", id.as_str()), ("partNumber", "1")];

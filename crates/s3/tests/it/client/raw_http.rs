@@ -6,14 +6,14 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client as Plain, rt::TokioExecutor};
 use landfall_s3::client::PostPolicy;
 
-pub(super) type Answer = (StatusCode, HeaderMap, Bytes);
+pub(super) type RawResponse = (StatusCode, HeaderMap, Bytes);
 
 pub(super) async fn send(
     method: Method,
     url: &str,
     headers: &HeaderMap,
     body: impl Into<Bytes>,
-) -> Answer {
+) -> RawResponse {
     let mut request = Request::new(Full::new(body.into()));
     *request.method_mut() = method;
     *request.uri_mut() = url.parse().unwrap();
@@ -28,7 +28,7 @@ pub(super) async fn send(
 }
 
 /// Sends a form as browsers do, with `file` as the last field.
-pub(super) async fn post(form: &PostPolicy, file: &[u8]) -> Answer {
+pub(super) async fn post(form: &PostPolicy, file: &[u8]) -> RawResponse {
     const BOUNDARY: &str = "----landfall-test-2d1c8f";
     let mut body = String::new();
     for (name, value) in &form.fields {

@@ -36,13 +36,13 @@ pub(crate) struct Bucket {
 
 /// The transport of one node.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Way {
+pub(crate) struct NodeTransport {
     bucket: Arc<Bucket>,
-    cut: Arc<AtomicBool>,
-    mute: Arc<AtomicBool>,
+    disconnected: Arc<AtomicBool>,
+    drops_responses: Arc<AtomicBool>,
 }
 
-impl Way {
+impl NodeTransport {
     /// Creates a new bucket.
     pub(crate) fn new() -> Self {
         Self::default()
@@ -57,18 +57,18 @@ impl Way {
     }
 
     /// Drops all requests without a response from now on.
-    pub(crate) fn cut(&self) {
-        self.cut.store(true, Ordering::SeqCst);
+    pub(crate) fn disconnect(&self) {
+        self.disconnected.store(true, Ordering::SeqCst);
     }
 
     /// Executes requests and drops the responses from now on.
-    pub(crate) fn mute(&self) {
-        self.mute.store(true, Ordering::SeqCst);
+    pub(crate) fn drop_responses(&self) {
+        self.drops_responses.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn mend(&self) {
-        self.cut.store(false, Ordering::SeqCst);
-        self.mute.store(false, Ordering::SeqCst);
+    pub(crate) fn reconnect(&self) {
+        self.disconnected.store(false, Ordering::SeqCst);
+        self.drops_responses.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -105,21 +105,23 @@ impl Way {
 }
 
 #[async_trait]
-impl HttpSend for Way {
+impl HttpSend for NodeTransport {
     async fn send(
         &self,
         request: Request<PayloadBody>,
     ) -> Result<Response<ResponseBody>, BoxError> {
-        while self.cut.load(Ordering::SeqCst) {
+        while self.disconnected.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(5)).await;
         }
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes().to_vec();
-        let answer = self.bucket.answer(&head, body);
-        while self.cut.load(Ordering::SeqCst) || self.mute.load(Ordering::SeqCst) {
+        let respond = self.bucket.respond(&head, body);
+        while self.disconnected.load(Ordering::SeqCst)
+            || self.drops_responses.load(Ordering::SeqCst)
+        {
             sleep(Duration::from_millis(5)).await;
         }
-        Ok(answer.map(|bytes| {
+        Ok(response.map(|bytes| {
             Full::from(bytes)
                 .map_err(|never| match never {})
                 .boxed_unsync()
@@ -128,7 +130,7 @@ impl HttpSend for Way {
 }
 
 impl Bucket {
-    fn answer(&self, head: &http::request::Parts, body: Vec<u8>) -> Response<Vec<u8>> {
+    fn respond(&self, head: &http::request::Parts, body: Vec<u8>) -> Response<Vec<u8>> {
         let path = head.uri.path().trim_start_matches('/');
         let key = path.split_once('/').map_or("", |(_, key)| key).to_owned();
         let mut objects = self.objects.lock().unwrap();
@@ -174,13 +176,13 @@ impl Bucket {
                     etag: format!("\"{digest}\""),
                     modified: SystemTime::now(),
                 };
-                let answer = Response::builder().header(header::ETAG, &object.etag);
+                let response = Response::builder().header(header::ETAG, &object.etag);
                 objects.insert(key, object);
                 answer.body(Vec::new()).unwrap()
             }
             _ => {
                 objects.remove(&key);
-                let answer = Response::builder().status(StatusCode::NO_CONTENT);
+                let response = Response::builder().status(StatusCode::NO_CONTENT);
                 answer.body(Vec::new()).unwrap()
             }
         }

@@ -9,7 +9,7 @@ use landfall_s3::lease::{BucketLocker, BucketSettings};
 use landfall_test_services::Moto;
 use landfall_testkit::locker::{self, Pair};
 
-use super::{bucket::Way, quick};
+use super::{bucket::NodeTransport, quick};
 use crate::support::client;
 
 /// Maximum duration of a takeover.
@@ -30,8 +30,8 @@ fn slow_settings() -> BucketSettings {
     settings
 }
 
-fn locker_with_slow_settings(way: &Way) -> BucketLocker {
-    BucketLocker::new(way.client(), "b", "up/", slow_settings()).unwrap()
+fn locker_with_slow_settings(transport: &NodeTransport) -> BucketLocker {
+    BucketLocker::new(transport.client(), "b", "up/", slow_settings()).unwrap()
 }
 
 fn on_moto(bucket: &str) -> BucketLocker {
@@ -41,16 +41,16 @@ fn on_moto(bucket: &str) -> BucketLocker {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn within_one_node() {
-    locker::conformance(async || locker_with_slow_settings(&Way::new())).await;
+    locker::conformance(async || locker_with_slow_settings(&NodeTransport::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn between_two_nodes() {
-    let way = Way::new();
+    let transport = NodeTransport::new();
     let make = async || {
         (
-            locker_with_slow_settings(&way),
-            locker_with_slow_settings(&way.another()),
+            locker_with_slow_settings(&transport),
+            locker_with_slow_settings(&transport.another()),
         )
     };
     locker::conformance_between(make, TAKEOVER).await;

@@ -12,20 +12,20 @@ use landfall_s3::lease::{
 use landfall_test_services::{Garage, Moto};
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{LONG, acquire, bucket::Way, on, quick};
+use super::{LONG, acquire, bucket::NodeTransport, on, quick};
 use crate::support::client;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conditional_writes_are_detected() {
-    let way = Way::new();
+    let transport = NodeTransport::new();
     assert!(
-        supports_conditional_writes(&way.client(), "b", "up/")
+        supports_conditional_writes(&transport.client(), "b", "up/")
             .await
             .unwrap()
     );
-    assert!(way.keys().is_empty(), "{:?}", way.keys());
+    assert!(transport.keys().is_empty(), "{:?}", transport.keys());
     let moto = Moto::shared();
     let bucket = moto.bucket("conditional");
     assert!(
@@ -43,8 +43,8 @@ async fn conditional_writes_are_detected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fences_are_consecutive_across_nodes() {
-    let way = Way::new();
-    let (one, other) = (on(&way), on(&way.another()));
+    let transport = NodeTransport::new();
+    let (one, other) = (on(&transport), on(&transport.another()));
     let id = UploadId::random();
     let Fence(mut last) = acquire(&one, &id).await.fence();
     let mut before = &one;
@@ -58,8 +58,8 @@ async fn fences_are_consecutive_across_nodes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_costs_two_writes_and_the_node_a_heartbeat() {
-    let way = Way::new();
-    let locker = on(&way);
+    let transport = NodeTransport::new();
+    let locker = on(&transport);
     let count = |calls: &std::collections::BTreeMap<String, u64>, call| {
         calls.get(call).copied().unwrap_or_default()
     };
@@ -67,7 +67,7 @@ async fn a_lease_costs_two_writes_and_the_node_a_heartbeat() {
     for n in 0..10 {
         drop(acquire(&locker, &id).await);
         locker.close().await;
-        let calls = way.calls();
+        let calls = transport.calls();
         assert_eq!(count(&calls, "put lease"), 2, "{calls:?}");
         // Only a node without a cached record reads it.
         assert_eq!(count(&calls, "get lease"), u64::from(n == 0), "{calls:?}");
@@ -76,9 +76,9 @@ async fn a_lease_costs_two_writes_and_the_node_a_heartbeat() {
     for _ in 0..1000 {
         leases.push(acquire(&locker, &UploadId::random()).await);
     }
-    way.calls();
+    transport.calls();
     sleep(2 * quick().ttl).await;
-    let calls = way.calls();
+    let calls = transport.calls();
     assert!(leases.iter().all(|lease| lease.signal().asked().is_none()));
     let beats = count(&calls, "put node");
     assert!((5..=21).contains(&beats), "{calls:?}");
@@ -86,20 +86,20 @@ async fn a_lease_costs_two_writes_and_the_node_a_heartbeat() {
     // Without leases the node makes no calls and has no record.
     drop(leases);
     locker.close().await;
-    let begun = Instant::now();
-    while way.keys().iter().any(|key| key.contains("/nodes/")) {
-        assert!(begun.elapsed() < LONG, "the node does not go to sleep");
+    let started = Instant::now();
+    while transport.keys().iter().any(|key| key.contains("/nodes/")) {
+        assert!(started.elapsed() < LONG, "the node does not go to sleep");
         sleep(quick().renew).await;
     }
-    way.calls();
+    transport.calls();
     sleep(5 * quick().renew).await;
-    assert_eq!(way.calls(), Default::default());
+    assert_eq!(transport.calls(), Default::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn handoff_within_a_node_writes_nothing() {
-    let way = Way::new();
-    let locker = on(&way);
+    let transport = NodeTransport::new();
+    let locker = on(&transport);
     let id = UploadId::random();
     let first = acquire(&locker, &id).await;
     let mut tasks = JoinSet::new();
@@ -108,21 +108,21 @@ async fn handoff_within_a_node_writes_nothing() {
         tasks.spawn(async move { acquire(&locker, &id).await.fence() });
     }
     sleep(Duration::from_millis(100)).await;
-    way.calls();
+    transport.calls();
     let Fence(first) = { first }.fence();
     let mut fences = tasks.join_all().await;
     fences.sort();
     let expected: Vec<_> = (1..=160).map(|n| Fence(first + n)).collect();
     assert_eq!(fences, expected);
     locker.close().await;
-    let writes = way.calls()["put lease"];
+    let writes = transport.calls()["put lease"];
     assert!(writes <= 40, "{writes} writes for 160 leases");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_released_leases_are_swept() {
-    let way = Way::new();
-    let (one, other) = (on(&way), on(&way.another()));
+    let transport = NodeTransport::new();
+    let (one, other) = (on(&transport), on(&transport.another()));
     let long = UploadId::new(&format!("{}/x", "long".repeat(50)).repeat(4)).unwrap();
     assert!(long.as_str().len() > 512);
     let mut fences = Vec::new();
@@ -137,12 +137,12 @@ async fn old_released_leases_are_swept() {
     ];
     one.close().await;
     assert_eq!(one.sweep(DAY).await.unwrap(), Default::default());
-    way.age(2 * DAY);
+    transport.age(2 * DAY);
     // By now both nodes have written a heartbeat again.
     sleep(3 * quick().renew).await;
     let swept = one.sweep(DAY).await.unwrap();
     assert_eq!((swept.leases, swept.nodes), (3, 0));
-    let keys = way.keys();
+    let keys = transport.keys();
     let left = keys.iter().filter(|key| key.contains("/leases/"));
     assert_eq!(left.count(), 2, "{keys:?}");
     assert!(kept.iter().all(|lease| lease.signal().asked().is_none()));
@@ -153,31 +153,38 @@ async fn old_released_leases_are_swept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_a_dead_node_are_swept() {
-    let gone = Way::new();
-    let way = gone.another();
-    let (dead, other) = (on(&gone), on(&way));
+    let gone = NodeTransport::new();
+    let transport = gone.another();
+    let (dead, other) = (on(&gone), on(&transport));
     let lease = acquire(&dead, &UploadId::random()).await;
-    gone.cut();
+    gone.disconnect();
     assert_eq!(lease.signal().wait().await, Asked::Lost);
-    way.age(2 * DAY);
+    transport.age(2 * DAY);
     // In the first sweep the node might still be alive.
     assert_eq!(other.sweep(DAY).await.unwrap(), Default::default());
     sleep(quick().ttl).await;
     let swept = other.sweep(DAY).await.unwrap();
-    assert_eq!((swept.leases, swept.nodes), (1, 1), "{:?}", way.keys());
+    assert_eq!(
+        (swept.leases, swept.nodes),
+        (1, 1),
+        "{:?}",
+        transport.keys()
+    );
     // Only that of the node that swept.
-    let keys = way.keys();
+    let keys = transport.keys();
     assert_eq!(keys.len(), 1, "{keys:?}");
     assert!(keys[0].contains("/nodes/"), "{keys:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_takeover_waits_for_a_heartbeat() {
-    let way = Way::new();
+    let transport = NodeTransport::new();
     let mut settings = BucketSettings::default();
     settings.poll = Duration::from_millis(100);
-    let new = |way: &Way| BucketLocker::new(way.client(), "b", "", settings).unwrap();
-    let nodes = [new(&way), new(&way.another())];
+    let new = |transport: &NodeTransport| {
+        BucketLocker::new(transport.client(), "b", "", settings).unwrap()
+    };
+    let nodes = [new(&transport), new(&transport.another())];
     let id = UploadId::random();
     let mut holder = acquire(&nodes[0], &id).await;
     let mut took = Vec::new();
@@ -185,9 +192,9 @@ async fn a_takeover_waits_for_a_heartbeat() {
         let writing = tokio::spawn(async move {
             assert_eq!(holder.signal().wait().await, Asked::Yield);
         });
-        let begun = Instant::now();
+        let started = Instant::now();
         holder = acquire(&nodes[n % 2], &id).await;
-        took.push(begun.elapsed());
+        took.push(started.elapsed());
         writing.await.unwrap();
     }
     println!("takeovers took {took:?}");
@@ -201,24 +208,24 @@ fn invalid_times_are_rejected() {
         let mut settings = BucketSettings::default();
         settings.renew = Duration::from_millis(renew);
         settings.ttl = Duration::from_millis(ttl);
-        let refused = BucketLocker::new(Way::new().client(), "b", "", settings);
+        let refused = BucketLocker::new(NodeTransport::new().client(), "b", "", settings);
         assert!(matches!(refused, Err(BucketLockerError::Times { .. })));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_locker_leaves_only_released_leases() {
-    let way = Way::new();
-    let locker = on(&way);
+    let transport = NodeTransport::new();
+    let locker = on(&transport);
     let id = UploadId::random();
     let first = acquire(&locker, &id).await;
     // Held leases stay held.
     locker.close().await;
-    assert_eq!(way.keys().len(), 2, "{:?}", way.keys());
+    assert_eq!(transport.keys().len(), 2, "{:?}", transport.keys());
     let Fence(first) = { first }.fence();
     locker.close().await;
     let key = format!("up/.landfall/leases/{id}");
-    assert_eq!(way.keys(), [key]);
+    assert_eq!(transport.keys(), [key]);
     let Fence(second) = acquire(&locker, &id).await.fence();
     assert_eq!(second, first + 1);
 }
@@ -226,13 +233,17 @@ async fn closed_locker_leaves_only_released_leases() {
 /// Dropped leases are released when the locker ends, so that other nodes do not wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn dropped_leases_are_released_when_the_locker_is_dropped() {
-    let way = Way::new();
-    let (one, other) = (on(&way), on(&way.another()));
+    let transport = NodeTransport::new();
+    let (one, other) = (on(&transport), on(&transport.another()));
     let id = UploadId::random();
     let lease = acquire(&one, &id).await;
     drop(one);
     drop(lease);
-    let begun = Instant::now();
+    let started = Instant::now();
     drop(other.acquire(&id, LONG).await.unwrap());
-    assert!(begun.elapsed() < quick().ttl / 2, "{:?}", begun.elapsed());
+    assert!(
+        started.elapsed() < quick().ttl / 2,
+        "{:?}",
+        started.elapsed()
+    );
 }

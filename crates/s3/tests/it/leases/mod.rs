@@ -13,7 +13,7 @@ use landfall::{
 };
 use landfall_s3::lease::{BucketLocker, BucketSettings};
 
-use self::bucket::Way;
+use self::bucket::NodeTransport;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -27,8 +27,8 @@ fn quick() -> BucketSettings {
     settings
 }
 
-fn on(way: &Way) -> BucketLocker {
-    BucketLocker::new(way.client(), "b", "up/", quick()).unwrap()
+fn on(transport: &NodeTransport) -> BucketLocker {
+    BucketLocker::new(transport.client(), "b", "up/", quick()).unwrap()
 }
 
 async fn acquire(locker: &BucketLocker, id: &UploadId) -> Lease {
