@@ -106,7 +106,7 @@ impl Address {
             });
         };
         let wrong = |problem| SettingsError::Endpoint {
-            endpoint: shown(endpoint),
+            endpoint: redacted(endpoint),
             problem,
         };
         let Target { secure, host, path } = Target::parse(endpoint).map_err(wrong)?;
@@ -186,7 +186,7 @@ fn fits_host(bucket: &str, secure: bool) -> bool {
 }
 
 /// Redacts a password in an endpoint, for error messages.
-fn shown(endpoint: &str) -> String {
+fn redacted(endpoint: &str) -> String {
     match endpoint.rsplit_once('@') {
         Some((_, rest)) => format!("…@{rest}"),
         None => endpoint.to_owned(),

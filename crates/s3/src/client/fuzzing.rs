@@ -13,9 +13,9 @@ pub fn upload_id(body: &[u8]) -> Option<String> {
     xml::upload_id(body).ok()
 }
 
-/// Parses the response to `UploadPartCopy`.
-pub fn copied_etag(body: &[u8]) -> Option<String> {
-    xml::copied_etag(body).ok()
+/// Parses the entity tag in the response to `UploadPartCopy` or `CompleteMultipartUpload`.
+pub fn result_etag(body: &[u8]) -> Option<String> {
+    xml::result_etag(body).ok()
 }
 
 /// Parses the response to `ListParts` after part `after`.

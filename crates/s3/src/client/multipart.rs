@@ -9,7 +9,7 @@ use super::{
     Client, MultipartUploadsPage, ObjectHeaders, ObjectRef, PartsPage, Payload, encode,
     error::{ErrorKind, Result},
     objects::{etag, put_headers},
-    request::{Outcome, S3Request},
+    request::{S3Request, SendOutcome},
     sign::hex,
     stats::Operation,
     xml,
@@ -89,7 +89,7 @@ impl Client {
         }
         let request = request.with_timeout_bytes(timeout_bytes);
         let response = self.inner.send(&request).await?;
-        xml::copied_etag(&response.body).map_err(|error| request.unexpected(error))
+        xml::result_etag(&response.body).map_err(|error| request.unexpected(error))
     }
 
     /// Lists up to 1,000 parts with numbers above `after`.
@@ -111,7 +111,9 @@ impl Client {
         xml::parts(&response.body, after).map_err(|error| request.unexpected(error))
     }
 
-    /// Completes a multipart upload from these parts (number and entity tag, in order).
+    /// Completes a multipart upload from these parts and returns the entity tag of the object.
+    ///
+    /// `parts` are pairs of number and entity tag, in order.
     ///
     /// The call is idempotent: if the multipart upload no longer exists and the object has the
     /// entity tag of these parts, it succeeds. Where entity tags are not MD5 digests (SSE-KMS),
@@ -124,20 +126,26 @@ impl Client {
         object: &ObjectRef,
         upload_id: &str,
         parts: &[(u32, String)],
-    ) -> Result<()> {
+    ) -> Result<String> {
         let request =
             S3Request::for_object(Operation::CompleteMultipartUpload, Method::POST, object)
                 .query("uploadId", upload_id)
                 .header("content-type", "application/xml")?
                 .text(xml::complete(parts))
                 .with_timeout_bytes(MAX_TIMEOUT_BYTES / 2);
-        let Outcome { result, in_doubt } = self.inner.send_with_outcome(&request).await;
-        let Err(error) = result else { return Ok(()) };
+        let SendOutcome { result, in_doubt } = self.inner.send_with_outcome(&request).await;
+        let error = match result {
+            Ok(response) => match xml::result_etag(&response.body) {
+                Ok(etag) => return Ok(etag),
+                Err(_) => return Ok(self.head_object(object).await?.etag),
+            },
+            Err(error) => error,
+        };
         if *error.kind() != ErrorKind::NoSuchUpload {
             return Err(error);
         }
         match self.head_object(object).await {
-            Ok(head) if is_made_of(&head.etag, parts, in_doubt) => Ok(()),
+            Ok(head) if is_made_of(&head.etag, parts, in_doubt) => Ok(head.etag),
             _ => Err(error),
         }
     }

@@ -12,7 +12,7 @@ use md5::{Digest, Md5};
 use super::{
     Client, Condition, Inner, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef, Payload,
     error::{ErrorKind, Result},
-    request::{Outcome, S3Request},
+    request::{S3Request, SendOutcome},
     sign::hex,
     stats::Operation,
     transport::ResponseBody,
@@ -45,7 +45,7 @@ impl Client {
             Condition::IfMatch(etag) => request = request.header("if-match", etag)?,
         }
         let request = request.payload(payload.clone());
-        let Outcome { result, in_doubt } = self.inner.send_with_outcome(&request).await;
+        let SendOutcome { result, in_doubt } = self.inner.send_with_outcome(&request).await;
         match result {
             Ok(response) => {
                 etag(&response.head).ok_or_else(|| request.unexpected("the response has no ETag"))

@@ -142,8 +142,8 @@ pub(super) struct S3Response {
 }
 
 #[derive(Debug)]
-pub(super) struct Outcome<T> {
-    pub(super) result: Result<T>,
+pub(super) struct SendOutcome {
+    pub(super) result: Result<S3Response>,
     /// An earlier attempt failed and may have taken effect.
     pub(super) in_doubt: bool,
 }
@@ -167,7 +167,7 @@ impl Inner {
     }
 
     /// Like [`send`](Self::send), and reports whether an earlier attempt may have taken effect.
-    pub(super) async fn send_with_outcome(&self, request: &S3Request<'_>) -> Outcome<S3Response> {
+    pub(super) async fn send_with_outcome(&self, request: &S3Request<'_>) -> SendOutcome {
         self.run(request, ReadMode::Full).await
     }
 
@@ -178,7 +178,7 @@ impl Inner {
         Ok((head, stream))
     }
 
-    async fn run(&self, request: &S3Request<'_>, mode: ReadMode) -> Outcome<S3Response> {
+    async fn run(&self, request: &S3Request<'_>, mode: ReadMode) -> SendOutcome {
         let stats = self.stats.operation(request.operation);
         let started = Instant::now();
         let policy = RetryPolicy::new(
@@ -232,7 +232,7 @@ impl Inner {
             sleep(wait).await;
         };
         stats.ended(started.elapsed(), result.is_err());
-        Outcome { result, in_doubt }
+        SendOutcome { result, in_doubt }
     }
 
     async fn attempt(

@@ -129,14 +129,14 @@ pub(super) fn upload_id(body: &[u8]) -> Result<String> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Copied {
+struct EtagXml {
     #[serde(rename = "ETag")]
     etag: Option<String>,
 }
 
-/// Parses the response to `UploadPartCopy`.
-pub(super) fn copied_etag(body: &[u8]) -> Result<String> {
-    filled(from_str::<Copied>(text(body)?)?.etag, "ETag")
+/// Parses the entity tag in the response to `UploadPartCopy` or `CompleteMultipartUpload`.
+pub(super) fn result_etag(body: &[u8]) -> Result<String> {
+    filled(from_str::<EtagXml>(text(body)?)?.etag, "ETag")
 }
 
 #[derive(Default, Deserialize)]

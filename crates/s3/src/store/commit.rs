@@ -260,7 +260,7 @@ impl Inner {
             self.put_single_object(state, Payload::default()).await?;
             self.abort_unused_multipart(state).await?;
         } else if let Some(multipart) = multipart {
-            self.complete_parts(state, &multipart).await?;
+            state.remote.object_etag = Some(self.complete_parts(state, &multipart).await?);
         }
         state.remote.complete = true;
         state.remote.multipart = None;
@@ -269,7 +269,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn complete_parts(&self, state: &mut UploadState, multipart: &str) -> Result<()> {
+    async fn complete_parts(&self, state: &mut UploadState, multipart: &str) -> Result<String> {
         let remote = &state.remote;
         let mut waits = COMPLETION_POLL_DELAYS.iter();
         loop {
@@ -278,13 +278,13 @@ impl Inner {
                 .client
                 .complete_multipart(&remote.object_ref, multipart, parts);
             let error = match completed.await {
-                Ok(()) => return Ok(()),
+                Ok(etag) => return Ok(etag),
                 Err(error) => error,
             };
             if *error.kind() == ErrorKind::NoSuchUpload {
                 // Another process that saw all the bytes completed it.
                 return match self.wait_for_object(remote, true).await? {
-                    Some(head) if head.size == state.offset() => Ok(()),
+                    Some(head) if head.size == state.offset() => Ok(head.etag),
                     Some(_) => Err(failed(
                         remote.id(),
                         "completing the multipart upload",

@@ -184,18 +184,22 @@ impl Inner {
             Err(error) => Err(error),
         };
         let is_own = state.remote.multipart.as_ref() == Some(&multipart);
-        if let Err(error) = completed {
-            // The upload's own stays: the next attempt overwrites its parts.
-            if !is_own {
-                let _ = self
-                    .client
-                    .abort_multipart(&state.remote.object_ref, &multipart)
-                    .await;
+        let etag = match completed {
+            Ok(etag) => etag,
+            Err(error) => {
+                // The upload's own stays: the next attempt overwrites its parts.
+                if !is_own {
+                    let _ = self
+                        .client
+                        .abort_multipart(&state.remote.object_ref, &multipart)
+                        .await;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         state.remote.is_in_doubt = false;
         state.remote.complete = true;
+        state.remote.object_etag = Some(etag);
         if is_own {
             state.remote.multipart = None;
             return Ok(());

@@ -114,6 +114,7 @@ impl Inner {
             incomplete_part: None,
             incomplete_part_bytes: 0,
             complete: false,
+            object_etag: None,
             modified: SystemTime::now(),
             info,
             etag,

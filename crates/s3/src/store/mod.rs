@@ -461,19 +461,21 @@ impl Store for S3Store {
 
 #[async_trait]
 impl Finish for S3Store {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         let session = self.0.sessions.get_or_insert(&upload.id);
         let mut cached = self.0.lock_for_change(&session, fence).await?;
+        let mut etag = None;
         // The cache is empty until the upload is complete, because this call may be dropped.
         match std::mem::take(&mut *cached) {
             CachedState::Known(mut state) if state.has_all_bytes() => {
                 self.0.complete(&mut state).await?;
                 session.publish(state.snapshot());
+                etag.clone_from(&state.remote.object_etag);
                 *cached = CachedState::Known(state);
             }
             other => *cached = other,
         }
-        Ok(())
+        Ok(etag)
     }
 }
 

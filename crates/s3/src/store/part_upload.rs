@@ -308,10 +308,12 @@ impl Inner {
         let put = self
             .client
             .put_object(&remote.object_ref, payload, &headers, condition);
-        put.await
+        let etag = put
+            .await
             .map_err(|error| failed(&upload.id, "writing the object", error))?;
         remote.counted.offset = state.boundary;
         remote.complete = true;
+        remote.object_etag = Some(etag);
         remote.modified = std::time::SystemTime::now();
         Ok(())
     }

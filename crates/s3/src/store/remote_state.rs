@@ -1,9 +1,6 @@
 //! The state of an upload in S3.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use landfall::{
     lease::Fence,
@@ -18,7 +15,7 @@ use super::{
     Inner,
     damaged::InfoLookup,
     error::{damaged, failed},
-    layout::{self, BUCKET, KEY, Layout, MULTIPART, OWNER},
+    layout::{self, MULTIPART, OWNER},
     part_plan::{CountedParts, PartPlan},
     session::UploadSession,
     writer::writer,
@@ -69,6 +66,8 @@ pub(super) struct RemoteState {
     /// How many of its bytes count.
     pub(super) incomplete_part_bytes: u64,
     pub(super) complete: bool,
+    /// Entity tag of the object, once it is complete.
+    pub(super) object_etag: Option<String>,
     pub(super) modified: SystemTime,
     /// Parts of an earlier writer may still be in flight.
     pub(super) is_in_doubt: bool,
@@ -137,6 +136,7 @@ impl RemoteState {
             *joined = true;
         }
         self.complete = true;
+        self.object_etag = Some(head.etag.clone());
         self.counted.offset = head.size;
         self.changed(head.modified);
     }
@@ -282,6 +282,7 @@ impl Inner {
             incomplete_part: None,
             incomplete_part_bytes: 0,
             complete: false,
+            object_etag: None,
             info,
             etag,
             object_id,

@@ -23,7 +23,7 @@ use landfall_testkit::store::damaged::{self, Subject};
 
 use crate::support::{append, client, create, finish, options, pattern};
 
-async fn put(client: &Client, object_ref: &ObjectRef, text: &[u8]) {
+async fn put_object(client: &Client, object_ref: &ObjectRef, text: &[u8]) {
     let payload = Payload::new(vec![text.to_vec().into()], None);
     let headers = ObjectHeaders::default();
     let put = client.put_object(object_ref, payload, &headers, Condition::None);
@@ -51,7 +51,7 @@ async fn conforms(access: &Access, bucket: &str, conditional: bool) {
                     client.clone(),
                     object_ref(&options, &format!("{}.info", upload.id)),
                 );
-                Box::pin(async move { put(&client, &info, text.as_bytes()).await }) as _
+                Box::pin(async move { put_object(&client, &info, text.as_bytes()).await }) as _
             };
             Subject {
                 store: Arc::new(store),
@@ -122,7 +122,7 @@ async fn damaged_upload_with_tusd_id_is_removed_with_its_parts() {
         let upload = create(&store, 20 << 20).await;
         append(&store, &upload.id, 1, &pattern(1, 6 << 20)).await;
         let object = upload.id.as_str().split('+').next().unwrap();
-        put(
+        put_object(
             &client,
             &object_ref(&options, &format!("{object}.info")),
             b"{\"ID\":\"torn",
@@ -164,7 +164,7 @@ async fn a_finished_object_outlives_its_damaged_description() {
     append(&store, &upload.id, 1, &pattern(2, 3000)).await;
     finish(&store, &upload, 1).await;
     let object = upload.id.as_str().split('+').next().unwrap();
-    put(
+    put_object(
         &client,
         &object_ref(&options, &format!("{object}.info")),
         b"nonsense",
@@ -197,7 +197,7 @@ async fn info_object_of_another_program_is_reported_and_kept() {
         ("notes", "hers"),
         ("empty.info", ""),
     ] {
-        put(&client, &object_ref(&options, name), text.as_bytes()).await;
+        put_object(&client, &object_ref(&options, name), text.as_bytes()).await;
     }
     let store = open(&client, &options);
     let why = Why::Reported("a description that cannot be read");

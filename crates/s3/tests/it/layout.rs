@@ -38,7 +38,7 @@ async fn keys(store: &S3Store) -> Vec<String> {
         .collect()
 }
 
-async fn put(client: &Client, object_ref: &ObjectRef, bytes: &[u8]) {
+async fn put_object(client: &Client, object_ref: &ObjectRef, bytes: &[u8]) {
     let payload = Payload::new(vec![Bytes::copy_from_slice(bytes)], None);
     let headers = ObjectHeaders::default();
     client
@@ -61,7 +61,7 @@ async fn of_tusd(store: &S3Store, bytes: &Bytes, parts: &[usize], rest: usize) -
         r#"{{"ID":"{id}","Size":{},"SizeIsDeferred":false,"Offset":0,"MetaData":{{"filename":"a.bin"}},"IsPartial":false,"IsFinal":false,"PartialUploads":null,"Storage":{{"Bucket":"{bucket}","Key":"up/{object}","Type":"s3store"}}}}"#,
         bytes.len()
     );
-    put(
+    put_object(
         client,
         &ObjectRef::new(&bucket, format!("up/{object}.info")),
         info.as_bytes(),
@@ -78,7 +78,7 @@ async fn of_tusd(store: &S3Store, bytes: &Bytes, parts: &[usize], rest: usize) -
     }
     if rest > 0 {
         let key = format!("up/{object}.part");
-        put(client, &ObjectRef::new(&bucket, key), &bytes[at..at + rest]).await;
+        put_object(client, &ObjectRef::new(&bucket, key), &bytes[at..at + rest]).await;
     }
     UploadId::new(&id).unwrap()
 }
@@ -366,13 +366,13 @@ async fn orphans_are_found_and_removed() {
     begin("up/theirs.bin".into()).await;
     // Only an application deletes a description before the bytes.
     let part = UploadId::random();
-    put(
+    put_object(
         client,
         &ObjectRef::new(bucket, format!("up/{part}.part")),
         b"rest",
     )
     .await;
-    put(client, &ObjectRef::new(bucket, "other/x.part"), b"not ours").await;
+    put_object(client, &ObjectRef::new(bucket, "other/x.part"), b"not ours").await;
     // A multipart upload with bytes whose description was deleted.
     let lost = ObjectRef::new(bucket, format!("up/{}", UploadId::random()));
     let multipart = client
@@ -450,7 +450,7 @@ async fn excluded_prefixes_are_ignored() {
             .unwrap();
         for suffix in [".part", ".info"] {
             let key = format!("{folder}/{}{suffix}", UploadId::random());
-            put(client, &ObjectRef::new(bucket, key), b"bytes").await;
+            put_object(client, &ObjectRef::new(bucket, key), b"bytes").await;
         }
     }
     let upload = create(&store, 7).await;

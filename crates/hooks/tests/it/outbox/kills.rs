@@ -325,7 +325,7 @@ async fn judge(uploads: &Path, heard: &Heard) {
             let id = snapshot.upload.id.as_str().to_owned();
             assert!(created.contains(id.as_str()), "{id} is there untold");
             assert_eq!(
-                snapshot.is_complete() && snapshot.upload.finished,
+                snapshot.is_complete() && snapshot.upload.completion.is_done(),
                 finished.contains(id.as_str()),
                 "{id} is complete, or told to be"
             );

@@ -18,6 +18,7 @@ use landfall::{
         MemoryStore, Store as _,
         file::{FileOptions, FileStore},
     },
+    upload::Completion,
 };
 use landfall_hooks::outbox::{Clock, Database, Outbox, OutboxSettings};
 use tokio::time::timeout;
@@ -77,7 +78,7 @@ async fn events_of_one_upload_do_not_delay_each_other_after_a_kill() {
         const UPLOADS: usize = 20;
         for _ in 0..UPLOADS {
             let mut finished = (*upload()).clone();
-            finished.finished = true;
+            finished.completion = Completion::Done(None);
             let finished = store.create(finished).await.unwrap();
             let happened = [EventKind::Created, EventKind::Completed];
             let happened = happened.map(|kind| event(kind, &finished));
@@ -99,7 +100,7 @@ async fn an_event_of_an_upload_that_was_busy_for_a_moment_comes_soon() {
     everywhere(async |place| {
         let parts = Composer::join(MemoryStore::new());
         let mut finished = (*upload()).clone();
-        finished.finished = true;
+        finished.completion = Completion::Done(None);
         let finished = parts.get_store().create(finished).await.unwrap();
         let killed = Outbox::open(place.settings(), vec![route(&Arc::default())]);
         let killed = killed.await.unwrap();
@@ -148,7 +149,7 @@ async fn uploads_that_change_nodes_stay_in_order() {
                 .await;
             // As it is in the store by then.
             let mut finished = (*upload).clone();
-            finished.finished = true;
+            finished.completion = Completion::Done(None);
             nodes[n % 2]
                 .announce_and_tell(&Arc::new(finished), &[EventKind::Terminated])
                 .await;

@@ -72,10 +72,10 @@ fn a_copied_part() {
         <LastModified>2011-04-11T20:34:56.000Z</LastModified>
         <ETag>&quot;9b2cf535f27731c974343645a3985328&quot;</ETag></CopyPartResult>"#;
     assert_eq!(
-        copied_etag(body).expect("a tag"),
+        result_etag(body).expect("a tag"),
         "\"9b2cf535f27731c974343645a3985328\""
     );
-    assert!(copied_etag(b"<CopyPartResult></CopyPartResult>").is_err());
+    assert!(result_etag(b"<CopyPartResult></CopyPartResult>").is_err());
 }
 
 #[test]

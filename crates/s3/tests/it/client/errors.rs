@@ -14,7 +14,10 @@ use crate::support;
 
 on_both!(a_missing_bucket);
 
-async fn put(client: &Client, bucket: &Bucket) -> Result<String, landfall_s3::client::Error> {
+async fn put_object(
+    client: &Client,
+    bucket: &Bucket,
+) -> Result<String, landfall_s3::client::Error> {
     let payload = Payload::from(Bytes::from_static(b"x"));
     let object = ObjectHeaders::default();
     client
@@ -49,7 +52,7 @@ async fn wrong_keys() {
     for client in [secret, unknown] {
         let error = client.head_bucket(&bucket.name).await.unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::BadCredentials, "{error}");
-        let error = put(&client, &bucket).await.unwrap_err();
+        let error = put_object(&client, &bucket).await.unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::BadCredentials, "{error}");
         assert!(!error.to_string().contains("wrong-secret"), "{error}");
     }
@@ -61,7 +64,7 @@ async fn missing_permission_is_reported() {
     let access = landfall_test_services::Garage::shared().limited_access(&bucket.name, &["read"]);
     let client = support::client(&access);
     client.head_bucket(&bucket.name).await.unwrap();
-    let error = put(&client, &bucket).await.unwrap_err();
+    let error = put_object(&client, &bucket).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::AccessDenied, "{error}");
 }
 
@@ -73,9 +76,9 @@ async fn wrong_region_is_corrected() {
         ..bucket.access.clone()
     };
     let client = support::client(&access);
-    put(&client, &bucket).await.unwrap();
+    put_object(&client, &bucket).await.unwrap();
     assert_eq!(client.stats().requests(), 2);
-    put(&client, &bucket).await.unwrap();
+    put_object(&client, &bucket).await.unwrap();
     assert_eq!(client.stats().requests(), 3, "learned");
 }
 

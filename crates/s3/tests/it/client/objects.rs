@@ -18,7 +18,7 @@ on_both!(
     a_large_object_in_many_chunks_and_runtimes,
 );
 
-async fn put(bucket: &Bucket, key: &str, bytes: &[u8]) -> String {
+async fn put_object(bucket: &Bucket, key: &str, bytes: &[u8]) -> String {
     let payload = Payload::from(Bytes::copy_from_slice(bytes));
     bucket
         .client
@@ -76,7 +76,7 @@ async fn put_and_read_object_with_headers(bucket: Bucket) {
     assert_eq!(read.range, 0..5);
     assert_eq!(read.bytes(5).await.unwrap(), "hello");
 
-    put(&bucket, "folder/object", b"other").await;
+    put_object(&bucket, "folder/object", b"other").await;
     assert_eq!(get(&bucket, "folder/object").await, "other");
     assert!(
         bucket
@@ -111,7 +111,7 @@ async fn missing_object_is_reported(bucket: Bucket) {
 }
 
 async fn ranges(bucket: Bucket) {
-    put(&bucket, "k", b"0123456789").await;
+    put_object(&bucket, "k", b"0123456789").await;
     let object_ref = bucket.object_ref("k");
     for (range, got) in [(0..1, 0..1), (3..7, 3..7), (9..10, 9..10), (8..999, 8..10)] {
         let object = bucket
@@ -132,7 +132,7 @@ async fn ranges(bucket: Bucket) {
 }
 
 async fn an_empty_object(bucket: Bucket) {
-    let etag = put(&bucket, "empty", b"").await;
+    let etag = put_object(&bucket, "empty", b"").await;
     assert_eq!(etag, "\"d41d8cd98f00b204e9800998ecf8427e\"");
     assert_eq!(get(&bucket, "empty").await, "");
     assert_eq!(
@@ -167,7 +167,7 @@ async fn every_key_round_trips(bucket: Bucket) {
         "a/..b/c",
     ];
     for key in &keys {
-        put(&bucket, key, key.as_bytes()).await;
+        put_object(&bucket, key, key.as_bytes()).await;
     }
     for key in &keys {
         assert_eq!(get(&bucket, key).await, key.as_bytes(), "{key:?}");
@@ -278,7 +278,7 @@ async fn a_digest_is_checked_by_the_service() {
 async fn conditions() {
     let bucket = Bucket::moto();
     let object_ref = bucket.object_ref("one");
-    let put = async |text: &'static str, condition| {
+    let put_object = async |text: &'static str, condition| {
         let payload = Payload::from(Bytes::from_static(text.as_bytes()));
         let object = ObjectHeaders::default();
         bucket
@@ -286,13 +286,15 @@ async fn conditions() {
             .put_object(&object_ref, payload, &object, condition)
             .await
     };
-    let first = put("first", Condition::IfAbsent).await.unwrap();
-    let error = put("second", Condition::IfAbsent).await.unwrap_err();
+    let first = put_object("first", Condition::IfAbsent).await.unwrap();
+    let error = put_object("second", Condition::IfAbsent).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
-    let second = put("second", Condition::IfMatch(first.clone()))
+    let second = put_object("second", Condition::IfMatch(first.clone()))
         .await
         .unwrap();
-    let error = put("third", Condition::IfMatch(first)).await.unwrap_err();
+    let error = put_object("third", Condition::IfMatch(first))
+        .await
+        .unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
     assert_eq!(
         bucket.client.head_object(&object_ref).await.unwrap().etag,

@@ -115,7 +115,7 @@ impl HttpSend for NodeTransport {
         }
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes().to_vec();
-        let respond = self.bucket.respond(&head, body);
+        let response = self.bucket.respond(&head, body);
         while self.disconnected.load(Ordering::SeqCst)
             || self.drops_responses.load(Ordering::SeqCst)
         {
@@ -178,12 +178,12 @@ impl Bucket {
                 };
                 let response = Response::builder().header(header::ETAG, &object.etag);
                 objects.insert(key, object);
-                answer.body(Vec::new()).unwrap()
+                response.body(Vec::new()).unwrap()
             }
             _ => {
                 objects.remove(&key);
                 let response = Response::builder().status(StatusCode::NO_CONTENT);
-                answer.body(Vec::new()).unwrap()
+                response.body(Vec::new()).unwrap()
             }
         }
     }
