@@ -58,7 +58,7 @@ impl Implied {
             let upload = &event.upload;
             let mut happened = |fact: &str| {
                 implied.push(Self {
-                    id: upload.fact_id(fact),
+                    id: upload.event_id(fact),
                     upload: upload.clone(),
                 });
             };

@@ -10,7 +10,7 @@ use std::{
 };
 
 use landfall::{
-    lease::{Fence, Held, Lease, LeaseError},
+    lease::{Fence, Lease, LeaseError, LeaseGuard},
     upload::UploadId,
 };
 use tokio::{
@@ -372,7 +372,7 @@ struct HeldBucketLease {
     _local_lease: Lease,
 }
 
-impl Held for HeldBucketLease {}
+impl LeaseGuard for HeldBucketLease {}
 
 impl fmt::Debug for HeldBucketLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -117,7 +117,7 @@ pub struct LeaseStats {
 /// # Unavailable bucket
 /// Acquiring a lease fails with [`LeaseError::Unavailable`] after about
 /// [`timeout`](BucketSettings::timeout). Holders continue for four fifths of the `ttl` since the
-/// last heartbeat; then their leases are [lost](landfall::lease::Asked::Lost).
+/// last heartbeat; then their leases are [lost](landfall::lease::YieldReason::LeaseLost).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

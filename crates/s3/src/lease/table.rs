@@ -7,7 +7,7 @@ use std::{
 };
 
 use landfall::{
-    lease::{Asked, YieldSignal},
+    lease::{YieldReason, YieldSignal},
     upload::UploadId,
 };
 use tokio::sync::Notify;
@@ -167,7 +167,7 @@ impl LeaseTable {
         }) = state.held.remove(id)
         {
             // A request of this node is waiting, and no other node.
-            let waited = !yield_to_remote && lease.signal.asked() == Some(Asked::Yield);
+            let waited = !yield_to_remote && lease.signal.reason() == Some(YieldReason::Requested);
             let reserved_until = waited.then(|| Instant::now() + HANDOFF_WINDOW);
             let written = Some(lease.written);
             self.queue_release(
@@ -286,8 +286,10 @@ impl LeaseTable {
         let mut state = self.lock();
         let mut lost = 0;
         for held in state.held.values() {
-            if held.lease.owner == owner && held.lease.signal.asked() != Some(Asked::Lost) {
-                held.lease.signal.raise(Asked::Lost);
+            if held.lease.owner == owner
+                && held.lease.signal.reason() != Some(YieldReason::LeaseLost)
+            {
+                held.lease.signal.set(YieldReason::LeaseLost);
                 lost += 1;
             }
         }

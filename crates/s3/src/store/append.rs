@@ -38,7 +38,7 @@ impl S3Append {
 async fn owned_state(session: &WriteGuard, fence: Fence) -> Result<MutexGuard<'_, CachedState>> {
     let cached = session.cached.lock().await;
     if !session.is_current_fence(fence) {
-        return Err(StoreError::Fenced(session.id.clone()));
+        return Err(StoreError::LeaseLost(session.id.clone()));
     }
     match &*cached {
         CachedState::Known(state) if state.fence == fence => Ok(cached),
@@ -56,7 +56,7 @@ macro_rules! with_state {
     ($self:ident, |$state:ident| $work:expr) => {{
         let mut cached = owned_state(&$self.session, $self.fence).await?;
         let CachedState::Known($state) = &mut *cached else {
-            return Err(StoreError::Fenced($self.session.id.clone()));
+            return Err(StoreError::LeaseLost($self.session.id.clone()));
         };
         let result = $work;
         match result {
@@ -139,17 +139,17 @@ impl Append for S3Append {
         Ok(committed)
     }
 
-    async fn hold(&mut self) -> Result<()> {
+    async fn begin_unverified(&mut self) -> Result<()> {
         with_state!(self, |state| self.store.begin_unverified(state).await);
         Ok(())
     }
 
-    async fn confirm(&mut self) -> Result<()> {
+    async fn accept_unverified(&mut self) -> Result<()> {
         with_state!(self, |state| self.store.accept_unverified(state).await);
         Ok(())
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         with_state!(self, |state| self.store.discard_unverified(state).await);
         Ok(())
     }

@@ -62,7 +62,7 @@ impl Inner {
         if head.etag == remote.etag {
             Ok(())
         } else {
-            Err(StoreError::Fenced(remote.id().clone()))
+            Err(StoreError::LeaseLost(remote.id().clone()))
         }
     }
 
@@ -120,11 +120,11 @@ impl Inner {
             }
             // Another write came first. It may be this call's own, with a lost response: read it
             // and write again.
-            Err(StoreError::Fenced(id)) => {
+            Err(StoreError::LeaseLost(id)) => {
                 let found = self.get_info(&id).await?;
                 let found = found.ok_or(StoreError::NotFound(id.clone()))?;
                 if writer(&found.info) != writer(&remote.info) {
-                    return Err(StoreError::Fenced(id));
+                    return Err(StoreError::LeaseLost(id));
                 }
                 remote.etag = self
                     .put_info(&remote.info, &remote.object_id, Some(&found.etag))

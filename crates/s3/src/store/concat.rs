@@ -236,7 +236,7 @@ impl Inner {
         let mut on_part_uploaded =
             |result: Result<PartUploadResult, tokio::task::JoinError>| -> Result<()> {
                 let (number, made) = result.map_err(|error| StoreError::Other {
-                    doing: format!("concatenating upload {id}"),
+                    action: format!("concatenating upload {id}"),
                     source: error.into(),
                 })?;
                 match made {

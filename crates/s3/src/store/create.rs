@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use landfall::{
     lease::Fence,
-    store::{Result, StoreError, info::Info},
+    store::{Result, StoreError, info::UploadInfo},
     upload::{Upload, UploadId},
 };
 
@@ -80,7 +80,7 @@ impl Inner {
 
         let session = self.sessions.get_or_insert(&id);
         let mut cached = session.cached.lock().await;
-        let mut info = Info::new(upload);
+        let mut info = UploadInfo::new(upload);
         let mut plan = PartPlan::default();
         let upload = &info.upload;
         if let Some(size) = self.part_sizes.next_size(1, 0, upload.length, None) {
@@ -138,7 +138,7 @@ impl Inner {
     }
 
     /// Writes the description of a new upload; fails if there is one.
-    async fn write_info(&self, info: &Info, object_id: &str) -> Result<String> {
+    async fn write_info(&self, info: &UploadInfo, object_id: &str) -> Result<String> {
         let id = &info.upload.id;
         if !self.options.conditional_writes {
             match self.client.head_object(&self.layout.info(object_id)).await {
@@ -148,7 +148,7 @@ impl Inner {
             }
         }
         match self.put_info(info, object_id, None).await {
-            Err(StoreError::Fenced(id)) => Err(StoreError::AlreadyExists(id)),
+            Err(StoreError::LeaseLost(id)) => Err(StoreError::AlreadyExists(id)),
             other => other,
         }
     }

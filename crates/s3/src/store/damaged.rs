@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use landfall::{
     store::{
         Damaged, Result, StoreError,
-        info::{self, Info},
+        info::{self, UploadInfo},
     },
     upload::UploadId,
 };
@@ -20,7 +20,7 @@ const MAX_MULTIPARTS: u32 = 100;
 #[derive(Debug)]
 pub(super) enum InfoContent {
     Missing,
-    Read(Box<Info>),
+    Read(Box<UploadInfo>),
     /// With the upload it belongs to, if that is certain.
     Unreadable(Option<UploadId>),
 }
@@ -56,7 +56,7 @@ impl Inner {
     pub(super) async fn load_info(&self, object_id: &str) -> Result<InfoContent> {
         let object_ref = self.layout.info(object_id);
         let action = |error| StoreError::Other {
-            doing: format!("reading {object_ref}"),
+            action: format!("reading {object_ref}"),
             source: crate::client::Error::into(error),
         };
         let read = match self.client.get_object(&object_ref, None).await {
@@ -72,7 +72,7 @@ impl Inner {
         let Ok(placeholder) = UploadId::new("unnamed") else {
             return Ok(InfoContent::Missing);
         };
-        let decoded = Info::decode(&placeholder, &text).ok();
+        let decoded = UploadInfo::decode(&placeholder, &text).ok();
         let named = decoded.and_then(|mut info| {
             info.upload.id = UploadId::new(&info.stated_id).ok()?;
             Some(Box::new(info))

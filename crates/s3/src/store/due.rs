@@ -132,7 +132,7 @@ impl Inner {
         };
         let record = serde_json::to_vec(&SweeperRecord { process: own });
         let record = record.map_err(|error| StoreError::Other {
-            doing: "encoding the sweeper record".into(),
+            action: "encoding the sweeper record".into(),
             source: error.into(),
         })?;
         let headers = self.layout.internal_headers("application/json");

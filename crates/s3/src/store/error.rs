@@ -11,7 +11,7 @@ use crate::client::{Error, ErrorKind};
 pub(super) fn failed(id: &UploadId, action: &str, error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::NoSuchKey => StoreError::NotFound(id.clone()),
-        ErrorKind::PreconditionFailed => StoreError::Fenced(id.clone()),
+        ErrorKind::PreconditionFailed => StoreError::LeaseLost(id.clone()),
         ErrorKind::Unavailable { retry_after } => StoreError::Unavailable {
             retry_after: *retry_after,
             source: error.into(),
@@ -25,7 +25,7 @@ pub(super) fn failed(id: &UploadId, action: &str, error: Error) -> StoreError {
             source: error.into(),
         },
         _ => StoreError::Other {
-            doing: format!("{action} of upload {id}"),
+            action: format!("{action} of upload {id}"),
             source: error.into(),
         },
     }

@@ -89,7 +89,7 @@ impl Layout {
     /// Returns the object for the bytes of a new upload: a hook's choice, or else the template's.
     ///
     /// # Errors
-    /// [`StoreError::InvalidPlace`] if the hook's key is invalid, [`StoreError::InvalidMetadata`]
+    /// [`StoreError::InvalidPath`] if the hook's key is invalid, [`StoreError::InvalidMetadata`]
     /// if the client's metadata leads to an invalid key.
     pub fn object_ref(&self, upload: &Upload, now: SystemTime) -> Result<ObjectRef> {
         let requested = |name| {
@@ -100,7 +100,7 @@ impl Layout {
         let key = match (requested(KEY), &self.template) {
             (Some(key), _) => key.to_owned(),
             (None, Some(template)) => {
-                let key = render(template, upload, now).map_err(StoreError::InvalidPlace)?;
+                let key = render(template, upload, now).map_err(StoreError::InvalidPath)?;
                 format!("{}{key}", self.prefix)
             }
             (None, None) => self.data(upload.id.as_str()).key,
@@ -111,7 +111,7 @@ impl Layout {
             Err(if is_of_client {
                 StoreError::InvalidMetadata(reason)
             } else {
-                StoreError::InvalidPlace(reason)
+                StoreError::InvalidPath(reason)
             })
         };
         if key.len() > MAX_KEY_LEN {
@@ -452,7 +452,7 @@ mod tests {
         of_hook.storage = [("Key".into(), "in/.landfall/leases/abc".into())].into();
         let object_ref = layout(None).object_ref(&of_hook, UNIX_EPOCH);
         assert!(
-            matches!(object_ref, Err(StoreError::InvalidPlace(_))),
+            matches!(object_ref, Err(StoreError::InvalidPath(_))),
             "{object_ref:?}"
         );
     }

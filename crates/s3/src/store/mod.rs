@@ -196,11 +196,11 @@ impl Inner {
     ) -> Result<MutexGuard<'a, CachedState>> {
         let id = &session.id;
         if !session.observe_fence(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         let mut cached = session.cached.lock().await;
         if !session.is_current_fence(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         if let CachedState::Known(state) = &mut *cached {
             let follows = state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0);

@@ -147,7 +147,7 @@ impl Inner {
             Err(error) => return Err(failed(&id, action, error)),
         };
         if object.head.etag != part.etag {
-            return Err(StoreError::Fenced(id));
+            return Err(StoreError::LeaseLost(id));
         }
         let mut buffer = self.new_buffer();
         let read = buffer.push_object(object, len, memory).await;
@@ -328,7 +328,7 @@ fn on_part_uploaded(
         Ok((number, Ok(etag))) => Ok((number, etag)),
         Ok((_, Err(error))) => Err(failed(&id, "uploading a part", error)),
         Err(error) => Err(StoreError::Other {
-            doing: format!("uploading a part of upload {id}"),
+            action: format!("uploading a part of upload {id}"),
             source: error.into(),
         }),
     };

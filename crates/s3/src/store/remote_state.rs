@@ -6,9 +6,9 @@ use landfall::{
     lease::Fence,
     store::{
         Result, StoreError,
-        info::{self, Info},
+        info::{self, UploadInfo},
     },
-    upload::{Kind, UploadId},
+    upload::{UploadId, UploadKind},
 };
 
 use super::{
@@ -42,7 +42,7 @@ pub(super) const COMPLETION_POLL_DELAYS: [Duration; 4] = [
 
 #[derive(Debug)]
 pub(super) struct StoredInfo {
-    pub(super) info: Info,
+    pub(super) info: UploadInfo,
     pub(super) etag: String,
     pub(super) object_id: String,
     pub(super) modified: SystemTime,
@@ -52,7 +52,7 @@ pub(super) struct StoredInfo {
 
 #[derive(Debug)]
 pub(super) struct RemoteState {
-    pub(super) info: Info,
+    pub(super) info: UploadInfo,
     pub(super) etag: String,
     pub(super) object_id: String,
     /// The object of its bytes, which may not exist yet.
@@ -120,7 +120,7 @@ impl RemoteState {
                 format!("the parts after byte {at} are missing in S3"),
             )
         })?;
-        if self.info.upload.is_joined() {
+        if self.info.upload.is_concatenated() {
             self.counted = counted;
         } else {
             // Parts of a failed concatenation do not count.
@@ -130,10 +130,10 @@ impl RemoteState {
     }
 
     fn set_complete(&mut self, head: &ObjectHead) {
-        if let Kind::Final { joined, .. } = &mut self.info.upload.kind
-            && self.info.joined_unsaid
+        if let UploadKind::Final { concatenated, .. } = &mut self.info.upload.kind
+            && self.info.concatenated_unknown
         {
-            *joined = true;
+            *concatenated = true;
         }
         self.complete = true;
         self.object_etag = Some(head.etag.clone());
@@ -162,7 +162,7 @@ impl RemoteState {
     }
 }
 
-pub(super) fn multipart_of(info: &Info, object_id: &str) -> Option<String> {
+pub(super) fn multipart_of(info: &UploadInfo, object_id: &str) -> Option<String> {
     let stored = info.upload.storage.get(MULTIPART).cloned();
     stored.or_else(|| {
         let (named, multipart) = layout::split(&info.upload.id)?;
@@ -210,12 +210,12 @@ impl Inner {
             .bytes(usize::try_from(info::MAX_LEN).unwrap_or(usize::MAX))
             .await
             .map_err(|error| failed(id, action, error))?;
-        let info = match Info::decode(id, &json) {
+        let info = match UploadInfo::decode(id, &json) {
             Ok(info) => info,
             Err(broken) => return unreadable(broken.to_string()),
         };
         let changed = info
-            .notes
+            .extensions
             .get(CHANGED)
             .and_then(|changed| changed.parse().ok());
         let changed = changed
@@ -265,7 +265,7 @@ impl Inner {
             writer,
         } = stored;
         let id = info.upload.id.clone();
-        let stored_plan = info.notes.get(PLAN).map_or("", String::as_str);
+        let stored_plan = info.extensions.get(PLAN).map_or("", String::as_str);
         let Some(plan) = PartPlan::parse(stored_plan) else {
             return Err(damaged(
                 &id,
@@ -423,7 +423,7 @@ impl Inner {
     /// Writes a description over the one with the entity tag `over`; `None`: there must be none.
     pub(super) async fn put_info(
         &self,
-        info: &Info,
+        info: &UploadInfo,
         object_id: &str,
         over: Option<&str>,
     ) -> Result<String> {
@@ -486,17 +486,17 @@ impl Inner {
 }
 
 /// Marks the next write of the description as a change of the upload.
-pub(super) fn mark_changed(info: &mut Info) {
-    info.notes.remove(CHANGED);
+pub(super) fn mark_changed(info: &mut UploadInfo) {
+    info.extensions.remove(CHANGED);
 }
 
 /// Marks the next write of the description as no change of the upload.
 pub(super) fn preserve_change_time(stored: &mut StoredInfo) {
     let changed = stored.modified.duration_since(SystemTime::UNIX_EPOCH);
     let changed = changed.unwrap_or_default().as_millis().to_string();
-    stored.info.notes.insert(CHANGED.into(), changed);
+    stored.info.extensions.insert(CHANGED.into(), changed);
 }
 
-pub(super) fn store_plan(info: &mut Info, plan: &PartPlan) {
-    info.notes.insert(PLAN.into(), plan.to_string());
+pub(super) fn store_plan(info: &mut UploadInfo, plan: &PartPlan) {
+    info.extensions.insert(PLAN.into(), plan.to_string());
 }

@@ -26,11 +26,11 @@ impl Inner {
     pub(super) async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<bool> {
         let session = self.sessions.get_or_insert(id);
         if !session.observe_fence(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         let mut cached = session.cached.lock().await;
         if !session.is_current_fence(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         // Do not wait for parts in flight: the multipart upload is aborted.
         *cached = CachedState::Deleted;
@@ -61,7 +61,7 @@ impl Inner {
             let is_other = !self.is_own_writer(&stored.info);
             let recorded = session.take_recorded_writer();
             if is_other && recorded.is_some_and(|recorded| recorded.as_deref() != writer) {
-                return Err(StoreError::Fenced(id.clone()));
+                return Err(StoreError::LeaseLost(id.clone()));
             }
         }
         let removing = |error| failed(id, "removing", error);

@@ -6,7 +6,7 @@
 
 use landfall::{
     lease::Fence,
-    store::{Result, StoreError, info::Info},
+    store::{Result, StoreError, info::UploadInfo},
 };
 
 use super::{
@@ -22,23 +22,23 @@ const WRITER: &str = "Writer";
 /// meanwhile.
 const MAX_ATTEMPTS: u32 = 4;
 
-pub(super) fn writer(info: &Info) -> Option<&str> {
-    info.notes.get(WRITER).map(String::as_str)
+pub(super) fn writer(info: &UploadInfo) -> Option<&str> {
+    info.extensions.get(WRITER).map(String::as_str)
 }
 
 impl Inner {
     /// Names this process as the writer in the description.
     ///
     /// In a shared bucket each name is unique, and so is the entity tag.
-    pub(super) fn set_writer(&self, info: &mut Info, Fence(number): Fence) {
+    pub(super) fn set_writer(&self, info: &mut UploadInfo, Fence(number): Fence) {
         let mut writer = format!("{number}:{:016x}", self.incarnation);
         if self.options.shared {
             writer.push_str(&format!("{:016x}", rand::random::<u64>()));
         }
-        info.notes.insert(WRITER.into(), writer);
+        info.extensions.insert(WRITER.into(), writer);
     }
 
-    pub(super) fn is_own_writer(&self, info: &Info) -> bool {
+    pub(super) fn is_own_writer(&self, info: &UploadInfo) -> bool {
         writer(info).is_some_and(|writer| self.is_own_token(writer))
     }
 
@@ -56,7 +56,7 @@ impl Inner {
         writer: Option<&str>,
     ) -> Result<()> {
         if session.has_owned(fence) && !writer.is_some_and(|writer| self.is_own_token(writer)) {
-            return Err(StoreError::Fenced(session.id.clone()));
+            return Err(StoreError::LeaseLost(session.id.clone()));
         }
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Inner {
                     stored.etag = etag;
                     break;
                 }
-                Err(StoreError::Fenced(id)) if attempt < MAX_ATTEMPTS => {
+                Err(StoreError::LeaseLost(id)) if attempt < MAX_ATTEMPTS => {
                     let found = self.get_info(&id).await?;
                     let mut found = found.ok_or(StoreError::NotFound(id.clone()))?;
                     // The response was lost, and the call was retried.
@@ -93,7 +93,7 @@ impl Inner {
                     // A late write of the previous writer may be overwritten; another name is
                     // another lease.
                     if found.writer != stored.writer {
-                        return Err(StoreError::Fenced(id));
+                        return Err(StoreError::LeaseLost(id));
                     }
                     std::mem::swap(stored, &mut found);
                 }

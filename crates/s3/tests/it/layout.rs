@@ -305,7 +305,7 @@ async fn invalid_object_keys_are_rejected() {
         upload.storage = [("Key".into(), key.into())].into();
         let refused = store.assign_id(&mut upload).await;
         assert!(
-            matches!(refused, Err(StoreError::InvalidPlace(_))),
+            matches!(refused, Err(StoreError::InvalidPath(_))),
             "{key}: {refused:?}"
         );
     }

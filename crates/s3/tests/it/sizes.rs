@@ -274,7 +274,7 @@ async fn request_dropped_before_its_first_part_leaves_no_unverified_mark() {
         .await
         .unwrap();
     let (_, mut held) = store.resume(&upload.id, Fence(2)).await.unwrap();
-    held.hold().await.unwrap();
+    held.begin_unverified().await.unwrap();
     let mut bad = pieces(&pattern(10, 100 * KIB));
     let dropped = tokio::time::timeout(Duration::from_millis(800), held.write(&mut bad)).await;
     assert!(dropped.is_err(), "it had to wait: {}", proxy.story());

@@ -4,14 +4,12 @@ const PARTS: &[(u32, &str)] = &[(1, "\"0cc175b9c0f1b6a831c399e269772661\"")];
 /// From md5sum: the digest of the sixteen bytes above, and one part.
 const WHOLE: &str = "\"b6ff9a06b7e20bcb2858c5b8ff744aea-1\"";
 
-async fn complete(client: &Client) -> Result<()> {
+async fn complete(client: &Client) -> Result<String> {
     let parts: Vec<_> = PARTS
         .iter()
         .map(|(number, etag)| (*number, (*etag).to_owned()))
         .collect();
-    let object = object();
-    let completed = client.complete_multipart(&object, "id", &parts);
-    completed.await.map(drop)
+    client.complete_multipart(&object(), "id", &parts).await
 }
 
 fn completed() -> Step {
@@ -55,7 +53,8 @@ async fn complete_may_respond_slowly_after_white_space() {
         Step::Slow(pieces, Duration::from_millis(100))
     };
     let failed = slow("<Error><Code>InternalError</Code></Error>");
-    let done = slow("<CompleteMultipartUploadResult/>");
+    let done =
+        slow("<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>");
     let script = Script::start([failed, done]).await;
     // Longer in all than the timeout of one response head.
     let client = Client::new(ClientSettings {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use landfall::{
-    lease::{Asked, Fence, Lease, LeaseError, Locker, YieldSignal},
+    lease::{Fence, Lease, LeaseError, Locker, YieldReason, YieldSignal},
     upload::UploadId,
 };
 use landfall_s3::lease::BucketLocker;
@@ -43,7 +43,11 @@ async fn dead_node_loses_all_leases_at_once() {
         newer.push(lease.expect("the node is known to be gone"));
     }
     for (older, newer) in leases.iter().zip(&newer) {
-        assert_eq!(older.signal().asked(), Some(Asked::Lost), "two hold it");
+        assert_eq!(
+            older.signal().reason(),
+            Some(YieldReason::LeaseLost),
+            "two hold it"
+        );
         assert!(
             newer.fence().0 > older.fence().0 + 1,
             "the count was interrupted"
@@ -57,7 +61,7 @@ async fn dead_node_loses_all_leases_at_once() {
     for (id, lease) in ids.iter().zip(&newer) {
         let held = dead.try_acquire(id).await;
         assert!(matches!(held, Err(LeaseError::Held)), "{held:?}");
-        assert_eq!(lease.signal().asked(), None);
+        assert_eq!(lease.signal().reason(), None);
     }
     drop(newer);
     drop(acquire(&dead, &ids[0]).await);
@@ -77,7 +81,7 @@ async fn disconnected_holder_loses_leases_in_time() {
         "{:?}",
         started.elapsed()
     );
-    assert_eq!(lease.signal().wait().await, Asked::Lost);
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
     assert!(started.elapsed() < quick().ttl, "{:?}", started.elapsed());
     assert_unavailable(locker.try_acquire(&UploadId::random()).await);
     transport.reconnect();
@@ -94,7 +98,7 @@ async fn short_disconnection_loses_no_lease() {
     sleep(quick().ttl / 3).await;
     transport.reconnect();
     sleep(quick().ttl).await;
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
     let held = on(&transport.another()).try_acquire(&id).await;
     assert!(matches!(held, Err(LeaseError::Held)), "{held:?}");
 }
@@ -170,8 +174,8 @@ impl LeaseChecker {
         let before = (self.live.lock().unwrap()).insert(id.clone(), (fence, signal.clone()));
         if let Some((older, signal)) = before {
             assert_eq!(
-                signal.asked(),
-                Some(Asked::Lost),
+                signal.reason(),
+                Some(YieldReason::LeaseLost),
                 "{id}: {fence:?} was granted while {older:?} was held"
             );
             *self.lost.lock().unwrap() += 1;
