@@ -9,7 +9,7 @@ pub const MAX_OBJECT: u64 = 5 << 40;
 /// Minimum of [`S3Options::memory`], in bytes.
 pub const MIN_MEMORY: usize = 16 << 20;
 
-/// How the engine's uploads are named.
+/// The form of upload ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UploadIds {
     /// `object+multipart`, as in tusd, which can then resume the upload.
@@ -55,7 +55,7 @@ pub struct S3Options {
     pub concurrent_parts: usize,
     /// Sends a SHA-256 digest with every part, which S3 verifies.
     pub content_hashes: bool,
-    /// How uploads are named.
+    /// Form of upload ids.
     pub ids: UploadIds,
     /// Template of object keys below the prefix; `None`: the upload id.
     ///

@@ -175,7 +175,7 @@ fn is_address(host: &str) -> bool {
     host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
-/// Whether the bucket can be part of the host name. A dot would not match the TLS certificate.
+/// Returns true if the bucket can be part of the host name: a dot would not match the certificate.
 fn fits_host(bucket: &str, secure: bool) -> bool {
     bucket.bytes().all(|byte| {
         byte.is_ascii_lowercase()

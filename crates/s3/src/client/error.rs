@@ -1,4 +1,4 @@
-//! Errors of the client, by what the caller can do about them.
+//! Errors of the client, grouped by the possible reaction of the caller.
 
 use std::{error, fmt, time::Duration};
 

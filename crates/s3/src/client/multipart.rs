@@ -196,7 +196,7 @@ impl Client {
     }
 }
 
-/// Whether the object with this entity tag consists of these parts.
+/// Returns true if the object with this entity tag consists of these parts.
 ///
 /// Compares the digest of the parts' digests or, if `leniently`, only the number of parts.
 fn is_made_of(etag: &str, parts: &[(u32, String)], leniently: bool) -> bool {

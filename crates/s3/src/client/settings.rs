@@ -104,7 +104,7 @@ pub enum SettingsError {
     Endpoint {
         /// The endpoint.
         endpoint: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// The region contains an invalid character.

@@ -265,8 +265,9 @@ impl LockerInner {
         Err(RecordError::Contention)
     }
 
-    /// Whether the lease is free. One with this incarnation as owner was released: we have the
-    /// local lease.
+    /// Returns true if the lease is free.
+    ///
+    /// One with this incarnation as owner was released, because we have the local lease.
     fn is_free(&self, lease: &LeaseRecord, incarnation: &Incarnation) -> bool {
         lease.released || lease.owner == incarnation.owner || self.peers.is_dead(&lease.owner)
     }

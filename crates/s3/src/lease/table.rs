@@ -19,7 +19,7 @@ const MAX_PENDING_RELEASES: usize = 1 << 16;
 /// Maximum number of cached lease records; each saves a read.
 const CACHE_CAPACITY: usize = 10_000;
 
-/// How long a released lease stays reserved for a waiting request of this node.
+/// Time that a released lease stays reserved for a waiting request of this node.
 const HANDOFF_WINDOW: Duration = Duration::from_millis(100);
 
 /// A lease record as this node last wrote it.

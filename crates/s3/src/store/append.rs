@@ -80,7 +80,7 @@ macro_rules! with_state {
 impl Inner {
     /// Buffers bytes and uploads full parts.
     ///
-    /// `offset` is updated on the way, so that it is right after a dropped call.
+    /// `offset` is updated continuously, so that it is right after a dropped call.
     async fn take_in(
         &self,
         state: &mut UploadState,

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long an upload waits for memory before it reclaims that of idle uploads.
+/// Time that an upload waits for memory before it reclaims that of idle uploads.
 pub(super) const RECLAIM_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A memory budget. Clones share it.

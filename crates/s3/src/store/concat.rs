@@ -363,7 +363,7 @@ mod tests {
             plan_parts(&[7, 3], 5, 50),
             [copy(0, 0..7), send(&[(1, 0..3)])]
         );
-        // A small source takes what it lacks from the next one.
+        // A small source is filled up from the next one.
         assert_eq!(
             plan_parts(&[3, 20], 5, 50),
             [send(&[(0, 0..3), (1, 0..2)]), copy(1, 2..20)]

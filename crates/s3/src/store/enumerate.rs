@@ -21,7 +21,7 @@ use super::{
 use crate::client::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef};
 
 const MAX_CONCURRENCY: usize = 8;
-/// How long a multipart upload with a description is not examined again.
+/// Time until a multipart upload with a description is examined again.
 const DESCRIBED_RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Prefix of a cursor in the listing of objects.
 const OBJECTS: &str = "objects ";

@@ -209,7 +209,7 @@ pub(super) fn split(id: &UploadId) -> Option<(&str, &str)> {
     (!object.is_empty() && !multipart.is_empty()).then_some((object, multipart))
 }
 
-/// Whether an object id looks like one of [`UploadId::random`].
+/// Returns true if an object id looks like one of [`UploadId::random`].
 pub(super) fn is_random(object_id: &str) -> bool {
     object_id.len() == 32
         && object_id

@@ -10,7 +10,7 @@
 //! 2. The bytes of each part are fixed before it is sent (module `part_plan`). So parts above a
 //!    missing one are harmless: the same bytes will be sent there again. Where parts of another
 //!    process may be in flight, the bytes are sent with higher part numbers: a service may fail to
-//!    complete an upload of which two processes sent the same part.
+//!    complete an upload if two processes sent the same part of it.
 //! 3. `.part` is deleted before the object is completed.
 //! 4. An upload with all its bytes but without an object is completed when it is next loaded.
 //! 5. If a part fails, so does the request: later bytes never take its place.
@@ -101,7 +101,7 @@ struct Inner {
     locker: MemoryLocker,
     /// One permit for memory beyond the budget, so that one upload always makes progress.
     overcommit: Arc<Semaphore>,
-    /// How often that permit was acquired.
+    /// Number of times that permit was acquired.
     overcommit_turns: AtomicU64,
     due: DueTimes,
 }
@@ -493,5 +493,5 @@ impl DeferLength for S3Store {
     }
 }
 
-/// How long an upload must be idle before others reclaim its memory.
+/// Time that an upload must be idle before others reclaim its memory.
 const IDLE_AFTER: Duration = Duration::from_millis(250);

@@ -39,7 +39,7 @@ impl PartBuffer {
         }
     }
 
-    /// Whether its memory exceeds the budget; then further bytes of the part need no permit.
+    /// Returns true if its memory exceeds the budget; then the rest of the part needs no permit.
     pub(super) fn is_overcommitted(&self) -> bool {
         self.memory.is_overcommitted()
     }
@@ -169,7 +169,7 @@ mod tests {
                 let piece = bytes(*size, seed);
                 all.extend_from_slice(&piece);
                 buffer.push(piece.into(), MemoryPermit::default());
-                // Building a payload on the way changes nothing.
+                // Building a payload meanwhile changes nothing.
                 assert_eq!(content(&buffer.payload()).await, all);
             }
             assert_eq!(buffer.len(), all.len() as u64);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::client::{ErrorKind, Payload};
 
-/// How often an upload waits for memory, while no other one acquires any, before it fails.
+/// Number of times an upload waits for memory, while no other one acquires any, before it fails.
 const MAX_WAIT_ROUNDS: u32 = 48;
 /// Maximum number of parts sent between two ownership checks.
 const MAX_PARTS_BETWEEN_CHECKS: u32 = 16;

@@ -63,7 +63,7 @@ pub(super) struct RemoteState {
     pub(super) counted: CountedParts,
     /// The object `.part`, if it exists, whether it counts or not.
     pub(super) incomplete_part: Option<IncompletePart>,
-    /// How many of its bytes count.
+    /// Number of its bytes that count.
     pub(super) incomplete_part_bytes: u64,
     pub(super) complete: bool,
     /// Entity tag of the object, once it is complete.
@@ -79,7 +79,7 @@ pub(super) struct IncompletePart {
     pub(super) len: u64,
     pub(super) etag: String,
     pub(super) modified: Option<SystemTime>,
-    /// Whether its metadata contains `start`; tusd's does not.
+    /// Its metadata contains `start`; tusd's does not.
     pub(super) has_start: bool,
 }
 

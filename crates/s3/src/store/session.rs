@@ -168,7 +168,7 @@ impl UploadState {
         self.offloaded + self.buffer.len()
     }
 
-    /// Whether a crash would lose bytes.
+    /// Returns true if a crash would lose bytes.
     pub(super) fn is_dirty(&self) -> bool {
         self.committed != self.offset()
     }
@@ -262,7 +262,7 @@ impl UploadSession {
         self.owned_fence.store(fence.0, Ordering::Release);
     }
 
-    /// Whether the description has named this process under this lease.
+    /// Returns true if the description has named this process under this lease.
     pub(super) fn has_owned(&self, fence: Fence) -> bool {
         fence.0 > 0 && self.owned_fence.load(Ordering::Acquire) == fence.0
     }

@@ -233,7 +233,7 @@ async fn connection_refused_is_reported() {
     assert_eq!(*error.kind(), ErrorKind::Unavailable { retry_after: None });
     let text = error.to_string();
     assert!(
-        text.starts_with("UploadPart bucket/folder/a key: could not connect: "),
+        text.starts_with("UploadPart bucket/folder/a key: cannot connect: "),
         "{text}"
     );
     assert!(text.contains("refused"), "{text}");

@@ -98,7 +98,7 @@ async fn unreachable_endpoint_is_reported() {
     assert_eq!(*error.kind(), ErrorKind::Unavailable { retry_after: None });
     let text = error.to_string();
     assert!(
-        text.starts_with("HeadBucket bucket: could not connect: "),
+        text.starts_with("HeadBucket bucket: cannot connect: "),
         "{text}"
     );
 }
