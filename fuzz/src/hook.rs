@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_hooks::{Reaction, format::answer};
+use landfall_hooks::{HookResponse, format::parse_response};
 use serde_json::{Map, Value, json};
 
 /// An answer in JSON: what is read can be written and then says the same; what is zero or empty says
@@ -31,7 +31,7 @@ pub fn hook_answer(data: &[u8]) {
     assert_eq!(again, reaction, "{written}");
 }
 
-fn written(reaction: &Reaction) -> Value {
+fn written(reaction: &HookResponse) -> Value {
     let (reply, changes) = (&reaction.reply, &reaction.changes);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("came as text");
     let headers: Map<_, _> = reply

@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use landfall::{Composer, Config, Handler, store::file::FileStore};
 use landfall_hooks::{
-    Asker, HookName, HookNames, Transport, WhenDown,
+    BlockingHooks, FailureMode, HookName, HookNames, Transport,
     http::{Http, HttpSettings},
     outbox::{Database, Outbox, OutboxSettings, Route},
 };
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let dir = words.next().unwrap_or_else(|| "./data".into());
 
     let transport: Arc<dyn Transport> = Arc::new(Http::new(HttpSettings::new(endpoint))?);
-    let names = HookNames::of(&[HookName::PreCreate, HookName::PostFinish]);
+    let names = HookNames::from_names(&[HookName::PreCreate, HookName::PostFinish]);
     let store = FileStore::new(&dir)?;
     let database = Database::Sqlite(Path::new(&dir).join(".landfall/landfall.db"));
     let route = Route {
@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     };
     let outbox = Outbox::open(OutboxSettings::new(database), vec![route]).await?;
     let config = Config::new(Composer::join(store))
-        .hook(Asker::new(transport, names, WhenDown::Refuse))
+        .hook(BlockingHooks::new(transport, names, FailureMode::Deny))
         .sink(outbox.clone());
     let uploads = Handler::new(config)?;
     tokio::spawn(outbox.clone().run(uploads.clone()));

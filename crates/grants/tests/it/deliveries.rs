@@ -15,7 +15,7 @@ use landfall_grants::{
     queue::{End, QueueError, Report},
 };
 use landfall_hooks::{
-    Failure, HookName, HookNames, Message, Reaction, Transport,
+    DeliveryError, HookName, HookNames, Message, HookResponse, Transport,
     outbox::{Outbox, OutboxSettings, Route},
 };
 use tokio::task::JoinHandle;
@@ -49,12 +49,12 @@ impl Transport for Way {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         if self.0.is_away.load(Ordering::Relaxed) {
-            return Err(Failure::new("away"));
+            return Err(DeliveryError::new("away"));
         }
         self.0.heard.lock().unwrap().push(message.clone());
-        Ok(Reaction::default())
+        Ok(HookResponse::default())
     }
 }
 
@@ -73,7 +73,7 @@ impl Node {
         settings.limit = limit;
         let route = Route {
             transport: Arc::new(Way(application.clone())),
-            names: HookNames::OF_QUEUE,
+            names: HookNames::JOB_EVENTS,
         };
         let outbox = Outbox::open(settings, vec![route]).await.unwrap();
         let parts = Composer::join(MemoryStore::new());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::canonical;
 
-/// The headers that events carry unless the operator names more. None of them authenticates anybody.
+/// The headers that events carry unless the operator adds more. None of them is a credential.
 const BUILT_IN_HEADERS: [&str; 18] = [
     "Content-Length",
     "Content-Type",

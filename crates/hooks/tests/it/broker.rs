@@ -8,7 +8,7 @@ use std::{
 };
 
 use landfall_hooks::{
-    Failure, HookName, Message, Transport,
+    DeliveryError, HookName, Message, Transport,
     format::{cloud_event, samples},
 };
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(crate) fn sample(hook: HookName) -> Message {
 
 /// One message for each event that is told.
 pub(crate) fn all_told() -> Vec<Message> {
-    let told = |message: &Message| !message.hook.is_question();
+    let told = |message: &Message| !message.hook.is_blocking();
     samples().into_iter().filter(told).collect()
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn json(body: &[u8]) -> Value {
 }
 
 /// What a delivery fails with, which must not take long.
-pub(crate) async fn failure(transport: &dyn Transport, message: &Message) -> Failure {
+pub(crate) async fn failure(transport: &dyn Transport, message: &Message) -> DeliveryError {
     let started = Instant::now();
     let failure = transport.deliver(message).await.unwrap_err();
     let took = started.elapsed();
@@ -149,7 +149,7 @@ pub(crate) async fn never_hangs(transport: impl Fn(&str, bool) -> Box<dyn Transp
 /// A broker does not answer, and so it can't be asked.
 pub(crate) async fn takes_no_questions(transport: &dyn Transport) {
     for message in samples() {
-        if message.hook.is_question() {
+        if message.hook.is_blocking() {
             let text = failure(transport, &message).await.to_string();
             assert!(text.contains(message.hook.as_str()), "{text}");
         }

@@ -11,7 +11,7 @@ const BEGIN: &str = "<!-- samples: begin -->\n";
 const END: &str = "<!-- samples: end -->\n";
 
 #[test]
-fn the_document_has_the_samples() {
+fn docs_contain_the_current_samples() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/hooks.md");
     let document = fs::read_to_string(&path).unwrap();
     let (before, rest) = document.split_once(BEGIN).unwrap();

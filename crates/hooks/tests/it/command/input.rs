@@ -7,7 +7,7 @@ use landfall_hooks::format::body;
 use super::*;
 
 #[tokio::test]
-async fn the_message_is_on_stdin_and_in_the_environment() {
+async fn message_is_on_stdin_and_in_the_environment() {
     let hooks = Hooks::sh(
         HookName::PostFinish,
         "cat >input; env >environment; pwd >folder; echo $# >arguments",
@@ -46,7 +46,7 @@ async fn the_message_is_on_stdin_and_in_the_environment() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_yet_is_empty_or_zero() {
+async fn unknown_values_are_empty_or_zero() {
     let hooks = Hooks::none()
         .with(HookName::PreCreate, "env >environment")
         .with(HookName::PreAccess, "env >environment");
@@ -67,7 +67,7 @@ async fn what_is_not_known_yet_is_empty_or_zero() {
 }
 
 #[tokio::test]
-async fn format_1_has_the_event_alone() {
+async fn v1_input_is_the_event_alone() {
     let hooks = Hooks::sh(HookName::PreCreate, "cat >input");
     let message = message(HookName::PreCreate);
     hooks.v1().deliver(&message).await.unwrap();
@@ -77,7 +77,7 @@ async fn format_1_has_the_event_alone() {
 }
 
 #[tokio::test]
-async fn a_relative_folder_is_made_absolute_at_once() {
+async fn relative_directory_is_resolved_at_creation() {
     let hooks = Hooks::sh(HookName::PreCreate, "pwd >folder");
     let here = std::env::current_dir().unwrap();
     let mut relative: PathBuf = here.components().skip(1).map(|_| "..").collect();
@@ -99,7 +99,7 @@ fn huge() -> Message {
 }
 
 #[tokio::test]
-async fn a_huge_message_arrives_whole() {
+async fn large_message_is_complete() {
     let hooks = Hooks::sh(HookName::PreCreate, "wc -c >count");
     let message = huge();
     hooks.command().deliver(&message).await.unwrap();
@@ -108,10 +108,10 @@ async fn a_huge_message_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_huge_message_neednt_be_read() {
+async fn unread_large_message_does_not_block() {
     let hooks = Hooks::sh(HookName::PreCreate, r#"echo '{"RejectUpload":true}'"#);
-    let reaction = hooks.command().deliver(&huge()).await.unwrap();
-    assert!(reaction.reject_upload);
+    let response = hooks.command().deliver(&huge()).await.unwrap();
+    assert!(response.reject_upload);
     // Nor if something else goes on holding the pipe.
     let hooks = Hooks::sh(
         HookName::PreCreate,
@@ -124,7 +124,7 @@ async fn a_huge_message_neednt_be_read() {
 }
 
 #[tokio::test]
-async fn programs_start_with_usual_signals_and_no_files_of_ours() {
+async fn commands_start_with_default_signals_and_no_open_files() {
     let _socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let hooks = Hooks::none();
     let _file = fs::File::create(hooks.path("open-here")).unwrap();

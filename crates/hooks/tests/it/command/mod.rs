@@ -1,9 +1,9 @@
 //! Command hooks with real programs: what they are given, what is made of their answers, and how they
 //! end.
 
-mod answers;
 mod input;
-mod life;
+mod lifecycle;
+mod responses;
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use std::{
 };
 
 use landfall_hooks::{
-    Failure, HookName, Message, Reaction, Transport,
+    DeliveryError, HookName, HookResponse, Message, Transport,
     command::{Command, CommandSettings},
     format::{Format, samples},
 };
@@ -72,7 +72,7 @@ impl Hooks {
         Command::new(settings).unwrap()
     }
 
-    async fn deliver(&self, hook: HookName) -> Result<Reaction, Failure> {
+    async fn deliver(&self, hook: HookName) -> Result<HookResponse, DeliveryError> {
         self.command().deliver(&message(hook)).await
     }
 }

@@ -19,7 +19,7 @@ use landfall::hook::{Access, Intent, RequestInfo};
 use landfall_hooks::{
     HookName, Message,
     grpc::GrpcSettings,
-    message::{Number, RequestFacts, UploadFacts},
+    message::{MessageId, RequestData, UploadData},
 };
 
 /// Settings that don't make a test wait.
@@ -44,12 +44,12 @@ fn message() -> Message {
     let mut message = Message::access(
         &RequestInfo::default(),
         &access,
-        Number::named("0123456789abcdef0123456789abcdef".into()),
+        MessageId::with_id("0123456789abcdef0123456789abcdef".into()),
     );
     message.sequence = 1_795_190_400_000_123;
     message.at = UNIX_EPOCH + Duration::from_millis(1_795_190_400_042);
     message.hook = HookName::PostFinish;
-    message.upload = UploadFacts::default();
+    message.upload = UploadData::default();
     let upload = &mut message.upload;
     upload.id = "5d892c228ec8d0451dfec588697e8930".into();
     upload.size = Some(5_000_000_000);
@@ -60,7 +60,7 @@ fn message() -> Message {
     upload.parts = Some(vec!["a".into(), "b/c".into()]);
     upload.storage = Some(texts(&[("Type", "filestore"), ("Path", "/data/x")]));
     upload.labels = texts(&[("tenant", "7")]);
-    message.request = RequestFacts::default();
+    message.request = RequestData::default();
     let request = &mut message.request;
     request.method = "PATCH".into();
     request.uri = "/files/5d89?x=1".into();

@@ -113,7 +113,7 @@ async fn why_not(settings: GrpcSettings) -> String {
 }
 
 #[tokio::test]
-async fn a_server_with_the_right_certificate() {
+async fn trusted_certificate_is_accepted() {
     let ca = Authority::new();
     for (name, host) in [("name", "localhost"), ("address", "127.0.0.1")] {
         ca.sign(name, host);
@@ -130,7 +130,7 @@ async fn a_server_with_the_right_certificate() {
 }
 
 #[tokio::test]
-async fn a_server_with_a_wrong_certificate() {
+async fn untrusted_certificate_is_rejected() {
     let ca = Authority::new();
     ca.sign("other", "elsewhere.example");
     ca.sign("right", "localhost");
@@ -159,7 +159,7 @@ async fn plain_and_tls_do_not_mix() {
 
 /// As made by `openssl req -x509`: it is its own authority, and marked as one.
 #[tokio::test]
-async fn the_certificate_of_the_server_itself() {
+async fn servers_own_certificate_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let write = |year, name: &str| {
         let key = KeyPair::generate().unwrap();
@@ -190,7 +190,7 @@ async fn the_certificate_of_the_server_itself() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_to_know_the_client() {
+async fn client_certificate_is_sent() {
     let ca = Authority::new();
     let stranger = Authority::new();
     ca.sign("server", "localhost");
@@ -215,7 +215,7 @@ async fn a_server_that_wants_to_know_the_client() {
 }
 
 #[test]
-fn settings_that_make_no_sense() {
+fn invalid_settings_are_rejected() {
     let ca = Authority::new();
     ca.sign("client", "landfall");
     let mut tls = GrpcSettings::new("localhost:1");

@@ -1,6 +1,6 @@
 //! The HTTP transport against receivers that do as they are told.
 
-mod carriage;
+mod delivery;
 mod proxies;
 mod receiver;
 mod redirects;

@@ -96,7 +96,7 @@ async fn requests_are_signed_with_each_secret() {
 }
 
 #[tokio::test]
-async fn credentials_of_the_url_become_basic_authorization() {
+async fn url_credentials_become_basic_authentication() {
     let receiver = Receiver::start(|_, _| json("{}")).await;
     let url = receiver
         .url("/hook")
@@ -166,7 +166,7 @@ async fn headers_are_forwarded_in_any_case_with_all_values() {
 }
 
 #[tokio::test]
-async fn answers_are_understood() {
+async fn responses_are_parsed() {
     let said = r#"{"RejectUpload":true,"HTTPResponse":{"StatusCode":401,"Body":"no"}}"#;
     let receiver = Receiver::start(move |nth, _| match nth {
         0 => json(said),
@@ -175,15 +175,15 @@ async fn answers_are_understood() {
     .await;
     let http = http(receiver.url("/"));
     for (status, body) in [(401, "no"), (403, "bad token")] {
-        let reaction = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
-        assert!(reaction.reject_upload);
-        assert_eq!(reaction.reply.status.unwrap(), status);
-        assert_eq!(reaction.reply.body.unwrap(), body);
+        let response = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
+        assert!(response.reject_upload);
+        assert_eq!(response.client_response.status.unwrap(), status);
+        assert_eq!(response.client_response.body.unwrap(), body);
     }
 }
 
 #[tokio::test]
-async fn settings_that_cant_be_used() {
+async fn invalid_settings_are_rejected() {
     let refused = |change: fn(&mut landfall_hooks::http::HttpSettings)| {
         let mut settings = settings("http://localhost/");
         change(&mut settings);

@@ -108,7 +108,7 @@ async fn refuse(
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_if_it_is_offered() {
+async fn http2_is_used_if_offered() {
     for (protocols, version) in [
         (&["h2", "http/1.1"][..], hyper::Version::HTTP_2),
         (&["http/1.1"], hyper::Version::HTTP_11),
@@ -140,7 +140,7 @@ const URL: &str = "LANDFALL_TEST_HOOK_URL";
 
 /// The program's trust comes from its environment, so the test runs itself again in another.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trusted_certificate_is_needed_and_enough() {
+async fn trusted_certificate_is_required_and_sufficient() {
     if let Ok(url) = env::var(URL) {
         let http = Http::new(settings(url)).unwrap();
         assert!(
@@ -168,7 +168,7 @@ async fn a_trusted_certificate_is_needed_and_enough() {
     let again = |trusted: &Path| {
         Command::new(env::current_exe().unwrap())
             .args([
-                "http::tls::a_trusted_certificate_is_needed_and_enough",
+                "http::tls::trusted_certificate_is_required_and_sufficient",
                 "--exact",
             ])
             .env(URL, endpoint.url())

@@ -60,7 +60,7 @@ fn logging(name: &str, hook: &str) -> Wasm {
     let module = wat::parse_str(format!(
         r#"(module
         (import "landfall" "log" (func $log (param i32 i32 i32)))
-        {USUAL}
+        {DEFAULT}
         (data (i32.const 4096) "hello\0aworld\ff")
         {})"#,
         hooked(hook)
@@ -72,7 +72,7 @@ fn logging(name: &str, hook: &str) -> Wasm {
 }
 
 #[tokio::test]
-async fn lines_have_the_level_the_hook_and_the_name_of_the_plugin() {
+async fn lines_have_level_hook_and_plugin_name() {
     let plugin = logging(
         "/plugins/levels.wasm",
         "(call $log (i32.const 0) (i32.const 4096) (i32.const 5))
@@ -100,7 +100,7 @@ async fn lines_have_the_level_the_hook_and_the_name_of_the_plugin() {
 }
 
 #[tokio::test]
-async fn what_is_outside_of_the_memory_is_no_line() {
+async fn text_outside_the_memory_is_ignored() {
     let plugin = logging(
         "/plugins/outside.wasm",
         "(call $log (i32.const 0) (i32.const 65530) (i32.const 7))
@@ -112,7 +112,7 @@ async fn what_is_outside_of_the_memory_is_no_line() {
 }
 
 #[tokio::test]
-async fn long_lines_are_cut_and_many_are_left_out() {
+async fn long_lines_are_truncated_and_excess_lines_dropped() {
     let plugin = logging(
         "/plugins/much.wasm",
         "(loop (call $log (i32.const 0) (i32.const 4096) (i32.const 50000)) (br 0)) unreachable",

@@ -1,19 +1,19 @@
 //! Plugins: the example, and those that do what they shouldn't.
 
-mod border;
-mod bounds;
+mod abi;
 mod example;
+mod exports;
+mod limits;
 mod log;
-mod shape;
 
 use landfall_hooks::{
-    Failure, HookName, Message, Reaction, Transport,
+    DeliveryError, HookName, HookResponse, Message, Transport,
     format::samples,
     wasm::{Wasm, WasmError, WasmSettings},
 };
 
 /// What every plugin has, if it makes room at 1024 and has one page of memory.
-const USUAL: &str = r#"
+const DEFAULT: &str = r#"
     (memory (export "memory") 1)
     (func (export "landfall_alloc") (param i32) (result i32) (i32.const 1024))
 "#;
@@ -33,7 +33,7 @@ fn module(definitions: &str) -> Result<Wasm, WasmError> {
 
 /// A plugin whose hook does this.
 fn plugin(hook: &str) -> Wasm {
-    module(&format!("{USUAL} {}", hooked(hook))).unwrap()
+    module(&format!("{DEFAULT} {}", hooked(hook))).unwrap()
 }
 
 /// A hook that does this.
@@ -46,7 +46,7 @@ fn answering(answer: &[u8]) -> Wasm {
     let escaped: String = answer.iter().map(|byte| format!("\\{byte:02x}")).collect();
     let hook = hooked(&at(4096, answer.len()));
     module(&format!(
-        r#"{USUAL} (data (i32.const 4096) "{escaped}") {hook}"#
+        r#"{DEFAULT} (data (i32.const 4096) "{escaped}") {hook}"#
     ))
     .unwrap()
 }
@@ -60,7 +60,7 @@ fn message(hook: HookName) -> Message {
     samples().into_iter().find(|it| it.hook == hook).unwrap()
 }
 
-async fn ask(plugin: &Wasm) -> Result<Reaction, Failure> {
+async fn ask(plugin: &Wasm) -> Result<HookResponse, DeliveryError> {
     plugin.deliver(&message(HookName::PreCreate)).await
 }
 

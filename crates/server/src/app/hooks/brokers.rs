@@ -79,11 +79,11 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
 fn told(transport: impl Transport, hooks: &Hooks, events: Option<HookNames>, line: String) -> Way {
     let told: HookNames = HookName::ALL
         .into_iter()
-        .filter(|name| !name.is_question())
+        .filter(|name| !name.is_blocking())
         .collect();
     let way = way(transport, hooks, events, line);
     Way {
-        names: way.names.and(told),
+        names: way.names.intersection(told),
         ..way
     }
 }

@@ -35,19 +35,19 @@ impl Told {
         ways: &[Way],
     ) -> anyhow::Result<Self> {
         let routes = |names: HookNames| -> Vec<Route> {
-            let wanting = ways.iter().filter(|way| !way.names.and(names).is_empty());
+            let wanting = ways.iter().filter(|way| !way.names.intersection(names).is_empty());
             wanting
                 .map(|way| Route {
                     transport: way.transport.clone(),
-                    names: way.names.and(names),
+                    names: way.names.intersection(names),
                 })
                 .collect()
         };
-        let progress = routes(HookNames::of(&[HookName::PostReceive]));
+        let progress = routes(HookNames::from_names(&[HookName::PostReceive]));
         let progress =
             (!progress.is_empty()).then(|| Progress::new(progress, event_headers(&settings.hooks)));
         let kept = routes(if settings.has_queue() {
-            Hooks::STORED.or(HookNames::OF_QUEUE)
+            Hooks::STORED.or(HookNames::JOB_EVENTS)
         } else {
             Hooks::STORED
         });

@@ -42,7 +42,7 @@ pub(in crate::app) fn ways(settings: &Settings) -> anyhow::Result<Vec<Way>> {
         let mut way = way(wasm, hooks, hooks.wasm.events, line);
         if !way.own_events {
             // It reaches nobody: events that nothing hangs on would be told to the wall.
-            way.names = way.names.and(HookNames::ANSWERED);
+            way.names = way.names.intersection(HookNames::WITH_RESPONSE);
         }
         ways.push(way);
     }

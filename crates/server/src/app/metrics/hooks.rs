@@ -61,8 +61,8 @@ pub(super) fn hooks(page: &mut Page, hooks: &Hooks) {
 
 /// What waits.
 fn outbox(page: &mut Page, stats: &OutboxStats) {
-    type Number = fn(&RouteStats) -> f64;
-    let of_routes: [(&str, &str, &str, Number); 9] = [
+    type MessageId = fn(&RouteStats) -> f64;
+    let of_routes: [(&str, &str, &str, MessageId); 9] = [
         (
             "landfall_events_pending",
             "gauge",

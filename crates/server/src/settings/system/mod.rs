@@ -20,7 +20,7 @@ use landfall_hooks::HookNames;
 use super::check::Findings;
 use super::sections::SECTIONS;
 use super::types::{Database, JwtKeys, LeaseKind, Settings};
-use super::{Failure, Loaded, Verb};
+use super::{DeliveryError, Loaded, Verb};
 
 /// What a setting needs to work.
 enum Need<'a> {
@@ -61,7 +61,7 @@ impl Loaded {
     ///
     /// # Errors
     /// Everything that cannot work on this machine, at once.
-    pub async fn check_system(&mut self) -> Result<(), Failure> {
+    pub async fn check_system(&mut self) -> Result<(), DeliveryError> {
         let mut problems = Vec::new();
         let mut findings =
             Findings::new(&self.layers, self.verb, &mut problems, &mut self.warnings);
@@ -126,7 +126,7 @@ impl Loaded {
         if problems.is_empty() {
             Ok(())
         } else {
-            Err(Failure { problems })
+            Err(DeliveryError { problems })
         }
     }
 }
@@ -303,7 +303,7 @@ fn check_programs(
     for hook in names.iter() {
         match files::program(&dir.join(hook.as_str())) {
             Ok(true) => {}
-            Ok(false) if hook.is_question() => missing.push(hook.as_str()),
+            Ok(false) if hook.is_blocking() => missing.push(hook.as_str()),
             Ok(false) => {}
             Err(reason) => findings.problem_at_start(name, reason),
         }

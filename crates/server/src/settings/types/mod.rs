@@ -175,7 +175,7 @@ impl Settings {
     /// Whether events are stored until they are delivered.
     pub(crate) fn has_outbox(&self) -> bool {
         let stored = match self.has_queue() {
-            true => Hooks::STORED.or(HookNames::OF_QUEUE),
+            true => Hooks::STORED.or(HookNames::JOB_EVENTS),
             false => Hooks::STORED,
         };
         !self.hooks.used_names().and(stored).is_empty()

@@ -15,7 +15,7 @@ fn expected(
     bytes: &[u8],
     room: u32,
     (pointer, length): (u32, u32),
-) -> Result<Reaction, &'static str> {
+) -> Result<HookResponse, &'static str> {
     let span = |pointer: u32, length: usize| {
         let end = (pointer as usize).checked_add(length)?;
         (end <= PAGE).then_some(pointer as usize..end)
@@ -33,9 +33,10 @@ fn expected(
     let answer = std::str::from_utf8(&memory[answer])
         .map_err(|_| "the plugin failed in pre-create: its answer isn't UTF-8")?;
     if answer.is_empty() {
-        return Ok(Reaction::default());
+        return Ok(HookResponse::default());
     }
-    format::answer(answer.as_bytes()).map_err(|_| "the plugin's answer to pre-create can't be read")
+    format::parse_response(answer.as_bytes())
+        .map_err(|_| "the plugin's answer to pre-create can't be read")
 }
 
 /// Where the bytes are.
@@ -60,7 +61,7 @@ fn contents() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn whatever_a_plugin_says_is_an_answer_or_a_sentence(
+    fn any_plugin_result_is_a_response_or_an_error(
         room in places(),
         pointer in places(),
         length in prop_oneof![3 => 0_u32..64, 1 => Just(u32::MAX), 1 => 0..2 * PAGE as u32],

@@ -8,15 +8,15 @@ use std::{
 use landfall::{Composer, event::EventSink, store::MemoryStore};
 use landfall_hooks::{
     HookName, HookNames, Message,
-    message::{JobFacts, Number},
+    message::{JobData, MessageId},
     outbox::{
-        Connections, Durability, Events, KeptState, Order, Outbox, OutboxError, OutboxSettings,
-        Query, Route,
+        Connections, Durability, EventState, Events, Outbox, OutboxError, OutboxSettings, Query,
+        Route, SortOrder,
     },
 };
 use tokio::task::JoinHandle;
 
-use super::site::{ALL, Receiver, Way, assert_in_order, everywhere};
+use super::harness::{ALL, Receiver, TestTransport, assert_in_order, on_each_database};
 
 /// An outbox with a receiver that wants events of the queue.
 struct Queue {
@@ -32,12 +32,12 @@ impl Queue {
         settings.connections = Some(connections.lend());
         let receiver = Arc::new(Receiver::default());
         let route = |name, receiver: &Arc<Receiver>, names| Route {
-            transport: Arc::new(Way(name, receiver.clone())),
+            transport: Arc::new(TestTransport(name, receiver.clone())),
             names,
         };
         let deaf = Arc::default();
         let routes = vec![
-            route("http", &receiver, HookNames::OF_QUEUE),
+            route("http", &receiver, HookNames::JOB_EVENTS),
             // Nothing of the queue is for this one.
             route("grpc", &deaf, ALL),
         ];
@@ -73,19 +73,19 @@ impl Queue {
 
 /// The `nth` event of the queue, about a job.
 fn told(hook: HookName, job: u64, nth: u64) -> Message {
-    let mut facts = JobFacts::default();
-    facts.id = job.to_string();
-    facts.request_id = format!("r{job}");
-    facts.filename = Some("a.png".into());
-    let upload = facts.upload(None);
-    let number = Number {
+    let mut data = JobData::default();
+    data.id = job.to_string();
+    data.request_id = format!("r{job}");
+    data.filename = Some("a.png".into());
+    let upload = data.upload(None);
+    let number = MessageId {
         id: format!("{nth:032x}"),
         sequence: nth,
     };
-    Message::about_job(hook, SystemTime::now(), facts, upload, number)
+    Message::about_job(hook, SystemTime::now(), data, upload, number)
 }
 
-const LIFE: [HookName; 3] = [
+const LIFECYCLE: [HookName; 3] = [
     HookName::UploadStarted,
     HookName::UploadProgress,
     HookName::UploadCompleted,
@@ -96,7 +96,7 @@ fn lives(jobs: u64) -> Vec<Message> {
     let each = (0..3_u64).flat_map(|step| (0..jobs).map(move |job| (step, job)));
     each.map(|(step, job)| {
         told(
-            LIFE[usize::try_from(step).unwrap()],
+            LIFECYCLE[usize::try_from(step).unwrap()],
             job,
             step * jobs + job + 1,
         )
@@ -105,19 +105,19 @@ fn lives(jobs: u64) -> Vec<Message> {
 }
 
 /// Asserts that the first arrivals of each job are in order.
-fn assert_jobs_in_order(arrived: &[Message]) {
-    let mut jobs = arrived.to_vec();
+fn assert_jobs_in_order(received: &[Message]) {
+    let mut jobs = received.to_vec();
     for message in &mut jobs {
-        message.upload.id = message.lane().into_owned();
+        message.upload.id = message.ordering_key().into_owned();
     }
     assert_in_order(&jobs);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inserted_events_arrive_in_order_for_each_job() {
-    everywhere(async |place| {
-        let queue = Queue::start(place.settings()).await;
-        assert_eq!(queue.outbox.names(), HookNames::OF_QUEUE.or(ALL));
+async fn inserted_events_arrive_in_order_per_job() {
+    on_each_database(async |database| {
+        let queue = Queue::start(database.settings()).await;
+        assert_eq!(queue.outbox.names(), HookNames::JOB_EVENTS.union(ALL));
         assert!(!queue.outbox.wants().progress);
         queue
             .receiver
@@ -127,8 +127,8 @@ async fn inserted_events_arrive_in_order_for_each_job() {
             queue.insert(part, true).await;
         }
         // A busy receiver may be spared progress that is old news by then, but nothing else.
-        let terminal = |arrived: &[Message]| {
-            let ends = arrived
+        let terminal = |received: &[Message]| {
+            let ends = received
                 .iter()
                 .filter(|one| one.hook == HookName::UploadCompleted);
             ends.map(|one| one.id.clone())
@@ -140,11 +140,11 @@ async fn inserted_events_arrive_in_order_for_each_job() {
             assert!(began.elapsed() < Duration::from_secs(60));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let arrived = queue.receiver.messages();
-        assert_jobs_in_order(&arrived);
-        let job = arrived[0].job.as_ref().unwrap();
+        let received = queue.receiver.messages();
+        assert_jobs_in_order(&received);
+        let job = received[0].job.as_ref().unwrap();
         assert_eq!(job.filename.as_deref(), Some("a.png"));
-        while queue.outbox.stats().rows > 0 {
+        while queue.outbox.stats().queued > 0 {
             assert!(
                 began.elapsed() < Duration::from_secs(60),
                 "{:?}",
@@ -159,18 +159,18 @@ async fn inserted_events_arrive_in_order_for_each_job() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inserted_events_are_stored_once() {
-    everywhere(async |place| {
-        let mut settings = place.settings();
-        settings.first_wait = Duration::from_secs(600);
-        settings.longest_wait = settings.first_wait;
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        settings.retry.min_backoff = Duration::from_secs(600);
+        settings.retry.max_backoff = settings.retry.min_backoff;
         let queue = Queue::start(settings).await;
         queue.receiver.set_down(true);
         let all = lives(4);
         queue.insert(&all, true).await;
-        let events = Events::open(&place.database).await.unwrap();
+        let events = Events::open(&database.database).await.unwrap();
         let waiting = Query {
-            states: vec![KeptState::Waiting],
-            order: Order::Oldest,
+            states: vec![EventState::Pending],
+            order: SortOrder::Oldest,
             ..Query::default()
         };
         let kept = events.list(&waiting).await.unwrap();
@@ -187,20 +187,20 @@ async fn inserted_events_are_stored_once() {
         assert_eq!(events.list(&waiting).await.unwrap().len(), 12);
         queue.close().await;
 
-        let queue = Queue::start(place.settings()).await;
-        let arrived = queue.receiver.until(12).await;
-        assert_jobs_in_order(&arrived);
+        let queue = Queue::start(database.settings()).await;
+        let received = queue.receiver.until(12).await;
+        assert_jobs_in_order(&received);
         queue.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_that_waits_gives_way_to_newer_progress() {
-    everywhere(async |place| {
-        let mut settings = place.settings();
-        settings.first_wait = Duration::from_secs(600);
-        settings.longest_wait = settings.first_wait;
+async fn pending_progress_is_replaced_by_newer_progress() {
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        settings.retry.min_backoff = Duration::from_secs(600);
+        settings.retry.max_backoff = settings.retry.min_backoff;
         let queue = Queue::start(settings).await;
         queue.receiver.set_down(true);
         let started = told(HookName::UploadStarted, 7, 1);
@@ -216,9 +216,9 @@ async fn progress_that_waits_gives_way_to_newer_progress() {
         }
         let ended = told(HookName::UploadCancelled, 7, 1000);
         queue.insert(&[ended], true).await;
-        let events = Events::open(&place.database).await.unwrap();
+        let events = Events::open(&database.database).await.unwrap();
         let mut waiting = Query {
-            states: vec![KeptState::Waiting],
+            states: vec![EventState::Pending],
             upload: Some("job:7".into()),
             ..Query::default()
         };
@@ -229,20 +229,24 @@ async fn progress_that_waits_gives_way_to_newer_progress() {
             .collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [1, 199, 1000]);
-        // The one that is tried stays until it has arrived, as the first of its job does.
+        // The one that is tried stays until it has received, as the first of its job does.
         waiting.upload = Some("job:8".into());
         assert!(events.list(&waiting).await.unwrap().len() <= 3);
-        assert!(queue.outbox.stats().rows <= 6, "{:?}", queue.outbox.stats());
+        assert!(
+            queue.outbox.stats().queued <= 6,
+            "{:?}",
+            queue.outbox.stats()
+        );
         queue.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_of_the_callers_transaction_are_delivered_once_committed() {
-    everywhere(async |place| {
-        let mut settings = place.settings();
-        settings.limit = 5;
+async fn inserted_events_are_delivered_after_the_commit() {
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        settings.max_queued = 5;
         let queue = Queue::start(settings).await;
         let outbox = queue.outbox.clone();
         queue.receiver.set_down(true);
@@ -260,11 +264,11 @@ async fn events_of_the_callers_transaction_are_delivered_once_committed() {
         queue.receiver.set_down(false);
         let mut wanted = events;
         wanted.push(told(HookName::UploadProgress, 9, 101));
-        let arrived = queue.receiver.until(wanted.len()).await;
-        assert_jobs_in_order(&arrived);
+        let received = queue.receiver.until(wanted.len()).await;
+        assert_jobs_in_order(&received);
         for one in &wanted {
             assert!(
-                arrived.iter().any(|arrived| arrived.id == one.id),
+                received.iter().any(|received| received.id == one.id),
                 "{one:?}"
             );
         }

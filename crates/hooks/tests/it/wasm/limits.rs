@@ -13,7 +13,7 @@ fn says(text: &str, why: &str) {
 }
 
 #[tokio::test]
-async fn what_traps_is_a_failure() {
+async fn traps_are_failures() {
     for (hook, why) in [
         ("unreachable", "it gave up"),
         (
@@ -50,13 +50,13 @@ async fn what_traps_is_a_failure() {
 }
 
 #[tokio::test]
-async fn memory_may_grow_to_the_limit() {
+async fn memory_can_grow_to_the_limit() {
     let plugin = plugin("(drop (memory.grow (i32.const 15))) (i64.const 0)");
-    assert_eq!(ask(&plugin).await.unwrap(), Reaction::default());
+    assert_eq!(ask(&plugin).await.unwrap(), HookResponse::default());
 }
 
 #[tokio::test]
-async fn no_room_for_the_message_is_a_failure() {
+async fn invalid_allocation_is_a_failure() {
     for pointer in ["65500", "65536", "-1"] {
         let plugin = module(&format!(
             r#"(memory (export "memory") 1)
@@ -78,7 +78,7 @@ async fn no_room_for_the_message_is_a_failure() {
 }
 
 #[tokio::test]
-async fn an_answer_outside_of_the_memory_is_a_failure() {
+async fn response_outside_the_memory_is_a_failure() {
     for (pointer, length) in [(65535, 2), (65537, 1), (u64::from(u32::MAX), 65536)] {
         let text = failure(&plugin(&at(pointer, length))).await;
         says(
@@ -89,7 +89,7 @@ async fn an_answer_outside_of_the_memory_is_a_failure() {
 }
 
 #[tokio::test]
-async fn an_answer_of_the_most_bytes_is_read_and_a_longer_one_is_not() {
+async fn responses_are_limited_in_size() {
     let mut answer = br#"{"RejectUpload":true}"#.to_vec();
     answer.resize(60 * 1024, b' ');
     assert!(ask(&answering(&answer)).await.unwrap().reject_upload);
@@ -100,7 +100,7 @@ async fn an_answer_of_the_most_bytes_is_read_and_a_longer_one_is_not() {
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_is_a_failure() {
+async fn invalid_response_is_a_failure() {
     says(
         &failure(&answering(b"{\"HTTPResponse\":\xff}")).await,
         "its answer isn't UTF-8",
@@ -113,10 +113,10 @@ async fn an_answer_that_makes_no_sense_is_a_failure() {
 }
 
 #[tokio::test]
-async fn nothing_of_one_message_is_left_for_the_next() {
+async fn calls_share_no_state() {
     // It refuses if its global, its memory or its data is not as new.
     let plugin = module(&format!(
-        r#"{USUAL}
+        r#"{DEFAULT}
         (global $seen (mut i64) (i64.const 0))
         (data (i32.const 4096) "{{\22RejectUpload\22:true}}")
         {}"#,
@@ -130,18 +130,18 @@ async fn nothing_of_one_message_is_left_for_the_next() {
     ))
     .unwrap();
     for _ in 0..3 {
-        assert_eq!(ask(&plugin).await.unwrap(), Reaction::default());
+        assert_eq!(ask(&plugin).await.unwrap(), HookResponse::default());
     }
 }
 
 #[tokio::test]
-async fn no_more_calls_run_than_may() {
+async fn concurrent_calls_are_limited() {
     log::listen();
     // Messages of an even length take their time; each writes a line at its end.
     let module = wat::parse_str(format!(
         r#"(module
         (import "landfall" "log" (func $log (param i32 i32 i32)))
-        {USUAL}
+        {DEFAULT}
         (data (i32.const 4096) "shortlong")
         {})"#,
         hooked(
@@ -181,12 +181,12 @@ async fn no_more_calls_run_than_may() {
 }
 
 #[tokio::test]
-async fn a_call_whose_caller_left_holds_its_place_until_its_end() {
+async fn abandoned_call_keeps_its_permit_until_it_ends() {
     let mut settings = settings();
     settings.parallel = 1;
     settings.fuel = 20_000_000;
     let hook = hooked("(loop br 0) unreachable");
-    let module = wat::parse_str(format!("(module {USUAL} {hook})")).unwrap();
+    let module = wat::parse_str(format!("(module {DEFAULT} {hook})")).unwrap();
     let plugin = Wasm::of_module(&settings, &module).unwrap();
     let question = message(HookName::PreCreate);
     let mut call = Box::pin(plugin.deliver(&question));

@@ -29,11 +29,11 @@ use landfall::{
     },
 };
 use landfall_hooks::{
-    Failure, HookName, Message, Reaction, Transport,
-    outbox::{Database, Events, KeptState, Outbox, OutboxSettings, Query, Route},
+    DeliveryError, HookName, HookResponse, Message, Transport,
+    outbox::{Database, EventState, Events, Outbox, OutboxSettings, Query, Route},
 };
 
-use super::site::{ALL, Place, assert_in_order};
+use super::harness::{ALL, TestDatabase, assert_in_order};
 
 const FOLDER: &str = "LANDFALL_TEST_OUTBOX_FOLDER";
 const DATABASE: &str = "LANDFALL_TEST_OUTBOX_DATABASE";
@@ -75,11 +75,11 @@ impl Transport for Line {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let json = serde_json::to_string(message).unwrap();
         self.say(&json)
-            .map(|()| Reaction::default())
-            .map_err(|error| Failure::because("nobody listens", error))
+            .map(|()| HookResponse::default())
+            .map_err(|error| DeliveryError::with_source("nobody listens", error))
     }
 }
 
@@ -132,11 +132,11 @@ async fn live(folder: PathBuf, parent: SocketAddr) {
         Ok(url) => Database::Postgres(url),
         _ => Database::Sqlite(folder.join("events.db")),
     };
-    let mut settings = OutboxSettings::new(place);
-    settings.presence = Some(folder.join("nodes"));
-    settings.first_wait = Duration::from_millis(20);
+    let mut settings = OutboxSettings::new(database);
+    settings.presence_dir = Some(folder.join("nodes"));
+    settings.retry.min_backoff = Duration::from_millis(20);
     // However busy the machine is.
-    settings.patience = Duration::from_secs(60);
+    settings.write_timeout = Duration::from_secs(60);
     let route = Route {
         transport: Arc::new(Line(parent)),
         names: ALL,
@@ -234,11 +234,11 @@ fn url(database: &Database) -> Option<String> {
 }
 
 /// Kills so many lives of so many nodes, lets one settle what is left, and looks at what was heard.
-fn kill(test: &str, place: &Place, nodes: usize, lives: usize) {
+fn kill(test: &str, database: &TestDatabase, nodes: usize, lives: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let url = url(&place.database);
+    let url = url(&database.database);
     let database = match &url {
-        Some(_) => place.database.clone(),
+        Some(_) => database.database.clone(),
         None => Database::Sqlite(folder.path().join("events.db")),
     };
     let (parent, heard) = listen();
@@ -271,7 +271,7 @@ fn kill(test: &str, place: &Place, nodes: usize, lives: usize) {
 /// Waits until an outbox keeps nothing more.
 async fn until_empty(database: &Database) {
     let all = Query {
-        states: vec![KeptState::Announced, KeptState::Waiting, KeptState::Dead],
+        states: vec![EventState::Prepared, EventState::Pending, EventState::Dead],
         ..Query::default()
     };
     let events = Events::open(database).await.unwrap();
@@ -361,23 +361,23 @@ async fn judge(uploads: &Path, heard: &Heard) {
 }
 
 #[test]
-fn a_killed_process_leaves_nothing_untold() {
+fn killed_process_loses_no_event() {
     be_a_child();
-    let test = "outbox::kills::a_killed_process_leaves_nothing_untold";
-    kill(test, &Place::sqlite(), 1, 60);
+    let test = "outbox::crashes::killed_process_loses_no_event";
+    kill(test, &TestDatabase::sqlite(), 1, 60);
 }
 
 #[test]
-fn two_processes_share_a_file_and_are_killed() {
+fn killed_processes_on_one_file_lose_no_event() {
     be_a_child();
-    let test = "outbox::kills::two_processes_share_a_file_and_are_killed";
-    kill(test, &Place::sqlite(), 2, 25);
+    let test = "outbox::crashes::killed_processes_on_one_file_lose_no_event";
+    kill(test, &TestDatabase::sqlite(), 2, 25);
 }
 
 #[cfg(feature = "postgres")]
 #[test]
-fn nodes_on_postgres_are_killed() {
+fn killed_nodes_on_postgres_lose_no_event() {
     be_a_child();
-    let test = "outbox::kills::nodes_on_postgres_are_killed";
-    kill(test, &Place::postgres(), 3, 40);
+    let test = "outbox::crashes::killed_nodes_on_postgres_lose_no_event";
+    kill(test, &TestDatabase::postgres(), 3, 40);
 }

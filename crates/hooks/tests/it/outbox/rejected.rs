@@ -8,7 +8,9 @@ use std::{
 use landfall::event::{EventKind, EventSink};
 use landfall_hooks::outbox::{Connections, Durability, Outbox, Query, Statement};
 
-use super::site::{PATIENCE, Place, Site, assert_in_order, event, everywhere, route, upload};
+use super::harness::{
+    Harness, TIMEOUT, TestDatabase, assert_in_order, event, on_each_database, route, upload,
+};
 
 async fn execute(connections: &Connections, sql: impl Into<String>) {
     let mut transaction = connections.write().await.unwrap();
@@ -17,8 +19,8 @@ async fn execute(connections: &Connections, sql: impl Into<String>) {
 }
 
 /// Lets the database reject rows of an upload.
-async fn reject(connections: &Connections, place: &Place, upload: &str) {
-    let is_sqlite = format!("{:?}", place.database).starts_with("Sqlite");
+async fn reject(connections: &Connections, database: &TestDatabase, upload: &str) {
+    let is_sqlite = format!("{:?}", database.database).starts_with("Sqlite");
     let sql = if is_sqlite {
         format!(
             "CREATE TRIGGER poison BEFORE INSERT ON outbox_deliveries \
@@ -31,54 +33,65 @@ async fn reject(connections: &Connections, place: &Place, upload: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_the_database_rejects_stops_no_other() {
-    everywhere(async |place| {
-        let connections = place.database.open(Durability::Power).await.unwrap();
-        let site = Site::start(place.settings()).await;
+async fn event_rejected_by_the_database_does_not_delay_others() {
+    on_each_database(async |database| {
+        let connections = database.database.open(Durability::Power).await.unwrap();
+        let harness = Harness::start(database.settings()).await;
         let poison = upload();
-        reject(&connections, &place, poison.id.as_str()).await;
+        reject(&connections, &database, poison.id.as_str()).await;
         let uploads: Vec<_> = (0..100).map(|_| upload()).collect();
         let good = uploads.iter().map(async |upload| {
             let kinds = [EventKind::Created, EventKind::Completed];
-            site.announce_and_tell(upload, &kinds).await;
+            harness.prepare_and_emit(upload, &kinds).await;
         });
         let bad = async {
             let prepared = [event(EventKind::Created, &poison)];
-            let rejected = site.outbox.announce(&prepared).await.unwrap_err();
+            let rejected = harness.outbox.announce(&prepared).await.unwrap_err();
             let rejected = rejected.to_string();
             assert!(
                 rejected.starts_with("the database rejects the event: "),
                 "{rejected}"
             );
             // One that was not prepared can be dropped only.
-            site.outbox.tell(event(EventKind::Completed, &poison)).await;
+            harness
+                .outbox
+                .tell(event(EventKind::Completed, &poison))
+                .await;
         };
         tokio::join!(futures_util::future::join_all(good), bad);
-        assert_in_order(&site.receiver.until(200).await);
+        assert_in_order(&harness.receiver.until(200).await);
         let began = Instant::now();
-        while site.outbox.stats().rejected < 2 {
-            assert!(began.elapsed() < PATIENCE / 2, "{:?}", site.outbox.stats());
+        while harness.outbox.stats().rejected_commands < 2 {
+            assert!(
+                began.elapsed() < TIMEOUT / 2,
+                "{:?}",
+                harness.outbox.stats()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let arrived = site.receiver.ids().len();
-        assert_eq!(arrived, 200, "no delivery was made again");
-        site.close().await;
+        let received = harness.receiver.ids().len();
+        assert_eq!(received, 200, "no delivery was made again");
+        harness.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_the_database_rejects_is_tried_once() {
-    everywhere(async |place| {
-        let connections = place.database.open(Durability::Power).await.unwrap();
-        let outbox = Outbox::open(place.settings(), vec![route(&Arc::default())]);
+async fn event_rejected_by_the_database_is_not_retried() {
+    on_each_database(async |database| {
+        let connections = database.database.open(Durability::Power).await.unwrap();
+        let outbox = Outbox::open(database.settings(), vec![route(&Arc::default())]);
         let outbox = outbox.await.unwrap();
         let poison = upload();
-        reject(&connections, &place, poison.id.as_str()).await;
+        reject(&connections, &database, poison.id.as_str()).await;
         let prepared = [event(EventKind::Created, &poison)];
         outbox.announce(&prepared).await.unwrap_err();
         let stats = outbox.stats();
-        assert_eq!((stats.failed_batches, stats.rejected), (1, 1), "{stats:?}");
+        assert_eq!(
+            (stats.failed_batches, stats.rejected_commands),
+            (1, 1),
+            "{stats:?}"
+        );
         outbox.close().await;
     })
     .await;
@@ -87,10 +100,10 @@ async fn an_event_that_the_database_rejects_is_tried_once() {
 /// The database ends the connection of each transaction that stores an event, and then some work.
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_rejects_no_event() {
-    let place = Place::postgres();
-    let connections = place.database.open(Durability::Power).await.unwrap();
-    let outbox = Outbox::open(place.settings(), vec![route(&Arc::default())]);
+async fn lost_connection_rejects_no_event() {
+    let place = TestDatabase::postgres();
+    let connections = database.database.open(Durability::Power).await.unwrap();
+    let outbox = Outbox::open(database.settings(), vec![route(&Arc::default())]);
     let outbox = outbox.await.unwrap();
     // A sequence is not part of the transaction.
     for sql in [
@@ -105,21 +118,27 @@ async fn a_lost_connection_rejects_no_event() {
     let prepared = [event(EventKind::Created, &upload())];
     outbox.announce(&prepared).await.unwrap();
     let stats = outbox.stats();
-    assert_eq!((stats.failed_batches, stats.rejected), (6, 0), "{stats:?}");
+    assert_eq!(
+        (stats.failed_batches, stats.rejected_commands),
+        (6, 0),
+        "{stats:?}"
+    );
     outbox.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_of_another_version_is_a_dead_letter_and_stops_no_other() {
-    everywhere(async |place| {
-        let connections = place.database.open(Durability::Power).await.unwrap();
-        let site = Site::start(place.settings()).await;
-        site.receiver.set_down(true);
+async fn malformed_row_becomes_a_dead_letter() {
+    on_each_database(async |database| {
+        let connections = database.database.open(Durability::Power).await.unwrap();
+        let harness = Harness::start(database.settings()).await;
+        harness.receiver.set_down(true);
         let upload = upload();
         let id = &upload.id;
-        site.announce_and_tell(&upload, &[EventKind::Created]).await;
+        harness
+            .prepare_and_emit(&upload, &[EventKind::Created])
+            .await;
         // Between the two events of the upload, and in front of those of another.
-        let other = super::site::upload();
+        let other = super::harness::upload();
         for (event, key) in [("new", id), ("newer", &other.id)] {
             let sequence = landfall::event::next_sequence();
             let insert = format!(
@@ -130,24 +149,36 @@ async fn a_row_of_another_version_is_a_dead_letter_and_stops_no_other() {
             );
             execute(&connections, insert).await;
         }
-        site.announce_and_tell(&upload, &[EventKind::Completed])
+        harness
+            .prepare_and_emit(&upload, &[EventKind::Completed])
             .await;
-        site.announce_and_tell(&other, &[EventKind::Created]).await;
-        site.receiver.set_down(false);
-        assert_in_order(&site.receiver.until(3).await);
+        harness
+            .prepare_and_emit(&other, &[EventKind::Created])
+            .await;
+        harness.receiver.set_down(false);
+        assert_in_order(&harness.receiver.until(3).await);
         let began = Instant::now();
-        while site.outbox.stats().routes[0].given_up < 2 {
-            assert!(began.elapsed() < PATIENCE / 2, "{:?}", site.outbox.stats());
+        while harness.outbox.stats().routes[0].dead_lettered < 2 {
+            assert!(
+                began.elapsed() < TIMEOUT / 2,
+                "{:?}",
+                harness.outbox.stats()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let dead = site.outbox.events().list(&Query::default()).await.unwrap();
+        let dead = harness
+            .outbox
+            .events()
+            .list(&Query::default())
+            .await
+            .unwrap();
         assert_eq!(dead.len(), 2);
         for one in dead {
-            assert_eq!((one.hook.as_str(), &one.message), ("post-invented", &None));
+            assert_eq!((one.event.as_str(), &one.message), ("post-invented", &None));
             let error = one.error.unwrap();
             assert!(error.starts_with("the event cannot be read: "), "{error}");
         }
-        site.close().await;
+        harness.close().await;
     })
     .await;
 }
