@@ -60,7 +60,7 @@ fn over_the_web(format: Format, hook: HookName, (status, kind): (u8, u8), body: 
                 assert!(denies(&reaction), "{status} allows {hook}: {reaction:?}");
             }
         }
-        Err(failure) => brief(&failure.text, body.len()),
+        Err(failure) => brief(&failure.message, body.len()),
     }
 }
 
@@ -80,7 +80,7 @@ fn printed(hook: HookName, status: u8, kind: u8, body: &[u8]) {
                 assert_eq!(reaction, HookResponse::default(), "half an answer was read");
             }
         }
-        Err(failure) => brief(&failure.text, body.len()),
+        Err(failure) => brief(&failure.message, body.len()),
     }
 }
 

@@ -1,4 +1,4 @@
-// Hooks over gRPC, answered by a server in Python.
+// gRPC hooks with a server in Python.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -12,7 +12,7 @@ import { create } from './lib/start.js'
 const PROTO = fileURLToPath(new URL('../../crates/hooks/proto', import.meta.url))
 const SERVER = fileURLToPath(new URL('receivers/grpc_hooks.py', import.meta.url))
 
-/** Starts the hook server, with stubs made from our .proto; gives its address and what it prints. */
+/** Starts the hook server, with stubs of our .proto; returns its address and output. */
 async function startServer(t) {
   const stubs = await tempDir(t)
   const made = await run(python('python', 'grpcio'), [
@@ -26,13 +26,13 @@ async function startServer(t) {
   return { address: `127.0.0.1:${port}`, told }
 }
 
-test('gRPC: a server in Python refuses, changes and observes', { timeout: 60_000 }, async (t) => {
+test('gRPC: a server in Python rejects, changes and receives events', { timeout: 60_000 }, async (t) => {
   const { address, told } = await startServer(t)
   const landfall = await Landfall.start(t, {
     args: [
-      '-hooks-grpc', address,
-      '-hooks-grpc-forward-headers', 'Authorization',
-      '-hooks-enabled-events', 'pre-create,post-create,post-finish',
+      '--hooks-grpc', address,
+      '--hooks-grpc-forward-headers', 'Authorization',
+      '--hooks-enabled-events', 'pre-create,post-create,post-finish',
     ],
   })
   const headers = { Authorization: 'Bearer abc' }

@@ -1,5 +1,4 @@
-//! An upload server of one's own whose questions and events go to an endpoint over HTTP, and no event
-//! is lost.
+//! An upload server with HTTP hooks and at-least-once delivery of events.
 //!
 //! `cargo run -p landfall-hooks --features http,outbox --example embedded [ENDPOINT [PORT [DIR]]]`
 
@@ -15,14 +14,14 @@ use landfall_hooks::{
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut words = std::env::args().skip(1);
-    let endpoint = words.next();
+    let mut args = std::env::args().skip(1);
+    let endpoint = args.next();
     let endpoint = endpoint.unwrap_or_else(|| "http://127.0.0.1:9000/hooks".into());
-    let port = words
+    let port = args
         .next()
         .and_then(|port| port.parse().ok())
         .unwrap_or(8080);
-    let dir = words.next().unwrap_or_else(|| "./data".into());
+    let dir = args.next().unwrap_or_else(|| "./data".into());
 
     let transport: Arc<dyn Transport> = Arc::new(Http::new(HttpSettings::new(endpoint))?);
     let names = HookNames::from_names(&[HookName::PreCreate, HookName::PostFinish]);

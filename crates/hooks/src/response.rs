@@ -26,7 +26,7 @@ pub struct HookResponse {
     pub stop_upload: bool,
     /// Changes to an upload before it is created.
     pub changes: UploadChanges,
-    /// How long this response is cached for similar accesses (`CacheFor`).
+    /// The time for which this response is cached for similar accesses (`CacheFor`).
     pub cache_for: Option<Duration>,
     /// The hook failed. The client gets `client_response`, or 500, and the operation does not run.
     pub failed: bool,

@@ -1,13 +1,13 @@
-// What a receiver was told, held against what happened.
+// Compares the deliveries to a receiver with the expected events.
 
 import assert from 'node:assert/strict'
 
-/** Upload of a delivery, whichever body it came in. */
+/** Returns the upload of a delivery in any format. */
 export function uploadOf({ message }) {
   return (message.Event ?? message).Upload
 }
 
-/** The deliveries of each upload, in the order in which they came. */
+/** Groups deliveries by upload, in order. */
 export function byUpload(deliveries) {
   const uploads = new Map()
   for (const delivery of deliveries) {
@@ -19,11 +19,11 @@ export function byUpload(deliveries) {
 }
 
 /**
- * Checks one upload's deliveries: `expected` came, each at least once and in this order, a repeated
- * one with the same id, sequence and body, and nothing else came. After a crash (`replayed`) the
- * server may begin again at an earlier event, but then it comes to the end again.
+ * Checks one upload's deliveries: the `expected` ones arrived at least once and in order, duplicates
+ * have the same id, sequence number and body, and there are no others. After a crash (`replayed`)
+ * the server may restart at an earlier event, and then delivers all later ones again.
  */
-export function assertStory(id, deliveries, expected, { replayed = false } = {}) {
+export function assertDeliveries(id, deliveries, expected, { replayed = false } = {}) {
   const told = deliveries.map(({ hook }) => hook)
   const story = `upload ${id} was told as ${told.join(', ') || 'nothing'}`
   const steps = told.map((hook) => expected.indexOf(hook))
@@ -53,7 +53,7 @@ export function assertStory(id, deliveries, expected, { replayed = false } = {})
   }
 }
 
-/** Checks that no two things have the same event id. */
+/** Checks that different events have different ids. */
 export function assertDistinct(deliveries) {
   const facts = new Map()
   for (const delivery of deliveries) {

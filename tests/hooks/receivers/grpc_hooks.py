@@ -18,7 +18,7 @@ import hook_pb2_grpc as service  # noqa: E402
 
 
 class Hooks(service.HookHandlerServicer):
-    """Decides about creations, observes the rest."""
+    """Allows or rejects creations, and records the rest."""
 
     def InvokeHook(self, request, context):
         seen = MessageToDict(request, preserving_proto_field_name=True)

@@ -20,7 +20,7 @@ app = FastAPI()
 
 @app.post("/tus-hook")
 async def tus_hook(hook_name: str = Header(...), tusd_in: Any = Body(...)):
-    """Answers with nothing, which FastAPI sends as `null`."""
+    """Returns nothing, which FastAPI sends as `null`."""
     request, upload = tusd_in.get("HTTPRequest"), tusd_in.get("Upload")
     if hook_name.startswith("pre-"):
         scheme, _, token = request.get("Header").get("Authorization")[0].partition(" ")

@@ -52,7 +52,7 @@ pub(super) struct ManagedConnection<B: Broker> {
 }
 
 struct State<C> {
-    /// The connection and its generation, by which a failed delivery identifies it.
+    /// The connection and its generation, which identifies it after a failure.
     connection: Option<(C, u64)>,
     generation: u64,
     /// Consecutive failures.

@@ -33,7 +33,7 @@ pub struct NatsSettings {
     pub credentials_file: Option<PathBuf>,
     /// The subject, with `{event}` for the message's name; `landfall.{event}` by default.
     pub subject: String,
-    /// Whether to publish to JetStream. The stream must exist and include the subjects.
+    /// Publishes to JetStream. The stream must exist and include the subjects.
     pub jetstream: bool,
     /// See [`DEFAULT_SOURCE`].
     pub source: String,

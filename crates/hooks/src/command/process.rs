@@ -33,7 +33,7 @@ pub(super) struct Output {
     pub(super) status: ExitStatus,
     /// Standard output, up to [`MAX_OUTPUT_BYTES`].
     pub(super) stdout: Vec<u8>,
-    /// Whether there was more output.
+    /// Set if there was more output.
     pub(super) is_truncated: bool,
 }
 
@@ -119,18 +119,18 @@ impl Process {
             () = answer.closed() => Err(OutputError::Shutdown),
         };
         let is_over = outcome.is_ok();
-        // Nobody may be waiting any more.
+        // The caller may be gone.
         let _ = answer.send(outcome);
         if !is_over {
             self.end().await;
         }
     }
 
-    /// Feeds it, reads what it prints until it and its children have closed that, then waits for it.
+    /// Writes the input, reads the output until the command and its children close it, then waits.
     async fn work(&mut self, input: &[u8]) -> io::Result<Output> {
         let stdin = self.child.stdin.take();
         let (child, stdout) = (&mut self.child, &mut self.stdout);
-        let listen = async {
+        let run = async {
             let (stdout, is_truncated) = match stdout {
                 Some(stdout) => read(stdout).await?,
                 None => (Vec::new(), false),
@@ -143,8 +143,8 @@ impl Process {
             })
         };
         tokio::select! {
-            outcome = listen => outcome,
-            never = feed(stdin, input) => match never {},
+            outcome = run => outcome,
+            never = write_input(stdin, input) => match never {},
         }
     }
 
@@ -181,7 +181,7 @@ impl Drop for Process {
 }
 
 /// Writes the input. Commands may ignore it, so this never completes.
-async fn feed(stdin: Option<ChildStdin>, input: &[u8]) -> Infallible {
+async fn write_input(stdin: Option<ChildStdin>, input: &[u8]) -> Infallible {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(input).await;
     }

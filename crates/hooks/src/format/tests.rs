@@ -453,11 +453,11 @@ prop_compose! {
         headers in proptest::collection::btree_map(".*", proptest::collection::vec(".*", 0..3), 0..4),
         parts in proptest::option::of(proptest::collection::vec(".*", 0..3)),
         size in proptest::option::of(any::<u64>()),
-        words in proptest::array::uniform4(".*"),
+        texts_of_request in proptest::array::uniform4(".*"),
         offset in any::<u64>(),
     ) -> Message {
         let mut message = samples().remove(hook);
-        let [id, method, uri, remote] = words;
+        let [id, method, uri, remote] = texts_of_request;
         message.upload.id = id;
         message.upload.metadata = texts;
         message.upload.labels = labels;

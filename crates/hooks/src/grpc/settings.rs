@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-/// Where the gRPC server is, and how to call it.
+/// Settings of [`Grpc`](super::Grpc).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GrpcSettings {
@@ -20,7 +20,7 @@ pub struct GrpcSettings {
     /// Timeout of a call, connecting included, and of the wait for a permit (60 s); `None` for
     /// none.
     pub timeout: Option<Duration>,
-    /// Whether to use TLS (no; `https://` implies it).
+    /// Enables TLS (off; `https://` implies it).
     pub secure: bool,
     /// A PEM file with the CA certificates of the server, or its own certificate. TLS needs it.
     pub server_ca: Option<PathBuf>,

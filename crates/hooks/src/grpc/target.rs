@@ -9,7 +9,7 @@ use super::GrpcSettingsError;
 /// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
-    /// Whether to use TLS.
+    /// Set for TLS.
     pub(super) secure: bool,
     /// The host and port for `:authority`; `localhost` for a UNIX socket, as in gRPC.
     authority: Authority,

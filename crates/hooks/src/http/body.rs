@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 pub(super) struct Body {
     /// The bytes, up to the limit.
     pub(super) bytes: Bytes,
-    /// Whether the body is complete.
+    /// Set if the body is complete.
     pub(super) is_complete: bool,
 }
 

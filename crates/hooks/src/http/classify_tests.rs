@@ -28,7 +28,7 @@ fn classify(
     classifier.classify(hook, &raw(status, kind, body))
 }
 
-fn refused(response: &HookResponse) -> [bool; 4] {
+fn rejections(response: &HookResponse) -> [bool; 4] {
     [
         response.reject_upload,
         response.reject_termination,
@@ -40,7 +40,7 @@ fn refused(response: &HookResponse) -> [bool; 4] {
 const JSON: &str = "application/json";
 
 #[test]
-fn version_2_wants_json_and_nothing_else() {
+fn v2_requires_json() {
     let classifier =
         |status, kind, body| classify(Format::V2, HookName::PreCreate, (status, kind, body));
     for kind in [JSON, "application/json; charset=utf-8", "Application/JSON"] {
@@ -71,7 +71,7 @@ fn version_2_wants_json_and_nothing_else() {
             200,
             JSON,
             r#"{"RejectUpload":1}"#,
-            "RejectUpload in the answer must be true or false",
+            "RejectUpload in the response must be true or false",
         ),
         (
             302,
@@ -93,12 +93,12 @@ fn version_2_wants_json_and_nothing_else() {
         ),
     ] {
         let failure = classify(status, kind, body).unwrap_err();
-        assert!(failure.text.contains(why), "{failure}");
+        assert!(failure.message.contains(why), "{failure}");
     }
 }
 
 #[test]
-fn version_1_looks_at_the_status_alone() {
+fn v1_uses_the_status_alone() {
     let classifier = |hook, status, body| classify(Format::V1, hook, (status, "text/html", body));
     for status in [200, 204, 304, 399] {
         let response = classify(HookName::PreCreate, status, r#"{"RejectUpload":true}"#).unwrap();
@@ -106,7 +106,7 @@ fn version_1_looks_at_the_status_alone() {
     }
     for status in [400, 403, 500, 503] {
         let response = classify(HookName::PreFinish, status, "<b>no</b>").unwrap();
-        assert_eq!(refused(&response), [false, false, false, true]);
+        assert_eq!(rejections(&response), [false, false, false, true]);
         assert_eq!(response.client_response, Reply::text(status, "<b>no</b>\n"));
     }
     for hook in [HookName::PostFinish, HookName::PostCreate] {
@@ -121,7 +121,7 @@ fn version_1_looks_at_the_status_alone() {
 }
 
 #[test]
-fn a_status_may_stop_uploads() {
+fn stop_code_stops_uploads() {
     let stops = |format| {
         let response = classify(format, HookName::PostReceive, (418, "", ""));
         response.is_ok_and(|response| response.stop_upload)
@@ -132,7 +132,7 @@ fn a_status_may_stop_uploads() {
 }
 
 #[test]
-fn a_login_page_is_no_consent() {
+fn login_page_is_a_failure() {
     let mut raw = raw(302, "", "");
     raw.headers
         .insert(header::LOCATION, "/login".parse().unwrap());
@@ -144,14 +144,14 @@ fn a_login_page_is_no_consent() {
         };
         let failure = classifier.classify(HookName::PreCreate, &raw).unwrap_err();
         assert!(
-            failure.text.contains("--hooks-http-follow-redirects"),
+            failure.message.contains("--hooks-http-follow-redirects"),
             "{failure}"
         );
     }
 }
 
 #[test]
-fn auto_accepts_what_either_accepts() {
+fn auto_allows_what_either_version_allows() {
     let classifier = |kind, body| classify(Format::Auto, HookName::PreCreate, (200, kind, body));
     for (kind, body) in [
         ("", ""),
@@ -176,13 +176,13 @@ fn auto_accepts_what_either_accepts() {
     );
     let failure = classify(JSON, r#"{"RejectUpload":"yes"}"#).unwrap_err();
     assert!(
-        failure.text.contains("RejectUpload in the answer must be"),
+        failure.message.contains("RejectUpload in the response must be"),
         "{failure}"
     );
 }
 
 #[test]
-fn auto_refuses_with_the_status_and_the_body() {
+fn auto_rejects_with_status_and_body() {
     use HookName::{PreAccess, PreCreate, PreFinish, PreTerminate};
     for (hook, flags) in [
         (PreCreate, [true, false, false, false]),
@@ -190,11 +190,11 @@ fn auto_refuses_with_the_status_and_the_body() {
         (PreTerminate, [false, true, false, false]),
         (PreAccess, [false, false, true, false]),
     ] {
-        let said = (403, JSON, r#"{"detail":"bad token"}"#);
-        let response = classify(Format::Auto, hook, said).unwrap();
-        assert_eq!(refused(&response), flags, "{hook}");
+        let sent = (403, JSON, r#"{"detail":"bad token"}"#);
+        let response = classify(Format::Auto, hook, sent).unwrap();
+        assert_eq!(rejections(&response), flags, "{hook}");
         assert_eq!(response.client_response.status.unwrap(), 403);
-        assert_eq!(response.client_response.body.unwrap(), said.2);
+        assert_eq!(response.client_response.body.unwrap(), sent.2);
         assert_eq!(response.client_response.headers[header::CONTENT_TYPE], JSON);
     }
     for (kind, shown) in [
@@ -215,7 +215,7 @@ fn auto_refuses_with_the_status_and_the_body() {
         assert_eq!(reply.body.unwrap(), "no");
     }
     let empty = classify(Format::Auto, PreCreate, (401, "text/plain", "")).unwrap();
-    assert_eq!(refused(&empty), [true, false, false, false]);
+    assert_eq!(rejections(&empty), [true, false, false, false]);
     assert_eq!(
         (
             empty.client_response.body,
@@ -226,38 +226,38 @@ fn auto_refuses_with_the_status_and_the_body() {
 }
 
 #[test]
-fn auto_obeys_a_version_2_refusal_in_a_4xx() {
-    let said = r#"{"RejectUpload":true,"HTTPResponse":{"StatusCode":422,"Body":"no","Header":{"X-A":"1"}}}"#;
-    let response = classify(Format::Auto, HookName::PreCreate, (400, JSON, said)).unwrap();
+fn auto_parses_a_v2_rejection_in_a_4xx() {
+    let sent = r#"{"RejectUpload":true,"HTTPResponse":{"StatusCode":422,"Body":"no","Header":{"X-A":"1"}}}"#;
+    let response = classify(Format::Auto, HookName::PreCreate, (400, JSON, sent)).unwrap();
     assert!(response.reject_upload);
     assert_eq!(response.client_response.status.unwrap(), 422);
     assert_eq!(response.client_response.body.unwrap(), "no");
     assert_eq!(response.client_response.headers["x-a"], "1");
-    // Without a status of its own it is that of the answer.
-    let said = r#"{"RejectTermination":true,"HTTPResponse":{"Body":"no"}}"#;
-    let response = classify(Format::Auto, HookName::PreTerminate, (409, JSON, said)).unwrap();
+    // Without a status in the JSON, the HTTP status applies.
+    let sent = r#"{"RejectTermination":true,"HTTPResponse":{"Body":"no"}}"#;
+    let response = classify(Format::Auto, HookName::PreTerminate, (409, JSON, sent)).unwrap();
     assert!(response.reject_termination);
     assert_eq!(response.client_response.status.unwrap(), 409);
     assert_eq!(response.client_response.body.unwrap(), "no");
 }
 
 #[test]
-fn no_bytes_are_removed_because_the_endpoint_moved() {
+fn ambiguous_statuses_do_not_remove_an_upload() {
     for status in [401, 404, 405, 407, 413, 414, 415, 431] {
-        let said = (status, "text/plain", "not here");
-        let response = classify(Format::Auto, HookName::PreFinish, said).unwrap();
-        assert_eq!(refused(&response), [false, false, false, true], "{status}");
+        let sent = (status, "text/plain", "not here");
+        let response = classify(Format::Auto, HookName::PreFinish, sent).unwrap();
+        assert_eq!(rejections(&response), [false, false, false, true], "{status}");
         assert_eq!(response.client_response.body.unwrap(), "not here");
-        let response = classify(Format::Auto, HookName::PreCreate, said).unwrap();
-        assert_eq!(refused(&response), [true, false, false, false], "{status}");
+        let response = classify(Format::Auto, HookName::PreCreate, sent).unwrap();
+        assert_eq!(rejections(&response), [true, false, false, false], "{status}");
     }
-    let said = (404, JSON, r#"{"RejectUpload":true}"#);
-    let stated = classify(Format::Auto, HookName::PreFinish, said).unwrap();
-    assert_eq!(refused(&stated), [true, false, false, false]);
+    let sent = (404, JSON, r#"{"RejectUpload":true}"#);
+    let stated = classify(Format::Auto, HookName::PreFinish, sent).unwrap();
+    assert_eq!(rejections(&stated), [true, false, false, false]);
 }
 
 #[test]
-fn auto_waits_where_it_is_asked_to() {
+fn auto_honors_retry_after() {
     for status in [408, 425, 429, 503] {
         let mut raw = raw(status, "", "later");
         raw.headers
@@ -279,7 +279,7 @@ fn auto_waits_where_it_is_asked_to() {
 }
 
 #[test]
-fn auto_tells_again_what_was_not_taken() {
+fn auto_retries_undelivered_events() {
     use HookName::{PostCreate, PostExpire, PostFinish, PostReceive, PostTerminate};
     for hook in [PostCreate, PostFinish, PostTerminate, PostExpire] {
         assert!(classify(Format::Auto, hook, (204, "", "")).is_ok());
@@ -297,28 +297,28 @@ fn auto_tells_again_what_was_not_taken() {
 }
 
 #[test]
-fn events_that_were_taken_are_not_told_again_for_a_wrong_answer() {
+fn accepted_events_are_not_retried_after_an_invalid_response() {
     use HookName::{PostFinish, PostReceive, PreFinish};
-    for (format, said) in [
+    for (format, sent) in [
         (Format::V2, (204, "", "")),
         (Format::V2, (200, "text/plain", "ok")),
         (Format::Auto, (200, JSON, r#"{"StopUpload":"no"}"#)),
     ] {
         assert_eq!(
-            classify(format, PostFinish, said).unwrap(),
+            classify(format, PostFinish, sent).unwrap(),
             HookResponse::default()
         );
-        assert!(classify(format, PostReceive, said).is_err());
-        assert!(classify(format, PreFinish, said).is_err());
+        assert!(classify(format, PostReceive, sent).is_err());
+        assert!(classify(format, PreFinish, sent).is_err());
     }
     assert!(classify(Format::V2, PostFinish, (400, JSON, "{}")).is_err());
 }
 
 #[test]
-fn bodies_beyond_the_limit() {
+fn bodies_above_the_limit() {
     let mut raw = raw(200, JSON, "{}");
     raw.body.is_complete = false;
-    let classifier = |format, raw: &RawResponse| {
+    let classify = |format, raw: &RawResponse| {
         let classifier = ResponseClassifier {
             format,
             limit: 2,
@@ -329,7 +329,7 @@ fn bodies_beyond_the_limit() {
     for format in [Format::V2, Format::Auto] {
         let failure = classify(format, &raw).unwrap_err();
         assert_eq!(
-            failure.text,
+            failure.message,
             "hook response exceeded maximum size of 2 bytes"
         );
     }
@@ -337,7 +337,7 @@ fn bodies_beyond_the_limit() {
     let rejection = classify(Format::Auto, &raw).unwrap();
     assert!(rejection.reject_upload);
     assert_eq!(rejection.client_response.body, None);
-    // It can't be an object, so version 1 wrote it, which has no limit.
+    // This is not an object, so a version 1 receiver sent it, and version 1 has no limit.
     raw.status = StatusCode::OK;
     raw.body.bytes = Bytes::from_static(b"ok");
     assert_eq!(
@@ -347,16 +347,16 @@ fn bodies_beyond_the_limit() {
 }
 
 #[test]
-fn failures_show_no_more_than_a_line_can_bear() {
+fn error_messages_truncate_bodies() {
     let failure = unexpected(&raw(500, "", &"é".repeat(10_000)));
     assert!(
-        failure.text.len() < 800 && failure.text.ends_with('…'),
+        failure.message.len() < 800 && failure.message.ends_with('…'),
         "{failure}"
     );
 }
 
 #[test]
-fn client_errors_but_three_reject_an_event_for_good() {
+fn client_errors_but_three_are_permanent() {
     for format in [Format::V1, Format::V2, Format::Auto] {
         for status in 300..600 {
             let judged = classify(format, HookName::PostFinish, (status, "", "no"));

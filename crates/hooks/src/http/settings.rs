@@ -27,11 +27,11 @@ pub struct HttpSettings {
     pub timeout: Duration,
     /// Maximum response size in bytes. [`Format::V1`] has a fixed limit of 1 MiB.
     pub size_limit: usize,
-    /// Whether any TLS certificate of the endpoint is accepted. For tests.
+    /// Accepts any TLS certificate of the endpoint. For tests.
     pub skip_verify: bool,
     /// Secrets for signing; several while one replaces another.
     pub secrets: Vec<Secret>,
-    /// Whether to follow redirects, at most ten.
+    /// Follows redirects, at most ten.
     pub follow_redirects: bool,
     /// Networks that redirects may lead to, in addition to public addresses and the endpoint.
     pub redirect_allow: Vec<IpNet>,

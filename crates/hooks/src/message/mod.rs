@@ -69,9 +69,9 @@ pub struct UploadData {
     pub offset: u64,
     /// The metadata. Each byte that is not valid UTF-8 becomes U+FFFD.
     pub metadata: BTreeMap<String, String>,
-    /// Whether this is a partial upload.
+    /// Set for a partial upload.
     pub is_partial: bool,
-    /// Whether this is a final upload.
+    /// Set for a final upload.
     pub is_final: bool,
     /// The ids of the partial uploads of a final upload.
     pub parts: Option<Vec<String>>,

@@ -1,4 +1,4 @@
-//! Serialized forms of types that have none of their own.
+//! Serialization of foreign types.
 
 /// Times as RFC 3339 text.
 pub(crate) mod rfc3339 {

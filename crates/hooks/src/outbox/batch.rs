@@ -29,7 +29,7 @@ pub(super) enum Command {
         route: usize,
         key: Arc<str>,
         event: Arc<str>,
-        /// Whether the delivery had failed before.
+        /// Set if the delivery had failed before.
         is_retry: bool,
     },
     /// A delivery failed.
@@ -52,12 +52,12 @@ pub(super) enum Command {
     Requeue(Vec<String>),
     /// Abandon prepared events of this node that have been open for long.
     Abandon(Vec<Arc<str>>),
-    /// Evict dead nodes, and if `thorough` purge what is old.
+    /// Evict dead nodes, and if `thorough` purge old rows.
     Maintain {
         thorough: bool,
         done: oneshot::Sender<()>,
     },
-    /// Write what is left, release everything and end.
+    /// Write the remaining commands, release everything and end.
     Close(oneshot::Sender<()>),
 }
 
@@ -104,7 +104,7 @@ pub(super) struct FailedDelivery {
     pub(super) event: Arc<str>,
     pub(super) error: String,
     pub(super) retry_after: Option<Duration>,
-    /// Whether the receiver rejected the event itself.
+    /// Set if the receiver rejected the event itself.
     pub(super) is_permanent: bool,
 }
 

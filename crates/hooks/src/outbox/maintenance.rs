@@ -60,7 +60,7 @@ pub(super) fn renewal_interval(lease: Duration) -> Duration {
 }
 
 impl Outbox {
-    /// Evicts dead nodes, and if `thorough` purges what is old.
+    /// Evicts dead nodes, and if `thorough` purges old rows.
     pub(super) async fn maintain(&self, thorough: bool) {
         let (done, maintained) = oneshot::channel();
         let command = Command::Maintain { thorough, done };
@@ -238,7 +238,7 @@ impl BatchTransaction<'_> {
             if self.transaction.execute(evict).await? == 0 {
                 continue;
             }
-            // A node that is only silent may still do what it prepared.
+            // A silent node may still do the operations that it prepared.
             let resolve_at = match presence {
                 Presence::Dead => self.now,
                 Presence::Alive | Presence::Unknown => {

@@ -13,7 +13,7 @@ pub struct OutboxSettings {
     pub database: Database,
     /// Shared connections to the database; opened if not set.
     pub connections: Option<Connections>,
-    /// Whether events survive a power loss; otherwise they survive a process crash only.
+    /// Events survive a power loss; otherwise they survive a process crash only.
     pub survives_power_loss: bool,
     /// Maximum prepared and pending deliveries, one per event and route; a million by default.
     ///
@@ -30,11 +30,12 @@ pub struct OutboxSettings {
     pub delivery_timeout: Duration,
     /// When failed deliveries are retried, and for how long.
     pub retry: RetryPolicy,
-    /// Whether a failing event holds later events of its ordering key until it is delivered or dead.
+    /// A failing event holds later events of its ordering key until it is delivered or dead.
     ///
     /// Otherwise it holds them for [`max_hold`](Self::max_hold). `false` by default.
     pub strict_order: bool,
-    /// How long after its first failed attempt an event holds later ones; a minute by default.
+    /// The time after its first failed attempt for which an event holds later ones; a minute by
+    /// default.
     pub max_hold: Duration,
     /// When a route counts as down, and how it is then tried.
     pub circuit_breaker: CircuitBreaker,

@@ -149,7 +149,7 @@ impl Counters {
 
     /// Reserves capacity within `factor` times the limits.
     ///
-    /// A creation needs capacity even without an event of its own.
+    /// A creation needs capacity even if it stores no event.
     pub(super) fn reserve(
         &self,
         size: Size,
@@ -186,7 +186,7 @@ impl Counters {
         total.rows >= settings.max_queued || total.bytes >= settings.max_bytes
     }
 
-    /// Releases reserved capacity and adds what was stored.
+    /// Releases reserved capacity, of which `stored` is now stored.
     pub(super) fn release(&self, reserved: Size, stored: Size) {
         self.stored.add(stored);
         self.reserved.subtract(reserved);

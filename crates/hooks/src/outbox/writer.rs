@@ -38,7 +38,7 @@ pub(super) struct Writer {
     renewed: Option<(Instant, i64)>,
     /// The time until which each maintenance searches orphaned rows.
     orphan_scan_until: Instant,
-    /// Whether it is unknown if the last transaction was committed.
+    /// The last commit failed with an unknown outcome.
     in_doubt: bool,
     /// When the size of all rows was last read.
     measured: Option<Instant>,
@@ -191,7 +191,7 @@ impl Writer {
         }
         let mut new_node = None;
         if is_evicted {
-            // Other nodes may have taken over this node's rows: start again with what is in the
+            // Other nodes may have taken over this node's rows: start again with the rows in the
             // database.
             let node = self.node.with_new_id();
             let unregister = sql::unregister_node(&self.node.id);

@@ -3,7 +3,7 @@
 //! # Interface
 //! A plugin is a module for `wasm32-unknown-unknown` (no WASI, no component) that exports
 //!
-//! | export | type | what it does |
+//! | export | type | purpose |
 //! | --- | --- | --- |
 //! | `memory` | memory | |
 //! | `landfall_alloc` | `(length: i32) -> pointer: i32` | allocates memory for a message |
@@ -13,7 +13,7 @@
 //! the JSON of a tusd 2 response, at most 64 KiB of UTF-8. Length 0 is the default response. The
 //! module may import
 //!
-//! | import | type | what it does |
+//! | import | type | purpose |
 //! | --- | --- | --- |
 //! | `landfall` `log` | `(level: i32, pointer: i32, length: i32)` | logs UTF-8 text: 0 error, 1 warning, 2 information, other levels debug |
 //!

@@ -1,4 +1,4 @@
-//! AMQP 0-9-1, by a real RabbitMQ.
+//! AMQP 0-9-1, with a real RabbitMQ.
 
 use std::{
     sync::Arc,
@@ -30,7 +30,7 @@ fn transport(url: &str, exchange: &str) -> Arc<dyn Transport> {
     Arc::new(Amqp::new(settings).unwrap())
 }
 
-/// A durable topic exchange and a durable queue that gets all events from it, both of this name.
+/// Creates a durable topic exchange and a durable queue of this name for all its events.
 async fn consumer(url: &str, name: &str) -> (Connection, Channel) {
     let connection = Connection::connect(url, ConnectionProperties::default())
         .await
@@ -148,7 +148,7 @@ async fn unroutable_message_is_a_failure_of_that_message_alone() {
     assert!(text.contains("elsewhere.post-finish"), "{text}");
     assert!(text.contains("NO_ROUTE"), "{text}");
 
-    // Of many at once, exactly those that no queue takes.
+    // Of concurrent messages, exactly the unroutable ones fail.
     channel
         .queue_bind(
             "routes".into(),

@@ -1,4 +1,4 @@
-//! Kafka, by the mock cluster of librdkafka, whose consumer reads everything back.
+//! Kafka, with librdkafka's mock cluster and consumer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -103,7 +103,7 @@ async fn events_of_one_upload_are_in_order_in_one_partition() {
 async fn partitions_match_the_java_client() {
     let cluster = cluster(12);
     let kafka = transport(&cluster, |_| {});
-    // Hashes of these texts stand in the tests of Kafka; here, without their sign, modulo 12.
+    // These hashes are from Kafka's tests, without their sign, modulo 12.
     for (key, hash) in [
         ("21", -973_932_308_i32),
         ("foobar", -790_332_482),
@@ -163,7 +163,7 @@ async fn rejected_record_is_a_failure_until_kafka_accepts_it() {
         tokio::task::block_in_place(|| cluster.refuse(code, 1));
         let text = failure(&*kafka, &told("a", 2)).await.to_string();
         assert!(text.contains(word), "{text}");
-        // Nothing is wrong with the connection.
+        // The connection is still usable.
         kafka.deliver(&told("a", 2)).await.unwrap();
     }
     assert_eq!(records(&cluster).len(), 4);
@@ -177,7 +177,7 @@ async fn failed_login_is_reported_without_the_password() {
         KafkaMechanism::ScramSha256,
         KafkaMechanism::ScramSha512,
     ] {
-        // The cluster knows no way to log in.
+        // The mock cluster supports no authentication.
         let kafka = transport(&cluster, |settings| {
             settings.login = Some(KafkaLogin {
                 mechanism,

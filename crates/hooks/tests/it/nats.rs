@@ -1,4 +1,4 @@
-//! NATS, by a real server.
+//! NATS, with a real server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -72,7 +72,7 @@ async fn core_subscribers_receive_every_event() {
     let client = client(&server).await;
     let mut heard = client.subscribe("landfall.>").await.unwrap();
     client.flush().await.unwrap();
-    // The subscription is there once this has gone around.
+    // The subscription is active after a round trip.
     let mut echo = client.subscribe("echo").await.unwrap();
     client.publish("echo", "".into()).await.unwrap();
     echo.next().await.unwrap();
@@ -98,7 +98,7 @@ async fn jetstream_stores_every_event_in_order() {
     nats.deliver(&finished).await.unwrap();
     assert_is(&stored(&stream).await[0], &finished);
 
-    // The stream knows it by its id.
+    // The stream drops the duplicate by its id.
     nats.deliver(&finished).await.unwrap();
     assert_eq!(stored(&stream).await.len(), 1);
 
@@ -116,7 +116,7 @@ async fn jetstream_stores_every_event_in_order() {
     assert_arrived(&many, &bodies(stored(&stream).await));
 }
 
-/// Ids are remembered for two minutes, over a purge, too.
+/// The stream remembers ids for two minutes, even after a purge.
 async fn stream_has_forgotten(server: &Server) {
     let client = client(server).await;
     let context = jetstream::new(client);
@@ -165,7 +165,7 @@ async fn missing_permission_is_a_failure() {
             settings.timeout = Duration::from_secs(3);
         });
         let mut outcome = limited.deliver(&told("a", 1)).await;
-        // Core NATS reports a dropped message apart from the request that confirms it, so the first
+        // Core NATS reports a dropped message separately from the confirming request, so the first
         // deliveries may miss it.
         for _ in 0..100 {
             if jetstream || outcome.is_err() {

@@ -1,4 +1,4 @@
-//! Redis streams, by a real server.
+//! Redis streams, with a real server.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -86,7 +86,7 @@ async fn stream_is_trimmed_to_the_configured_length() {
     let short = transport(&server.url(), |settings| settings.length = 100);
     deliver_all(&short, 1, 1_000).await;
     let kept = entries(&mut client).await.len();
-    // Redis drops nodes of a hundred entries each.
+    // Redis trims in nodes of a hundred entries.
     assert!((100..400).contains(&kept), "{kept}");
     let all = transport(&server.url(), |settings| settings.length = 0);
     deliver_all(&all, 1, 1_000).await;
@@ -98,7 +98,7 @@ async fn reconnects_after_a_restart() {
     let mut server = Server::start();
     let redis = transport(&server.url(), |_| {});
     let after = outlives(&*redis, &mut server, Server::stop, Server::restart).await;
-    // It forgets over a restart.
+    // The server loses its data on restart.
     let kept = bodies(entries(&mut client(&server).await).await);
     assert_arrived(&[after], &kept);
 }

@@ -44,7 +44,7 @@ pub struct KafkaSettings {
     pub brokers: String,
     /// The topic, which must exist; `landfall-events` by default.
     pub topic: String,
-    /// Whether to use TLS, with the system's certificate authorities.
+    /// Enables TLS with the system's certificate authorities.
     pub tls: bool,
     /// The SASL credentials, if needed.
     pub login: Option<KafkaLogin>,
@@ -117,6 +117,11 @@ pub enum KafkaMechanism {
 ///
 /// Records have the header `content-type` and the time of the event. A delivery succeeds when all
 /// in-sync replicas have the record (`acks=all`). The partition is the one that Kafka's Java client
+/// chooses for the key: all events of an upload are in one partition, in order. Kafka does not drop
+/// duplicates; the id is in the CloudEvent.
+///
+/// Records have the header `content-type` and the time of the event. A delivery succeeds when all
+/// in-sync replicas have the record (`acks=all`). The partition is the one that Kafka's Java client
 /// chooses for the key, so an upload's events are in one partition, in order. Kafka does not drop
 /// duplicates; the id is in the CloudEvent.
 ///
@@ -144,8 +149,8 @@ impl Kafka {
         });
         let brokers = brokers.collect::<Result<Vec<_>, _>>()?;
         let topic = &settings.topic;
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(legal) {
+        let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(is_valid) {
             let text = format!(
                 "Kafka topic {topic:?}: use up to 249 of letters, digits, '.', '_' and '-'"
             );

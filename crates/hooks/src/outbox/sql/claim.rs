@@ -4,7 +4,7 @@ use landfall_database::{Statement, push_list};
 
 use super::resolver;
 
-/// How long a failing event holds later events of its ordering key; `None` is without limit.
+/// The time for which a failing event holds later ones of its key; `None` is without limit.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::outbox) struct OrderHold {
     /// Milliseconds after the first failed attempt.

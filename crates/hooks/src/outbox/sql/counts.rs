@@ -19,7 +19,7 @@ pub(in crate::outbox) fn counts() -> Statement {
 
 /// Merges the counts of PostgreSQL's connections if there are many.
 ///
-/// This is a transaction of its own: it waits for no other, and blocks others only briefly.
+/// This transaction waits for no other, and blocks others only briefly.
 pub(in crate::outbox) async fn merge_counts(
     connections: &Connections,
 ) -> Result<(), DatabaseError> {

@@ -7,7 +7,7 @@ use landfall_database::{Connections, Database, Durability, Statement};
 use super::*;
 use crate::outbox::{MIGRATIONS, TABLE_SET};
 
-/// Rows of the table, of which four fifths are pending; the others failed, are prepared or dead.
+/// Rows of the table: four fifths are pending, the others have failed, are prepared or dead.
 const ROWS: i64 = 30_000;
 
 async fn filled(database: &Database) -> Connections {

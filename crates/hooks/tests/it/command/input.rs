@@ -1,4 +1,4 @@
-//! What a program is given.
+//! Input of commands.
 
 use std::{collections::BTreeMap, net::TcpListener};
 
@@ -34,7 +34,7 @@ async fn message_is_on_stdin_and_in_the_environment() {
         &format!("LANDFALL_SEQUENCE={}", message.sequence),
         "LANDFALL_LABEL_TENANT=a b",
         "LANDFALL_LABEL_SCAN_STATE=zero\u{fffd}byte",
-        // And all that this process has.
+        // All variables of this process are inherited.
         &format!("PATH={}", std::env::var("PATH").unwrap()),
     ] {
         assert!(
@@ -90,7 +90,7 @@ async fn relative_directory_is_resolved_at_creation() {
     assert!(hooks.path("folder").exists());
 }
 
-/// A message larger than any pipe holds.
+/// A message larger than any pipe buffer.
 fn huge() -> Message {
     let mut message = message(HookName::PreCreate);
     let value = "x".repeat(4 << 20);
@@ -112,7 +112,7 @@ async fn unread_large_message_does_not_block() {
     let hooks = Hooks::sh(HookName::PreCreate, r#"echo '{"RejectUpload":true}'"#);
     let response = hooks.command().deliver(&huge()).await.unwrap();
     assert!(response.reject_upload);
-    // Nor if something else goes on holding the pipe.
+    // Not even if another process keeps the pipe open.
     let hooks = Hooks::sh(
         HookName::PreCreate,
         "exec 3<&0; sleep 30 <&3 >/dev/null & echo $! >pid",
@@ -135,10 +135,10 @@ async fn commands_start_with_default_signals_and_no_open_files() {
     hooks.deliver(HookName::PreCreate).await.unwrap();
     let theirs = hooks.read("signals");
     let ours = fs::read_to_string("/proc/self/status").unwrap();
-    // Rust's own programs ignore it; what their parents ignored is nobody's business here.
+    // Rust programs ignore SIGPIPE; signals that the parent ignored are not checked.
     let pipe = 1 << (rustix::process::Signal::PIPE.as_raw() - 1);
     assert_eq!(mask(&ours, "SigIgn") & pipe, pipe);
-    // glibc keeps two for itself, and has children ignore them.
+    // glibc reserves two signals, and ignores them in children.
     let rest = !(pipe | 0b11 << (32 - 1));
     assert_eq!(mask(&theirs, "SigIgn") & pipe, 0);
     assert_eq!(mask(&theirs, "SigIgn") & rest, mask(&ours, "SigIgn") & rest);
@@ -148,7 +148,7 @@ async fn commands_start_with_default_signals_and_no_open_files() {
     assert!(!files.contains("/open-here"), "{files}");
 }
 
-/// A set of signals as `/proc/<pid>/status` has it.
+/// Parses a signal set of `/proc/<pid>/status`.
 fn mask(status: &str, name: &str) -> u64 {
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap()

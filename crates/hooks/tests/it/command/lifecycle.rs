@@ -1,10 +1,10 @@
-//! How many programs run, how long, and what is left of them.
+//! Concurrency, timeouts and termination of commands.
 
 use std::{sync::Arc, time::Instant};
 
 use super::*;
 
-/// A program that ends neither by itself nor when asked to, and a child that doesn't either.
+/// A command, and its child, that ignore SIGTERM.
 const STUBBORN: &str = r#"trap '' TERM
 sh -c 'trap "" TERM; echo $$ >child.pid; while :; do sleep 1; done' &
 echo $$ >pid
@@ -176,9 +176,9 @@ async fn file_that_stays_busy_is_a_failure() {
     let writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
     let failure = hooks.deliver(HookName::PreCreate).await.unwrap_err();
     assert!(
-        failure.text.ends_with("is being written to"),
+        failure.message.ends_with("is being written to"),
         "{}",
-        failure.text
+        failure.message
     );
     drop(writer);
     hooks.deliver(HookName::PreCreate).await.unwrap();

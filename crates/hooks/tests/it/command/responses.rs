@@ -1,4 +1,4 @@
-//! What is made of what programs print and how they exit.
+//! Output and exit codes of commands.
 
 use http::StatusCode;
 
@@ -43,7 +43,7 @@ json.dump({"ChangeFileInfo": {"ID": "x-" + upload["MetaData"]["filename"]}}, sys
 
 #[tokio::test]
 async fn binaries_and_symlinks_work() {
-    // It answers with the question, in which nothing is an answer.
+    // It echoes the message, which has no response fields.
     let hooks = Hooks::none();
     fs::copy("/bin/cat", hooks.path("pre-create")).unwrap();
     std::os::unix::fs::symlink("/bin/false", hooks.path("pre-finish")).unwrap();
@@ -143,7 +143,7 @@ async fn invalid_output_fails_blocking_hooks() {
         );
         assert!(text.ends_with(says), "{text}");
     }
-    // The program did its work: running it again because it talks would be worse.
+    // The command succeeded: do not run it again for its output.
     for lines in ["echo moved", binary] {
         default(
             Hooks::sh(HookName::PostFinish, lines)
@@ -217,7 +217,7 @@ async fn v1_ignores_output_of_successful_commands() {
         .with(HookName::PostReceive, "exit $CODE");
     let v1 = hooks.v1();
     default(v1.deliver(&message(HookName::PreCreate)).await);
-    // The code stops what is being received, and nothing else.
+    // The code stops uploads in post-receive only.
     let text = sentence(v1.deliver(&message(HookName::PostFinish)).await);
     assert_eq!(text, "the hook post-finish failed: exit status 42");
 }
@@ -231,7 +231,7 @@ async fn v1_stops_by_stop_code() {
         let answer = hooks.v1().deliver(&message).await;
         assert_eq!(answer.ok().map(|response| response.stop_upload), stops);
     }
-    // Without one, no code stops.
+    // Without a stop code, nothing stops.
     fs::write(hooks.path("code"), "42").unwrap();
     let mut settings = hooks.settings();
     settings.format = Format::V1;

@@ -1,4 +1,4 @@
-//! What goes over the wire, there and back, and when it goes again.
+//! Messages on the wire, and retries.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -203,7 +203,7 @@ async fn invalid_response_is_a_failure() {
         let server = Server::answering(response).await;
         let grpc = Grpc::new(settings(server.target())).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
-        assert!(failure.text.contains(words), "{failure}");
+        assert!(failure.message.contains(words), "{failure}");
         assert_eq!(server.calls().len(), 1);
     }
 }
@@ -265,7 +265,7 @@ async fn attempts_include_the_first() {
         settings.attempts = attempts;
         let grpc = Grpc::new(settings).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
-        assert_eq!(failure.text, "gRPC Unavailable: never");
+        assert_eq!(failure.message, "gRPC Unavailable: never");
         assert_eq!(server.calls().len(), made);
     }
 }
@@ -279,7 +279,7 @@ async fn other_codes_are_not_retried() {
         let server = Server::start(move |_| Err(Status::new(code, "no, thanks"))).await;
         let grpc = Grpc::new(settings(server.target())).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
-        assert_eq!(failure.text, format!("gRPC {code:?}: no, thanks"));
+        assert_eq!(failure.message, format!("gRPC {code:?}: no, thanks"));
         assert_eq!(server.calls().len(), 1, "{code:?}");
         let may_pass = matches!(
             code,
@@ -302,7 +302,7 @@ async fn silent_server_times_out() {
     let grpc = Grpc::new(settings).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
     assert_eq!(
-        failure.text,
+        failure.message,
         "gRPC DeadlineExceeded: the server took too long"
     );
     let calls = server.calls();
@@ -340,5 +340,5 @@ async fn response_above_the_limit_is_rejected() {
     .await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
-    assert!(failure.text.starts_with("gRPC OutOfRange"), "{failure}");
+    assert!(failure.message.starts_with("gRPC OutOfRange"), "{failure}");
 }

@@ -1,4 +1,4 @@
-//! Connections that come late, break, or are few.
+//! Connections: late servers, interruptions and limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,8 +36,8 @@ async fn server_may_start_later() {
     let port = free_port();
     let grpc = Grpc::new(settings(format!("127.0.0.1:{port}"))).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
-    assert!(failure.text.starts_with("gRPC Unavailable"), "{failure}");
-    assert!(failure.text.contains("refused"), "{failure}");
+    assert!(failure.message.starts_with("gRPC Unavailable"), "{failure}");
+    assert!(failure.message.contains("refused"), "{failure}");
     assert!(grpc.check().await.is_err());
 
     let server = Server::on(port, |_| Box::pin(async { Ok(stop()) })).await;
@@ -151,7 +151,7 @@ async fn waiting_for_a_permit_times_out() {
     let late = grpc.deliver(&message()).await.unwrap_err();
     assert_eq!(late.text, "gRPC DeadlineExceeded: too many calls wait");
     assert_eq!(server.calls().len(), 1);
-    // Who gives up makes room.
+    // A dropped call releases its permit.
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     let second = call();
@@ -177,7 +177,7 @@ async fn peer_without_http2_is_a_failure() {
     settings.attempts = 2;
     let grpc = Grpc::new(settings).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
-    assert!(failure.text.starts_with("gRPC "), "{failure}");
+    assert!(failure.message.starts_with("gRPC "), "{failure}");
     peer.abort();
 }
 
@@ -195,10 +195,10 @@ async fn unix_socket_is_supported() {
     let nowhere = folder.path().join("nothing");
     let grpc = Grpc::new(settings(format!("unix://{}", nowhere.display()))).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
-    assert!(failure.text.starts_with("gRPC Unavailable"), "{failure}");
+    assert!(failure.message.starts_with("gRPC Unavailable"), "{failure}");
 }
 
-/// A server that does to each call whatever is said, below gRPC.
+/// A server that handles each call below gRPC.
 async fn rude(act: impl Fn(h2::server::SendResponse<Bytes>) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap().to_string();
@@ -227,7 +227,7 @@ async fn stream_reset_maps_to_the_grpc_code() {
         let grpc = Grpc::new(settings(target)).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
         assert!(
-            failure.text.starts_with(&format!("gRPC {code}: ")),
+            failure.message.starts_with(&format!("gRPC {code}: ")),
             "{failure}"
         );
     }
@@ -238,7 +238,7 @@ async fn truncated_response_is_a_failure() {
     let target = rude(|mut answer| {
         let head = http::Response::builder().header("content-type", "application/grpc");
         let mut body = answer.send_response(head.body(()).unwrap(), false).unwrap();
-        // The beginning of a message of ten bytes, and no status.
+        // The start of a ten-byte message, and no status.
         let begun = Bytes::from_static(&[0, 0, 0, 0, 10, 1]);
         body.send_data(begun, true).unwrap();
     })
@@ -262,7 +262,7 @@ async fn http_error_of_a_proxy_is_a_failure() {
         let grpc = Grpc::new(settings(target)).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
         assert!(
-            failure.text.starts_with(&format!("gRPC {code}: ")),
+            failure.message.starts_with(&format!("gRPC {code}: ")),
             "{failure}"
         );
     }

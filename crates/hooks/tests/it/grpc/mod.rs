@@ -1,5 +1,4 @@
-//! gRPC hooks against a server in this process that does whatever a test wants, and against servers in
-//! Python, which know nothing of our code.
+//! gRPC hooks against a scripted server in this process, and against independent servers in Python.
 
 mod calls;
 mod connections;
@@ -22,7 +21,7 @@ use landfall_hooks::{
     message::{MessageId, RequestData, UploadData},
 };
 
-/// Settings that don't make a test wait.
+/// Settings with short delays.
 fn settings(target: impl Into<String>) -> GrpcSettings {
     let mut settings = GrpcSettings::new(target);
     settings.backoff = Duration::from_millis(20);
@@ -35,7 +34,7 @@ fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(owned).collect()
 }
 
-/// A message with something in each field.
+/// A message with a value in each field.
 fn message() -> Message {
     let access = Access {
         intent: Intent::Concatenate,

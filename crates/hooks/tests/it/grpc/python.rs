@@ -1,5 +1,4 @@
-//! Servers in Python: one of our `.proto`, and one of a `.proto` that was written from tusd's table of
-//! field numbers alone.
+//! Servers in Python: one with our `.proto`, one with a `.proto` from tusd's field numbers alone.
 
 use std::{
     ffi::OsStr,
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{message, settings, texts, tls::Authority};
 
-/// tusd's service, by its numbers.
+/// tusd's service, by field numbers.
 const TUSD: &str = r#"
 syntax = "proto3";
 package proto;
@@ -49,21 +48,21 @@ fn our_proto() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/hook.proto")
 }
 
-/// A server of our `.proto`, and where it is.
+/// Starts a server with our `.proto`.
 fn ours() -> String {
     static SERVER: OnceLock<Grpcio> = OnceLock::new();
     let server = SERVER.get_or_init(|| start(&our_proto(), OsStr::new("-")));
     format!("127.0.0.1:{}", server.port())
 }
 
-/// A server of tusd's, and where it is.
+/// Starts a server with tusd's `.proto`.
 fn tusds() -> String {
     static SERVER: OnceLock<Grpcio> = OnceLock::new();
     let server = SERVER.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let proto = folder.path().join("hook.proto");
         fs::write(&proto, TUSD).unwrap();
-        // It is read by the time that the server listens.
+        // The file has been read when the server listens.
         start(&proto, OsStr::new("-"))
     });
     format!("127.0.0.1:{}", server.port())
@@ -83,7 +82,7 @@ async fn seen_by(target: String) -> Value {
     serde_json::from_slice(&response.client_response.body.unwrap()).unwrap()
 }
 
-/// What tusd's service tells of [`message`], as Python's Protobuf writes it.
+/// [`message`] in tusd's service, as formatted by Python's Protobuf.
 fn told() -> Value {
     json!({
         "type": "post-finish",
@@ -133,7 +132,7 @@ async fn server_with_extended_proto_receives_all_fields() {
     assert_eq!(seen_by(ours()).await["request"], told);
 }
 
-/// The reaction to something in each field of tusd's answer.
+/// The response with a value in each of tusd's fields.
 fn all() -> HookResponse {
     let mut all = HookResponse::default();
     all.client_response.status = Some(http::StatusCode::from_u16(201).unwrap());
@@ -178,7 +177,7 @@ async fn python_status_codes_match() {
         Some(&b"at last"[..])
     );
     let failure = grpc.deliver(&saying("no")).await.unwrap_err();
-    assert_eq!(failure.text, "gRPC FailedPrecondition: no: Zo\u{eb}");
+    assert_eq!(failure.message, "gRPC FailedPrecondition: no: Zo\u{eb}");
 }
 
 #[tokio::test]

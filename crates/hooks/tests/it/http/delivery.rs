@@ -1,4 +1,4 @@
-//! How it is carried: attempts, limits, connections.
+//! Attempts, limits and connections.
 
 use std::{
     sync::{
@@ -51,7 +51,7 @@ async fn retries_stop_after_the_last_attempt() {
             .await;
         let failure = outcome.unwrap_err();
         assert_eq!(
-            failure.text,
+            failure.message,
             "unexpected response code from hook endpoint (500): broken"
         );
         assert_eq!(receiver.seen().len() - before, expected);
@@ -120,7 +120,7 @@ async fn refused_connection_is_a_failure() {
             "{failure}"
         );
         let failure = http.check().await.unwrap_err();
-        assert!(failure.text.starts_with("could not connect"), "{failure}");
+        assert!(failure.message.starts_with("could not connect"), "{failure}");
     }
 }
 
@@ -189,11 +189,11 @@ async fn slow_body_times_out() {
     for format in [Format::Auto, Format::V2] {
         let failure = deliver(format).await.unwrap_err();
         assert!(
-            failure.text.contains("did not answer within 1.5s"),
+            failure.message.contains("did not answer within 1.5s"),
             "{failure}"
         );
     }
-    // There the status is all that counts.
+    // Only the status counts there.
     assert_eq!(deliver(Format::V1).await.unwrap(), HookResponse::default());
 }
 
@@ -264,7 +264,7 @@ async fn responses_above_the_limit_are_not_read() {
             .await
             .unwrap_err();
         assert_eq!(
-            failure.text,
+            failure.message,
             "hook response exceeded maximum size of 5120 bytes"
         );
     }
@@ -304,7 +304,7 @@ async fn connections_are_reused() {
 
 #[tokio::test]
 async fn closed_connection_is_replaced_without_a_duplicate() {
-    // It doesn't say so, and closes when it has answered.
+    // The server closes without announcing it.
     let receiver = Receiver::start(|_, _| {
         Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".into())
     })

@@ -1,4 +1,4 @@
-//! The way through a proxy.
+//! Proxies.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use super::{
     sample, settings, tls,
 };
 
-/// A name that only the proxy knows.
+/// A name that only the proxy resolves.
 const NAME: &str = "hooks.invalid";
 
 fn through(proxy: SocketAddr, url: &str) -> HttpSettings {
@@ -62,7 +62,7 @@ async fn is_bypassed_for_local_hosts() {
         .deliver(&sample(HookName::PreCreate))
         .await
         .unwrap_err();
-    assert!(failure.text.starts_with("could not connect"), "{failure}");
+    assert!(failure.message.starts_with("could not connect"), "{failure}");
     assert!(proxy.seen().is_empty());
     let seen = receiver.seen();
     assert_eq!(seen.len(), 2);
@@ -105,7 +105,7 @@ async fn rejection_is_a_failure() {
         .deliver(&sample(HookName::PreCreate))
         .await
         .unwrap_err();
-    assert!(failure.text.starts_with("could not connect"), "{failure}");
+    assert!(failure.message.starts_with("could not connect"), "{failure}");
 }
 
 #[tokio::test]
@@ -119,6 +119,6 @@ async fn cannot_bypass_the_address_policy() {
         .deliver(&sample(HookName::PreCreate))
         .await
         .unwrap_err();
-    assert!(failure.text.contains("through a proxy"), "{failure}");
+    assert!(failure.message.contains("through a proxy"), "{failure}");
     assert_eq!(proxy.seen().len(), 1);
 }

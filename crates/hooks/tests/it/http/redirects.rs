@@ -1,4 +1,4 @@
-//! Redirects, and where they may lead.
+//! Redirects and the address policy.
 
 use landfall_hooks::{
     DeliveryError, HookName, HookResponse, Transport,
@@ -92,7 +92,7 @@ async fn stop_after_the_limit() {
     let receiver = Receiver::start(|_, _| to(307, "/again")).await;
     let failure = deliver(following(receiver.url("/"))).await.unwrap_err();
     assert_eq!(
-        failure.text,
+        failure.message,
         "the hook endpoint redirects more than 10 times"
     );
     assert_eq!(receiver.seen().len(), 11);
@@ -142,10 +142,10 @@ async fn to_private_addresses_are_denied_in_any_spelling() {
         let receiver = Receiver::start(move |_, _| to(307, &location)).await;
         let failure = deliver(following(receiver.url("/"))).await.unwrap_err();
         assert!(
-            failure.text.contains("neither public nor allowed"),
+            failure.message.contains("neither public nor allowed"),
             "{host}: {failure}"
         );
-        // It would be so again.
+        // A retry would fail, too.
         assert_eq!(receiver.seen().len(), 1, "{host}");
     }
     assert!(inside.seen().is_empty());
@@ -205,7 +205,7 @@ async fn to_another_origin_carry_no_credentials_in_the_body() {
                 .unwrap();
             let seen = receiver.seen();
             let first = String::from_utf8(seen.last().unwrap().body.to_vec()).unwrap();
-            // The endpoint itself needs them to decide.
+            // The configured endpoint needs them.
             assert_eq!(first.matches("-secret").count() % 4, 0, "{first}");
             assert!(first.contains("Cookie-secret"), "{first}");
             let seen = other.seen();
@@ -219,7 +219,7 @@ async fn to_another_origin_carry_no_credentials_in_the_body() {
 
 #[tokio::test]
 async fn back_to_the_origin_carry_no_secrets() {
-    // The other place says where to go, so it must not decide what is signed.
+    // The other origin chose the target, so the request is not signed.
     let home = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
     let back = home.clone();
     let away = Receiver::start(move |_, _| to(307, back.get().unwrap())).await;

@@ -1,4 +1,4 @@
-//! What is sent.
+//! Requests.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,7 +60,7 @@ async fn each_format_has_its_body_and_headers() {
         assert!((now - 5..=now).contains(&stated));
         assert_eq!(received.header("webhook-signature"), None);
         assert_eq!(received.header("authorization"), None);
-        // As Go spells them.
+        // Go's spelling.
         assert!(
             received.head.contains("\r\nWebhook-Id: "),
             "{}",
@@ -154,7 +154,7 @@ async fn headers_are_forwarded_in_any_case_with_all_values() {
         .await
         .unwrap();
     let received = &receiver.seen()[0];
-    // The client's, which is what the operator asked for by name.
+    // The client's header, as configured.
     assert_eq!(received.all("authorization"), ["Bearer abc"]);
     assert_eq!(received.all("x-many"), ["1", "2", "\u{e9}"]);
     assert_eq!(received.header("x-other"), None);

@@ -1,4 +1,4 @@
-//! What an outbox promises while its process and its database live.
+//! Guarantees without crashes.
 
 use std::{
     collections::HashSet,
@@ -72,7 +72,7 @@ async fn flapping_receiver_gets_every_event_in_order() {
         assert_in_order(&received);
         let ids: HashSet<_> = received.iter().map(|message| message.id.as_str()).collect();
         assert_eq!(ids.len(), 3 * UPLOADS, "nothing was invented");
-        // What received but wasn't answered arrives again.
+        // Events whose response was lost are delivered again.
         let delivered = || harness.outbox.stats().routes[0].delivered;
         let began = Instant::now();
         while delivered() < 3 * UPLOADS as u64 {
@@ -109,7 +109,7 @@ async fn pending_events_are_delivered_after_a_restart() {
         }
         harness.close().await;
 
-        // It doesn't wait for what the one before would have waited for.
+        // A restart ends the backoff.
 
         let harness = Harness::start(database.settings()).await;
         let began = Instant::now();
@@ -144,14 +144,14 @@ async fn full_outbox_rejects_creations_first() {
             refused.to_string(),
             "the outbox is full: 10 events are stored, 10 are allowed"
         );
-        // What has begun may end.
+        // Existing uploads can be completed.
         for upload in &uploads {
             announce(EventKind::Completed, upload).await.unwrap();
         }
         let refused = announce(EventKind::Completed, &upload()).await.unwrap_err();
         assert!(refused.to_string().contains("20 are allowed"), "{refused}");
         assert_eq!(harness.outbox.stats().rejected_requests, 2);
-        // Again is free.
+        // Preparing it again takes no capacity.
         announce(EventKind::Completed, &uploads[0]).await.unwrap();
         harness.receiver.set_down(false);
         for upload in &uploads {
@@ -303,7 +303,7 @@ async fn dead_letters_are_purged_by_age_and_do_not_count_toward_limits() {
         let harness = Harness::start(settings.clone()).await;
         harness.receiver.set_down(true);
         for died in 0..30 {
-            // More than may be stored, one after the other.
+            // More than the limit, one at a time.
             harness.prepare_and_emit(&upload(), &LIFECYCLE[..1]).await;
             let began = Instant::now();
             while harness.outbox.stats().routes[0].dead_lettered <= died {
@@ -360,7 +360,7 @@ async fn byte_limit_rejects_creations_first() {
         let refused = refused.to_string();
         let allowed = format!("{} are allowed", bytes * 3 / 2);
         assert!(refused.ends_with(&allowed), "{refused}");
-        // Events of uploads that exist have twice as much.
+        // Events of existing uploads have twice the limit.
         let completed = [event(EventKind::Completed, &first)];
         harness.outbox.announce(&completed).await.unwrap();
         assert!(harness.outbox.is_full());

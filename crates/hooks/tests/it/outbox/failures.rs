@@ -1,4 +1,4 @@
-//! Deliveries that fail: what is given up, what waits behind them, and what does not.
+//! Failed deliveries: dead letters, holds and independent events.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::harness::{ALL, TIMEOUT, event, on_each_database, upload};
 
-/// What a receiver does with a message.
+/// The reaction of a receiver to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behavior {
     Accept,
@@ -35,7 +35,7 @@ enum Behavior {
 
 type Decide = dyn Fn(&Message, usize) -> Behavior + Send + Sync;
 
-/// A receiver whose behavior depends on the message and on how often it came.
+/// A receiver whose behavior depends on the message and on the number of its attempts.
 struct Receiver {
     decide: Mutex<Arc<Decide>>,
     seen: Mutex<HashMap<String, usize>>,
@@ -103,7 +103,7 @@ impl Transport for ScriptedTransport {
                 Ok(HookResponse::default())
             }
             Behavior::Fail => {
-                // Long enough for others to begin meanwhile, if they may.
+                // Long enough for other deliveries to start.
                 tokio::time::sleep(Duration::from_millis(2)).await;
                 Err(DeliveryError::new("500"))
             }
@@ -156,7 +156,7 @@ impl Harness {
         self.outbox.stats().routes[0].failed
     }
 
-    /// Waits until so many failures of one event are recorded.
+    /// Waits until one event has this many recorded failures.
     async fn until_recorded(&self, failures: u64) {
         let began = Instant::now();
         let pending = Query {
@@ -188,12 +188,12 @@ impl Harness {
 
     async fn close(self) {
         self.outbox.close().await;
-        // What hangs does so for ever.
+        // Hanging deliveries never end.
         self.running.abort();
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that is moved by the test.
 #[derive(Debug, Clone)]
 struct Frozen(Arc<AtomicI64>, SystemTime);
 
@@ -215,7 +215,7 @@ impl Frozen {
     }
 }
 
-/// `post-create` fails, all else arrives.
+/// `post-create` fails, other events succeed.
 fn creations_fail(message: &Message, _nth: usize) -> Behavior {
     match message.hook {
         HookName::PostCreate => Behavior::Fail,
@@ -343,7 +343,7 @@ async fn dead_lettering_requires_time_and_attempts() {
         let upload = upload();
         harness.emit(EventKind::Created, &upload).await;
         harness.until_recorded(1).await;
-        // Two days later, and with it all the time there is.
+        // Two days later, the retry time is over.
         for failed in 2..=19 {
             clock.advance(48 * 3600);
             harness.until_recorded(failed).await;
@@ -430,7 +430,7 @@ async fn receiver_that_is_down_gets_one_delivery_at_a_time() {
             (stats.is_down, stats.opened, stats.dead_lettered),
             (false, 1, 0)
         );
-        // None has overtaken another of its upload, though many have failed before.
+        // All events are in order per upload, though many have failed before.
         super::harness::assert_in_order(&receiver.received.lock().unwrap());
         harness.close().await;
     })

@@ -1,4 +1,4 @@
-//! An outbox with a receiver that does as it is told.
+//! A test harness: an outbox with a configurable receiver.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -23,19 +23,19 @@ use landfall_hooks::{
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-/// Nothing in these tests takes longer, unless it hangs.
+/// Timeout of each test.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A receiver.
 #[derive(Debug, Default)]
 pub(crate) struct Receiver {
-    /// Ids of events, in the order in which they received.
+    /// Received messages in order.
     pub(crate) received: Mutex<Vec<Message>>,
-    /// Nothing arrives.
+    /// Set to fail all calls.
     pub(crate) is_down: AtomicBool,
-    /// Every so many calls one fails; none if 0.
+    /// Every nth call fails; 0 for none.
     pub(crate) fails_each: AtomicUsize,
-    /// How long a call takes.
+    /// The duration of a call.
     pub(crate) pause: Mutex<Duration>,
     calls: AtomicUsize,
 }
@@ -54,7 +54,7 @@ impl Receiver {
         self.is_down.store(is_down, Ordering::Relaxed);
     }
 
-    /// Waits until so many different events have received.
+    /// Waits until this many distinct events were received.
     pub(crate) async fn until(&self, events: usize) -> Vec<Message> {
         let began = Instant::now();
         loop {
@@ -70,7 +70,7 @@ impl Receiver {
     }
 }
 
-/// The way to a receiver.
+/// A transport to a receiver.
 #[derive(Debug)]
 pub(crate) struct TestTransport(pub(crate) &'static str, pub(crate) Arc<Receiver>);
 
@@ -89,7 +89,7 @@ impl Transport for TestTransport {
         }
         let each = receiver.fails_each.load(Ordering::Relaxed);
         let fails = each > 0 && call.is_multiple_of(each);
-        // Half of what fails has received all the same.
+        // Half of the failed deliveries were received.
         if receiver.is_down.load(Ordering::Relaxed) || (fails && call.is_multiple_of(2 * each)) {
             return Err(DeliveryError::new("the receiver is down"));
         }
@@ -108,7 +108,7 @@ pub(crate) const ALL: HookNames = HookNames::from_names(&[
     HookName::PostExpire,
 ]);
 
-/// All events for a receiver.
+/// Returns a route with all events.
 pub(crate) fn route(receiver: &Arc<Receiver>) -> Route {
     Route {
         transport: Arc::new(TestTransport("http", receiver.clone())),
@@ -116,7 +116,7 @@ pub(crate) fn route(receiver: &Arc<Receiver>) -> Route {
     }
 }
 
-/// A database that is gone with it.
+/// A temporary database.
 #[derive(Debug)]
 pub(crate) struct TestDatabase {
     pub(crate) database: Database,
@@ -139,7 +139,7 @@ impl TestDatabase {
         }
     }
 
-    /// Settings with short waits.
+    /// Returns settings with short delays.
     pub(crate) fn settings(&self) -> OutboxSettings {
         let mut settings = OutboxSettings::new(self.database.clone());
         settings.presence_dir = Some(self.folder.path().join("nodes"));
@@ -170,7 +170,7 @@ async fn run(name: &str, database: TestDatabase, test: &impl AsyncFn(TestDatabas
         .expect("the test hangs");
 }
 
-/// An outbox that runs, start_with a handler on a store in memory.
+/// A running outbox with a handler on a memory store.
 #[derive(Debug)]
 pub(crate) struct Harness {
     pub(crate) outbox: Outbox,
@@ -202,13 +202,13 @@ impl Harness {
         }
     }
 
-    /// Ends it as it should end.
+    /// Shuts down gracefully.
     pub(crate) async fn close(self) {
         self.outbox.close().await;
         self.running.await.unwrap();
     }
 
-    /// What an upload goes through.
+    /// Prepares and emits events of an upload.
     pub(crate) async fn prepare_and_emit(&self, upload: &Arc<Upload>, kinds: &[EventKind]) {
         for kind in kinds {
             let announced = event(*kind, upload);
@@ -228,8 +228,9 @@ pub(crate) fn event(kind: EventKind, upload: &Arc<Upload>) -> Event {
     Event::new(kind, upload.clone(), 0, None)
 }
 
-/// Asserts that of each upload what received first was earlier, and that what received again was about
-/// the same. (It may have another number: two nodes can tell the same thing, if one is slow.)
+/// Asserts that the events of each upload arrived in order, and that duplicates match.
+///
+/// A duplicate may have another sequence number: two nodes can emit the same event.
 pub(crate) fn assert_in_order(received: &[Message]) {
     let mut seen: BTreeMap<&str, &Message> = BTreeMap::new();
     let mut last: BTreeMap<&str, u64> = BTreeMap::new();

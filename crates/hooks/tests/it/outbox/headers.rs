@@ -17,11 +17,11 @@ use landfall_hooks::{
 
 use super::harness::{Harness, TestDatabase, on_each_database};
 
-/// The most bytes that a row of an ordinary event may take.
+/// Maximum bytes of an ordinary event's row.
 const ORDINARY: usize = 4096;
 
-/// The creation of a browser on the application's own harness, behind a proxy, with a session cookie and
-/// an access token of usual sizes.
+/// A creation by a browser behind a proxy, with a session cookie and an access token of usual
+/// sizes.
 fn request() -> Arc<RequestInfo> {
     let cookie = format!("session=cookie-secret{}", "c".repeat(1200));
     let token = format!("Bearer bearer-secret{}", "t".repeat(1500));
@@ -86,7 +86,7 @@ async fn stored(database: &TestDatabase) -> Vec<String> {
     rows.iter().map(|row| row.text(0).unwrap()).collect()
 }
 
-/// What `request()` has that no event may carry.
+/// Asserts that text contains no secret of `request()`.
 fn assert_without_secrets(text: &str) {
     assert!(!text.contains("secret"), "{text}");
     assert!(!text.contains("Upload-Metadata"), "{text}");
@@ -96,7 +96,7 @@ fn assert_without_secrets(text: &str) {
 async fn ordinary_events_are_stored_in_four_kib_without_credentials() {
     on_each_database(async |database| {
         let mut settings = database.settings();
-        // Naming a credential does not make it part of events.
+        // Credentials stay excluded even if configured.
         let named = ["x-tenant", "Authorization", "COOKIE", "proxy-authorization"];
         settings.headers = EventHeaders::default().with(named);
         let harness = Harness::start(settings).await;
@@ -111,7 +111,7 @@ async fn ordinary_events_are_stored_in_four_kib_without_credentials() {
             }
             harness.outbox.tell(event()).await;
         }
-        // `announce` waits for the transaction, which follows what was told before.
+        // `announce` waits for its transaction, which follows earlier commands.
         let last = Event::new(EventKind::Terminated, upload.clone(), 0, None);
         harness.outbox.announce(&[last]).await.unwrap();
         let rows = stored(&database).await;
@@ -127,7 +127,7 @@ async fn ordinary_events_are_stored_in_four_kib_without_credentials() {
         assert_eq!(created.request.header("X-Tenant"), Some("seven"));
         assert_eq!(created.request.header("Host"), Some("uploads.example.com"));
         assert_eq!(created.request.header("Upload-Length"), Some("734003200"));
-        // A transport that forwards these headers finds none either.
+        // Transports that forward these headers find none.
         for name in [
             "Authorization",
             "Cookie",

@@ -1,4 +1,4 @@
-//! Faults of the network between an outbox and its PostgreSQL.
+//! Network faults between an outbox and PostgreSQL.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn network_faults_lose_no_event() {
     let mut prepared: Option<Event> = None;
     let mut emitted = Vec::new();
     let prepare_and_emit = async || {
-        // Prepared before the fault, it happens under it.
+        // Prepared before the fault, emitted during it.
         if let Some(happened) = prepared.take() {
             emitted.push(happened.id());
             harness.outbox.tell(happened).await;

@@ -1,4 +1,4 @@
-//! Settling, several nodes, and a database that goes away.
+//! Resolution, several nodes, and database outages.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use super::harness::{Harness, Receiver, assert_in_order, event, on_each_database, route, upload};
 
-/// An upload that is complete.
+/// Creates a complete upload.
 async fn whole_upload(handler: &Handler) {
     let request = Request::builder()
         .method(Method::POST)
@@ -55,7 +55,7 @@ async fn prepared_event_that_did_not_happen_is_deleted() {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // It can come true later all the same.
+        // It can still happen later.
         harness
             .prepare_and_emit(&never, &[EventKind::Created, EventKind::Completed])
             .await;
@@ -70,7 +70,7 @@ async fn events_of_one_upload_resolve_without_delay_after_a_crash() {
     on_each_database(async |database| {
         let dir = tempfile::tempdir().unwrap();
         let mut options = FileOptions::default();
-        // Each lease is then held for a while.
+        // Leases are then held for a while.
         options.always_on_threads = true;
         let store = FileStore::open(dir.path(), options).unwrap();
         let killed = Outbox::open(database.settings(), vec![route(&Arc::default())]);
@@ -86,7 +86,7 @@ async fn events_of_one_upload_resolve_without_delay_after_a_crash() {
         }
         killed.close().await;
 
-        // Far less than the time after which an event that is found busy is settled again.
+        // Far less than the delay after which a busy event is resolved again.
         let harness =
             Harness::start_with(database.settings(), Arc::default(), Composer::join(store)).await;
         let told = timeout(Duration::from_secs(30), harness.receiver.until(2 * UPLOADS)).await;
@@ -121,7 +121,7 @@ async fn event_of_a_briefly_busy_upload_resolves_soon() {
     .await;
 }
 
-/// Two nodes on one store and one receiver; the first has nothing to show that it lives but time.
+/// Starts two nodes with one store and one receiver, without presence files.
 async fn two(settings: &OutboxSettings, receiver: &Arc<Receiver>) -> (Harness, Harness) {
     let parts = Composer::join(MemoryStore::new());
     let mut blind = settings.clone();
@@ -148,7 +148,7 @@ async fn events_from_several_nodes_stay_in_order() {
             nodes[(n + 1) % 2]
                 .prepare_and_emit(&upload, &[EventKind::Completed])
                 .await;
-            // As it is in the store by then.
+            // The state in the store by then.
             let mut finished = (*upload).clone();
             finished.finished = true;
             nodes[n % 2]
@@ -174,7 +174,7 @@ async fn rows_of_a_silent_node_are_taken_over() {
         let parts = Composer::join(MemoryStore::new());
         receiver.set_down(true);
 
-        // A runtime that ends takes the node with it, in the middle of everything.
+        // The node ends with its runtime, without any shutdown.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -249,7 +249,7 @@ async fn postgres_outage_loses_no_event() {
         refused,
         "the database didn't keep an announcement within 3s"
     );
-    // What had been announced happens, and is told when the database is back.
+    // Prepared events happen, and are delivered when the database is back.
     harness.outbox.tell(end).await;
     harness.receiver.set_down(false);
     postgres.restart();
@@ -266,7 +266,7 @@ async fn postgres_outage_loses_no_event() {
     harness.close().await;
 }
 
-/// The bytes of an SQLite database and of its log.
+/// Reads the files of an SQLite database.
 fn written(database: &Database) -> Vec<u8> {
     let Database::Sqlite(path) = database else {
         panic!("it is no file")
@@ -311,7 +311,7 @@ async fn node_without_presence_directory_is_evicted_after_its_lease() {
         settings.clock = Some(Clock::new(move || {
             start + Duration::from_secs(seconds.load(Ordering::SeqCst))
         }));
-        // It has claimed an event, and is never heard of again.
+        // The node has claimed an event, and then stays silent.
         let silent = Outbox::open(settings.clone(), vec![route(&Arc::default())]);
         let silent = silent.await.unwrap();
         let created = event(EventKind::Created, &upload());

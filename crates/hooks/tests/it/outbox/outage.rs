@@ -1,4 +1,4 @@
-//! A receiver that is down for a weekend.
+//! A receiver that is down for three days.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ const LIFECYCLE: [HookName; 3] = [
 ];
 const EVENTS: usize = 3 * JOBS as usize;
 
-/// A receiver that notes in which order the events of each job arrive.
+/// A receiver that records the order of each job's events.
 #[derive(Debug, Default)]
 struct Receiver {
     is_up: AtomicBool,
@@ -94,7 +94,7 @@ async fn three_day_outage_loses_no_event() {
     let handler = Handler::new(Config::new(parts)).unwrap();
     let running = tokio::spawn(outbox.clone().run(handler));
 
-    // A third of all events each day.
+    // A third of all events per day.
     for day in 0..3 {
         let jobs: Vec<u64> = (0..JOBS).collect();
         for part in jobs.chunks(2000) {

@@ -1,4 +1,4 @@
-//! Progress, and that nothing overtakes it.
+//! Progress, and its order with other events.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::harness::{Receiver, TestDatabase, event, upload};
 
-/// A receiver that takes a call when it is let.
+/// A receiver whose calls wait for permits.
 #[derive(Debug)]
 struct Gate {
     receiver: Arc<Receiver>,
@@ -103,7 +103,7 @@ async fn next_call_has_the_latest_progress() {
     assert!(calls == [first, last] || calls == [last], "{calls:?}");
     assert_eq!(sink.stats().delivered, calls.len() as u64);
 
-    // What nobody asks for any more isn't told.
+    // Discarded progress is not sent.
     gate.open.forget_permits(9);
     gate.calls.lock().unwrap().clear();
     sink.tell_progress(progress(&upload, 5));
@@ -146,7 +146,7 @@ async fn events_do_not_overtake_progress() {
     until(|| !gate.calls.lock().unwrap().is_empty()).await;
     sink.tell_progress(progress(&upload, 2));
     outbox.tell(event(EventKind::Completed, &upload)).await;
-    // Others don't wait.
+    // Other uploads do not wait.
     outbox.tell(event(EventKind::Completed, &other)).await;
     until(|| gate.receiver.ids().len() == 2).await;
     gate.open.add_permits(9);
@@ -167,7 +167,7 @@ async fn events_do_not_overtake_progress() {
     assert_eq!(hooks, expected);
     assert_eq!(*gate.calls.lock().unwrap(), [1, 2], "the last comes first");
 
-    // Progress of an upload that is gone is not delivered.
+    // Progress of a removed upload is not delivered.
     gate.open.forget_permits(9);
     sink.tell_progress(progress(&other, 3));
     until(|| gate.calls.lock().unwrap().len() == 3).await;

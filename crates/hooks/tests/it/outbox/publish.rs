@@ -1,4 +1,4 @@
-//! Events that were not prepared: those of the upload queue.
+//! Published events of the upload queue.
 
 use std::{
     sync::Arc,
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::harness::{ALL, Receiver, TestTransport, assert_in_order, on_each_database};
 
-/// An outbox with a receiver that wants events of the queue.
+/// An outbox with a receiver of job events.
 struct Queue {
     outbox: Outbox,
     connections: Connections,
@@ -38,7 +38,7 @@ impl Queue {
         let deaf = Arc::default();
         let routes = vec![
             route("http", &receiver, HookNames::JOB_EVENTS),
-            // Nothing of the queue is for this one.
+            // This route receives no job events.
             route("grpc", &deaf, ALL),
         ];
         let outbox = Outbox::open(settings, routes).await.unwrap();
@@ -53,7 +53,7 @@ impl Queue {
         }
     }
 
-    /// Stores events in a transaction of the caller, and commits it if `commits`.
+    /// Inserts events in a transaction, and commits it if `commits`.
     async fn insert(&self, messages: &[Message], commits: bool) {
         let mut transaction = self.connections.write().await.unwrap();
         for statement in self.outbox.insert_statements(messages).unwrap() {
@@ -71,7 +71,7 @@ impl Queue {
     }
 }
 
-/// The `nth` event of the queue, about a job.
+/// Returns the `nth` event, for a job.
 fn told(hook: HookName, job: u64, nth: u64) -> Message {
     let mut data = JobData::default();
     data.id = job.to_string();
@@ -91,7 +91,7 @@ const LIFECYCLE: [HookName; 3] = [
     HookName::UploadCompleted,
 ];
 
-/// What each of `jobs` goes through, the jobs side by side.
+/// Returns the events of `jobs` interleaved jobs.
 fn lives(jobs: u64) -> Vec<Message> {
     let each = (0..3_u64).flat_map(|step| (0..jobs).map(move |job| (step, job)));
     each.map(|(step, job)| {
@@ -104,7 +104,7 @@ fn lives(jobs: u64) -> Vec<Message> {
     .collect()
 }
 
-/// Asserts that the first arrivals of each job are in order.
+/// Asserts that the events of each job arrived in order, ignoring duplicates.
 fn assert_jobs_in_order(received: &[Message]) {
     let mut jobs = received.to_vec();
     for message in &mut jobs {
@@ -126,7 +126,7 @@ async fn inserted_events_arrive_in_order_per_job() {
         for part in lives(200).chunks(50) {
             queue.insert(part, true).await;
         }
-        // A busy receiver may be spared progress that is old news by then, but nothing else.
+        // Outdated progress may be skipped, other events may not.
         let terminal = |received: &[Message]| {
             let ends = received
                 .iter()
@@ -182,7 +182,7 @@ async fn inserted_events_are_stored_once() {
         let mut messages: Vec<_> = kept.into_iter().map(|one| one.message.unwrap()).collect();
         messages.sort_by_key(|message| message.sequence);
         assert_eq!(messages, all);
-        // By a caller that does not know whether its first transaction was committed.
+        // The caller does not know whether its first transaction was committed.
         queue.insert(&all, true).await;
         assert_eq!(events.list(&waiting).await.unwrap().len(), 12);
         queue.close().await;
@@ -229,7 +229,7 @@ async fn pending_progress_is_replaced_by_newer_progress() {
             .collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [1, 199, 1000]);
-        // The one that is tried stays until it has received, as the first of its job does.
+        // A tried event stays until it is delivered.
         waiting.upload = Some("job:8".into());
         assert!(events.list(&waiting).await.unwrap().len() <= 3);
         assert!(
@@ -251,7 +251,7 @@ async fn inserted_events_are_delivered_after_the_commit() {
         let outbox = queue.outbox.clone();
         queue.receiver.set_down(true);
         queue.insert(&lives(2), false).await;
-        // More than the limit, and the same events twice: a full outbox refuses none of them.
+        // More than the limit, and duplicates: a full outbox accepts them all.
         let events = lives(4);
         for _ in 0..2 {
             queue.insert(&events, true).await;
@@ -272,7 +272,7 @@ async fn inserted_events_are_delivered_after_the_commit() {
                 "{one:?}"
             );
         }
-        // The receiver wants no questions, and the outbox takes nothing once it is closed.
+        // Blocking hooks are not stored, and a closed outbox accepts nothing.
         let unwanted = outbox.insert_statements(&[told(HookName::PreGrant, 1, 200)]);
         assert_eq!(unwanted.unwrap(), []);
         queue.close().await;

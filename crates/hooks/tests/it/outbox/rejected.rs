@@ -1,4 +1,4 @@
-//! Events that the database rejects, and events that this version cannot read.
+//! Events that the database rejects, and rows that this version cannot parse.
 
 use std::{
     sync::Arc,
@@ -18,7 +18,7 @@ async fn execute(connections: &Connections, sql: impl Into<String>) {
     transaction.commit().await.unwrap();
 }
 
-/// Lets the database reject rows of an upload.
+/// Makes the database reject rows of an upload.
 async fn reject(connections: &Connections, database: &TestDatabase, upload: &str) {
     let is_sqlite = format!("{:?}", database.database).starts_with("Sqlite");
     let sql = if is_sqlite {
@@ -52,7 +52,7 @@ async fn event_rejected_by_the_database_does_not_delay_others() {
                 rejected.starts_with("the database rejects the event: "),
                 "{rejected}"
             );
-            // One that was not prepared can be dropped only.
+            // An unprepared event can only be dropped.
             harness
                 .outbox
                 .tell(event(EventKind::Completed, &poison))
@@ -97,7 +97,7 @@ async fn event_rejected_by_the_database_is_not_retried() {
     .await;
 }
 
-/// The database ends the connection of each transaction that stores an event, and then some work.
+/// The database closes the connection of the first transactions that store an event.
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connection_rejects_no_event() {
@@ -105,7 +105,7 @@ async fn lost_connection_rejects_no_event() {
     let connections = database.database.open(Durability::Power).await.unwrap();
     let outbox = Outbox::open(database.settings(), vec![route(&Arc::default())]);
     let outbox = outbox.await.unwrap();
-    // A sequence is not part of the transaction.
+    // Sequences are not transactional.
     for sql in [
         "CREATE SEQUENCE inserts",
         "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
@@ -137,7 +137,7 @@ async fn malformed_row_becomes_a_dead_letter() {
         harness
             .prepare_and_emit(&upload, &[EventKind::Created])
             .await;
-        // Between the two events of the upload, and in front of those of another.
+        // Between the events of one upload, and before those of another.
         let other = super::harness::upload();
         for (event, key) in [("new", id), ("newer", &other.id)] {
             let sequence = landfall::event::next_sequence();

@@ -1,15 +1,15 @@
-//! The border between a plugin and the server, with any pointers and bytes at all.
+//! The ABI between plugin and server, with arbitrary pointers and bytes.
 
 use landfall_hooks::format::{self, Format, body};
 use proptest::prelude::*;
 
 use super::*;
 
-/// The memory of the plugins here: one page.
+/// The memory of these plugins: one page.
 const PAGE: usize = 65536;
 
-/// What must come of a plugin that makes room at `room`, answers `pointer` and `length`, and has
-/// `bytes` where its answer is said to be; an error is how its sentence begins.
+/// Returns the expected response or the start of the error of a plugin that allocates at `room`,
+/// returns `pointer` and `length`, and has `bytes` at that place.
 fn expected(
     question: &[u8],
     bytes: &[u8],
@@ -39,7 +39,7 @@ fn expected(
         .map_err(|_| "the plugin's answer to pre-create can't be read")
 }
 
-/// Where the bytes are.
+/// The position of the bytes.
 const BYTES: u16 = 40_000;
 
 fn places() -> impl Strategy<Value = u32> {

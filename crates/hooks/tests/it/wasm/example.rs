@@ -1,4 +1,4 @@
-//! The plugin of `examples/wasm-plugin`, built as its users build it.
+//! The plugin in `examples/wasm-plugin`, built as users build it.
 
 use std::{path::Path, process::Command, sync::OnceLock};
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::*;
 
-/// Its module, built once.
+/// The module, built once.
 fn example() -> &'static WasmSettings {
     static BUILT: OnceLock<WasmSettings> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -18,7 +18,7 @@ fn example() -> &'static WasmSettings {
             .arg(&target)
             .arg("--manifest-path")
             .arg(root.join("examples/wasm-plugin/Cargo.toml"))
-            // They are meant for this machine.
+            // These flags are meant for this machine.
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .status()

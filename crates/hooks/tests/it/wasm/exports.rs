@@ -1,4 +1,4 @@
-//! What is a plugin and what isn't, found out at the start.
+//! Validation of modules at creation.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn missing_file_or_invalid_module_is_rejected() {
         text.starts_with("the plugin /no/such.wasm can't be read: "),
         "{text}"
     );
-    // Text of a module is none.
+    // The text format is not accepted.
     for module in ["", "(module)", "\0asm\x01\0\0\0 and more"] {
         let error = Wasm::of_module(&settings(), module.as_bytes()).unwrap_err();
         assert!(matches!(error, WasmError::Unfit { .. }), "{error}");

@@ -1,4 +1,4 @@
-//! What plugins do that they shouldn't: each fails its message, and says why.
+//! Limits and faults of plugins: each fails its message with a reason.
 
 use landfall_hooks::format::{Format, body};
 
@@ -37,14 +37,14 @@ async fn traps_are_failures() {
             "it wanted more than 1048576 bytes of memory",
         ),
         (
-            // A fill of what there is costs fuel by its length.
+            // A fill costs fuel by its length.
             "(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536)) (br 0)) unreachable",
             "it used up its 1000000 units of fuel",
         ),
     ] {
         let plugin = plugin(hook);
         says(&failure(&plugin).await, why);
-        // And the next message is none the worse for it.
+        // The next message is not affected.
         says(&failure(&plugin).await, why);
     }
 }
@@ -114,7 +114,7 @@ async fn invalid_response_is_a_failure() {
 
 #[tokio::test]
 async fn calls_share_no_state() {
-    // It refuses if its global, its memory or its data is not as new.
+    // It rejects if its global, its memory or its data is not fresh.
     let plugin = module(&format!(
         r#"{DEFAULT}
         (global $seen (mut i64) (i64.const 0))
@@ -137,7 +137,7 @@ async fn calls_share_no_state() {
 #[tokio::test]
 async fn concurrent_calls_are_limited() {
     log::listen();
-    // Messages of an even length take their time; each writes a line at its end.
+    // Messages of even length are slow; each logs a line at its end.
     let module = wat::parse_str(format!(
         r#"(module
         (import "landfall" "log" (func $log (param i32 i32 i32)))
@@ -190,7 +190,7 @@ async fn abandoned_call_keeps_its_permit_until_it_ends() {
     let plugin = Wasm::of_module(&settings, &module).unwrap();
     let question = message(HookName::PreCreate);
     let mut call = Box::pin(plugin.deliver(&question));
-    // Once polled, it runs.
+    // The first poll starts it.
     let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx)));
     assert!(poll.await.is_pending());
     drop(call);

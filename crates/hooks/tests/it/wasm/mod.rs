@@ -1,4 +1,4 @@
-//! Plugins: the example, and those that do what they shouldn't.
+//! WebAssembly hooks: the example plugin, and faulty ones.
 
 mod abi;
 mod example;
@@ -12,7 +12,7 @@ use landfall_hooks::{
     wasm::{Wasm, WasmError, WasmSettings},
 };
 
-/// What every plugin has, if it makes room at 1024 and has one page of memory.
+/// The exports of every plugin: one page of memory, and allocation at 1024.
 const DEFAULT: &str = r#"
     (memory (export "memory") 1)
     (func (export "landfall_alloc") (param i32) (result i32) (i32.const 1024))
@@ -25,23 +25,23 @@ fn settings() -> WasmSettings {
     settings
 }
 
-/// The plugin of these definitions.
+/// Builds a plugin of these definitions.
 fn module(definitions: &str) -> Result<Wasm, WasmError> {
     let module = wat::parse_str(format!("(module {definitions})")).unwrap();
     Wasm::of_module(&settings(), &module)
 }
 
-/// A plugin whose hook does this.
+/// Builds a plugin with this hook.
 fn plugin(hook: &str) -> Wasm {
     module(&format!("{DEFAULT} {}", hooked(hook))).unwrap()
 }
 
-/// A hook that does this.
+/// Returns a hook with this body.
 fn hooked(body: &str) -> String {
     format!(r#"(func $again (export "landfall_hook") (param i32 i32) (result i64) {body})"#)
 }
 
-/// A plugin that always answers this.
+/// Builds a plugin with a constant response.
 fn answering(answer: &[u8]) -> Wasm {
     let escaped: String = answer.iter().map(|byte| format!("\\{byte:02x}")).collect();
     let hook = hooked(&at(4096, answer.len()));
@@ -51,7 +51,7 @@ fn answering(answer: &[u8]) -> Wasm {
     .unwrap()
 }
 
-/// The value that says where an answer is.
+/// Returns the encoded position of a response.
 fn at(pointer: u64, length: usize) -> String {
     format!("(i64.const {})", pointer << 32 | length as u64)
 }
@@ -64,7 +64,7 @@ async fn ask(plugin: &Wasm) -> Result<HookResponse, DeliveryError> {
     plugin.deliver(&message(HookName::PreCreate)).await
 }
 
-/// Why asking it fails.
+/// Returns the error of a call.
 async fn failure(plugin: &Wasm) -> String {
     ask(plugin).await.unwrap_err().text
 }
