@@ -43,7 +43,7 @@ fn over_the_web(format: Format, hook: HookName, (status, kind): (u8, u8), body: 
     }
     let is_whole = kind & 0x40 == 0;
     let answered = (Bytes::copy_from_slice(body), is_whole);
-    let reaction = over_http::fuzzing::reaction(format, hook, (status, headers), answered);
+    let reaction = over_http::fuzzing::response(format, hook, (status, headers), answered);
     let may_stop = hook.is_blocking() || hook == HookName::PostReceive;
     if status.is_success() && !may_stop {
         assert!(reaction.is_ok(), "{hook} was taken: {reaction:?}");
@@ -72,7 +72,7 @@ fn printed(hook: HookName, status: u8, kind: u8, body: &[u8]) {
         i32::from(status & 0x7f)
     };
     let is_cut = kind & 2 != 0;
-    match command::fuzzing::reaction(hook, wait, body, is_cut) {
+    match command::fuzzing::response(hook, wait, body, is_cut) {
         Ok(reaction) => {
             assert_eq!(wait, 0, "a program that failed has answered");
             sensible(&reaction);
@@ -85,7 +85,7 @@ fn printed(hook: HookName, status: u8, kind: u8, body: &[u8]) {
 }
 
 fn in_proto(body: &[u8]) {
-    match grpc::fuzzing::reaction(body) {
+    match grpc::fuzzing::response(body) {
         Ok(reaction) => sensible(&reaction),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
@@ -99,7 +99,7 @@ fn denies(reaction: &HookResponse) -> bool {
 }
 
 fn sensible(reaction: &HookResponse) {
-    let (reply, changes) = (&reaction.reply, &reaction.changes);
+    let (reply, changes) = (&reaction.client_response, &reaction.changes);
     assert!(reply.status.is_none_or(|status| status.as_u16() >= 200));
     assert!(changes.id.as_ref().is_none_or(|id| !id.is_empty()));
     assert!(changes.max_size.is_none_or(|size| size > 0));

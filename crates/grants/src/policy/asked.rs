@@ -9,7 +9,7 @@ use landfall::{
     service::Peer,
 };
 use landfall_hooks::{
-    BlockingHooks, UploadChanges, HookName,
+    BlockingHooks, HookName, UploadChanges,
     message::{JobData, RequestData},
 };
 use serde_json::Value;
@@ -47,10 +47,13 @@ impl Policy for Asked {
                 No::unavailable("the application can't be asked now")
             })?;
             if reaction.failed {
-                return Err(refusal(&reaction.reply, StatusCode::SERVICE_UNAVAILABLE));
+                return Err(refusal(
+                    &reaction.client_response,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                ));
             }
             if reaction.reject_upload {
-                return Err(refusal(&reaction.reply, StatusCode::FORBIDDEN));
+                return Err(refusal(&reaction.client_response, StatusCode::FORBIDDEN));
             }
             narrow(ask, reaction.changes);
             // Who is asked next isn't bothered with what is too much already.
@@ -82,7 +85,7 @@ fn seen(request: &Parts) -> RequestData {
         headers: without_keys(&request.headers),
         ..RequestInfo::default()
     };
-    RequestData::new(&info).withhold(&[
+    RequestData::new(&info).redact(&[
         header::AUTHORIZATION.as_str(),
         header::COOKIE.as_str(),
         header::PROXY_AUTHORIZATION.as_str(),

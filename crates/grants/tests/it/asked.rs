@@ -9,7 +9,8 @@ use landfall_grants::{
     policy::{Ask, Asked, No, Policy},
 };
 use landfall_hooks::{
-    BlockingHooks, DeliveryError, HookName, HookNames, Message, HookResponse, Transport, FailureMode,
+    BlockingHooks, DeliveryError, FailureMode, HookName, HookNames, HookResponse, Message,
+    Transport,
     format::{Format, answer, body},
 };
 use serde_json::json;
@@ -29,7 +30,9 @@ impl Transport for Application {
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         self.asked.lock().unwrap().push(message.clone());
-        self.answer.clone().ok_or_else(|| DeliveryError::new("away"))
+        self.answer
+            .clone()
+            .ok_or_else(|| DeliveryError::new("away"))
     }
 }
 
@@ -43,7 +46,11 @@ fn application(json: Option<&str>) -> Arc<Application> {
 fn asked(applications: &[&Arc<Application>], names: &[HookName], when_down: FailureMode) -> Asked {
     let asker = |application: &&Arc<Application>| {
         let transport: Arc<dyn Transport> = (*application).clone();
-        Arc::new(BlockingHooks::new(transport, HookNames::from_names(names), when_down))
+        Arc::new(BlockingHooks::new(
+            transport,
+            HookNames::from_names(names),
+            when_down,
+        ))
     };
     Asked::new(applications.iter().map(asker).collect())
 }

@@ -15,7 +15,7 @@ use landfall_grants::{
     queue::{End, QueueError, Report},
 };
 use landfall_hooks::{
-    DeliveryError, HookName, HookNames, Message, HookResponse, Transport,
+    DeliveryError, HookName, HookNames, HookResponse, Message, Transport,
     outbox::{Outbox, OutboxSettings, Route},
 };
 use tokio::task::JoinHandle;

@@ -176,7 +176,9 @@ fn auto_allows_what_either_version_allows() {
     );
     let failure = classify(JSON, r#"{"RejectUpload":"yes"}"#).unwrap_err();
     assert!(
-        failure.message.contains("RejectUpload in the response must be"),
+        failure
+            .message
+            .contains("RejectUpload in the response must be"),
         "{failure}"
     );
 }
@@ -246,10 +248,18 @@ fn ambiguous_statuses_do_not_remove_an_upload() {
     for status in [401, 404, 405, 407, 413, 414, 415, 431] {
         let sent = (status, "text/plain", "not here");
         let response = classify(Format::Auto, HookName::PreFinish, sent).unwrap();
-        assert_eq!(rejections(&response), [false, false, false, true], "{status}");
+        assert_eq!(
+            rejections(&response),
+            [false, false, false, true],
+            "{status}"
+        );
         assert_eq!(response.client_response.body.unwrap(), "not here");
         let response = classify(Format::Auto, HookName::PreCreate, sent).unwrap();
-        assert_eq!(rejections(&response), [true, false, false, false], "{status}");
+        assert_eq!(
+            rejections(&response),
+            [true, false, false, false],
+            "{status}"
+        );
     }
     let sent = (404, JSON, r#"{"RejectUpload":true}"#);
     let stated = classify(Format::Auto, HookName::PreFinish, sent).unwrap();

@@ -5,13 +5,14 @@ pub(crate) mod rfc3339 {
     use std::time::SystemTime;
 
     use jiff::Timestamp;
-    use serde::{Deserialize as _, Deserializer, Serializer, de, ser};
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
 
     pub(crate) fn serialize<S: Serializer>(
         time: &SystemTime,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let time = Timestamp::try_from(*time).map_err(ser::Error::custom)?;
+        // Times beyond the year 9999 are clamped: an event must not be lost for its time.
+        let time = Timestamp::try_from(*time).unwrap_or(Timestamp::MAX);
         serializer.collect_str(&time)
     }
 

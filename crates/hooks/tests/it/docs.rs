@@ -53,7 +53,10 @@ fn section() -> String {
         .iter()
         .map(|sample| text(body(Format::V2, sample)))
         .collect();
-    block("One message per name, in the format `v2`:", &each.join("\n"));
+    block(
+        "One message per name, in the format `v2`:",
+        &each.join("\n"),
+    );
     out
 }
 

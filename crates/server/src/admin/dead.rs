@@ -86,7 +86,7 @@ pub(super) async fn list(
         }),
         id: event.id,
         transport: event.route,
-        hook: event.hook,
+        hook: event.event,
         upload_id: event.upload,
         attempts: event.attempts,
         error: event.error,

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
-use landfall_hooks::outbox::{EventSelection, Events, StoredEvent, EventState, Query};
+use landfall_hooks::outbox::{EventSelection, EventState, Events, Query, StoredEvent};
 
 use super::{
     state,
@@ -128,12 +128,12 @@ fn table(events: &[StoredEvent], now: SystemTime) -> String {
             match event.state {
                 EventState::Dead => "dead".to_owned(),
                 EventState::Pending => "pending".to_owned(),
-                EventState::Prepared => "announced".to_owned(),
+                EventState::Prepared => "prepared".to_owned(),
             },
             format!("{} ago", rough(since)),
             event.attempts.to_string(),
             event.route.clone(),
-            event.hook.clone(),
+            event.event.clone(),
             plain(&event.upload, usize::MAX),
             plain(event.error.as_deref().unwrap_or("-"), 120),
         ]);

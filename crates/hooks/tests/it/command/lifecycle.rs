@@ -20,7 +20,7 @@ async fn timeout_terminates_command_and_children() {
     let failure = command.deliver(&message(HookName::PreCreate)).await;
     assert_eq!(
         failure.unwrap_err().text,
-        "the hook pre-create ran longer than 2s and was ended"
+        "the hook pre-create timed out after 2s and was terminated"
     );
     assert!(start.elapsed() >= Duration::from_secs(2));
     let (program, child) = pids(&hooks).await;

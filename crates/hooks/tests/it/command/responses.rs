@@ -75,7 +75,7 @@ async fn missing_directory_is_a_failure() {
     fs::remove_dir_all(hooks.folder.path()).unwrap();
     for hook in [HookName::PreCreate, HookName::PostFinish] {
         let text = sentence(command.deliver(&message(hook)).await);
-        assert!(text.starts_with("there is no folder /"), "{text}");
+        assert!(text.starts_with("the directory /"), "{text}");
     }
     command.check().await.unwrap_err();
 }
@@ -160,7 +160,10 @@ async fn oversized_output_is_a_failure_but_the_command_finishes() {
         .with(HookName::PreCreate, lines)
         .with(HookName::PostFinish, lines);
     let text = sentence(hooks.deliver(HookName::PreCreate).await);
-    assert_eq!(text, "the hook pre-create answered more than 1048576 bytes");
+    assert_eq!(
+        text,
+        "the response of the hook pre-create is larger than 1048576 bytes"
+    );
     fs::remove_file(hooks.path("done")).unwrap();
     default(hooks.deliver(HookName::PostFinish).await);
     assert!(hooks.path("done").exists());
@@ -247,7 +250,7 @@ async fn invalid_settings_are_rejected() {
         let text = Command::new(CommandSettings::new(&dir)).unwrap_err();
         let text = text.to_string();
         let start = format!(
-            "cannot use {} as the folder of command hooks: ",
+            "cannot use the directory {} for command hooks: ",
             dir.display()
         );
         assert!(text.starts_with(&start), "{text}");
@@ -257,6 +260,6 @@ async fn invalid_settings_are_rejected() {
     let text = Command::new(settings).unwrap_err().to_string();
     assert_eq!(
         text,
-        "at least one process of command hooks must be allowed"
+        "the maximum number of command hook processes must be at least 1"
     );
 }

@@ -303,7 +303,7 @@ async fn silent_server_times_out() {
     let failure = grpc.deliver(&message()).await.unwrap_err();
     assert_eq!(
         failure.message,
-        "gRPC DeadlineExceeded: the server took too long"
+        "gRPC DeadlineExceeded: the server did not respond in time"
     );
     let calls = server.calls();
     assert_eq!(calls.len(), 1);

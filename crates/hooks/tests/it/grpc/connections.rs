@@ -149,7 +149,10 @@ async fn waiting_for_a_permit_times_out() {
         time::sleep(Duration::from_millis(5)).await;
     }
     let late = grpc.deliver(&message()).await.unwrap_err();
-    assert_eq!(late.text, "gRPC DeadlineExceeded: too many calls wait");
+    assert_eq!(
+        late.message,
+        "gRPC DeadlineExceeded: too many calls are waiting"
+    );
     assert_eq!(server.calls().len(), 1);
     // A dropped call releases its permit.
     first.abort();

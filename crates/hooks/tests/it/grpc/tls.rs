@@ -249,5 +249,5 @@ fn invalid_settings_are_rejected() {
 
     tls.server_ca = Some(ca.path("client.key"));
     let error = Grpc::new(tls).unwrap_err().to_string();
-    assert!(error.contains("there are none"), "{error}");
+    assert!(error.contains("it contains none"), "{error}");
 }

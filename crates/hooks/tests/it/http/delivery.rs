@@ -120,7 +120,10 @@ async fn refused_connection_is_a_failure() {
             "{failure}"
         );
         let failure = http.check().await.unwrap_err();
-        assert!(failure.message.starts_with("could not connect"), "{failure}");
+        assert!(
+            failure.message.starts_with("could not connect"),
+            "{failure}"
+        );
     }
 }
 
@@ -148,7 +151,7 @@ async fn timeout_covers_all_attempts_and_delays() {
     let took = begun.elapsed();
     let text = failure.unwrap_err().text;
     assert!(
-        text.starts_with("the hook endpoint did not answer within 400ms; before: "),
+        text.starts_with("the hook endpoint did not answer within 400ms; previous error: "),
         "{text}"
     );
     assert!(text.ends_with("(500): broken"), "{text}");

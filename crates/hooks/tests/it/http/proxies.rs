@@ -62,7 +62,10 @@ async fn is_bypassed_for_local_hosts() {
         .deliver(&sample(HookName::PreCreate))
         .await
         .unwrap_err();
-    assert!(failure.message.starts_with("could not connect"), "{failure}");
+    assert!(
+        failure.message.starts_with("could not connect"),
+        "{failure}"
+    );
     assert!(proxy.seen().is_empty());
     let seen = receiver.seen();
     assert_eq!(seen.len(), 2);
@@ -105,7 +108,10 @@ async fn rejection_is_a_failure() {
         .deliver(&sample(HookName::PreCreate))
         .await
         .unwrap_err();
-    assert!(failure.message.starts_with("could not connect"), "{failure}");
+    assert!(
+        failure.message.starts_with("could not connect"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]

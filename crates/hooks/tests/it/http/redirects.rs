@@ -120,7 +120,7 @@ async fn to_invalid_targets_are_failures() {
         assert!(
             failure
                 .text
-                .starts_with("the hook endpoint's redirect can't be followed: ")
+                .starts_with("invalid redirect of the hook endpoint: ")
         );
         assert_eq!(receiver.seen().len(), 1);
     }

@@ -142,14 +142,14 @@ async fn full_outbox_rejects_creations_first() {
         let refused = announce(EventKind::Created, &upload()).await.unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "the outbox is full: 10 events are stored, 10 are allowed"
+            "the outbox is full: 10 deliveries are queued, the limit is 10"
         );
         // Existing uploads can be completed.
         for upload in &uploads {
             announce(EventKind::Completed, upload).await.unwrap();
         }
         let refused = announce(EventKind::Completed, &upload()).await.unwrap_err();
-        assert!(refused.to_string().contains("20 are allowed"), "{refused}");
+        assert!(refused.to_string().contains("the limit is 20"), "{refused}");
         assert_eq!(harness.outbox.stats().rejected_requests, 2);
         // Preparing it again takes no capacity.
         announce(EventKind::Completed, &uploads[0]).await.unwrap();
@@ -289,7 +289,7 @@ async fn slow_route_does_not_delay_others() {
         running.await.unwrap();
         let same = vec![route("http", &up), route("http", &down)];
         let error = Outbox::open(database.settings(), same).await.unwrap_err();
-        assert_eq!(error.to_string(), "two routes are called \"http\"");
+        assert_eq!(error.to_string(), "two routes have the name \"http\"");
     })
     .await;
 }
@@ -358,7 +358,7 @@ async fn byte_limit_rejects_creations_first() {
         let created = [event(EventKind::Created, &other)];
         let refused = harness.outbox.announce(&created).await.unwrap_err();
         let refused = refused.to_string();
-        let allowed = format!("{} are allowed", bytes * 3 / 2);
+        let allowed = format!("the limit is {}", bytes * 3 / 2);
         assert!(refused.ends_with(&allowed), "{refused}");
         // Events of existing uploads have twice the limit.
         let completed = [event(EventKind::Completed, &first)];

@@ -103,7 +103,11 @@ fn listen() -> (SocketAddr, Arc<Mutex<Reports>>) {
             } else {
                 let (word, path) = line.trim_end().split_once(' ').unwrap();
                 let word = REPORTS.into_iter().find(|known| *known == word).unwrap();
-                reports.said.entry(word).or_default().insert(path.to_owned());
+                reports
+                    .said
+                    .entry(word)
+                    .or_default()
+                    .insert(path.to_owned());
             }
             drop(reports);
             let _ = (&stream).write_all(b"ok\n");
@@ -302,7 +306,10 @@ async fn check_events(uploads: &Path, reports: &Reports) {
     let removed = of(HookName::PostTerminate);
     let missing = |happened: &BTreeSet<&str>, told: &BTreeSet<&str>, what| {
         let missing_events: Vec<_> = happened.difference(told).collect();
-        assert!(missing_events.is_empty(), "{what}, but not told: {missing_events:?}");
+        assert!(
+            missing_events.is_empty(),
+            "{what}, but not told: {missing_events:?}"
+        );
     };
     missing(&said("created"), &created, "created");
     missing(&said("finished"), &finished, "finished");
@@ -323,7 +330,10 @@ async fn check_events(uploads: &Path, reports: &Reports) {
         let page = store.page(cursor, 1000).await.unwrap();
         for snapshot in &page.uploads {
             let id = snapshot.upload.id.as_str().to_owned();
-            assert!(created.contains(id.as_str()), "{id} is there missing_events");
+            assert!(
+                created.contains(id.as_str()),
+                "{id} is there missing_events"
+            );
             assert_eq!(
                 snapshot.is_complete() && snapshot.upload.finished,
                 finished.contains(id.as_str()),

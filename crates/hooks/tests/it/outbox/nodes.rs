@@ -245,10 +245,7 @@ async fn postgres_outage_loses_no_event() {
         .announce(&[event(EventKind::Created, &upload())])
         .await;
     let refused = refused.unwrap_err().to_string();
-    assert_eq!(
-        refused,
-        "the database didn't keep an announcement within 3s"
-    );
+    assert_eq!(refused, "the database did not store the event within 3s");
     // Prepared events happen, and are delivered when the database is back.
     harness.outbox.tell(end).await;
     harness.receiver.set_down(false);

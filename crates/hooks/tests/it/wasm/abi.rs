@@ -26,17 +26,17 @@ fn expected(
         span(room, question.len()).ok_or("the plugin failed in pre-create: its landfall_alloc")?;
     memory[room].copy_from_slice(question);
     if length > 65536 {
-        return Err("the plugin failed in pre-create: its answer has");
+        return Err("the plugin failed in pre-create: its response has");
     }
-    let answer = span(pointer, length as usize)
-        .ok_or("the plugin failed in pre-create: its answer is said to be")?;
+    let answer =
+        span(pointer, length as usize).ok_or("the plugin failed in pre-create: its response of")?;
     let answer = std::str::from_utf8(&memory[answer])
-        .map_err(|_| "the plugin failed in pre-create: its answer isn't UTF-8")?;
+        .map_err(|_| "the plugin failed in pre-create: its response is not UTF-8")?;
     if answer.is_empty() {
         return Ok(HookResponse::default());
     }
     format::parse_response(answer.as_bytes())
-        .map_err(|_| "the plugin's answer to pre-create can't be read")
+        .map_err(|_| "failed to parse the plugin's response to pre-create")
 }
 
 /// The position of the bytes.

@@ -138,7 +138,7 @@ async fn large_messages_are_limited_by_memory() {
     let plugin = Wasm::new(settings).unwrap();
     let text = plugin.deliver(&message).await.unwrap_err().text;
     assert!(
-        text.contains("it wanted more than 2097152 bytes of memory"),
+        text.contains("it needs more than 2097152 bytes of memory"),
         "{text}"
     );
 }

@@ -9,7 +9,7 @@ fn refusal(definitions: &str) -> String {
 #[track_caller]
 fn refused(definitions: &str, why: &str) {
     let text = refusal(definitions);
-    let expected = format!("the plugin /plugins/test.wasm can't be used: {why}");
+    let expected = format!("invalid plugin /plugins/test.wasm: {why}");
     assert!(
         text.starts_with(&expected),
         "{text}\ninstead of\n{expected}"
@@ -28,7 +28,7 @@ fn missing_file_or_invalid_module_is_rejected() {
         .unwrap_err()
         .to_string();
     assert!(
-        text.starts_with("the plugin /no/such.wasm can't be read: "),
+        text.starts_with("cannot read the plugin /no/such.wasm: "),
         "{text}"
     );
     // The text format is not accepted.
@@ -41,7 +41,7 @@ fn missing_file_or_invalid_module_is_rejected() {
 #[test]
 fn missing_or_wrong_exports_are_named() {
     let hook = hooked("(i64.const 0)");
-    refused(&hook, "it exports no memory called memory");
+    refused(&hook, "it exports no memory named memory");
     let memory = r#"(memory (export "memory") 1)"#;
     refused(
         &format!("{memory} {hook}"),
@@ -90,7 +90,7 @@ fn failing_instantiation_is_rejected() {
     let alloc = r#"(func (export "landfall_alloc") (param i32) (result i32) (i32.const 0))"#;
     refused(
         &format!(r#"(memory (export "memory") 17) {alloc} {hook}"#),
-        "it begins with 1114112 bytes of memory; it may have 1048576",
+        "its initial memory has 1114112 bytes; the limit is 1048576",
     );
     for tables in ["(table 100000 funcref)", &"(table 1 funcref)".repeat(5)] {
         let text = refusal(&format!("{DEFAULT} {tables} {hook}"));
@@ -99,10 +99,10 @@ fn failing_instantiation_is_rejected() {
     let text = refusal(&format!(
         r#"{DEFAULT} (data (i32.const 65530) "too long") {hook}"#
     ));
-    assert!(text.contains("can't be used: "), "{text}");
+    assert!(text.contains("invalid plugin "), "{text}");
     refused(
         &format!("{DEFAULT} {hook} (func $start unreachable) (start $start)"),
-        "it gave up",
+        "it panicked",
     );
     refused(
         &format!("{DEFAULT} {hook} (func $start (loop br 0)) (start $start)"),
@@ -117,6 +117,6 @@ fn invalid_settings_are_rejected() {
     let error = Wasm::of_module(&settings, b"").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "at least one call of a plugin must be allowed"
+        "the maximum concurrency of plugin calls must be at least 1"
     );
 }

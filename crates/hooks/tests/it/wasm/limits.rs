@@ -15,18 +15,18 @@ fn says(text: &str, why: &str) {
 #[tokio::test]
 async fn traps_are_failures() {
     for (hook, why) in [
-        ("unreachable", "it gave up"),
+        ("unreachable", "it panicked"),
         (
             "(i64.div_s (i64.const 1) (i64.const 0))",
-            "it did what can't be done: integer divide by zero",
+            "it trapped: integer divide by zero",
         ),
         (
             "(i64.load (i32.const 65529))",
-            "it did what can't be done: out of bounds memory access",
+            "it trapped: out of bounds memory access",
         ),
         (
             "(i64.add (call $again (local.get 0) (local.get 1)) (i64.const 1))",
-            "it did what can't be done: call stack exhausted",
+            "it trapped: call stack exhausted",
         ),
         (
             "(loop br 0) unreachable",
@@ -34,7 +34,7 @@ async fn traps_are_failures() {
         ),
         (
             "(drop (memory.grow (i32.const 16))) (i64.const 0)",
-            "it wanted more than 1048576 bytes of memory",
+            "it needs more than 1048576 bytes of memory",
         ),
         (
             // A fill costs fuel by its length.
@@ -65,8 +65,8 @@ async fn invalid_allocation_is_a_failure() {
             hooked("(i64.const 0)")
         ));
         let text = failure(&plugin.unwrap()).await;
-        says(&text, "its landfall_alloc answered ");
-        assert!(text.ends_with("bytes have no room"), "{text}");
+        says(&text, "its landfall_alloc returned ");
+        assert!(text.ends_with("bytes do not fit there"), "{text}");
     }
     let plugin = module(&format!(
         r#"(memory (export "memory") 1)
@@ -74,7 +74,7 @@ async fn invalid_allocation_is_a_failure() {
         {}"#,
         hooked("(i64.const 0)")
     ));
-    says(&failure(&plugin.unwrap()).await, "it gave up");
+    says(&failure(&plugin.unwrap()).await, "it panicked");
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn response_outside_the_memory_is_a_failure() {
         let text = failure(&plugin(&at(pointer, length))).await;
         says(
             &text,
-            &format!("its answer is said to be {length} bytes at {pointer}, outside"),
+            &format!("its response of {length} bytes at {pointer} is outside"),
         );
     }
 }
@@ -95,7 +95,7 @@ async fn responses_are_limited_in_size() {
     assert!(ask(&answering(&answer)).await.unwrap().reject_upload);
     says(
         &failure(&plugin(&at(0, 65537))).await,
-        "its answer has 65537 bytes; at most 65536 are read",
+        "its response has 65537 bytes; the limit is 65536",
     );
 }
 
@@ -103,11 +103,11 @@ async fn responses_are_limited_in_size() {
 async fn invalid_response_is_a_failure() {
     says(
         &failure(&answering(b"{\"HTTPResponse\":\xff}")).await,
-        "its answer isn't UTF-8",
+        "its response is not UTF-8",
     );
     let text = failure(&answering(b"maybe")).await;
     assert!(
-        text.starts_with("the plugin's answer to pre-create can't be read: "),
+        text.starts_with("failed to parse the plugin's response to pre-create: "),
         "{text}"
     );
 }

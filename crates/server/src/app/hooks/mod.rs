@@ -14,7 +14,9 @@ mod ways;
 use std::sync::Arc;
 
 use landfall::{Config, Handler};
-use landfall_hooks::{BlockingHooks, HookName, HookNames, Transport as _, FailureMode, outbox::OutboxStats};
+use landfall_hooks::{
+    BlockingHooks, FailureMode, HookName, HookNames, Transport as _, outbox::OutboxStats,
+};
 
 use self::told::Told;
 pub(super) use self::{
@@ -78,7 +80,9 @@ impl Hooks {
         database: &Opened,
     ) -> anyhow::Result<Option<Self>> {
         let ways = ways(settings)?;
-        let told = ways.iter().any(|way| way.names.contains(HookName::PostExpire));
+        let told = ways
+            .iter()
+            .any(|way| way.names.contains(HookName::PostExpire));
         if !told && !settings.direct.enabled {
             return Ok(None);
         }
@@ -89,7 +93,7 @@ impl Hooks {
     pub(super) fn join(&self, config: &mut Config) {
         config.progress_interval = self.progress_interval;
         for way in &self.ways {
-            if way.names.questions().next().is_some() {
+            if way.names.blocking().next().is_some() {
                 let asker = BlockingHooks::new(way.transport.clone(), way.names, self.when_down);
                 config.hooks.push(Arc::new(asker));
             }

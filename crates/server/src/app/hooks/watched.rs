@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall_hooks::{DeliveryError, HookName, Message, HookResponse, Transport};
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Transport};
 
 /// The bounds of the durations that are counted, in milliseconds.
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
@@ -183,7 +183,10 @@ mod tests {
 
         async fn deliver(&self, _message: &Message) -> Result<HookResponse, DeliveryError> {
             if self.0.fetch_add(1, Relaxed).is_multiple_of(2) {
-                return Err(DeliveryError::with_source("no", std::io::Error::other("really")));
+                return Err(DeliveryError::with_source(
+                    "no",
+                    std::io::Error::other("really"),
+                ));
             }
             Ok(HookResponse::default())
         }

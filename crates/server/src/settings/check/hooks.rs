@@ -144,7 +144,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         }
     }
     if hooks.http.url.is_some() && !hooks.http.follow_redirects {
-        findings.without_effect("hooks-http-redirect-allow", "without hooks-http-follow-redirects");
+        findings.without_effect(
+            "hooks-http-redirect-allow",
+            "without hooks-http-follow-redirects",
+        );
     }
     if !follows_progress(settings) {
         findings.without_effect(
@@ -187,7 +190,7 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
         );
     }
     let used = hooks.used_names();
-    if used.questions().next().is_none() && findings.is_given("hooks-failure-mode") {
+    if used.blocking().next().is_none() && findings.is_given("hooks-failure-mode") {
         findings.warning("hooks-failure-mode", "has no effect without a pre-… hook");
     }
     if !settings.has_outbox() {
@@ -205,5 +208,5 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
 
 /// Whether the progress of uploads is reported to anybody.
 fn follows_progress(settings: &Settings) -> bool {
-    settings.has_queue() || settings.hooks.used_names().has(HookName::PostReceive)
+    settings.has_queue() || settings.hooks.used_names().contains(HookName::PostReceive)
 }

@@ -10,7 +10,8 @@ use crate::settings::{grants, hooks};
 use landfall_hooks::FailureMode;
 
 /// The words for [`FailureMode`].
-const WHEN_DOWN: &[(&str, FailureMode)] = &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];
+const WHEN_DOWN: &[(&str, FailureMode)] =
+    &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];
 
 /// Who makes use of the ways: who sweeps tells of it.
 const VERBS: &[Verb] = &[Verb::Serve, Verb::Sweep];
@@ -51,7 +52,7 @@ pub(super) const HOOKS: Section = Section {
         .protects(),
         Setting::new(
             "hooks-stop-code",
-            Kind::MessageId("CODE"),
+            Kind::Number("CODE"),
             "0",
             "As in tusd 1: the exit code or status with which post-receive stops an upload. Goes \
              with --hooks-dir-format v1 and --hooks-http-format v1 or auto. 0: none.",
@@ -89,7 +90,7 @@ pub(super) const COMMAND: Section = Section {
         ),
         Setting::new(
             "hooks-dir-max-processes",
-            Kind::MessageId("COUNT"),
+            Kind::Number("COUNT"),
             "32",
             "How many may run at one time; more have to wait.",
             |s, v| put(&mut s.hooks.command.processes, hooks::parallel(v)),
@@ -143,7 +144,7 @@ pub(super) const HTTP: Section = Section {
         .may_be_empty(),
         Setting::new(
             "hooks-http-retry",
-            Kind::MessageId("COUNT"),
+            Kind::Number("COUNT"),
             "3",
             "How often a question is put in all if there is no answer, or one of 500 and above; \
              at least once.",
@@ -207,7 +208,7 @@ pub(super) const HTTP: Section = Section {
         .may_be_empty(),
         Setting::new(
             "hooks-http-max-concurrency",
-            Kind::MessageId("COUNT"),
+            Kind::Number("COUNT"),
             "64",
             "Calls at one time; more have to wait.",
             |s, v| put(&mut s.hooks.http.parallel, hooks::parallel(v)),
@@ -237,7 +238,7 @@ pub(super) const GRPC: Section = Section {
         .protects(),
         Setting::new(
             "hooks-grpc-retry",
-            Kind::MessageId("COUNT"),
+            Kind::Number("COUNT"),
             "3",
             "How often a call is made in all if the server is busy or away.",
             |s, v| put(&mut s.hooks.grpc.attempts, value::number(v)),
@@ -321,7 +322,7 @@ pub(super) const WASM: Section = Section {
         .protects(),
         Setting::new(
             "hooks-wasm-fuel",
-            Kind::MessageId("STEPS"),
+            Kind::Number("STEPS"),
             "100000000",
             "Steps that a call may take, about one for each instruction.",
             |s, v| put(&mut s.hooks.wasm.fuel, hooks::some_number(v)),
@@ -431,7 +432,7 @@ pub(super) const BROKERS: Section = Section {
         ),
         Setting::new(
             "hooks-redis-max-length",
-            Kind::MessageId("COUNT"),
+            Kind::Number("COUNT"),
             "100000",
             "About how many entries it keeps; older ones go.",
             |s, v| put(&mut s.hooks.brokers.redis.length, hooks::some_number(v)),
@@ -508,7 +509,7 @@ pub(super) const OUTBOX: Section = Section {
     settings: &[
         Setting::new(
             "events-max-queued",
-            Kind::MessageId("COUNT"),
+            Kind::Number("COUNT"),
             "1000000",
             "The most events that may wait. When there are as many, new uploads are refused with \
              503.",

@@ -20,7 +20,7 @@ use landfall_hooks::HookNames;
 use super::check::Findings;
 use super::sections::SECTIONS;
 use super::types::{Database, JwtKeys, LeaseKind, Settings};
-use super::{DeliveryError, Loaded, Verb};
+use super::{Failure, Loaded, Verb};
 
 /// What a setting needs to work.
 enum Need<'a> {
@@ -61,7 +61,7 @@ impl Loaded {
     ///
     /// # Errors
     /// Everything that cannot work on this machine, at once.
-    pub async fn check_system(&mut self) -> Result<(), DeliveryError> {
+    pub async fn check_system(&mut self) -> Result<(), Failure> {
         let mut problems = Vec::new();
         let mut findings =
             Findings::new(&self.layers, self.verb, &mut problems, &mut self.warnings);
@@ -126,7 +126,7 @@ impl Loaded {
         if problems.is_empty() {
             Ok(())
         } else {
-            Err(DeliveryError { problems })
+            Err(Failure { problems })
         }
     }
 }
@@ -251,7 +251,11 @@ fn later_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
         ("hooks-nats", &brokers.nats.url, true),
         ("hooks-amqp", &brokers.amqp.url, true),
         ("hooks-redis", &brokers.redis.url, true),
-        ("grants-forward-auth-url", &grants.authorize.url, !behind_proxy),
+        (
+            "grants-forward-auth-url",
+            &grants.authorize.url,
+            !behind_proxy,
+        ),
     ]
     .into_iter()
     .filter_map(|(name, url, is_direct)| Some((name, url.as_ref().filter(|_| is_direct)?)))

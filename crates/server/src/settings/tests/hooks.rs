@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_hooks::{HookName, HookNames, FailureMode};
+use landfall_hooks::{FailureMode, HookName, HookNames};
 
 use super::*;
 

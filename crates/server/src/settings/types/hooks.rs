@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use landfall_hooks::{HookName, HookNames, FailureMode, format::Format};
+use landfall_hooks::{FailureMode, HookName, HookNames, format::Format};
 
 use super::Secret;
 
@@ -51,8 +51,8 @@ impl Hooks {
     /// All that transports in use are asked and told.
     pub(crate) fn used_names(&self) -> HookNames {
         self.transports()
-            .map(|(own, possible)| own.unwrap_or(self.enabled_names().and(possible)))
-            .fold(HookNames::from_names(&[]), HookNames::or)
+            .map(|(own, possible)| own.unwrap_or(self.enabled_names().intersection(possible)))
+            .fold(HookNames::from_names(&[]), HookNames::union)
     }
 
     /// The transports in use: the list of its own, and what it takes of the list for all.
