@@ -78,7 +78,7 @@ struct Generations {
 
 #[derive(Debug, Clone)]
 struct CacheEntry {
-    answer: Answer,
+    decision: Answer,
     expires_at: Instant,
 }
 
@@ -87,10 +87,10 @@ impl Cache {
         let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = generations.current.get(key);
         let entry = entry.or_else(|| generations.previous.get(key))?;
-        (now < entry.expires_at).then(|| entry.answer.clone())
+        (now < entry.expires_at).then(|| entry.decision.clone())
     }
 
-    pub(super) fn insert(&self, key: CacheKey, answer: Answer, ttl: Duration, now: Instant) {
+    pub(super) fn insert(&self, key: CacheKey, decision: Answer, ttl: Duration, now: Instant) {
         let Some(expires_at) = now.checked_add(ttl.min(MAX_TTL)) else {
             return;
         };
@@ -98,9 +98,13 @@ impl Cache {
         if generations.current.len() >= CACHE_CAPACITY / 2 {
             generations.previous = mem::take(&mut generations.current);
         }
-        generations
-            .current
-            .insert(key, CacheEntry { answer, expires_at });
+        generations.current.insert(
+            key,
+            CacheEntry {
+                decision,
+                expires_at,
+            },
+        );
     }
 }
 
@@ -170,9 +174,9 @@ mod tests {
         let request = request(&[], "");
         let second = Duration::from_secs(1);
         let first = key(&request, Intent::Write, "first");
-        let answer = Answer::Refuse(Reply::text(403, "no"));
-        cache.insert(first, answer.clone(), second, now);
-        assert_eq!(cache.get(&first, now), Some(answer));
+        let decision = Answer::Refuse(Reply::text(403, "no"));
+        cache.insert(first, decision.clone(), second, now);
+        assert_eq!(cache.get(&first, now), Some(decision));
         assert_eq!(cache.get(&first, now + second), None);
         cache.insert(first, Answer::allow(), Duration::MAX, now);
         assert_eq!(cache.get(&first, now + MAX_TTL), None);

@@ -154,17 +154,18 @@ impl Hook for BlockingHooks {
         access: &Access<'_>,
     ) -> Result<Answer, BoxError> {
         let key = CacheKey::new(request, access);
-        if let Some(answer) = self.cache.get(&key, Instant::now()) {
-            return Ok(answer);
+        if let Some(decision) = self.cache.get(&key, Instant::now()) {
+            return Ok(decision);
         }
         let message = Message::access(request, access, MessageId::random());
         let response = self.call(message).await?;
         let ttl = response.cache_for.filter(|_| !response.failed);
-        let answer = response.into_decision(|response| response.reject_access);
+        let decision = response.into_decision(|response| response.reject_access);
         if let Some(ttl) = ttl.filter(|ttl| !ttl.is_zero()) {
-            self.cache.insert(key, answer.clone(), ttl, Instant::now());
+            self.cache
+                .insert(key, decision.clone(), ttl, Instant::now());
         }
-        Ok(answer)
+        Ok(decision)
     }
 }
 

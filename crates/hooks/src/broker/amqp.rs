@@ -88,9 +88,9 @@ impl Amqp {
     /// The URL is invalid, or a name is too long or has placeholders other than `{event}`.
     pub fn new(settings: AmqpSettings) -> Result<Self, SettingsError> {
         let read: Result<AMQPUri, String> = settings.url.parse();
-        let uri = read.map_err(|why| {
+        let uri = read.map_err(|error| {
             let url = redacted_url(&settings.url);
-            SettingsError(format!("AMQP URL {url:?}: {why}"))
+            SettingsError(format!("AMQP URL {url:?}: {error}"))
         })?;
         let routing_key = Template::new("AMQP routing key", &settings.routing_key)?;
         // Reserves space for the longest event name.
@@ -189,8 +189,11 @@ impl Broker for Exchange {
         let properties = ConnectionProperties::default().with_connection_name("landfall".into());
         let connection = lapin::Connection::connect_uri(self.uri.clone(), properties)
             .await
-            .map_err(|why| {
-                DeliveryError::with_source(format!("cannot connect to the AMQP broker: {why}"), why)
+            .map_err(|error| {
+                DeliveryError::with_source(
+                    format!("cannot connect to the AMQP broker: {error}"),
+                    error,
+                )
             })?;
         Ok(Arc::new(Connection {
             connection,
@@ -230,10 +233,10 @@ impl Broker for Exchange {
             connection.idle().push(channel);
             Ok(confirmed)
         };
-        let rejected = |why: String| {
+        let rejected = |error: String| {
             let to = format!("exchange {exchange:?}, routing key {routing_key:?}");
             Err(PublishError::Rejected(DeliveryError::new(format!(
-                "{to}: {why}"
+                "{to}: {error}"
             ))))
         };
         match confirmed.await {

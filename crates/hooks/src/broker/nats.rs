@@ -143,20 +143,20 @@ impl Transport for Nats {
 
 /// Splits a URL into the address and the credentials, which the client library ignores.
 fn read(url: &str) -> Result<(ServerAddr, Option<Login>), SettingsError> {
-    let wrong = |why: &dyn fmt::Display| {
+    let invalid = |error: &dyn fmt::Display| {
         let url = redacted_url(url);
-        SettingsError(format!("NATS URL {url:?}: {why}"))
+        SettingsError(format!("NATS URL {url:?}: {error}"))
     };
-    let address: ServerAddr = url.parse().map_err(|why| wrong(&why))?;
+    let address: ServerAddr = url.parse().map_err(|error| invalid(&error))?;
     if address.is_websocket() {
-        return Err(wrong(&"only nats:// and tls:// are supported"));
+        return Err(invalid(&"only nats:// and tls:// are supported"));
     }
     if address.host().is_empty() {
-        return Err(wrong(&"it has no host"));
+        return Err(invalid(&"it has no host"));
     }
     let text = |encoded: &str| {
         let decoded = percent_decode_str(encoded).decode_utf8();
-        let decoded = decoded.map_err(|_| wrong(&"user or password are not UTF-8"))?;
+        let decoded = decoded.map_err(|_| invalid(&"user or password are not UTF-8"))?;
         Ok(decoded.into_owned())
     };
     let password = address.password().map(text).transpose()?;
@@ -170,7 +170,7 @@ fn read(url: &str) -> Result<(ServerAddr, Option<Login>), SettingsError> {
     let _ = bare.set_username("");
     let _ = bare.set_password(None);
     Ok((
-        ServerAddr::from_url(bare).map_err(|why| wrong(&why))?,
+        ServerAddr::from_url(bare).map_err(|error| invalid(&error))?,
         login,
     ))
 }
@@ -229,8 +229,8 @@ impl Broker for Server {
                     Event::ServerError(error) => Some(error.to_string()),
                     _ => None,
                 };
-                if let Some(why) = failed {
-                    sender.send_replace(Health::Failed(why));
+                if let Some(error) = failed {
+                    sender.send_replace(Health::Failed(error));
                 }
                 async {}
             });
@@ -241,17 +241,23 @@ impl Broker for Server {
         };
         if let Some(file) = &self.settings.credentials_file {
             let read = options.credentials_file(file).await;
-            options = read.map_err(|why| {
-                let text = format!("cannot read NATS credentials in {}: {why}", file.display());
-                DeliveryError::with_source(text, why)
+            options = read.map_err(|error| {
+                let text = format!(
+                    "cannot read NATS credentials in {}: {error}",
+                    file.display()
+                );
+                DeliveryError::with_source(text, error)
             })?;
         }
-        let client = options.connect(&self.addresses[..]).await.map_err(|why| {
-            DeliveryError::with_source(
-                format!("cannot connect to NATS: {}", error_chain(&why)),
-                why,
-            )
-        })?;
+        let client = options
+            .connect(&self.addresses[..])
+            .await
+            .map_err(|error| {
+                DeliveryError::with_source(
+                    format!("cannot connect to NATS: {}", error_chain(&error)),
+                    error,
+                )
+            })?;
         let jetstream = self.settings.jetstream.then(|| {
             ContextBuilder::new()
                 .ack_timeout(self.settings.timeout)
@@ -273,10 +279,10 @@ impl Broker for Server {
         let failed = async {
             match health.wait_for(|health| *health != Health::Healthy).await {
                 Ok(health) => match &*health {
-                    Health::Failed(why) => why.clone(),
+                    Health::Failed(error) => error.clone(),
                     Health::Healthy => String::new(),
                 },
-                Err(_) => "the connection is gone".to_owned(),
+                Err(_) => "the connection is closed".to_owned(),
             }
         };
         let subject = self.subject.render(message.hook);
@@ -284,7 +290,7 @@ impl Broker for Server {
         tokio::select! {
             // Prefer an error that arrived before the acknowledgment.
             biased;
-            why = failed => Err(PublishError::Connection(DeliveryError::new(format!("NATS: {why}")))),
+            error = failed => Err(PublishError::Connection(DeliveryError::new(format!("NATS: {error}")))),
             sent = send(connection, &subject, message, payload) => sent,
         }
     }
@@ -340,7 +346,7 @@ async fn send(
     tokio::task::yield_now().await;
     match &*connection.health.borrow() {
         Health::Healthy => Ok(()),
-        Health::Failed(why) => Err(connection_lost(format!("NATS: {why}"))),
+        Health::Failed(error) => Err(connection_lost(format!("NATS: {error}"))),
     }
 }
 

@@ -78,9 +78,9 @@ impl RedisStream {
     /// # Errors
     /// The URL is invalid, or the stream name is empty.
     pub fn new(settings: RedisStreamSettings) -> Result<Self, SettingsError> {
-        let client = Client::open(settings.url.as_str()).map_err(|why| {
+        let client = Client::open(settings.url.as_str()).map_err(|error| {
             let url = redacted_url(&settings.url);
-            SettingsError(format!("Redis URL {url:?}: {why}"))
+            SettingsError(format!("Redis URL {url:?}: {error}"))
         })?;
         if settings.stream.is_empty() {
             return Err(SettingsError(
@@ -135,8 +135,8 @@ impl Broker for Stream {
         self.client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|why| {
-                DeliveryError::with_source(format!("cannot connect to Redis: {why}"), why)
+            .map_err(|error| {
+                DeliveryError::with_source(format!("cannot connect to Redis: {error}"), error)
             })
     }
 

@@ -97,11 +97,11 @@ impl Process {
         limit: Duration,
         permit: impl Send + 'static,
     ) -> Result<Output, OutputError> {
-        let (answer, outcome) = oneshot::channel();
+        let (result, outcome) = oneshot::channel();
         // A separate task, because termination may take longer than the caller waits. The permits
         // limit the number of tasks.
         tokio::spawn(async move {
-            self.supervise(input, limit, answer).await;
+            self.supervise(input, limit, result).await;
             drop(permit);
         });
         outcome.await.unwrap_or(Err(OutputError::Shutdown))
@@ -111,16 +111,16 @@ impl Process {
         mut self,
         input: Vec<u8>,
         limit: Duration,
-        mut answer: oneshot::Sender<Result<Output, OutputError>>,
+        mut result: oneshot::Sender<Result<Output, OutputError>>,
     ) {
         let outcome = tokio::select! {
             outcome = self.work(&input) => outcome.map_err(OutputError::Io),
             () = sleep(limit) => Err(OutputError::Timeout),
-            () = answer.closed() => Err(OutputError::Shutdown),
+            () = result.closed() => Err(OutputError::Shutdown),
         };
         let is_over = outcome.is_ok();
         // The caller may be gone.
-        let _ = answer.send(outcome);
+        let _ = result.send(outcome);
         if !is_over {
             self.end().await;
         }
@@ -153,7 +153,7 @@ impl Process {
         let Some(group) = self.group() else { return };
         // An error is harmless: only the exit counts.
         let _ = kill_process_group(group, Signal::TERM);
-        let gone = async {
+        let exited = async {
             if let Some(stdout) = &mut self.stdout {
                 let _ = tokio::io::copy(stdout, &mut tokio::io::sink()).await;
             }
@@ -161,7 +161,7 @@ impl Process {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let _ = timeout(TERMINATION_GRACE, gone).await;
+        let _ = timeout(TERMINATION_GRACE, exited).await;
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait().await;
     }

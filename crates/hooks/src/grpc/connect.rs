@@ -59,7 +59,7 @@ impl Connector {
             let name = ServerName::try_from(target.host().to_owned()).map_err(|_| {
                 GrpcSettingsError::Target {
                     target: settings.target.clone(),
-                    why: "the host is not a valid name for a certificate",
+                    reason: "the host is not a valid name for a certificate",
                 }
             })?;
             Some((Arc::new(tls::config(settings)?).into(), name))

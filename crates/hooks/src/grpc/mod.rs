@@ -86,9 +86,10 @@ impl Grpc {
         request: Request<proto::HookRequest>,
     ) -> Result<proto::HookResponse, Status> {
         let mut client = self.client.clone();
-        let answer = client.invoke_hook(request);
-        let answer = within(self.timeout, answer, "the server did not respond in time").await??;
-        Ok(answer.into_inner())
+        let response = client.invoke_hook(request);
+        let response =
+            within(self.timeout, response, "the server did not respond in time").await??;
+        Ok(response.into_inner())
     }
 
     fn request(&self, message: &Message, attempt: u32) -> Request<proto::HookRequest> {
@@ -125,7 +126,7 @@ impl Transport for Grpc {
             match self.call(self.request(message, attempt)).await {
                 Ok(response) => {
                     return translate::response(response)
-                        .map_err(|why| DeliveryError::with_source(why.to_string(), why));
+                        .map_err(|error| DeliveryError::with_source(error.to_string(), error));
                 }
                 Err(status) if is_retryable(status.code()) && attempt + 1 < self.attempts => {
                     attempt += 1;
@@ -146,7 +147,7 @@ impl Transport for Grpc {
         .await;
         match opened.map_err(failure)? {
             Ok(_) => Ok(()),
-            Err(why) => Err(DeliveryError::with_source(why.to_string(), why)),
+            Err(error) => Err(DeliveryError::with_source(error.to_string(), error)),
         }
     }
 }

@@ -58,12 +58,12 @@ impl GrpcSettings {
 #[non_exhaustive]
 pub enum GrpcSettingsError {
     /// The [target](GrpcSettings::target) is invalid.
-    #[error("invalid gRPC target {target:?}: {why}")]
+    #[error("invalid gRPC target {target:?}: {reason}")]
     Target {
         /// The target.
         target: String,
         /// The reason.
-        why: &'static str,
+        reason: &'static str,
     },
     /// TLS is enabled without [`GrpcSettings::server_ca`].
     #[error(

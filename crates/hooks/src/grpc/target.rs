@@ -20,9 +20,9 @@ pub(super) struct Target {
 impl Target {
     /// Parses a target. `secure` enables TLS unless the target has a scheme.
     pub(super) fn new(target: &str, secure: bool) -> Result<Self, GrpcSettingsError> {
-        let invalid = |why| GrpcSettingsError::Target {
+        let invalid = |reason| GrpcSettingsError::Target {
             target: target.to_owned(),
-            why,
+            reason,
         };
         if let Some(rest) = target.strip_prefix("unix:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);

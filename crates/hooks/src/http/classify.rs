@@ -68,7 +68,7 @@ impl ResponseClassifier {
         }
         if content_type_essence(&raw.headers) != "application/json" {
             return Err(DeliveryError::new(format!(
-                "the hook endpoint must answer with the Content-Type application/json, it is {:?}",
+                "the hook endpoint must respond with the Content-Type application/json, it is {:?}",
                 text_of(raw.headers.get(header::CONTENT_TYPE))
             )));
         }

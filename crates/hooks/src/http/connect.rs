@@ -142,7 +142,7 @@ impl SendError {
         let what = if error.is_connect() {
             "could not connect to the hook endpoint"
         } else {
-            "the hook endpoint did not answer"
+            "the hook endpoint did not respond"
         };
         let mut text = what.to_owned();
         let mut is_denied = false;

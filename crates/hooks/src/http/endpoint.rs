@@ -19,7 +19,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(text: &str) -> Result<Self, HttpSettingsError> {
-        let invalid = |why: &str| HttpSettingsError::Url(why.to_owned());
+        let invalid = |reason: &str| HttpSettingsError::Url(reason.to_owned());
         let mut url = Url::parse(text.trim()).map_err(|error| invalid(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("it must begin with http:// or https://"));

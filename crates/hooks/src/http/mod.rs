@@ -199,18 +199,18 @@ impl Http {
         for _ in 0..=MAX_REDIRECTS {
             let request = hop.request(&self.endpoint, call);
             let sent = self.client_for(&hop)?.send(request).await;
-            let answer = sent.map_err(|error| match error.is_denied {
+            let response = sent.map_err(|error| match error.is_denied {
                 true => AttemptError::Permanent(DeliveryError::new(error.to_string())),
                 false => AttemptError::Transient(DeliveryError::new(error.to_string())),
             })?;
             if self.redirects.is_none() {
-                return self.read(answer).await;
+                return self.read(response).await;
             }
             let next = hop
-                .next(&self.endpoint, answer.status(), answer.headers())
+                .next(&self.endpoint, response.status(), response.headers())
                 .map_err(|error| permanent("", error))?;
             match next {
-                None => return self.read(answer).await,
+                None => return self.read(response).await,
                 Some(next) => hop = next,
             }
         }
@@ -237,8 +237,8 @@ impl Http {
         Ok(&redirects.client)
     }
 
-    async fn read(&self, answer: Response<Incoming>) -> Result<RawResponse, AttemptError> {
-        let (head, body) = answer.into_parts();
+    async fn read(&self, response: Response<Incoming>) -> Result<RawResponse, AttemptError> {
+        let (head, body) = response.into_parts();
         let reading = read_body(body, self.classifier.limit);
         let is_ignored =
             self.classifier.format == Format::V1 && head.status < StatusCode::BAD_REQUEST;
@@ -286,7 +286,7 @@ impl Transport for Http {
                 format!("; previous error: {failure}")
             });
             Err(DeliveryError::new(format!(
-                "the hook endpoint did not answer within {limit:?}{before}"
+                "the hook endpoint did not respond within {limit:?}{before}"
             )))
         })
     }

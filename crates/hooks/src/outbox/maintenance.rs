@@ -106,8 +106,8 @@ impl Outbox {
                     <= millis(me.duration - renewal_interval(me.duration));
                 continue;
             }
-            let folder = shared.settings.presence_dir.as_deref();
-            let is_dead = match Node::presence_in(folder, &other) {
+            let dir = shared.settings.presence_dir.as_deref();
+            let is_dead = match Node::presence_in(dir, &other) {
                 Presence::Dead => true,
                 Presence::Alive => false,
                 Presence::Unknown => until < now,

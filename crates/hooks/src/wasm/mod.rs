@@ -152,7 +152,9 @@ impl Transport for Wasm {
             .map_err(|error| {
                 DeliveryError::with_source(format!("the plugin task failed: {error}"), error)
             })?
-            .map_err(|why| DeliveryError::new(format!("the plugin failed in {hook}: {why}")))?;
+            .map_err(|reason| {
+                DeliveryError::new(format!("the plugin failed in {hook}: {reason}"))
+            })?;
         if response.is_empty() {
             return Ok(HookResponse::default());
         }

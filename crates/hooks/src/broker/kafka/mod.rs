@@ -179,7 +179,7 @@ fn tls() -> Result<Arc<ClientConfig>, SettingsError> {
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|why| SettingsError(format!("TLS for Kafka: {why}")))?;
+        .map_err(|error| SettingsError(format!("TLS for Kafka: {error}")))?;
     Ok(Arc::new(
         config.with_root_certificates(roots).with_no_client_auth(),
     ))
@@ -252,8 +252,8 @@ impl Broker for Cluster {
                 KafkaMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
             });
         }
-        let client = builder.build().await.map_err(|why| {
-            DeliveryError::with_source(format!("cannot connect to Kafka: {why}"), why)
+        let client = builder.build().await.map_err(|error| {
+            DeliveryError::with_source(format!("cannot connect to Kafka: {error}"), error)
         })?;
         let topic = Topic::fetch(&client, &self.settings.topic).await?;
         Ok(Arc::new(Connection {
@@ -307,9 +307,9 @@ impl Connection {
 
 impl Topic {
     async fn fetch(client: &Client, name: &str) -> Result<Self, DeliveryError> {
-        let topics = client.list_topics().await.map_err(|why| {
-            let text = format!("failed to list Kafka topics: {why}");
-            DeliveryError::with_source(text, why)
+        let topics = client.list_topics().await.map_err(|error| {
+            let text = format!("failed to list Kafka topics: {error}");
+            DeliveryError::with_source(text, error)
         })?;
         let found = topics.into_iter().find(|topic| topic.name == name);
         let mut partitions: Vec<i32> = found

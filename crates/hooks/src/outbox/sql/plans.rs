@@ -124,8 +124,8 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
 
 #[tokio::test]
 async fn sqlite_statements_scan_no_deliveries() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::Sqlite(folder.path().join("events.db"));
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(dir.path().join("events.db"));
     let connections = filled(&database).await;
     for (name, statement) in statements(false) {
         let rows = connections.read(statement.explained()).await.unwrap();
@@ -232,8 +232,8 @@ async fn check_counts(database: &Database) {
 
 #[tokio::test]
 async fn counts_match_rows_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    check_counts(&Database::Sqlite(folder.path().join("events.db"))).await;
+    let dir = tempfile::tempdir().unwrap();
+    check_counts(&Database::Sqlite(dir.path().join("events.db"))).await;
 }
 
 #[cfg(feature = "postgres")]

@@ -151,7 +151,7 @@ async fn timeout_covers_all_attempts_and_delays() {
     let took = begun.elapsed();
     let text = failure.unwrap_err().text;
     assert!(
-        text.starts_with("the hook endpoint did not answer within 400ms; previous error: "),
+        text.starts_with("the hook endpoint did not respond within 400ms; previous error: "),
         "{text}"
     );
     assert!(text.ends_with("(500): broken"), "{text}");
@@ -192,7 +192,7 @@ async fn slow_body_times_out() {
     for format in [Format::Auto, Format::V2] {
         let failure = deliver(format).await.unwrap_err();
         assert!(
-            failure.message.contains("did not answer within 1.5s"),
+            failure.message.contains("did not respond within 1.5s"),
             "{failure}"
         );
     }
