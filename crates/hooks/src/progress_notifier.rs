@@ -40,9 +40,7 @@ pub struct ProgressNotifier(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     routes: Vec<Route>,
-    /// The request headers that events carry.
     headers: EventHeaders,
-    /// Running calls by route and upload id.
     calls: Mutex<HashMap<(usize, String), PendingNotification>>,
     delivered: AtomicU64,
     failed: AtomicU64,
@@ -51,7 +49,6 @@ struct Inner {
 
 #[derive(Debug)]
 struct PendingNotification {
-    /// The latest progress, for the next call.
     next: Option<Event>,
     /// Dropped when the last call for this upload and route ends.
     finished: watch::Sender<()>,

@@ -11,7 +11,6 @@ use http::{HeaderName, header};
 use landfall::hook::{Access, Answer, Intent, RequestInfo};
 use sha2::{Digest as _, Sha256};
 
-/// Maximum number of cached decisions.
 const CACHE_CAPACITY: usize = 20_000;
 /// Maximum lifetime of a cached decision.
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);

@@ -12,21 +12,16 @@ use super::MAX_BACKOFF;
 use crate::{DeliveryError, HookResponse, Message};
 
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
-/// Timeout of health checks.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A type of broker.
 #[async_trait]
 pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
     type Connection: Clone + Send + Sync;
 
-    /// The name in error messages.
     const NAME: &'static str;
 
-    /// Connects and authenticates.
     async fn connect(&self) -> Result<Self::Connection, DeliveryError>;
 
-    /// Publishes a message and waits for the acknowledgment.
     async fn publish(
         &self,
         connection: &Self::Connection,
@@ -37,13 +32,11 @@ pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
 /// The reason for a missing acknowledgment.
 #[derive(Debug)]
 pub(super) enum PublishError {
-    /// The connection is broken.
     Connection(DeliveryError),
     /// The broker rejected the message; others may succeed.
     Rejected(DeliveryError),
 }
 
-/// A broker and its connection.
 pub(super) struct ManagedConnection<B: Broker> {
     broker: B,
     timeout: Duration,
@@ -55,7 +48,6 @@ struct State<C> {
     /// The connection and its generation, which identifies it after a failure.
     connection: Option<(C, u64)>,
     generation: u64,
-    /// Consecutive failures.
     failures: u32,
     last_error: String,
     retry_at: Instant,

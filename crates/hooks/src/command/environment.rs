@@ -17,7 +17,6 @@ fn is_excluded(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"LANDFALL_")
 }
 
-/// Returns the variables for a message.
 pub(super) fn variables(message: &Message) -> Vec<(String, String)> {
     let upload = &message.upload;
     let mut variables = vec![

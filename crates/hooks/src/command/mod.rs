@@ -94,7 +94,6 @@ pub struct Command {
     format: Format,
     timeout: Duration,
     stop_code: Option<i32>,
-    /// Variables that commands do not inherit.
     excluded: Vec<OsString>,
     limits: ProcessLimits,
 }
@@ -277,14 +276,12 @@ impl Transport for Command {
     }
 }
 
-/// Limits of concurrent processes.
 #[derive(Debug)]
 struct ProcessLimits {
     all: Arc<Semaphore>,
     events: Arc<Semaphore>,
 }
 
-/// Permission to run a process.
 type ProcessPermit = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
 impl ProcessLimits {

@@ -26,10 +26,8 @@ const TERMINATION_GRACE: Duration = Duration::from_secs(2);
 const MAX_BUSY_ATTEMPTS: u32 = 20;
 const BUSY_RETRY_DELAY: Duration = Duration::from_millis(25);
 
-/// The result of a command.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// The exit status.
     pub(super) status: ExitStatus,
     /// Standard output, up to [`MAX_OUTPUT_BYTES`].
     pub(super) stdout: Vec<u8>,
@@ -40,7 +38,6 @@ pub(super) struct Output {
 /// The reason for a missing result.
 #[derive(Debug)]
 pub(super) enum OutputError {
-    /// The timeout expired.
     Timeout,
     /// Reading the output or waiting for the command failed.
     Io(io::Error),

@@ -12,7 +12,6 @@ use crate::{
     message::{JobData, serialize::intent::serialize as serialize_intent},
 };
 
-/// The format of tusd 2.
 #[derive(Serialize)]
 pub(super) struct V2<'a> {
     #[serde(rename = "Type")]

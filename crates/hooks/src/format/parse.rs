@@ -121,7 +121,6 @@ fn lower(key: &str) -> String {
     key.to_ascii_lowercase()
 }
 
-/// The path of a value in the response.
 struct JsonPath<'a> {
     outer: &'a str,
     key: &'a str,

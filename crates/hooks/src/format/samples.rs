@@ -48,7 +48,6 @@ fn sample(hook: HookName) -> Message {
     }
 }
 
-/// The job in the sample.
 fn job(hook: HookName, at: SystemTime) -> Option<JobData> {
     if hook != HookName::PreGrant && !HookNames::JOB_EVENTS.contains(hook) {
         return None;

@@ -21,7 +21,6 @@ use super::connect::Connector;
 
 /// Idle connections are closed before NAT routers drop them silently.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Timeout of a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A tower service over one HTTP/2 connection.
@@ -29,7 +28,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct H2Channel(Client<Connector, Body>);
 
 impl H2Channel {
-    /// Creates a channel for calls that take up to `timeout`.
     pub(super) fn new(connector: Connector, timeout: Option<Duration>) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -99,7 +97,6 @@ fn status(error: impl Error + Send + Sync + 'static) -> Status {
     status
 }
 
-/// Returns an error and its causes.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }

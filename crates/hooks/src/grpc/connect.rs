@@ -36,7 +36,6 @@ const KEEP_ALIVE_PROBES: u32 = 3;
 /// The time without acknowledgment after which TCP closes the connection.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Opens connections to one server.
 #[derive(Clone)]
 pub(super) struct Connector {
     target: Arc<Target>,
@@ -76,7 +75,6 @@ impl Connector {
         })
     }
 
-    /// Opens a connection.
     pub(super) async fn open(&self) -> Result<Box<dyn Stream>, BoxError> {
         let opened = time::timeout(CONNECT_TIMEOUT, async {
             match self.target.socket() {
@@ -122,7 +120,6 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// A connection of any kind.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}

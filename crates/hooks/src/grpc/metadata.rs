@@ -7,7 +7,6 @@ use tonic::metadata::{
 
 use crate::message::RequestData;
 
-/// Names that HTTP/2 or gRPC reserve.
 const RESERVED_KEYS: [&str; 11] = [
     "connection",
     "content-length",
@@ -22,7 +21,6 @@ const RESERVED_KEYS: [&str; 11] = [
     "user-agent",
 ];
 
-/// The headers to forward.
 #[derive(Debug)]
 pub(super) struct ForwardedHeaders(Vec<Key>);
 
@@ -49,7 +47,6 @@ impl ForwardedHeaders {
         Self(keys.collect())
     }
 
-    /// Adds the request's values of these headers to the metadata.
     pub(super) fn apply(&self, request: &RequestData, metadata: &mut MetadataMap) {
         for key in &self.0 {
             match key {

@@ -39,7 +39,6 @@ const MAX_MESSAGE_SIZE: usize = 4 << 20;
 const ATTEMPT_METADATA: &str = "x-retry-attempty";
 /// The longest timeout that gRPC can encode, more than 11,000 years.
 const MAX_TIMEOUT: Duration = Duration::from_secs(99_999_999 * 3600);
-/// Timeout of [`Transport::check`].
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends messages to a gRPC server.

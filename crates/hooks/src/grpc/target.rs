@@ -6,14 +6,11 @@ use http::{Uri, uri::Authority};
 
 use super::GrpcSettingsError;
 
-/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
-    /// Set for TLS.
     pub(super) secure: bool,
     /// The host and port for `:authority`; `localhost` for a UNIX socket, as in gRPC.
     authority: Authority,
-    /// The path of the UNIX socket.
     socket: Option<PathBuf>,
 }
 
@@ -80,7 +77,6 @@ impl Target {
         })
     }
 
-    /// Returns the origin of calls.
     pub(super) fn origin(&self) -> Uri {
         let scheme = if self.secure { "https" } else { "http" };
         Uri::builder()
@@ -100,7 +96,6 @@ impl Target {
         address.unwrap_or(host)
     }
 
-    /// Returns the path of the UNIX socket.
     pub(super) fn socket(&self) -> Option<&Path> {
         self.socket.as_deref()
     }

@@ -14,7 +14,6 @@ use crate::{
     message::{JobData, RequestData, UploadData},
 };
 
-/// An invalid response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidResponse {
     #[error("httpResponse.statusCode must be 0 or a status from 200 to 999, not {0}")]

@@ -15,7 +15,6 @@ use landfall::BoxError;
 use tower_service::Service;
 use url::{Host, Url};
 
-/// A redirect to a forbidden address.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "a redirect leads to {0}, which is neither public nor allowed, see --hooks-http-redirect-allow"

@@ -12,7 +12,6 @@ use crate::{
     format::{Format, ParseError, parse_response},
 };
 
-/// A response of the endpoint.
 #[derive(Debug)]
 pub(super) struct RawResponse {
     pub(super) status: StatusCode,
@@ -20,7 +19,6 @@ pub(super) struct RawResponse {
     pub(super) body: Body,
 }
 
-/// The rules for responses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ResponseClassifier {
     pub(super) format: Format,
@@ -194,7 +192,6 @@ fn plain_reply(raw: &RawResponse) -> Reply {
     reply
 }
 
-/// Returns the error for an unexpected status.
 pub(super) fn unexpected(raw: &RawResponse) -> DeliveryError {
     let status = raw.status.as_u16();
     let text = if raw.status.is_redirection() {

@@ -33,7 +33,6 @@ use super::{
     address_policy::{AddressDenied, AddressPolicy, Resolver},
 };
 
-/// Idle connections are closed after this time.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Interval and timeout of HTTP/2 pings while a response is pending.
@@ -41,7 +40,6 @@ const PING: Duration = Duration::from_secs(5);
 
 type Connections = legacy::Client<HttpsConnector<ProxyConnector>, Full<Bytes>>;
 
-/// An HTTP client with a connection pool.
 pub(super) struct Client {
     connector: HttpsConnector<ProxyConnector>,
     idle: usize,
@@ -96,7 +94,6 @@ impl Client {
         })
     }
 
-    /// Sends a request and returns the response head.
     pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -214,7 +211,6 @@ impl Service<Uri> for ProxyConnector {
     }
 }
 
-/// An open connection.
 struct Stream {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
     /// Whether a proxy reads the requests, which must then have absolute URIs.

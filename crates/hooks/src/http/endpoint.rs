@@ -13,7 +13,6 @@ use super::HttpSettingsError;
 pub(super) struct Endpoint {
     pub(super) url: Url,
     pub(super) uri: Uri,
-    /// The credentials.
     pub(super) authorization: Option<HeaderValue>,
 }
 

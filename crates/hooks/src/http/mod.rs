@@ -43,13 +43,11 @@ use crate::{
 /// Maximum response size in [`Format::V1`], which has no setting for it.
 const V1_MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// Maximum consecutive redirects.
 const MAX_REDIRECTS: usize = 10;
 
 /// Timeout for reading an ignored body, so that its connection can be reused.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Timeout of [`Transport::check`].
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends each message as a POST request to one endpoint.
@@ -87,7 +85,6 @@ pub struct Http {
     redirects: Option<Redirects>,
 }
 
-/// The client for redirects.
 #[derive(Debug)]
 struct Redirects {
     policy: AddressPolicy,
@@ -95,7 +92,6 @@ struct Redirects {
     client: Client,
 }
 
-/// The error of one attempt.
 enum AttemptError {
     /// A retry may succeed.
     Transient(DeliveryError),

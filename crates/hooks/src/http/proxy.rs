@@ -49,7 +49,6 @@ impl Proxies {
         )
     }
 
-    /// Returns the proxy for a request to `uri`.
     pub(super) fn for_uri(&self, uri: &Uri) -> Option<Intercept> {
         let host = uri.host()?.trim_matches(['[', ']']);
         let is_here = host.eq_ignore_ascii_case("localhost")

@@ -94,7 +94,6 @@ pub(super) struct Hop {
     is_same_origin: bool,
 }
 
-/// An invalid redirect.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid redirect of the hook endpoint: {0}")]
 pub(super) struct InvalidRedirect(&'static str);
@@ -159,7 +158,6 @@ impl Hop {
         host_and_port(&self.url) == host_and_port(&endpoint.url)
     }
 
-    /// Builds the request of a call for this hop.
     pub(super) fn request(&self, endpoint: &Endpoint, call: &HttpCall<'_>) -> Request<Full<Bytes>> {
         let message = call.message;
         let (method, body) = if self.has_body {

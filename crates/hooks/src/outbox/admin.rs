@@ -261,7 +261,6 @@ impl Events {
     }
 }
 
-/// Restricts a statement to the selected events.
 fn restrict(mut statement: Statement, selection: &EventSelection) -> Statement {
     if !matches!(selection, EventSelection::Ids(_)) {
         statement.push(" AND state = 2");

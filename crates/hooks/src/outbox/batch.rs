@@ -11,10 +11,8 @@ use super::{
 };
 use crate::Message;
 
-/// The result of a command, for a sender that waits for it.
 pub(super) type Done = oneshot::Sender<Result<(), OutboxError>>;
 
-/// A command for the writer.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Store events that may happen.
@@ -24,7 +22,6 @@ pub(super) enum Command {
         event: OutboxEvent,
         implied: Vec<ImpliedEvent>,
     },
-    /// A delivery arrived.
     Delivered {
         route: usize,
         key: Arc<str>,
@@ -32,10 +29,12 @@ pub(super) enum Command {
         /// Set if the delivery had failed before.
         is_retry: bool,
     },
-    /// A delivery failed.
     Failed(FailedDelivery),
     /// A route works again; it was down since a time.
-    Recovered { route: usize, since: i64 },
+    Recovered {
+        route: usize,
+        since: i64,
+    },
     /// Claim deliveries that are due.
     Claim {
         limits: Vec<ClaimLimits>,
@@ -61,12 +60,10 @@ pub(super) enum Command {
     Close(oneshot::Sender<()>),
 }
 
-/// Events to be stored.
 #[derive(Debug)]
 pub(super) struct PrepareCommand {
     pub(super) events: Vec<OutboxEvent>,
     pub(super) implied: Vec<ImpliedEvent>,
-    /// The capacity reserved for them.
     pub(super) reserved: Size,
     pub(super) done: Done,
 }
@@ -91,9 +88,7 @@ impl std::iter::Sum for Size {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClaimLimits {
     pub(super) route: usize,
-    /// Ordering keys with deliveries that have not failed.
     pub(super) first: usize,
-    /// Deliveries that have failed before.
     pub(super) retries: usize,
 }
 
@@ -120,7 +115,6 @@ pub(super) struct InDoubt {
 pub(super) enum Resolved {
     /// The event happened. The snapshot is the upload's current state, if it exists.
     Happened(Box<(InDoubt, Option<Snapshot>)>),
-    /// The event did not happen.
     DidNotHappen(String),
 }
 
@@ -169,7 +163,6 @@ impl Batch {
         events.filter(|event| seen.insert(&event.id)).collect()
     }
 
-    /// Returns the implied events.
     pub(super) fn implied(&self) -> impl Iterator<Item = &ImpliedEvent> {
         self.commands.iter().flat_map(|command| match command {
             Command::Prepare(stored) => stored.implied.as_slice(),

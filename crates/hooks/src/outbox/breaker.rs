@@ -43,11 +43,9 @@ struct Open {
     delay: Duration,
     /// The time of the next allowed attempt.
     next_at: i64,
-    /// The start of the running attempt.
     probe: Option<i64>,
 }
 
-/// Permission for an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Permit {
     /// The breaker is closed.
@@ -77,7 +75,6 @@ impl Breaker {
         self.is_down.load(Ordering::Acquire)
     }
 
-    /// Returns how often the breaker has opened.
     pub(super) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
@@ -96,7 +93,6 @@ impl Breaker {
         }
     }
 
-    /// Records the start of an attempt.
     pub(super) fn started(&self, now: i64) {
         if let Some(open) = &mut self.lock().open {
             open.probe = Some(now);

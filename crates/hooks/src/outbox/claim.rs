@@ -47,7 +47,6 @@ impl Shared {
 }
 
 impl Outbox {
-    /// Claims deliveries as they become due.
     pub(super) async fn claim_due(&self) {
         let shared = &self.shared;
         loop {

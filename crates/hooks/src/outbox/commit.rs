@@ -28,18 +28,13 @@ pub(super) struct Effects {
     pub(super) claimed_here: Vec<(usize, ClaimedEvent)>,
     /// Failed deliveries that this node has released.
     pub(super) released: Vec<(usize, ClaimedEvent)>,
-    /// The size of deleted rows.
     pub(super) deleted: Size,
     /// The size of rows stored without reserved capacity.
     pub(super) unreserved: Size,
-    /// The size of all stored rows, if it was read.
     pub(super) stored: Option<Size>,
-    /// The number of claimed deliveries.
     pub(super) claimed: usize,
     pub(super) in_doubt: Vec<InDoubt>,
-    /// The routes of new dead letters.
     pub(super) dead_lettered: Vec<usize>,
-    /// The routes that have recovered.
     pub(super) recovered: Vec<usize>,
     /// The earliest time of a scheduled retry.
     pub(super) soonest: Option<i64>,
@@ -48,7 +43,6 @@ pub(super) struct Effects {
     pub(super) maintenance: MaintenanceReport,
 }
 
-/// An open transaction and its effects.
 pub(super) struct BatchTransaction<'a> {
     pub(super) shared: &'a Shared,
     pub(super) transaction: Transaction,
@@ -58,7 +52,6 @@ pub(super) struct BatchTransaction<'a> {
 }
 
 impl BatchTransaction<'_> {
-    /// Executes a batch, except maintenance.
     pub(super) async fn write(
         &mut self,
         batch: &Batch,
@@ -313,7 +306,6 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Claims due deliveries of a route.
     async fn claim(&mut self, limits: ClaimLimits) -> Result<(), DatabaseError> {
         let shared = self.shared;
         let route = limits.route;
@@ -412,7 +404,6 @@ impl BatchTransaction<'_> {
     }
 }
 
-/// Groups items by their routes.
 fn by_route<T>(items: impl Iterator<Item = (usize, T)>) -> BTreeMap<usize, Vec<T>> {
     let mut routes: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (route, item) in items {

@@ -15,7 +15,6 @@ use crate::{
 /// An event that is ready to be stored and delivered.
 #[derive(Debug, Clone)]
 pub(super) struct OutboxEvent {
-    /// The event id.
     pub(super) id: Arc<str>,
     /// The ordering key: the upload id, or `job:` and the job number.
     pub(super) key: Arc<str>,

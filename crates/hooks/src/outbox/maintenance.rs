@@ -23,18 +23,14 @@ const COUNT_EVERY: u32 = 5;
 /// The lease of a node with a presence file: other nodes detect its death by the file.
 const PRESENT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The results of maintenance.
 #[derive(Debug, Default)]
 pub(super) struct MaintenanceReport {
-    /// Evicted nodes.
     pub(super) dead: Vec<String>,
-    /// Registered nodes.
     pub(super) known: Vec<String>,
     /// Dead letters removed after their retention.
     pub(super) purged: u64,
 }
 
-/// The lease that keeps a node alive.
 #[derive(Debug, Clone, Default)]
 pub(super) struct NodeLease {
     pub(super) node: String,
@@ -119,7 +115,6 @@ impl Outbox {
         Ok(is_due)
     }
 
-    /// Reads the counts of all routes.
     pub(super) async fn count(&self) -> Result<(), DatabaseError> {
         let shared = &self.shared;
         let batches = || {
@@ -172,7 +167,6 @@ impl Outbox {
     }
 }
 
-/// Parses a size counted by the database.
 fn size(row: &Row) -> Result<Size, DatabaseError> {
     Ok(Size {
         rows: usize::try_from(row.number("deliveries")?).unwrap_or_default(),
@@ -220,7 +214,6 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Evicts dead nodes and releases their rows.
     pub(super) async fn evict_dead_nodes(&mut self, node: &Node) -> Result<(), DatabaseError> {
         for row in self.transaction.fetch(sql::nodes()).await? {
             let (other, until) = (row.text("node_id")?, row.number("expires_at")?);

@@ -127,7 +127,6 @@ struct Shared {
     wants: EventKinds,
     database: Connections,
     queues: DeliveryQueues,
-    /// One per route.
     breakers: Vec<Breaker>,
     prepared: Mutex<PreparedEvents>,
     counters: Counters,
@@ -150,7 +149,6 @@ impl Shared {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the names of the routes.
     fn names(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().map(|route| route.transport.name())
     }
@@ -161,7 +159,6 @@ impl Shared {
         routes.filter(|route| route.names.contains(hook)).count()
     }
 
-    /// Returns the size of an event's rows.
     fn event_size(&self, event: &OutboxEvent) -> Size {
         let rows = self.row_count(event.message.hook);
         Size {

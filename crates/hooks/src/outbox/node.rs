@@ -48,7 +48,6 @@ impl Node {
         })
     }
 
-    /// Returns this node with a new id.
     pub(super) fn with_new_id(&self) -> Self {
         // Without a file, other nodes wait until its lease expires.
         Self::new(self.dir.as_deref()).unwrap_or_else(|error| {
@@ -61,12 +60,10 @@ impl Node {
         })
     }
 
-    /// Returns whether this node has a presence file.
     pub(super) const fn is_present(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Returns the state of another node.
     pub(super) fn presence_of(&self, other: &str) -> Presence {
         Self::presence_in(self.dir.as_deref(), other)
     }
@@ -85,7 +82,6 @@ impl Node {
         }
     }
 
-    /// Removes the file of a dead node.
     pub(super) fn remove_file(&self, other: &str) {
         if let Some(dir) = &self.dir {
             // If this fails, a later sweep removes it.
@@ -93,7 +89,6 @@ impl Node {
         }
     }
 
-    /// Removes this node's own file.
     pub(super) fn remove_own_file(&mut self) {
         let id = self.id.clone();
         self.remove_file(&id);

@@ -48,9 +48,7 @@ struct RouteQueues {
     ordered: HashMap<Arc<str>, OrderedQueue>,
     /// Keys that are ready for a delivery.
     ready: VecDeque<Arc<str>>,
-    /// Retries that have not started.
     waiting: VecDeque<Arc<str>>,
-    /// All retries.
     retries: HashMap<Arc<str>, ClaimedEvent>,
     events: usize,
     bytes: usize,
@@ -125,7 +123,6 @@ impl DeliveryQueues {
         capacity
     }
 
-    /// Returns the number of retries of a route in memory.
     pub(super) fn retries(&self, route: usize) -> usize {
         self.lock(route).retries.len()
     }
@@ -259,7 +256,6 @@ impl DeliveryQueues {
         }
     }
 
-    /// Removes everything.
     pub(super) fn clear(&self) {
         for route in 0..self.routes.len() {
             *self.lock(route) = RouteQueues::default();

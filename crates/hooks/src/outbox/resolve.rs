@@ -25,7 +25,6 @@ const BATCH_SIZE: usize = 64;
 const CREATION_FACTOR: u32 = 10;
 
 impl Outbox {
-    /// Resolves events as they become due.
     pub(super) async fn resolve_due(&self, handler: Handler) {
         loop {
             self.abandon_stale().await;

@@ -68,7 +68,6 @@ pub struct RouteStats {
     pub opened: u64,
 }
 
-/// The counts of a route in the database.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RouteCounts {
     pub(super) prepared: u64,
@@ -92,7 +91,6 @@ pub(super) struct Counters {
     stored: AtomicSize,
     /// Capacity reserved for rows to be written.
     reserved: AtomicSize,
-    /// Locked while capacity is reserved.
     reserving: Mutex<()>,
     pub(super) rejected_requests: AtomicU64,
     pub(super) persist_failures: AtomicU64,
@@ -175,12 +173,10 @@ impl Counters {
         Ok(())
     }
 
-    /// Returns the stored and reserved size.
     fn total(&self) -> Size {
         [self.stored.get(), self.reserved.get()].into_iter().sum()
     }
 
-    /// Returns whether creations are rejected.
     pub(super) fn is_full(&self, settings: &OutboxSettings) -> bool {
         let total = self.total();
         total.rows >= settings.max_queued || total.bytes >= settings.max_bytes
@@ -192,7 +188,6 @@ impl Counters {
         self.reserved.subtract(reserved);
     }
 
-    /// Subtracts deleted rows.
     pub(super) fn subtract(&self, size: Size) {
         self.stored.subtract(size);
     }
@@ -207,7 +202,6 @@ impl Counters {
         self.reserved.get().rows > 0
     }
 
-    /// Sets the counts of each route.
     pub(super) fn set_counts(&self, routes: &[RouteCounts]) {
         for (counters, counts) in self.routes.iter().zip(routes) {
             *counters

@@ -19,7 +19,6 @@ use super::{
     stats::add,
 };
 
-/// Maximum commands in a transaction.
 const MAX_COMMANDS: usize = 512;
 /// The time after a node's death during which orphaned rows of it may still appear.
 const ORPHAN_SCAN: Duration = Duration::from_secs(10);
@@ -28,7 +27,6 @@ const ORPHAN_FILE_AGE: Duration = Duration::from_secs(3600);
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// The state of the writer task.
 #[derive(Debug)]
 pub(super) struct Writer {
     shared: Arc<Shared>,

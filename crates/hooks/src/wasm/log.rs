@@ -14,7 +14,6 @@ pub(super) const MAX_LINE_LEN: usize = 1024;
 const MAX_LINES: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// The log of one plugin.
 #[derive(Debug)]
 pub(super) struct Log {
     plugin: String,
@@ -29,7 +28,6 @@ struct LogWindow {
 }
 
 impl Log {
-    /// Creates the log of the plugin with this name.
     pub(super) fn new(plugin: String) -> Self {
         let window = LogWindow {
             since: Instant::now(),

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::HookName;
 
-/// Maximum response size in bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Maximum entries of a table, far more than a plugin has functions.
@@ -30,7 +29,6 @@ pub(super) struct Plugin {
     memory: usize,
 }
 
-/// The host state of an instance.
 struct Host {
     hook: Option<HookName>,
     log: Arc<Log>,
@@ -110,7 +108,6 @@ impl Plugin {
         })
     }
 
-    /// Describes the error of a call.
     fn explain(&self, error: &Error) -> String {
         match error.as_trap_code() {
             Some(TrapCode::OutOfFuel) => format!("it used up its {} units of fuel", self.fuel),
@@ -137,7 +134,6 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
-/// An instance during a call.
 struct PluginInstance<'a> {
     plugin: &'a Plugin,
     instance: Instance,
@@ -191,7 +187,6 @@ impl PluginInstance<'_> {
     }
 }
 
-/// The WebAssembly page size.
 const PAGE_SIZE: u64 = 64 * 1024;
 
 const MEMORY: &str = "memory";

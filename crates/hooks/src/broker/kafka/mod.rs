@@ -217,7 +217,6 @@ struct Connection {
     topic: Mutex<Topic>,
 }
 
-/// The topic's metadata.
 struct Topic {
     partitions: Vec<i32>,
     refreshed_at: Instant,

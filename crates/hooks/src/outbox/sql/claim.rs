@@ -98,7 +98,6 @@ pub(in crate::outbox) fn oldest(routes: &[&str]) -> Statement {
     statement
 }
 
-/// A kind of delivery attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::outbox) enum Attempt {
     /// The first attempt.
@@ -226,7 +225,6 @@ pub(in crate::outbox) fn release_behind(
     statement
 }
 
-/// Reads whether a prepared event is due to be resolved.
 pub(in crate::outbox) fn is_in_doubt(now: i64) -> Statement {
     Statement::new(
         "SELECT due_at FROM outbox_deliveries WHERE state = 0 AND owner_node = '' AND due_at <= $1 \

@@ -5,10 +5,8 @@
 
 use landfall_database::{Connections, DatabaseError, Statement};
 
-/// The number of rows at which counts are merged.
 const MERGE_FROM: i64 = 200;
 
-/// Reads the deliveries and bytes per route and state.
 pub(in crate::outbox) fn counts() -> Statement {
     Statement::new(
         "SELECT route, state, CAST(SUM(deliveries) AS BIGINT) AS deliveries, \

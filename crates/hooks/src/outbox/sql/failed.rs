@@ -39,7 +39,6 @@ fn push_keys(statement: &mut Statement, keys: &[(OrderingKey<'_>, i64)]) {
     statement.push_rows(rows, ["TEXT", "TEXT", "BIGINT"]);
 }
 
-/// A failed delivery.
 #[derive(Debug, Clone)]
 pub(in crate::outbox) struct Failed<'a> {
     pub(in crate::outbox) event: &'a str,
@@ -133,7 +132,6 @@ pub(in crate::outbox) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
     .map(|sql| Statement::new(sql).with(now).with(route))
 }
 
-/// Deletes dead letters older than `then`.
 pub(in crate::outbox) fn purge_dead(then: i64) -> Statement {
     Statement::new("DELETE FROM outbox_deliveries WHERE state = 2 AND dead_at < $1").with(then)
 }

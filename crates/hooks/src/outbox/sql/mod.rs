@@ -27,7 +27,6 @@ pub(super) const UNOWNED: &str = "";
 /// An ordering key and a route. Deliveries with the same ones stay in order.
 pub(super) type OrderingKey<'a> = (&'a str, &'a str);
 
-/// A row to be written.
 #[derive(Debug, Clone)]
 pub(super) struct NewRow<'a> {
     pub(super) event: &'a str,
@@ -142,7 +141,6 @@ pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
     statement
 }
 
-/// Deletes completed deliveries of a route.
 pub(super) fn delete(route: &str, events: &[&str]) -> Statement {
     let mut statement =
         Statement::new("DELETE FROM outbox_deliveries WHERE route = $1 AND event_id IN ")
@@ -151,7 +149,6 @@ pub(super) fn delete(route: &str, events: &[&str]) -> Statement {
     statement
 }
 
-/// Reads the prepared rows of these events.
 pub(super) fn prepared(events: &[&str]) -> Statement {
     let mut statement = Statement::new(
         "SELECT event_id, route, message FROM outbox_deliveries WHERE state = 0 AND event_id IN ",

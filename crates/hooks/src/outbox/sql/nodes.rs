@@ -11,7 +11,6 @@ pub(in crate::outbox) fn renew(me: &str, until: i64) -> Statement {
         .with(until)
 }
 
-/// Registers a node.
 pub(in crate::outbox) fn register_node(me: &str, until: i64) -> Statement {
     Statement::new(
         "INSERT INTO outbox_nodes (node_id, expires_at) VALUES ($1, $2) \
@@ -21,7 +20,6 @@ pub(in crate::outbox) fn register_node(me: &str, until: i64) -> Statement {
     .with(until)
 }
 
-/// Removes this node.
 pub(in crate::outbox) fn unregister_node(me: &str) -> Statement {
     Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1").with(me)
 }
@@ -38,7 +36,6 @@ pub(in crate::outbox) fn evict_node(node: &str, until: i64) -> Statement {
         .with(until)
 }
 
-/// Releases the rows of a node.
 pub(in crate::outbox) fn take_over(node: &str, state: i64, due: i64) -> Statement {
     Statement::new(format!(
         "UPDATE outbox_deliveries SET owner_node = '', due_at = $1 \
@@ -49,7 +46,6 @@ pub(in crate::outbox) fn take_over(node: &str, state: i64, due: i64) -> Statemen
     .with(resolver(node))
 }
 
-/// Releases the rows of unregistered nodes.
 pub(in crate::outbox) fn adopt_orphaned(state: i64, now: i64) -> Statement {
     Statement::new(format!(
         "UPDATE outbox_deliveries SET owner_node = '', due_at = $1 WHERE state = {state} \
