@@ -87,7 +87,7 @@ impl Process {
     /// `permit` is dropped when no process of the group is left.
     ///
     /// # Cancel safety
-    /// Dropping it ends the program and its children.
+    /// Dropping the future terminates the command and its children.
     pub(super) async fn wait(
         self,
         input: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Serialization of foreign types.
+//! Serialization of times and intents.
 
 /// Times as RFC 3339 text.
 pub(crate) mod rfc3339 {

@@ -30,7 +30,7 @@ pub(super) enum Command {
         is_retry: bool,
     },
     Failed(FailedDelivery),
-    /// A route works again; it was down since a time.
+    /// A route has recovered; it was down since this time.
     Recovered {
         route: usize,
         since: i64,
@@ -49,7 +49,7 @@ pub(super) enum Command {
     Resolved(Resolved),
     /// Release prepared events that could not be resolved.
     Requeue(Vec<String>),
-    /// Abandon prepared events of this node that have been open for long.
+    /// Abandon old prepared events of this node.
     Abandon(Vec<Arc<str>>),
     /// Evict dead nodes, and if `thorough` purge old rows.
     Maintain {

@@ -186,7 +186,7 @@ impl BatchTransaction<'_> {
         let is_postgres = shared.database.is_postgres();
         for (route, events) in by_route(others) {
             self.effects.is_due = true;
-            let (name, hold) = (shared.routes[route].transport.name(), shared.hold(route));
+            let (name, hold) = (shared.routes[route].transport.name(), shared.order_hold(route));
             for part in parts(&events) {
                 let release = sql::release_behind(name, part, self.now, hold, is_postgres);
                 self.transaction.execute(release).await?;
@@ -218,7 +218,7 @@ impl BatchTransaction<'_> {
         let mut behind = HashSet::new();
         for (route, keys) in by_route(keys.into_iter()) {
             let name = self.shared.routes[route].transport.name();
-            let hold = self.shared.hold(route);
+            let hold = self.shared.order_hold(route);
             for part in parts(&keys) {
                 let statement = sql::owned_elsewhere(name, part, &self.me, self.now, hold);
                 for row in self.transaction.fetch(statement).await? {
@@ -314,7 +314,7 @@ impl BatchTransaction<'_> {
         let here = self.effects.claimed_here.iter();
         let here = here.filter(|(of, _)| *of == route).count();
         let capacity = shared.queues.capacity(route).saturating_sub(here);
-        let hold = shared.hold(route);
+        let hold = shared.order_hold(route);
         let is_postgres = shared.database.is_postgres();
         let mut rows = Vec::new();
         for (attempt, limit) in [

@@ -36,7 +36,7 @@ impl BatchTransaction<'_> {
             };
             let due = next_attempt(&shared.settings, &event, failure, self.now);
             let name = self.route(route).to_owned();
-            let hold = shared.hold(route);
+            let hold = shared.order_hold(route);
             let behind = |due| ((key.clone(), name.clone()), due);
             match due {
                 Some(due) => {

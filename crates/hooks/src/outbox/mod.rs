@@ -177,7 +177,7 @@ impl Shared {
     }
 
     /// Returns how long failing events of a route hold later ones: without limit while it is down.
-    fn hold(&self, route: usize) -> OrderHold {
+    fn order_hold(&self, route: usize) -> OrderHold {
         let is_unlimited = self.settings.strict_order || self.breakers[route].is_down();
         OrderHold {
             limit: (!is_unlimited).then(|| millis(self.settings.max_hold)),

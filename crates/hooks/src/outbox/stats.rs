@@ -182,7 +182,7 @@ impl Counters {
         total.rows >= settings.max_queued || total.bytes >= settings.max_bytes
     }
 
-    /// Releases reserved capacity, of which `stored` is now stored.
+    /// Releases reserved capacity and counts the stored part of it.
     pub(super) fn release(&self, reserved: Size, stored: Size) {
         self.stored.add(stored);
         self.reserved.subtract(reserved);

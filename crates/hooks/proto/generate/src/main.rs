@@ -1,7 +1,7 @@
 //! Generates the Rust code of `hook.proto`. It is committed, so that builds need no Protobuf compiler.
 //!
 //! ```text
-//! cargo run --manifest-path crates/hooks/proto/generate/Cargo.toml             writes it
+//! cargo run --manifest-path crates/hooks/proto/generate/Cargo.toml             writes the code
 //! cargo run --manifest-path crates/hooks/proto/generate/Cargo.toml -- --check  fails if it differs
 //! ```
 

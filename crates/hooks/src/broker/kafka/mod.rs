@@ -124,10 +124,6 @@ pub enum KafkaMechanism {
 /// in-sync replicas have the record (`acks=all`). The partition is the one that Kafka's Java client
 /// chooses for the key, so an upload's events are in one partition, in order. Kafka does not drop
 /// duplicates; the id is in the CloudEvent.
-///
-/// A delivery is done when all in-sync replicas have it (`acks=all`). The partition follows from the
-/// key as in Kafka's Java client, so that what is told about one upload is in one partition, in
-/// order. Kafka does not know a message that comes again: its id is in the CloudEvent.
 #[derive(Debug)]
 pub struct Kafka {
     connection: ManagedConnection<Cluster>,

@@ -273,7 +273,7 @@ async fn failing_event_holds_the_next_for_a_minute() {
         harness
             .until("the next arrives", || !receiver.hooks().is_empty())
             .await;
-        // A later event does not wait at all.
+        // A later event does not wait.
         harness.emit(EventKind::Terminated, &upload).await;
         let three = || receiver.hooks() == [HookName::PostFinish, HookName::PostTerminate];
         harness.until("the last arrives", three).await;
