@@ -288,7 +288,8 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
         let Ok(found) = store.load(&announced.upload.id).await else {
             continue;
         };
-        let has_happened = announced.kind == EventKind::Created || found.upload.finished;
+        let has_happened =
+            announced.kind == EventKind::Created || found.upload.completion.is_done();
         if has_happened && wants.has(announced.kind) {
             ids.insert(announced.id());
         }

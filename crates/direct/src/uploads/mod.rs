@@ -42,8 +42,7 @@ const REPLACES: &str = "Replaces";
 const TYPES: &str = "Types";
 /// … which parts make up the file, if not all, while it is being completed, …
 const PARTS: &str = "Parts";
-/// … that its client has a signature to complete it in S3, and, as [`ETAG`], the object's entity tag once
-/// it is complete.
+/// … that its client has a signature to complete it in S3.
 const COMPLETES: &str = "Completes";
 
 /// How often a change of a record is tried that others have changed meanwhile.

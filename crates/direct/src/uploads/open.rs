@@ -6,7 +6,7 @@ use http::request::Parts;
 use landfall::{
     direct::Audience,
     hook::{Intent, RequestInfo},
-    upload::{Upload, UploadId},
+    upload::{Completion, Upload, UploadId},
 };
 use landfall_grants::{Job, gate::labels, queue::NewJob};
 use landfall_s3::client::{ErrorKind, Place};
@@ -140,7 +140,7 @@ impl Direct {
         let mut upload = Upload::new(id.clone(), job.size.or(wish.size));
         upload.metadata = wish.metadata(job, by_token)?;
         upload.max_size = job.max_size.filter(|_| upload.length.is_none());
-        upload.awaited = true;
+        upload.completion = Completion::Pending;
         upload.created = Some(now);
         upload.labels.extend(labels_of(job));
         if let Some(key) = &wish.key {

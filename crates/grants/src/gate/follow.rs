@@ -9,7 +9,7 @@ use landfall::{
     upload::{Kind, Upload},
 };
 
-use super::{ETAG, labels};
+use super::labels;
 use crate::{
     JobId, Queue,
     queue::{Completion, End, QueueError, Report},
@@ -84,7 +84,7 @@ fn end(event: &Event) -> Option<End> {
         EventKind::Created | EventKind::Progress => return None,
         EventKind::Completed => End::Completed(Completion {
             bytes: event.offset,
-            etag: upload.storage.get(ETAG).cloned(),
+            etag: upload.etag.clone(),
         }),
         EventKind::Expired => End::Expired,
         EventKind::Terminated => match event.removal {

@@ -48,10 +48,6 @@ pub mod labels {
     pub const REQUEST_ID: &str = "request_id";
 }
 
-/// The entity tag of a complete object in the [`storage`](Upload::storage) of its upload, where the store
-/// knows one.
-pub const ETAG: &str = "ETag";
-
 /// Finds the client's address behind a request, for the limit of guesses.
 pub type ClientAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
 

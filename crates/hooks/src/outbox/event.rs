@@ -67,7 +67,7 @@ impl ImpliedEvent {
                 add("created");
             }
             let is_removal = matches!(event.kind, EventKind::Terminated | EventKind::Expired);
-            if is_removal && upload.finished {
+            if is_removal && upload.completion.is_done() {
                 add("completed");
             }
         }

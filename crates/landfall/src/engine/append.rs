@@ -22,7 +22,7 @@ use crate::{
     event::EventKind,
     hook::Reply,
     lease::Lease,
-    upload::{Upload, UploadId},
+    upload::{Completion, Upload, UploadId},
 };
 
 /// How often a request that waits for the lease of another process reads the stored offset, at first.
@@ -146,8 +146,11 @@ impl Engine {
         if let Some(length) = fit.declares.filter(|_| !declares_late) {
             upload = self.declare_length(&upload, length, &lease).await?;
         }
-        if !was_complete && !upload.awaited && self.has_finish_audience() {
-            upload = self.await_finish(upload, &lease).await?;
+        if !was_complete
+            && upload.completion == Completion::NotTracked
+            && self.has_finish_audience()
+        {
+            upload = self.track_completion(upload, &lease).await?;
         }
         if !was_complete && let Some(end) = may_complete(fit.length, offset, content_length) {
             let completed = [(EventKind::Completed, end)];
@@ -280,14 +283,17 @@ impl Engine {
         })
     }
 
-    /// Notes that somebody waits for the upload's completion, who didn't when it was created or when
-    /// another program had it: whatever is complete without this note was complete before.
-    async fn await_finish(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
-        let mut awaited = (*upload).clone();
-        awaited.awaited = true;
+    /// Records that hooks or sinks follow the upload's completion, which none did when it was created
+    /// or when tusd had it. An upload that is complete without this record was complete before.
+    async fn track_completion(
+        &self,
+        mut upload: Arc<Upload>,
+        lease: &Lease,
+    ) -> Result<Arc<Upload>, Error> {
+        Arc::make_mut(&mut upload).completion = Completion::Pending;
         let store = self.parts.get_store();
-        Self::while_held(lease, store.save(&awaited, lease.fence())).await?;
-        Ok(Arc::new(awaited))
+        Self::while_held(lease, store.save(&upload, lease.fence())).await?;
+        Ok(upload)
     }
 
     /// The most bytes that the upload may have.

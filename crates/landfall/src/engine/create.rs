@@ -16,7 +16,7 @@ use crate::{
     event::{EventKind, Removal},
     hook::{Intent, Reply},
     lease::Lease,
-    upload::{Kind, Upload, UploadId},
+    upload::{Completion, Kind, Upload, UploadId},
 };
 
 /// A creation as the protocol read it.
@@ -67,7 +67,9 @@ impl Engine {
         let mut upload = Upload::new(UploadId::random(), length);
         upload.metadata = head.metadata;
         upload.created = Some(SystemTime::now());
-        upload.awaited = self.has_finish_audience();
+        if self.has_finish_audience() {
+            upload.completion = Completion::Pending;
+        }
         match head.concat {
             None => {}
             Some(Concat::Partial) => upload.kind = Kind::Partial,

@@ -9,7 +9,7 @@ use crate::{
     event::{EventKind, Removal},
     hook::Reply,
     lease::Lease,
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Completion, Kind, Snapshot, Upload, UploadId},
 };
 
 impl Engine {
@@ -22,7 +22,7 @@ impl Engine {
     /// Whether all bytes are there but whoever waits for that hasn't been told.
     pub(super) fn is_finish_pending(&self, snapshot: &Snapshot) -> bool {
         let upload = &snapshot.upload;
-        snapshot.is_complete() && upload.awaited && !upload.finished && self.has_finish_audience()
+        snapshot.is_complete() && upload.completion.is_pending() && self.has_finish_audience()
     }
 
     /// Completes an upload all of whose bytes are stored: makes it durable, asks, tells, records.
@@ -37,17 +37,25 @@ impl Engine {
         fresh: bool,
     ) -> Result<Reply, Error> {
         let finished = upload.clone();
-        let is_untold = !upload.finished && (fresh || upload.awaited);
+        let is_untold = match upload.completion {
+            Completion::NotTracked => fresh,
+            Completion::Pending => true,
+            Completion::Done(_) => false,
+        };
         let reply = if is_untold && self.has_finish_audience() {
             let (engine, caller) = (self.clone(), caller.clone());
             self.detached(async move {
-                engine.make_durable(&upload, &lease).await?;
+                let upload = engine.make_durable(upload, &lease).await?;
                 engine.ask_and_tell_finish(&caller, upload, &lease).await
             })
             .await?
         } else {
-            self.make_durable(&upload, &lease).await?;
-            upload.parting.as_deref().cloned().unwrap_or_default()
+            let upload = self.make_durable(upload, &lease).await?;
+            upload
+                .completion
+                .response()
+                .map(|response| Reply::clone(response))
+                .unwrap_or_default()
         };
         if fresh {
             add(&self.counters.finished, 1);
@@ -59,11 +67,20 @@ impl Engine {
         Ok(reply)
     }
 
-    async fn make_durable(&self, upload: &Upload, lease: &Lease) -> Result<(), Error> {
-        match self.parts.get_finisher() {
-            Some(finisher) => Self::while_held(lease, finisher.finish(upload, lease.fence())).await,
-            None => Ok(()),
+    /// Makes the upload durable, and returns it with the entity tag of its object.
+    async fn make_durable(
+        &self,
+        mut upload: Arc<Upload>,
+        lease: &Lease,
+    ) -> Result<Arc<Upload>, Error> {
+        if let Some(finisher) = self.parts.get_finisher() {
+            let finishing = finisher.finish(&upload, lease.fence());
+            let etag = Self::while_held(lease, finishing).await?;
+            if etag != upload.etag && etag.is_some() {
+                Arc::make_mut(&mut upload).etag = etag;
+            }
         }
+        Ok(upload)
     }
 
     async fn ask_and_tell_finish(
@@ -93,8 +110,8 @@ impl Engine {
         // Reserved only now: hooks may take long, and others need the room meanwhile.
         let room = self.reserve(EventKind::Completed).await?;
         let mut recorded = (*upload).clone();
-        recorded.finished = true;
-        recorded.parting = (!reply.is_empty()).then(|| Arc::new(reply.clone()));
+        recorded.completion =
+            Completion::Done((!reply.is_empty()).then(|| Arc::new(reply.clone())));
         let recorded = Arc::new(recorded);
         let store = self.parts.get_store();
         let saved = Self::while_held(lease, store.save(&recorded, lease.fence())).await;

@@ -169,7 +169,7 @@ impl Engine {
         Ok(match (kind, found) {
             (EventKind::Created, Some(found)) => Outcome::Happened(Some(found)),
             (EventKind::Terminated | EventKind::Expired, None) => Outcome::Happened(None),
-            (EventKind::Completed, Some(found)) if found.upload.finished => {
+            (EventKind::Completed, Some(found)) if found.upload.completion.is_done() => {
                 Outcome::Happened(Some(found))
             }
             (EventKind::Completed, Some(found)) if self.is_finish_pending(&found) => {

@@ -278,8 +278,8 @@ impl Terminate for MemoryStore {
 
 #[async_trait]
 impl Finish for MemoryStore {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        self.lock().change(&upload.id, fence).map(drop)
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
+        self.lock().change(&upload.id, fence).map(|_| None)
     }
 }
 

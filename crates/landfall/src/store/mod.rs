@@ -219,12 +219,12 @@ pub trait Terminate: Send + Sync {
 /// Work to do once, when all bytes are there and before completion is acknowledged.
 #[async_trait]
 pub trait Finish: Send + Sync {
-    /// Makes the finished upload as durable as the store promises. May be called again for an upload
-    /// that was finished before.
+    /// Makes the finished upload as durable as the store promises, and returns the entity tag of the
+    /// stored object, if the backend has one. May be called again for an upload that was finished before.
     ///
     /// # Errors
     /// As they come; completion is then not acknowledged.
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()>;
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>>;
 }
 
 /// Reading bytes back. Needs no lease: bytes below an acknowledged offset never change.

@@ -62,16 +62,50 @@ pub struct Upload {
     pub created: Option<SystemTime>,
     /// When it may be removed, if something other than the server's lifetimes decides that.
     pub expires: Option<SystemTime>,
-    /// Whether somebody is to be asked or told when it is complete.
-    pub awaited: bool,
-    /// Whether its completion has been recorded, that is: whoever waits for it has been told.
-    pub finished: bool,
-    /// What hooks had to say to the client when it was complete: said again when the last request is
-    /// repeated.
-    pub parting: Option<Arc<Reply>>,
+    /// Whether hooks and sinks follow its completion, and whether they have run.
+    pub completion: Completion,
+    /// The entity tag of the stored object, as its service gave it at completion. `None` for stores
+    /// whose backend has none.
+    pub etag: Option<String>,
     /// Whether another program (tusd) made it. Its lifetime isn't counted from before this process
     /// started, so that taking over a directory removes nothing at once.
     pub foreign: bool,
+}
+
+/// The state of an upload's completion hooks and events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Completion {
+    /// Neither a hook nor a sink follows it.
+    #[default]
+    NotTracked,
+    /// The hooks have not accepted it, or not all bytes are stored.
+    Pending,
+    /// All bytes are stored and the hooks accepted the upload. Holds their response to the client,
+    /// which is repeated when the client repeats its last request.
+    Done(Option<Arc<Reply>>),
+}
+
+impl Completion {
+    /// Returns whether the completion is recorded.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+
+    /// Returns whether it is followed and not recorded yet.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        *self == Self::Pending
+    }
+
+    /// Returns the response of the completion hooks.
+    #[must_use]
+    pub fn response(&self) -> Option<&Arc<Reply>> {
+        match self {
+            Self::Done(response) => response.as_ref(),
+            Self::NotTracked | Self::Pending => None,
+        }
+    }
 }
 
 impl Upload {
@@ -88,9 +122,8 @@ impl Upload {
             max_size: None,
             created: None,
             expires: None,
-            awaited: false,
-            finished: false,
-            parting: None,
+            completion: Completion::NotTracked,
+            etag: None,
             foreign: false,
         }
     }
@@ -131,7 +164,7 @@ impl Upload {
             }
             Kind::Whole | Kind::Partial => 0,
         };
-        let parting = self.parting.as_ref().map_or(0, |reply| {
+        let response = self.completion.response().map_or(0, |reply| {
             let headers = reply.headers.iter();
             let headers: usize = headers
                 .map(|(name, value)| pair(name.as_str(), value.as_bytes()))
@@ -145,7 +178,8 @@ impl Upload {
             + map(&self.storage)
             + map(&self.labels)
             + kind
-            + parting
+            + response
+            + self.etag.as_ref().map_or(0, String::len)
     }
 
     /// Whether `offset` bytes are all of this upload.

@@ -15,7 +15,7 @@ use landfall::{
     event::{Event, EventKinds, EventSink},
     hook::{Asks, Creation, Hook, RequestInfo},
     store::MemoryStore,
-    upload::Upload,
+    upload::{Completion, Upload},
 };
 use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults};
 use tokio::net::TcpStream;
@@ -70,7 +70,12 @@ async fn an_append_that_does_not_fit_prepares_no_event() {
             reply.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
             assert_eq!(sink.0.load(Relaxed), 0);
             let stored = site.parts.get_store().load(&id(&path)).await.unwrap();
-            assert!(!stored.upload.awaited, "its description was written");
+            let completion = &stored.upload.completion;
+            assert_eq!(
+                *completion,
+                Completion::NotTracked,
+                "its description was written"
+            );
             site.patch(&path, 0, "hello").await.expect(204);
             assert!(sink.0.load(Relaxed) > 0);
         },

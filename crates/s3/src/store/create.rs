@@ -108,6 +108,7 @@ impl Inner {
             rest: None,
             rest_counts: 0,
             complete: false,
+            object_etag: None,
             modified: SystemTime::now(),
             info,
             etag,

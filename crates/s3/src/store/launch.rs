@@ -287,8 +287,10 @@ impl Inner {
         let put = self
             .client
             .put_object(&at.place, payload, &headers, condition);
-        put.await
+        let etag = put
+            .await
             .map_err(|error| failed(&upload.id, "writing the object", error))?;
+        at.object_etag = Some(etag);
         at.counted.offset = state.boundary;
         at.complete = true;
         at.modified = std::time::SystemTime::now();

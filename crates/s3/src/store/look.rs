@@ -74,6 +74,8 @@ pub(super) struct Standing {
     pub(super) rest_counts: u64,
     /// Whether the object itself is there.
     pub(super) complete: bool,
+    /// The entity tag of the object, once it is complete.
+    pub(super) object_etag: Option<String>,
     pub(super) modified: SystemTime,
     /// Parts of an earlier writer may still be on their way to S3.
     pub(super) is_in_doubt: bool,
@@ -146,6 +148,7 @@ impl Standing {
             *joined = true;
         }
         self.complete = true;
+        self.object_etag = Some(head.etag.clone());
         self.counted.offset = head.size;
         self.changed(head.modified);
     }
@@ -302,6 +305,7 @@ impl Inner {
             rest: None,
             rest_counts: 0,
             complete: false,
+            object_etag: None,
             info,
             etag,
             object,

@@ -458,19 +458,21 @@ impl Store for S3Store {
 
 #[async_trait]
 impl Finish for S3Store {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         let session = self.0.sessions.enter(&upload.id);
         let mut known = self.0.change(&session, fence).await?;
+        let mut etag = None;
         // Until it is complete nothing is known: this may be dropped.
         match std::mem::take(&mut *known) {
             Known::State(mut state) if state.is_all_there() => {
                 self.0.complete(&mut state).await?;
                 session.publish(state.snapshot());
+                etag.clone_from(&state.at.object_etag);
                 *known = Known::State(state);
             }
             other => *known = other,
         }
-        Ok(())
+        Ok(etag)
     }
 }
 

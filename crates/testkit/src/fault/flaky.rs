@@ -155,7 +155,7 @@ impl Terminate for FaultStore {
 
 #[async_trait]
 impl Finish for FaultStore {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         let inner = inner!(self, finisher);
         self.run_repeatable(Call::Finish, inner.finish(upload, fence))
             .await

@@ -333,7 +333,7 @@ impl Terminate for ForgetfulStore {
 
 #[async_trait]
 impl Finish for ForgetfulStore {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         self.sync(&upload.id).await?;
         inner!(self, finisher).finish(upload, fence).await
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::StoreError,
-    upload::{Kind, Metadata, Upload, UploadId},
+    upload::{Completion, Kind, Metadata, Upload, UploadId},
 };
 
 use super::{
@@ -89,7 +89,7 @@ fn full_description(kind: Kind) -> Upload {
     upload.metadata = Metadata::from_pairs([("filename", "Zürich – 東京.pdf"), ("empty", "")]);
     upload.kind = kind;
     upload.expires = Some(UNIX_EPOCH + Duration::from_secs(4_000_000_000));
-    upload.finished = true;
+    upload.completion = Completion::Done(None);
     upload
 }
 

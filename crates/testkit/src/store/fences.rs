@@ -9,7 +9,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{Append, StoreError},
-    upload::{Kind, Metadata, Upload, UploadId},
+    upload::{Completion, Kind, Metadata, Upload, UploadId},
 };
 
 use super::{
@@ -96,7 +96,7 @@ pub(super) async fn an_older_lease_cannot_save(store: &Subject) {
     let (upload, _older, _newer) = overtaken(store, &bytes).await;
     let mut changed = Upload::clone(&upload);
     changed.metadata = Metadata::from_pairs([("stale", "1")]);
-    changed.finished = true;
+    changed.completion = Completion::Done(None);
     assert_fenced("save", store.save(&changed, Fence(10)).await);
     assert_eq!(store.load(&upload.id).await.expect("load").upload, upload);
     store

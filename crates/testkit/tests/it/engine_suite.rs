@@ -17,7 +17,7 @@ use landfall::{
         Append, Concatenate, DeferLength, MemoryStore, Read, Result, Store, StoreError, Terminate,
         file::FileStore,
     },
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Completion, Kind, Snapshot, Upload, UploadId},
 };
 use landfall_testkit::engine;
 use tokio::sync::Mutex;
@@ -57,7 +57,7 @@ enum Mutation {
     /// The locker never requests that the holder yields.
     NoYield,
     /// Nothing is stored about completion hooks.
-    ForgetAwaited,
+    ForgetPendingCompletion,
     /// Removed uploads stay.
     KeepTerminated,
     /// Every second creation fails after it has taken effect.
@@ -101,7 +101,9 @@ impl Mutant {
     }
 
     fn distort(&self, upload: &mut Upload) {
-        upload.awaited &= !self.is(Mutation::ForgetAwaited);
+        if self.is(Mutation::ForgetPendingCompletion) && upload.completion == Completion::Pending {
+            upload.completion = Completion::NotTracked;
+        }
         if let (true, Kind::Final { joined, .. }) =
             (self.is(Mutation::ForgetConcatenated), &mut upload.kind)
         {
@@ -318,7 +320,7 @@ async fn each_fault_is_found_by_the_check_made_for_it() {
             Some("a_newcomer_resumes_what_the_stopped_writer_stored"),
         ),
         (
-            Mutation::ForgetAwaited,
+            Mutation::ForgetPendingCompletion,
             Some("readers_wait_while_a_hook_decides_about_completion"),
         ),
         (

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{MemoryStore, Store, StoreError},
-    upload::{Upload, UploadId},
+    upload::{Completion, Upload, UploadId},
 };
 use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults, ForgetfulStore};
 
@@ -39,11 +39,19 @@ async fn a_lost_answer_means_it_was_done() {
     let faults = Faults::none();
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let mut upload = Upload::clone(&*store.create(upload()).await.unwrap());
-    upload.finished = true;
+    upload.completion = Completion::Done(None);
     faults.plan(Call::Save, Fault::After(Failure::Unavailable));
     let saved = store.save(&upload, Fence(1)).await;
     assert!(matches!(saved, Err(StoreError::Unavailable { .. })));
-    assert!(store.load(&upload.id).await.unwrap().upload.finished);
+    assert!(
+        store
+            .load(&upload.id)
+            .await
+            .unwrap()
+            .upload
+            .completion
+            .is_done()
+    );
 
     // But an upload whose creation failed isn't there.
     let another = Upload::new(UploadId::random(), None);

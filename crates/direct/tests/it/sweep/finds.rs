@@ -68,7 +68,7 @@ async fn what_nobody_tells_is_found(service: Service) {
     for record in &records {
         let now = node.now(record).await;
         assert_eq!(now.standing, Standing::Finished);
-        assert!(now.upload.finished);
+        assert!(now.upload.completion.is_done());
         let job = node.job(record).await;
         assert_eq!((job.state, job.offset), (JobState::Completed, 5));
         assert_eq!(world.told(record), [Created, Completed]);

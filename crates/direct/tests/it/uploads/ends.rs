@@ -110,7 +110,7 @@ async fn what_became_of_it(service: Service) {
     let Outcome::Happened(Some(found)) = settle(EventKind::Completed).await else {
         panic!("it is complete");
     };
-    assert!(found.upload.finished && found.is_complete());
+    assert!(found.upload.completion.is_done() && found.is_complete());
     assert_eq!(site.told(&record), [CREATED, EventKind::Completed]);
     assert!(happened(&settle(EventKind::Completed).await));
     assert_eq!(site.told(&record), [CREATED, EventKind::Completed]);

@@ -335,7 +335,7 @@ async fn check_events(uploads: &Path, reports: &Reports) {
                 "{id} is there missing_events"
             );
             assert_eq!(
-                snapshot.is_complete() && snapshot.upload.finished,
+                snapshot.is_complete() && snapshot.upload.completion.is_done(),
                 finished.contains(id.as_str()),
                 "{id} is complete, or told to be"
             );

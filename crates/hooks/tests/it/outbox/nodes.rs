@@ -18,6 +18,7 @@ use landfall::{
         MemoryStore, Store as _,
         file::{FileOptions, FileStore},
     },
+    upload::Completion,
 };
 use landfall_hooks::outbox::{Clock, Database, Outbox, OutboxSettings};
 use tokio::time::timeout;
@@ -78,7 +79,7 @@ async fn events_of_one_upload_resolve_without_delay_after_a_crash() {
         const UPLOADS: usize = 20;
         for _ in 0..UPLOADS {
             let mut finished = (*upload()).clone();
-            finished.finished = true;
+            finished.completion = Completion::Done(None);
             let finished = store.create(finished).await.unwrap();
             let happened = [EventKind::Created, EventKind::Completed];
             let happened = happened.map(|kind| event(kind, &finished));
@@ -101,7 +102,7 @@ async fn event_of_a_briefly_busy_upload_resolves_soon() {
     on_each_database(async |database| {
         let parts = Composer::join(MemoryStore::new());
         let mut finished = (*upload()).clone();
-        finished.finished = true;
+        finished.completion = Completion::Done(None);
         let finished = parts.get_store().create(finished).await.unwrap();
         let killed = Outbox::open(database.settings(), vec![route(&Arc::default())]);
         let killed = killed.await.unwrap();
@@ -150,7 +151,7 @@ async fn events_from_several_nodes_stay_in_order() {
                 .await;
             // The state in the store by then.
             let mut finished = (*upload).clone();
-            finished.finished = true;
+            finished.completion = Completion::Done(None);
             nodes[n % 2]
                 .prepare_and_emit(&Arc::new(finished), &[EventKind::Terminated])
                 .await;

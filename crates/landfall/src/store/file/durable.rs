@@ -213,7 +213,7 @@ impl Inner {
         let needed = match self.options.durability {
             Durability::None => false,
             Durability::Complete => {
-                upload.is_complete_at(look.offset) && !upload.finished && {
+                upload.is_complete_at(look.offset) && !upload.completion.is_done() && {
                     let synced = self.known_synced(id);
                     synced.bytes_of(look.data.ino) < look.offset || synced.info.is_none()
                 }

@@ -12,7 +12,7 @@ use std::{
 use serde::Deserialize;
 
 use self::parting::Parting;
-use crate::upload::{Kind, Metadata, Upload, UploadId};
+use crate::upload::{Completion, Kind, Metadata, Upload, UploadId};
 
 /// No `.info` is longer than this, in bytes: headers are limited far below.
 pub const MAX_LEN: u64 = 4 * 1024 * 1024;
@@ -79,19 +79,28 @@ struct Extra {
     metadata: Option<String>,
     /// `Upload-Concat` as it was sent.
     concat: Option<String>,
-    joined: Option<bool>,
+    concatenated: Option<bool>,
     /// Nanoseconds since 1970.
     created: Option<u64>,
     /// Nanoseconds since 1970.
     expires: Option<u64>,
     max_size: Option<u64>,
     labels: BTreeMap<String, String>,
-    awaited: bool,
-    finished: bool,
-    parting: Option<Parting>,
+    completion: Option<CompletionState>,
+    response: Option<Parting>,
+    #[serde(rename = "ETag")]
+    etag: Option<String>,
     unverified_from: Option<u64>,
     damaged: Option<String>,
-    notes: BTreeMap<String, String>,
+    extensions: BTreeMap<String, String>,
+}
+
+/// A [`Completion`] in JSON, without the response.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum CompletionState {
+    Pending,
+    Done,
 }
 
 impl Info {
@@ -153,11 +162,11 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
                 Err(error) => return nonsense(format!("its part {part:?}: {error}")),
             }
         }
-        joined_unsaid = extra.joined.is_none();
+        joined_unsaid = extra.concatenated.is_none();
         Kind::Final {
             parts,
             header: extra.concat.unwrap_or_default(),
-            joined: extra.joined.unwrap_or(false),
+            joined: extra.concatenated.unwrap_or(false),
         }
     } else if info.is_partial {
         Kind::Partial
@@ -177,9 +186,15 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
     upload.expires = extra.expires.and_then(time);
     upload.max_size = extra.max_size;
     upload.labels = extra.labels;
-    upload.awaited = extra.awaited;
-    upload.finished = extra.finished;
-    upload.parting = extra.parting.map(|parting| Arc::new(parting.into_reply()));
+    upload.completion = match extra.completion {
+        None => Completion::NotTracked,
+        Some(CompletionState::Pending) => Completion::Pending,
+        Some(CompletionState::Done) => {
+            let response = extra.response.map(Parting::into_reply);
+            Completion::Done(response.map(Arc::new))
+        }
+    };
+    upload.etag = extra.etag;
     upload.foreign = foreign;
     Ok(Info {
         upload,
@@ -187,7 +202,7 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
         unverified_from: extra.unverified_from,
         damaged: extra.damaged,
         joined_unsaid,
-        notes: extra.notes,
+        notes: extra.extensions,
     })
 }
 
@@ -250,7 +265,7 @@ fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
             member(out, "Concat");
             out.text(header.as_bytes());
         }
-        member(out, "Joined");
+        member(out, "Concatenated");
         out.flag(*joined);
     }
     for (name, time) in [("Created", upload.created), ("Expires", upload.expires)] {
@@ -263,24 +278,31 @@ fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
         member(out, "MaxSize");
         out.number(max);
     }
-    for (name, map) in [("Labels", &upload.labels), ("Notes", &info.notes)] {
+    for (name, map) in [("Labels", &upload.labels), ("Extensions", &info.notes)] {
         if !map.is_empty() {
             member(out, name);
             let pairs = map.iter();
             out.object(pairs.map(|(key, value)| (key.as_str(), value.as_bytes())));
         }
     }
-    for (name, flag) in [("Awaited", upload.awaited), ("Finished", upload.finished)] {
-        if flag {
-            member(out, name);
-            out.flag(true);
-        }
+    let completion = match upload.completion {
+        Completion::NotTracked => None,
+        Completion::Pending => Some("pending"),
+        Completion::Done(_) => Some("done"),
+    };
+    if let Some(completion) = completion {
+        member(out, "Completion");
+        out.text(completion.as_bytes());
     }
-    if let Some(reply) = &upload.parting
-        && let Ok(json) = serde_json::to_string(&Parting::new(reply))
+    if let Some(response) = upload.completion.response()
+        && let Ok(json) = serde_json::to_string(&Parting::new(response))
     {
-        member(out, "Parting");
+        member(out, "Response");
         out.raw(&json);
+    }
+    if let Some(etag) = &upload.etag {
+        member(out, "ETag");
+        out.text(etag.as_bytes());
     }
     if let Some(from) = info.unverified_from {
         member(out, "UnverifiedFrom");
@@ -437,9 +459,8 @@ mod tests {
             Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_763_000_000_000_000_001));
         upload.max_size = Some(5 << 20);
         upload.labels = [("tenant".into(), "a<b".into())].into();
-        upload.awaited = true;
-        upload.finished = true;
-        upload.parting = Some(Arc::new(Reply::text(201, "there")));
+        upload.completion = Completion::Done(Some(Arc::new(Reply::text(201, "there"))));
+        upload.etag = Some("\"5d41\"".into());
         let mut info = Info::new(upload.clone());
         info.unverified_from = Some(9);
         info.damaged = Some("so".into());
@@ -450,11 +471,11 @@ mod tests {
             ours,
             concat!(
                 r#"{"Metadata":"filename YS5wbmc=,empty ","Concat":"final;/files/a /files/b/c","#,
-                r#""Joined":true,"Created":1763000000000000001,"Expires":1763625141000000007,"#,
-                r#""MaxSize":5242880,"Labels":{"tenant":"a\u003cb"},"Notes":{"Parts":"1:0"},"#,
-                r#""Awaited":true,"Finished":true,"Parting":{"Status":201,"#,
+                r#""Concatenated":true,"Created":1763000000000000001,"Expires":1763625141000000007,"#,
+                r#""MaxSize":5242880,"Labels":{"tenant":"a\u003cb"},"Extensions":{"Parts":"1:0"},"#,
+                r#""Completion":"done","Response":{"Status":201,"#,
                 r#""Headers":[["content-type","text/plain; charset=utf-8"]],"Body":"dGhlcmU="},"#,
-                r#""UnverifiedFrom":9,"Damaged":"so"}}"#
+                r#""ETag":"\"5d41\"","UnverifiedFrom":9,"Damaged":"so"}}"#
             )
         );
         assert!(json.contains(r#""PartialUploads":["a","b/c"]"#));
@@ -531,8 +552,7 @@ mod tests {
             expires in proptest::option::of(any::<u64>()),
             created in proptest::option::of(any::<u64>()),
             max_size in proptest::option::of(any::<u64>()),
-            awaited: bool,
-            finished: bool,
+            completion in 0..3,
             labels in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
             unverified_from in proptest::option::of(any::<u64>()),
             kind in 0..3,
@@ -548,13 +568,16 @@ mod tests {
             upload.kind = match kind {
                 0 => Kind::Whole,
                 1 => Kind::Partial,
-                _ => Kind::Final { parts: vec![id("p")], header, joined: finished },
+                _ => Kind::Final { parts: vec![id("p")], header, joined: completion == 2 },
             };
             upload.expires = expires.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
             upload.created = created.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
             upload.max_size = max_size;
-            upload.awaited = awaited;
-            upload.finished = finished;
+            upload.completion = match completion {
+                0 => Completion::NotTracked,
+                1 => Completion::Pending,
+                _ => Completion::Done(None),
+            };
             upload.labels = labels;
             let mut info = Info::new(upload);
             info.unverified_from = unverified_from;

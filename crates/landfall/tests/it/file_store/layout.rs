@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{DeferLength, Store, StoreError, Terminate},
-    upload::{Kind, Metadata, Upload},
+    upload::{Completion, Kind, Metadata, Upload},
 };
 
 use super::{append, id, make, open, read};
@@ -270,11 +270,25 @@ async fn changes_by_another_process_are_seen() {
     // Long enough for the description to be kept.
     tokio::time::sleep(Duration::from_millis(200)).await;
     for round in 0..20 {
-        assert!(!one.load(&id("x")).await.unwrap().upload.finished);
-        upload.finished = true;
+        assert!(
+            !one.load(&id("x"))
+                .await
+                .unwrap()
+                .upload
+                .completion
+                .is_done()
+        );
+        upload.completion = Completion::Done(None);
         other.save(&upload, Fence(round)).await.unwrap();
-        assert!(one.load(&id("x")).await.unwrap().upload.finished);
-        upload.finished = false;
+        assert!(
+            one.load(&id("x"))
+                .await
+                .unwrap()
+                .upload
+                .completion
+                .is_done()
+        );
+        upload.completion = Completion::Pending;
         other.save(&upload, Fence(round)).await.unwrap();
     }
     append(&other, "x", &Bytes::from_static(b"lo")).await;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use landfall::{
     BoxError, Config,
     hook::{Answer, Asks, Hook, Reply, RequestInfo},
-    upload::Snapshot,
+    upload::{Completion, Snapshot},
 };
 use tokio::sync::Semaphore;
 
@@ -78,7 +78,7 @@ async fn is_locked(site: &Site, path: &str) {
     }
     // The application sees that it is not finished.
     let found = site.handler.look(&id(path)).await.unwrap().unwrap();
-    assert!(found.upload.awaited && !found.upload.finished);
+    assert_eq!(found.upload.completion, Completion::Pending);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use super::{Durability, FileOptions, FileStore};
 use crate::{
     lease::Fence,
     store::{ByteStream, Concatenate, DeferLength, Enumerate, Finish, Read, Store, StoreError},
-    upload::{Kind, Metadata, Upload, UploadId},
+    upload::{Completion, Kind, Metadata, Upload, UploadId},
 };
 
 /// What a client was told.
@@ -216,7 +216,7 @@ async fn complete(store: &FileStore, upload: &Upload, fence: Fence, tell: &dyn F
     store.finish(upload, fence).await.unwrap();
     tell(Told::Complete);
     let mut upload = upload.clone();
-    upload.finished = true;
+    upload.completion = crate::upload::Completion::Done(None);
     store.save(&upload, fence).await.unwrap();
 }
 
