@@ -17,7 +17,7 @@ import { TUS, append, create, head, withHttpHooks } from './lib/start.js'
 
 const VERIFY = fileURLToPath(new URL('receivers/verify.py', import.meta.url))
 // On a slow machine no upload would complete before the next kill.
-const MOST_KILLS = 15
+const MAX_KILLS = 15
 const EVENTS = 'post-create,post-finish,post-terminate'
 
 /** Waits until nothing was received for two seconds, at most `ms`. */
@@ -99,7 +99,7 @@ test('repeated kill -9: events arrive at least once and in order', { timeout: 18
   let over = false
   let kills = 0
   const killing = (async () => {
-    while (!over && kills < MOST_KILLS) {
+    while (!over && kills < MAX_KILLS) {
       await sleep(300 + 1_500 * random())
       await landfall.kill()
       kills += 1
@@ -141,8 +141,8 @@ test('repeated kill -9: events arrive at least once and in order', { timeout: 18
     const received = byUpload(receiver.deliveries)
     const missing = [...wanted].filter(([id, hooks]) =>
       !hooks.every((hook) => (received.get(id) ?? []).some((delivery) => delivery.hook === hook)))
-    const story = ([id, hooks]) => `${id}: wanted ${hooks}, received ${(received.get(id) ?? []).map(({ hook }) => hook)}`
-    error.message += `\n${missing.map(story).join('\n')}`
+    const describe = ([id, hooks]) => `${id}: wanted ${hooks}, received ${(received.get(id) ?? []).map(({ hook }) => hook)}`
+    error.message += `\n${missing.map(describe).join('\n')}`
     throw error
   })
   const received = byUpload(receiver.deliveries)
@@ -192,10 +192,10 @@ test('signatures are valid Standard Webhooks', { timeout: 60_000 }, async (t) =>
 })
 
 test('a slow pre-create delays no other request', { timeout: 60_000 }, async (t) => {
-  const PAUSE = 3_000
+  const DELAY = 3_000
   const isSlow = (delivery) => uploadOf(delivery).MetaData.filename === 'slow'
   const receiver = await Receiver.start(t, async (delivery) => {
-    if (isSlow(delivery)) await sleep(PAUSE)
+    if (isSlow(delivery)) await sleep(DELAY)
   })
   const landfall = await withHttpHooks(t, receiver.url, 'pre-create')
   const begun = await create(landfall.endpoint, Buffer.from('a'), { length: 40 })
@@ -210,7 +210,7 @@ test('a slow pre-create delays no other request', { timeout: 60_000 }, async (t)
     assert.equal((await head(begun.url)).status, 200)
   }
   const others = performance.now() - began
-  assert.ok(others < PAUSE, `the others took ${others} ms`)
+  assert.ok(others < DELAY, `the others took ${others} ms`)
   for (const { status } of await Promise.all(slow)) assert.equal(status, 201)
-  assert.ok(performance.now() - began >= PAUSE - 50)
+  assert.ok(performance.now() - began >= DELAY - 50)
 })

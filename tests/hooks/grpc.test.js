@@ -22,12 +22,12 @@ async function startServer(t) {
   assert.equal(made.code, 0, made.stderr)
   const port = await freePort()
   const lines = await serve(t, port, python('python', 'grpcio'), [SERVER, String(port), stubs])
-  const told = () => lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
-  return { address: `127.0.0.1:${port}`, told }
+  const messages = () => lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
+  return { address: `127.0.0.1:${port}`, messages }
 }
 
 test('gRPC: a server in Python rejects, changes and receives events', { timeout: 60_000 }, async (t) => {
-  const { address, told } = await startServer(t)
+  const { address, messages } = await startServer(t)
   const landfall = await Landfall.start(t, {
     args: [
       '--hooks-grpc', address,
@@ -52,14 +52,14 @@ test('gRPC: a server in Python rejects, changes and receives events', { timeout:
   assert.equal(landfall.idOf(made.url), 'from-python')
   assert.deepEqual((await landfall.info(made.url)).MetaData, { filename: 'a.txt', seen: 'yes' })
 
-  await until(() => told().some(({ type }) => type === 'post-finish'))
-  assert.deepEqual(told().map(({ type }) => type), [
+  await until(() => messages().some(({ type }) => type === 'post-finish'))
+  assert.deepEqual(messages().map(({ type }) => type), [
     'pre-create', 'pre-create', 'post-create', 'post-finish',
   ])
-  const [, question, , finish] = told()
-  assert.equal(question.metadata.authorization, 'Bearer abc')
-  assert.equal(question.event.httpRequest.method, 'POST')
-  assert.equal(question.event.upload.size, '5')
+  const [, call, , finish] = messages()
+  assert.equal(call.metadata.authorization, 'Bearer abc')
+  assert.equal(call.event.httpRequest.method, 'POST')
+  assert.equal(call.event.upload.size, '5')
   const { upload } = finish.event
   assert.equal(upload.id, 'from-python')
   assert.equal(upload.offset, '5')

@@ -77,8 +77,8 @@ test('recipe: check a JWT', { timeout: 60_000 }, async (t) => {
 
   const { status, url } = await as(`Bearer ${token({ sub: 'ann', exp: now + 60 })}`)
   assert.equal(status, 201)
-  const told = `upload ${landfall.idOf(url)} of ann is complete`
-  await until(() => said.some((line) => line.includes(told)))
+  const message = `upload ${landfall.idOf(url)} of ann is complete`
+  await until(() => said.some((line) => line.includes(message)))
 })
 
 test('recipe: check a magic number', { timeout: 60_000 }, async (t) => {

@@ -24,19 +24,19 @@ export function byUpload(deliveries) {
  * the server may restart at an earlier event, and then delivers all later ones again.
  */
 export function assertDeliveries(id, deliveries, expected, { replayed = false } = {}) {
-  const told = deliveries.map(({ hook }) => hook)
-  const story = `upload ${id} was told as ${told.join(', ') || 'nothing'}`
-  const steps = told.map((hook) => expected.indexOf(hook))
+  const hooks = deliveries.map(({ hook }) => hook)
+  const summary = `upload ${id} got ${hooks.join(', ') || 'no events'}`
+  const steps = hooks.map((hook) => expected.indexOf(hook))
   let furthest = -1
   for (const [n, step] of steps.entries()) {
-    assert.ok(step >= 0, `${story}, but not expected as ${told[n]}`)
+    assert.ok(step >= 0, `${summary}, but did not expect ${hooks[n]}`)
     const before = n === 0 ? -1 : steps[n - 1]
     const isInOrder = step === before || step === before + 1
-    assert.ok(isInOrder || (replayed && step < before), story)
+    assert.ok(isInOrder || (replayed && step < before), summary)
     furthest = Math.max(furthest, step)
   }
-  assert.equal(furthest, expected.length - 1, `${story}; expected ${expected.join(', ')}`)
-  assert.equal(steps.at(-1), furthest, `${story}; that is not the end`)
+  assert.equal(furthest, expected.length - 1, `${summary}; expected ${expected.join(', ')}`)
+  assert.equal(steps.at(-1), furthest, `${summary}; the last event is not the final one`)
   const first = new Map()
   let sequence = 0
   for (const delivery of deliveries) {

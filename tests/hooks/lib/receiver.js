@@ -6,14 +6,14 @@ import { createServer } from 'node:http'
 import { freePorts } from '../../nodes/lib/services.js'
 
 /** Maximum body size; Landfall's bodies are a few kilobytes. */
-const LARGEST = 1024 * 1024
+const MAX_BODY = 1024 * 1024
 
 async function bodyOf(request) {
   const chunks = []
   let size = 0
   for await (const chunk of request) {
     size += chunk.length
-    if (size > LARGEST) throw new Error('a hook sent more than anybody reads')
+    if (size > MAX_BODY) throw new Error('the body of a hook is too large')
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)

@@ -2,7 +2,7 @@
 
     grpc_hooks.py PORT FOLDER    (FOLDER holds hook_pb2 and hook_pb2_grpc)
 
-It refuses files called *.exe, renames and labels the others, and prints what it was told as JSON.
+It rejects files named *.exe, renames and labels the others, and prints the messages as JSON.
 """
 
 import json
