@@ -6,7 +6,7 @@ use std::{
 };
 
 use landfall::{
-    hook::{Answer, Creation, Reply},
+    hook::{ClientResponse, CreateDecision, Decision},
     upload::{InvalidId, Metadata, UploadId},
 };
 
@@ -15,7 +15,7 @@ use landfall::{
 #[non_exhaustive]
 pub struct HookResponse {
     /// The response to the client (`HTTPResponse`).
-    pub client_response: Reply,
+    pub client_response: ClientResponse,
     /// Rejects a creation, or a completion, which removes the upload (`RejectUpload`).
     pub reject_upload: bool,
     /// Rejects a termination (`RejectTermination`).
@@ -57,9 +57,9 @@ impl HookResponse {
     ///
     /// # Errors
     /// The upload id that the hook chose is invalid.
-    pub fn into_create_decision(self) -> Result<Creation, InvalidUploadId> {
+    pub fn into_create_decision(self) -> Result<CreateDecision, InvalidUploadId> {
         let changes = self.changes.clone();
-        let mut creation = Creation::new(self.into_decision(|this| this.reject_upload));
+        let mut creation = CreateDecision::new(self.into_decision(|this| this.reject_upload));
         if let Some(id) = changes.id.filter(|id| !id.is_empty()) {
             creation.id =
                 Some(UploadId::new(&id).map_err(|source| InvalidUploadId { id, source })?);
@@ -74,13 +74,13 @@ impl HookResponse {
     }
 
     /// Converts the response to another blocking hook; `is_rejected` reads the field for that hook.
-    pub fn into_decision(self, is_rejected: impl FnOnce(&Self) -> bool) -> Answer {
+    pub fn into_decision(self, is_rejected: impl FnOnce(&Self) -> bool) -> Decision {
         if self.failed {
-            Answer::Fail(self.client_response)
+            Decision::Fail(self.client_response)
         } else if is_rejected(&self) {
-            Answer::Refuse(self.client_response)
+            Decision::Deny(self.client_response)
         } else {
-            Answer::Allow(self.client_response)
+            Decision::Allow(self.client_response)
         }
     }
 }

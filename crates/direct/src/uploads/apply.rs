@@ -4,9 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use landfall::{
-    direct::Audience,
-    event::{EventKind, Removal},
-    hook::{Reply, RequestInfo},
+    direct::HookDispatcher,
+    event::{EventKind, TerminationReason},
+    hook::{ClientResponse, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
 };
 use landfall_grants::queue;
@@ -162,7 +162,7 @@ impl Direct {
         }
         let upload = complete(&record.upload, size, None);
         let audience = self.audience()?;
-        let prepared = audience.announce(EventKind::Completed, &upload, size, info);
+        let prepared = audience.prepare(EventKind::Completed, &upload, size, info);
         Ok(prepared.await?)
     }
 
@@ -216,7 +216,7 @@ impl Direct {
         let reply = match audience.before_finish(info, &snapshot).await {
             Ok(reply) => reply,
             Err(declined) if declined.cause.is_none() => {
-                let reason = RemovalReason::Unwanted(Removal::Hook);
+                let reason = RemovalReason::Unwanted(TerminationReason::Hook);
                 self.remove(lease, record, reason, info).await?;
                 return Err(declined.into());
             }
@@ -235,10 +235,10 @@ impl Direct {
 
     async fn finished(
         &self,
-        audience: &Audience,
+        audience: &HookDispatcher,
         mut record: Record,
         head: &ObjectHead,
-        reply: Reply,
+        reply: ClientResponse,
         info: Option<&Arc<RequestInfo>>,
     ) -> Result<Outcome, DirectError> {
         let mut upload = Upload::clone(&complete(&record.upload, head.size, Some(&head.etag)));
@@ -277,7 +277,7 @@ impl Direct {
             reply: upload
                 .completion
                 .response()
-                .map(|response| Reply::clone(response))
+                .map(|response| ClientResponse::clone(response))
                 .unwrap_or_default(),
             record,
         }))

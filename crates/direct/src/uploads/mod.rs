@@ -29,7 +29,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use landfall::{Handler, direct::Audience, hook::Reply};
+use landfall::{Handler, direct::HookDispatcher, hook::ClientResponse};
 use landfall_grants::{Caller, Job, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 
@@ -127,7 +127,7 @@ pub struct Complete {
     /// Its length in bytes.
     pub size: u64,
     /// What hooks want its client to be told.
-    pub reply: Reply,
+    pub reply: ClientResponse,
 }
 
 /// What a client does itself on S3 with its own upload, by a signed request (Uppy's signer mode).
@@ -232,9 +232,9 @@ impl Direct {
         self.0.handler.get()
     }
 
-    fn audience(&self) -> Result<Audience, DirectError> {
+    fn audience(&self) -> Result<HookDispatcher, DirectError> {
         let handler = self.handler();
         let none = || DirectError::Fault("direct uploads aren't joined to a handler yet".into());
-        Ok(handler.ok_or_else(none)?.audience())
+        Ok(handler.ok_or_else(none)?.hook_dispatcher())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use landfall::{
-    direct::Audience,
+    direct::HookDispatcher,
     hook::{Intent, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };
@@ -106,7 +106,7 @@ impl Direct {
     /// written in one transaction.
     async fn open_at_once(
         &self,
-        audience: &Audience,
+        audience: &HookDispatcher,
         info: &Arc<RequestInfo>,
         wish: &Wish,
         new: NewJob,
@@ -126,7 +126,7 @@ impl Direct {
     /// The upload as it is to be, after the hooks were asked.
     async fn draft(
         &self,
-        audience: &Audience,
+        audience: &HookDispatcher,
         info: &Arc<RequestInfo>,
         wish: &Wish,
         job: &Job,

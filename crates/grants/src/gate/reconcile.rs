@@ -85,7 +85,7 @@ async fn inspect(
     let mut failed = None;
     let job = &stale.job;
     for id in &stale.uploads {
-        match handler.look(id).await {
+        match handler.get(id).await {
             Ok(None) => {}
             Ok(Some(found)) => {
                 let is_whole = job.upload_id.as_deref() == Some(id.as_str());

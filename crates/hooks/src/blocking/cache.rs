@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{HeaderName, header};
-use landfall::hook::{Access, Answer, Intent, RequestInfo};
+use landfall::hook::{Access, Decision, Intent, RequestInfo};
 use sha2::{Digest as _, Sha256};
 
 const CACHE_CAPACITY: usize = 20_000;
@@ -77,19 +77,19 @@ struct Generations {
 
 #[derive(Debug, Clone)]
 struct CacheEntry {
-    decision: Answer,
+    decision: Decision,
     expires_at: Instant,
 }
 
 impl Cache {
-    pub(super) fn get(&self, key: &CacheKey, now: Instant) -> Option<Answer> {
+    pub(super) fn get(&self, key: &CacheKey, now: Instant) -> Option<Decision> {
         let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = generations.current.get(key);
         let entry = entry.or_else(|| generations.previous.get(key))?;
         (now < entry.expires_at).then(|| entry.decision.clone())
     }
 
-    pub(super) fn insert(&self, key: CacheKey, decision: Answer, ttl: Duration, now: Instant) {
+    pub(super) fn insert(&self, key: CacheKey, decision: Decision, ttl: Duration, now: Instant) {
         let Some(expires_at) = now.checked_add(ttl.min(MAX_TTL)) else {
             return;
         };
@@ -110,7 +110,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use http::{HeaderValue, Method};
-    use landfall::{hook::Reply, upload::UploadId};
+    use landfall::{hook::ClientResponse, upload::UploadId};
 
     use super::*;
 
@@ -173,15 +173,15 @@ mod tests {
         let request = request(&[], "");
         let second = Duration::from_secs(1);
         let first = key(&request, Intent::Write, "first");
-        let decision = Answer::Refuse(Reply::text(403, "no"));
+        let decision = Decision::Deny(ClientResponse::text(403, "no"));
         cache.insert(first, decision.clone(), second, now);
         assert_eq!(cache.get(&first, now), Some(decision));
         assert_eq!(cache.get(&first, now + second), None);
-        cache.insert(first, Answer::allow(), Duration::MAX, now);
+        cache.insert(first, Decision::allow(), Duration::MAX, now);
         assert_eq!(cache.get(&first, now + MAX_TTL), None);
         for n in 0..CACHE_CAPACITY {
             let key = key(&request, Intent::Write, &n.to_string());
-            cache.insert(key, Answer::allow(), second, now);
+            cache.insert(key, Decision::allow(), second, now);
         }
         assert_eq!(cache.get(&first, now), None);
         let generations = cache.0.lock().unwrap();

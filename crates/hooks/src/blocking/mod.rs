@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    hook::{Access, Answer, Asks, Creation, Hook, Reply, RequestInfo},
+    hook::{Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
     upload::{Snapshot, Upload},
 };
 
@@ -87,7 +87,7 @@ impl BlockingHooks {
             Err(failure) if failure.client_visible => Ok(HookResponse {
                 failed: true,
                 // tusd's wording.
-                client_response: Reply::text(
+                client_response: ClientResponse::text(
                     500,
                     format!("ERR_INTERNAL_SERVER_ERROR: {failure}\n"),
                 ),
@@ -100,8 +100,8 @@ impl BlockingHooks {
 
 #[async_trait]
 impl Hook for BlockingHooks {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: self.names.contains(HookName::PreCreate),
             before_finish: self.names.contains(HookName::PreFinish),
             before_terminate: self.names.contains(HookName::PreTerminate),
@@ -113,7 +113,7 @@ impl Hook for BlockingHooks {
         &self,
         request: &RequestInfo,
         upload: &Upload,
-    ) -> Result<Creation, BoxError> {
+    ) -> Result<CreateDecision, BoxError> {
         let id = MessageId::random();
         let message = Message::blocking(HookName::PreCreate, request, upload, 0, id);
         Ok(self.call(message).await?.into_create_decision()?)
@@ -123,10 +123,10 @@ impl Hook for BlockingHooks {
         &self,
         request: &RequestInfo,
         snapshot: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
         // A repeated call has the same id, so that receivers can detect it.
-        let id = MessageId::with_id(upload.fact_id("finish"));
+        let id = MessageId::with_id(upload.event_id("finish"));
         let message = Message::blocking(HookName::PreFinish, request, upload, offset, id);
         Ok(self
             .call(message)
@@ -138,7 +138,7 @@ impl Hook for BlockingHooks {
         &self,
         request: &RequestInfo,
         snapshot: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let id = MessageId::random();
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
         let message = Message::blocking(HookName::PreTerminate, request, upload, offset, id);
@@ -152,7 +152,7 @@ impl Hook for BlockingHooks {
         &self,
         request: &RequestInfo,
         access: &Access<'_>,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let key = CacheKey::new(request, access);
         if let Some(decision) = self.cache.get(&key, Instant::now()) {
             return Ok(decision);
@@ -213,7 +213,7 @@ mod tests {
         )
     }
 
-    async fn access(hooks: &BlockingHooks) -> Result<Answer, BoxError> {
+    async fn access(hooks: &BlockingHooks) -> Result<Decision, BoxError> {
         let access = Access {
             intent: Intent::Create,
             id: None,
@@ -230,7 +230,7 @@ mod tests {
         };
         let (transport, hooks) = hooks(Some(response.clone()), FailureMode::Deny);
         for _ in 0..3 {
-            assert!(matches!(access(&hooks).await.unwrap(), Answer::Refuse(_)));
+            assert!(matches!(access(&hooks).await.unwrap(), Decision::Deny(_)));
         }
         assert_eq!(transport.calls.load(Ordering::Relaxed), 1);
 
@@ -255,7 +255,7 @@ mod tests {
         assert!(error.to_string().contains("away"));
         let (transport, open) = hooks(None, FailureMode::Allow);
         for _ in 0..2 {
-            assert_eq!(access(&open).await.unwrap(), Answer::allow());
+            assert_eq!(access(&open).await.unwrap(), Decision::allow());
         }
         // A failure is not cached.
         assert_eq!(transport.calls.load(Ordering::Relaxed), 2);
@@ -280,13 +280,13 @@ mod tests {
     async fn client_visible_errors_reach_the_client() {
         let names = HookNames::from_names(&HookName::ALL);
         let hooks = BlockingHooks::new(Arc::new(VisibleError), names, FailureMode::Deny);
-        let Answer::Fail(reply) = access(&hooks).await.unwrap() else {
+        let Decision::Fail(reply) = access(&hooks).await.unwrap() else {
             panic!("expected a failure");
         };
         let body = "ERR_INTERNAL_SERVER_ERROR: unexpected return code 1: too late\n";
-        assert_eq!(reply, Reply::text(500, body));
+        assert_eq!(reply, ClientResponse::text(500, body));
         let open = BlockingHooks::new(Arc::new(VisibleError), names, FailureMode::Allow);
-        assert_eq!(access(&open).await.unwrap(), Answer::allow());
+        assert_eq!(access(&open).await.unwrap(), Decision::allow());
     }
 
     #[tokio::test]

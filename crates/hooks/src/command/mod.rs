@@ -27,7 +27,7 @@ use std::{
 
 use async_trait::async_trait;
 use http::StatusCode;
-use landfall::hook::Reply;
+use landfall::hook::ClientResponse;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::process::{Output, OutputError, Process};
@@ -197,7 +197,7 @@ impl Command {
         if hook.is_blocking() {
             let printed = String::from_utf8_lossy(&output.stdout);
             response.failed = true;
-            response.client_response = Reply::text(
+            response.client_response = ClientResponse::text(
                 StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
                 format!("{hook} hook failed: {status}\n{printed}\n"),
             );

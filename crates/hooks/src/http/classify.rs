@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall::hook::Reply;
+use landfall::hook::ClientResponse;
 
 use super::{body::Body, redirect::redirect_location};
 use crate::{
@@ -88,7 +88,7 @@ impl ResponseClassifier {
         body.push(b'\n');
         Ok(HookResponse {
             failed: true,
-            client_response: Reply::text(status.as_u16(), body),
+            client_response: ClientResponse::text(status.as_u16(), body),
             ..HookResponse::default()
         })
     }
@@ -171,9 +171,9 @@ fn explicit_rejection(hook: HookName, raw: &RawResponse) -> Option<HookResponse>
     (is_refusal || response.reject_upload).then_some(response)
 }
 
-fn plain_reply(raw: &RawResponse) -> Reply {
+fn plain_reply(raw: &RawResponse) -> ClientResponse {
     let Body { bytes, is_complete } = &raw.body;
-    let mut reply = Reply::default();
+    let mut reply = ClientResponse::default();
     if !is_complete {
         tracing::warn!(status = %raw.status, "the body of a rejection is too large to forward");
     } else if !bytes.is_empty() {

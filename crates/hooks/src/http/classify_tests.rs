@@ -41,7 +41,7 @@ const JSON: &str = "application/json";
 
 #[test]
 fn v2_requires_json() {
-    let classifier =
+    let classify =
         |status, kind, body| classify(Format::V2, HookName::PreCreate, (status, kind, body));
     for kind in [JSON, "application/json; charset=utf-8", "Application/JSON"] {
         assert_eq!(classify(200, kind, "{}").unwrap(), HookResponse::default());
@@ -99,7 +99,7 @@ fn v2_requires_json() {
 
 #[test]
 fn v1_uses_the_status_alone() {
-    let classifier = |hook, status, body| classify(Format::V1, hook, (status, "text/html", body));
+    let classify = |hook, status, body| classify(Format::V1, hook, (status, "text/html", body));
     for status in [200, 204, 304, 399] {
         let response = classify(HookName::PreCreate, status, r#"{"RejectUpload":true}"#).unwrap();
         assert_eq!(response, HookResponse::default());
@@ -107,7 +107,10 @@ fn v1_uses_the_status_alone() {
     for status in [400, 403, 500, 503] {
         let response = classify(HookName::PreFinish, status, "<b>no</b>").unwrap();
         assert_eq!(rejections(&response), [false, false, false, true]);
-        assert_eq!(response.client_response, Reply::text(status, "<b>no</b>\n"));
+        assert_eq!(
+            response.client_response,
+            ClientResponse::text(status, "<b>no</b>\n")
+        );
     }
     for hook in [HookName::PostFinish, HookName::PostCreate] {
         assert!(classify(hook, 404, "").is_err());
@@ -152,7 +155,7 @@ fn login_page_is_a_failure() {
 
 #[test]
 fn auto_allows_what_either_version_allows() {
-    let classifier = |kind, body| classify(Format::Auto, HookName::PreCreate, (200, kind, body));
+    let classify = |kind, body| classify(Format::Auto, HookName::PreCreate, (200, kind, body));
     for (kind, body) in [
         ("", ""),
         ("text/plain", "ok"),

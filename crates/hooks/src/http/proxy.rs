@@ -119,7 +119,7 @@ mod tests {
         }
         assert_eq!(
             Proxies::new("", "", "a")
-                .of(&Uri::from_static("http://b/"))
+                .for_uri(&Uri::from_static("http://b/"))
                 .map(|_| ()),
             None
         );

@@ -186,7 +186,10 @@ impl BatchTransaction<'_> {
         let is_postgres = shared.database.is_postgres();
         for (route, events) in by_route(others) {
             self.effects.is_due = true;
-            let (name, hold) = (shared.routes[route].transport.name(), shared.order_hold(route));
+            let (name, hold) = (
+                shared.routes[route].transport.name(),
+                shared.order_hold(route),
+            );
             for part in parts(&events) {
                 let release = sql::release_behind(name, part, self.now, hold, is_postgres);
                 self.transaction.execute(release).await?;

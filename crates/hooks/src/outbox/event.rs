@@ -58,7 +58,7 @@ impl ImpliedEvent {
             let upload = &event.upload;
             let mut add = |kind: &str| {
                 implied.push(Self {
-                    id: upload.fact_id(kind),
+                    id: upload.event_id(kind),
                     upload: upload.clone(),
                 });
             };

@@ -3,7 +3,7 @@
 //! An event is *prepared* before its effect: it is stored in the database. After the effect it is
 //! *emitted*: its row becomes *pending*, and it is delivered, from memory unless an older event
 //! waits in the database. A delivered row is deleted. A prepared event whose process died, or that
-//! did not happen in time, is in doubt: it is [resolved](landfall::Handler::settle) with the store.
+//! did not happen in time, is in doubt: it is [resolved](landfall::Handler::resolve) with the store.
 //!
 //! Delivery is at least once: duplicates have the same [id](landfall::event::Event::id). Deliveries
 //! with the same ordering key (an upload or a job) stay in order: each waits until the previous one
@@ -216,7 +216,7 @@ impl Outbox {
             let kinds = route.names.event_kinds();
             EventKinds {
                 progress: false,
-                ..all.or(kinds)
+                ..all.union(kinds)
             }
         });
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE_SIZE);
@@ -297,7 +297,9 @@ impl Outbox {
         let shared = &self.shared;
         let settings = &shared.settings;
         let is_creation = events.iter().any(|event| event.kind == EventKind::Created);
-        let wanted = events.iter().filter(|event| shared.wants.has(event.kind));
+        let wanted = events
+            .iter()
+            .filter(|event| shared.wants.contains(event.kind));
         let new = wanted.map(|event| OutboxEvent::new(event, &settings.headers));
         let mut new = new.collect::<Result<Vec<_>, _>>()?;
         {
@@ -347,16 +349,16 @@ impl Outbox {
 
 #[async_trait]
 impl EventSink for Outbox {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         self.shared.wants
     }
 
-    async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
+    async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
         Ok(self.store_prepared(events).await?)
     }
 
-    async fn tell(&self, event: Event) {
-        if event.kind == EventKind::Progress || !self.shared.wants.has(event.kind) {
+    async fn emit(&self, event: Event) {
+        if event.kind == EventKind::Progress || !self.shared.wants.contains(event.kind) {
             return;
         }
         let id = event.id();
@@ -382,7 +384,7 @@ impl EventSink for Outbox {
         }
     }
 
-    fn tell_progress(&self, _event: Event) {}
+    fn emit_progress(&self, _event: Event) {}
 }
 
 /// Migrates the tables of the outbox to this version.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::{Handler, Outcome, upload::UploadId};
+use landfall::{Handler, Resolution, upload::UploadId};
 use tokio::{sync::oneshot, task::JoinSet, time::sleep};
 
 use super::{
@@ -113,11 +113,13 @@ impl Outbox {
             );
             return;
         };
-        let resolved = match handler.settle(kind, &id, message.upload.created).await {
-            Ok(Outcome::Happened(snapshot)) => Resolved::Happened(Box::new((in_doubt, snapshot))),
-            Ok(Outcome::Not) => Resolved::DidNotHappen(in_doubt.event),
+        let resolved = match handler.resolve(kind, &id, message.upload.created).await {
+            Ok(Resolution::Happened(snapshot)) => {
+                Resolved::Happened(Box::new((in_doubt, snapshot)))
+            }
+            Ok(Resolution::DidNotHappen) => Resolved::DidNotHappen(in_doubt.event),
             // It becomes due again, with a growing delay.
-            Ok(Outcome::Busy) => return,
+            Ok(Resolution::Busy) => return,
             Err(error) => {
                 tracing::warn!(%id, %error, "failed to resolve a prepared event");
                 return;

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use landfall::{
     BoxError, Composer, Config,
     event::{Event, EventKinds, EventSink},
-    hook::{Asks, Creation, Hook, RequestInfo},
+    hook::{CreateDecision, Hook, HookPoints, RequestInfo},
     store::MemoryStore,
     upload::{Completion, Upload},
 };
@@ -28,32 +28,32 @@ struct Counting(Arc<AtomicUsize>);
 
 #[async_trait]
 impl EventSink for Counting {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
     }
 
-    async fn announce(&self, _: &[Event]) -> Result<(), BoxError> {
+    async fn prepare(&self, _: &[Event]) -> Result<(), BoxError> {
         self.0.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    async fn tell(&self, _: Event) {}
+    async fn emit(&self, _: Event) {}
 
-    fn tell_progress(&self, _: Event) {}
+    fn emit_progress(&self, _: Event) {}
 }
 
 #[async_trait]
 impl Hook for Counting {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_create(&self, _: &RequestInfo, _: &Upload) -> Result<Creation, BoxError> {
+    async fn before_create(&self, _: &RequestInfo, _: &Upload) -> Result<CreateDecision, BoxError> {
         self.0.fetch_add(1, Relaxed);
-        Ok(Creation::allow())
+        Ok(CreateDecision::allow())
     }
 }
 
@@ -87,7 +87,7 @@ async fn an_append_that_does_not_fit_prepares_no_event() {
 async fn a_creation_that_finds_no_permit_calls_no_hook() {
     let hook = Counting::default();
     let mut config = Config::new(Composer::join(MemoryStore::new()));
-    config.limits.transfers = 0;
+    config.limits.max_transfers = 0;
     config.hooks.push(Arc::new(hook.clone()));
     let site = Site::start(config, None).await;
     let with_bytes = site.ask("POST", "/files/").with("Upload-Length", "5");

@@ -57,7 +57,7 @@ impl Inner {
         if head.etag == at.etag {
             Ok(())
         } else {
-            Err(StoreError::Fenced(at.id().clone()))
+            Err(StoreError::LeaseLost(at.id().clone()))
         }
     }
 
@@ -110,11 +110,11 @@ impl Inner {
             }
             // Somebody wrote it since. It may have been this very call: an answer that was lost is
             // asked for again.
-            Err(StoreError::Fenced(id)) => {
+            Err(StoreError::LeaseLost(id)) => {
                 let found = self.locate(&id).await?;
                 let found = found.ok_or(StoreError::NotFound(id.clone()))?;
                 if writer(&found.info) != writer(&at.info) {
-                    return Err(StoreError::Fenced(id));
+                    return Err(StoreError::LeaseLost(id));
                 }
                 at.etag = self
                     .put_info(&at.info, &at.object, Some(&found.etag))

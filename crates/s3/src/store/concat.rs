@@ -228,7 +228,7 @@ impl Inner {
         let mut parts = Vec::with_capacity(plan.len());
         let mut land = |landing: Result<Landing, tokio::task::JoinError>| -> Result<()> {
             let (number, made) = landing.map_err(|error| StoreError::Other {
-                doing: format!("joining upload {id}"),
+                action: format!("joining upload {id}"),
                 source: error.into(),
             })?;
             match made {

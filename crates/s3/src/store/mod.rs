@@ -197,11 +197,11 @@ impl Inner {
     ) -> Result<MutexGuard<'a, Known>> {
         let id = &session.id;
         if !session.admits(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         let mut known = session.known.lock().await;
         if !session.is_newest(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         if let Known::State(state) = &mut *known {
             let follows = state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0);

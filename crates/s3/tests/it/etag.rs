@@ -77,7 +77,7 @@ async fn completions_carry_the_entity_tag(access: &Access, options: S3Options) {
         // The description keeps it, for another process and for a repeated event.
         let other = S3Store::new(client.clone(), options.clone()).unwrap();
         let stored = Handler::new(Config::new(Composer::join(other))).unwrap();
-        let snapshot = stored.look(id).await.unwrap().unwrap();
+        let snapshot = stored.get(id).await.unwrap().unwrap();
         assert_eq!(snapshot.upload.etag, Some(etag.clone()), "{id}");
         tags.push(etag);
     }

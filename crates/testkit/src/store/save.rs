@@ -10,7 +10,7 @@ use std::{
 
 use landfall::{
     lease::Fence,
-    upload::{Completion, Kind, Metadata, Upload, UploadId},
+    upload::{Completion, Metadata, Upload, UploadId, UploadKind},
 };
 
 use super::{
@@ -21,10 +21,10 @@ use crate::pattern;
 
 pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
     let parts = vec![UploadId::random()];
-    let kind = |joined| Kind::Final {
+    let kind = |joined| UploadKind::Final {
         parts: parts.clone(),
         header: "final;/x".into(),
-        joined,
+        concatenated: joined,
     };
     let mut before = Upload::new(UploadId::random(), None);
     before.kind = kind(false);

@@ -71,14 +71,14 @@ async fn bytes_never_count_after_a_failed_confirmation() {
     let faults = Faults::none();
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
-    append.hold().await.unwrap();
+    append.begin_unverified().await.unwrap();
     append
         .write(&mut vec![Bytes::from_static(b"unsure")])
         .await
         .unwrap();
     faults.plan(Call::Confirm, Fault::After(Failure::Io));
-    append.confirm().await.unwrap_err();
-    append.confirm().await.unwrap_err();
+    append.accept_unverified().await.unwrap_err();
+    append.accept_unverified().await.unwrap_err();
     append.commit().await.unwrap_err();
     drop(append);
     assert_eq!(store.load(&upload.id).await.unwrap().offset, 0);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use landfall::{
-    hook::Reply,
+    hook::ClientResponse,
     upload::{Completion, Metadata, Upload, UploadId},
 };
 use landfall_database::DatabaseError;
@@ -41,7 +41,7 @@ fn standings() -> impl Strategy<Value = Standing> {
     ]
 }
 
-fn replies() -> impl Strategy<Value = Reply> {
+fn replies() -> impl Strategy<Value = ClientResponse> {
     let header = ("x-[a-z]{1,8}", "[ -~]{0,20}");
     let body = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50));
     (
@@ -50,10 +50,10 @@ fn replies() -> impl Strategy<Value = Reply> {
         body,
     )
         .prop_map(|(status, headers, body)| {
-            let mut reply = Reply {
+            let mut reply = ClientResponse {
                 status: status.map(|code| StatusCode::from_u16(code).unwrap()),
                 body: body.map(Bytes::from),
-                ..Reply::default()
+                ..ClientResponse::default()
             };
             for (name, value) in headers {
                 let name: HeaderName = name.parse().unwrap();

@@ -98,7 +98,7 @@ async fn v1_forwards_the_last_server_error() {
     assert!(response.failed);
     assert_eq!(
         response.client_response,
-        landfall::hook::Reply::text(503, "come back\n")
+        landfall::hook::ClientResponse::text(503, "come back\n")
     );
 }
 

@@ -131,9 +131,8 @@ async fn full_outbox_rejects_creations_first() {
         let mut settings = database.settings();
         settings.max_queued = 10;
         let harness = Harness::start(settings).await;
-        let announce = async |kind, upload: &Arc<Upload>| {
-            harness.outbox.announce(&[event(kind, upload)]).await
-        };
+        let announce =
+            async |kind, upload: &Arc<Upload>| harness.outbox.prepare(&[event(kind, upload)]).await;
         harness.receiver.set_down(true);
         let uploads: Vec<_> = (0..10).map(|_| upload()).collect();
         for upload in &uploads {
@@ -156,7 +155,7 @@ async fn full_outbox_rejects_creations_first() {
         harness.receiver.set_down(false);
         for upload in &uploads {
             for kind in [EventKind::Created, EventKind::Completed] {
-                harness.outbox.tell(event(kind, upload)).await;
+                harness.outbox.emit(event(kind, upload)).await;
             }
         }
         assert_in_order(&harness.receiver.until(20).await);
@@ -277,8 +276,8 @@ async fn slow_route_does_not_delay_others() {
         for upload in &uploads {
             for kind in LIFECYCLE {
                 let event = event(kind, upload);
-                outbox.announce(std::slice::from_ref(&event)).await.unwrap();
-                outbox.tell(event).await;
+                outbox.prepare(std::slice::from_ref(&event)).await.unwrap();
+                outbox.emit(event).await;
             }
         }
         assert_in_order(&up.until(60).await);
@@ -356,13 +355,13 @@ async fn byte_limit_rejects_creations_first() {
         other.id = second.id.clone();
         let other = Arc::new(other);
         let created = [event(EventKind::Created, &other)];
-        let refused = harness.outbox.announce(&created).await.unwrap_err();
+        let refused = harness.outbox.prepare(&created).await.unwrap_err();
         let refused = refused.to_string();
         let allowed = format!("the limit is {}", bytes * 3 / 2);
         assert!(refused.ends_with(&allowed), "{refused}");
         // Events of existing uploads have twice the limit.
         let completed = [event(EventKind::Completed, &first)];
-        harness.outbox.announce(&completed).await.unwrap();
+        harness.outbox.prepare(&completed).await.unwrap();
         assert!(harness.outbox.is_full());
         let stats = harness.outbox.stats();
         assert!(
@@ -372,11 +371,11 @@ async fn byte_limit_rejects_creations_first() {
         harness.receiver.set_down(false);
         harness
             .outbox
-            .tell(event(EventKind::Completed, &first))
+            .emit(event(EventKind::Completed, &first))
             .await;
         harness.receiver.until(2).await;
         let began = Instant::now();
-        while harness.outbox.announce(&created).await.is_err() {
+        while harness.outbox.prepare(&created).await.is_err() {
             assert!(began.elapsed() < Duration::from_secs(60));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -212,8 +212,8 @@ impl Harness {
     pub(crate) async fn prepare_and_emit(&self, upload: &Arc<Upload>, kinds: &[EventKind]) {
         for kind in kinds {
             let announced = event(*kind, upload);
-            self.outbox.announce(&[announced]).await.unwrap();
-            self.outbox.tell(event(*kind, upload)).await;
+            self.outbox.prepare(&[announced]).await.unwrap();
+            self.outbox.emit(event(*kind, upload)).await;
         }
     }
 }

@@ -104,16 +104,16 @@ async fn ordinary_events_are_stored_in_four_kib_without_credentials() {
         let (upload, request) = (upload(), request());
         for kind in [EventKind::Created, EventKind::Completed] {
             let event = || Event::new(kind, upload.clone(), 0, Some(request.clone()));
-            harness.outbox.announce(&[event()]).await.unwrap();
+            harness.outbox.prepare(&[event()]).await.unwrap();
             // Both the prepared and the emitted form are stored.
             for message in stored(&database).await {
                 assert_without_secrets(&message);
             }
-            harness.outbox.tell(event()).await;
+            harness.outbox.emit(event()).await;
         }
-        // `announce` waits for its transaction, which follows earlier commands.
+        // `prepare` waits for its transaction, which follows earlier commands.
         let last = Event::new(EventKind::Terminated, upload.clone(), 0, None);
-        harness.outbox.announce(&[last]).await.unwrap();
+        harness.outbox.prepare(&[last]).await.unwrap();
         let rows = stored(&database).await;
         assert_eq!(rows.len(), 3);
         for row in &rows {
@@ -167,7 +167,7 @@ async fn progress_carries_no_credentials() {
     let progress = ProgressNotifier::new(vec![route], EventHeaders::default().with(["X-Tenant"]));
     let upload = upload();
     let event = Event::new(EventKind::Progress, upload.clone(), 5, Some(request()));
-    progress.tell(event).await;
+    progress.emit(event).await;
     progress.wait_idle(upload.id.as_str()).await;
     let messages = recorder.0.lock().unwrap();
     assert_eq!(messages.len(), 1);

@@ -24,10 +24,10 @@ async fn network_faults_lose_no_event() {
         // Prepared before the fault, emitted during it.
         if let Some(happened) = prepared.take() {
             emitted.push(happened.id());
-            harness.outbox.tell(happened).await;
+            harness.outbox.emit(happened).await;
         }
         let next = event(EventKind::Created, &upload());
-        harness.outbox.announce(std::slice::from_ref(&next)).await?;
+        harness.outbox.prepare(std::slice::from_ref(&next)).await?;
         prepared = Some(next);
         Ok::<_, BoxError>(())
     };

@@ -46,7 +46,7 @@ async fn prepared_event_that_did_not_happen_is_deleted() {
         let harness = Harness::start(settings).await;
         let never = upload();
         let announced = event(EventKind::Completed, &never);
-        harness.outbox.announce(&[announced]).await.unwrap();
+        harness.outbox.prepare(&[announced]).await.unwrap();
         let began = Instant::now();
         while harness.outbox.stats().queued > 0 {
             assert!(
@@ -83,7 +83,7 @@ async fn events_of_one_upload_resolve_without_delay_after_a_crash() {
             let finished = store.create(finished).await.unwrap();
             let happened = [EventKind::Created, EventKind::Completed];
             let happened = happened.map(|kind| event(kind, &finished));
-            killed.announce(&happened).await.unwrap();
+            killed.prepare(&happened).await.unwrap();
         }
         killed.close().await;
 
@@ -107,7 +107,7 @@ async fn event_of_a_briefly_busy_upload_resolves_soon() {
         let killed = Outbox::open(database.settings(), vec![route(&Arc::default())]);
         let killed = killed.await.unwrap();
         let announced = [event(EventKind::Completed, &finished)];
-        killed.announce(&announced).await.unwrap();
+        killed.prepare(&announced).await.unwrap();
         killed.close().await;
 
         let lease = parts.get_locker().try_acquire(&finished.id).await.unwrap();
@@ -190,7 +190,7 @@ async fn rows_of_a_silent_node_are_taken_over() {
             }
             let stuck = upload();
             let never = event(EventKind::Completed, &stuck);
-            harness.outbox.announce(&[never]).await.unwrap();
+            harness.outbox.prepare(&[never]).await.unwrap();
             harness
         });
         let gone = begun.await.unwrap();
@@ -236,26 +236,26 @@ async fn postgres_outage_loses_no_event() {
     let end = event(EventKind::Completed, &running);
     harness
         .outbox
-        .announce(std::slice::from_ref(&end))
+        .prepare(std::slice::from_ref(&end))
         .await
         .unwrap();
     postgres.stop();
 
     let refused = harness
         .outbox
-        .announce(&[event(EventKind::Created, &upload())])
+        .prepare(&[event(EventKind::Created, &upload())])
         .await;
     let refused = refused.unwrap_err().to_string();
     assert_eq!(refused, "the database did not store the event within 3s");
     // Prepared events happen, and are delivered when the database is back.
-    harness.outbox.tell(end).await;
+    harness.outbox.emit(end).await;
     harness.receiver.set_down(false);
     postgres.restart();
     assert_in_order(&harness.receiver.until(51).await);
     let began = Instant::now();
     while harness
         .outbox
-        .announce(&[event(EventKind::Created, &upload())])
+        .prepare(&[event(EventKind::Created, &upload())])
         .await
         .is_err()
     {
@@ -314,10 +314,10 @@ async fn node_without_presence_directory_is_evicted_after_its_lease() {
         let silent = silent.await.unwrap();
         let created = event(EventKind::Created, &upload());
         silent
-            .announce(std::slice::from_ref(&created))
+            .prepare(std::slice::from_ref(&created))
             .await
             .unwrap();
-        silent.tell(created).await;
+        silent.emit(created).await;
         let other = Harness::start(settings).await;
         for second in 0..=10 {
             moved.store(second, Ordering::SeqCst);

@@ -90,10 +90,10 @@ async fn until(what: impl Fn() -> bool) {
 #[tokio::test]
 async fn next_call_has_the_latest_progress() {
     let (gate, sink) = gate();
-    assert!(sink.wants().progress && !sink.wants().created);
+    assert!(sink.event_kinds().progress && !sink.event_kinds().created);
     let upload = upload();
     for offset in 1..=4 {
-        sink.tell_progress(progress(&upload, offset));
+        sink.emit_progress(progress(&upload, offset));
     }
     until(|| !gate.calls.lock().unwrap().is_empty()).await;
     gate.open.add_permits(9);
@@ -106,9 +106,9 @@ async fn next_call_has_the_latest_progress() {
     // Discarded progress is not sent.
     gate.open.forget_permits(9);
     gate.calls.lock().unwrap().clear();
-    sink.tell_progress(progress(&upload, 5));
+    sink.emit_progress(progress(&upload, 5));
     until(|| gate.calls.lock().unwrap().len() == 1).await;
-    sink.tell_progress(progress(&upload, 6));
+    sink.emit_progress(progress(&upload, 6));
     sink.discard(upload.id.as_str());
     gate.open.add_permits(9);
     sink.wait_idle(upload.id.as_str()).await;
@@ -120,7 +120,7 @@ async fn concurrent_calls_are_limited() {
     let (gate, sink) = gate();
     let uploads: Vec<_> = (0..70).map(|_| upload()).collect();
     for upload in &uploads {
-        sink.tell_progress(progress(upload, 1));
+        sink.emit_progress(progress(upload, 1));
     }
     assert_eq!(sink.stats().dropped, 54);
     drop(gate);
@@ -140,14 +140,14 @@ async fn events_do_not_overtake_progress() {
     let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
     let running = tokio::spawn(outbox.clone().run(handler));
     let (upload, other) = (upload(), upload());
-    outbox.tell(event(EventKind::Created, &upload)).await;
+    outbox.emit(event(EventKind::Created, &upload)).await;
     until(|| gate.receiver.ids().len() == 1).await;
-    sink.tell_progress(progress(&upload, 1));
+    sink.emit_progress(progress(&upload, 1));
     until(|| !gate.calls.lock().unwrap().is_empty()).await;
-    sink.tell_progress(progress(&upload, 2));
-    outbox.tell(event(EventKind::Completed, &upload)).await;
+    sink.emit_progress(progress(&upload, 2));
+    outbox.emit(event(EventKind::Completed, &upload)).await;
     // Other uploads do not wait.
-    outbox.tell(event(EventKind::Completed, &other)).await;
+    outbox.emit(event(EventKind::Completed, &other)).await;
     until(|| gate.receiver.ids().len() == 2).await;
     gate.open.add_permits(9);
     until(|| gate.receiver.ids().len() == 5).await;
@@ -169,10 +169,10 @@ async fn events_do_not_overtake_progress() {
 
     // Progress of a removed upload is not delivered.
     gate.open.forget_permits(9);
-    sink.tell_progress(progress(&other, 3));
+    sink.emit_progress(progress(&other, 3));
     until(|| gate.calls.lock().unwrap().len() == 3).await;
-    sink.tell_progress(progress(&other, 4));
-    outbox.tell(event(EventKind::Terminated, &other)).await;
+    sink.emit_progress(progress(&other, 4));
+    outbox.emit(event(EventKind::Terminated, &other)).await;
     gate.open.add_permits(9);
     until(|| gate.receiver.ids().len() == 7).await;
     assert_eq!(*gate.calls.lock().unwrap(), [1, 2, 3]);

@@ -118,7 +118,7 @@ async fn inserted_events_arrive_in_order_per_job() {
     on_each_database(async |database| {
         let queue = Queue::start(database.settings()).await;
         assert_eq!(queue.outbox.names(), HookNames::JOB_EVENTS.union(ALL));
-        assert!(!queue.outbox.wants().progress);
+        assert!(!queue.outbox.event_kinds().progress);
         queue
             .receiver
             .fails_each

@@ -46,7 +46,7 @@ async fn event_rejected_by_the_database_does_not_delay_others() {
         });
         let bad = async {
             let prepared = [event(EventKind::Created, &poison)];
-            let rejected = harness.outbox.announce(&prepared).await.unwrap_err();
+            let rejected = harness.outbox.prepare(&prepared).await.unwrap_err();
             let rejected = rejected.to_string();
             assert!(
                 rejected.starts_with("the database rejects the event: "),
@@ -55,7 +55,7 @@ async fn event_rejected_by_the_database_does_not_delay_others() {
             // An unprepared event can only be dropped.
             harness
                 .outbox
-                .tell(event(EventKind::Completed, &poison))
+                .emit(event(EventKind::Completed, &poison))
                 .await;
         };
         tokio::join!(futures_util::future::join_all(good), bad);
@@ -85,7 +85,7 @@ async fn event_rejected_by_the_database_is_not_retried() {
         let poison = upload();
         reject(&connections, &database, poison.id.as_str()).await;
         let prepared = [event(EventKind::Created, &poison)];
-        outbox.announce(&prepared).await.unwrap_err();
+        outbox.prepare(&prepared).await.unwrap_err();
         let stats = outbox.stats();
         assert_eq!(
             (stats.failed_batches, stats.rejected_commands),
@@ -116,7 +116,7 @@ async fn lost_connection_rejects_no_event() {
         execute(&connections, sql).await;
     }
     let prepared = [event(EventKind::Created, &upload())];
-    outbox.announce(&prepared).await.unwrap();
+    outbox.prepare(&prepared).await.unwrap();
     let stats = outbox.stats();
     assert_eq!(
         (stats.failed_batches, stats.rejected_commands),

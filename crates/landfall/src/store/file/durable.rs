@@ -246,7 +246,7 @@ impl Inner {
         let needed = match self.options.durability {
             Durability::None => false,
             // That the parts are joined is part of being complete.
-            Durability::Complete => record.upload.is_final() && record.upload.is_joined(),
+            Durability::Complete => record.upload.is_final() && record.upload.is_concatenated(),
             Durability::Every => true,
         };
         if needed {

@@ -503,7 +503,7 @@ impl DeferLength for FileStore {
         self.change(&upload.id, fence, move |record| {
             match record.upload.length {
                 Some(known) if known != length => Err(StoreError::Other {
-                    doing: format!("declaring the length of upload {}", record.upload.id),
+                    action: format!("declaring the length of upload {}", record.upload.id),
                     source: format!("it is known to be {known}, not {length}").into(),
                 }),
                 _ => {

@@ -11,8 +11,8 @@ use std::{
 
 use serde::Deserialize;
 
-use self::parting::Parting;
-use crate::upload::{Completion, Kind, Metadata, Upload, UploadId};
+use self::parting::StoredResponse;
+use crate::upload::{Completion, Metadata, Upload, UploadId, UploadKind};
 
 /// No `.info` is longer than this, in bytes: headers are limited far below.
 pub const MAX_LEN: u64 = 4 * 1024 * 1024;
@@ -20,7 +20,7 @@ pub const MAX_LEN: u64 = 4 * 1024 * 1024;
 /// What an `.info` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Info {
+pub struct UploadInfo {
     /// The upload. Its id is the one that was asked for, whatever the text says.
     pub upload: Upload,
     /// The id in the text.
@@ -31,25 +31,25 @@ pub struct Info {
     pub damaged: Option<String>,
     /// Nothing says whether the parts of this final upload have been joined: tusd doesn't keep that.
     /// They have if the bytes are all there.
-    pub joined_unsaid: bool,
+    pub concatenated_unknown: bool,
     /// What the store notes for itself.
-    pub notes: BTreeMap<String, String>,
+    pub extensions: BTreeMap<String, String>,
 }
 
 /// Why an `.info` can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub enum InvalidInfo {
     /// It ends in the middle, or holds nothing.
     #[error("the description is cut short")]
-    CutShort,
+    Truncated,
     /// It makes no sense.
     #[error("the description makes no sense: {0}")]
-    Nonsense(String),
+    Malformed(String),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Text {
+struct InfoJson {
     #[serde(rename = "ID")]
     id: String,
     #[serde(default)]
@@ -68,13 +68,13 @@ struct Text {
     storage: Option<BTreeMap<String, String>>,
     /// Its absence tells that another program made the upload.
     #[serde(default)]
-    landfall: Option<Extra>,
+    landfall: Option<LandfallInfo>,
 }
 
 /// What tusd has no place for.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
-struct Extra {
+struct LandfallInfo {
     /// `Upload-Metadata` as it was sent.
     metadata: Option<String>,
     /// `Upload-Concat` as it was sent.
@@ -87,7 +87,7 @@ struct Extra {
     max_size: Option<u64>,
     labels: BTreeMap<String, String>,
     completion: Option<CompletionState>,
-    response: Option<Parting>,
+    response: Option<StoredResponse>,
     #[serde(rename = "ETag")]
     etag: Option<String>,
     unverified_from: Option<u64>,
@@ -103,7 +103,7 @@ enum CompletionState {
     Done,
 }
 
-impl Info {
+impl UploadInfo {
     /// What is to be said of an upload about which nothing else is noted.
     #[must_use]
     pub fn new(upload: Upload) -> Self {
@@ -112,8 +112,8 @@ impl Info {
             upload,
             unverified_from: None,
             damaged: None,
-            joined_unsaid: false,
-            notes: BTreeMap::new(),
+            concatenated_unknown: false,
+            extensions: BTreeMap::new(),
         }
     }
 
@@ -121,7 +121,7 @@ impl Info {
     ///
     /// # Errors
     /// [`Broken`] says what is wrong with it.
-    pub fn decode(id: &UploadId, json: &[u8]) -> Result<Self, Broken> {
+    pub fn decode(id: &UploadId, json: &[u8]) -> Result<Self, InvalidInfo> {
         decode(id, json)
     }
 
@@ -133,15 +133,15 @@ impl Info {
     }
 }
 
-fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
-    let info: Text = serde_json::from_slice(json).map_err(|error| {
+fn decode(id: &UploadId, json: &[u8]) -> Result<UploadInfo, InvalidInfo> {
+    let info: InfoJson = serde_json::from_slice(json).map_err(|error| {
         if error.is_eof() {
-            Broken::CutShort
+            InvalidInfo::Truncated
         } else {
-            Broken::Nonsense(error.to_string())
+            InvalidInfo::Malformed(error.to_string())
         }
     })?;
-    let nonsense = |what: String| Err(Broken::Nonsense(what));
+    let nonsense = |what: String| Err(InvalidInfo::Malformed(what));
     let length = if info.size_is_deferred {
         None
     } else {
@@ -163,15 +163,15 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
             }
         }
         joined_unsaid = extra.concatenated.is_none();
-        Kind::Final {
+        UploadKind::Final {
             parts,
             header: extra.concat.unwrap_or_default(),
-            joined: extra.concatenated.unwrap_or(false),
+            concatenated: extra.concatenated.unwrap_or(false),
         }
     } else if info.is_partial {
-        Kind::Partial
+        UploadKind::Partial
     } else {
-        Kind::Whole
+        UploadKind::Regular
     };
     let mut metadata = Metadata::from_pairs(info.meta_data.unwrap_or_default());
     if let Some(header) = &extra.metadata {
@@ -190,23 +190,23 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
         None => Completion::NotTracked,
         Some(CompletionState::Pending) => Completion::Pending,
         Some(CompletionState::Done) => {
-            let response = extra.response.map(Parting::into_reply);
+            let response = extra.response.map(StoredResponse::into_reply);
             Completion::Done(response.map(Arc::new))
         }
     };
     upload.etag = extra.etag;
-    upload.foreign = foreign;
-    Ok(Info {
+    upload.created_by_tusd = foreign;
+    Ok(UploadInfo {
         upload,
         stated_id: info.id,
         unverified_from: extra.unverified_from,
         damaged: extra.damaged,
-        joined_unsaid,
-        notes: extra.extensions,
+        concatenated_unknown: joined_unsaid,
+        extensions: extra.extensions,
     })
 }
 
-fn encode(info: &Info) -> Vec<u8> {
+fn encode(info: &UploadInfo) -> Vec<u8> {
     let upload = &info.upload;
     let mut out = Json(Vec::with_capacity(512));
     out.raw("{\"ID\":");
@@ -219,12 +219,12 @@ fn encode(info: &Info) -> Vec<u8> {
     let pairs: BTreeMap<&str, &[u8]> = upload.metadata.iter().collect();
     out.object(pairs.iter().map(|(key, value)| (*key, *value)));
     out.raw(",\"IsPartial\":");
-    out.flag(upload.kind == Kind::Partial);
+    out.flag(upload.kind == UploadKind::Partial);
     out.raw(",\"IsFinal\":");
     out.flag(upload.is_final());
     out.raw(",\"PartialUploads\":");
     match &upload.kind {
-        Kind::Final { parts, .. } => {
+        UploadKind::Final { parts, .. } => {
             out.raw("[");
             for (n, part) in parts.iter().enumerate() {
                 out.raw(if n > 0 { "," } else { "" });
@@ -246,7 +246,7 @@ fn encode(info: &Info) -> Vec<u8> {
     out.0
 }
 
-fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
+fn extra(out: &mut Json, info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) {
     let upload = &info.upload;
     let mut lead = "";
     out.raw(",\"Landfall\":{");
@@ -256,11 +256,16 @@ fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
         out.raw(":");
     };
     let header = upload.metadata.header();
-    if !header.is_empty() && !says_the_same(header, pairs) {
+    if !header.is_empty() && !is_equivalent(header, pairs) {
         member(out, "Metadata");
         out.text(header.as_bytes());
     }
-    if let Kind::Final { header, joined, .. } = &upload.kind {
+    if let UploadKind::Final {
+        header,
+        concatenated: joined,
+        ..
+    } = &upload.kind
+    {
         if !header.is_empty() {
             member(out, "Concat");
             out.text(header.as_bytes());
@@ -278,7 +283,7 @@ fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
         member(out, "MaxSize");
         out.number(max);
     }
-    for (name, map) in [("Labels", &upload.labels), ("Extensions", &info.notes)] {
+    for (name, map) in [("Labels", &upload.labels), ("Extensions", &info.extensions)] {
         if !map.is_empty() {
             member(out, name);
             let pairs = map.iter();
@@ -295,7 +300,7 @@ fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
         out.text(completion.as_bytes());
     }
     if let Some(response) = upload.completion.response()
-        && let Ok(json) = serde_json::to_string(&Parting::new(response))
+        && let Ok(json) = serde_json::to_string(&StoredResponse::new(response))
     {
         member(out, "Response");
         out.raw(&json);
@@ -322,7 +327,7 @@ fn nanos(time: SystemTime) -> u64 {
 }
 
 /// Whether the header is what would be made of the pairs when they are read back.
-fn says_the_same(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
+fn is_equivalent(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
     pairs
         .values()
         .all(|value| std::str::from_utf8(value).is_ok())
@@ -400,7 +405,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hook::Reply;
+    use crate::hook::ClientResponse;
 
     fn id(id: &str) -> UploadId {
         UploadId::new(id).unwrap()
@@ -431,16 +436,16 @@ mod tests {
     fn what_tusd_wrote_is_written_again_byte_for_byte_and_marked_as_ours() {
         let decoded = decode(&sample().id, TUSD.as_bytes()).unwrap();
         let mut expected = sample();
-        expected.foreign = true;
+        expected.created_by_tusd = true;
         assert_eq!(decoded.upload, expected);
-        let again = String::from_utf8(Info::new(decoded.upload).encode()).unwrap();
+        let again = String::from_utf8(UploadInfo::new(decoded.upload).encode()).unwrap();
         let tusds = TUSD.strip_suffix('}').unwrap();
         assert_eq!(again, format!("{tusds},\"Landfall\":{{}}}}"));
         assert!(
             !decode(&sample().id, again.as_bytes())
                 .unwrap()
                 .upload
-                .foreign
+                .created_by_tusd
         );
     }
 
@@ -448,10 +453,10 @@ mod tests {
     fn what_tusd_has_no_place_for_stands_at_the_end() {
         let mut upload = sample();
         upload.metadata = Metadata::from_header("filename YS5wbmc=,empty ").unwrap();
-        upload.kind = Kind::Final {
+        upload.kind = UploadKind::Final {
             parts: vec![id("a"), id("b/c")],
             header: "final;/files/a /files/b/c".into(),
-            joined: true,
+            concatenated: true,
         };
         upload.expires =
             Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_763_625_141_000_000_007));
@@ -459,12 +464,12 @@ mod tests {
             Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_763_000_000_000_000_001));
         upload.max_size = Some(5 << 20);
         upload.labels = [("tenant".into(), "a<b".into())].into();
-        upload.completion = Completion::Done(Some(Arc::new(Reply::text(201, "there"))));
+        upload.completion = Completion::Done(Some(Arc::new(ClientResponse::text(201, "there"))));
         upload.etag = Some("\"5d41\"".into());
-        let mut info = Info::new(upload.clone());
+        let mut info = UploadInfo::new(upload.clone());
         info.unverified_from = Some(9);
         info.damaged = Some("so".into());
-        info.notes = [("Parts".into(), "1:0".into())].into();
+        info.extensions = [("Parts".into(), "1:0".into())].into();
         let json = String::from_utf8(info.encode()).unwrap();
         let ours = json.split_once(r#","Landfall":"#).unwrap().1;
         assert_eq!(
@@ -505,7 +510,7 @@ mod tests {
             "IsPartial":true,"IsFinal":false,"PartialUploads":null,
             "Storage":{"Path":"./data/x","Type":"filestore"}}"#;
         let decoded = decode(&id("x"), v1.as_bytes()).unwrap();
-        assert_eq!(decoded.upload.kind, Kind::Partial);
+        assert_eq!(decoded.upload.kind, UploadKind::Partial);
         assert!(decoded.upload.metadata.is_empty());
 
         let deferred = r#"{"ID":"x","Size":0,"SizeIsDeferred":true}"#;
@@ -515,7 +520,11 @@ mod tests {
         );
 
         let joined = r#"{"ID":"x","Size":5,"IsFinal":true,"PartialUploads":["a"]}"#;
-        assert!(decode(&id("x"), joined.as_bytes()).unwrap().joined_unsaid);
+        assert!(
+            decode(&id("x"), joined.as_bytes())
+                .unwrap()
+                .concatenated_unknown
+        );
     }
 
     #[test]
@@ -523,7 +532,7 @@ mod tests {
         for end in 0..TUSD.len() {
             assert_eq!(
                 decode(&id("x"), &TUSD.as_bytes()[..end]),
-                Err(Broken::CutShort),
+                Err(InvalidInfo::Truncated),
                 "{end}"
             );
         }
@@ -538,7 +547,10 @@ mod tests {
             "\0\0\0\0",
         ] {
             assert!(
-                matches!(decode(&id("x"), bad.as_bytes()), Err(Broken::Nonsense(_))),
+                matches!(
+                    decode(&id("x"), bad.as_bytes()),
+                    Err(InvalidInfo::Malformed(_))
+                ),
                 "{bad}"
             );
         }
@@ -566,9 +578,9 @@ mod tests {
             prop_assert_eq!(&again, &upload.metadata);
             upload.storage = [("Path".to_owned(), header.clone())].into();
             upload.kind = match kind {
-                0 => Kind::Whole,
-                1 => Kind::Partial,
-                _ => Kind::Final { parts: vec![id("p")], header, joined: completion == 2 },
+                0 => UploadKind::Regular,
+                1 => UploadKind::Partial,
+                _ => UploadKind::Final { parts: vec![id("p")], header, concatenated: completion == 2 },
             };
             upload.expires = expires.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
             upload.created = created.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
@@ -579,9 +591,9 @@ mod tests {
                 _ => Completion::Done(None),
             };
             upload.labels = labels;
-            let mut info = Info::new(upload);
+            let mut info = UploadInfo::new(upload);
             info.unverified_from = unverified_from;
-            info.notes = notes;
+            info.extensions = notes;
             let decoded = decode(&info.upload.id, &info.encode()).unwrap();
             prop_assert_eq!(decoded, info);
         }
