@@ -9,8 +9,8 @@ use landfall::{
     service::Peer,
 };
 use landfall_hooks::{
-    Asker, Changes, HookName,
-    message::{JobFacts, RequestFacts},
+    BlockingHooks, HookName, UploadChanges,
+    message::{JobData, RequestData},
 };
 use serde_json::Value;
 
@@ -23,13 +23,13 @@ const LONGEST: usize = 2000;
 /// Asks the application whether it agrees (`pre-grant`), over each way after another: all must.
 #[derive(Debug)]
 pub struct Asked {
-    askers: Vec<Arc<Asker>>,
+    askers: Vec<Arc<BlockingHooks>>,
 }
 
 impl Asked {
     /// Asks over these ways, as far as [`HookName::PreGrant`] is among their names.
     #[must_use]
-    pub fn new(askers: Vec<Arc<Asker>>) -> Self {
+    pub fn new(askers: Vec<Arc<BlockingHooks>>) -> Self {
         Self { askers }
     }
 }
@@ -47,10 +47,13 @@ impl Policy for Asked {
                 No::unavailable("the application can't be asked now")
             })?;
             if reaction.failed {
-                return Err(refusal(&reaction.reply, StatusCode::SERVICE_UNAVAILABLE));
+                return Err(refusal(
+                    &reaction.client_response,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                ));
             }
             if reaction.reject_upload {
-                return Err(refusal(&reaction.reply, StatusCode::FORBIDDEN));
+                return Err(refusal(&reaction.client_response, StatusCode::FORBIDDEN));
             }
             narrow(ask, reaction.changes);
             // Who is asked next isn't bothered with what is too much already.
@@ -60,8 +63,8 @@ impl Policy for Asked {
     }
 }
 
-fn facts(caller: &Caller, ask: &Ask) -> JobFacts {
-    let mut facts = JobFacts::default();
+fn facts(caller: &Caller, ask: &Ask) -> JobData {
+    let mut facts = JobData::default();
     facts.subject = Some(caller.subject.clone());
     facts.request_id.clone_from(&ask.id);
     facts.filename = Some(ask.filename.clone());
@@ -73,7 +76,7 @@ fn facts(caller: &Caller, ask: &Ask) -> JobFacts {
 
 /// The request without secrets that are Landfall's, and with those of the application only for ways
 /// that forward them.
-fn seen(request: &Parts) -> RequestFacts {
+fn seen(request: &Parts) -> RequestData {
     let peer = request.extensions.get::<Peer>();
     let info = RequestInfo {
         method: request.method.clone(),
@@ -82,7 +85,7 @@ fn seen(request: &Parts) -> RequestFacts {
         headers: without_keys(&request.headers),
         ..RequestInfo::default()
     };
-    RequestFacts::new(&info).withhold(&[
+    RequestData::new(&info).redact(&[
         header::AUTHORIZATION.as_str(),
         header::COOKIE.as_str(),
         header::PROXY_AUTHORIZATION.as_str(),
@@ -129,7 +132,7 @@ fn refusal(reply: &ClientResponse, usual: StatusCode) -> No {
     }
 }
 
-fn narrow(ask: &mut Ask, changes: Changes) {
+fn narrow(ask: &mut Ask, changes: UploadChanges) {
     ask.limits = ask.limits.and(&Limits {
         max_size: changes.max_size,
         content_types: changes.content_types,

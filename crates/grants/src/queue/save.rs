@@ -173,7 +173,7 @@ impl Book<'_> {
         let messages: Vec<_> = self
             .events
             .iter()
-            .filter(|event| wanted.has(message::name(event.kind)))
+            .filter(|event| wanted.contains(message::name(event.kind)))
             .map(|event| message::message(event, self.now))
             .collect();
         if messages.is_empty() {

@@ -1,4 +1,4 @@
-// Every event arrives: over failures of the receiver, over its absence, and over kill -9.
+// At-least-once delivery: failing receivers, outages of receivers, and kill -9.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -10,17 +10,17 @@ import { FaultProxy } from '../clients/lib/proxy.js'
 import { prepare, until } from '../clients/lib/tus.js'
 import { uploadManySmall } from './lib/fast.js'
 import { flapping } from './lib/flapping.js'
-import { assertDistinct, assertStory, byUpload, uploadOf } from './lib/ledger.js'
+import { assertDistinct, assertDeliveries, byUpload, uploadOf } from './lib/ledger.js'
 import { python, run } from './lib/programs.js'
 import { Receiver } from './lib/receiver.js'
 import { TUS, append, create, head, withHttpHooks } from './lib/start.js'
 
 const VERIFY = fileURLToPath(new URL('receivers/verify.py', import.meta.url))
-// On a slow machine nothing would ever be whole before the next kill.
-const MOST_KILLS = 15
-const TOLD = 'post-create,post-finish,post-terminate'
+// On a slow machine no upload would complete before the next kill.
+const MAX_KILLS = 15
+const EVENTS = 'post-create,post-finish,post-terminate'
 
-/** Waits until nothing has come for two seconds, but for no longer than `ms`. */
+/** Waits until nothing was received for two seconds, at most `ms`. */
 async function untilQuiet(receiver, isDone, ms) {
   await until(isDone, ms)
   for (let seen = -1; seen !== receiver.deliveries.length; await sleep(2_000)) {
@@ -32,9 +32,9 @@ function arrivedAtLeast(receiver, hook, count) {
   return new Set(receiver.of(hook).map(({ id }) => id)).size >= count
 }
 
-test('10,000 events through a receiver that fails half of the time', { timeout: 240_000 }, async (t) => {
+test('a receiver that fails half of the time gets 10,000 events', { timeout: 240_000 }, async (t) => {
   const receiver = await Receiver.start(t, flapping(randomNumbers(t)))
-  const landfall = await withHttpHooks(t, receiver.url, TOLD)
+  const landfall = await withHttpHooks(t, receiver.url, EVENTS)
   const began = performance.now()
   const uploads = await uploadManySmall(landfall.endpoint, 4_000, { removes: (n) => n % 2 === 0 })
   const uploaded = performance.now()
@@ -42,22 +42,22 @@ test('10,000 events through a receiver that fails half of the time', { timeout: 
     && arrivedAtLeast(receiver, 'post-finish', 4_000)
     && arrivedAtLeast(receiver, 'post-terminate', 2_000), 120_000)
   const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`
-  t.diagnostic(`uploaded in ${seconds(uploaded - began)}, told ${seconds(performance.now() - uploaded)} `
+  t.diagnostic(`uploaded in ${seconds(uploaded - began)}, received ${seconds(performance.now() - uploaded)} `
     + `later; ${receiver.deliveries.length} deliveries, ${receiver.failures} failed`)
 
-  const told = byUpload(receiver.deliveries)
-  assert.equal(told.size, uploads.length)
+  const received = byUpload(receiver.deliveries)
+  assert.equal(received.size, uploads.length)
   for (const { url, isRemoved } of uploads) {
     const id = landfall.idOf(url)
     const end = isRemoved ? ['post-terminate'] : []
-    assertStory(id, told.get(id) ?? [], ['post-create', 'post-finish', ...end])
+    assertDeliveries(id, received.get(id) ?? [], ['post-create', 'post-finish', ...end])
   }
   assertDistinct(receiver.deliveries)
   const share = receiver.deliveries.length - 10_000
   assert.ok(share > 8_000, `only ${share} of the answers failed`)
 })
 
-/** Uploads by tus-js-client, of which some are removed by the client in the middle. */
+/** Uploads with tus-js-client, some of which the client terminates halfway. */
 function uploadSome(endpoint, random, count) {
   const uploads = Array.from({ length: count }, (_, n) => {
     const size = [1, 50_000, MIB, 2 * MIB + 7][n % 4]
@@ -75,7 +75,7 @@ function uploadSome(endpoint, random, count) {
   return uploads.map(({ kind }) => kind)
 }
 
-/** DELETE until it is answered; one that hangs is a failure. */
+/** Repeats DELETE until there is a response; a hanging request is a failure. */
 async function remove(url) {
   for (;;) {
     const answer = await fetch(url, { method: 'DELETE', headers: TUS, signal: AbortSignal.timeout(20_000) })
@@ -83,23 +83,23 @@ async function remove(url) {
         if (error.name === 'TimeoutError') throw new Error(`DELETE ${url} hangs`)
         return null
       })
-    // 404: an earlier try was answered too late.
+    // 404: the response to an earlier attempt came too late.
     if (answer && (answer.status === 204 || answer.status === 404)) return
     await sleep(100)
   }
 }
 
-test('kill -9 again and again: each event at least once, in order', { timeout: 180_000 }, async (t) => {
+test('repeated kill -9: events arrive at least once and in order', { timeout: 180_000 }, async (t) => {
   const random = randomNumbers(t)
   const receiver = await Receiver.start(t, flapping(random))
-  const landfall = await withHttpHooks(t, receiver.url, TOLD)
+  const landfall = await withHttpHooks(t, receiver.url, EVENTS)
   const proxy = await FaultProxy.start(t, landfall)
   proxy.bytesPerSecond = 2 * MIB
 
   let over = false
   let kills = 0
   const killing = (async () => {
-    while (!over && kills < MOST_KILLS) {
+    while (!over && kills < MAX_KILLS) {
       await sleep(300 + 1_500 * random())
       await landfall.kill()
       kills += 1
@@ -115,12 +115,12 @@ test('kill -9 again and again: each event at least once, in order', { timeout: 1
   })).finally(() => {
     over = true
   })
-  // A server that doesn't start again fails the test at once.
+  // A server that does not restart fails the test at once.
   await Promise.all([uploading, killing])
   t.diagnostic(`${kills} kills, ${proxy.faults} faults`)
   assert.ok(kills >= 8, `only ${kills} kills`)
 
-  // What is on the disk must have been told, also of uploads whose creation was never answered.
+  // All uploads on disk have events, even if the response to their creation was lost.
   const stored = new Map((await landfall.allInfos()).map((info) => [info.ID, info]))
   const wanted = new Map()
   for (const { url, isRemoved } of uploads) {
@@ -133,50 +133,50 @@ test('kill -9 again and again: each event at least once, in order', { timeout: 1
     wanted.set(id, offset === length ? ['post-create', 'post-finish'] : ['post-create'])
   }
   const isTold = () => {
-    const told = byUpload(receiver.deliveries)
+    const received = byUpload(receiver.deliveries)
     return [...wanted].every(([id, hooks]) =>
-      hooks.every((hook) => (told.get(id) ?? []).some((delivery) => delivery.hook === hook)))
+      hooks.every((hook) => (received.get(id) ?? []).some((delivery) => delivery.hook === hook)))
   }
   await untilQuiet(receiver, isTold, 90_000).catch((error) => {
-    const told = byUpload(receiver.deliveries)
+    const received = byUpload(receiver.deliveries)
     const missing = [...wanted].filter(([id, hooks]) =>
-      !hooks.every((hook) => (told.get(id) ?? []).some((delivery) => delivery.hook === hook)))
-    const story = ([id, hooks]) => `${id}: wanted ${hooks}, told ${(told.get(id) ?? []).map(({ hook }) => hook)}`
-    error.message += `\n${missing.map(story).join('\n')}`
+      !hooks.every((hook) => (received.get(id) ?? []).some((delivery) => delivery.hook === hook)))
+    const describe = ([id, hooks]) => `${id}: wanted ${hooks}, received ${(received.get(id) ?? []).map(({ hook }) => hook)}`
+    error.message += `\n${missing.map(describe).join('\n')}`
     throw error
   })
-  const told = byUpload(receiver.deliveries)
-  for (const [id, hooks] of wanted) assertStory(id, told.get(id), hooks, { replayed: true })
-  // Nothing is invented: no event of an upload that never was.
-  for (const id of told.keys()) assert.ok(wanted.has(id), `an event of ${id}, which nobody made`)
+  const received = byUpload(receiver.deliveries)
+  for (const [id, hooks] of wanted) assertDeliveries(id, received.get(id), hooks, { replayed: true })
+  // There is no event of an upload that never existed.
+  for (const id of received.keys()) assert.ok(wanted.has(id), `an event of ${id}, which does not exist`)
   assertDistinct(receiver.deliveries)
 })
 
-test('a receiver that is away for a while misses nothing', { timeout: 60_000 }, async (t) => {
+test('a receiver gets all events after an outage', { timeout: 60_000 }, async (t) => {
   const receiver = await Receiver.start(t)
-  const landfall = await withHttpHooks(t, receiver.url, TOLD)
+  const landfall = await withHttpHooks(t, receiver.url, EVENTS)
   await receiver.close()
   const uploads = await uploadManySmall(landfall.endpoint, 50)
   await sleep(1_500)
-  // What waits survives a restart in good order, too.
+  // Pending events survive a restart in order.
   await landfall.stop()
   await landfall.restart()
   await sleep(500)
   assert.equal(receiver.deliveries.length, 0)
   await receiver.listen()
   await untilQuiet(receiver, () => arrivedAtLeast(receiver, 'post-finish', 50), 30_000)
-  const told = byUpload(receiver.deliveries)
+  const received = byUpload(receiver.deliveries)
   for (const { url } of uploads) {
-    assertStory(landfall.idOf(url), told.get(landfall.idOf(url)) ?? [], ['post-create', 'post-finish'])
+    assertDeliveries(landfall.idOf(url), received.get(landfall.idOf(url)) ?? [], ['post-create', 'post-finish'])
   }
 })
 
-test('signatures are those of Standard Webhooks', { timeout: 60_000 }, async (t) => {
+test('signatures are valid Standard Webhooks', { timeout: 60_000 }, async (t) => {
   const old = `whsec_${Buffer.alloc(32, 'old secret').toString('base64')}`
   const fresh = `whsec_${Buffer.alloc(24, 'new secret').toString('base64')}`
   const receiver = await Receiver.start(t)
   const landfall = await withHttpHooks(
-    t, receiver.url, `pre-create,${TOLD}`, ['--hooks-http-secret', `${fresh},${old}`])
+    t, receiver.url, `pre-create,${EVENTS}`, ['--hooks-http-secret', `${fresh},${old}`])
   await create(landfall.endpoint, Buffer.from('signed'), { meta: { filename: 'ü <&>.txt' } })
   await until(() => receiver.deliveries.length >= 3)
   for (const { body, headers, message } of receiver.deliveries) {
@@ -191,11 +191,11 @@ test('signatures are those of Standard Webhooks', { timeout: 60_000 }, async (t)
   }
 })
 
-test('a slow pre-create holds up nobody else', { timeout: 60_000 }, async (t) => {
-  const PAUSE = 3_000
+test('a slow pre-create delays no other request', { timeout: 60_000 }, async (t) => {
+  const DELAY = 3_000
   const isSlow = (delivery) => uploadOf(delivery).MetaData.filename === 'slow'
   const receiver = await Receiver.start(t, async (delivery) => {
-    if (isSlow(delivery)) await sleep(PAUSE)
+    if (isSlow(delivery)) await sleep(DELAY)
   })
   const landfall = await withHttpHooks(t, receiver.url, 'pre-create')
   const begun = await create(landfall.endpoint, Buffer.from('a'), { length: 40 })
@@ -210,7 +210,7 @@ test('a slow pre-create holds up nobody else', { timeout: 60_000 }, async (t) =>
     assert.equal((await head(begun.url)).status, 200)
   }
   const others = performance.now() - began
-  assert.ok(others < PAUSE, `the others took ${others} ms`)
+  assert.ok(others < DELAY, `the others took ${others} ms`)
   for (const { status } of await Promise.all(slow)) assert.equal(status, 201)
-  assert.ok(performance.now() - began >= PAUSE - 50)
+  assert.ok(performance.now() - began >= DELAY - 50)
 })

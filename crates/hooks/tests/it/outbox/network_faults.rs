@@ -1,4 +1,4 @@
-//! Faults of the network between an outbox and its PostgreSQL.
+//! Network faults between an outbox and PostgreSQL.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use landfall::{
 use landfall_hooks::outbox::{Database, OutboxSettings};
 use landfall_test_services::{FaultProxy, Postgres};
 
-use super::site::{Site, event, upload};
+use super::harness::{Harness, event, upload};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_costs_seconds_and_no_event() {
+async fn network_faults_lose_no_event() {
     let database = Postgres::shared().database("faults");
     let (proxy, url) = FaultProxy::to_server_of(&database);
     let mut settings = OutboxSettings::new(Database::Postgres(url));
-    settings.first_wait = Duration::from_millis(10);
-    let site = Site::start(settings).await;
+    settings.retry.min_backoff = Duration::from_millis(10);
+    let harness = Harness::start(settings).await;
     let mut prepared: Option<Event> = None;
     let mut emitted = Vec::new();
     let prepare_and_emit = async || {
-        // Prepared before the fault, it happens under it.
+        // Prepared before the fault, emitted during it.
         if let Some(happened) = prepared.take() {
             emitted.push(happened.id());
-            site.outbox.emit(happened).await;
+            harness.outbox.emit(happened).await;
         }
         let next = event(EventKind::Created, &upload());
-        site.outbox.prepare(std::slice::from_ref(&next)).await?;
+        harness.outbox.prepare(std::slice::from_ref(&next)).await?;
         prepared = Some(next);
         Ok::<_, BoxError>(())
     };
@@ -35,9 +35,9 @@ async fn each_fault_costs_seconds_and_no_event() {
         .under_each(Duration::from_secs(10), prepare_and_emit)
         .await;
     assert_eq!(emitted.len(), 9, "{emitted:?}");
-    let arrived = site.receiver.until(emitted.len()).await;
+    let received = harness.receiver.until(emitted.len()).await;
     for id in &emitted {
-        assert!(arrived.iter().any(|message| message.id == *id), "{id}");
+        assert!(received.iter().any(|message| message.id == *id), "{id}");
     }
-    site.close().await;
+    harness.close().await;
 }

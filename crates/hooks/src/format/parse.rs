@@ -1,4 +1,4 @@
-//! Reading an answer: JSON by the rules of Go's decoder.
+//! Parsing of responses by the rules of Go's JSON decoder.
 
 use std::{collections::BTreeMap, fmt, time::Duration, time::SystemTime};
 
@@ -10,75 +10,76 @@ use serde::{
     de::{MapAccess, SeqAccess, Visitor},
 };
 
-use crate::{Changes, Reaction};
+use crate::{HookResponse, UploadChanges};
 
-/// An answer that makes no sense.
+/// An invalid response.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum AnswerError {
-    /// It is no JSON.
-    #[error("the answer is no JSON: {0}")]
+pub enum ParseError {
+    /// The response is not JSON.
+    #[error("the response is not valid JSON: {0}")]
     NotJson(#[from] serde_json::Error),
-    /// It is JSON, but a list, a text, a number or the like.
-    #[error("the answer must be a JSON object")]
+    /// The response is JSON, but not an object.
+    #[error("the response must be a JSON object")]
     NotObject,
-    /// A field has a value that it can't have.
-    #[error("{field} in the answer must be {wanted}")]
+    /// A field has an invalid value.
+    #[error("{field} in the response must be {expected}")]
     Field {
-        /// The field, with dots: `HTTPResponse.StatusCode`.
+        /// The path of the field, such as `HTTPResponse.StatusCode`.
         field: String,
-        /// What it must be.
-        wanted: &'static str,
+        /// The expected value.
+        expected: &'static str,
     },
 }
 
-/// Reads tusd 2's answer, and ours in it. Keys count in any case, unknown ones are ignored, `null`
-/// is as if the key were not there, of two values the later one counts; zero, `false` and empty text
-/// say nothing.
+/// Parses a response: tusd 2's fields and Landfall's.
+///
+/// Keys match in any case and unknown keys are ignored. `null`, zero, `false` and empty text mean
+/// that a field is not set. Of two values for one key, the later one applies.
 ///
 /// # Errors
-/// It is no JSON object, or a field has a value that it can't have.
-pub fn answer(json: &[u8]) -> Result<Reaction, AnswerError> {
-    // Go replaces what is no UTF-8; outside of texts it is an error then as before.
+/// The text is not a JSON object, or a field has an invalid value.
+pub fn parse_response(json: &[u8]) -> Result<HookResponse, ParseError> {
+    // Go replaces invalid UTF-8, too. Outside of strings it remains an error.
     let json = String::from_utf8_lossy(json);
-    let mut reaction = Reaction::default();
+    let mut response = HookResponse::default();
     let fields = match serde_json::from_str(&json)? {
         Json::Object(fields) => fields,
         Json::Null => Vec::new(),
-        _ => return Err(AnswerError::NotObject),
+        _ => return Err(ParseError::NotObject),
     };
     for (key, value) in fields {
-        let place = Place::top(&key);
+        let path = JsonPath::top(&key);
         match lower(&key).as_str() {
-            "httpresponse" => reply(&mut reaction, value, &key)?,
-            "changefileinfo" => changes(&mut reaction.changes, value, &key)?,
-            "rejectupload" => value.bool(&place, &mut reaction.reject_upload)?,
-            "rejecttermination" => value.bool(&place, &mut reaction.reject_termination)?,
-            "rejectaccess" => value.bool(&place, &mut reaction.reject_access)?,
-            "stopupload" => value.bool(&place, &mut reaction.stop_upload)?,
-            "cachefor" => reaction.cache_for = value.span(&place)?,
+            "httpresponse" => http_response(&mut response, value, &key)?,
+            "changefileinfo" => changes(&mut response.changes, value, &key)?,
+            "rejectupload" => value.bool(&path, &mut response.reject_upload)?,
+            "rejecttermination" => value.bool(&path, &mut response.reject_termination)?,
+            "rejectaccess" => value.bool(&path, &mut response.reject_access)?,
+            "stopupload" => value.bool(&path, &mut response.stop_upload)?,
+            "cachefor" => response.cache_for = value.span(&path)?,
             _ => {}
         }
     }
-    Ok(reaction)
+    Ok(response)
 }
 
-fn reply(reaction: &mut Reaction, value: Json, outer: &str) -> Result<(), AnswerError> {
-    let reply = &mut reaction.reply;
-    for (key, value) in value.object(&Place::top(outer), "an object")? {
-        let place = Place { outer, key: &key };
+fn http_response(response: &mut HookResponse, value: Json, outer: &str) -> Result<(), ParseError> {
+    let reply = &mut response.client_response;
+    for (key, value) in value.object(&JsonPath::top(outer), "an object")? {
+        let path = JsonPath { outer, key: &key };
         match lower(&key).as_str() {
-            "statuscode" => reply.status = value.status(&place)?.or(reply.status),
+            "statuscode" => reply.status = value.status(&path)?.or(reply.status),
             "body" => {
-                if let Some(body) = value.text(&place)? {
+                if let Some(body) = value.text(&path)? {
                     reply.body = (!body.is_empty()).then(|| Bytes::from(body));
                 }
             }
             "header" => {
-                for (name, value) in value.texts(&place)?.unwrap_or_default() {
-                    let wrong = || place.wrong("of names and values that can be headers");
-                    let name = HeaderName::try_from(name).map_err(|_| wrong())?;
-                    let value = HeaderValue::try_from(value).map_err(|_| wrong())?;
+                for (name, value) in value.texts(&path)?.unwrap_or_default() {
+                    let invalid = || path.invalid("valid header names and values");
+                    let name = HeaderName::try_from(name).map_err(|_| invalid())?;
+                    let value = HeaderValue::try_from(value).map_err(|_| invalid())?;
                     reply.headers.insert(name, value);
                 }
             }
@@ -88,28 +89,28 @@ fn reply(reaction: &mut Reaction, value: Json, outer: &str) -> Result<(), Answer
     Ok(())
 }
 
-fn changes(changes: &mut Changes, value: Json, outer: &str) -> Result<(), AnswerError> {
-    for (key, value) in value.object(&Place::top(outer), "an object")? {
-        let place = Place { outer, key: &key };
+fn changes(changes: &mut UploadChanges, value: Json, outer: &str) -> Result<(), ParseError> {
+    for (key, value) in value.object(&JsonPath::top(outer), "an object")? {
+        let path = JsonPath { outer, key: &key };
         match lower(&key).as_str() {
             "id" => {
-                if let Some(id) = value.text(&place)? {
+                if let Some(id) = value.text(&path)? {
                     changes.id = Some(id).filter(|id| !id.is_empty());
                 }
             }
-            "metadata" => match value.texts(&place)? {
+            "metadata" => match value.texts(&path)? {
                 Some(more) => changes.metadata.get_or_insert_default().extend(more),
                 None => changes.metadata = None,
             },
             "storage" => changes
                 .storage
-                .extend(value.texts(&place)?.unwrap_or_default()),
+                .extend(value.texts(&path)?.unwrap_or_default()),
             "labels" => changes
                 .labels
-                .extend(value.texts(&place)?.unwrap_or_default()),
-            "expires" => changes.expires = value.time(&place)?,
-            "maxsize" => changes.max_size = value.size(&place)?,
-            "contenttypes" => changes.content_types = value.list(&place)?,
+                .extend(value.texts(&path)?.unwrap_or_default()),
+            "expires" => changes.expires = value.time(&path)?,
+            "maxsize" => changes.max_size = value.size(&path)?,
+            "contenttypes" => changes.content_types = value.list(&path)?,
             _ => {}
         }
     }
@@ -120,27 +121,26 @@ fn lower(key: &str) -> String {
     key.to_ascii_lowercase()
 }
 
-/// Where a value stands in the answer.
-struct Place<'a> {
+struct JsonPath<'a> {
     outer: &'a str,
     key: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> JsonPath<'a> {
     const fn top(key: &'a str) -> Self {
         Self { outer: "", key }
     }
 
-    fn wrong(&self, wanted: &'static str) -> AnswerError {
+    fn invalid(&self, expected: &'static str) -> ParseError {
         let field = match (self.outer, self.key) {
             ("", key) => key.to_owned(),
             (outer, key) => format!("{outer}.{key}"),
         };
-        AnswerError::Field { field, wanted }
+        ParseError::Field { field, expected }
     }
 }
 
-/// Any JSON, in the order in which it was written.
+/// A JSON value, with object fields in their order in the text.
 enum Json {
     Null,
     Bool(bool),
@@ -154,89 +154,89 @@ enum Json {
 impl Json {
     fn object(
         self,
-        place: &Place<'_>,
-        wanted: &'static str,
-    ) -> Result<Vec<(String, Self)>, AnswerError> {
+        path: &JsonPath<'_>,
+        expected: &'static str,
+    ) -> Result<Vec<(String, Self)>, ParseError> {
         match self {
             Self::Object(fields) => Ok(fields),
             Self::Null => Ok(Vec::new()),
-            _ => Err(place.wrong(wanted)),
+            _ => Err(path.invalid(expected)),
         }
     }
 
-    fn bool(self, place: &Place<'_>, into: &mut bool) -> Result<(), AnswerError> {
+    fn bool(self, path: &JsonPath<'_>, into: &mut bool) -> Result<(), ParseError> {
         match self {
             Self::Bool(value) => *into = value,
             Self::Null => {}
-            _ => return Err(place.wrong("true or false")),
+            _ => return Err(path.invalid("true or false")),
         }
         Ok(())
     }
 
-    fn text(self, place: &Place<'_>) -> Result<Option<String>, AnswerError> {
+    fn text(self, path: &JsonPath<'_>) -> Result<Option<String>, ParseError> {
         match self {
             Self::Text(text) => Ok(Some(text)),
             Self::Null => Ok(None),
-            _ => Err(place.wrong("a text")),
+            _ => Err(path.invalid("a string")),
         }
     }
 
-    /// An object of texts. Go takes `null` among them for an empty one.
-    fn texts(self, place: &Place<'_>) -> Result<Option<BTreeMap<String, String>>, AnswerError> {
-        const WANTED: &str = "an object of texts";
+    /// Returns an object of strings. As in Go, a `null` value is an empty string.
+    fn texts(self, path: &JsonPath<'_>) -> Result<Option<BTreeMap<String, String>>, ParseError> {
+        const WANTED: &str = "an object of strings";
         if matches!(self, Self::Null) {
             return Ok(None);
         }
-        let fields = self.object(place, WANTED)?;
+        let fields = self.object(path, WANTED)?;
         let texts = fields.into_iter().map(|(key, value)| match value {
             Self::Text(text) => Ok((key, text)),
             Self::Null => Ok((key, String::new())),
-            _ => Err(place.wrong(WANTED)),
+            _ => Err(path.invalid(WANTED)),
         });
         texts.collect::<Result<_, _>>().map(Some)
     }
 
-    fn list(self, place: &Place<'_>) -> Result<Vec<String>, AnswerError> {
-        const WANTED: &str = "a list of texts";
+    fn list(self, path: &JsonPath<'_>) -> Result<Vec<String>, ParseError> {
+        const WANTED: &str = "a list of strings";
         match self {
             Self::Null => Ok(Vec::new()),
             Self::List(items) => {
                 let texts = items.into_iter().map(|item| match item {
                     Self::Text(text) => Ok(text),
-                    _ => Err(place.wrong(WANTED)),
+                    _ => Err(path.invalid(WANTED)),
                 });
                 texts.collect()
             }
-            _ => Err(place.wrong(WANTED)),
+            _ => Err(path.invalid(WANTED)),
         }
     }
 
-    fn status(self, place: &Place<'_>) -> Result<Option<StatusCode>, AnswerError> {
+    fn status(self, path: &JsonPath<'_>) -> Result<Option<StatusCode>, ParseError> {
         match self {
             Self::Null | Self::Integer(0) => Ok(None),
             Self::Integer(number @ 200..=999) => {
                 let status = u16::try_from(number).ok();
                 Ok(status.and_then(|status| StatusCode::from_u16(status).ok()))
             }
-            _ => Err(place.wrong("an integer: 0 or a status from 200 to 999")),
+            _ => Err(path.invalid("an integer: 0 or a status from 200 to 999")),
         }
     }
 
-    fn size(self, place: &Place<'_>) -> Result<Option<u64>, AnswerError> {
-        let wrong = || place.wrong("an integer: a number of bytes, or 0 for no limit");
+    fn size(self, path: &JsonPath<'_>) -> Result<Option<u64>, ParseError> {
+        let invalid = || path.invalid("an integer: a number of bytes, or 0 for no limit");
         match self {
             Self::Null => Ok(None),
             Self::Integer(bytes) => match u64::try_from(bytes) {
                 Ok(bytes) => Ok((bytes != 0).then_some(bytes)),
-                Err(_) => Err(wrong()),
+                Err(_) => Err(invalid()),
             },
-            _ => Err(wrong()),
+            _ => Err(invalid()),
         }
     }
 
-    fn span(self, place: &Place<'_>) -> Result<Option<Duration>, AnswerError> {
-        let wrong =
-            || place.wrong("a time span such as \"90s\" or \"1h30m\", or a number of seconds");
+    fn span(self, path: &JsonPath<'_>) -> Result<Option<Duration>, ParseError> {
+        let invalid =
+            || path.invalid("a duration such as \"90s\" or \"1h30m\", or a number of seconds");
         let span = match self {
             Self::Null => return Ok(None),
             Self::Integer(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
@@ -248,20 +248,20 @@ impl Json {
             }
             _ => None,
         };
-        let span = span.ok_or_else(wrong)?;
+        let span = span.ok_or_else(invalid)?;
         Ok((!span.is_zero()).then_some(span))
     }
 
-    fn time(self, place: &Place<'_>) -> Result<Option<SystemTime>, AnswerError> {
-        let wrong = || place.wrong("a time such as \"2026-11-20T14:00:00Z\"");
+    fn time(self, path: &JsonPath<'_>) -> Result<Option<SystemTime>, ParseError> {
+        let invalid = || path.invalid("a time such as \"2026-11-20T14:00:00Z\"");
         match self {
             Self::Null => Ok(None),
             Self::Text(text) if text.is_empty() => Ok(None),
             Self::Text(text) => {
-                let time: Timestamp = text.parse().map_err(|_| wrong())?;
+                let time: Timestamp = text.parse().map_err(|_| invalid())?;
                 Ok(Some(time.into()))
             }
-            _ => Err(wrong()),
+            _ => Err(invalid()),
         }
     }
 }

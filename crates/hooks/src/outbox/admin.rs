@@ -1,4 +1,4 @@
-//! The kept events, for people: what waits, what is dead; try again, drop.
+//! Administration of stored events: list, retry and delete.
 
 use std::{
     collections::BTreeSet,
@@ -11,44 +11,44 @@ use landfall_database::{
 use serde::Serialize;
 
 use super::{Outbox, OutboxError, connect, migrate, sql};
-use crate::Message;
+use crate::{Message, message::serialize::rfc3339};
 
-/// What is in the database of an outbox. Works beside servers that run; they notice within seconds.
+/// The events in the database of an outbox. Running servers notice changes within seconds.
 #[derive(Debug)]
 pub struct Events {
     database: Connections,
 }
 
-/// Which events are wanted.
+/// A query for stored events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// In these states; dead if not set.
-    pub states: Vec<KeptState>,
-    /// Of this route alone.
+    /// The states; dead by default.
+    pub states: Vec<EventState>,
+    /// Only this route.
     pub route: Option<String>,
-    /// Of this upload (or job) alone, as in [`KeptEvent::upload`].
+    /// Only this upload or job, as in [`StoredEvent::upload`].
     pub upload: Option<String>,
-    /// In which order; the newest first if not set.
-    pub order: Order,
-    /// At most so many; 100 if not set.
+    /// The order; newest first by default.
+    pub order: SortOrder,
+    /// Maximum number of events; 100 by default.
     pub limit: usize,
 }
 
 impl Default for Query {
     fn default() -> Self {
         Self {
-            states: vec![KeptState::Dead],
+            states: vec![EventState::Dead],
             route: None,
             upload: None,
-            order: Order::Newest,
+            order: SortOrder::Newest,
             limit: 100,
         }
     }
 }
 
-/// In which order events are listed.
+/// The order of listed events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Order {
+pub enum SortOrder {
     /// The newest first.
     #[default]
     Newest,
@@ -56,80 +56,84 @@ pub enum Order {
     Oldest,
 }
 
-/// Which events something is done to.
+/// A selection of events to retry or delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
-    /// Those with these ids, for all routes: dead ones and ones that wait.
+pub enum EventSelection {
+    /// Dead letters and pending events with these ids, for all routes.
     Ids(Vec<String>),
-    /// Dead ones with these ids, for all routes.
+    /// Dead letters with these ids, for all routes.
     DeadIds(Vec<String>),
-    /// All dead ones.
+    /// All dead letters.
     AllDead,
-    /// All dead ones of a route.
-    DeadOf(String),
+    /// All dead letters of a route.
+    DeadOfRoute(String),
 }
 
-/// How it is with a kept event.
+/// The state of a stored event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum KeptState {
-    /// It may happen.
-    Announced,
-    /// It happened and waits for its delivery.
-    Waiting,
-    /// It was given up on.
+pub enum EventState {
+    /// The event may happen.
+    Prepared,
+    /// The event happened and is to be delivered.
+    Pending,
+    /// The event is a dead letter.
     Dead,
 }
 
-impl KeptState {
+impl EventState {
     const fn number(self) -> i64 {
         match self {
-            Self::Announced => sql::PREPARED,
-            Self::Waiting => sql::PENDING,
+            Self::Prepared => sql::PREPARED,
+            Self::Pending => sql::PENDING,
             Self::Dead => sql::DEAD,
         }
     }
 }
 
-/// An event as it is kept, for one route.
+/// A stored event for one route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct KeptEvent {
-    /// Its id.
+pub struct StoredEvent {
+    /// The event id.
     pub id: String,
-    /// The route it is for.
+    /// The route.
     pub route: String,
-    /// Its name.
-    pub hook: String,
-    /// The id of its upload; of an event of the queue `job:` and the job's number.
+    /// The event name.
+    pub event: String,
+    /// The upload id, or `job:` and the job number for job events.
     pub upload: String,
-    /// How it is with it.
-    pub state: KeptState,
-    /// Deliveries that failed.
+    /// The state.
+    pub state: EventState,
+    /// Failed attempts.
     pub attempts: u64,
-    /// Why the last one failed.
+    /// The error of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Since when it is in this state, in seconds since 1970.
-    pub since: u64,
-    /// When it is tried next, in seconds since 1970, if it waits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub due: Option<u64>,
-    /// All of it; `None` if it can't be read.
+    /// The time at which the event was prepared, or became pending.
+    #[serde(with = "rfc3339")]
+    pub created_at: SystemTime,
+    /// The time at which the event became a dead letter.
+    #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub dead_at: Option<SystemTime>,
+    /// The time of the next attempt of a pending event.
+    #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<SystemTime>,
+    /// The message; `None` if it cannot be parsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
 }
 
-impl KeptEvent {
-    /// Since when it is in this state.
+impl StoredEvent {
+    /// Returns since when the event is in its state.
     #[must_use]
     pub fn since(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(self.since)
+        self.dead_at.unwrap_or(self.created_at)
     }
 }
 
 impl Outbox {
-    /// The events that it keeps, over its own connections.
+    /// Returns the stored events, over the outbox's connections.
     #[must_use]
     pub fn events(&self) -> Events {
         Events {
@@ -142,10 +146,10 @@ impl Events {
     /// Opens the database of an outbox.
     ///
     /// # Errors
-    /// It can't be opened, or it is a file that isn't there.
+    /// The database cannot be opened, or the file does not exist.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Can be dropped at any time.
     pub async fn open(database: &Database) -> Result<Self, OutboxError> {
         if let Database::Sqlite(file) = database
             && let Err(source) = std::fs::metadata(file)
@@ -164,77 +168,81 @@ impl Events {
     /// The database failed.
     ///
     /// # Cancel safety
-    /// May be dropped.
-    pub async fn list(&self, query: &Query) -> Result<Vec<KeptEvent>, OutboxError> {
+    /// Can be dropped at any time.
+    pub async fn list(&self, query: &Query) -> Result<Vec<StoredEvent>, OutboxError> {
         let mut statement = Statement::new(
             "SELECT event_id, route, event_name, ordering_key, state, attempts, last_error, \
-             COALESCE(dead_at, created_at) AS since, due_at, message FROM outbox_deliveries \
-             WHERE state IN ",
+             created_at, dead_at, due_at, message FROM outbox_deliveries WHERE state IN ",
         );
         let states: Vec<_> = query.states.iter().map(|state| state.number()).collect();
         push_any(&mut statement, states);
-        for (column, wanted) in [("route", &query.route), ("ordering_key", &query.upload)] {
-            if let Some(wanted) = wanted {
-                let number = statement.give(wanted.as_str());
+        for (column, value) in [("route", &query.route), ("ordering_key", &query.upload)] {
+            if let Some(value) = value {
+                let number = statement.give(value.as_str());
                 statement.push(&format!(" AND {column} = ${number}"));
             }
         }
         let limit = statement.give(i64::try_from(query.limit).unwrap_or(i64::MAX));
         let direction = match query.order {
-            Order::Newest => "DESC",
-            Order::Oldest => "ASC",
+            SortOrder::Newest => "DESC",
+            SortOrder::Oldest => "ASC",
         };
         statement.push(&format!(
             " ORDER BY COALESCE(dead_at, created_at) {direction}, sequence {direction} LIMIT ${limit}"
         ));
         let rows = self.database.read(statement).await?;
-        rows.iter().map(|row| Ok(kept(row)?)).collect()
+        rows.iter().map(|row| Ok(stored_event(row)?)).collect()
     }
 
-    /// Has events tried again at once, as often as new ones. Says how many (one for each route).
+    /// Retries events at once, with as many attempts as new ones.
+    ///
+    /// Returns the number of deliveries, one per event and route. Deliveries that a server has
+    /// claimed are not changed.
     ///
     /// # Errors
     /// The database failed.
     ///
     /// # Cancel safety
-    /// Dropped, it has done all or nothing.
-    pub async fn retry(&self, choice: &Choice) -> Result<u64, OutboxError> {
+    /// If dropped, it has done all or nothing.
+    pub async fn retry(&self, selection: &EventSelection) -> Result<u64, OutboxError> {
         let mut transaction = self.database.write().await?;
         let now = transaction.now();
-        // What a server has in hand is being tried.
         let statement = Statement::new(
             "UPDATE outbox_deliveries SET state = 1, owner_node = '', attempts = 0, due_at = $1, \
              created_at = $1, first_failed_at = NULL, dead_at = NULL \
              WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
-        let retried = transaction.execute(chosen(statement.with(now), choice));
+        let retried = transaction.execute(restrict(statement.with(now), selection));
         let retried = retried.await?;
         transaction.commit().await?;
         Ok(retried)
     }
 
-    /// Drops events for good. Says how many (one for each route).
+    /// Deletes events.
+    ///
+    /// Returns the number of deliveries, one per event and route. Deliveries that a server has
+    /// claimed are not deleted.
     ///
     /// # Errors
     /// The database failed.
     ///
     /// # Cancel safety
-    /// Dropped, it has done all or nothing.
-    pub async fn drop(&self, choice: &Choice) -> Result<u64, OutboxError> {
+    /// If dropped, it has done all or nothing.
+    pub async fn delete(&self, selection: &EventSelection) -> Result<u64, OutboxError> {
         let delete = Statement::new(
             "DELETE FROM outbox_deliveries \
              WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
-        let mut delete = chosen(delete, choice);
+        let mut delete = restrict(delete, selection);
         let mut transaction = self.database.write().await?;
-        let dropped = if matches!(choice, Choice::Ids(_)) {
+        let deleted = if matches!(selection, EventSelection::Ids(_)) {
             delete.push(" RETURNING ordering_key, route");
             let rows = transaction.fetch(delete).await?;
             let keys = rows
                 .iter()
                 .map(|row| Ok((row.text("ordering_key")?, row.text("route")?)))
                 .collect::<Result<BTreeSet<_>, DatabaseError>>()?;
-            // They may have held later events.
+            // The deleted events may have held later ones.
             let now = transaction.now();
             let followers: Vec<_> = keys
                 .iter()
@@ -245,26 +253,25 @@ impl Events {
             }
             u64::try_from(rows.len()).unwrap_or(u64::MAX)
         } else {
-            // A dead letter holds none.
+            // A dead letter holds no others.
             transaction.execute(delete).await?
         };
         transaction.commit().await?;
-        Ok(dropped)
+        Ok(deleted)
     }
 }
 
-/// Restricts a statement to the events that are chosen.
-fn chosen(mut statement: Statement, choice: &Choice) -> Statement {
-    if !matches!(choice, Choice::Ids(_)) {
+fn restrict(mut statement: Statement, selection: &EventSelection) -> Statement {
+    if !matches!(selection, EventSelection::Ids(_)) {
         statement.push(" AND state = 2");
     }
-    match choice {
-        Choice::Ids(ids) | Choice::DeadIds(ids) => {
+    match selection {
+        EventSelection::Ids(ids) | EventSelection::DeadIds(ids) => {
             statement.push(" AND event_id IN ");
             push_any(&mut statement, ids.iter().map(String::as_str));
         }
-        Choice::AllDead => {}
-        Choice::DeadOf(route) => {
+        EventSelection::AllDead => {}
+        EventSelection::DeadOfRoute(route) => {
             let number = statement.give(route.as_str());
             statement.push(&format!(" AND route = ${number}"));
         }
@@ -282,23 +289,26 @@ fn push_any<T: Into<Value>>(statement: &mut Statement, values: impl IntoIterator
     }
 }
 
-fn kept(row: &Row) -> Result<KeptEvent, DatabaseError> {
+fn stored_event(row: &Row) -> Result<StoredEvent, DatabaseError> {
     let state = match row.number("state")? {
-        sql::PREPARED => KeptState::Announced,
-        sql::PENDING => KeptState::Waiting,
-        _ => KeptState::Dead,
+        sql::PREPARED => EventState::Prepared,
+        sql::PENDING => EventState::Pending,
+        _ => EventState::Dead,
     };
-    let seconds = |millis: i64| u64::try_from(millis / 1000).unwrap_or_default();
-    Ok(KeptEvent {
+    let time =
+        |millis: i64| UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default());
+    let due_at = row.number("due_at")?;
+    Ok(StoredEvent {
         id: row.text("event_id")?,
         route: row.text("route")?,
-        hook: row.text("event_name")?,
+        event: row.text("event_name")?,
         upload: row.text("ordering_key")?,
         state,
         attempts: u64::try_from(row.number("attempts")?).unwrap_or_default(),
         error: row.maybe_text("last_error")?,
-        since: seconds(row.number("since")?),
-        due: (state == KeptState::Waiting).then_some(seconds(row.number("due_at")?)),
+        created_at: time(row.number("created_at")?),
+        dead_at: row.maybe_number("dead_at")?.map(time),
+        due_at: (state == EventState::Pending).then(|| time(due_at)),
         message: serde_json::from_str(&row.text("message")?).ok(),
     })
 }

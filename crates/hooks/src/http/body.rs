@@ -1,39 +1,39 @@
-//! The body of an answer.
+//! Response bodies.
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-/// What was read of a body.
+/// A body, possibly truncated.
 #[derive(Debug, Default)]
 pub(super) struct Body {
-    /// At most as many bytes as may be.
+    /// The bytes, up to the limit.
     pub(super) bytes: Bytes,
-    /// Whether that is all of it.
-    pub(super) is_whole: bool,
+    /// Set if the body is complete.
+    pub(super) is_complete: bool,
 }
 
 /// Reads a body up to `limit` bytes.
-pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Body, hyper::Error> {
+pub(super) async fn read_body(mut body: Incoming, limit: usize) -> Result<Body, hyper::Error> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    let mut is_whole = true;
+    let mut is_complete = true;
     while let Some(frame) = body.frame().await {
         let Ok(mut data) = frame?.into_data() else {
             continue;
         };
-        let room = limit - first.len() - rest.len();
-        if data.len() > room {
-            data.truncate(room);
-            is_whole = false;
+        let remaining = limit - first.len() - rest.len();
+        if data.len() > remaining {
+            data.truncate(remaining);
+            is_complete = false;
         }
         if first.is_empty() {
-            // Nearly always it comes in one piece.
+            // Nearly all bodies arrive in one frame.
             first = data;
         } else {
             rest.extend_from_slice(&data);
         }
-        if !is_whole {
+        if !is_complete {
             break;
         }
     }
@@ -42,5 +42,5 @@ pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Body, hyper
     } else {
         [first.as_ref(), &rest].concat().into()
     };
-    Ok(Body { bytes, is_whole })
+    Ok(Body { bytes, is_complete })
 }

@@ -1,4 +1,4 @@
-//! One request: to the endpoint, or to where it redirects.
+//! Requests to the endpoint, and to the targets of its redirects.
 
 use std::{
     sync::OnceLock,
@@ -29,8 +29,7 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("landfall/", env!("CARGO_PKG_VERSION")));
 
-/// Headers that speak of the connection or of the body, or that are ours: no client's value takes
-/// their place.
+/// Headers that are not forwarded: those of the connection, of the body and Landfall's own.
 static RESERVED: [HeaderName; 18] = [
     HOOK_NAME,
     SEQUENCE,
@@ -52,53 +51,52 @@ static RESERVED: [HeaderName; 18] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Whether a header of the client's request may be sent along.
+/// Returns whether a header of the client's request is not forwarded.
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
     RESERVED.contains(name)
 }
 
-/// What the requests for one message have in common.
+/// The parts that all requests for one message share.
 #[derive(Debug)]
-pub(super) struct Call<'a> {
+pub(super) struct HttpCall<'a> {
     pub(super) message: &'a Message,
     pub(super) body: Bytes,
-    /// The body for other origins, written when a redirect leads to one.
-    pub(super) foreign_body: OnceLock<Bytes>,
+    /// The body for other origins; created when first needed.
+    pub(super) cross_origin_body: OnceLock<Bytes>,
     pub(super) format: Format,
     pub(super) forward: &'a [HeaderName],
     pub(super) secrets: &'a [Secret],
     pub(super) proxies: &'a Proxies,
 }
 
-impl Call<'_> {
-    /// The body for the endpoint's origin, or for another one, which must not get credentials.
-    fn body(&self, is_home: bool) -> Bytes {
-        if is_home {
+impl HttpCall<'_> {
+    /// Returns the body for the endpoint's origin, or for another one, which gets no credentials.
+    fn body(&self, is_same_origin: bool) -> Bytes {
+        if is_same_origin {
             return self.body.clone();
         }
-        let foreign = self.foreign_body.get_or_init(|| {
+        let cross_origin = self.cross_origin_body.get_or_init(|| {
             let message = self.message.for_other_origin();
             format::body(self.format, &message).into()
         });
-        foreign.clone()
+        cross_origin.clone()
     }
 }
 
-/// Where the next request of a call goes.
+/// The target of the next request of a call.
 #[derive(Debug, Clone)]
 pub(super) struct Hop {
     pub(super) url: Url,
     pub(super) uri: Uri,
-    /// Whether the body goes along, by POST; otherwise it is a GET.
+    /// Whether the request is a POST with the body; otherwise it is a GET.
     has_body: bool,
-    /// Whether no request before went to another origin: then this one may know secrets.
-    is_home: bool,
+    /// Whether no earlier hop left the endpoint's origin. Only then are credentials sent.
+    is_same_origin: bool,
 }
 
-/// A redirect that isn't followed, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("the hook endpoint's redirect can't be followed: {0}")]
-pub(super) struct BadRedirect(&'static str);
+#[error("invalid redirect of the hook endpoint: {0}")]
+pub(super) struct InvalidRedirect(&'static str);
 
 impl Hop {
     pub(super) fn first(endpoint: &Endpoint) -> Self {
@@ -106,71 +104,70 @@ impl Hop {
             url: endpoint.url.clone(),
             uri: endpoint.uri.clone(),
             has_body: true,
-            is_home: true,
+            is_same_origin: true,
         }
     }
 
-    /// Where an answer sends this request on, if it does.
+    /// Returns the next hop, if the response is a redirect.
     pub(super) fn next(
         &self,
         endpoint: &Endpoint,
         status: StatusCode,
         headers: &HeaderMap,
-    ) -> Result<Option<Self>, BadRedirect> {
-        let Some(location) = redirect(status, headers) else {
+    ) -> Result<Option<Self>, InvalidRedirect> {
+        let Some(location) = redirect_location(status, headers) else {
             return Ok(None);
         };
         let location = location
             .to_str()
-            .map_err(|_| BadRedirect("its Location is no text"))?;
+            .map_err(|_| InvalidRedirect("its Location is not text"))?;
         let mut url = self
             .url
             .join(location)
-            .map_err(|_| BadRedirect("its Location is no URL"))?;
+            .map_err(|_| InvalidRedirect("its Location is not a URL"))?;
         match (self.url.scheme(), url.scheme()) {
-            ("https", "http") => return Err(BadRedirect("it leads from https to http")),
+            ("https", "http") => return Err(InvalidRedirect("it leads from https to http")),
             (_, "http" | "https") => {}
-            _ => return Err(BadRedirect("it leads to neither http nor https")),
+            _ => return Err(InvalidRedirect("it leads to neither http nor https")),
         }
         url.set_fragment(None);
-        // Nobody but the operator gives us credentials.
+        // Credentials come from the settings only.
         let cleared = url.set_username("").and_then(|()| url.set_password(None));
         let uri = cleared.ok().and_then(|()| uri_of(&url));
-        let uri = uri.ok_or(BadRedirect("its Location is no URL"))?;
+        let uri = uri.ok_or(InvalidRedirect("its Location is not a URL"))?;
         let repeats = matches!(
             status,
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
         );
         Ok(Some(Self {
             has_body: self.has_body && repeats,
-            is_home: self.is_home && endpoint.url.origin() == url.origin(),
+            is_same_origin: self.is_same_origin && endpoint.url.origin() == url.origin(),
             url,
             uri,
         }))
     }
 
-    /// Whether it goes to the address that the operator named.
+    /// Returns whether this is the configured host and port.
     pub(super) fn is_at(&self, endpoint: &Endpoint) -> bool {
-        let place = |url: &Url| {
+        let host_and_port = |url: &Url| {
             (
                 url.host().map(|host| host.to_owned()),
                 url.port_or_known_default(),
             )
         };
-        place(&self.url) == place(&endpoint.url)
+        host_and_port(&self.url) == host_and_port(&endpoint.url)
     }
 
-    /// The request of a call for this hop.
-    pub(super) fn request(&self, endpoint: &Endpoint, call: &Call<'_>) -> Request<Full<Bytes>> {
+    pub(super) fn request(&self, endpoint: &Endpoint, call: &HttpCall<'_>) -> Request<Full<Bytes>> {
         let message = call.message;
         let (method, body) = if self.has_body {
-            (Method::POST, call.body(self.is_home))
+            (Method::POST, call.body(self.is_same_origin))
         } else {
             (Method::GET, Bytes::new())
         };
         let mut headers = HeaderMap::with_capacity(12);
         headers.insert(header::USER_AGENT, AGENT);
-        if self.is_home {
+        if self.is_same_origin {
             if let Some(authorization) = &endpoint.authorization {
                 headers.insert(header::AUTHORIZATION, authorization.clone());
             }
@@ -193,7 +190,7 @@ impl Hop {
         if let Ok(id) = HeaderValue::from_str(&message.id) {
             headers.insert(WEBHOOK_ID, id);
         }
-        if self.is_home && !call.secrets.is_empty() {
+        if self.is_same_origin && !call.secrets.is_empty() {
             let signature = sign(call.secrets, &message.id, timestamp, &body);
             if let Ok(signature) = HeaderValue::from_str(&signature) {
                 headers.insert(WEBHOOK_SIGNATURE, signature);
@@ -210,22 +207,22 @@ impl Hop {
     }
 }
 
-/// Where a redirect leads; there are statuses of redirects without a place.
-pub(super) fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<&HeaderValue> {
+/// Returns the Location of a redirect, if the response is one.
+pub(super) fn redirect_location(status: StatusCode, headers: &HeaderMap) -> Option<&HeaderValue> {
     let is_redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = headers.get(header::LOCATION).filter(|_| is_redirect)?;
     (!location.is_empty()).then_some(location)
 }
 
-/// Takes over headers of the client's request, with all their values.
-fn forward(headers: &mut HeaderMap, call: &Call<'_>) {
+/// Copies headers of the client's request, with all their values.
+fn forward(headers: &mut HeaderMap, call: &HttpCall<'_>) {
     for name in call.forward {
         let values = call.message.request.values(name.as_str());
         if !values.is_empty() {
             headers.remove(name);
         }
         for value in values {
-            // What can't be in a header didn't come in one; it is left out.
+            // A value that is not valid in a header did not come from one.
             if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
                 headers.append(name, value);
             }

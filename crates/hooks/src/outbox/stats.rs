@@ -10,64 +10,64 @@ use std::{
 
 use super::{OutboxError, batch::Size, breaker::Breaker, settings::OutboxSettings};
 
-/// How an outbox stands, for metrics. The database is read every few seconds; on PostgreSQL its
-/// counts are those of all nodes together.
+/// Counters of an outbox, for metrics.
+///
+/// The database is read every few seconds; on PostgreSQL its counts include all nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutboxStats {
-    /// Each route.
+    /// The routes.
     pub routes: Vec<RouteStats>,
-    /// Deliveries of all routes that are prepared or pending.
-    pub rows: usize,
-    /// Deliveries at which creations are refused.
-    pub limit: usize,
+    /// Prepared and pending deliveries of all routes.
+    pub queued: usize,
+    /// The number of deliveries at which creations are rejected.
+    pub max_queued: usize,
     /// Bytes of their messages.
     pub bytes: usize,
-    /// Bytes at which creations are refused.
+    /// The bytes at which creations are rejected.
     pub max_bytes: usize,
-    /// Requests that were refused because the outbox was full.
-    pub refused: u64,
-    /// Requests that failed because the database was away or slow.
-    pub unkept: u64,
+    /// Requests rejected because the outbox was full.
+    pub rejected_requests: u64,
+    /// Requests that failed because the database was unavailable or slow.
+    pub persist_failures: u64,
     /// Transactions of the writer.
     pub batches: u64,
-    /// What they held together: prepared and emitted events, and results of deliveries.
+    /// Events and delivery results in these transactions.
     pub batched: u64,
-    /// Transactions that failed and were tried again.
+    /// Transactions that failed and were retried.
     pub failed_batches: u64,
     /// Commands that the database rejected while it accepted others.
-    pub rejected: u64,
-    /// Dead letters that were removed for their age.
-    pub buried: u64,
+    pub rejected_commands: u64,
+    /// Dead letters removed after their retention.
+    pub dead_purged: u64,
 }
 
-/// How one route stands.
+/// Counters of a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteStats {
     /// The transport's name.
     pub name: String,
-    /// Prepared events, which may or may not happen.
-    pub announced: u64,
+    /// Prepared events.
+    pub prepared: u64,
     /// Pending events.
-    pub waiting: u64,
-    /// How long the longest of these has been due.
+    pub pending: u64,
+    /// The time for which the oldest pending event has been due.
     pub oldest: Duration,
     /// Dead letters.
     pub dead: u64,
-    /// Deliveries that arrived, by this process.
+    /// Successful deliveries of this process.
     pub delivered: u64,
-    /// Deliveries that failed, by this process.
+    /// Failed deliveries of this process.
     pub failed: u64,
-    /// Events that became dead letters, by this process.
-    pub given_up: u64,
-    /// Whether this process counts the receiver as down.
+    /// Deliveries of this process that became dead letters.
+    pub dead_lettered: u64,
+    /// Whether this process considers the receiver down.
     pub is_down: bool,
-    /// How often it has, so far.
+    /// How often this process has considered it down.
     pub opened: u64,
 }
 
-/// What the database has for one route.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RouteCounts {
     pub(super) prepared: u64,
@@ -77,29 +77,28 @@ pub(super) struct RouteCounts {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct RouteTally {
+pub(super) struct RouteCounters {
     pub(super) delivered: AtomicU64,
     pub(super) failed: AtomicU64,
-    pub(super) given_up: AtomicU64,
+    pub(super) dead_lettered: AtomicU64,
     counts: Mutex<RouteCounts>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) routes: Vec<RouteTally>,
-    /// What is in the database, nearly: other processes' changes are read every few seconds.
+pub(super) struct Counters {
+    pub(super) routes: Vec<RouteCounters>,
+    /// The size of all rows, approximately: changes of other nodes are read every few seconds.
     stored: AtomicSize,
-    /// What is about to be written.
+    /// Capacity reserved for rows to be written.
     reserved: AtomicSize,
-    /// Locked while capacity is reserved.
     reserving: Mutex<()>,
-    pub(super) refused: AtomicU64,
-    pub(super) unkept: AtomicU64,
+    pub(super) rejected_requests: AtomicU64,
+    pub(super) persist_failures: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) batched: AtomicU64,
     pub(super) failed_batches: AtomicU64,
-    pub(super) rejected: AtomicU64,
-    pub(super) buried: AtomicU64,
+    pub(super) rejected_commands: AtomicU64,
+    pub(super) dead_purged: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +122,7 @@ impl AtomicSize {
 
     fn subtract(&self, size: Size) {
         for (number, less) in [(&self.rows, size.rows), (&self.bytes, size.bytes)] {
-            let fewer = |there: usize| Some(there.saturating_sub(less));
+            let fewer = |count: usize| Some(count.saturating_sub(less));
             let _ = number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
         }
     }
@@ -138,77 +137,77 @@ pub(super) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
 
-impl Tally {
+impl Counters {
     pub(super) fn new(routes: usize) -> Self {
         Self {
-            routes: (0..routes).map(|_| RouteTally::default()).collect(),
+            routes: (0..routes).map(|_| RouteCounters::default()).collect(),
             ..Self::default()
         }
     }
 
-    /// Reserves capacity, with the limits times `share`. Creations with no event of their own need
-    /// an outbox that is not full.
+    /// Reserves capacity within `factor` times the limits.
+    ///
+    /// A creation needs capacity even if it stores no event.
     pub(super) fn reserve(
         &self,
         size: Size,
         settings: &OutboxSettings,
-        share: usize,
+        factor: usize,
     ) -> Result<(), OutboxError> {
-        let _turn = self
+        let _guard = self
             .reserving
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let there = self.total();
-        let limit = settings.limit.saturating_mul(share);
-        if there.rows >= limit || there.rows.saturating_add(size.rows) > limit {
-            let rows = there.rows;
+        let total = self.total();
+        let limit = settings.max_queued.saturating_mul(factor);
+        if total.rows >= limit || total.rows.saturating_add(size.rows) > limit {
+            let rows = total.rows;
             return Err(OutboxError::Full { rows, limit });
         }
-        let limit = settings.max_bytes.saturating_mul(share);
-        if there.bytes >= limit || there.bytes.saturating_add(size.bytes) > limit {
-            let bytes = there.bytes;
+        let limit = settings.max_bytes.saturating_mul(factor);
+        if total.bytes >= limit || total.bytes.saturating_add(size.bytes) > limit {
+            let bytes = total.bytes;
             return Err(OutboxError::FullOfBytes { bytes, limit });
         }
         self.reserved.add(size);
         Ok(())
     }
 
-    /// What is stored and what is reserved.
     fn total(&self) -> Size {
         [self.stored.get(), self.reserved.get()].into_iter().sum()
     }
 
-    /// Returns whether creations are refused.
     pub(super) fn is_full(&self, settings: &OutboxSettings) -> bool {
-        let there = self.total();
-        there.rows >= settings.limit || there.bytes >= settings.max_bytes
+        let total = self.total();
+        total.rows >= settings.max_queued || total.bytes >= settings.max_bytes
     }
 
-    /// Returns capacity that was reserved, of which so much is stored.
+    /// Releases reserved capacity and counts the stored part of it.
     pub(super) fn release(&self, reserved: Size, stored: Size) {
         self.stored.add(stored);
         self.reserved.subtract(reserved);
     }
 
-    /// Subtracts what was deleted.
     pub(super) fn subtract(&self, size: Size) {
         self.stored.subtract(size);
     }
 
-    /// Sets what is stored, as read from the database.
+    /// Sets the size of all rows, as read from the database.
     pub(super) fn set_stored(&self, size: Size) {
         self.stored.set(size);
     }
 
-    /// Whether capacity is reserved: something is about to be written.
+    /// Returns whether capacity is reserved, that is, rows are about to be written.
     pub(super) fn is_reserved(&self) -> bool {
         self.reserved.get().rows > 0
     }
 
-    /// Takes over what the database has for each route.
     pub(super) fn set_counts(&self, routes: &[RouteCounts]) {
-        for (tally, counts) in self.routes.iter().zip(routes) {
-            *tally.counts.lock().unwrap_or_else(PoisonError::into_inner) = *counts;
+        for (counters, counts) in self.routes.iter().zip(routes) {
+            *counters
+                .counts
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = *counts;
         }
     }
 
@@ -218,17 +217,20 @@ impl Tally {
         routes: impl Iterator<Item = (&'a str, &'a Breaker)>,
     ) -> OutboxStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let route = |(tally, (name, breaker)): (&RouteTally, (&str, &Breaker))| {
-            let counts = *tally.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let route = |(counters, (name, breaker)): (&RouteCounters, (&str, &Breaker))| {
+            let counts = *counters
+                .counts
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             RouteStats {
                 name: name.to_owned(),
-                announced: counts.prepared,
-                waiting: counts.pending,
+                prepared: counts.prepared,
+                pending: counts.pending,
                 oldest: counts.oldest,
                 dead: counts.dead,
-                delivered: get(&tally.delivered),
-                failed: get(&tally.failed),
-                given_up: get(&tally.given_up),
+                delivered: get(&counters.delivered),
+                failed: get(&counters.failed),
+                dead_lettered: get(&counters.dead_lettered),
                 is_down: breaker.is_down(),
                 opened: breaker.opened(),
             }
@@ -236,17 +238,17 @@ impl Tally {
         let stored = self.stored.get();
         OutboxStats {
             routes: self.routes.iter().zip(routes).map(route).collect(),
-            rows: stored.rows,
-            limit: settings.limit,
+            queued: stored.rows,
+            max_queued: settings.max_queued,
             bytes: stored.bytes,
             max_bytes: settings.max_bytes,
-            refused: get(&self.refused),
-            unkept: get(&self.unkept),
+            rejected_requests: get(&self.rejected_requests),
+            persist_failures: get(&self.persist_failures),
             batches: get(&self.batches),
             batched: get(&self.batched),
             failed_batches: get(&self.failed_batches),
-            rejected: get(&self.rejected),
-            buried: get(&self.buried),
+            rejected_commands: get(&self.rejected_commands),
+            dead_purged: get(&self.dead_purged),
         }
     }
 }
@@ -263,36 +265,36 @@ mod tests {
     #[test]
     fn capacity_is_reserved_up_to_the_limits() {
         let mut settings = OutboxSettings::new(Database::Sqlite("x".into()));
-        (settings.limit, settings.max_bytes) = (3, 100);
-        let tally = Tally::new(0);
-        let rows = |rows| tally.reserve(size(rows, rows), &settings, 1);
+        (settings.max_queued, settings.max_bytes) = (3, 100);
+        let counters = Counters::new(0);
+        let rows = |rows| counters.reserve(size(rows, rows), &settings, 1);
         let is_full = |reserved| match reserved {
             Err(OutboxError::Full { rows, limit: 3 }) => rows,
             other => panic!("{other:?}"),
         };
         rows(2).unwrap();
         assert_eq!(is_full(rows(2)), 2);
-        assert!(!tally.is_full(&settings));
+        assert!(!counters.is_full(&settings));
         rows(1).unwrap();
-        assert!(tally.is_full(&settings));
+        assert!(counters.is_full(&settings));
         assert_eq!(is_full(rows(0)), 3, "full is full");
-        tally.reserve(size(1, 1), &settings, 2).unwrap();
-        tally.release(size(3, 3), size(3, 3));
-        tally.release(size(1, 1), Size::default());
+        counters.reserve(size(1, 1), &settings, 2).unwrap();
+        counters.release(size(3, 3), size(3, 3));
+        counters.release(size(1, 1), Size::default());
         assert_eq!(is_full(rows(1)), 3);
-        tally.subtract(size(2, 2));
+        counters.subtract(size(2, 2));
         rows(2).unwrap();
-        tally.subtract(size(9, 9));
-        assert_eq!(tally.stored.get(), Size::default());
+        counters.subtract(size(9, 9));
+        assert_eq!(counters.stored.get(), Size::default());
     }
 
     #[test]
     fn bytes_are_limited_like_rows() {
         let mut settings = OutboxSettings::new(Database::Sqlite("x".into()));
         settings.max_bytes = 100;
-        let tally = Tally::new(0);
-        tally.reserve(size(1, 60), &settings, 1).unwrap();
-        let full = tally.reserve(size(1, 60), &settings, 1).unwrap_err();
+        let counters = Counters::new(0);
+        counters.reserve(size(1, 60), &settings, 1).unwrap();
+        let full = counters.reserve(size(1, 60), &settings, 1).unwrap_err();
         assert!(
             matches!(
                 full,
@@ -303,7 +305,7 @@ mod tests {
             ),
             "{full}"
         );
-        tally.reserve(size(1, 60), &settings, 2).unwrap();
-        assert!(tally.is_full(&settings));
+        counters.reserve(size(1, 60), &settings, 2).unwrap();
+        assert!(counters.is_full(&settings));
     }
 }

@@ -1,5 +1,4 @@
-//! Calls over one HTTP/2 connection, which is opened when it is needed; what goes wrong with it
-//! becomes a gRPC status.
+//! One HTTP/2 connection, opened on demand. Its errors become gRPC statuses.
 
 use std::{
     error::Error,
@@ -20,42 +19,42 @@ use tower_service::Service;
 
 use super::connect::Connector;
 
-/// An idle connection is closed before routers on the way forget it, which happens in silence.
-const IDLE: Duration = Duration::from_secs(300);
-/// How long the answer to a ping may take.
-const PING_ANSWER: Duration = Duration::from_secs(20);
+/// Idle connections are closed before NAT routers drop them silently.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// See the module.
+/// A tower service over one HTTP/2 connection.
 #[derive(Debug, Clone)]
-pub(super) struct Wire(Client<Connector, Body>);
+pub(super) struct H2Channel(Client<Connector, Body>);
 
-impl Wire {
-    /// Calls may take `timeout`.
+impl H2Channel {
     pub(super) fn new(connector: Connector, timeout: Option<Duration>) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .http2_only(true)
             .http2_adaptive_window(true)
             .http2_keep_alive_interval(ping_interval(timeout))
-            .http2_keep_alive_timeout(PING_ANSWER)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
         Self(client)
     }
 }
 
-/// A ping goes out when a call has heard nothing for so long. Servers take the fourth that comes within
-/// five minutes of another, no answer to a call between them, for an attack, and close the connection.
+/// Returns the ping interval for calls without received data.
+///
+/// Servers treat the fourth ping within five minutes without data in between as an attack, and
+/// close the connection.
 fn ping_interval(timeout: Option<Duration>) -> Duration {
-    const SHORTEST: Duration = Duration::from_secs(20);
-    const ALWAYS_WELCOME: Duration = Duration::from_secs(330);
-    timeout.map_or(ALWAYS_WELCOME, |timeout| {
-        (timeout / 3).clamp(SHORTEST, ALWAYS_WELCOME)
+    const MIN: Duration = Duration::from_secs(20);
+    const ALWAYS_ALLOWED: Duration = Duration::from_secs(330);
+    timeout.map_or(ALWAYS_ALLOWED, |timeout| {
+        (timeout / 3).clamp(MIN, ALWAYS_ALLOWED)
     })
 }
 
-impl Service<Request<Body>> for Wire {
+impl Service<Request<Body>> for H2Channel {
     type Response = Response<Body>;
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
@@ -68,16 +67,18 @@ impl Service<Request<Body>> for Wire {
         const AGENT: HeaderValue =
             HeaderValue::from_static(concat!("landfall/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(header::USER_AGENT, AGENT);
-        let answer = self.0.request(request);
+        let response = self.0.request(request);
         Box::pin(async move {
-            let answer = answer.await.map_err(status)?;
-            Ok(answer.map(|body| Body::new(body.map_err(status))))
+            let response = response.await.map_err(status)?;
+            Ok(response.map(|body| Body::new(body.map_err(status))))
         })
     }
 }
 
-/// A call that was reset has the code that gRPC gives the reset; a connection that isn't to be had,
-/// or breaks, is one that may be there again in a moment.
+/// Converts an error to a status.
+///
+/// A stream reset gets the code that gRPC assigns to it. A connection error is `UNAVAILABLE`, since
+/// a retry may succeed.
 fn status(error: impl Error + Send + Sync + 'static) -> Status {
     let reset = chain(&error).find_map(|error| {
         let error = error.downcast_ref::<h2::Error>()?;
@@ -96,7 +97,6 @@ fn status(error: impl Error + Send + Sync + 'static) -> Status {
     status
 }
 
-/// An error and all that lies below it.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
@@ -106,17 +106,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pings_are_few() {
-        const WELCOME: Duration = Duration::from_secs(300);
-        assert!(ping_interval(None) > WELCOME);
+    fn ping_rate_stays_below_the_server_limit() {
+        const LIMIT: Duration = Duration::from_secs(300);
+        assert!(ping_interval(None) > LIMIT);
         for seconds in [0, 1, 20, 59, 60, 61, 90, 899, 901, 86_400, u64::MAX] {
             let timeout = Duration::from_secs(seconds);
             let interval = ping_interval(Some(timeout));
             let pings = timeout.as_nanos() / interval.as_nanos();
-            assert!(
-                interval > WELCOME || pings <= 3,
-                "{timeout:?}: {interval:?}"
-            );
+            assert!(interval > LIMIT || pings <= 3, "{timeout:?}: {interval:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How it is carried: attempts, limits, connections.
+//! Attempts, limits and connections.
 
 use std::{
     sync::{
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall_hooks::{HookName, Reaction, Transport, format::Format, http::Http};
+use landfall_hooks::{HookName, HookResponse, Transport, format::Format, http::Http};
 use landfall_test_services::free_port;
 use tokio::net::TcpListener;
 
@@ -19,17 +19,17 @@ use super::{
 };
 
 #[tokio::test]
-async fn server_errors_and_cut_connections_are_tried_again() {
+async fn server_errors_and_connection_errors_are_retried() {
     let receiver = Receiver::start(|nth, _| match nth {
         0 => answer(503, "", "busy"),
         1 => Act::SayAndClose(String::new()),
         _ => json(r#"{"RejectUpload":true}"#),
     })
     .await;
-    let reaction = http(receiver.url("/"))
+    let response = http(receiver.url("/"))
         .deliver(&sample(HookName::PreCreate))
         .await;
-    assert!(reaction.unwrap().reject_upload);
+    assert!(response.unwrap().reject_upload);
     let seen = receiver.seen();
     assert_eq!(seen.len(), 3);
     assert!(
@@ -39,7 +39,7 @@ async fn server_errors_and_cut_connections_are_tried_again() {
 }
 
 #[tokio::test]
-async fn only_so_often() {
+async fn retries_stop_after_the_last_attempt() {
     let receiver = Receiver::start(|_, _| answer(500, "", "broken")).await;
     for (attempts, expected) in [(0, 1), (1, 1), (3, 3)] {
         let before = receiver.seen().len();
@@ -51,7 +51,7 @@ async fn only_so_often() {
             .await;
         let failure = outcome.unwrap_err();
         assert_eq!(
-            failure.text,
+            failure.message,
             "unexpected response code from hook endpoint (500): broken"
         );
         assert_eq!(receiver.seen().len() - before, expected);
@@ -59,7 +59,7 @@ async fn only_so_often() {
 }
 
 #[tokio::test]
-async fn refusals_and_events_are_sent_once() {
+async fn rejections_and_events_are_sent_once() {
     let receiver = Receiver::start(|_, received| match received.header("hook-name") {
         Some("pre-create") => answer(403, "", "no"),
         _ => answer(500, "", "broken"),
@@ -88,22 +88,22 @@ async fn refusals_and_events_are_sent_once() {
 }
 
 #[tokio::test]
-async fn version_1_passes_the_last_server_error_on() {
+async fn v1_forwards_the_last_server_error() {
     let receiver = Receiver::start(|_, _| answer(503, "X-Hook: a\r\n", "come back")).await;
     let mut settings = settings(receiver.url("/"));
     settings.format = Format::V1;
     let http = Http::new(settings).unwrap();
-    let reaction = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
+    let response = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
     assert_eq!(receiver.seen().len(), 3);
-    assert!(reaction.failed);
+    assert!(response.failed);
     assert_eq!(
-        reaction.reply,
+        response.client_response,
         landfall::hook::ClientResponse::text(503, "come back\n")
     );
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn refused_connection_is_a_failure() {
     let url = format!("http://127.0.0.1:{}/", free_port());
     for format in [Format::Auto, Format::V1, Format::V2] {
         let mut settings = settings(&url);
@@ -120,19 +120,22 @@ async fn nobody_listens() {
             "{failure}"
         );
         let failure = http.check().await.unwrap_err();
-        assert!(failure.text.starts_with("could not connect"), "{failure}");
+        assert!(
+            failure.message.starts_with("could not connect"),
+            "{failure}"
+        );
     }
 }
 
 #[tokio::test]
-async fn somebody_listens() {
+async fn check_connects() {
     let receiver = Receiver::start(|_, _| Act::Hang).await;
     http(receiver.url("/")).check().await.unwrap();
     assert!(receiver.seen().is_empty());
 }
 
 #[tokio::test]
-async fn the_time_limit_is_for_all_attempts_and_waits_together() {
+async fn timeout_covers_all_attempts_and_delays() {
     let receiver = Receiver::start(|nth, _| match nth {
         0 => answer(500, "", "broken"),
         _ => Act::Hang,
@@ -148,7 +151,7 @@ async fn the_time_limit_is_for_all_attempts_and_waits_together() {
     let took = begun.elapsed();
     let text = failure.unwrap_err().text;
     assert!(
-        text.starts_with("the hook endpoint did not answer within 400ms; before: "),
+        text.starts_with("the hook endpoint did not respond within 400ms; previous error: "),
         "{text}"
     );
     assert!(text.ends_with("(500): broken"), "{text}");
@@ -160,7 +163,7 @@ async fn the_time_limit_is_for_all_attempts_and_waits_together() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_an_attempt_that_would_be_too_late() {
+async fn attempt_that_would_be_too_late_is_skipped() {
     let receiver = Receiver::start(|_, _| answer(500, "", "broken")).await;
     let mut settings = settings(receiver.url("/"));
     settings.backoff = Duration::MAX;
@@ -174,7 +177,7 @@ async fn nobody_waits_for_an_attempt_that_would_be_too_late() {
 }
 
 #[tokio::test]
-async fn a_body_that_comes_too_slowly() {
+async fn slow_body_times_out() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     let receiver = Receiver::start(move |_, _| Act::Say(head.to_owned())).await;
     let deliver = async |format| {
@@ -189,31 +192,31 @@ async fn a_body_that_comes_too_slowly() {
     for format in [Format::Auto, Format::V2] {
         let failure = deliver(format).await.unwrap_err();
         assert!(
-            failure.text.contains("did not answer within 1.5s"),
+            failure.message.contains("did not respond within 1.5s"),
             "{failure}"
         );
     }
-    // There the status is all that counts.
-    assert_eq!(deliver(Format::V1).await.unwrap(), Reaction::default());
+    // Only the status counts there.
+    assert_eq!(deliver(Format::V1).await.unwrap(), HookResponse::default());
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_no_answer() {
+async fn truncated_body_is_a_failure() {
     let broken = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{";
     let receiver = Receiver::start(move |nth, _| match nth {
         0 | 1 => Act::SayAndClose(broken.to_owned()),
         _ => json(r#"{"RejectUpload":true}"#),
     })
     .await;
-    let reaction = http(receiver.url("/"))
+    let response = http(receiver.url("/"))
         .deliver(&sample(HookName::PreCreate))
         .await;
-    assert!(reaction.unwrap().reject_upload);
+    assert!(response.unwrap().reject_upload);
     assert_eq!(receiver.seen().len(), 3);
 }
 
 #[tokio::test]
-async fn answers_in_any_shape() {
+async fn responses_in_any_framing_are_read() {
     const BODY: &str = r#"{"RejectUpload":true}"#;
     let (start, end) = BODY.split_at(5);
     let chunked = format!(
@@ -246,13 +249,13 @@ async fn answers_in_any_shape() {
         "ended by close",
         "after an interim answer",
     ] {
-        let reaction = http.deliver(&sample(HookName::PreCreate)).await;
-        assert!(reaction.unwrap().reject_upload, "{shape}");
+        let response = http.deliver(&sample(HookName::PreCreate)).await;
+        assert!(response.unwrap().reject_upload, "{shape}");
     }
 }
 
 #[tokio::test]
-async fn answers_beyond_the_limit_are_not_read() {
+async fn responses_above_the_limit_are_not_read() {
     let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(5120));
     let receiver = Receiver::start(move |_, _| json(&large)).await;
     for format in [Format::Auto, Format::V2] {
@@ -264,7 +267,7 @@ async fn answers_beyond_the_limit_are_not_read() {
             .await
             .unwrap_err();
         assert_eq!(
-            failure.text,
+            failure.message,
             "hook response exceeded maximum size of 5120 bytes"
         );
     }
@@ -274,12 +277,12 @@ async fn answers_beyond_the_limit_are_not_read() {
     let http = Http::new(settings).unwrap();
     assert_eq!(
         http.deliver(&sample(HookName::PreCreate)).await.unwrap(),
-        Reaction::default()
+        HookResponse::default()
     );
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_left_alone() {
+async fn endless_ignored_body_is_dropped() {
     let endless = format!(
         "HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n{}",
         format!("10000\r\n{}\r\n", "x".repeat(0x10000)).repeat(40)
@@ -288,12 +291,12 @@ async fn a_body_without_end_is_left_alone() {
     let mut settings = settings(receiver.url("/"));
     settings.format = Format::V1;
     let http = Http::new(settings).unwrap();
-    let reaction = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
-    assert_eq!(reaction.reply.body.unwrap().len(), (1 << 20) + 1);
+    let response = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
+    assert_eq!(response.client_response.body.unwrap().len(), (1 << 20) + 1);
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     let receiver = Receiver::start(|_, _| json("{}")).await;
     let http = http(receiver.url("/"));
     for _ in 0..5 {
@@ -303,8 +306,8 @@ async fn connections_are_used_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_is_replaced_without_a_second_delivery() {
-    // It doesn't say so, and closes when it has answered.
+async fn closed_connection_is_replaced_without_a_duplicate() {
+    // The server closes without announcing it.
     let receiver = Receiver::start(|_, _| {
         Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".into())
     })
@@ -320,7 +323,7 @@ async fn a_connection_that_was_closed_is_replaced_without_a_second_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_at_a_time_are_limited() {
+async fn concurrent_calls_are_limited() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -363,7 +366,7 @@ async fn calls_at_a_time_are_limited() {
 }
 
 #[test]
-fn a_runtime_that_ends_takes_only_its_own_connections_along() {
+fn connections_belong_to_their_runtime() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()

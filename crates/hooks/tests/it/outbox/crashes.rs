@@ -1,7 +1,7 @@
-//! Processes that are killed at any moment: nothing that happened goes untold, and nothing else is.
+//! Processes that are killed at random moments: no event is lost, and none is invented.
 //!
-//! The child uploads to its own handler on files, as fast as it can, and its outbox delivers to the
-//! parent. Over the same connection it says what it is about to do and what it has been answered.
+//! The child uploads to its own handler with a file store, and its outbox delivers to the parent.
+//! Over the same connection it reports what it is about to do and which responses it got.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,34 +29,34 @@ use landfall::{
     },
 };
 use landfall_hooks::{
-    Failure, HookName, Message, Reaction, Transport,
-    outbox::{Database, Events, KeptState, Outbox, OutboxSettings, Query, Route},
+    DeliveryError, HookName, HookResponse, Message, Transport,
+    outbox::{Database, EventState, Events, Outbox, OutboxSettings, Query, Route},
 };
 
-use super::site::{ALL, Place, assert_in_order};
+use super::harness::{ALL, TestDatabase, assert_in_order};
 
 const FOLDER: &str = "LANDFALL_TEST_OUTBOX_FOLDER";
 const DATABASE: &str = "LANDFALL_TEST_OUTBOX_DATABASE";
 const PARENT: &str = "LANDFALL_TEST_OUTBOX_PARENT";
-/// It does no new uploads, and settles what is left.
+/// The child only resolves events and starts no uploads.
 const IDLE: &str = "LANDFALL_TEST_OUTBOX_IDLE";
 
-/// What the parent has heard.
+/// The reports received by the parent.
 #[derive(Debug, Default)]
-struct Heard {
+struct Reports {
     events: Vec<Message>,
-    /// What children said they were about to do, and what they were answered, by path of upload.
+    /// Reported operations and responses, by upload path.
     said: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
-const WORDS: [&str; 4] = ["created", "finishing", "finished", "deleted"];
+const REPORTS: [&str; 4] = ["created", "finishing", "finished", "deleted"];
 
-/// The way to the parent: a line there, a line back.
+/// A connection to the parent: one line each way.
 #[derive(Debug)]
 struct Line(SocketAddr);
 
 impl Line {
-    fn say(&self, line: &str) -> std::io::Result<()> {
+    fn report(&self, line: &str) -> std::io::Result<()> {
         let mut stream = TcpStream::connect(self.0)?;
         stream.write_all(format!("{line}\n").as_bytes())?;
         let mut back = String::new();
@@ -75,45 +75,49 @@ impl Transport for Line {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let json = serde_json::to_string(message).unwrap();
-        self.say(&json)
-            .map(|()| Reaction::default())
-            .map_err(|error| Failure::because("nobody listens", error))
+        self.report(&json)
+            .map(|()| HookResponse::default())
+            .map_err(|error| DeliveryError::with_source("the parent does not respond", error))
     }
 }
 
-/// Hears children until the test ends.
-fn listen() -> (SocketAddr, Arc<Mutex<Heard>>) {
+/// Receives reports until the test ends.
+fn listen() -> (SocketAddr, Arc<Mutex<Reports>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let heard = Arc::new(Mutex::new(Heard::default()));
-    let ours = heard.clone();
+    let reports = Arc::new(Mutex::new(Reports::default()));
+    let ours = reports.clone();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let stream = stream.unwrap();
             let mut line = String::new();
-            // Half a line is from one that was killed.
+            // A partial line is from a killed child.
             if BufReader::new(&stream).read_line(&mut line).is_err() || !line.ends_with('\n') {
                 continue;
             }
-            let mut heard = ours.lock().unwrap();
+            let mut reports = ours.lock().unwrap();
             if line.starts_with('{') {
-                heard.events.push(serde_json::from_str(&line).unwrap());
+                reports.events.push(serde_json::from_str(&line).unwrap());
             } else {
                 let (word, path) = line.trim_end().split_once(' ').unwrap();
-                let word = WORDS.into_iter().find(|known| *known == word).unwrap();
-                heard.said.entry(word).or_default().insert(path.to_owned());
+                let word = REPORTS.into_iter().find(|known| *known == word).unwrap();
+                reports
+                    .said
+                    .entry(word)
+                    .or_default()
+                    .insert(path.to_owned());
             }
-            drop(heard);
+            drop(reports);
             let _ = (&stream).write_all(b"ok\n");
         }
     });
-    (address, heard)
+    (address, reports)
 }
 
-/// In a child: uploads, and never returns. In the test's own process it does nothing.
-fn be_a_child() {
+/// In a child process, uploads forever. In the test process it does nothing.
+fn run_as_child() {
     let Some(folder) = env::var_os(FOLDER) else {
         return;
     };
@@ -123,20 +127,20 @@ fn be_a_child() {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(live(PathBuf::from(folder), parent));
+    runtime.block_on(run_node(PathBuf::from(folder), parent));
 }
 
-async fn live(folder: PathBuf, parent: SocketAddr) {
+async fn run_node(folder: PathBuf, parent: SocketAddr) {
     let place = match env::var(DATABASE) {
         #[cfg(feature = "postgres")]
         Ok(url) => Database::Postgres(url),
         _ => Database::Sqlite(folder.join("events.db")),
     };
-    let mut settings = OutboxSettings::new(place);
-    settings.presence = Some(folder.join("nodes"));
-    settings.first_wait = Duration::from_millis(20);
-    // However busy the machine is.
-    settings.patience = Duration::from_secs(60);
+    let mut settings = OutboxSettings::new(database);
+    settings.presence_dir = Some(folder.join("nodes"));
+    settings.retry.min_backoff = Duration::from_millis(20);
+    // Long enough for a busy machine.
+    settings.write_timeout = Duration::from_secs(60);
     let route = Route {
         transport: Arc::new(Line(parent)),
         names: ALL,
@@ -194,7 +198,7 @@ async fn upload_forever(handler: Handler, line: Arc<Line>, mut one: u32) {
     }
 }
 
-/// A child; killed when dropped.
+/// A child process, killed when dropped.
 #[derive(Debug)]
 struct Node(Child);
 
@@ -233,28 +237,28 @@ fn url(database: &Database) -> Option<String> {
     }
 }
 
-/// Kills so many lives of so many nodes, lets one settle what is left, and looks at what was heard.
-fn kill(test: &str, place: &Place, nodes: usize, lives: usize) {
+/// Kills nodes repeatedly, lets one resolve the rest, and checks the reports.
+fn kill(test: &str, database: &TestDatabase, nodes: usize, lives: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let url = url(&place.database);
+    let url = url(&database.database);
     let database = match &url {
-        Some(_) => place.database.clone(),
+        Some(_) => database.database.clone(),
         None => Database::Sqlite(folder.path().join("events.db")),
     };
-    let (parent, heard) = listen();
+    let (parent, reports) = listen();
     let start = |idle| Node::start(test, folder.path(), url.as_deref(), parent, idle);
     let mut running: Vec<_> = (0..nodes).map(|_| start(false)).collect();
-    let all_heard = || {
-        let heard = heard.lock().unwrap();
-        heard.events.len() + heard.said.values().map(BTreeSet::len).sum::<usize>()
+    let all_reports = || {
+        let reports = reports.lock().unwrap();
+        reports.events.len() + reports.said.values().map(BTreeSet::len).sum::<usize>()
     };
     for _ in 0..landfall_test_services::kills(lives) {
-        // Any moment will do, but something has to happen on the way.
-        let (began, then) = (Instant::now(), all_heard() + rand::random_range(1..120));
-        while all_heard() < then && began.elapsed() < Duration::from_secs(20) {
+        // A random moment, with some progress in between.
+        let (began, then) = (Instant::now(), all_reports() + rand::random_range(1..120));
+        while all_reports() < then && began.elapsed() < Duration::from_secs(20) {
             thread::sleep(Duration::from_micros(rand::random_range(0..1000)));
         }
-        // One is gone before the next begins.
+        // One node ends before the next starts.
         drop(running.remove(0));
         running.push(start(false));
     }
@@ -262,16 +266,16 @@ fn kill(test: &str, place: &Place, nodes: usize, lives: usize) {
     let _last = start(true);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(until_empty(&database));
-    runtime.block_on(judge(
+    runtime.block_on(check_events(
         &folder.path().join("uploads"),
-        &heard.lock().unwrap(),
+        &reports.lock().unwrap(),
     ));
 }
 
-/// Waits until an outbox keeps nothing more.
+/// Waits until an outbox is empty.
 async fn until_empty(database: &Database) {
     let all = Query {
-        states: vec![KeptState::Announced, KeptState::Waiting, KeptState::Dead],
+        states: vec![EventState::Prepared, EventState::Pending, EventState::Dead],
         ..Query::default()
     };
     let events = Events::open(database).await.unwrap();
@@ -286,23 +290,26 @@ async fn until_empty(database: &Database) {
     }
 }
 
-async fn judge(uploads: &Path, heard: &Heard) {
-    assert_in_order(&heard.events);
+async fn check_events(uploads: &Path, reports: &Reports) {
+    assert_in_order(&reports.events);
     let mut events: BTreeMap<HookName, BTreeSet<&str>> = BTreeMap::new();
-    for message in &heard.events {
+    for message in &reports.events {
         let id = message.upload.id.as_str();
         events.entry(message.hook).or_default().insert(id);
     }
     let of = |hook| events.get(&hook).cloned().unwrap_or_default();
     let said = |word| -> BTreeSet<&str> {
-        let paths = heard.said.get(word).into_iter().flatten();
+        let paths = reports.said.get(word).into_iter().flatten();
         paths.filter_map(|path| path.rsplit('/').next()).collect()
     };
     let (created, finished) = (of(HookName::PostCreate), of(HookName::PostFinish));
     let removed = of(HookName::PostTerminate);
     let missing = |happened: &BTreeSet<&str>, told: &BTreeSet<&str>, what| {
-        let untold: Vec<_> = happened.difference(told).collect();
-        assert!(untold.is_empty(), "{what}, but not told: {untold:?}");
+        let missing_events: Vec<_> = happened.difference(told).collect();
+        assert!(
+            missing_events.is_empty(),
+            "{what}, but not told: {missing_events:?}"
+        );
     };
     missing(&said("created"), &created, "created");
     missing(&said("finished"), &finished, "finished");
@@ -315,7 +322,7 @@ async fn judge(uploads: &Path, heard: &Heard) {
     missing(&finished, &created, "finished uploads were created");
     missing(&removed, &created, "removed uploads were created");
 
-    // And with what is in the store, whoever heard of it.
+    // The events must also match the store.
     let store = FileStore::open(uploads, FileOptions::default()).unwrap();
     let mut cursor = None;
     let mut there = BTreeSet::new();
@@ -323,7 +330,10 @@ async fn judge(uploads: &Path, heard: &Heard) {
         let page = store.page(cursor, 1000).await.unwrap();
         for snapshot in &page.uploads {
             let id = snapshot.upload.id.as_str().to_owned();
-            assert!(created.contains(id.as_str()), "{id} is there untold");
+            assert!(
+                created.contains(id.as_str()),
+                "{id} is there missing_events"
+            );
             assert_eq!(
                 snapshot.is_complete() && snapshot.upload.completion.is_done(),
                 finished.contains(id.as_str()),
@@ -361,23 +371,23 @@ async fn judge(uploads: &Path, heard: &Heard) {
 }
 
 #[test]
-fn a_killed_process_leaves_nothing_untold() {
-    be_a_child();
-    let test = "outbox::kills::a_killed_process_leaves_nothing_untold";
-    kill(test, &Place::sqlite(), 1, 60);
+fn killed_process_loses_no_event() {
+    run_as_child();
+    let test = "outbox::crashes::killed_process_loses_no_event";
+    kill(test, &TestDatabase::sqlite(), 1, 60);
 }
 
 #[test]
-fn two_processes_share_a_file_and_are_killed() {
-    be_a_child();
-    let test = "outbox::kills::two_processes_share_a_file_and_are_killed";
-    kill(test, &Place::sqlite(), 2, 25);
+fn killed_processes_on_one_file_lose_no_event() {
+    run_as_child();
+    let test = "outbox::crashes::killed_processes_on_one_file_lose_no_event";
+    kill(test, &TestDatabase::sqlite(), 2, 25);
 }
 
 #[cfg(feature = "postgres")]
 #[test]
-fn nodes_on_postgres_are_killed() {
-    be_a_child();
-    let test = "outbox::kills::nodes_on_postgres_are_killed";
-    kill(test, &Place::postgres(), 3, 40);
+fn killed_nodes_on_postgres_lose_no_event() {
+    run_as_child();
+    let test = "outbox::crashes::killed_nodes_on_postgres_lose_no_event";
+    kill(test, &TestDatabase::postgres(), 3, 40);
 }

@@ -1,4 +1,4 @@
-//! What is kept of an event.
+//! Events as the outbox stores them.
 
 use std::sync::Arc;
 
@@ -9,31 +9,30 @@ use landfall::{
 
 use crate::{
     HookName, Message,
-    message::{EventHeaders, UploadFacts},
+    message::{EventHeaders, UploadData},
 };
 
-/// An event, ready to be kept and delivered.
+/// An event that is ready to be stored and delivered.
 #[derive(Debug, Clone)]
-pub(super) struct Fact {
-    /// Its id.
+pub(super) struct OutboxEvent {
     pub(super) id: Arc<str>,
-    /// Its ordering key: the id of its upload or job.
+    /// The ordering key: the upload id, or `job:` and the job number.
     pub(super) key: Arc<str>,
-    /// Its place among those of its ordering key.
+    /// The position within the ordering key.
     pub(super) sequence: i64,
     pub(super) message: Arc<Message>,
     pub(super) json: Arc<str>,
 }
 
-impl Fact {
+impl OutboxEvent {
     pub(super) fn new(event: &Event, headers: &EventHeaders) -> Result<Self, serde_json::Error> {
-        Self::of(Message::event(event, headers))
+        Self::from_message(Message::event(event, headers))
     }
 
-    pub(super) fn of(message: Message) -> Result<Self, serde_json::Error> {
+    pub(super) fn from_message(message: Message) -> Result<Self, serde_json::Error> {
         Ok(Self {
             id: message.id.as_str().into(),
-            key: message.lane().into(),
+            key: message.ordering_key().into(),
             sequence: i64::try_from(message.sequence).unwrap_or(i64::MAX),
             json: serde_json::to_string(&message)?.into(),
             message: Arc::new(message),
@@ -41,42 +40,43 @@ impl Fact {
     }
 }
 
-/// Something that must have happened before, because something later does. It is told even if the
-/// process that announced it died before it could tell.
+/// An event that must have happened, because a later one does.
+///
+/// It is emitted even if its process died after preparing it.
 #[derive(Debug, Clone)]
-pub(super) struct Implied {
+pub(super) struct ImpliedEvent {
     pub(super) id: String,
     pub(super) upload: Arc<Upload>,
 }
 
-impl Implied {
-    /// What `events`, announced together, show to have happened.
+impl ImpliedEvent {
+    /// Returns the events that `events`, prepared together, imply.
     pub(super) fn by(events: &[Event]) -> Vec<Self> {
         let mut implied = Vec::new();
         let is_new = events.iter().any(|event| event.kind == EventKind::Created);
         for event in events {
             let upload = &event.upload;
-            let mut happened = |fact: &str| {
+            let mut add = |kind: &str| {
                 implied.push(Self {
-                    id: upload.event_id(fact),
+                    id: upload.event_id(kind),
                     upload: upload.clone(),
                 });
             };
-            // What isn't being created exists.
+            // An upload that is not being created exists.
             if !is_new {
-                happened("created");
+                add("created");
             }
             let is_removal = matches!(event.kind, EventKind::Terminated | EventKind::Expired);
             if is_removal && upload.completion.is_done() {
-                happened("completed");
+                add("completed");
             }
         }
         implied
     }
 }
 
-/// The kind of event that a message is about, if it can be settled.
-pub(super) fn kind_of(hook: HookName) -> Option<EventKind> {
+/// Returns the event kind of a message, if it can be resolved.
+pub(super) fn event_kind(hook: HookName) -> Option<EventKind> {
     match hook {
         HookName::PostCreate => Some(EventKind::Created),
         HookName::PostFinish => Some(EventKind::Completed),
@@ -86,17 +86,18 @@ pub(super) fn kind_of(hook: HookName) -> Option<EventKind> {
     }
 }
 
-/// Gives a message that was announced its place among what was told since: what is announced together
-/// with a creation has an earlier number than that creation once it is told. The creation itself comes
-/// first as it is.
-pub(super) fn renumber(message: &mut Message) {
+/// Assigns a new sequence number to a message that was prepared earlier.
+///
+/// Without it, an event that was prepared together with a creation would precede that creation. The
+/// creation itself comes first as it is.
+pub(super) fn assign_sequence(message: &mut Message) {
     if message.hook != HookName::PostCreate {
         message.sequence = next_sequence();
     }
 }
 
-/// Lays what is now known of the upload over a message that was written before it happened.
-pub(super) fn refresh(message: &mut Message, upload: &Upload) {
+/// Updates the upload in a message that was prepared before the effect.
+pub(super) fn refresh_upload(message: &mut Message, upload: &Upload) {
     let offset = message.upload.offset;
-    message.upload = UploadFacts::new(upload, offset);
+    message.upload = UploadData::new(upload, offset);
 }

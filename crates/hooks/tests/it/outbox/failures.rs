@@ -1,4 +1,4 @@
-//! Deliveries that fail: what is given up, what waits behind them, and what does not.
+//! Failed deliveries: dead letters, holds and independent events.
 
 use std::{
     collections::HashMap,
@@ -17,14 +17,14 @@ use landfall::{
     upload::Upload,
 };
 use landfall_hooks::{
-    Failure, HookName, Message, Reaction, Transport,
-    outbox::{Choice, Clock, KeptState, Outbox, OutboxSettings, Query, Route},
+    DeliveryError, HookName, HookResponse, Message, Transport,
+    outbox::{Clock, EventSelection, EventState, Outbox, OutboxSettings, Query, Route},
 };
 use tokio::task::JoinHandle;
 
-use super::site::{ALL, PATIENCE, event, everywhere, upload};
+use super::harness::{ALL, TIMEOUT, event, on_each_database, upload};
 
-/// What a receiver does with a message.
+/// The reaction of a receiver to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behavior {
     Accept,
@@ -35,11 +35,11 @@ enum Behavior {
 
 type Decide = dyn Fn(&Message, usize) -> Behavior + Send + Sync;
 
-/// A receiver whose behavior depends on the message and on how often it came.
+/// A receiver whose behavior depends on the message and on the number of its attempts.
 struct Receiver {
     decide: Mutex<Arc<Decide>>,
     seen: Mutex<HashMap<String, usize>>,
-    arrived: Mutex<Vec<Message>>,
+    received: Mutex<Vec<Message>>,
     hanging: AtomicUsize,
     running: AtomicUsize,
     most_running: AtomicUsize,
@@ -50,7 +50,7 @@ impl Receiver {
         Arc::new(Self {
             decide: Mutex::new(Arc::new(decide)),
             seen: Mutex::default(),
-            arrived: Mutex::default(),
+            received: Mutex::default(),
             hanging: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
@@ -62,8 +62,8 @@ impl Receiver {
     }
 
     fn hooks(&self) -> Vec<HookName> {
-        let arrived = self.arrived.lock().unwrap();
-        arrived.iter().map(|message| message.hook).collect()
+        let received = self.received.lock().unwrap();
+        received.iter().map(|message| message.hook).collect()
     }
 
     fn attempts(&self) -> usize {
@@ -72,21 +72,21 @@ impl Receiver {
 }
 
 #[derive(Clone)]
-struct Way(Arc<Receiver>);
+struct ScriptedTransport(Arc<Receiver>);
 
-impl std::fmt::Debug for Way {
+impl std::fmt::Debug for ScriptedTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Way")
+        f.write_str("ScriptedTransport")
     }
 }
 
 #[async_trait]
-impl Transport for Way {
+impl Transport for ScriptedTransport {
     fn name(&self) -> &str {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let receiver = &self.0;
         let nth = {
             let mut seen = receiver.seen.lock().unwrap();
@@ -99,15 +99,15 @@ impl Transport for Way {
         receiver.most_running.fetch_max(running, Ordering::SeqCst);
         let delivered = match decide(message, nth) {
             Behavior::Accept => {
-                receiver.arrived.lock().unwrap().push(message.clone());
-                Ok(Reaction::default())
+                receiver.received.lock().unwrap().push(message.clone());
+                Ok(HookResponse::default())
             }
             Behavior::Fail => {
-                // Long enough for others to begin meanwhile, if they may.
+                // Long enough for other deliveries to start.
                 tokio::time::sleep(Duration::from_millis(2)).await;
-                Err(Failure::new("500"))
+                Err(DeliveryError::new("500"))
             }
-            Behavior::Reject => Err(Failure::new("422").permanent(true)),
+            Behavior::Reject => Err(DeliveryError::new("422").permanent(true)),
             Behavior::Hang => {
                 receiver.hanging.fetch_add(1, Ordering::SeqCst);
                 std::future::pending().await
@@ -118,15 +118,15 @@ impl Transport for Way {
     }
 }
 
-struct Site {
+struct Harness {
     outbox: Outbox,
     running: JoinHandle<()>,
 }
 
-impl Site {
+impl Harness {
     async fn start(settings: OutboxSettings, receiver: &Arc<Receiver>) -> Self {
         let route = Route {
-            transport: Arc::new(Way(receiver.clone())),
+            transport: Arc::new(ScriptedTransport(receiver.clone())),
             names: ALL,
         };
         let outbox = Outbox::open(settings, vec![route]).await.unwrap();
@@ -147,7 +147,7 @@ impl Site {
         let began = Instant::now();
         while !is_so() {
             let stats = self.outbox.stats();
-            assert!(began.elapsed() < PATIENCE / 2, "{what}: {stats:?}");
+            assert!(began.elapsed() < TIMEOUT / 2, "{what}: {stats:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -156,11 +156,11 @@ impl Site {
         self.outbox.stats().routes[0].failed
     }
 
-    /// Waits until so many failures of one event are recorded.
+    /// Waits until one event has this many recorded failures.
     async fn until_recorded(&self, failures: u64) {
         let began = Instant::now();
         let pending = Query {
-            states: vec![KeptState::Waiting],
+            states: vec![EventState::Pending],
             ..Query::default()
         };
         let events = self.outbox.events();
@@ -170,7 +170,7 @@ impl Site {
                 return;
             }
             let stats = self.outbox.stats();
-            assert!(began.elapsed() < PATIENCE / 2, "{failures}: {stats:?}");
+            assert!(began.elapsed() < TIMEOUT / 2, "{failures}: {stats:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -182,18 +182,18 @@ impl Site {
         };
         let dead = self.outbox.events().list(&all).await.unwrap();
         let dead = dead.into_iter();
-        dead.map(|one| (one.hook, one.attempts, one.error))
+        dead.map(|one| (one.event, one.attempts, one.error))
             .collect()
     }
 
     async fn close(self) {
         self.outbox.close().await;
-        // What hangs does so for ever.
+        // Hanging deliveries never end.
         self.running.abort();
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that is moved by the test.
 #[derive(Debug, Clone)]
 struct Frozen(Arc<AtomicI64>, SystemTime);
 
@@ -215,7 +215,7 @@ impl Frozen {
     }
 }
 
-/// `post-create` fails, all else arrives.
+/// `post-create` fails, other events succeed.
 fn creations_fail(message: &Message, _nth: usize) -> Behavior {
     match message.hook {
         HookName::PostCreate => Behavior::Fail,
@@ -224,93 +224,95 @@ fn creations_fail(message: &Message, _nth: usize) -> Behavior {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejected_event_is_a_dead_letter_at_once_and_the_next_is_delivered() {
-    everywhere(async |place| {
+async fn rejected_event_becomes_a_dead_letter_at_once() {
+    on_each_database(async |database| {
         let receiver = Receiver::new(|message, _| match message.hook {
             HookName::PostCreate => Behavior::Reject,
             _ => Behavior::Accept,
         });
-        let mut settings = place.settings();
+        let mut settings = database.settings();
         settings.strict_order = true;
-        let site = Site::start(settings, &receiver).await;
+        let harness = Harness::start(settings, &receiver).await;
         for _ in 0..10 {
             let upload = upload();
-            site.emit(EventKind::Created, &upload).await;
-            site.emit(EventKind::Completed, &upload).await;
+            harness.emit(EventKind::Created, &upload).await;
+            harness.emit(EventKind::Completed, &upload).await;
         }
-        let arrived = || receiver.arrived.lock().unwrap().len() == 10;
-        site.until("the next events arrive", arrived).await;
-        let dead = site.dead().await;
+        let received = || receiver.received.lock().unwrap().len() == 10;
+        harness.until("the next events arrive", received).await;
+        let dead = harness.dead().await;
         let rejected = ("post-create".to_owned(), 1, Some("422".to_owned()));
         assert_eq!(dead, vec![rejected; 10]);
-        let stats = &site.outbox.stats().routes[0];
+        let stats = &harness.outbox.stats().routes[0];
         assert!(!stats.is_down, "a receiver that answers is not down");
-        assert_eq!((stats.given_up, stats.opened), (10, 0));
-        site.close().await;
+        assert_eq!((stats.dead_lettered, stats.opened), (10, 0));
+        harness.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_event_holds_the_next_for_a_minute_and_arrives_late() {
-    everywhere(async |place| {
+async fn failing_event_holds_the_next_for_a_minute() {
+    on_each_database(async |database| {
         let (receiver, clock) = (Receiver::new(creations_fail), Frozen::new());
-        let mut settings = place.settings();
+        let mut settings = database.settings();
         settings.clock = Some(clock.source());
-        settings.hold = Duration::from_secs(60);
-        settings.first_wait = Duration::from_secs(40);
-        settings.longest_wait = Duration::from_secs(3600);
-        let site = Site::start(settings, &receiver).await;
+        settings.max_hold = Duration::from_secs(60);
+        settings.retry.min_backoff = Duration::from_secs(40);
+        settings.retry.max_backoff = Duration::from_secs(3600);
+        let harness = Harness::start(settings, &receiver).await;
         let upload = upload();
-        site.emit(EventKind::Created, &upload).await;
-        site.emit(EventKind::Completed, &upload).await;
-        site.until_recorded(1).await;
+        harness.emit(EventKind::Created, &upload).await;
+        harness.emit(EventKind::Completed, &upload).await;
+        harness.until_recorded(1).await;
         clock.advance(59);
-        site.until_recorded(2).await;
+        harness.until_recorded(2).await;
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(receiver.hooks(), []);
         clock.advance(2);
-        site.until("the next arrives", || !receiver.hooks().is_empty())
+        harness
+            .until("the next arrives", || !receiver.hooks().is_empty())
             .await;
-        // A later event does not wait at all.
-        site.emit(EventKind::Terminated, &upload).await;
+        // A later event does not wait.
+        harness.emit(EventKind::Terminated, &upload).await;
         let three = || receiver.hooks() == [HookName::PostFinish, HookName::PostTerminate];
-        site.until("the last arrives", three).await;
+        harness.until("the last arrives", three).await;
         receiver.accept_all();
         clock.advance(3600);
-        site.until("the first arrives", || receiver.hooks().len() == 3)
+        harness
+            .until("the first arrives", || receiver.hooks().len() == 3)
             .await;
-        let arrived = receiver.arrived.lock().unwrap().clone();
-        assert_eq!(arrived[2].hook, HookName::PostCreate);
+        let received = receiver.received.lock().unwrap().clone();
+        assert_eq!(received[2].hook, HookName::PostCreate);
         assert!(
-            arrived[2].sequence < arrived[0].sequence,
+            received[2].sequence < received[0].sequence,
             "it shows that it is late"
         );
-        assert_eq!(site.dead().await, []);
-        site.close().await;
+        assert_eq!(harness.dead().await, []);
+        harness.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_strict_order_holds_the_next_until_a_failing_event_has_arrived() {
-    everywhere(async |place| {
+async fn strict_order_holds_the_next_until_delivery() {
+    on_each_database(async |database| {
         let (receiver, clock) = (Receiver::new(creations_fail), Frozen::new());
-        let mut settings = place.settings();
+        let mut settings = database.settings();
         settings.clock = Some(clock.source());
-        settings.first_wait = Duration::from_secs(40);
-        settings.longest_wait = settings.first_wait;
+        settings.retry.min_backoff = Duration::from_secs(40);
+        settings.retry.max_backoff = settings.retry.min_backoff;
         settings.strict_order = true;
-        let site = Site::start(settings, &receiver).await;
+        let harness = Harness::start(settings, &receiver).await;
         let upload = upload();
-        site.emit(EventKind::Created, &upload).await;
-        site.emit(EventKind::Completed, &upload).await;
+        harness.emit(EventKind::Created, &upload).await;
+        harness.emit(EventKind::Completed, &upload).await;
         for failed in 1..5 {
-            site.until_recorded(failed).await;
+            harness.until_recorded(failed).await;
             clock.advance(41);
         }
-        site.until_recorded(5).await;
-        site.emit(EventKind::Terminated, &upload).await;
+        harness.until_recorded(5).await;
+        harness.emit(EventKind::Terminated, &upload).await;
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(receiver.hooks(), []);
         receiver.accept_all();
@@ -320,136 +322,145 @@ async fn a_strict_order_holds_the_next_until_a_failing_event_has_arrived() {
             HookName::PostFinish,
             HookName::PostTerminate,
         ];
-        site.until("all arrive", || receiver.hooks() == all).await;
-        site.close().await;
+        harness
+            .until("all arrive", || receiver.hooks() == all)
+            .await;
+        harness.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn giving_up_takes_both_time_and_attempts() {
-    everywhere(async |place| {
+async fn dead_lettering_requires_time_and_attempts() {
+    on_each_database(async |database| {
         let (receiver, clock) = (Receiver::new(creations_fail), Frozen::new());
-        let mut settings = place.settings();
+        let mut settings = database.settings();
         settings.clock = Some(clock.source());
-        settings.first_wait = Duration::from_secs(1);
-        settings.longest_wait = Duration::from_secs(600);
-        settings.give_up_after = Duration::from_secs(24 * 3600);
-        let site = Site::start(settings, &receiver).await;
+        settings.retry.min_backoff = Duration::from_secs(1);
+        settings.retry.max_backoff = Duration::from_secs(600);
+        settings.retry.retry_for = Duration::from_secs(24 * 3600);
+        let harness = Harness::start(settings, &receiver).await;
         let upload = upload();
-        site.emit(EventKind::Created, &upload).await;
-        site.until_recorded(1).await;
-        // Two days later, and with it all the time there is.
+        harness.emit(EventKind::Created, &upload).await;
+        harness.until_recorded(1).await;
+        // Two days later, the retry time is over.
         for failed in 2..=19 {
             clock.advance(48 * 3600);
-            site.until_recorded(failed).await;
+            harness.until_recorded(failed).await;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(site.dead().await, [], "nineteen attempts are too few");
+        assert_eq!(harness.dead().await, [], "nineteen attempts are too few");
         clock.advance(600);
-        site.until("it is given up", || {
-            site.outbox.stats().routes[0].given_up == 1
-        })
-        .await;
+        harness
+            .until("it is given up", || {
+                harness.outbox.stats().routes[0].dead_lettered == 1
+            })
+            .await;
         let given_up = ("post-create".to_owned(), 20, Some("500".to_owned()));
-        assert_eq!(site.dead().await, [given_up]);
-        site.close().await;
+        assert_eq!(harness.dead().await, [given_up]);
+        harness.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hanging_retries_stop_no_other_event() {
-    everywhere(async |place| {
+async fn hanging_retries_do_not_delay_other_events() {
+    on_each_database(async |database| {
         const POISON: usize = 32;
         let receiver = Receiver::new(|message, nth| match (message.hook, nth) {
             (HookName::PostCreate, 1) => Behavior::Fail,
             (HookName::PostCreate, _) => Behavior::Hang,
             _ => Behavior::Accept,
         });
-        let mut settings = place.settings();
-        settings.parallel = 8;
+        let mut settings = database.settings();
+        settings.max_concurrency = 8;
         settings.circuit_breaker.failures = 1000;
-        let site = Site::start(settings, &receiver).await;
+        let harness = Harness::start(settings, &receiver).await;
         for _ in 0..POISON {
-            site.emit(EventKind::Created, &upload()).await;
+            harness.emit(EventKind::Created, &upload()).await;
         }
-        site.until("all fail", || site.failed() == POISON as u64)
+        harness
+            .until("all fail", || harness.failed() == POISON as u64)
             .await;
         let hanging = || receiver.hanging.load(Ordering::SeqCst);
-        site.until("two hang", || hanging() == 2).await;
+        harness.until("two hang", || hanging() == 2).await;
         for _ in 0..100 {
-            site.emit(EventKind::Completed, &upload()).await;
+            harness.emit(EventKind::Completed, &upload()).await;
         }
-        let arrived = || receiver.arrived.lock().unwrap().len() == 100;
-        site.until("all others arrive", arrived).await;
+        let received = || receiver.received.lock().unwrap().len() == 100;
+        harness.until("all others arrive", received).await;
         assert_eq!(hanging(), 2, "a quarter of the workers");
-        site.close().await;
+        harness.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_is_down_is_tried_by_one_delivery_at_a_time() {
-    everywhere(async |place| {
+async fn receiver_that_is_down_gets_one_delivery_at_a_time() {
+    on_each_database(async |database| {
         const UPLOADS: usize = 200;
         let receiver = Receiver::new(|_, _| Behavior::Fail);
-        let mut settings = place.settings();
+        let mut settings = database.settings();
         settings.circuit_breaker.max_delay = Duration::from_millis(200);
-        let site = Site::start(settings, &receiver).await;
-        let is_down = || site.outbox.stats().routes[0].is_down;
+        let harness = Harness::start(settings, &receiver).await;
+        let is_down = || harness.outbox.stats().routes[0].is_down;
         for _ in 0..UPLOADS {
             let upload = upload();
-            site.emit(EventKind::Created, &upload).await;
-            site.emit(EventKind::Completed, &upload).await;
+            harness.emit(EventKind::Created, &upload).await;
+            harness.emit(EventKind::Completed, &upload).await;
         }
-        site.until("it is down", is_down).await;
-        site.until("the rest ends", || {
-            receiver.running.load(Ordering::SeqCst) <= 1
-        })
-        .await;
+        harness.until("it is down", is_down).await;
+        harness
+            .until("the rest ends", || {
+                receiver.running.load(Ordering::SeqCst) <= 1
+            })
+            .await;
         receiver.most_running.store(0, Ordering::SeqCst);
         let before = receiver.attempts();
-        site.until("it is tried", || receiver.attempts() >= before + 5)
+        harness
+            .until("it is tried", || receiver.attempts() >= before + 5)
             .await;
         assert_eq!(receiver.most_running.load(Ordering::SeqCst), 1);
         assert!(is_down());
         receiver.accept_all();
-        let all = || receiver.arrived.lock().unwrap().len() >= 2 * UPLOADS;
-        site.until("all arrive", all).await;
-        let stats = &site.outbox.stats().routes[0];
-        assert_eq!((stats.is_down, stats.opened, stats.given_up), (false, 1, 0));
-        // None has overtaken another of its upload, though many have failed before.
-        super::site::assert_in_order(&receiver.arrived.lock().unwrap());
-        site.close().await;
+        let all = || receiver.received.lock().unwrap().len() >= 2 * UPLOADS;
+        harness.until("all arrive", all).await;
+        let stats = &harness.outbox.stats().routes[0];
+        assert_eq!(
+            (stats.is_down, stats.opened, stats.dead_lettered),
+            (false, 1, 0)
+        );
+        // All events are in order per upload, though many have failed before.
+        super::harness::assert_in_order(&receiver.received.lock().unwrap());
+        harness.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_behind_a_dropped_one_are_delivered_at_once() {
-    everywhere(async |place| {
+async fn events_behind_a_deleted_one_are_delivered_at_once() {
+    on_each_database(async |database| {
         let receiver = Receiver::new(creations_fail);
-        let mut settings = place.settings();
-        settings.first_wait = settings.hold;
-        settings.longest_wait = settings.hold;
-        let site = Site::start(settings, &receiver).await;
+        let mut settings = database.settings();
+        settings.retry.min_backoff = settings.max_hold;
+        settings.retry.max_backoff = settings.max_hold;
+        let harness = Harness::start(settings, &receiver).await;
         let upload = upload();
-        site.emit(EventKind::Created, &upload).await;
-        site.emit(EventKind::Completed, &upload).await;
-        site.until_recorded(1).await;
-        let events = site.outbox.events();
+        harness.emit(EventKind::Created, &upload).await;
+        harness.emit(EventKind::Completed, &upload).await;
+        harness.until_recorded(1).await;
+        let events = harness.outbox.events();
         let pending = Query {
-            states: vec![KeptState::Waiting],
+            states: vec![EventState::Pending],
             ..Query::default()
         };
         let pending = events.list(&pending).await.unwrap();
         let failed = pending.into_iter().find(|event| event.attempts == 1);
-        let failed = Choice::Ids(vec![failed.unwrap().id]);
-        assert_eq!(events.drop(&failed).await.unwrap(), 1);
-        let arrived = || receiver.hooks() == [HookName::PostFinish];
-        site.until("the next event arrives", arrived).await;
-        site.close().await;
+        let failed = EventSelection::Ids(vec![failed.unwrap().id]);
+        assert_eq!(events.delete(&failed).await.unwrap(), 1);
+        let received = || receiver.hooks() == [HookName::PostFinish];
+        harness.until("the next event arrives", received).await;
+        harness.close().await;
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Answers about accesses that hold for others like them.
+//! Cached decisions about accesses.
 
 use std::{
     collections::HashMap,
@@ -11,13 +11,12 @@ use http::{HeaderName, header};
 use landfall::hook::{Access, Decision, Intent, RequestInfo};
 use sha2::{Digest as _, Sha256};
 
-/// The most answers that are remembered.
-const MOST: usize = 20_000;
-/// No answer holds longer.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const CACHE_CAPACITY: usize = 20_000;
+/// Maximum lifetime of a cached decision.
+const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// Headers that differ from request to request of one client and say nothing of who it is.
-const PASSING: [HeaderName; 11] = [
+/// Headers that change between requests of one client and do not identify it.
+const VOLATILE_HEADERS: [HeaderName; 11] = [
     HeaderName::from_static("upload-offset"),
     HeaderName::from_static("upload-checksum"),
     HeaderName::from_static("x-request-id"),
@@ -31,12 +30,13 @@ const PASSING: [HeaderName; 11] = [
     header::RANGE,
 ];
 
-/// What makes two accesses alike: intent, upload, the peer's address, and all headers but the
-/// [`PASSING`] ones. Too much of a difference costs a question; too little would let somebody in.
+/// A hash of an access: intent, upload, peer address and all headers except the volatile ones.
+///
+/// A header too many costs a hook call; a header too few could allow another client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Likeness([u8; 32]);
+pub(super) struct CacheKey([u8; 32]);
 
-impl Likeness {
+impl CacheKey {
     pub(super) fn new(request: &RequestInfo, access: &Access<'_>) -> Self {
         let mut hash = Sha256::new();
         let mut part = |bytes: &[u8]| {
@@ -45,7 +45,7 @@ impl Likeness {
         };
         part(access.intent.as_str().as_bytes());
         part(access.id.map_or("", |id| id.as_str()).as_bytes());
-        // Of one client, each connection has another port.
+        // The port differs between connections of one client.
         let host = request.remote.rsplit_once(':');
         part(host.map_or(&*request.remote, |(host, _)| host).as_bytes());
         part(request.uri.query().unwrap_or_default().as_bytes());
@@ -53,9 +53,9 @@ impl Likeness {
         let mut fields: Vec<_> = request
             .headers
             .iter()
-            .filter(|(name, _)| is_creation || !PASSING.contains(name))
+            .filter(|(name, _)| is_creation || !VOLATILE_HEADERS.contains(name))
             .collect();
-        // Stable: several values of one name keep their order.
+        // The sort is stable, so that several values of one name stay in order.
         fields.sort_by_key(|(name, _)| name.as_str());
         for (name, value) in fields {
             part(name.as_str().as_bytes());
@@ -65,39 +65,45 @@ impl Likeness {
     }
 }
 
-/// Answers that still hold. When it is full, the older half is forgotten.
+/// A cache of decisions. When it is full, it drops the older generation.
 #[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<Halves>);
+pub(super) struct Cache(Mutex<Generations>);
 
 #[derive(Debug, Default)]
-struct Halves {
-    young: HashMap<Likeness, Held>,
-    old: HashMap<Likeness, Held>,
+struct Generations {
+    current: HashMap<CacheKey, CacheEntry>,
+    previous: HashMap<CacheKey, CacheEntry>,
 }
 
 #[derive(Debug, Clone)]
-struct Held {
-    answer: Decision,
-    until: Instant,
+struct CacheEntry {
+    decision: Decision,
+    expires_at: Instant,
 }
 
 impl Cache {
-    pub(super) fn get(&self, likeness: &Likeness, now: Instant) -> Option<Decision> {
-        let halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = halves.young.get(likeness);
-        let held = held.or_else(|| halves.old.get(likeness))?;
-        (now < held.until).then(|| held.answer.clone())
+    pub(super) fn get(&self, key: &CacheKey, now: Instant) -> Option<Decision> {
+        let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = generations.current.get(key);
+        let entry = entry.or_else(|| generations.previous.get(key))?;
+        (now < entry.expires_at).then(|| entry.decision.clone())
     }
 
-    pub(super) fn put(&self, likeness: Likeness, answer: Decision, time: Duration, now: Instant) {
-        let Some(until) = now.checked_add(time.min(LONGEST)) else {
+    pub(super) fn insert(&self, key: CacheKey, decision: Decision, ttl: Duration, now: Instant) {
+        let Some(expires_at) = now.checked_add(ttl.min(MAX_TTL)) else {
             return;
         };
-        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if halves.young.len() >= MOST / 2 {
-            halves.old = mem::take(&mut halves.young);
+        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if generations.current.len() >= CACHE_CAPACITY / 2 {
+            generations.previous = mem::take(&mut generations.current);
         }
-        halves.young.insert(likeness, Held { answer, until });
+        generations.current.insert(
+            key,
+            CacheEntry {
+                decision,
+                expires_at,
+            },
+        );
     }
 }
 
@@ -123,62 +129,62 @@ mod tests {
         request
     }
 
-    fn likeness(request: &RequestInfo, intent: Intent, id: &str) -> Likeness {
+    fn key(request: &RequestInfo, intent: Intent, id: &str) -> CacheKey {
         let id = UploadId::new(id).unwrap();
         let id = Some(&id);
-        Likeness::new(request, &Access { intent, id })
+        CacheKey::new(request, &Access { intent, id })
     }
 
     #[test]
-    fn who_asks_for_what_makes_the_difference_and_how_far_it_is_does_not() {
+    fn key_depends_on_client_and_upload_but_not_on_progress() {
         let base = request(
             &[("authorization", "a"), ("upload-offset", "0")],
             "1.2.3.4:5",
         );
-        let like = likeness(&base, Intent::Write, "x");
+        let like = key(&base, Intent::Write, "x");
         let next = request(
             &[("upload-offset", "9"), ("authorization", "a")],
             "1.2.3.4:6",
         );
-        assert_eq!(likeness(&next, Intent::Write, "x"), like);
+        assert_eq!(key(&next, Intent::Write, "x"), like);
         for other in [
             request(&[("authorization", "b")], "1.2.3.4:5"),
             request(&[], "1.2.3.4:5"),
             request(&[("authorization", "a"), ("cookie", "c")], "1.2.3.4:5"),
             request(&[("authorization", "a")], "1.2.3.5:5"),
-            // One value's end is not another's beginning.
+            // Boundaries between values count.
             request(
                 &[("authorization", "a"), ("authorization", "")],
                 "1.2.3.4:5",
             ),
         ] {
-            assert_ne!(likeness(&other, Intent::Write, "x"), like, "{other:?}");
+            assert_ne!(key(&other, Intent::Write, "x"), like, "{other:?}");
         }
-        assert_ne!(likeness(&base, Intent::Read, "x"), like);
-        assert_ne!(likeness(&base, Intent::Write, "y"), like);
+        assert_ne!(key(&base, Intent::Read, "x"), like);
+        assert_ne!(key(&base, Intent::Write, "y"), like);
         let mut queried = base;
         queried.uri = "/files/x?token=1".parse().unwrap();
-        assert_ne!(likeness(&queried, Intent::Write, "x"), like);
+        assert_ne!(key(&queried, Intent::Write, "x"), like);
     }
 
     #[test]
-    fn an_answer_holds_as_long_as_it_said_and_the_oldest_go() {
+    fn entries_expire_and_the_oldest_are_evicted() {
         let (cache, now) = (Cache::default(), Instant::now());
         let request = request(&[], "");
         let second = Duration::from_secs(1);
-        let first = likeness(&request, Intent::Write, "first");
-        let answer = Decision::Deny(ClientResponse::text(403, "no"));
-        cache.put(first, answer.clone(), second, now);
-        assert_eq!(cache.get(&first, now), Some(answer));
+        let first = key(&request, Intent::Write, "first");
+        let decision = Decision::Deny(ClientResponse::text(403, "no"));
+        cache.insert(first, decision.clone(), second, now);
+        assert_eq!(cache.get(&first, now), Some(decision));
         assert_eq!(cache.get(&first, now + second), None);
-        cache.put(first, Decision::allow(), Duration::MAX, now);
-        assert_eq!(cache.get(&first, now + LONGEST), None);
-        for n in 0..MOST {
-            let likeness = likeness(&request, Intent::Write, &n.to_string());
-            cache.put(likeness, Decision::allow(), second, now);
+        cache.insert(first, Decision::allow(), Duration::MAX, now);
+        assert_eq!(cache.get(&first, now + MAX_TTL), None);
+        for n in 0..CACHE_CAPACITY {
+            let key = key(&request, Intent::Write, &n.to_string());
+            cache.insert(key, Decision::allow(), second, now);
         }
         assert_eq!(cache.get(&first, now), None);
-        let halves = cache.0.lock().unwrap();
-        assert!(halves.young.len() + halves.old.len() <= MOST);
+        let generations = cache.0.lock().unwrap();
+        assert!(generations.current.len() + generations.previous.len() <= CACHE_CAPACITY);
     }
 }

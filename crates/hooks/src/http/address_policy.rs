@@ -1,4 +1,4 @@
-//! Which addresses a redirect may lead to.
+//! Address policy for redirects, against server-side request forgery (SSRF).
 
 use std::{
     io,
@@ -15,56 +15,55 @@ use landfall::BoxError;
 use tower_service::Service;
 use url::{Host, Url};
 
-/// An address where a redirect must not lead.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "a redirect leads to {0}, which is neither public nor allowed, see --hooks-http-redirect-allow"
 )]
-pub(super) struct NotAllowed(String);
+pub(super) struct AddressDenied(String);
 
-/// Lets public addresses through, and those of some networks.
+/// Allows public addresses, and those in configured networks.
 #[derive(Debug, Clone)]
-pub(super) struct Guard(Arc<[IpNet]>);
+pub(super) struct AddressPolicy(Arc<[IpNet]>);
 
-impl Guard {
+impl AddressPolicy {
     pub(super) fn new(allow: &[IpNet]) -> Self {
         Self(allow.into())
     }
 
-    fn admits(&self, ip: IpAddr) -> bool {
+    fn allows(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         is_public(ip) || self.0.iter().any(|net| net.contains(&ip))
     }
 
-    /// Looks at an address that stands in the URL itself, which no resolver is asked for. `true` if
-    /// there is one.
-    pub(super) fn check_literal(&self, url: &Url) -> Result<bool, NotAllowed> {
+    /// Checks an IP address in the URL itself, which is not resolved. Returns whether there is one.
+    pub(super) fn check_literal(&self, url: &Url) -> Result<bool, AddressDenied> {
         let ip = match url.host() {
             Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
             Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
             _ => return Ok(false),
         };
-        if self.admits(ip) {
+        if self.allows(ip) {
             Ok(true)
         } else {
-            Err(NotAllowed(ip.to_string()))
+            Err(AddressDenied(ip.to_string()))
         }
     }
 }
 
-/// The system's resolver; with a guard it returns only what that admits. What is looked at here is
-/// what is then connected to, so a name that changes in between gains nothing.
+/// The system's resolver, limited to the addresses that the policy allows.
+///
+/// The connection uses the checked addresses, so DNS rebinding has no effect.
 #[derive(Debug, Clone)]
 pub(super) struct Resolver {
     system: GaiResolver,
-    guard: Option<Guard>,
+    policy: Option<AddressPolicy>,
 }
 
 impl Resolver {
-    pub(super) fn new(guard: Option<Guard>) -> Self {
+    pub(super) fn new(policy: Option<AddressPolicy>) -> Self {
         Self {
             system: GaiResolver::new(),
-            guard,
+            policy,
         }
     }
 }
@@ -81,15 +80,15 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let host = name.as_str().to_owned();
         let resolving = self.system.call(name);
-        let guard = self.guard.clone();
+        let policy = self.policy.clone();
         Box::pin(async move {
             let found: io::Result<_> = resolving.await;
             let mut addresses: Vec<_> = found?.collect();
-            if let Some(guard) = guard {
-                let any = !addresses.is_empty();
-                addresses.retain(|address| guard.admits(address.ip()));
-                if any && addresses.is_empty() {
-                    return Err(NotAllowed(host).into());
+            if let Some(policy) = policy {
+                let was_resolved = !addresses.is_empty();
+                addresses.retain(|address| policy.allows(address.ip()));
+                if was_resolved && addresses.is_empty() {
+                    return Err(AddressDenied(host).into());
                 }
             }
             Ok(addresses.into_iter())
@@ -97,8 +96,7 @@ impl Service<Name> for Resolver {
     }
 }
 
-/// Whether an address is somewhere in the internet, and not of a kind with a purpose of its own (the
-/// registries of RFC 6890).
+/// Returns whether an address is publicly routable, by the registries of RFC 6890.
 fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
@@ -121,8 +119,8 @@ fn is_public(ip: IpAddr) -> bool {
             let special = (a == 0x2001 && (b < 0x200 || b == 0xDB8))
                 || a == 0x2002
                 || (a == 0x3FFF && b < 0x1000);
-            // Only this eighth is handed out; addresses that wrap an IPv4 one lie outside of it or
-            // among the special ones.
+            // Only 2000::/3 is allocated. Addresses that embed an IPv4 address are outside it or
+            // special.
             a & 0xE000 == 0x2000 && !special
         }
     }
@@ -133,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn public_addresses() {
+    fn only_public_addresses_are_allowed() {
         for public in [
             "1.1.1.1",
             "9.255.255.255",
@@ -151,7 +149,10 @@ mod tests {
             "2a00::1",
             "::ffff:1.1.1.1",
         ] {
-            assert!(Guard::new(&[]).admits(public.parse().unwrap()), "{public}");
+            assert!(
+                AddressPolicy::new(&[]).allows(public.parse().unwrap()),
+                "{public}"
+            );
         }
         for special in [
             "0.0.0.0",
@@ -189,29 +190,30 @@ mod tests {
             "ff02::1",
         ] {
             assert!(
-                !Guard::new(&[]).admits(special.parse().unwrap()),
+                !AddressPolicy::new(&[]).allows(special.parse().unwrap()),
                 "{special}"
             );
         }
     }
 
     #[test]
-    fn networks_that_are_allowed() {
-        let guard = Guard::new(&["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()]);
-        for (ip, admitted) in [
+    fn configured_networks_are_allowed() {
+        let policy =
+            AddressPolicy::new(&["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()]);
+        for (ip, allowed) in [
             ("10.1.2.3", true),
             ("::ffff:10.1.2.3", true),
             ("10.2.0.1", false),
             ("fd00::1", true),
             ("fc00::1", false),
         ] {
-            assert_eq!(guard.admits(ip.parse().unwrap()), admitted, "{ip}");
+            assert_eq!(policy.allows(ip.parse().unwrap()), allowed, "{ip}");
         }
     }
 
     #[test]
-    fn addresses_in_urls_in_any_spelling() {
-        let guard = Guard::new(&[]);
+    fn literal_addresses_are_checked_in_any_spelling() {
+        let policy = AddressPolicy::new(&[]);
         for url in [
             "http://127.0.0.1/",
             "http://0x7f.1/",
@@ -220,10 +222,10 @@ mod tests {
             "http://[::ffff:127.0.0.1]/",
             "http://0/",
         ] {
-            let refused = guard.check_literal(&Url::parse(url).unwrap());
-            assert!(refused.is_err(), "{url}");
+            let checked = policy.check_literal(&Url::parse(url).unwrap());
+            assert!(checked.is_err(), "{url}");
         }
-        let literal = |url| guard.check_literal(&Url::parse(url).unwrap()).unwrap();
+        let literal = |url| policy.check_literal(&Url::parse(url).unwrap()).unwrap();
         assert!(literal("http://1.1.1.1/"));
         assert!(!literal("http://localhost/"));
     }

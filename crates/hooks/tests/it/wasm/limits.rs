@@ -1,4 +1,4 @@
-//! What plugins do that they shouldn't: each fails its message, and says why.
+//! Limits and faults of plugins: each fails its message with a reason.
 
 use landfall_hooks::format::{Format, body};
 
@@ -13,20 +13,20 @@ fn says(text: &str, why: &str) {
 }
 
 #[tokio::test]
-async fn what_traps_is_a_failure() {
+async fn traps_are_failures() {
     for (hook, why) in [
-        ("unreachable", "it gave up"),
+        ("unreachable", "it panicked"),
         (
             "(i64.div_s (i64.const 1) (i64.const 0))",
-            "it did what can't be done: integer divide by zero",
+            "it trapped: integer divide by zero",
         ),
         (
             "(i64.load (i32.const 65529))",
-            "it did what can't be done: out of bounds memory access",
+            "it trapped: out of bounds memory access",
         ),
         (
             "(i64.add (call $again (local.get 0) (local.get 1)) (i64.const 1))",
-            "it did what can't be done: call stack exhausted",
+            "it trapped: call stack exhausted",
         ),
         (
             "(loop br 0) unreachable",
@@ -34,29 +34,29 @@ async fn what_traps_is_a_failure() {
         ),
         (
             "(drop (memory.grow (i32.const 16))) (i64.const 0)",
-            "it wanted more than 1048576 bytes of memory",
+            "it needs more than 1048576 bytes of memory",
         ),
         (
-            // A fill of what there is costs fuel by its length.
+            // A fill costs fuel by its length.
             "(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536)) (br 0)) unreachable",
             "it used up its 1000000 units of fuel",
         ),
     ] {
         let plugin = plugin(hook);
         says(&failure(&plugin).await, why);
-        // And the next message is none the worse for it.
+        // The next message is not affected.
         says(&failure(&plugin).await, why);
     }
 }
 
 #[tokio::test]
-async fn memory_may_grow_to_the_limit() {
+async fn memory_can_grow_to_the_limit() {
     let plugin = plugin("(drop (memory.grow (i32.const 15))) (i64.const 0)");
-    assert_eq!(ask(&plugin).await.unwrap(), Reaction::default());
+    assert_eq!(ask(&plugin).await.unwrap(), HookResponse::default());
 }
 
 #[tokio::test]
-async fn no_room_for_the_message_is_a_failure() {
+async fn invalid_allocation_is_a_failure() {
     for pointer in ["65500", "65536", "-1"] {
         let plugin = module(&format!(
             r#"(memory (export "memory") 1)
@@ -65,8 +65,8 @@ async fn no_room_for_the_message_is_a_failure() {
             hooked("(i64.const 0)")
         ));
         let text = failure(&plugin.unwrap()).await;
-        says(&text, "its landfall_alloc answered ");
-        assert!(text.ends_with("bytes have no room"), "{text}");
+        says(&text, "its landfall_alloc returned ");
+        assert!(text.ends_with("bytes do not fit there"), "{text}");
     }
     let plugin = module(&format!(
         r#"(memory (export "memory") 1)
@@ -74,49 +74,49 @@ async fn no_room_for_the_message_is_a_failure() {
         {}"#,
         hooked("(i64.const 0)")
     ));
-    says(&failure(&plugin.unwrap()).await, "it gave up");
+    says(&failure(&plugin.unwrap()).await, "it panicked");
 }
 
 #[tokio::test]
-async fn an_answer_outside_of_the_memory_is_a_failure() {
+async fn response_outside_the_memory_is_a_failure() {
     for (pointer, length) in [(65535, 2), (65537, 1), (u64::from(u32::MAX), 65536)] {
         let text = failure(&plugin(&at(pointer, length))).await;
         says(
             &text,
-            &format!("its answer is said to be {length} bytes at {pointer}, outside"),
+            &format!("its response of {length} bytes at {pointer} is outside"),
         );
     }
 }
 
 #[tokio::test]
-async fn an_answer_of_the_most_bytes_is_read_and_a_longer_one_is_not() {
+async fn responses_are_limited_in_size() {
     let mut answer = br#"{"RejectUpload":true}"#.to_vec();
     answer.resize(60 * 1024, b' ');
     assert!(ask(&answering(&answer)).await.unwrap().reject_upload);
     says(
         &failure(&plugin(&at(0, 65537))).await,
-        "its answer has 65537 bytes; at most 65536 are read",
+        "its response has 65537 bytes; the limit is 65536",
     );
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_is_a_failure() {
+async fn invalid_response_is_a_failure() {
     says(
         &failure(&answering(b"{\"HTTPResponse\":\xff}")).await,
-        "its answer isn't UTF-8",
+        "its response is not UTF-8",
     );
     let text = failure(&answering(b"maybe")).await;
     assert!(
-        text.starts_with("the plugin's answer to pre-create can't be read: "),
+        text.starts_with("failed to parse the plugin's response to pre-create: "),
         "{text}"
     );
 }
 
 #[tokio::test]
-async fn nothing_of_one_message_is_left_for_the_next() {
-    // It refuses if its global, its memory or its data is not as new.
+async fn calls_share_no_state() {
+    // It rejects if its global, its memory or its data is not fresh.
     let plugin = module(&format!(
-        r#"{USUAL}
+        r#"{DEFAULT}
         (global $seen (mut i64) (i64.const 0))
         (data (i32.const 4096) "{{\22RejectUpload\22:true}}")
         {}"#,
@@ -130,18 +130,18 @@ async fn nothing_of_one_message_is_left_for_the_next() {
     ))
     .unwrap();
     for _ in 0..3 {
-        assert_eq!(ask(&plugin).await.unwrap(), Reaction::default());
+        assert_eq!(ask(&plugin).await.unwrap(), HookResponse::default());
     }
 }
 
 #[tokio::test]
-async fn no_more_calls_run_than_may() {
+async fn concurrent_calls_are_limited() {
     log::listen();
-    // Messages of an even length take their time; each writes a line at its end.
+    // Messages of even length are slow; each logs a line at its end.
     let module = wat::parse_str(format!(
         r#"(module
         (import "landfall" "log" (func $log (param i32 i32 i32)))
-        {USUAL}
+        {DEFAULT}
         (data (i32.const 4096) "shortlong")
         {})"#,
         hooked(
@@ -181,16 +181,16 @@ async fn no_more_calls_run_than_may() {
 }
 
 #[tokio::test]
-async fn a_call_whose_caller_left_holds_its_place_until_its_end() {
+async fn abandoned_call_keeps_its_permit_until_it_ends() {
     let mut settings = settings();
     settings.parallel = 1;
     settings.fuel = 20_000_000;
     let hook = hooked("(loop br 0) unreachable");
-    let module = wat::parse_str(format!("(module {USUAL} {hook})")).unwrap();
+    let module = wat::parse_str(format!("(module {DEFAULT} {hook})")).unwrap();
     let plugin = Wasm::of_module(&settings, &module).unwrap();
     let question = message(HookName::PreCreate);
     let mut call = Box::pin(plugin.deliver(&question));
-    // Once polled, it runs.
+    // The first poll starts it.
     let poll = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx)));
     assert!(poll.await.is_pending());
     drop(call);

@@ -1,17 +1,17 @@
-//! A message in tusd's fields and order.
+//! The JSON of messages: tusd's fields in tusd's order.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
 use jiff::Timestamp;
+use landfall::hook::Intent;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     HookName, Message,
-    message::{JobFacts, Wish},
+    message::{JobData, serialize::intent::serialize as serialize_intent},
 };
 
-/// The whole of tusd 2.
 #[derive(Serialize)]
 pub(super) struct V2<'a> {
     #[serde(rename = "Type")]
@@ -20,7 +20,7 @@ pub(super) struct V2<'a> {
     pub(super) event: Event<'a>,
 }
 
-/// Both formats side by side.
+/// Both formats in one object.
 #[derive(Serialize)]
 pub(super) struct Auto<'a> {
     #[serde(rename = "Type")]
@@ -33,15 +33,18 @@ pub(super) struct Auto<'a> {
     pub(super) request: &'a Request<'a>,
 }
 
-/// tusd 2's `Event`, and the whole of tusd 1.
+/// `Event` of tusd 2, and the format of tusd 1.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Event<'a> {
     pub(super) upload: Upload<'a>,
     #[serde(rename = "HTTPRequest")]
     pub(super) request: Request<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    intent: Option<Wish>,
+    #[serde(
+        serialize_with = "serialize_intent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    intent: Option<Intent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<Job<'a>>,
 }
@@ -96,7 +99,7 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(job: &'a JobFacts) -> Self {
+    fn new(job: &'a JobData) -> Self {
         let time = |at: Option<SystemTime>| Some(Timestamp::try_from(at?).ok()?.to_string());
         Self {
             request_id: &job.request_id,
@@ -125,7 +128,7 @@ impl<'a> Event<'a> {
             upload: Upload {
                 id: &upload.id,
                 size: upload.size.unwrap_or(0),
-                // Before access nothing is known of the upload, not even that.
+                // `pre-access` does not know the length either.
                 size_is_deferred: upload.size.is_none() && message.hook != HookName::PreAccess,
                 offset: upload.offset,
                 meta_data: &upload.metadata,

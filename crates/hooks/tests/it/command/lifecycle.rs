@@ -1,17 +1,17 @@
-//! How many programs run, how long, and what is left of them.
+//! Concurrency, timeouts and termination of commands.
 
 use std::{sync::Arc, time::Instant};
 
 use super::*;
 
-/// A program that ends neither by itself nor when asked to, and a child that doesn't either.
+/// A command, and its child, that ignore SIGTERM.
 const STUBBORN: &str = r#"trap '' TERM
 sh -c 'trap "" TERM; echo $$ >child.pid; while :; do sleep 1; done' &
 echo $$ >pid
 while :; do sleep 1; done"#;
 
 #[tokio::test]
-async fn a_program_that_takes_too_long_is_ended_with_its_children() {
+async fn timeout_terminates_command_and_children() {
     let hooks = Hooks::sh(HookName::PreCreate, STUBBORN);
     let mut settings = hooks.settings();
     settings.timeout = Duration::from_secs(2);
@@ -20,7 +20,7 @@ async fn a_program_that_takes_too_long_is_ended_with_its_children() {
     let failure = command.deliver(&message(HookName::PreCreate)).await;
     assert_eq!(
         failure.unwrap_err().text,
-        "the hook pre-create ran longer than 2s and was ended"
+        "the hook pre-create timed out after 2s and was terminated"
     );
     assert!(start.elapsed() >= Duration::from_secs(2));
     let (program, child) = pids(&hooks).await;
@@ -29,7 +29,7 @@ async fn a_program_that_takes_too_long_is_ended_with_its_children() {
 }
 
 #[tokio::test]
-async fn a_program_whose_caller_leaves_is_ended_with_its_children() {
+async fn dropped_call_terminates_command_and_children() {
     let hooks = Hooks::sh(HookName::PreCreate, STUBBORN);
     let command = hooks.command();
     let call = tokio::spawn(async move { command.deliver(&message(HookName::PreCreate)).await });
@@ -41,7 +41,7 @@ async fn a_program_whose_caller_leaves_is_ended_with_its_children() {
 }
 
 #[test]
-fn a_program_ends_with_the_runtime() {
+fn runtime_shutdown_terminates_commands() {
     let hooks = Hooks::sh(HookName::PreCreate, STUBBORN);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let command = hooks.command();
@@ -62,7 +62,7 @@ async fn pids(hooks: &Hooks) -> (Pid, Pid) {
 }
 
 #[tokio::test]
-async fn a_program_that_is_asked_to_end_can_clear_up() {
+async fn terminated_command_can_clean_up() {
     let hooks = Hooks::sh(
         HookName::PreCreate,
         "trap 'touch cleared; exit' TERM; echo $$ >pid; while :; do sleep 0.05; done",
@@ -76,7 +76,7 @@ async fn a_program_that_is_asked_to_end_can_clear_up() {
 }
 
 #[tokio::test]
-async fn what_a_program_leaves_in_the_background_lives_on() {
+async fn background_processes_survive_their_command() {
     let hooks = Hooks::sh(
         HookName::PostFinish,
         "echo $$ >pid; (sleep 1; touch done) >/dev/null 2>&1 &",
@@ -88,7 +88,7 @@ async fn what_a_program_leaves_in_the_background_lives_on() {
 }
 
 #[tokio::test]
-async fn no_more_programs_run_than_may() {
+async fn concurrent_processes_are_limited() {
     let hooks = Hooks::sh(
         HookName::PreCreate,
         r#"mkdir -p running; touch running/$$; ls running | wc -l >>counts; sleep 0.02
@@ -121,7 +121,7 @@ rm running/$$; echo $$ >>pids"#,
 }
 
 #[tokio::test]
-async fn events_leave_room_for_questions() {
+async fn events_leave_capacity_for_blocking_hooks() {
     let hooks = Hooks::none()
         .with(
             HookName::PostFinish,
@@ -142,8 +142,8 @@ async fn events_leave_room_for_questions() {
         text.lines().count()
     };
     eventually("three have begun", || lines("started") == 3).await;
-    let reaction = command.deliver(&message(HookName::PreCreate)).await;
-    assert!(reaction.unwrap().reject_upload);
+    let response = command.deliver(&message(HookName::PreCreate)).await;
+    assert!(response.unwrap().reject_upload);
     assert_eq!((lines("started"), lines("ended")), (3, 0));
     fs::write(hooks.path("go"), "").unwrap();
     for event in events {
@@ -153,7 +153,7 @@ async fn events_leave_room_for_questions() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_just_being_written_is_tried_again() {
+async fn busy_file_is_retried() {
     let hooks = Hooks::sh(HookName::PreCreate, "echo '{\"RejectUpload\":true}'");
     let path = hooks.path("pre-create");
     let writer = fs::OpenOptions::new()
@@ -169,16 +169,16 @@ async fn a_program_that_is_just_being_written_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_written_for_long_is_a_failure() {
+async fn file_that_stays_busy_is_a_failure() {
     let hooks = Hooks::none();
     let path = hooks.path("pre-create");
     fs::copy("/bin/true", &path).unwrap();
     let writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
     let failure = hooks.deliver(HookName::PreCreate).await.unwrap_err();
     assert!(
-        failure.text.ends_with("is being written to"),
+        failure.message.ends_with("is being written to"),
         "{}",
-        failure.text
+        failure.message
     );
     drop(writer);
     hooks.deliver(HookName::PreCreate).await.unwrap();

@@ -1,4 +1,4 @@
-//! Events that were not prepared: those of the upload queue.
+//! Published events of the upload queue.
 
 use std::{
     sync::Arc,
@@ -8,17 +8,17 @@ use std::{
 use landfall::{Composer, event::EventSink, store::MemoryStore};
 use landfall_hooks::{
     HookName, HookNames, Message,
-    message::{JobFacts, Number},
+    message::{JobData, MessageId},
     outbox::{
-        Connections, Durability, Events, KeptState, Order, Outbox, OutboxError, OutboxSettings,
-        Query, Route,
+        Connections, Durability, EventState, Events, Outbox, OutboxError, OutboxSettings, Query,
+        Route, SortOrder,
     },
 };
 use tokio::task::JoinHandle;
 
-use super::site::{ALL, Receiver, Way, assert_in_order, everywhere};
+use super::harness::{ALL, Receiver, TestTransport, assert_in_order, on_each_database};
 
-/// An outbox with a receiver that wants events of the queue.
+/// An outbox with a receiver of job events.
 struct Queue {
     outbox: Outbox,
     connections: Connections,
@@ -32,13 +32,13 @@ impl Queue {
         settings.connections = Some(connections.lend());
         let receiver = Arc::new(Receiver::default());
         let route = |name, receiver: &Arc<Receiver>, names| Route {
-            transport: Arc::new(Way(name, receiver.clone())),
+            transport: Arc::new(TestTransport(name, receiver.clone())),
             names,
         };
         let deaf = Arc::default();
         let routes = vec![
-            route("http", &receiver, HookNames::OF_QUEUE),
-            // Nothing of the queue is for this one.
+            route("http", &receiver, HookNames::JOB_EVENTS),
+            // This route receives no job events.
             route("grpc", &deaf, ALL),
         ];
         let outbox = Outbox::open(settings, routes).await.unwrap();
@@ -53,7 +53,7 @@ impl Queue {
         }
     }
 
-    /// Stores events in a transaction of the caller, and commits it if `commits`.
+    /// Inserts events in a transaction, and commits it if `commits`.
     async fn insert(&self, messages: &[Message], commits: bool) {
         let mut transaction = self.connections.write().await.unwrap();
         for statement in self.outbox.insert_statements(messages).unwrap() {
@@ -71,32 +71,32 @@ impl Queue {
     }
 }
 
-/// The `nth` event of the queue, about a job.
+/// Returns the `nth` event, for a job.
 fn told(hook: HookName, job: u64, nth: u64) -> Message {
-    let mut facts = JobFacts::default();
-    facts.id = job.to_string();
-    facts.request_id = format!("r{job}");
-    facts.filename = Some("a.png".into());
-    let upload = facts.upload(None);
-    let number = Number {
+    let mut data = JobData::default();
+    data.id = job.to_string();
+    data.request_id = format!("r{job}");
+    data.filename = Some("a.png".into());
+    let upload = data.upload(None);
+    let number = MessageId {
         id: format!("{nth:032x}"),
         sequence: nth,
     };
-    Message::about_job(hook, SystemTime::now(), facts, upload, number)
+    Message::about_job(hook, SystemTime::now(), data, upload, number)
 }
 
-const LIFE: [HookName; 3] = [
+const LIFECYCLE: [HookName; 3] = [
     HookName::UploadStarted,
     HookName::UploadProgress,
     HookName::UploadCompleted,
 ];
 
-/// What each of `jobs` goes through, the jobs side by side.
+/// Returns the events of `jobs` interleaved jobs.
 fn lives(jobs: u64) -> Vec<Message> {
     let each = (0..3_u64).flat_map(|step| (0..jobs).map(move |job| (step, job)));
     each.map(|(step, job)| {
         told(
-            LIFE[usize::try_from(step).unwrap()],
+            LIFECYCLE[usize::try_from(step).unwrap()],
             job,
             step * jobs + job + 1,
         )
@@ -104,20 +104,20 @@ fn lives(jobs: u64) -> Vec<Message> {
     .collect()
 }
 
-/// Asserts that the first arrivals of each job are in order.
-fn assert_jobs_in_order(arrived: &[Message]) {
-    let mut jobs = arrived.to_vec();
+/// Asserts that the events of each job arrived in order, ignoring duplicates.
+fn assert_jobs_in_order(received: &[Message]) {
+    let mut jobs = received.to_vec();
     for message in &mut jobs {
-        message.upload.id = message.lane().into_owned();
+        message.upload.id = message.ordering_key().into_owned();
     }
     assert_in_order(&jobs);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inserted_events_arrive_in_order_for_each_job() {
-    everywhere(async |place| {
-        let queue = Queue::start(place.settings()).await;
-        assert_eq!(queue.outbox.names(), HookNames::OF_QUEUE.or(ALL));
+async fn inserted_events_arrive_in_order_per_job() {
+    on_each_database(async |database| {
+        let queue = Queue::start(database.settings()).await;
+        assert_eq!(queue.outbox.names(), HookNames::JOB_EVENTS.union(ALL));
         assert!(!queue.outbox.event_kinds().progress);
         queue
             .receiver
@@ -126,9 +126,9 @@ async fn inserted_events_arrive_in_order_for_each_job() {
         for part in lives(200).chunks(50) {
             queue.insert(part, true).await;
         }
-        // A busy receiver may be spared progress that is old news by then, but nothing else.
-        let terminal = |arrived: &[Message]| {
-            let ends = arrived
+        // Outdated progress may be skipped, other events may not.
+        let terminal = |received: &[Message]| {
+            let ends = received
                 .iter()
                 .filter(|one| one.hook == HookName::UploadCompleted);
             ends.map(|one| one.id.clone())
@@ -140,11 +140,11 @@ async fn inserted_events_arrive_in_order_for_each_job() {
             assert!(began.elapsed() < Duration::from_secs(60));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let arrived = queue.receiver.messages();
-        assert_jobs_in_order(&arrived);
-        let job = arrived[0].job.as_ref().unwrap();
+        let received = queue.receiver.messages();
+        assert_jobs_in_order(&received);
+        let job = received[0].job.as_ref().unwrap();
         assert_eq!(job.filename.as_deref(), Some("a.png"));
-        while queue.outbox.stats().rows > 0 {
+        while queue.outbox.stats().queued > 0 {
             assert!(
                 began.elapsed() < Duration::from_secs(60),
                 "{:?}",
@@ -159,18 +159,18 @@ async fn inserted_events_arrive_in_order_for_each_job() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inserted_events_are_stored_once() {
-    everywhere(async |place| {
-        let mut settings = place.settings();
-        settings.first_wait = Duration::from_secs(600);
-        settings.longest_wait = settings.first_wait;
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        settings.retry.min_backoff = Duration::from_secs(600);
+        settings.retry.max_backoff = settings.retry.min_backoff;
         let queue = Queue::start(settings).await;
         queue.receiver.set_down(true);
         let all = lives(4);
         queue.insert(&all, true).await;
-        let events = Events::open(&place.database).await.unwrap();
+        let events = Events::open(&database.database).await.unwrap();
         let waiting = Query {
-            states: vec![KeptState::Waiting],
-            order: Order::Oldest,
+            states: vec![EventState::Pending],
+            order: SortOrder::Oldest,
             ..Query::default()
         };
         let kept = events.list(&waiting).await.unwrap();
@@ -182,25 +182,25 @@ async fn inserted_events_are_stored_once() {
         let mut messages: Vec<_> = kept.into_iter().map(|one| one.message.unwrap()).collect();
         messages.sort_by_key(|message| message.sequence);
         assert_eq!(messages, all);
-        // By a caller that does not know whether its first transaction was committed.
+        // The caller does not know whether its first transaction was committed.
         queue.insert(&all, true).await;
         assert_eq!(events.list(&waiting).await.unwrap().len(), 12);
         queue.close().await;
 
-        let queue = Queue::start(place.settings()).await;
-        let arrived = queue.receiver.until(12).await;
-        assert_jobs_in_order(&arrived);
+        let queue = Queue::start(database.settings()).await;
+        let received = queue.receiver.until(12).await;
+        assert_jobs_in_order(&received);
         queue.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_that_waits_gives_way_to_newer_progress() {
-    everywhere(async |place| {
-        let mut settings = place.settings();
-        settings.first_wait = Duration::from_secs(600);
-        settings.longest_wait = settings.first_wait;
+async fn pending_progress_is_replaced_by_newer_progress() {
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        settings.retry.min_backoff = Duration::from_secs(600);
+        settings.retry.max_backoff = settings.retry.min_backoff;
         let queue = Queue::start(settings).await;
         queue.receiver.set_down(true);
         let started = told(HookName::UploadStarted, 7, 1);
@@ -216,9 +216,9 @@ async fn progress_that_waits_gives_way_to_newer_progress() {
         }
         let ended = told(HookName::UploadCancelled, 7, 1000);
         queue.insert(&[ended], true).await;
-        let events = Events::open(&place.database).await.unwrap();
+        let events = Events::open(&database.database).await.unwrap();
         let mut waiting = Query {
-            states: vec![KeptState::Waiting],
+            states: vec![EventState::Pending],
             upload: Some("job:7".into()),
             ..Query::default()
         };
@@ -229,25 +229,29 @@ async fn progress_that_waits_gives_way_to_newer_progress() {
             .collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [1, 199, 1000]);
-        // The one that is tried stays until it has arrived, as the first of its job does.
+        // A tried event stays until it is delivered.
         waiting.upload = Some("job:8".into());
         assert!(events.list(&waiting).await.unwrap().len() <= 3);
-        assert!(queue.outbox.stats().rows <= 6, "{:?}", queue.outbox.stats());
+        assert!(
+            queue.outbox.stats().queued <= 6,
+            "{:?}",
+            queue.outbox.stats()
+        );
         queue.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_of_the_callers_transaction_are_delivered_once_committed() {
-    everywhere(async |place| {
-        let mut settings = place.settings();
-        settings.limit = 5;
+async fn inserted_events_are_delivered_after_the_commit() {
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        settings.max_queued = 5;
         let queue = Queue::start(settings).await;
         let outbox = queue.outbox.clone();
         queue.receiver.set_down(true);
         queue.insert(&lives(2), false).await;
-        // More than the limit, and the same events twice: a full outbox refuses none of them.
+        // More than the limit, and duplicates: a full outbox accepts them all.
         let events = lives(4);
         for _ in 0..2 {
             queue.insert(&events, true).await;
@@ -260,15 +264,15 @@ async fn events_of_the_callers_transaction_are_delivered_once_committed() {
         queue.receiver.set_down(false);
         let mut wanted = events;
         wanted.push(told(HookName::UploadProgress, 9, 101));
-        let arrived = queue.receiver.until(wanted.len()).await;
-        assert_jobs_in_order(&arrived);
+        let received = queue.receiver.until(wanted.len()).await;
+        assert_jobs_in_order(&received);
         for one in &wanted {
             assert!(
-                arrived.iter().any(|arrived| arrived.id == one.id),
+                received.iter().any(|received| received.id == one.id),
                 "{one:?}"
             );
         }
-        // The receiver wants no questions, and the outbox takes nothing once it is closed.
+        // Blocking hooks are not stored, and a closed outbox accepts nothing.
         let unwanted = outbox.insert_statements(&[told(HookName::PreGrant, 1, 200)]);
         assert_eq!(unwanted.unwrap(), []);
         queue.close().await;

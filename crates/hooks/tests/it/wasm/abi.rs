@@ -1,21 +1,21 @@
-//! The border between a plugin and the server, with any pointers and bytes at all.
+//! The ABI between plugin and server, with arbitrary pointers and bytes.
 
 use landfall_hooks::format::{self, Format, body};
 use proptest::prelude::*;
 
 use super::*;
 
-/// The memory of the plugins here: one page.
+/// The memory of these plugins: one page.
 const PAGE: usize = 65536;
 
-/// What must come of a plugin that makes room at `room`, answers `pointer` and `length`, and has
-/// `bytes` where its answer is said to be; an error is how its sentence begins.
+/// Returns the expected response or the start of the error of a plugin that allocates at `room`,
+/// returns `pointer` and `length`, and has `bytes` at that place.
 fn expected(
     question: &[u8],
     bytes: &[u8],
     room: u32,
     (pointer, length): (u32, u32),
-) -> Result<Reaction, &'static str> {
+) -> Result<HookResponse, &'static str> {
     let span = |pointer: u32, length: usize| {
         let end = (pointer as usize).checked_add(length)?;
         (end <= PAGE).then_some(pointer as usize..end)
@@ -26,19 +26,20 @@ fn expected(
         span(room, question.len()).ok_or("the plugin failed in pre-create: its landfall_alloc")?;
     memory[room].copy_from_slice(question);
     if length > 65536 {
-        return Err("the plugin failed in pre-create: its answer has");
+        return Err("the plugin failed in pre-create: its response has");
     }
-    let answer = span(pointer, length as usize)
-        .ok_or("the plugin failed in pre-create: its answer is said to be")?;
+    let answer =
+        span(pointer, length as usize).ok_or("the plugin failed in pre-create: its response of")?;
     let answer = std::str::from_utf8(&memory[answer])
-        .map_err(|_| "the plugin failed in pre-create: its answer isn't UTF-8")?;
+        .map_err(|_| "the plugin failed in pre-create: its response is not UTF-8")?;
     if answer.is_empty() {
-        return Ok(Reaction::default());
+        return Ok(HookResponse::default());
     }
-    format::answer(answer.as_bytes()).map_err(|_| "the plugin's answer to pre-create can't be read")
+    format::parse_response(answer.as_bytes())
+        .map_err(|_| "failed to parse the plugin's response to pre-create")
 }
 
-/// Where the bytes are.
+/// The position of the bytes.
 const BYTES: u16 = 40_000;
 
 fn places() -> impl Strategy<Value = u32> {
@@ -60,7 +61,7 @@ fn contents() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn whatever_a_plugin_says_is_an_answer_or_a_sentence(
+    fn any_plugin_result_is_a_response_or_an_error(
         room in places(),
         pointer in places(),
         length in prop_oneof![3 => 0_u32..64, 1 => Just(u32::MAX), 1 => 0..2 * PAGE as u32],

@@ -1,4 +1,4 @@
-//! What is a plugin and what isn't, found out at the start.
+//! Validation of modules at creation.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn refusal(definitions: &str) -> String {
 #[track_caller]
 fn refused(definitions: &str, why: &str) {
     let text = refusal(definitions);
-    let expected = format!("the plugin /plugins/test.wasm can't be used: {why}");
+    let expected = format!("invalid plugin /plugins/test.wasm: {why}");
     assert!(
         text.starts_with(&expected),
         "{text}\ninstead of\n{expected}"
@@ -17,21 +17,21 @@ fn refused(definitions: &str, why: &str) {
 }
 
 #[tokio::test]
-async fn the_least_plugin_says_nothing() {
-    let reaction = ask(&plugin("(i64.const 0)")).await.unwrap();
-    assert_eq!(reaction, Reaction::default());
+async fn minimal_plugin_returns_the_default_response() {
+    let response = ask(&plugin("(i64.const 0)")).await.unwrap();
+    assert_eq!(response, HookResponse::default());
 }
 
 #[test]
-fn a_file_that_is_not_there_or_no_module_is_refused() {
+fn missing_file_or_invalid_module_is_rejected() {
     let text = Wasm::new(WasmSettings::new("/no/such.wasm"))
         .unwrap_err()
         .to_string();
     assert!(
-        text.starts_with("the plugin /no/such.wasm can't be read: "),
+        text.starts_with("cannot read the plugin /no/such.wasm: "),
         "{text}"
     );
-    // Text of a module is none.
+    // The text format is not accepted.
     for module in ["", "(module)", "\0asm\x01\0\0\0 and more"] {
         let error = Wasm::of_module(&settings(), module.as_bytes()).unwrap_err();
         assert!(matches!(error, WasmError::Unfit { .. }), "{error}");
@@ -39,21 +39,21 @@ fn a_file_that_is_not_there_or_no_module_is_refused() {
 }
 
 #[test]
-fn exports_that_are_missing_or_other_ones_are_named() {
+fn missing_or_wrong_exports_are_named() {
     let hook = hooked("(i64.const 0)");
-    refused(&hook, "it exports no memory called memory");
+    refused(&hook, "it exports no memory named memory");
     let memory = r#"(memory (export "memory") 1)"#;
     refused(
         &format!("{memory} {hook}"),
         "it exports no function landfall_alloc (i32) -> i32",
     );
     refused(
-        USUAL,
+        DEFAULT,
         "it exports no function landfall_hook (i32, i32) -> i64",
     );
     refused(
         &format!(
-            r#"{USUAL} (func (export "landfall_hook") (param i32 i32) (result i32) (i32.const 0))"#
+            r#"{DEFAULT} (func (export "landfall_hook") (param i32 i32) (result i32) (i32.const 0))"#
         ),
         "its landfall_hook must be a function (i32, i32) -> i64",
     );
@@ -64,8 +64,8 @@ fn exports_that_are_missing_or_other_ones_are_named() {
 }
 
 #[test]
-fn imports_of_what_is_not_offered_are_named() {
-    let rest = format!("{USUAL} {}", hooked("(i64.const 0)"));
+fn unknown_imports_are_named() {
+    let rest = format!("{DEFAULT} {}", hooked("(i64.const 0)"));
     refused(
         &format!(r#"(import "wasi_snapshot_preview1" "fd_write" (func)) {rest}"#),
         "it imports wasi_snapshot_preview1.fd_write; there is landfall.log and nothing else",
@@ -85,38 +85,38 @@ fn imports_of_what_is_not_offered_are_named() {
 }
 
 #[test]
-fn an_instance_that_cannot_be_made_is_no_plugin() {
+fn failing_instantiation_is_rejected() {
     let hook = hooked("(i64.const 0)");
     let alloc = r#"(func (export "landfall_alloc") (param i32) (result i32) (i32.const 0))"#;
     refused(
         &format!(r#"(memory (export "memory") 17) {alloc} {hook}"#),
-        "it begins with 1114112 bytes of memory; it may have 1048576",
+        "its initial memory has 1114112 bytes; the limit is 1048576",
     );
     for tables in ["(table 100000 funcref)", &"(table 1 funcref)".repeat(5)] {
-        let text = refusal(&format!("{USUAL} {tables} {hook}"));
+        let text = refusal(&format!("{DEFAULT} {tables} {hook}"));
         assert!(text.contains("table"), "{text}");
     }
     let text = refusal(&format!(
-        r#"{USUAL} (data (i32.const 65530) "too long") {hook}"#
+        r#"{DEFAULT} (data (i32.const 65530) "too long") {hook}"#
     ));
-    assert!(text.contains("can't be used: "), "{text}");
+    assert!(text.contains("invalid plugin "), "{text}");
     refused(
-        &format!("{USUAL} {hook} (func $start unreachable) (start $start)"),
-        "it gave up",
+        &format!("{DEFAULT} {hook} (func $start unreachable) (start $start)"),
+        "it panicked",
     );
     refused(
-        &format!("{USUAL} {hook} (func $start (loop br 0)) (start $start)"),
+        &format!("{DEFAULT} {hook} (func $start (loop br 0)) (start $start)"),
         "it used up its 1000000 units of fuel",
     );
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused() {
+fn invalid_settings_are_rejected() {
     let mut settings = settings();
     settings.parallel = 0;
     let error = Wasm::of_module(&settings, b"").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "at least one call of a plugin must be allowed"
+        "the maximum concurrency of plugin calls must be at least 1"
     );
 }

@@ -1,4 +1,4 @@
-//! An outbox with a receiver that does as it is told.
+//! A test harness: an outbox with a configurable receiver.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,70 +17,70 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 use landfall_hooks::{
-    Failure, HookName, HookNames, Message, Reaction, Transport,
+    DeliveryError, HookName, HookNames, HookResponse, Message, Transport,
     outbox::{Database, Outbox, OutboxSettings, Route},
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-/// Nothing in these tests takes longer, unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+/// Timeout of each test.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A receiver.
 #[derive(Debug, Default)]
 pub(crate) struct Receiver {
-    /// Ids of events, in the order in which they arrived.
-    pub(crate) arrived: Mutex<Vec<Message>>,
-    /// Nothing arrives.
+    /// Received messages in order.
+    pub(crate) received: Mutex<Vec<Message>>,
+    /// Set to fail all calls.
     pub(crate) is_down: AtomicBool,
-    /// Every so many calls one fails; none if 0.
+    /// Every nth call fails; 0 for none.
     pub(crate) fails_each: AtomicUsize,
-    /// How long a call takes.
+    /// The duration of a call.
     pub(crate) pause: Mutex<Duration>,
     calls: AtomicUsize,
 }
 
 impl Receiver {
     pub(crate) fn messages(&self) -> Vec<Message> {
-        self.arrived.lock().unwrap().clone()
+        self.received.lock().unwrap().clone()
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {
-        let arrived = self.arrived.lock().unwrap();
-        arrived.iter().map(|message| message.id.clone()).collect()
+        let received = self.received.lock().unwrap();
+        received.iter().map(|message| message.id.clone()).collect()
     }
 
     pub(crate) fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::Relaxed);
     }
 
-    /// Waits until so many different events have arrived.
+    /// Waits until this many distinct events were received.
     pub(crate) async fn until(&self, events: usize) -> Vec<Message> {
         let began = Instant::now();
         loop {
-            let arrived = self.ids();
-            let different: HashSet<_> = arrived.iter().collect();
+            let received = self.ids();
+            let different: HashSet<_> = received.iter().collect();
             if different.len() >= events {
                 return self.messages();
             }
             let so_far = different.len();
-            assert!(began.elapsed() < PATIENCE, "{so_far} of {events} arrived");
+            assert!(began.elapsed() < TIMEOUT, "{so_far} of {events} received");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }
 
-/// The way to a receiver.
+/// A transport to a receiver.
 #[derive(Debug)]
-pub(crate) struct Way(pub(crate) &'static str, pub(crate) Arc<Receiver>);
+pub(crate) struct TestTransport(pub(crate) &'static str, pub(crate) Arc<Receiver>);
 
 #[async_trait]
-impl Transport for Way {
+impl Transport for TestTransport {
     fn name(&self) -> &str {
         self.0
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let receiver = &self.1;
         let call = receiver.calls.fetch_add(1, Ordering::Relaxed);
         let pause = *receiver.pause.lock().unwrap();
@@ -89,41 +89,41 @@ impl Transport for Way {
         }
         let each = receiver.fails_each.load(Ordering::Relaxed);
         let fails = each > 0 && call.is_multiple_of(each);
-        // Half of what fails has arrived all the same.
+        // Half of the failed deliveries were received.
         if receiver.is_down.load(Ordering::Relaxed) || (fails && call.is_multiple_of(2 * each)) {
-            return Err(Failure::new("the receiver is down"));
+            return Err(DeliveryError::new("the receiver is down"));
         }
-        receiver.arrived.lock().unwrap().push(message.clone());
+        receiver.received.lock().unwrap().push(message.clone());
         if fails {
-            return Err(Failure::new("the answer was lost"));
+            return Err(DeliveryError::new("the answer was lost"));
         }
-        Ok(Reaction::default())
+        Ok(HookResponse::default())
     }
 }
 
-pub(crate) const ALL: HookNames = HookNames::of(&[
+pub(crate) const ALL: HookNames = HookNames::from_names(&[
     HookName::PostCreate,
     HookName::PostFinish,
     HookName::PostTerminate,
     HookName::PostExpire,
 ]);
 
-/// All events for a receiver.
+/// Returns a route with all events.
 pub(crate) fn route(receiver: &Arc<Receiver>) -> Route {
     Route {
-        transport: Arc::new(Way("http", receiver.clone())),
+        transport: Arc::new(TestTransport("http", receiver.clone())),
         names: ALL,
     }
 }
 
-/// A database that is gone with it.
+/// A temporary database.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct TestDatabase {
     pub(crate) database: Database,
     folder: TempDir,
 }
 
-impl Place {
+impl TestDatabase {
     pub(crate) fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::Sqlite(folder.path().join("state/events.db"));
@@ -139,15 +139,15 @@ impl Place {
         }
     }
 
-    /// Settings with short waits.
+    /// Returns settings with short delays.
     pub(crate) fn settings(&self) -> OutboxSettings {
         let mut settings = OutboxSettings::new(self.database.clone());
-        settings.presence = Some(self.folder.path().join("nodes"));
-        settings.patience = Duration::from_secs(60);
-        settings.first_wait = Duration::from_millis(10);
-        settings.longest_wait = Duration::from_millis(200);
+        settings.presence_dir = Some(self.folder.path().join("nodes"));
+        settings.write_timeout = Duration::from_secs(60);
+        settings.retry.min_backoff = Duration::from_millis(10);
+        settings.retry.max_backoff = Duration::from_millis(200);
         // Longer than a test takes on a slow machine.
-        settings.hold = Duration::from_secs(3600);
+        settings.max_hold = Duration::from_secs(3600);
         settings.circuit_breaker.min_duration = Duration::from_millis(10);
         settings.circuit_breaker.min_delay = Duration::from_millis(10);
         settings.circuit_breaker.max_delay = Duration::from_millis(50);
@@ -156,35 +156,35 @@ impl Place {
 }
 
 /// Runs a test on each database.
-pub(crate) async fn everywhere(test: impl AsyncFn(Place)) {
-    run("sqlite", Place::sqlite(), &test).await;
+pub(crate) async fn on_each_database(test: impl AsyncFn(TestDatabase)) {
+    run("sqlite", TestDatabase::sqlite(), &test).await;
     #[cfg(feature = "postgres")]
-    run("postgres", Place::postgres(), &test).await;
+    run("postgres", TestDatabase::postgres(), &test).await;
 }
 
-async fn run(name: &str, place: Place, test: &impl AsyncFn(Place)) {
+async fn run(name: &str, database: TestDatabase, test: &impl AsyncFn(TestDatabase)) {
     // Shown when the test fails.
     println!("database: {name}");
-    tokio::time::timeout(PATIENCE, test(place))
+    tokio::time::timeout(TIMEOUT, test(database))
         .await
         .expect("the test hangs");
 }
 
-/// An outbox that runs, beside a handler on a store in memory.
+/// A running outbox with a handler on a memory store.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub(crate) struct Harness {
     pub(crate) outbox: Outbox,
     pub(crate) handler: Handler,
     pub(crate) receiver: Arc<Receiver>,
     running: JoinHandle<()>,
 }
 
-impl Site {
+impl Harness {
     pub(crate) async fn start(settings: OutboxSettings) -> Self {
-        Self::beside(settings, Arc::default(), Composer::join(MemoryStore::new())).await
+        Self::start_with(settings, Arc::default(), Composer::join(MemoryStore::new())).await
     }
 
-    pub(crate) async fn beside(
+    pub(crate) async fn start_with(
         settings: OutboxSettings,
         receiver: Arc<Receiver>,
         parts: Composer,
@@ -202,14 +202,14 @@ impl Site {
         }
     }
 
-    /// Ends it as it should end.
+    /// Shuts down gracefully.
     pub(crate) async fn close(self) {
         self.outbox.close().await;
         self.running.await.unwrap();
     }
 
-    /// What an upload goes through.
-    pub(crate) async fn announce_and_tell(&self, upload: &Arc<Upload>, kinds: &[EventKind]) {
+    /// Prepares and emits events of an upload.
+    pub(crate) async fn prepare_and_emit(&self, upload: &Arc<Upload>, kinds: &[EventKind]) {
         for kind in kinds {
             let announced = event(*kind, upload);
             self.outbox.prepare(&[announced]).await.unwrap();
@@ -228,12 +228,13 @@ pub(crate) fn event(kind: EventKind, upload: &Arc<Upload>) -> Event {
     Event::new(kind, upload.clone(), 0, None)
 }
 
-/// Asserts that of each upload what arrived first was earlier, and that what arrived again was about
-/// the same. (It may have another number: two nodes can tell the same thing, if one is slow.)
-pub(crate) fn assert_in_order(arrived: &[Message]) {
+/// Asserts that the events of each upload arrived in order, and that duplicates match.
+///
+/// A duplicate may have another sequence number: two nodes can emit the same event.
+pub(crate) fn assert_in_order(received: &[Message]) {
     let mut seen: BTreeMap<&str, &Message> = BTreeMap::new();
     let mut last: BTreeMap<&str, u64> = BTreeMap::new();
-    for message in arrived {
+    for message in received {
         if let Some(before) = seen.insert(&message.id, message) {
             let about = |message: &Message| (message.hook, message.upload.id.clone());
             assert_eq!(about(before), about(message), "one id for two things");
