@@ -9,7 +9,7 @@ use landfall::{
     hook::{Reply, RequestInfo},
     upload::{Snapshot, Upload, UploadId},
 };
-use landfall_grants::{gate::ETAG, queue};
+use landfall_grants::{enforce::ETAG, queue};
 use landfall_s3::client::{self, ErrorKind, ObjectHead};
 
 use super::{
@@ -257,11 +257,11 @@ impl Direct {
             .emit(room, EventKind::Completed, upload, head.size, info)
             .await;
         // The sink of the queue has done this already, if there is one.
-        let end = queue::End::Completed(queue::Completion {
+        let end = queue::JobEnd::Completed(queue::Completion {
             bytes: head.size,
             etag: Some(head.etag.clone()),
         });
-        if let Err(error) = self.queue().end(*job, end).await {
+        if let Err(error) = self.queue().finish(*job, end).await {
             tracing::error!(id = %upload.id, %job, %error, "failed to record job end");
         }
         tracing::debug!(id = %upload.id, size = head.size, "DirectUploadFinished");

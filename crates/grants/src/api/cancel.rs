@@ -5,14 +5,14 @@ use http::StatusCode;
 use landfall::Handler;
 
 use super::{
-    Api, json, list,
+    Api, job_json, json, list,
     problem::{Problem, fault},
-    request_id, row,
+    request_id,
     stats::count,
 };
 use crate::{
     Job, JobState, Queue,
-    gate::{self, CancelError},
+    enforce::{self, CancelError},
 };
 
 /// What the row says of it.
@@ -22,9 +22,9 @@ const REASON_ADMIN: &str = "cancelled by an admin";
 /// `DELETE /uploadjobs/{request_id}`
 pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = api.identify(&parts).await?;
-    let job = list::find(api, &caller, id, &parts).await?;
-    let reason = match job.subject.as_deref() == Some(&*caller.subject) {
+    let principal = api.authenticate(&parts).await?;
+    let job = list::find(api, &principal, id, &parts).await?;
+    let reason = match job.subject.as_deref() == Some(&*principal.subject) {
         true => REASON,
         false => REASON_ADMIN,
     };
@@ -67,7 +67,7 @@ pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Resp
             }
         }
     };
-    let row = row::row(&job, api.settings.style, caller.is_admin);
+    let row = job_json::job_json(&job, api.settings.style, principal.is_admin);
     Ok(json(StatusCode::OK, &row))
 }
 
@@ -87,7 +87,7 @@ async fn end(
     job: &Job,
     reason: &str,
 ) -> Result<(bool, Option<Job>), Failed> {
-    let ended = gate::cancel(queue, handler, job, reason).await?;
+    let ended = enforce::cancel(queue, handler, job, reason).await?;
     let now = queue.get(job.id).await.map_err(CancelError::from)?;
     Ok((ended, now))
 }

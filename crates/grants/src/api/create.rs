@@ -13,14 +13,14 @@ use super::{
     problem::{Problem, fault},
     request_id,
 };
-use crate::{Job, Token, gate};
+use crate::{Job, Token, enforce};
 
 /// The most bytes of a refusal's words that are passed on.
-const MAX_WORDS: usize = 4096;
+const MAX_MESSAGE_BYTES: usize = 4096;
 
 /// Headers of the caller that matter to the creation: where it comes from, and how it names itself.
 /// What shows who it is stays behind, for hooks are told of headers.
-const PASSED_ON: [&str; 12] = [
+const FORWARDED_HEADERS: [&str; 12] = [
     "host",
     "via",
     "forwarded",
@@ -78,7 +78,9 @@ pub(super) async fn create(
 async fn refused(api: &Api, job: &Job, reply: http::Response<ReplyBody>) -> Problem {
     let status = reply.status();
     let wait = reply.headers().get(header::RETRY_AFTER).cloned();
-    let words = Limited::new(reply.into_body(), MAX_WORDS).collect().await;
+    let words = Limited::new(reply.into_body(), MAX_MESSAGE_BYTES)
+        .collect()
+        .await;
     let words = words.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
     let words = String::from_utf8_lossy(&words).trim().to_owned();
     let may_pass = status.is_server_error()
@@ -89,7 +91,8 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ReplyBody>) -> Prob
     if status.is_client_error() && !may_pass {
         let settings = &api.settings;
         let reason = format!("its upload was refused: {words}");
-        if let Err(error) = gate::cancel(&settings.queue, &settings.handler, job, &reason).await {
+        if let Err(error) = enforce::cancel(&settings.queue, &settings.handler, job, &reason).await
+        {
             tracing::error!(job = %job.id, %error, "a job whose upload was refused stays reserved");
         }
     }
@@ -115,7 +118,7 @@ fn request(api: &Api, parts: &Parts, job: &Job, token: &Token) -> Request<Empty<
         request.extensions_mut().insert(*peer);
     }
     let headers = request.headers_mut();
-    for name in PASSED_ON {
+    for name in FORWARDED_HEADERS {
         for value in parts.headers.get_all(name) {
             headers.append(HeaderName::from_static(name), value.clone());
         }
@@ -152,7 +155,7 @@ fn endpoint(api: &Api, parts: &Parts) -> Uri {
 /// What was granted, as the metadata of an upload: texts only, and nothing that means something else
 /// in there. The same each time, so that a creation that is asked for again is the same.
 fn metadata(job: &Job) -> Metadata {
-    const TAKEN: [&str; 5] = [
+    const RESERVED_KEYS: [&str; 5] = [
         "filename",
         "filetype",
         "token",
@@ -164,7 +167,7 @@ fn metadata(job: &Job) -> Metadata {
         .into_iter()
         .filter_map(|(key, value)| Some((key, value.as_deref()?)));
     let more = job.metadata.iter().filter_map(|(key, value)| match value {
-        Value::String(text) if !TAKEN.contains(&&**key) => Some((&**key, &**text)),
+        Value::String(text) if !RESERVED_KEYS.contains(&&**key) => Some((&**key, &**text)),
         _ => None,
     });
     Metadata::from_pairs(known.chain(more))

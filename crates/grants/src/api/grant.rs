@@ -7,32 +7,32 @@ use http::{StatusCode, request::Parts};
 use serde_json::{Value, json};
 
 use super::{
-    Api, Style,
-    asked::{Asked, Mode},
+    Api, ApiStyle,
+    cors::read_body,
     create::{self, Created},
-    edge::read_body,
+    grant_request::{GrantRequest, ResponseMode},
+    job_json::rfc3339,
     json,
     problem::{Problem, fault},
     request_id,
-    row::rfc3339,
     stats::count,
 };
 use crate::{
-    Caller, Job, JobState, Token,
-    policy::{self, Ask},
-    queue::{Bounds, Granted, NewJob, Refusal},
+    Job, JobState, Principal, Token,
+    policy::{self, PolicyRequest},
+    queue::{GrantOutcome, JobLimits, LimitExceeded, NewJob},
 };
 
 /// When to come again while too much is under way: nobody knows when some of it ends.
-const BUSY: Duration = Duration::from_secs(60);
+const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// `POST /uploadjobs`
 pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Problem> {
-    let answer = give(api, request).await;
+    let answer = issue(api, request).await;
     let stats = &api.settings.stats;
     count(match &answer {
         Ok((false, _)) => &stats.granted,
-        Ok((true, _)) => &stats.granted_again,
+        Ok((true, _)) => &stats.repeated,
         Err(problem) if problem.is_ours() => &stats.failed,
         Err(_) => &stats.refused,
     });
@@ -40,27 +40,27 @@ pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Probl
 }
 
 /// Gives a grant, and says whether it was given before.
-async fn give(api: &Api, request: Request) -> Result<(bool, Response), Problem> {
+async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.identify(&parts).await?;
+    let principal = api.authenticate(&parts).await?;
     let (most, time) = (api.settings.max_body, api.settings.body_time);
     let body = read_body(body, most, time).await?;
-    let asked = Asked::read(&parts.headers, &body, api.settings.style)?;
+    let asked = GrantRequest::read(&parts.headers, &body, api.settings.style)?;
     let mode = asked.mode;
-    let new = agree(api, &caller, asked, &parts).await?;
+    let new = apply_policies(api, &principal, asked, &parts).await?;
     let queue = &api.settings.queue;
     let granted = queue.grant(new).await;
     let granted = granted.map_err(|error| fault(&error, request_id(&parts)))?;
     let (was_given, mut job, token) = match granted {
-        Granted::New(job, token) => (false, job, Some(token)),
-        Granted::Again(job, token) => (true, job, token),
-        Granted::Conflict(_) => {
+        GrantOutcome::Created(job, token) => (false, job, Some(token)),
+        GrantOutcome::Existing(job, token) => (true, job, token),
+        GrantOutcome::Conflict(_) => {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
                 "something else was asked for under this id; choose another id",
             ));
         }
-        Granted::Refused(refusal) => return Err(refused(refusal)),
+        GrantOutcome::LimitExceeded(refusal) => return Err(refused(refusal)),
     };
     match job.state {
         JobState::Cancelled | JobState::Failed | JobState::Expired => {
@@ -75,20 +75,20 @@ async fn give(api: &Api, request: Request) -> Result<(bool, Response), Problem> 
         _ => {}
     }
     let mut upload_url = None;
-    if let (Mode::Url, Some(token)) = (mode, &token) {
+    if let (ResponseMode::Url, Some(token)) = (mode, &token) {
         let Created { url, job: now } = create::create(api, &parts, &job, token).await?;
         upload_url = Some(url);
         job = now;
     }
     tracing::debug!(
         job = %job.id,
-        subject = caller.subject,
+        subject = principal.subject,
         requestId = request_id(&parts),
         again = was_given,
         "UploadGranted"
     );
     let status = match (api.settings.style, was_given) {
-        (Style::Landfall, false) => StatusCode::CREATED,
+        (ApiStyle::Landfall, false) => StatusCode::CREATED,
         _ => StatusCode::OK,
     };
     let location = api.settings.handler.endpoint(&parts);
@@ -98,37 +98,42 @@ async fn give(api: &Api, request: Request) -> Result<(bool, Response), Problem> 
 }
 
 /// Asks the policies; what is left is what may be granted.
-async fn agree(api: &Api, caller: &Caller, asked: Asked, parts: &Parts) -> Result<NewJob, Problem> {
-    let mut new = NewJob::new(&*caller.subject, asked.id, asked.filename);
+async fn apply_policies(
+    api: &Api,
+    principal: &Principal,
+    asked: GrantRequest,
+    parts: &Parts,
+) -> Result<NewJob, Problem> {
+    let mut new = NewJob::new(&*principal.subject, asked.id, asked.filename);
     new.filetype = asked.filetype;
     new.size = asked.filesize;
     new.metadata = asked.metadata;
     let fingerprint = new.fingerprint();
-    let mut ask = Ask::new(&*new.request_id, &*new.filename);
+    let mut ask = PolicyRequest::new(&*new.request_id, &*new.filename);
     ask.filesize = new.size;
     ask.filetype = new.filetype.clone();
     ask.metadata = new.metadata;
-    policy::decide(&api.settings.policies, caller, &mut ask, parts).await?;
+    policy::decide(&api.settings.policies, principal, &mut ask, parts).await?;
     new.filename = ask.filename;
     new.filetype = ask.filetype;
     new.size = ask.filesize;
     new.max_size = ask.limits.max_size;
     new.metadata = ask.metadata;
-    new.asked = Some(fingerprint);
-    new.bounds = Bounds::of(&ask.limits);
+    new.request_fingerprint = Some(fingerprint);
+    new.limits = JobLimits::from(&ask.limits);
     Ok(new)
 }
 
-fn refused(refusal: Refusal) -> Problem {
+fn refused(refusal: LimitExceeded) -> Problem {
     let (detail, wait) = match refusal {
-        Refusal::Active(most) => (
+        LimitExceeded::Active(most) => (
             format!("{most} uploads are under way, which is the most; finish or cancel one"),
-            BUSY,
+            LIMIT_RETRY_AFTER,
         ),
-        Refusal::Rate(wait) => ("too many uploads were asked for".into(), wait),
-        Refusal::Quota { quota, used } => (
+        LimitExceeded::Rate(wait) => ("too many uploads were asked for".into(), wait),
+        LimitExceeded::Quota { quota, used } => (
             format!("{used} of {quota} bytes are used or reserved, and the rest is too little"),
-            BUSY,
+            LIMIT_RETRY_AFTER,
         ),
     };
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
@@ -136,7 +141,7 @@ fn refused(refusal: Refusal) -> Problem {
 
 /// The grant as its owner reads it, for the only time.
 fn answer(
-    style: Style,
+    style: ApiStyle,
     job: &Job,
     token: Option<&Token>,
     location: String,
@@ -144,7 +149,7 @@ fn answer(
 ) -> Value {
     let token = token.map(Token::reveal);
     match style {
-        Style::Landfall => {
+        ApiStyle::Landfall => {
             let mut body = json!({
                 "request_id": job.request_id,
                 "upload_token": token,
@@ -159,7 +164,7 @@ fn answer(
             }
             body
         }
-        Style::Package => json!({
+        ApiStyle::Laravel => json!({
             "request_id": job.request_id,
             "upload_token": token,
             "filename": job.filename,

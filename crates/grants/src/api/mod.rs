@@ -8,15 +8,15 @@
 //! | `DELETE /uploadjobs/{request_id}` | cancels it: its transfer stops, its bytes go |
 //! | `GET /uploadjobs/events` | what happens to them, as server-sent events |
 
-mod asked;
 mod cancel;
+mod cors;
 mod create;
-mod edge;
 mod events;
 mod grant;
+mod grant_request;
+mod job_json;
 mod list;
 mod problem;
-mod row;
 mod stats;
 
 use std::{convert::Infallible, fmt, future::Future, net::IpAddr, sync::Arc, time::Duration};
@@ -36,28 +36,30 @@ use landfall::{
 use tokio::sync::{Semaphore, watch};
 
 pub use self::{
-    edge::{Allowance, Edge, NoBody, json_object, media_type, read_body, request_id},
-    events::Seats,
+    cors::{CorsContext, CorsRules, JsonBodyError, json_object, media_type, read_body, request_id},
+    events::StreamLimits,
     stats::ApiStats,
 };
-use self::{events::SeatTable, problem::Problem};
-use crate::{Caller, Queue, caller::Callers, gate::ClientAddress, policy::Policy, queue::Scope};
+use self::{events::StreamLimiter, problem::Problem};
+use crate::{
+    Principal, Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy, queue::Scope,
+};
 
 /// The most cancellations of this process that go on at a time; more wait.
-const CANCELLING: usize = 64;
+const MAX_CANCELLATIONS: usize = 64;
 
 /// The most listeners that read what they missed at a time; more wait.
-const READING: usize = 8;
+const MAX_CATCH_UPS: usize = 8;
 
 /// How answers look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Style {
+pub enum ApiStyle {
     /// Status codes that say what happened, rows with their state, errors as problem details.
     #[default]
     Landfall,
     /// What the Laravel package `oneofftech/laravel-tus-upload` answers, so that its front end works
     /// with Landfall as it is.
-    Package,
+    Laravel,
 }
 
 /// What the API works with, and how it behaves.
@@ -67,7 +69,7 @@ pub struct ApiSettings {
     /// The jobs.
     pub queue: Queue,
     /// Who may ask.
-    pub callers: Callers,
+    pub authenticator: Authenticator,
     /// What they may ask for: all must agree, in this order.
     pub policies: Vec<Arc<dyn Policy>>,
     /// Where uploads are created and removed.
@@ -75,7 +77,7 @@ pub struct ApiSettings {
     /// The path of the list, `/uploadjobs` if not set.
     pub path: String,
     /// How answers look.
-    pub style: Style,
+    pub style: ApiStyle,
     /// Cross-origin requests; `None` = no CORS headers at all.
     pub cors: Option<Cors>,
     /// Finds the client's address; that of the connection if not set.
@@ -89,7 +91,7 @@ pub struct ApiSettings {
     /// How often it is looked whether those who listen still may; a minute if not set.
     pub recheck: Duration,
     /// How many may listen at a time, in all and of one subject.
-    pub seats: Seats,
+    pub stream_limits: StreamLimits,
     /// Turns to true when the server shuts down: then those who listen are sent away.
     pub shutdown: Option<watch::Receiver<bool>>,
     /// Where the API counts what it does.
@@ -99,21 +101,21 @@ pub struct ApiSettings {
 impl ApiSettings {
     /// Defaults, without policies.
     #[must_use]
-    pub fn new(queue: Queue, callers: Callers, handler: Handler) -> Self {
+    pub fn new(queue: Queue, authenticator: Authenticator, handler: Handler) -> Self {
         Self {
             queue,
-            callers,
+            authenticator,
             policies: Vec::new(),
             handler,
             path: "/uploadjobs".into(),
-            style: Style::default(),
+            style: ApiStyle::default(),
             cors: None,
             client: None,
             max_body: 64 * 1024,
             body_time: Duration::from_secs(30),
             heartbeat: Duration::from_secs(15),
             recheck: Duration::from_secs(60),
-            seats: Seats::default(),
+            stream_limits: StreamLimits::default(),
             shutdown: None,
             stats: Arc::default(),
         }
@@ -135,9 +137,9 @@ impl fmt::Debug for ApiSettings {
 pub fn service(settings: ApiSettings) -> Router {
     let path = settings.path.trim_end_matches('/').to_owned();
     let api = Arc::new(Api {
-        seats: SeatTable::new(settings.seats, settings.stats.clone()),
-        reading: Semaphore::new(READING),
-        cancelling: Arc::new(Semaphore::new(CANCELLING)),
+        streams: StreamLimiter::new(settings.stream_limits, settings.stats.clone()),
+        reading: Semaphore::new(MAX_CATCH_UPS),
+        cancelling: Arc::new(Semaphore::new(MAX_CANCELLATIONS)),
         settings,
     });
     let jobs: MethodRouter<Arc<Api>> = get(list).post(grant);
@@ -148,7 +150,10 @@ pub fn service(settings: ApiSettings) -> Router {
         .route(&format!("{path}/{{request_id}}"), get(one).delete(cancel))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)
-        .layer(middleware::from_fn_with_state(api.clone(), edge::around))
+        .layer(middleware::from_fn_with_state(
+            api.clone(),
+            cors::middleware,
+        ))
         .with_state(api)
 }
 
@@ -182,7 +187,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 struct Api {
     settings: ApiSettings,
     /// Who listens.
-    seats: Arc<SeatTable>,
+    streams: Arc<StreamLimiter>,
     /// Turns of those who read events that they missed.
     reading: Semaphore,
     /// Turns of cancellations.
@@ -191,9 +196,13 @@ struct Api {
 
 impl Api {
     /// Who asks.
-    async fn identify(&self, parts: &Parts) -> Result<Caller, Problem> {
+    async fn authenticate(&self, parts: &Parts) -> Result<Principal, Problem> {
         let client = self.client(parts);
-        Ok(self.settings.callers.identify(parts, client).await?)
+        Ok(self
+            .settings
+            .authenticator
+            .authenticate(parts, client)
+            .await?)
     }
 
     fn client(&self, parts: &Parts) -> Option<IpAddr> {
@@ -213,11 +222,11 @@ impl Api {
 }
 
 /// Whose jobs a caller sees, by what it asks for: its own, or as an admin those of `subject` or of all.
-fn scope(caller: &Caller, subject: Option<&str>) -> Result<Scope, Problem> {
+fn scope(principal: &Principal, subject: Option<&str>) -> Result<Scope, Problem> {
     match subject {
-        None if caller.is_admin => Ok(Scope::All),
-        None => Ok(Scope::Subject(caller.subject.clone())),
-        Some(other) if caller.is_admin || other == caller.subject => {
+        None if principal.is_admin => Ok(Scope::All),
+        None => Ok(Scope::Subject(principal.subject.clone())),
+        Some(other) if principal.is_admin || other == principal.subject => {
             Ok(Scope::Subject(other.into()))
         }
         Some(_) => Err(Problem::new(

@@ -9,11 +9,11 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::{Style, edge::NoBody};
-use crate::{caller::Denied, policy::No, queue::QueueError};
+use super::{ApiStyle, cors::JsonBodyError};
+use crate::{auth::AuthError, policy::PolicyDenial, queue::QueueError};
 
 /// When to come again if nothing better is known.
-const LATER: Duration = Duration::from_secs(5);
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a request isn't answered as its sender would like.
 #[derive(Debug)]
@@ -84,14 +84,14 @@ impl Problem {
     }
 
     pub(super) fn unavailable(detail: &'static str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(LATER)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
     }
 
     /// The answer, in the words of a style.
-    pub(super) fn respond(self, style: Style) -> Response {
+    pub(super) fn respond(self, style: ApiStyle) -> Response {
         let (status, media_type, body) = match style {
-            Style::Landfall => (self.status, "application/problem+json", self.details()),
-            Style::Package => {
+            ApiStyle::Landfall => (self.status, "application/problem+json", self.details()),
+            ApiStyle::Laravel => {
                 let (status, body) = self.as_laravel();
                 (status, "application/json", body)
             }
@@ -147,33 +147,33 @@ impl Problem {
     }
 }
 
-impl From<NoBody> for Problem {
-    fn from(none: NoBody) -> Self {
+impl From<JsonBodyError> for Problem {
+    fn from(none: JsonBodyError) -> Self {
         Self::new(none.status(), none.to_string())
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
+impl From<AuthError> for Problem {
+    fn from(denied: AuthError) -> Self {
         let mut problem = Self::new(denied.status(), denied.to_string());
         match denied {
-            Denied::Unknown { challenge, .. } => {
+            AuthError::Unauthenticated { challenge, .. } => {
                 problem.headers.push((header::WWW_AUTHENTICATE, challenge));
                 problem
             }
-            Denied::CrossSite => Self {
+            AuthError::CrossSite => Self {
                 is_cross_site: true,
                 ..problem
             },
-            Denied::TooMany { retry_after } => problem.retry_after(retry_after),
-            Denied::Unavailable => problem.retry_after(LATER),
-            Denied::Forbidden(_) => problem,
+            AuthError::TooManyFailures { retry_after } => problem.retry_after(retry_after),
+            AuthError::Unavailable => problem.retry_after(RETRY_AFTER),
+            AuthError::Forbidden(_) => problem,
         }
     }
 }
 
-impl From<No> for Problem {
-    fn from(no: No) -> Self {
+impl From<PolicyDenial> for Problem {
+    fn from(no: PolicyDenial) -> Self {
         let mut problem = match no.field {
             Some(field) => Self {
                 status: no.status,

@@ -8,7 +8,7 @@ pub struct ApiStats {
     /// Grants that were given.
     pub granted: AtomicU64,
     /// Requests for a grant that had been given before.
-    pub granted_again: AtomicU64,
+    pub repeated: AtomicU64,
     /// Requests for a grant that were refused, for whatever reason of the caller's.
     pub refused: AtomicU64,
     /// Requests for a grant that failed for a reason of ours.

@@ -1,6 +1,6 @@
 //! What callers may ask for.
 
-mod asked;
+mod hook;
 mod rules;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -9,13 +9,13 @@ use async_trait::async_trait;
 use http::{StatusCode, request::Parts};
 use landfall::hook::is_of_type;
 
-pub use self::{asked::Asked, rules::Rules};
-use crate::{Caller, Limits};
+pub use self::{hook::HookPolicy, rules::Rules};
+use crate::{GrantLimits, Principal};
 
 /// An upload that somebody asks for.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Ask {
+pub struct PolicyRequest {
     /// The caller's own id for it.
     pub id: String,
     /// The file's name.
@@ -26,11 +26,11 @@ pub struct Ask {
     pub filetype: Option<String>,
     /// What else was said. What a policy leaves here is kept.
     pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// What holds for it. Policies narrow it (see [`Limits::and`]).
-    pub limits: Limits,
+    /// What holds for it. Policies narrow it (see [`GrantLimits::and`]).
+    pub limits: GrantLimits,
 }
 
-impl Ask {
+impl PolicyRequest {
     /// One of which nothing more is known.
     #[must_use]
     pub fn new(id: impl Into<String>, filename: impl Into<String>) -> Self {
@@ -40,7 +40,7 @@ impl Ask {
             filesize: None,
             filetype: None,
             metadata: serde_json::Map::new(),
-            limits: Limits::default(),
+            limits: GrantLimits::default(),
         }
     }
 
@@ -48,42 +48,42 @@ impl Ask {
     ///
     /// # Errors
     /// Which isn't, and why.
-    pub fn check(&self) -> Result<(), No> {
+    pub fn check(&self) -> Result<(), PolicyDenial> {
         let limits = &self.limits;
         match (self.filesize, limits.max_size) {
-            (None, _) if limits.size_required => {
-                return Err(No::field("filesize", "the size must be stated"));
+            (None, _) if limits.require_size => {
+                return Err(PolicyDenial::field("filesize", "the size must be stated"));
             }
             (Some(size), Some(most)) if size > most => {
                 let why = format!("{size} bytes are too many; at most {most} may be uploaded");
-                return Err(No::field("filesize", why));
+                return Err(PolicyDenial::field("filesize", why));
             }
             _ => {}
         }
-        if limits.content_types.is_empty() {
+        if limits.allowed_types.is_empty() {
             return Ok(());
         }
-        let list = limits.content_types.join(", ");
+        let list = limits.allowed_types.join(", ");
         let Some(stated) = self.filetype.as_deref() else {
             let why = format!("the type must be stated; welcome: {list}");
-            return Err(No::field("filetype", why));
+            return Err(PolicyDenial::field("filetype", why));
         };
         if limits
-            .content_types
+            .allowed_types
             .iter()
             .any(|one| is_of_type(stated, one))
         {
             return Ok(());
         }
         let why = format!("the type {stated:?} isn't accepted; welcome: {list}");
-        Err(No::field("filetype", why))
+        Err(PolicyDenial::field("filetype", why))
     }
 }
 
 /// Why something isn't granted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct No {
+pub struct PolicyDenial {
     /// What of the request is wrong (`filesize`, `filetype`, …), if it is one thing.
     pub field: Option<&'static str>,
     /// The status of the answer: 403, 422, 429 or 503, or what an application wants.
@@ -94,7 +94,7 @@ pub struct No {
     pub retry_after: Option<Duration>,
 }
 
-impl No {
+impl PolicyDenial {
     /// Something of the request is against the limits (422).
     #[must_use]
     pub fn field(field: &'static str, message: impl Into<String>) -> Self {
@@ -142,7 +142,12 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// May be dropped; nothing is granted then.
-    async fn decide(&self, caller: &Caller, ask: &mut Ask, request: &Parts) -> Result<(), No>;
+    async fn decide(
+        &self,
+        principal: &Principal,
+        ask: &mut PolicyRequest,
+        request: &Parts,
+    ) -> Result<(), PolicyDenial>;
 }
 
 /// Has the caller's limits and all policies decide, one after another; each sees what those before it
@@ -155,17 +160,17 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
 /// May be dropped; nothing is granted then.
 pub async fn decide(
     policies: &[Arc<dyn Policy>],
-    caller: &Caller,
-    ask: &mut Ask,
+    principal: &Principal,
+    ask: &mut PolicyRequest,
     request: &Parts,
-) -> Result<(), No> {
-    ask.limits = ask.limits.and(&caller.limits);
+) -> Result<(), PolicyDenial> {
+    ask.limits = ask.limits.intersect(&principal.limits);
     ask.check()?;
     for policy in policies {
         let before = ask.limits.clone();
-        policy.decide(caller, ask, request).await?;
+        policy.decide(principal, ask, request).await?;
         // Whatever it did, nobody gets more than the others gave.
-        ask.limits = before.and(&ask.limits);
+        ask.limits = before.intersect(&ask.limits);
         ask.check()?;
     }
     Ok(())

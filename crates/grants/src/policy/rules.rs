@@ -3,28 +3,33 @@
 use async_trait::async_trait;
 use http::request::Parts;
 
-use super::{Ask, No, Policy};
-use crate::{Caller, Limits};
+use super::{Policy, PolicyDenial, PolicyRequest};
+use crate::{GrantLimits, Principal};
 
 /// The same limits for everyone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
     /// They.
-    pub limits: Limits,
+    pub limits: GrantLimits,
 }
 
 impl Rules {
     /// These.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: GrantLimits) -> Self {
         Self { limits }
     }
 }
 
 #[async_trait]
 impl Policy for Rules {
-    async fn decide(&self, _caller: &Caller, ask: &mut Ask, _request: &Parts) -> Result<(), No> {
-        ask.limits = ask.limits.and(&self.limits);
+    async fn decide(
+        &self,
+        _caller: &Principal,
+        ask: &mut PolicyRequest,
+        _request: &Parts,
+    ) -> Result<(), PolicyDenial> {
+        ask.limits = ask.limits.intersect(&self.limits);
         Ok(())
     }
 }

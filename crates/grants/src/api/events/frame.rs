@@ -5,12 +5,12 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::super::{Style, row};
+use super::super::{ApiStyle, job_json};
 use crate::queue::{Page, SharedEvent};
 
 /// Encodes an event, once for all listeners with the same rights.
-pub(super) fn frame(event: &SharedEvent, style: Style, with_subject: bool) -> Bytes {
-    let at = usize::from(with_subject) + 2 * usize::from(style == Style::Package);
+pub(super) fn frame(event: &SharedEvent, style: ApiStyle, with_subject: bool) -> Bytes {
+    let at = usize::from(with_subject) + 2 * usize::from(style == ApiStyle::Laravel);
     let encoded = event.encoded.get(at);
     let encode = || Bytes::from(write(event, style, with_subject));
     encoded.map_or_else(encode, |encoded| encoded.get_or_init(encode).clone())
@@ -21,14 +21,16 @@ pub(super) fn reset(
     number: i64,
     at: SystemTime,
     page: &Page,
-    style: Style,
+    style: ApiStyle,
     with_subject: bool,
 ) -> String {
     let rows = page.jobs.iter();
-    let rows: Vec<_> = rows.map(|job| row::row(job, style, with_subject)).collect();
+    let rows: Vec<_> = rows
+        .map(|job| job_json::job_json(job, style, with_subject))
+        .collect();
     let data = json!({
         "type": "reset",
-        "at": row::rfc3339(at),
+        "at": job_json::rfc3339(at),
         "uploads": rows,
         "has_more": page.has_more,
     });
@@ -36,13 +38,13 @@ pub(super) fn reset(
 }
 
 /// JSON has no line breaks of its own, so `data` is one line.
-fn write(shared: &SharedEvent, style: Style, with_subject: bool) -> String {
+fn write(shared: &SharedEvent, style: ApiStyle, with_subject: bool) -> String {
     let event = &shared.event;
     let name = event.kind.as_str();
     let data = json!({
         "type": name,
-        "at": row::rfc3339(event.at),
-        "upload": row::row(&event.job, style, with_subject),
+        "at": job_json::rfc3339(event.at),
+        "upload": job_json::job_json(&event.job, style, with_subject),
     });
     format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.number)
 }

@@ -14,10 +14,10 @@ use super::super::{
     problem::{Problem, fault},
     request_id,
 };
-use super::{frame, seats::Seat};
+use super::{frame, stream_limits::StreamPermit};
 use crate::{
-    Caller,
-    caller::Denied,
+    Principal,
+    auth::AuthError,
     queue::{EventReader, Query, QueueError, Scope, SharedEvent},
 };
 
@@ -26,14 +26,14 @@ pub(super) struct Listener {
     api: Arc<Api>,
     /// The request without its body, for looking again whether its sender may listen.
     parts: Parts,
-    caller: Caller,
+    principal: Principal,
     /// What is sent before anything else.
     preamble: Option<Bytes>,
     events: EventReader,
     beat: Interval,
     checked: Instant,
     shutdown: Option<watch::Receiver<bool>>,
-    _seat: Seat,
+    _seat: StreamPermit,
 }
 
 /// What ends a listener's wait.
@@ -51,13 +51,18 @@ impl Listener {
     pub(super) async fn new(
         api: Arc<Api>,
         mut parts: Parts,
-        caller: Caller,
+        principal: Principal,
         scope: Scope,
         last: Option<i64>,
-        seat: Seat,
+        seat: StreamPermit,
     ) -> Result<Self, Problem> {
         let queue = &api.settings.queue;
-        let numbers = async { Ok((queue.newest_now().await?, queue.last_number().await?)) };
+        let numbers = async {
+            Ok((
+                queue.latest_event().await?,
+                queue.last_event_number().await?,
+            ))
+        };
         let numbers: Result<_, QueueError> = numbers.await;
         let (newest, issued) = numbers.map_err(|error| fault(&error, request_id(&parts)))?;
         let cursor = last.filter(|last| *last <= issued).unwrap_or(newest);
@@ -67,7 +72,7 @@ impl Listener {
         if last.is_some_and(|last| last > issued) {
             // The client's events are from a database that was replaced, by an older backup for
             // example: what it knows of its uploads may be wrong.
-            preamble += &present(&api, &caller, &scope, cursor)
+            preamble += &present(&api, &principal, &scope, cursor)
                 .await
                 .map_err(|error| fault(&error, request_id(&parts)))?;
         }
@@ -77,7 +82,7 @@ impl Listener {
         keep_what_identifies(&mut parts.headers);
         Ok(Self {
             parts,
-            caller,
+            principal,
             preamble: Some(preamble.into()),
             events,
             beat,
@@ -96,12 +101,12 @@ impl Listener {
         match self.wake().await {
             Wake::Shutdown => None,
             Wake::Heartbeat => {
-                let may_stay = self.may_stay().await;
-                may_stay.then(|| Bytes::from_static(b":\n\n"))
+                let reauthorize = self.reauthorize().await;
+                reauthorize.then(|| Bytes::from_static(b":\n\n"))
             }
             Wake::Event(Ok(event)) => {
                 let style = self.api.settings.style;
-                Some(frame::frame(&event, style, self.caller.is_admin))
+                Some(frame::frame(&event, style, self.principal.is_admin))
             }
             Wake::Event(Err(error)) => {
                 if !matches!(error, QueueError::Closed) {
@@ -134,7 +139,7 @@ impl Listener {
     }
 
     /// Whether it still may listen, looked at now and then: a key may have been revoked.
-    async fn may_stay(&mut self) -> bool {
+    async fn reauthorize(&mut self) -> bool {
         if self.checked.elapsed() < self.api.settings.recheck {
             return true;
         }
@@ -143,12 +148,14 @@ impl Listener {
         match self
             .api
             .settings
-            .callers
-            .identify(&self.parts, client)
+            .authenticator
+            .authenticate(&self.parts, client)
             .await
         {
-            Ok(now) => now.subject == self.caller.subject && now.is_admin == self.caller.is_admin,
-            Err(Denied::Unavailable) => true,
+            Ok(now) => {
+                now.subject == self.principal.subject && now.is_admin == self.principal.is_admin
+            }
+            Err(AuthError::Unavailable) => true,
             Err(_) => false,
         }
     }
@@ -157,7 +164,7 @@ impl Listener {
 /// The event that resets a client: the newest uploads as they are at an event.
 async fn present(
     api: &Api,
-    caller: &Caller,
+    principal: &Principal,
     scope: &Scope,
     number: i64,
 ) -> Result<String, QueueError> {
@@ -172,7 +179,7 @@ async fn present(
         now,
         &page,
         settings.style,
-        caller.is_admin,
+        principal.is_admin,
     ))
 }
 

@@ -7,7 +7,7 @@
 
 mod frame;
 mod listener;
-mod seats;
+mod stream_limits;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -16,9 +16,9 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use self::listener::Listener;
-pub(super) use self::seats::SeatTable;
-pub use self::seats::Seats;
-use super::{Api, list::Wanted, problem::Problem, scope};
+pub(super) use self::stream_limits::StreamLimiter;
+pub use self::stream_limits::StreamLimits;
+use super::{Api, list::ListParams, problem::Problem, scope};
 
 /// Keeps proxies (nginx) from gathering what should go out at once.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -26,12 +26,12 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// `GET /uploadjobs/events`
 pub(super) async fn listen(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = api.identify(&parts).await?;
-    let wanted = Wanted::read(parts.uri.query().unwrap_or_default())?;
-    let scope = scope(&caller, wanted.subject.as_deref())?;
+    let principal = api.authenticate(&parts).await?;
+    let wanted = ListParams::read(parts.uri.query().unwrap_or_default())?;
+    let scope = scope(&principal, wanted.subject.as_deref())?;
     let last = last_event_id(&parts.headers, wanted.last_event_id.as_deref())?;
-    let seat = api.seats.take(&caller.subject)?;
-    let listener = Listener::new(api, parts, caller, scope, last, seat).await?;
+    let seat = api.streams.acquire(&principal.subject)?;
+    let listener = Listener::new(api, parts, principal, scope, last, seat).await?;
     let told = stream::unfold(listener, |mut listener| async {
         let bytes = listener.next().await?;
         Some((Ok::<_, Infallible>(bytes), listener))

@@ -1,0 +1,133 @@
+//! Binding uploads to jobs.
+
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use landfall::{
+    hook::{Claim, ClaimError},
+    upload::{Kind, Upload, UploadId},
+};
+
+use super::{labels, verify::TokenRejection};
+use crate::{
+    Job, JobId, Queue,
+    queue::{QueueError, StartOutcome, StartRequest},
+};
+
+/// The claim of a grant.
+#[derive(Debug)]
+pub(super) struct GrantKey {
+    queue: Queue,
+    job: JobId,
+    granted: u64,
+    digest: String,
+    is_part: bool,
+    key: Option<UploadId>,
+    /// The upload that was bound when it was asked for.
+    noted: Mutex<Option<UploadId>>,
+}
+
+impl GrantKey {
+    pub(super) fn new(queue: Queue, job: &Job, digest: String, upload: &Upload) -> Self {
+        Self {
+            queue,
+            job: job.id,
+            granted: job.size.or(job.max_size).unwrap_or(u64::MAX),
+            digest,
+            is_part: upload.kind == Kind::Partial,
+            key: UploadId::new(&format!("grant-{}", job.id)).ok(),
+            noted: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Claim for GrantKey {
+    fn key(&self) -> Option<&UploadId> {
+        self.key.as_ref()
+    }
+
+    async fn noted(&self) -> Result<Option<UploadId>, ClaimError> {
+        if self.is_part {
+            // A grant covers several, and nothing tells one that is asked for again from another.
+            return Ok(None);
+        }
+        let bound = self.queue.bound_upload(self.job).await.map_err(failed)?;
+        match bound {
+            Some((_, digest)) if digest != self.digest => Err(lost(TokenRejection::Differs)),
+            Some((upload, _)) => {
+                let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+                *noted = Some(upload.clone());
+                Ok(Some(upload))
+            }
+            None => Ok(None),
+        }
+    }
+
+    async fn note(&self, upload: &mut Upload) -> Result<(), ClaimError> {
+        let start = if self.is_part {
+            StartRequest::part(upload.id.clone(), upload.length)
+        } else {
+            let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            StartRequest::new(upload.id.clone(), upload.length, &*self.digest)
+                .replacing(noted.clone())
+        };
+        match self.queue.start(self.job, start).await.map_err(failed)? {
+            StartOutcome::Bound => Ok(()),
+            // The lease that keeps others out was lost; the client finds the other one next time.
+            StartOutcome::Other(other) => Err(ClaimError::Failed(
+                format!("the upload {other} was created under this grant meanwhile").into(),
+            )),
+            StartOutcome::Expired => Err(lost(TokenRejection::TooLate)),
+            StartOutcome::Ended(state) => Err(lost(TokenRejection::Ended(state))),
+            StartOutcome::Conflict => Err(lost(TokenRejection::Differs)),
+            StartOutcome::TooLarge if self.is_part => Err(lost(TokenRejection::TooManyParts)),
+            StartOutcome::TooLarge => Err(lost(TokenRejection::TooLarge {
+                granted: self.granted,
+            })),
+            StartOutcome::NotFound => Err(lost(TokenRejection::UnknownToken)),
+        }
+    }
+}
+
+/// No claim on anything: an upload without a grant gets a job of its own, so that it is seen.
+#[derive(Debug)]
+pub(super) struct TrackedUploadKey {
+    queue: Queue,
+}
+
+impl TrackedUploadKey {
+    pub(super) fn new(queue: Queue) -> Self {
+        Self { queue }
+    }
+}
+
+#[async_trait]
+impl Claim for TrackedUploadKey {
+    fn key(&self) -> Option<&UploadId> {
+        None
+    }
+
+    async fn noted(&self) -> Result<Option<UploadId>, ClaimError> {
+        Ok(None)
+    }
+
+    async fn note(&self, upload: &mut Upload) -> Result<(), ClaimError> {
+        match self.queue.track(upload).await {
+            Ok(job) => {
+                upload.labels.insert(labels::JOB.into(), job.to_string());
+            }
+            // Nobody is kept from uploading because a list of uploads can't be kept.
+            Err(error) => tracing::warn!(id = %upload.id, %error, "an upload can't be followed"),
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: QueueError) -> ClaimError {
+    ClaimError::Failed(error.into())
+}
+
+fn lost(refused: TokenRejection) -> ClaimError {
+    ClaimError::lost(refused.into())
+}

@@ -1,0 +1,143 @@
+//! The queue as an event sink: progress and ends of uploads.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use landfall::{
+    BoxError,
+    event::{Event, EventKind, EventKinds, EventSink, Removal},
+    upload::{Kind, Upload},
+};
+
+use super::{ETAG, labels};
+use crate::{
+    JobId, Queue,
+    queue::{Completion, JobEnd, QueueError, Report},
+};
+
+/// Writes progress and ends of uploads to their jobs in the queue.
+///
+/// The end of a job is [recorded](EventSink::record), so the application receives no event of a
+/// completion or removal that the queue does not have.
+#[derive(Debug, Clone)]
+pub struct JobTracker {
+    queue: Queue,
+}
+
+impl JobTracker {
+    /// Makes the sink of a queue.
+    #[must_use]
+    pub fn new(queue: Queue) -> Self {
+        Self { queue }
+    }
+
+    /// The end of a job that an event means, if it means one.
+    async fn end_of(&self, event: &Event) -> Result<Option<(JobId, JobEnd)>, QueueError> {
+        let upload = &event.upload;
+        if let Some(job) = job_of(upload) {
+            return Ok(end(event).map(|end| (job, end)));
+        }
+        if !matches!(event.kind, EventKind::Terminated | EventKind::Expired) {
+            return Ok(None);
+        }
+        // A removal that is settled after a crash: of the upload only the id is left.
+        let Some((job, ending)) = self.queue.running_job(&upload.id).await? else {
+            return Ok(None);
+        };
+        let end = match ending {
+            Some(end) => end,
+            None if event.kind == EventKind::Expired => JobEnd::Expired,
+            // Its creation may have been undone, and its client may try again.
+            None if job.offset == 0 => return Ok(None),
+            None => JobEnd::Cancelled("removed from the store".into()),
+        };
+        Ok(Some((job.id, end)))
+    }
+}
+
+/// The job that an upload belongs to.
+pub(super) fn job_of(upload: &Upload) -> Option<JobId> {
+    upload.labels.get(labels::JOB)?.parse().ok()
+}
+
+fn report(upload: &Upload, job: JobId, offset: u64) -> Report {
+    Report {
+        job,
+        part: is_part(upload).then(|| upload.id.clone()),
+        offset,
+        length: upload.length,
+    }
+}
+
+fn is_part(upload: &Upload) -> bool {
+    upload.kind == Kind::Partial
+}
+
+/// What an event means for the job of its upload.
+fn end(event: &Event) -> Option<JobEnd> {
+    let upload = &event.upload;
+    // Parts come and go; the grant is for the upload that they are concatenated to.
+    if is_part(upload) {
+        return None;
+    }
+    Some(match event.kind {
+        EventKind::Created | EventKind::Progress => return None,
+        EventKind::Completed => JobEnd::Completed(Completion {
+            bytes: event.offset,
+            etag: upload.storage.get(ETAG).cloned(),
+        }),
+        EventKind::Expired => JobEnd::Expired,
+        EventKind::Terminated => match event.removal {
+            // The client gets an error, and may try again with the same grant.
+            Some(Removal::Undone) if upload.labels.contains_key(labels::SUBJECT) => return None,
+            Some(Removal::Undone) => JobEnd::Failed("its creation failed".into()),
+            Some(Removal::Hook) => JobEnd::Failed("refused or stopped by a hook".into()),
+            Some(Removal::Client) => JobEnd::Cancelled("by its client".into()),
+            _ => JobEnd::Cancelled("by the application".into()),
+        },
+    })
+}
+
+#[async_trait]
+impl EventSink for JobTracker {
+    fn wants(&self) -> EventKinds {
+        EventKinds::ALL
+    }
+
+    /// Stores why an upload is about to be removed, for whoever finds it removed after a crash.
+    async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
+        for event in events {
+            if let Some(job) = job_of(&event.upload)
+                && let Some(end) = end(event)
+                && !matches!(end, JobEnd::Completed(_))
+            {
+                self.queue.prepare_end(job, end).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn record(&self, event: &Event) -> Result<(), BoxError> {
+        if let Some((job, end)) = self.end_of(event).await? {
+            self.queue.finish(job, end).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, event: Event) {
+        let is_part = is_part(&event.upload);
+        if event.kind == EventKind::Progress || (event.kind == EventKind::Completed && is_part) {
+            self.stored(&event.upload, event.offset);
+        }
+    }
+
+    fn tell_progress(&self, event: Event) {
+        self.stored(&event.upload, event.offset);
+    }
+
+    fn stored(&self, upload: &Arc<Upload>, offset: u64) {
+        if let Some(job) = job_of(upload) {
+            self.queue.report(report(upload, job, offset));
+        }
+    }
+}
