@@ -1,4 +1,4 @@
-//! Cancelling.
+//! `DELETE`: cancelling a job.
 
 use axum::{extract::Request, response::Response};
 use http::StatusCode;
@@ -15,7 +15,7 @@ use crate::{
     enforce::{self, CancelError},
 };
 
-/// What the row says of it.
+/// The `reason` of the job.
 const REASON: &str = "cancelled by its owner";
 const REASON_ADMIN: &str = "cancelled by an admin";
 
@@ -30,14 +30,14 @@ pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Resp
     };
     let job = match job.state {
         JobState::Completed => return Err(completed()),
-        // Nothing is left to be cancelled.
+        // Already ended.
         JobState::Failed | JobState::Expired => job,
         _ => {
             let turn = api.cancelling.clone().acquire_owned().await;
             let settings = &api.settings;
             let (queue, handler) = (settings.queue.clone(), settings.handler.clone());
             let stats = settings.stats.clone();
-            // A caller that doesn't wait for the answer has cancelled all the same.
+            // Continues if the client disconnects.
             let end = tokio::spawn(async move {
                 let _turn = turn;
                 let ended = end(&queue, &handler, &job, reason).await;
@@ -58,10 +58,10 @@ pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Resp
                     tracing::error!(
                         error = %failed,
                         requestId = request_id(&parts),
-                        "an upload that was cancelled is still there"
+                        "failed to remove cancelled upload"
                     );
                     return Err(Problem::unavailable(
-                        "the upload is cancelled, but its bytes are not gone yet; cancel it again",
+                        "the upload is cancelled, but not removed yet; cancel it again",
                     ));
                 }
             }
@@ -71,7 +71,6 @@ pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Resp
     Ok(json(StatusCode::OK, &row))
 }
 
-/// Why an upload isn't cancelled, or not entirely.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
@@ -80,7 +79,7 @@ enum Failed {
     Task(tokio::task::JoinError),
 }
 
-/// Cancels a job; whether this did it, and the job as it is then.
+/// Cancels a job. Returns whether this call did, and the job afterwards.
 async fn end(
     queue: &Queue,
     handler: &Handler,
@@ -95,6 +94,6 @@ async fn end(
 fn completed() -> Problem {
     Problem::new(
         StatusCode::CONFLICT,
-        "the upload is complete and can't be cancelled any more",
+        "a completed upload cannot be cancelled",
     )
 }

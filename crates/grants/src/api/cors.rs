@@ -1,4 +1,4 @@
-//! What all requests and answers have in common: origins, headers, the log.
+//! CORS, common response headers, and the request log.
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
@@ -15,14 +15,14 @@ use serde_json::{Map, Value};
 
 use super::{Api, problem::Problem};
 
-/// What an API allows pages beyond what uploads need.
+/// CORS headers that an API allows in addition to those of uploads.
 #[derive(Debug, Clone, Copy)]
 pub struct CorsRules {
-    /// The methods that it has.
+    /// Allowed methods.
     pub methods: &'static str,
-    /// What they may send.
+    /// Allowed request headers.
     pub headers: &'static str,
-    /// What their scripts may read.
+    /// Exposed response headers.
     pub exposed: &'static str,
 }
 
@@ -32,7 +32,7 @@ const CORS_RULES: CorsRules = CorsRules {
     exposed: "Link",
 };
 
-/// What a request's origin means for it and for its answer.
+/// The CORS context of a request.
 #[derive(Debug)]
 pub struct CorsContext<'a> {
     rules: CorsRules,
@@ -43,8 +43,7 @@ pub struct CorsContext<'a> {
 }
 
 impl<'a> CorsContext<'a> {
-    /// Looks at the head of a request. `is_same_origin` says whether a page of this server's own asks, which
-    /// needs nobody's leave.
+    /// Evaluates the origin of a request. Pages of this server are always allowed.
     pub fn new(
         rules: CorsRules,
         cors: Option<&'a Cors>,
@@ -62,13 +61,13 @@ impl<'a> CorsContext<'a> {
         }
     }
 
-    /// Whether the page may ask at all.
+    /// Returns whether the origin is allowed.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         self.is_allowed
     }
 
-    /// The answer to a preflight; `None` if the request is none.
+    /// Returns the response to a preflight request.
     #[must_use]
     pub fn preflight(&self) -> Option<Response> {
         self.is_preflight.then(|| {
@@ -80,7 +79,7 @@ impl<'a> CorsContext<'a> {
         })
     }
 
-    /// Adds what every answer has to have.
+    /// Adds the common headers and CORS headers to a response.
     pub fn apply(&self, headers: &mut HeaderMap) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(
@@ -102,7 +101,6 @@ impl<'a> CorsContext<'a> {
     }
 }
 
-/// The way of every request.
 pub(super) async fn middleware(
     State(api): State<Arc<Api>>,
     mut request: Request,
@@ -114,11 +112,9 @@ pub(super) async fn middleware(
     let cors = api.settings.cors.as_ref();
     let context = CorsContext::new(CORS_RULES, cors, &head, |head| is_same_origin(&api, head));
     let mut response = match (context.is_allowed(), context.preflight()) {
-        (false, _) => Problem::new(
-            StatusCode::FORBIDDEN,
-            "pages of this origin may not ask here",
-        )
-        .respond(api.settings.style),
+        (false, _) => {
+            Problem::new(StatusCode::FORBIDDEN, "origin not allowed").respond(api.settings.style)
+        }
         (true, Some(response)) => response,
         (true, None) => next.run(request).await,
     };
@@ -133,7 +129,7 @@ pub(super) async fn middleware(
     response
 }
 
-/// Whether a request came from a page of this server, as its client sees it.
+/// Returns whether a request comes from a page of this server.
 fn is_same_origin(api: &Api, head: &Parts) -> bool {
     let (is_tls, host) = api.settings.handler.seen_at(head);
     let (scheme, port) = if is_tls {
@@ -149,7 +145,7 @@ fn is_same_origin(api: &Api, head: &Parts) -> bool {
     })
 }
 
-/// Adds to a list in a header.
+/// Appends to a list in a header.
 fn extend(headers: &mut HeaderMap, name: http::HeaderName, more: &'static str) {
     if more.is_empty() {
         return;
@@ -164,7 +160,7 @@ fn extend(headers: &mut HeaderMap, name: http::HeaderName, more: &'static str) {
     }
 }
 
-/// The request's `X-Request-ID`, as far as it is fit for a log.
+/// Returns the request's `X-Request-ID`, truncated for logging.
 #[must_use]
 pub fn request_id(parts: &Parts) -> &str {
     let id = parts.headers.get("x-request-id");
@@ -172,28 +168,28 @@ pub fn request_id(parts: &Parts) -> &str {
     &id[..id.len().min(36)]
 }
 
-/// Why a body isn't there, or isn't what it should be.
+/// An error in a request body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonBodyError {
-    /// It has more bytes than this.
-    #[error("the request must not be longer than {0} bytes")]
+    /// Larger than this number of bytes.
+    #[error("request body larger than {0} bytes")]
     TooLong(usize),
-    /// Its end didn't come.
-    #[error("the request broke off")]
+    /// The connection was closed.
+    #[error("incomplete request body")]
     Broken,
-    /// Its end didn't come in time.
-    #[error("the request took too long to arrive")]
+    /// Not received in time.
+    #[error("request body not received in time")]
     Slow,
-    /// It isn't JSON; why.
-    #[error("the request is not JSON: {0}")]
+    /// Invalid JSON, with the cause.
+    #[error("request body is not valid JSON: {0}")]
     NotJson(String),
-    /// It is JSON, and no object.
-    #[error("the request must be a JSON object")]
+    /// JSON, but not an object.
+    #[error("request body must be a JSON object")]
     NotObject,
 }
 
 impl JsonBodyError {
-    /// The status of the answer.
+    /// Returns the HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -204,13 +200,13 @@ impl JsonBodyError {
     }
 }
 
-/// The whole body of a request, of at most `most` bytes.
+/// Reads a request body of at most `max_bytes`.
 ///
 /// # Errors
-/// It is longer, broke off, or took longer than `time`.
+/// It is larger, incomplete, or not received within `duration`.
 ///
 /// # Cancel safety
-/// May be dropped.
+/// Safe to drop.
 pub async fn read_body(body: Body, most: usize, time: Duration) -> Result<Bytes, JsonBodyError> {
     let is_too_long = |error: &axum::Error| {
         let source = error.source();
@@ -224,10 +220,10 @@ pub async fn read_body(body: Body, most: usize, time: Duration) -> Result<Bytes,
     }
 }
 
-/// The JSON object that a body is.
+/// Parses a JSON object.
 ///
 /// # Errors
-/// It is none.
+/// The body is not JSON, or not an object.
 pub fn json_object(body: &[u8]) -> Result<Map<String, Value>, JsonBodyError> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -236,7 +232,7 @@ pub fn json_object(body: &[u8]) -> Result<Map<String, Value>, JsonBodyError> {
     }
 }
 
-/// The type of a body, without parameters, in small letters.
+/// Returns the media type of a body in lower case, without parameters.
 #[must_use]
 pub fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;

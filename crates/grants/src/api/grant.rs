@@ -1,4 +1,4 @@
-//! Asking for an upload.
+//! `POST`: creating a grant.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::{
     queue::{GrantOutcome, JobLimits, LimitExceeded, NewJob},
 };
 
-/// When to come again while too much is under way: nobody knows when some of it ends.
+/// When a limit on active jobs or the quota is exceeded. The actual time is unknown.
 const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// `POST /uploadjobs`
@@ -34,16 +34,16 @@ pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Probl
         Ok((false, _)) => &stats.granted,
         Ok((true, _)) => &stats.repeated,
         Err(problem) if problem.is_ours() => &stats.failed,
-        Err(_) => &stats.refused,
+        Err(_) => &stats.rejected,
     });
     answer.map(|(_, response)| response)
 }
 
-/// Gives a grant, and says whether it was given before.
+/// Creates a grant. Returns whether it existed before.
 async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem> {
     let (parts, body) = request.into_parts();
     let principal = api.authenticate(&parts).await?;
-    let (most, time) = (api.settings.max_body, api.settings.body_time);
+    let (most, time) = (api.settings.max_body, api.settings.body_timeout);
     let body = read_body(body, most, time).await?;
     let asked = GrantRequest::read(&parts.headers, &body, api.settings.style)?;
     let mode = asked.mode;
@@ -57,7 +57,7 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
         GrantOutcome::Conflict(_) => {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
-                "something else was asked for under this id; choose another id",
+                "this id was used for another request; choose another id",
             ));
         }
         GrantOutcome::LimitExceeded(refusal) => return Err(refused(refusal)),
@@ -67,9 +67,9 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
             let what = match job.state {
                 JobState::Cancelled => "the upload with this id was cancelled",
                 JobState::Failed => "the upload with this id failed",
-                _ => "the time of the upload with this id is over",
+                _ => "the upload with this id expired",
             };
-            let detail = format!("{what}; ask for another one under another id");
+            let detail = format!("{what}; request another one with another id");
             return Err(Problem::new(StatusCode::GONE, detail));
         }
         _ => {}
@@ -97,7 +97,7 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
     Ok((was_given, json(status, &body)))
 }
 
-/// Asks the policies; what is left is what may be granted.
+/// Applies the policies. Returns the job to create.
 async fn apply_policies(
     api: &Api,
     principal: &Principal,
@@ -126,20 +126,20 @@ async fn apply_policies(
 
 fn refused(refusal: LimitExceeded) -> Problem {
     let (detail, wait) = match refusal {
-        LimitExceeded::Active(most) => (
-            format!("{most} uploads are under way, which is the most; finish or cancel one"),
+        LimitExceeded::Active(max) => (
+            format!("maximum of {max} active uploads reached; finish or cancel one"),
             LIMIT_RETRY_AFTER,
         ),
-        LimitExceeded::Rate(wait) => ("too many uploads were asked for".into(), wait),
+        LimitExceeded::Rate(wait) => ("rate limit exceeded".into(), wait),
         LimitExceeded::Quota { quota, used } => (
-            format!("{used} of {quota} bytes are used or reserved, and the rest is too little"),
+            format!("quota exceeded; {used} of {quota} bytes are used or reserved"),
             LIMIT_RETRY_AFTER,
         ),
     };
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
 }
 
-/// The grant as its owner reads it, for the only time.
+/// Returns the response body, which contains the upload token only this once.
 fn answer(
     style: ApiStyle,
     job: &Job,

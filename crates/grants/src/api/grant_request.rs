@@ -1,4 +1,4 @@
-//! What a caller asks for, read from the body of its request.
+//! Parsing the body of a grant request.
 
 use std::borrow::Cow;
 
@@ -13,18 +13,15 @@ use super::{
     problem::Problem,
 };
 
-/// The most characters of an id.
 const MAX_ID: usize = 255;
-/// The most characters of a name.
 const MAX_FILENAME: usize = 1024;
-/// The most characters of a type.
 const MAX_FILETYPE: usize = 255;
-/// The most bytes of all other fields, as JSON.
+/// Maximum size of the other fields as JSON.
 const MAX_METADATA: usize = 16 * 1024;
-/// What databases can count to.
+/// Maximum value in a database.
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 
-/// What a caller asks for.
+/// A request for a grant.
 #[derive(Debug, PartialEq)]
 pub(super) struct GrantRequest {
     pub(super) id: String,
@@ -35,23 +32,22 @@ pub(super) struct GrantRequest {
     pub(super) metadata: Map<String, Value>,
 }
 
-/// What it wants for an answer.
+/// The kind of response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResponseMode {
-    /// A token, to create the upload with.
+    /// An upload token.
     Token,
-    /// The URL of an upload that is created right away.
+    /// The URL of an upload that is created at once.
     Url,
 }
 
 type Errors = Vec<(Cow<'static, str>, Cow<'static, str>)>;
 
 impl GrantRequest {
-    /// Reads a body.
+    /// Parses a request body.
     ///
     /// # Errors
-    /// 415 if it is of a type that isn't read here, 400 if it isn't what it is said to be, 422 with all
-    /// that is wrong with its fields.
+    /// 415 for another media type, 400 for invalid JSON, 422 with all invalid fields.
     pub(super) fn read(
         headers: &HeaderMap,
         body: &Bytes,
@@ -67,7 +63,7 @@ impl GrantRequest {
             _ => {
                 return Err(Problem::new(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "the request must be JSON, with Content-Type: application/json",
+                    "unsupported media type; send JSON with Content-Type: application/json",
                 ));
             }
         };
@@ -83,12 +79,12 @@ impl GrantRequest {
         let filetype = collect_error(&mut errors, "filetype", filetype(take("filetype")));
         let mode = match style {
             ApiStyle::Landfall => collect_error(&mut errors, "mode", mode(take("mode"))),
-            // The package knows no such thing; it is a field like any other there.
+            // The package has no such field, so it is ordinary metadata.
             ApiStyle::Laravel => Some(ResponseMode::Token),
         };
         drop_secrets(&mut fields);
         if serde_json::to_vec(&fields).map_or(0, |json| json.len()) > MAX_METADATA {
-            let why = format!("the other fields must not be longer than {MAX_METADATA} bytes");
+            let why = format!("the other fields must not exceed {MAX_METADATA} bytes");
             errors.push(("metadata".into(), why.into()));
         }
         match (id, filename, filesize, filetype, mode) {
@@ -109,7 +105,7 @@ impl GrantRequest {
     }
 }
 
-/// What stands there, or a note of why not.
+/// Returns the value, or collects the error.
 fn collect_error<T>(
     errors: &mut Errors,
     field: &'static str,
@@ -126,8 +122,8 @@ fn parse_form(body: &Bytes) -> Map<String, Value> {
         .collect()
 }
 
-/// Secrets that front ends send along: the token of an earlier grant when they ask once more, and the
-/// one by which Laravel's forms show where they come from. Nobody is to find them in a row.
+/// Removes secrets that front ends send: an earlier upload token, and Laravel's CSRF token. They
+/// must not be stored.
 fn drop_secrets(fields: &mut Map<String, Value>) {
     fields.retain(|name, value| match name.as_str() {
         "_token" | "upload_token" => false,
@@ -143,7 +139,7 @@ fn id(value: Option<Value>) -> Result<String, Cow<'static, str>> {
     if id.chars().count() > MAX_ID || !id.chars().all(is_visible) {
         return Err(format!("the id must have 1 to {MAX_ID} visible characters").into());
     }
-    // In a URL these would lead elsewhere.
+    // These have another meaning in a URL.
     if matches!(&*id, "." | ".." | "events") {
         return Err("the id must not be \".\", \"..\" or \"events\"".into());
     }
@@ -168,7 +164,7 @@ fn required(value: Option<Value>, field: &str) -> Result<String, Cow<'static, st
             Err(format!("the {field} is required").into())
         }
         Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(format!("the {field} must be a text").into()),
+        Some(_) => Err(format!("the {field} must be a string").into()),
     }
 }
 
@@ -190,7 +186,7 @@ fn filesize(value: Option<Value>) -> Result<Option<u64>, &'static str> {
     }
 }
 
-/// A number that some languages write as `1048576.0` or `1e6`.
+/// Converts a number that some languages write as `1048576.0` or `1e6`.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -205,7 +201,7 @@ fn filetype(value: Option<Value>) -> Result<Option<String>, Cow<'static, str>> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
-        // Browsers take the last type of a comma list, and limits compare the first.
+        // Reject lists: browsers use the last type, but limits compare the first.
         Some(Value::String(text))
             if text.chars().count() <= MAX_FILETYPE && MediaType::parse(&text).is_some() =>
         {

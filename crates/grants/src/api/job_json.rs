@@ -1,4 +1,4 @@
-//! How jobs look from outside.
+//! Jobs as JSON.
 
 use std::time::SystemTime;
 
@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use super::ApiStyle;
 use crate::{Job, JobState};
 
-/// A job as its owner sees it: neither tokens nor numbers of ours are in it.
+/// A job as its owner sees it, without tokens and internal numbers.
 #[derive(Serialize)]
 struct JobJson<'a> {
-    /// Who asked for it; only admins are shown this.
+    /// Only for admins.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<Option<&'a str>>,
     request_id: &'a str,
@@ -48,7 +48,7 @@ struct LaravelJob<'a> {
     updated_at: String,
 }
 
-/// A job as JSON; with its subject for those who see the jobs of several.
+/// Serializes a job, with its subject for admins.
 pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value {
     let subject = with_subject.then_some(job.subject.as_deref());
     let row = match style {
@@ -76,14 +76,14 @@ pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value 
                 request_id: &job.request_id,
                 filename: job.filename.as_deref(),
                 mimetype: job.filetype.as_deref(),
-                // An empty array of PHP is a list.
+                // PHP serializes an empty array as a list.
                 metadata: match job.metadata.is_empty() {
                     true => Value::Array(Vec::new()),
                     false => Value::Object(job.metadata.clone()),
                 },
                 size: job.size.unwrap_or_default(),
                 offset: job.offset,
-                // It knows no other end: what failed or was too late would be under way for ever.
+                // The package knows no other end; failed and expired jobs would look active.
                 cancelled_at: ended(job.state != JobState::Completed),
                 completed_at: ended(job.state == JobState::Completed),
                 created_at: laravel(job.created_at),
@@ -91,7 +91,7 @@ pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value 
             })
         }
     };
-    // Texts, numbers and maps of them always have a JSON form.
+    // Serialization of these types does not fail.
     row.unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! Looking at jobs.
+//! `GET`: listing jobs.
 
 use axum::{extract::Request, response::Response};
 use http::{HeaderValue, StatusCode, header, request::Parts};
@@ -15,7 +15,6 @@ use crate::{
     queue::{Query, Scope},
 };
 
-/// The most jobs of one page.
 const MAX_LIMIT: usize = 1000;
 
 /// `GET /uploadjobs`
@@ -27,7 +26,7 @@ pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Proble
     let mut query = Query::new(scope(&principal, wanted.subject.as_deref())?);
     query.states.clone_from(&wanted.states);
     query.after = wanted.after;
-    // The package's front end doesn't know that there are pages: it gets the end of the list.
+    // The package's front end has no pagination: it gets the last page.
     let is_end = style == ApiStyle::Laravel && wanted.limit.is_none() && wanted.after.is_none();
     query.newest_first = is_end;
     let usual = if is_end { MAX_LIMIT } else { query.limit };
@@ -61,8 +60,8 @@ pub(super) async fn one(api: &Api, id: &str, request: Request) -> Result<Respons
     Ok(json(StatusCode::OK, &row))
 }
 
-/// The job of this id, if the caller may see it. An admin sees the job of whomever `?subject=`
-/// names, else its own, else the upload without a grant that is called so.
+/// Returns the job with this request id if the principal may see it. For an admin, it is the job of
+/// `?subject=`, the admin's own, or the upload without a grant that has this id.
 pub(super) async fn find(
     api: &Api,
     principal: &Principal,
@@ -90,7 +89,7 @@ pub(super) async fn find(
     Err(Problem::not_found())
 }
 
-/// What a query asks for.
+/// The query parameters.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct ListParams {
     pub(super) subject: Option<String>,
@@ -101,7 +100,7 @@ pub(super) struct ListParams {
 }
 
 impl ListParams {
-    /// Reads the query of a URL; names that mean nothing here are passed over.
+    /// Parses a query string; unknown parameters are ignored.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
         let mut wanted = Self::default();
         let mut errors = Vec::new();
@@ -120,7 +119,7 @@ impl ListParams {
                 "after" if value.is_empty() => {}
                 "after" => match value.parse() {
                     Ok(after) => wanted.after = Some(after),
-                    Err(_) => errors.push(("after".into(), "this is no cursor of a list".into())),
+                    Err(_) => errors.push(("after".into(), "invalid cursor".into())),
                 },
                 "limit" => match value.parse() {
                     Ok(limit @ 1..=MAX_LIMIT) => wanted.limit = Some(limit),
@@ -138,7 +137,7 @@ impl ListParams {
         }
     }
 
-    /// The link to the page after this one.
+    /// Returns the link to the next page.
     fn next(&self, path: &str, last: JobId, limit: usize) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("after", &last.to_string());

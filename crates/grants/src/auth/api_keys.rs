@@ -1,4 +1,4 @@
-//! API keys: known to the application's servers, bound to a subject.
+//! API keys.
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -9,34 +9,32 @@ use moka::future::Cache;
 use super::{AuthError, AuthMethod, Principal, credentials::bearer};
 use crate::{Clock, Queue, TokenHash, queue::ApiKey, token};
 
-/// How long a key that was found is believed to be one: a key that is revoked is refused after this.
-const BELIEVED: Duration = Duration::from_secs(5);
+/// How long keys are cached: a revoked key is rejected after this time.
+const CACHE_TTL: Duration = Duration::from_secs(5);
 
-/// How many keys are remembered.
-const REMEMBERED: u64 = 10_000;
+const CACHE_CAPACITY: u64 = 10_000;
 
-/// An API key: 256 random bits, spelled `lfk_` and 43 characters of base64url. Landfall keeps its
-/// [hash](Self::hash) only.
+/// An API key: `lfk_` and 256 random bits in base64url. Only its [hash](Self::hash) is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeySecret(String);
 
 impl KeySecret {
-    /// How API keys begin.
+    /// The prefix of API keys.
     pub const PREFIX: &str = "lfk_";
 
-    /// A new one.
+    /// Creates a random key.
     #[must_use]
     pub fn random() -> Self {
         Self(token::secret(Self::PREFIX))
     }
 
-    /// Its spelling, to be shown once.
+    /// Returns the secret.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of it.
+    /// Returns its hash.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
         TokenHash::from_secret(&self.0)
@@ -49,54 +47,55 @@ impl fmt::Debug for KeySecret {
     }
 }
 
-/// Knows callers by `Authorization: Bearer lfk_…`, which the [queue](Queue::key) knows by its hash.
+/// Authenticates requests with `Authorization: Bearer lfk_…` by the [keys](Queue::key) of the
+/// queue.
 pub struct ApiKeys {
     queue: Queue,
     clock: Clock,
-    found: Cache<String, ApiKey>,
+    cache: Cache<String, ApiKey>,
 }
 
 impl ApiKeys {
-    /// The keys of this queue.
+    /// Creates the method for the keys of a queue.
     #[must_use]
     pub fn new(queue: Queue) -> Self {
         Self::with_clock(queue, Clock::default())
     }
 
-    /// The keys of this queue, with a clock that says whether their time is over.
+    /// Creates the method with a clock for the expiry of keys.
     #[must_use]
     pub fn with_clock(queue: Queue, clock: Clock) -> Self {
         Self {
             queue,
             clock,
-            found: Cache::builder()
-                .max_capacity(REMEMBERED)
-                .time_to_live(BELIEVED)
+            cache: Cache::builder()
+                .max_capacity(CACHE_CAPACITY)
+                .time_to_live(CACHE_TTL)
                 .build(),
         }
     }
 
-    /// The key with this hash; requests that want it at the same time share one look.
-    async fn find(&self, hash: TokenHash) -> Result<ApiKey, Arc<Missing>> {
-        let look = async {
+    /// Returns the key with this hash. Concurrent requests share one query.
+    async fn find(&self, hash: TokenHash) -> Result<ApiKey, Arc<LookupError>> {
+        let query = async {
             match self.queue.key(&hash).await {
                 Ok(Some(key)) => Ok(key),
-                Ok(None) => Err(Missing::NoKey),
+                Ok(None) => Err(LookupError::UnknownKey),
                 Err(error) => {
-                    tracing::warn!(%error, "API keys can't be looked up");
-                    Err(Missing::ForwardAuthError)
+                    tracing::warn!(%error, "failed to read API keys");
+                    Err(LookupError::ForwardAuthError)
                 }
             }
         };
-        self.found
-            .try_get_with(hash.as_str().to_owned(), look)
+        self.cache
+            .try_get_with(hash.as_str().to_owned(), query)
             .await
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Missing {
-    NoKey,
+enum LookupError {
+    UnknownKey,
     ForwardAuthError,
 }
 
@@ -113,15 +112,15 @@ impl AuthMethod for ApiKeys {
         };
         let key = match self.find(TokenHash::from_secret(secret)).await {
             Ok(key) => key,
-            Err(missing) => {
-                return Err(match *missing {
-                    Missing::NoKey => AuthError::invalid_token("there is no such key", true),
-                    Missing::ForwardAuthError => AuthError::Unavailable,
+            Err(error) => {
+                return Err(match *error {
+                    LookupError::UnknownKey => AuthError::invalid_token("unknown API key", true),
+                    LookupError::ForwardAuthError => AuthError::Unavailable,
                 });
             }
         };
         if key.expires_at.is_some_and(|end| self.clock.now() >= end) {
-            return Err(AuthError::invalid_token("the key's time is over", false));
+            return Err(AuthError::invalid_token("API key expired", false));
         }
         Ok(Some(Principal {
             subject: key.subject,
@@ -143,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_long_and_their_own() {
+    fn keys_are_long_and_unique() {
         let (one, other) = (KeySecret::random(), KeySecret::random());
         assert_eq!(one.reveal().len(), 47);
         assert!(one.reveal().starts_with("lfk_"));

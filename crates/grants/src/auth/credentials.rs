@@ -1,11 +1,10 @@
-//! What a request has with it that tells who sent it.
+//! Credentials in request headers.
 
 use http::{HeaderMap, header};
 use landfall::hook::UploadToken;
 
 use super::KeySecret;
 
-/// Whether there is more than one `Authorization`.
 pub(super) fn has_two(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::AUTHORIZATION)
@@ -14,14 +13,14 @@ pub(super) fn has_two(headers: &HeaderMap) -> bool {
         .is_some()
 }
 
-/// The token in `Authorization: Bearer`.
+/// Returns the token of `Authorization: Bearer`.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Whether the bearer token is one of Landfall's own.
+/// Returns whether the bearer token is an API key or upload token of Landfall.
 pub(super) fn are_own(headers: &HeaderMap) -> bool {
     bearer(headers).is_some_and(|token| {
         token.starts_with(KeySecret::PREFIX) || token.starts_with(UploadToken::PREFIX)

@@ -1,11 +1,11 @@
-//! Requests that a foreign page makes a browser send.
+//! CSRF protection for requests that are authenticated by cookies.
 //!
-//! A browser sends cookies along whoever's page asks. So a caller that is known by cookies alone may
-//! only change something if its request can't be a foreign page's doing. `Sec-Fetch-Site` and `Origin`
-//! are set by the browser, and no page can change them: the first says whether the page is of this
-//! server, the second whose it is. A request with neither comes from an old browser or from no browser.
-//! Then a header that HTML can't produce shows that a script set it, which a foreign script may do only
-//! after a preflight, and those are answered for the application's own origins.
+//! Browsers send cookies with requests that any page makes. A request with side effects must
+//! therefore come from an allowed origin. Browsers set `Sec-Fetch-Site` and `Origin`, and pages
+//! cannot change them: the first says whether the page is of this server, the second is the page's
+//! origin. A request with neither comes from an old browser or from another client. It must have a
+//! header that HTML forms cannot set: a script of another origin can set it only after a preflight,
+//! which is allowed for the application's own origins.
 
 use std::sync::Arc;
 
@@ -16,41 +16,41 @@ use super::ExternalOrigin;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Headers that only scripts set.
+/// Headers that only scripts can set.
 const FETCH_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-requested-with"),
     HeaderName::from_static("x-csrf-token"),
     HeaderName::from_static("x-xsrf-token"),
 ];
 
-/// Tells requests that foreign pages may have made from others. Cheap to clone.
+/// The CSRF policy. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct CsrfPolicy {
-    seen_at: ExternalOrigin,
+    external_origin: ExternalOrigin,
     allowed_origins: Arc<[String]>,
 }
 
 impl CsrfPolicy {
-    /// Only pages of this server may ask, and it is seen under the host that requests name.
+    /// Creates a policy that allows the server's own origin, by the request's host.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Has somebody else tell where clients see this server; see [`ExternalOrigin::new`].
+    /// Sets how the server's external origin is found; see [`ExternalOrigin::new`].
     #[must_use]
-    pub fn seen_at(
+    pub fn external_origin(
         mut self,
-        tell: impl Fn(&Parts) -> (bool, Option<String>) + Send + Sync + 'static,
+        find: impl Fn(&Parts) -> (bool, Option<String>) + Send + Sync + 'static,
     ) -> Self {
-        self.seen_at = ExternalOrigin::new(tell);
+        self.external_origin = ExternalOrigin::new(find);
         self
     }
 
-    /// Pages of these origins may ask as well.
+    /// Allows more origins.
     ///
     /// # Errors
-    /// One of them isn't an origin.
+    /// An origin is invalid.
     pub fn allow_origins<S: AsRef<str>>(
         mut self,
         origins: impl IntoIterator<Item = S>,
@@ -62,14 +62,14 @@ impl CsrfPolicy {
         Ok(self)
     }
 
-    /// The origin of this server, as the client's browser writes it.
+    /// Returns the origin of this server as browsers write it.
     fn own_origin(&self, request: &Parts) -> Option<String> {
-        let (is_tls, host) = self.seen_at.of(request);
+        let (is_tls, host) = self.external_origin.get(request);
         let scheme = if is_tls { "https" } else { "http" };
         origin(&format!("{scheme}://{}", host?)).ok()
     }
 
-    /// Whether a page of this server's own asks, by the origin that the browser states.
+    /// Returns whether the `Origin` header is the server's own origin.
     #[must_use]
     pub fn is_same_origin(&self, request: &Parts) -> bool {
         let page = text(&request.headers, &header::ORIGIN);
@@ -79,14 +79,14 @@ impl CsrfPolicy {
         })
     }
 
-    /// Whether the request changes nothing, or can't be a foreign page's doing.
+    /// Returns whether a request is safe by its method, or not a cross-site request.
     #[must_use]
     pub fn admits(&self, request: &Parts) -> bool {
         let changes_nothing = [Method::GET, Method::HEAD, Method::OPTIONS];
         changes_nothing.contains(&request.method) || self.allows_write(request)
     }
 
-    /// Whether the request can't be a foreign page's doing, whatever its method.
+    /// Returns whether a request is not a cross-site request, whatever its method.
     #[must_use]
     pub fn allows_write(&self, request: &Parts) -> bool {
         let site = text(&request.headers, &SEC_FETCH_SITE);
@@ -99,7 +99,7 @@ impl CsrfPolicy {
                     .allowed_origins
                     .iter()
                     .any(|origin| origin.eq_ignore_ascii_case(page));
-                // What the browser says of the site wins over a comparison of names.
+                // `Sec-Fetch-Site` takes precedence over the comparison of origins.
                 is_listed || site.is_none() && self.is_same_origin(request)
             }
             None => site.is_none() && is_fetch(&request.headers),
@@ -107,8 +107,8 @@ impl CsrfPolicy {
     }
 }
 
-/// Reports whether a page of another site may have caused a request, by what a browser says of it.
-/// Other programs can claim it, too.
+/// Returns whether a request claims to come from a page of another site. Clients other than
+/// browsers can claim anything.
 #[must_use]
 pub fn is_cross_site(headers: &HeaderMap) -> bool {
     match text(headers, &SEC_FETCH_SITE) {
@@ -118,7 +118,7 @@ pub fn is_cross_site(headers: &HeaderMap) -> bool {
     }
 }
 
-/// A header's value; of several, or of one that isn't text, something that is nothing we know.
+/// Returns a single header value; invalid or repeated ones become `?`, which matches nothing.
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().unwrap_or("?");
@@ -132,7 +132,7 @@ fn is_fetch(headers: &HeaderMap) -> bool {
         || FETCH_HEADERS.iter().any(|name| headers.contains_key(name))
 }
 
-/// An origin as browsers write it.
+/// Parses an origin into the form that browsers send.
 fn origin(text: &str) -> Result<String, InvalidOrigin> {
     let bad = || InvalidOrigin(text.to_owned());
     let url = Url::parse(text).map_err(|_| bad())?;
@@ -144,9 +144,9 @@ fn origin(text: &str) -> Result<String, InvalidOrigin> {
     Ok(url.origin().ascii_serialization())
 }
 
-/// A text that isn't an origin.
+/// An invalid origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an origin; write a scheme and a host, such as https://example.org")]
+#[error("invalid origin {0:?}; expected a scheme and a host, such as https://example.org")]
 pub struct InvalidOrigin(pub String);
 
 #[cfg(test)]
@@ -168,12 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn what_foreign_pages_may_have_made() {
+    fn cross_site_requests_are_denied() {
         let guard = CsrfPolicy::new()
             .allow_origins(["https://app.example", "http://localhost:3000/"])
             .unwrap();
         let cases: &[(&[(&str, &str)], bool)] = &[
-            // What the browser says of the site.
             (&[("sec-fetch-site", "same-origin")], true),
             (&[("sec-fetch-site", "none")], true),
             (&[("sec-fetch-site", "same-site")], false),
@@ -187,7 +186,8 @@ mod tests {
                 ],
                 false,
             ),
-            // A script of a foreign page can set these only after a preflight, but says where it is.
+            // Scripts of other origins can set these after a preflight, but `Sec-Fetch-Site` gives
+            // them away.
             (
                 &[
                     ("sec-fetch-site", "cross-site"),
@@ -202,7 +202,6 @@ mod tests {
                 ],
                 false,
             ),
-            // Whose page.
             (&[("origin", "http://up.example:8080")], true),
             (&[("origin", "https://up.example:8080")], false),
             (&[("origin", "http://up.example")], false),
@@ -234,7 +233,7 @@ mod tests {
                 ],
                 false,
             ),
-            // A host that the browser was led to by another name is still another site.
+            // A DNS rebinding host is still cross-site for the browser.
             (
                 &[
                     ("sec-fetch-site", "cross-site"),
@@ -249,7 +248,7 @@ mod tests {
                 ],
                 false,
             ),
-            // Neither.
+            // Without either header.
             (&[], false),
             (&[("content-type", "text/plain")], false),
             (
@@ -281,11 +280,11 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_own_origin_may_be_told() {
-        let guard = CsrfPolicy::new().seen_at(|_| (true, Some("Out.example:443".into())));
+    fn external_origin_may_be_set() {
+        let guard = CsrfPolicy::new().external_origin(|_| (true, Some("Out.example:443".into())));
         assert!(guard.admits(&request("POST", &[("origin", "https://out.example")])));
         assert!(!guard.admits(&request("POST", &[("origin", "http://up.example:8080")])));
-        let nowhere = CsrfPolicy::new().seen_at(|_| (false, None));
+        let nowhere = CsrfPolicy::new().external_origin(|_| (false, None));
         assert!(!nowhere.admits(&request("POST", &[("origin", "null")])));
         let mut secure = request("POST", &[("origin", "https://up.example:8080")]);
         secure.extensions.insert(Peer {

@@ -1,32 +1,32 @@
-//! Where clients see this server.
+//! The external origin of the server.
 
 use std::{fmt, sync::Arc};
 
 use http::{header, request::Parts};
 use landfall::service::Peer;
 
-type Tell = dyn Fn(&Parts) -> (bool, Option<String>) + Send + Sync;
+type Find = dyn Fn(&Parts) -> (bool, Option<String>) + Send + Sync;
 
-/// Tells whether a client came over HTTPS, and to which `host[:port]`. Cheap to clone.
+/// Finds the scheme and host as the client sees them. Cheap to clone.
 #[derive(Clone)]
-pub struct ExternalOrigin(Arc<Tell>);
+pub struct ExternalOrigin(Arc<Find>);
 
 impl ExternalOrigin {
-    /// Has somebody else tell who knows which proxies are trusted: see
-    /// [`Handler::seen_at`](landfall::service::Handler::seen_at).
+    /// Creates one with a function that returns whether the client uses HTTPS, and `host[:port]`.
+    /// It should consider trusted proxies, as
+    /// [`Handler::seen_at`](landfall::service::Handler::seen_at) does.
     #[must_use]
-    pub fn new(tell: impl Fn(&Parts) -> (bool, Option<String>) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(tell))
+    pub fn new(find: impl Fn(&Parts) -> (bool, Option<String>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(find))
     }
 
-    /// That of one request.
-    pub(super) fn of(&self, request: &Parts) -> (bool, Option<String>) {
+    pub(super) fn get(&self, request: &Parts) -> (bool, Option<String>) {
         (self.0)(request)
     }
 }
 
 impl Default for ExternalOrigin {
-    /// Goes by what the request itself says.
+    /// Uses the connection and the `Host` header.
     fn default() -> Self {
         Self::new(|request| {
             let peer: Peer = request.extensions.get().copied().unwrap_or_default();

@@ -1,8 +1,8 @@
 //! A rate limit for failed authentication.
 //!
-//! Authenticator check the secret first and record only what failed, so the limit never rejects a valid
-//! secret: the clients behind one NAT address do not lock each other out, nor does a page of another
-//! site that makes a browser send wrong secrets.
+//! The secret is checked first and only failures are recorded, so the limit never rejects a valid
+//! secret. Clients behind one NAT address, or a page of another site that makes browsers send
+//! invalid secrets, cannot lock each other out.
 
 use std::{
     fmt,
@@ -14,48 +14,48 @@ use std::{
 
 use moka::{ops::compute::Op, sync::Cache};
 
-/// So many failures may come at once from one source …
+/// Failures that one source may cause in a burst.
 const BURST: u32 = 10;
 
-/// … and then one in this time.
+/// Time after which a further failure is allowed.
 const INTERVAL: Duration = Duration::from_secs(6);
 
-/// The most sources that are counted. At the limit the cache keeps those that fail most often.
+/// At the limit, the cache retains the sources with the most failures.
 const CACHE_CAPACITY: u64 = 10_000;
 
-/// So many characters of a secret tell which one was meant; the rest is not looked at.
+/// Length of the prefix that identifies a secret.
 const PREFIX_CHARS: usize = 12;
 
-/// GrantLimits failed attempts to authenticate: ten at once, then ten a minute, for each address and for
-/// each prefix of a secret. Cheap to clone; all clones count together.
+/// Limits failed attempts: ten at once, then ten per minute. Cheap to clone; clones share the
+/// counts.
 ///
-/// IPv6 addresses count by their /64, which is what one household or one server has. Attempts that
-/// pages of other sites caused are counted apart from others of the address.
+/// Attempts are counted per address (IPv6: per /64 network) and per prefix of a secret. Attempts
+/// caused by pages of other sites are counted separately.
 #[derive(Clone)]
 pub struct FailedAttempts(Arc<Limiter>);
 
 struct Limiter {
-    /// When each source has used up nothing of its burst (GCRA's theoretical arrival time).
+    /// When the whole burst of a source is available again (GCRA's theoretical arrival time).
     clear_at: Cache<Source, Instant>,
     hasher: RandomState,
 }
 
-/// What failures are counted by.
+/// A source of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     Network(IpAddr),
-    /// Pages of other sites, in browsers in this network.
+    /// Pages of other sites, in browsers of this network.
     OtherSite(IpAddr),
-    /// The hash of a secret's first characters, which stay out of memory.
+    /// A hash of a prefix, so that no secrets are in memory.
     Prefix(u64),
 }
 
-/// A failed attempt to authenticate.
+/// A failed attempt.
 #[derive(Clone, Copy, Default)]
 pub struct FailedAttempt<'a> {
-    /// The client's address; `None` if unknown, and then it does not count for the address.
+    /// The client's address; attempts without one are not counted per address.
     pub client: Option<IpAddr>,
-    /// The API key or upload token that was wrong.
+    /// The invalid API key or upload token.
     pub secret: Option<&'a str>,
     /// Whether a page of another site may have caused it.
     pub is_cross_site: bool,
@@ -79,7 +79,7 @@ impl FailedAttempts {
             let prefix: String = secret.chars().take(PREFIX_CHARS).collect();
             Source::Prefix(self.0.hasher.hash_one(prefix))
         });
-        // An address at its limit adds no prefixes, of which it could make up any number.
+        // An address at its limit adds no prefixes, since it can make up any number of them.
         for source in [by_address, by_prefix].into_iter().flatten() {
             let wait = self.0.add(source, now);
             if !wait.is_zero() {
@@ -96,7 +96,7 @@ impl Limiter {
         let mut wait = Duration::ZERO;
         self.clear_at.entry(source).and_compute_with(|entry| {
             let clear_at = entry.map_or(now, |entry| entry.into_value().max(now));
-            // All but one of the burst are used up by then.
+            // By then, all but one of the burst are used.
             wait = (clear_at - now).saturating_sub(INTERVAL * (BURST - 1));
             if wait.is_zero() {
                 Op::Put(clear_at + INTERVAL)
@@ -108,7 +108,7 @@ impl Limiter {
     }
 }
 
-/// Returns what counts as one address.
+/// Returns the network that counts as one source.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -124,7 +124,7 @@ impl Default for FailedAttempts {
         Self(Arc::new(Limiter {
             clear_at: Cache::builder()
                 .max_capacity(CACHE_CAPACITY)
-                // By then the whole burst is allowed again.
+                // By then, the whole burst is available again.
                 .time_to_live(INTERVAL * BURST)
                 .build(),
             hasher: RandomState::new(),
@@ -249,7 +249,7 @@ mod tests {
         attempts.0.clear_at.run_pending_tasks();
         let count = attempts.0.clear_at.entry_count();
         assert!(count <= CACHE_CAPACITY, "{count}");
-        // A source that fails often enough is counted in spite of that.
+        // A source with many failures is still counted.
         let worst = from("192.0.2.1");
         let limited = (0..1000).any(|_| {
             attempts.0.clear_at.run_pending_tasks();

@@ -1,5 +1,5 @@
-//! The application's own check: it is asked whose cookies and authorization a request has, the way
-//! nginx's `auth_request` asks.
+//! Forward auth: the application authenticates requests by their cookies or authorization, as with
+//! Traefik's `ForwardAuth` and nginx's `auth_request`.
 
 use std::{
     net::IpAddr,
@@ -25,43 +25,40 @@ use super::{
     http_client::{HttpClient, UrlError},
 };
 
-/// How long a refusal is remembered.
-const REFUSED: Duration = Duration::from_secs(1);
+/// How long rejections are cached.
+const REJECTION_CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// How many answers are remembered.
-const REMEMBERED: u64 = 10_000;
+const CACHE_CAPACITY: u64 = 10_000;
 
-/// The most requests in progress whose credentials the application has accepted before.
+/// Maximum concurrent calls with credentials that the application has accepted before.
 const MAX_KNOWN_CALLS: usize = 32;
 
-/// The most requests in progress with other credentials. These are limited apart: made-up cookies must
-/// not delay callers who are signed in.
+/// Maximum concurrent calls with other credentials. This limit is separate, so that made-up cookies
+/// do not delay authenticated users.
 const MAX_UNKNOWN_CALLS: usize = 32;
 
-/// The most of those for one client address.
+/// Maximum concurrent calls with other credentials per client address.
 const MAX_UNKNOWN_CALLS_PER_CLIENT: usize = 4;
 
-/// How long accepted credentials count as known after their last use.
-const KNOWN_FOR: Duration = Duration::from_secs(3600);
+/// How long accepted credentials are remembered after their last use.
+const KNOWN_TTL: Duration = Duration::from_secs(3600);
 
-/// How long the limit of a client address is kept after its last use; longer than any request.
-const CLIENT_KEPT_FOR: Duration = Duration::from_secs(600);
+/// How long the limit of a client address is kept after its last use; longer than any call.
+const CLIENT_TTL: Duration = Duration::from_secs(600);
 
-/// No answer is longer, in bytes.
-const MOST_BYTES: usize = 64 << 10;
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
-/// No reason is longer, in characters.
-const MOST_REASON: usize = 300;
+/// In characters.
+const MAX_REASON_LEN: usize = 300;
 
-/// Headers that tell who a caller is; the first that is there counts.
+/// Headers with the subject, in order of precedence.
 const SUBJECT: [HeaderName; 3] = [
     HeaderName::from_static("x-landfall-subject"),
     HeaderName::from_static("x-auth-request-user"),
     HeaderName::from_static("remote-user"),
 ];
 
-/// What of a JSON answer says what a caller may ask for. An application may answer with all it knows
-/// of a user, so that the rest isn't looked at.
+/// Fields of the response that set limits. Other fields of the user object are ignored.
 const LIMITS: [&str; 7] = [
     "max_size",
     "allowed_types",
@@ -79,56 +76,56 @@ const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method
 const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
-/// The headers of a request to the application that tell who the caller is.
+/// Headers that identify the user.
 const CREDENTIALS: [HeaderName; 2] = [header::COOKIE, header::AUTHORIZATION];
 
-/// How the application is asked.
+/// Settings of forward auth.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ForwardAuthSettings {
-    /// Where.
+    /// The endpoint of the application.
     pub url: String,
-    /// How long its answer that somebody is known holds; 5 seconds if not set. Refusals hold for a
-    /// second at most.
+    /// How long accepted credentials are cached; default 5 seconds. Rejections are cached for at
+    /// most one second.
     pub cache: Duration,
-    /// How long it may take; 5 seconds if not set.
+    /// Timeout of a call; default 5 seconds.
     pub timeout: Duration,
-    /// Where clients see this server, which is told to the application.
-    pub seen_at: ExternalOrigin,
+    /// Finds the external origin that is forwarded to the application.
+    pub external_origin: ExternalOrigin,
 }
 
 impl ForwardAuthSettings {
-    /// Defaults.
+    /// Creates settings with defaults.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             cache: Duration::from_secs(5),
             timeout: Duration::from_secs(5),
-            seen_at: ExternalOrigin::default(),
+            external_origin: ExternalOrigin::default(),
         }
     }
 }
 
-/// Knows callers by what the application says of their cookies and authorization. Requests without
-/// either aren't its business.
+/// Authenticates requests by call the application.
 ///
-/// The application gets a GET with `Cookie` and `Authorization` of the request and answers 2xx with the
-/// caller's name, in JSON (`{"subject": "ann", "max_size": 1048576, …}`, see
-/// [`GrantLimits`](super::GrantLimits)) or in the header `X-Landfall-Subject`, `X-Auth-Request-User` or
-/// `Remote-User`; 401 if it doesn't know it; 403 if it may not.
+/// The application receives a GET request with `Cookie` and `Authorization`. It responds with 2xx
+/// and the subject, in JSON (`{"subject": "ann", "max_size": 1048576, …}`, see
+/// [`GrantLimits`](super::GrantLimits)) or in the header `X-Landfall-Subject`,
+/// `X-Auth-Request-User` or `Remote-User`; with 401 if the user is unknown; with 403 if access is
+/// denied. Requests without cookies and authorization are left to other methods.
 #[derive(Debug)]
 pub struct ForwardAuth {
-    web: HttpClient,
+    http: HttpClient,
     timeout: Duration,
-    seen_at: ExternalOrigin,
-    /// By a salted hash of all that is sent, so that memory contains no credentials.
-    answers: Cache<[u8; 32], ForwardAuthResponse>,
+    external_origin: ExternalOrigin,
+    /// Keyed by a salted hash of all headers, so that no credentials are in memory.
+    responses: Cache<[u8; 32], ForwardAuthResponse>,
     salt: [u8; 32],
     calls: CallLimits,
 }
 
-/// GrantLimits on requests in progress.
+/// Limits on concurrent calls.
 #[derive(Debug)]
 struct CallLimits {
     /// Salted hashes of credentials that the application has accepted.
@@ -138,7 +135,7 @@ struct CallLimits {
     clients: sync::Cache<IpAddr, Arc<Semaphore>>,
 }
 
-/// What the application says.
+/// The response of the application.
 #[derive(Debug, Clone)]
 pub(super) enum ForwardAuthResponse {
     Known(Principal),
@@ -146,21 +143,21 @@ pub(super) enum ForwardAuthResponse {
     Forbidden(String),
 }
 
-/// There is no answer; why, for the log.
+/// An error message for the log.
 type ForwardAuthError = String;
 
 impl ForwardAuth {
-    /// Asks there.
+    /// Creates the method.
     ///
     /// # Errors
-    /// The URL is none.
+    /// The URL is invalid.
     pub fn new(settings: ForwardAuthSettings) -> Result<Self, UrlError> {
         Ok(Self {
-            web: HttpClient::new(&settings.url)?,
+            http: HttpClient::new(&settings.url)?,
             timeout: settings.timeout,
-            seen_at: settings.seen_at,
-            answers: Cache::builder()
-                .max_capacity(REMEMBERED)
+            external_origin: settings.external_origin,
+            responses: Cache::builder()
+                .max_capacity(CACHE_CAPACITY)
                 .expire_after(CacheExpiry(settings.cache))
                 .build(),
             salt: rand::random(),
@@ -168,20 +165,20 @@ impl ForwardAuth {
         })
     }
 
-    async fn ask(
+    async fn fetch(
         &self,
-        question: Request<()>,
+        call: Request<()>,
         credentials: [u8; 32],
         client: Option<IpAddr>,
     ) -> Result<ForwardAuthResponse, ForwardAuthError> {
-        let asking = async {
+        let call = async {
             let permits = self.calls.acquire(&credentials, client).await;
             let _permits = permits.map_err(|error| error.to_string())?;
-            self.web.ask(question, MOST_BYTES, self.timeout).await
+            self.http.send(call, MAX_RESPONSE_BYTES, self.timeout).await
         };
-        let answer = tokio::time::timeout(self.timeout, asking)
+        let answer = tokio::time::timeout(self.timeout, call)
             .await
-            .unwrap_or_else(|_| Err(format!("no answer within {:?}", self.timeout)))?;
+            .unwrap_or_else(|_| Err(format!("timed out after {:?}", self.timeout)))?;
         let answer = read(&answer)?;
         match answer {
             ForwardAuthResponse::Known(_) => self.calls.known.insert(credentials, ()),
@@ -191,42 +188,42 @@ impl ForwardAuth {
         Ok(answer)
     }
 
-    fn question(
+    fn build_request(
         &self,
         request: &Parts,
-        shown: &ForwardedCredentials,
+        forwarded: &ForwardedCredentials,
         client: Option<IpAddr>,
     ) -> Request<()> {
-        let mut question = Request::new(());
-        let headers = question.headers_mut();
-        let mut put = |name: HeaderName, value: Option<HeaderValue>| {
+        let mut call = Request::new(());
+        let headers = call.headers_mut();
+        let mut insert = |name: HeaderName, value: Option<HeaderValue>| {
             if let Some(value) = value {
                 headers.insert(name, value);
             }
         };
         let text = |text: String| HeaderValue::try_from(text).ok();
-        put(header::COOKIE, shown.cookie.clone());
-        put(header::AUTHORIZATION, shown.authorization.clone());
-        put(
+        insert(header::COOKIE, forwarded.cookie.clone());
+        insert(header::AUTHORIZATION, forwarded.authorization.clone());
+        insert(
             X_FORWARDED_FOR,
             client.and_then(|client| text(client.to_string())),
         );
-        let (is_tls, host) = self.seen_at.of(request);
-        put(X_FORWARDED_HOST, host.and_then(text));
+        let (is_tls, host) = self.external_origin.get(request);
+        insert(X_FORWARDED_HOST, host.and_then(text));
         let scheme = if is_tls { "https" } else { "http" };
-        put(X_FORWARDED_PROTO, Some(HeaderValue::from_static(scheme)));
-        put(X_ORIGINAL_METHOD, text(request.method.to_string()));
+        insert(X_FORWARDED_PROTO, Some(HeaderValue::from_static(scheme)));
+        insert(X_ORIGINAL_METHOD, text(request.method.to_string()));
         let path = request.uri.path_and_query();
-        put(X_ORIGINAL_URI, path.and_then(|path| text(path.to_string())));
-        // Frameworks that send people to a login page say 401 to those who ask for JSON.
+        insert(X_ORIGINAL_URI, path.and_then(|path| text(path.to_string())));
+        // Frameworks respond with 401 instead of a redirect to a login page if JSON is accepted.
         let json = HeaderValue::from_static("application/json");
-        put(header::ACCEPT, Some(json));
+        insert(header::ACCEPT, Some(json));
         let script = HeaderValue::from_static("XMLHttpRequest");
-        put(X_REQUESTED_WITH, Some(script));
-        question
+        insert(X_REQUESTED_WITH, Some(script));
+        call
     }
 
-    /// Hashes some headers of a request to the application.
+    /// Returns a salted hash of some headers.
     fn hash(&self, headers: &HeaderMap, is_hashed: impl Fn(&HeaderName) -> bool) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(self.salt);
@@ -244,19 +241,19 @@ impl CallLimits {
     fn new() -> Self {
         Self {
             known: sync::Cache::builder()
-                .max_capacity(REMEMBERED)
-                .time_to_idle(KNOWN_FOR)
+                .max_capacity(CACHE_CAPACITY)
+                .time_to_idle(KNOWN_TTL)
                 .build(),
             known_calls: Semaphore::new(MAX_KNOWN_CALLS),
             unknown_calls: Semaphore::new(MAX_UNKNOWN_CALLS),
             clients: sync::Cache::builder()
-                .max_capacity(REMEMBERED)
-                .time_to_idle(CLIENT_KEPT_FOR)
+                .max_capacity(CACHE_CAPACITY)
+                .time_to_idle(CLIENT_TTL)
                 .build(),
         }
     }
 
-    /// Waits until a request with these credentials may start; it ends when the permits are dropped.
+    /// Waits until a call with these credentials is allowed, for as long as the permits are held.
     async fn acquire(
         &self,
         credentials: &[u8; 32],
@@ -265,8 +262,8 @@ impl CallLimits {
         if self.known.get(credentials).is_some() {
             return Ok((self.known_calls.acquire().await?, None));
         }
-        // The client's limit first: who waits for it takes nothing from others.
-        let of_client = match client {
+        // Wait for the client's limit first, without holding a shared permit.
+        let client_permit = match client {
             Some(client) => {
                 let limit = self.clients.get_with(network(client), || {
                     Arc::new(Semaphore::new(MAX_UNKNOWN_CALLS_PER_CLIENT))
@@ -275,7 +272,7 @@ impl CallLimits {
             }
             None => None,
         };
-        Ok((self.unknown_calls.acquire().await?, of_client))
+        Ok((self.unknown_calls.acquire().await?, client_permit))
     }
 }
 
@@ -286,19 +283,19 @@ impl AuthMethod for ForwardAuth {
         request: &Parts,
         client: Option<IpAddr>,
     ) -> Result<Option<Principal>, AuthError> {
-        let Some(shown) = ForwardedCredentials::by(&request.headers) else {
+        let Some(forwarded) = ForwardedCredentials::from_headers(&request.headers) else {
             return Ok(None);
         };
-        let question = self.question(request, &shown, client);
-        // The application may decide by anything that is sent.
-        let key = self.hash(question.headers(), |_| true);
-        let credentials = self.hash(question.headers(), |name| CREDENTIALS.contains(name));
-        let asking = self.ask(question, credentials, client);
+        let call = self.build_request(request, &forwarded, client);
+        // The application may decide by any header.
+        let key = self.hash(call.headers(), |_| true);
+        let credentials = self.hash(call.headers(), |name| CREDENTIALS.contains(name));
+        let fetch = self.fetch(call, credentials, client);
         let answer: Result<ForwardAuthResponse, Arc<ForwardAuthError>> =
-            self.answers.try_get_with(key, asking).await;
+            self.responses.try_get_with(key, fetch).await;
         match answer {
             Ok(ForwardAuthResponse::Known(mut principal)) => {
-                principal.by_cookie = shown.is_ambient();
+                principal.by_cookie = forwarded.is_ambient();
                 Ok(Some(principal))
             }
             Ok(ForwardAuthResponse::Unknown(challenge)) => Err(AuthError::Unauthenticated {
@@ -307,22 +304,22 @@ impl AuthMethod for ForwardAuth {
             }),
             Ok(ForwardAuthResponse::Forbidden(why)) => Err(AuthError::Forbidden(why)),
             Err(why) => {
-                tracing::warn!(url = %self.web, %why, "the application doesn't say who asks");
+                tracing::warn!(url = %self.http, %why, "forward auth failed");
                 Err(AuthError::Unavailable)
             }
         }
     }
 }
 
-/// What of a request the application may know its sender by.
+/// The credentials that are forwarded to the application.
 struct ForwardedCredentials {
     cookie: Option<HeaderValue>,
     authorization: Option<HeaderValue>,
 }
 
 impl ForwardedCredentials {
-    fn by(headers: &HeaderMap) -> Option<Self> {
-        // HTTP/2 sends each cookie by itself.
+    fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        // HTTP/2 may split cookies into several headers.
         let cookies: Vec<&[u8]> = headers
             .get_all(header::COOKIE)
             .iter()
@@ -330,15 +327,15 @@ impl ForwardedCredentials {
             .collect();
         let cookie = HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok();
         let authorization = headers.get(header::AUTHORIZATION).cloned();
-        let shown = Self {
+        let forwarded = Self {
             cookie: cookie.filter(|cookie| !cookie.is_empty()),
-            // Landfall's own tokens are not the application's business.
+            // Landfall's own keys and tokens are not forwarded.
             authorization: authorization.filter(|_| !credentials::are_own(headers)),
         };
-        (shown.cookie.is_some() || shown.authorization.is_some()).then_some(shown)
+        (forwarded.cookie.is_some() || forwarded.authorization.is_some()).then_some(forwarded)
     }
 
-    /// Whether there is nothing but what browsers send by themselves, whoever's page asks.
+    /// Returns whether browsers send these credentials automatically.
     fn is_ambient(&self) -> bool {
         let Some(authorization) = &self.authorization else {
             return true;
@@ -351,7 +348,7 @@ impl ForwardedCredentials {
     }
 }
 
-/// How long each answer holds.
+/// Cache expiry by response.
 struct CacheExpiry(Duration);
 
 impl Expiry<[u8; 32], ForwardAuthResponse> for CacheExpiry {
@@ -364,7 +361,7 @@ impl Expiry<[u8; 32], ForwardAuthResponse> for CacheExpiry {
         Some(match answer {
             ForwardAuthResponse::Known(_) => self.0,
             ForwardAuthResponse::Unknown(_) | ForwardAuthResponse::Forbidden(_) => {
-                self.0.min(REFUSED)
+                self.0.min(REJECTION_CACHE_TTL)
             }
         })
     }
@@ -382,13 +379,12 @@ pub(super) fn read(answer: &Response<Bytes>) -> Result<ForwardAuthResponse, Forw
         StatusCode::FORBIDDEN => Ok(ForwardAuthResponse::Forbidden(reason(answer.body()))),
         _ if status.is_success() => known(answer).map(ForwardAuthResponse::Known),
         _ if status.is_redirection() => Err(format!(
-            "it redirects ({status}); it should say 401 if it doesn't know somebody"
+            "unexpected redirect ({status}); respond with 401 for unknown users"
         )),
-        _ => Err(format!("the answer is {status}")),
+        _ => Err(format!("unexpected status {status}")),
     }
 }
 
-/// Whom it knows.
 fn known(answer: &Response<Bytes>) -> Result<Principal, ForwardAuthError> {
     let mut fields: Map<String, Value> = serde_json::from_slice(answer.body()).unwrap_or_default();
     let stated = match fields.get("subject") {
@@ -400,17 +396,16 @@ fn known(answer: &Response<Bytes>) -> Result<Principal, ForwardAuthError> {
             .and_then(|text| claims::subject(&text.into())),
     };
     let subject = stated.ok_or(
-        "it doesn't name whom it knows, with `subject` in JSON or the header X-Landfall-Subject",
+        "the response has no subject; set `subject` in JSON or the header X-Landfall-Subject",
     )?;
     let mut principal = Principal::new(subject);
     fields.retain(|name, _| LIMITS.contains(&name.as_str()));
-    claims::limits(fields.into(), &mut principal).map_err(|InvalidClaims(what)| {
-        format!("the limits that it states make no sense: {what}")
-    })?;
+    claims::limits(fields.into(), &mut principal)
+        .map_err(|InvalidClaims(what)| format!("invalid limits: {what}"))?;
     Ok(principal)
 }
 
-/// Why it says no, for people: from JSON (`message`), or a plain text.
+/// Returns the reason of a rejection: `message` in JSON, or plain text.
 fn reason(body: &[u8]) -> String {
     let text = match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => fields
@@ -418,7 +413,7 @@ fn reason(body: &[u8]) -> String {
             .and_then(Value::as_str)
             .map(str::to_owned),
         Ok(_) => None,
-        // A page isn't a reason.
+        // Skip HTML pages.
         Err(_) => std::str::from_utf8(body)
             .ok()
             .filter(|text| !text.trim_start().starts_with('<'))
@@ -429,7 +424,7 @@ fn reason(body: &[u8]) -> String {
         .trim()
         .chars()
         .map(|one| if one.is_control() { ' ' } else { one })
-        .take(MOST_REASON)
+        .take(MAX_REASON_LEN)
         .collect();
     if text.is_empty() {
         "the application doesn't allow it".to_owned()

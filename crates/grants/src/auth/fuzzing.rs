@@ -1,4 +1,4 @@
-//! What the fuzz targets reach; not part of the interface.
+//! Entry points for fuzz targets; not part of the public API.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response};
@@ -9,21 +9,21 @@ use super::{
     forward_auth::{ForwardAuthResponse, read},
 };
 
-/// What the application says of who asks.
+/// The parsed forward-auth response.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It knows them.
+    /// The user is authenticated.
     Known(Principal),
-    /// It does not, and this is the challenge.
+    /// The user is unknown, with the challenge.
     Unknown(HeaderValue),
-    /// It knows them, and they may not, for this reason.
+    /// Access is denied, with a reason.
     Forbidden(String),
 }
 
-/// Reads an application's response.
+/// Parses a forward-auth response.
 ///
 /// # Errors
-/// It says nothing of who asks.
+/// The response is invalid.
 pub fn application(response: &Response<Bytes>) -> Result<Verdict, String> {
     Ok(match read(response)? {
         ForwardAuthResponse::Known(principal) => Verdict::Known(principal),

@@ -1,4 +1,4 @@
-//! Questions to other servers: where keys are, and whom the application knows.
+//! An HTTP client for key sets and forward auth.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -15,30 +15,30 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::time::timeout;
 use url::Url;
 
-/// Connections that nobody used for this long are closed.
-const IDLE: Duration = Duration::from_secs(30);
+/// Idle timeout of pooled connections.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many connections to a server are kept for the next question, for each runtime.
-const KEPT: usize = 8;
+/// Maximum idle connections per host and runtime.
+const MAX_IDLE_PER_HOST: usize = 8;
 
 type Connections = legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
-/// Sends requests to one URL. Follows no redirects.
+/// Sends requests to one URL, without following redirects.
 pub(super) struct HttpClient {
     url: Uri,
     connector: HttpsConnector<HttpConnector>,
     by_runtime: ByRuntime<Connections>,
 }
 
-/// A URL that nothing can be asked of.
+/// An invalid URL.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// It isn't one for HTTP or HTTPS, or says more than where to go.
-    #[error("{0:?} is not a URL that begins with http:// or https://, without a password in it")]
+    /// Not an HTTP or HTTPS URL, or one with credentials.
+    #[error("invalid URL {0:?}; it must start with http:// or https:// and have no password")]
     NotHttp(String),
-    /// Nobody can be trusted.
-    #[error("the certificates of this machine can't be read: {0}")]
+    /// The system's root certificates cannot be read.
+    #[error("failed to read the system's root certificates: {0}")]
     NoRoots(std::io::Error),
 }
 
@@ -71,27 +71,30 @@ impl HttpClient {
         })
     }
 
-    /// Sends a request, whose URL is filled in, and reads an answer of at most `most` bytes.
+    /// Sends a request to the URL and reads a response of at most `max_bytes`.
     ///
     /// # Errors
-    /// What kept it from an answer, for the log.
-    pub(super) async fn ask(
+    /// Returns a message for the log.
+    pub(super) async fn send(
         &self,
         mut request: Request<()>,
-        most: usize,
-        patience: Duration,
+        max_bytes: usize,
+        duration: Duration,
     ) -> Result<Response<Bytes>, String> {
         *request.uri_mut() = self.url.clone();
         let exchange = async {
             let sent = self.connections().request(request.map(|()| Empty::new()));
-            let (head, body) = sent.await.map_err(|error| causes(&error))?.into_parts();
-            let body = Limited::new(body, most).collect().await;
-            let body = body.map_err(|error| format!("the answer can't be read: {error}"))?;
+            let (head, body) = sent
+                .await
+                .map_err(|error| error_chain(&error))?
+                .into_parts();
+            let body = Limited::new(body, max_bytes).collect().await;
+            let body = body.map_err(|error| format!("failed to read the response: {error}"))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        timeout(patience, exchange)
+        timeout(duration, exchange)
             .await
-            .unwrap_or_else(|_| Err(format!("no answer within {patience:?}")))
+            .unwrap_or_else(|_| Err(format!("timed out after {duration:?}")))
     }
 
     fn connections(&self) -> Connections {
@@ -99,15 +102,15 @@ impl HttpClient {
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE)
-                .pool_max_idle_per_host(KEPT)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
                 .build(self.connector.clone())
         })
     }
 }
 
 impl fmt::Display for HttpClient {
-    /// The URL without what may be secret in it.
+    /// Writes the URL without query and credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&without_secrets(&self.url.to_string()))
     }
@@ -127,19 +130,19 @@ fn without_secrets(url: &str) -> String {
     }
 }
 
-/// An error and all its causes, each once.
-fn causes(error: &dyn Error) -> String {
-    let mut told = error.to_string();
+/// Returns the messages of an error and its sources, without repetitions.
+fn error_chain(error: &dyn Error) -> String {
+    let mut chain = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
         let text = cause.to_string();
-        if !told.ends_with(&text) {
-            told.push_str(": ");
-            told.push_str(&text);
+        if !chain.ends_with(&text) {
+            chain.push_str(": ");
+            chain.push_str(&text);
         }
         next = cause.source();
     }
-    told
+    chain
 }
 
 #[cfg(test)]
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_that_can_be_asked() {
+    fn invalid_urls_are_rejected_without_revealing_secrets() {
         for wrong in [
             "",
             "/a",

@@ -1,4 +1,4 @@
-//! What somebody may ask for.
+//! Limits of grants.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -6,37 +6,36 @@ use jiff::{Span, SpanRelativeTo};
 use landfall::hook::is_of_type;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// What somebody may ask for; `None` and empty lists set no limit.
+/// Limits of a principal; `None` and empty lists set no limit.
 ///
-/// In JSON (of keys, JWTs and the application's answers) names are as here, but `types` for the types:
-/// `{"max_size": 1048576, "types": ["image/*"], "active": 3, "rate": "10/1m", "quota": 1073741824,
-/// "size_required": true}`. What isn't known there is an error, so that no limit is overlooked because
-/// of its spelling.
+/// In JSON (of API keys, JWTs and forward auth): `{"max_size": 1048576, "allowed_types":
+/// ["image/*"], "max_active": 3, "rate_limit": "10/1m", "quota": 1073741824, "require_size":
+/// true}`. Unknown fields are errors, so that a misspelled limit is not ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrantLimits {
-    /// The most bytes of one upload.
+    /// Maximum size of an upload in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_size: Option<u64>,
-    /// The types that are welcome, as `image/png`, `image/*` or `*/*`.
+    /// Accepted media types, such as `image/png`, `image/*` or `*/*`.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "patterns")]
     pub allowed_types: Vec<String>,
-    /// The most uploads that are asked for or under way at a time.
+    /// Maximum number of granted and running uploads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_active: Option<u32>,
-    /// The most uploads that may be asked for in a time.
+    /// Maximum rate of grants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
-    /// The most bytes: of what is under way and of what is complete.
+    /// Bytes of running and completed uploads in a quota period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
-    /// Whether the size must be known beforehand.
+    /// Whether the size must be declared.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_size: bool,
 }
 
 impl GrantLimits {
-    /// What both allow.
+    /// Returns the limits that satisfy both.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
         let allowed_types = match (&*self.allowed_types, &*other.allowed_types) {
@@ -65,8 +64,8 @@ fn min<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
-/// Types that are in both lists; one that nothing is welcome in (`none/none`) if there are none, since
-/// an empty list would welcome all.
+/// Returns the types that are in both lists. If there are none, the result is `none/none`, which
+/// matches nothing: an empty list would allow all types.
 fn both(mine: &[String], theirs: &[String]) -> Vec<String> {
     let narrower = |pattern: &String, list: &[String]| {
         list.iter().any(|one| {
@@ -87,7 +86,7 @@ fn both(mine: &[String], theirs: &[String]) -> Vec<String> {
     all
 }
 
-/// Whether a text can stand in [`GrantLimits::content_types`].
+/// Returns whether a string is valid in [`GrantLimits::allowed_types`].
 #[must_use]
 pub fn is_type_pattern(text: &str) -> bool {
     let is_name = |name: &str| {
@@ -108,14 +107,14 @@ fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D
     let list = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
     match list.iter().find(|text| !is_type_pattern(text)) {
         None => Ok(list),
-        Some(wrong) => Err(D::Error::custom(format_args!("{wrong:?} is not a type"))),
+        Some(wrong) => Err(D::Error::custom(format_args!("invalid type {wrong:?}"))),
     }
 }
 
-/// So many in a time; neither is zero.
+/// A rate limit: a count per period, both positive.
 ///
-/// Written `10/1m`, `100/h` or `1/1h30m`; in JSON also `{"count": 10, "per": "1m"}`, where a number is
-/// one of seconds.
+/// Written as `10/1m`, `100/h` or `1/1h30m`; in JSON also as `{"count": 10, "per": "1m"}`, where a
+/// number means seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct RateLimit {
@@ -124,9 +123,9 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// The one that allows fewer in the long run; of equals, the one with the smaller bursts.
+    /// Returns the lower rate; of equal rates, the one with the smaller burst.
     fn stricter(self, other: Self) -> Self {
-        // Counts over the product of both times: exact.
+        // Cross-multiplied, to avoid division.
         let mine = u128::from(self.count).saturating_mul(other.per.as_nanos());
         let theirs = u128::from(other.count).saturating_mul(self.per.as_nanos());
         if (mine, self.count) <= (theirs, other.count) {
@@ -144,9 +143,9 @@ impl RateLimit {
     }
 }
 
-/// A text that isn't a rate.
+/// An invalid rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a rate is written as a number and a time, neither of them 0, such as 10/1m")]
+#[error("invalid rate; expected a positive count and period, such as 10/1m")]
 pub struct InvalidRate;
 
 impl FromStr for RateLimit {
@@ -158,7 +157,7 @@ impl FromStr for RateLimit {
     }
 }
 
-/// `1m`, `1h30m`, `2d`; a unit alone is one of it.
+/// Parses `1m`, `1h30m` or `2d`; a unit alone counts as one.
 fn time(text: &str) -> Result<Duration, InvalidRate> {
     let text = text.trim();
     let is_unit = text.starts_with(|first: char| first.is_ascii_alphabetic());
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_both_allow() {
+    fn intersection_satisfies_both_limits() {
         let types = |list: &[&str]| GrantLimits {
             allowed_types: list.iter().map(ToString::to_string).collect(),
             ..GrantLimits::default()
@@ -263,13 +262,13 @@ mod tests {
         let none = types(&["a/b"]).intersect(&types(&["c/d"]));
         assert_eq!(none.allowed_types, ["none/none"]);
         assert_eq!(one.intersect(&GrantLimits::default()), one);
-        // Of two that are as fast, the one that lets fewer through at once, whichever comes first.
+        // Of equal rates, the smaller burst is stricter, in either order.
         assert_eq!(rate(10, 10).stricter(rate(60, 60)), rate(10, 10));
         assert_eq!(rate(60, 60).stricter(rate(10, 10)), rate(10, 10));
     }
 
     #[test]
-    fn rates_are_read_and_written() {
+    fn rates_are_parsed_and_formatted() {
         for (text, count, seconds, written) in [
             ("10/1m", 10, 60, "10/1m"),
             ("100/h", 100, 3600, "100/1h"),
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_in_json() {
+    fn limits_are_parsed_from_json() {
         let spoken = json!({
             "max_size": 1, "allowed_types": ["image/*", "text/plain"], "max_active": 2,
             "rate_limit": "10/1m", "quota": 3, "require_size": true,

@@ -1,4 +1,4 @@
-//! Who asks: callers, the ways to know them, and what keeps others out.
+//! Authentication: methods, CSRF protection, and the rate limit for failed attempts.
 
 mod api_keys;
 mod claims;
@@ -30,23 +30,23 @@ pub use self::{
     limits::{GrantLimits, InvalidRate, RateLimit, is_type_pattern},
 };
 
-/// Whoever asks for uploads, as far as that is known.
+/// An authenticated principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Principal {
-    /// Its name: that of its key, the subject of its JWT, or what the application says.
+    /// Its name: that of its API key, the subject of its JWT, or the application's name for it.
     pub subject: String,
-    /// What it may ask for; the rules of the server hold as well.
+    /// Its own limits, in addition to those of the server.
     pub limits: GrantLimits,
-    /// Whether it may see and cancel everybody's uploads.
+    /// Whether it may list and cancel the uploads of all subjects.
     pub is_admin: bool,
-    /// Whether nothing but what browsers send along by themselves, whoever's page asks, says who it is:
-    /// cookies, or a password that was typed in before.
+    /// Whether the request has only credentials that browsers send automatically, such as cookies
+    /// or a stored password.
     pub by_cookie: bool,
 }
 
 impl Principal {
-    /// A caller without limits of its own.
+    /// Creates a principal without limits.
     #[must_use]
     pub fn new(subject: impl Into<String>) -> Self {
         Self {
@@ -58,23 +58,24 @@ impl Principal {
     }
 }
 
-/// Whether a text can name a caller: 1 to 255 bytes without control characters.
+/// Returns whether a string is a valid subject: 1 to 255 bytes without control characters.
 #[must_use]
 pub fn is_subject(text: &str) -> bool {
     (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// A way to know callers.
+/// An authentication method, such as API keys, JWTs or forward auth.
 #[async_trait]
 pub trait AuthMethod: fmt::Debug + Send + Sync + 'static {
-    /// Who sent this request; `None` if it has nothing with it that this way could tell by. `client`
-    /// is the address it comes from, behind proxies that are trusted.
+    /// Authenticates a request; `None` without credentials for this method.
+    ///
+    /// `client` is the client's address, in front of trusted proxies.
     ///
     /// # Errors
-    /// It has, and isn't admitted, or nobody can tell now.
+    /// The credentials are rejected, or cannot be checked now.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Safe to drop.
     async fn authenticate(
         &self,
         request: &Parts,
@@ -82,38 +83,36 @@ pub trait AuthMethod: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Option<Principal>, AuthError>;
 }
 
-/// Why a request isn't listened to.
+/// An authentication error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// Nobody knows who asks (401).
+    /// The credentials are missing or invalid (401).
     #[error("authentication required")]
     Unauthenticated {
-        /// What to say in `WWW-Authenticate`.
+        /// The value of `WWW-Authenticate`.
         challenge: HeaderValue,
-        /// Whether it tried a secret that is none; too many of those are [limited](FailedAttempts).
+        /// Whether an invalid secret was sent, which counts as a [failed attempt](FailedAttempts).
         is_guess: bool,
     },
-    /// It is known, and may not; why, for people (403).
+    /// The principal is denied, with a reason for users (403).
     #[error("{0}")]
     Forbidden(String),
-    /// It may be the page of somebody else that asks (403).
-    #[error(
-        "a request that changes something, with cookies, may only come from the application's pages"
-    )]
+    /// A cookie-authenticated request may come from another site (403).
+    #[error("cross-site request denied; cookies are accepted from the application's origins only")]
     CrossSite,
-    /// The secret is wrong, and too many wrong ones came before it (429).
-    #[error("too many wrong keys or tokens came from this address")]
+    /// The secret is invalid, and too many failed before (429).
+    #[error("too many invalid keys or tokens from this address")]
     TooManyFailures {
-        /// How long to wait.
+        /// Time until the next attempt.
         retry_after: Duration,
     },
-    /// Nobody can tell now (503).
-    #[error("it can't be found out who asks at the moment")]
+    /// The credentials cannot be checked now (503).
+    #[error("authentication is temporarily unavailable")]
     Unavailable,
 }
 
 impl AuthError {
-    /// What it is answered with.
+    /// Returns the HTTP status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -124,7 +123,6 @@ impl AuthError {
         }
     }
 
-    /// Nothing said who asks.
     fn missing_credentials() -> Self {
         Self::Unauthenticated {
             challenge: HeaderValue::from_static("Bearer"),
@@ -132,7 +130,7 @@ impl AuthError {
         }
     }
 
-    /// A bearer token that isn't good; why, for people.
+    /// Returns the error for an invalid bearer token, with a reason for users.
     fn invalid_token(why: &'static str, is_guess: bool) -> Self {
         let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{why}\"");
         let challenge = HeaderValue::try_from(challenge);
@@ -143,70 +141,75 @@ impl AuthError {
     }
 }
 
-/// All ways to know callers, one after another. Cheap to clone.
+/// Authenticates requests with several methods. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Authenticator(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    ways: Vec<Arc<dyn AuthMethod>>,
+    methods: Vec<Arc<dyn AuthMethod>>,
     failed_attempts: FailedAttempts,
     csrf: CsrfPolicy,
 }
 
 impl Authenticator {
-    /// The first of the ways that has anything to go by decides. Wrong secrets are counted in
-    /// `failed_attempts`; `cross_site` checks callers who are known by cookies.
+    /// Creates an authenticator. The first method that finds credentials decides.
+    ///
+    /// Invalid secrets are counted in `failed_attempts`. `csrf` checks requests that are
+    /// authenticated by cookies.
     #[must_use]
     pub fn new(
-        ways: Vec<Arc<dyn AuthMethod>>,
+        methods: Vec<Arc<dyn AuthMethod>>,
         failed_attempts: FailedAttempts,
         csrf: CsrfPolicy,
     ) -> Self {
         Self(Arc::new(Inner {
-            ways,
+            methods,
             failed_attempts,
             csrf,
         }))
     }
 
-    /// Who sent this request. `client` is the address it comes from, behind proxies that are trusted.
+    /// Authenticates a request.
+    ///
+    /// `client` is the client's address, in front of trusted proxies.
     ///
     /// # Errors
-    /// Why nothing is to be done for it.
+    /// See [`AuthError`].
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Safe to drop.
     pub async fn authenticate(
         &self,
         request: &Parts,
         client: Option<IpAddr>,
     ) -> Result<Principal, AuthError> {
         let guard = |request: &Parts| self.0.csrf.admits(request);
-        self.admit(request, client, guard).await
+        self.authenticate_with(request, client, guard).await
     }
 
-    /// The same for a request that changes something although its method doesn't say so: a GET that is
-    /// known by cookies alone is refused as well if a foreign page may have made it.
+    /// Authenticates a request that has side effects whatever its method.
+    ///
+    /// A GET request that is authenticated by cookies is checked for CSRF, too.
     ///
     /// # Errors
-    /// As [`Self::identify`].
+    /// See [`AuthError`].
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Safe to drop.
     pub async fn authenticate_for_write(
         &self,
         request: &Parts,
         client: Option<IpAddr>,
     ) -> Result<Principal, AuthError> {
         let guard = |request: &Parts| self.0.csrf.allows_write(request);
-        self.admit(request, client, guard).await
+        self.authenticate_with(request, client, guard).await
     }
 
-    /// Records that a request came with a wrong secret, which [`Self::identify`] did not see.
+    /// Records an invalid secret that [`Self::authenticate`] does not check.
     ///
     /// # Errors
-    /// Too many wrong ones came before. Returns the time to wait.
+    /// Too many failed before. Returns the time to wait.
     pub fn record_failure(
         &self,
         request: &Parts,
@@ -220,47 +223,51 @@ impl Authenticator {
         })
     }
 
-    /// Tells requests that foreign pages may have made from others.
+    /// Returns the CSRF policy.
     #[must_use]
     pub fn csrf(&self) -> &CsrfPolicy {
         &self.0.csrf
     }
 
-    async fn admit(
+    async fn authenticate_with(
         &self,
         request: &Parts,
         client: Option<IpAddr>,
         guard: impl Fn(&Parts) -> bool,
     ) -> Result<Principal, AuthError> {
-        let mut denied = match self.0.ask(request, client).await {
+        let mut denied = match self.0.authenticate(request, client).await {
             Ok(principal) if principal.by_cookie && !guard(request) => AuthError::CrossSite,
             Ok(principal) => return Ok(principal),
             Err(denied) => denied,
         };
         if let AuthError::Unauthenticated { is_guess: true, .. } = denied {
             let token = credentials::bearer(&request.headers);
-            // All JWTs of an issuer begin alike.
+            // All JWTs of an issuer have the same prefix.
             let key = token.filter(|token| token.starts_with(KeySecret::PREFIX));
             if let Err(retry_after) = self.record_failure(request, client, key) {
                 denied = AuthError::TooManyFailures { retry_after };
             }
         }
-        tracing::debug!(client = client.map(tracing::field::display), %denied, "a principal isn't admitted");
+        tracing::debug!(client = client.map(tracing::field::display), %denied, "authentication failed");
         Err(denied)
     }
 }
 
 impl Inner {
-    async fn ask(&self, request: &Parts, client: Option<IpAddr>) -> Result<Principal, AuthError> {
-        // Two of them may mean one thing to a proxy and another to us.
+    async fn authenticate(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+    ) -> Result<Principal, AuthError> {
+        // Reject request smuggling: a proxy may use another header than Landfall.
         if credentials::has_two(&request.headers) {
             return Err(AuthError::invalid_token(
-                "there are two Authorization headers",
+                "more than one Authorization header",
                 false,
             ));
         }
-        for way in &self.ways {
-            if let Some(principal) = way.authenticate(request, client).await? {
+        for method in &self.methods {
+            if let Some(principal) = method.authenticate(request, client).await? {
                 return Ok(principal);
             }
         }

@@ -1,4 +1,4 @@
-//! Cancelling.
+//! Cancellation of jobs.
 
 use landfall::{BoxError, Handler};
 
@@ -7,39 +7,40 @@ use crate::{
     queue::{JobEnd, QueueError},
 };
 
-/// Why a job can't be cancelled, or not entirely.
+/// A failed cancellation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CancelError {
-    /// The queue failed; nothing has happened.
+    /// The queue failed; nothing was changed.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The job is cancelled, but what there is of its upload couldn't be removed: do it again.
-    #[error("the upload {id} can't be removed: {cause}")]
+    /// The job is cancelled, but its upload is not removed; try again.
+    #[error("failed to remove upload {id}: {cause}")]
     Remove {
         /// The upload.
         id: String,
-        /// Why.
+        /// The cause.
         #[source]
         cause: BoxError,
     },
 }
 
-/// Ends a job as cancelled, stops whoever is writing its upload, on whichever node, and removes it and
-/// its parts. Says whether this ended the job; what is left of one that was cancelled before goes, too.
+/// Cancels a job, stops its writer on any node, and removes its uploads.
+///
+/// Returns whether this call ended the job. It also removes what an earlier cancellation left.
 ///
 /// # Errors
 /// See [`CancelError`].
 ///
 /// # Cancel safety
-/// Dropped, the job may be cancelled and its upload still be there; then do it again.
+/// If it is dropped, the job may be cancelled and its upload still exist; try again.
 pub async fn cancel(
     queue: &Queue,
     handler: &Handler,
     job: &Job,
     reason: &str,
 ) -> Result<bool, CancelError> {
-    // First the job: from here on no completion can come in between.
+    // End the job first, so that it cannot be completed meanwhile.
     let ended = queue
         .finish(job.id, JobEnd::Cancelled(reason.into()))
         .await?;

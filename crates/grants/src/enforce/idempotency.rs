@@ -1,4 +1,4 @@
-//! Binding uploads to jobs.
+//! Idempotent creation: binding uploads to jobs.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use crate::{
     queue::{QueueError, StartOutcome, StartRequest},
 };
 
-/// The claim of a grant.
+/// Names the one upload of a grant.
 #[derive(Debug)]
 pub(super) struct GrantKey {
     queue: Queue,
@@ -23,7 +23,7 @@ pub(super) struct GrantKey {
     digest: String,
     is_part: bool,
     key: Option<UploadId>,
-    /// The upload that was bound when it was asked for.
+    /// The bound upload, as read before the creation.
     noted: Mutex<Option<UploadId>>,
 }
 
@@ -49,7 +49,7 @@ impl Claim for GrantKey {
 
     async fn noted(&self) -> Result<Option<UploadId>, ClaimError> {
         if self.is_part {
-            // A grant covers several, and nothing tells one that is asked for again from another.
+            // A grant covers several partial uploads, which cannot be told apart.
             return Ok(None);
         }
         let bound = self.queue.bound_upload(self.job).await.map_err(failed)?;
@@ -74,7 +74,7 @@ impl Claim for GrantKey {
         };
         match self.queue.start(self.job, start).await.map_err(failed)? {
             StartOutcome::Bound => Ok(()),
-            // The lease that keeps others out was lost; the client finds the other one next time.
+            // The lease that serializes creations was lost; a retry finds the other upload.
             StartOutcome::Other(other) => Err(ClaimError::Failed(
                 format!("the upload {other} was created under this grant meanwhile").into(),
             )),
@@ -90,7 +90,7 @@ impl Claim for GrantKey {
     }
 }
 
-/// No claim on anything: an upload without a grant gets a job of its own, so that it is seen.
+/// Creates a job for an upload without a grant. It names no upload.
 #[derive(Debug)]
 pub(super) struct TrackedUploadKey {
     queue: Queue,
@@ -117,8 +117,8 @@ impl Claim for TrackedUploadKey {
             Ok(job) => {
                 upload.labels.insert(labels::JOB.into(), job.to_string());
             }
-            // Nobody is kept from uploading because a list of uploads can't be kept.
-            Err(error) => tracing::warn!(id = %upload.id, %error, "an upload can't be followed"),
+            // Tracking is optional and must not prevent an upload.
+            Err(error) => tracing::warn!(id = %upload.id, %error, "failed to track upload"),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The queue as an event sink: progress and ends of uploads.
+//! An event sink that writes the progress and ends of uploads to the queue.
 
 use std::sync::Arc;
 
@@ -15,23 +15,23 @@ use crate::{
     queue::{Completion, JobEnd, QueueError, Report},
 };
 
-/// Writes progress and ends of uploads to their jobs in the queue.
+/// Writes the progress and ends of uploads to their jobs.
 ///
-/// The end of a job is [recorded](EventSink::record), so the application receives no event of a
-/// completion or removal that the queue does not have.
+/// Ends are written in [`EventSink::record`], so the queue has a completion or removal before the
+/// application receives its event.
 #[derive(Debug, Clone)]
 pub struct JobTracker {
     queue: Queue,
 }
 
 impl JobTracker {
-    /// Makes the sink of a queue.
+    /// Creates a sink for a queue.
     #[must_use]
     pub fn new(queue: Queue) -> Self {
         Self { queue }
     }
 
-    /// The end of a job that an event means, if it means one.
+    /// Returns the job that an event ends, and how.
     async fn end_of(&self, event: &Event) -> Result<Option<(JobId, JobEnd)>, QueueError> {
         let upload = &event.upload;
         if let Some(job) = job_of(upload) {
@@ -40,14 +40,14 @@ impl JobTracker {
         if !matches!(event.kind, EventKind::Terminated | EventKind::Expired) {
             return Ok(None);
         }
-        // A removal that is settled after a crash: of the upload only the id is left.
+        // A removal that is resolved after a crash: only the id of the upload is known.
         let Some((job, ending)) = self.queue.running_job(&upload.id).await? else {
             return Ok(None);
         };
         let end = match ending {
             Some(end) => end,
             None if event.kind == EventKind::Expired => JobEnd::Expired,
-            // Its creation may have been undone, and its client may try again.
+            // The creation may have been rolled back, and the client may try again.
             None if job.offset == 0 => return Ok(None),
             None => JobEnd::Cancelled("removed from the store".into()),
         };
@@ -55,7 +55,7 @@ impl JobTracker {
     }
 }
 
-/// The job that an upload belongs to.
+/// Returns the job of an upload.
 pub(super) fn job_of(upload: &Upload) -> Option<JobId> {
     upload.labels.get(labels::JOB)?.parse().ok()
 }
@@ -73,10 +73,10 @@ fn is_part(upload: &Upload) -> bool {
     upload.kind == Kind::Partial
 }
 
-/// What an event means for the job of its upload.
+/// Returns how an event ends the job of its upload.
 fn end(event: &Event) -> Option<JobEnd> {
     let upload = &event.upload;
-    // Parts come and go; the grant is for the upload that they are concatenated to.
+    // A grant covers the final upload; its partial uploads may come and go.
     if is_part(upload) {
         return None;
     }
@@ -88,10 +88,10 @@ fn end(event: &Event) -> Option<JobEnd> {
         }),
         EventKind::Expired => JobEnd::Expired,
         EventKind::Terminated => match event.removal {
-            // The client gets an error, and may try again with the same grant.
+            // The client receives an error and may use the grant again.
             Some(Removal::Undone) if upload.labels.contains_key(labels::SUBJECT) => return None,
             Some(Removal::Undone) => JobEnd::Failed("its creation failed".into()),
-            Some(Removal::Hook) => JobEnd::Failed("refused or stopped by a hook".into()),
+            Some(Removal::Hook) => JobEnd::Failed("rejected or stopped by a hook".into()),
             Some(Removal::Client) => JobEnd::Cancelled("by its client".into()),
             _ => JobEnd::Cancelled("by the application".into()),
         },
@@ -104,7 +104,7 @@ impl EventSink for JobTracker {
         EventKinds::ALL
     }
 
-    /// Stores why an upload is about to be removed, for whoever finds it removed after a crash.
+    /// Prepares the end of a job before its upload is removed.
     async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
         for event in events {
             if let Some(job) = job_of(&event.upload)

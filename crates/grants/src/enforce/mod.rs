@@ -1,8 +1,7 @@
-//! The gate: who may create an upload, under which job, and how the queue hears of it.
+//! Enforcement of grants when uploads are created, and tracking of uploads in the queue.
 //!
-//! [`GrantHook`] is the hook that checks tokens, [`JobTracker`] the sink that tells the queue how uploads get
-//! on, [`reconcile`] finds out what both missed because a process died, [`cancel`] ends a job together
-//! with its uploads.
+//! [`GrantHook`] verifies upload tokens, [`JobTracker`] writes progress and ends to the queue,
+//! [`reconcile`] repairs jobs after a crash, and [`cancel`] ends a job and removes its uploads.
 
 mod cancel;
 mod idempotency;
@@ -38,41 +37,40 @@ use crate::{
     auth::{FailedAttempt, FailedAttempts, is_cross_site},
 };
 
-/// Labels of uploads that were made under a grant, or are followed.
+/// Labels of uploads that belong to a job.
 pub mod labels {
     /// The number of the job.
     pub const JOB: &str = "job";
-    /// Who asked for it.
+    /// The principal that requested the job.
     pub const SUBJECT: &str = "subject";
-    /// The caller's own id for it.
+    /// The principal's id for the job.
     pub const REQUEST_ID: &str = "request_id";
 }
 
-/// The entity tag of a complete object in the [`storage`](Upload::storage) of its upload, where the store
-/// knows one.
+/// The key of the entity tag in the [`storage`](Upload::storage) of a completed upload.
 pub const ETAG: &str = "ETag";
 
-/// Finds the client's address behind a request, for the limit of guesses.
+/// Finds the client's address of a request, behind trusted proxies.
 pub type ClientAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
 
-/// How the gate behaves.
+/// Settings of [`GrantHook`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GrantHookSettings {
-    /// Refuses creations without a grant.
+    /// Rejects uploads without an upload token.
     pub require_token: bool,
-    /// Refuses uploads whose stated type isn't the granted one.
+    /// Rejects uploads whose `filetype` differs from the granted one.
     pub enforce_type: bool,
-    /// Follows uploads that come without a grant, so that they are seen in the queue.
+    /// Creates jobs for uploads without a token, so that they appear in the queue.
     pub track_all: bool,
-    /// Slows down whoever tries tokens.
+    /// Limits invalid tokens.
     pub failed_attempts: Option<FailedAttempts>,
-    /// Finds the client's address; that of the connection if not set.
+    /// Finds the client's address; default is the address of the connection.
     pub client: Option<Arc<ClientAddress>>,
 }
 
 impl Default for GrantHookSettings {
-    /// Nothing is required or followed, guesses aren't counted.
+    /// Requires, tracks and limits nothing.
     fn default() -> Self {
         Self {
             require_token: false,
@@ -94,10 +92,10 @@ impl fmt::Debug for GrantHookSettings {
     }
 }
 
-/// Checks the token of a creation and binds the upload to its job: exactly one upload for a grant, or
-/// a set of partial uploads and the final one they are joined to.
+/// A hook that verifies upload tokens and binds uploads to their jobs.
 ///
-/// It should be the first hook, so that those after it see the labels and the granted name.
+/// A grant is valid for one upload, or for a set of partial uploads and their final one. This hook
+/// should be the first, so that others see the labels and the granted file name.
 #[derive(Debug, Clone)]
 pub struct GrantHook {
     queue: Queue,
@@ -105,7 +103,7 @@ pub struct GrantHook {
 }
 
 impl GrantHook {
-    /// A gate to the jobs of a queue.
+    /// Creates a hook for the jobs of a queue.
     #[must_use]
     pub fn new(queue: Queue, settings: GrantHookSettings) -> Self {
         Self { queue, settings }
@@ -124,7 +122,7 @@ impl GrantHook {
             return TokenRejection::NoToken.into();
         }
         let mut creation = Creation::allow();
-        // Parts are no uploads of their own to people.
+        // Partial uploads are not tracked separately.
         if self.settings.track_all && upload.kind != Kind::Partial {
             creation.claim = Some(Arc::new(TrackedUploadKey::new(self.queue.clone())));
         }
@@ -141,7 +139,7 @@ impl Hook for GrantHook {
         }
     }
 
-    /// The job of a direct upload exists before hooks are called, or is made with the upload.
+    /// The job of a direct upload is created before hooks are called, or with the upload.
     fn affects_direct_uploads(&self) -> bool {
         false
     }
@@ -151,7 +149,7 @@ impl Hook for GrantHook {
         request: &RequestInfo,
         upload: &Upload,
     ) -> Result<Creation, BoxError> {
-        // A direct upload: its job was found, or made, before anybody was asked.
+        // A direct upload already has a job.
         if upload.labels.contains_key(labels::JOB) {
             return Ok(Creation::allow());
         }

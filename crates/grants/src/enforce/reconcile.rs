@@ -1,4 +1,4 @@
-//! Reconciliation: repairs jobs whose process died, by what the store has.
+//! Reconciliation: repairs jobs after a crash by comparing them with the store.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,34 +11,33 @@ use crate::{
     queue::{Completion, JobEnd, QueueError, Report, StaleFilter, StaleJob},
 };
 
-/// Jobs that are read at a time.
 const PAGE: usize = 256;
 /// How long a creation may take in the store after its job was written.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// Uploads that are inspected at a time.
 const MAX_CONCURRENCY: usize = 8;
 
-/// What was found.
+/// The result of a reconciliation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ReconcileReport {
-    /// Jobs that were looked at.
+    /// Jobs that were examined.
     pub examined: u64,
-    /// Jobs that had ended and weren't known to have.
+    /// Jobs that were ended.
     pub ended: u64,
-    /// Jobs of which nothing could be found out now.
+    /// Jobs whose state could not be read.
     pub failed: u64,
 }
 
-/// Compares running jobs that were not updated for a while with the store, and writes how far their
-/// uploads are or how they ended. Only the store proves a completion: a job whose upload is gone ends
-/// as its [stored end](Queue::set_ending) says, or as failed.
+/// Compares running jobs that were not updated for a while with the store, and repairs differences.
+///
+/// Only the store proves a completion. A job whose upload is missing ends with its [prepared
+/// end](Queue::prepare_end), or as failed.
 ///
 /// # Errors
-/// Those of the queue. Uploads that the store cannot answer for now are counted and logged.
+/// The queue failed. Errors of the store are counted and logged.
 ///
 /// # Cancel safety
-/// May be dropped; the next one does the rest.
+/// Safe to drop; the next call continues.
 pub async fn reconcile(
     queue: &Queue,
     handler: &Handler,
@@ -76,7 +75,7 @@ pub async fn reconcile(
     }
 }
 
-/// Reads what the store has of a job.
+/// Reads the uploads of a job from the store.
 async fn inspect(
     handler: &Handler,
     stale: StaleJob,
@@ -99,17 +98,17 @@ async fn inspect(
 
 fn log_failure(job: &Job, error: &BoxError) {
     let id = job.upload_id.as_deref().unwrap_or_default();
-    tracing::warn!(id, job = %job.id, %error, "it can't be found out how an upload gets on");
+    tracing::warn!(id, job = %job.id, %error, "failed to check upload");
 }
 
-/// What the store has of a job.
+/// The state of a job's uploads in the store.
 #[derive(Debug)]
 enum StoreState {
-    /// Its upload, complete.
+    /// The upload is complete.
     Complete(Completion),
-    /// Its upload or parts of it.
+    /// The upload or its partial uploads exist.
     InProgress(Vec<Report>),
-    /// An upload of somebody else's with its id.
+    /// The id belongs to an upload of another job.
     Mismatch,
 }
 
@@ -157,11 +156,13 @@ fn repair(stale: &StaleJob, state: Option<StoreState>, now: SystemTime) -> Repai
         Some(StoreState::InProgress(reports)) => Repair::UpdateOffset(reports),
         None | Some(StoreState::Mismatch) => match &stale.prepared_end {
             Some(end) => Repair::Finish(end.clone()),
-            // Its creation is slow or failed, and its client may try again.
+            // The creation is slow or failed, and the client may try again.
             None if job.offset == 0 && now < job.expires_at => Repair::None,
             None if job.offset == 0 && now < job.updated_at + CREATION_TIMEOUT => Repair::None,
             None if job.offset == 0 => Repair::Finish(JobEnd::Expired),
-            None => Repair::Finish(JobEnd::Failed("its upload is gone from the store".into())),
+            None => Repair::Finish(JobEnd::Failed(
+                "its upload is missing from the store".into(),
+            )),
         },
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a creation is what was granted.
+//! Verification of a creation against its grant.
 
 use std::{
     fmt::Write as _,
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Job, JobState};
 
-/// Why a creation is refused.
+/// Why a creation is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenRejection {
     NoToken,
@@ -36,58 +36,55 @@ impl From<TokenRejection> for Reply {
         let (status, text) = match &refused {
             TokenRejection::NoToken => (
                 401,
-                "an upload needs a grant here: ask the application for a token and send it as \
-                 Upload-Token"
+                "upload token required; request one from the application and send it as Upload-Token"
                     .into(),
             ),
-            TokenRejection::UnknownToken => (401, "there is no grant with this token".into()),
+            TokenRejection::UnknownToken => (401, "invalid upload token".into()),
             TokenRejection::TooManyGuesses(_) => {
-                (429, "too many wrong tokens; try again later".into())
+                (429, "too many invalid upload tokens; try again later".into())
             }
             TokenRejection::TooLate => (
                 410,
-                "the token's time is over: ask the application for another one".into(),
+                "upload token expired; request another one from the application".into(),
             ),
             TokenRejection::Ended(JobState::Expired) => (
                 410,
-                "the time of this upload is over: ask the application for another one".into(),
+                "upload expired; request another one from the application".into(),
             ),
             TokenRejection::Ended(state) => {
-                (410, format!("the upload was granted, and has {state}"))
+                (410, format!("the upload of this grant has {state}"))
             }
             TokenRejection::TooLarge { granted } => (
                 413,
-                format!("the upload was granted with {granted} bytes, not with more"),
+                format!("the upload is larger than the granted {granted} bytes"),
             ),
             TokenRejection::OtherLength { granted } => (
                 400,
-                format!("the upload was granted with {granted} bytes, not with fewer"),
+                format!("the upload is smaller than the granted {granted} bytes"),
             ),
             TokenRejection::OtherType { granted } => (
                 415,
-                format!("the upload was granted with the type {granted:?}"),
+                format!("the upload does not have the granted type {granted:?}"),
             ),
             TokenRejection::OtherParts => (
                 403,
-                "an upload of this grant can only be joined from partial uploads of the same grant"
+                "a final upload may only concatenate partial uploads of the same grant"
                     .into(),
             ),
             TokenRejection::UnknownLength { granted } => (
                 400,
                 format!(
-                    "the partial uploads don't tell yet whether they have the granted {granted} \
-                     bytes together"
+                    "the lengths of the partial uploads are unknown; together they must have the granted {granted} bytes"
                 ),
             ),
             TokenRejection::TooManyParts => (
                 413,
-                "there are too many partial uploads, or they have more \
-                 bytes together than were granted"
+                "too many partial uploads, or more bytes than granted"
                     .into(),
             ),
             TokenRejection::Differs => (
                 409,
-                "this token was used for an upload with another length or other metadata".into(),
+                "this upload token was used for an upload with another length or other metadata".into(),
             ),
         };
         let reply = Self::text(status, text + "\n");
@@ -105,14 +102,14 @@ impl From<TokenRejection> for Reply {
     }
 }
 
-/// Whether the token came with the id that it was given out for, if it came with one at all.
+/// Returns whether the request id in the metadata, if any, is that of the job.
 pub(super) fn is_bound_to(job: &Job, metadata: &Metadata) -> bool {
     metadata
         .get_text("upload_request_id")
         .is_none_or(|id| id == job.request_id)
 }
 
-/// Compares a creation with its job; `parts` are the uploads bound to the job so far.
+/// Verifies a creation; `parts` are the uploads bound to the job so far.
 pub(super) fn check(
     job: &Job,
     upload: &Upload,
@@ -122,14 +119,14 @@ pub(super) fn check(
 ) -> Result<(), TokenRejection> {
     match job.state {
         JobState::Received if now >= job.expires_at => return Err(TokenRejection::TooLate),
-        // What is complete may be asked for once more: its answer may have been lost.
+        // The creation of a completed upload may be repeated, since its response may be lost.
         JobState::Received | JobState::Started | JobState::Progress | JobState::Completed => {}
         ended => return Err(TokenRejection::Ended(ended)),
     }
     let is_part = upload.kind == Kind::Partial;
     let is_again = job.upload_id.is_some() && !is_part;
     match (job.size, upload.length) {
-        // Its upload is there: another length is another upload, whether longer or shorter.
+        // The upload exists, so this is the creation of another one.
         (Some(size), Some(length)) if is_again && length != size => {
             return Err(TokenRejection::Differs);
         }
@@ -159,8 +156,8 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The metadata as granted: the name is that of the grant, the type where the client states none.
-/// `None` if that is what the client sent.
+/// Returns the metadata with the granted name, and the granted type if the client has set none.
+/// Returns `None` if the client's metadata needs no change.
 pub(super) fn metadata(job: &Job, upload: &Upload) -> Option<Metadata> {
     if upload.kind == Kind::Partial {
         return None;
@@ -180,7 +177,7 @@ pub(super) fn metadata(job: &Job, upload: &Upload) -> Option<Metadata> {
     Some(Metadata::from_pairs(stated.iter().chain(ours)))
 }
 
-/// What a client asks for in a creation, in digest: the same if it asks again.
+/// Returns a fingerprint of a creation.
 pub(super) fn digest(upload: &Upload) -> String {
     let mut hash = Sha256::new();
     match upload.length {

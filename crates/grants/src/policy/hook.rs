@@ -1,4 +1,4 @@
-//! The application decides, when it is asked over its hooks.
+//! Policies of the application: `pre-grant` hooks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,17 +17,17 @@ use serde_json::Value;
 use super::{Policy, PolicyDenial, PolicyRequest};
 use crate::{GrantLimits, Principal, auth::KeySecret};
 
-/// Characters of what the application says that are passed on.
-const LONGEST: usize = 2000;
+/// Maximum length of a hook's message, in characters.
+const MAX_MESSAGE_LEN: usize = 2000;
 
-/// Asks the application whether it agrees (`pre-grant`), over each way after another: all must.
+/// A policy that calls `pre-grant` hooks in order; all must allow.
 #[derive(Debug)]
 pub struct HookPolicy {
     askers: Vec<Arc<Asker>>,
 }
 
 impl HookPolicy {
-    /// Asks over these ways, as far as [`HookName::PreGrant`] is among their names.
+    /// Creates a policy with the transports that have [`HookName::PreGrant`] enabled.
     #[must_use]
     pub fn new(askers: Vec<Arc<Asker>>) -> Self {
         Self { askers }
@@ -48,8 +48,8 @@ impl Policy for HookPolicy {
             let reaction = asker.before_grant(job, upload, seen(request)).await;
             let reaction = reaction.map_err(|error| {
                 let hook = HookName::PreGrant;
-                tracing::warn!(%hook, %error, "a grant can't be asked about");
-                PolicyDenial::unavailable("the application can't be asked now")
+                tracing::warn!(%hook, %error, "failed to call hook");
+                PolicyDenial::unavailable("the application is temporarily unavailable")
             })?;
             if reaction.failed {
                 return Err(refusal(&reaction.reply, StatusCode::SERVICE_UNAVAILABLE));
@@ -58,7 +58,7 @@ impl Policy for HookPolicy {
                 return Err(refusal(&reaction.reply, StatusCode::FORBIDDEN));
             }
             restrict(ask, reaction.changes);
-            // Who is asked next isn't bothered with what is too much already.
+            // Do not call the next hook if a limit is exceeded.
             ask.check()?;
         }
         Ok(())
@@ -76,8 +76,8 @@ fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobFacts {
     facts
 }
 
-/// The request without secrets that are Landfall's, and with those of the application only for ways
-/// that forward them.
+/// Returns the request without Landfall's secrets. Those of the application are only sent over
+/// transports that forward them.
 fn seen(request: &Parts) -> RequestFacts {
     let peer = request.extensions.get::<Peer>();
     let info = RequestInfo {
@@ -109,7 +109,7 @@ fn without_keys(headers: &HeaderMap) -> HeaderMap {
     left
 }
 
-/// What the application said, as far as it is a refusal's to say.
+/// Converts the response of a hook to a denial.
 fn refusal(reply: &Reply, usual: StatusCode) -> PolicyDenial {
     let status = reply.status.filter(StatusCode::is_client_error);
     let body = reply.body.as_deref().unwrap_or_default();
@@ -120,11 +120,11 @@ fn refusal(reply: &Reply, usual: StatusCode) -> PolicyDenial {
         },
         _ => String::from_utf8_lossy(body).into_owned(),
     };
-    let said: String = said.trim().chars().take(LONGEST).collect();
+    let said: String = said.trim().chars().take(MAX_MESSAGE_LEN).collect();
     let message = match (said.is_empty(), usual) {
         (false, _) => said,
-        (true, StatusCode::FORBIDDEN) => "the application doesn't allow this upload".to_owned(),
-        (true, _) => "the application has no answer now".to_owned(),
+        (true, StatusCode::FORBIDDEN) => "upload denied by the application".to_owned(),
+        (true, _) => "the application is temporarily unavailable".to_owned(),
     };
     let stated = reply.headers.get(header::RETRY_AFTER);
     let seconds = stated.and_then(|value| value.to_str().ok()?.trim().parse().ok());

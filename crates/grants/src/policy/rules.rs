@@ -1,4 +1,4 @@
-//! Rules of the configuration.
+//! Configured limits.
 
 use async_trait::async_trait;
 use http::request::Parts;
@@ -6,15 +6,15 @@ use http::request::Parts;
 use super::{Policy, PolicyDenial, PolicyRequest};
 use crate::{GrantLimits, Principal};
 
-/// The same limits for everyone.
+/// The same limits for all principals.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// They.
+    /// The limits.
     pub limits: GrantLimits,
 }
 
 impl Rules {
-    /// These.
+    /// Creates a policy with these limits.
     #[must_use]
     pub fn new(limits: GrantLimits) -> Self {
         Self { limits }

@@ -1,4 +1,4 @@
-//! Events on the wire.
+//! The wire format of events.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ pub(super) fn frame(event: &SharedEvent, style: ApiStyle, with_subject: bool) ->
     encoded.map_or_else(encode, |encoded| encoded.get_or_init(encode).clone())
 }
 
-/// Writes the event that tells a client to replace what it knows by these uploads.
+/// Encodes the event that replaces the client's list of uploads.
 pub(super) fn reset(
     number: i64,
     at: SystemTime,
@@ -37,7 +37,7 @@ pub(super) fn reset(
     format!("id: {number}\nevent: reset\ndata: {data}\n\n")
 }
 
-/// JSON has no line breaks of its own, so `data` is one line.
+/// JSON has no line breaks, so `data` is one line.
 fn write(shared: &SharedEvent, style: ApiStyle, with_subject: bool) -> String {
     let event = &shared.event;
     let name = event.kind.as_str();

@@ -1,9 +1,9 @@
-//! What happens to uploads, as server-sent events.
+//! Event streams: job events as server-sent events.
 //!
-//! One task of the process reads new events and sends each to the listeners of its subject. A listener
-//! that comes with the number of the last event it received, or is slow, reads the rest by number first,
-//! so that it misses no event and receives none twice. Progress has no number: a slow listener receives
-//! only the newest.
+//! One task per process reads new events and sends them to the listeners of their subjects. A
+//! listener that resumes after its last event, or is slow, first reads stored events by number, so
+//! that it receives every event once. Progress is not stored: a slow listener receives only the
+//! latest.
 
 mod frame;
 mod listener;
@@ -20,7 +20,7 @@ pub(super) use self::stream_limits::StreamLimiter;
 pub use self::stream_limits::StreamLimits;
 use super::{Api, list::ListParams, problem::Problem, scope};
 
-/// Keeps proxies (nginx) from gathering what should go out at once.
+/// Disables response buffering in nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /uploadjobs/events`
@@ -46,8 +46,8 @@ pub(super) async fn listen(api: Arc<Api>, request: Request) -> Result<Response, 
     Ok(response)
 }
 
-/// The last event that a client saw: browsers say it in a header when they come back, and those that
-/// know it from before can say it in the URL. The header is the later one.
+/// Returns the last event that the client received. The header, which browsers send when they
+/// reconnect, takes precedence over the query parameter.
 fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Result<Option<i64>, Problem> {
     let said = match headers.get("last-event-id") {
         Some(id) => Some(id.to_str().unwrap_or("?")),
@@ -57,10 +57,7 @@ fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Result<Option<i64>
         None => Ok(None),
         Some(id) => match id.parse() {
             Ok(number @ 0..) => Ok(Some(number)),
-            _ => Err(Problem::field(
-                "last_event_id",
-                "this is not the id of an event",
-            )),
+            _ => Err(Problem::field("last_event_id", "invalid event id")),
         },
     }
 }

@@ -1,4 +1,4 @@
-//! How many may listen.
+//! Limits on open event streams.
 
 use std::{
     collections::HashMap,
@@ -10,20 +10,19 @@ use http::StatusCode;
 
 use super::super::{ApiStats, problem::Problem};
 
-/// When to try again where all seats are taken.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// How many may listen at a time.
+/// Limits on open event streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// In all.
+    /// All streams.
     pub total: usize,
-    /// Of one subject, so that it can't keep all others out.
+    /// Streams of one subject.
     pub per_subject: usize,
 }
 
 impl Default for StreamLimits {
-    /// 16,384 in all, 2,048 of one subject.
+    /// 16,384 in all, 2,048 per subject.
     fn default() -> Self {
         Self {
             total: 16_384,
@@ -32,7 +31,7 @@ impl Default for StreamLimits {
     }
 }
 
-/// Who sits where.
+/// Counts open event streams.
 #[derive(Debug)]
 pub(in super::super) struct StreamLimiter {
     seats: StreamLimits,
@@ -46,7 +45,7 @@ struct OpenStreams {
     by_subject: HashMap<String, usize>,
 }
 
-/// A seat; it is free again when this is dropped.
+/// A permit for a stream, released on drop.
 #[derive(Debug)]
 pub(super) struct StreamPermit {
     table: Arc<StreamLimiter>,
@@ -62,25 +61,25 @@ impl StreamLimiter {
         })
     }
 
-    /// A seat for somebody.
+    /// Acquires a permit.
     pub(super) fn acquire(self: &Arc<Self>, subject: &str) -> Result<StreamPermit, Problem> {
         let mut taken = self.lock();
         let own = taken.by_subject.get(subject).copied().unwrap_or_default();
         if own >= self.seats.per_subject {
-            let detail = "too many listen in your name";
+            let detail = "too many event streams of this subject";
             return Err(
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER)
             );
         }
         if taken.total >= self.seats.total {
-            let detail = "too many listen right now";
+            let detail = "too many event streams";
             return Err(
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
             );
         }
         taken.total += 1;
         taken.by_subject.insert(subject.to_owned(), own + 1);
-        self.stats.listening.fetch_add(1, Relaxed);
+        self.stats.event_streams.fetch_add(1, Relaxed);
         Ok(StreamPermit {
             table: self.clone(),
             subject: subject.to_owned(),
@@ -88,7 +87,7 @@ impl StreamLimiter {
     }
 
     fn lock(&self) -> MutexGuard<'_, OpenStreams> {
-        // Counts are right even if somebody panicked beside them.
+        // The counts are consistent even after a panic.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,7 +102,7 @@ impl Drop for StreamPermit {
                 taken.by_subject.remove(&self.subject);
             }
         }
-        self.table.stats.listening.fetch_sub(1, Relaxed);
+        self.table.stats.event_streams.fetch_sub(1, Relaxed);
     }
 }
 
@@ -124,10 +123,10 @@ mod tests {
         assert!(!table.acquire("a").unwrap_err().is_ours());
         let _third = table.acquire("b").unwrap();
         assert!(table.acquire("c").unwrap_err().is_ours());
-        assert_eq!(stats.listening.load(Relaxed), 3);
+        assert_eq!(stats.event_streams.load(Relaxed), 3);
         drop(first);
         let _fourth = table.acquire("a").unwrap();
-        assert_eq!(stats.listening.load(Relaxed), 3);
+        assert_eq!(stats.event_streams.load(Relaxed), 3);
         assert_eq!(table.lock().by_subject["a"], 2);
     }
 }

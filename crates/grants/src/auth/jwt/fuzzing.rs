@@ -1,11 +1,11 @@
-//! What the fuzz targets reach; not part of the interface.
+//! Entry points for fuzz targets; not part of the public API.
 
 use super::keys::{KeyOrigin, KeySet};
 
-/// Reads keys as they come from a URL, or from a file.
+/// Parses keys from a URL or a file.
 ///
 /// # Errors
-/// There is none that can check signatures.
+/// There is no usable key.
 pub fn keys(bytes: &[u8], from_url: bool) -> Result<(), String> {
     let origin = if from_url {
         KeyOrigin::Url

@@ -1,4 +1,4 @@
-//! Where keys come from, and when they are asked for again.
+//! A cache of keys from a URL or file, with background refresh.
 
 use std::{
     fs::File,
@@ -17,25 +17,23 @@ use tokio::{
 use super::keys::{KeyOrigin, KeySet};
 use crate::auth::http_client::{HttpClient, UrlError};
 
-/// No set of keys is longer, in bytes.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// How long an answer with keys may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As long as there are no keys at all, they are asked for this often.
+/// Retry interval while there are no keys.
 const EMPTY_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// When keys are asked for again.
+/// When keys are refreshed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RefreshPolicy {
-    /// This long after they came.
+    /// Maximum age.
     pub(super) refresh: Duration,
-    /// When a token names one that isn't there, and after a failure: not sooner than this.
+    /// Minimum time between refreshes because of an unknown key or a failure.
     pub(super) min_interval: Duration,
 }
 
-/// A place that has keys.
+/// A cache of the keys at a location.
 #[derive(Debug)]
 pub(super) struct KeyCache(Arc<Inner>);
 
@@ -43,8 +41,8 @@ pub(super) struct KeyCache(Arc<Inner>);
 struct Inner {
     location: KeyLocation,
     policy: RefreshPolicy,
-    held: Lock<CachedKeys>,
-    /// CachedKeys while keys are asked for.
+    cached: Lock<CachedKeys>,
+    /// Locked during a refresh.
     refreshing: Arc<Mutex<()>>,
 }
 
@@ -54,13 +52,13 @@ enum KeyLocation {
     File(PathBuf),
 }
 
-/// What is there.
+/// The cached keys.
 #[derive(Debug, Clone, Default)]
 struct CachedKeys {
     keys: Option<Arc<KeySet>>,
-    /// When they came.
+    /// Time of the last successful refresh.
     refreshed_at: Option<Instant>,
-    /// When they were asked for last, whatever came of it.
+    /// Time of the last attempt.
     attempted_at: Option<Instant>,
 }
 
@@ -77,39 +75,39 @@ impl KeyCache {
         Self(Arc::new(Inner {
             location,
             policy,
-            held: Lock::default(),
+            cached: Lock::default(),
             refreshing: Arc::default(),
         }))
     }
 
-    /// Asks for the keys for the first time.
+    /// Loads the keys for the first time.
     ///
     /// # Errors
-    /// Why there are none.
+    /// Returns a message.
     pub(super) async fn open(&self) -> Result<(), String> {
-        self.0.ask().await
+        self.0.refresh().await
     }
 
-    /// The keys, if there were any so far. Old ones are used while newer ones are asked for.
+    /// Returns the keys, if any were loaded. Stale keys are used during a refresh.
     pub(super) async fn keys(&self) -> Option<Arc<KeySet>> {
         let this = &self.0;
-        let held = this.held();
-        if held.keys.is_none() {
+        let cached = this.cached();
+        if cached.keys.is_none() {
             return this.refreshed_since(None, EMPTY_RETRY_INTERVAL).await;
         }
-        let is_old = held
+        let is_old = cached
             .refreshed_at
             .is_none_or(|refreshed_at| refreshed_at.elapsed() >= this.policy.refresh);
         if is_old
-            && held.can_refresh(this.policy.min_interval)
-            && let Ok(turn) = this.refreshing.clone().try_lock_owned()
+            && cached.can_refresh(this.policy.min_interval)
+            && let Ok(guard) = this.refreshing.clone().try_lock_owned()
         {
-            drop(this.clone().refresh_in_background(turn));
+            drop(this.clone().refresh_in_background(guard));
         }
-        held.keys
+        cached.keys
     }
 
-    /// KeySet that came after these, in which something was missing.
+    /// Returns keys that are newer than these, for a token with an unknown key.
     pub(super) async fn refreshed_since(&self, than: &Arc<KeySet>) -> Option<Arc<KeySet>> {
         self.0
             .refreshed_since(Some(than), self.0.policy.min_interval)
@@ -125,8 +123,8 @@ impl CachedKeys {
 }
 
 impl Inner {
-    fn held(&self) -> CachedKeys {
-        self.held
+    fn cached(&self) -> CachedKeys {
+        self.cached
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -137,86 +135,86 @@ impl Inner {
         than: Option<&Arc<KeySet>>,
         min_interval: Duration,
     ) -> Option<Arc<KeySet>> {
-        let turn = self.refreshing.clone().lock_owned().await;
-        let held = self.held();
-        let is_same = match (than, &held.keys) {
+        let guard = self.refreshing.clone().lock_owned().await;
+        let cached = self.cached();
+        let is_same = match (than, &cached.keys) {
             (Some(old), Some(keys)) => Arc::ptr_eq(old, keys),
             (None, None) => true,
             _ => false,
         };
         if !is_same {
-            return held.keys;
+            return cached.keys;
         }
-        if !held.can_refresh(min_interval) {
+        if !cached.can_refresh(min_interval) {
             return None;
         }
-        // What one request began is of use to all: it goes on if that one is dropped.
-        let attempted_at = self.clone().refresh_in_background(turn).await;
-        let keys = self.held().keys;
-        keys.filter(|_| attempted_at.is_ok_and(|is_new| is_new))
+        // The refresh continues in the background if this request is dropped.
+        let refreshed = self.clone().refresh_in_background(guard).await;
+        let keys = self.cached().keys;
+        keys.filter(|_| refreshed.is_ok_and(|is_new| is_new))
     }
 
-    /// Says whether keys came.
-    fn refresh_in_background(self: Arc<Self>, turn: OwnedMutexGuard<()>) -> JoinHandle<bool> {
+    /// Returns whether the refresh succeeded.
+    fn refresh_in_background(self: Arc<Self>, guard: OwnedMutexGuard<()>) -> JoinHandle<bool> {
         tokio::spawn(async move {
-            let attempted_at = self.ask().await;
-            if let Err(why) = &attempted_at {
+            let result = self.refresh().await;
+            if let Err(why) = &result {
                 let location = self.location.name();
-                tracing::warn!(location, why, "the keys for JWTs can't be read");
+                tracing::warn!(location, why, "failed to read JWT keys");
             }
-            drop(turn);
-            attempted_at.is_ok()
+            drop(guard);
+            result.is_ok()
         })
     }
 
-    async fn ask(&self) -> Result<(), String> {
-        self.change(|held| held.attempted_at = Some(Instant::now()));
+    async fn refresh(&self) -> Result<(), String> {
+        self.change(|cached| cached.attempted_at = Some(Instant::now()));
         let keys = self.location.read().await?;
-        self.change(|held| {
-            held.keys = Some(Arc::new(keys));
-            held.refreshed_at = Some(Instant::now());
+        self.change(|cached| {
+            cached.keys = Some(Arc::new(keys));
+            cached.refreshed_at = Some(Instant::now());
         });
         Ok(())
     }
 
     fn change(&self, change: impl FnOnce(&mut CachedKeys)) {
-        change(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.cached.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl KeyLocation {
     fn name(&self) -> String {
         match self {
-            Self::Url(web) => web.to_string(),
+            Self::Url(http) => http.to_string(),
             Self::File(path) => path.display().to_string(),
         }
     }
 
     async fn read(&self) -> Result<KeySet, String> {
         match self {
-            Self::Url(web) => {
+            Self::Url(http) => {
                 let request = Request::get("/")
                     .header(header::ACCEPT, "application/json")
                     .body(())
                     .map_err(|error| error.to_string())?;
-                let answer = web.ask(request, MAX_RESPONSE_BYTES, TIMEOUT).await?;
-                if answer.status() != StatusCode::OK {
-                    return Err(format!("the answer is {}", answer.status()));
+                let response = http.send(request, MAX_RESPONSE_BYTES, TIMEOUT).await?;
+                if response.status() != StatusCode::OK {
+                    return Err(format!("unexpected status {}", response.status()));
                 }
-                KeySet::read(answer.body(), KeyOrigin::Url)
+                KeySet::read(response.body(), KeyOrigin::Url)
             }
             Self::File(path) => {
                 let path = path.clone();
                 let reading = tokio::task::spawn_blocking(move || {
                     let mut bytes = Vec::new();
-                    let most = MAX_RESPONSE_BYTES as u64;
-                    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+                    let max = MAX_RESPONSE_BYTES as u64;
+                    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
                     Ok::<_, std::io::Error>(bytes)
                 });
                 let bytes = reading.await.map_err(|error| error.to_string())?;
                 let bytes = bytes.map_err(|error| error.to_string())?;
                 if bytes.len() > MAX_RESPONSE_BYTES {
-                    return Err(format!("it is longer than {MAX_RESPONSE_BYTES} bytes"));
+                    return Err(format!("larger than {MAX_RESPONSE_BYTES} bytes"));
                 }
                 KeySet::read(&bytes, KeyOrigin::File)
             }

@@ -1,4 +1,4 @@
-//! KeySet that sign JWTs: which there are, and what each may sign.
+//! Keys that verify JWTs.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
@@ -8,31 +8,29 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// No set that is in use has more.
 const MAX_KEYS: usize = 100;
 
-/// How long RSA keys may be, in bytes: 2048 bits are the least that is safe, 4096 the most that is
-/// checked quickly.
+/// In bytes. 2048 bits are the secure minimum; the maximum of 4096 bits limits the cost.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
 
-/// The keys of whoever signs JWTs.
+/// The keys of an identity provider.
 #[derive(Debug)]
 pub(super) struct KeySet(Vec<Key>);
 
-/// A key that can check signatures.
+/// A key that verifies signatures.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// Its name in the headers of tokens.
+    /// The key id (`kid`).
     id: Option<String>,
-    /// What it can be used with; never algorithms of two families.
+    /// Its algorithms, all of one family.
     algorithms: Vec<Algorithm>,
     pub(super) secret: DecodingKey,
 }
 
-/// Where keys come from.
+/// The origin of a key set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyOrigin {
-    /// Everybody can read them, so that a shared secret is none.
+    /// Public, so it cannot contain a shared secret.
     Url,
     File,
 }
@@ -43,36 +41,36 @@ struct JwksJson {
 }
 
 impl KeySet {
-    /// Reads a JWKS, or in a file a public key in PEM.
+    /// Parses a JWKS, or in a file a public key in PEM.
     ///
     /// # Errors
-    /// There is no key in it that can be used; why, for people.
+    /// It contains no usable key. Returns a message.
     pub(super) fn read(bytes: &[u8], origin: KeyOrigin) -> Result<Self, String> {
-        let text = std::str::from_utf8(bytes).map_err(|_| "it isn't text".to_owned())?;
+        let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?;
         if origin == KeyOrigin::File && text.contains("-----BEGIN ") {
             return Ok(Self(vec![pem(text)?]));
         }
         let set: JwksJson = serde_json::from_str(text)
-            .map_err(|error| format!("it isn't a JWKS ({{\"keys\": […]}}): {error}"))?;
+            .map_err(|error| format!("not a JWKS ({{\"keys\": […]}}): {error}"))?;
         if set.keys.len() > MAX_KEYS {
-            return Err(format!("it holds more than {MAX_KEYS} keys"));
+            return Err(format!("more than {MAX_KEYS} keys"));
         }
         let mut keys = Vec::new();
         for value in set.keys {
             let id = value.get("kid").and_then(Value::as_str).map(str::to_owned);
             match jwk(value, origin) {
                 Ok(key) => keys.push(key),
-                // Sets may hold keys for other purposes and of kinds to come.
-                Err(why) => tracing::debug!(?id, why, "a key for JWTs is not used"),
+                // Key sets may contain keys for other purposes or of unknown types.
+                Err(why) => tracing::debug!(?id, why, "JWT key skipped"),
             }
         }
         if keys.is_empty() {
-            return Err("it holds no key that can check signatures".to_owned());
+            return Err("no key for signature verification".to_owned());
         }
         Ok(Self(keys))
     }
 
-    /// Those that a token may be signed with that names (or doesn't name) a key, and this algorithm.
+    /// Returns the keys for a token's key id (if it has one) and algorithm.
     pub(super) fn candidates<'a>(
         &'a self,
         id: Option<&'a str>,
@@ -89,46 +87,42 @@ impl KeySet {
     }
 }
 
-/// What can be used of a JWK.
 fn jwk(value: Value, origin: KeyOrigin) -> Result<Key, &'static str> {
-    let jwk: Jwk =
-        serde_json::from_value(value).map_err(|_| "it isn't a key that is known here")?;
+    let jwk: Jwk = serde_json::from_value(value).map_err(|_| "unknown key type")?;
     if !matches!(
         jwk.common.public_key_use,
         None | Some(PublicKeyUse::Signature)
     ) {
-        return Err("it isn't for signatures");
+        return Err("not a signature key");
     }
     if let Some(operations) = &jwk.common.key_operations
         && !operations.contains(&KeyOperations::Verify)
     {
-        return Err("it isn't for checking signatures");
+        return Err("not a verification key");
     }
     let mut algorithms = algorithms(&jwk.algorithm, origin)?.to_vec();
     if let Some(stated) = jwk.common.key_algorithm {
         algorithms.retain(|one| Algorithm::try_from(stated).is_ok_and(|stated| stated == *one));
     }
     if algorithms.is_empty() {
-        return Err("it is for no algorithm that fits it");
+        return Err("no suitable algorithm");
     }
     Ok(Key {
         id: jwk.common.key_id.clone(),
         algorithms,
-        secret: DecodingKey::from_jwk(&jwk).map_err(|_| "it can't be read")?,
+        secret: DecodingKey::from_jwk(&jwk).map_err(|_| "malformed key")?,
     })
 }
 
-/// What a key of this kind and length can be used with. (What checks signatures relies on lengths.)
+/// Returns the algorithms for a key. Lengths are checked here, since verification relies on them.
 fn algorithms(
     key: &AlgorithmParameters,
     origin: KeyOrigin,
 ) -> Result<&'static [Algorithm], &'static str> {
-    let wrong = "it has not the right length";
+    let wrong = "invalid key length";
     let length = |text: &str| {
         let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
-        bytes
-            .map(|bytes| bytes.len())
-            .map_err(|_| "it can't be read")
+        bytes.map(|bytes| bytes.len()).map_err(|_| "malformed key")
     };
     match key {
         AlgorithmParameters::RSA(key) if RSA_BYTES.contains(&modulus(&key.n)?) => Ok(RSA),
@@ -144,9 +138,9 @@ fn algorithms(
             _ => Err(wrong),
         },
         AlgorithmParameters::OctetKey(_) if origin == KeyOrigin::Url => {
-            Err("a secret that anybody can fetch is none")
+            Err("a shared secret must not be public")
         }
-        // As long as what the hash yields, at least (RFC 7518, 3.2).
+        // At least as long as the output of the hash (RFC 7518, section 3.2).
         AlgorithmParameters::OctetKey(key) => match length(&key.value)? {
             0..32 => Err(wrong),
             32..48 => Ok(&[Algorithm::HS256]),
@@ -166,15 +160,15 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
-/// The length of a number in bytes.
+/// Returns the length of the modulus in bytes.
 fn modulus(text: &str) -> Result<usize, &'static str> {
     let bytes = URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))
-        .map_err(|_| "it can't be read")?;
+        .map_err(|_| "malformed key")?;
     Ok(bytes.iter().skip_while(|byte| **byte == 0).count())
 }
 
-/// A public key in PEM.
+/// Parses a public key in PEM.
 fn pem(text: &str) -> Result<Key, String> {
     let mut labels = text.split("-----BEGIN ").skip(1);
     let label = labels
@@ -182,30 +176,30 @@ fn pem(text: &str) -> Result<Key, String> {
         .and_then(|rest| rest.split("-----").next())
         .unwrap_or_default();
     if label.ends_with("PRIVATE KEY") {
-        return Err("it is a private key; only the public one is needed here".to_owned());
+        return Err("private key found; use the public key".to_owned());
     }
     if labels.next().is_some() {
-        return Err("it holds more than one key; write them as a JWKS".to_owned());
+        return Err("more than one key; use a JWKS".to_owned());
     }
     if !matches!(label, "PUBLIC KEY" | "RSA PUBLIC KEY") {
-        // The label is whatever the file says.
+        // The label is untrusted.
         let label = label.escape_debug();
-        return Err(format!("it holds a {label}, not a PUBLIC KEY"));
+        return Err(format!("expected a PUBLIC KEY, found {label}"));
     }
     let bytes = text.as_bytes();
     let secret = DecodingKey::from_rsa_pem(bytes)
         .or_else(|_| DecodingKey::from_ec_pem(bytes))
         .or_else(|_| DecodingKey::from_ed_pem(bytes))
-        .map_err(|_| "it is no RSA, EC or Ed25519 key".to_owned())?;
+        .map_err(|_| "not an RSA, EC or Ed25519 key".to_owned())?;
     let length = secret.try_get_as_bytes().map_or(0, <[u8]>::len);
-    // An RSA key is its modulus and a few bytes more.
+    // The DER encoding of an RSA key is slightly longer than its modulus.
     let is_rsa_length = length > *RSA_BYTES.start() && length < *RSA_BYTES.end() + 32;
     let algorithms: &[Algorithm] = match (secret.family(), length) {
         (AlgorithmFamily::Rsa, _) if is_rsa_length => RSA,
         (AlgorithmFamily::Ec, 33 | 65) => &[Algorithm::ES256],
         (AlgorithmFamily::Ec, 49 | 97) => &[Algorithm::ES384],
         (AlgorithmFamily::Ed, 32) => &[Algorithm::EdDSA],
-        _ => return Err("it has not the right length: RSA keys have 2048 to 4096 bits".to_owned()),
+        _ => return Err("invalid key length; RSA keys must have 2048 to 4096 bits".to_owned()),
     };
     Ok(Key {
         id: None,

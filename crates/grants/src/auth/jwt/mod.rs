@@ -1,9 +1,9 @@
-//! JWTs: tokens that an identity provider has signed.
+//! JWTs: tokens signed by an identity provider.
 //!
-//! Nothing that a token says of itself is believed before its signature is checked, and nothing of it
-//! says with what to check: the key is one of the configured set, and the algorithm one of the
-//! configured list that fits this key's kind. (`jku`, `jwk` and `x5c` in its header are not looked at;
-//! a public key never serves as the secret of an HMAC.)
+//! A token is not trusted before its signature is verified. It cannot choose how it is verified:
+//! the key is in the configured set, and the algorithm in the configured list and suitable for the
+//! key. `jku`, `jwk` and `x5c` in its header are ignored, and a public key is never used as an HMAC
+//! secret.
 
 #[cfg(feature = "fuzzing")]
 pub(super) mod fuzzing;
@@ -29,11 +29,10 @@ use super::{
     http_client::UrlError,
 };
 
-/// The most keys that the signature of one token is verified with. Without a limit, anybody could
-/// have the server verify one made-up token with a hundred keys.
+/// Maximum keys tried for one token. Without a limit, a forged token costs a hundred verifications.
 const MAX_CANDIDATES: usize = 4;
 
-/// Where the keys are that sign JWTs.
+/// The location of the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtKeys {
     /// A JWKS at this URL.
@@ -42,34 +41,32 @@ pub enum JwtKeys {
     File(PathBuf),
 }
 
-/// Which JWTs are good, and what they say.
+/// Settings of JWT authentication.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct JwtSettings {
-    /// Where the keys are.
+    /// The location of the keys.
     pub keys: JwtKeys,
-    /// Who must have issued a token, one of these (`iss`); not checked if empty.
+    /// Accepted issuers (`iss`); not checked if empty.
     pub issuers: Vec<String>,
-    /// For whom it must be meant, one of these (`aud`); not checked if empty. One of the two lists must
-    /// have an entry: an issuer signs tokens for many clients.
+    /// Accepted audiences (`aud`); not checked if empty. Issuers or audiences are required, since
+    /// an issuer signs tokens for many clients.
     pub audiences: Vec<String>,
-    /// The algorithms that it may be signed with; all that use a public key if not set. Those with a
-    /// shared secret (HS256 …) only work with an `oct` key in a file.
+    /// Accepted algorithms; default: all with public keys. Those with a shared secret (HS256 …)
+    /// require an `oct` key in a file.
     pub algorithms: Vec<Algorithm>,
-    /// The claim that says who the caller is.
+    /// The claim with the subject.
     pub subject: String,
-    /// The claim that says what it may ask for, as [`GrantLimits`](super::GrantLimits) are written, and with
-    /// `admin` whether it is one.
+    /// The claim with the [`GrantLimits`](super::GrantLimits) and `admin`.
     pub limits: String,
-    /// How long keys are used before they are asked for again; 10 minutes if not set.
+    /// How often keys are refreshed; default 10 minutes.
     pub refresh: Duration,
-    /// How soon they may be asked for again because one is missing, or can't be asked for; 30 seconds
-    /// if not set.
+    /// Minimum time between refreshes because of an unknown key or a failure; default 30 seconds.
     pub min_interval: Duration,
 }
 
 impl JwtSettings {
-    /// Defaults.
+    /// Creates settings with defaults.
     #[must_use]
     pub fn new(keys: JwtKeys) -> Self {
         Self {
@@ -95,29 +92,29 @@ impl JwtSettings {
     }
 }
 
-/// Settings that can't work.
+/// Invalid JWT settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtError {
-    /// Neither issuers nor audiences are named.
+    /// Neither issuers nor audiences are set.
     #[error(
-        "any token that these keys have signed would be accepted; name its issuer or its audience"
+        "neither issuer nor audience is set, so any token signed with these keys would be accepted"
     )]
     Unbound,
-    /// The URL of the keys.
+    /// The URL of the keys is invalid.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// The file with the keys.
+    /// The file with the keys cannot be read or parsed.
     #[error("{}: {why}", path.display())]
     File {
-        /// It.
+        /// Its path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         why: String,
     },
 }
 
-/// Knows callers by `Authorization: Bearer` and a JWT.
+/// Authenticates requests with `Authorization: Bearer` and a JWT.
 pub struct Jwt {
     cache: KeyCache,
     algorithms: Vec<Algorithm>,
@@ -127,14 +124,15 @@ pub struct Jwt {
 }
 
 impl Jwt {
-    /// Reads the keys. Those at a URL may be away for now: callers are told to come again until they
-    /// are there.
+    /// Reads the keys.
+    ///
+    /// If those at a URL are not available, requests get 503 until they are.
     ///
     /// # Errors
-    /// The URL is none, there is no key in the file, or neither issuer nor audience is named.
+    /// The URL is invalid, the file has no usable key, or neither issuers nor audiences are set.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Safe to drop.
     pub async fn open(settings: JwtSettings) -> Result<Self, JwtError> {
         if settings.issuers.is_empty() && settings.audiences.is_empty() {
             return Err(JwtError::Unbound);
@@ -147,7 +145,7 @@ impl Jwt {
             JwtKeys::Url(url) => {
                 let cache = KeyCache::url(url, policy)?;
                 if let Err(why) = cache.open().await {
-                    tracing::warn!(why, "there are no keys for JWTs yet");
+                    tracing::warn!(why, "failed to load JWT keys, retrying");
                 }
                 cache
             }
@@ -184,19 +182,19 @@ impl Jwt {
         })
     }
 
-    /// What a token says, if it is good.
+    /// Verifies a token and returns its claims.
     async fn claims(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
-        let malformed = |_| AuthError::invalid_token("the token can't be read", true);
+        let malformed = |_| AuthError::invalid_token("malformed token", true);
         let head = decode_header(token).map_err(malformed)?;
-        // What is critical must be understood (RFC 7515, 4.1.11), and nothing of that kind is.
+        // Critical extensions must be understood (RFC 7515, section 4.1.11); none is supported.
         if head.crit.is_some() {
-            return Err(AuthError::invalid_token("the token asks too much", true));
-        }
-        if !self.algorithms.contains(&head.alg) {
             return Err(AuthError::invalid_token(
-                "the algorithm isn't accepted",
+                "unsupported critical extension",
                 true,
             ));
+        }
+        if !self.algorithms.contains(&head.alg) {
+            return Err(AuthError::invalid_token("algorithm not accepted", true));
         }
         let (id, algorithm) = (head.kid.as_deref(), head.alg);
         let mut keys = self.cache.keys().await.ok_or(AuthError::Unavailable)?;
@@ -207,17 +205,17 @@ impl Jwt {
         }
         if keys.candidates(id, algorithm).nth(MAX_CANDIDATES).is_some() {
             return Err(AuthError::invalid_token(
-                "the token must name its key in kid",
+                "ambiguous key; the token needs a kid",
                 true,
             ));
         }
-        let mut denied = AuthError::invalid_token("no key fits the token", true);
+        let mut denied = AuthError::invalid_token("no key for this token", true);
         for key in keys.candidates(id, algorithm) {
             match self.check(token, algorithm, key) {
                 Ok(claims) => return Ok(claims),
-                Err(error) => denied = refusal(error.kind()),
+                Err(error) => denied = token_error(error.kind()),
             }
-            // The signature is good, and what it signs isn't: no other key will do.
+            // The signature is valid, but the claims are not: another key will not help.
             if !matches!(denied, AuthError::Unauthenticated { is_guess: true, .. }) {
                 break;
             }
@@ -237,28 +235,22 @@ impl Jwt {
     }
 }
 
-/// The answer to a token that isn't good. Its claims are looked at only once its signature is found to
-/// be: then whoever sent it had a real one, and didn't guess.
-fn refusal(kind: &ErrorKind) -> AuthError {
+/// Returns the error for an invalid token. Claims are checked after the signature, so a token with
+/// invalid claims is no guess.
+fn token_error(kind: &ErrorKind) -> AuthError {
     match kind {
-        ErrorKind::ExpiredSignature => AuthError::invalid_token("the token's time is over", false),
-        ErrorKind::ImmatureSignature => {
-            AuthError::invalid_token("the token's time is yet to come", false)
-        }
-        ErrorKind::InvalidIssuer => {
-            AuthError::invalid_token("the token is from another issuer", false)
-        }
-        ErrorKind::InvalidAudience => {
-            AuthError::invalid_token("the token is for somebody else", false)
-        }
+        ErrorKind::ExpiredSignature => AuthError::invalid_token("token expired", false),
+        ErrorKind::ImmatureSignature => AuthError::invalid_token("token not valid yet", false),
+        ErrorKind::InvalidIssuer => AuthError::invalid_token("invalid issuer", false),
+        ErrorKind::InvalidAudience => AuthError::invalid_token("invalid audience", false),
         ErrorKind::MissingRequiredClaim(_) => {
-            AuthError::invalid_token("the token lacks a claim: exp, iss or aud", false)
+            AuthError::invalid_token("missing claim exp, iss or aud", false)
         }
-        // The header was read before.
+        // The header has been parsed before.
         ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
-            AuthError::invalid_token("a claim of the token makes no sense", false)
+            AuthError::invalid_token("malformed claim", false)
         }
-        _ => AuthError::invalid_token("the token isn't good", true),
+        _ => AuthError::invalid_token("invalid signature", true),
     }
 }
 
@@ -275,17 +267,14 @@ impl AuthMethod for Jwt {
         };
         let mut claims = self.claims(token).await?;
         let subject = claims.get(&self.subject).and_then(claims::subject);
-        let subject = subject.ok_or(AuthError::invalid_token(
-            "the token doesn't say who it is for",
-            false,
-        ))?;
+        let subject = subject.ok_or(AuthError::invalid_token("missing subject claim", false))?;
         let mut principal = Principal::new(subject);
         let limits = claims.remove(&self.limits).unwrap_or_default();
         if let Err(InvalidClaims(what)) = claims::limits(limits, &mut principal) {
             let (claim, subject) = (&self.limits, &principal.subject);
-            tracing::warn!(claim, subject, what, "limits in a JWT make no sense");
+            tracing::warn!(claim, subject, what, "invalid limits in JWT");
             return Err(AuthError::invalid_token(
-                "the limits in the token make no sense",
+                "invalid limits in the token",
                 false,
             ));
         }

@@ -392,7 +392,7 @@ async fn many_listen() {
 #[tokio::test]
 async fn signs_of_life_and_the_end() {
     everywhere(
-        |plan| plan.api(|api| api.heartbeat = Duration::from_millis(50)),
+        |plan| plan.api(|api| api.keep_alive_interval = Duration::from_millis(50)),
         async |site| {
             let mut ear = Ear::open(site, "ann", None).await;
             assert_eq!(ear.block().await.unwrap(), ":");
@@ -411,8 +411,8 @@ async fn who_may_not_any_more_is_sent_away() {
     everywhere(
         |plan| {
             plan.api(|api| {
-                api.heartbeat = Duration::from_millis(50);
-                api.recheck = Duration::from_millis(100);
+                api.keep_alive_interval = Duration::from_millis(50);
+                api.reauthorize_interval = Duration::from_millis(100);
             });
         },
         async |site| {
