@@ -89,7 +89,7 @@ impl<'a> CorsContext<'a> {
         let Some(cors) = self.cors else {
             return;
         };
-        cors.decorate(self.origin.as_ref(), self.is_preflight, headers);
+        cors.apply(self.origin.as_ref(), self.is_preflight, headers);
         if self.origin.is_none() {
             return;
         }
@@ -131,7 +131,7 @@ pub(super) async fn middleware(
 
 /// Returns whether a request comes from a page of this server.
 fn is_same_origin(api: &Api, head: &Parts) -> bool {
-    let (is_tls, host) = api.settings.handler.seen_at(head);
+    let (is_tls, host) = api.settings.handler.external_origin(head);
     let (scheme, port) = if is_tls {
         ("https", ":443")
     } else {

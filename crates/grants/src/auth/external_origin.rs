@@ -14,7 +14,7 @@ pub struct ExternalOrigin(Arc<Find>);
 impl ExternalOrigin {
     /// Creates one with a function that returns whether the client uses HTTPS, and `host[:port]`.
     /// It should consider trusted proxies, as
-    /// [`Handler::seen_at`](landfall::service::Handler::seen_at) does.
+    /// [`Handler::external_origin`](landfall::service::Handler::external_origin) does.
     #[must_use]
     pub fn new(find: impl Fn(&Parts) -> (bool, Option<String>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(find))

@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use landfall::{
-    hook::{Claim, ClaimError},
-    upload::{Kind, Upload, UploadId},
+    hook::{IdempotencyError, IdempotencyKey},
+    upload::{Upload, UploadId, UploadKind},
 };
 
 use super::{labels, verify::TokenRejection};
@@ -34,7 +34,7 @@ impl GrantKey {
             job: job.id,
             granted: job.size.or(job.max_size).unwrap_or(u64::MAX),
             digest,
-            is_part: upload.kind == Kind::Partial,
+            is_part: upload.kind == UploadKind::Partial,
             key: UploadId::new(&format!("grant-{}", job.id)).ok(),
             noted: Mutex::default(),
         }
@@ -42,12 +42,12 @@ impl GrantKey {
 }
 
 #[async_trait]
-impl Claim for GrantKey {
+impl IdempotencyKey for GrantKey {
     fn key(&self) -> Option<&UploadId> {
         self.key.as_ref()
     }
 
-    async fn noted(&self) -> Result<Option<UploadId>, ClaimError> {
+    async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
         if self.is_part {
             // A grant covers several partial uploads, which cannot be told apart.
             return Ok(None);
@@ -64,7 +64,7 @@ impl Claim for GrantKey {
         }
     }
 
-    async fn note(&self, upload: &mut Upload) -> Result<(), ClaimError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
         let start = if self.is_part {
             StartRequest::part(upload.id.clone(), upload.length)
         } else {
@@ -75,7 +75,7 @@ impl Claim for GrantKey {
         match self.queue.start(self.job, start).await.map_err(failed)? {
             StartOutcome::Bound => Ok(()),
             // The lease that serializes creations was lost; a retry finds the other upload.
-            StartOutcome::Other(other) => Err(ClaimError::Failed(
+            StartOutcome::Other(other) => Err(IdempotencyError::Failed(
                 format!("the upload {other} was created under this grant meanwhile").into(),
             )),
             StartOutcome::Expired => Err(lost(TokenRejection::TooLate)),
@@ -103,16 +103,16 @@ impl TrackedUploadKey {
 }
 
 #[async_trait]
-impl Claim for TrackedUploadKey {
+impl IdempotencyKey for TrackedUploadKey {
     fn key(&self) -> Option<&UploadId> {
         None
     }
 
-    async fn noted(&self) -> Result<Option<UploadId>, ClaimError> {
+    async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
         Ok(None)
     }
 
-    async fn note(&self, upload: &mut Upload) -> Result<(), ClaimError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
         match self.queue.track(upload).await {
             Ok(job) => {
                 upload.labels.insert(labels::JOB.into(), job.to_string());
@@ -124,10 +124,10 @@ impl Claim for TrackedUploadKey {
     }
 }
 
-fn failed(error: QueueError) -> ClaimError {
-    ClaimError::Failed(error.into())
+fn failed(error: QueueError) -> IdempotencyError {
+    IdempotencyError::Failed(error.into())
 }
 
-fn lost(refused: TokenRejection) -> ClaimError {
-    ClaimError::lost(refused.into())
+fn lost(refused: TokenRejection) -> IdempotencyError {
+    IdempotencyError::lost(refused.into())
 }

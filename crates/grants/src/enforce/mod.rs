@@ -19,8 +19,8 @@ use async_trait::async_trait;
 use http::HeaderMap;
 use landfall::{
     BoxError,
-    hook::{Asks, Creation, Hook, Reply, RequestInfo},
-    upload::{Kind, Upload},
+    hook::{ClientResponse, CreateDecision, Hook, HookPoints, RequestInfo},
+    upload::{Upload, UploadKind},
 };
 
 pub use self::{
@@ -46,9 +46,6 @@ pub mod labels {
     /// The principal's id for the job.
     pub const REQUEST_ID: &str = "request_id";
 }
-
-/// The key of the entity tag in the [`storage`](Upload::storage) of a completed upload.
-pub const ETAG: &str = "ETag";
 
 /// Finds the client's address of a request, behind trusted proxies.
 pub type ClientAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
@@ -117,14 +114,14 @@ impl GrantHook {
         }
     }
 
-    fn untokened(&self, upload: &Upload) -> Creation {
+    fn untokened(&self, upload: &Upload) -> CreateDecision {
         if self.settings.require_token {
             return TokenRejection::NoToken.into();
         }
-        let mut creation = Creation::allow();
+        let mut creation = CreateDecision::allow();
         // Partial uploads are not tracked separately.
-        if self.settings.track_all && upload.kind != Kind::Partial {
-            creation.claim = Some(Arc::new(TrackedUploadKey::new(self.queue.clone())));
+        if self.settings.track_all && upload.kind != UploadKind::Partial {
+            creation.idempotency = Some(Arc::new(TrackedUploadKey::new(self.queue.clone())));
         }
         creation
     }
@@ -132,10 +129,10 @@ impl GrantHook {
 
 #[async_trait]
 impl Hook for GrantHook {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
@@ -148,10 +145,10 @@ impl Hook for GrantHook {
         &self,
         request: &RequestInfo,
         upload: &Upload,
-    ) -> Result<Creation, BoxError> {
+    ) -> Result<CreateDecision, BoxError> {
         // A direct upload already has a job.
         if upload.labels.contains_key(labels::JOB) {
-            return Ok(Creation::allow());
+            return Ok(CreateDecision::allow());
         }
         let Some(token) = &request.token else {
             return Ok(self.untokened(upload));
@@ -178,14 +175,14 @@ impl Hook for GrantHook {
             });
         };
         let parts = match &upload.kind {
-            Kind::Final { .. } => self.queue.uploads_of(job.id).await?,
+            UploadKind::Final { .. } => self.queue.uploads_of(job.id).await?,
             _ => Vec::new(),
         };
         let now = self.queue.now();
         if let Err(refused) = verify::check(&job, upload, &parts, now, self.settings.enforce_type) {
             return Ok(refused.into());
         }
-        let mut creation = Creation::allow()
+        let mut creation = CreateDecision::allow()
             .label(labels::JOB, job.id.to_string())
             .label(labels::REQUEST_ID, &*job.request_id);
         if let Some(subject) = &job.subject {
@@ -193,11 +190,11 @@ impl Hook for GrantHook {
         }
         creation.metadata = verify::metadata(&job, upload);
         creation.max_size = job.size.or(job.max_size);
-        if upload.kind != Kind::Partial {
+        if upload.kind != UploadKind::Partial {
             creation.length = job.size;
         }
         let digest = verify::digest(upload);
-        creation.claim = Some(Arc::new(GrantKey::new(
+        creation.idempotency = Some(Arc::new(GrantKey::new(
             self.queue.clone(),
             &job,
             digest,
@@ -207,8 +204,8 @@ impl Hook for GrantHook {
     }
 }
 
-impl From<TokenRejection> for Creation {
+impl From<TokenRejection> for CreateDecision {
     fn from(refused: TokenRejection) -> Self {
-        Self::refuse(Reply::from(refused))
+        Self::refuse(ClientResponse::from(refused))
     }
 }

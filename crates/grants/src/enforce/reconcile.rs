@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::{StreamExt as _, stream};
 use landfall::{BoxError, Handler, upload::Snapshot};
 
-use super::{ETAG, job_tracker::job_of};
+use super::job_tracker::job_of;
 use crate::{
     Job, Queue,
     queue::{Completion, JobEnd, QueueError, Report, StaleFilter, StaleJob},
@@ -84,7 +84,7 @@ async fn inspect(
     let mut failed = None;
     let job = &stale.job;
     for id in &stale.uploads {
-        match handler.look(id).await {
+        match handler.get(id).await {
             Ok(None) => {}
             Ok(Some(found)) => {
                 let is_whole = job.upload_id.as_deref() == Some(id.as_str());
@@ -122,10 +122,10 @@ fn store_state(
     if job_of(upload).is_some_and(|theirs| theirs != job.id) {
         return so_far.unwrap_or(StoreState::Mismatch);
     }
-    if is_whole && found.is_complete() && (upload.finished || !upload.awaited) {
+    if is_whole && found.is_complete() && !upload.completion.is_pending() {
         return StoreState::Complete(Completion {
             bytes: found.offset,
-            etag: upload.storage.get(ETAG).cloned(),
+            etag: upload.etag.clone(),
         });
     }
     let mut reports = match so_far {

@@ -7,8 +7,8 @@ use std::{
 
 use http::{HeaderValue, header};
 use landfall::{
-    hook::Reply,
-    upload::{Kind, Metadata, Upload, UploadId},
+    hook::ClientResponse,
+    upload::{Metadata, Upload, UploadId, UploadKind},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -31,7 +31,7 @@ pub(super) enum TokenRejection {
     Differs,
 }
 
-impl From<TokenRejection> for Reply {
+impl From<TokenRejection> for ClientResponse {
     fn from(refused: TokenRejection) -> Self {
         let (status, text) = match &refused {
             TokenRejection::NoToken => (
@@ -123,7 +123,7 @@ pub(super) fn check(
         JobState::Received | JobState::Started | JobState::Progress | JobState::Completed => {}
         ended => return Err(TokenRejection::Ended(ended)),
     }
-    let is_part = upload.kind == Kind::Partial;
+    let is_part = upload.kind == UploadKind::Partial;
     let is_again = job.upload_id.is_some() && !is_part;
     match (job.size, upload.length) {
         // The upload exists, so this is the creation of another one.
@@ -141,7 +141,7 @@ pub(super) fn check(
         }
         _ => {}
     }
-    if let Kind::Final { parts: named, .. } = &upload.kind
+    if let UploadKind::Final { parts: named, .. } = &upload.kind
         && !named.iter().all(|part| parts.contains(part))
     {
         return Err(TokenRejection::OtherParts);
@@ -159,7 +159,7 @@ pub(super) fn check(
 /// Returns the metadata with the granted name, and the granted type if the client has set none.
 /// Returns `None` if the client's metadata needs no change.
 pub(super) fn metadata(job: &Job, upload: &Upload) -> Option<Metadata> {
-    if upload.kind == Kind::Partial {
+    if upload.kind == UploadKind::Partial {
         return None;
     }
     let stated = &upload.metadata;
@@ -184,7 +184,7 @@ pub(super) fn digest(upload: &Upload) -> String {
         Some(length) => hash.update(length.to_be_bytes()),
         None => hash.update("deferred"),
     }
-    if let Kind::Final { header, .. } = &upload.kind {
+    if let UploadKind::Final { header, .. } = &upload.kind {
         hash.update(header);
     }
     let mut pairs: Vec<_> = upload.metadata.iter().collect();

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use landfall::{
-    hook::{Reply, RequestInfo, UploadToken},
+    hook::{ClientResponse, RequestInfo, UploadToken},
     service::Peer,
 };
 use landfall_hooks::{
@@ -110,7 +110,7 @@ fn without_keys(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Converts the response of a hook to a denial.
-fn refusal(reply: &Reply, usual: StatusCode) -> PolicyDenial {
+fn refusal(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {
     let status = reply.status.filter(StatusCode::is_client_error);
     let body = reply.body.as_deref().unwrap_or_default();
     let said = match serde_json::from_slice::<Value>(body) {

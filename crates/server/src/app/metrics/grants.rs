@@ -114,7 +114,7 @@ fn asked(page: &mut Page, stats: &GrantStats) {
     for (result, count) in [
         ("granted", &api.granted),
         ("repeated", &api.repeated),
-        ("refused", &api.refused),
+        ("refused", &api.rejected),
         ("failed", &api.failed),
     ] {
         page.sample(name, &[("result", result)], count.load(Relaxed));
