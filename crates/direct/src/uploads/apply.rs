@@ -9,7 +9,7 @@ use landfall::{
     hook::{ClientResponse, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
 };
-use landfall_grants::{enforce::ETAG, queue};
+use landfall_grants::queue;
 use landfall_s3::client::{self, ErrorKind, ObjectHead};
 
 use super::{

@@ -93,7 +93,7 @@ fn end(event: &Event) -> Option<JobEnd> {
                 return None;
             }
             Some(TerminationReason::RolledBack) => JobEnd::Failed("its creation failed".into()),
-            Some(TerminationReason::Hook) => JobEnd::Failed("rejected or stopped by a hook".into()),
+            Some(TerminationReason::Hook) => JobEnd::Failed("refused or stopped by a hook".into()),
             Some(TerminationReason::Client) => JobEnd::Cancelled("by its client".into()),
             _ => JobEnd::Cancelled("by the application".into()),
         },

@@ -122,7 +122,7 @@ async fn its_refusal_reaches_who_asks() {
         (
             r#"{"RejectUpload":true}"#,
             403,
-            "the application doesn't allow this upload",
+            "upload denied by the application",
         ),
         (
             r#"{"RejectUpload":true,"HTTPResponse":{"StatusCode":402,"Body":"pay first\n"}}"#,
@@ -145,7 +145,7 @@ async fn its_refusal_reaches_who_asks() {
         );
         assert!(
             other.asked.lock().unwrap().is_empty(),
-            "missing_credentials else is asked"
+            "no further hook is called"
         );
     }
 }

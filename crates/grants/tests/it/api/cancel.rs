@@ -154,7 +154,7 @@ async fn what_is_over_stays_as_it_is() {
             let row = site.delete("ann", id).await.expect(200).json;
             assert_eq!(row["state"], id);
         }
-        site.delete("ann", "none").await.problem(404, "no such");
+        site.delete("ann", "none").await.problem(404, "not found");
     })
     .await;
 }

@@ -16,7 +16,7 @@ async fn paths_and_methods() {
             "1"
         );
         for path in ["/", "/uploadjob", "/uploadjobs/1/2", "/uploadjobsx"] {
-            site.get("ann", path).await.problem(404, "nothing here");
+            site.get("ann", path).await.problem(404, "not found");
         }
         for (method, path, allowed) in [
             ("DELETE", "/uploadjobs", ["GET", "POST"]),
@@ -66,7 +66,9 @@ async fn another_path() {
                 let bare = path.trim_end_matches('/');
                 if !bare.is_empty() {
                     site.get("ann", bare).await.expect(200);
-                    site.get("ann", "/uploadjobs").await.problem(404, "nothing");
+                    site.get("ann", "/uploadjobs")
+                        .await
+                        .problem(404, "not found");
                 }
             },
         )

@@ -449,7 +449,7 @@ async fn seats_are_taken() {
             let reply = site
                 .get("ann", "/uploadjobs/events")
                 .await
-                .problem(429, "in your name");
+                .problem(429, "of this subject");
             assert!(reply.wait() > 0);
             let _third = Ear::open(site, "bob", None).await;
             let reply = site

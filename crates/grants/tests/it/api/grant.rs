@@ -99,7 +99,7 @@ async fn asked_again_it_is_the_same_grant() {
         ] {
             let mut body = file("one");
             body[field] = other;
-            site.post("ann", body).await.problem(409, "something else");
+            site.post("ann", body).await.problem(409, "another request");
         }
         // Ids are each caller's own.
         site.post("bob", file("one")).await.expect(201);
@@ -141,11 +141,13 @@ async fn what_has_ended_is_gone() {
             site.grant("ann", file("late")).await;
             *now.lock().unwrap() += Duration::from_secs(3600);
             site.queue.purge().await.unwrap();
-            site.post("ann", file("late")).await.problem(410, "time");
+            site.post("ann", file("late")).await.problem(410, "expired");
             // Other words are no less of a conflict.
             let mut other = file("late");
             other["filename"] = json!("x");
-            site.post("ann", other).await.problem(409, "something else");
+            site.post("ann", other)
+                .await
+                .problem(409, "another request");
         },
     )
     .await;
@@ -174,9 +176,9 @@ async fn bodies_that_are_none() {
     with_defaults(async |site| {
         let post = |body: &'static str| site.ask("POST", "/uploadjobs").by("ann").body(body);
         let json = |body| post(body).with("content-type", "application/json");
-        json("{").send().await.problem(400, "not JSON");
+        json("{").send().await.problem(400, "not valid JSON");
         json("[]").send().await.problem(400, "object");
-        json("").send().await.problem(400, "not JSON");
+        json("").send().await.problem(400, "not valid JSON");
         post("{}").send().await.problem(415, "application/json");
         let form =
             post("id=1&filename=a").with("content-type", "application/x-www-form-urlencoded");
@@ -217,7 +219,11 @@ async fn nobody_knows_who_asks() {
             ("DELETE", "/uploadjobs/one"),
             ("GET", "/uploadjobs/events"),
         ] {
-            let reply = site.ask(method, path).send().await.problem(401, "who asks");
+            let reply = site
+                .ask(method, path)
+                .send()
+                .await
+                .problem(401, "authentication");
             assert_eq!(
                 reply.header("www-authenticate").unwrap(),
                 "Bearer",
@@ -226,7 +232,7 @@ async fn nobody_knows_who_asks() {
         }
         for (denied, status, words) in [
             (AuthError::Forbidden("not you".into()), 403, "not you"),
-            (AuthError::Unavailable, 503, "at the moment"),
+            (AuthError::Unavailable, 503, "temporarily unavailable"),
             (
                 AuthError::TooManyFailures {
                     retry_after: Duration::from_millis(2500),
@@ -240,7 +246,7 @@ async fn nobody_knows_who_asks() {
                     is_guess: false,
                 },
                 401,
-                "who asks",
+                "authentication required",
             ),
         ] {
             *site.people.denied.lock().unwrap() = Some(denied.clone());
@@ -269,13 +275,13 @@ async fn a_cookie_alone_counts_on_our_pages_only() {
                 .json(file("one"))
         };
         let evil = post("https://evil.example").send().await;
-        evil.problem(403, "application's pages");
+        evil.problem(403, "cross-site");
         post("http://up.example").send().await.expect(201);
         let evil = site
             .ask("DELETE", "/uploadjobs/one")
             .with("cookie", "who=ann");
         let evil = evil.with("sec-fetch-site", "cross-site").send().await;
-        evil.problem(403, "application's pages");
+        evil.problem(403, "cross-site");
         assert_eq!(site.row("ann", "one").await["state"], "received");
         // Looking changes nothing.
         let look = site.ask("GET", "/uploadjobs").with("cookie", "who=ann");
@@ -303,20 +309,20 @@ async fn rules_and_limits_of_callers() {
         async |site| {
             let mut big = file("one");
             big["filesize"] = json!(11);
-            let reply = site
-                .post("ann", big)
-                .await
-                .problem(422, "11 bytes are too many");
+            let reply = site.post("ann", big).await.problem(422, "11 bytes exceed");
             assert_eq!(reply.wrong_fields(), ["filesize"]);
             let mut other = file("one");
             other["filetype"] = json!("text/plain");
-            let reply = site.post("ann", other).await.problem(422, "isn't accepted");
+            let reply = site.post("ann", other).await.problem(422, "not accepted");
             assert_eq!(reply.wrong_fields(), ["filetype"]);
             let ask = site
                 .ask("POST", "/uploadjobs")
                 .by("ann")
                 .with("x-most", "4");
-            ask.json(file("one")).send().await.problem(422, "at most 4");
+            ask.json(file("one"))
+                .send()
+                .await
+                .problem(422, "maximum of 4");
             site.post("ann", file("one")).await.expect(201);
             // Of unknown length it may have as many as are allowed.
             let mut unknown = file("two");
@@ -357,7 +363,7 @@ async fn so_many_and_so_much() {
             let reply = site
                 .post("ann", ask("3", 0))
                 .await
-                .problem(429, "2 uploads are under way");
+                .problem(429, "maximum of 2 active uploads");
             assert!(reply.wait() > 0);
             // Asked again isn't asked for more.
             site.post("ann", ask("2", 40)).await.expect(200);
@@ -390,7 +396,7 @@ async fn so_often() {
             site.grant("ann", file("1")).await;
             *now.lock().unwrap() += Duration::from_secs(20);
             site.grant("ann", file("2")).await;
-            let reply = site.post("ann", file("3")).await.problem(429, "too many");
+            let reply = site.post("ann", file("3")).await.problem(429, "rate limit");
             assert_eq!(reply.wait(), 40);
             *now.lock().unwrap() += Duration::from_secs(40);
             site.grant("ann", file("3")).await;
@@ -447,7 +453,7 @@ async fn the_application_decides() {
             );
             site.post("ann", file("one"))
                 .await
-                .problem(422, "at most 4");
+                .problem(422, "maximum of 4");
             let mut small = json!({"id": "one", "filename": "a", "filesize": 4, "x": "y"});
             site.grant("ann", small.clone()).await;
             // What it adds is no word of the caller's.
@@ -455,7 +461,9 @@ async fn the_application_decides() {
             let metadata = json!({"x": "y", "ticket": 1});
             assert_eq!(site.row("ann", "one").await["metadata"], metadata);
             small["x"] = json!("z");
-            site.post("ann", small).await.problem(409, "something else");
+            site.post("ann", small)
+                .await
+                .problem(409, "another request");
         },
     )
     .await;
@@ -468,11 +476,11 @@ async fn without_a_database_it_says_so() {
         let reply = site
             .post("ann", file("one"))
             .await
-            .problem(503, "not available");
+            .problem(503, "temporarily unavailable");
         assert!(reply.wait() > 0);
         site.get("ann", "/uploadjobs")
             .await
-            .problem(503, "not available");
+            .problem(503, "temporarily unavailable");
     })
     .await;
 }

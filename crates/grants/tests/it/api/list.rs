@@ -171,8 +171,8 @@ async fn what_is_anothers_is_as_if_it_were_not() {
                     .by("bob")
                     .send()
             };
-            let foreign = ask("mine").await.problem(404, "no such upload");
-            let unknown = ask("none").await.problem(404, "no such upload");
+            let foreign = ask("mine").await.problem(404, "upload not found");
+            let unknown = ask("none").await.problem(404, "upload not found");
             assert_eq!(foreign.text, unknown.text);
             let names = |reply: &Reply| reply.headers.keys().cloned().collect::<Vec<_>>();
             assert_eq!(names(&foreign), names(&unknown));
@@ -208,7 +208,7 @@ async fn admins_see_all() {
         assert_eq!(site.row("root", "own").await["subject"], "root");
         site.get("root", "/uploadjobs/1")
             .await
-            .problem(404, "no such");
+            .problem(404, "not found");
         let of_ann = site
             .get("root", "/uploadjobs/1?subject=ann")
             .await
@@ -246,7 +246,7 @@ async fn ids_with_odd_characters() {
         }
         site.get("ann", "/uploadjobs/%FF")
             .await
-            .problem(404, "no such");
+            .problem(404, "not found");
     })
     .await;
 }

@@ -567,7 +567,7 @@ async fn secrets_are_in_no_log() {
     assert_eq!(ours.clone().count(), 3, "{told}");
     assert!(
         ours.clone()
-            .all(|line| line.contains("doesn't say who asks"))
+            .all(|line| line.contains("forward auth failed"))
     );
     for secret in ["hush", "secret=1"] {
         assert!(!told.contains(secret), "{told}");

@@ -149,64 +149,25 @@ async fn claims_of_time_issuer_and_audience() {
         claims
     };
     for (wrong, reason) in [
-        (json!({"exp": seconds(-62)}), "the token's time is over"),
-        (json!({"exp": 1}), "the token's time is over"),
-        (
-            json!({"nbf": seconds(65)}),
-            "the token's time is yet to come",
-        ),
-        (
-            json!({"exp": null}),
-            "the token lacks a claim: exp, iss or aud",
-        ),
-        (
-            json!({"exp": "soon"}),
-            "the token lacks a claim: exp, iss or aud",
-        ),
-        (
-            json!({"exp": -1}),
-            "the token lacks a claim: exp, iss or aud",
-        ),
-        (
-            json!({"nbf": "later"}),
-            "a claim of the token makes no sense",
-        ),
-        (
-            json!({"iss": "https://evil.example"}),
-            "the token is from another issuer",
-        ),
-        (
-            json!({"iss": "https://id.example/"}),
-            "the token is from another issuer",
-        ),
-        (
-            json!({"iss": null}),
-            "the token lacks a claim: exp, iss or aud",
-        ),
-        (
-            json!({"iss": 7}),
-            "the token lacks a claim: exp, iss or aud",
-        ),
-        (json!({"aud": "web"}), "the token is for somebody else"),
-        (json!({"aud": []}), "the token is for somebody else"),
-        (
-            json!({"aud": null}),
-            "the token lacks a claim: exp, iss or aud",
-        ),
-        (json!({"sub": null}), "the token doesn't say who it is for"),
-        (json!({"sub": ""}), "the token doesn't say who it is for"),
-        (
-            json!({"sub": ["ann"]}),
-            "a claim of the token makes no sense",
-        ),
-        (
-            json!({"sub": "a\nb"}),
-            "the token doesn't say who it is for",
-        ),
-        (
-            json!({"sub": "x".repeat(256)}),
-            "the token doesn't say who it is for",
-        ),
+        (json!({"exp": seconds(-62)}), "token expired"),
+        (json!({"exp": 1}), "token expired"),
+        (json!({"nbf": seconds(65)}), "token not valid yet"),
+        (json!({"exp": null}), "missing claim exp, iss or aud"),
+        (json!({"exp": "soon"}), "missing claim exp, iss or aud"),
+        (json!({"exp": -1}), "missing claim exp, iss or aud"),
+        (json!({"nbf": "later"}), "malformed claim"),
+        (json!({"iss": "https://evil.example"}), "invalid issuer"),
+        (json!({"iss": "https://id.example/"}), "invalid issuer"),
+        (json!({"iss": null}), "missing claim exp, iss or aud"),
+        (json!({"iss": 7}), "missing claim exp, iss or aud"),
+        (json!({"aud": "web"}), "invalid audience"),
+        (json!({"aud": []}), "invalid audience"),
+        (json!({"aud": null}), "missing claim exp, iss or aud"),
+        (json!({"sub": null}), "missing subject claim"),
+        (json!({"sub": ""}), "missing subject claim"),
+        (json!({"sub": ["ann"]}), "malformed claim"),
+        (json!({"sub": "a\nb"}), "missing subject claim"),
+        (json!({"sub": "x".repeat(256)}), "missing subject claim"),
     ] {
         let token = signer.sign(&ours(wrong.clone()));
         // Whoever has a token with a good signature doesn't guess.
@@ -272,13 +233,13 @@ async fn claims_about_the_caller() {
         json!({"max_active": 1.5}),
     ] {
         let refused = why(&jwt, &token(&nonsense)).await;
-        let expected = ("the limits in the token make no sense".to_owned(), false);
+        let expected = ("invalid limits in the token".to_owned(), false);
         assert_eq!(refused, expected, "{nonsense}");
     }
     let missing_credentials = signer.sign(&claims());
     assert_eq!(
         why(&jwt, &missing_credentials).await.0,
-        "the token doesn't say who it is for"
+        "missing subject claim"
     );
 }
 
@@ -386,7 +347,7 @@ async fn a_token_doesnt_say_with_what_to_check_it() {
     let token = encode(&header, &claims(), &ours.key).unwrap();
     assert_eq!(
         why(&jwt, &token).await,
-        ("the token asks too much".into(), true)
+        ("unsupported critical extension".into(), true)
     );
 }
 
@@ -399,7 +360,7 @@ async fn only_the_configured_algorithms_count() {
     })
     .await;
     let token = rsa.sign_as(Some("1"), &claims());
-    assert_eq!(why(&jwt, &token).await.0, "the algorithm isn't accepted");
+    assert_eq!(why(&jwt, &token).await.0, "algorithm not accepted");
     // What a key says that it is for holds as well.
     for (fields, is_good) in [
         (json!({"alg": "RS256", "use": "sig"}), true),
@@ -429,17 +390,14 @@ async fn shared_secrets_only_from_files_and_only_on_request() {
     .await;
     assert_eq!(known(&asked, &token).await.unwrap().subject, "ann");
     let not_asked = jwt(&jwks(&[oct(&secret)])).await;
-    assert_eq!(
-        why(&not_asked, &token).await.0,
-        "the algorithm isn't accepted"
-    );
+    assert_eq!(why(&not_asked, &token).await.0, "algorithm not accepted");
     // HS512 wants a longer one.
     let long = jwt_with(&jwks(&[oct(&secret)]), |settings| {
         settings.algorithms = vec![Algorithm::HS512];
     })
     .await;
     let token = encode(&Header::new(Algorithm::HS512), &claims(), &key).unwrap();
-    assert_eq!(why(&long, &token).await.0, "no key fits the token");
+    assert_eq!(why(&long, &token).await.0, "no key for this token");
     assert!(
         refused(&jwks(&[oct(&secret[1..])]))
             .await
@@ -460,14 +418,11 @@ async fn keys_without_a_name_fit_any_token_of_their_kind() {
     let stranger = Signer::p256().sign(&claims());
     assert_eq!(
         why(&jwt, &stranger).await,
-        ("the token isn't good".into(), true)
+        ("invalid signature".into(), true)
     );
     let late = with(json!({"exp": 1}));
     let late = first.sign(&late);
-    assert_eq!(
-        why(&jwt, &late).await,
-        ("the token's time is over".into(), false)
-    );
+    assert_eq!(why(&jwt, &late).await, ("token expired".into(), false));
 }
 
 #[tokio::test]
@@ -485,7 +440,7 @@ async fn tokens_without_a_key_name_are_verified_with_few_keys() {
     // A good signature does not help: verifying with all keys costs too much.
     assert_eq!(
         why(&many, &unnamed).await,
-        ("the token must name its key in kid".into(), true)
+        ("ambiguous key; the token needs a kid".into(), true)
     );
     let named = signers[4].sign_as(Some("key-4"), &claims());
     assert!(known(&many, &named).await.is_ok());
@@ -510,9 +465,9 @@ async fn files_without_a_good_key_are_refused_at_the_start() {
     let short = json!({"kty": "OKP", "crv": "Ed25519", "x": spelled([1; 31])});
     let off = json!({"kty": "EC", "crv": "P-256", "x": spelled([1; 31]), "y": spelled([1; 32])});
     for (content, why) in [
-        (String::new(), "isn't a JWKS"),
-        ("[]".into(), "isn't a JWKS"),
-        ("{}".into(), "isn't a JWKS"),
+        (String::new(), "not a JWKS"),
+        ("[]".into(), "not a JWKS"),
+        ("{}".into(), "not a JWKS"),
         (jwks(&[]), "no key"),
         (jwks(&[json!({"kty": "new", "crv": "Z"})]), "no key"),
         (jwks(&[json!("key")]), "no key"),
@@ -526,9 +481,9 @@ async fn files_without_a_good_key_are_refused_at_the_start() {
         ),
         (
             "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".into(),
-            "no RSA, EC",
+            "not an RSA, EC",
         ),
-        (" ".repeat((1 << 20) + 1), "longer than"),
+        (" ".repeat((1 << 20) + 1), "larger than"),
     ] {
         let refused = refused(&content).await;
         assert!(refused.contains(why), "{refused}");

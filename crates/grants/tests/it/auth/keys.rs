@@ -64,7 +64,7 @@ async fn keys_say_who_asks_and_for_what() {
                     .await
                     .unwrap_err(),
             );
-            assert!(why.contains("no such key") && is_guess, "{why}");
+            assert!(why.contains("unknown API key") && is_guess, "{why}");
         }
         for near in [
             ann.reveal()[..46].to_owned(),

@@ -177,7 +177,7 @@ async fn guessing_is_slowed_down() {
         }
         answer.expect(401);
     }
-    let limited = limited.expect("missing_credentials may guess for ever");
+    let limited = limited.expect("guesses are limited");
     assert!(
         limited
             .header("retry-after")
