@@ -45,17 +45,19 @@ impl Policy for HookPolicy {
         for asker in &self.askers {
             let job = request_data(principal, ask);
             let upload = job.upload(None);
-            let reaction = asker.before_grant(job, upload, seen(request)).await;
+            let reaction = asker
+                .before_grant(job, upload, redacted_request(request))
+                .await;
             let reaction = reaction.map_err(|error| {
                 let hook = HookName::PreGrant;
                 tracing::warn!(%hook, %error, "failed to call hook");
                 PolicyDenial::unavailable("the application is temporarily unavailable")
             })?;
             if reaction.failed {
-                return Err(refusal(&reaction.reply, StatusCode::SERVICE_UNAVAILABLE));
+                return Err(denial(&reaction.reply, StatusCode::SERVICE_UNAVAILABLE));
             }
             if reaction.reject_upload {
-                return Err(refusal(&reaction.reply, StatusCode::FORBIDDEN));
+                return Err(denial(&reaction.reply, StatusCode::FORBIDDEN));
             }
             restrict(ask, reaction.changes);
             // Do not call the next hook if a limit is exceeded.
@@ -78,7 +80,7 @@ fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobFacts {
 
 /// Returns the request without Landfall's secrets. Those of the application are only sent over
 /// transports that forward them.
-fn seen(request: &Parts) -> RequestFacts {
+fn redacted_request(request: &Parts) -> RequestFacts {
     let peer = request.extensions.get::<Peer>();
     let info = RequestInfo {
         method: request.method.clone(),
@@ -110,19 +112,19 @@ fn without_keys(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Converts the response of a hook to a denial.
-fn refusal(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {
+fn denial(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {
     let status = reply.status.filter(StatusCode::is_client_error);
     let body = reply.body.as_deref().unwrap_or_default();
-    let said = match serde_json::from_slice::<Value>(body) {
+    let message = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(fields)) => match fields.get("message") {
             Some(Value::String(message)) => message.clone(),
             _ => String::new(),
         },
         _ => String::from_utf8_lossy(body).into_owned(),
     };
-    let said: String = said.trim().chars().take(MAX_MESSAGE_LEN).collect();
-    let message = match (said.is_empty(), usual) {
-        (false, _) => said,
+    let message: String = message.trim().chars().take(MAX_MESSAGE_LEN).collect();
+    let message = match (message.is_empty(), usual) {
+        (false, _) => message,
         (true, StatusCode::FORBIDDEN) => "upload denied by the application".to_owned(),
         (true, _) => "the application is temporarily unavailable".to_owned(),
     };

@@ -1,8 +1,8 @@
-//! What a process that dies leaves to be found out.
+//! Crash recovery.
 
 use std::time::Duration;
 
-use landfall::{Outcome, event::EventKind};
+use landfall::{Resolution, event::EventKind};
 use landfall_grants::{JobState, Queue, enforce::reconcile, queue::JobEnd};
 
 use super::harness::{Site, all_silent, create, id};

@@ -19,7 +19,7 @@ async fn from_grant_to_completion() {
     let under_way = site.until(job.id, JobState::Progress).await;
     assert_eq!(under_way.offset, 5);
     site.patch(&path, 5, " world").await.expect(204);
-    // Whoever has the answer can read it in the queue.
+    // The queue has the completion before the response is sent.
     let completed = site.job(job.id).await;
     assert_eq!(completed.state, JobState::Completed);
     assert_eq!((completed.offset, completed.size), (11, Some(11)));
