@@ -3,8 +3,8 @@
 use landfall::direct::HookError;
 use landfall_database::DatabaseError;
 use landfall_grants::{
-    policy::No,
-    queue::{QueueError, Refusal},
+    policy::PolicyDenial,
+    queue::{LimitExceeded, QueueError},
 };
 use landfall_s3::client;
 
@@ -48,10 +48,10 @@ pub enum DirectError {
     Parts(String),
     /// A policy doesn't agree.
     #[error("{0}")]
-    Policy(#[from] No),
+    Policy(#[from] PolicyDenial),
     /// Not now: too many, too often, too much.
     #[error("too much is under way")]
-    Refused(Refusal),
+    Refused(LimitExceeded),
     /// A hook refused, or can't be asked.
     #[error("{0}")]
     Declined(#[source] Box<HookError>),

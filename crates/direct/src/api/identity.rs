@@ -65,9 +65,9 @@ impl Api {
             }
             (None, None) => {
                 let (callers, client) = (&self.settings.callers, self.client(parts));
-                Who::Caller(match purpose {
-                    Purpose::Open => callers.identify_for_change(parts, client).await?,
-                    Purpose::Use => callers.identify(parts, client).await?,
+                Who::Principal(match purpose {
+                    Purpose::Open => callers.authenticate_for_write(parts, client).await?,
+                    Purpose::Use => callers.authenticate(parts, client).await?,
                 })
             }
         };
@@ -82,7 +82,7 @@ impl Api {
         meant: Option<String>,
         purpose: Purpose,
     ) -> Result<Job, Problem> {
-        let hash = TokenHash::of(token);
+        let hash = TokenHash::from_secret(token);
         let found = match purpose {
             Purpose::Use => self.tokens.get(hash.as_str()).await,
             Purpose::Open => None,

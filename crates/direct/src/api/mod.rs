@@ -45,9 +45,9 @@ use axum::{
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{service::Cors, upload::UploadId};
 use landfall_grants::{
-    api::{Allowance, Edge, request_id},
-    caller::Callers,
-    gate::ClientAddress,
+    api::{CorsContext, CorsRules, request_id},
+    auth::Authenticator,
+    enforce::ClientAddress,
 };
 
 use self::{
@@ -59,7 +59,7 @@ use self::{
 use crate::{Direct, DirectError};
 
 /// What pages may send here and read beyond what uploads need.
-const ALLOWANCE: Allowance = Allowance {
+const CORS_RULES: CorsRules = CorsRules {
     methods: "GET, POST, DELETE, OPTIONS",
     headers: "uppy-auth-token, uppy-credentials-params, Accept, X-CSRF-TOKEN, X-XSRF-TOKEN",
     exposed: "Retry-After",
@@ -72,7 +72,7 @@ pub struct ApiSettings {
     /// The uploads.
     pub direct: Direct,
     /// Who may ask.
-    pub callers: Callers,
+    pub callers: Authenticator,
     /// What all paths begin with; nothing if empty.
     pub path: String,
     /// Cross-origin requests; `None` = no CORS headers at all.
@@ -88,7 +88,7 @@ pub struct ApiSettings {
 impl ApiSettings {
     /// Defaults.
     #[must_use]
-    pub fn new(direct: Direct, callers: Callers) -> Self {
+    pub fn new(direct: Direct, callers: Authenticator) -> Self {
         Self {
             direct,
             callers,
@@ -185,10 +185,12 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
         };
         (parts.method.clone(), path, request_id(&parts).to_owned())
     });
-    let cross_site = api.settings.callers.cross_site();
+    let cross_site = api.settings.callers.csrf();
     let cors = api.settings.cors.as_ref();
-    let edge = Edge::new(ALLOWANCE, cors, &parts, |head| cross_site.is_own(head));
-    let result = match (edge.is_admitted(), edge.preflight()) {
+    let context = CorsContext::new(CORS_RULES, cors, &parts, |head| {
+        cross_site.is_same_origin(head)
+    });
+    let result = match (context.is_allowed(), context.preflight()) {
         (false, _) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "pages of this origin may not ask here",
@@ -201,7 +203,7 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
         },
     };
     let mut response = result.unwrap_or_else(|problem| problem.respond(area));
-    edge.decorate(response.headers_mut());
+    context.apply(response.headers_mut());
     if let Some((method, path, id)) = log {
         let status = response.status().as_u16();
         tracing::debug!(%method, path, requestId = id, status, "DirectResponseOutgoing");

@@ -39,7 +39,7 @@ pub(super) async fn begin(api: &Api, mut call: Call) -> Result<Response, Problem
     let stated = file.stated.take();
     let who = api.who(&mut call.parts, stated, Purpose::Open).await?;
     let mut asked = file.asked(Way::Multipart);
-    if api.direct().settings().sts.is_some() && matches!(who, Who::Caller(_)) {
+    if api.direct().settings().sts.is_some() && matches!(who, Who::Principal(_)) {
         asked.key = own_key(&asked.filename);
     }
     let record = open(api, &mut call, &who, asked).await?;

@@ -71,7 +71,7 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
         }
         (None, None, Some(id), _) => direct.by_request(&who, &id).await,
         (None, None, None, Who::Grant(job)) => direct.by_request(&who, &job.request_id).await,
-        (None, None, None, Who::Caller(_)) => {
+        (None, None, None, Who::Principal(_)) => {
             return Err(Problem::field(
                 "key",
                 "say which file is meant: its key, its url or its request_id",

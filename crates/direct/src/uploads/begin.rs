@@ -6,7 +6,7 @@ use std::sync::Arc;
 use landfall::{direct::HookDispatcher, event::EventKind, hook::RequestInfo};
 use landfall_grants::{
     Job,
-    queue::{End, GrantStarted, NewJob, Start, Started},
+    queue::{GrantStartOutcome, JobEnd, NewJob, StartOutcome, StartRequest},
 };
 use landfall_s3::client::ErrorKind;
 
@@ -49,8 +49,8 @@ impl Direct {
         let start = move |job: &Job| {
             let mut record = draft.clone();
             enter_job(&mut record, job);
-            let start = Start::new(record.id().clone(), record.upload.length, &*digest);
-            start.along(books.insert_statement(&record))
+            let start = StartRequest::new(record.id().clone(), record.upload.length, &*digest);
+            start.with_statement(books.insert_statement(&record))
         };
         let granted = match self.queue().grant_and_start(new, start).await {
             Ok(granted) => granted,
@@ -61,13 +61,13 @@ impl Direct {
             }
         };
         let (job, started) = match granted {
-            GrantStarted::New(job, started) => (job, started),
-            GrantStarted::Again(job) => {
+            GrantStartOutcome::Created(job, started) => (job, started),
+            GrantStartOutcome::Existing(job) => {
                 (leave.job, leave.is_new) = (job, false);
                 return Ok(AtOnce::Existing(leave));
             }
-            GrantStarted::Conflict(_) => return Err(DirectError::other_words("id")),
-            GrantStarted::Refused(refusal) => return Err(DirectError::Refused(refusal)),
+            GrantStartOutcome::Conflict(_) => return Err(DirectError::other_words("id")),
+            GrantStartOutcome::LimitExceeded(refusal) => return Err(DirectError::Refused(refusal)),
         };
         enter_job(&mut record, &job);
         leave.job = job;
@@ -109,12 +109,12 @@ impl Direct {
     /// Gives back the upload that was opened for the job instead, if there is one.
     async fn bind(&self, leave: &Leave, record: &Record) -> Result<Option<Record>, DirectError> {
         let upload = &record.upload;
-        let start = Start::new(upload.id.clone(), upload.length, &*leave.digest);
+        let start = StartRequest::new(upload.id.clone(), upload.length, &*leave.digest);
         let start = start
-            .instead_of(leave.replaced.clone())
-            .along(self.0.books.insert_statement(record));
+            .replacing(leave.replaced.clone())
+            .with_statement(self.0.books.insert_statement(record));
         let started = self.queue().start(leave.job.id, start).await?;
-        if let Started::Other(other) = &started {
+        if let StartOutcome::Other(other) = &started {
             let other = self.0.books.get(other).await?;
             let other = other.filter(|other| other.standing != Standing::Opening);
             return Ok(Some(other.ok_or(DirectError::Busy)?));
@@ -203,22 +203,24 @@ impl Direct {
         }
         let reason = format!("its upload was refused: {error}");
         let job = leave.job.id;
-        if let Err(error) = self.queue().end(job, End::Failed(reason)).await {
+        if let Err(error) = self.queue().finish(job, JobEnd::Failed(reason)).await {
             tracing::error!(%job, %error, "a job whose upload was refused stays reserved");
         }
     }
 }
 
 /// Why an upload was not bound to its job, if it was not.
-fn start_error(started: &Started, job: &Job, record: &Record) -> Option<DirectError> {
+fn start_error(started: &StartOutcome, job: &Job, record: &Record) -> Option<DirectError> {
     Some(match started {
-        Started::Bound => return None,
-        Started::TooMuch => DirectError::TooLarge {
+        StartOutcome::Bound => return None,
+        StartOutcome::TooLarge => DirectError::TooLarge {
             stored: record.upload.length.unwrap_or_default(),
             most: job.size.or(job.max_size).unwrap_or_default(),
         },
-        Started::Other(_) | Started::Differs => DirectError::other_words("id or token"),
-        Started::TooLate | Started::Ended(_) | Started::Unknown => DirectError::gone(),
+        StartOutcome::Other(_) | StartOutcome::Conflict => DirectError::other_words("id or token"),
+        StartOutcome::Expired | StartOutcome::Ended(_) | StartOutcome::NotFound => {
+            DirectError::gone()
+        }
     })
 }
 

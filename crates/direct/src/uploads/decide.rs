@@ -55,21 +55,19 @@ impl RemovalReason {
     }
 
     /// The end of the job.
-    pub(super) fn job_end(&self) -> queue::End {
+    pub(super) fn job_end(&self) -> queue::JobEnd {
         match self {
-            Self::Unwanted(TerminationReason::Hook) => {
-                queue::End::Failed("refused or stopped by a hook".into())
+            Self::Unwanted(Removal::Hook) => {
+                queue::JobEnd::Failed("refused or stopped by a hook".into())
             }
-            Self::Unwanted(TerminationReason::Client) => {
-                queue::End::Cancelled("by its client".into())
-            }
-            Self::Unwanted(_) => queue::End::Cancelled("by the application".into()),
-            Self::TooLarge { stored, most } => queue::End::Failed(format!(
+            Self::Unwanted(Removal::Client) => queue::JobEnd::Cancelled("by its client".into()),
+            Self::Unwanted(_) => queue::JobEnd::Cancelled("by the application".into()),
+            Self::TooLarge { stored, most } => queue::JobEnd::Failed(format!(
                 "{stored} bytes arrived, and at most {most} were granted"
             )),
-            Self::Invalid(why) => queue::End::Failed(why.clone()),
-            Self::Vanished(why) => queue::End::Failed((*why).into()),
-            Self::Expired => queue::End::Expired,
+            Self::Invalid(why) => queue::JobEnd::Failed(why.clone()),
+            Self::Vanished(why) => queue::JobEnd::Failed((*why).into()),
+            Self::Expired => queue::JobEnd::Expired,
         }
     }
 

@@ -36,7 +36,7 @@ impl Who {
     /// Whose uploads it may touch.
     pub(super) fn subject(&self) -> &str {
         match self {
-            Self::Caller(caller) => &caller.subject,
+            Self::Principal(caller) => &caller.subject,
             Self::Grant(job) => job.subject.as_deref().unwrap_or_default(),
         }
     }
@@ -44,7 +44,7 @@ impl Who {
     /// The only job whose upload it may touch, if there is but one.
     fn job(&self) -> Option<JobId> {
         match self {
-            Self::Caller(_) => None,
+            Self::Principal(_) => None,
             Self::Grant(job) => Some(job.id),
         }
     }

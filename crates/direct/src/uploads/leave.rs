@@ -3,8 +3,8 @@
 use http::request::Parts;
 use landfall::upload::UploadId;
 use landfall_grants::{
-    Caller, Job, JobState, policy,
-    queue::{Granted, NewJob},
+    Job, JobState, Principal, policy,
+    queue::{GrantOutcome, NewJob},
 };
 
 use super::{
@@ -81,14 +81,14 @@ impl Direct {
     /// Calls the policies; returns the job to grant and the types that are allowed.
     pub(super) async fn ask(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         wish: &Wish,
         request: &Parts,
     ) -> Result<(NewJob, Vec<String>), DirectError> {
         let id = wish.request_id.clone().unwrap_or_else(key::uuid);
         let mut ask = wish.ask(&id);
         policy::decide(&self.settings().policies, caller, &mut ask, request).await?;
-        let types = ask.limits.content_types.clone();
+        let types = ask.limits.allowed_types.clone();
         Ok((wish.job(&caller.subject, ask), types))
     }
 
@@ -100,10 +100,10 @@ impl Direct {
         wish: &Wish,
     ) -> Result<Before, DirectError> {
         let (job, is_new) = match self.queue().grant(new).await? {
-            Granted::New(job, _) => (job, true),
-            Granted::Again(job, _) => (job, false),
-            Granted::Conflict(_) => return Err(DirectError::other_words("id")),
-            Granted::Refused(refusal) => return Err(DirectError::Refused(refusal)),
+            GrantOutcome::Created(job, _) => (job, true),
+            GrantOutcome::Existing(job, _) => (job, false),
+            GrantOutcome::Conflict(_) => return Err(DirectError::other_words("id")),
+            GrantOutcome::LimitExceeded(refusal) => return Err(DirectError::Refused(refusal)),
         };
         let leave = Leave {
             types,
@@ -144,7 +144,7 @@ impl Direct {
         if let Some(error) = ended(&leave.job) {
             return Err(error);
         }
-        let Some((bound, digest)) = self.queue().bound(leave.job.id).await? else {
+        let Some((bound, digest)) = self.queue().bound_upload(leave.job.id).await? else {
             return Ok(Before::Nothing(leave));
         };
         if digest != leave.digest {

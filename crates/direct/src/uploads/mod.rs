@@ -29,8 +29,8 @@ use std::{
 };
 
 use http::HeaderMap;
-use landfall::{Handler, direct::HookDispatcher, hook::ClientResponse};
-use landfall_grants::{Caller, Job, Queue};
+use landfall::{Handler, direct::Audience, hook::Reply};
+use landfall_grants::{Job, Principal, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 
 use self::{find::RecordCache, parts::ProgressThrottle};
@@ -52,7 +52,7 @@ const MAX_ATTEMPTS: usize = 3;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Who {
     /// Somebody who is known, and may ask for uploads.
-    Caller(Caller),
+    Principal(Principal),
     /// Somebody with the token of this job: may make its one upload.
     Grant(Box<Job>),
 }

@@ -8,7 +8,7 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_grants::{Job, gate::labels, queue::NewJob};
+use landfall_grants::{Job, enforce::labels, queue::NewJob};
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{
@@ -63,7 +63,7 @@ impl Direct {
         }
         let before = match who {
             Who::Grant(job) => self.use_grant(job, &wish).await?,
-            Who::Caller(caller) => {
+            Who::Principal(caller) => {
                 let (new, types) = self.ask(caller, &wish, request).await?;
                 // Hooks know the job of the upload, and a key of the client's own may be in use.
                 if audience.has_creation_hooks() || wish.key.is_some() {

@@ -72,10 +72,10 @@ impl Direct {
             return Ok(());
         }
         // Its client may have asked again meanwhile, and got another one.
-        let bound = self.queue().bound(record.job).await?;
+        let bound = self.queue().bound_upload(record.job).await?;
         if bound.is_none_or(|(bound, _)| bound == *record.id()) {
-            let why = queue::End::Failed("it was never begun on S3".into());
-            self.queue().end(record.job, why).await?;
+            let why = queue::JobEnd::Failed("it was never begun on S3".into());
+            self.queue().finish(record.job, why).await?;
         }
         self.clear_leased(&lease, record).await
     }
@@ -139,7 +139,7 @@ impl Direct {
 
     async fn end_job(&self, record: &Record, reason: &RemovalReason) {
         let job = record.job;
-        if let Err(error) = self.queue().end(job, reason.job_end()).await {
+        if let Err(error) = self.queue().finish(job, reason.job_end()).await {
             tracing::error!(id = %record.upload.id, %job, %error, "failed to record job end");
         }
     }

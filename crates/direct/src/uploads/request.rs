@@ -7,7 +7,7 @@ use landfall::{
     direct::HookDispatcher,
     hook::{RequestInfo, UploadToken},
 };
-use landfall_grants::caller::KeySecret;
+use landfall_grants::auth::KeySecret;
 use percent_encoding::percent_decode_str;
 
 /// The request as hooks and sinks are told of it. Landfall's own keys and tokens are taken out of

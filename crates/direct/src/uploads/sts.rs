@@ -1,7 +1,7 @@
 //! Temporary credentials, confined to the caller's own keys.
 
 use http::Request;
-use landfall_grants::policy::{self, Ask, No};
+use landfall_grants::policy::{self, PolicyDenial, PolicyRequest};
 use landfall_s3::client::{Partition, TokenRequest};
 use serde_json::json;
 
@@ -26,25 +26,25 @@ impl Direct {
     pub async fn credentials(&self, who: &Who) -> Result<OwnCredentials, DirectError> {
         let settings = self.settings();
         let sts = settings.sts.as_ref().ok_or(DirectError::NotFound)?;
-        let Who::Caller(caller) = who else {
+        let Who::Principal(caller) = who else {
             let why = "a token is good for one upload, not for credentials";
-            return Err(No::forbidden(why).into());
+            return Err(PolicyDenial::forbidden(why).into());
         };
-        let mut ask = Ask::new(key::uuid(), "*");
+        let mut ask = PolicyRequest::new(key::uuid(), "*");
         let (request, ()) = Request::new(()).into_parts();
         let bounded = || {
             let why = "there are bounds for this caller's uploads, which S3 can't see to";
-            No::forbidden(why)
+            PolicyDenial::forbidden(why)
         };
         let agreed = policy::decide(&settings.policies, caller, &mut ask, &request).await;
         agreed.map_err(|no| if no.field.is_some() { bounded() } else { no })?;
         let limits = &ask.limits;
         let is_bounded = limits.max_size.is_some()
             || limits.quota.is_some()
-            || limits.active.is_some()
-            || limits.rate.is_some()
-            || limits.size_required
-            || !limits.content_types.is_empty();
+            || limits.max_active.is_some()
+            || limits.rate_limit.is_some()
+            || limits.require_size
+            || !limits.allowed_types.is_empty();
         if is_bounded {
             return Err(bounded().into());
         }
@@ -68,7 +68,7 @@ impl Direct {
     }
 }
 
-/// Bounds credentials to uploads below a prefix.
+/// Restricts credentials to uploads below a prefix.
 fn session_policy(region: &str, bucket: &str, prefix: &str) -> String {
     let partition = Partition::from_region(region).name;
     let policy = json!({

@@ -9,9 +9,9 @@ use landfall::{
 };
 use landfall_grants::{
     Job, JobState,
-    caller::KeySecret,
-    policy::{Ask, No},
-    queue::{Bounds, NewJob},
+    auth::KeySecret,
+    policy::{PolicyDenial, PolicyRequest},
+    queue::{JobLimits, NewJob},
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -104,8 +104,8 @@ impl Wish {
     }
 
     /// The question to the policies.
-    pub(super) fn ask(&self, id: &str) -> Ask {
-        let mut ask = Ask::new(id, &*self.filename);
+    pub(super) fn ask(&self, id: &str) -> PolicyRequest {
+        let mut ask = PolicyRequest::new(id, &*self.filename);
         ask.filesize = self.size;
         ask.filetype = Some(self.filetype.clone());
         let texts = self.metadata.iter();
@@ -116,7 +116,7 @@ impl Wish {
     }
 
     /// What the policies left of it, for the queue.
-    pub(super) fn job(&self, subject: &str, ask: Ask) -> NewJob {
+    pub(super) fn job(&self, subject: &str, ask: PolicyRequest) -> NewJob {
         let mut requested = NewJob::new(subject, &*ask.id, &*self.filename);
         requested.filetype = Some(self.filetype.clone());
         requested.size = self.size;
@@ -126,8 +126,8 @@ impl Wish {
         job.size = ask.filesize;
         job.max_size = ask.limits.max_size;
         job.metadata = ask.metadata;
-        job.asked = Some(requested.fingerprint());
-        job.bounds = Bounds::of(&ask.limits);
+        job.request_fingerprint = Some(requested.fingerprint());
+        job.limits = JobLimits::from(&ask.limits);
         job
     }
 
@@ -154,8 +154,8 @@ impl Wish {
         match &job.filetype {
             Some(granted) if self.is_type_stated && is_other(granted) => {
                 let why = format!("the upload was granted with the type {granted:?}");
-                let no = No::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
-                Err(No {
+                let no = PolicyDenial::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+                Err(PolicyDenial {
                     field: Some("filetype"),
                     ..no
                 }

@@ -106,7 +106,7 @@ fn is_known(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
     };
     // Hashes are compared, in constant time: nothing is to be learned of the secret, nor of its length.
     match said {
-        Some(said) if TokenHash::of(&said) == TokenHash::of(secret) => Ok(()),
+        Some(said) if TokenHash::from_secret(&said) == TokenHash::from_secret(secret) => Ok(()),
         said => {
             let (callers, client) = (&api.settings.callers, api.client(&call.parts));
             if said.is_some()

@@ -1,6 +1,6 @@
 //! Upload tokens: who has one may make the one upload that was granted, in whichever way it travels.
 
-use landfall_grants::{JobState, queue::End};
+use landfall_grants::{JobState, queue::JobEnd};
 use serde_json::{Value, json};
 
 use super::site::{Ask, Site, encoded, put};
@@ -129,12 +129,12 @@ async fn what_was_granted_binds() {
 async fn tokens_that_are_no_good() {
     let site = Site::start().await;
     for (end, status) in [
-        (End::Expired, 410),
-        (End::Cancelled("unwanted".into()), 410),
+        (JobEnd::Expired, 410),
+        (JobEnd::Cancelled("unwanted".into()), 410),
     ] {
         let token = site.grant(|new| new.request_id = format!("{end:?}")).await;
         let job = site.job(&format!("{end:?}")).await;
-        site.uploads.queue.end(job.id, end).await.unwrap();
+        site.uploads.queue.finish(job.id, end).await.unwrap();
         for ask in ways(&site, token.reveal()) {
             ask.send().await.companion(status, "");
         }

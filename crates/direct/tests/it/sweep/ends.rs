@@ -7,8 +7,8 @@ use landfall::upload::{Upload, UploadId};
 use landfall_database::DatabaseError;
 use landfall_direct::{Asked, Record, Standing, Way, Who};
 use landfall_grants::{
-    Caller, JobState,
-    queue::{Granted, NewJob, Start, Started},
+    JobState, Principal,
+    queue::{GrantOutcome, NewJob, StartOutcome, StartRequest},
 };
 use landfall_s3::client::{ObjectHeaders, ObjectRef as Object};
 
@@ -117,10 +117,10 @@ async fn too_many_bytes_end_it(service: Service) {
     let known = node.open(Way::Multipart, Some(4)).await;
     part(&node, &known, 1, b"hello").await;
     // Without a size beforehand, a PUT isn't bounded by S3.
-    let mut caller = Caller::new("bob");
+    let mut caller = Principal::new("bob");
     caller.limits.max_size = Some(4);
     let unknown = node
-        .open_for(&Who::Caller(caller), Asked::new(Way::Put, "b.bin"))
+        .open_for(&Who::Principal(caller), Asked::new(Way::Put, "b.bin"))
         .await;
     let put = node
         .direct
@@ -165,14 +165,14 @@ async fn one_left_over_while_it_was_opened_goes(service: Service) {
     let node = world.node().await;
     let mut new = NewJob::new("alice", "r1", "x");
     new.size = Some(5);
-    let Granted::New(job, _) = node.queue.grant(new).await.unwrap() else {
+    let GrantOutcome::Created(job, _) = node.queue.grant(new).await.unwrap() else {
         panic!("not granted");
     };
     let id = UploadId::new("direct-0d4d4f3a-6b0e-4c62-9b4e-0f5d1c2b3a49").unwrap();
-    let start = Start::new(id.clone(), Some(5), "d");
+    let start = StartRequest::new(id.clone(), Some(5), "d");
     assert_eq!(
         node.queue.start(job.id, start).await.unwrap(),
-        Started::Bound
+        StartOutcome::Bound
     );
     let mut upload = Upload::new(id, Some(5));
     upload.created = Some(node.queue.now());

@@ -261,7 +261,7 @@ async fn judge(world: &World, mut said: Said) {
         assert_eq!(swept.unknown, 0);
     }
     // What only the queue knows of, or doesn't know yet.
-    node.queue.tidy().await.unwrap();
+    node.queue.purge().await.unwrap();
     node.reconcile().await;
 
     let connections = world.place.connections().await;
@@ -312,13 +312,13 @@ async fn judge(world: &World, mut said: Said) {
     let none: [String; 0] = [];
     assert_eq!(node.multiparts(&world.bucket, "").await, none);
     let alone = "SELECT COUNT(*) FROM queue_jobs WHERE state <> 0 \
-                 AND upload NOT IN (SELECT id FROM direct_uploads)";
+                 AND upload_id NOT IN (SELECT id FROM direct_uploads)";
     assert_eq!(
         world.number(alone).await,
         0,
         "a job was started without its record"
     );
-    let under_way = "SELECT COUNT(*) FROM queue_jobs WHERE ended IS NULL";
+    let under_way = "SELECT COUNT(*) FROM queue_jobs WHERE ended_at IS NULL";
     assert_eq!(world.number(under_way).await, 0);
     world.assert_settled().await;
 }

@@ -5,7 +5,7 @@ use landfall::{
     event::{EventKind, TerminationReason},
 };
 use landfall_direct::{DirectError, Record, Standing, Way};
-use landfall_grants::{JobState, gate};
+use landfall_grants::{JobState, enforce};
 use landfall_s3::client::{Condition, Payload};
 
 use super::site::{Service, Site, long_ago, on_both, refuse};
@@ -59,7 +59,7 @@ async fn the_application_cancels_it(service: Service) {
     for way in [Way::Post, Way::Multipart] {
         let record = site.opened(way, Some(5)).await;
         let job = site.job(&record).await;
-        let ended = gate::cancel(&site.queue, &site.handler, &job, "no room").await;
+        let ended = enforce::cancel(&site.queue, &site.handler, &job, "no room").await;
         assert!(ended.unwrap());
         site.assert_nothing_of(&record).await;
         let job = site.job(&record).await;

@@ -8,9 +8,9 @@ use landfall::{
 };
 use landfall_direct::{Asked, DirectError, DirectSettings, Standing, Way, Who};
 use landfall_grants::{
-    Caller, JobState, Limits,
+    GrantLimits, JobState, Principal,
     policy::Rules,
-    queue::{End, Refusal},
+    queue::{JobEnd, LimitExceeded},
 };
 
 use super::site::{
@@ -108,9 +108,9 @@ async fn without_hooks() -> Site {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_hooks_an_upload_is_opened_in_one_transaction() {
     let site = without_hooks().await;
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.quota = Some(10);
-    let alice = Who::Caller(caller);
+    let alice = Who::Principal(caller);
     for way in [Way::Put, Way::Post, Way::Multipart, Way::SignedMultipart] {
         let before = site.queue.stats();
         let mut asked = Asked::new(way, "a.bin");
@@ -147,9 +147,9 @@ async fn without_hooks_an_upload_is_opened_in_one_transaction() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_of_unknown_length_gets_what_is_left_of_the_quota() {
     for site in both().await {
-        let mut caller = Caller::new("alice");
+        let mut caller = Principal::new("alice");
         caller.limits.quota = Some(10);
-        let alice = Who::Caller(caller);
+        let alice = Who::Principal(caller);
         let record = site.open(&alice, Asked::new(Way::Put, "a")).await.unwrap();
         assert_eq!(record.upload.max_size, Some(10));
         assert_eq!(site.now(&record).await, *record);
@@ -161,9 +161,9 @@ async fn an_upload_of_unknown_length_gets_what_is_left_of_the_quota() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hook_refuses_or_fails() {
     let site = site().await;
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.quota = Some(1000);
-    let alice = Who::Caller(caller);
+    let alice = Who::Principal(caller);
     let mut asked = Asked::new(Way::Multipart, "a");
     asked.size = Some(10);
     asked.request_id = Some("1".into());
@@ -342,7 +342,7 @@ async fn one_upload_comes_of_a_grant() {
     let (grant, _) = site.grant(None, None).await;
     let Who::Grant(job) = &grant else { panic!() };
     site.queue
-        .end(job.id, End::Cancelled("no".into()))
+        .finish(job.id, JobEnd::Cancelled("no".into()))
         .await
         .unwrap();
     let error = site
@@ -370,10 +370,10 @@ async fn a_grant_outlives_a_fault_of_ours() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policies_and_quotas_hold() {
-    let limits = Limits {
-        content_types: vec!["image/*".into()],
-        size_required: true,
-        ..Limits::default()
+    let limits = GrantLimits {
+        allowed_types: vec!["image/*".into()],
+        require_size: true,
+        ..GrantLimits::default()
     };
     for hook in [Script::default(), Script::silent()] {
         let rules = Rules::new(limits.clone());
@@ -383,9 +383,9 @@ async fn policies_and_quotas_hold() {
 }
 
 async fn limits_hold(site: Site) {
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.quota = Some(10);
-    let alice = Who::Caller(caller);
+    let alice = Who::Principal(caller);
     let mut asked = Asked::new(Way::Put, "a.png");
     let error = site.open(&alice, asked.clone()).await.unwrap_err();
     assert!(error.to_string().contains("size must be stated"), "{error}");
@@ -393,7 +393,7 @@ async fn limits_hold(site: Site) {
     let record = site.open(&alice, asked.clone()).await.unwrap();
     assert_eq!(site.used("alice").await, 8);
     let error = site.open(&alice, asked.clone()).await.unwrap_err();
-    let quota = Refusal::Quota { quota: 10, used: 8 };
+    let quota = LimitExceeded::Quota { quota: 10, used: 8 };
     assert!(
         matches!(&error, DirectError::Refused(refusal) if *refusal == quota),
         "{error}"

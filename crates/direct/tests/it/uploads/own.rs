@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, header};
 use landfall::event::EventKind;
 use landfall_direct::{Act, Asked, Direct, DirectError, Standing, StsSettings, Way, Who};
-use landfall_grants::Caller;
+use landfall_grants::Principal;
 use landfall_s3::client::{
     Client, Condition, CredentialSource, Credentials, ObjectHeaders, Payload, ObjectRef,
 };
@@ -183,9 +183,9 @@ async fn a_completion_that_takes_a_while(service: Service) {
 
 async fn too_much_is_not_completed(service: Service) {
     let site = Site::on(service).await;
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.max_size = Some(4);
-    let alice = Who::Caller(caller);
+    let alice = Who::Principal(caller);
     let record = site
         .open(&alice, asked(Way::SignedMultipart, "1-c.bin"))
         .await
@@ -215,9 +215,9 @@ async fn too_much_is_not_completed(service: Service) {
 
 async fn a_type_that_is_not_welcome(service: Service) {
     let site = Site::on(service).await;
-    let mut caller = Caller::new("alice");
-    caller.limits.content_types = vec!["image/*".into(), "text/plain".into()];
-    let alice = Who::Caller(caller);
+    let mut caller = Principal::new("alice");
+    caller.limits.allowed_types = vec!["image/*".into(), "text/plain".into()];
+    let alice = Who::Principal(caller);
     for (key, sent, is_welcome) in [
         ("1-a.png", "image/webp; a=b", true),
         ("2-a.png", "text/html", false),
@@ -303,11 +303,11 @@ async fn temporary_credentials(role: Option<&str>) {
     let written = client.put_object(&place, payload, &plain, always);
     written.await.unwrap();
 
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.max_size = Some(4);
     let error = site
         .direct
-        .credentials(&Who::Caller(caller))
+        .credentials(&Who::Principal(caller))
         .await
         .unwrap_err();
     assert!(matches!(error, DirectError::Policy(_)), "{error}");

@@ -148,10 +148,10 @@ async fn a_multipart_upload(service: Service) {
 
 async fn too_much_in_parts(service: Service) {
     let site = Site::on(service).await;
-    let mut caller = landfall_grants::Caller::new("alice");
+    let mut caller = landfall_grants::Principal::new("alice");
     caller.limits.max_size = Some(5 * MIB as u64);
     caller.limits.quota = Some(100 * MIB as u64);
-    let alice = landfall_direct::Who::Caller(caller);
+    let alice = landfall_direct::Who::Principal(caller);
     let record = site
         .open(&alice, Asked::new(Way::Multipart, "a"))
         .await
@@ -205,9 +205,9 @@ async fn parts_that_are_not_right(service: Service) {
 
 async fn too_much_at_once(service: Service) {
     let site = Site::on(service).await;
-    let mut caller = landfall_grants::Caller::new("alice");
+    let mut caller = landfall_grants::Principal::new("alice");
     caller.limits.max_size = Some(3);
-    let alice = landfall_direct::Who::Caller(caller);
+    let alice = landfall_direct::Who::Principal(caller);
     // A PUT whose size nobody knew.
     let record = site.open(&alice, Asked::new(Way::Put, "a")).await.unwrap();
     assert_eq!(site.put(&record, "four".into()).await, 200);

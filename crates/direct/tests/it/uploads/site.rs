@@ -21,9 +21,9 @@ use landfall_direct::{
     Asked, Books, Complete, Direct, DirectError, DirectSettings, Form, Record, Way, Who,
 };
 use landfall_grants::{
-    Caller, Job, Queue, QueueSettings, Token,
-    gate::{Follower, Gate, GateSettings},
-    queue::{Granted, NewJob, Scope},
+    Job, Principal, Queue, QueueSettings, Token,
+    enforce::{GrantHook, GrantHookSettings, JobTracker},
+    queue::{GrantOutcome, NewJob, Scope},
 };
 use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
 use landfall_test_services::{Access, Garage, Moto};
@@ -152,9 +152,9 @@ impl Site {
         let direct = Direct::new(wanted, queue.clone(), books.clone());
         let sink = RecordingSink::default();
         let mut config = Config::new(Composer::join(MemoryStore::new()))
-            .hook(Gate::new(queue.clone(), GateSettings::default()))
+            .hook(GrantHook::new(queue.clone(), GrantHookSettings::default()))
             .hook(hook.clone())
-            .sink(Follower::new(queue.clone()))
+            .sink(JobTracker::new(queue.clone()))
             .sink(sink.clone());
         config.direct = Some(Arc::new(direct.clone()));
         let handler = Handler::new(config).unwrap();
@@ -229,9 +229,12 @@ impl Site {
     pub(crate) async fn used(&self, subject: &str) -> u64 {
         let mut new = NewJob::new(subject, UploadId::random().as_str(), "x");
         new.size = Some(1);
-        new.bounds.quota = Some(0);
+        new.limits.quota = Some(0);
         match self.queue.grant(new).await.unwrap() {
-            Granted::Refused(landfall_grants::queue::Refusal::Quota { used, .. }) => used,
+            GrantOutcome::LimitExceeded(landfall_grants::queue::LimitExceeded::Quota {
+                used,
+                ..
+            }) => used,
             other => panic!("{other:?}"),
         }
     }
@@ -241,7 +244,7 @@ impl Site {
         new.size = size;
         new.filetype = filetype.map(Into::into);
         match self.queue.grant(new).await.unwrap() {
-            Granted::New(job, token) => (Who::Grant(job), token),
+            GrantOutcome::Created(job, token) => (Who::Grant(job), token),
             other => panic!("{other:?}"),
         }
     }
@@ -290,7 +293,7 @@ impl Site {
 }
 
 pub(crate) fn who(subject: &str) -> Who {
-    Who::Caller(Caller::new(subject))
+    Who::Principal(Principal::new(subject))
 }
 
 pub(crate) fn alice() -> Who {

@@ -12,8 +12,8 @@ use landfall_direct::{
     Books, DirectSettings, DirectStats, OWN, Small, StsSettings, Swept,
     api::{self, ApiSettings},
 };
-use landfall_grants::{Queue, caller::Callers, gate::ClientAddress, policy::Policy};
-use landfall_s3::{S3Options, lease::supports_conditional_writes};
+use landfall_grants::{Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy};
+use landfall_s3::{S3Options, lease::detect};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -120,7 +120,7 @@ impl Direct {
     pub(super) fn router(
         &self,
         settings: &Settings,
-        callers: Callers,
+        callers: Authenticator,
         cors: Option<Cors>,
         client: Arc<ClientAddress>,
     ) -> Router {
