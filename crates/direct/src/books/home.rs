@@ -45,7 +45,7 @@ impl Home {
         let work = timeout(PATIENCE, work);
         match run_in(&self.runtime, work).await {
             Some(Ok(done)) => done,
-            Some(Err(_)) => Err(DatabaseError::Slow(PATIENCE)),
+            Some(Err(_)) => Err(DatabaseError::Timeout(PATIENCE)),
             None => Err(DatabaseError::Closed),
         }
     }

@@ -109,7 +109,10 @@ impl Books {
     /// Dropped, it may be written down.
     pub async fn add(&self, record: &Record) -> Result<(), DatabaseError> {
         match self.execute(self.insert_statement(record)).await? {
-            0 => Err(DatabaseError::Row(format!("{} is there", record.id()))),
+            0 => Err(DatabaseError::InvalidRow(format!(
+                "{} is there",
+                record.id()
+            ))),
             _ => Ok(()),
         }
     }
@@ -306,7 +309,7 @@ fn own(subject: &str, bucket: Option<&str>, key: &str, multipart: Option<&str>) 
     .with(key);
     for (column, value) in [("bucket", bucket), ("multipart", multipart)] {
         if let Some(value) = value {
-            let number = statement.give(value);
+            let number = statement.bind(value);
             statement.push(&format!(" AND {column} = ${number}"));
         }
     }

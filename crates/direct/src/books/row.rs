@@ -193,7 +193,8 @@ fn ended(standing: Standing, now: &str) -> &str {
 
 pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
     let id = row.text("id")?;
-    let nonsense = |what: String| DatabaseError::Row(format!("the direct upload {id}: {what}"));
+    let nonsense =
+        |what: String| DatabaseError::InvalidRow(format!("the direct upload {id}: {what}"));
     let upload_id = UploadId::new(&id).map_err(|error| nonsense(error.to_string()))?;
     let info = Info::decode(&upload_id, row.text("description")?.as_bytes());
     let info = info.map_err(|error| nonsense(error.to_string()))?;
@@ -204,12 +205,12 @@ pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
         subject: row.text("subject")?,
         way: one_of(&WAYS, way).ok_or_else(|| nonsense(format!("the way {way}")))?,
         place: Place::new(row.text("bucket")?, row.text("key")?),
-        multipart: row.maybe_text("multipart")?,
+        multipart: row.opt_text("multipart")?,
         standing: one_of(&STANDINGS, standing)
             .ok_or_else(|| nonsense(format!("the standing {standing}")))?,
         stored: row.number("stored")?.unsigned_abs(),
         active_at: time(row.number("active_at")?),
-        check_at: row.maybe_number("check_at")?.map(time),
+        check_at: row.opt_number("check_at")?.map(time),
         looks: u32::try_from(row.number("looks")?).unwrap_or(u32::MAX),
         version: row.number("version")?.unsigned_abs(),
     })

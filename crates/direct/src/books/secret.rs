@@ -21,7 +21,7 @@ pub(super) async fn get_or_create(home: &Home, name: &str) -> Result<[u8; 32], D
         "INSERT INTO direct_secrets (name, secret) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
     );
     home.execute(create.with(name).with(digits)).await?;
-    let missing = || DatabaseError::Row(format!("the secret {name} is missing"));
+    let missing = || DatabaseError::InvalidRow(format!("the secret {name} is missing"));
     get(home, name).await?.ok_or_else(missing)
 }
 
@@ -32,7 +32,7 @@ async fn get(home: &Home, name: &str) -> Result<Option<[u8; 32]>, DatabaseError>
         return Ok(None);
     };
     let damaged = || {
-        DatabaseError::Row(format!(
+        DatabaseError::InvalidRow(format!(
             "the secret {name} does not have 64 hexadecimal digits"
         ))
     };

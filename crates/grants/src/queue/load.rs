@@ -94,7 +94,7 @@ impl Book<'_> {
             push_list(&mut statement, part.iter().copied());
             for row in transaction.fetch(statement).await? {
                 let found = Part {
-                    length: row.maybe_number("length")?.map(unsigned),
+                    length: row.opt_number("length")?.map(unsigned),
                     stored: unsigned(row.number("stored")?),
                     noted: row.number("noted")?,
                     is_changed: false,

@@ -103,10 +103,10 @@ pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueEr
 pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     let (order, beyond) = direction(query);
     let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("));
-    let limit = statement.give(limit);
-    let after = query.after.map(|after| statement.give(after.0));
+    let limit = statement.bind(limit);
+    let after = query.after.map(|after| statement.bind(after.0));
     let subject = match &query.scope {
-        Scope::Subject(subject) => Some(statement.give(clean(subject))),
+        Scope::Subject(subject) => Some(statement.bind(clean(subject))),
         Scope::All => None,
     };
     let wanted = query.search.as_deref().filter(|text| !text.is_empty());
@@ -173,7 +173,7 @@ impl Between {
 pub(super) fn begins_with(statement: &mut Statement, text: &str) -> (Between, Between) {
     let mut between = |text: String| {
         let last = format!("{text}{LAST}");
-        Between(statement.give(text), statement.give(last))
+        Between(statement.bind(text), statement.bind(last))
     };
     (between(name_key(&clean(text))), between(clean(text)))
 }
@@ -250,7 +250,7 @@ pub(super) fn events_of(scope: &Scope, after: i64, limit: usize) -> Statement {
             .with(after)
             .with(limit);
     if let Scope::Subject(subject) = scope {
-        let subject = statement.give(clean(subject));
+        let subject = statement.bind(clean(subject));
         statement.push(&format!(" AND subject = ${subject}"));
     }
     statement.push(" ORDER BY number LIMIT $2");

@@ -65,42 +65,42 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn read(row: &Row) -> Result<Self, QueueError> {
-        let length = |column: &str| Ok::<_, QueueError>(row.maybe_number(column)?.map(unsigned));
+        let length = |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(unsigned));
         let number = |column: &str| Ok::<_, QueueError>(unsigned(row.number(column)?));
         let moment = |column: &str| Ok::<_, QueueError>(time(row.number(column)?));
-        let maybe_moment = |column: &str| Ok::<_, QueueError>(row.maybe_number(column)?.map(time));
+        let maybe_moment = |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(time));
         let metadata = row.text("metadata")?;
         let metadata = serde_json::from_str(&metadata)
             .map_err(|error| QueueError::Row(format!("metadata: {error}")))?;
         let job = Job {
             id: JobId(row.number("number")?),
-            subject: row.maybe_text("subject")?,
+            subject: row.opt_text("subject")?,
             request_id: row.text("request_id")?,
-            filename: row.maybe_text("filename")?,
-            filetype: row.maybe_text("filetype")?,
+            filename: row.opt_text("filename")?,
+            filetype: row.opt_text("filetype")?,
             max_size: length("max_size")?,
             metadata,
             created_at: moment("created")?,
             expires_at: moment("expires")?,
             state: state_at(row.number("state")?)?,
-            reason: row.maybe_text("reason")?,
+            reason: row.opt_text("reason")?,
             size: length("size")?,
             offset: number("stored")?,
-            etag: row.maybe_text("etag")?,
+            etag: row.opt_text("etag")?,
             rate: number("rate")?,
-            upload_id: row.maybe_text("upload")?,
-            node: row.maybe_text("node")?,
+            upload_id: row.opt_text("upload")?,
+            node: row.opt_text("node")?,
             started_at: maybe_moment("started")?,
             updated_at: moment("updated")?,
             ended_at: maybe_moment("ended")?,
         };
         Ok(Self {
             job,
-            asked: row.maybe_number("asked")?,
+            asked: row.opt_number("asked")?,
             period: row.number("period")?,
             measured: row.number("measured")?,
-            digest: row.maybe_text("digest")?,
-            ending: row.maybe_text("ending")?.and_then(|text| parse_end(&text)),
+            digest: row.opt_text("digest")?,
+            ending: row.opt_text("ending")?.and_then(|text| parse_end(&text)),
             reserved: number("reserved")?,
         })
     }
@@ -209,7 +209,7 @@ pub(super) fn update(records: &[&Record]) -> Statement {
         let mut changing = record.changing().into_iter();
         std::array::from_fn::<_, 17, _>(|at| match at {
             0 => record.job.id.0.into(),
-            _ => changing.next().unwrap_or(Value::NoText),
+            _ => changing.next().unwrap_or(Value::NullText),
         })
     });
     statement.push_rows(rows, types);

@@ -130,7 +130,7 @@ async fn write(shared: &Shared, mut orders: Vec<Box<dyn Order>>, reports: Vec<Re
                 return;
             }
             Err(error) if error.is_conflict() && conflicts < MAX_CONFLICTS => conflicts += 1,
-            Err(error) if error.is_of_statement() => {
+            Err(error) if error.is_statement_error() => {
                 return divide(shared, orders, reports, error).await;
             }
             Err(error) => match pauses.next() {

@@ -151,7 +151,7 @@ impl Events {
             && let Err(source) = std::fs::metadata(file)
         {
             let path = file.clone();
-            return Err(DatabaseError::File { path, source }.into());
+            return Err(DatabaseError::Create { path, source }.into());
         }
         let database = connect(database, true).await?.without_migrations();
         migrate(&database).await?;
@@ -175,11 +175,11 @@ impl Events {
         push_any(&mut statement, states);
         for (column, wanted) in [("route", &query.route), ("ordering_key", &query.upload)] {
             if let Some(wanted) = wanted {
-                let number = statement.give(wanted.as_str());
+                let number = statement.bind(wanted.as_str());
                 statement.push(&format!(" AND {column} = ${number}"));
             }
         }
-        let limit = statement.give(i64::try_from(query.limit).unwrap_or(i64::MAX));
+        let limit = statement.bind(i64::try_from(query.limit).unwrap_or(i64::MAX));
         let direction = match query.order {
             Order::Newest => "DESC",
             Order::Oldest => "ASC",
@@ -265,7 +265,7 @@ fn chosen(mut statement: Statement, choice: &Choice) -> Statement {
         }
         Choice::AllDead => {}
         Choice::DeadOf(route) => {
-            let number = statement.give(route.as_str());
+            let number = statement.bind(route.as_str());
             statement.push(&format!(" AND route = ${number}"));
         }
     }
@@ -296,7 +296,7 @@ fn kept(row: &Row) -> Result<KeptEvent, DatabaseError> {
         upload: row.text("ordering_key")?,
         state,
         attempts: u64::try_from(row.number("attempts")?).unwrap_or_default(),
-        error: row.maybe_text("last_error")?,
+        error: row.opt_text("last_error")?,
         since: seconds(row.number("since")?),
         due: (state == KeptState::Waiting).then_some(seconds(row.number("due_at")?)),
         message: serde_json::from_str(&row.text("message")?).ok(),

@@ -12,7 +12,7 @@ use super::site::record;
 async fn each_fault_costs_seconds_and_no_upload() {
     let database = Postgres::shared().database("faults");
     let (proxy, url) = FaultProxy::to_server_of(&database);
-    let connections = Database::Postgres(url).open(Durability::Power).await;
+    let connections = Database::Postgres(url).open(Durability::PowerLoss).await;
     let books = Books::open(connections.unwrap()).await.unwrap();
     let mut stored = Vec::new();
     let change = async || {

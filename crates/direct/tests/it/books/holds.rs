@@ -142,7 +142,7 @@ async fn without_the_database_it_is_lost_in_time() {
     let mut postgres = Postgres::start(false);
     let database = Database::Postgres(postgres.database("direct"));
     // Nothing that was written may be lost with the server.
-    let connections = database.open(Durability::Power).await.unwrap();
+    let connections = database.open(Durability::PowerLoss).await.unwrap();
     let books = Books::open(connections).await.unwrap();
     let books = books.hold_for(Duration::from_secs(2));
     let record = record("ann", "k");

@@ -240,7 +240,10 @@ async fn an_id_is_written_down_once() {
         let first = record("ann", "k");
         books.add(&first).await.unwrap();
         let again = books.add(&first).await;
-        assert!(matches!(again, Err(DatabaseError::Row(_))), "{again:?}");
+        assert!(
+            matches!(again, Err(DatabaseError::InvalidRow(_))),
+            "{again:?}"
+        );
         assert_eq!(books.get(first.id()).await.unwrap(), Some(first));
         let other = UploadId::new("direct-nobody").unwrap();
         assert_eq!(books.get(&other).await.unwrap(), None);

@@ -42,7 +42,7 @@ impl Place {
     }
 
     pub(crate) async fn connections(&self) -> Connections {
-        self.database.open(Durability::Process).await.unwrap()
+        self.database.open(Durability::ProcessCrash).await.unwrap()
     }
 
     /// Books with connections of their own, as another process would have them.

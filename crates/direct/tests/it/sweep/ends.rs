@@ -181,7 +181,7 @@ async fn one_left_over_while_it_was_opened_goes(service: Service) {
     let record = Record::new(upload, job.id, "alice", Way::Multipart, place.clone(), now);
     node.books.add(&record).await.unwrap();
     let again = node.books.add(&record).await;
-    assert!(matches!(again, Err(DatabaseError::Row(_))));
+    assert!(matches!(again, Err(DatabaseError::InvalidRow(_))));
     let others = Object::new(&world.bucket, "uploads/left-is-not-this");
     for place in [&place, &place, &others] {
         let none = ObjectHeaders::default();

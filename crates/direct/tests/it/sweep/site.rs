@@ -148,9 +148,9 @@ pub(crate) async fn node(
     let mut talk = settings(access);
     talk.attempts = 1;
     let client = Client::new(talk).unwrap();
-    let connections: Connections = database.open(Durability::Process).await.unwrap();
+    let connections: Connections = database.open(Durability::ProcessCrash).await.unwrap();
     let mut queue = QueueSettings::new(database.clone());
-    queue.connections = Some(connections.lend());
+    queue.connections = Some(connections.share());
     queue.clock = clock;
     let queue = Queue::open(queue).await.unwrap();
     let books = Books::open(connections).await.unwrap();

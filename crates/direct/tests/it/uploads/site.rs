@@ -142,9 +142,9 @@ impl Site {
     ) -> Self {
         let (access, bucket) = (service.access(), service.bucket());
         let client = Client::new(settings(&access)).unwrap();
-        let connections = database.open(Durability::Process).await.unwrap();
+        let connections = database.open(Durability::ProcessCrash).await.unwrap();
         let mut queue = QueueSettings::new(database);
-        queue.connections = Some(connections.lend());
+        queue.connections = Some(connections.share());
         let queue = Queue::open(queue).await.unwrap();
         let books = Books::open(connections).await.unwrap();
         let mut wanted = DirectSettings::new(client.clone(), &bucket);

@@ -11,7 +11,7 @@ use crate::outbox::{MIGRATIONS, TABLES};
 const ROWS: i64 = 30_000;
 
 async fn filled(database: &Database) -> Connections {
-    let connections = database.open(Durability::Process).await.unwrap();
+    let connections = database.open(Durability::ProcessCrash).await.unwrap();
     connections.migrate(TABLES, MIGRATIONS).await.unwrap();
     let numbers = if connections.is_postgres() {
         format!("SELECT n FROM generate_series(1, {ROWS}) AS n")
@@ -128,7 +128,7 @@ async fn sqlite_scans_no_table_of_deliveries() {
     let database = Database::Sqlite(folder.path().join("events.db"));
     let connections = filled(&database).await;
     for (name, statement) in statements(false) {
-        let rows = connections.read(statement.explained()).await.unwrap();
+        let rows = connections.read(statement.explain()).await.unwrap();
         let steps: Vec<_> = rows.iter().map(|row| row.text(3).unwrap()).collect();
         for step in &steps {
             // That index has the rows that nodes have in memory, which are few.

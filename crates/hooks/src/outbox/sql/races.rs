@@ -28,7 +28,7 @@ fn row<'a>(event: &'a str, sequence: i64, owner: &str) -> NewRow<'a> {
 /// A delivery that has failed and that node `a` is delivering again, and a prepared event of node `b`.
 async fn failing() -> Connections {
     let database = Database::Postgres(Postgres::shared().database("races"));
-    let connections = database.open(Durability::Process).await.unwrap();
+    let connections = database.open(Durability::ProcessCrash).await.unwrap();
     connections.migrate(TABLES, MIGRATIONS).await.unwrap();
     let mut transaction = connections.write().await.unwrap();
     for statement in [

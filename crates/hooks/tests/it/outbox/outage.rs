@@ -72,9 +72,9 @@ fn message(job: u64, step: u64) -> Message {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_weekend_without_the_application_loses_nothing() {
     let place = Place::sqlite();
-    let connections = place.database.open(Durability::Process).await.unwrap();
+    let connections = place.database.open(Durability::ProcessCrash).await.unwrap();
     let mut settings = place.settings();
-    settings.connections = Some(connections.lend());
+    settings.connections = Some(connections.share());
     settings.give_up_after = Duration::from_secs(24 * 3600);
     settings.first_wait = Duration::from_millis(500);
     settings.longest_wait = Duration::from_secs(600);

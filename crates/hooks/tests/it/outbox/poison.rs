@@ -33,7 +33,7 @@ async fn reject(connections: &Connections, place: &Place, upload: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_the_database_rejects_stops_no_other() {
     everywhere(async |place| {
-        let connections = place.database.open(Durability::Power).await.unwrap();
+        let connections = place.database.open(Durability::PowerLoss).await.unwrap();
         let site = Site::start(place.settings()).await;
         let poison = upload();
         reject(&connections, &place, poison.id.as_str()).await;
@@ -70,7 +70,7 @@ async fn an_event_that_the_database_rejects_stops_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_the_database_rejects_is_tried_once() {
     everywhere(async |place| {
-        let connections = place.database.open(Durability::Power).await.unwrap();
+        let connections = place.database.open(Durability::PowerLoss).await.unwrap();
         let outbox = Outbox::open(place.settings(), vec![route(&Arc::default())]);
         let outbox = outbox.await.unwrap();
         let poison = upload();
@@ -89,7 +89,7 @@ async fn an_event_that_the_database_rejects_is_tried_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_rejects_no_event() {
     let place = Place::postgres();
-    let connections = place.database.open(Durability::Power).await.unwrap();
+    let connections = place.database.open(Durability::PowerLoss).await.unwrap();
     let outbox = Outbox::open(place.settings(), vec![route(&Arc::default())]);
     let outbox = outbox.await.unwrap();
     // A sequence is not part of the transaction.
@@ -112,7 +112,7 @@ async fn a_lost_connection_rejects_no_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_another_version_is_a_dead_letter_and_stops_no_other() {
     everywhere(async |place| {
-        let connections = place.database.open(Durability::Power).await.unwrap();
+        let connections = place.database.open(Durability::PowerLoss).await.unwrap();
         let site = Site::start(place.settings()).await;
         site.receiver.set_down(true);
         let upload = upload();

@@ -1,4 +1,4 @@
-//! A way to Redis that can be cut, for one node alone.
+//! A connection to Redis that a test can interrupt, for one node alone.
 
 use std::{
     path::PathBuf,
@@ -20,59 +20,59 @@ use tokio::{
 
 use crate::server::Server;
 
-/// Carries bytes between one locker and Redis, unless it is dead: then bytes pile up on both sides,
-/// as on a network that drops packets.
-pub(crate) struct Cable {
+/// Forwards bytes between one locker and Redis. While it is blocked, bytes are buffered, as on a
+/// network that drops packets.
+pub(crate) struct FaultySocket {
     dir: TempDir,
-    dead: Arc<AtomicBool>,
-    deaf: Arc<AtomicBool>,
+    is_blocked: Arc<AtomicBool>,
+    drops_messages: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
 
-impl Cable {
+impl FaultySocket {
     pub(crate) fn to(server: &Server) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("cable.sock")).unwrap();
-        let (dead, deaf) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let listener = UnixListener::bind(dir.path().join("socket.sock")).unwrap();
+        let (is_blocked, drops_messages) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(
             listener,
             server.socket().into(),
-            Arc::clone(&dead),
-            Arc::clone(&deaf),
+            Arc::clone(&is_blocked),
+            Arc::clone(&drops_messages),
         ));
         Self {
             dir,
-            dead,
-            deaf,
+            is_blocked,
+            drops_messages,
             _tasks: tasks,
         }
     }
 
     pub(crate) fn locker(&self, settings: &RedisSettings) -> RedisLocker {
-        let address = format!("redis+unix://{}/cable.sock", self.dir.path().display());
+        let address = format!("redis+unix://{}/socket.sock", self.dir.path().display());
         RedisLocker::new(&address, settings.clone()).unwrap()
     }
 
-    pub(crate) fn die(&self) {
-        self.dead.store(true, Ordering::SeqCst);
+    pub(crate) fn block(&self) {
+        self.is_blocked.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn live(&self) {
-        self.dead.store(false, Ordering::SeqCst);
+    pub(crate) fn unblock(&self) {
+        self.is_blocked.store(false, Ordering::SeqCst);
     }
 
-    /// From now on messages of other nodes are lost; answers are not.
+    /// Drops messages of other nodes from now on, but no responses.
     pub(crate) fn lose_messages(&self) {
-        self.deaf.store(true, Ordering::SeqCst);
+        self.drops_messages.store(true, Ordering::SeqCst);
     }
 }
 
 async fn accept(
     listener: UnixListener,
     server: PathBuf,
-    dead: Arc<AtomicBool>,
-    deaf: Arc<AtomicBool>,
+    is_blocked: Arc<AtomicBool>,
+    drops_messages: Arc<AtomicBool>,
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -82,33 +82,33 @@ async fn accept(
         };
         let (from_node, to_node) = node.into_split();
         let (from_redis, to_redis) = redis.into_split();
-        connections.spawn(carry(from_node, to_redis, Arc::clone(&dead), None));
-        connections.spawn(carry(
+        connections.spawn(forward(from_node, to_redis, Arc::clone(&is_blocked), None));
+        connections.spawn(forward(
             from_redis,
             to_node,
-            Arc::clone(&dead),
-            Some(Arc::clone(&deaf)),
+            Arc::clone(&is_blocked),
+            Some(Arc::clone(&drops_messages)),
         ));
     }
 }
 
-async fn carry(
+async fn forward(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    dead: Arc<AtomicBool>,
-    deaf: Option<Arc<AtomicBool>>,
+    is_blocked: Arc<AtomicBool>,
+    drops_messages: Option<Arc<AtomicBool>>,
 ) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        while dead.load(Ordering::SeqCst) {
+        while is_blocked.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(5)).await;
         }
         let mut bytes = buffer[..length].to_vec();
-        if deaf
+        if drops_messages
             .as_ref()
-            .is_some_and(|deaf| deaf.load(Ordering::SeqCst))
+            .is_some_and(|drops| drops.load(Ordering::SeqCst))
         {
-            mislead(&mut bytes);
+            corrupt_messages(&mut bytes);
         }
         if to.write_all(&bytes).await.is_err() {
             return;
@@ -116,9 +116,9 @@ async fn carry(
     }
 }
 
-/// Makes messages of other nodes mean nothing.
-fn mislead(bytes: &mut [u8]) {
-    for word in [b"\r\nask ", b"\r\nfree"] {
+/// Makes the messages of other nodes invalid.
+fn corrupt_messages(bytes: &mut [u8]) {
+    for word in [b"\r\nyiel", b"\r\nfree"] {
         let mut from = 0;
         while let Some(at) = bytes[from..]
             .windows(word.len())

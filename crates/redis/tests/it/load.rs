@@ -1,4 +1,4 @@
-//! Many leases, and everything at once.
+//! Many leases, and random faults.
 
 use std::{
     sync::Arc,
@@ -12,14 +12,14 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    cables::Cable,
+    network_faults::FaultySocket,
     server::{LONG, Server, quick},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_costs_two_calls() {
     let settings = RedisSettings::default();
-    let server = Server::settled(&settings).await;
+    let server = Server::ready(&settings).await;
     let locker = server.locker(&settings);
     drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
     locker.close().await;
@@ -38,7 +38,7 @@ async fn a_lease_costs_two_calls() {
 async fn ten_thousand_leases_are_renewed_in_time() {
     const LEASES: u64 = 10_000;
     let settings = RedisSettings::default();
-    let server = Server::settled(&settings).await;
+    let server = Server::ready(&settings).await;
     let locker = server.locker(&settings);
     let mut tasks = JoinSet::new();
     let mut leases = Vec::new();
@@ -52,10 +52,10 @@ async fn ten_thousand_leases_are_renewed_in_time() {
         }
     }
     let before = server.calls();
-    let begun = Instant::now();
+    let started = Instant::now();
     sleep(2 * settings.ttl).await;
     let calls = server.calls() - before;
-    let renewals = calls as f64 / begun.elapsed().as_secs_f64();
+    let renewals = calls as f64 / started.elapsed().as_secs_f64();
     println!("{renewals:.0} renewals a second");
     let asked = leases
         .iter()
@@ -66,16 +66,15 @@ async fn ten_thousand_leases_are_renewed_in_time() {
     assert!(calls <= 2 * 5 * LEASES, "{calls} calls");
 }
 
-/// Nodes are cut off and Redis is killed and stopped, over and over; no two ever believe at once
-/// that they hold an upload, and no fence goes back.
+/// Nodes are disconnected, Redis is killed and stopped; no two hold an upload, no fence decreases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_two_hold_an_upload_whatever_breaks() {
-    // Long enough for a busy machine to tell holders in time.
+async fn random_faults_never_give_an_upload_two_holders() {
+    // Long enough for a busy machine to stop holders in time.
     let mut settings = quick();
     settings.ttl = Duration::from_secs(4);
-    let mut server = Server::settled(&settings).await;
-    let cables = [Cable::to(&server), Cable::to(&server)];
-    let nodes = [&cables[0], &cables[1]].map(|cable| Arc::new(cable.locker(&settings)) as _);
+    let mut server = Server::ready(&settings).await;
+    let sockets = [FaultySocket::to(&server), FaultySocket::to(&server)];
+    let nodes = [&sockets[0], &sockets[1]].map(|socket| Arc::new(socket.locker(&settings)) as _);
     let duration = Duration::from_secs(40);
     let work = Work::start(&nodes, duration, true);
     let until = Instant::now() + duration;
@@ -86,20 +85,20 @@ async fn no_two_hold_an_upload_whatever_breaks() {
         let pause = Duration::from_millis(random.random_range(10..6000));
         match random.random_range(0..4) {
             0 | 1 => {
-                let cable = &cables[random.random_range(0..2)];
-                cable.die();
+                let socket = &sockets[random.random_range(0..2)];
+                socket.block();
                 sleep(pause).await;
-                cable.live();
+                socket.unblock();
             }
             2 => {
                 server.stop();
                 sleep(pause).await;
-                server.go_on();
+                server.cont();
             }
             _ => {
                 server.kill();
                 sleep(pause / 4).await;
-                server.start_again();
+                server.restart();
             }
         }
         sleep(Duration::from_millis(random.random_range(0..1000))).await;

@@ -1,4 +1,4 @@
-//! Many leases, and many faults.
+//! Many leases, and random faults.
 
 use std::{
     sync::Arc,
@@ -42,9 +42,9 @@ async fn a_thousand_leases_are_renewed_in_time() {
     assert!(updates <= LEASES * 12, "{updates} rows were written");
 }
 
-/// Nodes are cut off over and over; no two ever hold an upload, and no fence repeats.
+/// Nodes are disconnected repeatedly; no two hold an upload at once, and no fence repeats.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_two_hold_an_upload_whatever_breaks() {
+async fn random_faults_never_give_an_upload_two_holders() {
     let url = database();
     let mut settings = quick();
     // Long enough for a busy machine to stop holders in time.

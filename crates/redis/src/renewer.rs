@@ -1,8 +1,8 @@
-//! The thread that keeps this node's leases: it connects, renews and releases, and stops holders whose
-//! lease is about to expire.
+//! The lease thread: it connects, renews and releases leases, and stops holders whose lease is
+//! about to expire.
 //!
-//! It is a thread of its own, so that leases are renewed in time whatever the runtimes of the
-//! requests are busy with, and whichever of them ends.
+//! A separate thread renews leases in time even if the runtimes of the requests are busy or shut
+//! down.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -10,26 +10,26 @@ use landfall::lease::remote::LeaseTable;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    link::Link,
-    scripts::{Ask, LeaseId, Renewal, Scripts},
+    connection::RedisConnection,
+    scripts::{LeaseId, Renewal, Scripts, YieldRequest},
     settings::{RedisSettings, SettingsError},
 };
 
-/// How many calls go to Redis in one go.
+/// Maximum number of calls in one pipeline.
 const BATCH_SIZE: usize = 256;
 /// Time limit for the releases at the end of the locker.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct Renewer {
     pub(crate) table: Arc<LeaseTable<LeaseId>>,
-    pub(crate) link: Arc<Link>,
+    pub(crate) connection: Arc<RedisConnection>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) settings: RedisSettings,
 }
 
-impl Keeper {
-    /// Starts the thread. It ends when `stop` says so, or is gone.
+impl Renewer {
+    /// Starts the thread, which ends when `stop` is set or dropped.
     pub(crate) fn start(self, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -39,7 +39,7 @@ impl Keeper {
             .name("landfall-leases".into())
             .spawn(move || {
                 runtime.block_on(self.run(stop));
-                // A name that is still being resolved must not hold up the end.
+                // Name resolution in progress must not delay the end.
                 runtime.shutdown_background();
             })
             .map_err(SettingsError::Thread)?;
@@ -49,7 +49,7 @@ impl Keeper {
     async fn run(self, mut stop: watch::Receiver<bool>) {
         let work = async {
             tokio::join!(
-                self.link.keep(),
+                self.connection.maintain(),
                 self.table.expire(),
                 self.renew(),
                 self.release()
@@ -63,42 +63,45 @@ impl Keeper {
         let _ = timeout(SHUTDOWN_TIMEOUT, self.send_releases()).await;
     }
 
-    /// Renews each lease at a quarter of its lifetime; a shorter request causes no renewal.
+    /// Renews each lease at a quarter of its lifetime; shorter leases are never renewed.
     async fn renew(&self) {
-        let mut connections = self.link.connections();
+        let mut reconnects = self.connection.reconnects();
         loop {
-            // On a new connection all at once: the server may have lost everything.
+            // All leases on a new connection: the server may have lost them.
             let age = tokio::select! {
                 () = self.table.tick() => self.settings.ttl / 4,
-                () = connections.next() => Duration::ZERO,
+                () = reconnects.next() => Duration::ZERO,
             };
             self.renew_older_than(age).await;
         }
     }
 
     async fn renew_older_than(&self, age: Duration) {
-        let limit = (self.settings.patience / 2).min(self.settings.ttl / 5);
+        let limit = (self.settings.timeout / 2).min(self.settings.ttl / 5);
         let due = self.table.due(age);
         for batch in due.chunks(BATCH_SIZE) {
-            let Some(up) = self.link.now() else { return };
+            let Some(live) = self.connection.live() else {
+                return;
+            };
             let calls = batch
                 .iter()
-                .map(|lease| self.scripts.renew(up.run(), lease));
-            let (answers, sent) = match self.link.batch::<String>(&up, limit, calls.collect()).await
-            {
-                Ok(answers) => answers,
+                .map(|lease| self.scripts.renew(live.run(), lease))
+                .collect();
+            let renewed = self.connection.pipeline::<String>(&live, limit, calls);
+            let (replies, sent) = match renewed.await {
+                Ok(replies) => replies,
                 Err(error) => {
                     tracing::warn!(%error, "failed to renew leases");
                     return;
                 }
             };
-            for (lease, answer) in batch.iter().zip(answers) {
-                match Scripts::renewal(&answer) {
+            for (lease, reply) in batch.iter().zip(replies) {
+                match Scripts::renewal(&reply) {
                     Renewal::Lost => self.table.lost(lease),
-                    Renewal::Renewed(ask) => {
+                    Renewal::Renewed(request) => {
                         self.table.renewed(lease, sent);
                         // The message may have been lost.
-                        if let Ask::Yield(offset) = ask {
+                        if let YieldRequest::Yield(offset) = request {
                             self.table.request_yield(&lease.id, &lease.owner, offset);
                         }
                     }
@@ -108,29 +111,32 @@ impl Keeper {
     }
 
     async fn release(&self) {
-        let mut connections = self.link.connections();
+        let mut reconnects = self.connection.reconnects();
         loop {
             tokio::select! {
                 () = self.table.release_queued() => {}
-                () = connections.next() => {}
+                () = reconnects.next() => {}
             }
             self.send_releases().await;
         }
     }
 
-    /// Sends all releases in the queue, if there is a connection.
+    /// Sends all queued releases, if there is a connection.
     async fn send_releases(&self) {
         loop {
             let batch = self.table.releases(BATCH_SIZE);
             if batch.is_empty() {
                 return;
             }
-            let Some(up) = self.link.now() else { return };
+            let Some(live) = self.connection.live() else {
+                return;
+            };
             let calls = batch
                 .iter()
-                .map(|(id, lease)| self.scripts.release(up.run(), id, *lease));
-            let limit = self.settings.patience / 2;
-            match self.link.batch::<u8>(&up, limit, calls.collect()).await {
+                .map(|(id, lease)| self.scripts.release(live.run(), id, *lease))
+                .collect();
+            let limit = self.settings.timeout / 2;
+            match self.connection.pipeline::<u8>(&live, limit, calls).await {
                 Ok(_) => self.table.discard_releases(batch.len()),
                 Err(error) => {
                     tracing::warn!(%error, "failed to release leases: they expire");

@@ -1,8 +1,8 @@
-//! The thread that has the connections: it renews and releases leases, receives notifications, and
-//! stops holders whose lease is about to expire.
+//! The lease thread: it renews and releases leases, receives notifications, and stops holders whose
+//! lease is about to expire.
 //!
-//! It is a thread of its own, so that leases are renewed in time whatever the runtimes of the
-//! requests are busy with, and whichever of them ends.
+//! A separate thread renews leases in time even if the runtimes of the requests are busy or shut
+//! down.
 
 use std::{
     collections::HashMap,
@@ -26,14 +26,14 @@ use crate::settings::{PostgresSettings, SettingsError};
 
 /// Time limit for the releases at the end of the locker.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Interval at which a connection is tried while PostgreSQL is not available.
+/// Delay between connection attempts while PostgreSQL is unavailable.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
-/// How long the row of a released lease stays. A later lease of its upload has a fence of another
-/// block, which costs the store some calls.
+/// Time for which the row of a released lease is retained. After that, the next lease of its upload
+/// has a fence in another block, which costs the store some calls.
 const RETENTION: Duration = Duration::from_secs(3600);
 
-/// Names of leases of uploads begin with this: other parts of the server have leases as well.
+/// Prefix of the names of upload leases: other parts of the server have leases as well.
 const PREFIX: &str = "upload/";
 
 /// Returns the name of an upload's lease in the database.
@@ -45,7 +45,7 @@ fn upload_id(name: &str) -> Option<UploadId> {
     UploadId::new(name.strip_prefix(PREFIX)?).ok()
 }
 
-/// The state that the thread and the requests share.
+/// State that the thread and the requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) table: Arc<LeaseTable<LeaseOwner>>,
@@ -53,14 +53,14 @@ pub(crate) struct Shared {
     numbers: AtomicU64,
     pub(crate) leases: Leases,
     pub(crate) settings: PostgresSettings,
-    /// Since when no call to PostgreSQL has succeeded.
+    /// The time of the first failure since the last successful call to PostgreSQL.
     down_since: Mutex<Option<Instant>>,
     failed: Notify,
     /// The table exists.
     is_migrated: AtomicBool,
     /// Notifications arrive.
     is_subscribed: AtomicBool,
-    /// Notified when a renewal reports waiters, or notifications were lost.
+    /// Notified when a renewal is needed at once, since notifications were lost.
     renew_now: Notify,
 }
 
@@ -85,17 +85,17 @@ impl Shared {
         LeaseOwner::new(self.node.as_str(), number)
     }
 
-    /// Makes a call to PostgreSQL, within a time limit.
+    /// Calls PostgreSQL within a time limit.
     pub(crate) async fn call<T>(
         &self,
         limit: Duration,
         call: impl Future<Output = Result<T, DatabaseError>>,
     ) -> Result<T, DatabaseError> {
         let result = timeout(limit, call).await;
-        let result = result.unwrap_or(Err(DatabaseError::Slow(limit)));
+        let result = result.unwrap_or(Err(DatabaseError::Timeout(limit)));
         let mut down_since = self.down_since();
         match &result {
-            Err(error) if !error.is_of_statement() => {
+            Err(error) if !error.is_statement_error() => {
                 down_since.get_or_insert_with(Instant::now);
                 self.failed.notify_one();
             }
@@ -104,7 +104,7 @@ impl Shared {
         result
     }
 
-    /// How long PostgreSQL has not been available.
+    /// Returns how long PostgreSQL has been unavailable.
     pub(crate) fn down_for(&self) -> Option<Duration> {
         self.down_since().map(|since| since.elapsed())
     }
@@ -115,7 +115,7 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the table of leases, unless that has been done.
+    /// Creates the table of leases once.
     pub(crate) async fn migrate(&self) -> Result<(), DatabaseError> {
         if !self.is_migrated.load(Ordering::Relaxed) {
             self.leases.migrate().await?;
@@ -129,7 +129,7 @@ impl Shared {
     }
 }
 
-/// Starts the thread, which ends when `stop` is set, and opens the connections in it.
+/// Starts the thread, which opens the connections and ends when `stop` is set.
 pub(crate) fn start(
     shared: Arc<Shared>,
     mut stop: watch::Receiver<bool>,
@@ -140,15 +140,15 @@ pub(crate) fn start(
         .name("landfall-leases".into())
         .spawn(move || {
             runtime.block_on(async {
-                let keeper = Keeper(shared);
+                let renewer = Renewer(shared);
                 let work = async {
                     tokio::join!(
-                        keeper.0.table.expire(),
-                        keeper.renew(),
-                        keeper.release(),
-                        keeper.receive(),
-                        keeper.probe(),
-                        keeper.purge(),
+                        renewer.0.table.expire(),
+                        renewer.renew(),
+                        renewer.release(),
+                        renewer.receive(),
+                        renewer.probe(),
+                        renewer.purge(),
                     );
                 };
                 tokio::select! {
@@ -156,21 +156,21 @@ pub(crate) fn start(
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
                 // Leases that are not released now expire.
-                let _ = timeout(SHUTDOWN_TIMEOUT, keeper.send_releases()).await;
-                let close = keeper.0.leases.connections().close();
+                let _ = timeout(SHUTDOWN_TIMEOUT, renewer.send_releases()).await;
+                let close = renewer.0.leases.connections().close();
                 let _ = timeout(SHUTDOWN_TIMEOUT, close).await;
             });
-            // A name that is still being resolved must not delay the end.
+            // Name resolution in progress must not delay the end.
             runtime.shutdown_background();
         })
         .map_err(SettingsError::Thread)?;
     Ok(handle)
 }
 
-struct Keeper(Arc<Shared>);
+struct Renewer(Arc<Shared>);
 
-impl Keeper {
-    /// Renews all leases in one statement, each quarter of their lifetime.
+impl Renewer {
+    /// Renews all leases in one statement, every quarter of their lifetime.
     async fn renew(&self) {
         let interval = self.0.settings.ttl / 4;
         let limit = (self.0.settings.timeout / 2).min(self.0.settings.ttl / 5);
@@ -236,7 +236,7 @@ impl Keeper {
         }
     }
 
-    /// Sends all releases in the queue.
+    /// Sends all queued releases.
     async fn send_releases(&self) -> Result<(), DatabaseError> {
         let Shared {
             table,
@@ -260,7 +260,7 @@ impl Keeper {
         }
     }
 
-    /// Receives notifications, and subscribes again when the connection was lost.
+    /// Receives notifications, and subscribes again after the connection was lost.
     async fn receive(&self) {
         loop {
             if let Err(error) = self.receive_until_lost().await {
@@ -276,7 +276,7 @@ impl Keeper {
         self.0.migrate().await?;
         let mut notices = leases.subscribe().await?;
         self.0.is_subscribed.store(true, Ordering::Relaxed);
-        // Notifications were lost before.
+        // Notifications may have been lost meanwhile.
         table.wake_all();
         self.0.renew_now.notify_one();
         loop {
@@ -300,7 +300,7 @@ impl Keeper {
         }
     }
 
-    /// Finds out when PostgreSQL is available again: requests fail at once meanwhile.
+    /// Detects when PostgreSQL is available again; until then, requests fail at once.
     async fn probe(&self) {
         // It affects no row.
         let none = [OwnedLease {
@@ -314,15 +314,15 @@ impl Keeper {
                 let probe = self.0.leases.release(&none);
                 let _ = self.0.call(self.0.settings.timeout / 2, probe).await;
             }
-            // What failed meanwhile is repeated.
+            // Repeat the renewals that failed meanwhile.
             self.0.renew_now.notify_one();
         }
     }
 
-    /// Removes the rows of leases that nobody has.
+    /// Removes the rows of free leases.
     async fn purge(&self) {
         loop {
-            // Not all nodes at once.
+            // Jitter keeps nodes from purging at the same time.
             let interval = PURGE_INTERVAL.mul_f64(rand::random_range(0.5..1.5));
             sleep(interval).await;
             if let Err(error) = self.0.leases.purge(RETENTION).await {
