@@ -37,7 +37,7 @@ pub(crate) enum YieldRequest {
 impl fmt::Display for YieldRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => Ok(()),
+            Self::None => Ok(()),
             Self::Yield(None) => f.write_str("-"),
             Self::Yield(Some(offset)) => offset.fmt(f),
         }
