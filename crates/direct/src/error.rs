@@ -1,6 +1,6 @@
 //! The error type.
 
-use landfall::direct::Declined;
+use landfall::direct::HookError;
 use landfall_database::DatabaseError;
 use landfall_grants::{
     policy::No,
@@ -54,7 +54,7 @@ pub enum DirectError {
     LimitExceeded(Refusal),
     /// A hook denies the upload or failed.
     #[error("{0}")]
-    Hook(#[source] Box<Declined>),
+    Hook(#[source] Box<HookError>),
     /// S3 failed or returned an error.
     #[error("S3: {0}")]
     S3(#[from] client::Error),
@@ -72,8 +72,8 @@ pub enum DirectError {
     Internal(String),
 }
 
-impl From<Declined> for DirectError {
-    fn from(declined: Declined) -> Self {
+impl From<HookError> for DirectError {
+    fn from(declined: HookError) -> Self {
         Self::Hook(Box::new(declined))
     }
 }

@@ -67,7 +67,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// While PostgreSQL is unavailable, a request fails with [`LeaseError::Unavailable`] within
 /// [`timeout`](PostgresSettings::timeout), or at once if the outage has lasted longer. A holder
 /// continues until four fifths of the lifetime have passed since its last renewal was sent, by its
-/// local clock; then its lease is [lost](landfall::lease::Asked::Lost). A restart of PostgreSQL
+/// local clock; then its lease is [lost](landfall::lease::YieldReason::LeaseLost). A restart of PostgreSQL
 /// loses no lease. A failover to a lagging standby may: use synchronous replication.
 ///
 /// All nodes of a cluster use the same database and schema; other clusters use different ones. Only

@@ -59,7 +59,7 @@ type Attempt = remote::Attempt<LeaseId>;
 /// While Redis is unavailable, a request fails with [`LeaseError::Unavailable`] within
 /// [`timeout`](RedisSettings::timeout), or at once if the outage has lasted longer. A holder
 /// continues until four fifths of the lifetime have passed since its last renewal was sent, by its
-/// local clock; then its lease is [lost](landfall::lease::Asked::Lost), a fifth before it could
+/// local clock; then its lease is [lost](landfall::lease::YieldReason::LeaseLost), a fifth before it could
 /// expire. If Redis returns sooner, the lease is renewed.
 ///
 /// A restart, or a failover to a replica, is detected by the server's run id. Leases from before it

@@ -49,7 +49,7 @@ impl Api {
         explicit_token: Option<ExplicitToken>,
         purpose: Purpose,
     ) -> Result<Requester, Problem> {
-        let token = UploadToken::take(&mut parts.headers);
+        let token = UploadToken::extract(&mut parts.headers);
         if stated.is_some() {
             remove_tokens(parts);
         }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use landfall::{store::info::Info, upload::UploadId};
+use landfall::{store::info::UploadInfo, upload::UploadId};
 use landfall_database::{DatabaseError, Insert, Row, Statement};
 use landfall_grants::JobId;
 use landfall_s3::client::Place;
@@ -60,7 +60,7 @@ pub(super) fn clean(subject: &str) -> String {
 
 /// Returns the description as JSON, in the format of `.info` files.
 fn upload_json(record: &Record) -> String {
-    let json = Info::new(landfall::upload::Upload::clone(&record.upload)).encode();
+    let json = UploadInfo::new(landfall::upload::Upload::clone(&record.upload)).encode();
     // JSON is UTF-8.
     String::from_utf8_lossy(&json).into_owned()
 }
@@ -202,7 +202,7 @@ pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
     let id = row.text("id")?;
     let invalid = |what: String| DatabaseError::InvalidRow(format!("direct upload {id}: {what}"));
     let upload_id = UploadId::new(&id).map_err(|error| invalid(error.to_string()))?;
-    let info = Info::decode(&upload_id, row.text("upload_json")?.as_bytes());
+    let info = UploadInfo::decode(&upload_id, row.text("upload_json")?.as_bytes());
     let info = info.map_err(|error| invalid(error.to_string()))?;
     let (mode, status) = (row.number("transfer_mode")?, row.number("status")?);
     Ok(Record {

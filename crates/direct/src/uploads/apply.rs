@@ -4,12 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use landfall::{
-    direct::Audience,
-    event::{EventKind, Removal},
-    hook::{Reply, RequestInfo},
-    upload::{Snapshot, Upload, UploadId},
+    direct::HookDispatcher,
+    event::{EventKind, TerminationReason},
+    hook::{ClientResponse, RequestInfo},
+    upload::{Completion, Snapshot, Upload, UploadId},
 };
-use landfall_grants::{gate::ETAG, queue};
+use landfall_grants::queue;
 use landfall_s3::client::{self, ErrorKind, ObjectHead};
 
 use super::{
@@ -167,7 +167,7 @@ impl Direct {
         }
         let upload = completed_upload(&record.upload, size, None);
         let dispatcher = self.dispatcher()?;
-        let prepared = dispatcher.announce(EventKind::Completed, &upload, size, info);
+        let prepared = dispatcher.prepare(EventKind::Completed, &upload, size, info);
         Ok(prepared.await?)
     }
 
@@ -181,7 +181,7 @@ impl Direct {
         let multipart = record.multipart.as_deref().unwrap_or_default();
         let made = client.complete_multipart(&record.object, multipart, &set.parts);
         match made.await {
-            Ok(()) => Ok(Ok(())),
+            Ok(_) => Ok(Ok(())),
             Err(error) if rejects_parts(&error) => {
                 let why = error
                     .message()
@@ -224,7 +224,7 @@ impl Direct {
         let reply = match dispatcher.before_finish(info, &snapshot).await {
             Ok(reply) => reply,
             Err(declined) if declined.cause.is_none() => {
-                let reason = RemovalReason::Unwanted(Removal::Hook);
+                let reason = RemovalReason::Unwanted(TerminationReason::Hook);
                 self.remove(lease, record, reason, info).await?;
                 return Err(declined.into());
             }
@@ -244,10 +244,10 @@ impl Direct {
 
     async fn record_completion(
         &self,
-        dispatcher: &Audience,
+        dispatcher: &HookDispatcher,
         mut record: Record,
         head: &ObjectHead,
-        response: Reply,
+        response: ClientResponse,
         info: Option<&Arc<RequestInfo>>,
     ) -> Result<AdvanceOutcome, DirectError> {
         let mut upload = Upload::clone(&completed_upload(
@@ -255,8 +255,7 @@ impl Direct {
             head.size,
             Some(&head.etag),
         ));
-        upload.finished = true;
-        upload.parting = (!reply.is_empty()).then(|| Arc::new(reply));
+        upload.completion = Completion::Done((!reply.is_empty()).then(|| Arc::new(reply)));
         record.upload = Arc::new(upload);
         record.status = Status::Completed;
         record.next_check_at = None;
@@ -286,9 +285,13 @@ impl Direct {
         let upload = &record.upload;
         AdvanceOutcome::Completed(Box::new(CompletedUpload {
             location: self.location(&record),
-            etag: upload.storage.get(ETAG).cloned().unwrap_or_default(),
+            etag: upload.etag.clone().unwrap_or_default(),
             size: upload.length.unwrap_or(record.stored),
-            response: upload.parting.as_deref().cloned().unwrap_or_default(),
+            response: upload
+                .completion
+                .response()
+                .map(|response| ClientResponse::clone(response))
+                .unwrap_or_default(),
             record,
         }))
     }
@@ -306,9 +309,7 @@ fn completed_upload(upload: &Upload, size: u64, etag: Option<&str>) -> Arc<Uploa
     upload.length = Some(size);
     upload.storage.remove(PARTS);
     upload.storage.remove(COMPLETES);
-    if let Some(etag) = etag {
-        upload.storage.insert(ETAG.into(), etag.into());
-    }
+    upload.etag = etag.map(str::to_owned);
     Arc::new(upload)
 }
 

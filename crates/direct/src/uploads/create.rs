@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfall::{direct::Audience, event::EventKind, hook::RequestInfo};
+use landfall::{direct::HookDispatcher, event::EventKind, hook::RequestInfo};
 use landfall_grants::{
     Job,
     queue::{End, GrantStarted, NewJob, Start, Started},
@@ -22,7 +22,7 @@ impl Direct {
     /// Inserts the record and starts its job in one transaction, then creates the upload on S3.
     pub(super) async fn create(
         &self,
-        dispatcher: &Audience,
+        dispatcher: &HookDispatcher,
         info: &Arc<RequestInfo>,
         authorization: Authorization,
         mut record: Record,
@@ -39,7 +39,7 @@ impl Direct {
     /// Creates the job of a draft with its record in one transaction, then the upload on S3.
     pub(super) async fn create_with_job(
         &self,
-        dispatcher: &Audience,
+        dispatcher: &HookDispatcher,
         info: &Arc<RequestInfo>,
         new: NewJob,
         mut authorization: Authorization,
@@ -140,13 +140,13 @@ impl Direct {
     /// Creates the upload on S3 and emits its event.
     async fn create_on_s3(
         &self,
-        dispatcher: &Audience,
+        dispatcher: &HookDispatcher,
         info: &Arc<RequestInfo>,
         record: &mut Record,
     ) -> Result<(), DirectError> {
         let upload = record.upload.clone();
         dispatcher
-            .announce(EventKind::Created, &upload, 0, Some(info))
+            .prepare(EventKind::Created, &upload, 0, Some(info))
             .await?;
         let permit = dispatcher.reserve(EventKind::Created).await?;
         if record.mode == TransferMode::Multipart {

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use landfall::{
-    event::{EventKind, Removal},
-    hook::is_of_type,
+    event::{EventKind, TerminationReason},
+    hook::matches_content_type,
 };
 use landfall_grants::queue;
 use landfall_s3::client::ObjectHead;
@@ -23,7 +23,7 @@ const MAX_COMPLETION_DURATION: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RemovalReason {
     /// The client, the application or a hook removes it.
-    Unwanted(Removal),
+    Unwanted(TerminationReason),
     /// More bytes arrived than were granted.
     TooLarge { stored: u64, limit: u64 },
     /// The object differs from the grant.
@@ -36,11 +36,11 @@ pub(crate) enum RemovalReason {
 
 impl RemovalReason {
     /// Returns the event of the removal, and its cause.
-    pub(super) const fn event(&self) -> (EventKind, Option<Removal>) {
+    pub(super) const fn event(&self) -> (EventKind, Option<TerminationReason>) {
         match self {
             Self::Unwanted(removal) => (EventKind::Terminated, Some(*removal)),
             Self::TooLarge { .. } | Self::Invalid(_) | Self::Vanished(_) => {
-                (EventKind::Terminated, Some(Removal::Application))
+                (EventKind::Terminated, Some(TerminationReason::Application))
             }
             Self::Expired => (EventKind::Expired, None),
         }
@@ -57,10 +57,12 @@ impl RemovalReason {
     /// Returns the end of the job.
     pub(super) fn job_end(&self) -> queue::End {
         match self {
-            Self::Unwanted(Removal::Hook) => {
+            Self::Unwanted(TerminationReason::Hook) => {
                 queue::End::Failed("denied or stopped by a hook".into())
             }
-            Self::Unwanted(Removal::Client) => queue::End::Cancelled("by the client".into()),
+            Self::Unwanted(TerminationReason::Client) => {
+                queue::End::Cancelled("by the client".into())
+            }
             Self::Unwanted(_) => queue::End::Cancelled("by the application".into()),
             Self::TooLarge { stored, limit } => queue::End::Failed(format!(
                 "{stored} bytes arrived, but at most {limit} were granted"
@@ -170,7 +172,7 @@ pub(super) fn decide(input: &DecisionInput<'_>, observation: Observed) -> Decisi
                     };
                 }
                 // The client has aborted it by a signed request.
-                TransferMode::SignedMultipart => RemovalReason::Unwanted(Removal::Client),
+                TransferMode::SignedMultipart => RemovalReason::Unwanted(TerminationReason::Client),
                 _ => RemovalReason::Vanished("the multipart upload is missing in S3"),
             })
         }
@@ -221,7 +223,9 @@ fn mismatch(input: &DecisionInput<'_>, head: &ObjectHead) -> Option<RemovalReaso
     }
     let accepted = record.upload.storage.get(TYPES)?;
     let sent = head.content_type.as_deref().unwrap_or_default();
-    let is_accepted = accepted.split(',').any(|one| is_of_type(sent, one));
+    let is_accepted = accepted
+        .split(',')
+        .any(|one| matches_content_type(sent, one));
     (!is_accepted).then(|| {
         let why = format!("the type {sent:?} is not accepted; accepted: {accepted}");
         RemovalReason::Invalid(why)

@@ -29,7 +29,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use landfall::{Handler, direct::Audience, hook::Reply};
+use landfall::{Handler, direct::HookDispatcher, hook::ClientResponse};
 use landfall_grants::{Caller, Job, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 
@@ -42,8 +42,7 @@ const REPLACES: &str = "Replaces";
 const TYPES: &str = "Types";
 /// The parts that make up the file while it is being completed, if not all.
 const PARTS: &str = "Parts";
-/// Set once the client has a signature to complete it in S3. A completed upload has its entity tag
-/// as [`ETAG`].
+/// Set once the client has a signature to complete it in S3.
 const COMPLETES: &str = "Completes";
 
 /// Maximum attempts to change a record that others change concurrently.
@@ -128,7 +127,7 @@ pub struct CompletedUpload {
     /// The length in bytes.
     pub size: u64,
     /// The response of hooks for the client.
-    pub response: Reply,
+    pub response: ClientResponse,
 }
 
 /// An operation that a client makes on S3 by a signed request (Uppy's `signRequest`).
@@ -236,9 +235,9 @@ impl Direct {
         self.0.handler.get()
     }
 
-    fn dispatcher(&self) -> Result<Audience, DirectError> {
+    fn dispatcher(&self) -> Result<HookDispatcher, DirectError> {
         let handler = self.handler();
         let none = || DirectError::Internal("direct uploads have no handler yet".into());
-        Ok(handler.ok_or_else(none)?.audience())
+        Ok(handler.ok_or_else(none)?.hook_dispatcher())
     }
 }

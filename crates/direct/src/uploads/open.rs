@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use landfall::{
-    direct::Audience,
+    direct::HookDispatcher,
     hook::{Intent, RequestInfo},
-    upload::{Upload, UploadId},
+    upload::{Completion, Upload, UploadId},
 };
 use landfall_grants::{Job, gate::labels, queue::NewJob};
 use landfall_s3::client::{ErrorKind, Place};
@@ -113,7 +113,7 @@ impl Direct {
     /// Opens an upload whose job no hook needs before: job, start and record in one transaction.
     async fn open_with_job(
         &self,
-        dispatcher: &Audience,
+        dispatcher: &HookDispatcher,
         info: &Arc<RequestInfo>,
         spec: &UploadSpec,
         new: NewJob,
@@ -133,7 +133,7 @@ impl Direct {
     /// Returns the record to create, after calling the creation hooks.
     async fn draft(
         &self,
-        dispatcher: &Audience,
+        dispatcher: &HookDispatcher,
         info: &Arc<RequestInfo>,
         spec: &UploadSpec,
         job: &Job,
@@ -147,7 +147,7 @@ impl Direct {
         let mut upload = Upload::new(id.clone(), job.size.or(spec.size));
         upload.metadata = spec.metadata(job, by_token)?;
         upload.max_size = job.max_size.filter(|_| upload.length.is_none());
-        upload.awaited = true;
+        upload.completion = Completion::Pending;
         upload.created = Some(now);
         upload.labels.extend(labels_of(job));
         if let Some(key) = &spec.key {

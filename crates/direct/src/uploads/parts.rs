@@ -68,7 +68,7 @@ impl Direct {
         if let Some(length) = record.upload.length {
             // The size is verified against S3 on completion.
             self.dispatcher()?
-                .tell_progress(&record.upload, sent.min(length));
+                .emit_progress(&record.upload, sent.min(length));
         }
         self.touch(record).await
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::request::Parts;
 use landfall::{
-    event::Removal,
+    event::TerminationReason,
     hook::{Intent, RequestInfo},
     upload::Snapshot,
 };
@@ -48,7 +48,7 @@ impl Direct {
                 Status::Removed => Ok(()),
                 Status::Completing | Status::Completed => Err(already_complete()),
                 Status::Creating | Status::Open => {
-                    let reason = RemovalReason::Unwanted(Removal::Client);
+                    let reason = RemovalReason::Unwanted(TerminationReason::Client);
                     let removed = this.remove(&lease, record, reason, Some(&info)).await;
                     lease.release().await;
                     removed.map(drop)
@@ -110,7 +110,7 @@ impl Direct {
         let dispatcher = self.dispatcher()?;
         let (upload, stored) = (record.upload.clone(), record.stored);
         let (event, removal) = reason.event();
-        dispatcher.announce(event, &upload, stored, info).await?;
+        dispatcher.prepare(event, &upload, stored, info).await?;
         let permit = dispatcher.reserve(event).await?;
         Self::ensure_leased(lease)?;
         record.status = Status::Removed;
@@ -150,7 +150,9 @@ impl Direct {
     fn count(&self, reason: &RemovalReason) {
         let stats = &self.settings().stats;
         count(match reason {
-            RemovalReason::Unwanted(Removal::Client | Removal::Application) => &stats.cancelled,
+            RemovalReason::Unwanted(TerminationReason::Client | TerminationReason::Application) => {
+                &stats.cancelled
+            }
             RemovalReason::Expired => &stats.expired,
             _ => &stats.failed,
         });

@@ -221,7 +221,7 @@ impl Direct {
 
     fn emit_progress(&self, record: &Record, stored: u64) -> Result<(), DirectError> {
         let upload = &record.upload;
-        self.dispatcher()?.tell_progress(upload, stored);
+        self.dispatcher()?.emit_progress(upload, stored);
         // Also if the queue's sink is not installed.
         self.queue().report(Report {
             job: record.job,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use landfall::{
-    lease::{Asked, Locker},
+    lease::{Locker, YieldReason},
     upload::UploadId,
 };
 
@@ -44,7 +44,7 @@ async fn no_two_nodes_hold_a_lease_after_a_failover() {
     primary.kill();
     replica.run::<()>(&["REPLICAOF", "NO", "ONE"]);
     let next = other.acquire(&id, LONG).await.unwrap();
-    assert_eq!(lease.signal().asked(), Some(Asked::Lost));
+    assert_eq!(lease.signal().reason(), Some(YieldReason::LeaseLost));
     assert!(next.fence() > lease.fence());
 }
 
@@ -71,6 +71,6 @@ async fn a_failback_is_another_failover() {
     drop(replica);
     primary.run::<()>(&["REPLICAOF", "NO", "ONE"]);
     let next = first.acquire(&id, LONG).await.unwrap();
-    assert_eq!(lease.signal().asked(), Some(Asked::Lost));
+    assert_eq!(lease.signal().reason(), Some(YieldReason::LeaseLost));
     drop(next);
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use landfall::{
-    lease::{Asked, Lease, LeaseError, Locker},
+    lease::{Lease, LeaseError, Locker, YieldReason},
     upload::UploadId,
 };
 use landfall_redis::{ConnectionError, RedisLocker, RedisSettings};
@@ -26,7 +26,7 @@ fn assert_unavailable(result: Result<Lease, LeaseError>) {
 }
 
 fn assert_held(result: Result<Lease, LeaseError>) {
-    assert!(matches!(result, Err(LeaseError::Held)), "{result:?}");
+    assert!(matches!(result, Err(LeaseError::Locked)), "{result:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +53,11 @@ async fn a_restart_loses_no_lease() {
         }
     };
     assert_held(result);
-    assert_eq!(lease.signal().asked(), Some(Asked::Yield), "not lost");
+    assert_eq!(
+        lease.signal().reason(),
+        Some(YieldReason::Requested),
+        "not lost"
+    );
     let before = lease.fence();
     drop(lease);
     let after = acquire(&other, &id).await.fence();
@@ -70,7 +74,7 @@ async fn a_lease_survives_the_loss_of_the_state() {
     server.run::<()>(&["FLUSHALL"]);
     sleep(settings.ttl).await;
     assert_held(other.try_acquire(&id).await);
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
 }
 
 /// A node that acquired the lease meanwhile keeps it.
@@ -84,18 +88,18 @@ async fn a_holder_whose_lease_was_lost_and_acquired_by_another_node_stops() {
     server.run::<()>(&["FLUSHALL"]);
     let newer = acquire(&other, &id).await;
     assert!(newer.fence() > lease.fence());
-    let lost = async { while lease.signal().wait().await != Asked::Lost {} };
+    let lost = async { while lease.signal().wait().await != YieldReason::LeaseLost {} };
     timeout(settings.ttl, lost).await.expect("lost in time");
     assert_eq!(one.stats().lost, 1);
     sleep(settings.ttl).await;
-    assert_ne!(newer.signal().asked(), Some(Asked::Lost));
+    assert_ne!(newer.signal().reason(), Some(YieldReason::LeaseLost));
     // The same if it was acquired and released again.
     let id = UploadId::random();
     let lease = acquire(&one, &id).await;
     server.run::<()>(&["FLUSHALL"]);
     drop(acquire(&other, &id).await);
     other.close().await;
-    assert_eq!(lease.signal().wait().await, Asked::Lost);
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,8 +113,8 @@ async fn a_disconnected_holder_stops_before_its_lease_expires() {
     sleep(settings.ttl / 2).await;
     server.stop();
     let started = Instant::now();
-    assert_eq!(lease.signal().asked(), None);
-    assert_eq!(lease.signal().wait().await, Asked::Lost);
+    assert_eq!(lease.signal().reason(), None);
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
     let noticed = started.elapsed();
     assert!(noticed < settings.ttl, "noticed after {noticed:?}");
     assert!(noticed > settings.ttl / 4, "lost after {noticed:?}");
@@ -147,7 +151,7 @@ async fn a_short_outage_loses_no_lease() {
     server.cont();
     drop(waiter.await.unwrap());
     sleep(settings.ttl).await;
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
     assert_eq!(locker.stats().lost, 0);
 }
 
@@ -186,7 +190,7 @@ async fn an_outage_longer_than_the_lifetime_stops_holders() {
         took < settings.timeout,
         "took {took:?} although it was known"
     );
-    assert_eq!(lease.signal().wait().await, Asked::Lost);
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
     server.restart();
     let newer = loop {
         match other.acquire(&id, LONG).await {
@@ -212,7 +216,7 @@ async fn lost_messages_only_delay_a_takeover() {
     // A holder that does not receive the message learns of the waiter from its renewal.
     let lease = acquire(&deaf, &id).await;
     let holder = tokio::spawn(async move {
-        assert_eq!(lease.signal().wait().await, Asked::Yield);
+        assert_eq!(lease.signal().wait().await, YieldReason::Requested);
     });
     let started = Instant::now();
     let lease = acquire(&other, &id).await;
@@ -221,7 +225,7 @@ async fn lost_messages_only_delay_a_takeover() {
     holder.await.unwrap();
     // A waiter that does not receive the message polls.
     let holder = tokio::spawn(async move {
-        assert_eq!(lease.signal().wait().await, Asked::Yield);
+        assert_eq!(lease.signal().wait().await, YieldReason::Requested);
     });
     let started = Instant::now();
     drop(acquire(&deaf, &id).await);

@@ -200,7 +200,7 @@ fn decisions_follow_the_table() {
                 one.multipart = Some("m".into())
             }),
             Observed::Nothing,
-            removed(RemovalReason::Unwanted(Removal::Client)),
+            removed(RemovalReason::Unwanted(TerminationReason::Client)),
         ),
         of(
             record(TransferMode::SignedMultipart, |one| {
@@ -218,7 +218,7 @@ fn decisions_follow_the_table() {
                 one.active_at = at(3) - MAX_COMPLETION_DURATION;
             }),
             Observed::Nothing,
-            removed(RemovalReason::Unwanted(Removal::Client)),
+            removed(RemovalReason::Unwanted(TerminationReason::Client)),
         ),
         of(
             record(TransferMode::SignedMultipart, |_| ()),

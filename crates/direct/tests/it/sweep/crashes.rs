@@ -16,7 +16,7 @@ use std::{
 use async_trait::async_trait;
 use http::{HeaderMap, Method};
 use landfall::{
-    Outcome,
+    Resolution,
     event::{Event, EventKind, EventKinds, EventSink},
     upload::UploadId,
 };
@@ -50,7 +50,7 @@ struct PrintSink;
 
 #[async_trait]
 impl EventSink for PrintSink {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
     }
 
@@ -292,7 +292,7 @@ async fn check_result(world: &World, mut said: Output) {
                 assert_eq!(state, JobState::Completed, "{id}");
                 assert!(has_object, "{id}");
                 // Emitted, or emitted when it is resolved.
-                assert!(matches!(settled, Outcome::Happened(_)), "{id}");
+                assert!(matches!(settled, Resolution::Happened(_)), "{id}");
                 let events = said.completed.entry(id.to_string()).or_default();
                 let told = world.sink.events().into_iter();
                 let told = told
@@ -306,7 +306,7 @@ async fn check_result(world: &World, mut said: Output) {
                     "{id}: {state}"
                 );
                 assert!(!has_object, "{id}");
-                assert!(matches!(settled, Outcome::Not), "{id}");
+                assert!(matches!(settled, Resolution::DidNotHappen), "{id}");
                 assert!(!said.completed.contains_key(id.as_str()), "{id}");
             }
             other => panic!("{id} stands as {other:?}"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use landfall::{
     event::EventKind::{self, Completed, Created},
-    hook::Answer,
+    hook::Decision,
 };
 use landfall_direct::{Record, Status, TransferMode};
 use landfall_grants::{JobState, queue::Scope};
@@ -71,7 +71,7 @@ async fn unreported_completions_are_found(service: Service) {
     for record in &records {
         let now = node.now(record).await;
         assert_eq!(now.status, Status::Completed);
-        assert!(now.upload.finished);
+        assert!(now.upload.completion.is_done());
         let job = node.job(record).await;
         assert_eq!((job.state, job.offset), (JobState::Completed, 5));
         assert_eq!(world.told(record), [Created, Completed]);
@@ -175,7 +175,7 @@ async fn a_failed_hook_is_called_again(service: Service) {
     // A denied upload is removed.
     let refused = node.open(TransferMode::Put, Some(5)).await;
     put(&node, &refused).await;
-    let answer = Answer::Refuse(landfall::hook::Reply::text(422, "a virus"));
+    let answer = Decision::Deny(landfall::hook::ClientResponse::text(422, "a virus"));
     world.hook.next("finish", Ok(answer));
     let report = world.sweep_after(&node, Duration::from_secs(61)).await;
     assert_eq!((report.failed, report.check_failures), (1, 0));

@@ -1,8 +1,8 @@
 //! Cancelled and terminated uploads, and resolution of events.
 
 use landfall::{
-    Outcome,
-    event::{EventKind, Removal},
+    Resolution,
+    event::{EventKind, TerminationReason},
 };
 use landfall_direct::{DirectError, Record, Status, TransferMode};
 use landfall_grants::{JobState, gate};
@@ -21,10 +21,10 @@ on_both!(
 const CREATED: EventKind = EventKind::Created;
 const TERMINATED: EventKind = EventKind::Terminated;
 
-fn removal(harness: &Harness) -> Option<Removal> {
+fn removal(harness: &Harness) -> Option<TerminationReason> {
     let events = harness.sink.events();
     let mut ends = events.iter().filter(|event| event.kind == TERMINATED);
-    ends.next_back()?.removal
+    ends.next_back()?.reason
 }
 
 async fn clients_can_cancel_uploads(service: Service) {
@@ -46,8 +46,8 @@ async fn clients_can_cancel_uploads(service: Service) {
         assert_eq!(job.state, JobState::Cancelled);
         assert_eq!(job.reason.as_deref(), Some("by its client"));
         assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
-        assert_eq!(removal(&harness), Some(Removal::Client));
-        assert!(harness.handler.look(record.id()).await.unwrap().is_none());
+        assert_eq!(removal(&harness), Some(TerminationReason::Client));
+        assert!(harness.handler.get(record.id()).await.unwrap().is_none());
         // Repeating it has no effect.
         harness.cancel(&record).await.unwrap();
         assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
@@ -68,7 +68,7 @@ async fn applications_can_remove_uploads(service: Service) {
             (JobState::Cancelled, Some("no permit"))
         );
         assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
-        assert_eq!(removal(&harness), Some(Removal::Application));
+        assert_eq!(removal(&harness), Some(TerminationReason::Application));
         assert!(!harness.handler.remove(record.id()).await.unwrap());
     }
     // A completed upload can be removed as well.
@@ -87,19 +87,22 @@ async fn prepared_events_are_resolved(service: Service) {
         let created = record.upload.created;
         harness
             .handler
-            .settle(kind, record.id(), created)
+            .resolve(kind, record.id(), created)
             .await
             .unwrap()
     };
-    let happened = |outcome: &Outcome| matches!(outcome, Outcome::Happened(_));
+    let happened = |outcome: &Resolution| matches!(outcome, Resolution::Happened(_));
     assert!(happened(&settle(EventKind::Created).await));
-    assert!(matches!(settle(EventKind::Completed).await, Outcome::Not));
-    assert!(matches!(settle(TERMINATED).await, Outcome::Not));
+    assert!(matches!(
+        settle(EventKind::Completed).await,
+        Resolution::DidNotHappen
+    ));
+    assert!(matches!(settle(TERMINATED).await, Resolution::DidNotHappen));
     let other = harness
         .handler
-        .settle(EventKind::Created, record.id(), Some(long_ago()));
+        .resolve(EventKind::Created, record.id(), Some(long_ago()));
     assert!(
-        matches!(other.await.unwrap(), Outcome::Not),
+        matches!(other.await.unwrap(), Resolution::DidNotHappen),
         "it is another one of this name"
     );
 
@@ -108,20 +111,23 @@ async fn prepared_events_are_resolved(service: Service) {
     harness.hook.next("finish", Err("the process dies".into()));
     harness.check(&record).await.unwrap_err();
     assert_eq!(harness.now(&record).await.status, Status::Completing);
-    let Outcome::Happened(Some(found)) = settle(EventKind::Completed).await else {
+    let Resolution::Happened(Some(found)) = settle(EventKind::Completed).await else {
         panic!("it is complete");
     };
-    assert!(found.upload.finished && found.is_complete());
+    assert!(found.upload.completion.is_done() && found.is_complete());
     assert_eq!(harness.told(&record), [CREATED, EventKind::Completed]);
     assert!(happened(&settle(EventKind::Completed).await));
     assert_eq!(harness.told(&record), [CREATED, EventKind::Completed]);
-    assert!(matches!(settle(EventKind::Expired).await, Outcome::Not));
+    assert!(matches!(
+        settle(EventKind::Expired).await,
+        Resolution::DidNotHappen
+    ));
     let none = landfall::upload::UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e");
     let none = harness
         .handler
-        .settle(TERMINATED, &none.unwrap(), None)
+        .resolve(TERMINATED, &none.unwrap(), None)
         .await;
-    assert!(matches!(none.unwrap(), Outcome::Happened(None)));
+    assert!(matches!(none.unwrap(), Resolution::Happened(None)));
 }
 
 async fn an_interrupted_creation_can_be_repeated(service: Service) {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use landfall::{
     event::EventKind,
-    hook::{Answer, Creation, Reply},
+    hook::{ClientResponse, CreateDecision, Decision},
 };
 use landfall_direct::{DirectError, DirectSettings, OpenRequest, Requester, Status, TransferMode};
 use landfall_grants::{
@@ -25,7 +25,7 @@ on_both!(
 
 async fn hooks_can_change_bucket_and_key(service: Service) {
     let harness = Harness::on(service).await;
-    harness.hook.creation(|creation: Creation| {
+    harness.hook.creation(|creation: CreateDecision| {
         creation
             .storage("Key", "elsewhere/x.bin")
             .storage("ContentType", "text/x-mine")
@@ -62,7 +62,7 @@ async fn earlier_objects_are_not_taken_for_the_upload(service: Service) {
     let harness = Harness::on(service).await;
     harness
         .hook
-        .creation(|creation: Creation| creation.storage("Key", "avatar.png"));
+        .creation(|creation: CreateDecision| creation.storage("Key", "avatar.png"));
     let first = harness.opened(TransferMode::Put, Some(5)).await;
     assert_eq!(harness.put(&first, "hello".into()).await, 200);
     harness.check(&first).await.unwrap();
@@ -213,7 +213,7 @@ async fn hooks_can_deny_or_fail() {
     // After a failure of the hook, the client can retry.
     asked.request_id = Some("2".into());
     harness.hook.next("create", Err("nobody at runtime".into()));
-    let later = Ok(Answer::Fail(Reply::text(503, "later")));
+    let later = Ok(Decision::Fail(ClientResponse::text(503, "later")));
     harness.hook.next("create", later);
     for _ in 0..2 {
         let error = harness.open(&alice, asked.clone()).await.unwrap_err();
@@ -459,8 +459,9 @@ async fn limits_hold(harness: Harness) {
 
 #[tokio::test]
 async fn an_invalid_key_of_a_hook_opens_nothing() {
-    let with_zero: fn(Creation) -> Creation = |creation| creation.storage("Key", "a\0b");
-    let too_long: fn(Creation) -> Creation =
+    let with_zero: fn(CreateDecision) -> CreateDecision =
+        |creation| creation.storage("Key", "a\0b");
+    let too_long: fn(CreateDecision) -> CreateDecision =
         |creation| creation.storage("Key", format!("end/{}", "k".repeat(1024)));
     for names in [with_zero, too_long] {
         let harness = harness().await;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{Method, header};
 use landfall::{
     event::EventKind,
-    hook::{Answer, Reply},
+    hook::{ClientResponse, Decision},
 };
 use landfall_direct::{DirectError, DirectSettings, Status, TransferMode};
 use landfall_grants::JobState;
@@ -81,12 +81,12 @@ async fn an_upload_stays_open_if_a_hook_fails(service: Service) {
     let record = harness.opened(TransferMode::Put, Some(5)).await;
     assert_eq!(harness.put(&record, "hello".into()).await, 200);
     harness.hook.next("finish", Err("nobody at runtime".into()));
-    let reply = Reply::text(503, "later");
-    harness.hook.next("finish", Ok(Answer::Fail(reply)));
-    let thanks = Reply::text(200, "thank you");
+    let reply = ClientResponse::text(503, "later");
+    harness.hook.next("finish", Ok(Decision::Fail(reply)));
+    let thanks = ClientResponse::text(200, "thank you");
     harness
         .hook
-        .next("finish", Ok(Answer::Allow(thanks.clone())));
+        .next("finish", Ok(Decision::Allow(thanks.clone())));
     for _ in 0..2 {
         let error = harness.check(&record).await.unwrap_err();
         let DirectError::Hook(declined) = error else {

@@ -164,7 +164,7 @@ async fn files_are_sent_in_parts(service: Service) {
     assert_eq!(
         harness
             .handler
-            .look(record.id())
+            .get(record.id())
             .await
             .unwrap()
             .unwrap()
