@@ -50,10 +50,10 @@ impl Api {
         purpose: Purpose,
     ) -> Result<Requester, Problem> {
         let token = UploadToken::extract(&mut parts.headers);
-        if stated.is_some() {
+        if explicit_token.is_some() {
             remove_tokens(parts);
         }
-        let requester = match (token, stated) {
+        let requester = match (token, explicit_token) {
             (Some(token), stated) => {
                 let meant = stated.and_then(|stated| stated.request_id);
                 let grant = self.grant(parts, token.as_str(), meant, purpose);

@@ -53,7 +53,7 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
     };
     let (key, url) = (text("key")?, text("url")?);
     let (request_id, token) = (text("request_id")?, text("upload_token")?);
-    let stated = token.map(|token| fields::ExplicitToken {
+    let explicit_token = token.map(|token| fields::ExplicitToken {
         token,
         request_id: None,
     });

@@ -247,7 +247,7 @@ impl Direct {
         dispatcher: &HookDispatcher,
         mut record: Record,
         head: &ObjectHead,
-        response: ClientResponse,
+        reply: ClientResponse,
         info: Option<&Arc<RequestInfo>>,
     ) -> Result<AdvanceOutcome, DirectError> {
         let mut upload = Upload::clone(&completed_upload(

@@ -229,7 +229,7 @@ mod tests {
         upload.storage = storage.collect();
         let objects = objects("in");
         let layout = Layout::new(&objects);
-        place(
+        object_ref(
             &layout,
             &objects,
             &upload,

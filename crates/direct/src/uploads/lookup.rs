@@ -36,16 +36,16 @@ impl Requester {
     /// Returns the subject whose uploads it can access.
     pub(super) fn subject(&self) -> &str {
         match self {
-            Self::Caller(caller) => &caller.subject,
-            Self::Grant(job) => job.subject.as_deref().unwrap_or_default(),
+            Self::Principal(caller) => &caller.subject,
+            Self::Token(job) => job.subject.as_deref().unwrap_or_default(),
         }
     }
 
     /// Returns the only job whose upload it can access, if it is limited to one.
     fn job(&self) -> Option<JobId> {
         match self {
-            Self::Caller(_) => None,
-            Self::Grant(job) => Some(job.id),
+            Self::Principal(_) => None,
+            Self::Token(job) => Some(job.id),
         }
     }
 

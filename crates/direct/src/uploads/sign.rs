@@ -228,7 +228,7 @@ pub(super) fn multipart_id(record: &Record) -> Result<&str, DirectError> {
 /// Checks that an upload is open and has one of these modes.
 fn require_mode(record: &Record, modes: &[TransferMode]) -> Result<(), DirectError> {
     require_open(record)?;
-    if mode.contains(&record.mode) {
+    if modes.contains(&record.mode) {
         return Ok(());
     }
     let message = match record.mode {

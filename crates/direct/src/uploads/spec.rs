@@ -101,12 +101,10 @@ impl UploadSpec {
         );
         // Texts and numbers always have a JSON form, in which maps are sorted.
         let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
-        fingerprint[..16]
-            .iter()
-            .fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
+        digest[..16].iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 
     /// Returns the request to the policies.
@@ -126,7 +124,7 @@ impl UploadSpec {
         let mut requested = NewJob::new(subject, &*ask.id, &*self.filename);
         requested.filetype = Some(self.filetype.clone());
         requested.size = self.size;
-        requested.metadata = self.authorize(&ask.id).metadata;
+        requested.metadata = self.policy_request(&ask.id).metadata;
         let mut job = NewJob::new(subject, ask.id, ask.filename);
         job.filetype = ask.filetype;
         job.size = ask.filesize;

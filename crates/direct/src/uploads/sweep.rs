@@ -160,7 +160,7 @@ impl Direct {
         match self
             .0
             .repository
-            .next_purge(before.unwrap_or(SystemTime::UNIX_EPOCH))
+            .purge(before.unwrap_or(SystemTime::UNIX_EPOCH))
             .await
         {
             Ok(0) => {}

@@ -71,7 +71,7 @@ impl FileFields {
             size,
             metadata,
             request_id: request_id.map(checked_id).transpose()?,
-            stated,
+            explicit_token: stated,
         })
     }
 
@@ -120,7 +120,7 @@ impl FileFields {
             size,
             metadata,
             request_id,
-            stated,
+            explicit_token: stated,
         })
     }
 

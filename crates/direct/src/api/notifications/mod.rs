@@ -51,10 +51,7 @@ pub(super) async fn handle(api: &Api, call: Call) -> Result<Response, Problem> {
         let found = Box::pin(api.direct().on_notification(&bucket, &key)).await;
         found.map_err(|error| (key, error))
     });
-    let found: Vec<_> = check_count
-        .buffer_unordered(MAX_CONCURRENCY)
-        .collect()
-        .await;
+    let found: Vec<_> = checks.buffer_unordered(MAX_CONCURRENCY).collect().await;
     let mut matched = 0_usize;
     let mut later = None;
     for found in found {

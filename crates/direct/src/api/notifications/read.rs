@@ -57,7 +57,7 @@ impl Notification {
             return Ok(Self::Nothing);
         }
         if let Some(Value::Array(records)) = notification.get("Records") {
-            return match records.len() <= SIZE_LIMIT {
+            return match records.len() <= MAX_OBJECTS {
                 true => Ok(Self::objects(records.iter().filter_map(record).collect())),
                 false => Err(format!(
                     "at most {MAX_OBJECTS} records may be sent at a time"

@@ -133,7 +133,7 @@ fn decisions_follow_the_table() {
         (upload.length, upload.max_size) = (None, Some(SIZE_LIMIT));
         record.upload = upload.into();
     };
-    let too_large = |stored, most| removed(RemovalReason::TooLarge { stored, limit });
+    let too_large = |stored, limit| removed(RemovalReason::TooLarge { stored, limit });
     let invalid = |why: &str| removed(RemovalReason::Invalid(why.into()));
     let gone = "the object is missing in S3";
     let aborted = "the multipart upload is missing in S3";
