@@ -63,7 +63,7 @@ async fn the_longest_overdue_are_claimed_first() {
         );
         assert_eq!(
             repository
-                .due(at(11_000), RETRY_DELAY, 9)
+                .due_for_check(at(11_000), RETRY_DELAY, 9)
                 .await
                 .unwrap()
                 .len(),
@@ -79,7 +79,7 @@ async fn leased_and_ended_uploads_are_not_due() {
         let (repository, others) = (object.repository().await, object.repository().await);
         let held = due_at(100);
         repository.insert(&held).await.unwrap();
-        let hold = others.hold(held.id()).await.unwrap().unwrap();
+        let hold = others.acquire_lease(held.id()).await.unwrap().unwrap();
         assert_eq!(
             repository
                 .due_for_check(at(1000), RETRY_DELAY, 9)
@@ -90,7 +90,7 @@ async fn leased_and_ended_uploads_are_not_due() {
         hold.release().await;
         assert_eq!(
             repository
-                .due(at(1000), RETRY_DELAY, 9)
+                .due_for_check(at(1000), RETRY_DELAY, 9)
                 .await
                 .unwrap()
                 .len(),
@@ -123,7 +123,7 @@ async fn leased_and_ended_uploads_are_not_due() {
         assert!(repository.update(&mut gone).await.unwrap());
         assert_eq!(
             repository
-                .due(at(100_000), RETRY_DELAY, 9)
+                .due_for_check(at(100_000), RETRY_DELAY, 9)
                 .await
                 .unwrap()
                 .len(),
@@ -142,7 +142,7 @@ async fn concurrent_sweeps_claim_different_uploads() {
             object.repository().await,
         ];
         for millis in 0..120 {
-            all[0].add(&due_at(millis)).await.unwrap();
+            all[0].insert(&due_at(millis)).await.unwrap();
         }
         let sweeps = (0..9).map(|n| {
             let repository = all[n % 3].clone();
@@ -168,7 +168,11 @@ async fn concurrent_sweeps_claim_different_uploads() {
         }
         // A sweep ends early if other sweeps have locked all remaining rows; the next one gets
         // them.
-        for record in all[0].due(at(1000), RETRY_DELAY, 1000).await.unwrap() {
+        for record in all[0]
+            .due_for_check(at(1000), RETRY_DELAY, 1000)
+            .await
+            .unwrap()
+        {
             *times.entry(record.id().clone()).or_insert(0) += 1;
         }
         assert_eq!(times.len(), 120);
@@ -185,7 +189,7 @@ async fn an_invalid_row_does_not_block_the_others() {
         repository.insert(&broken).await.unwrap();
         repository.insert(&fine).await.unwrap();
         let id = broken.id();
-        let sql = format!("UPDATE direct_uploads SET description = '{{' WHERE id = '{id}'");
+        let sql = format!("UPDATE direct_uploads SET upload_json = '{{' WHERE id = '{id}'");
         object.execute(&sql).await;
         let due = repository
             .due_for_check(at(1000), RETRY_DELAY, 9)

@@ -12,16 +12,16 @@ async fn one_process_holds_the_lease() {
     everywhere(async |object: TestDatabase| {
         let (one, two) = (object.repository().await, object.repository().await);
         let record = record("ann", "k");
-        one.add(&record).await.unwrap();
+        one.insert(&record).await.unwrap();
         let other = super::harness::record("ann", "k");
-        one.add(&other).await.unwrap();
+        one.insert(&other).await.unwrap();
 
-        let hold = one.hold(record.id()).await.unwrap().unwrap();
+        let hold = one.acquire_lease(record.id()).await.unwrap().unwrap();
         assert!(hold.is_held());
-        assert!(one.hold(record.id()).await.unwrap().is_none());
-        assert!(two.hold(record.id()).await.unwrap().is_none());
+        assert!(one.acquire_lease(record.id()).await.unwrap().is_none());
+        assert!(two.acquire_lease(record.id()).await.unwrap().is_none());
         // Other uploads are free.
-        assert!(two.hold(other.id()).await.unwrap().is_some());
+        assert!(two.acquire_lease(other.id()).await.unwrap().is_some());
         // The holder can change it, and others see that.
         let mut finishing = record.clone();
         finishing.status = Status::Completing;
@@ -29,13 +29,13 @@ async fn one_process_holds_the_lease() {
         assert_eq!(two.get(record.id()).await.unwrap(), Some(finishing));
 
         hold.release().await;
-        let hold = two.hold(record.id()).await.unwrap().unwrap();
-        assert!(one.hold(record.id()).await.unwrap().is_none());
+        let hold = two.acquire_lease(record.id()).await.unwrap().unwrap();
+        assert!(one.acquire_lease(record.id()).await.unwrap().is_none());
         drop(hold);
-        until(async || one.hold(record.id()).await.unwrap().is_some()).await;
+        until(async || one.acquire_lease(record.id()).await.unwrap().is_some()).await;
 
         let nobody = super::harness::record("ann", "k");
-        assert!(one.hold(nobody.id()).await.unwrap().is_none());
+        assert!(one.acquire_lease(nobody.id()).await.unwrap().is_none());
     })
     .await;
 }
@@ -45,9 +45,9 @@ async fn one_of_many_requests_acquires_the_lease() {
     everywhere(async |object: TestDatabase| {
         let repository = [object.repository().await, object.repository().await];
         let record = record("ann", "k");
-        repository[0].add(&record).await.unwrap();
+        repository[0].insert(&record).await.unwrap();
         for _ in 0..5 {
-            let tries = (0..10).map(|n| repository[n % 2].hold(record.id()));
+            let tries = (0..10).map(|n| repository[n % 2].acquire_lease(record.id()));
             let held: Vec<_> = futures_util::future::join_all(tries).await;
             let held: Vec<_> = held.into_iter().filter_map(|one| one.unwrap()).collect();
             assert_eq!(held.len(), 1);
@@ -64,7 +64,7 @@ async fn holders_never_overlap() {
     everywhere(async |object: TestDatabase| {
         let repository = [object.repository().await, object.repository().await];
         let record = record("ann", "k");
-        repository[0].add(&record).await.unwrap();
+        repository[0].insert(&record).await.unwrap();
         let inside = Arc::new(Mutex::new(0));
         let visits = (0..8).map(|n| {
             let (repository, id, inside) = (
@@ -101,12 +101,12 @@ async fn a_lease_is_renewed_until_it_is_dropped() {
             .lease_duration(Duration::from_secs(3));
         let two = object.repository().await;
         let record = record("ann", "k");
-        one.add(&record).await.unwrap();
-        let hold = one.hold(record.id()).await.unwrap().unwrap();
+        one.insert(&record).await.unwrap();
+        let hold = one.acquire_lease(record.id()).await.unwrap().unwrap();
         let began = std::time::Instant::now();
         while began.elapsed() < Duration::from_secs(7) {
             // A machine too slow to renew the lease is detected.
-            let taken = two.hold(record.id()).await.unwrap();
+            let taken = two.acquire_lease(record.id()).await.unwrap();
             assert!(taken.is_none() || !hold.is_held());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -123,19 +123,19 @@ async fn an_expired_lease_is_lost_to_the_next_holder() {
             .lease_duration(Duration::from_secs(6));
         let two = object.repository().await;
         let record = record("ann", "k");
-        one.add(&record).await.unwrap();
-        let hold = one.hold(record.id()).await.unwrap().unwrap();
-        assert!(two.hold(record.id()).await.unwrap().is_none());
+        one.insert(&record).await.unwrap();
+        let hold = one.acquire_lease(record.id()).await.unwrap().unwrap();
+        assert!(two.acquire_lease(record.id()).await.unwrap().is_none());
         // Simulate a lease that was not renewed within its lifetime.
         object
             .execute("UPDATE direct_uploads SET lease_expires_at = 1")
             .await;
-        let theirs = two.hold(record.id()).await.unwrap().unwrap();
+        let theirs = two.acquire_lease(record.id()).await.unwrap().unwrap();
         until(async || !hold.is_held()).await;
         assert!(theirs.is_held());
         // It does not release the lease of another owner.
         hold.release().await;
-        assert!(one.hold(record.id()).await.unwrap().is_none());
+        assert!(one.acquire_lease(record.id()).await.unwrap().is_none());
         assert!(theirs.is_held());
     })
     .await;

@@ -340,7 +340,10 @@ async fn a_schedule_does_not_undo_what_was_written_in_between() {
             repository.insert(&record).await.unwrap();
             records.push(record);
         }
-        let mut seen = sweeper.due(at(2000), RETRY_DELAY, 9).await.unwrap();
+        let mut seen = sweeper
+            .due_for_check(at(2000), RETRY_DELAY, 9)
+            .await
+            .unwrap();
         assert_eq!(seen.len(), 4);
         seen.sort_by_key(|record| record.job.0);
         for record in &mut seen {

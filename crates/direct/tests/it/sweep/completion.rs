@@ -93,7 +93,7 @@ async fn late_objects_are_removed(service: Service) {
     for record in &records {
         let put = node
             .direct
-            .put(record, Duration::from_secs(3600), true)
+            .presign_put(record, Duration::from_secs(3600), true)
             .await;
         signed.push(put.unwrap());
     }
@@ -139,7 +139,7 @@ async fn too_large_uploads_are_removed(service: Service) {
         .await;
     let put = node
         .direct
-        .put(&unknown, Duration::from_secs(60), true)
+        .presign_put(&unknown, Duration::from_secs(60), true)
         .await;
     let put = put.unwrap();
     let sent = send(http::Method::PUT, &put.url, &put.headers, &b"hello"[..]).await;

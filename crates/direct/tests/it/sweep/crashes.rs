@@ -54,7 +54,7 @@ impl EventSink for PrintSink {
         EventKinds::ALL
     }
 
-    async fn notify(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         if event.kind == EventKind::Completed {
             print(&format!("completed {} {}", event.upload.id, event.id()));
         }
@@ -115,7 +115,7 @@ fn run_child() {
 }
 
 async fn work(node: Arc<Node>, one: usize) {
-    let who = who(&format!("s{}", one % 2));
+    let requester = requester(&format!("s{}", one % 2));
     for round in one.. {
         let mode = [
             TransferMode::Multipart,
@@ -127,12 +127,12 @@ async fn work(node: Arc<Node>, one: usize) {
         let opened = node.direct.open(&requester, asked, &mut parts()).await;
         // SQLite may be busy with other writers.
         let Ok(record) = opened else { continue };
-        say("opened");
+        print("opened");
         let none = HeaderMap::new();
         if record.mode == TransferMode::Put {
             let put = node
                 .direct
-                .put(&record, Duration::from_secs(60), true)
+                .presign_put(&record, Duration::from_secs(60), true)
                 .await;
             let put = put.unwrap();
             send(Method::PUT, &put.url, &put.headers, &b"0123456789"[..]).await;
@@ -273,7 +273,7 @@ async fn check_result(world: &World, mut said: Output) {
     node.reconcile().await;
 
     let connections = world.object.connections().await;
-    let rows = connections.read(Statement::new("SELECT id, job FROM direct_uploads"));
+    let rows = connections.read(Statement::new("SELECT id, job_number FROM direct_uploads"));
     let rows = rows.await.unwrap();
     let mut finished = 0;
     for row in &rows {

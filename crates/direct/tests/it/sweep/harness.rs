@@ -129,11 +129,11 @@ pub(crate) async fn sweep(node: &Node) -> SweepReport {
         if report.examined == 0 {
             return all;
         }
-        all.seen += report.examined;
+        all.examined += report.examined;
         all.completed += report.completed;
         all.expired += report.expired;
         all.failed += report.failed;
-        all.unknown += report.check_failures;
+        all.check_failures += report.check_failures;
     }
 }
 

@@ -12,7 +12,7 @@ use landfall_s3::client::{
     Client, Condition, CredentialSource, Credentials, ObjectHeaders, Payload, Place,
 };
 
-use crate::{repository::harness::Place as Database, sweep::harness::World};
+use crate::{repository::harness::TestDatabase as Database, sweep::harness::World};
 
 use super::harness::{
     Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_both, pattern, requester, send,
@@ -49,7 +49,7 @@ async fn a_put_at_a_client_key(service: Service) {
         }
         let found = harness.direct.find(&alice(), key, None).await.unwrap();
         assert_eq!(found.id(), record.id());
-        let found = harness.direct.find(&who("bob"), key, None).await;
+        let found = harness.direct.find(&requester("bob"), key, None).await;
         assert!(matches!(found, Err(DirectError::NotFound)));
     }
     let other = harness
@@ -110,8 +110,8 @@ async fn clients_can_create_and_complete_multipart_uploads(service: Service) {
         .unwrap();
     assert_eq!((record.status, &record.multipart), (Status::Open, &None));
     let id = begin(&harness.direct, &record).await;
-    for (who, id) in [(who("bob"), &*id), (alice(), "made-up")] {
-        let found = harness.direct.find(&who, "1-b.bin", Some(id)).await;
+    for (requester, id) in [(requester("bob"), &*id), (alice(), "made-up")] {
+        let found = harness.direct.find(&requester, "1-b.bin", Some(id)).await;
         assert!(matches!(found, Err(DirectError::NotFound)), "{found:?}");
     }
     let record = harness
@@ -236,7 +236,13 @@ async fn the_completion_of_too_large_uploads_is_not_signed(service: Service) {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, DirectError::TooLarge { stored: 5, most: 4 }),
+        matches!(
+            error,
+            DirectError::TooLarge {
+                stored: 5,
+                limit: 4
+            }
+        ),
         "{error}"
     );
     harness.assert_nothing_of(&record).await;

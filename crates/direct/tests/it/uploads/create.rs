@@ -255,7 +255,10 @@ async fn finds_the_same(harness: Harness) {
     );
     assert!(harness.hook.asked().len() <= 1);
     // Another principal's request with the same id is a different one.
-    let bobs = harness.open(&who("bob"), asked.clone()).await.unwrap();
+    let bobs = harness
+        .open(&requester("bob"), asked.clone())
+        .await
+        .unwrap();
     assert_ne!(bobs.id(), first.id());
     for change in [
         |asked: &mut OpenRequest| asked.filename = "b.bin".into(),
@@ -275,7 +278,7 @@ async fn finds_the_same(harness: Harness) {
     let found = harness.direct.by_request(&alice(), "7").await.unwrap();
     assert_eq!(found.id(), first.id());
     harness.cancel(&bobs).await.unwrap();
-    let error = harness.open(&who("bob"), asked).await.unwrap_err();
+    let error = harness.open(&requester("bob"), asked).await.unwrap_err();
     assert!(is_gone(&error), "{error}");
     let page = harness
         .client
@@ -488,7 +491,7 @@ async fn an_invalid_key_of_a_hook_opens_nothing() {
         );
         let looked_at = harness
             .repository
-            .due(
+            .due_for_check(
                 harness.queue.now() + Duration::from_secs(3600),
                 Duration::ZERO,
                 10,
@@ -508,18 +511,18 @@ async fn uploads_of_other_principals_are_not_found() {
     for _ in 0..2 {
         harness.direct.find(&alice(), key, id).await.unwrap();
         for (requester, key, id) in [
-            (who("bob"), &**key, id),
-            (who("bob"), &**key, None),
+            (requester("bob"), &**key, id),
+            (requester("bob"), &**key, None),
             (alice(), "other", id),
             (alice(), &**key, Some("other")),
             (alice(), "a\0b", None),
-            (who(""), &**key, id),
+            (requester(""), &**key, id),
         ] {
             let found = harness.direct.find(&requester, key, id).await;
             assert!(matches!(found, Err(DirectError::NotFound)), "{found:?}");
         }
         let id = harness.job(&record).await.request_id;
-        let found = harness.direct.by_request(&who("bob"), &id).await;
+        let found = harness.direct.by_request(&requester("bob"), &id).await;
         assert!(matches!(found, Err(DirectError::NotFound)));
     }
 }

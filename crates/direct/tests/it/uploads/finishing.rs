@@ -101,7 +101,7 @@ async fn an_upload_stays_open_if_a_hook_fails(service: Service) {
     assert_eq!(done.response, thanks);
     assert_eq!(harness.told(&record), [CREATED, COMPLETED]);
     let again = harness.check(&record).await.unwrap();
-    assert_eq!(again.reply, thanks);
+    assert_eq!(again.response, thanks);
     let ids: Vec<_> = harness
         .sink
         .announced()
@@ -218,7 +218,7 @@ async fn the_condition_is_signed() {
     let record = harness.opened(TransferMode::Put, Some(5)).await;
     let put = harness
         .direct
-        .put(&record, Duration::from_secs(60), true)
+        .presign_put(&record, Duration::from_secs(60), true)
         .await;
     let put = put.unwrap();
     let mut without = put.headers.clone();

@@ -307,7 +307,7 @@ pub(crate) fn requester(subject: &str) -> Requester {
 }
 
 pub(crate) fn alice() -> Requester {
-    who("alice")
+    requester("alice")
 }
 
 /// Returns the head of a request.

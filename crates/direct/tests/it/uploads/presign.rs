@@ -194,7 +194,7 @@ async fn too_large_multipart_uploads_are_removed(service: Service) {
     let DirectError::TooLarge { stored, limit } = error else {
         panic!("{error}");
     };
-    assert_eq!((stored, most), (5 * MIB as u64 + 1, 5 * MIB as u64));
+    assert_eq!((stored, limit), (5 * MIB as u64 + 1, 5 * MIB as u64));
     harness.assert_nothing_of(&record).await;
     let job = harness.job(&record).await;
     assert_eq!(job.state, JobState::Failed);
@@ -253,7 +253,13 @@ async fn too_large_objects_are_removed(service: Service) {
     assert_eq!(harness.put(&record, "four".into()).await, 200);
     let error = harness.check(&record).await.unwrap_err();
     assert!(
-        matches!(error, DirectError::TooLarge { stored: 4, most: 3 }),
+        matches!(
+            error,
+            DirectError::TooLarge {
+                stored: 4,
+                limit: 3
+            }
+        ),
         "{error}"
     );
     harness.assert_nothing_of(&record).await;
@@ -270,7 +276,7 @@ async fn too_large_objects_are_removed(service: Service) {
     for mode in [TransferMode::Put, TransferMode::Post] {
         let mut asked = OpenRequest::new(mode, "a");
         asked.size = Some((5 << 30) + 1);
-        let error = harness.open(&who("bob"), asked).await.unwrap_err();
+        let error = harness.open(&requester("bob"), asked).await.unwrap_err();
         assert!(
             matches!(
                 error,
