@@ -3,8 +3,8 @@
 use landfall::direct::HookError;
 use landfall_database::DatabaseError;
 use landfall_grants::{
-    policy::No,
-    queue::{QueueError, Refusal},
+    policy::PolicyDenial,
+    queue::{LimitExceeded, QueueError},
 };
 use landfall_s3::client;
 
@@ -48,10 +48,10 @@ pub enum DirectError {
     InvalidParts(String),
     /// A policy denies the upload.
     #[error("{0}")]
-    Policy(#[from] No),
+    Policy(#[from] PolicyDenial),
     /// A limit, the rate limit or the quota is exceeded.
     #[error("too many requests in progress")]
-    LimitExceeded(Refusal),
+    LimitExceeded(LimitExceeded),
     /// A hook denies the upload or failed.
     #[error("{0}")]
     Hook(#[source] Box<HookError>),

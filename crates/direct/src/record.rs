@@ -34,7 +34,7 @@ pub enum Status {
     Completing,
     /// Completed, and all events are emitted.
     Completed,
-    /// Denied, cancelled, failed or expired. Its data in S3 is removed, now or later.
+    /// AuthError, cancelled, failed or expired. Its data in S3 is removed, now or later.
     Removed,
 }
 

@@ -65,10 +65,10 @@ impl Api {
                 Requester::Token(Box::new(grant.await?))
             }
             (None, None) => {
-                let (callers, client) = (&self.settings.callers, self.client(parts));
+                let (callers, client) = (&self.settings.authenticator, self.client(parts));
                 Requester::Principal(match purpose {
-                    Purpose::Open => callers.identify_for_change(parts, client).await?,
-                    Purpose::Use => callers.identify(parts, client).await?,
+                    Purpose::Open => callers.authenticate_for_write(parts, client).await?,
+                    Purpose::Use => callers.authenticate(parts, client).await?,
                 })
             }
         };
@@ -83,7 +83,7 @@ impl Api {
         meant: Option<String>,
         purpose: Purpose,
     ) -> Result<Job, Problem> {
-        let hash = TokenHash::of(token);
+        let hash = TokenHash::from_secret(token);
         let found = match purpose {
             Purpose::Use => self.tokens.get(hash.as_str()).await,
             Purpose::Open => None,
@@ -101,7 +101,7 @@ impl Api {
         })?;
         let job = job.filter(|job| meant.is_none_or(|id| id == job.request_id));
         let Some(job) = job else {
-            let callers = &self.settings.callers;
+            let callers = &self.settings.authenticator;
             if let Err(wait) = callers.record_failure(parts, self.client(parts), Some(token)) {
                 return Err(Problem::new(
                     StatusCode::TOO_MANY_REQUESTS,

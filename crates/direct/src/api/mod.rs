@@ -45,9 +45,9 @@ use axum::{
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{service::Cors, upload::UploadId};
 use landfall_grants::{
-    api::{Allowance, Edge, request_id},
-    caller::Callers,
-    gate::ClientAddress,
+    api::{CorsContext, CorsRules, request_id},
+    auth::Authenticator,
+    enforce::ClientAddress,
 };
 
 use self::{
@@ -59,7 +59,7 @@ use self::{
 use crate::{Direct, DirectError};
 
 /// Methods and headers that CORS allows in addition to those of tus.
-const CORS_ALLOWANCE: Allowance = Allowance {
+const CORS_RULES: CorsRules = CorsRules {
     methods: "GET, POST, DELETE, OPTIONS",
     headers: "uppy-auth-token, uppy-credentials-params, Accept, X-CSRF-TOKEN, X-XSRF-TOKEN",
     exposed: "Retry-After",
@@ -72,7 +72,7 @@ pub struct ApiSettings {
     /// The direct uploads.
     pub direct: Direct,
     /// Authenticates principals.
-    pub callers: Callers,
+    pub authenticator: Authenticator,
     /// Prefix of all paths; may be empty.
     pub path: String,
     /// Rules for cross-origin requests; `None` for no CORS headers.
@@ -88,7 +88,7 @@ pub struct ApiSettings {
 impl ApiSettings {
     /// Creates default settings.
     #[must_use]
-    pub fn new(direct: Direct, callers: Callers) -> Self {
+    pub fn new(direct: Direct, authenticator: Authenticator) -> Self {
         Self {
             direct,
             callers,
@@ -186,10 +186,12 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
         };
         (parts.method.clone(), path, request_id(&parts).to_owned())
     });
-    let cross_site = api.settings.callers.cross_site();
+    let cross_site = api.settings.authenticator.csrf();
     let cors = api.settings.cors.as_ref();
-    let edge = Edge::new(CORS_ALLOWANCE, cors, &parts, |head| cross_site.is_own(head));
-    let result = match (edge.is_admitted(), edge.preflight()) {
+    let context = CorsContext::new(CORS_RULES, cors, &parts, |head| {
+        cross_site.is_same_origin(head)
+    });
+    let result = match (context.is_allowed(), context.preflight()) {
         (false, _) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "requests from this origin are not allowed",
@@ -202,7 +204,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
         },
     };
     let mut response = result.unwrap_or_else(|problem| problem.respond(family));
-    edge.decorate(response.headers_mut());
+    context.apply(response.headers_mut());
     if let Some((method, path, id)) = log {
         let status = response.status().as_u16();
         tracing::debug!(%method, path, requestId = id, status, "DirectResponseOutgoing");

@@ -6,10 +6,10 @@ use axum::{body::Body, response::Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use landfall::{direct::HookError, upload::UploadId};
 use landfall_grants::{
-    api::NoBody,
-    caller::Denied,
-    policy::No,
-    queue::{QueueError, Refusal},
+    api::JsonBodyError,
+    auth::AuthError,
+    policy::PolicyDenial,
+    queue::{LimitExceeded, QueueError},
 };
 use landfall_s3::client::{self, ErrorKind};
 use serde_json::{Value, json};
@@ -270,14 +270,14 @@ pub(super) fn can_set_header(name: &HeaderName) -> bool {
     !RESERVED_HEADERS.contains(name) && !name.as_str().starts_with("access-control-")
 }
 
-fn limit_exceeded(refusal: &Refusal) -> Problem {
+fn limit_exceeded(refusal: &LimitExceeded) -> Problem {
     let (message, wait) = match refusal {
-        Refusal::Active(limit) => (
+        LimitExceeded::Active(limit) => (
             format!("the limit of {limit} active uploads is reached; finish or cancel one"),
             LIMIT_RETRY_AFTER,
         ),
-        Refusal::Rate(wait) => ("the rate limit for new uploads is exceeded".into(), *wait),
-        Refusal::Quota { quota, used } => (
+        LimitExceeded::Rate(wait) => ("the rate limit for new uploads is exceeded".into(), *wait),
+        LimitExceeded::Quota { quota, used } => (
             format!("the quota of {quota} bytes is exceeded: {used} bytes are used or reserved"),
             LIMIT_RETRY_AFTER,
         ),
@@ -285,26 +285,26 @@ fn limit_exceeded(refusal: &Refusal) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(wait)
 }
 
-impl From<NoBody> for Problem {
-    fn from(none: NoBody) -> Self {
+impl From<JsonBodyError> for Problem {
+    fn from(none: JsonBodyError) -> Self {
         Self::new(none.status(), none.to_string())
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
+impl From<AuthError> for Problem {
+    fn from(denied: AuthError) -> Self {
         let problem = Self::new(denied.status(), denied.to_string());
         match denied {
-            Denied::Unknown { challenge, .. } => problem.challenge(challenge),
-            Denied::TooMany { retry_after } => problem.retry_after(retry_after),
-            Denied::Unavailable => problem.retry_after(RETRY_AFTER),
-            Denied::Forbidden(_) | Denied::CrossSite => problem,
+            AuthError::Unauthenticated { challenge, .. } => problem.challenge(challenge),
+            AuthError::TooManyFailures { retry_after } => problem.retry_after(retry_after),
+            AuthError::Unavailable => problem.retry_after(RETRY_AFTER),
+            AuthError::Forbidden(_) | AuthError::CrossSite => problem,
         }
     }
 }
 
-impl From<No> for Problem {
-    fn from(no: No) -> Self {
+impl From<PolicyDenial> for Problem {
+    fn from(no: PolicyDenial) -> Self {
         let problem = Self {
             field: no.field,
             ..Self::new(no.status, no.message)

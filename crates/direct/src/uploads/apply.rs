@@ -269,11 +269,11 @@ impl Direct {
             .emit(permit, EventKind::Completed, upload, head.size, info)
             .await;
         // The queue's sink has done this already, if it is installed.
-        let end = queue::End::Completed(queue::Completion {
+        let end = queue::JobEnd::Completed(queue::Completion {
             bytes: head.size,
             etag: Some(head.etag.clone()),
         });
-        if let Err(error) = self.queue().end(*job, end).await {
+        if let Err(error) = self.queue().finish(*job, end).await {
             tracing::error!(id = %upload.id, %job, %error, "failed to record job end");
         }
         tracing::debug!(id = %upload.id, size = head.size, "DirectUploadFinished");

@@ -3,8 +3,8 @@
 use http::request::Parts;
 use landfall::upload::UploadId;
 use landfall_grants::{
-    Caller, Job, JobState, policy,
-    queue::{Granted, NewJob},
+    Job, JobState, Principal, policy,
+    queue::{GrantOutcome, NewJob},
 };
 
 use super::{
@@ -81,14 +81,14 @@ impl Direct {
     /// Evaluates the policies; returns the job to grant and the accepted types.
     pub(super) async fn authorize(
         &self,
-        caller: &Caller,
+        caller: &Principal,
         spec: &UploadSpec,
         request: &Parts,
     ) -> Result<(NewJob, Vec<String>), DirectError> {
         let id = spec.request_id.clone().unwrap_or_else(key::uuid);
         let mut ask = spec.policy_request(&id);
         policy::decide(&self.settings().policies, caller, &mut ask, request).await?;
-        let types = ask.limits.content_types.clone();
+        let types = ask.limits.allowed_types.clone();
         Ok((spec.job(&caller.subject, ask), types))
     }
 
@@ -100,10 +100,12 @@ impl Direct {
         spec: &UploadSpec,
     ) -> Result<ExistingUpload, DirectError> {
         let (job, is_new) = match self.queue().grant(new).await? {
-            Granted::New(job, _) => (job, true),
-            Granted::Again(job, _) => (job, false),
-            Granted::Conflict(_) => return Err(DirectError::conflicting_request("id")),
-            Granted::Refused(refusal) => return Err(DirectError::LimitExceeded(refusal)),
+            GrantOutcome::Created(job, _) => (job, true),
+            GrantOutcome::Existing(job, _) => (job, false),
+            GrantOutcome::Conflict(_) => return Err(DirectError::conflicting_request("id")),
+            GrantOutcome::LimitExceeded(refusal) => {
+                return Err(DirectError::LimitExceeded(refusal));
+            }
         };
         let authorization = Authorization {
             types,
@@ -152,7 +154,8 @@ impl Direct {
         if let Some(error) = ended_job_error(&authorization.job) {
             return Err(error);
         }
-        let Some((bound, fingerprint)) = self.queue().bound(authorization.job.id).await? else {
+        let Some((bound, fingerprint)) = self.queue().bound_upload(authorization.job.id).await?
+        else {
             return Ok(ExistingUpload::None(authorization));
         };
         if fingerprint != authorization.fingerprint {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use landfall::{direct::HookDispatcher, event::EventKind, hook::RequestInfo};
 use landfall_grants::{
     Job,
-    queue::{End, GrantStarted, NewJob, Start, Started},
+    queue::{GrantStartOutcome, JobEnd, NewJob, StartOutcome, StartRequest},
 };
 use landfall_s3::client::ErrorKind;
 
@@ -53,8 +53,8 @@ impl Direct {
         let start = move |job: &Job| {
             let mut record = draft.clone();
             apply_job(&mut record, job);
-            let start = Start::new(record.id().clone(), record.upload.length, &*fingerprint);
-            start.along(repository.insert_statement(&record))
+            let start = StartRequest::new(record.id().clone(), record.upload.length, &*fingerprint);
+            start.with_statement(repository.insert_statement(&record))
         };
         let granted = match self.queue().grant_and_start(new, start).await {
             Ok(granted) => granted,
@@ -65,13 +65,15 @@ impl Direct {
             }
         };
         let (job, started) = match granted {
-            GrantStarted::New(job, started) => (job, started),
-            GrantStarted::Again(job) => {
+            GrantStartOutcome::Created(job, started) => (job, started),
+            GrantStartOutcome::Existing(job) => {
                 (authorization.job, authorization.is_new) = (job, false);
                 return Ok(OpenOutcome::Existing(authorization));
             }
-            GrantStarted::Conflict(_) => return Err(DirectError::conflicting_request("id")),
-            GrantStarted::Refused(refusal) => return Err(DirectError::LimitExceeded(refusal)),
+            GrantStartOutcome::Conflict(_) => return Err(DirectError::conflicting_request("id")),
+            GrantStartOutcome::LimitExceeded(refusal) => {
+                return Err(DirectError::LimitExceeded(refusal));
+            }
         };
         apply_job(&mut record, &job);
         authorization.job = job;
@@ -120,16 +122,16 @@ impl Direct {
         record: &Record,
     ) -> Result<Option<Record>, DirectError> {
         let upload = &record.upload;
-        let start = Start::new(
+        let start = StartRequest::new(
             upload.id.clone(),
             upload.length,
             &*authorization.fingerprint,
         );
         let start = start
-            .instead_of(authorization.replaced.clone())
-            .along(self.0.repository.insert_statement(record));
+            .replacing(authorization.replaced.clone())
+            .with_statement(self.0.repository.insert_statement(record));
         let started = self.queue().start(authorization.job.id, start).await?;
-        if let Started::Other(other) = &started {
+        if let StartOutcome::Other(other) = &started {
             let other = self.0.repository.get(other).await?;
             let other = other.filter(|other| other.status != Status::Creating);
             return Ok(Some(other.ok_or(DirectError::Locked)?));
@@ -221,22 +223,26 @@ impl Direct {
         }
         let reason = format!("the upload was rejected: {error}");
         let job = authorization.job.id;
-        if let Err(error) = self.queue().end(job, End::Failed(reason)).await {
+        if let Err(error) = self.queue().finish(job, JobEnd::Failed(reason)).await {
             tracing::error!(%job, %error, "failed to release quota reservation");
         }
     }
 }
 
 /// Returns the error if an upload was not bound to its job.
-fn start_error(started: &Started, job: &Job, record: &Record) -> Option<DirectError> {
+fn start_error(started: &StartOutcome, job: &Job, record: &Record) -> Option<DirectError> {
     Some(match started {
-        Started::Bound => return None,
-        Started::TooMuch => DirectError::TooLarge {
+        StartOutcome::Bound => return None,
+        StartOutcome::TooLarge => DirectError::TooLarge {
             stored: record.upload.length.unwrap_or_default(),
             limit: job.size.or(job.max_size).unwrap_or_default(),
         },
-        Started::Other(_) | Started::Differs => DirectError::conflicting_request("id or token"),
-        Started::TooLate | Started::Ended(_) | Started::Unknown => DirectError::gone(),
+        StartOutcome::Other(_) | StartOutcome::Conflict => {
+            DirectError::conflicting_request("id or token")
+        }
+        StartOutcome::Expired | StartOutcome::Ended(_) | StartOutcome::NotFound => {
+            DirectError::gone()
+        }
     })
 }
 

@@ -55,21 +55,21 @@ impl RemovalReason {
     }
 
     /// Returns the end of the job.
-    pub(super) fn job_end(&self) -> queue::End {
+    pub(super) fn job_end(&self) -> queue::JobEnd {
         match self {
             Self::Unwanted(TerminationReason::Hook) => {
-                queue::End::Failed("denied or stopped by a hook".into())
+                queue::JobEnd::Failed("denied or stopped by a hook".into())
             }
             Self::Unwanted(TerminationReason::Client) => {
-                queue::End::Cancelled("by the client".into())
+                queue::JobEnd::Cancelled("by the client".into())
             }
-            Self::Unwanted(_) => queue::End::Cancelled("by the application".into()),
-            Self::TooLarge { stored, limit } => queue::End::Failed(format!(
+            Self::Unwanted(_) => queue::JobEnd::Cancelled("by the application".into()),
+            Self::TooLarge { stored, limit } => queue::JobEnd::Failed(format!(
                 "{stored} bytes arrived, but at most {limit} were granted"
             )),
-            Self::Invalid(why) => queue::End::Failed(why.clone()),
-            Self::Vanished(why) => queue::End::Failed((*why).into()),
-            Self::Expired => queue::End::Expired,
+            Self::Invalid(why) => queue::JobEnd::Failed(why.clone()),
+            Self::Vanished(why) => queue::JobEnd::Failed((*why).into()),
+            Self::Expired => queue::JobEnd::Expired,
         }
     }
 

@@ -30,7 +30,7 @@ use std::{
 
 use http::HeaderMap;
 use landfall::{Handler, direct::HookDispatcher, hook::ClientResponse};
-use landfall_grants::{Caller, Job, Queue};
+use landfall_grants::{Job, Principal, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 
 use self::{lookup::RecordCache, parts::ProgressThrottle};
@@ -52,7 +52,7 @@ const MAX_ATTEMPTS: usize = 3;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Requester {
     /// An authenticated principal.
-    Principal(Caller),
+    Principal(Principal),
     /// The bearer of the upload token of this job, for its single upload.
     Token(Box<Job>),
 }

@@ -9,7 +9,7 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_grants::{Job, gate::labels, queue::NewJob};
+use landfall_grants::{Job, enforce::labels, queue::NewJob};
 use landfall_s3::client::{ErrorKind, Place};
 
 use super::{

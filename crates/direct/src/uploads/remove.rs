@@ -73,10 +73,10 @@ impl Direct {
             return Ok(());
         }
         // The client may have retried meanwhile, and opened another upload.
-        let bound = self.queue().bound(record.job).await?;
+        let bound = self.queue().bound_upload(record.job).await?;
         if bound.is_none_or(|(bound, _)| bound == *record.id()) {
-            let why = queue::End::Failed("it was never created in S3".into());
-            self.queue().end(record.job, why).await?;
+            let why = queue::JobEnd::Failed("it was never created in S3".into());
+            self.queue().finish(record.job, why).await?;
         }
         self.clean_up_leased(&lease, record).await
     }
@@ -142,7 +142,7 @@ impl Direct {
 
     async fn end_job(&self, record: &Record, reason: &RemovalReason) {
         let job = record.job;
-        if let Err(error) = self.queue().end(job, reason.job_end()).await {
+        if let Err(error) = self.queue().finish(job, reason.job_end()).await {
             tracing::error!(id = %record.upload.id, %job, %error, "failed to record job end");
         }
     }

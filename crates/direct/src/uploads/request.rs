@@ -7,7 +7,7 @@ use landfall::{
     direct::HookDispatcher,
     hook::{RequestInfo, UploadToken},
 };
-use landfall_grants::caller::KeySecret;
+use landfall_grants::auth::KeySecret;
 use percent_encoding::percent_decode_str;
 
 /// Returns the request for hooks and sinks. Landfall's keys and tokens are removed from `request`;

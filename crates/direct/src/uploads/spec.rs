@@ -9,9 +9,9 @@ use landfall::{
 };
 use landfall_grants::{
     Job, JobState,
-    caller::KeySecret,
-    policy::{Ask, No},
-    queue::{Bounds, NewJob},
+    auth::KeySecret,
+    policy::{PolicyDenial, PolicyRequest},
+    queue::{JobLimits, NewJob},
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -108,8 +108,8 @@ impl UploadSpec {
     }
 
     /// Returns the request to the policies.
-    pub(super) fn policy_request(&self, id: &str) -> Ask {
-        let mut ask = Ask::new(id, &*self.filename);
+    pub(super) fn policy_request(&self, id: &str) -> PolicyRequest {
+        let mut ask = PolicyRequest::new(id, &*self.filename);
         ask.filesize = self.size;
         ask.filetype = Some(self.filetype.clone());
         let texts = self.metadata.iter();
@@ -120,7 +120,7 @@ impl UploadSpec {
     }
 
     /// Returns the job to create, as restricted by the policies.
-    pub(super) fn job(&self, subject: &str, ask: Ask) -> NewJob {
+    pub(super) fn job(&self, subject: &str, ask: PolicyRequest) -> NewJob {
         let mut requested = NewJob::new(subject, &*ask.id, &*self.filename);
         requested.filetype = Some(self.filetype.clone());
         requested.size = self.size;
@@ -130,8 +130,8 @@ impl UploadSpec {
         job.size = ask.filesize;
         job.max_size = ask.limits.max_size;
         job.metadata = ask.metadata;
-        job.asked = Some(requested.fingerprint());
-        job.bounds = Bounds::of(&ask.limits);
+        job.request_fingerprint = Some(requested.fingerprint());
+        job.limits = JobLimits::from(&ask.limits);
         job
     }
 
@@ -161,8 +161,8 @@ impl UploadSpec {
         match &job.filetype {
             Some(granted) if self.has_explicit_type && is_other(granted) => {
                 let why = format!("the upload was granted with the type {granted:?}");
-                let no = No::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
-                Err(No {
+                let no = PolicyDenial::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+                Err(PolicyDenial {
                     field: Some("filetype"),
                     ..no
                 }

@@ -1,7 +1,7 @@
 //! Temporary credentials, limited to the keys of one principal.
 
 use http::Request;
-use landfall_grants::policy::{self, Ask, No};
+use landfall_grants::policy::{self, PolicyDenial, PolicyRequest};
 use landfall_s3::client::{Partition, TokenRequest};
 use serde_json::json;
 
@@ -30,23 +30,23 @@ impl Direct {
         let sts = settings.sts.as_ref().ok_or(DirectError::NotFound)?;
         let Requester::Principal(caller) = requester else {
             let why = "an upload token is valid for one upload, not for credentials";
-            return Err(No::forbidden(why).into());
+            return Err(PolicyDenial::forbidden(why).into());
         };
-        let mut ask = Ask::new(key::uuid(), "*");
+        let mut ask = PolicyRequest::new(key::uuid(), "*");
         let (request, ()) = Request::new(()).into_parts();
         let bounded = || {
             let why = "this principal has limits that S3 cannot enforce";
-            No::forbidden(why)
+            PolicyDenial::forbidden(why)
         };
         let agreed = policy::decide(&settings.policies, caller, &mut ask, &request).await;
         agreed.map_err(|no| if no.field.is_some() { bounded() } else { no })?;
         let limits = &ask.limits;
         let check_metadata_size = limits.max_size.is_some()
             || limits.quota.is_some()
-            || limits.active.is_some()
-            || limits.rate.is_some()
-            || limits.size_required
-            || !limits.content_types.is_empty();
+            || limits.max_active.is_some()
+            || limits.rate_limit.is_some()
+            || limits.require_size
+            || !limits.allowed_types.is_empty();
         if check_metadata_size {
             return Err(bounded().into());
         }

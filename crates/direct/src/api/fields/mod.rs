@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use landfall::hook::{MediaType, UploadToken};
-use landfall_grants::caller::KeySecret;
+use landfall_grants::auth::KeySecret;
 use serde_json::{Map, Value};
 
 use super::{problem::Problem, query::Query};

@@ -106,9 +106,9 @@ fn check_secret(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
     };
     // Comparing hashes in constant time reveals neither the secret nor its length.
     match said {
-        Some(said) if TokenHash::of(&said) == TokenHash::of(secret) => Ok(()),
+        Some(said) if TokenHash::from_secret(&said) == TokenHash::from_secret(secret) => Ok(()),
         said => {
-            let (callers, client) = (&api.settings.callers, api.client(&call.parts));
+            let (callers, client) = (&api.settings.authenticator, api.client(&call.parts));
             if said.is_some()
                 && let Err(wait) = callers.record_failure(&call.parts, client, None)
             {

@@ -1,6 +1,6 @@
 //! Upload tokens: the bearer can make the granted upload, in any transfer mode.
 
-use landfall_grants::{JobState, queue::End};
+use landfall_grants::{JobState, queue::JobEnd};
 use serde_json::{Value, json};
 
 use super::harness::{Harness, TestRequest, encoded, put};
@@ -133,14 +133,14 @@ async fn grants_are_enforced() {
 async fn invalid_tokens_are_rejected() {
     let harness = Harness::start().await;
     for (end, status) in [
-        (End::Expired, 410),
-        (End::Cancelled("unwanted".into()), 410),
+        (JobEnd::Expired, 410),
+        (JobEnd::Cancelled("unwanted".into()), 410),
     ] {
         let token = harness
             .grant(|new| new.request_id = format!("{end:?}"))
             .await;
         let job = harness.job(&format!("{end:?}")).await;
-        harness.uploads.queue.end(job.id, end).await.unwrap();
+        harness.uploads.queue.finish(job.id, end).await.unwrap();
         for request in mode(&harness, token.reveal()) {
             request.send().await.companion(status, "");
         }

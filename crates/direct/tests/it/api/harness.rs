@@ -12,9 +12,9 @@ use landfall_direct::{
     api::{self, ApiSettings},
 };
 use landfall_grants::{
-    Caller, Limits, Queue, Token,
-    caller::{ApiKeys, Callers, CrossSite, Denied, FailedAttempts, Identify, KeySecret},
-    queue::{Granted, NewJob, NewKey},
+    GrantLimits, Principal, Queue, Token,
+    auth::{ApiKeys, AuthError, AuthMethod, Authenticator, CsrfPolicy, FailedAttempts, KeySecret},
+    queue::{GrantOutcome, NewJob, NewKey},
 };
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -29,18 +29,18 @@ pub(crate) const SECRET: &str = "the-secret-of-notifications";
 struct Cookies;
 
 #[async_trait]
-impl Identify for Cookies {
-    async fn identify(
+impl AuthMethod for Cookies {
+    async fn authenticate(
         &self,
         request: &Parts,
         _client: Option<IpAddr>,
-    ) -> Result<Option<Caller>, Denied> {
+    ) -> Result<Option<Principal>, AuthError> {
         let cookie = request.headers.get(header::COOKIE);
         let cookie = cookie.and_then(|cookie| cookie.to_str().ok());
         Ok(cookie
             .and_then(|cookie| cookie.strip_prefix("who="))
             .map(|requester| {
-                let mut caller = Caller::new(requester);
+                let mut caller = Principal::new(requester);
                 caller.by_cookie = true;
                 caller
             }))
@@ -77,9 +77,9 @@ impl Harness {
         let queue = &uploads.queue;
         let (ann, bob) = (key(queue, "ann").await, key(queue, "bob").await);
         let keys = Arc::new(ApiKeys::new(queue.clone()));
-        let guard = CrossSite::new().and_from(["https://app.example"]);
-        let mode: Vec<Arc<dyn Identify>> = vec![keys, Arc::new(Cookies)];
-        let callers = Callers::new(mode, FailedAttempts::default(), guard.unwrap());
+        let guard = CsrfPolicy::new().allow_origins(["https://app.example"]);
+        let mode: Vec<Arc<dyn AuthMethod>> = vec![keys, Arc::new(Cookies)];
+        let callers = Authenticator::new(mode, FailedAttempts::default(), guard.unwrap());
         let mut settings = ApiSettings::new(uploads.direct.clone(), callers);
         settings.notifications_secret = Some(SECRET.into());
         api(&mut settings);
@@ -134,7 +134,7 @@ impl Harness {
         let mut new = NewJob::new("ann", id.as_str(), "holiday.mp4");
         change(&mut new);
         match self.uploads.queue.grant(new).await.unwrap() {
-            Granted::New(_, token) => token,
+            GrantOutcome::Created(_, token) => token,
             other => panic!("{other:?}"),
         }
     }
@@ -162,7 +162,7 @@ async fn key(queue: &Queue, subject: &str) -> KeySecret {
         hash: key.hash(),
         name: subject.into(),
         subject: subject.into(),
-        limits: Limits::default(),
+        limits: GrantLimits::default(),
         is_admin: false,
         expires_at: None,
     };

@@ -7,8 +7,8 @@ use landfall::upload::{Upload, UploadId};
 use landfall_database::DatabaseError;
 use landfall_direct::{OpenRequest, Record, Requester, Status, TransferMode};
 use landfall_grants::{
-    Caller, JobState,
-    queue::{Granted, NewJob, Start, Started},
+    JobState, Principal,
+    queue::{GrantOutcome, NewJob, StartOutcome, StartRequest},
 };
 use landfall_s3::client::{ObjectHeaders, Place as Object};
 
@@ -129,7 +129,7 @@ async fn too_large_uploads_are_removed(service: Service) {
     let known = node.open(TransferMode::Multipart, Some(4)).await;
     part(&node, &known, 1, b"hello").await;
     // Without a size, S3 does not limit a PUT.
-    let mut caller = Caller::new("bob");
+    let mut caller = Principal::new("bob");
     caller.limits.max_size = Some(4);
     let unknown = node
         .open_for(
@@ -183,14 +183,14 @@ async fn uploads_in_creation_are_removed_after_a_crash(service: Service) {
     let node = world.node().await;
     let mut new = NewJob::new("alice", "r1", "x");
     new.size = Some(5);
-    let Granted::New(job, _) = node.queue.grant(new).await.unwrap() else {
+    let GrantOutcome::Created(job, _) = node.queue.grant(new).await.unwrap() else {
         panic!("not granted");
     };
     let id = UploadId::new("direct-0d4d4f3a-6b0e-4c62-9b4e-0f5d1c2b3a49").unwrap();
-    let start = Start::new(id.clone(), Some(5), "d");
+    let start = StartRequest::new(id.clone(), Some(5), "d");
     assert_eq!(
         node.queue.start(job.id, start).await.unwrap(),
-        Started::Bound
+        StartOutcome::Bound
     );
     let mut upload = Upload::new(id, Some(5));
     upload.created = Some(node.queue.now());

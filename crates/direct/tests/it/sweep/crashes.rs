@@ -269,7 +269,7 @@ async fn check_result(world: &World, mut said: Output) {
         assert_eq!(report.check_failures, 0);
     }
     // Jobs that only the queue knows, or does not know yet.
-    node.queue.tidy().await.unwrap();
+    node.queue.purge().await.unwrap();
     node.reconcile().await;
 
     let connections = world.object.connections().await;
@@ -320,13 +320,13 @@ async fn check_result(world: &World, mut said: Output) {
     let none: [String; 0] = [];
     assert_eq!(node.multiparts(&world.bucket, "").await, none);
     let alone = "SELECT COUNT(*) FROM queue_jobs WHERE state <> 0 \
-                 AND upload NOT IN (SELECT id FROM direct_uploads)";
+                 AND upload_id NOT IN (SELECT id FROM direct_uploads)";
     assert_eq!(
         world.number(alone).await,
         0,
         "a job was started without its record"
     );
-    let under_way = "SELECT COUNT(*) FROM queue_jobs WHERE ended IS NULL";
+    let under_way = "SELECT COUNT(*) FROM queue_jobs WHERE ended_at IS NULL";
     assert_eq!(world.number(under_way).await, 0);
     world.assert_settled().await;
 }

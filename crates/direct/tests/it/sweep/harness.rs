@@ -21,7 +21,7 @@ use landfall_direct::{
 };
 use landfall_grants::{
     Clock, Job, Queue, QueueSettings,
-    gate::{Follower, Gate, GateSettings, Reconciled, reconcile},
+    enforce::{GrantHook, GrantHookSettings, JobTracker, ReconcileReport, reconcile},
     queue::StaleFilter,
 };
 use landfall_s3::client::{Client, ErrorKind};
@@ -160,9 +160,9 @@ pub(crate) async fn node(
     change(&mut wanted);
     let direct = Direct::new(wanted, queue.clone(), repository.clone());
     let mut config = Config::new(Composer::join(MemoryStore::new()))
-        .hook(Gate::new(queue.clone(), GateSettings::default()))
+        .hook(GrantHook::new(queue.clone(), GrantHookSettings::default()))
         .hook(hook)
-        .sink(Follower::new(queue.clone()))
+        .sink(JobTracker::new(queue.clone()))
         .sink(sink);
     config.direct = Some(Arc::new(direct.clone()));
     let handler = Handler::new(config).unwrap();
@@ -234,7 +234,7 @@ impl Node {
         self.handler.resolve(kind, id, created).await.unwrap()
     }
 
-    pub(crate) async fn reconcile(&self) -> Reconciled {
+    pub(crate) async fn reconcile(&self) -> ReconcileReport {
         let silence = StaleFilter {
             before: self.queue.now() + Duration::from_secs(1),
             since: SystemTime::UNIX_EPOCH,
@@ -258,7 +258,7 @@ impl World {
     /// Asserts that no quota is reserved.
     pub(crate) async fn assert_settled(&self) {
         // A node writes reports first, both in one transaction.
-        let reserved = "SELECT CAST(COALESCE(SUM(reserved), 0) AS BIGINT) FROM queue_usage";
+        let reserved = "SELECT CAST(COALESCE(SUM(reserved_bytes), 0) AS BIGINT) FROM queue_usage";
         assert_eq!(self.number(reserved).await, 0);
     }
 }

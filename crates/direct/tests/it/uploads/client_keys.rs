@@ -7,7 +7,7 @@ use landfall::event::EventKind;
 use landfall_direct::{
     Direct, DirectError, OpenRequest, Requester, SignedOperation, Status, StsSettings, TransferMode,
 };
-use landfall_grants::Caller;
+use landfall_grants::Principal;
 use landfall_s3::client::{
     Client, Condition, CredentialSource, Credentials, ObjectHeaders, Payload, Place,
 };
@@ -216,7 +216,7 @@ async fn a_slow_completion_is_waited_for(service: Service) {
 
 async fn the_completion_of_too_large_uploads_is_not_signed(service: Service) {
     let harness = Harness::on(service).await;
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.max_size = Some(4);
     let alice = Requester::Principal(caller);
     let record = harness
@@ -258,8 +258,8 @@ async fn the_completion_of_too_large_uploads_is_not_signed(service: Service) {
 
 async fn objects_of_other_types_are_removed(service: Service) {
     let harness = Harness::on(service).await;
-    let mut caller = Caller::new("alice");
-    caller.limits.content_types = vec!["image/*".into(), "text/plain".into()];
+    let mut caller = Principal::new("alice");
+    caller.limits.allowed_types = vec!["image/*".into(), "text/plain".into()];
     let alice = Requester::Principal(caller);
     for (key, sent, is_welcome) in [
         ("1-a.png", "image/webp; a=b", true),
@@ -356,7 +356,7 @@ async fn temporary_credentials(role: Option<&str>) {
     let written = client.put_object(&object, payload, &plain, always);
     written.await.unwrap();
 
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.max_size = Some(4);
     let error = harness
         .direct

@@ -8,9 +8,9 @@ use landfall::{
 };
 use landfall_direct::{DirectError, DirectSettings, OpenRequest, Requester, Status, TransferMode};
 use landfall_grants::{
-    Caller, JobState, Limits,
+    GrantLimits, JobState, Principal,
     policy::Rules,
-    queue::{End, Refusal},
+    queue::{JobEnd, LimitExceeded},
 };
 
 use super::harness::{
@@ -116,7 +116,7 @@ async fn without_hooks() -> Harness {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_hooks_an_upload_is_opened_in_one_transaction() {
     let harness = without_hooks().await;
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.quota = Some(10);
     let alice = Requester::Principal(caller);
     for mode in [
@@ -160,7 +160,7 @@ async fn without_hooks_an_upload_is_opened_in_one_transaction() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_of_unknown_length_gets_what_is_left_of_the_quota() {
     for harness in both().await {
-        let mut caller = Caller::new("alice");
+        let mut caller = Principal::new("alice");
         caller.limits.quota = Some(10);
         let alice = Requester::Principal(caller);
         let record = harness
@@ -182,7 +182,7 @@ async fn an_upload_of_unknown_length_gets_what_is_left_of_the_quota() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hooks_can_deny_or_fail() {
     let harness = harness().await;
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.quota = Some(1000);
     let alice = Requester::Principal(caller);
     let mut asked = OpenRequest::new(TransferMode::Multipart, "a");
@@ -379,7 +379,7 @@ async fn a_grant_opens_one_upload() {
     };
     harness
         .queue
-        .end(job.id, End::Cancelled("no".into()))
+        .finish(job.id, JobEnd::Cancelled("no".into()))
         .await
         .unwrap();
     let error = harness
@@ -409,9 +409,9 @@ async fn a_grant_survives_an_internal_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policies_and_quotas_are_enforced() {
-    let limits = Limits {
-        content_types: vec!["image/*".into()],
-        size_required: true,
+    let limits = GrantLimits {
+        allowed_types: vec!["image/*".into()],
+        require_size: true,
         ..Limits::default()
     };
     for hook in [Script::default(), Script::silent()] {
@@ -422,7 +422,7 @@ async fn policies_and_quotas_are_enforced() {
 }
 
 async fn limits_hold(harness: Harness) {
-    let mut caller = Caller::new("alice");
+    let mut caller = Principal::new("alice");
     caller.limits.quota = Some(10);
     let alice = Requester::Principal(caller);
     let mut asked = OpenRequest::new(TransferMode::Put, "a.png");
@@ -432,7 +432,7 @@ async fn limits_hold(harness: Harness) {
     let record = harness.open(&alice, asked.clone()).await.unwrap();
     assert_eq!(harness.used("alice").await, 8);
     let error = harness.open(&alice, asked.clone()).await.unwrap_err();
-    let quota = Refusal::Quota { quota: 10, used: 8 };
+    let quota = LimitExceeded::Quota { quota: 10, used: 8 };
     assert!(
         matches!(&error, DirectError::LimitExceeded(refusal) if *refusal == quota),
         "{error}"

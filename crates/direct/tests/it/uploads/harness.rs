@@ -22,9 +22,9 @@ use landfall_direct::{
     Requester, SignedPost, TransferMode,
 };
 use landfall_grants::{
-    Caller, Job, Queue, QueueSettings, Token,
-    gate::{Follower, Gate, GateSettings},
-    queue::{Granted, NewJob, Scope},
+    Job, Principal, Queue, QueueSettings, Token,
+    enforce::{GrantHook, GrantHookSettings, JobTracker},
+    queue::{GrantOutcome, NewJob, Scope},
 };
 use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
 use landfall_test_services::{Access, Garage, Moto};
@@ -153,9 +153,9 @@ impl Harness {
         let direct = Direct::new(wanted, queue.clone(), repository.clone());
         let sink = RecordingSink::default();
         let mut config = Config::new(Composer::join(MemoryStore::new()))
-            .hook(Gate::new(queue.clone(), GateSettings::default()))
+            .hook(GrantHook::new(queue.clone(), GrantHookSettings::default()))
             .hook(hook.clone())
-            .sink(Follower::new(queue.clone()))
+            .sink(JobTracker::new(queue.clone()))
             .sink(sink.clone());
         config.direct = Some(Arc::new(direct.clone()));
         let handler = Handler::new(config).unwrap();
@@ -234,9 +234,12 @@ impl Harness {
     pub(crate) async fn used(&self, subject: &str) -> u64 {
         let mut new = NewJob::new(subject, UploadId::random().as_str(), "x");
         new.size = Some(1);
-        new.bounds.quota = Some(0);
+        new.limits.quota = Some(0);
         match self.queue.grant(new).await.unwrap() {
-            Granted::Refused(landfall_grants::queue::Refusal::Quota { used, .. }) => used,
+            GrantOutcome::LimitExceeded(landfall_grants::queue::LimitExceeded::Quota {
+                used,
+                ..
+            }) => used,
             other => panic!("{other:?}"),
         }
     }
@@ -250,7 +253,7 @@ impl Harness {
         new.size = size;
         new.filetype = filetype.map(Into::into);
         match self.queue.grant(new).await.unwrap() {
-            Granted::New(job, token) => (Requester::Token(job), token),
+            GrantOutcome::Created(job, token) => (Requester::Token(job), token),
             other => panic!("{other:?}"),
         }
     }
@@ -303,7 +306,7 @@ impl Harness {
 }
 
 pub(crate) fn requester(subject: &str) -> Requester {
-    Requester::Principal(Caller::new(subject))
+    Requester::Principal(Principal::new(subject))
 }
 
 pub(crate) fn alice() -> Requester {

@@ -6,12 +6,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use landfall_grants::{
     Queue, QueueSettings,
-    api::Seats,
-    queue::{End, Granted, NewJob, Scope},
+    api::StreamLimits,
+    queue::{GrantOutcome, JobEnd, NewJob, Scope},
 };
 use serde_json::{Value, json};
 
-use super::site::{Site, everywhere, with_defaults};
+use super::harness::{Site, everywhere, with_defaults};
 
 /// An event as a browser's EventSource would see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,7 +129,7 @@ async fn jobs_that_end(site: &Site, who: &str, ids: impl IntoIterator<Item = Str
     for id in ids {
         job(site, who, &id).await;
         let job = site.queue.by_request(who, &id).await.unwrap().unwrap();
-        assert!(site.queue.end(job.id, End::Expired).await.unwrap());
+        assert!(site.queue.finish(job.id, JobEnd::Expired).await.unwrap());
     }
 }
 
@@ -291,10 +291,10 @@ async fn what_happens_on_other_nodes() {
         let other = Queue::open(settings).await.unwrap();
         let end_there = async |id: &str| {
             let new = NewJob::new("ann", id, "a");
-            let Granted::New(job, _) = other.grant(new).await.unwrap() else {
+            let GrantOutcome::Created(job, _) = other.grant(new).await.unwrap() else {
                 panic!("not granted")
             };
-            assert!(other.end(job.id, End::Expired).await.unwrap());
+            assert!(other.finish(job.id, JobEnd::Expired).await.unwrap());
         };
         // Nobody looked for these yet; they are over all the same.
         end_there("before").await;
@@ -357,7 +357,7 @@ async fn who_is_slow_misses_nothing() {
         let ids: BTreeSet<_> = heard.iter().map(Heard::request_id).collect();
         assert_eq!(ids.len(), EVENTS);
         slow.is_quiet().await;
-        let newest = *site.queue.newest().borrow();
+        let newest = *site.queue.watch_latest_event().borrow();
         assert_eq!(slow.last_id, newest);
     })
     .await;
@@ -392,7 +392,7 @@ async fn many_listen() {
 #[tokio::test]
 async fn signs_of_life_and_the_end() {
     everywhere(
-        |plan| plan.api(|api| api.heartbeat = Duration::from_millis(50)),
+        |plan| plan.api(|api| api.keep_alive_interval = Duration::from_millis(50)),
         async |site| {
             let mut ear = Ear::open(site, "ann", None).await;
             assert_eq!(ear.block().await.unwrap(), ":");
@@ -411,15 +411,15 @@ async fn who_may_not_any_more_is_sent_away() {
     everywhere(
         |plan| {
             plan.api(|api| {
-                api.heartbeat = Duration::from_millis(50);
-                api.recheck = Duration::from_millis(100);
+                api.keep_alive_interval = Duration::from_millis(50);
+                api.reauthorize_interval = Duration::from_millis(100);
             });
         },
         async |site| {
             let mut ann = Ear::open(site, "ann", None).await;
             let mut bob = Ear::open(site, "bob", None).await;
             // A check that can't be made now sends nobody away.
-            let away = landfall_grants::caller::Denied::Unavailable;
+            let away = landfall_grants::auth::AuthError::Unavailable;
             *site.people.denied.lock().unwrap() = Some(away);
             tokio::time::sleep(Duration::from_millis(400)).await;
             *site.people.denied.lock().unwrap() = None;
@@ -437,7 +437,7 @@ async fn seats_are_taken() {
     everywhere(
         |plan| {
             plan.api(|api| {
-                api.seats = Seats {
+                api.stream_limits = StreamLimits {
                     total: 3,
                     per_subject: 2,
                 };
@@ -449,7 +449,7 @@ async fn seats_are_taken() {
             let reply = site
                 .get("ann", "/uploadjobs/events")
                 .await
-                .problem(429, "in your name");
+                .problem(429, "of this subject");
             assert!(reply.wait() > 0);
             let _third = Ear::open(site, "bob", None).await;
             let reply = site

@@ -11,7 +11,7 @@ use landfall::{
 };
 use serde_json::{Value, json};
 
-use super::site::{Plan, Site, everywhere, path_of};
+use super::harness::{Plan, Site, everywhere, path_of};
 
 /// Looks at what it is asked, and refuses as the file's name says.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use landfall_direct::{
     SweepReport,
     api::{self, ApiSettings},
 };
-use landfall_grants::{Queue, caller::Callers, gate::ClientAddress, policy::Policy};
+use landfall_grants::{Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy};
 use landfall_s3::{S3Options, lease::detect};
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -121,7 +121,7 @@ impl Direct {
     pub(super) fn router(
         &self,
         settings: &Settings,
-        callers: Callers,
+        callers: Authenticator,
         cors: Option<Cors>,
         client: Arc<ClientAddress>,
     ) -> Router {
