@@ -91,7 +91,7 @@ impl ApiSettings {
     pub fn new(direct: Direct, authenticator: Authenticator) -> Self {
         Self {
             direct,
-            callers,
+            authenticator,
             path: String::new(),
             cors: None,
             client: None,

@@ -50,7 +50,7 @@ impl<'a> CorsContext<'a> {
         head: &Parts,
         is_same_origin: impl FnOnce(&Parts) -> bool,
     ) -> Self {
-        let is_listed = cors.is_none_or(|cors| cors.admits(&head.headers));
+        let is_listed = cors.is_none_or(|cors| cors.allows(&head.headers));
         let is_allowed = is_listed || is_same_origin(head);
         Self {
             rules,

@@ -412,7 +412,7 @@ async fn policies_and_quotas_are_enforced() {
     let limits = GrantLimits {
         allowed_types: vec!["image/*".into()],
         require_size: true,
-        ..Limits::default()
+        ..GrantLimits::default()
     };
     for hook in [Script::default(), Script::silent()] {
         let rules = Rules::new(limits.clone());
