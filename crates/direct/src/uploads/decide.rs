@@ -57,10 +57,12 @@ impl RemovalReason {
     /// The end of the job.
     pub(super) fn job_end(&self) -> queue::JobEnd {
         match self {
-            Self::Unwanted(Removal::Hook) => {
+            Self::Unwanted(TerminationReason::Hook) => {
                 queue::JobEnd::Failed("refused or stopped by a hook".into())
             }
-            Self::Unwanted(Removal::Client) => queue::JobEnd::Cancelled("by its client".into()),
+            Self::Unwanted(TerminationReason::Client) => {
+                queue::JobEnd::Cancelled("by its client".into())
+            }
             Self::Unwanted(_) => queue::JobEnd::Cancelled("by the application".into()),
             Self::TooLarge { stored, most } => queue::JobEnd::Failed(format!(
                 "{stored} bytes arrived, and at most {most} were granted"
