@@ -7,7 +7,7 @@ use std::{
 
 use landfall::upload::{Upload, UploadId};
 use landfall_grants::JobId;
-use landfall_s3::client::Place;
+use landfall_s3::client::ObjectRef;
 
 /// How its bytes get to S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,7 +57,7 @@ pub struct Record {
     /// How its bytes get to S3.
     pub way: Way,
     /// Where its object is, or will be.
-    pub place: Place,
+    pub place: ObjectRef,
     /// What S3 calls the multipart upload, once there is one.
     pub multipart: Option<String>,
     /// Where it stands.
@@ -84,7 +84,7 @@ impl Record {
         job: JobId,
         subject: impl Into<String>,
         way: Way,
-        place: Place,
+        place: ObjectRef,
         now: SystemTime,
     ) -> Self {
         Self {

@@ -8,7 +8,7 @@ use std::{
 use landfall::{store::info::UploadInfo, upload::UploadId};
 use landfall_database::{DatabaseError, Insert, Row, Statement};
 use landfall_grants::JobId;
-use landfall_s3::client::Place;
+use landfall_s3::client::ObjectRef;
 
 use super::home::now;
 use crate::{Record, Standing, Way};
@@ -203,7 +203,7 @@ pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
         job: JobId(row.number("job")?),
         subject: row.text("subject")?,
         way: one_of(&WAYS, way).ok_or_else(|| nonsense(format!("the way {way}")))?,
-        place: Place::new(row.text("bucket")?, row.text("key")?),
+        place: ObjectRef::new(row.text("bucket")?, row.text("key")?),
         multipart: row.maybe_text("multipart")?,
         standing: one_of(&STANDINGS, standing)
             .ok_or_else(|| nonsense(format!("the standing {standing}")))?,

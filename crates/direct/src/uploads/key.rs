@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use landfall::upload::{Metadata, Upload, UploadId};
 use landfall_s3::{
     Layout, S3Options,
-    client::{ObjectHead, Place},
+    client::{ObjectHead, ObjectRef},
 };
 use sha2::Sha256;
 
@@ -148,14 +148,14 @@ pub(super) fn place(
     way: Way,
     own: Option<&str>,
     now: SystemTime,
-) -> Result<Place, String> {
+) -> Result<ObjectRef, String> {
     let wish = |name: &str| upload.storage.get(name).filter(|wish| !wish.is_empty());
     // It was checked, and what the store keeps elsewhere in the bucket isn't below that prefix.
     if let (Some(own), Some(key)) = (own, wish("Key"))
         && own == key
     {
         let bucket = wish("Bucket").unwrap_or(&objects.bucket);
-        return writable(Place::new(bucket, own));
+        return writable(ObjectRef::new(bucket, own));
     }
     let uuid = uuid_of(&upload.id).unwrap_or(upload.id.as_str());
     let mut named = upload.clone();
@@ -170,12 +170,12 @@ pub(super) fn place(
     let pairs = pairs.map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned()));
     let pairs = pairs.chain([("filename", name)]);
     named.metadata = Metadata::from_pairs(pairs.map(|(key, text)| (key, harmless(way, &text))));
-    let place = layout.place(&named, now);
+    let place = layout.object_ref(&named, now);
     place.map_err(|error| error.to_string()).and_then(writable)
 }
 
 /// A place that the books take on any database, since a hook may have chosen it.
-fn writable(place: Place) -> Result<Place, String> {
+fn writable(place: ObjectRef) -> Result<ObjectRef, String> {
     let is_bad = |text: &String| text.len() > LONGEST_KEY || text.contains('\0');
     if is_bad(&place.bucket) || is_bad(&place.key) {
         return Err("a bucket or key is longer than 1,024 bytes, or holds U+0000".into());
@@ -218,7 +218,7 @@ mod tests {
         objects
     }
 
-    fn key(filename: &str, storage: &[(&str, &str)], own: Option<&str>) -> Result<Place, String> {
+    fn key(filename: &str, storage: &[(&str, &str)], own: Option<&str>) -> Result<ObjectRef, String> {
         let id = UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
         let mut upload = Upload::new(id, None);
         upload.metadata = Metadata::from_pairs([("filename", filename)]);
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(of(".."), format!("{folder}/file"));
         assert_eq!(of("ü${filename}"), format!("{folder}/___filename}}"));
         let wished = key("a", &[("Bucket", "other"), ("Key", "x/y")], None);
-        assert_eq!(wished.unwrap(), Place::new("other", "x/y"));
+        assert_eq!(wished.unwrap(), ObjectRef::new("other", "x/y"));
         key("a", &[("Key", "x/../y")], None).unwrap_err();
     }
 
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(own_key(&prefix, &own).unwrap(), own);
         assert_eq!(
             key("a", &[("Key", &own)], Some(&own)).unwrap(),
-            Place::new("b", &own)
+            ObjectRef::new("b", &own)
         );
         for bad in [
             "",

@@ -189,7 +189,7 @@ impl Direct {
     async fn note_what_is_there(
         &self,
         upload: &mut Upload,
-        place: &Place,
+        place: &ObjectRef,
     ) -> Result<(), DirectError> {
         if key::uuid_of(&upload.id).is_some_and(|uuid| place.key.contains(uuid)) {
             return Ok(());

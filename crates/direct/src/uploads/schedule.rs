@@ -57,7 +57,7 @@ mod tests {
 
     use landfall::upload::{Upload, UploadId};
     use landfall_grants::JobId;
-    use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, Place};
+    use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectRef};
 
     use super::*;
 
@@ -72,7 +72,7 @@ mod tests {
         let mut settings = DirectSettings::new(Client::new(client).unwrap(), "b");
         settings.is_notified = is_notified;
         let upload = Upload::new(UploadId::new("direct-1").unwrap(), None);
-        let place = Place::new("b", "k");
+        let place = ObjectRef::new("b", "k");
         let mut record = Record::new(upload, JobId(1), "ann", way, place, UNIX_EPOCH);
         let mut at = first_check(&settings, &record, UNIX_EPOCH);
         let mut times = Vec::new();

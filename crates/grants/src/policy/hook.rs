@@ -9,8 +9,8 @@ use landfall::{
     service::Peer,
 };
 use landfall_hooks::{
-    Asker, Changes, HookName,
-    message::{JobFacts, RequestFacts},
+    BlockingHooks, HookName, UploadChanges,
+    message::{JobData, RequestData},
 };
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ pub struct HookPolicy {
 impl HookPolicy {
     /// Creates a policy with the transports that have [`HookName::PreGrant`] enabled.
     #[must_use]
-    pub fn new(askers: Vec<Arc<Asker>>) -> Self {
+    pub fn new(askers: Vec<Arc<BlockingHooks>>) -> Self {
         Self { askers }
     }
 }
@@ -89,7 +89,7 @@ fn redacted_request(request: &Parts) -> RequestFacts {
         headers: without_keys(&request.headers),
         ..RequestInfo::default()
     };
-    RequestFacts::new(&info).withhold(&[
+    RequestData::new(&info).redact(&[
         header::AUTHORIZATION.as_str(),
         header::COOKIE.as_str(),
         header::PROXY_AUTHORIZATION.as_str(),

@@ -147,7 +147,7 @@ impl Site {
 
     /// The bytes of an object.
     pub(crate) async fn object(&self, key: &str) -> Option<Bytes> {
-        let place = landfall_s3::client::Place::new(&self.uploads.bucket, key);
+        let place = landfall_s3::client::ObjectRef::new(&self.uploads.bucket, key);
         let (client, none) = (&self.uploads.client, HeaderMap::new());
         let url = client.presign(Method::GET, &place, &[], &none, uploads::LONG);
         let url = url.await.unwrap();

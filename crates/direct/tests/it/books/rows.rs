@@ -133,7 +133,7 @@ fn records() -> impl Strategy<Value = Record> {
                 (bucket, key, multipart),
                 (standing, stored, looks, (active, check)),
             )| {
-                let place = client::Place::new(bucket, key);
+                let place = client::ObjectRef::new(bucket, key);
                 let mut record = Record::new(upload, JobId(job), subject, way, place, at(active));
                 record.multipart = multipart;
                 record.standing = standing;

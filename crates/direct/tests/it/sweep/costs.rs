@@ -27,7 +27,7 @@ async fn requests(way: Way, is_active: bool, is_notified: bool) -> u64 {
         records.push(node.open(way, None).await);
     }
     let count = || {
-        let of = |operation| node.client.stats().of(operation).calls();
+        let of = |operation| node.client.stats().operation(operation).calls();
         of(Operation::ListParts) + of(Operation::HeadObject)
     };
     let before = count();

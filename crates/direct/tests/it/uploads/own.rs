@@ -7,7 +7,7 @@ use landfall::event::EventKind;
 use landfall_direct::{Act, Asked, Direct, DirectError, Standing, StsSettings, Way, Who};
 use landfall_grants::Principal;
 use landfall_s3::client::{
-    Client, Condition, CredentialSource, Credentials, ObjectHeaders, Payload, Place,
+    Client, Condition, CredentialSource, Credentials, ObjectHeaders, Payload, ObjectRef,
 };
 
 use crate::{books::site::Place as Database, sweep::site::World};
@@ -297,7 +297,7 @@ async fn temporary_credentials(role: Option<&str>) {
     let mut settings = settings(&site.access);
     settings.credentials = CredentialSource::Static(credentials);
     let client = Client::new(settings).unwrap();
-    let place = Place::new(own.bucket, format!("{}x", own.prefix));
+    let place = ObjectRef::new(own.bucket, format!("{}x", own.prefix));
     let payload = Payload::from(bytes::Bytes::from_static(b"hello"));
     let (plain, always) = (ObjectHeaders::default(), Condition::None);
     let written = client.put_object(&place, payload, &plain, always);

@@ -10,7 +10,7 @@ use crate::settings::Settings;
 /// The rules of the settings, then the hooks: they decide about every grant, however its bytes arrive.
 pub(in crate::app) fn policies(
     settings: &Settings,
-    askers: Vec<Arc<Asker>>,
+    askers: Vec<Arc<BlockingHooks>>,
 ) -> Vec<Arc<dyn Policy>> {
     let mut limits = super::limits(&settings.grants.limits);
     // What would be refused later isn't granted.
