@@ -47,8 +47,8 @@ fn read(row: &Row) -> Result<ApiKey, QueueError> {
         limits,
         is_admin: row.number(4)? != 0,
         created_at: time(row.number(5)?),
-        expires_at: row.maybe_number(6)?.map(time),
-        used_at: row.maybe_number(7)?.map(time),
+        expires_at: row.opt_number(6)?.map(time),
+        used_at: row.opt_number(7)?.map(time),
     })
 }
 

@@ -94,7 +94,7 @@ impl UnitOfWork<'_> {
             push_list(&mut statement, part.iter().copied());
             for row in transaction.fetch(statement).await? {
                 let found = Part {
-                    length: row.maybe_number("length")?.map(unsigned),
+                    length: row.opt_number("length")?.map(unsigned),
                     offset: unsigned(row.number("upload_offset")?),
                     created_at: row.number("created_at")?,
                     is_changed: false,

@@ -109,9 +109,9 @@ impl Queue {
     /// Safe to drop.
     pub async fn open(mut settings: QueueSettings) -> Result<Self, QueueError> {
         let durability = if settings.survives_power_loss {
-            Durability::Power
+            Durability::PowerLoss
         } else {
-            Durability::Process
+            Durability::ProcessCrash
         };
         let database = match &settings.connections {
             Some(open) => open.clone(),

@@ -13,14 +13,14 @@ use crate::{JobId, JobState};
 async fn database() -> (TempDir, Connections) {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::Sqlite(folder.path().join("queue.db"));
-    let connections = database.open(Durability::Process).await.unwrap();
+    let connections = database.open(Durability::ProcessCrash).await.unwrap();
     connections.migrate(TABLES, MIGRATIONS).await.unwrap();
     (folder, connections)
 }
 
 /// Returns the query plan, one step per line.
 async fn plan(connections: &Connections, statement: Statement) -> String {
-    let rows = connections.read(statement.explained()).await.unwrap();
+    let rows = connections.read(statement.explain()).await.unwrap();
     let steps = rows.iter().map(|row| row.text(3).unwrap() + "\n");
     steps.collect()
 }
@@ -126,7 +126,7 @@ async fn sqlite_walks_indexes() {
 async fn postgres_scans_no_table() {
     let postgres = landfall_test_services::Postgres::shared();
     let database = Database::Postgres(postgres.database("plans"));
-    let connections = database.open(Durability::Process).await.unwrap();
+    let connections = database.open(Durability::ProcessCrash).await.unwrap();
     connections.migrate(TABLES, MIGRATIONS).await.unwrap();
     let fill = [
         format!(

@@ -102,10 +102,10 @@ pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueEr
 pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     let (order, beyond) = direction(query);
     let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("));
-    let limit = statement.give(limit);
-    let after = query.after.map(|after| statement.give(after.0));
+    let limit = statement.bind(limit);
+    let after = query.after.map(|after| statement.bind(after.0));
     let subject = match &query.scope {
-        Scope::Subject(subject) => Some(statement.give(clean(subject))),
+        Scope::Subject(subject) => Some(statement.bind(clean(subject))),
         Scope::All => None,
     };
     let wanted = query.search.as_deref().filter(|text| !text.is_empty());
@@ -172,7 +172,7 @@ impl TextRange {
 pub(super) fn starts_with(statement: &mut Statement, text: &str) -> (TextRange, TextRange) {
     let mut between = |text: String| {
         let last = format!("{text}{MAX_CHAR}");
-        TextRange(statement.give(text), statement.give(last))
+        TextRange(statement.bind(text), statement.bind(last))
     };
     (between(filename_key(&clean(text))), between(clean(text)))
 }
@@ -252,7 +252,7 @@ pub(super) fn events_of(scope: &Scope, after: i64, limit: usize) -> Statement {
     .with(after)
     .with(limit);
     if let Scope::Subject(subject) = scope {
-        let subject = statement.give(clean(subject));
+        let subject = statement.bind(clean(subject));
         statement.push(&format!(" AND subject = ${subject}"));
     }
     statement.push(" ORDER BY number LIMIT $2");

@@ -59,40 +59,40 @@ impl Record {
     }
 
     pub(super) fn read(row: &Row) -> Result<Self, QueueError> {
-        let length = |column: &str| Ok::<_, QueueError>(row.maybe_number(column)?.map(unsigned));
+        let length = |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(unsigned));
         let number = |column: &str| Ok::<_, QueueError>(unsigned(row.number(column)?));
         let moment = |column: &str| Ok::<_, QueueError>(time(row.number(column)?));
-        let maybe_moment = |column: &str| Ok::<_, QueueError>(row.maybe_number(column)?.map(time));
+        let maybe_moment = |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(time));
         let metadata = row.text("metadata")?;
         let metadata = serde_json::from_str(&metadata)
             .map_err(|error| QueueError::InvalidRow(format!("metadata: {error}")))?;
         let job = Job {
             id: JobId(row.number("number")?),
-            subject: row.maybe_text("subject")?,
+            subject: row.opt_text("subject")?,
             request_id: row.text("request_id")?,
-            filename: row.maybe_text("filename")?,
-            filetype: row.maybe_text("filetype")?,
+            filename: row.opt_text("filename")?,
+            filetype: row.opt_text("filetype")?,
             max_size: length("max_size")?,
             metadata,
             created_at: moment("created_at")?,
             expires_at: moment("expires_at")?,
             state: state_from_number(row.number("state")?)?,
-            reason: row.maybe_text("reason")?,
+            reason: row.opt_text("reason")?,
             size: length("size")?,
             offset: number("upload_offset")?,
-            etag: row.maybe_text("etag")?,
+            etag: row.opt_text("etag")?,
             rate: number("rate")?,
-            upload_id: row.maybe_text("upload_id")?,
-            node: row.maybe_text("node")?,
+            upload_id: row.opt_text("upload_id")?,
+            node: row.opt_text("node")?,
             started_at: maybe_moment("started_at")?,
             updated_at: moment("updated_at")?,
             ended_at: maybe_moment("ended_at")?,
         };
-        let prepared_end = row.maybe_text("prepared_end")?;
+        let prepared_end = row.opt_text("prepared_end")?;
         Ok(Self {
             job,
-            request_fingerprint: row.maybe_number("request_fingerprint")?,
-            upload_fingerprint: row.maybe_text("upload_fingerprint")?,
+            request_fingerprint: row.opt_number("request_fingerprint")?,
+            upload_fingerprint: row.opt_text("upload_fingerprint")?,
             prepared_end: prepared_end.and_then(|text| parse_end(&text)),
             quota_period: row.number("quota_period")?,
             reserved_bytes: number("reserved_bytes")?,
@@ -163,7 +163,7 @@ pub(super) fn update(records: &[&Record]) -> Statement {
         let mut changing = record.values().into_iter().skip(FIXED);
         std::array::from_fn::<_, 17, _>(|at| match at {
             0 => record.job.id.0.into(),
-            _ => changing.next().unwrap_or(Value::NoText),
+            _ => changing.next().unwrap_or(Value::NullText),
         })
     });
     statement.push_rows(rows, types);

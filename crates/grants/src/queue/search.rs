@@ -57,7 +57,7 @@ pub(super) async fn search(
     let Some(row) = rows.first() else {
         return Ok(Vec::new());
     };
-    let (Some(newest), Some(oldest)) = (row.maybe_number(0)?, row.maybe_number(1)?) else {
+    let (Some(newest), Some(oldest)) = (row.opt_number(0)?, row.opt_number(1)?) else {
         return Ok(Vec::new());
     };
     let (newest, oldest) = match query.after {
@@ -113,14 +113,14 @@ pub(super) fn search_blocks(query: &Query, blocks: &[i64], limit: i64) -> Statem
     let mut statement = Statement::new("SELECT number FROM (");
     let text = query.search.as_deref().unwrap_or_default();
     let (names, ids) = read::starts_with(&mut statement, text);
-    let limit = statement.give(limit);
+    let limit = statement.bind(limit);
     let mut conditions = String::new();
     if let Some(after) = query.after {
-        let after = statement.give(after.0);
+        let after = statement.bind(after.0);
         conditions.push_str(&format!(" AND number {beyond} ${after}"));
     }
     if let Scope::Subject(subject) = &query.scope {
-        let subject = statement.give(clean(subject));
+        let subject = statement.bind(clean(subject));
         // The expression makes the planner choose the index of blocks; also for states below.
         conditions.push_str(&format!(" AND COALESCE(subject, '') = ${subject}"));
     }

@@ -96,9 +96,9 @@ impl QueueError {
 
     /// Returns whether a single command or row is the cause, so that others can be written without
     /// it.
-    pub(super) fn is_of_statement(&self) -> bool {
+    pub(super) fn is_statement_error(&self) -> bool {
         match self {
-            Self::Database(error) => error.is_of_statement(),
+            Self::Database(error) => error.is_statement_error(),
             Self::InvalidRow(_) | Self::TooLong(_) => true,
             _ => false,
         }

@@ -131,7 +131,7 @@ async fn write(shared: &Shared, mut commands: Vec<Box<dyn QueuedCommand>>, repor
                 return;
             }
             Err(error) if error.is_conflict() && conflicts < MAX_CONFLICTS => conflicts += 1,
-            Err(error) if error.is_of_statement() => {
+            Err(error) if error.is_statement_error() => {
                 return divide(shared, commands, reports, error).await;
             }
             Err(error) => match delays.next() {

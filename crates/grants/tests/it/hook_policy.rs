@@ -46,7 +46,7 @@ fn application(json: Option<&str>) -> Arc<Application> {
 fn asked(
     applications: &[&Arc<Application>],
     names: &[HookName],
-    when_down: WhenDown,
+    when_down: FailureMode,
 ) -> HookPolicy {
     let asker = |application: &&Arc<Application>| {
         let transport: Arc<dyn Transport> = (*application).clone();

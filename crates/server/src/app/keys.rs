@@ -38,7 +38,7 @@ pub async fn keys(loaded: Loaded, errand: KeyErrand, json: bool) -> anyhow::Resu
     }
     let open = async {
         let mut wanted = QueueSettings::new(database.clone());
-        let connections = database.open(Durability::Power).await?;
+        let connections = database.open(Durability::PowerLoss).await?;
         wanted.connections = Some(connections.without_migrations());
         Queue::open(wanted).await
     };

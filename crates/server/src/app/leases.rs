@@ -67,7 +67,7 @@ impl SharedLeases {
             .check()
             .await
             .context("leases can't be kept in Redis: correct --lease, or start the server")?;
-        if let Some(policy) = server.evicts {
+        if let Some(policy) = server.eviction_policy {
             tracing::warn!(
                 policy,
                 "Redis may throw leases out when its memory is full: set maxmemory-policy \

@@ -76,7 +76,7 @@ impl Place {
 
     /// The database itself.
     pub(crate) async fn connections(&self) -> Connections {
-        self.database.open(Durability::Process).await.unwrap()
+        self.database.open(Durability::ProcessCrash).await.unwrap()
     }
 
     pub(crate) async fn rows(&self, sql: &str) -> Vec<Row> {
