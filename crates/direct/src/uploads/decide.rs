@@ -58,10 +58,10 @@ impl RemovalReason {
     pub(super) fn job_end(&self) -> queue::JobEnd {
         match self {
             Self::Unwanted(TerminationReason::Hook) => {
-                queue::JobEnd::Failed("refused or stopped by a hook".into())
+                queue::JobEnd::Failed("denied or stopped by a hook".into())
             }
             Self::Unwanted(TerminationReason::Client) => {
-                queue::JobEnd::Cancelled("by its client".into())
+                queue::JobEnd::Cancelled("by the client".into())
             }
             Self::Unwanted(_) => queue::JobEnd::Cancelled("by the application".into()),
             Self::TooLarge { stored, limit } => queue::JobEnd::Failed(format!(

@@ -10,7 +10,7 @@ use landfall::{
     upload::{Completion, Upload, UploadId},
 };
 use landfall_grants::{Job, enforce::labels, queue::NewJob};
-use landfall_s3::client::{ErrorKind, Place};
+use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{
     Direct, OpenRequest, REPLACES, Requester, TYPES,

@@ -166,7 +166,7 @@ async fn it_narrows_what_is_granted() {
     let mut ask = ask();
     ask.limits.max_size = Some(30);
     ask.limits.max_active = Some(3);
-    let policy = asked(&[&narrower], GRANT, WhenDown::Refuse);
+    let policy = asked(&[&narrower], GRANT, FailureMode::Deny);
     decided(&policy, &mut ask).await.unwrap();
     assert_eq!(ask.limits.max_size, Some(20));
     assert_eq!(ask.limits.max_active, Some(3));
@@ -194,7 +194,7 @@ async fn who_is_away_refuses_or_allows_as_configured() {
     let policy = asked(&[&away], GRANT, FailureMode::Allow);
     decided(&policy, &mut ask()).await.unwrap();
     // Without `pre-grant`, the hook is not called.
-    let policy = asked(&[&away], &[HookName::PreCreate], WhenDown::Refuse);
+    let policy = asked(&[&away], &[HookName::PreCreate], FailureMode::Deny);
     decided(&policy, &mut ask()).await.unwrap();
     assert_eq!(away.asked.lock().unwrap().len(), 2);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use landfall_grants::policy::{HookPolicy, Policy, Rules};
-use landfall_hooks::Asker;
+use landfall_hooks::BlockingHooks;
 
 use crate::settings::Settings;
 
