@@ -1,4 +1,4 @@
-//! Events of the queue as messages.
+//! Messages for events of the queue.
 
 use std::time::UNIX_EPOCH;
 
@@ -8,10 +8,9 @@ use landfall_hooks::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{book::NewEvent, time::time};
+use super::{time::time, unit_of_work::NewEvent};
 use crate::{Job, job::JobEventKind};
 
-/// The hook name of an event.
 pub(super) const fn name(kind: JobEventKind) -> HookName {
     match kind {
         JobEventKind::UploadStarted => HookName::UploadStarted,
@@ -23,7 +22,6 @@ pub(super) const fn name(kind: JobEventKind) -> HookName {
     }
 }
 
-/// Builds the message of an event.
 pub(super) fn message(event: &NewEvent, now: i64) -> Message {
     let facts = facts(&event.job);
     let upload = facts.upload(event.job.upload_id.as_deref());
@@ -34,7 +32,7 @@ pub(super) fn message(event: &NewEvent, now: i64) -> Message {
     Message::about_job(name(event.kind), time(now), facts, upload, number)
 }
 
-/// Names this event of this very queue, in 32 hexadecimal digits.
+/// Returns an id of the event that is unique across databases, in hexadecimal.
 fn id(event: &NewEvent) -> String {
     let created = event.job.created_at.duration_since(UNIX_EPOCH);
     let mut hash = Sha256::new();

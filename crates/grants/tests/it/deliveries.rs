@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use landfall::{Composer, Config, Handler, store::MemoryStore};
 use landfall_grants::{
     Queue,
-    queue::{End, QueueError, Report},
+    queue::{JobEnd, QueueError, Report},
 };
 use landfall_hooks::{
     DeliveryError, HookName, HookNames, HookResponse, Message, Transport,
@@ -20,9 +20,9 @@ use landfall_hooks::{
 };
 use tokio::task::JoinHandle;
 
-use super::queue::site::{Place, asked, everywhere, granted, started, until};
+use super::queue::harness::{Place, asked, everywhere, granted, started, until};
 
-/// An application that is told.
+/// An application that receives events.
 #[derive(Debug, Default)]
 struct Application {
     heard: Mutex<Vec<Message>>,
@@ -132,7 +132,7 @@ async fn the_events_of_a_job_are_delivered_in_order() {
             length: Some(10),
         });
         application.hears(2).await;
-        node.queue.end(job, End::completed(10)).await.unwrap();
+        node.queue.finish(job, JobEnd::completed(10)).await.unwrap();
         let heard = application.hears(3).await;
         let story = [
             HookName::UploadStarted,
@@ -150,8 +150,8 @@ async fn the_events_of_a_job_are_delivered_in_order() {
 
         // One that never had an upload.
         let (unused, token) = granted(&node.queue, asked("bob", "b", 1)).await;
-        let end = End::Cancelled("not wanted".into());
-        node.queue.end(unused.id, end).await.unwrap();
+        let end = JobEnd::Cancelled("not wanted".into());
+        node.queue.finish(unused.id, end).await.unwrap();
         let heard = application.hears(4).await;
         assert_eq!(heard[3].hook, HookName::UploadCancelled);
         assert_eq!(heard[3].upload.id, "");
@@ -207,8 +207,8 @@ async fn a_full_outbox_refuses_grants_and_takes_the_ends_of_jobs() {
         let refused = node.queue.grant(asked("ann", "more", 5)).await.unwrap_err();
         assert!(matches!(refused, QueueError::OutboxFull), "{refused}");
         for job in &jobs {
-            let end = End::Failed("gone".into());
-            assert!(node.queue.end(*job, end).await.unwrap());
+            let end = JobEnd::Failed("gone".into());
+            assert!(node.queue.finish(*job, end).await.unwrap());
         }
         application.is_away.store(false, Ordering::Relaxed);
         let heard = application.hears(8).await;
@@ -236,14 +236,18 @@ async fn an_event_and_its_deliveries_are_committed_together() {
         let sql = "SELECT COUNT(*) AS n FROM outbox_deliveries";
         let (job, _) = granted(&node.queue, asked("ann", "a", 5)).await;
         assert_eq!(place.number(sql).await, 0);
-        let start = landfall_grants::queue::Start::new(super::queue::site::upload("u"), None, "d");
+        let start = landfall_grants::queue::StartRequest::new(
+            super::queue::harness::upload("u"),
+            None,
+            "d",
+        );
         node.queue.start(job.id, start.clone()).await.unwrap();
         assert_eq!(place.number(sql).await, 1, "stored when the call returns");
         // A transaction that fails leaves neither.
         let (job, _) = granted(&node.queue, asked("ann", "b", 5)).await;
         let bad = landfall_database::Statement::new("INSERT INTO nothing VALUES (1)");
         node.queue
-            .start(job.id, start.along(bad))
+            .start(job.id, start.with_statement(bad))
             .await
             .unwrap_err();
         assert_eq!(place.number(sql).await, 1);

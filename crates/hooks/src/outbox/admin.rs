@@ -155,7 +155,7 @@ impl Events {
             && let Err(source) = std::fs::metadata(file)
         {
             let path = file.clone();
-            return Err(DatabaseError::File { path, source }.into());
+            return Err(DatabaseError::Create { path, source }.into());
         }
         let database = connect(database, true).await?.without_migrations();
         migrate(&database).await?;
@@ -178,11 +178,11 @@ impl Events {
         push_any(&mut statement, states);
         for (column, value) in [("route", &query.route), ("ordering_key", &query.upload)] {
             if let Some(value) = value {
-                let number = statement.give(value.as_str());
+                let number = statement.bind(value.as_str());
                 statement.push(&format!(" AND {column} = ${number}"));
             }
         }
-        let limit = statement.give(i64::try_from(query.limit).unwrap_or(i64::MAX));
+        let limit = statement.bind(i64::try_from(query.limit).unwrap_or(i64::MAX));
         let direction = match query.order {
             SortOrder::Newest => "DESC",
             SortOrder::Oldest => "ASC",
@@ -272,7 +272,7 @@ fn restrict(mut statement: Statement, selection: &EventSelection) -> Statement {
         }
         EventSelection::AllDead => {}
         EventSelection::DeadOfRoute(route) => {
-            let number = statement.give(route.as_str());
+            let number = statement.bind(route.as_str());
             statement.push(&format!(" AND route = ${number}"));
         }
     }
@@ -305,9 +305,9 @@ fn stored_event(row: &Row) -> Result<StoredEvent, DatabaseError> {
         upload: row.text("ordering_key")?,
         state,
         attempts: u64::try_from(row.number("attempts")?).unwrap_or_default(),
-        error: row.maybe_text("last_error")?,
+        error: row.opt_text("last_error")?,
         created_at: time(row.number("created_at")?),
-        dead_at: row.maybe_number("dead_at")?.map(time),
+        dead_at: row.opt_number("dead_at")?.map(time),
         due_at: (state == EventState::Pending).then(|| time(due_at)),
         message: serde_json::from_str(&row.text("message")?).ok(),
     })

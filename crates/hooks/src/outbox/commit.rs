@@ -350,7 +350,7 @@ impl BatchTransaction<'_> {
                 key: key.into(),
                 bytes: json.len(),
                 attempts: row.number("attempts")?,
-                first_failed_at: row.maybe_number("first_failed_at")?,
+                first_failed_at: row.opt_number("first_failed_at")?,
                 message: Arc::new(message),
             });
         }

@@ -151,7 +151,7 @@ impl Outbox {
                     let mut oldest = now;
                     for kind in ["first", "retry", "claimed"] {
                         let column = format!("{kind}_{at}");
-                        oldest = oldest.min(row.maybe_number(column.as_str())?.unwrap_or(now));
+                        oldest = oldest.min(row.opt_number(column.as_str())?.unwrap_or(now));
                     }
                     let age = now.saturating_sub(oldest).unsigned_abs();
                     route.oldest = Duration::from_millis(age);

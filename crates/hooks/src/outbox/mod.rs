@@ -400,9 +400,9 @@ pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
 
 async fn connect(database: &Database, for_power_loss: bool) -> Result<Connections, OutboxError> {
     let durability = if for_power_loss {
-        Durability::Power
+        Durability::PowerLoss
     } else {
-        Durability::Process
+        Durability::ProcessCrash
     };
     Ok(database.open(durability).await?)
 }

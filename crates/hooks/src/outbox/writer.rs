@@ -134,7 +134,7 @@ impl Writer {
                 Err(error) => error,
             };
             add(&self.shared.counters.failed_batches, 1);
-            if error.is_of_statement() {
+            if error.is_statement_error() {
                 return Some((batch, error));
             }
             if std::mem::take(&mut is_first) || backoff == MAX_BACKOFF {

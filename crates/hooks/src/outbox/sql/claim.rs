@@ -55,9 +55,9 @@ const CLAIMED: &str = " RETURNING outbox_deliveries.event_id, outbox_deliveries.
 /// The row has the columns `first_0`, `retry_0`, `first_1` and so on.
 pub(in crate::outbox) fn due(routes: &[&str], now: i64) -> Statement {
     let mut statement = Statement::new("SELECT ");
-    let now = statement.give(now);
+    let now = statement.bind(now);
     for (at, route) in routes.iter().enumerate() {
-        let route = statement.give(*route);
+        let route = statement.bind(*route);
         for attempt in [Attempt::First, Attempt::Retry] {
             let comma = if at == 0 && attempt == Attempt::First {
                 ""
@@ -81,7 +81,7 @@ pub(in crate::outbox) fn due(routes: &[&str], now: i64) -> Statement {
 pub(in crate::outbox) fn oldest(routes: &[&str]) -> Statement {
     let mut statement = Statement::new("SELECT ");
     for (at, route) in routes.iter().enumerate() {
-        let route = statement.give(*route);
+        let route = statement.bind(*route);
         let kinds = [
             ("first", "owner_node = '' AND first_failed_at IS NULL"),
             ("retry", "owner_node = '' AND first_failed_at IS NOT NULL"),
@@ -214,7 +214,7 @@ pub(in crate::outbox) fn release_behind(
     }
     let until = match hold.limit {
         None => "f.due_at".to_owned(),
-        Some(limit) => format!("f.first_failed_at + ${}", statement.give(limit)),
+        Some(limit) => format!("f.first_failed_at + ${}", statement.bind(limit)),
     };
     statement.push(&format!(
         ") UPDATE outbox_deliveries SET owner_node = '', due_at = COALESCE((SELECT MAX({until}) \

@@ -10,7 +10,7 @@ pub(in crate::outbox) fn release(keys: &[(OrderingKey<'_>, i64)], me: &str) -> S
         "UPDATE outbox_deliveries SET owner_node = '', due_at = v.column3 FROM (VALUES ",
     );
     push_keys(&mut statement, keys);
-    let me = statement.give(me);
+    let me = statement.bind(me);
     statement.push(&format!(
         ") AS v WHERE outbox_deliveries.ordering_key = v.column1 \
          AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
@@ -70,7 +70,7 @@ pub(in crate::outbox) fn record_failures(failed: &[Failed<'_>], me: &str, now: i
     )
     .with(now);
     statement.push_rows(rows, ["TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "TEXT"]);
-    let me = statement.give(me);
+    let me = statement.bind(me);
     statement.push(&format!(
         ") AS v WHERE outbox_deliveries.event_id = v.column1 \
          AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \

@@ -132,7 +132,7 @@ pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
         .iter()
         .map(|(key, number)| [(*key).into(), (*number).into()]);
     statement.push_rows(rows, ["TEXT", "BIGINT"]);
-    let hook = statement.give(hook);
+    let hook = statement.bind(hook);
     statement.push(&format!(
         ") AS v JOIN outbox_deliveries AS d ON d.state = 1 AND d.ordering_key = v.column1 \
          AND d.sequence < v.column2 AND d.owner_node = '' AND d.attempts = 0 \
@@ -179,7 +179,7 @@ pub(super) fn promote(
     .with(event)
     .with(route);
     if let Some(me) = by_resolver {
-        let owner = statement.give(resolver(me));
+        let owner = statement.bind(resolver(me));
         statement.push(&format!(" AND owner_node = ${owner}"));
     }
     statement
@@ -216,7 +216,7 @@ pub(super) fn abandon_prepared(events: &[&str], me: &str, now: i64) -> Statement
         Statement::new("UPDATE outbox_deliveries SET owner_node = '', due_at = $1 FROM (VALUES ")
             .with(now);
     statement.push_rows(events.iter().map(|event| [(*event).into()]), ["TEXT"]);
-    let me = statement.give(me);
+    let me = statement.bind(me);
     statement.push(&format!(
         ") AS v WHERE outbox_deliveries.event_id = v.column1 AND outbox_deliveries.state = 0 \
          AND outbox_deliveries.owner_node = ${me}"

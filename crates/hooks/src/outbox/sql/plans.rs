@@ -11,7 +11,7 @@ use crate::outbox::{MIGRATIONS, TABLE_SET};
 const ROWS: i64 = 30_000;
 
 async fn filled(database: &Database) -> Connections {
-    let connections = database.open(Durability::Process).await.unwrap();
+    let connections = database.open(Durability::ProcessCrash).await.unwrap();
     connections.migrate(TABLE_SET, MIGRATIONS).await.unwrap();
     let numbers = if connections.is_postgres() {
         format!("SELECT n FROM generate_series(1, {ROWS}) AS n")
@@ -128,7 +128,7 @@ async fn sqlite_statements_scan_no_deliveries() {
     let database = Database::Sqlite(dir.path().join("events.db"));
     let connections = filled(&database).await;
     for (name, statement) in statements(false) {
-        let rows = connections.read(statement.explained()).await.unwrap();
+        let rows = connections.read(statement.explain()).await.unwrap();
         let steps: Vec<_> = rows.iter().map(|row| row.text(3).unwrap()).collect();
         for step in &steps {
             // This index has only rows that nodes own, which are few.

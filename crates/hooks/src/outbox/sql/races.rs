@@ -28,7 +28,7 @@ fn row<'a>(event: &'a str, sequence: i64, owner: &str) -> NewRow<'a> {
 /// Stores a failed delivery that node `a` retries, and a prepared event of node `b`.
 async fn failing() -> Connections {
     let database = Database::Postgres(Postgres::shared().database("races"));
-    let connections = database.open(Durability::Process).await.unwrap();
+    let connections = database.open(Durability::ProcessCrash).await.unwrap();
     connections.migrate(TABLE_SET, MIGRATIONS).await.unwrap();
     let mut transaction = connections.write().await.unwrap();
     for statement in [

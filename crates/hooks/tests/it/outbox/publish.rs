@@ -28,8 +28,8 @@ struct Queue {
 
 impl Queue {
     async fn start(mut settings: OutboxSettings) -> Self {
-        let connections = settings.database.open(Durability::Power).await.unwrap();
-        settings.connections = Some(connections.lend());
+        let connections = settings.database.open(Durability::PowerLoss).await.unwrap();
+        settings.connections = Some(connections.share());
         let receiver = Arc::new(Receiver::default());
         let route = |name, receiver: &Arc<Receiver>, names| Route {
             transport: Arc::new(TestTransport(name, receiver.clone())),

@@ -35,7 +35,7 @@ async fn reject(connections: &Connections, database: &TestDatabase, upload: &str
 #[tokio::test(flavor = "multi_thread")]
 async fn event_rejected_by_the_database_does_not_delay_others() {
     on_each_database(async |database| {
-        let connections = database.database.open(Durability::Power).await.unwrap();
+        let connections = database.database.open(Durability::PowerLoss).await.unwrap();
         let harness = Harness::start(database.settings()).await;
         let poison = upload();
         reject(&connections, &database, poison.id.as_str()).await;
@@ -79,7 +79,7 @@ async fn event_rejected_by_the_database_does_not_delay_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn event_rejected_by_the_database_is_not_retried() {
     on_each_database(async |database| {
-        let connections = database.database.open(Durability::Power).await.unwrap();
+        let connections = database.database.open(Durability::PowerLoss).await.unwrap();
         let outbox = Outbox::open(database.settings(), vec![route(&Arc::default())]);
         let outbox = outbox.await.unwrap();
         let poison = upload();
@@ -102,7 +102,7 @@ async fn event_rejected_by_the_database_is_not_retried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connection_rejects_no_event() {
     let database = TestDatabase::postgres();
-    let connections = database.database.open(Durability::Power).await.unwrap();
+    let connections = database.database.open(Durability::PowerLoss).await.unwrap();
     let outbox = Outbox::open(database.settings(), vec![route(&Arc::default())]);
     let outbox = outbox.await.unwrap();
     // Sequences are not transactional.
@@ -129,7 +129,7 @@ async fn lost_connection_rejects_no_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_row_becomes_a_dead_letter() {
     on_each_database(async |database| {
-        let connections = database.database.open(Durability::Power).await.unwrap();
+        let connections = database.database.open(Durability::PowerLoss).await.unwrap();
         let harness = Harness::start(database.settings()).await;
         harness.receiver.set_down(true);
         let upload = upload();

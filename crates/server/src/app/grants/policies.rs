@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfall_grants::policy::{Asked, Policy, Rules};
+use landfall_grants::policy::{HookPolicy, Policy, Rules};
 use landfall_hooks::BlockingHooks;
 
 use crate::settings::Settings;
@@ -17,7 +17,7 @@ pub(in crate::app) fn policies(
     limits.max_size = settings.largest_grant();
     let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(Rules::new(limits))];
     if !askers.is_empty() {
-        policies.push(Arc::new(Asked::new(askers)));
+        policies.push(Arc::new(HookPolicy::new(askers)));
     }
     policies
 }
