@@ -2,7 +2,7 @@
 
 use landfall_protocol::{Concat, Create, DeclaredLength, Extensions, InvalidConcat, ProblemKind};
 
-use crate::{ALL, fault, headers};
+use crate::{ALL, kind, headers};
 
 fn urls(sent: &str) -> Vec<String> {
     match Concat::parse(sent) {
@@ -78,7 +78,7 @@ fn t_cat_20_e_48_other_values_are_refused() {
     }
     let twice = headers([("upload-concat", "partial"), ("upload-concat", "partial")]);
     assert_eq!(
-        fault(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None)),
         ProblemKind::InvalidConcat
     );
 }
@@ -107,7 +107,7 @@ fn t_cat_1_concatenation_is_refused_where_it_is_not_offered() {
     };
     for value in ["partial", "final;/a", "nonsense"] {
         let sent = headers([("upload-concat", value), ("upload-length", "5")]);
-        let refused = fault(Create::parse(&sent, offered, None));
+        let refused = kind(Create::parse(&sent, offered, None));
         assert_eq!(refused, ProblemKind::ConcatenationUnsupported);
     }
 }

@@ -5,7 +5,7 @@ use landfall_protocol::{
     ProblemKind,
 };
 
-use crate::{ALL, fault, headers};
+use crate::{ALL, kind, headers};
 
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
@@ -48,12 +48,12 @@ fn t_core_3_e_3_lengths_are_plain_digits() {
         "5;",
         "0x5",
     ] {
-        let refused = fault(Create::parse(&headers([("upload-length", bad)]), ALL, None));
+        let refused = kind(Create::parse(&headers([("upload-length", bad)]), ALL, None));
         assert_eq!(refused, ProblemKind::InvalidUploadLength, "{bad:?}");
     }
     let twice = headers([("upload-length", "5"), ("upload-length", "6")]);
     assert_eq!(
-        fault(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None)),
         ProblemKind::InvalidUploadLength
     );
 }
@@ -78,7 +78,7 @@ fn t_cre_6_lengths_over_the_maximum_are_refused() {
     );
     let bound = headers([("upload-length", "1")]);
     assert_eq!(
-        fault(Create::parse(&bound, ALL, Some(0))),
+        kind(Create::parse(&bound, ALL, Some(0))),
         ProblemKind::MaxSizeExceeded
     );
 }
@@ -97,13 +97,13 @@ fn t_def_2_t_def_3_only_1_defers() {
     }
     let twice = headers([("upload-defer-length", "1"), ("upload-defer-length", "1")]);
     assert_eq!(
-        fault(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None)),
         ProblemKind::InvalidDeferLength
     );
-    // A wrong value is wrong beside a length too.
+    // An invalid value is an error even with a length.
     let beside = headers([("upload-length", "5"), ("upload-defer-length", "0")]);
     assert_eq!(
-        fault(Create::parse(&beside, ALL, None)),
+        kind(Create::parse(&beside, ALL, None)),
         ProblemKind::InvalidDeferLength
     );
 }
@@ -162,7 +162,7 @@ fn e_23_a_checksum_counts_for_a_body_that_counts() {
         ("upload-checksum", "sha1 x"),
     ]);
     assert_eq!(
-        fault(Create::parse(&bad, ALL, None)),
+        kind(Create::parse(&bad, ALL, None)),
         ProblemKind::InvalidChecksum
     );
     let without = headers([("upload-length", "5"), ("upload-checksum", "sha1 x")]);
@@ -177,7 +177,7 @@ fn e_54_encoded_bodies_are_refused_only_where_they_count() {
     let encoding = ("content-encoding", "gzip");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, encoding]);
     assert_eq!(
-        fault(Create::parse(&with, ALL, None)),
+        kind(Create::parse(&with, ALL, None)),
         ProblemKind::ContentEncoding
     );
     let without = headers([
@@ -265,7 +265,7 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_are_refused() {
         ("upload-metadata", "b"),
     ]);
     assert_eq!(
-        fault(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None)),
         ProblemKind::InvalidMetadata
     );
 }
@@ -321,7 +321,7 @@ fn t_cat_2_a_partial_upload_needs_a_length_like_any_other() {
         DeclaredLength::Deferred
     );
     assert_eq!(
-        fault(Create::parse(&headers([partial]), ALL, None)),
+        kind(Create::parse(&headers([partial]), ALL, None)),
         ProblemKind::InvalidUploadLength
     );
 }

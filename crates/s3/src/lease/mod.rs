@@ -321,7 +321,7 @@ impl BucketLocker {
                 Err(Refusal::Busy(seat)) => seat,
             };
             if left.is_zero() {
-                return Err(LeaseError::Held);
+                return Err(LeaseError::Locked);
             }
             if std::mem::take(&mut first) {
                 self.0.node.waited.fetch_add(1, Ordering::Relaxed);
@@ -355,7 +355,7 @@ impl Locker for BucketLocker {
         match self.attempt(seat, id, None).await {
             Ok(lease) => Ok(lease),
             Err(Refusal::Failed(error)) => Err(error),
-            Err(Refusal::Busy(_)) => Err(LeaseError::Held),
+            Err(Refusal::Busy(_)) => Err(LeaseError::Locked),
         }
     }
 }

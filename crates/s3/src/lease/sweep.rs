@@ -118,7 +118,7 @@ impl BucketLocker {
         // Under the lease: nobody may take it while its object goes.
         let lease = match self.try_acquire(&id).await {
             Ok(lease) => lease,
-            Err(LeaseError::Held) => return Ok(false),
+            Err(LeaseError::Locked) => return Ok(false),
             Err(error) => return Err(error),
         };
         let removed = records.client.delete_object(&place).await;

@@ -1,4 +1,4 @@
-//! Nothing outside the directory is read, written or removed, whatever is put into it.
+//! Confinement: nothing outside the directory is read, written or removed.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use landfall::{
 
 use super::{id, make, open};
 
-/// A directory for uploads, and one beside it with a secret.
+/// A directory for uploads, and one next to it with a secret.
 struct Place {
     _base: tempfile::TempDir,
     inside: PathBuf,
@@ -43,7 +43,7 @@ impl Place {
 }
 
 #[tokio::test]
-async fn wishes_that_lead_outside_are_refused() {
+async fn requested_paths_outside_are_rejected() {
     let place = Place::new();
     let store = open(&place.inside);
     symlink(&place.outside, place.inside.join("link")).unwrap();
@@ -88,14 +88,14 @@ async fn ids_do_not_lead_through_links() {
     place.assert_untouched();
 }
 
-/// What can be put in a file's place, with what can be reached through it.
+/// Replaces a file by a link.
 fn replace_by_link(path: &Path, target: &Path) {
     fs::remove_file(path).unwrap();
     symlink(target, path).unwrap();
 }
 
 #[tokio::test]
-async fn a_link_in_place_of_the_data_is_not_followed() {
+async fn link_in_place_of_the_data_is_not_followed() {
     let place = Place::new();
     let store = open(&place.inside);
     let upload = make(&store, "x", 100, &Bytes::from_static(b"hello"))
@@ -118,7 +118,7 @@ async fn a_link_in_place_of_the_data_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_link_in_place_of_the_description_is_not_followed() {
+async fn link_in_place_of_the_description_is_not_followed() {
     let place = Place::new();
     let store = open(&place.inside);
     let upload = make(&store, "x", 100, &Bytes::from_static(b"hello"))
@@ -136,13 +136,13 @@ async fn a_link_in_place_of_the_description_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_link_in_place_of_a_directory_is_not_followed() {
+async fn link_in_place_of_a_directory_is_not_followed() {
     let place = Place::new();
     let store = open(&place.inside);
     let upload = make(&store, "a/b/x", 100, &Bytes::from_static(b"hello"))
         .await
         .upload;
-    // All that the upload is made of is there too, but outside.
+    // All files of the upload exist there, but outside.
     fs::rename(place.inside.join("a"), place.outside.join("a")).unwrap();
     symlink(place.outside.join("a"), place.inside.join("a")).unwrap();
     assert!(matches!(
@@ -158,7 +158,7 @@ async fn a_link_in_place_of_a_directory_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_path_in_a_description_does_not_lead_outside() {
+async fn path_in_a_description_does_not_lead_outside() {
     let place = Place::new();
     let store = open(&place.inside);
     let secret = place.outside.join("secret");
@@ -196,7 +196,7 @@ async fn a_path_in_a_description_does_not_lead_outside() {
 
 /// Opening a pipe waits for the other side; a store must not.
 #[tokio::test]
-async fn pipes_and_directories_in_place_of_files_are_refused_at_once() {
+async fn pipes_and_directories_in_place_of_files_are_rejected_at_once() {
     let place = Place::new();
     let store = open(&place.inside);
     for (id, name) in [("x", "x.info"), ("y", "y")] {
@@ -254,7 +254,7 @@ async fn listing_does_not_follow_links() {
 
 /// The directory itself may be a link.
 #[tokio::test]
-async fn the_directory_may_be_reached_through_a_link() {
+async fn store_directory_may_be_a_link() {
     let place = Place::new();
     let link = place.inside.parent().unwrap().join("link");
     symlink(&place.inside, &link).unwrap();

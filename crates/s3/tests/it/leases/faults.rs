@@ -60,7 +60,7 @@ async fn a_node_that_is_gone_loses_all_its_leases_at_once() {
     sleep(quick().ttl).await;
     for (id, lease) in ids.iter().zip(&newer) {
         let held = dead.try_acquire(id).await;
-        assert!(matches!(held, Err(LeaseError::Held)), "{held:?}");
+        assert!(matches!(held, Err(LeaseError::Locked)), "{held:?}");
         assert_eq!(lease.signal().reason(), None);
     }
     drop(newer);
@@ -100,7 +100,7 @@ async fn a_short_cut_goes_unnoticed() {
     sleep(quick().ttl).await;
     assert_eq!(lease.signal().reason(), None);
     let held = on(&way.another()).try_acquire(&id).await;
-    assert!(matches!(held, Err(LeaseError::Held)), "{held:?}");
+    assert!(matches!(held, Err(LeaseError::Locked)), "{held:?}");
 }
 
 /// Taking a lease has succeeded, and nobody knows.
@@ -220,7 +220,7 @@ async fn work(
                 .await;
                 judge.dropped(id, lease.fence());
             }
-            Err(LeaseError::Held) => {}
+            Err(LeaseError::Locked) => {}
             Err(LeaseError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
             Err(error) => panic!("{error}"),
         }
