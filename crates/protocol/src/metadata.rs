@@ -345,7 +345,10 @@ mod tests {
     #[test]
     fn stored_header_is_used_only_if_equivalent() {
         let stored = Metadata::from_pairs([("b", "y"), ("a", "")]);
-        assert_eq!(stored.clone().with_header("a ,b eQ==").header(), "a ,b eQ==");
+        assert_eq!(
+            stored.clone().with_header("a ,b eQ==").header(),
+            "a ,b eQ=="
+        );
         assert_eq!(stored.with_header("a ,b eg==").header(), "b eQ==,a");
         // EB AF 16: a broken character of two bytes, as stores write it that replace bytes or
         // characters.

@@ -218,8 +218,9 @@ impl ChecksumPlacement {
                     .with_detail("the header and the trailer have different checksums"))
             }
             (Self::Header(head), _) => Ok(Some(head)),
-            (Self::Trailer, None) => Err(ProblemKind::InvalidChecksum
-                .with_detail("the announced trailer is missing")),
+            (Self::Trailer, None) => {
+                Err(ProblemKind::InvalidChecksum.with_detail("the announced trailer is missing"))
+            }
             (_, trailer) => Ok(trailer),
         }
     }

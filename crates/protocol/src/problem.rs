@@ -245,10 +245,7 @@ pub struct Problem {
 
 impl From<ProblemKind> for Problem {
     fn from(kind: ProblemKind) -> Self {
-        Self {
-            kind,
-            detail: None,
-        }
+        Self { kind, detail: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Leases: the exclusive right to write one upload.
 //!
 //! Every change of an upload happens under a [`Lease`]. A new request does not wait for the end of
-//! an old one: [`Locker::acquire`] requests the holder to yield, and the holder commits what it has
+//! an old one: [`Locker::acquire`] requests the holder to yield, and the holder commits the bytes it has
 //! received and releases the lease. A lease carries a [`Fence`], a number that only grows. The
 //! store checks it on every write, so a holder that lost its lease without noticing cannot write.
 //!

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 /// A reason to yield.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum YieldReason {
-    /// Another request wants the upload: commit and acknowledge what was received, then release.
+    /// Another request wants the upload: commit and acknowledge the received bytes, then release.
     Requested,
     /// The lease is lost or cannot be renewed in time: write and acknowledge nothing more.
     LeaseLost,

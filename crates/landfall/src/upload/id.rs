@@ -31,10 +31,10 @@ pub struct UploadId(Arc<str>);
 #[non_exhaustive]
 pub enum InvalidId {
     /// The text is empty.
-    #[error("an upload id can't be empty")]
+    #[error("an upload id must not be empty")]
     Empty,
     /// More than [`MAX_ID_LEN`] bytes, or a segment of more than [`MAX_SEGMENT_LEN`].
-    #[error("an upload id can't be this long")]
+    #[error("an upload id is too long")]
     TooLong,
     /// A character outside `A-Z a-z 0-9 - . _ ~ % ! $ ' ( ) * + , ; = / : @`.
     #[error("an upload id can't hold the character {0:?}")]

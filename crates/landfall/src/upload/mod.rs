@@ -34,7 +34,7 @@ pub enum UploadKind {
     },
 }
 
-/// The description of an upload: what a store keeps next to the bytes.
+/// The description of an upload, stored next to the bytes.
 ///
 /// It changes rarely (a deferred length becomes known, completion is recorded), the offset changes
 /// with every write. So the offset is not in it, see [`Snapshot`].

@@ -61,7 +61,7 @@ impl Other {
         }
     }
 
-    fn tell(&mut self, word: &str) {
+    fn command(&mut self, word: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
     }
 
@@ -77,7 +77,7 @@ impl Drop for Other {
     }
 }
 
-/// In the other process: holds the lease until it must yield or is told to drop it. Never returns.
+/// In the other process: holds the lease until it must yield or is instructed to drop it. Never returns.
 async fn run_as_other_process() {
     let Some(dir) = env::var_os(DIR) else { return };
     let locker = FileLocker::new(PathBuf::from(dir));
@@ -107,7 +107,7 @@ async fn run_as_other_process() {
                 println!("\nasked: {}", lease.signal().reason().is_some());
                 drop(lease);
             }
-            other => panic!("can't {other}"),
+            other => panic!("unknown command {other}"),
         }
     }
     std::process::exit(0);
@@ -131,7 +131,7 @@ async fn takeover_between_processes_takes_less_than_a_second() {
     );
     let locker = FileLocker::new(dir.path());
     for _ in 0..3 {
-        other.tell("hold until asked");
+        other.command("hold until asked");
         other.expect("holding");
         assert!(matches!(
             locker.try_acquire(&upload()).await,
@@ -142,7 +142,11 @@ async fn takeover_between_processes_takes_less_than_a_second() {
         assert_eq!(lease.unwrap().signal().reason(), None);
         other.expect("yielded");
     }
-    assert_eq!(asks(dir.path()), 0, "an ask was left behind");
+    assert_eq!(
+        request_count(dir.path()),
+        0,
+        "a request file was left behind"
+    );
 }
 
 #[tokio::test]
@@ -152,14 +156,14 @@ async fn process_yields_to_another() {
     let mut other = Other::start("leases::process_yields_to_another", dir.path());
     let locker = FileLocker::new(dir.path());
     let lease = locker.acquire(&upload(), LONG).await.unwrap();
-    other.tell("hold");
+    other.command("hold");
     assert_eq!(
         tokio::time::timeout(LONG, lease.signal().wait()).await,
         Ok(YieldReason::Requested)
     );
     drop(lease);
     other.expect("holding");
-    other.tell("drop it");
+    other.command("drop it");
     other.expect("asked: false");
 }
 
@@ -168,11 +172,8 @@ async fn killed_holder_loses_its_lease_at_once() {
     run_as_other_process().await;
     let dir = tempfile::tempdir().unwrap();
     let locker = FileLocker::new(dir.path());
-    let mut other = Other::start(
-        "leases::killed_holder_loses_its_lease_at_once",
-        dir.path(),
-    );
-    other.tell("hold");
+    let mut other = Other::start("leases::killed_holder_loses_its_lease_at_once", dir.path());
+    other.command("hold");
     other.expect("holding");
     let waiter = tokio::spawn({
         let locker = locker.clone();
@@ -199,13 +200,17 @@ async fn suspended_holder_keeps_its_lease() {
     let dir = tempfile::tempdir().unwrap();
     let locker = FileLocker::new(dir.path());
     let mut other = Other::start("leases::suspended_holder_keeps_its_lease", dir.path());
-    other.tell("hold until asked");
+    other.command("hold until asked");
     other.expect("holding");
     other.send(Signal::SIGSTOP);
     let (lease, took) = timed_acquire(&locker, Duration::from_millis(400)).await;
     assert!(matches!(lease, Err(LeaseError::Locked)), "{lease:?}");
     assert!(took >= Duration::from_millis(400), "gave up after {took:?}");
-    assert_eq!(asks(dir.path()), 0, "an ask was left behind");
+    assert_eq!(
+        request_count(dir.path()),
+        0,
+        "a request file was left behind"
+    );
     // After it continues, it sees the next request.
     other.send(Signal::SIGCONT);
     timed_acquire(&locker, LONG).await.0.unwrap();
@@ -222,18 +227,26 @@ async fn request_of_a_killed_process_interrupts_no_holder() {
         "leases::request_of_a_killed_process_interrupts_no_holder",
         dir.path(),
     );
-    other.tell("hold");
+    other.command("hold");
     assert_eq!(
         tokio::time::timeout(LONG, lease.signal().wait()).await,
         Ok(YieldReason::Requested)
     );
     other.send(Signal::SIGKILL);
     other.child.wait().unwrap();
-    assert_eq!(asks(dir.path()), 1, "the ask of the killed process");
+    assert_eq!(
+        request_count(dir.path()),
+        1,
+        "the request of the killed process"
+    );
     drop(lease);
     let lease = locker.acquire(&upload(), LONG).await.unwrap();
     sleep(Duration::from_millis(500)).await;
-    assert_eq!(lease.signal().reason(), None, "a dead process was heard");
+    assert_eq!(
+        lease.signal().reason(),
+        None,
+        "the request of a dead process was honored"
+    );
     // It is removed when it is old.
     for ask in request_files(dir.path()) {
         let file = std::fs::File::open(ask).unwrap();
@@ -242,11 +255,11 @@ async fn request_of_a_killed_process_interrupts_no_holder() {
     }
     for _ in 0..100 {
         sleep(Duration::from_millis(50)).await;
-        if asks(dir.path()) == 0 {
+        if request_count(dir.path()) == 0 {
             return;
         }
     }
-    panic!("an old ask was not removed");
+    panic!("an old request was not removed");
 }
 
 fn request_files(dir: &Path) -> Vec<PathBuf> {
@@ -256,7 +269,7 @@ fn request_files(dir: &Path) -> Vec<PathBuf> {
     }
 }
 
-fn asks(dir: &Path) -> usize {
+fn request_count(dir: &Path) -> usize {
     request_files(dir).len()
 }
 

@@ -5,7 +5,7 @@ use landfall_protocol::{
     Algorithm, Append, Checksum, ChecksumPlacement, InvalidChecksum, Problem, ProblemKind,
 };
 
-use crate::{kind, headers};
+use crate::{headers, kind};
 
 const SHA1: &str = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
 const OTHER: &str = "sha1 2jmj7l5rSw0yVb/vlWAYkK/YBwk=";

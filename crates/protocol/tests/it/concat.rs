@@ -2,7 +2,7 @@
 
 use landfall_protocol::{Concat, Create, DeclaredLength, Extensions, InvalidConcat, ProblemKind};
 
-use crate::{ALL, kind, headers};
+use crate::{ALL, headers, kind};
 
 fn urls(sent: &str) -> Vec<String> {
     match Concat::parse(sent) {

@@ -6,7 +6,7 @@ use landfall_protocol::{
     effective_method, require_version,
 };
 
-use crate::{ALL, NONE, kind, headers};
+use crate::{ALL, NONE, headers, kind};
 
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
 

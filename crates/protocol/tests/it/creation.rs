@@ -5,7 +5,7 @@ use landfall_protocol::{
     ProblemKind,
 };
 
-use crate::{ALL, kind, headers};
+use crate::{ALL, headers, kind};
 
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
@@ -101,9 +101,9 @@ fn t_def_2_t_def_3_only_1_defers() {
         ProblemKind::InvalidDeferLength
     );
     // An invalid value is an error even with a length.
-    let beside = headers([("upload-length", "5"), ("upload-defer-length", "0")]);
+    let both = headers([("upload-length", "5"), ("upload-defer-length", "0")]);
     assert_eq!(
-        kind(Create::parse(&beside, ALL, None)),
+        kind(Create::parse(&both, ALL, None)),
         ProblemKind::InvalidDeferLength
     );
 }

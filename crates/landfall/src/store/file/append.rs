@@ -283,7 +283,7 @@ impl Append for FileAppend {
         let mut taken = std::mem::take(chunks);
         let (data, offset) = (Arc::clone(&self.data), self.offset);
         let (emptied, written, outcome): (_, u64, io::Result<()>) = self
-            .step(false, bytes, move |_, _| {
+            .run_step(false, bytes, move |_, _| {
                 let (written, outcome) = sys::write_at(data.as_fd(), &taken, offset);
                 taken.clear();
                 Ok((taken, written, outcome))

@@ -301,8 +301,8 @@ impl Inner {
                     .and_then(|id| UploadId::new(id).ok())
                 {
                     match self.record(&id, None) {
-                        Ok((record, _)) if record.path != id.as_str() => {
-                            referenced.add(&record.path)
+                        Ok((record, _)) if record.data_path != id.as_str() => {
+                            referenced.add(&record.data_path)
                         }
                         Ok(_) | Err(StoreError::NotFound(_)) => {}
                         Err(StoreError::Damaged { .. }) => referenced.incomplete = true,

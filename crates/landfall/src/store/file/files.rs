@@ -58,7 +58,7 @@ impl FileState {
 
 /// The files of a new upload.
 #[derive(Debug)]
-pub(super) struct CreatedFile {
+pub(super) struct CreatedFiles {
     pub(super) upload: Arc<Upload>,
     pub(super) data_path: String,
     pub(super) data: OwnedFd,
@@ -130,7 +130,7 @@ impl Inner {
     /// The data file is created first, so an interrupted creation leaves an empty file without a
     /// description. At a path chosen by a hook the description is created first, because only it
     /// links the bytes to the upload.
-    pub(super) fn make(&self, mut upload: Upload) -> Result<CreatedFile> {
+    pub(super) fn create_files(&self, mut upload: Upload) -> Result<CreatedFiles> {
         let id = upload.id.clone();
         if !is_file_name(&id) {
             return Err(StoreError::InvalidPath(format!(
@@ -178,7 +178,7 @@ impl Inner {
             StoreError::io(format!("syncing the new upload {id}"), error)
         })?;
         let ino = synced.map_or(0, |(ino, _)| ino);
-        Ok(CreatedFile {
+        Ok(CreatedFiles {
             upload: Arc::new(upload),
             data_path,
             data,
@@ -278,12 +278,10 @@ impl Inner {
         if record.concatenated_unknown && record.upload.length == Some(data.size) {
             let record = Arc::make_mut(&mut record);
             record.concatenated_unknown = false;
-            if let UploadKind::Final {
-                concatenated: joined,
-                ..
-            } = &mut Arc::make_mut(&mut record.upload).kind
+            if let UploadKind::Final { concatenated, .. } =
+                &mut Arc::make_mut(&mut record.upload).kind
             {
-                *joined = true;
+                *concatenated = true;
             }
         }
         if record.upload.length.is_some_and(|length| offset > length) {

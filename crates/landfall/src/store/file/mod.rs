@@ -369,7 +369,7 @@ impl Store for FileStore {
         let (file_state, opened) = loop {
             let step = {
                 let (inner, entry, id) = (Arc::clone(&inner), Arc::clone(&entry), id.clone());
-                move |state: &mut WriterState| inner.open_for_append(&id, &entry, gate, fence)
+                move |state: &mut WriterState| inner.open_for_append(&id, &entry, state, fence)
             };
             let (file_state, opened) = inner.io.run_locked(&entry, 0, step).await?;
             let Some(from) = file_state.record.unverified_from else {

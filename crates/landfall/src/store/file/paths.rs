@@ -86,7 +86,7 @@ impl Root {
         format!("{}{slash}{relative}", self.path)
     }
 
-    /// Opens the directory that contains `path`; returns it and the file name.
+    /// Opens the directory that contains a file; returns it and the file name.
     pub(super) fn parent<'a, 'p>(&'a self, relative: &'p str) -> io::Result<(Parent<'a>, &'p str)> {
         match relative.rsplit_once('/') {
             None => Ok((Parent::Root(self.handle()), relative)),
@@ -149,8 +149,8 @@ impl Root {
             Ok(relative.into())
         } else {
             Err(format!(
-                "{path:?} must be created of plain names that don't start with a dot and don't end \
-                 with .info, .lock or .stop"
+                "{path:?} must consist of plain names that do not start with a dot and do not \
+                 end with .info, .lock or .stop"
             ))
         }
     }

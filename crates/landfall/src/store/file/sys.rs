@@ -288,7 +288,7 @@ pub(super) enum CachedRead {
     Unknown,
 }
 
-/// Like [`read_into`], but reads only what is in the page cache.
+/// Like [`read_into`], but reads only from the page cache.
 #[cfg(target_os = "linux")]
 pub(super) fn read_cached(
     file: BorrowedFd<'_>,

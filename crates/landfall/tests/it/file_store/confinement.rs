@@ -48,7 +48,7 @@ async fn requested_paths_outside_are_rejected() {
     let store = open(&place.inside);
     symlink(&place.outside, place.inside.join("link")).unwrap();
     let outside = place.outside.join("x");
-    for wish in [
+    for requested in [
         "../outside/x",
         "a/../../outside/x",
         outside.to_str().unwrap(),
@@ -60,13 +60,13 @@ async fn requested_paths_outside_are_rejected() {
         "a\0b",
     ] {
         let mut upload = Upload::new(id("x"), Some(1));
-        upload.storage.insert("Path".into(), wish.into());
+        upload.storage.insert("Path".into(), requested.into());
         let error = store.create(upload).await.unwrap_err();
         assert!(
             matches!(error, StoreError::InvalidPath(_)),
-            "{wish:?}: {error}"
+            "{requested:?}: {error}"
         );
-        assert!(!place.inside.join("x.info").exists(), "{wish:?}");
+        assert!(!place.inside.join("x.info").exists(), "{requested:?}");
     }
     place.assert_untouched();
 }

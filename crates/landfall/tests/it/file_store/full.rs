@@ -55,7 +55,7 @@ async fn fill(store: &impl Store, append: &mut dyn Append) -> Snapshot {
             Err(error) => panic!("{error}"),
         }
     }
-    panic!("it never was full")
+    panic!("the disk never became full")
 }
 
 #[tokio::test]

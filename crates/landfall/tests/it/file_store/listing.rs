@@ -82,12 +82,12 @@ async fn only_orphans_are_listed_and_removed() {
         .storage
         .insert("Path".into(), format!("by/hook/{RANDOM}"));
     store.create(placed).await.unwrap();
-    let mut placed = Upload::new(id("begun"), Some(5));
+    let mut placed = Upload::new(id("started"), Some(5));
     placed
         .storage
         .insert("Path".into(), "by/hook/begun.bin".into());
     store.create(placed).await.unwrap();
-    append(&store, "begun", &Bytes::from_static(b"hel")).await;
+    append(&store, "started", &Bytes::from_static(b"hel")).await;
 
     let this = std::process::id();
     let gone = 4_194_305; // above the largest process id there is
@@ -98,13 +98,13 @@ async fn only_orphans_are_listed_and_removed() {
         ("torn.info", r#"{"ID":"torn","Si"#), // creation: nothing acknowledged
         (".upload.info.0123abcd.tmp", "half written"),
         ("sub/.x.info.00000000.tmp", ""),
-        ("nobody.lock", &format!("{gone}\n")),
+        ("unused.lock", &format!("{gone}\n")),
         ("free.stop", ""),
     ];
     let kept = [
         ("locked.lock", format!("{this}\n")), // tusd is at work there
         ("locked.stop", String::new()),
-        ("upload.lock", format!("{gone}\n")), // tusd takes it over by itself
+        ("upload.lock", format!("{gone}\n")), // tusd removes it
         ("daemon.lock", format!("{this}\n")),
         ("train.stop", "not a request of tusd's".into()),
         ("my-notes.txt", "not ours".into()),
@@ -159,7 +159,7 @@ async fn only_orphans_are_listed_and_removed() {
         );
     }
     assert!(store.load(&id("placed")).await.is_ok());
-    assert_eq!(store.load(&id("begun")).await.unwrap().offset, 3);
+    assert_eq!(store.load(&id("started")).await.unwrap().offset, 3);
 }
 
 /// A description that cannot be read may refer to any file.

@@ -1,9 +1,9 @@
 //! The file store, in real directories.
 
+mod concatenation;
 mod confinement;
 mod damaged;
 mod full;
-mod concatenation;
 mod layout;
 mod listing;
 mod taking;

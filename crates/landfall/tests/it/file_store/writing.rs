@@ -62,7 +62,11 @@ async fn cancelled_calls_leave_a_correct_offset() {
             }
             let end = bytes.len().min(offset + 40_000);
             let mut chunks = vec![bytes.slice(offset..end)];
-            dropped += usize::from(poll_once_and_drop(append.write(&mut chunks)).await.is_none());
+            dropped += usize::from(
+                poll_once_and_drop(append.write(&mut chunks))
+                    .await
+                    .is_none(),
+            );
             match round % 4 {
                 0 => drop(poll_once_and_drop(append.commit()).await),
                 1 => append = store.resume(&upload.id, Fence(1)).await.unwrap().1,

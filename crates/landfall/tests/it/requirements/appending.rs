@@ -200,7 +200,7 @@ async fn e_6_e_7_nothing_may_be_appended_even_to_a_complete_upload() {
             .expect(413);
         site.patch(&path, 4, "").await.expect(409);
         assert_eq!(site.bytes(&path).await, "hello");
-        // It was completed once.
+        // It was completed before.
         assert_eq!(site.handler.stats().finished, 1);
     })
     .await;
@@ -211,12 +211,12 @@ async fn e_8_e_9_what_does_not_fit_is_refused() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "hello").await.expect(204);
-        // Known from the head: nothing is stored.
+        // Detected in the head: nothing is stored.
         site.patch(&path, 5, "world!")
             .await
             .refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
         assert_eq!(site.offset(&path).await, 5);
-        // Known only on the way: nothing beyond the length is stored, and the refused request
+        // Detected in the body: nothing beyond the length is stored, and the rejected request
         // completes nothing.
         let reply = site
             .patching(&path, 5)

@@ -39,7 +39,7 @@ async fn t_cat_13_t_cat_12_a_part_may_be_used_again_but_not_twice_in_one_list() 
         assert_eq!(site.bytes(&first).await, "abc");
         let again = join(site, &[&b, &a]).await;
         assert_eq!(site.bytes(&again).await, "cab");
-        // Else a short header would fill the disk.
+        // Otherwise a short header could fill the disk.
         let count = site.uploads().await;
         let relative = a.strip_prefix("/files/").unwrap();
         for list in [
@@ -51,7 +51,7 @@ async fn t_cat_13_t_cat_12_a_part_may_be_used_again_but_not_twice_in_one_list() 
             assert!(reply.body.contains("twice"), "{}", reply.body);
         }
         assert_eq!(site.uploads().await, count);
-        // They stay as they are.
+        // The parts stay as they are.
         assert_eq!(site.offset(&a).await, 2);
     })
     .await;
@@ -157,7 +157,7 @@ async fn t_cat_9_t_cat_15_e_40_e_47_a_final_upload_waits_for_its_parts() {
         site.patch(&a, 0, "hel").await.expect(204);
         is_waiting().await;
         site.patch(&a, 3, "lo").await.expect(204);
-        // Joined in the background: HEAD waits for it, or tells that it isn't there yet.
+        // Concatenated in the background: HEAD waits, or reports that it is not complete.
         while site.head(&joined).await.header("upload-offset").is_none() {
             tokio::task::yield_now().await;
         }
@@ -201,7 +201,7 @@ async fn e_47_a_final_upload_whose_part_went_is_gone_too() {
         let joined = join(site, &[&a, &b]).await;
         let head = site.head(&joined).await.expect(200);
         assert_eq!(head.header("upload-offset"), None);
-        // Though it was counted as complete already, and another one is awaited.
+        // Although it counted as complete, and another part is missing.
         site.delete(&a).await.expect(204);
         site.head(&joined).await.expect(410);
         site.patch(&b, 0, "world").await.expect(204);
@@ -241,7 +241,7 @@ async fn e_42_only_parts_of_this_server_can_be_joined() {
         assert_eq!(site.uploads().await, count);
         let own = format!("//{}{part}", site.address);
         assert_eq!(site.bytes(&join(site, &[&own]).await).await, "hello");
-        // A proxy in front may have changed the host.
+        // A reverse proxy may have changed the host.
         let list = format!("final;https://up.example{part}");
         for proxy in [
             ("Via", "1.1 p"),
@@ -273,7 +273,7 @@ async fn t_cat_20_e_45_e_48_malformed_lists_are_refused() {
             reply.refused(400, "ERR_INVALID_CONCAT");
         }
         assert_eq!(site.uploads().await, 0);
-        // Percent-encoding counts once.
+        // Percent-encoding is decoded once.
         let part = site.partial("hello").await;
         let last = part.chars().last().unwrap();
         let escaped = format!("{}%{:02x}", &part[..part.len() - 1], u32::from(last));

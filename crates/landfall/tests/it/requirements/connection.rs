@@ -1,4 +1,4 @@
-//! What goes wrong on the way.
+//! Network errors.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -40,7 +40,7 @@ async fn t_core_30_a_cut_connection_keeps_what_came() {
     .await;
 }
 
-/// Sends a body that breaks off with `fault`, as a server's own time limits make it.
+/// Sends a body that fails with `fault`, as with a server's timeouts.
 async fn break_off(site: &Site, path: &str, fault: RequestBodyError) -> http::Response<()> {
     let pieces: [Result<Frame<Bytes>, BoxError>; 2] =
         [Ok(Frame::data("hello".into())), Err(fault.into())];
@@ -123,13 +123,13 @@ async fn e_55_a_refusal_comes_instead_of_100_continue() {
 async fn e_56_an_early_refusal_arrives_though_the_body_is_still_coming() {
     with_defaults(async |site| {
         let path = site.create(5).await;
-        // Large: the rest isn't taken, the connection ends.
+        // Large: the rest is not read, the connection is closed.
         let large = site.patching(&path, 3).with("Content-Length", "50000000");
         let mut open = large.open().await;
         open.write(&"x".repeat(100_000)).await;
         let reply = open.reply().await.expect(409);
         assert_eq!(reply.header("connection"), Some("close"));
-        // Small: it is swallowed, the connection goes on.
+        // Small: the rest is read and discarded, the connection stays open.
         let small = site.patching(&path, 3).with("Content-Length", "5");
         let mut open = small.open().await;
         open.write("hello").await;
@@ -183,7 +183,7 @@ async fn e_62_an_upload_refused_at_its_end_is_gone() {
     .await;
 }
 
-// A body's error type may be anything that converts, the one that can't happen included.
+// A body's error type may be any convertible type, `Infallible` included.
 #[tokio::test]
 async fn t_cre_1_a_creation_needs_no_socket() {
     with_defaults(async |site| {

@@ -214,7 +214,7 @@ async fn e_22_a_creation_that_finds_no_space_leaves_nothing() {
         let reply = reply.refused(507, "ERR_STORAGE_FULL");
         assert!(reply.number("retry-after") > 0);
         assert_eq!(site.uploads().await, 0);
-        // An upload whose URL is known keeps what fitted.
+        // An upload with a known URL keeps the bytes that fit.
         let path = site.create(5).await;
         site.patch(&path, 0, "hello")
             .await
@@ -262,7 +262,7 @@ async fn e_21_a_creation_cut_in_its_body_keeps_what_came() {
         let path = format!("/files/{}", page.uploads[0].upload.id);
         site.until_offset(&path, 5).await;
         drop(open);
-        // The old request lets go; nobody else may write before.
+        // The old request releases the lease; no other request may write before.
         site.patch(&path, 5, "world").await.expect(204);
         assert_eq!(site.bytes(&path).await, "helloworld");
     })
@@ -295,7 +295,7 @@ async fn t_cre_8_e_51_the_location_suits_what_is_in_front() {
         },
     )
     .await;
-    // Anybody can send these headers: untrusted, they count for nothing.
+    // Any client can send these headers, so they are ignored unless trusted.
     with_defaults(async |site| {
         let reply = site.post(&proxy).await.expect(201);
         let expected = format!("http://{}{}", site.address, reply.location());
@@ -313,7 +313,7 @@ async fn e_51_a_location_behind_any_prefix_leads_back() {
                 ("/files", true),
                 ("/x/files/y/", true),
                 ("/a%20b", true),
-                // Would change what the rest of the URL means.
+                // These would change the meaning of the rest of the URL.
                 ("/a?b", false),
                 ("/a#b", false),
                 ("//evil.example", false),

@@ -56,7 +56,7 @@ async fn t_def_5_e_11_a_length_never_changes_but_may_be_repeated() {
                     .refused(400, "ERR_INVALID_UPLOAD_LENGTH");
             }
             assert_eq!(site.offset(&path).await, 5);
-            // tus-js-client says it again if the request that said it first was cut.
+            // tus-js-client repeats it if the first request was interrupted.
             patch(5, "10", "world").await.expect(204);
             assert_eq!(site.head(&path).await.number("upload-length"), 10);
         }

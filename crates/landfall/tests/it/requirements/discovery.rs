@@ -64,7 +64,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_
         })
         .await;
     }
-    // What isn't offered isn't done.
+    // An extension that is not offered does not work.
     everywhere(
         |config| config.parts = config.parts.clone().without_terminator(),
         async |site| {
@@ -251,7 +251,7 @@ async fn t_core_11_e_39_the_override_counts_on_post_alone() {
                 .with("Upload-Offset", offset);
             ask.body("hello").send().await.expect(204);
         }
-        // What a proxy caches or lets through as GET or HEAD is that and nothing else.
+        // A GET or HEAD for a proxy must stay one.
         for named in ["OPTIONS", "DELETE", "HEAD", "PATCH", "BREW"] {
             let reply = over("GET", named).send().await.expect(200);
             assert_eq!(reply.body, "hellohello", "{named}");
@@ -285,7 +285,7 @@ async fn e_39_only_the_method_on_the_wire_decides_whether_a_body_follows() {
                 .header("X-HTTP-Method-Override", named)
                 .body(Empty::<Bytes>::new())
                 .unwrap();
-            // Past the HTTP server, which would mend it.
+            // Without the HTTP server, which would correct it.
             let reply = site.handler.handle(request).await;
             assert_eq!(reply.status(), status);
             assert_eq!(
@@ -422,7 +422,7 @@ async fn an_id_that_is_used_again_is_another_file_to_caches() {
             let path = site.create(5).await;
             site.patch(&path, 0, body).await.expect(204);
             let reply = site.ask("GET", &path).send().await.expect(200);
-            // What hooks watch over is for nobody's shared cache.
+            // Responses under access hooks must not be in shared caches.
             assert_eq!(reply.header("cache-control"), Some("private"));
             etags.push(reply.header("etag").unwrap().to_owned());
             if body == "hello" {
@@ -437,7 +437,7 @@ async fn an_id_that_is_used_again_is_another_file_to_caches() {
     .await;
 }
 
-/// Calls every upload the same.
+/// Gives every upload the same id.
 #[derive(Debug)]
 struct SameId;
 

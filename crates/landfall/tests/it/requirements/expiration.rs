@@ -8,7 +8,7 @@ use super::{DATA, everywhere, with_defaults};
 use crate::site::Reply;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Times are rounded up to whole ones.
+/// Times are rounded up to whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
 fn unfinished(life: Duration) -> impl Fn(&mut Config) {
@@ -20,11 +20,11 @@ fn unfinished(life: Duration) -> impl Fn(&mut Config) {
     }
 }
 
-/// When an answer says that the upload expires.
+/// Returns the expiration time in a response.
 fn expires(reply: &Reply) -> Option<SystemTime> {
     let date = reply.header("upload-expires")?;
     let at = httpdate::parse_http_date(date).unwrap();
-    // In the one form that is still to be sent.
+    // In the preferred format of HTTP dates.
     assert_eq!(httpdate::fmt_http_date(at), date);
     Some(at)
 }
@@ -71,7 +71,7 @@ async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_
                 .await
                 .expect(201),
         );
-        // Complete uploads stay here, so they don't say anything.
+        // Complete uploads do not expire here, so they have no header.
         let reply = site.patch(&path, 5, "world").await.expect(204);
         assert_eq!(reply.header("upload-expires"), None);
         assert_eq!(site.head(&path).await.header("upload-expires"), None);
@@ -180,7 +180,7 @@ async fn t_exp_2_an_append_that_fails_says_when_the_upload_goes() {
         }
         let missing = site.patching("/files/none", 0).send().await.expect(404);
         assert_eq!(expires(&missing), None);
-        // A finished upload doesn't expire here, whatever else is wrong.
+        // A finished upload does not expire here, whatever else is wrong.
         site.patch(&path, 2, "llo wo!!").await.expect(204);
         let reply = site.patching(&path, 3).send().await.expect(409);
         assert_eq!(expires(&reply), None);
@@ -199,7 +199,7 @@ async fn t_exp_5_e_32_an_upload_expires_when_the_header_says() {
             let reply = site.head(&path).await;
             if reply.status == 200 {
                 assert!(before < told, "it should be gone");
-                // Now by the time of its file, which may be of another second.
+                // Now by the time of its file, which may be another second.
                 let again = expires(&reply).unwrap();
                 let difference = again.max(told).duration_since(again.min(told)).unwrap();
                 assert!(difference <= Duration::from_secs(1), "{difference:?}");

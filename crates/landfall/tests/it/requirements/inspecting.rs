@@ -14,7 +14,7 @@ async fn t_core_13_t_core_14_t_core_17_t_core_18_head_tells_offset_and_length() 
             assert_eq!(reply.header("upload-defer-length"), None);
             site.patch(&path, offset, "hello").await.expect(204);
         }
-        // Complete: it goes on telling.
+        // Complete: HEAD still reports it.
         let reply = site.head(&path).await.expect(200);
         assert_eq!(
             (reply.number("upload-offset"), reply.number("upload-length")),
@@ -52,7 +52,7 @@ async fn t_core_15_t_core_16_e_33_e_59_what_is_unknown_has_no_offset() {
                 assert_eq!(reply.header("upload-length"), None, "{reply:?}");
             }
         }
-        // What stores keep beside the bytes is not an upload.
+        // Other files of the store are not uploads.
         let reply = site.head(&format!("{existing}.info")).await;
         reply.expect(404);
     })
@@ -85,7 +85,7 @@ async fn e_57_refusals_say_what_is_wrong_but_not_to_head() {
             reply.header("content-type"),
             Some("text/plain; charset=utf-8")
         );
-        // The connection goes on after a HEAD without a body, so nothing may follow the head.
+        // The connection stays open after a HEAD without a body, so nothing may follow the head.
         let mut open = site.ask("HEAD", "/files/none").open().await;
         open.reply().await.expect(404);
         open.write("HEAD /files/none HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -1,4 +1,4 @@
-//! `docs/protocol.md` and the tests agree.
+//! Checks that `docs/protocol.md` and the tests agree.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -71,7 +71,7 @@ async fn e_36_a_final_upload_that_waits_may_be_asked_for_and_removed() {
         site.head(&waiting).await.expect(200);
         site.delete(&waiting).await.expect(204);
         site.head(&waiting).await.expect(404);
-        // Its part lives on, and completing it brings nothing back.
+        // Its part still exists, and completing it does not restore the final upload.
         site.patch(&part, 0, "hello").await.expect(204);
         site.head(&waiting).await.expect(404);
     })

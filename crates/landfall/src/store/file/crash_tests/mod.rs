@@ -202,11 +202,7 @@ async fn concatenated(store: &FileStore, id: UploadId, ack: &dyn Fn(Acknowledged
     };
     let mut upload = (*store.create(upload).await.unwrap()).clone();
     store.concatenate(&upload, &parts, Fence(1)).await.unwrap();
-    if let UploadKind::Final {
-        concatenated: concatenated,
-        ..
-    } = &mut upload.kind
-    {
+    if let UploadKind::Final { concatenated, .. } = &mut upload.kind {
         *concatenated = true;
     }
     store.save(&upload, Fence(1)).await.unwrap();
@@ -258,7 +254,7 @@ async fn check(script: Script, dir: &Path, acknowledged: &[Acknowledged]) {
         }
     }
     if !snapshot.upload.is_concatenated() {
-        return; // Its bytes don't count; it is concatenated again from nothing, or removed.
+        return; // Its bytes don't count; it is concatenated again, or removed.
     }
     let expected = &content[..usize::try_from(snapshot.offset).unwrap()];
     let kept = read(&store, &snapshot.upload, snapshot.offset).await;
