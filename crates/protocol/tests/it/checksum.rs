@@ -38,7 +38,7 @@ fn t_sum_8_t_sum_9_t_sum_10_names_are_lower_case_and_include_sha1() {
 }
 
 #[test]
-fn t_sum_11_a_checksum_is_a_name_a_space_and_base64() {
+fn t_sum_11_checksum_is_a_name_a_space_and_base64() {
     let parsed = Checksum::parse(SHA1).unwrap();
     assert_eq!(parsed.algorithm, Algorithm::Sha1);
     assert_eq!(parsed.digest[..4], [0x2a, 0xae, 0x6c, 0x35]);
@@ -46,7 +46,7 @@ fn t_sum_11_a_checksum_is_a_name_a_space_and_base64() {
 }
 
 #[test]
-fn t_sum_4_e_29_unknown_algorithms_are_refused_and_case_counts() {
+fn t_sum_4_e_29_unknown_algorithms_are_rejected_and_names_are_case_sensitive() {
     for bad in [
         "SHA1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
         "Sha1 AAAA",
@@ -64,7 +64,7 @@ fn t_sum_4_e_29_unknown_algorithms_are_refused_and_case_counts() {
 }
 
 #[test]
-fn e_25_malformed_checksums_are_refused() {
+fn e_25_malformed_checksums_are_rejected() {
     for bad in [
         "",
         "sha1",
@@ -90,7 +90,7 @@ fn e_25_malformed_checksums_are_refused() {
 }
 
 #[test]
-fn e_25_each_algorithm_takes_digests_of_its_length_alone() {
+fn e_25_each_algorithm_accepts_only_digests_of_its_length() {
     for algorithm in Algorithm::ALL {
         for bytes in 0..80 {
             let digest = vec![7; bytes];
@@ -128,7 +128,7 @@ fn e_25_each_algorithm_takes_digests_of_its_length_alone() {
 }
 
 #[test]
-fn t_sum_2_no_checksum_is_fine() {
+fn t_sum_2_checksum_is_optional() {
     assert_eq!(announced([]), Ok(ChecksumPlacement::None));
     assert_eq!(ChecksumPlacement::None.with_trailers(None), Ok(None));
     assert_eq!(
@@ -138,7 +138,7 @@ fn t_sum_2_no_checksum_is_fine() {
 }
 
 #[test]
-fn t_trl_2_a_trailer_is_announced_by_name_in_any_case_and_company() {
+fn t_trl_2_trailer_name_is_case_insensitive_and_may_be_in_a_list() {
     for line in [
         "Upload-Checksum",
         "upload-checksum",
@@ -169,7 +169,7 @@ fn t_trl_2_a_trailer_is_announced_by_name_in_any_case_and_company() {
 }
 
 #[test]
-fn t_trl_3_malformed_trailers_are_refused_like_headers() {
+fn t_trl_3_malformed_trailers_are_rejected_like_headers() {
     for (bad, refused) in [
         ("sha1", ProblemKind::InvalidChecksum),
         ("md4 AAAA", ProblemKind::UnsupportedChecksum),
@@ -187,7 +187,7 @@ fn t_trl_3_malformed_trailers_are_refused_like_headers() {
 }
 
 #[test]
-fn e_24_a_header_and_a_trailer_must_agree() {
+fn e_24_header_and_trailer_must_agree() {
     let head = announced([("upload-checksum", SHA1), ("trailer", "Upload-Checksum")]).unwrap();
     assert!(matches!(head, ChecksumPlacement::Header(_)));
     let same = head
@@ -205,7 +205,7 @@ fn e_24_a_header_and_a_trailer_must_agree() {
 }
 
 #[test]
-fn e_27_an_announced_trailer_must_come() {
+fn e_27_announced_trailer_is_required() {
     for trailers in [None, Some(headers([])), Some(headers([("x", "y")]))] {
         let problem = ChecksumPlacement::Trailer
             .with_trailers(trailers.as_ref())

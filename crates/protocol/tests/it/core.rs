@@ -70,7 +70,7 @@ fn t_core_3_e_12_lengths_on_patch_are_plain_digits() {
 }
 
 #[test]
-fn t_core_5_t_core_6_only_the_version_spoken_is_accepted() {
+fn t_core_5_t_core_6_only_the_supported_version_is_accepted() {
     let all = [Operation::Create, Operation::Append, Operation::Terminate];
     for operation in all
         .into_iter()
@@ -105,7 +105,7 @@ fn t_core_5_t_core_6_only_the_version_spoken_is_accepted() {
 }
 
 #[test]
-fn e_1_only_head_and_get_may_do_without_a_version() {
+fn e_1_version_is_optional_only_on_head_and_get() {
     for operation in [Operation::Inspect, Operation::Download] {
         assert_eq!(require_version(operation, &headers([])), Ok(()));
     }
@@ -128,7 +128,7 @@ fn t_core_34_e_2_options_ignores_the_version() {
 }
 
 #[test]
-fn t_core_8_extensions_are_a_comma_list_of_what_is_offered() {
+fn t_core_8_extensions_are_a_comma_separated_list() {
     assert_eq!(
         ALL.list(),
         "creation,creation-with-upload,termination,concatenation,concatenation-unfinished,\
@@ -195,7 +195,7 @@ fn t_core_8_extensions_are_a_comma_list_of_what_is_offered() {
 }
 
 #[test]
-fn t_core_11_e_39_the_override_counts_on_post() {
+fn t_core_11_e_39_method_override_applies_to_post() {
     for named in ["POST", "PATCH", "DELETE", "HEAD", "GET"] {
         let sent = headers([("x-http-method-override", named)]);
         let effective = effective_method(&Method::POST, &sent).unwrap();
@@ -310,7 +310,7 @@ fn allow_lists_the_methods_that_are_offered() {
 }
 
 #[test]
-fn t_core_20_t_core_21_patch_needs_its_content_type() {
+fn t_core_20_t_core_21_patch_requires_its_content_type() {
     for bad in [
         "",
         "text/plain",
@@ -338,7 +338,7 @@ fn t_core_20_t_core_21_patch_needs_its_content_type() {
 }
 
 #[test]
-fn e_4_the_content_type_is_looked_at_before_the_offset() {
+fn e_4_content_type_is_checked_before_the_offset() {
     let sent = headers([("content-type", "text/plain"), ("upload-offset", "x")]);
     assert_eq!(kind(Append::parse(&sent)), ProblemKind::InvalidContentType);
 }
@@ -364,7 +364,7 @@ fn e_5_content_types_are_compared_without_case_and_parameters() {
 }
 
 #[test]
-fn e_54_encoded_bodies_are_refused() {
+fn e_54_encoded_bodies_are_rejected() {
     let sent = |encoding| {
         headers([
             CONTENT_TYPE,

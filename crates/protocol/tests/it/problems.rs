@@ -84,7 +84,7 @@ fn e_57_bodies_are_code_message_and_detail() {
 }
 
 #[test]
-fn e_37_e_58_whoever_may_come_again_is_told_when() {
+fn e_37_e_58_retryable_errors_have_retry_after() {
     for (kind, status, _) in TABLE {
         let worth_waiting = matches!(status, 423 | 503 | 507);
         assert_eq!(kind.retry_after().is_some(), worth_waiting, "{kind:?}");

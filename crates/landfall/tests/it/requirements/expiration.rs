@@ -30,7 +30,7 @@ fn expires(reply: &Reply) -> Option<SystemTime> {
 }
 
 #[tokio::test]
-async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_go() {
+async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_expire() {
     everywhere(unfinished(HOUR), async |site| {
         let reply = site.ask("OPTIONS", "/files/").send().await;
         assert!(
@@ -45,7 +45,7 @@ async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_go() {
 }
 
 #[tokio::test]
-async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_goes() {
+async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_unfinished_upload_reports_its_expiration() {
     everywhere(unfinished(HOUR), async |site| {
         let near = |reply: &Reply| {
             let left = expires(reply)
@@ -91,7 +91,7 @@ async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_
 }
 
 #[tokio::test]
-async fn t_exp_6_e_32_e_33_what_has_expired_is_gone_before_and_after_it_is_swept() {
+async fn t_exp_6_e_32_e_33_expired_upload_is_gone_before_and_after_the_sweep() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -115,7 +115,7 @@ async fn t_exp_6_e_32_e_33_what_has_expired_is_gone_before_and_after_it_is_swept
 }
 
 #[tokio::test]
-async fn e_32_a_running_append_may_finish() {
+async fn e_32_running_append_may_finish_after_expiration() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -136,7 +136,7 @@ async fn e_32_a_running_append_may_finish() {
 }
 
 #[tokio::test]
-async fn t_exp_2_finished_uploads_have_a_lifetime_of_their_own() {
+async fn t_exp_2_finished_uploads_have_a_separate_lifetime() {
     let change = |config: &mut Config| {
         config.lifetimes = Lifetimes {
             unfinished: Some(2 * HOUR),
@@ -156,7 +156,7 @@ async fn t_exp_2_finished_uploads_have_a_lifetime_of_their_own() {
 }
 
 #[tokio::test]
-async fn t_exp_2_an_append_that_fails_says_when_the_upload_goes() {
+async fn t_exp_2_failed_append_reports_the_expiration() {
     everywhere(unfinished(HOUR), async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "he").await.expect(204);
@@ -189,7 +189,7 @@ async fn t_exp_2_an_append_that_fails_says_when_the_upload_goes() {
 }
 
 #[tokio::test]
-async fn t_exp_5_e_32_an_upload_expires_when_the_header_says() {
+async fn t_exp_5_e_32_upload_expires_at_the_reported_time() {
     everywhere(unfinished(Duration::from_secs(1)), async |site| {
         let reply = site.post(&[("Upload-Length", "10")]).await.expect(201);
         let path = reply.location();
@@ -216,7 +216,7 @@ async fn t_exp_5_e_32_an_upload_expires_when_the_header_says() {
 }
 
 #[tokio::test]
-async fn t_exp_2_a_complete_partial_upload_expires_like_an_unfinished_one() {
+async fn t_exp_2_complete_partial_upload_expires_like_an_unfinished_one() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let part = site
             .create_with(&[("Upload-Concat", "partial"), ("Upload-Length", "5")])

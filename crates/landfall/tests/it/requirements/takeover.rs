@@ -11,7 +11,7 @@ use super::{everywhere, with_defaults};
 use crate::site::{Site, id};
 
 #[tokio::test]
-async fn e_37_the_newer_append_wins_and_nothing_received_is_lost() {
+async fn e_37_newer_append_wins_and_no_received_byte_is_lost() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut old = site
@@ -34,7 +34,7 @@ async fn e_37_the_newer_append_wins_and_nothing_received_is_lost() {
 }
 
 #[tokio::test]
-async fn e_37_an_offset_that_moved_is_a_conflict() {
+async fn e_37_outdated_offset_is_a_conflict() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut old = site
@@ -55,7 +55,7 @@ async fn e_37_an_offset_that_moved_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn e_37_a_holder_that_does_not_let_go_is_waited_for_not_long() {
+async fn e_37_wait_for_an_unresponsive_holder_is_bounded() {
     everywhere(
         |config| config.lease_wait = Duration::from_millis(200),
         async |site| {
@@ -83,7 +83,7 @@ async fn e_37_a_holder_that_does_not_let_go_is_waited_for_not_long() {
 }
 
 #[tokio::test]
-async fn e_38_head_tells_a_true_offset_and_stops_nobody() {
+async fn e_38_head_reports_the_offset_and_interrupts_no_request() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -105,7 +105,7 @@ async fn e_38_head_tells_a_true_offset_and_stops_nobody() {
 }
 
 #[tokio::test]
-async fn e_37_a_request_that_cannot_succeed_interrupts_nobody() {
+async fn e_37_request_that_cannot_succeed_interrupts_no_other() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -180,7 +180,7 @@ async fn e_38_head_waits_for_bytes_in_flight() {
 }
 
 #[tokio::test]
-async fn e_38_head_tells_what_a_commit_makes_true() {
+async fn e_38_head_reports_the_committed_offset() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = FileOptions::default();
     options.durability = Durability::Every;
@@ -200,7 +200,7 @@ async fn e_38_head_tells_what_a_commit_makes_true() {
 }
 
 #[tokio::test]
-async fn e_37_a_body_without_a_length_is_taken_over_in_two_steps() {
+async fn e_37_body_without_a_length_is_taken_over_in_two_steps() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let ask = site.patching(&path, 0).with("Transfer-Encoding", "chunked");
