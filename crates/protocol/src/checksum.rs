@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_malformed() {
+    fn rejects_malformed_checksums() {
         for bad in [
             "",
             "sha1",

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest() {
+    fn rejects_other_values() {
         for bad in ["", "Partial", "final", "partial;", "final:/a"] {
             assert_eq!(Concat::parse(bad), Err(InvalidConcat::Syntax), "{bad:?}");
         }

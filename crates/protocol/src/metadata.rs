@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_become_a_header_and_back() {
+    fn pairs_survive_a_round_trip_through_the_header() {
         let m = Metadata::from_pairs([("b", "x"), ("a", ""), ("b", "y"), ("bad key", "z")]);
         assert_eq!(m.header(), "b eQ==,a");
         assert_eq!(Metadata::from_header(m.header()).unwrap(), m);

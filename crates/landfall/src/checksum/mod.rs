@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn every_algorithm_has_the_length_it_says() {
+    fn every_algorithm_accepts_its_digest_length() {
         for algorithm in Algorithm::ALL {
             assert!(algorithm.takes_length(Hasher::new(algorithm).digest(8).len()));
         }

@@ -37,7 +37,6 @@ impl Fence {
     }
 }
 
-/// The newest fence returned.
 struct Counter(AtomicU64);
 
 impl Counter {

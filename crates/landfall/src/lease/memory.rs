@@ -17,7 +17,6 @@ use tokio::sync::oneshot;
 use super::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldSignal};
 use crate::upload::UploadId;
 
-/// Number of shards with a lock each.
 const SHARDS: usize = 64;
 
 /// A locker with leases in memory, for a store that only this process writes to.
@@ -170,7 +169,6 @@ struct Table {
     next_waiter: AtomicU64,
 }
 
-/// A leased upload. Removed when the lease is free and has no waiters.
 struct LockEntry {
     holder: YieldSignal,
     waiters: VecDeque<Waiter>,

@@ -303,7 +303,6 @@ impl Read for MemoryStore {
     }
 }
 
-/// A stream of chunks.
 struct ChunkStream(Bytes);
 
 impl Stream for ChunkStream {

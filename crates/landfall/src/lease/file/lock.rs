@@ -104,7 +104,6 @@ impl LockFile {
         }
     }
 
-    /// Returns whether this process holds a byte.
     pub(super) fn holds(&self, byte: u64) -> bool {
         self.held().get(&byte).is_some_and(|held| !held.released)
     }
@@ -230,7 +229,6 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Locks a byte; false if another process has it.
 pub(super) fn lock(file: &File, byte: u64) -> io::Result<bool> {
     match set(file, &range(byte, libc::F_WRLCK)) {
         Ok(()) => Ok(true),

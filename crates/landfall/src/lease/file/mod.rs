@@ -111,9 +111,7 @@ struct Inner {
     files: [LockFile; LOCK_FILES],
     requests: RequestDir,
     io: IoPool,
-    /// The number of locks held.
     leases: AtomicUsize,
-    /// Whether the watcher runs.
     monitored: Arc<AtomicBool>,
 }
 

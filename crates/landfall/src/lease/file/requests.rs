@@ -108,7 +108,6 @@ fn is_old(entry: &DirEntry) -> bool {
     })
 }
 
-/// A request, withdrawn on drop.
 #[derive(Debug)]
 pub(super) struct RequestFile {
     path: PathBuf,

@@ -24,7 +24,6 @@ pub(super) struct RequestWatcher {
 }
 
 impl RequestWatcher {
-    /// Starts the watcher unless it runs.
     pub(super) fn start(locker: &Arc<Inner>) {
         if !locker.monitored.swap(true, Ordering::SeqCst) {
             let watcher = Self {

@@ -114,7 +114,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Acquiring and releasing.
 impl<O: Owner> LeaseTable<O> {
     /// Creates a table of leases with a time to live, which must be the same on all nodes.
     #[must_use]
@@ -331,7 +330,6 @@ impl<O: Owner> LeaseTable<O> {
     }
 }
 
-/// Renewing.
 impl<O: Owner> LeaseTable<O> {
     /// Returns how long a holder may write after its last renewal. A fifth of the lifetime remains
     /// for a write in flight, and for clocks that run at different speeds.

@@ -24,7 +24,6 @@ use crate::{
 /// Space is not reserved for shorter uploads: the system call costs more than it gains.
 const MIN_RESERVED_LENGTH: u64 = 8 * 1024 * 1024;
 
-/// Returns whether space is reserved for uploads of this length.
 pub(super) fn is_reserved_for(length: u64) -> bool {
     length >= MIN_RESERVED_LENGTH
 }
@@ -37,9 +36,7 @@ pub(super) struct FileAppend {
     upload: Arc<Upload>,
     data_path: String,
     data: Arc<OwnedFd>,
-    /// The data file's inode.
     ino: u64,
-    /// The offset at which it was opened.
     opened_at: u64,
     offset: u64,
     fence: Fence,
@@ -59,7 +56,6 @@ struct UnverifiedRange {
     stored: bool,
 }
 
-/// A data file opened for appending, and its state.
 pub(super) struct OpenedFile {
     pub(super) data_path: String,
     pub(super) data: OwnedFd,
@@ -174,7 +170,6 @@ impl FileAppend {
             .await
     }
 
-    /// Truncates the data to `from` bytes.
     async fn truncate(&mut self, from: u64) -> Result<()> {
         if self.offset <= from {
             return Ok(());
@@ -187,7 +182,6 @@ impl FileAppend {
         .await
     }
 
-    /// Reserves space for the whole upload.
     async fn reserve(&mut self) -> Result<()> {
         self.recover_after_cancel().await?;
         let (id, data, length) = (

@@ -28,7 +28,6 @@ const SHARD_CAPACITY: usize = 1024;
 /// Maximum memory of the parsed descriptions of a shard, in bytes; 64 MiB in all.
 const SHARD_CAPACITY_BYTES: usize = 64 * 1024 * 1024 / SHARDS;
 
-/// The entries of a store.
 #[derive(Debug)]
 pub(super) struct UploadCache {
     hasher: RandomState,
@@ -68,7 +67,6 @@ pub(super) struct WriterState {
 pub(super) struct CachedInfo {
     /// The parsed `.info`, and the version of the file.
     pub(super) record: Option<(FileVersion, Arc<Record>)>,
-    /// The part of the upload that is synced.
     pub(super) synced: Synced,
 }
 
@@ -77,19 +75,16 @@ pub(super) struct CachedInfo {
 pub(super) struct Synced {
     /// The inode of the data file.
     pub(super) data: u64,
-    /// The number of synced bytes in it.
     pub(super) bytes: u64,
     /// The synced `.info`; set once the names of both files are synced, too.
     pub(super) info: Option<FileVersion>,
 }
 
 impl Synced {
-    /// Returns the number of synced bytes in the data file with this inode.
     pub(super) fn bytes_of(&self, data: u64) -> u64 {
         if self.data == data { self.bytes } else { 0 }
     }
 
-    /// Records the number of synced bytes in a data file.
     pub(super) fn add(&mut self, data: u64, bytes: u64) {
         self.bytes = bytes.max(self.bytes_of(data));
         self.data = data;

@@ -46,7 +46,6 @@ pub(super) struct Listing {
 #[derive(Debug)]
 struct Names {
     dir: String,
-    /// The range starts after this name.
     after: Option<String>,
     sorted: Vec<Name>,
     /// Whether the range extends to the end of the directory.
@@ -89,13 +88,11 @@ impl Enumerate for FileStore {
     }
 }
 
-/// Collects a page during a walk.
 struct Walk<'a> {
     inner: &'a Inner,
     page: Page,
     limit: usize,
     stats_left: usize,
-    /// The last path examined.
     last: Option<String>,
 }
 

@@ -56,7 +56,6 @@ impl FileState {
     }
 }
 
-/// The files of a new upload.
 #[derive(Debug)]
 pub(super) struct CreatedFiles {
     pub(super) upload: Arc<Upload>,
@@ -111,7 +110,6 @@ pub(super) fn failed(id: &UploadId, action: &str, error: io::Error) -> StoreErro
     }
 }
 
-/// Returns whether an id is valid as a file name.
 fn is_file_name(id: &UploadId) -> bool {
     let segments = id.as_str().split('/');
     segments.map(str::len).all(|len| len <= MAX_SEGMENT_LEN)
@@ -369,7 +367,6 @@ impl Inner {
         })
     }
 
-    /// Opens the data file for writing.
     pub(super) fn open_data(
         &self,
         id: &UploadId,

@@ -92,7 +92,6 @@ impl IoPool {
         .await
     }
 
-    /// Runs a step that syncs.
     pub(super) async fn run_sync<T, F>(&self, step: F) -> Result<T>
     where
         T: Send + 'static,
@@ -101,7 +100,6 @@ impl IoPool {
         on_pool(&self.syncs, step).await
     }
 
-    /// Runs a step that syncs and changes an upload, under the lock of that upload.
     pub(super) async fn run_locked_sync<T, F>(
         &self,
         entry: &Arc<CachedUpload>,
@@ -124,7 +122,6 @@ impl IoPool {
         on_pool(&self.long, step).await
     }
 
-    /// Runs a long step that changes an upload, under the lock of that upload.
     pub(super) async fn run_locked_long<T, F>(
         &self,
         entry: &Arc<CachedUpload>,

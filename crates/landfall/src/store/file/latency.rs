@@ -40,7 +40,6 @@ const AVERAGE_WINDOW: u64 = 16;
 #[derive(Debug)]
 pub(super) struct LatencyTracker {
     start: Instant,
-    /// Moving average in nanoseconds.
     average: AtomicU64,
     /// Minimum end of the time on the pool, in nanoseconds after `start`; 0 while steps run in the
     /// task.

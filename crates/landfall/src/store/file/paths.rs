@@ -20,17 +20,14 @@ const RESERVED_SUFFIXES: [&str; 3] = [INFO, ".lock", ".stop"];
 /// temporary suffixes.
 const MAX_NAME_LEN: usize = 230;
 
-/// The directory of a store.
 #[derive(Debug)]
 pub(super) struct Root {
     handle: OwnedFd,
     /// The absolute path as given, in UTF-8.
     path: String,
-    /// The absolute path without links.
     real: PathBuf,
 }
 
-/// The directory that contains a file of the store.
 #[derive(Debug)]
 pub(super) enum Parent<'a> {
     Root(BorrowedFd<'a>),
@@ -75,7 +72,6 @@ impl Root {
         self.handle.as_fd()
     }
 
-    /// Returns the absolute path as given.
     pub(super) fn path(&self) -> &Path {
         Path::new(&self.path)
     }
@@ -124,7 +120,6 @@ impl Root {
         Ok((parent, rest))
     }
 
-    /// Opens a directory below the root.
     pub(super) fn directory(&self, relative: &str) -> io::Result<OwnedFd> {
         sys::open_dir_beneath(self.handle(), relative).unwrap_or_else(|| self.walk(relative))
     }

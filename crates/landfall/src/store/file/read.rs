@@ -24,7 +24,6 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// Maximum bytes read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 #[async_trait]
@@ -63,7 +62,6 @@ struct ChunkStream {
     io: IoPool,
     id: UploadId,
     file: Arc<OwnedFd>,
-    /// The bytes not yet sent.
     range: Range<u64>,
     buffer: BytesMut,
     pending: Option<Pending>,

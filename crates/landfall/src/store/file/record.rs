@@ -19,7 +19,6 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Returns the bytes of the `.info`.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut info = UploadInfo::new(Upload::clone(&self.upload));
         info.unverified_from = self.unverified_from;

@@ -41,7 +41,6 @@ pub(super) struct DirectorySyncs(Mutex<HashMap<String, Arc<SyncGroup>>>);
 /// The syncs of one directory, numbered from 1.
 #[derive(Debug, Default)]
 struct SyncGroup {
-    /// The number of the newest sync started.
     started: AtomicU64,
     /// The outcomes so far; locked while a sync runs.
     outcome: tokio::sync::Mutex<SyncOutcome>,
@@ -49,7 +48,6 @@ struct SyncGroup {
 
 #[derive(Debug, Default)]
 struct SyncOutcome {
-    /// The number of the newest sync that succeeded.
     done: u64,
     /// The newest sync that failed, and its error. The kernel reports a failure only once, so all
     /// callers that shared the sync must get it.

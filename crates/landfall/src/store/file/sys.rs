@@ -58,7 +58,6 @@ pub(super) struct FileVersion {
     modified: (i64, u32),
     changed: (i64, u32),
     regular: bool,
-    /// Allocated size in bytes.
     pub(super) allocated: u64,
 }
 
@@ -127,13 +126,11 @@ pub(super) fn open_dir_beneath(dir: BorrowedFd<'_>, path: &str) -> Option<io::Re
     }
 }
 
-/// Returns `None`: this system has no such call.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn open_dir_beneath(_: BorrowedFd<'_>, _: &str) -> Option<io::Result<OwnedFd>> {
     None
 }
 
-/// Creates a directory.
 pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<()> {
     fs::mkdirat(dir, name, Mode::from_raw_mode(mode as _))?;
     trace!(Op::make_dir(dir, name));
@@ -149,12 +146,10 @@ pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Resu
     Ok(file)
 }
 
-/// Opens an existing file for positioned writes.
 pub(super) fn open_write(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     open(dir, name, OFlags::WRONLY)
 }
 
-/// Opens an existing file for reading.
 pub(super) fn open_read(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     open(dir, name, OFlags::RDONLY)
 }
@@ -173,7 +168,6 @@ pub(super) fn stat(dir: BorrowedFd<'_>, name: &str) -> io::Result<FileVersion> {
     Ok(FileVersion::new(&stat))
 }
 
-/// Returns the version of an open file.
 pub(super) fn stat_open(file: BorrowedFd<'_>) -> io::Result<FileVersion> {
     Ok(FileVersion::new(&fs::fstat(file)?))
 }
@@ -234,7 +228,6 @@ pub(super) fn write_whole(file: BorrowedFd<'_>, content: &[u8]) -> io::Result<()
     write_from(file, content, 0)
 }
 
-/// Writes all bytes at `offset`.
 pub(super) fn write_from(file: BorrowedFd<'_>, content: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < content.len() {
@@ -280,7 +273,6 @@ pub(super) fn read_into(
 /// The result of a read that does not wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CachedRead {
-    /// At least one byte was read.
     Done,
     /// The bytes are not in the page cache.
     NotCached,
@@ -311,7 +303,6 @@ pub(super) fn read_cached(
     }
 }
 
-/// Returns `Unknown`: not supported on this system.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn read_cached(_: BorrowedFd<'_>, _: &mut BytesMut, _: usize, _: u64) -> CachedRead {
     CachedRead::Unknown
@@ -324,7 +315,6 @@ pub(super) fn truncate(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Syncs the bytes and size of a file.
 pub(super) fn sync_data(file: BorrowedFd<'_>) -> io::Result<()> {
     #[cfg(not(target_vendor = "apple"))]
     retry_on_intr(|| fs::fdatasync(file))?;
@@ -391,7 +381,6 @@ pub(super) fn reserve(file: BorrowedFd<'_>, len: u64) -> io::Result<bool> {
     }
 }
 
-/// Returns false: not supported on this system.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn reserve(_: BorrowedFd<'_>, _: u64) -> io::Result<bool> {
     Ok(false)
@@ -406,7 +395,6 @@ pub(super) fn in_memory(dir: BorrowedFd<'_>) -> bool {
     fs::fstatfs(dir).is_ok_and(|about| [TMPFS, RAMFS].contains(&(about.f_type as u64)))
 }
 
-/// Returns false: unknown on this system.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn in_memory(_: BorrowedFd<'_>) -> bool {
     false
@@ -423,7 +411,6 @@ pub(super) fn share(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> bool {
     shared
 }
 
-/// Returns false: not supported on this system.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn share(_: BorrowedFd<'_>, _: BorrowedFd<'_>) -> bool {
     false
@@ -463,7 +450,6 @@ pub(super) fn copy_range(
     }
 }
 
-/// Returns `None`: not supported on this system.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn copy_range(
     _: BorrowedFd<'_>,

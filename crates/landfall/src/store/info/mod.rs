@@ -80,9 +80,8 @@ struct LandfallInfo {
     /// `Upload-Concat` as received.
     concat: Option<String>,
     concatenated: Option<bool>,
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since 1970, as `expires`.
     created: Option<u64>,
-    /// Nanoseconds since 1970.
     expires: Option<u64>,
     max_size: Option<u64>,
     labels: BTreeMap<String, String>,
@@ -320,7 +319,6 @@ fn encode_landfall(out: &mut Json, info: &UploadInfo, pairs: &BTreeMap<&str, &[u
     out.raw("}");
 }
 
-/// Returns nanoseconds since 1970.
 fn nanos(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)

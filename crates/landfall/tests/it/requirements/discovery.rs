@@ -461,7 +461,7 @@ impl Hook for SameId {
 }
 
 #[test]
-fn credentials_need_origins_that_somebody_named() {
+fn credentials_require_explicit_origins() {
     let build = |cors: Cors| {
         let mut config = Config::new(Composer::join(MemoryStore::new()));
         config.cors = Some(cors.allow_credentials(true));

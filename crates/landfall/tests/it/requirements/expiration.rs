@@ -193,20 +193,23 @@ async fn t_exp_5_e_32_upload_expires_at_the_reported_time() {
     everywhere(unfinished(Duration::from_secs(1)), async |site| {
         let reply = site.post(&[("Upload-Length", "10")]).await.expect(201);
         let path = reply.location();
-        let mut told = expires(&reply).unwrap();
+        let mut reported = expires(&reply).unwrap();
         loop {
             let before = SystemTime::now();
             let reply = site.head(&path).await;
             if reply.status == 200 {
-                assert!(before < told, "it should be gone");
+                assert!(before < reported, "it should be gone");
                 // Now by the time of its file, which may be another second.
                 let again = expires(&reply).unwrap();
-                let difference = again.max(told).duration_since(again.min(told)).unwrap();
+                let difference = again
+                    .max(reported)
+                    .duration_since(again.min(reported))
+                    .unwrap();
                 assert!(difference <= Duration::from_secs(1), "{difference:?}");
-                told = again;
+                reported = again;
             } else {
                 reply.expect(410);
-                assert!(SystemTime::now() >= told, "it should be there");
+                assert!(SystemTime::now() >= reported, "it should be there");
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -222,11 +225,11 @@ async fn t_exp_2_complete_partial_upload_expires_like_an_unfinished_one() {
             .create_with(&[("Upload-Concat", "partial"), ("Upload-Length", "5")])
             .await;
         let reply = site.patch(&part, 0, "hello").await.expect(204);
-        let told = expires(&reply).expect("it expires");
+        let reported = expires(&reply).expect("it expires");
         let list = format!("final;{part}");
         let joined = site.create_with(&[("Upload-Concat", &list)]).await;
         assert_eq!(site.head(&joined).await.header("upload-expires"), None);
-        while SystemTime::now() < told {
+        while SystemTime::now() < reported {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         site.head(&part).await.expect(410);

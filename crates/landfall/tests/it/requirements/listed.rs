@@ -30,7 +30,10 @@ fn documented_and_existing_tests_are_the_same() {
         .collect();
     assert!(named.len() > 100, "{} tests are named", named.len());
     for name in &named {
-        assert!(code.contains(&format!("fn {name}()")), "{name} is not a test");
+        assert!(
+            code.contains(&format!("fn {name}()")),
+            "{name} is not a test"
+        );
     }
     for name in code.split("fn ").filter_map(|rest| rest.split("()").next()) {
         if name.starts_with("t_") || name.starts_with("e_") {

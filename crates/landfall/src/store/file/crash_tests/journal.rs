@@ -155,7 +155,6 @@ fn ino(file: BorrowedFd<'_>) -> u64 {
     fs::fstat(file).unwrap().st_ino
 }
 
-/// The current recordings.
 static ACTIVE: Mutex<Vec<ActiveRecording>> = Mutex::new(Vec::new());
 
 struct ActiveRecording {
@@ -202,7 +201,6 @@ fn active() -> MutexGuard<'static, Vec<ActiveRecording>> {
     ACTIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Records a change.
 pub(in crate::store::file) fn record(op: Op) {
     for recording in active().iter_mut() {
         recording.record(&op);
@@ -244,7 +242,6 @@ impl Recording {
         Self { root }
     }
 
-    /// Records an acknowledgement to the client.
     pub(super) fn ack(&self, acknowledged: Acknowledged) {
         let mut all = active();
         let this = all
@@ -254,7 +251,6 @@ impl Recording {
         this.ops.push(Op::Acknowledged(acknowledged));
     }
 
-    /// Returns the operations so far.
     pub(super) fn ops(&self) -> Vec<Op> {
         active()
             .iter()

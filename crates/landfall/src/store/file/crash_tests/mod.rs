@@ -22,13 +22,10 @@ use crate::{
 /// An acknowledgement to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acknowledged {
-    /// The upload exists.
     Created,
-    /// The length is stored.
     Length,
     /// This many bytes are stored.
     Offset(u64),
-    /// The upload is complete.
     Complete,
 }
 
@@ -41,7 +38,6 @@ fn content() -> Bytes {
     (0..TOTAL).map(|n| (n * 31 % 251) as u8).collect()
 }
 
-/// A sequence of operations on a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Script {
     /// Creation with upload, then PATCHes with and without a checksum, one of them wrong.

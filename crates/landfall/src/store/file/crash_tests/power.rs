@@ -16,13 +16,11 @@ use super::{
 /// The unsynced data that survives a power loss.
 #[derive(Debug, Clone, Copy)]
 enum PowerLoss {
-    /// None.
     Nothing,
     /// All names, but no bytes.
     Names,
     /// All bytes, but no names.
     Bytes,
-    /// Everything.
     All,
     /// A random selection of files and directories.
     Random(u64),
@@ -78,7 +76,6 @@ enum Node {
     },
 }
 
-/// A simulated disk.
 struct Disk {
     /// Indexes are never reused, unlike inodes.
     nodes: Vec<Node>,
