@@ -47,7 +47,7 @@ async fn failed_take_leaves_the_upload() {
     fs::write(&taken, "another file").unwrap();
     let device = fs::metadata(dir.path()).unwrap().dev();
     let mut cases = vec![
-        ("half", dir.path().join("free"), "it is unfinished"),
+        ("half", dir.path().join("free"), "it is incomplete"),
         ("whole", taken.clone(), "exists"),
         (
             "whole",
