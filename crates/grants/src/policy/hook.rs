@@ -54,7 +54,10 @@ impl Policy for HookPolicy {
                 PolicyDenial::unavailable("the application is temporarily unavailable")
             })?;
             if reaction.failed {
-                return Err(denial(&reaction.client_response, StatusCode::SERVICE_UNAVAILABLE));
+                return Err(denial(
+                    &reaction.client_response,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                ));
             }
             if reaction.reject_upload {
                 return Err(denial(&reaction.client_response, StatusCode::FORBIDDEN));

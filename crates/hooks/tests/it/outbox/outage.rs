@@ -72,7 +72,11 @@ fn message(job: u64, step: u64) -> Message {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_day_outage_loses_no_event() {
     let place = TestDatabase::sqlite();
-    let connections = database.database.open(Durability::ProcessCrash).await.unwrap();
+    let connections = database
+        .database
+        .open(Durability::ProcessCrash)
+        .await
+        .unwrap();
     let mut settings = database.settings();
     settings.connections = Some(connections.lend());
     settings.retry.retry_for = Duration::from_secs(24 * 3600);

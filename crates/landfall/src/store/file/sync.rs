@@ -145,7 +145,7 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 impl Inner {
     /// Syncs the directories that contain both files of an upload.
     pub(super) async fn sync_names(self: &Arc<Self>, id: &UploadId, data_path: &str) -> Result<()> {
-        let mut dirs: Vec<&str> = ancestors(id.as_str()).chain(ancestors(path)).collect();
+        let mut dirs: Vec<&str> = ancestors(id.as_str()).chain(ancestors(data_path)).collect();
         // Longest first, so that a name is synced before those of its parents. Correctness does not
         // depend on it: nothing is acknowledged in between.
         dirs.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
