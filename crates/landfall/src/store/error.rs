@@ -1,4 +1,4 @@
-//! Errors of stores, by what the caller can do about them.
+//! Errors of stores, grouped by the reaction of the caller.
 
 use std::{io, time::Duration};
 

@@ -10,7 +10,7 @@ use crate::{headers, kind};
 const SHA1: &str = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
 const OTHER: &str = "sha1 2jmj7l5rSw0yVb/vlWAYkK/YBwk=";
 
-fn announced<const N: usize>(sent: [(&str, &str); N]) -> Result<ChecksumPlacement, Problem> {
+fn placement<const N: usize>(sent: [(&str, &str); N]) -> Result<ChecksumPlacement, Problem> {
     let mut head: HeaderMap = headers([
         ("content-type", "application/offset+octet-stream"),
         ("upload-offset", "0"),
@@ -53,7 +53,7 @@ fn t_sum_4_e_29_unknown_algorithms_are_rejected_and_names_are_case_sensitive() {
         "md4 AAAA",
         "sha-1 AAAA",
     ] {
-        let problem = announced([("upload-checksum", bad)]).unwrap_err();
+        let problem = placement([("upload-checksum", bad)]).unwrap_err();
         assert_eq!(
             (problem.status(), problem.kind),
             (400, ProblemKind::UnsupportedChecksum),
@@ -78,14 +78,14 @@ fn e_25_malformed_checksums_are_rejected() {
         "sha1 AAAA",
         "crc32 AAAAAAAA",
     ] {
-        let problem = announced([("upload-checksum", bad)]).unwrap_err();
+        let problem = placement([("upload-checksum", bad)]).unwrap_err();
         assert_eq!(
             (problem.status(), problem.kind),
             (400, ProblemKind::InvalidChecksum),
             "{bad:?}"
         );
     }
-    let twice = announced([("upload-checksum", SHA1), ("upload-checksum", SHA1)]);
+    let twice = placement([("upload-checksum", SHA1), ("upload-checksum", SHA1)]);
     assert_eq!(kind(twice), ProblemKind::InvalidChecksum);
 }
 
@@ -129,7 +129,7 @@ fn e_25_each_algorithm_accepts_only_digests_of_its_length() {
 
 #[test]
 fn t_sum_2_checksum_is_optional() {
-    assert_eq!(announced([]), Ok(ChecksumPlacement::None));
+    assert_eq!(placement([]), Ok(ChecksumPlacement::None));
     assert_eq!(ChecksumPlacement::None.with_trailers(None), Ok(None));
     assert_eq!(
         ChecksumPlacement::None.with_trailers(Some(&headers([("x", "y")]))),
@@ -145,17 +145,17 @@ fn t_trl_2_trailer_name_is_case_insensitive_and_may_be_in_a_list() {
         "X-Other, UPLOAD-CHECKSUM ,Y",
     ] {
         assert_eq!(
-            announced([("trailer", line)]),
+            placement([("trailer", line)]),
             Ok(ChecksumPlacement::Trailer),
             "{line}"
         );
     }
     assert_eq!(
-        announced([("trailer", "X"), ("trailer", "Upload-Checksum")]),
+        placement([("trailer", "X"), ("trailer", "Upload-Checksum")]),
         Ok(ChecksumPlacement::Trailer)
     );
     assert_eq!(
-        announced([("trailer", "X-Upload-Checksum, Y")]),
+        placement([("trailer", "X-Upload-Checksum, Y")]),
         Ok(ChecksumPlacement::None)
     );
     let expected = Checksum::parse(SHA1).unwrap();
@@ -188,7 +188,7 @@ fn t_trl_3_malformed_trailers_are_rejected_like_headers() {
 
 #[test]
 fn e_24_header_and_trailer_must_agree() {
-    let head = announced([("upload-checksum", SHA1), ("trailer", "Upload-Checksum")]).unwrap();
+    let head = placement([("upload-checksum", SHA1), ("trailer", "Upload-Checksum")]).unwrap();
     assert!(matches!(head, ChecksumPlacement::Header(_)));
     let same = head
         .clone()

@@ -33,7 +33,7 @@ fn checksum() -> impl Strategy<Value = Checksum> {
     })
 }
 
-fn announced() -> impl Strategy<Value = ChecksumPlacement> {
+fn placement() -> impl Strategy<Value = ChecksumPlacement> {
     prop_oneof![
         Just(ChecksumPlacement::None),
         Just(ChecksumPlacement::Trailer),
@@ -128,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn appends(offset in size(), length in proptest::option::of(size()), checksum in announced()) {
+    fn appends(offset in size(), length in proptest::option::of(size()), checksum in placement()) {
         let mut headers = HeaderMap::new();
         set(&mut headers, header::CONTENT_TYPE, names::OFFSET_OCTET_STREAM);
         set(&mut headers, names::UPLOAD_OFFSET, &offset.to_string());
@@ -145,7 +145,7 @@ proptest! {
         metadata in metadata(),
         concat in proptest::option::of(concat()),
         with_upload in any::<bool>(),
-        announced in announced(),
+        announced in placement(),
     ) {
         let mut headers = HeaderMap::new();
         let is_final = matches!(concat, Some(Concat::Final { .. }));

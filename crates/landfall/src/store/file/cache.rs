@@ -1,4 +1,4 @@
-//! A cache of what this process knows about recently used uploads.
+//! A cache of the state of recently used uploads.
 //!
 //! An entry holds the lock for all changes of its upload (fences are checked under it), the parsed
 //! `.info`, and the synced state. The number of entries is bounded, and so is the memory of their

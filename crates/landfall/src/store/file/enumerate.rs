@@ -27,7 +27,7 @@ use crate::{
     upload::UploadId,
 };
 
-/// How long the data paths chosen by hooks are cached.
+/// Time to live of the cached data paths chosen by hooks.
 const CACHE_TTL: Duration = Duration::from_secs(600);
 /// Maximum number of names cached from one pass over a directory.
 const NAME_CACHE_CAPACITY: usize = 16 * 1024;

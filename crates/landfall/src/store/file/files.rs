@@ -87,7 +87,7 @@ pub(super) fn temporary_of(name: &str) -> Option<&str> {
     (hex && name.ends_with(INFO)).then_some(name)
 }
 
-/// Returns whether a path leads to no file: nothing exists, or a link is in the way.
+/// Returns whether a path leads to no file: nothing exists, or it passes through a link.
 pub(super) fn is_missing(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| {
         [
