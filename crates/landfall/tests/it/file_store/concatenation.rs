@@ -1,4 +1,4 @@
-//! Joining uploads, beyond what every store must do.
+//! Concatenation, beyond the conformance tests.
 
 use std::{fs, sync::Arc};
 
@@ -13,7 +13,7 @@ use landfall_testkit::pattern;
 use super::{id, make, open, read};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_parts_than_are_kept_open_are_joined() {
+async fn more_parts_than_are_kept_open_are_concatenated() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (mut parts, mut expected) = (Vec::new(), Vec::new());
@@ -33,14 +33,14 @@ async fn more_parts_than_are_kept_open_are_joined() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_not_what_it_was_fails_the_joining() {
+async fn changed_part_fails_the_concatenation() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let part = make(&store, "part", 5, &Bytes::from_static(b"hello"))
         .await
         .upload;
     let mut held = store.resume(&part.id, Fence(1)).await.unwrap().1;
-    // Unverified bytes beyond what counts.
+    // Unverified bytes after the offset.
     held.begin_unverified().await.unwrap();
     held.write(&mut vec![Bytes::from_static(b"?")])
         .await
@@ -54,10 +54,10 @@ async fn a_part_that_is_not_what_it_was_fails_the_joining() {
     assert_eq!(fs::metadata(dir.path().join("joined")).unwrap().len(), 0);
 }
 
-/// Other uploads go on while a large one is joined, and a joining that is dropped leaves nothing that
-/// counts.
+/// Other uploads continue while a large one is concatenated, and a cancelled concatenation leaves
+/// no valid bytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn joining_stops_when_dropped_and_starts_from_nothing() {
+async fn cancelled_concatenation_starts_over() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let bytes = pattern::bytes(7, 3 * 1024 * 1024 + 1);
