@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use landfall::direct::HookError;
+use landfall::external::HookError;
 use landfall_database::DatabaseError;
 use landfall_grants::{
     policy::No,

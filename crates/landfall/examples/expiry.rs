@@ -60,7 +60,7 @@ impl Hook for UsersOnly {
         _: &Upload,
     ) -> Result<CreateDecision, BoxError> {
         Ok(match request.extensions.get::<User>() {
-            None => CreateDecision::refuse(ClientResponse::text(401, "who are you?\n")),
+            None => CreateDecision::deny(ClientResponse::text(401, "who are you?\n")),
             Some(User(name)) => {
                 println!("{name} creates at {} from {}", request.uri, request.remote);
                 CreateDecision::allow().label("user", name)

@@ -65,7 +65,7 @@ impl Hook for HouseRules {
         upload: &Upload,
     ) -> Result<CreateDecision, BoxError> {
         if upload.length.is_none_or(|length| length > 1 << 20) {
-            return Ok(CreateDecision::refuse(ClientResponse::text(
+            return Ok(CreateDecision::deny(ClientResponse::text(
                 413,
                 "at most 1 MiB, and say how long it is\n",
             )));

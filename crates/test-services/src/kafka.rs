@@ -90,7 +90,7 @@ impl Kafka {
 
     /// Answers the next `count` requests to store something with the error of this code, and those
     /// after them as ever.
-    pub fn refuse(&self, code: i16, count: u32) {
+    pub fn deny(&self, code: i16, count: u32) {
         self.ask(&format!("refuse {code} {count}"));
     }
 

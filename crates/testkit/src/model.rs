@@ -1,7 +1,4 @@
-//! What an upload server must do, in a few lines: the reference that engines are compared with.
-//!
-//! Uploads are vectors here, named by numbers in the order of their creation; nothing fails, waits or
-//! happens at the same time. The rules are those of tus 1.0.0.
+//! A reference model of an upload server, to compare implementations with.
 
 use std::collections::BTreeMap;
 

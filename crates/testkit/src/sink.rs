@@ -1,4 +1,4 @@
-//! The conformance suite of [`EventSink`]: what is told reaches its listener, in order.
+//! The conformance suite of [`EventSink`]: emitted events reach the listener in order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -276,7 +276,7 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
     running.join_all().await;
     let wants = subject.sink.event_kinds();
     let mut ids = BTreeSet::new();
-    for announced in record.announced() {
+    for announced in record.prepared() {
         // The client comes back, which finishes what only lacked its completion.
         let head = request(Method::HEAD, &format!("/files/{}", announced.upload.id));
         send(&handler, head.body(Full::default()).unwrap()).await;

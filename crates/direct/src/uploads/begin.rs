@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use landfall::{direct::HookDispatcher, event::EventKind, hook::RequestInfo};
+use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
 use landfall_grants::{
     Job,
     queue::{End, GrantStarted, NewJob, Start, Started},

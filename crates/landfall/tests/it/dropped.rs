@@ -32,7 +32,7 @@ use tokio::{
 };
 use tower_service::Service as _;
 
-use crate::site::{DATA, Site};
+use crate::harness::{DATA, Site};
 
 const LENGTH: usize = 900_000;
 

@@ -13,7 +13,7 @@ use landfall::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::site::Site;
+use crate::harness::Site;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 

@@ -20,7 +20,7 @@ use landfall::{
 use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults};
 use tokio::net::TcpStream;
 
-use crate::site::{DATA, Site, everywhere, id, with_defaults};
+use crate::harness::{DATA, Site, everywhere, id, with_defaults};
 
 /// Counts what it is called for.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +69,7 @@ async fn an_append_that_does_not_fit_prepares_no_event() {
             let reply = site.patch(&path, 0, "too long").await;
             reply.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
             assert_eq!(sink.0.load(Relaxed), 0);
-            let stored = site.parts.get_store().load(&id(&path)).await.unwrap();
+            let stored = site.parts.store().load(&id(&path)).await.unwrap();
             let completion = &stored.upload.completion;
             assert_eq!(
                 *completion,

@@ -49,7 +49,7 @@ impl LateServer {
         let slow = landfall_s3::client::Client::new(settings).unwrap();
         let store = S3Store::new(slow, options).unwrap();
         let locker = FaultLocker::new(MemoryLocker::new());
-        let composer = Composer::join(store.clone()).locker(locker.clone());
+        let composer = Composer::join(store.clone()).with_locker(locker.clone());
         let handler = Arc::new(Handler::new(Config::new(composer)).unwrap());
         Self {
             proxy,

@@ -48,26 +48,26 @@ pub fn all() -> Vec<Check<Subject>> {
         takeover::a_newcomer_resumes_what_the_stopped_writer_stored,
         completion::readers_wait_while_a_hook_decides_about_completion,
     ]);
-    all.extend(checks![|config: &Subject| can_remove(&config.parts);
+    all.extend(checks![|config: &Subject| can_remove(&config.store);
         completion::a_denied_completion_leaves_nothing,
         dropped::a_dropped_request_cuts_no_effect_from_its_event,
     ]);
     all.extend(
-        checks![|config: &Subject| config.parts.get_concatenator().is_some();
+        checks![|config: &Subject| config.store.concatenator().is_some();
             finals::the_length_of_a_final_upload_is_stored_at_its_creation,
             finals::a_final_upload_is_inspected_while_it_is_concatenated,
         finals::a_concatenated_upload_has_the_fields_of_a_complete_one,
         ],
     );
     all.extend(checks![
-        |config: &Subject| config.parts.get_length_deferrer().is_some();
+        |config: &Subject| config.store.length_deferrer().is_some();
         deferred::a_late_length_leads_to_the_fields_of_an_early_one,
     ]);
     all
 }
 
 fn can_remove(parts: &Composer) -> bool {
-    parts.get_terminator().is_some()
+    parts.terminator().is_some()
 }
 
 /// Opens a handler as one process.

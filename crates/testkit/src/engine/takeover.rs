@@ -10,7 +10,7 @@ use super::{
     client::{self, LIMIT, Response},
     open,
 };
-use crate::pattern;
+use crate::test_data;
 
 const LENGTH: u64 = 900_000;
 const WRITERS: u64 = 6;
@@ -44,7 +44,7 @@ pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &C
     // Each writer in another process than the one before.
     let handlers = [open(&config), open(&config)];
     let handler = &handlers[0];
-    let bytes = pattern::bytes(1, LENGTH as usize);
+    let bytes = test_data::bytes(1, LENGTH as usize);
     let id = client::create(handler, LENGTH, Bytes::new())
         .await
         .expect(201)
@@ -53,7 +53,7 @@ pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &C
     let (mut sent, mut known) = (0, 0);
     for turn in 1..=WRITERS {
         let end = (LENGTH * turn / (WRITERS + 1)) as usize;
-        for piece in pattern::chunks(&bytes.slice(sent..end), 50_000, turn) {
+        for piece in test_data::chunks(&bytes.slice(sent..end), 50_000, turn) {
             let _ = writer.body.send(piece);
         }
         // The odd ones are overtaken while their bytes arrive.
@@ -87,7 +87,7 @@ pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &C
         .expect(200)
         .number("upload-offset");
     assert_eq!(offset, Some(LENGTH));
-    if config.parts.get_reader().is_some() {
+    if config.store.reader().is_some() {
         let read = client::get(handler, &id).await.expect(200).bytes;
         assert!(read == bytes, "bytes are missing or in the wrong place");
     }

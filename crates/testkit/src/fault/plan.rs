@@ -8,7 +8,7 @@ use std::{
 
 use landfall::store::{Result, StoreError};
 
-use crate::pattern;
+use crate::test_data;
 
 /// A call of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,6 @@ pub enum Call {
     Page,
 }
 
-/// The error that a failing call gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
@@ -142,7 +141,7 @@ impl Faults {
 
 impl Chance {
     fn draw(&mut self) -> Option<Fault> {
-        let mut next = |below: u64| (pattern::next(&mut self.state) >> 16) % below;
+        let mut next = |below: u64| (test_data::next(&mut self.state) >> 16) % below;
         if next(1000) >= self.per_mille {
             return None;
         }

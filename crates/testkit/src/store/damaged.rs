@@ -16,7 +16,7 @@ use landfall::{
 use super::support::{append, assert_not_found, create, expect};
 use crate::{
     check::{Check, Report, checks, run_all},
-    pattern,
+    test_data,
 };
 
 /// Damages the description of an upload that is stored, so that it makes no sense any more.
@@ -71,7 +71,7 @@ pub fn all() -> Vec<Check<Subject>> {
 /// An upload with some bytes, which is then damaged.
 async fn damaged(subject: &Subject) -> Arc<Upload> {
     let upload = create(&subject.store, 5000).await;
-    let bytes = pattern::bytes(1, 3000);
+    let bytes = test_data::bytes(1, 3000);
     append(&subject.store, &upload, Fence(1), &bytes).await;
     (subject.damage)(upload.clone()).await;
     upload

@@ -1,4 +1,4 @@
-//! Listing what is there.
+//! Checks of listing.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{
     Subject,
     support::{append, create},
 };
-use crate::pattern;
+use crate::test_data;
 
 type Listed = BTreeMap<UploadId, Snapshot>;
 
@@ -70,7 +70,7 @@ pub(super) async fn every_upload_is_listed_once_whatever_the_page_size(store: &S
         };
         let upload = Upload::new(UploadId::new(&id).expect("a good id"), Some(30));
         let upload = store.create(upload).await.expect("create");
-        append(store, &upload, Fence(1), &pattern::bytes(n as u64, n)).await;
+        append(store, &upload, Fence(1), &test_data::bytes(n as u64, n)).await;
         wanted.insert(upload.id.clone(), n as u64);
     }
     for limit in [1, 2, 3, 5, 22, 23, 24, 1000] {

@@ -18,7 +18,7 @@ use super::{
         assert_fenced, assert_not_found, create, expect, offset, uploaded, write, write_refused,
     },
 };
-use crate::pattern;
+use crate::test_data;
 
 /// An upload of `length` bytes with an older append, which wrote `bytes`, and a newer one.
 async fn overtaken(
@@ -39,7 +39,7 @@ async fn overtaken(
 }
 
 pub(super) async fn an_older_append_cannot_write(store: &Subject) {
-    let bytes = pattern::bytes(1, 20_000);
+    let bytes = test_data::bytes(1, 20_000);
     let (upload, mut older, mut newer) = overtaken(store, &bytes.slice(..5000)).await;
     let stale = Bytes::from(vec![b'!'; 3000]);
     let refused = write_refused(&mut *older, &stale).await;
@@ -60,7 +60,7 @@ pub(super) async fn an_older_append_cannot_write(store: &Subject) {
 }
 
 pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
-    let bytes = pattern::bytes(2, 6000);
+    let bytes = test_data::bytes(2, 6000);
     let upload = create(store, None).await;
     let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
     older.begin_unverified().await.expect("hold");
@@ -92,7 +92,7 @@ pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
 }
 
 pub(super) async fn an_older_lease_cannot_save(store: &Subject) {
-    let bytes = pattern::bytes(3, 100);
+    let bytes = test_data::bytes(3, 100);
     let (upload, _older, _newer) = overtaken(store, &bytes).await;
     let mut changed = Upload::clone(&upload);
     changed.metadata = Metadata::from_pairs([("stale", "1")]);
@@ -127,7 +127,7 @@ pub(super) async fn the_same_lease_may_append_again(store: &Subject) {
 }
 
 pub(super) async fn an_older_lease_cannot_terminate(store: &Subject) {
-    let bytes = pattern::bytes(4, 500);
+    let bytes = test_data::bytes(4, 500);
     let (upload, _older, newer) = overtaken(store, &bytes).await;
     let terminator = store.terminator().expect("a terminator");
     assert_fenced("terminate", terminator.terminate(&upload, Fence(10)).await);
@@ -188,7 +188,7 @@ pub(super) async fn an_older_lease_cannot_declare_a_length(store: &Subject) {
 }
 
 pub(super) async fn an_older_lease_cannot_concatenate(store: &Subject) {
-    let part = uploaded(store, &pattern::bytes(5, 300)).await;
+    let part = uploaded(store, &test_data::bytes(5, 300)).await;
     let mut target = Upload::new(UploadId::random(), Some(300));
     target.kind = UploadKind::Final {
         parts: vec![part.id.clone()],

@@ -1,19 +1,19 @@
 //! The conformance suite of [`Store`] and its capabilities.
 //!
-//! The checks follow the documentation of the traits, sentence by sentence. Those of an optional
-//! capability run if the store claims it; [`Report::assert_complete`] makes sure that it does.
+//! The checks follow the documentation of the traits. Those of an optional capability run if the store
+//! has it; [`Report::assert_complete`] requires that it does.
 
 mod append;
 mod concatenate;
+mod concurrency;
 mod create;
 pub mod damaged;
 mod enumerate;
 mod fences;
-mod hold;
 mod read;
 mod save;
 mod support;
-mod together;
+mod unverified;
 
 use std::sync::Arc;
 
@@ -22,26 +22,26 @@ use landfall::store::Store;
 pub(crate) use self::support::{drop_midway, poll_times};
 use crate::check::{Check, Report, checks, run_all};
 
-/// What the checks are made for.
+/// The subject of the checks.
 pub type Subject = Arc<dyn Store>;
 
-/// Runs every check one after another, each on a store of its own made by `make` (a fresh
-/// directory, bucket or prefix; it may also be one store, if it may fill up with uploads: only
-/// the checks of listing need it empty).
+/// Runs all checks one after another, each on a new store created by `make`.
 ///
-/// Needs a tokio runtime with its timer on; one with several threads finds more.
+/// A store is a fresh directory, bucket or prefix; it may also be shared and fill up with uploads: only
+/// the checks of listing need it empty. Needs a tokio runtime with a timer; one with several threads
+/// finds more.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 /// use landfall::store::MemoryStore;
 ///
 /// let report = landfall_testkit::store::conformance(async || MemoryStore::new()).await;
-/// report.assert_complete(); // it claims, and has, every capability
+/// report.assert_complete(); // it has every capability
 /// # });
 /// ```
 ///
 /// # Panics
-/// If a check fails: at the end, with the list of all that failed and why.
+/// If checks fail: at the end, with the list of failures and reasons.
 pub async fn conformance<S: Store>(make: impl AsyncFn() -> S) -> Report {
     run_all("store conformance", &all(), async || {
         Arc::new(make().await) as Subject
@@ -49,7 +49,7 @@ pub async fn conformance<S: Store>(make: impl AsyncFn() -> S) -> Report {
     .await
 }
 
-/// The checks, to be run one by one.
+/// Returns the checks, to run them one by one.
 #[must_use]
 pub fn all() -> Vec<Check<Subject>> {
     let always = |_: &Subject| true;
@@ -83,15 +83,15 @@ pub fn all() -> Vec<Check<Subject>> {
         fences::an_older_lease_cannot_save,
         fences::an_older_lease_cannot_append,
         fences::the_same_lease_may_append_again,
-        hold::discarded_bytes_are_gone,
-        hold::confirmed_bytes_count,
-        hold::bytes_on_probation_do_not_count_when_dropped,
-        hold::bytes_on_probation_do_not_count_when_overtaken,
-        hold::probation_without_bytes_changes_nothing,
-        hold::probation_can_come_again,
-        hold::discarding_without_probation_goes_back_to_the_opening,
-        hold::what_is_readable_can_be_loaded,
-        together::a_hundred_uploads_at_once,
+        unverified::discarded_bytes_are_gone,
+        unverified::confirmed_bytes_count,
+        unverified::bytes_on_probation_do_not_count_when_dropped,
+        unverified::bytes_on_probation_do_not_count_when_overtaken,
+        unverified::probation_without_bytes_changes_nothing,
+        unverified::probation_can_come_again,
+        unverified::discarding_without_probation_goes_back_to_the_opening,
+        unverified::what_is_readable_can_be_loaded,
+        concurrency::a_hundred_uploads_at_once,
     ]);
     all.extend(checks![|s: &Subject| s.terminator().is_some();
         create::a_terminated_upload_is_gone,

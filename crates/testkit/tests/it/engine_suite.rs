@@ -91,7 +91,7 @@ impl Mutant {
         };
         let parts = Composer::join(mutant);
         Config::new(match mutation {
-            Mutation::NoYield => parts.locker(DeafLocker(MemoryLocker::new())),
+            Mutation::NoYield => parts.with_locker(DeafLocker(MemoryLocker::new())),
             _ => parts,
         })
     }

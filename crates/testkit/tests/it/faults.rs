@@ -6,7 +6,7 @@ use landfall::{
     store::{MemoryStore, Store, StoreError},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults, ForgetfulStore};
+use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults, PowerLossStore};
 
 fn upload() -> Upload {
     Upload::new(UploadId::random(), Some(100))
@@ -106,7 +106,7 @@ async fn chance_is_the_same_for_the_same_seed() {
 
 #[tokio::test]
 async fn a_crash_forgets_what_was_not_committed() {
-    let store = ForgetfulStore::new(MemoryStore::new());
+    let store = PowerLossStore::new(MemoryStore::new());
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
     append
         .write(&mut vec![Bytes::from_static(b"kept")])
@@ -143,7 +143,7 @@ async fn a_crash_forgets_what_was_not_committed() {
 
 #[tokio::test]
 async fn nothing_follows_bytes_that_could_not_be_kept() {
-    let store = ForgetfulStore::new(MemoryStore::with_capacity(6));
+    let store = PowerLossStore::new(MemoryStore::with_capacity(6));
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
     append
         .write(&mut vec![Bytes::from_static(b"too much")])

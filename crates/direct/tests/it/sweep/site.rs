@@ -162,7 +162,7 @@ pub(crate) async fn node(
         .hook(hook)
         .sink(Follower::new(queue.clone()))
         .sink(sink);
-    config.direct = Some(Arc::new(direct.clone()));
+    config.external_uploads = Some(Arc::new(direct.clone()));
     let handler = Handler::new(config).unwrap();
     direct.join(&handler);
     Node {

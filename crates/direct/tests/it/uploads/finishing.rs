@@ -99,7 +99,7 @@ async fn a_hook_cannot_be_asked(service: Service) {
     assert_eq!(again.reply, thanks);
     let ids: Vec<_> = site
         .sink
-        .announced()
+        .prepared()
         .iter()
         .map(landfall::event::Event::id)
         .collect();

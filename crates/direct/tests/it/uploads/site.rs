@@ -156,7 +156,7 @@ impl Site {
             .hook(hook.clone())
             .sink(Follower::new(queue.clone()))
             .sink(sink.clone());
-        config.direct = Some(Arc::new(direct.clone()));
+        config.external_uploads = Some(Arc::new(direct.clone()));
         let handler = Handler::new(config).unwrap();
         direct.join(&handler);
         Self {
@@ -211,7 +211,7 @@ impl Site {
 
     /// What was told of an upload, but for progress; all of it was announced before.
     pub(crate) fn told(&self, record: &Record) -> Vec<EventKind> {
-        let unannounced = self.sink.unannounced();
+        let unannounced = self.sink.unprepared();
         let is_news = |event: &&Event| event.kind != EventKind::Progress;
         let unannounced: Vec<_> = unannounced.iter().filter(is_news).collect();
         assert!(unannounced.is_empty(), "{unannounced:?}");
@@ -347,7 +347,7 @@ pub(crate) async fn post(form: &Form, file: &[u8]) -> Answered {
 
 /// Bytes that differ everywhere.
 pub(crate) fn pattern(seed: u64, length: usize) -> Bytes {
-    landfall_testkit::pattern::bytes(seed, length)
+    landfall_testkit::test_data::bytes(seed, length)
 }
 
 pub(crate) fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

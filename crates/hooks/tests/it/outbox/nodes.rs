@@ -101,14 +101,14 @@ async fn an_event_of_an_upload_that_was_busy_for_a_moment_comes_soon() {
         let parts = Composer::join(MemoryStore::new());
         let mut finished = (*upload()).clone();
         finished.completion = Completion::Done(None);
-        let finished = parts.get_store().create(finished).await.unwrap();
+        let finished = parts.store().create(finished).await.unwrap();
         let killed = Outbox::open(place.settings(), vec![route(&Arc::default())]);
         let killed = killed.await.unwrap();
         let announced = [event(EventKind::Completed, &finished)];
         killed.prepare(&announced).await.unwrap();
         killed.close().await;
 
-        let lease = parts.get_locker().try_acquire(&finished.id).await.unwrap();
+        let lease = parts.locker().try_acquire(&finished.id).await.unwrap();
         let site = Site::beside(place.settings(), Arc::default(), parts.clone()).await;
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(site.receiver.ids().len(), 0);

@@ -10,7 +10,7 @@ use landfall_protocol::Algorithm;
 use tokio::net::TcpStream;
 
 use super::{DATA, Site, with_defaults};
-use crate::site::Reply;
+use crate::harness::Reply;
 
 /// `Upload-Checksum` of these bytes.
 fn sum(algorithm: &str, data: &str) -> String {

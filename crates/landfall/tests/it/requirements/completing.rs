@@ -10,7 +10,7 @@ use landfall::{
 };
 use tokio::sync::Semaphore;
 
-use crate::site::{DATA, Site, everywhere, id};
+use crate::harness::{DATA, Site, everywhere, id};
 
 /// Decides about completions when the test lets it.
 #[derive(Debug, Clone)]
@@ -124,7 +124,7 @@ async fn an_upload_that_came_with_its_creation_is_undecided_too() {
         let mut post = ask.open().await;
         post.write("hello").await;
         hook.called.acquire().await.unwrap().forget();
-        let enumerator = site.parts.get_enumerator().unwrap();
+        let enumerator = site.parts.enumerator().unwrap();
         let page = enumerator.page(None, 10).await.unwrap();
         let path = format!("/files/{}", page.uploads[0].upload.id);
         is_locked(site, &path).await;

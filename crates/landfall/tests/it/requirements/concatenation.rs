@@ -3,7 +3,7 @@
 use landfall::event::{EventKind, EventKinds, channel};
 
 use super::{DATA, Site, everywhere, with_defaults};
-use crate::site::id;
+use crate::harness::id;
 
 async fn join(site: &Site, parts: &[&str]) -> String {
     let list = format!("final;{}", parts.join(" "));
@@ -85,7 +85,7 @@ async fn a_final_upload_takes_no_bytes_while_its_lease_is_taken() {
     with_defaults(async |site| {
         let part = site.partial("hello").await;
         let joined = join(site, &[&part]).await;
-        let _lease = site.parts.get_locker().try_acquire(&id(&joined)).await;
+        let _lease = site.parts.locker().try_acquire(&id(&joined)).await;
         for offset in [0, 5, 9] {
             let reply = site.patch(&joined, offset, "x").await;
             reply.refused(403, "ERR_MODIFY_FINAL");
@@ -329,7 +329,7 @@ async fn e_44_a_sum_known_late_is_refused_before_anything_is_joined() {
             for _ in 0..2 {
                 let reply = site.ask("GET", &joined).send().await;
                 reply.refused(413, "ERR_MAX_SIZE_EXCEEDED");
-                let stored = site.parts.get_store().load(&id(&joined)).await.unwrap();
+                let stored = site.parts.store().load(&id(&joined)).await.unwrap();
                 assert_eq!(stored.offset, 0);
             }
             site.delete(&joined).await.expect(204);

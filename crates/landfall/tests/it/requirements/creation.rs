@@ -3,7 +3,7 @@
 use landfall::{Composer, Config, LocationStyle, service::Forwarded, store::MemoryStore};
 
 use super::{DATA, everywhere, with_defaults};
-use crate::site::id;
+use crate::harness::id;
 
 #[tokio::test]
 async fn t_cre_1_t_cre_7_t_cre_8_t_cre_9_a_new_upload_has_a_url_and_nothing_in_it() {
@@ -206,7 +206,7 @@ async fn t_cwu_7_e_23_e_22_rules_of_patch_hold_and_a_refusal_leaves_nothing() {
 #[tokio::test]
 async fn e_22_a_creation_that_finds_no_space_leaves_nothing() {
     let full = |config: &mut Config| {
-        config.parts = Composer::join(MemoryStore::with_capacity(3));
+        config.store = Composer::join(MemoryStore::with_capacity(3));
     };
     everywhere(full, async |site| {
         let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
@@ -257,7 +257,7 @@ async fn e_21_a_creation_cut_in_its_body_keeps_what_came() {
         while site.uploads().await == 0 {
             tokio::task::yield_now().await;
         }
-        let enumerator = site.parts.get_enumerator().unwrap();
+        let enumerator = site.parts.enumerator().unwrap();
         let page = enumerator.page(None, 10).await.unwrap();
         let path = format!("/files/{}", page.uploads[0].upload.id);
         site.until_offset(&path, 5).await;

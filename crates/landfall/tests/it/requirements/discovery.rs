@@ -46,7 +46,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_
         ("creation-defer-length", Composer::without_length_deferrer),
     ];
     for (token, change) in without {
-        let change = |config: &mut Config| config.parts = change(config.parts.clone());
+        let change = |config: &mut Config| config.store = change(config.store.clone());
         everywhere(change, async |site: &Site| {
             let offered = site.ask("OPTIONS", "/files/").send().await.expect(200);
             let offered = offered.header("tus-extension").unwrap();
@@ -66,7 +66,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_
     }
     // What isn't offered isn't done.
     everywhere(
-        |config| config.parts = config.parts.clone().without_terminator(),
+        |config| config.store = config.store.clone().without_terminator(),
         async |site| {
             let path = site.create(5).await;
             let reply = site.delete(&path).await.expect(405);
@@ -85,7 +85,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_
     )
     .await;
     everywhere(
-        |config| config.parts = config.parts.clone().without_concatenator(),
+        |config| config.store = config.store.clone().without_concatenator(),
         async |site| {
             site.post(&[("Upload-Concat", "partial"), ("Upload-Length", "5")])
                 .await
@@ -94,7 +94,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_
     )
     .await;
     everywhere(
-        |config| config.parts = config.parts.clone().without_length_deferrer(),
+        |config| config.store = config.store.clone().without_length_deferrer(),
         async |site| {
             site.post(&[("Upload-Defer-Length", "1")])
                 .await

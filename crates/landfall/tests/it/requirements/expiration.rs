@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use landfall::{Config, Lifetimes};
 
 use super::{DATA, everywhere, with_defaults};
-use crate::site::Reply;
+use crate::harness::Reply;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Times are rounded up to whole ones.

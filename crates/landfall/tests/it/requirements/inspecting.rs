@@ -117,7 +117,7 @@ async fn e_49_get_serves_what_is_stored_and_nothing_that_runs() {
     })
     .await;
     everywhere(
-        |config| config.parts = config.parts.clone().without_reader(),
+        |config| config.store = config.store.clone().without_reader(),
         async |site| {
             let path = site.create(5).await;
             site.ask("GET", &path).send().await.expect(405);

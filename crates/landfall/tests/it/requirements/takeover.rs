@@ -8,7 +8,7 @@ use landfall::{
 };
 
 use super::{everywhere, with_defaults};
-use crate::site::{Site, id};
+use crate::harness::{Site, id};
 
 #[tokio::test]
 async fn e_37_the_newer_append_wins_and_nothing_received_is_lost() {
@@ -60,12 +60,7 @@ async fn e_37_a_holder_that_does_not_let_go_is_waited_for_not_long() {
         |config| config.lease_wait = Duration::from_millis(200),
         async |site| {
             let path = site.create(5).await;
-            let held = site
-                .parts
-                .get_locker()
-                .try_acquire(&id(&path))
-                .await
-                .unwrap();
+            let held = site.parts.locker().try_acquire(&id(&path)).await.unwrap();
             for ask in [
                 site.patching(&path, 0).body("hello"),
                 site.ask("DELETE", &path),

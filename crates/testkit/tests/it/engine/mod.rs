@@ -22,7 +22,7 @@ use landfall_s3::{
     client::{Client, ClientSettings, CredentialSource, Credentials},
 };
 use landfall_test_services::Garage;
-use landfall_testkit::fault::{FaultStore, Faults, ForgetfulStore};
+use landfall_testkit::fault::{FaultStore, Faults, PowerLossStore};
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 
 use self::{
@@ -116,7 +116,7 @@ proptest! {
 
     #[test]
     fn nothing_acknowledged_is_lost_in_a_crash(ops in vec(op::any(), 1..40)) {
-        let mut store = ForgetfulStore::new(MemoryStore::new());
+        let mut store = PowerLossStore::new(MemoryStore::new());
         play(&ops, || {
             Run::new(Mode::Crashes, move || {
                 store = store.crash();

@@ -86,7 +86,7 @@ impl io::Write for Log {
 }
 
 fn handler(store: &MemoryStore, locker: CountingLocker) -> Handler {
-    let mut config = Config::new(Composer::join(store.clone()).locker(locker));
+    let mut config = Config::new(Composer::join(store.clone()).with_locker(locker));
     config.location = LocationStyle::Relative;
     Handler::new(config).unwrap()
 }
@@ -100,7 +100,7 @@ async fn a_stale_fence_is_answered_423_and_named_in_the_log() {
         .finish();
     let _logging = tracing::subscriber::set_default(subscriber);
     let store = MemoryStore::new();
-    let bytes = pattern::bytes(1, 100);
+    let bytes = test_data::bytes(1, 100);
 
     let before = handler(&store, CountingLocker::starting_at(1000));
     let id = client::create(&before, Some(100), None, None)

@@ -15,7 +15,7 @@ use landfall::{
 };
 use landfall_testkit::{
     fault::{Call, Fault, FaultLocker, FaultStore, Faults},
-    pattern,
+    test_data,
 };
 use tokio::{
     sync::mpsc,
@@ -93,7 +93,7 @@ async fn download(handler: &Handler, id: &UploadId) -> Vec<u8> {
 /// Each in turn takes the upload from the other; returns how long they waited.
 async fn take_over_in_turn(handlers: [&Handler; 2], id: &UploadId) -> Vec<Duration> {
     const STEP: u64 = LENGTH / 10;
-    let bytes = pattern::bytes(1, LENGTH as usize);
+    let bytes = test_data::bytes(1, LENGTH as usize);
     let mut took = Vec::new();
     let mut loser = None;
     for turn in 0..9 {
@@ -157,14 +157,14 @@ async fn a_newcomer_wins_within_a_second_between_processes() {
 fn losable(store: impl Store) -> (Handler, FaultLocker) {
     let locker = FaultLocker::new(MemoryLocker::new());
     (
-        handler(Composer::join(store).locker(locker.clone())),
+        handler(Composer::join(store).with_locker(locker.clone())),
         locker,
     )
 }
 
 async fn a_loser_cannot_write(store: impl Store, is_told: bool) {
     let (handler, locker) = losable(store);
-    let bytes = pattern::bytes(2, LENGTH as usize);
+    let bytes = test_data::bytes(2, LENGTH as usize);
     let id = create(&handler).await;
     let (loser, reply) = writer(&handler, &id, &bytes, 0, 20_000).await;
     assert!(if is_told {
@@ -215,7 +215,7 @@ async fn what_has_arrived_is_kept_by_the_one_who_yields() {
         MemoryStore::new(),
         faults.clone(),
     )));
-    let bytes = pattern::bytes(5, LENGTH as usize);
+    let bytes = test_data::bytes(5, LENGTH as usize);
     let id = create(&handler).await;
     let (sender, loser) = writer(&handler, &id, &bytes, 0, 10_000).await;
     // While a write takes its time, more bytes arrive, and then somebody else wants the upload.
@@ -240,7 +240,7 @@ async fn what_has_arrived_is_kept_by_the_one_who_yields() {
 async fn asking_does_not_disturb_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let handler = handler(Composer::join(FileStore::new(dir.path()).unwrap()));
-    let bytes = pattern::bytes(3, LENGTH as usize);
+    let bytes = test_data::bytes(3, LENGTH as usize);
     let id = create(&handler).await;
     let (sender, reply) = writer(&handler, &id, &bytes, 0, 30_000).await;
     for _ in 0..50 {
@@ -261,7 +261,7 @@ async fn a_finished_upload_is_read_without_a_lease() {
     let store = MemoryStore::new();
     let locker = Arc::new(store.locker().unwrap());
     let handler = handler(Composer::join(store));
-    let bytes = pattern::bytes(4, LENGTH as usize);
+    let bytes = test_data::bytes(4, LENGTH as usize);
     let id = create(&handler).await;
     let all = Sent::plain(bytes.clone());
     assert_eq!(

@@ -167,7 +167,7 @@ impl Run {
 
     /// Created first, removed last, and completed once in between; nothing without announcement.
     pub(super) async fn check_events(&self) -> TestCaseResult {
-        let unannounced = self.sink.unannounced();
+        let unannounced = self.sink.unprepared();
         prop_assert!(unannounced.is_empty(), "not announced: {:?}", unannounced);
         for known in &self.known {
             let kinds = self.sink.kinds(&known.id);

@@ -26,8 +26,8 @@ use landfall::{
 use landfall_testkit::{
     fault::Faults,
     model::{Model, Modelled, Refusal, Role},
-    pattern,
     record::RecordingSink,
+    test_data,
 };
 use proptest::{prelude::*, test_runner::TestCaseResult};
 use tokio::time::{sleep, timeout};
@@ -100,7 +100,7 @@ fn handler(store: Arc<dyn Store>, sink: &RecordingSink, hook: Option<&Refusing>)
 fn source(seed: u64) -> Bytes {
     const LEN: usize = 1 << 20;
     static POOL: OnceLock<Bytes> = OnceLock::new();
-    let pool = POOL.get_or_init(|| pattern::bytes(1, 2 * LEN));
+    let pool = POOL.get_or_init(|| test_data::bytes(1, 2 * LEN));
     let start = (seed.wrapping_mul(7919) % LEN as u64) as usize;
     pool.slice(start..start + LEN)
 }

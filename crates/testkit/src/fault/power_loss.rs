@@ -27,7 +27,7 @@ use tokio::sync::Mutex as AsyncMutex;
 /// It is what a store with durability `every` may be at its worst: every offset that was ever told
 /// must still be there after the crash, and nothing else need be. Descriptions are kept at once.
 #[derive(Debug, Clone)]
-pub struct ForgetfulStore {
+pub struct PowerLossStore {
     inner: Arc<dyn Store>,
     /// The life that the store is in, and the one that this handle belongs to.
     life: Arc<AtomicU64>,
@@ -96,7 +96,7 @@ impl Cache {
     }
 }
 
-impl ForgetfulStore {
+impl PowerLossStore {
     /// Puts a cache before `inner`.
     #[must_use]
     pub fn new(inner: impl Store) -> Self {
@@ -182,7 +182,7 @@ macro_rules! inner {
 }
 
 #[async_trait]
-impl Store for ForgetfulStore {
+impl Store for PowerLossStore {
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
         self.alive()?;
         self.inner.create(upload).await
@@ -246,7 +246,7 @@ impl Store for ForgetfulStore {
 
 #[derive(Debug)]
 struct CachedAppend {
-    store: ForgetfulStore,
+    store: PowerLossStore,
     id: UploadId,
     cached: Cached,
     offset: u64,
@@ -323,7 +323,7 @@ impl Append for CachedAppend {
 }
 
 #[async_trait]
-impl Terminate for ForgetfulStore {
+impl Terminate for PowerLossStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         let any = inner!(self, terminator).terminate(upload, fence).await?;
         self.lock().remove(&upload.id);
@@ -332,7 +332,7 @@ impl Terminate for ForgetfulStore {
 }
 
 #[async_trait]
-impl Finish for ForgetfulStore {
+impl Finish for PowerLossStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         self.sync(&upload.id).await?;
         inner!(self, finisher).finish(upload, fence).await
@@ -340,7 +340,7 @@ impl Finish for ForgetfulStore {
 }
 
 #[async_trait]
-impl Read for ForgetfulStore {
+impl Read for PowerLossStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         drop(self.sync(&upload.id).await);
         inner!(self, reader).read(upload, range).await
@@ -353,7 +353,7 @@ impl Read for ForgetfulStore {
 }
 
 #[async_trait]
-impl Concatenate for ForgetfulStore {
+impl Concatenate for PowerLossStore {
     async fn concatenate(
         &self,
         target: &Upload,
@@ -371,7 +371,7 @@ impl Concatenate for ForgetfulStore {
 }
 
 #[async_trait]
-impl DeferLength for ForgetfulStore {
+impl DeferLength for PowerLossStore {
     async fn declare_length(
         &self,
         upload: &Upload,
@@ -385,7 +385,7 @@ impl DeferLength for ForgetfulStore {
 }
 
 #[async_trait]
-impl Enumerate for ForgetfulStore {
+impl Enumerate for PowerLossStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
         inner!(self, enumerator).page(cursor, limit).await
     }

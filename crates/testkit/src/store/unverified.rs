@@ -1,4 +1,4 @@
-//! Bytes on probation.
+//! Checks of unverified bytes.
 
 use bytes::Bytes;
 use landfall::lease::Fence;
@@ -7,11 +7,11 @@ use super::{
     Subject,
     support::{append, create, expect, offset, write},
 };
-use crate::pattern;
+use crate::test_data;
 
 pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
-    let good = pattern::bytes(1, 400_000);
-    let bad = pattern::bytes(2, 300_000);
+    let good = test_data::bytes(1, 400_000);
+    let bad = test_data::bytes(2, 300_000);
     let upload = create(store, 400_000).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *append, &good.slice(..150_000)).await;
@@ -33,7 +33,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
 }
 
 pub(super) async fn confirmed_bytes_count(store: &Subject) {
-    let bytes = pattern::bytes(3, 200_000);
+    let bytes = test_data::bytes(3, 200_000);
     let upload = create(store, 200_000).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     append.begin_unverified().await.expect("hold");
@@ -54,12 +54,12 @@ pub(super) async fn confirmed_bytes_count(store: &Subject) {
 }
 
 pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject) {
-    let bytes = pattern::bytes(4, 50_000);
+    let bytes = test_data::bytes(4, 50_000);
     let upload = create(store, 50_000).await;
     append(store, &upload, Fence(1), &bytes.slice(..20_000)).await;
     let mut held = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
     held.begin_unverified().await.expect("hold");
-    write(&mut *held, &pattern::bytes(5, 30_000)).await;
+    write(&mut *held, &test_data::bytes(5, 30_000)).await;
     drop(held);
     expect(store, &upload, &bytes[..20_000]).await;
     let next = store.resume(&upload.id, Fence(3)).await.expect("resume").1;
@@ -70,13 +70,13 @@ pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject
 }
 
 pub(super) async fn bytes_on_probation_do_not_count_when_overtaken(store: &Subject) {
-    let bytes = pattern::bytes(6, 50_000);
+    let bytes = test_data::bytes(6, 50_000);
     let upload = create(store, 50_000).await;
     let mut held = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *held, &bytes.slice(..10_000)).await;
     held.commit().await.expect("commit");
     held.begin_unverified().await.expect("hold");
-    write(&mut *held, &pattern::bytes(7, 45_000)).await;
+    write(&mut *held, &test_data::bytes(7, 45_000)).await;
     let mut newer = store
         .resume(&upload.id, Fence(2))
         .await
@@ -117,7 +117,7 @@ pub(super) async fn probation_can_come_again(store: &Subject) {
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut wanted = Vec::new();
     for round in 0..6_u8 {
-        let bytes = pattern::bytes(u64::from(round), 5000);
+        let bytes = test_data::bytes(u64::from(round), 5000);
         append.begin_unverified().await.expect("hold");
         write(&mut *append, &bytes).await;
         if round % 2 == 0 {
@@ -132,11 +132,11 @@ pub(super) async fn probation_can_come_again(store: &Subject) {
 }
 
 pub(super) async fn discarding_without_probation_goes_back_to_the_opening(store: &Subject) {
-    let good = pattern::bytes(8, 60_000);
+    let good = test_data::bytes(8, 60_000);
     let upload = create(store, 60_000).await;
     append(store, &upload, Fence(1), &good.slice(..25_000)).await;
     let mut append = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
-    write(&mut *append, &pattern::bytes(9, 30_000)).await;
+    write(&mut *append, &test_data::bytes(9, 30_000)).await;
     append.discard_unverified().await.expect("discard");
     assert_eq!(append.offset(), 25_000);
     assert_eq!(append.commit().await.expect("commit"), 25_000);
@@ -156,7 +156,7 @@ pub(super) async fn what_is_readable_can_be_loaded(store: &Subject) {
         if is_held {
             append.begin_unverified().await.expect("hold");
         }
-        write(&mut *append, &pattern::bytes(round, 7000)).await;
+        write(&mut *append, &test_data::bytes(round, 7000)).await;
         if let Some(readable) = append.readable() {
             let end = if is_held { start } else { append.offset() };
             assert!(

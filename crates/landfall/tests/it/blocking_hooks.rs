@@ -14,7 +14,7 @@ use landfall::{
     upload::{Metadata, Snapshot, Upload},
 };
 
-use crate::site::{DATA, Site, everywhere, id};
+use crate::harness::{DATA, Site, everywhere, id};
 
 /// Answers creations with a closure.
 struct OnCreate<F>(F);
@@ -61,7 +61,7 @@ fn creation(change: impl FnOnce(&mut CreateDecision)) -> CreateDecision {
 }
 
 async fn load(site: &Site, path: &str) -> Snapshot {
-    site.parts.get_store().load(&id(path)).await.unwrap()
+    site.parts.store().load(&id(path)).await.unwrap()
 }
 
 #[tokio::test]
@@ -104,12 +104,12 @@ async fn the_first_refusal_wins() {
     let second = asked.clone();
     everywhere(
         move |config| {
-            let refusal = || CreateDecision::refuse(ClientResponse::text(402, "pay first"));
+            let refusal = || CreateDecision::deny(ClientResponse::text(402, "pay first"));
             on_create(config, move |_| refusal());
             let second = second.clone();
             on_create(config, move |_| {
                 second.fetch_add(1, Ordering::Relaxed);
-                CreateDecision::refuse(ClientResponse::text(403, "never"))
+                CreateDecision::deny(ClientResponse::text(403, "never"))
             });
         },
         async |site| {

@@ -1,4 +1,4 @@
-//! What a locker does for one process.
+//! Checks of a locker within one process.
 
 use std::{
     sync::{
@@ -22,8 +22,8 @@ use super::Subject;
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(60);
-/// What happens at once happens within this, on the busiest machine.
-const SOON: Duration = Duration::from_secs(2);
+/// The limit for immediate reactions, generous for a busy machine.
+const PROMPT: Duration = Duration::from_secs(2);
 /// How long a takeover within one process may take.
 const TAKEOVER: Duration = Duration::from_millis(100);
 
@@ -130,7 +130,7 @@ pub(super) async fn the_holder_is_asked_to_yield_not_told_it_is_lost(locker: &Su
     let id = UploadId::random();
     let lease = acquire(locker, &id).await;
     let waiter = wait_for(locker, &id).await;
-    let asked = timeout(SOON, lease.signal().wait())
+    let asked = timeout(PROMPT, lease.signal().wait())
         .await
         .expect("nobody asked the holder");
     assert_eq!(asked, YieldReason::Requested);
@@ -198,7 +198,7 @@ pub(super) async fn a_dropped_waiter_leaves_the_queue(locker: &Subject) {
     second.abort();
     assert!(second.await.is_err_and(|error| error.is_cancelled()));
     drop(first);
-    let third = timeout(SOON, third).await.expect("the queue is stuck");
+    let third = timeout(PROMPT, third).await.expect("the queue is stuck");
     let third = third.expect("the waiter").expect("acquire");
     assert_eq!(third.signal().reason(), None, "nobody waits behind it");
     drop(third);
@@ -213,7 +213,7 @@ pub(super) async fn a_dropped_waiter_leaves_the_queue(locker: &Subject) {
         drop(lease);
         waiter.abort();
         drop(waiter.await);
-        let next = timeout(SOON, locker.acquire(&id, LONG)).await;
+        let next = timeout(PROMPT, locker.acquire(&id, LONG)).await;
         drop(
             next.expect("a lease went with a dropped waiter")
                 .expect("acquire"),
@@ -230,7 +230,7 @@ pub(super) async fn nobody_waits_longer_than_asked(locker: &Subject) {
         let waited = begun.elapsed();
         assert!(waited >= wait, "gave up after {waited:?} of {wait:?}");
         assert!(
-            waited < wait + SOON,
+            waited < wait + PROMPT,
             "waited {waited:?} instead of {wait:?}"
         );
     }
@@ -287,7 +287,7 @@ pub(super) async fn a_lease_can_be_dropped_anywhere(locker: &Subject) {
     std::thread::spawn(move || drop(lease))
         .join()
         .expect("a thread outside the runtime");
-    let lease = timeout(SOON, waiter).await.expect("handed over");
+    let lease = timeout(PROMPT, waiter).await.expect("handed over");
     drop(lease.expect("the waiter").expect("acquire"));
 }
 

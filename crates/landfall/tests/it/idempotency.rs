@@ -14,7 +14,7 @@ use landfall::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-use crate::site::{DATA, Site, everywhere, id};
+use crate::harness::{DATA, Site, everywhere, id};
 
 type Noted = Arc<Mutex<Option<UploadId>>>;
 
@@ -126,7 +126,7 @@ async fn ten_at_once_make_one_upload() {
             paths.dedup();
             assert_eq!(paths.len(), 1, "{paths:?}");
             assert_eq!(site.uploads().await, 1);
-            let found = site.parts.get_store().load(&id(&paths[0])).await.unwrap();
+            let found = site.parts.store().load(&id(&paths[0])).await.unwrap();
             assert_eq!(found.upload.labels["noted"], "yes");
         },
     )
@@ -263,7 +263,7 @@ async fn tokens_go_no_further_than_the_hook() {
         assert_eq!(requests[0].token.as_ref().unwrap().as_str(), "lft_x");
         for secret in ["lft_x", "bGZ0X3g"] {
             assert!(!format!("{requests:?}").contains(secret), "{requests:?}");
-            let found = site.parts.get_store().load(&id(&path)).await.unwrap();
+            let found = site.parts.store().load(&id(&path)).await.unwrap();
             assert!(!format!("{found:?}").contains(secret));
         }
         assert!(

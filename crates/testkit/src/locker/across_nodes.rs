@@ -1,4 +1,4 @@
-//! What two lockers do for two processes.
+//! Checks of two lockers in two processes.
 
 use std::{
     sync::{

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use landfall::{
     BoxError, Composer, Config, Handler, Resolution,
-    direct::ExternalUploads,
     event::{self, EventKind, EventKinds, TerminationReason},
+    external::ExternalUploads,
     hook::{
         Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, Intent, RequestInfo,
     },
@@ -150,7 +150,7 @@ fn named(name: &str) -> Upload {
 async fn a_handler_looks_where_they_are() {
     let books = Arc::new(Books::default());
     let mut config = config();
-    config.direct = Some(books.clone());
+    config.external_uploads = Some(books.clone());
     let handler = Handler::new(config).unwrap();
     let theirs = id("direct-7");
     assert_eq!(handler.get(&theirs).await.unwrap().unwrap().offset, 3);

@@ -68,13 +68,13 @@ pub(crate) async fn with_defaults(test: impl AsyncFn(&Site)) {
 impl Site {
     /// A second server on the same parts, as after a restart.
     pub(crate) async fn beside(other: &Self, change: impl Fn(&mut Config)) -> Self {
-        let mut config = Config::new(other.parts.clone());
+        let mut config = Config::new(other.store.clone());
         change(&mut config);
         Self::start(config, None).await
     }
 
     pub(crate) async fn start(config: Config, dir: Option<TempDir>) -> Self {
-        let parts = config.parts.clone();
+        let parts = config.store.clone();
         let handler = Handler::new(config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -184,7 +184,7 @@ impl Site {
     pub(crate) async fn uploads(&self) -> usize {
         let page = self
             .parts
-            .get_enumerator()
+            .enumerator()
             .unwrap()
             .page(None, 1000)
             .await

@@ -66,7 +66,7 @@ impl FaultStore {
     }
 
     fn flaky(&self, inner: Box<dyn Append>) -> Box<dyn Append> {
-        Box::new(FlakyAppend {
+        Box::new(FaultAppend {
             inner,
             faults: self.faults.clone(),
             broken: false,
@@ -226,14 +226,14 @@ impl Enumerate for FaultStore {
 }
 
 #[derive(Debug)]
-struct FlakyAppend {
+struct FaultAppend {
     inner: Box<dyn Append>,
     faults: Faults,
     /// Set by a failed confirm or discard: the bytes on probation must not count whatever comes.
     broken: bool,
 }
 
-impl FlakyAppend {
+impl FaultAppend {
     fn draw(&self, call: Call) -> Option<Fault> {
         if self.broken {
             Some(Fault::Before(Failure::Io))
@@ -244,7 +244,7 @@ impl FlakyAppend {
 }
 
 #[async_trait]
-impl Append for FlakyAppend {
+impl Append for FaultAppend {
     fn offset(&self) -> u64 {
         self.inner.offset()
     }

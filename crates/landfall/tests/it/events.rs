@@ -21,7 +21,7 @@ use landfall::{
 };
 use tokio::{sync::Semaphore, task::yield_now, time::timeout};
 
-use crate::site::DATA;
+use crate::harness::DATA;
 
 /// A sink that takes an event when the test lets it.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use landfall::{
 };
 use landfall_testkit::record::RecordingSink;
 
-use crate::site::{DATA, Site, everywhere, id};
+use crate::harness::{DATA, Site, everywhere, id};
 
 /// A sink that can keep nothing while it is full.
 #[derive(Debug, Clone, Default)]
@@ -128,7 +128,7 @@ async fn what_was_announced_is_settled() {
                 settled.unwrap()
             };
             let path = site.create(5).await;
-            let created = sink.announced().pop().unwrap();
+            let created = sink.prepared().pop().unwrap();
             assert_eq!(created.kind, EventKind::Created);
             assert!(happened(&settle(EventKind::Created, &created).await));
             let Resolution::DidNotHappen = settle(EventKind::Completed, &created).await else {
@@ -162,7 +162,7 @@ async fn what_was_announced_is_settled() {
             let settled = site.handler.resolve(EventKind::Terminated, &other.id, None);
             assert!(matches!(settled.await.unwrap(), Resolution::Happened(None)));
 
-            let lease = site.parts.get_locker();
+            let lease = site.parts.locker();
             let lease = lease.acquire(&id(&path), Duration::from_secs(5)).await;
             let Resolution::Busy = settle(EventKind::Created, &created).await else {
                 panic!("somebody has it");
@@ -201,7 +201,7 @@ async fn a_fact_has_one_id_and_numbers_grow() {
             let told: Vec<_> = told.collect();
             assert_eq!(told.len(), 6);
             for (n, event) in told.iter().enumerate() {
-                let announced = sink.announced();
+                let announced = sink.prepared();
                 let same = announced.iter().filter(|other| other.id() == event.id());
                 assert!(same.clone().count() >= 1);
                 assert!(same.clone().all(|other| other.kind == event.kind));
