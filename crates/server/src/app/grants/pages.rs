@@ -10,8 +10,8 @@ use axum::{Router, body::Body};
 use http::{Request, Response};
 use landfall::{Handler, service::Cors};
 use landfall_grants::{
-    api::{self, ApiSettings, Style},
-    caller::Jwt,
+    api::{self, ApiSettings, ApiStyle},
+    auth::Jwt,
     policy::Policy,
 };
 use tokio::sync::watch;
@@ -143,8 +143,8 @@ impl Grants {
             api.policies = parts.policies;
             api.path.clone_from(&grants.path);
             api.style = match grants.style {
-                GrantStyle::Landfall => Style::Landfall,
-                GrantStyle::Package => Style::Package,
+                GrantStyle::Landfall => ApiStyle::Landfall,
+                GrantStyle::Package => ApiStyle::Laravel,
             };
             api.cors = cors;
             api.client = Some(self.client.clone());
