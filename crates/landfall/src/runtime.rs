@@ -1,5 +1,5 @@
-//! Handlers may serve from many runtimes at once (a server with one per thread does): what is bound to
-//! a runtime is kept once for each.
+//! Values bound to a runtime. A handler may be used from many runtimes at once, for example in a server
+//! with one per thread.
 
 use std::{
     collections::VecDeque,
@@ -8,25 +8,24 @@ use std::{
 
 use tokio::runtime;
 
-/// How many runtimes may have one at a time.
+/// Maximum runtimes with a value.
 const RUNTIMES: usize = 256;
 
-/// One of a kind for each runtime, made when it is first asked for; for 256 runtimes at most, then the
-/// oldest makes room.
+/// One value per runtime, created on first use; for at most 256 runtimes, then the oldest is evicted.
 ///
-/// For pools of connections: a connection is driven by the runtime it was opened on, and dies with it.
-/// Used from another one, each answer would wait for that one's threads, and fall with them.
+/// For connection pools: a connection is driven by the runtime that opened it, and dies with it. Used
+/// from another runtime, each response would wait for that runtime's threads.
 #[derive(Debug)]
-pub struct ByRuntime<T>(Mutex<VecDeque<(runtime::Id, T)>>);
+pub struct PerRuntime<T>(Mutex<VecDeque<(runtime::Id, T)>>);
 
-impl<T> Default for ByRuntime<T> {
+impl<T> Default for PerRuntime<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone> ByRuntime<T> {
-    /// That of the current runtime.
+impl<T: Clone> PerRuntime<T> {
+    /// Returns the current runtime's value.
     ///
     /// # Panics
     /// If there is no runtime.

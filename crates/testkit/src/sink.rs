@@ -26,15 +26,15 @@ use crate::{
     store::drop_midway,
 };
 
-/// What has reached the listener so far: ids of events ([`Event::id`]), first to last.
+/// The ids ([`Event::id`]) of events that have reached the listener, in order.
 pub type Listener =
     Box<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<String>> + Send>> + Send + Sync>;
 
-/// A sink and who listens behind it; progress excepted, which may be left out and isn't looked at.
+/// A sink and its listener. Progress events are ignored, because they may be dropped.
 pub struct Subject {
     /// The sink, which wants at least creations, completions and removals.
     pub sink: Arc<dyn EventSink>,
-    /// What has reached the listener.
+    /// The events that have reached the listener.
     pub listener: Listener,
 }
 
@@ -70,8 +70,8 @@ pub fn all() -> Vec<Check<Subject>> {
 }
 
 /// No listener is silent for longer, unless something is lost.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long nothing must come of what hasn't happened.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which an event without effect must not arrive.
 const SILENCE: Duration = Duration::from_millis(300);
 
 impl Subject {
@@ -88,7 +88,7 @@ impl Subject {
                 return heard;
             }
             assert!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < TIMEOUT,
                 "{missing} of {} events didn't arrive",
                 ids.len()
             );
@@ -281,7 +281,7 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
         let head = request(Method::HEAD, &format!("/files/{}", announced.upload.id));
         send(&handler, head.body(Full::default()).unwrap()).await;
         let began = Instant::now();
-        // What was announced happens soon, or never.
+        // A prepared event happens soon, or never.
         while store.load(&announced.upload.id).await.is_err() && began.elapsed() < SILENCE {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

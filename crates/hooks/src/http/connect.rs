@@ -23,7 +23,7 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use landfall::{BoxError, runtime::ByRuntime};
+use landfall::{BoxError, runtime::PerRuntime};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
@@ -43,7 +43,7 @@ type Connections = legacy::Client<HttpsConnector<ProxyConnector>, Full<Bytes>>;
 pub(super) struct Client {
     connector: HttpsConnector<ProxyConnector>,
     idle: usize,
-    by_runtime: ByRuntime<Connections>,
+    per_runtime: PerRuntime<Connections>,
 }
 
 impl Client {
@@ -75,12 +75,12 @@ impl Client {
         Self {
             connector,
             idle,
-            by_runtime: ByRuntime::default(),
+            per_runtime: PerRuntime::default(),
         }
     }
 
     fn connections(&self) -> Connections {
-        self.by_runtime.get(|| {
+        self.per_runtime.get(|| {
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())

@@ -29,7 +29,7 @@ impl InspectOutcome {
 
 impl Engine {
     /// Returns an upload for the application, even if it has expired.
-    pub(crate) async fn look(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
+    pub(crate) async fn get(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
         match self.inspect(&None, id).await {
             Ok(found) => Ok(Some(Snapshot {
                 offset: found.offset.unwrap_or_default(),

@@ -231,7 +231,7 @@ fn hooks_decide_who_and_what_and_where() {
     let (status, _, body) = example.send("DELETE", &path, sesame, b"");
     assert_eq!(
         (status, body.as_slice()),
-        (409, b"what is complete stays\n".as_slice())
+        (409, b"complete files cannot be deleted\n".as_slice())
     );
     let (status, head, _) = example.send(
         "POST",
@@ -282,7 +282,7 @@ fn events_come_in_order_and_can_stop_an_upload() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
-    assert!(answer.ends_with("no programs, please\n"), "{answer}");
+    assert!(answer.ends_with("programs are not allowed\n"), "{answer}");
     drop(stream);
     sending.join().unwrap();
 }

@@ -14,15 +14,15 @@ use landfall::{Composer, Config, Handler, LocationStyle};
 
 use crate::check::{Check, Report, checks, run_all};
 
-/// The configuration that the checks are made for.
+/// The configuration to check.
 ///
-/// The checks use its base path as it is by default, add hooks and sinks of their own, and open
-/// several handlers with it, as several processes would. Its hooks must allow everything.
+/// The checks use its default base path, add hooks and sinks, and create several handlers from it, like
+/// several processes. Its hooks must allow everything.
 pub type Subject = Config;
 
-/// Runs every check one after another, each with a configuration of its own made by `make`.
+/// Runs all checks one after another, each with a new configuration created by `make`.
 ///
-/// Needs a tokio runtime with its timer on. Takes a few seconds.
+/// Needs a tokio runtime with a timer. Takes a few seconds.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
@@ -35,7 +35,7 @@ pub type Subject = Config;
 /// ```
 ///
 /// # Panics
-/// If a check fails: at the end, with the list of all that failed and why.
+/// If checks fail: at the end, with the list of failures and reasons.
 pub async fn conformance(make: impl AsyncFn() -> Subject) -> Report {
     run_all("engine conformance", &all(), make).await
 }

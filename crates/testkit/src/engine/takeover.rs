@@ -14,7 +14,7 @@ use crate::test_data;
 
 const LENGTH: u64 = 900_000;
 const WRITERS: u64 = 6;
-/// How often a client comes back before it gives up.
+/// Maximum attempts of a client.
 const MAX_ATTEMPTS: usize = 5;
 
 /// A request whose body has not ended.
@@ -36,8 +36,8 @@ fn start(handler: &Handler, id: &UploadId, offset: u64) -> Writer {
     }
 }
 
-/// Several clients in turn resume an upload while the one before is still sending, as a client does
-/// whose connection has died unnoticed.
+/// Several clients in turn resume an upload while the previous one is still sending, like a client whose
+/// connection hangs.
 pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &Config) {
     let mut config = config.clone();
     config.lease_wait = Duration::from_secs(2);
@@ -60,12 +60,12 @@ pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &C
         if turn % 2 == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // What the writer's own process says of it is acknowledged.
-        let told = client::head(&handlers[(turn as usize + 1) % 2], &id).await;
-        known = known.max(told.expect(200).number("upload-offset").unwrap_or(0));
+        // The offset that the writer's own process reports is acknowledged.
+        let head = client::head(&handlers[(turn as usize + 1) % 2], &id).await;
+        known = known.max(head.expect(200).number("upload-offset").unwrap_or(0));
         let handler = &handlers[turn as usize % 2];
         let (next, offset) = take_over(handler, &id, &bytes, known..=end as u64).await;
-        // It continues although nobody waits for it any more.
+        // Its body continues although no request waits for it.
         let _ = writer.body.send(Bytes::from_static(b"too late"));
         let stopped = match timeout(LIMIT, writer.response).await {
             Ok(response) => response.expect("a response"),
@@ -110,7 +110,7 @@ async fn take_over(
         let offset = offset.expect("an offset");
         assert!(
             offset >= known,
-            "the offset fell from {known} to {offset}: what was acknowledged is lost"
+            "the offset fell from {known} to {offset}: acknowledged bytes are lost"
         );
         assert!(
             offset <= *possible.end(),

@@ -74,7 +74,7 @@ impl FaultStore {
     }
 }
 
-/// What `$self.inner` does, as this store's own capability.
+/// Wraps the capability of `$self.inner`.
 macro_rules! own {
     ($self:ident, $accessor:ident) => {
         $self.inner.$accessor().is_some().then_some($self)
@@ -167,7 +167,7 @@ impl Read for FaultStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         let work = inner!(self, reader).read(upload, range);
         match self.faults.draw(Call::Read) {
-            Some(Fault::Short(left, failure)) => Ok(Box::pin(Broken {
+            Some(Fault::Short(left, failure)) => Ok(Box::pin(FailingDownload {
                 inner: work.await?,
                 left,
                 failure: Some(failure),
@@ -229,7 +229,7 @@ impl Enumerate for FaultStore {
 struct FaultAppend {
     inner: Box<dyn Append>,
     faults: Faults,
-    /// Set by a failed confirm or discard: the bytes on probation must not count whatever comes.
+    /// Set by a failed accept or discard: the unverified bytes must not count.
     broken: bool,
 }
 
@@ -305,13 +305,13 @@ impl Append for FaultAppend {
 }
 
 /// A download that fails after some bytes.
-struct Broken {
+struct FailingDownload {
     inner: ByteStream,
     left: usize,
     failure: Option<Failure>,
 }
 
-impl Stream for Broken {
+impl Stream for FailingDownload {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -43,7 +43,7 @@ pub enum Failure {
     Unavailable,
 }
 
-/// What is wrong with a call.
+/// The fault of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -52,7 +52,7 @@ pub enum Fault {
     /// All is done, and yet an error comes back: the answer got lost. Calls after whose error the
     /// trait promises that nothing has changed fail [before](Self::Before).
     After(Failure),
-    /// A write or a download fails after so many bytes; other calls fail [before](Self::Before).
+    /// A write or a download fails after this many bytes; other calls fail [before](Self::Before).
     Short(usize, Failure),
     /// It takes longer.
     Slow(Duration),
@@ -117,7 +117,7 @@ impl Faults {
         plan.chance = None;
     }
 
-    /// How many faults there were.
+    /// Returns the number of faults injected.
     #[must_use]
     pub fn happened(&self) -> u64 {
         self.lock().happened

@@ -21,11 +21,11 @@ use landfall::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
-/// A store around another that keeps bytes to itself until they are committed, loaded or finished,
-/// as a page cache does, and forgets them in a [crash](Self::crash).
+/// A store that buffers bytes until they are committed, loaded or finished, like a page cache, and loses
+/// them in a [crash](Self::crash).
 ///
-/// It is what a store with durability `every` may be at its worst: every offset that was ever told
-/// must still be there after the crash, and nothing else need be. Descriptions are kept at once.
+/// It is the worst case of a store with durability `every`: every acknowledged offset must survive the
+/// crash, and nothing else. Descriptions are stored at once.
 #[derive(Debug, Clone)]
 pub struct PowerLossStore {
     inner: Arc<dyn Store>,
@@ -42,7 +42,7 @@ type Cached = Arc<AsyncMutex<Cache>>;
 struct Cache {
     inner: Box<dyn Append>,
     chunks: Vec<Bytes>,
-    /// How many of the chunks came before those on probation.
+    /// Number of chunks before the unverified ones.
     held: Option<usize>,
     /// Set when bytes could not be handed on: no later ones may take their place.
     failed: bool,
@@ -58,7 +58,7 @@ impl Cache {
                 .sum::<u64>()
     }
 
-    /// Hands on all but what is on probation.
+    /// Writes all chunks except the unverified ones.
     async fn sync(&mut self) -> Result<u64> {
         self.check().await?;
         let end = self.held.unwrap_or(self.chunks.len());
@@ -108,8 +108,9 @@ impl PowerLossStore {
         }
     }
 
-    /// Forgets what wasn't committed, and returns the store after the crash. Through the handles of
-    /// before, and what they have opened, nothing can be done any more.
+    /// Discards uncommitted data and returns the store after the crash.
+    ///
+    /// Older handles, and appends opened by them, fail from then on.
     #[must_use]
     pub fn crash(&self) -> Self {
         self.lock().clear();
@@ -190,8 +191,7 @@ impl Store for PowerLossStore {
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
         self.alive()?;
-        // An offset that is told must be one that stays: that of the store inside, once it has been
-        // given what it takes.
+        // A reported offset must survive: write the chunks to the inner store, and report its offset.
         drop(self.sync(id).await);
         self.inner.load(id).await
     }

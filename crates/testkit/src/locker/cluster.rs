@@ -46,7 +46,7 @@ pub struct FaultyNode {
     pub locker: Arc<dyn Locker>,
     /// The name of the fault.
     pub fault: String,
-    /// The fault only delays what is sent.
+    /// Whether the fault only delays data.
     pub is_delay: bool,
     /// Starts and ends the fault.
     pub set: Box<dyn Fn(bool) + Send + Sync>,

@@ -38,7 +38,7 @@ pub(super) async fn bytes_are_appended_in_order(store: &Subject) {
     assert!(store.load(&upload.id).await.expect("load").is_complete());
 }
 
-pub(super) async fn appending_goes_on_where_it_stopped(store: &Subject) {
+pub(super) async fn appending_continues_at_the_offset(store: &Subject) {
     let bytes = test_data::bytes(2, 100_000);
     let upload = create(store, 100_000).await;
     let mut start = 0;
@@ -48,7 +48,7 @@ pub(super) async fn appending_goes_on_where_it_stopped(store: &Subject) {
             .await
             .expect("resume")
             .1;
-        assert_eq!(append.offset(), start, "where appending goes on");
+        assert_eq!(append.offset(), start, "the offset to continue at");
         write(&mut *append, piece).await;
         start += piece.len() as u64;
         assert_eq!(append.commit().await.expect("commit"), start);
@@ -210,7 +210,7 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
             (kept..=bytes.len()).contains(&start),
             "{start}, but {kept} were kept before"
         );
-        // What a cut connection leaves behind: a write that is never polled again.
+        // Like a broken connection: a write that is never polled again.
         let mut chunks = test_data::chunks(&bytes.slice(start..), 1 << 20, fence);
         let polls = fence as usize % 5;
         if let Some(result) = poll_and_drop(polls, append.write(&mut chunks)).await {
@@ -219,7 +219,7 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
         kept = append.offset() as usize;
         drop(append);
         if fence > 40 {
-            break; // A store on a network may never get there this way.
+            break; // A store on a network may never reach this point.
         }
     }
     // The same lease, then the next one.

@@ -74,7 +74,7 @@ pub(super) async fn one_of_many_creations_of_an_id_wins(store: &Subject) {
     assert_eq!(store.load(&id).await.expect("load").upload, won[0]);
 }
 
-pub(super) async fn what_does_not_exist_is_not_found(store: &Subject) {
+pub(super) async fn a_missing_upload_is_not_found(store: &Subject) {
     let id = UploadId::random();
     let upload = Upload::new(id.clone(), Some(5));
     assert_not_found("load", store.load(&id).await);

@@ -19,7 +19,7 @@ use crate::{
     test_data,
 };
 
-/// Damages the description of an upload that is stored, so that it makes no sense any more.
+/// Damages the description of a stored upload, so that it cannot be parsed.
 pub type Damage =
     Box<dyn Fn(Arc<Upload>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -209,7 +209,7 @@ fn handler(subject: &Subject, unfinished: Option<Duration>) -> Handler {
     Handler::new(config).expect("a configuration that works")
 }
 
-/// What a sweep removes, or would remove.
+/// Returns the entries that a sweep removes, or would remove.
 async fn sweep(sweeper: Sweeper) -> Vec<(UploadId, SweepReason)> {
     let mut removed = Vec::new();
     let summary = sweeper.run(|entry| removed.extend(entry.id.clone().map(|id| (id, entry.why))));

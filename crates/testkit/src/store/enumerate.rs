@@ -32,7 +32,7 @@ async fn read_page(
     );
     assert!(
         page.orphans.is_empty(),
-        "orphans nobody left: {:?}",
+        "unexpected orphans: {:?}",
         page.orphans
     );
     for snapshot in page.uploads {
@@ -92,7 +92,7 @@ pub(super) async fn an_empty_store_lists_nothing(store: &Subject) {
     assert!(list(store, 100).await.is_empty());
 }
 
-pub(super) async fn what_stays_is_listed_once_while_others_go(store: &Subject) {
+pub(super) async fn a_kept_upload_is_listed_once_while_others_are_removed(store: &Subject) {
     let mut stay = Vec::new();
     let mut go = Vec::new();
     for n in 0..40 {

@@ -1,7 +1,6 @@
-//! A lease that was overtaken can't change anything.
+//! Checks of fencing: an older lease cannot change anything.
 //!
-//! The newer append stays open throughout: a store need not remember fences of uploads that nobody
-//! is writing.
+//! The newer append stays open, because a store need not keep fences of uploads without a writer.
 
 use std::sync::Arc;
 
@@ -59,7 +58,7 @@ pub(super) async fn an_older_append_cannot_write(store: &Subject) {
     expect(store, &upload, &bytes).await;
 }
 
-pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
+pub(super) async fn an_older_append_cannot_begin_or_accept_unverified(store: &Subject) {
     let bytes = test_data::bytes(2, 6000);
     let upload = create(store, None).await;
     let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
@@ -73,7 +72,7 @@ pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
     assert_eq!(
         newer.offset(),
         0,
-        "bytes on probation count for the newer lease"
+        "unverified bytes count for the newer lease"
     );
     assert!(
         older.accept_unverified().await.is_err(),

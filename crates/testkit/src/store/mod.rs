@@ -58,14 +58,14 @@ pub fn all() -> Vec<Check<Subject>> {
         create::a_created_upload_is_empty,
         create::a_taken_id_is_refused_and_the_upload_kept,
         create::one_of_many_creations_of_an_id_wins,
-        create::what_does_not_exist_is_not_found,
+        create::a_missing_upload_is_not_found,
         create::a_description_comes_back_as_it_was,
         create::metadata_comes_back_byte_for_byte,
         create::ids_may_hold_slashes_and_odd_characters,
         create::create_append_is_both_in_one,
         create::a_dropped_creation_leaves_nothing_or_an_empty_upload,
         append::bytes_are_appended_in_order,
-        append::appending_goes_on_where_it_stopped,
+        append::appending_continues_at_the_offset,
         append::chunks_of_any_shape_are_taken,
         append::an_upload_without_bytes_is_whole,
         append::ten_mebibytes_are_kept,
@@ -79,18 +79,18 @@ pub fn all() -> Vec<Check<Subject>> {
         save::a_description_is_never_a_mixture,
         save::a_dropped_save_leaves_the_old_description_or_the_new,
         fences::an_older_append_cannot_write,
-        fences::an_older_append_cannot_hold_or_confirm,
+        fences::an_older_append_cannot_begin_or_accept_unverified,
         fences::an_older_lease_cannot_save,
         fences::an_older_lease_cannot_append,
         fences::the_same_lease_may_append_again,
         unverified::discarded_bytes_are_gone,
-        unverified::confirmed_bytes_count,
-        unverified::bytes_on_probation_do_not_count_when_dropped,
-        unverified::bytes_on_probation_do_not_count_when_overtaken,
-        unverified::probation_without_bytes_changes_nothing,
-        unverified::probation_can_come_again,
-        unverified::discarding_without_probation_goes_back_to_the_opening,
-        unverified::what_is_readable_can_be_loaded,
+        unverified::accepted_bytes_count,
+        unverified::unverified_bytes_do_not_count_when_dropped,
+        unverified::unverified_bytes_do_not_count_when_overtaken,
+        unverified::beginning_unverified_without_bytes_changes_nothing,
+        unverified::unverified_bytes_can_be_begun_again,
+        unverified::discarding_without_unverified_bytes_restores_the_opening_offset,
+        unverified::readable_bytes_can_be_loaded,
         concurrency::a_hundred_uploads_at_once,
     ]);
     all.extend(checks![|s: &Subject| s.terminator().is_some();
@@ -119,13 +119,13 @@ pub fn all() -> Vec<Check<Subject>> {
         read::an_unfinished_upload_can_be_read_while_it_grows,
     ]);
     all.extend(checks![|s: &Subject| s.concatenator().is_some();
-        concatenate::parts_are_joined_in_order,
-        concatenate::empty_and_repeated_parts_are_joined,
-        concatenate::joining_nothing_gives_nothing,
-        concatenate::a_missing_part_fails_the_joining,
-        concatenate::joining_again_starts_from_nothing,
-        concatenate::a_dropped_joining_starts_again_from_nothing,
-        concatenate::large_parts_of_odd_size_are_joined,
+        concatenate::parts_are_concatenated_in_order,
+        concatenate::empty_and_repeated_parts_are_concatenated,
+        concatenate::concatenating_nothing_is_empty,
+        concatenate::a_missing_part_fails_the_concatenation,
+        concatenate::concatenating_again_starts_empty,
+        concatenate::a_dropped_concatenation_starts_again_empty,
+        concatenate::large_parts_of_odd_size_are_concatenated,
         fences::an_older_lease_cannot_concatenate,
     ]);
     all.extend(checks![
@@ -138,7 +138,7 @@ pub fn all() -> Vec<Check<Subject>> {
     ]);
     all.extend(checks![
         |s: &Subject| s.enumerator().is_some() && s.terminator().is_some();
-        enumerate::what_stays_is_listed_once_while_others_go,
+        enumerate::a_kept_upload_is_listed_once_while_others_are_removed,
     ]);
     all
 }

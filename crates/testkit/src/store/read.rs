@@ -59,7 +59,7 @@ pub(super) async fn many_can_read_at_once(store: &Subject) {
         tasks.spawn(async move {
             let reader = store.reader().expect("a reader");
             if n % 4 == 0 {
-                // Somebody who goes away in the middle.
+                // A reader that disconnects in the middle.
                 let mut stream = reader.read(&upload, 0..600_000).await.expect("read");
                 let first = poll_fn(|cx| stream.as_mut().poll_next(cx)).await;
                 let first = first.expect("a piece").expect("a piece");

@@ -20,7 +20,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
     write(&mut *append, &bad).await;
     write(&mut *append, &bad.slice(..10_000)).await;
     let loaded = offset(store, &upload).await;
-    assert_eq!(loaded, 150_000, "the offset while bytes are on probation");
+    assert_eq!(loaded, 150_000, "the offset with unverified bytes");
     append.discard_unverified().await.expect("discard");
     assert_eq!(append.offset(), 150_000);
     assert_eq!(append.commit().await.expect("commit"), 150_000);
@@ -32,7 +32,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
     expect(store, &upload, &good).await;
 }
 
-pub(super) async fn confirmed_bytes_count(store: &Subject) {
+pub(super) async fn accepted_bytes_count(store: &Subject) {
     let bytes = test_data::bytes(3, 200_000);
     let upload = create(store, 200_000).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
@@ -42,7 +42,7 @@ pub(super) async fn confirmed_bytes_count(store: &Subject) {
     assert_eq!(
         offset(store, &upload).await,
         0,
-        "the offset while bytes are on probation"
+        "the offset with unverified bytes"
     );
     append.accept_unverified().await.expect("confirm");
     assert_eq!(append.commit().await.expect("commit"), 130_000);
@@ -53,7 +53,7 @@ pub(super) async fn confirmed_bytes_count(store: &Subject) {
     expect(store, &upload, &bytes).await;
 }
 
-pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject) {
+pub(super) async fn unverified_bytes_do_not_count_when_dropped(store: &Subject) {
     let bytes = test_data::bytes(4, 50_000);
     let upload = create(store, 50_000).await;
     append(store, &upload, Fence(1), &bytes.slice(..20_000)).await;
@@ -69,7 +69,7 @@ pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject
     expect(store, &upload, &bytes).await;
 }
 
-pub(super) async fn bytes_on_probation_do_not_count_when_overtaken(store: &Subject) {
+pub(super) async fn unverified_bytes_do_not_count_when_overtaken(store: &Subject) {
     let bytes = test_data::bytes(6, 50_000);
     let upload = create(store, 50_000).await;
     let mut held = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
@@ -90,7 +90,7 @@ pub(super) async fn bytes_on_probation_do_not_count_when_overtaken(store: &Subje
     expect(store, &upload, &bytes).await;
 }
 
-pub(super) async fn probation_without_bytes_changes_nothing(store: &Subject) {
+pub(super) async fn beginning_unverified_without_bytes_changes_nothing(store: &Subject) {
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &Bytes::from_static(b"abc")).await;
     for way in 0..3 {
@@ -112,7 +112,7 @@ pub(super) async fn probation_without_bytes_changes_nothing(store: &Subject) {
     expect(store, &upload, b"abcdef").await;
 }
 
-pub(super) async fn probation_can_come_again(store: &Subject) {
+pub(super) async fn unverified_bytes_can_be_begun_again(store: &Subject) {
     let upload = create(store, None).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut wanted = Vec::new();
@@ -131,7 +131,9 @@ pub(super) async fn probation_can_come_again(store: &Subject) {
     }
 }
 
-pub(super) async fn discarding_without_probation_goes_back_to_the_opening(store: &Subject) {
+pub(super) async fn discarding_without_unverified_bytes_restores_the_opening_offset(
+    store: &Subject,
+) {
     let good = test_data::bytes(8, 60_000);
     let upload = create(store, 60_000).await;
     append(store, &upload, Fence(1), &good.slice(..25_000)).await;
@@ -147,7 +149,7 @@ pub(super) async fn discarding_without_probation_goes_back_to_the_opening(store:
     expect(store, &upload, &good).await;
 }
 
-pub(super) async fn what_is_readable_can_be_loaded(store: &Subject) {
+pub(super) async fn readable_bytes_can_be_loaded(store: &Subject) {
     let upload = create(store, None).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut most = 0;

@@ -296,7 +296,7 @@ async fn each_fault_is_found_by_the_check_made_for_it() {
         ),
         (
             Mutation::ResumingConcatenate,
-            Some("a_dropped_joining_starts_again_from_nothing"),
+            Some("a_dropped_concatenation_starts_again_empty"),
         ),
     ] {
         let failed = failed(mutation).await;

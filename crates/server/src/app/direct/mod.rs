@@ -186,7 +186,8 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
     if matches!(settings.leases.kind, LeaseKind::Store) {
         return true;
     }
-    let detected = supports_conditional_writes(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
+    let detected =
+        supports_conditional_writes(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
     detected.unwrap_or_else(|error| {
         tracing::warn!(
             %error,

@@ -64,7 +64,7 @@ impl Run {
             known_length.is_none() || known_length == length,
             "the length changed"
         );
-        self.model.settle(known.name, bytes, length);
+        self.model.adopt_actual(known.name, bytes, length);
         self.look(known).await
     }
 
@@ -210,6 +210,6 @@ impl Run {
 
     pub(super) fn is_complete(&self, known: &Known) -> bool {
         let upload = self.model.get(known.name);
-        upload.is_some_and(Modelled::is_complete)
+        upload.is_some_and(ModelUpload::is_complete)
     }
 }

@@ -132,7 +132,11 @@ impl Run {
     }
 
     pub(super) async fn expire(&mut self, known: &Known) -> TestCaseResult {
-        if self.model.get(known.name).is_none_or(Modelled::is_complete) {
+        if self
+            .model
+            .get(known.name)
+            .is_none_or(ModelUpload::is_complete)
+        {
             return Ok(());
         }
         self.calm();

@@ -25,7 +25,7 @@ use landfall::{
 };
 use landfall_testkit::{
     fault::Faults,
-    model::{Model, Modelled, Refusal, Role},
+    model::{Model, ModelUpload, Refusal, Role},
     record::RecordingSink,
     test_data,
 };
@@ -369,7 +369,7 @@ fn share(of: u64, parts: u8) -> u64 {
 }
 
 /// How many bytes an upload still takes; as many as it is to have, if its length isn't told yet.
-fn room(upload: &Modelled, known: &Known) -> u64 {
+fn room(upload: &ModelUpload, known: &Known) -> u64 {
     upload
         .length
         .unwrap_or(known.late_length)

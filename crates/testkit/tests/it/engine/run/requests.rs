@@ -196,7 +196,7 @@ impl Run {
         let is_whole = self
             .model
             .get(known.name)
-            .is_some_and(Modelled::is_complete);
+            .is_some_and(ModelUpload::is_complete);
         if !is_whole && (self.hook.is_some() || !self.reads_unfinished()) {
             let reply = client::download(&self.handler, &known.id, None).await;
             if !self.has_failed(&reply)? {
