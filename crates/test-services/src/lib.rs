@@ -66,7 +66,7 @@ pub struct Access {
 impl Access {
     /// The same service by way of `proxy`.
     #[must_use]
-    pub fn via(&self, proxy: &Proxy) -> Self {
+    pub fn through_proxy(&self, proxy: &Proxy) -> Self {
         Self {
             endpoint: proxy.endpoint(),
             ..self.clone()

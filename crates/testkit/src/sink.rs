@@ -59,9 +59,9 @@ pub async fn conformance(make: impl AsyncFn() -> Subject) {
 pub fn all() -> Vec<Check<Subject>> {
     checks![|_| true;
         what_happens_is_told_in_order,
-        what_is_announced_and_does_not_happen_is_not_told,
+        a_prepared_event_that_does_not_happen_is_not_emitted,
         announcing_again_changes_nothing,
-        what_was_not_announced_is_told_too,
+        an_unprepared_event_is_emitted_too,
         a_dropped_announcement_does_no_harm,
         events_of_one_upload_told_at_once_all_arrive,
         dropped_requests_lose_no_event,
@@ -173,7 +173,7 @@ async fn what_happens_is_told_in_order(subject: &Subject) {
     assert_eq!(heard.len(), uploads.len(), "nothing came twice");
 }
 
-async fn what_is_announced_and_does_not_happen_is_not_told(subject: &Subject) {
+async fn a_prepared_event_that_does_not_happen_is_not_emitted(subject: &Subject) {
     let (one, other) = (upload(), upload());
     let never = [
         event(EventKind::Created, &one),
@@ -198,7 +198,7 @@ async fn announcing_again_changes_nothing(subject: &Subject) {
     subject.hears_only(&[&told]).await;
 }
 
-async fn what_was_not_announced_is_told_too(subject: &Subject) {
+async fn an_unprepared_event_is_emitted_too(subject: &Subject) {
     let upload = upload();
     let told = [
         event(EventKind::Created, &upload),
@@ -276,22 +276,22 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
     running.join_all().await;
     let wants = subject.sink.event_kinds();
     let mut ids = BTreeSet::new();
-    for announced in record.prepared() {
+    for prepared in record.prepared() {
         // The client comes back, which finishes what only lacked its completion.
-        let head = request(Method::HEAD, &format!("/files/{}", announced.upload.id));
+        let head = request(Method::HEAD, &format!("/files/{}", prepared.upload.id));
         send(&handler, head.body(Full::default()).unwrap()).await;
         let began = Instant::now();
         // A prepared event happens soon, or never.
-        while store.load(&announced.upload.id).await.is_err() && began.elapsed() < SILENCE {
+        while store.load(&prepared.upload.id).await.is_err() && began.elapsed() < SILENCE {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let Ok(found) = store.load(&announced.upload.id).await else {
+        let Ok(found) = store.load(&prepared.upload.id).await else {
             continue;
         };
         let has_happened =
-            announced.kind == EventKind::Created || found.upload.completion.is_done();
-        if has_happened && wants.contains(announced.kind) {
-            ids.insert(announced.id());
+            prepared.kind == EventKind::Created || found.upload.completion.is_done();
+        if has_happened && wants.contains(prepared.kind) {
+            ids.insert(prepared.id());
         }
     }
     assert!(!ids.is_empty(), "no request had an effect");

@@ -1,4 +1,4 @@
-//! What hooks may do, and when they are asked.
+//! Blocking hooks: when they are called, and the effects of their decisions.
 
 use std::sync::{
     Arc, Mutex,
@@ -212,7 +212,7 @@ impl Hook for AtEnd {
     }
 }
 
-fn parting() -> ClientResponse {
+fn final_response() -> ClientResponse {
     let name = http::HeaderName::from_static("x-invoice");
     let mut reply =
         ClientResponse::text(200, "thank you").header(name, http::HeaderValue::from_static("17"));
@@ -241,16 +241,16 @@ async fn the_answer_at_the_end_is_kept_and_repeated_also_after_a_restart() {
     everywhere(
         |_| {},
         async |site| {
-            let hook = AtEnd::answering([Decision::Allow(parting())]);
-            let asked = Site::beside(site, |config| add(config, hook.clone())).await;
+            let hook = AtEnd::answering([Decision::Allow(final_response())]);
+            let asked = Site::sharing_store(site, |config| add(config, hook.clone())).await;
             let path = asked.create(5).await;
             asked.patch(&path, 0, "hel").await.expect(204);
             assert_eq!(hook.asked(), 0);
             // Nothing is served that the hook has not seen.
-            let early = asked.ask("GET", &path).send().await;
+            let early = asked.request("GET", &path).send().await;
             early.refused(400, "ERR_INCOMPLETE_UPLOAD");
             asked.patch(&path, 3, "lo").await.expect(200);
-            let restarted = Site::beside(site, |config| add(config, hook.clone())).await;
+            let restarted = Site::sharing_store(site, |config| add(config, hook.clone())).await;
             for server in [&asked, &restarted] {
                 let again = server.patch(&path, 5, "").await.expect(200);
                 assert_eq!(again.body, "thank you");
@@ -279,16 +279,16 @@ async fn a_question_that_got_no_answer_comes_again_and_no_byte_is_lost() {
             let hook = AtEnd::answering([
                 Decision::Fail(ClientResponse::text(503, "the scanner is busy")),
                 Decision::Fail(ClientResponse::default()),
-                Decision::Allow(parting()),
+                Decision::Allow(final_response()),
             ]);
-            let asked = Site::beside(site, |config| add(config, hook.clone())).await;
+            let asked = Site::sharing_store(site, |config| add(config, hook.clone())).await;
             let path = asked.create(5).await;
             let reply = asked.patch(&path, 0, "hello").await.expect(503);
             assert_eq!(reply.body, "the scanner is busy");
             asked.patch(&path, 5, "").await.expect(500);
             asked.patch(&path, 5, "").await.expect(200);
             assert_eq!(hook.asked(), 3);
-            assert_eq!(asked.ask("GET", &path).send().await.body, "hello");
+            assert_eq!(asked.request("GET", &path).send().await.body, "hello");
         },
     )
     .await;
@@ -305,7 +305,7 @@ async fn nobody_is_asked_about_what_was_complete_before_anybody_asked() {
             site.patch(&half, 0, "hel").await.expect(204);
 
             let hook = AtEnd::default();
-            let asked = Site::beside(site, |config| add(config, hook.clone())).await;
+            let asked = Site::sharing_store(site, |config| add(config, hook.clone())).await;
             asked.head(&before).await.expect(200);
             asked.patch(&before, 5, "").await.expect(204);
             asked.handler.sweeper().run(|_| {}).await.unwrap();
@@ -344,7 +344,7 @@ async fn nobody_is_asked_about_what_tusd_has_completed() {
     assert_eq!(hook.asked(), 1);
 }
 
-/// Takes the finished file away, as a hook or as somebody who is told.
+/// Moves the finished file away, as a hook or as a sink.
 #[derive(Debug)]
 struct Mover;
 
@@ -363,7 +363,7 @@ impl Hook for Mover {
 
     async fn before_finish(&self, _: &RequestInfo, done: &Snapshot) -> Result<Decision, BoxError> {
         Self::take(&done.upload);
-        Ok(Decision::Allow(parting()))
+        Ok(Decision::Allow(final_response()))
     }
 }
 
@@ -396,7 +396,7 @@ async fn whoever_hears_of_the_end_may_take_the_file_away() {
         let path = site.create(5).await;
         site.patch(&path, 0, "hello").await.expect(status);
         site.head(&path).await.expect(404);
-        let whole = site.ask("POST", "/files/").with("Upload-Length", "5");
+        let whole = site.request("POST", "/files/").with("Upload-Length", "5");
         let whole = whole.with("Content-Type", DATA).body("hello");
         let created = whole.send().await;
         assert!(matches!(created.status, 200 | 201), "{created:?}");
@@ -406,7 +406,7 @@ async fn whoever_hears_of_the_end_may_take_the_file_away() {
     assert!(left.all(|entry| entry.unwrap().file_name() == ".landfall"));
 }
 
-/// Thinks until it is let go.
+/// Waits until it is notified.
 #[derive(Debug, Default, Clone)]
 struct Slow(Arc<tokio::sync::Notify>);
 
@@ -428,7 +428,7 @@ async fn a_hook_that_thinks_holds_up_nobody_else() {
         |_| {},
         async |site| {
             let slow = Slow::default();
-            let site = Site::beside(site, |config| {
+            let site = Site::sharing_store(site, |config| {
                 config.limits.max_transfers = 1;
                 add(config, slow.clone());
             });

@@ -181,7 +181,7 @@ async fn a_full_stream_fails_requests_before_they_change_anything() {
     let (sink, mut events) = channel(EventKinds::ALL, 1);
     let handler = handler(sink.timeout(Duration::from_millis(50)));
     let id = create(&handler).await;
-    // The one event that fits is in the stream, and nobody polls it.
+    // The stream is full, and no task polls it.
     assert_eq!(answer(&handler, post(5, "")).await, 503);
     assert_eq!(answer(&handler, post(5, "hello")).await, 503);
     let path = format!("/files/{id}");

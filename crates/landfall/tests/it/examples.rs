@@ -11,8 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// The folder of the examples, beside that of the tests; they are built first, because not every way
-/// of running tests does that.
+/// Returns the folder of the example binaries. Builds them first, because some test runners do not.
 fn folder() -> PathBuf {
     static BUILT: Once = Once::new();
     let test = std::env::current_exe().unwrap();
@@ -80,7 +79,7 @@ impl Example {
         }
     }
 
-    /// One request on a connection of its own; status, head and body of the answer.
+    /// Sends a request on a new connection; returns status, head and body of the response.
     fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
@@ -256,11 +255,11 @@ fn events_come_in_order_and_can_stop_an_upload() {
         example.out.read_line(&mut line).unwrap();
         kinds.push(line.split(' ').next().unwrap().to_owned());
     }
-    // How often there is progress while bytes come is a matter of time.
+    // The number of progress events depends on timing.
     kinds.dedup();
     assert_eq!(kinds, ["Created", "Progress", "Completed", "Terminated"]);
 
-    // filename x.exe; the body comes slowly, so that there is progress to hear of.
+    // filename x.exe; the body is sent slowly, so that progress is emitted.
     let mut stream = TcpStream::connect(&example.address).unwrap();
     write!(
         stream,

@@ -1,4 +1,4 @@
-//! Claims, upload tokens, and removals: one upload for whoever shows the same thing, however often.
+//! Idempotency keys, upload tokens, and removals.
 
 use std::sync::{Arc, Mutex};
 
@@ -60,7 +60,7 @@ impl IdempotencyKey for One {
     }
 }
 
-/// Claims every creation, and remembers what it saw.
+/// Sets an idempotency key for every creation, and records its calls.
 #[derive(Debug)]
 struct Claims {
     claim: One,
@@ -116,7 +116,7 @@ async fn ten_at_once_make_one_upload() {
         },
         async |site| {
             let all = (0..10).map(|_| {
-                let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+                let ask = site.request("POST", "/files/").with("Upload-Length", "5");
                 tokio::spawn(async move { ask.send().await.expect(201).location() })
             });
             let mut paths = Vec::new();
@@ -161,7 +161,7 @@ async fn a_lost_answer_is_given_again_with_the_offset() {
         async |site| {
             let creation = [("Upload-Length", "11"), ("Content-Type", DATA)];
             let first = site
-                .ask("POST", "/files/")
+                .request("POST", "/files/")
                 .with_all(&creation)
                 .body("hello")
                 .send();
@@ -169,9 +169,9 @@ async fn a_lost_answer_is_given_again_with_the_offset() {
             assert_eq!(first.header("upload-offset"), Some("5"));
             let path = first.location();
             site.patch(&path, 5, " wo").await.expect(204);
-            // Its bytes aren't looked at.
+            // Its body is not read.
             let again = site
-                .ask("POST", "/files/")
+                .request("POST", "/files/")
                 .with_all(&creation)
                 .body("HELLO")
                 .send();
@@ -303,7 +303,7 @@ async fn removals_say_why() {
     let handler: Handler = site.handler.clone();
 
     let path = site.create(5).await;
-    site.ask("DELETE", &path).send().await.expect(204);
+    site.request("DELETE", &path).send().await.expect(204);
 
     let path = site.create(5).await;
     assert!(handler.remove(&id(&path)).await.unwrap());
@@ -319,7 +319,7 @@ async fn removals_say_why() {
         ("Content-Type", DATA),
         ("Upload-Checksum", "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
     ];
-    site.ask("POST", "/files/")
+    site.request("POST", "/files/")
         .with_all(&bad)
         .body("no")
         .send()

@@ -25,7 +25,7 @@ fn upload() -> UploadId {
     UploadId::new("the/upload").unwrap()
 }
 
-/// The other process: it takes the lease and does what it is told to do, in lines.
+/// The other process: it acquires the lease and executes commands, one per line.
 struct Other {
     child: Child,
     said: BufReader<ChildStdout>,
@@ -61,7 +61,7 @@ impl Other {
         }
     }
 
-    fn tell(&mut self, word: &str) {
+    fn send_line(&mut self, word: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
     }
 
@@ -131,7 +131,7 @@ async fn a_takeover_between_processes_takes_less_than_a_second() {
     );
     let locker = FileLocker::new(dir.path());
     for _ in 0..3 {
-        other.tell("hold until asked");
+        other.send_line("hold until asked");
         other.expect("holding");
         assert!(matches!(
             locker.try_acquire(&upload()).await,
@@ -152,14 +152,14 @@ async fn a_process_yields_to_another() {
     let mut other = Other::start("leases::a_process_yields_to_another", dir.path());
     let locker = FileLocker::new(dir.path());
     let lease = locker.acquire(&upload(), LONG).await.unwrap();
-    other.tell("hold");
+    other.send_line("hold");
     assert_eq!(
         tokio::time::timeout(LONG, lease.signal().wait()).await,
         Ok(YieldReason::Requested)
     );
     drop(lease);
     other.expect("holding");
-    other.tell("drop it");
+    other.send_line("drop it");
     other.expect("asked: false");
 }
 
@@ -172,7 +172,7 @@ async fn a_killed_holder_loses_its_lease_at_once() {
         "leases::a_killed_holder_loses_its_lease_at_once",
         dir.path(),
     );
-    other.tell("hold");
+    other.send_line("hold");
     other.expect("holding");
     let waiter = tokio::spawn({
         let locker = locker.clone();
@@ -199,14 +199,14 @@ async fn a_stopped_holder_keeps_its_lease() {
     let dir = tempfile::tempdir().unwrap();
     let locker = FileLocker::new(dir.path());
     let mut other = Other::start("leases::a_stopped_holder_keeps_its_lease", dir.path());
-    other.tell("hold until asked");
+    other.send_line("hold until asked");
     other.expect("holding");
     other.send(Signal::SIGSTOP);
     let (lease, took) = timed_acquire(&locker, Duration::from_millis(400)).await;
     assert!(matches!(lease, Err(LeaseError::Held)), "{lease:?}");
     assert!(took >= Duration::from_millis(400), "gave up after {took:?}");
     assert_eq!(asks(dir.path()), 0, "an ask was left behind");
-    // Once it goes on, it hears the next one who asks.
+    // After SIGCONT it receives the next lease request.
     other.send(Signal::SIGCONT);
     timed_acquire(&locker, LONG).await.0.unwrap();
     other.expect("yielded");
@@ -222,7 +222,7 @@ async fn the_ask_of_a_killed_process_disturbs_nobody() {
         "leases::the_ask_of_a_killed_process_disturbs_nobody",
         dir.path(),
     );
-    other.tell("hold");
+    other.send_line("hold");
     assert_eq!(
         tokio::time::timeout(LONG, lease.signal().wait()).await,
         Ok(YieldReason::Requested)

@@ -72,7 +72,7 @@ async fn a_request_that_went_silent_is_stopped() {
     reply
         .expect("it isn't stopped")
         .refused(400, "ERR_UPLOAD_STOPPED");
-    site.ask("HEAD", &path).send().await.expect(404);
+    site.request("HEAD", &path).send().await.expect(404);
 }
 
 #[tokio::test]

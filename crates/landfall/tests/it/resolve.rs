@@ -56,7 +56,8 @@ async fn what_cannot_be_announced_does_not_happen() {
         |_| {},
         async |site| {
             let sink = Bounded::default();
-            let site = Site::beside(site, |config| *config = config.clone().sink(sink.clone()));
+            let site =
+                Site::sharing_store(site, |config| *config = config.clone().sink(sink.clone()));
             let site = site.await;
             let path = site.create(5).await;
             site.patch(&path, 0, "hel").await.expect(204);
@@ -64,14 +65,14 @@ async fn what_cannot_be_announced_does_not_happen() {
             sink.full.store(true, Ordering::Relaxed);
             let reply = site.post(&[("Upload-Length", "5")]).await.expect(503);
             assert!(reply.header("retry-after").is_some());
-            let whole = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let whole = site.request("POST", "/files/").with("Upload-Length", "5");
             let whole = whole.with("Content-Type", DATA).body("hello");
             whole.send().await.expect(503);
             site.patch(&path, 3, "lo").await.expect(503);
             site.delete(&path).await.expect(503);
             assert_eq!(site.uploads().await, 1);
             assert_eq!(site.offset(&path).await, 3);
-            // What completes nothing needs no announcement.
+            // A request that cannot complete the upload prepares nothing.
             site.patch(&path, 3, "l").await.expect(204);
             assert!(sink.told.lock().unwrap().is_empty());
 
@@ -86,7 +87,7 @@ async fn what_cannot_be_announced_does_not_happen() {
     .await;
 }
 
-/// Gives no answer until it is told to.
+/// Fails until it is enabled.
 #[derive(Debug, Clone, Default)]
 struct Undecided(Arc<AtomicBool>);
 
@@ -118,7 +119,7 @@ async fn what_was_announced_is_settled() {
         |_| {},
         async |site| {
             let (sink, decided) = (RecordingSink::default(), Undecided::default());
-            let site = Site::beside(site, |config| {
+            let site = Site::sharing_store(site, |config| {
                 *config = config.clone().sink(sink.clone()).hook(decided.clone());
             });
             let site = site.await;
@@ -138,7 +139,7 @@ async fn what_was_announced_is_settled() {
                 panic!("it is there");
             };
 
-            // All bytes are there, but nobody has been told: settling does that.
+            // All bytes are stored, but no event was emitted: resolving does that.
             site.patch(&path, 0, "hello").await.expect(500);
             let kinds = || sink.kinds(&id(&path));
             assert_eq!(kinds(), [EventKind::Created]);
@@ -165,7 +166,7 @@ async fn what_was_announced_is_settled() {
             let lease = site.parts.locker();
             let lease = lease.acquire(&id(&path), Duration::from_secs(5)).await;
             let Resolution::Busy = settle(EventKind::Created, &created).await else {
-                panic!("somebody has it");
+                panic!("another request has it");
             };
             drop(lease);
 
@@ -187,7 +188,8 @@ async fn a_fact_has_one_id_and_numbers_grow() {
         |_| {},
         async |site| {
             let sink = RecordingSink::default();
-            let site = Site::beside(site, |config| *config = config.clone().sink(sink.clone()));
+            let site =
+                Site::sharing_store(site, |config| *config = config.clone().sink(sink.clone()));
             let site = site.await;
             for _ in 0..2 {
                 let path = site.create(5).await;

@@ -7,10 +7,10 @@
 //! use landfall_test_services::{Garage, Proxy, proxy::{Fault, Operation, Rule}};
 //!
 //! let proxy = Proxy::start(&Garage::shared().access());
-//! let access = Garage::shared().access().via(&proxy);
+//! let access = Garage::shared().access().through_proxy(&proxy);
 //! proxy.inject(Rule::on(Operation::UploadPart).part(2).once(), Fault::CutAfter);
 //! // ... let a store at access.endpoint work, then check its calls:
-//! assert_eq!(proxy.count(Operation::CompleteMultipartUpload), 1, "{}", proxy.story());
+//! assert_eq!(proxy.count(Operation::CompleteMultipartUpload), 1, "{}", proxy.transcript());
 //! ```
 //!
 //! "Killed between any two calls", with a new store for each process:
@@ -167,7 +167,7 @@ impl Proxy {
     /// # Panics
     ///
     /// When `calls` is 0: there is no such call.
-    pub fn kill_in(&self, calls: usize) {
+    pub fn kill_during(&self, calls: usize) {
         assert!(calls > 0, "the first call is number 1");
         self.inject(Rule::any().skip(calls - 1), Fault::KillAfter);
     }
@@ -232,7 +232,7 @@ impl Proxy {
 
     /// The recorded calls, one a line, for the message of a test that fails.
     #[must_use]
-    pub fn story(&self) -> String {
+    pub fn transcript(&self) -> String {
         let mut story = String::from("the calls were:\n");
         for call in &self.lock().calls {
             let _ = writeln!(story, "  {call}");

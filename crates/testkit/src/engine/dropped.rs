@@ -44,7 +44,7 @@ pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Con
         drop_midway(round + 1, client::delete(&handler, &id)).await;
     }
     let ids = known_ids(&record);
-    assert!(ids.len() >= ROUNDS, "{} uploads were announced", ids.len());
+    assert!(ids.len() >= ROUNDS, "{} uploads were prepared", ids.len());
     for id in ids {
         let begun = Instant::now();
         // The client comes back, which finishes what only lacked its completion.
@@ -60,8 +60,8 @@ pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Con
 }
 
 fn known_ids(record: &RecordingSink) -> BTreeSet<UploadId> {
-    let announced = record.prepared();
-    announced
+    let prepared = record.prepared();
+    prepared
         .into_iter()
         .map(|event| event.upload.id.clone())
         .collect()

@@ -43,9 +43,9 @@ enum Mutation {
     None,
     /// A damaged upload is not found.
     LoadAsMissing,
-    /// What cannot be loaded cannot be removed.
+    /// Uploads that cannot be loaded cannot be removed.
     TerminateFails,
-    /// Nothing is removed, because nothing is known of what was there.
+    /// Nothing is removed, because the objects are unknown.
     TerminateNothing,
     /// One damaged upload fails the whole listing.
     ListingFails,

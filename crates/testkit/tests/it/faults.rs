@@ -129,7 +129,7 @@ async fn a_crash_forgets_what_was_not_committed() {
     store.save(&upload, Fence(2)).await.unwrap_err();
     assert_eq!(after.load(&upload.id).await.unwrap().offset, 4);
 
-    // An offset that was told is kept, too.
+    // A published offset survives, too.
     let mut append = after.resume(&upload.id, Fence(2)).await.unwrap().1;
     assert_eq!(append.offset(), 4);
     append

@@ -7,6 +7,8 @@ async fn t_core_1_t_core_19_t_core_25_t_core_26_appends_add_up() {
     with_defaults(async |site| {
         let path = site.create(11).await;
         for (offset, data, next) in [(0, "hello", 5), (5, " ", 6), (6, "world", 11)] {
+            // Detected during the transfer: no byte beyond the length is stored, and the rejected request does not
+            // complete the upload.
             let reply = site.patch(&path, offset, data).await.expect(204);
             assert_eq!(reply.number("upload-offset"), next);
             assert_eq!(reply.header("content-length"), None);
@@ -21,7 +23,7 @@ async fn t_core_21_e_5_upload_data_has_its_own_type() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let patch = |content_type| {
-            let ask = site.ask("PATCH", &path).with("Upload-Offset", "0");
+            let ask = site.request("PATCH", &path).with("Upload-Offset", "0");
             ask.with("Content-Type", content_type).body("hello").send()
         };
         for bad in [
@@ -32,7 +34,7 @@ async fn t_core_21_e_5_upload_data_has_its_own_type() {
             patch(bad).await.refused(415, "ERR_INVALID_CONTENT_TYPE");
         }
         let none = site
-            .ask("PATCH", &path)
+            .request("PATCH", &path)
             .with("Upload-Offset", "0")
             .body("hello");
         none.send().await.refused(415, "ERR_INVALID_CONTENT_TYPE");
@@ -75,12 +77,12 @@ async fn t_core_2_e_3_a_malformed_offset_is_refused() {
             "9223372036854775808",
             "0, 0",
         ] {
-            let ask = site.ask("PATCH", &path).with("Content-Type", DATA);
+            let ask = site.request("PATCH", &path).with("Content-Type", DATA);
             let reply = ask.with("Upload-Offset", bad).body("hello").send().await;
             reply.refused(400, "ERR_INVALID_OFFSET");
         }
         let none = site
-            .ask("PATCH", &path)
+            .request("PATCH", &path)
             .with("Content-Type", DATA)
             .body("hello");
         none.send().await.refused(400, "ERR_INVALID_OFFSET");
@@ -134,7 +136,9 @@ async fn e_4_checks_come_in_one_order() {
         let list = format!("final;{}", site.partial("ab").await);
         let joined = site.create_with(&[("Upload-Concat", &list)]).await;
         let bad_all = |path: &str| {
-            let ask = site.ask("PATCH", path).with("Content-Type", "text/plain");
+            let ask = site
+                .request("PATCH", path)
+                .with("Content-Type", "text/plain");
             ask.with("Upload-Offset", "x").with("Upload-Length", "y")
         };
         // Version, existence, final upload, type, offset's form, offset, length, size.
@@ -147,7 +151,7 @@ async fn e_4_checks_come_in_one_order() {
         bad_all(&joined).send().await.expect(403);
         bad_all(&path).send().await.expect(415);
         let typed = |offset, length| {
-            let ask = site.ask("PATCH", &path).with("Content-Type", DATA);
+            let ask = site.request("PATCH", &path).with("Content-Type", DATA);
             ask.with("Upload-Offset", offset)
                 .with("Upload-Length", length)
                 .body("too long")

@@ -10,7 +10,7 @@ use landfall_protocol::Algorithm;
 use tokio::net::TcpStream;
 
 use super::{DATA, Site, with_defaults};
-use crate::harness::Reply;
+use crate::harness::TestResponse;
 
 /// `Upload-Checksum` of these bytes.
 fn sum(algorithm: &str, data: &str) -> String {
@@ -19,7 +19,7 @@ fn sum(algorithm: &str, data: &str) -> String {
     format!("{algorithm} {}", STANDARD.encode(hasher.digest(16)))
 }
 
-async fn patch(site: &Site, path: &str, offset: u64, sum: &str, data: &str) -> Reply {
+async fn patch(site: &Site, path: &str, offset: u64, sum: &str, data: &str) -> TestResponse {
     site.patching(path, offset)
         .with("Upload-Checksum", sum)
         .body(data)
@@ -82,7 +82,7 @@ async fn t_sum_4_e_25_e_29_what_cannot_be_verified_is_refused() {
 #[tokio::test]
 async fn t_sum_7_a_large_mismatch_leaves_nothing_behind() {
     with_defaults(async |site| {
-        // Many times what is held in memory before it is written.
+        // Many times the memory buffer.
         let (good, bad) = ("a".repeat(1 << 20), "b".repeat(1 << 20));
         let path = site.create(5 + (1 << 20)).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -126,7 +126,7 @@ async fn e_26_a_cut_body_with_a_checksum_leaves_nothing() {
             let mut open = ask.with("Content-Length", &length.to_string()).open().await;
             open.write(&half).await;
             drop(open);
-            // Once this one has the upload, the cut one has let go.
+            // When this request has the lease, the interrupted one has released it.
             site.patch(&path, 0, "").await.expect(204);
             assert_eq!(site.offset(&path).await, 0);
         }

@@ -1,4 +1,4 @@
-//! What others see of an upload while it is being completed.
+//! Concurrent requests while an upload is being completed.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ async fn while_undecided(
         patch.write("hello").await;
         hook.called.acquire().await.unwrap().forget();
         test(site, &path).await;
-        // The client gives up; the hook decides all the same.
+        // The client disconnects; the hook still decides.
         drop(patch);
         test(site, &path).await;
         hook.decide.add_permits(1);
@@ -72,7 +72,7 @@ async fn while_undecided(
 
 async fn is_locked(site: &Site, path: &str) {
     for method in ["HEAD", "GET"] {
-        let reply = site.ask(method, path).send().await.expect(423);
+        let reply = site.request(method, path).send().await.expect(423);
         assert_eq!(reply.number("retry-after"), 1, "{method}");
         assert_eq!(reply.header("upload-offset"), None, "{method}");
     }
@@ -92,7 +92,7 @@ async fn e_62_nobody_sees_a_complete_upload_that_a_hook_then_refuses() {
             assert_eq!(status, 423);
             tokio::task::yield_now().await;
         }
-        site.ask("GET", path).send().await.expect(404);
+        site.request("GET", path).send().await.expect(404);
     })
     .await;
 }
@@ -119,7 +119,7 @@ async fn an_upload_that_came_with_its_creation_is_undecided_too() {
     let added = hook.clone();
     let change = move |config: &mut Config| *config = config.clone().hook(added.clone());
     everywhere(change, async |site| {
-        let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+        let ask = site.request("POST", "/files/").with("Upload-Length", "5");
         let ask = ask.with("Content-Type", DATA).with("Content-Length", "5");
         let mut post = ask.open().await;
         post.write("hello").await;

@@ -201,12 +201,12 @@ async fn e_47_a_final_upload_whose_part_went_is_gone_too() {
         let joined = join(site, &[&a, &b]).await;
         let head = site.head(&joined).await.expect(200);
         assert_eq!(head.header("upload-offset"), None);
-        // Though it was counted as complete already, and another one is awaited.
+        // It was already counted as complete, and another part is missing.
         site.delete(&a).await.expect(204);
         site.head(&joined).await.expect(410);
         site.patch(&b, 0, "world").await.expect(204);
         for method in ["HEAD", "GET"] {
-            let reply = site.ask(method, &joined).send().await.expect(410);
+            let reply = site.request(method, &joined).send().await.expect(410);
             assert_eq!(reply.header("upload-offset"), None);
         }
         site.patch(&joined, 0, "x").await.expect(403);
@@ -327,7 +327,7 @@ async fn e_44_a_sum_known_late_is_refused_before_anything_is_joined() {
             let ask = site.patching(&part, 0).with("Upload-Length", "5");
             ask.body("hello").send().await.expect(204);
             for _ in 0..2 {
-                let reply = site.ask("GET", &joined).send().await;
+                let reply = site.request("GET", &joined).send().await;
                 reply.refused(413, "ERR_MAX_SIZE_EXCEEDED");
                 let stored = site.parts.store().load(&id(&joined)).await.unwrap();
                 assert_eq!(stored.offset, 0);
@@ -342,7 +342,7 @@ async fn e_44_a_sum_known_late_is_refused_before_anything_is_joined() {
 async fn e_20_a_final_upload_brings_no_bytes() {
     with_defaults(async |site| {
         let list = format!("final;{}", site.partial("hello").await);
-        let ask = site.ask("POST", "/files/").with("Upload-Concat", &list);
+        let ask = site.request("POST", "/files/").with("Upload-Concat", &list);
         let ask = ask.with("Content-Type", DATA);
         ask.clone()
             .body("x")

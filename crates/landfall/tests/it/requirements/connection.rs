@@ -1,4 +1,4 @@
-//! What goes wrong on the way.
+//! Connection failures.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -129,7 +129,7 @@ async fn e_56_an_early_refusal_arrives_though_the_body_is_still_coming() {
         open.write(&"x".repeat(100_000)).await;
         let reply = open.reply().await.expect(409);
         assert_eq!(reply.header("connection"), Some("close"));
-        // Small: it is swallowed, the connection goes on.
+        // Small: it is drained, and the connection stays open.
         let small = site.patching(&path, 3).with("Content-Length", "5");
         let mut open = small.open().await;
         open.write("hello").await;
@@ -170,7 +170,7 @@ async fn e_62_an_upload_refused_at_its_end_is_gone() {
             assert_eq!(reply.body, "not this one");
             let status = site.head(&path).await.status;
             assert!(status == 404 || status == 410, "{status}");
-            let whole = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let whole = site.request("POST", "/files/").with("Upload-Length", "5");
             whole
                 .with("Content-Type", DATA)
                 .body("hello")

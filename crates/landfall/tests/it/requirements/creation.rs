@@ -129,7 +129,7 @@ async fn t_cre_16_names_in_headers_are_harmless() {
             .await;
         site.patch(&path, 0, "ab").await.expect(204);
         for method in ["GET", "HEAD"] {
-            let reply = site.ask(method, &path).send().await.expect(200);
+            let reply = site.request(method, &path).send().await.expect(200);
             assert_eq!(reply.header("x-evil"), None);
             let disposition = reply.header("content-disposition").unwrap();
             assert!(disposition.starts_with("attachment;filename=\"a\\\"__X-Evil: 1\""));
@@ -142,7 +142,7 @@ async fn t_cre_16_names_in_headers_are_harmless() {
 async fn t_cwu_1_t_cwu_5_t_cwu_6_a_creation_may_bring_bytes() {
     with_defaults(async |site| {
         for (body, complete) in [("hello", true), ("hel", false), ("", false)] {
-            let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let ask = site.request("POST", "/files/").with("Upload-Length", "5");
             let reply = ask
                 .with("Content-Type", DATA)
                 .body(body)
@@ -166,7 +166,7 @@ async fn t_cwu_1_t_cwu_5_t_cwu_6_a_creation_may_bring_bytes() {
 async fn t_cwu_7_e_23_e_22_rules_of_patch_hold_and_a_refusal_leaves_nothing() {
     with_defaults(async |site| {
         let post = || {
-            site.ask("POST", "/files/")
+            site.request("POST", "/files/")
                 .with("Upload-Length", "5")
                 .with("Content-Type", DATA)
         };
@@ -209,7 +209,7 @@ async fn e_22_a_creation_that_finds_no_space_leaves_nothing() {
         config.store = Composer::join(MemoryStore::with_capacity(3));
     };
     everywhere(full, async |site| {
-        let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+        let ask = site.request("POST", "/files/").with("Upload-Length", "5");
         let reply = ask.with("Content-Type", DATA).body("hello").send().await;
         let reply = reply.refused(507, "ERR_STORAGE_FULL");
         assert!(reply.number("retry-after") > 0);
@@ -230,7 +230,7 @@ async fn e_22_a_creation_that_finds_no_space_leaves_nothing() {
 async fn e_19_a_body_of_another_type_is_not_taken() {
     with_defaults(async |site| {
         for content_type in ["text/plain", "application/octet-stream"] {
-            let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let ask = site.request("POST", "/files/").with("Upload-Length", "5");
             let reply = ask
                 .with("Content-Type", content_type)
                 .body("hello")
@@ -247,7 +247,7 @@ async fn e_19_a_body_of_another_type_is_not_taken() {
 #[tokio::test]
 async fn e_21_a_creation_cut_in_its_body_keeps_what_came() {
     with_defaults(async |site| {
-        let ask = site.ask("POST", "/files/").with("Upload-Length", "10");
+        let ask = site.request("POST", "/files/").with("Upload-Length", "10");
         let mut open = ask
             .with("Content-Type", DATA)
             .with("Content-Length", "10")
@@ -262,7 +262,7 @@ async fn e_21_a_creation_cut_in_its_body_keeps_what_came() {
         let path = format!("/files/{}", page.uploads[0].upload.id);
         site.until_offset(&path, 5).await;
         drop(open);
-        // The old request lets go; nobody else may write before.
+        // The old request releases the lease before this one writes.
         site.patch(&path, 5, "world").await.expect(204);
         assert_eq!(site.bytes(&path).await, "helloworld");
     })
@@ -295,7 +295,7 @@ async fn t_cre_8_e_51_the_location_suits_what_is_in_front() {
         },
     )
     .await;
-    // Anybody can send these headers: untrusted, they count for nothing.
+    // Any client can send these headers: untrusted, they are ignored.
     with_defaults(async |site| {
         let reply = site.post(&proxy).await.expect(201);
         let expected = format!("http://{}{}", site.address, reply.location());

@@ -63,12 +63,12 @@ async fn e_37_a_holder_that_does_not_let_go_is_waited_for_not_long() {
             let held = site.parts.locker().try_acquire(&id(&path)).await.unwrap();
             for ask in [
                 site.patching(&path, 0).body("hello"),
-                site.ask("DELETE", &path),
+                site.request("DELETE", &path),
             ] {
                 let reply = ask.send().await.refused(423, "ERR_UPLOAD_LOCKED");
                 assert!(reply.number("retry-after") >= 1);
             }
-            // Asking how far it got needs nobody's leave.
+            // HEAD needs no lease.
             assert_eq!(site.offset(&path).await, 0);
             drop(held);
             site.patch(&path, 0, "hello").await.expect(204);
@@ -89,7 +89,7 @@ async fn e_38_head_tells_a_true_offset_and_stops_nobody() {
         for (piece, offset) in [("he", 2), ("llo", 5), ("worl", 9)] {
             open.write(piece).await;
             site.until_offset(&path, offset).await;
-            // What is told can be read.
+            // Published bytes can be read.
             let stored = site.bytes(&path).await;
             assert_eq!(stored, "helloworld"[..usize::try_from(offset).unwrap()]);
         }
@@ -128,7 +128,7 @@ async fn e_37_a_request_that_cannot_succeed_interrupts_nobody() {
                 400,
             ),
             (
-                site.ask("PATCH", &path)
+                site.request("PATCH", &path)
                     .with("Content-Type", "text/plain")
                     .with("Upload-Offset", "5")
                     .body("world"),
@@ -160,8 +160,8 @@ async fn e_38_head_waits_for_bytes_in_flight() {
                 ghost.write("g").await;
             }
         });
-        // The client has gone. What was told while it sent is at most a little too old, and what is told
-        // now holds.
+        // The client has disconnected. Offsets published during the transfer may be slightly old; the current
+        // one is exact.
         assert!((1..=11).contains(&offset), "{offset}");
         site.until_offset(&path, 11).await;
         let offset = site.offset(&path).await;

@@ -23,7 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::client::{self, Reply, Sent};
+use super::client::{self, Sent, TestResponse};
 
 const LENGTH: u64 = 100_000;
 
@@ -57,14 +57,14 @@ async fn await_offset(handler: &Handler, id: &UploadId, wanted: u64) {
     panic!("the offset never became {wanted}");
 }
 
-/// A writer that has sent the bytes from `start` to `end`, and whose body goes on.
+/// Starts a writer that has sent the bytes from `start` to `end`, and whose body continues.
 async fn writer(
     handler: &Handler,
     id: &UploadId,
     bytes: &Bytes,
     start: u64,
     end: u64,
-) -> (mpsc::Sender<Bytes>, JoinHandle<Reply>) {
+) -> (mpsc::Sender<Bytes>, JoinHandle<TestResponse>) {
     let writer = begin(handler, id, bytes, start, end).await;
     await_offset(handler, id, end).await;
     writer
@@ -77,7 +77,7 @@ async fn begin(
     bytes: &Bytes,
     start: u64,
     end: u64,
-) -> (mpsc::Sender<Bytes>, JoinHandle<Reply>) {
+) -> (mpsc::Sender<Bytes>, JoinHandle<TestResponse>) {
     let (sender, reply) = client::append_in_pieces(handler, id, start, LENGTH - start);
     sender
         .send(bytes.slice(start as usize..end as usize))
@@ -102,7 +102,7 @@ async fn take_over_in_turn(handlers: [&Handler; 2], id: &UploadId) -> Vec<Durati
         let handler = handlers[turn as usize % 2];
         let next = begin(handler, id, &bytes, start, start + STEP).await;
         if let Some((_sender, reply)) = loser.replace(next) {
-            let reply: Reply = timeout(Duration::from_secs(5), reply)
+            let reply: TestResponse = timeout(Duration::from_secs(5), reply)
                 .await
                 .unwrap()
                 .unwrap();
@@ -176,7 +176,7 @@ async fn a_loser_cannot_write(store: impl Store, is_told: bool) {
     let (winner, won) = client::append_in_pieces(&handler, &id, 20_000, LENGTH - 20_000);
     winner.send(bytes.slice(20_000..50_000)).await.unwrap();
     await_offset(&handler, &id, 50_000).await;
-    // The loser goes on as if nothing had happened, with bytes that don't belong there.
+    // The previous writer continues with wrong bytes.
     let _ = loser.send(Bytes::from(vec![b'!'; 10_000])).await;
     let reply = timeout(Duration::from_secs(5), reply)
         .await
@@ -218,7 +218,7 @@ async fn what_has_arrived_is_kept_by_the_one_who_yields() {
     let bytes = test_data::bytes(5, LENGTH as usize);
     let id = create(&handler).await;
     let (sender, loser) = writer(&handler, &id, &bytes, 0, 10_000).await;
-    // While a write takes its time, more bytes arrive, and then somebody else wants the upload.
+    // During a slow write, more bytes arrive, and then another request takes over.
     faults.plan(Call::Write, Fault::Slow(Duration::from_millis(300)));
     sender.send(bytes.slice(10_000..20_000)).await.unwrap();
     sleep(Duration::from_millis(100)).await;
@@ -285,6 +285,6 @@ async fn a_finished_upload_is_read_without_a_lease() {
     assert_eq!(
         lease.signal().reason(),
         None,
-        "a reader asked for the lease"
+        "a reader requested the lease"
     );
 }
