@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cut_leaves_counts_unless_it_was_to_be_verified() {
+    fn interrupted_bytes_count_unless_a_checksum_was_declared() {
         let mut model = Model::default();
         let cut = |checksum| Body {
             stated: Some(9),

@@ -58,12 +58,12 @@ pub async fn conformance(make: impl AsyncFn() -> Subject) {
 #[must_use]
 pub fn all() -> Vec<Check<Subject>> {
     checks![|_| true;
-        what_happens_is_told_in_order,
+        events_arrive_in_order,
         a_prepared_event_that_does_not_happen_is_not_emitted,
-        announcing_again_changes_nothing,
+        preparing_again_changes_nothing,
         an_unprepared_event_is_emitted_too,
-        a_dropped_announcement_does_no_harm,
-        events_of_one_upload_told_at_once_all_arrive,
+        a_dropped_prepare_has_no_effect,
+        concurrent_events_of_one_upload_all_arrive,
         dropped_requests_lose_no_event,
     ]
     .into()
@@ -79,13 +79,13 @@ impl Subject {
     async fn until(&self, ids: &BTreeSet<String>) -> Vec<String> {
         let (mut began, mut last) = (Instant::now(), 0);
         loop {
-            let heard = (self.listener)().await;
-            if heard.len() > last {
-                (began, last) = (Instant::now(), heard.len());
+            let received = (self.listener)().await;
+            if received.len() > last {
+                (began, last) = (Instant::now(), received.len());
             }
-            let missing = ids.iter().filter(|id| !heard.contains(id)).count();
+            let missing = ids.iter().filter(|id| !received.contains(id)).count();
             if missing == 0 {
-                return heard;
+                return received;
             }
             assert!(
                 began.elapsed() < TIMEOUT,
@@ -96,13 +96,13 @@ impl Subject {
         }
     }
 
-    async fn hears_only(&self, events: &[&Event]) {
+    async fn receives_only(&self, events: &[&Event]) {
         let ids = events.iter().map(|event| event.id()).collect();
         self.until(&ids).await;
         tokio::time::sleep(SILENCE).await;
-        let heard = (self.listener)().await;
-        let told: Vec<_> = events.iter().map(|event| event.id()).collect();
-        assert_eq!(heard, told, "each once, and nothing else");
+        let received = (self.listener)().await;
+        let emitted: Vec<_> = events.iter().map(|event| event.id()).collect();
+        assert_eq!(received, emitted, "each once, and nothing else");
     }
 }
 
@@ -125,7 +125,7 @@ fn request(method: Method, path: &str) -> http::request::Builder {
         .header("Tus-Resumable", "1.0.0")
 }
 
-async fn what_happens_is_told_in_order(subject: &Subject) {
+async fn events_arrive_in_order(subject: &Subject) {
     const UPLOADS: usize = 40;
     let record = crate::record::RecordingSink::default();
     let mut config = Config::new(Composer::join(MemoryStore::new())).sink(record.clone());
@@ -151,15 +151,15 @@ async fn what_happens_is_told_in_order(subject: &Subject) {
     }
     running.join_all().await;
     let wants = subject.sink.event_kinds();
-    let told = record.events();
-    let told = told
+    let emitted = record.events();
+    let emitted = emitted
         .iter()
         .filter(|event| wants.contains(event.kind) && event.kind != EventKind::Progress);
-    let uploads: BTreeMap<_, _> = told.map(|event| (event.id(), event.clone())).collect();
+    let uploads: BTreeMap<_, _> = emitted.map(|event| (event.id(), event.clone())).collect();
     assert_eq!(uploads.len(), 3 * UPLOADS, "it doesn't want all three");
-    let heard = subject.until(&uploads.keys().cloned().collect()).await;
+    let received = subject.until(&uploads.keys().cloned().collect()).await;
     let mut last: BTreeMap<UploadId, u64> = BTreeMap::new();
-    for id in &heard {
+    for id in &received {
         let Some(event) = uploads.get(id) else {
             panic!("{id} never happened");
         };
@@ -170,7 +170,7 @@ async fn what_happens_is_told_in_order(subject: &Subject) {
             event.kind
         );
     }
-    assert_eq!(heard.len(), uploads.len(), "nothing came twice");
+    assert_eq!(received.len(), uploads.len(), "nothing came twice");
 }
 
 async fn a_prepared_event_that_does_not_happen_is_not_emitted(subject: &Subject) {
@@ -180,57 +180,61 @@ async fn a_prepared_event_that_does_not_happen_is_not_emitted(subject: &Subject)
         event(EventKind::Completed, &one),
     ];
     subject.sink.prepare(&never).await.unwrap();
-    let told = event(EventKind::Created, &other);
+    let emitted = event(EventKind::Created, &other);
     let also = event(EventKind::Completed, &other);
-    subject.sink.prepare(&[told.clone(), also]).await.unwrap();
-    subject.sink.emit(told.clone()).await;
-    subject.hears_only(&[&told]).await;
+    subject
+        .sink
+        .prepare(&[emitted.clone(), also])
+        .await
+        .unwrap();
+    subject.sink.emit(emitted.clone()).await;
+    subject.receives_only(&[&emitted]).await;
 }
 
-async fn announcing_again_changes_nothing(subject: &Subject) {
+async fn preparing_again_changes_nothing(subject: &Subject) {
     let upload = upload();
     for _ in 0..3 {
         let again = event(EventKind::Completed, &upload);
         subject.sink.prepare(&[again]).await.unwrap();
     }
-    let told = event(EventKind::Completed, &upload);
-    subject.sink.emit(told.clone()).await;
-    subject.hears_only(&[&told]).await;
+    let emitted = event(EventKind::Completed, &upload);
+    subject.sink.emit(emitted.clone()).await;
+    subject.receives_only(&[&emitted]).await;
 }
 
 async fn an_unprepared_event_is_emitted_too(subject: &Subject) {
     let upload = upload();
-    let told = [
+    let emitted = [
         event(EventKind::Created, &upload),
         event(EventKind::Completed, &upload),
     ];
-    for event in &told {
+    for event in &emitted {
         subject.sink.emit(event.clone()).await;
     }
-    subject.hears_only(&told.each_ref()).await;
+    subject.receives_only(&emitted.each_ref()).await;
 }
 
-async fn a_dropped_announcement_does_no_harm(subject: &Subject) {
+async fn a_dropped_prepare_has_no_effect(subject: &Subject) {
     let upload = upload();
-    let told = event(EventKind::Created, &upload);
+    let emitted = event(EventKind::Created, &upload);
     for _ in 0..3 {
-        let mut announcing = pin!(subject.sink.prepare(std::slice::from_ref(&told)));
+        let mut preparing = pin!(subject.sink.prepare(std::slice::from_ref(&emitted)));
         poll_fn(|cx| {
-            let _ = announcing.as_mut().poll(cx);
+            let _ = preparing.as_mut().poll(cx);
             Poll::Ready(())
         })
         .await;
     }
     subject
         .sink
-        .prepare(std::slice::from_ref(&told))
+        .prepare(std::slice::from_ref(&emitted))
         .await
         .unwrap();
-    subject.sink.emit(told.clone()).await;
-    subject.hears_only(&[&told]).await;
+    subject.sink.emit(emitted.clone()).await;
+    subject.receives_only(&[&emitted]).await;
 }
 
-async fn events_of_one_upload_told_at_once_all_arrive(subject: &Subject) {
+async fn concurrent_events_of_one_upload_all_arrive(subject: &Subject) {
     let upload = upload();
     let kinds = [
         EventKind::Created,
@@ -246,8 +250,8 @@ async fn events_of_one_upload_told_at_once_all_arrive(subject: &Subject) {
     }
     telling.join_all().await;
     let ids = events.iter().map(Event::id).collect();
-    let heard = subject.until(&ids).await;
-    assert_eq!(heard.len(), 3);
+    let received = subject.until(&ids).await;
+    assert_eq!(received.len(), 3);
 }
 
 /// Effects outlive their requests, and so do their events, also while the listener is slow.
@@ -288,8 +292,7 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
         let Ok(found) = store.load(&prepared.upload.id).await else {
             continue;
         };
-        let has_happened =
-            prepared.kind == EventKind::Created || found.upload.completion.is_done();
+        let has_happened = prepared.kind == EventKind::Created || found.upload.completion.is_done();
         if has_happened && wants.contains(prepared.kind) {
             ids.insert(prepared.id());
         }

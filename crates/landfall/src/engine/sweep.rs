@@ -104,7 +104,7 @@ impl Sweeper {
     /// Sets the minimum age of orphans that are removed; one hour by default.
     ///
     /// A younger orphan may belong to a creation in progress, so this should be longer than any creation
-    /// takes. The store may have a minimum age of its own, below which it lists no orphans.
+    /// takes. The store may have its own minimum age, below which it lists no orphans.
     #[must_use]
     pub fn orphan_age(mut self, age: Duration) -> Self {
         self.orphan_age = age;

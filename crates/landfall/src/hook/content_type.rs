@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_browsers_read_in_another_way_is_no_media_type() {
+    fn ambiguous_media_types_are_rejected() {
         for stated in [
             "",
             "image",

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_others_stays() {
+    fn other_credentials_are_kept() {
         for pair in [
             ("authorization", "Bearer eyJ"),
             ("authorization", "Basic lft_x"),

@@ -147,7 +147,7 @@ pub(super) fn object_headers(inspected: &InspectOutcome, headers: &mut HeaderMap
     if let Ok(etag) = HeaderValue::from_str(&etag(inspected)) {
         headers.insert(header::ETAG, etag);
     }
-    // Should a browser show it in spite of all: no scripts, no plugins, an origin of its own.
+    // Defense in depth: if a browser displays it nonetheless, no scripts, no plugins, an opaque origin.
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("sandbox; default-src 'none'"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_cannot_run_is_shown_in_place() {
+    fn only_safe_types_are_inline() {
         assert_eq!(
             headers("image/png", "a.png"),
             ("image/png".into(), "inline;filename=\"a.png\"".into())

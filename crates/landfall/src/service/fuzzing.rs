@@ -119,7 +119,7 @@ pub fn range(headers: &HeaderMap, length: u64) {
             );
         }
         RangeRequest::Unsatisfiable => {
-            let value = value.expect("nothing was asked for");
+            let value = value.expect("a range was requested");
             assert!(value.contains('-') && !value.contains(','), "{value:?}");
         }
     }

@@ -147,22 +147,22 @@ mod tests {
             headers.insert(name, value.parse().unwrap());
             condition(&headers, "\"e\"", at)
         };
-        let go = Precondition::Proceed { range: true };
-        let whole = Precondition::Proceed { range: false };
+        let proceed = Precondition::Proceed { range: true };
+        let full = Precondition::Proceed { range: false };
         assert_eq!(
             check("if-none-match", "\"x\", W/\"e\""),
             Precondition::NotModified
         );
-        assert_eq!(check("if-none-match", "\"x\""), go);
+        assert_eq!(check("if-none-match", "\"x\""), proceed);
         assert_eq!(check("if-match", "W/\"e\""), Precondition::Failed);
-        assert_eq!(check("if-match", "*"), go);
+        assert_eq!(check("if-match", "*"), proceed);
         assert_eq!(check("if-modified-since", &same), Precondition::NotModified);
-        assert_eq!(check("if-modified-since", &before), go);
+        assert_eq!(check("if-modified-since", &before), proceed);
         assert_eq!(check("if-unmodified-since", &before), Precondition::Failed);
-        assert_eq!(check("if-range", "\"e\""), go);
-        assert_eq!(check("if-range", "\"x\""), whole);
-        assert_eq!(check("if-range", "W/\"e\""), whole);
-        assert_eq!(check("if-range", &same), go);
-        assert_eq!(check("if-range", &before), whole);
+        assert_eq!(check("if-range", "\"e\""), proceed);
+        assert_eq!(check("if-range", "\"x\""), full);
+        assert_eq!(check("if-range", "W/\"e\""), full);
+        assert_eq!(check("if-range", &same), proceed);
+        assert_eq!(check("if-range", &before), full);
     }
 }

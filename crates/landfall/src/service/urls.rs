@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn base_paths_that_no_request_can_match_are_refused() {
+    fn unmatchable_base_paths_are_rejected() {
         let check = |base: &str, location: LocationStyle| {
             let mut config = Config::new(Composer::join(MemoryStore::new()));
             (config.base_path, config.location) = (base.into(), location);

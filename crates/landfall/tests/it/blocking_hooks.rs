@@ -99,7 +99,7 @@ async fn changes_apply_in_order_and_are_seen_by_the_next() {
 }
 
 #[tokio::test]
-async fn the_first_refusal_wins() {
+async fn the_first_denial_wins() {
     let asked = Arc::new(AtomicUsize::new(0));
     let second = asked.clone();
     everywhere(
@@ -123,7 +123,7 @@ async fn the_first_refusal_wins() {
 }
 
 #[tokio::test]
-async fn the_smallest_size_holds_for_lengths_told_late_and_never_told() {
+async fn the_smallest_size_applies_to_late_and_unknown_lengths() {
     everywhere(
         |config| {
             config.limits.max_size = Some(100);
@@ -154,7 +154,7 @@ async fn the_smallest_size_holds_for_lengths_told_late_and_never_told() {
 }
 
 #[tokio::test]
-async fn types_that_are_not_welcome_are_refused_with_415() {
+async fn types_that_are_not_allowed_are_rejected_with_415() {
     everywhere(
         |config| {
             on_create(config, |_| {
@@ -295,7 +295,7 @@ async fn a_question_that_got_no_answer_comes_again_and_no_byte_is_lost() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_about_what_was_complete_before_anybody_asked() {
+async fn uploads_completed_before_the_hook_was_added_call_no_hook() {
     everywhere(
         |_| {},
         async |site| {
@@ -321,7 +321,7 @@ async fn nobody_is_asked_about_what_was_complete_before_anybody_asked() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_about_what_tusd_has_completed() {
+async fn uploads_completed_by_tusd_call_no_hook() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     std::fs::write(path("old"), "hello").unwrap();
@@ -384,7 +384,7 @@ impl EventSink for Mover {
 }
 
 #[tokio::test]
-async fn whoever_hears_of_the_end_may_take_the_file_away() {
+async fn hooks_and_sinks_may_move_the_finished_file() {
     let dir = tempfile::tempdir().unwrap();
     let parts = || Composer::join(FileStore::new(dir.path()).unwrap());
     for config in [
@@ -423,7 +423,7 @@ impl Hook for Slow {
 }
 
 #[tokio::test]
-async fn a_hook_that_thinks_holds_up_nobody_else() {
+async fn a_slow_hook_does_not_block_other_uploads() {
     everywhere(
         |_| {},
         async |site| {

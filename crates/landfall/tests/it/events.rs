@@ -90,7 +90,7 @@ async fn answer(handler: &Handler, request: Request<Full<Bytes>>) -> u16 {
 }
 
 #[tokio::test]
-async fn a_dropped_request_emits_what_it_has_done() {
+async fn a_dropped_request_emits_the_events_of_its_effects() {
     let sink = SlowSink::new();
     let handler = handler(sink.clone());
     let dropped = async |request: Request<Full<Bytes>>| {

@@ -206,7 +206,7 @@ fn single_handlers_are_routed_by_the_program() {
 }
 
 #[test]
-fn hooks_decide_who_and_what_and_where() {
+fn hooks_authorize_validate_and_set_the_path() {
     let example = Example::start("hooks");
     let octets = "Content-Type: application/offset+octet-stream\r\nUpload-Length: 10\r\n";
     assert_eq!(example.send("POST", &example.path, octets, b"").0, 401);

@@ -157,7 +157,7 @@ async fn a_handler_looks_where_they_are() {
     assert!(handler.remove(&theirs).await.unwrap());
     let settled = handler.resolve(EventKind::Completed, &theirs, None).await;
     assert!(matches!(settled, Ok(Resolution::Busy)));
-    // The handler's own uploads, of which there are none.
+    // The handler itself has no uploads.
     assert!(handler.get(&id("other")).await.unwrap().is_none());
     assert!(!handler.remove(&id("other")).await.unwrap());
     let asked = registry.0.lock().unwrap().join(", ");
@@ -174,7 +174,7 @@ async fn a_handler_looks_where_they_are() {
 }
 
 #[tokio::test]
-async fn the_same_hooks_are_asked() {
+async fn the_dispatcher_calls_the_hooks() {
     let rules = Rules::default();
     let handler = Handler::new(config().hook(rules.clone())).unwrap();
     let dispatcher = handler.hook_dispatcher();
@@ -230,7 +230,7 @@ async fn the_same_hooks_are_asked() {
 }
 
 #[tokio::test]
-async fn the_same_sinks_are_told() {
+async fn the_dispatcher_emits_to_the_sinks() {
     let sink = RecordingSink::default();
     let handler = Handler::new(config().sink(sink.clone())).unwrap();
     let dispatcher = handler.hook_dispatcher();

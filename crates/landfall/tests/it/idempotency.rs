@@ -186,7 +186,7 @@ async fn a_lost_answer_is_given_again_with_the_offset() {
 }
 
 #[tokio::test]
-async fn what_was_noted_and_never_made_is_made() {
+async fn a_stored_id_without_an_upload_is_created() {
     everywhere(
         |config| {
             let claim = One::new();
@@ -203,7 +203,7 @@ async fn what_was_noted_and_never_made_is_made() {
 }
 
 #[tokio::test]
-async fn a_claim_that_is_lost_says_why() {
+async fn a_lost_key_returns_its_response() {
     everywhere(
         |config| {
             let claim = One {
@@ -336,7 +336,7 @@ async fn removals_say_why() {
 }
 
 #[tokio::test]
-async fn the_application_stops_and_removes_what_is_being_written() {
+async fn the_application_removes_an_upload_during_a_write() {
     everywhere(
         |_| {},
         async |site| {

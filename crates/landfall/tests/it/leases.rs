@@ -213,13 +213,13 @@ async fn a_stopped_holder_keeps_its_lease() {
 }
 
 #[tokio::test]
-async fn the_ask_of_a_killed_process_disturbs_nobody() {
+async fn the_request_of_a_killed_process_interrupts_no_holder() {
     be_the_other().await;
     let dir = tempfile::tempdir().unwrap();
     let locker = FileLocker::new(dir.path());
     let lease = locker.acquire(&upload(), LONG).await.unwrap();
     let mut other = Other::start(
-        "leases::the_ask_of_a_killed_process_disturbs_nobody",
+        "leases::the_request_of_a_killed_process_interrupts_no_holder",
         dir.path(),
     );
     other.send_line("hold");
@@ -295,7 +295,7 @@ async fn nothing_is_kept_in_memory_for_free_leases() {
 }
 
 #[tokio::test]
-async fn the_lock_directory_may_be_removed_while_nobody_writes() {
+async fn the_lock_directory_may_be_removed_without_writers() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
     drop(one.acquire(&upload(), LONG).await.unwrap());

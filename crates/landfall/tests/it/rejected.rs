@@ -100,7 +100,7 @@ async fn a_creation_that_finds_no_permit_calls_no_hook() {
 }
 
 #[tokio::test]
-async fn an_offset_that_was_told_outlives_a_trailer_nobody_announced() {
+async fn a_published_offset_survives_an_undeclared_trailer() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let stream = TcpStream::connect(site.address).await.unwrap();

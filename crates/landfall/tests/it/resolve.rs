@@ -51,7 +51,7 @@ impl EventSink for Bounded {
 }
 
 #[tokio::test]
-async fn what_cannot_be_announced_does_not_happen() {
+async fn an_effect_that_cannot_be_prepared_does_not_happen() {
     everywhere(
         |_| {},
         async |site| {
@@ -114,7 +114,7 @@ fn happened(outcome: &Resolution) -> bool {
 }
 
 #[tokio::test]
-async fn what_was_announced_is_settled() {
+async fn prepared_events_are_resolved() {
     everywhere(
         |_| {},
         async |site| {

@@ -98,7 +98,7 @@ impl Hook for SlowHook {
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_transfers_and_keeps_what_they_received() {
+async fn a_shutdown_ends_transfers_and_keeps_received_bytes() {
     everywhere(
         |_| {},
         async |site| {

@@ -205,7 +205,7 @@ fn e_24_a_header_and_a_trailer_must_agree() {
 }
 
 #[test]
-fn e_27_an_announced_trailer_must_come() {
+fn e_27_a_declared_trailer_must_arrive() {
     for trailers in [None, Some(headers([])), Some(headers([("x", "y")]))] {
         let problem = ChecksumPlacement::Trailer
             .with_trailers(trailers.as_ref())

@@ -364,7 +364,7 @@ fn e_5_content_types_are_compared_without_case_and_parameters() {
 }
 
 #[test]
-fn e_54_encoded_bodies_are_refused() {
+fn e_54_encoded_bodies_are_rejected() {
     let sent = |encoding| {
         headers([
             CONTENT_TYPE,

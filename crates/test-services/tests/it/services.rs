@@ -76,7 +76,7 @@ fn redis_forgets_when_it_starts_again() {
 }
 
 #[test]
-fn postgres_keeps_what_was_committed() {
+fn postgres_keeps_committed_data() {
     for fsync in [false, true] {
         let mut postgres = Postgres::start(fsync);
         let url = postgres.database("services");

@@ -45,7 +45,7 @@ pub async fn conformance(make: impl AsyncFn() -> Subject) -> Report {
 pub fn all() -> Vec<Check<Subject>> {
     let mut all = Vec::new();
     all.extend(checks![|_: &Subject| true;
-        takeover::a_newcomer_resumes_what_the_stopped_writer_stored,
+        takeover::a_new_client_resumes_at_the_stopped_writers_offset,
         completion::readers_wait_while_a_hook_decides_about_completion,
     ]);
     all.extend(checks![|config: &Subject| can_remove(&config.store);

@@ -38,7 +38,7 @@ fn start(handler: &Handler, id: &UploadId, offset: u64) -> Writer {
 
 /// Several clients in turn resume an upload while the previous one is still sending, like a client whose
 /// connection hangs.
-pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &Config) {
+pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &Config) {
     let mut config = config.clone();
     config.lease_wait = Duration::from_secs(2);
     // Each writer in another process than the one before.

@@ -89,7 +89,7 @@ impl Cache {
         })
     }
 
-    fn end_probation(&mut self) {
+    fn end_unverified(&mut self) {
         if let Some(held) = self.held.take() {
             self.chunks.truncate(held);
         }
@@ -206,7 +206,7 @@ impl Store for PowerLossStore {
         // An offset that is returned must stay: what an earlier writer left goes to the inner store
         // first, through an append of this lease, since the earlier one may be overtaken.
         let (mut snapshot, mut inner) = self.inner.resume(id, fence).await?;
-        before.end_probation();
+        before.end_unverified();
         let mut chunks = std::mem::take(&mut before.chunks);
         if !chunks.is_empty() {
             inner.write(&mut chunks).await?;
@@ -316,7 +316,7 @@ impl Append for CachedAppend {
             cache.sync().await?;
             cache.inner.discard_unverified().await?;
         }
-        cache.end_probation();
+        cache.end_unverified();
         self.offset = cache.offset();
         Ok(())
     }

@@ -121,7 +121,7 @@ pub(super) async fn fences_grow_from_one_process_to_the_other(pair: &Pair) {
 }
 
 /// Holds a new lease for a while, without waiters.
-async fn assert_not_asked(locker: &Arc<dyn Locker>, id: &UploadId) {
+async fn assert_not_requested(locker: &Arc<dyn Locker>, id: &UploadId) {
     let lease = acquire(locker, id).await;
     sleep(2 * SHORT).await;
     assert_eq!(lease.signal().reason(), None, "requested without a waiter");
@@ -140,8 +140,8 @@ pub(super) async fn an_answered_request_is_removed(pair: &Pair) {
         "who took over was asked to yield to itself"
     );
     drop(taken);
-    assert_not_asked(&pair.one, &id).await;
-    assert_not_asked(&pair.other, &id).await;
+    assert_not_requested(&pair.one, &id).await;
+    assert_not_requested(&pair.other, &id).await;
 }
 
 pub(super) async fn a_dropped_request_is_removed(pair: &Pair) {
@@ -155,7 +155,7 @@ pub(super) async fn a_dropped_request_is_removed(pair: &Pair) {
     waiter.abort();
     assert!(waiter.await.is_err_and(|error| error.is_cancelled()));
     drop(lease);
-    assert_not_asked(&pair.one, &id).await;
+    assert_not_requested(&pair.one, &id).await;
 }
 
 pub(super) async fn one_upload_has_one_holder_under_pressure(pair: &Pair) {

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use landfall::lease::Locker;
 
-pub use self::cluster::{Cluster, FaultyNode, Work};
+pub use self::cluster::{Cluster, FaultyNode, LockerLoad};
 use crate::check::{Check, Report, checks, run_all};
 
 /// The subject of the checks within one process.

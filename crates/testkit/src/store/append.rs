@@ -145,7 +145,7 @@ pub(super) async fn opening_is_no_change(store: &Subject) {
     );
 }
 
-pub(super) async fn dropping_keeps_what_was_written(store: &Subject) {
+pub(super) async fn dropping_keeps_written_bytes(store: &Subject) {
     let bytes = test_data::bytes(7, 200_000);
     let upload = create(store, 200_000).await;
     let mut first = store.resume(&upload.id, Fence(1)).await.expect("resume").1;

@@ -36,7 +36,7 @@ pub(super) async fn a_created_upload_is_empty(store: &Subject) {
     expect(store, &created, b"").await;
 }
 
-pub(super) async fn a_taken_id_is_refused_and_the_upload_kept(store: &Subject) {
+pub(super) async fn a_taken_id_is_rejected_and_the_upload_kept(store: &Subject) {
     let bytes = test_data::bytes(1, 100);
     let upload = uploaded(store, &bytes).await;
     let again = store.create(Upload::new(upload.id.clone(), Some(7))).await;

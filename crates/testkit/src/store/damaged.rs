@@ -59,7 +59,7 @@ pub fn all() -> Vec<Check<Subject>> {
         a_damaged_upload_answers_delete,
     ]);
     all.extend(checks![|s: &Subject| s.store.enumerator().is_some();
-        damaged_uploads_are_listed_beside_the_others,
+        damaged_uploads_are_listed_with_the_others,
     ]);
     all.extend(checks![
         |s: &Subject| s.store.enumerator().is_some() && s.store.terminator().is_some();
@@ -147,7 +147,7 @@ async fn listed(subject: &Subject) -> Vec<UploadId> {
     listed
 }
 
-async fn damaged_uploads_are_listed_beside_the_others(subject: &Subject) {
+async fn damaged_uploads_are_listed_with_the_others(subject: &Subject) {
     let store = &subject.store;
     let mut wanted = BTreeMap::new();
     for n in 0..7 {

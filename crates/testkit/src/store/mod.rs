@@ -56,7 +56,7 @@ pub fn all() -> Vec<Check<Subject>> {
     let mut all = Vec::new();
     all.extend(checks![always;
         create::a_created_upload_is_empty,
-        create::a_taken_id_is_refused_and_the_upload_kept,
+        create::a_taken_id_is_rejected_and_the_upload_kept,
         create::one_of_many_creations_of_an_id_wins,
         create::a_missing_upload_is_not_found,
         create::a_description_comes_back_as_it_was,
@@ -71,7 +71,7 @@ pub fn all() -> Vec<Check<Subject>> {
         append::ten_mebibytes_are_kept,
         append::a_committed_offset_is_loaded,
         append::opening_is_no_change,
-        append::dropping_keeps_what_was_written,
+        append::dropping_keeps_written_bytes,
         append::resuming_is_one_act,
         append::a_dropped_write_has_ended_before_the_next_append,
         save::a_saved_description_replaces_the_old_one,

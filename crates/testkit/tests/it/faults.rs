@@ -13,7 +13,7 @@ fn upload() -> Upload {
 }
 
 #[tokio::test]
-async fn a_short_write_keeps_what_fits() {
+async fn a_short_write_keeps_the_bytes_that_fit() {
     let faults = Faults::none();
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
@@ -105,7 +105,7 @@ async fn chance_is_the_same_for_the_same_seed() {
 }
 
 #[tokio::test]
-async fn a_crash_forgets_what_was_not_committed() {
+async fn a_crash_loses_uncommitted_bytes() {
     let store = PowerLossStore::new(MemoryStore::new());
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
     append

@@ -47,7 +47,7 @@ async fn t_core_21_e_5_upload_data_has_its_own_type() {
 }
 
 #[tokio::test]
-async fn e_54_encoded_bodies_are_refused() {
+async fn e_54_encoded_bodies_are_rejected() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let encoded = site
@@ -64,7 +64,7 @@ async fn e_54_encoded_bodies_are_refused() {
 }
 
 #[tokio::test]
-async fn t_core_2_e_3_a_malformed_offset_is_refused() {
+async fn t_core_2_e_3_a_malformed_offset_is_rejected() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for bad in [
@@ -114,7 +114,7 @@ async fn t_core_23_e_59_another_offset_is_a_conflict_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn t_core_27_there_is_no_appending_to_what_is_unknown() {
+async fn t_core_27_appending_to_an_unknown_upload_fails() {
     with_defaults(async |site| {
         let before = site.files();
         site.patch("/files/none", 0, "x")
@@ -211,7 +211,7 @@ async fn e_6_e_7_nothing_may_be_appended_even_to_a_complete_upload() {
 }
 
 #[tokio::test]
-async fn e_8_e_9_what_does_not_fit_is_refused() {
+async fn e_8_e_9_bytes_beyond_the_length_are_rejected() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -220,8 +220,8 @@ async fn e_8_e_9_what_does_not_fit_is_refused() {
             .await
             .refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
         assert_eq!(site.offset(&path).await, 5);
-        // Known only on the way: nothing beyond the length is stored, and the refused request
-        // completes nothing.
+        // Detected during the transfer: no byte beyond the length is stored, and the rejected request
+        // does not complete the upload.
         let reply = site
             .patching(&path, 5)
             .chunked(&["wor", "ld", "!"], &[])

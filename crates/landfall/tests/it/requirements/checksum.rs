@@ -58,7 +58,7 @@ async fn t_sum_3_the_digest_is_the_standards_own() {
 }
 
 #[tokio::test]
-async fn t_sum_4_e_25_e_29_what_cannot_be_verified_is_refused() {
+async fn t_sum_4_e_25_e_29_unsupported_checksums_are_rejected() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for (bad, code) in [
@@ -243,7 +243,7 @@ async fn e_24_a_header_and_a_trailer_must_agree() {
 }
 
 #[tokio::test]
-async fn e_27_an_announced_trailer_must_come() {
+async fn e_27_a_declared_trailer_must_arrive() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for trailers in [&[][..], &[("X-Other", "y")]] {

@@ -82,7 +82,7 @@ async fn is_locked(site: &Site, path: &str) {
 }
 
 #[tokio::test]
-async fn e_62_nobody_sees_a_complete_upload_that_a_hook_then_refuses() {
+async fn e_62_a_denied_upload_is_never_seen_complete() {
     while_undecided(false, is_locked, async |site, path| {
         loop {
             let status = site.head(path).await.status;

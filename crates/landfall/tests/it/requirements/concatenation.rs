@@ -17,7 +17,7 @@ async fn open_part(site: &Site, length: u64) -> String {
 }
 
 #[tokio::test]
-async fn t_cat_4_t_cat_7_t_cat_16_t_cat_18_parts_are_joined_in_order() {
+async fn t_cat_4_t_cat_7_t_cat_16_t_cat_18_parts_are_concatenated_in_order() {
     with_defaults(async |site| {
         let (b, a) = (site.partial("world").await, site.partial("hello ").await);
         let joined = join(site, &[&a, &b]).await;
@@ -215,7 +215,7 @@ async fn e_47_a_final_upload_whose_part_went_is_gone_too() {
 }
 
 #[tokio::test]
-async fn e_42_only_parts_of_this_server_can_be_joined() {
+async fn e_42_only_parts_of_this_server_can_be_concatenated() {
     with_defaults(async |site| {
         let part = site.partial("hello").await;
         let whole = site.create(0).await;
@@ -256,7 +256,7 @@ async fn e_42_only_parts_of_this_server_can_be_joined() {
 }
 
 #[tokio::test]
-async fn t_cat_20_e_45_e_48_malformed_lists_are_refused() {
+async fn t_cat_20_e_45_e_48_malformed_lists_are_rejected() {
     with_defaults(async |site| {
         for bad in [
             "",
@@ -302,7 +302,7 @@ async fn t_cat_6_e_43_a_stated_length_must_be_the_sum() {
 }
 
 #[tokio::test]
-async fn e_44_a_sum_over_the_maximum_is_refused() {
+async fn e_44_a_sum_over_the_maximum_is_rejected() {
     everywhere(
         |config| config.limits.max_size = Some(9),
         async |site| {
@@ -317,7 +317,7 @@ async fn e_44_a_sum_over_the_maximum_is_refused() {
 }
 
 #[tokio::test]
-async fn e_44_a_sum_known_late_is_refused_before_anything_is_joined() {
+async fn e_44_a_sum_known_late_is_rejected_before_concatenation() {
     everywhere(
         |config| config.limits.max_size = Some(9),
         async |site| {
@@ -362,7 +362,7 @@ async fn e_20_a_final_upload_brings_no_bytes() {
 }
 
 #[tokio::test]
-async fn t_cat_3_whoever_hears_of_a_part_hears_that_it_is_one() {
+async fn t_cat_3_hooks_and_events_identify_partial_uploads() {
     let (sink, mut events) = channel(
         EventKinds {
             completed: true,

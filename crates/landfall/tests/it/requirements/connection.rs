@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt as _;
 use super::{DATA, Site, everywhere, with_defaults};
 
 #[tokio::test]
-async fn t_core_30_a_cut_connection_keeps_what_came() {
+async fn t_core_30_a_broken_connection_keeps_received_bytes() {
     with_defaults(async |site| {
         let path = site.create(15).await;
         for (offset, chunked) in [(0, false), (5, true)] {
@@ -72,7 +72,7 @@ fn frames<T: Unpin, const N: usize>(items: [T; N]) -> impl futures_core::Stream<
 }
 
 #[tokio::test]
-async fn t_core_28_t_core_29_t_core_30_a_time_out_keeps_what_came_and_closes() {
+async fn t_core_28_t_core_29_t_core_30_a_timeout_keeps_received_bytes_and_closes() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let reply = break_off(site, &path, RequestBodyError::Timeout).await;
@@ -84,7 +84,7 @@ async fn t_core_28_t_core_29_t_core_30_a_time_out_keeps_what_came_and_closes() {
 }
 
 #[tokio::test]
-async fn e_58_a_shutdown_keeps_what_came_and_tells_to_come_again() {
+async fn e_58_a_shutdown_keeps_received_bytes_and_sends_retry_after() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let reply = break_off(site, &path, RequestBodyError::ShuttingDown).await;
@@ -96,7 +96,7 @@ async fn e_58_a_shutdown_keeps_what_came_and_tells_to_come_again() {
 }
 
 #[tokio::test]
-async fn e_55_a_refusal_comes_instead_of_100_continue() {
+async fn e_55_a_rejection_replaces_100_continue() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let expecting = |offset| {
@@ -120,7 +120,7 @@ async fn e_55_a_refusal_comes_instead_of_100_continue() {
 }
 
 #[tokio::test]
-async fn e_56_an_early_refusal_arrives_though_the_body_is_still_coming() {
+async fn e_56_an_early_rejection_arrives_during_the_body() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         // Large: the rest isn't taken, the connection ends.
@@ -161,7 +161,7 @@ impl Hook for Never {
 }
 
 #[tokio::test]
-async fn e_62_an_upload_refused_at_its_end_is_gone() {
+async fn e_62_an_upload_denied_at_completion_is_removed() {
     everywhere(
         |config| *config = config.clone().hook(Never),
         async |site| {

@@ -37,7 +37,7 @@ async fn t_cre_5_e_18_an_upload_of_nothing_is_complete_at_once() {
 }
 
 #[tokio::test]
-async fn t_cre_6_what_is_too_large_is_refused() {
+async fn t_cre_6_an_upload_that_is_too_large_is_rejected() {
     everywhere(
         |config| config.limits.max_size = Some(10),
         async |site| {
@@ -99,7 +99,7 @@ async fn t_cre_10_t_cre_17_t_cre_18_e_16_head_gives_metadata_back_to_the_byte() 
 }
 
 #[tokio::test]
-async fn e_15_e_17_malformed_metadata_are_refused() {
+async fn e_15_e_17_malformed_metadata_is_rejected() {
     with_defaults(async |site| {
         for bad in [
             "a YQ==,a YQ==",
@@ -163,7 +163,7 @@ async fn t_cwu_1_t_cwu_5_t_cwu_6_a_creation_may_bring_bytes() {
 }
 
 #[tokio::test]
-async fn t_cwu_7_e_23_e_22_rules_of_patch_hold_and_a_refusal_leaves_nothing() {
+async fn t_cwu_7_e_23_e_22_rules_of_patch_apply_and_a_rejection_leaves_nothing() {
     with_defaults(async |site| {
         let post = || {
             site.request("POST", "/files/")
@@ -245,7 +245,7 @@ async fn e_19_a_body_of_another_type_is_not_taken() {
 }
 
 #[tokio::test]
-async fn e_21_a_creation_cut_in_its_body_keeps_what_came() {
+async fn e_21_a_creation_interrupted_in_its_body_keeps_received_bytes() {
     with_defaults(async |site| {
         let ask = site.request("POST", "/files/").with("Upload-Length", "10");
         let mut open = ask
@@ -270,7 +270,7 @@ async fn e_21_a_creation_cut_in_its_body_keeps_what_came() {
 }
 
 #[tokio::test]
-async fn t_cre_8_e_51_the_location_suits_what_is_in_front() {
+async fn t_cre_8_e_51_the_location_honors_trusted_proxies() {
     everywhere(
         |config| config.location = LocationStyle::Relative,
         async |site| {

@@ -5,7 +5,7 @@ use super::{DATA, everywhere, with_defaults};
 const DEFER: (&str, &str) = ("Upload-Defer-Length", "1");
 
 #[tokio::test]
-async fn t_def_6_t_def_7_head_tells_that_the_length_is_unknown_until_it_is_known() {
+async fn t_def_6_t_def_7_head_reports_a_deferred_length_until_it_is_declared() {
     with_defaults(async |site| {
         let path = site.create_with(&[DEFER]).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -65,7 +65,7 @@ async fn t_def_5_e_11_a_length_never_changes_but_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn e_12_a_length_below_what_is_there_is_refused() {
+async fn e_12_a_length_below_the_offset_is_rejected() {
     everywhere(
         |config| config.limits.max_size = Some(100),
         async |site| {

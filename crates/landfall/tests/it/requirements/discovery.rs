@@ -14,7 +14,7 @@ use landfall::{
 use super::{Site, everywhere, with_defaults};
 
 #[tokio::test]
-async fn t_core_31_t_core_4_t_core_32_options_tells_version_and_extensions() {
+async fn t_core_31_t_core_4_t_core_32_options_returns_version_and_extensions() {
     with_defaults(async |site| {
         for path in ["/files/", "/files", "/files/none"] {
             let reply = site
@@ -38,7 +38,8 @@ async fn t_core_31_t_core_4_t_core_32_options_tells_version_and_extensions() {
 }
 
 #[tokio::test]
-async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_offered() {
+async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_available_extensions_are_advertised()
+{
     type Change = fn(Composer) -> Composer;
     let without: [(&str, Change); 3] = [
         ("termination", Composer::without_terminator),
@@ -106,7 +107,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_
 }
 
 #[tokio::test]
-async fn t_core_9_t_core_10_e_61_the_maximum_is_told_if_there_is_one() {
+async fn t_core_9_t_core_10_e_61_the_maximum_is_advertised_if_set() {
     everywhere(
         |config| config.limits.max_size = Some(1000),
         async |site| {
@@ -197,7 +198,7 @@ async fn t_core_5_every_answer_names_the_version() {
 }
 
 #[tokio::test]
-async fn t_core_6_t_core_7_another_version_is_refused_and_has_no_effect() {
+async fn t_core_6_t_core_7_another_version_is_rejected_without_effect() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for version in ["0.2.2", "1.0.1", "2.0.0", "x"] {
@@ -319,7 +320,7 @@ async fn e_39_only_the_method_on_the_wire_decides_whether_a_body_follows() {
 }
 
 #[tokio::test]
-async fn e_39_a_preflight_is_not_overridden_and_unknown_names_are_refused() {
+async fn e_39_a_preflight_is_not_overridden_and_unknown_names_are_rejected() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let over = |real: &str, named| {
@@ -478,7 +479,7 @@ impl Hook for SameId {
 }
 
 #[test]
-fn credentials_need_origins_that_somebody_named() {
+fn credentials_require_listed_origins() {
     let build = |cors: Cors| {
         let mut config = Config::new(Composer::join(MemoryStore::new()));
         config.cors = Some(cors.allow_credentials(true));

@@ -91,7 +91,7 @@ async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_
 }
 
 #[tokio::test]
-async fn t_exp_6_e_32_e_33_what_has_expired_is_gone_before_and_after_it_is_swept() {
+async fn t_exp_6_e_32_e_33_an_expired_upload_is_gone_before_and_after_the_sweep() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "hello").await.expect(204);

@@ -55,7 +55,7 @@ async fn e_37_an_offset_that_moved_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn e_37_a_holder_that_does_not_let_go_is_waited_for_not_long() {
+async fn e_37_the_wait_for_a_stubborn_holder_is_bounded() {
     everywhere(
         |config| config.lease_wait = Duration::from_millis(200),
         async |site| {
@@ -78,7 +78,7 @@ async fn e_37_a_holder_that_does_not_let_go_is_waited_for_not_long() {
 }
 
 #[tokio::test]
-async fn e_38_head_tells_a_true_offset_and_stops_nobody() {
+async fn e_38_head_returns_a_valid_offset_and_interrupts_no_writer() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -100,7 +100,7 @@ async fn e_38_head_tells_a_true_offset_and_stops_nobody() {
 }
 
 #[tokio::test]
-async fn e_37_a_request_that_cannot_succeed_interrupts_nobody() {
+async fn e_37_a_request_that_cannot_succeed_interrupts_no_writer() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -174,7 +174,7 @@ async fn e_38_head_waits_for_bytes_in_flight() {
 }
 
 #[tokio::test]
-async fn e_38_head_tells_what_a_commit_makes_true() {
+async fn e_38_head_returns_a_committed_offset() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = FileOptions::default();
     options.durability = Durability::Every;

@@ -47,7 +47,7 @@ async fn e_34_delete_stops_a_running_append() {
 }
 
 #[tokio::test]
-async fn e_35_parts_may_go_once_they_are_joined() {
+async fn e_35_parts_may_be_removed_after_concatenation() {
     with_defaults(async |site| {
         let (first, second) = (site.partial("hello").await, site.partial("world").await);
         let list = format!("final;{first} {second}");
@@ -61,7 +61,7 @@ async fn e_35_parts_may_go_once_they_are_joined() {
 }
 
 #[tokio::test]
-async fn e_36_a_final_upload_that_waits_may_be_asked_for_and_removed() {
+async fn e_36_a_waiting_final_upload_can_be_inspected_and_removed() {
     with_defaults(async |site| {
         let part = site
             .create_with(&[("Upload-Concat", "partial"), ("Upload-Length", "5")])

@@ -75,7 +75,7 @@ proptest! {
     #![proptest_config(config(60))]
 
     #[test]
-    fn memory_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
+    fn memory_store_matches_the_model(ops in vec(op::any(), 1..40)) {
         let store = MemoryStore::new();
         play(&ops, || gated(Resume::AsOneAct, move || Arc::new(store.clone())))?;
     }
@@ -85,7 +85,7 @@ proptest! {
     #![proptest_config(config(40))]
 
     #[test]
-    fn file_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
+    fn file_store_matches_the_model(ops in vec(op::any(), 1..40)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         play(&ops, || gated(Resume::AsOneAct, move || file_store(&path)).in_dir(dir.path()))?;

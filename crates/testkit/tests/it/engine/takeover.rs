@@ -202,14 +202,14 @@ async fn a_loser_that_does_not_notice_cannot_write() {
 }
 
 #[tokio::test]
-async fn a_loser_that_is_told_cannot_write() {
+async fn a_stopped_writer_cannot_write() {
     let dir = tempfile::tempdir().unwrap();
     a_loser_cannot_write(MemoryStore::new(), true).await;
     a_loser_cannot_write(FileStore::new(dir.path()).unwrap(), true).await;
 }
 
 #[tokio::test]
-async fn what_has_arrived_is_kept_by_the_one_who_yields() {
+async fn a_yielding_writer_keeps_received_bytes() {
     let faults = Faults::none();
     let handler = handler(Composer::join(FaultStore::new(
         MemoryStore::new(),
@@ -237,7 +237,7 @@ async fn what_has_arrived_is_kept_by_the_one_who_yields() {
 }
 
 #[tokio::test]
-async fn asking_does_not_disturb_the_writer() {
+async fn head_does_not_interrupt_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let handler = handler(Composer::join(FileStore::new(dir.path()).unwrap()));
     let bytes = test_data::bytes(3, LENGTH as usize);

@@ -37,7 +37,7 @@ impl ModelRun {
                 reply.id().expect("a location")
             }
             Err(refusal) => {
-                // Nobody told the client where its upload is, but it is kept.
+                // The client does not know the URL, but the upload is kept.
                 prop_assert_eq!(reply.status, status_of(refusal), "{:?}", refusal);
                 prop_assert!(
                     self.sink.events().len() > before,
