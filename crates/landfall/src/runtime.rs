@@ -1,5 +1,4 @@
-//! Values bound to a runtime. A handler may be used from many runtimes at once, for example in a server
-//! with one per thread.
+//! Values per tokio runtime, for handlers that serve from several runtimes.
 
 use std::{
     collections::VecDeque,
@@ -8,13 +7,14 @@ use std::{
 
 use tokio::runtime;
 
-/// Maximum runtimes with a value.
-const RUNTIMES: usize = 256;
+/// Maximum number of runtimes with a value.
+const MAX_RUNTIMES: usize = 256;
 
-/// One value per runtime, created on first use; for at most 256 runtimes, then the oldest is evicted.
+/// One value for each tokio runtime, created on first use. Keeps at most 256 values and drops the
+/// oldest first.
 ///
-/// For connection pools: a connection is driven by the runtime that opened it, and dies with it. Used
-/// from another runtime, each response would wait for that runtime's threads.
+/// For connection pools: a connection is driven by the runtime that opened it, and closes with it.
+/// Used from another runtime, each response would wait for the threads of the first one.
 #[derive(Debug)]
 pub struct PerRuntime<T>(Mutex<VecDeque<(runtime::Id, T)>>);
 
@@ -25,7 +25,7 @@ impl<T> Default for PerRuntime<T> {
 }
 
 impl<T: Clone> PerRuntime<T> {
-    /// Returns the current runtime's value.
+    /// Returns the value of the current runtime, creating it if missing.
     ///
     /// # Panics
     /// If there is no runtime.
@@ -35,11 +35,11 @@ impl<T: Clone> PerRuntime<T> {
         if let Some((_, found)) = all.iter().find(|(one, _)| *one == id) {
             return found.clone();
         }
-        let fresh = make();
-        if all.len() >= RUNTIMES {
+        let new = make();
+        if all.len() >= MAX_RUNTIMES {
             all.pop_front();
         }
-        all.push_back((id, fresh.clone()));
-        fresh
+        all.push_back((id, new.clone()));
+        new
     }
 }

@@ -221,7 +221,11 @@ mod tests {
         objects
     }
 
-    fn key(filename: &str, storage: &[(&str, &str)], own: Option<&str>) -> Result<ObjectRef, String> {
+    fn key(
+        filename: &str,
+        storage: &[(&str, &str)],
+        own: Option<&str>,
+    ) -> Result<ObjectRef, String> {
         let id = UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
         let mut upload = Upload::new(id, None);
         upload.metadata = Metadata::from_pairs([("filename", filename)]);

@@ -27,7 +27,7 @@ type Connections = legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 pub(super) struct HttpClient {
     url: Uri,
     connector: HttpsConnector<HttpConnector>,
-    per_runtime: PerRuntime<Connections>,
+    by_runtime: PerRuntime<Connections>,
 }
 
 /// An invalid URL.
@@ -67,7 +67,7 @@ impl HttpClient {
         Ok(Self {
             url: uri,
             connector: builder.https_or_http().enable_http1().build(),
-            per_runtime: PerRuntime::default(),
+            by_runtime: PerRuntime::default(),
         })
     }
 
@@ -98,7 +98,7 @@ impl HttpClient {
     }
 
     fn connections(&self) -> Connections {
-        self.per_runtime.get(|| {
+        self.by_runtime.get(|| {
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())

@@ -23,14 +23,14 @@ const MAX_MESSAGE_LEN: usize = 2000;
 /// A policy that calls `pre-grant` hooks in order; all must allow.
 #[derive(Debug)]
 pub struct HookPolicy {
-    askers: Vec<Arc<BlockingHooks>>,
+    hooks: Vec<Arc<BlockingHooks>>,
 }
 
 impl HookPolicy {
     /// Creates a policy with the transports that have [`HookName::PreGrant`] enabled.
     #[must_use]
-    pub fn new(askers: Vec<Arc<BlockingHooks>>) -> Self {
-        Self { askers }
+    pub fn new(hooks: Vec<Arc<BlockingHooks>>) -> Self {
+        Self { hooks }
     }
 }
 
@@ -42,24 +42,27 @@ impl Policy for HookPolicy {
         ask: &mut PolicyRequest,
         request: &Parts,
     ) -> Result<(), PolicyDenial> {
-        for asker in &self.askers {
+        for hook_transport in &self.hooks {
             let job = request_data(principal, ask);
             let upload = job.upload(None);
-            let reaction = asker
+            let response = hook_transport
                 .before_grant(job, upload, redacted_request(request))
                 .await;
-            let reaction = reaction.map_err(|error| {
+            let response = response.map_err(|error| {
                 let hook = HookName::PreGrant;
                 tracing::warn!(%hook, %error, "failed to call hook");
                 PolicyDenial::unavailable("the application is temporarily unavailable")
             })?;
-            if reaction.failed {
-                return Err(denial(&reaction.client_response, StatusCode::SERVICE_UNAVAILABLE));
+            if response.failed {
+                return Err(denial(
+                    &response.client_response,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                ));
             }
-            if reaction.reject_upload {
-                return Err(denial(&reaction.client_response, StatusCode::FORBIDDEN));
+            if response.reject_upload {
+                return Err(denial(&response.client_response, StatusCode::FORBIDDEN));
             }
-            restrict(ask, reaction.changes);
+            restrict(ask, response.changes);
             // Do not call the next hook if a limit is exceeded.
             ask.check()?;
         }

@@ -214,7 +214,9 @@ async fn a_full_outbox_refuses_grants_and_takes_the_ends_of_jobs() {
         let heard = application.hears(8).await;
         for job in &jobs {
             let lane = format!("job:{job}");
-            let told = heard.iter().filter(|message| message.ordering_key() == lane);
+            let told = heard
+                .iter()
+                .filter(|message| message.ordering_key() == lane);
             let told: Vec<_> = told.map(|message| message.hook).collect();
             assert_eq!(told, [HookName::UploadStarted, HookName::UploadFailed]);
         }

@@ -43,7 +43,7 @@ type Connections = legacy::Client<HttpsConnector<ProxyConnector>, Full<Bytes>>;
 pub(super) struct Client {
     connector: HttpsConnector<ProxyConnector>,
     idle: usize,
-    per_runtime: PerRuntime<Connections>,
+    by_runtime: PerRuntime<Connections>,
 }
 
 impl Client {
@@ -75,12 +75,12 @@ impl Client {
         Self {
             connector,
             idle,
-            per_runtime: PerRuntime::default(),
+            by_runtime: PerRuntime::default(),
         }
     }
 
     fn connections(&self) -> Connections {
-        self.per_runtime.get(|| {
+        self.by_runtime.get(|| {
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())

@@ -142,7 +142,7 @@ impl Engine {
             head,
             content_length,
         } = request;
-        let is_verified = head.checksum.has_length();
+        let is_verified = head.checksum.is_present();
         // With a checksum, the length is declared only after the bytes are verified.
         let declares_late = is_verified || content_length.is_none();
         if let Some(length) = bounds.declared_length.filter(|_| !declares_late) {

@@ -82,7 +82,7 @@ impl Error {
                 StoreError::Unavailable { .. } => ProblemKind::Unavailable.into(),
                 _ => ProblemKind::Internal.into(),
             },
-            Self::Lease(LeaseError::Held) => ProblemKind::Locked.into(),
+            Self::Lease(LeaseError::Locked) => ProblemKind::Locked.into(),
             Self::Lease(_) | Self::Sink(_) | Self::Idempotency(_) => {
                 ProblemKind::Unavailable.into()
             }
@@ -103,7 +103,7 @@ impl Error {
                     | StoreError::TooLarge { .. }
                     | StoreError::LeaseLost(_)
             ),
-            Self::Lease(error) => !matches!(error, LeaseError::Held),
+            Self::Lease(error) => !matches!(error, LeaseError::Locked),
             Self::Hook(_) | Self::Sink(_) | Self::Idempotency(_) | Self::Task(_) => true,
         }
     }

@@ -171,7 +171,7 @@ impl Engine {
     async fn free_lease(&self, id: &UploadId) -> Result<Option<Lease>, Error> {
         match self.composer.locker().try_acquire(id).await {
             Ok(lease) => Ok(Some(lease)),
-            Err(LeaseError::Held) => Ok(None),
+            Err(LeaseError::Locked) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

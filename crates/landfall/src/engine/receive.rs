@@ -76,7 +76,7 @@ impl Engine {
         B::Error: Into<BoxError>,
     {
         let start = append.offset();
-        let visibility = if body_stream.checksum.has_length() {
+        let visibility = if body_stream.checksum.is_present() {
             Visibility::Verified
         } else if body_stream.content_length.is_some() {
             Visibility::Immediate

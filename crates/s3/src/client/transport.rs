@@ -46,7 +46,7 @@ type Connections = legacy::Client<HttpsConnector<HttpConnector>, PayloadBody>;
 pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     idle_connections: usize,
-    per_runtime: PerRuntime<Connections>,
+    by_runtime: PerRuntime<Connections>,
 }
 
 impl Pool {
@@ -68,12 +68,12 @@ impl Pool {
         Ok(Self {
             connector,
             idle_connections: settings.idle_connections,
-            per_runtime: PerRuntime::default(),
+            by_runtime: PerRuntime::default(),
         })
     }
 
     fn connections(&self) -> Connections {
-        self.per_runtime.get(|| {
+        self.by_runtime.get(|| {
             legacy::Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE)

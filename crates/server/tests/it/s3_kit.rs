@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use landfall_s3::client::{
     Client, ClientSettings, Condition, CredentialSource, Credentials, ErrorKind, ObjectHead,
-    ObjectHeaders, Payload, ObjectRef, Result,
+    ObjectHeaders, ObjectRef, Payload, Result,
 };
 use landfall_test_services::{Access, Garage, Moto};
 use tokio::runtime::Runtime;

@@ -203,7 +203,7 @@ async fn ends_have_their_reasons() {
         .expect(204);
     let by_client = site.job(job.id).await;
     assert_eq!(by_client.state, JobState::Cancelled);
-    assert_eq!(by_client.reason.as_deref(), Some("by its client"));
+    assert_eq!(by_client.reason.as_deref(), Some("by the client"));
 
     let (job, token) = site.grant(Some(5)).await;
     let virus = Metadata::from_pairs([("virus", "yes")]);

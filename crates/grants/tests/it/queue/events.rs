@@ -168,7 +168,7 @@ async fn what_is_silent_is_found() {
                 StartOutcome::Bound
             );
         }
-        let ending = JobEnd::Cancelled("by its client".into());
+        let ending = JobEnd::Cancelled("by the client".into());
         queue.prepare_end(parted, ending.clone()).await.unwrap();
         granted(&queue, asked("ann", "received", 5)).await;
         let done = started(&queue, asked("ann", "done", 5)).await;

@@ -35,7 +35,7 @@ async fn outbox_conforms_to_event_sink() {
 async fn conformance(database: fn() -> TestDatabase) {
     let kept = Mutex::new(Vec::new());
     sink::conformance(async || {
-        let place = place();
+        let database = database();
         let harness = Harness::start(database.settings()).await;
         let receiver = harness.receiver.clone();
         let sink = Arc::new(harness.outbox.clone());

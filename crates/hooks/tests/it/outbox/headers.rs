@@ -78,7 +78,11 @@ fn upload() -> Arc<Upload> {
 }
 
 async fn stored(database: &TestDatabase) -> Vec<String> {
-    let database = database.database.open(Durability::ProcessCrash).await.unwrap();
+    let database = database
+        .database
+        .open(Durability::ProcessCrash)
+        .await
+        .unwrap();
     let rows = database
         .read(Statement::new("SELECT message FROM outbox_deliveries"))
         .await

@@ -279,7 +279,7 @@ fn written(database: &Database) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_outbox_does_not_write() {
-    let place = super::harness::TestDatabase::sqlite();
+    let database = super::harness::TestDatabase::sqlite();
     let harness = Harness::start(database.settings()).await;
     harness
         .prepare_and_emit(&upload(), &[EventKind::Created])

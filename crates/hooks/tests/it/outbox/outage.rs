@@ -71,10 +71,14 @@ fn message(job: u64, step: u64) -> Message {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_day_outage_loses_no_event() {
-    let place = TestDatabase::sqlite();
-    let connections = database.database.open(Durability::ProcessCrash).await.unwrap();
+    let database = TestDatabase::sqlite();
+    let connections = database
+        .database
+        .open(Durability::ProcessCrash)
+        .await
+        .unwrap();
     let mut settings = database.settings();
-    settings.connections = Some(connections.lend());
+    settings.connections = Some(connections.share());
     settings.retry.retry_for = Duration::from_secs(24 * 3600);
     settings.retry.min_backoff = Duration::from_millis(500);
     settings.retry.max_backoff = Duration::from_secs(600);

@@ -3,11 +3,10 @@
 use super::{everywhere, with_defaults};
 
 #[tokio::test]
-async fn t_core_13_t_core_14_t_core_17_t_core_18_head_returns_offset_and_length() {
+async fn t_core_13_t_core_14_t_core_17_t_core_18_head_reports_offset_and_length() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         for offset in [0, 5] {
-            // Complete uploads report the same.
             let reply = site.head(&path).await.expect(200);
             assert_eq!(reply.number("upload-offset"), offset);
             assert_eq!(reply.number("upload-length"), 10);
@@ -15,7 +14,7 @@ async fn t_core_13_t_core_14_t_core_17_t_core_18_head_returns_offset_and_length(
             assert_eq!(reply.header("upload-defer-length"), None);
             site.patch(&path, offset, "hello").await.expect(204);
         }
-        // Complete uploads report the same.
+        // Complete: HEAD still reports it.
         let reply = site.head(&path).await.expect(200);
         assert_eq!(
             (reply.number("upload-offset"), reply.number("upload-length")),
@@ -27,7 +26,7 @@ async fn t_core_13_t_core_14_t_core_17_t_core_18_head_returns_offset_and_length(
 }
 
 #[tokio::test]
-async fn t_core_15_t_core_16_e_33_e_59_an_unknown_upload_has_no_offset() {
+async fn t_core_15_t_core_16_e_33_e_59_unknown_upload_has_no_offset() {
     with_defaults(async |site| {
         let long = format!("/files/{}", "a".repeat(300));
         let existing = site.create(5).await;
@@ -53,7 +52,7 @@ async fn t_core_15_t_core_16_e_33_e_59_an_unknown_upload_has_no_offset() {
                 assert_eq!(reply.header("upload-length"), None, "{reply:?}");
             }
         }
-        // Files of the store that are not uploads.
+        // Other files of the store are not uploads.
         let reply = site.head(&format!("{existing}.info")).await;
         reply.expect(404);
     })
@@ -61,7 +60,7 @@ async fn t_core_15_t_core_16_e_33_e_59_an_unknown_upload_has_no_offset() {
 }
 
 #[tokio::test]
-async fn e_60_heads_and_rejections_are_not_cached() {
+async fn e_60_head_and_error_responses_are_not_cacheable() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for (status, ask) in [
@@ -78,7 +77,7 @@ async fn e_60_heads_and_rejections_are_not_cached() {
 }
 
 #[tokio::test]
-async fn e_57_rejections_have_a_message_except_for_head() {
+async fn e_57_error_responses_have_a_body_except_on_head() {
     with_defaults(async |site| {
         let reply = site.request("GET", "/files/none").send().await;
         let reply = reply.refused(404, "ERR_UPLOAD_NOT_FOUND");

@@ -35,13 +35,14 @@ pub(super) fn callers(
         let mut asked = ForwardAuthSettings::new(url.reveal());
         asked.cache = grants.authorize.cache;
         let handler = handler.clone();
-        asked.external_origin = ExternalOrigin::new(move |request| handler.seen_at(request));
+        asked.external_origin =
+            ExternalOrigin::new(move |request| handler.external_origin(request));
         let application = ForwardAuth::new(asked).context("-grants-forward-auth-url")?;
         ways.push(Arc::new(application));
     }
     let handler = handler.clone();
     let cross_site = CsrfPolicy::new()
-        .external_origin(move |request| handler.seen_at(request))
+        .external_origin(move |request| handler.external_origin(request))
         .allow_origins(&grants.origins)
         .context("-grants-allowed-origins")?;
     Ok(Authenticator::new(ways, failed_attempts, cross_site))

@@ -1,7 +1,7 @@
 //! Every call that Landfall makes, once, on probes of its own.
 
 use bytes::Bytes;
-use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, Payload, ObjectRef};
+use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Payload};
 
 use super::{Examination, Finding, Mark, Need};
 use crate::s3::{Advice, object_headers};

@@ -1,4 +1,4 @@
-//! How a process requests a lease that another process holds.
+//! Requests for leases that another process holds.
 
 use std::{
     fs::{self, DirEntry, File},
@@ -10,17 +10,17 @@ use std::{
 
 use super::lock;
 
-/// When the request of a process that died is removed.
+/// Age at which the request of a dead process is removed.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// How many requests are checked in one go.
+/// Maximum number of requests checked per poll.
 const SCAN_LIMIT: usize = 4096;
-/// How often a request is made again whose file somebody removed before it was locked.
+/// Maximum number of attempts to create a request file, if others remove it before it is locked.
 const MAX_ATTEMPTS: u32 = 8;
 
 /// The directory in which processes request leases from each other.
 ///
-/// A request is an empty file, named after the byte of the lease and the locker that wants it, which
-/// the waiter keeps locked: a file that isn't locked was left by a process that died.
+/// A request is an empty file, named after the byte of the lease and the number of the requesting
+/// locker. The waiter keeps it locked: an unlocked file belongs to a dead process.
 #[derive(Debug)]
 pub(super) struct RequestDir {
     dir: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct RequestDir {
 }
 
 impl RequestDir {
-    /// The directory, for the locker with this number, which no other locker may have.
+    /// Returns the directory for the locker with the number `waiter`, which must be unique.
     pub(super) fn new(dir: PathBuf, waiter: u64) -> Self {
         Self { dir, waiter }
     }
@@ -37,7 +37,7 @@ impl RequestDir {
         &self.dir
     }
 
-    /// Requests the lease at a byte until the request is dropped.
+    /// Requests the lease of a byte until the returned value is dropped.
     pub(super) fn request(&self, byte: u64) -> io::Result<RequestFile> {
         let path = self.dir.join(format!("{byte:016x}-{:016x}", self.waiter));
         if let Some(above) = self.dir.parent() {
@@ -48,14 +48,15 @@ impl RequestDir {
             let file = lock::open_or_create(&path)?;
             lock::lock(&file, 0)?;
             attempts -= 1;
-            // Where clocks differ, somebody may have taken it for old before it was locked.
+            // With different clocks, another process may have removed it as old before it was
+            // locked.
             if attempts == 0 || file.metadata()?.nlink() > 0 {
                 return Ok(RequestFile { path, file });
             }
         }
     }
 
-    /// Finds what others request among the bytes that are `held`, and removes what is old.
+    /// Calls `requested` for each byte in `held` that others request; removes old requests.
     pub(super) fn poll_requests(
         &self,
         held: impl Fn(u64) -> bool,
@@ -74,7 +75,7 @@ impl RequestDir {
                 continue;
             }
             let wanted = held(byte);
-            // A request that vanishes meanwhile has been answered.
+            // A request that vanishes meanwhile has been granted or withdrawn.
             if (wanted || is_old(&entry))
                 && let Ok(file) = File::open(entry.path())
             {
@@ -107,7 +108,6 @@ fn is_old(entry: &DirEntry) -> bool {
     })
 }
 
-/// A request; dropping it withdraws it.
 #[derive(Debug)]
 pub(super) struct RequestFile {
     path: PathBuf,
@@ -143,9 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn others_see_a_request_while_it_lasts() {
+    fn request_is_visible_to_others_until_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let (waiter, holder) = two(&dir.path().join("asks"));
+        let (waiter, holder) = two(&dir.path().join("requests"));
         assert!(requested(&holder).is_empty());
 
         let first = waiter.request(7).unwrap();
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(requested(&holder), [7, 0x3fff_ffff_ffff_ffff]);
         assert!(
             requested(&waiter).is_empty(),
-            "a locker heard its own request"
+            "a locker must not see its own request"
         );
 
         drop(first);
@@ -161,13 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn the_request_of_a_dead_process_means_nothing_and_goes_when_it_is_old() {
+    fn request_of_a_dead_process_is_ignored_and_removed_when_old() {
         let dir = tempfile::tempdir().unwrap();
         let (_, holder) = two(dir.path());
         let path = dir.path().join("0000000000000007-0000000000000001");
         let left = File::create(&path).unwrap();
         assert!(requested(&holder).is_empty());
-        assert!(path.exists(), "a young one may still be in the making");
+        assert!(path.exists(), "a young one may not be locked yet");
 
         left.set_modified(SystemTime::now() - 2 * MAX_AGE).unwrap();
         assert!(requested(&holder).is_empty());
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_of_a_live_process_survives_a_clock_that_jumps() {
+    fn request_of_a_live_process_survives_clock_changes() {
         let dir = tempfile::tempdir().unwrap();
         let (waiter, holder) = two(dir.path());
         let request = waiter.request(7).unwrap();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_files_are_left_alone() {
+    fn other_files_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (_, holder) = two(dir.path());
         let path = dir.path().join("notes.txt");

@@ -1,4 +1,4 @@
-//! Joining uploads, beyond what every store must do.
+//! Concatenation, beyond the conformance tests.
 
 use std::{fs, sync::Arc};
 
@@ -8,17 +8,17 @@ use landfall::{
     store::{Concatenate, Store, StoreError},
     upload::{Upload, UploadKind},
 };
-use landfall_testkit::test_data;
+use landfall_testkit::pattern;
 
 use super::{id, make, open, read};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_parts_than_are_kept_open_are_joined() {
+async fn more_parts_than_are_kept_open_are_concatenated() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (mut parts, mut expected) = (Vec::new(), Vec::new());
     for n in 0..300_u64 {
-        let bytes = test_data::bytes(n, 1000 + usize::try_from(n).unwrap());
+        let bytes = pattern::bytes(n, 1000 + usize::try_from(n).unwrap());
         expected.extend_from_slice(&bytes);
         parts.push(
             make(&store, &format!("parts/{n}"), bytes.len(), &bytes)
@@ -33,14 +33,14 @@ async fn more_parts_than_are_kept_open_are_joined() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_not_what_it_was_fails_the_joining() {
+async fn changed_part_fails_the_concatenation() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let part = make(&store, "part", 5, &Bytes::from_static(b"hello"))
         .await
         .upload;
     let mut held = store.resume(&part.id, Fence(1)).await.unwrap().1;
-    // Unverified bytes beyond what counts.
+    // Unverified bytes after the offset.
     held.begin_unverified().await.unwrap();
     held.write(&mut vec![Bytes::from_static(b"?")])
         .await
@@ -54,13 +54,13 @@ async fn a_part_that_is_not_what_it_was_fails_the_joining() {
     assert_eq!(fs::metadata(dir.path().join("joined")).unwrap().len(), 0);
 }
 
-/// Other uploads go on while a large one is joined, and a joining that is dropped leaves nothing that
-/// counts.
+/// Other uploads continue while a large one is concatenated, and a cancelled concatenation leaves
+/// no valid bytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn joining_stops_when_dropped_and_starts_from_nothing() {
+async fn cancelled_concatenation_starts_over() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let bytes = test_data::bytes(7, 3 * 1024 * 1024 + 1);
+    let bytes = pattern::bytes(7, 3 * 1024 * 1024 + 1);
     let part = make(&store, "part", bytes.len(), &bytes).await.upload;
     let parts: Vec<Arc<Upload>> = vec![part; 40];
     let mut target = Upload::new(id("joined"), None);

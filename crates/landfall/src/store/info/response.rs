@@ -1,4 +1,4 @@
-//! What hooks had to say at the end of an upload, as it is kept.
+//! The response of completion hooks, as stored in the `.info`.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hook::ClientResponse;
 
-/// A [`Reply`] in JSON.
+/// A [`ClientResponse`] in JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct StoredResponse {
@@ -15,28 +15,31 @@ pub(super) struct StoredResponse {
     /// Names and values; each byte of a value is one character.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     headers: Vec<(String, String)>,
-    /// In base64.
+    /// In Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
 }
 
 impl StoredResponse {
-    pub(super) fn new(reply: &ClientResponse) -> Self {
-        let headers = reply.headers.iter();
+    pub(super) fn new(response: &ClientResponse) -> Self {
+        let headers = response.headers.iter();
         Self {
-            status: reply.status.map(|status| status.as_u16()),
+            status: response.status.map(|status| status.as_u16()),
             headers: headers
                 .map(|(name, value)| {
                     let value = value.as_bytes().iter().map(|byte| char::from(*byte));
                     (name.as_str().to_owned(), value.collect())
                 })
                 .collect(),
-            body: reply.body.as_ref().map(|body| BASE64_STANDARD.encode(body)),
+            body: response
+                .body
+                .as_ref()
+                .map(|body| BASE64_STANDARD.encode(body)),
         }
     }
 
-    /// What makes no sense is left out.
-    pub(super) fn into_reply(self) -> ClientResponse {
+    /// Drops invalid values.
+    pub(super) fn into_response(self) -> ClientResponse {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
@@ -61,22 +64,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_comes_back_as_it_was() {
-        let mut reply = ClientResponse::text(202, b"\0\xff<>".as_slice());
+    fn response_survives_a_round_trip() {
+        let mut response = ClientResponse::text(202, b"\0\xff<>".as_slice());
         let odd = HeaderValue::from_bytes(b"caf\xe9").unwrap();
-        reply.headers.append("x-odd", odd);
-        reply.headers.append("x-odd", HeaderValue::from_static("2"));
-        for reply in [reply, ClientResponse::default()] {
-            let json = serde_json::to_string(&StoredResponse::new(&reply)).unwrap();
+        response.headers.append("x-odd", odd);
+        response
+            .headers
+            .append("x-odd", HeaderValue::from_static("2"));
+        for response in [response, ClientResponse::default()] {
+            let json = serde_json::to_string(&StoredResponse::new(&response)).unwrap();
             let back: StoredResponse = serde_json::from_str(&json).unwrap();
-            assert_eq!(back.into_reply(), reply);
+            assert_eq!(back.into_response(), response);
         }
     }
 
     #[test]
-    fn nonsense_is_left_out() {
+    fn invalid_values_are_dropped() {
         let json = r#"{"Status":1,"Headers":[["a b","c"],["d","\u0100"]],"Body":"*"}"#;
-        let parting: StoredResponse = serde_json::from_str(json).unwrap();
-        assert_eq!(parting.into_reply(), ClientResponse::default());
+        let stored: StoredResponse = serde_json::from_str(json).unwrap();
+        assert_eq!(stored.into_response(), ClientResponse::default());
     }
 }

@@ -1,8 +1,8 @@
-//! The directory of a store, and the confinement of everything to it.
+//! The directory of a store; confines all paths to it.
 //!
-//! Files are reached through an open handle of the directory that holds them, got without following
-//! a single link below the store's directory; so neither a name, nor a hook's wish, nor a link put
-//! there by somebody else leads outside. (The store's directory itself may be a link.)
+//! Files are opened relative to a handle of their directory, and no link below the store's
+//! directory is followed. So neither an id, nor a path requested by a hook, nor a planted link can
+//! lead outside. The store's directory itself may be a link.
 
 use std::{
     io,
@@ -13,23 +13,21 @@ use std::{
 use super::sys;
 use crate::upload::UploadId;
 
-/// Names in the store that are no data: of descriptions, and of tusd's locks.
+/// Suffixes of names that are not data files: descriptions, and tusd's locks.
 pub(super) const INFO: &str = ".info";
-const RESERVED: [&str; 3] = [INFO, ".lock", ".stop"];
-/// The longest name a hook may ask for, in bytes: room is left for `.info` and temporary names.
-const MAX_NAME: usize = 230;
+const RESERVED_SUFFIXES: [&str; 3] = [INFO, ".lock", ".stop"];
+/// Maximum length of a name that a hook may request, in bytes; leaves space for `.info` and
+/// temporary suffixes.
+const MAX_NAME_LEN: usize = 230;
 
-/// The directory of a store.
 #[derive(Debug)]
 pub(super) struct Root {
     handle: OwnedFd,
-    /// Its absolute path as given, in UTF-8.
+    /// The absolute path as given, in UTF-8.
     path: String,
-    /// Its absolute path without links.
     real: PathBuf,
 }
 
-/// A directory that holds a file of the store.
 #[derive(Debug)]
 pub(super) enum Parent<'a> {
     Root(BorrowedFd<'a>),
@@ -46,7 +44,7 @@ impl AsFd for Parent<'_> {
 }
 
 impl Root {
-    /// Opens the directory, making it and its parents if need be.
+    /// Opens the directory, creating it and its parents if missing.
     pub(super) fn open(path: &Path, mode: u32) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let path = std::path::absolute(path)?;
@@ -74,37 +72,36 @@ impl Root {
         self.handle.as_fd()
     }
 
-    /// Its absolute path as given.
     pub(super) fn path(&self) -> &Path {
         Path::new(&self.path)
     }
 
-    /// The absolute path of a file in it.
-    pub(super) fn absolute(&self, place: &str) -> String {
+    /// Returns the absolute path of a file in the directory.
+    pub(super) fn absolute(&self, relative: &str) -> String {
         let slash = if self.path.ends_with('/') { "" } else { "/" };
-        format!("{}{slash}{place}", self.path)
+        format!("{}{slash}{relative}", self.path)
     }
 
-    /// The directory that holds `place`, and the name of `place` in it.
-    pub(super) fn parent<'a, 'p>(&'a self, place: &'p str) -> io::Result<(Parent<'a>, &'p str)> {
-        match place.rsplit_once('/') {
-            None => Ok((Parent::Root(self.handle()), place)),
+    /// Opens the directory that contains a file; returns it and the file name.
+    pub(super) fn parent<'a, 'p>(&'a self, relative: &'p str) -> io::Result<(Parent<'a>, &'p str)> {
+        match relative.rsplit_once('/') {
+            None => Ok((Parent::Root(self.handle()), relative)),
             Some((above, name)) => Ok((Parent::Below(self.directory(above)?), name)),
         }
     }
 
-    /// [`Root::parent`], making the directories that are missing.
+    /// Like [`Root::parent`], but creates missing directories.
     pub(super) fn make_parent<'a, 'p>(
         &'a self,
-        place: &'p str,
+        relative: &'p str,
         mode: u32,
     ) -> io::Result<(Parent<'a>, &'p str)> {
-        match self.parent(place) {
+        match self.parent(relative) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => return done,
         }
         let mut parent = Parent::Root(self.handle());
-        let mut rest = place;
+        let mut rest = relative;
         while let Some((segment, below)) = rest.split_once('/') {
             let next = match sys::open_dir(parent.as_fd(), segment) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -123,57 +120,56 @@ impl Root {
         Ok((parent, rest))
     }
 
-    /// Opens a directory below the root.
-    pub(super) fn directory(&self, place: &str) -> io::Result<OwnedFd> {
-        sys::open_dir_beneath(self.handle(), place).unwrap_or_else(|| self.walk(place))
+    pub(super) fn directory(&self, relative: &str) -> io::Result<OwnedFd> {
+        sys::open_dir_beneath(self.handle(), relative).unwrap_or_else(|| self.walk(relative))
     }
 
-    /// [`Root::directory`] step by step.
-    fn walk(&self, place: &str) -> io::Result<OwnedFd> {
-        let mut segments = place.split('/');
-        let mut handle = sys::open_dir(self.handle(), segments.next().unwrap_or(place))?;
+    /// Opens a directory below the root, one segment at a time.
+    fn walk(&self, relative: &str) -> io::Result<OwnedFd> {
+        let mut segments = relative.split('/');
+        let mut handle = sys::open_dir(self.handle(), segments.next().unwrap_or(relative))?;
         for segment in segments {
             handle = sys::open_dir(handle.as_fd(), segment)?;
         }
         Ok(handle)
     }
 
-    /// The place that a hook asks for, absolute or relative to the directory.
-    pub(super) fn wish(&self, path: &str) -> Result<String, String> {
-        let place = self
-            .below(path)
+    /// Returns the relative path for one that a hook requested, absolute or relative.
+    pub(super) fn resolve_requested(&self, path: &str) -> Result<String, String> {
+        let relative = self
+            .strip_root(path)
             .or_else(|| (!path.starts_with('/')).then_some(path))
-            .ok_or_else(|| format!("{path:?} is not in the upload directory"))?;
-        if is_place(place) {
-            Ok(place.into())
+            .ok_or_else(|| format!("{path:?} is outside the upload directory"))?;
+        if is_valid_path(relative) {
+            Ok(relative.into())
         } else {
             Err(format!(
-                "{path:?} must be made of plain names that don't start with a dot and don't end \
-                 with .info, .lock or .stop"
+                "{path:?} must consist of plain names that do not start with a dot and do not \
+                 end with .info, .lock or .stop"
             ))
         }
     }
 
-    /// Where the bytes of an upload should be, going by the paths in its `.info`; `None` if they
-    /// say nothing that makes sense here.
-    pub(super) fn place_of(
+    /// Returns the relative path of the data file according to the paths in the `.info`; `None` if
+    /// they are invalid here.
+    pub(super) fn data_path_of(
         &self,
         id: &UploadId,
         path: Option<&str>,
         info: Option<&str>,
     ) -> Option<String> {
         let path = path?;
-        let place = self.below(path).or_else(|| {
-            // The directory was moved: the `.info` says where it was.
+        let relative = self.strip_root(path).or_else(|| {
+            // The directory was moved: the `.info` has the old location.
             let old = info?.strip_suffix(INFO)?.strip_suffix(id.as_str())?;
             path.strip_prefix(old)
         });
-        let place = place.or_else(|| (!path.starts_with('/')).then_some(path))?;
-        is_place(place).then(|| place.into())
+        let relative = relative.or_else(|| (!path.starts_with('/')).then_some(path))?;
+        is_valid_path(relative).then(|| relative.into())
     }
 
-    /// What comes after the directory in a path.
-    fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
+    /// Returns the part of a path below the directory.
+    fn strip_root<'p>(&self, path: &'p str) -> Option<&'p str> {
         let after = |root: &str| path.strip_prefix(root)?.strip_prefix('/');
         if self.path == "/" {
             return path.strip_prefix('/');
@@ -182,16 +178,16 @@ impl Root {
     }
 }
 
-/// Whether a relative path is made of plain names only, none of which the store keeps for itself.
-pub(super) fn is_place(place: &str) -> bool {
-    place.len() <= 4096
-        && place.split('/').all(|name| {
+/// Returns whether a relative path has only valid names, none of them reserved.
+pub(super) fn is_valid_path(relative: &str) -> bool {
+    relative.len() <= 4096
+        && relative.split('/').all(|name| {
             !name.is_empty()
                 && !name.starts_with('.')
-                && name.len() <= MAX_NAME
+                && name.len() <= MAX_NAME_LEN
                 && !name.contains('\0')
-                // Also as a directory it would be in the way of another upload's file.
-                && !RESERVED.iter().any(|end| name.ends_with(end))
+                // A directory with such a name would conflict with a file of another upload.
+                && !RESERVED_SUFFIXES.iter().any(|end| name.ends_with(end))
         })
 }
 
@@ -206,13 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn wishes_stay_inside() {
+    fn requested_paths_stay_inside() {
         let (dir, root) = root();
         let inside = dir.path().join("data");
         let inside = inside.to_str().unwrap();
-        assert_eq!(root.wish("a/b.pdf").unwrap(), "a/b.pdf");
+        assert_eq!(root.resolve_requested("a/b.pdf").unwrap(), "a/b.pdf");
         assert_eq!(
-            root.wish(&format!("{inside}/a/b c.pdf")).unwrap(),
+            root.resolve_requested(&format!("{inside}/a/b c.pdf"))
+                .unwrap(),
             "a/b c.pdf"
         );
         for bad in [
@@ -236,32 +233,32 @@ mod tests {
             &format!("{inside}/../x"),
             &"n".repeat(231),
         ] {
-            assert!(root.wish(bad).is_err(), "{bad:?}");
+            assert!(root.resolve_requested(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
-    fn a_moved_directory_is_found_again() {
+    fn data_path_survives_a_moved_directory() {
         let (_dir, root) = root();
         let id = UploadId::new("abc").unwrap();
-        let place = |path, info| root.place_of(&id, path, info);
+        let relative = |path, info| root.data_path_of(&id, path, info);
         assert_eq!(
-            place(Some("/old/abc"), Some("/old/abc.info")).as_deref(),
+            relative(Some("/old/abc"), Some("/old/abc.info")).as_deref(),
             Some("abc")
         );
         assert_eq!(
-            place(Some("/old/s/f.bin"), Some("/old/abc.info")).as_deref(),
+            relative(Some("/old/s/f.bin"), Some("/old/abc.info")).as_deref(),
             Some("s/f.bin")
         );
-        assert_eq!(place(Some("s/f.bin"), None).as_deref(), Some("s/f.bin"));
-        assert_eq!(place(Some("/old/abc"), None), None);
-        assert_eq!(place(Some("/etc/passwd"), Some("/old/abc.info")), None);
-        assert_eq!(place(Some("/old/../x"), Some("/old/abc.info")), None);
-        assert_eq!(place(None, None), None);
+        assert_eq!(relative(Some("s/f.bin"), None).as_deref(), Some("s/f.bin"));
+        assert_eq!(relative(Some("/old/abc"), None), None);
+        assert_eq!(relative(Some("/etc/passwd"), Some("/old/abc.info")), None);
+        assert_eq!(relative(Some("/old/../x"), Some("/old/abc.info")), None);
+        assert_eq!(relative(None, None), None);
     }
 
     #[test]
-    fn links_are_not_followed_by_either_way_of_opening() {
+    fn links_are_never_followed() {
         let (dir, root) = root();
         let outside = dir.path().join("outside");
         std::fs::create_dir_all(outside.join("deep")).unwrap();

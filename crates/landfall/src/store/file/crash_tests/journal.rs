@@ -1,7 +1,6 @@
-//! What the file store did to the disk, in order.
+//! A journal of the changes that the file store makes on the disk.
 //!
-//! A [`Recording`] of a directory collects every change below it, and what was told to the client
-//! meanwhile.
+//! A [`Recording`] collects all changes below a directory, and the acknowledgements in between.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,9 +12,9 @@ use std::{
 use bytes::Bytes;
 use rustix::fs;
 
-use super::Told;
+use super::Acknowledged;
 
-/// A change on the disk. Files and directories go by their inodes.
+/// A change on the disk. Files and directories are identified by their inodes.
 #[derive(Debug, Clone)]
 pub(in crate::store::file) enum Op {
     MakeDir {
@@ -52,13 +51,13 @@ pub(in crate::store::file) enum Op {
         dir: u64,
         name: String,
     },
-    /// The file was filled within the kernel: this is all of it now.
+    /// The file was filled within the kernel; `bytes` is its whole content.
     Fill {
         ino: u64,
         bytes: Vec<u8>,
     },
-    /// Not a change: this was told to the client.
-    Told(Told),
+    /// Not a change: an acknowledgement to the client.
+    Acknowledged(Acknowledged),
 }
 
 impl Op {
@@ -135,7 +134,7 @@ impl Op {
         }
     }
 
-    /// The directory or file that is changed.
+    /// Returns the inode of the directory or file that is changed.
     fn subject(&self) -> Option<u64> {
         match self {
             Self::MakeDir { dir, .. }
@@ -147,7 +146,7 @@ impl Op {
             | Self::SyncFile { ino }
             | Self::SyncDir { ino }
             | Self::Fill { ino, .. } => Some(*ino),
-            Self::Told(_) => None,
+            Self::Acknowledged(_) => None,
         }
     }
 }
@@ -156,25 +155,25 @@ fn ino(file: BorrowedFd<'_>) -> u64 {
     fs::fstat(file).unwrap().st_ino
 }
 
-/// The recordings that run.
-static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+static ACTIVE: Mutex<Vec<ActiveRecording>> = Mutex::new(Vec::new());
 
-struct Running {
+struct ActiveRecording {
     root: u64,
-    /// The directories and files made below the root, and the root: others aren't recorded.
+    /// Inodes of the root and of all directories and files created below it. Others are not
+    /// recorded.
     inodes: HashSet<u64>,
     names: HashMap<(u64, String), u64>,
     ops: Vec<Op>,
-    /// After how many more changes the process kills itself.
-    lives: Option<u64>,
+    /// The number of changes left before the process kills itself.
+    kill_after: Option<u64>,
 }
 
-impl Running {
+impl ActiveRecording {
     fn record(&mut self, op: &Op) {
         if !op.subject().is_some_and(|ino| self.inodes.contains(&ino)) {
             return;
         }
-        let gone = match op {
+        let unlinked = match op {
             Op::MakeDir { dir, name, ino } | Op::Create { dir, name, ino } => {
                 self.inodes.insert(*ino);
                 self.names.insert((*dir, name.clone()), *ino)
@@ -186,35 +185,34 @@ impl Running {
             Op::Unlink { dir, name } => self.names.remove(&(*dir, name.clone())),
             _ => None,
         };
-        // Its number may be given to somebody else's file.
-        gone.map(|ino| self.inodes.remove(&ino));
+        // The inode number may be reused by an unrelated file.
+        unlinked.map(|ino| self.inodes.remove(&ino));
         self.ops.push(op.clone());
-        if let Some(lives) = &mut self.lives {
-            if *lives == 0 {
+        if let Some(kill_after) = &mut self.kill_after {
+            if *kill_after == 0 {
                 nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
             }
-            *lives -= 1;
+            *kill_after -= 1;
         }
     }
 }
 
-fn running() -> MutexGuard<'static, Vec<Running>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+fn active() -> MutexGuard<'static, Vec<ActiveRecording>> {
+    ACTIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes note of a change.
 pub(in crate::store::file) fn record(op: Op) {
-    for running in running().iter_mut() {
-        running.record(&op);
+    for recording in active().iter_mut() {
+        recording.record(&op);
     }
 }
 
-/// Takes note of a file that was filled within the kernel.
+/// Records the content of a file that was filled within the kernel.
 pub(in crate::store::file) fn record_fill(target: BorrowedFd<'_>) {
     let ino = ino(target);
-    if running()
+    if active()
         .iter()
-        .any(|running| running.inodes.contains(&ino))
+        .any(|recording| recording.inodes.contains(&ino))
     {
         let path = format!("/proc/self/fd/{}", target.as_raw_fd());
         record(Op::Fill {
@@ -224,41 +222,39 @@ pub(in crate::store::file) fn record_fill(target: BorrowedFd<'_>) {
     }
 }
 
-/// Collects what happens below a directory, until dropped.
+/// Records the changes below a directory until dropped.
 #[derive(Debug)]
 pub(super) struct Recording {
     pub(super) root: u64,
 }
 
 impl Recording {
-    /// Records everything made below `dir` from now on; kills the process after `lives` changes.
-    pub(super) fn of(dir: &Path, lives: Option<u64>) -> Self {
+    /// Starts to record changes below `dir`; kills the process after `kill_after` changes.
+    pub(super) fn of(dir: &Path, kill_after: Option<u64>) -> Self {
         let root = ino(std::fs::File::open(dir).unwrap().as_fd());
-        running().push(Running {
+        active().push(ActiveRecording {
             root,
             inodes: HashSet::from([root]),
             names: HashMap::new(),
             ops: Vec::new(),
-            lives,
+            kill_after,
         });
         Self { root }
     }
 
-    /// Notes what was told to the client.
-    pub(super) fn tell(&self, told: Told) {
-        let mut all = running();
+    pub(super) fn ack(&self, acknowledged: Acknowledged) {
+        let mut all = active();
         let this = all
             .iter_mut()
-            .find(|running| running.root == self.root)
+            .find(|recording| recording.root == self.root)
             .unwrap();
-        this.ops.push(Op::Told(told));
+        this.ops.push(Op::Acknowledged(acknowledged));
     }
 
-    /// What happened so far.
     pub(super) fn ops(&self) -> Vec<Op> {
-        running()
+        active()
             .iter()
-            .find(|running| running.root == self.root)
+            .find(|recording| recording.root == self.root)
             .unwrap()
             .ops
             .clone()
@@ -267,6 +263,6 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        running().retain(|running| running.root != self.root);
+        active().retain(|recording| recording.root != self.root);
     }
 }

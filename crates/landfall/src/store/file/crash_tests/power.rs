@@ -1,7 +1,7 @@
-//! The power is cut after every change.
+//! Power-loss tests: the power is cut after every change.
 //!
-//! From the journal of a run the test rebuilds what the disk may hold after a cut: what was synced
-//! is there; of the rest anything may be, so that the worst cases are tried, and some by lot.
+//! From the journal of a run the test rebuilds the possible states of the disk after a power loss.
+//! Synced data survives; of the rest the worst cases and some random selections are tried.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,42 +9,40 @@ use std::{
 };
 
 use super::{
-    Durability, Script, Told, check,
+    Acknowledged, Durability, Script, check,
     journal::{Op, Recording},
 };
 
-/// What was not synced but is there all the same.
+/// The unsynced data that survives a power loss.
 #[derive(Debug, Clone, Copy)]
-enum Luck {
-    /// Nothing.
+enum PowerLoss {
     Nothing,
     /// All names, but no bytes.
     Names,
-    /// All bytes of the files whose names are there.
+    /// All bytes, but no names.
     Bytes,
-    /// Everything.
     All,
-    /// Decided for each file and directory by lot.
-    Lot(u64),
+    /// A random selection of files and directories.
+    Random(u64),
 }
 
-impl Luck {
-    const TRIED: [Self; 8] = [
+impl PowerLoss {
+    const ALL: [Self; 8] = [
         Self::Nothing,
         Self::Names,
         Self::Bytes,
         Self::All,
-        Self::Lot(1),
-        Self::Lot(2),
-        Self::Lot(3),
-        Self::Lot(4),
+        Self::Random(1),
+        Self::Random(2),
+        Self::Random(3),
+        Self::Random(4),
     ];
 
     fn keeps_names(self, node: usize) -> bool {
         match self {
             Self::Names | Self::All => true,
             Self::Nothing | Self::Bytes => false,
-            Self::Lot(seed) => lot(seed, node),
+            Self::Random(seed) => is_kept_at_random(seed, node),
         }
     }
 
@@ -52,12 +50,12 @@ impl Luck {
         match self {
             Self::Bytes | Self::All => true,
             Self::Nothing | Self::Names => false,
-            Self::Lot(seed) => lot(seed, node),
+            Self::Random(seed) => is_kept_at_random(seed, node),
         }
     }
 }
 
-fn lot(seed: u64, node: usize) -> bool {
+fn is_kept_at_random(seed: u64, node: usize) -> bool {
     let mixed = (node as u64 + 1)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
         .rotate_left(23)
@@ -78,9 +76,8 @@ enum Node {
     },
 }
 
-/// A disk that was written to.
 struct Disk {
-    /// Never reused, as inodes are.
+    /// Indexes are never reused, unlike inodes.
     nodes: Vec<Node>,
     by_ino: HashMap<u64, usize>,
 }
@@ -158,55 +155,64 @@ impl Disk {
                 Node::File { seen, synced } => synced.clone_from(seen),
                 Node::Dir { seen, synced } => synced.clone_from(seen),
             },
-            Op::Told(_) => {}
+            Op::Acknowledged(_) => {}
         }
     }
 
-    /// Writes down what is there after the power came back.
-    fn restore(&self, node: usize, path: &Path, luck: Luck) {
+    /// Writes the state after a power loss to a real directory.
+    fn restore(&self, node: usize, path: &Path, loss: PowerLoss) {
         match &self.nodes[node] {
             Node::File { seen, synced } => {
-                std::fs::write(path, if luck.keeps_bytes(node) { seen } else { synced }).unwrap();
+                std::fs::write(path, if loss.keeps_bytes(node) { seen } else { synced }).unwrap();
             }
             Node::Dir { seen, synced } => {
                 std::fs::create_dir_all(path).unwrap();
-                for (name, node) in if luck.keeps_names(node) { seen } else { synced } {
-                    self.restore(*node, &path.join(name), luck);
+                for (name, node) in if loss.keeps_names(node) { seen } else { synced } {
+                    self.restore(*node, &path.join(name), loss);
                 }
             }
         }
     }
 }
 
-/// Runs a script, cuts the power after every change with every kind of luck, and checks that what
-/// was `promised` is kept.
-async fn cut_everywhere(script: Script, durability: Durability, promised: fn(&Told) -> bool) {
+/// Runs a script, simulates every power loss after every change, and checks the acknowledgements
+/// that are `guaranteed`.
+async fn lose_power_everywhere(
+    script: Script,
+    durability: Durability,
+    guaranteed: fn(&Acknowledged) -> bool,
+) {
     let dir = tempfile::tempdir().unwrap();
     let recording = Recording::of(dir.path(), None);
     script
-        .run(dir.path(), durability, &|told| recording.tell(told))
+        .run(dir.path(), durability, &|acknowledged| {
+            recording.ack(acknowledged)
+        })
         .await;
     let ops = recording.ops();
-    assert!(ops.iter().any(|op| matches!(op, Op::Told(Told::Complete))));
+    assert!(
+        ops.iter()
+            .any(|op| matches!(op, Op::Acknowledged(Acknowledged::Complete)))
+    );
 
     let mut disk = Disk::new(recording.root);
-    let mut told = Vec::new();
+    let mut acknowledged = Vec::new();
     for (n, op) in ops.iter().enumerate() {
         disk.apply(op);
-        if let Op::Told(new) = op {
-            told.extend(Some(*new).filter(promised));
+        if let Op::Acknowledged(new) = op {
+            acknowledged.extend(Some(*new).filter(guaranteed));
         }
-        for luck in Luck::TRIED {
+        for loss in PowerLoss::ALL {
             let left = tempfile::tempdir().unwrap();
-            disk.restore(0, left.path(), luck);
+            disk.restore(0, left.path(), loss);
             let done = tokio::spawn({
-                let (path, told) = (left.path().to_owned(), told.clone());
-                async move { check(script, &path, &told).await }
+                let (path, acknowledged) = (left.path().to_owned(), acknowledged.clone());
+                async move { check(script, &path, &acknowledged).await }
             });
             let mut change = format!("{op:?}");
             change.truncate(100);
             let cut = format!(
-                "{script:?} cut after {n} of {}: {change}, {luck:?}",
+                "{script:?} cut after {n} of {}: {change}, {loss:?}",
                 ops.len()
             );
             done.await.unwrap_or_else(|error| panic!("{cut}: {error}"));
@@ -215,28 +221,28 @@ async fn cut_everywhere(script: Script, durability: Durability, promised: fn(&To
 }
 
 #[tokio::test]
-async fn cutting_the_power_loses_nothing_that_was_told_with_every_offset_synced() {
+async fn power_loss_with_durability_every_loses_no_acknowledged_state() {
     for script in Script::ALL {
-        cut_everywhere(script, Durability::Every, |_| true).await;
+        lose_power_everywhere(script, Durability::Every, |_| true).await;
     }
 }
 
-/// With the durability `complete`, completion is what is promised; a promise of existence goes with
-/// it. What isn't complete may be gone or damaged, but must not be taken for complete.
+/// With durability `complete`, only completion is guaranteed. An incomplete upload may be lost or
+/// damaged, but must not look complete.
 #[tokio::test]
-async fn cutting_the_power_loses_no_complete_upload() {
+async fn power_loss_with_durability_complete_loses_no_complete_upload() {
     for script in Script::ALL {
         let dir = tempfile::tempdir().unwrap();
         let recording = Recording::of(dir.path(), None);
         script
-            .run(dir.path(), Durability::Complete, &|told| {
-                recording.tell(told)
+            .run(dir.path(), Durability::Complete, &|acknowledged| {
+                recording.ack(acknowledged)
             })
             .await;
         let ops = recording.ops();
         let complete = ops
             .iter()
-            .position(|op| matches!(op, Op::Told(Told::Complete)))
+            .position(|op| matches!(op, Op::Acknowledged(Acknowledged::Complete)))
             .unwrap();
         let mut disk = Disk::new(recording.root);
         for (n, op) in ops.iter().enumerate() {
@@ -244,30 +250,38 @@ async fn cutting_the_power_loses_no_complete_upload() {
             if n < complete {
                 continue;
             }
-            for luck in Luck::TRIED {
+            for loss in PowerLoss::ALL {
                 let left = tempfile::tempdir().unwrap();
-                disk.restore(0, left.path(), luck);
-                check(script, left.path(), &[Told::Created, Told::Complete]).await;
+                disk.restore(0, left.path(), loss);
+                check(
+                    script,
+                    left.path(),
+                    &[Acknowledged::Created, Acknowledged::Complete],
+                )
+                .await;
             }
         }
     }
 }
 
-/// Without syncing a cut can lose a complete upload: else these tests would prove nothing.
+/// Without syncs a power loss can lose a complete upload. Otherwise these tests would prove
+/// nothing.
 #[tokio::test]
-async fn cutting_the_power_without_syncing_is_noticed() {
+async fn power_loss_without_syncs_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let recording = Recording::of(dir.path(), None);
     let script = Script::Patches;
     script
-        .run(dir.path(), Durability::None, &|told| recording.tell(told))
+        .run(dir.path(), Durability::None, &|acknowledged| {
+            recording.ack(acknowledged)
+        })
         .await;
     let mut disk = Disk::new(recording.root);
     for op in recording.ops() {
         disk.apply(&op);
     }
     let left = tempfile::tempdir().unwrap();
-    disk.restore(0, left.path(), Luck::Nothing);
+    disk.restore(0, left.path(), PowerLoss::Nothing);
     let store = super::open(left.path(), Durability::None);
     use crate::store::Store;
     assert!(store.load(&script.id()).await.is_err());

@@ -1,9 +1,8 @@
-//! Proofs that the file store keeps its promises: the process is killed, and the power cut, at every
-//! single change it makes on the disk.
+//! Crash and power-loss tests of the file store, at every single change it makes on the disk.
 //!
-//! Each [`Script`] does to a store what an upload server does, and tells what a client would have
-//! been told. Whatever happened then, [`check`] opens what is left as a new process would, compares
-//! it with what was told, goes on from there, and must end with the right bytes.
+//! Each [`Script`] uses a store as an upload server does, and records what a client would have been
+//! acknowledged. After a crash, [`check`] opens the directory as a new process, compares it with
+//! the acknowledgements, and completes the upload, which must then have the right bytes.
 
 mod crash;
 pub(super) mod journal;
@@ -20,57 +19,53 @@ use crate::{
     upload::{Completion, Metadata, Upload, UploadId, UploadKind},
 };
 
-/// What a client was told.
+/// An acknowledgement to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
-    /// The upload exists.
+pub(super) enum Acknowledged {
     Created,
-    /// Its length is known from now on.
     Length,
-    /// So many bytes are kept.
+    /// This many bytes are stored.
     Offset(u64),
-    /// All bytes are kept.
     Complete,
 }
 
-/// The lengths of the pieces a client sends.
-const PIECES: [usize; 4] = [5_000, 300, 70_000, 9_001];
+/// The lengths of the chunks a client sends.
+const CHUNK_LENGTHS: [usize; 4] = [5_000, 300, 70_000, 9_001];
 const TOTAL: usize = 5_000 + 300 + 70_000 + 9_001;
 
-/// All the bytes of an upload, none like its neighbours.
+/// Returns the bytes of an upload; adjacent bytes differ.
 fn content() -> Bytes {
     (0..TOTAL).map(|n| (n * 31 % 251) as u8).collect()
 }
 
-/// What is done to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Script {
-    /// Creation with the first bytes, PATCHes with and without a checksum, one of them wrong.
+    /// Creation with upload, then PATCHes with and without a checksum, one of them wrong.
     Patches,
-    /// A place chosen by a hook, the length told late, a new process for each piece.
+    /// A path chosen by a hook, a deferred length, a new process for each chunk.
     Placed,
-    /// Two partial uploads joined.
-    Joined,
+    /// Two partial uploads, concatenated.
+    Concatenated,
 }
 
 impl Script {
-    const ALL: [Self; 3] = [Self::Patches, Self::Placed, Self::Joined];
+    const ALL: [Self; 3] = [Self::Patches, Self::Placed, Self::Concatenated];
 
     fn id(self) -> UploadId {
         UploadId::new(match self {
             Self::Patches => "a/deep/patches",
             Self::Placed => "placed",
-            Self::Joined => "b/joined",
+            Self::Concatenated => "b/concatenated",
         })
         .unwrap()
     }
 
-    async fn run(self, dir: &Path, durability: Durability, tell: &dyn Fn(Told)) {
+    async fn run(self, dir: &Path, durability: Durability, ack: &dyn Fn(Acknowledged)) {
         let store = open(dir, durability);
         match self {
-            Self::Patches => patches(&store, self.id(), tell).await,
-            Self::Placed => placed(dir, durability, self.id(), tell).await,
-            Self::Joined => joined(&store, self.id(), tell).await,
+            Self::Patches => patches(&store, self.id(), ack).await,
+            Self::Placed => placed(dir, durability, self.id(), ack).await,
+            Self::Concatenated => concatenated(&store, self.id(), ack).await,
         }
     }
 }
@@ -84,9 +79,9 @@ fn open(dir: &Path, durability: Durability) -> FileStore {
     FileStore::open(dir, options).unwrap()
 }
 
-async fn patches(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
+async fn patches(store: &FileStore, id: UploadId, ack: &dyn Fn(Acknowledged)) {
     let content = content();
-    let [first, second, third, fourth] = PIECES;
+    let [first, second, third, fourth] = CHUNK_LENGTHS;
     let mut upload = Upload::new(id, Some(TOTAL as u64));
     upload.metadata = Metadata::from_header("filename YS5wbmc=,empty ").unwrap();
     let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
@@ -95,10 +90,10 @@ async fn patches(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
         .await
         .unwrap();
     let offset = append.commit().await.unwrap();
-    tell(Told::Created);
-    tell(Told::Offset(offset));
+    ack(Acknowledged::Created);
+    ack(Acknowledged::Offset(offset));
 
-    // A chunk whose checksum is wrong, in two writes, and then the right one.
+    // A chunk with a wrong checksum in two writes, and then the right one.
     append.begin_unverified().await.unwrap();
     append
         .write(&mut vec![Bytes::from(vec![0xff; 100])])
@@ -116,10 +111,10 @@ async fn patches(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
         .await
         .unwrap();
     append.accept_unverified().await.unwrap();
-    tell(Told::Offset(append.commit().await.unwrap()));
+    ack(Acknowledged::Offset(append.commit().await.unwrap()));
     drop(append);
 
-    // A chunk that never ends, and what comes after it.
+    // An aborted chunk, and the chunk after it.
     let upload = store.load(&upload.id).await.unwrap().upload;
     let mut append = store.resume(&upload.id, Fence(2)).await.unwrap().1;
     append.begin_unverified().await.unwrap();
@@ -136,25 +131,25 @@ async fn patches(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
         .write(&mut pieces.chunks(999).map(Bytes::copy_from_slice).collect())
         .await
         .unwrap();
-    tell(Told::Offset(append.commit().await.unwrap()));
+    ack(Acknowledged::Offset(append.commit().await.unwrap()));
     append
         .write(&mut vec![content.slice(TOTAL - fourth..)])
         .await
         .unwrap();
     append.commit().await.unwrap();
-    complete(store, &upload, Fence(3), tell).await;
+    complete(store, &upload, Fence(3), ack).await;
 }
 
-async fn placed(dir: &Path, durability: Durability, id: UploadId, tell: &dyn Fn(Told)) {
+async fn placed(dir: &Path, durability: Durability, id: UploadId, ack: &dyn Fn(Acknowledged)) {
     let content = content();
     let mut upload = Upload::new(id.clone(), None);
     upload
         .storage
         .insert("Path".into(), "else/where/file.bin".into());
     open(dir, durability).create(upload).await.unwrap();
-    tell(Told::Created);
+    ack(Acknowledged::Created);
     let mut offset = 0;
-    for (n, len) in PIECES.into_iter().enumerate() {
+    for (n, len) in CHUNK_LENGTHS.into_iter().enumerate() {
         let store = open(dir, durability);
         let fence = Fence(n as u64);
         let snapshot = store.load(&id).await.unwrap();
@@ -165,7 +160,7 @@ async fn placed(dir: &Path, durability: Durability, id: UploadId, tell: &dyn Fn(
                 .declare_length(&upload, TOTAL as u64, fence)
                 .await
                 .unwrap();
-            tell(Told::Length);
+            ack(Acknowledged::Length);
         }
         let mut append = store.resume(&upload.id, fence).await.unwrap().1;
         append
@@ -173,14 +168,14 @@ async fn placed(dir: &Path, durability: Durability, id: UploadId, tell: &dyn Fn(
             .await
             .unwrap();
         offset += len;
-        tell(Told::Offset(append.commit().await.unwrap()));
+        ack(Acknowledged::Offset(append.commit().await.unwrap()));
         if offset == TOTAL {
-            complete(&store, &upload, fence, tell).await;
+            complete(&store, &upload, fence, ack).await;
         }
     }
 }
 
-async fn joined(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
+async fn concatenated(store: &FileStore, id: UploadId, ack: &dyn Fn(Acknowledged)) {
     let content = content();
     let mut parts = Vec::new();
     for (name, bytes) in [
@@ -203,64 +198,73 @@ async fn joined(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
     };
     let mut upload = (*store.create(upload).await.unwrap()).clone();
     store.concatenate(&upload, &parts, Fence(1)).await.unwrap();
-    if let UploadKind::Final {
-        concatenated: joined,
-        ..
-    } = &mut upload.kind
-    {
-        *joined = true;
+    if let UploadKind::Final { concatenated, .. } = &mut upload.kind {
+        *concatenated = true;
     }
     store.save(&upload, Fence(1)).await.unwrap();
-    tell(Told::Created);
-    tell(Told::Complete);
+    ack(Acknowledged::Created);
+    ack(Acknowledged::Complete);
 }
 
-/// Finishes an upload as an engine does, and records that it did.
-async fn complete(store: &FileStore, upload: &Upload, fence: Fence, tell: &dyn Fn(Told)) {
+/// Completes an upload as the engine does.
+async fn complete(store: &FileStore, upload: &Upload, fence: Fence, ack: &dyn Fn(Acknowledged)) {
     store.finish(upload, fence).await.unwrap();
-    tell(Told::Complete);
+    ack(Acknowledged::Complete);
     let mut upload = upload.clone();
     upload.completion = crate::upload::Completion::Done(None);
     store.save(&upload, fence).await.unwrap();
 }
 
-/// Compares what is left in a directory with what was told, and brings the upload to its end.
-async fn check(script: Script, dir: &Path, told: &[Told]) {
+/// Compares a directory with the acknowledgements, then completes the upload.
+async fn check(script: Script, dir: &Path, acknowledged: &[Acknowledged]) {
     let store = open(dir, Durability::None);
     let content = content();
     let id = script.id();
     let snapshot = match store.load(&id).await {
         Ok(snapshot) => snapshot,
-        Err(StoreError::NotFound(_)) if !told.contains(&Told::Created) => {
-            return nothing_is_in_the_way(&store, id).await;
+        Err(StoreError::NotFound(_)) if !acknowledged.contains(&Acknowledged::Created) => {
+            return check_interrupted_creation(&store, id).await;
         }
-        Err(error) => panic!("told {told:?}: {error}"),
+        Err(error) => panic!("acknowledged {acknowledged:?}: {error}"),
     };
-    let complete = told.contains(&Told::Complete);
+    let complete = acknowledged.contains(&Acknowledged::Complete);
     if complete {
-        assert!(snapshot.is_complete(), "told {told:?}: {snapshot:?}");
+        assert!(
+            snapshot.is_complete(),
+            "acknowledged {acknowledged:?}: {snapshot:?}"
+        );
     }
-    if told.contains(&Told::Length) {
-        assert_eq!(snapshot.upload.length, Some(TOTAL as u64), "told {told:?}");
+    if acknowledged.contains(&Acknowledged::Length) {
+        assert_eq!(
+            snapshot.upload.length,
+            Some(TOTAL as u64),
+            "acknowledged {acknowledged:?}"
+        );
     }
-    for told in told {
-        if let Told::Offset(offset) = told {
-            assert!(snapshot.offset >= *offset, "told {told:?}: {snapshot:?}");
+    for acknowledged in acknowledged {
+        if let Acknowledged::Offset(offset) = acknowledged {
+            assert!(
+                snapshot.offset >= *offset,
+                "acknowledged {acknowledged:?}: {snapshot:?}"
+            );
         }
     }
     if !snapshot.upload.is_concatenated() {
-        return; // Its bytes don't count; it is joined again from nothing, or removed.
+        return; // Its bytes don't count; it is concatenated again, or removed.
     }
     let expected = &content[..usize::try_from(snapshot.offset).unwrap()];
     let kept = read(&store, &snapshot.upload, snapshot.offset).await;
-    assert!(kept == expected, "told {told:?}: other bytes");
+    assert!(
+        kept == expected,
+        "acknowledged {acknowledged:?}: other bytes"
+    );
     if snapshot.is_complete() {
         return;
     }
     assert_ne!(
         script,
-        Script::Joined,
-        "told {told:?}: joined, but {snapshot:?}"
+        Script::Concatenated,
+        "acknowledged {acknowledged:?}: concatenated, but {snapshot:?}"
     );
     let mut upload = snapshot.upload;
     if upload.length.is_none() {
@@ -279,12 +283,15 @@ async fn check(script: Script, dir: &Path, told: &[Told]) {
     store.finish(&upload, Fence(9)).await.unwrap();
     assert!(store.load(&id).await.unwrap().is_complete());
     let kept = read(&store, &upload, TOTAL as u64).await;
-    assert!(kept == content, "told {told:?}: other bytes at the end");
+    assert!(
+        kept == content,
+        "acknowledged {acknowledged:?}: other bytes at the end"
+    );
 }
 
-/// What an interrupted creation left is found, goes, and the id can be had again. Bytes are only
-/// reported: their description may be lost with the power.
-async fn nothing_is_in_the_way(store: &FileStore, id: UploadId) {
+/// Checks that an interrupted creation is listed and removed, and that its id can be used again.
+/// Files with bytes are only reported, because a power loss may have lost their description.
+async fn check_interrupted_creation(store: &FileStore, id: UploadId) {
     loop {
         let page = store.page(None, 100).await.unwrap();
         if page.orphans.is_empty() {
