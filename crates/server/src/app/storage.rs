@@ -68,7 +68,7 @@ impl Storage {
         #[cfg(feature = "grants")]
         let is_alone = settings.leases.kind == LeaseKind::Memory;
         let composer = match settings.leases.kind {
-            LeaseKind::Memory => composer.locker(MemoryLocker::new()),
+            LeaseKind::Memory => composer.with_locker(MemoryLocker::new()),
             _ => composer,
         };
         #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]

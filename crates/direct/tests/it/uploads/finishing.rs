@@ -104,7 +104,7 @@ async fn an_upload_stays_open_if_a_hook_fails(service: Service) {
     assert_eq!(again.response, thanks);
     let ids: Vec<_> = harness
         .sink
-        .announced()
+        .prepared()
         .iter()
         .map(landfall::event::Event::id)
         .collect();

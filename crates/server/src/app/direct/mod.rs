@@ -78,7 +78,7 @@ impl Direct {
 
     /// Lets a handler look at them and remove them.
     pub(super) fn join(&self, config: &mut Config) {
-        config.direct = Some(Arc::new(self.uploads.clone()));
+        config.external_uploads = Some(Arc::new(self.uploads.clone()));
     }
 
     /// Has the handler's hooks asked and its sinks told.

@@ -1,4 +1,4 @@
-//! Where outcomes and errors become HTTP answers.
+//! HTTP responses, from results and errors of the engine.
 
 use std::{
     future::poll_fn,
@@ -22,7 +22,7 @@ use crate::{
     upload::UploadId,
 };
 
-/// Headers that hooks cannot set: those of the protocol, of the message framing, and of caching.
+/// Headers that hooks cannot set: those of the protocol, of message framing, and of caching.
 const RESERVED_HEADERS: [HeaderName; 22] = [
     headers::TUS_RESUMABLE,
     headers::TUS_VERSION,
@@ -52,10 +52,10 @@ fn is_reserved(name: &HeaderName) -> bool {
     RESERVED_HEADERS.contains(name)
 }
 
-/// What ends a request early, and what its answer says besides.
+/// An error response.
 pub(super) struct Rejection {
     pub(super) error: Error,
-    /// When the upload expires, if it is known and still there (T-EXP-2).
+    /// When the upload expires, if that is known and it still exists (T-EXP-2).
     pub(super) expires: Option<SystemTime>,
 }
 
@@ -74,25 +74,25 @@ impl From<AppendError> for Rejection {
     }
 }
 
-/// What an answer has besides its head.
+/// The content of a response.
 pub(super) enum ResponseContent {
     Empty,
-    /// An answer to HEAD: no body, but its length, if there were one.
+    /// The response to HEAD: no body, but a length.
     Head {
         length: Option<u64>,
     },
     Body(ResponseBody),
 }
 
-/// An answer in the making.
+/// A response under construction.
 pub(super) struct ResponseDraft {
     status: StatusCode,
     headers: HeaderMap,
     pub(super) outcome: ResponseContent,
-    /// Whether caches may store it: only a finished file never changes.
+    /// Whether caches may store it: only a finished file is immutable.
     pub(super) is_cacheable: bool,
-    /// Whether nobody has read the request's body.
-    pub(super) leaves_body: bool,
+    /// Whether the request's body is unread.
+    pub(super) close_after: bool,
 }
 
 impl ResponseDraft {
@@ -102,7 +102,7 @@ impl ResponseDraft {
             headers: HeaderMap::with_capacity(12),
             outcome: ResponseContent::Empty,
             is_cacheable: false,
-            leaves_body: false,
+            close_after: false,
         }
     }
 
@@ -120,7 +120,7 @@ impl ResponseDraft {
         }
     }
 
-    /// Lays what a hook wants the client to be told over this.
+    /// Applies a hook's response.
     pub(super) fn apply(&mut self, reply: ClientResponse) {
         if let Some(status) = reply.status {
             self.status = status;
@@ -166,7 +166,7 @@ impl ResponseDraft {
     }
 }
 
-/// The answer to an error: the line of the protocol's table, with what a hook said laid over it.
+/// Returns the response to an error, with a hook's response applied.
 pub(super) fn reject(
     rejection: &Rejection,
     target: Target,
@@ -177,54 +177,54 @@ pub(super) fn reject(
     let problem = error.problem();
     let status =
         StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = ResponseDraft::new(status);
-    answer.set(
+    let mut draft = ResponseDraft::new(status);
+    draft.set(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     if let Some(seconds) = problem.kind.retry_after() {
-        answer.set(header::RETRY_AFTER, seconds.into());
+        draft.set(header::RETRY_AFTER, seconds.into());
     }
-    answer.expires(rejection.expires);
+    draft.expires(rejection.expires);
     let mut text = problem.to_string();
     match (problem.kind, error) {
         (ProblemKind::UnsupportedVersion, _) => {
-            answer.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
+            draft.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
         }
         (ProblemKind::MethodNotAllowed, _) => {
-            answer.set(
+            draft.set(
                 header::ALLOW,
                 HeaderValue::from_static(Operation::allow(target, offered)),
             );
-            // As tusd says it.
+            // Same text as tusd.
             text = "method not allowed".into();
         }
-        (_, Error::Offset(offset)) => answer.set(headers::UPLOAD_OFFSET, (*offset).into()),
+        (_, Error::Offset(offset)) => draft.set(headers::UPLOAD_OFFSET, (*offset).into()),
         _ => {}
     }
-    answer.outcome = ResponseContent::Body(ResponseBody::full(text));
-    if let Error::Refused(_, reply) = error {
-        answer.apply((**reply).clone());
+    draft.outcome = ResponseContent::Body(ResponseBody::full(text));
+    if let Error::Rejected(_, reply) = error {
+        draft.apply((**reply).clone());
     }
-    let mut response = answer.into_response();
+    let mut response = draft.into_response();
     if wants_head {
         *response.body_mut() = ResponseBody::empty();
     }
     response
 }
 
-/// The answer to a request outside the base path.
+/// Returns the response to a request outside the base path.
 pub(super) fn not_found() -> Response<ResponseBody> {
-    let mut answer = ResponseDraft::new(StatusCode::NOT_FOUND);
-    answer.set(
+    let mut draft = ResponseDraft::new(StatusCode::NOT_FOUND);
+    draft.set(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    answer.outcome = ResponseContent::Body(ResponseBody::full("404 page not found\n"));
-    answer.into_response()
+    draft.outcome = ResponseContent::Body(ResponseBody::full("404 page not found\n"));
+    draft.into_response()
 }
 
-/// A fault of ours goes to the log with its cause; the client hears none of that.
+/// Logs an internal error with its cause, which the client does not see.
 pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
     if let Error::Store(StoreError::LeaseLost(id)) = error {
         tracing::warn!(
@@ -259,7 +259,7 @@ pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
     );
 }
 
-/// The request's `X-Request-ID`, as far as it is fit for a log.
+/// Returns the request's `X-Request-ID`, truncated for the log.
 pub(super) fn request_id(parts: &Parts) -> &str {
     let id = parts
         .headers
@@ -268,14 +268,13 @@ pub(super) fn request_id(parts: &Parts) -> &str {
     id.map_or("", |id| &id[..id.len().min(36)])
 }
 
-/// Small rests of a body are swallowed, so that the connection lives on.
-const SMALL_REST: u64 = 64 * 1024;
-/// How long that may take.
-const SWALLOW_TIME: Duration = Duration::from_millis(200);
+/// Maximum bytes of an unread body that are drained to keep the connection open.
+const MAX_DRAIN_BYTES: u64 = 64 * 1024;
+/// Maximum time for draining.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Deals with a body that wasn't read because nobody wants it: a small rest is swallowed,
-/// anything else makes HTTP/1.1 close the connection after the answer (E-56). A client that waits for
-/// `100 Continue` isn't asked to send anything (E-55).
+/// Handles an unread request body (E-56): drains a small rest, otherwise closes an HTTP/1.1 connection
+/// after the response. A client that waits for `100 Continue` is not asked to send (E-55).
 pub(super) async fn close_after<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut HeaderMap)
 where
     B: Body<Data = Bytes>,
@@ -287,8 +286,8 @@ where
     let is_small = body
         .size_hint()
         .upper()
-        .is_some_and(|rest| rest <= SMALL_REST);
-    let swallow = poll_fn(|cx| {
+        .is_some_and(|rest| rest <= MAX_DRAIN_BYTES);
+    let drain = poll_fn(|cx| {
         loop {
             match body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
@@ -298,22 +297,22 @@ where
             }
         }
     });
-    let swallowed = !expects
+    let drained = !expects
         && is_small
-        && tokio::time::timeout(SWALLOW_TIME, swallow)
+        && tokio::time::timeout(DRAIN_TIMEOUT, drain)
             .await
             .unwrap_or(false);
-    if !swallowed {
+    if !drained {
         reply.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
-/// A text as a header's value.
+/// Converts a text to a header value.
 pub(super) fn value(text: &str) -> Result<HeaderValue, Error> {
     HeaderValue::from_str(text).map_err(|error| Error::Hook(error.into()))
 }
 
-/// A time as a header's value (IMF-fixdate, T-EXP-5).
+/// Formats a time as a header value (IMF-fixdate, T-EXP-5).
 pub(super) fn date(at: SystemTime) -> HeaderValue {
     HeaderValue::from_str(&httpdate::fmt_http_date(at))
         .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))

@@ -1,9 +1,10 @@
-//! Bytes that tell where they belong.
+//! Position-dependent test data.
 
 use bytes::Bytes;
 
-/// `len` bytes that look random and are the same for the same `seed`: no two stretches of eight are
-/// equal in practice, so that bytes in the wrong place are noticed.
+/// Returns `len` pseudorandom bytes for a seed.
+///
+/// No two sequences of eight bytes are equal in practice, so misplaced bytes are detected.
 #[must_use]
 pub fn bytes(seed: u64, len: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -15,7 +16,7 @@ pub fn bytes(seed: u64, len: usize) -> Bytes {
     bytes.into()
 }
 
-/// The next of a row of numbers that look random (xorshift64*); `state` must not be 0.
+/// Returns the next pseudorandom number (xorshift64*); `state` must not be 0.
 pub(crate) fn next(state: &mut u64) -> u64 {
     *state ^= *state >> 12;
     *state ^= *state << 25;
@@ -23,7 +24,7 @@ pub(crate) fn next(state: &mut u64) -> u64 {
     state.wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
-/// Cuts `bytes` into chunks of 1 to `most` bytes, without copying.
+/// Splits `bytes` into chunks of 1 to `most` bytes, without copying.
 #[must_use]
 pub fn chunks(bytes: &Bytes, most: usize, seed: u64) -> Vec<Bytes> {
     let mut state = seed | 1;

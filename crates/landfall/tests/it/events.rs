@@ -21,7 +21,7 @@ use landfall::{
 };
 use tokio::{sync::Semaphore, task::yield_now, time::timeout};
 
-use crate::site::DATA;
+use crate::harness::DATA;
 
 /// A sink that takes an event when the test lets it.
 #[derive(Debug, Clone)]
@@ -90,7 +90,7 @@ async fn answer(handler: &Handler, request: Request<Full<Bytes>>) -> u16 {
 }
 
 #[tokio::test]
-async fn a_dropped_request_emits_what_it_has_done() {
+async fn a_dropped_request_emits_the_events_of_its_effects() {
     let sink = SlowSink::new();
     let handler = handler(sink.clone());
     let dropped = async |request: Request<Full<Bytes>>| {
@@ -181,7 +181,7 @@ async fn a_full_stream_fails_requests_before_they_change_anything() {
     let (sink, mut events) = channel(EventKinds::ALL, 1);
     let handler = handler(sink.timeout(Duration::from_millis(50)));
     let id = create(&handler).await;
-    // The one event that fits is in the stream, and nobody polls it.
+    // The stream is full, and no task polls it.
     assert_eq!(answer(&handler, post(5, "")).await, 503);
     assert_eq!(answer(&handler, post(5, "hello")).await, 503);
     let path = format!("/files/{id}");

@@ -66,7 +66,7 @@ impl FaultStore {
     }
 
     fn flaky(&self, inner: Box<dyn Append>) -> Box<dyn Append> {
-        Box::new(FlakyAppend {
+        Box::new(FaultAppend {
             inner,
             faults: self.faults.clone(),
             broken: false,
@@ -74,7 +74,7 @@ impl FaultStore {
     }
 }
 
-/// What `$self.inner` does, as this store's own capability.
+/// Wraps the capability of `$self.inner`.
 macro_rules! own {
     ($self:ident, $accessor:ident) => {
         $self.inner.$accessor().is_some().then_some($self)
@@ -167,7 +167,7 @@ impl Read for FaultStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         let work = inner!(self, reader).read(upload, range);
         match self.faults.draw(Call::Read) {
-            Some(Fault::Short(left, failure)) => Ok(Box::pin(Broken {
+            Some(Fault::Short(left, failure)) => Ok(Box::pin(FailingDownload {
                 inner: work.await?,
                 left,
                 failure: Some(failure),
@@ -226,14 +226,14 @@ impl Enumerate for FaultStore {
 }
 
 #[derive(Debug)]
-struct FlakyAppend {
+struct FaultAppend {
     inner: Box<dyn Append>,
     faults: Faults,
-    /// Set by a failed confirm or discard: the bytes on probation must not count whatever comes.
+    /// Set by a failed accept or discard: the unverified bytes must not count.
     broken: bool,
 }
 
-impl FlakyAppend {
+impl FaultAppend {
     fn draw(&self, call: Call) -> Option<Fault> {
         if self.broken {
             Some(Fault::Before(Failure::Io))
@@ -244,7 +244,7 @@ impl FlakyAppend {
 }
 
 #[async_trait]
-impl Append for FlakyAppend {
+impl Append for FaultAppend {
     fn offset(&self) -> u64 {
         self.inner.offset()
     }
@@ -305,13 +305,13 @@ impl Append for FlakyAppend {
 }
 
 /// A download that fails after some bytes.
-struct Broken {
+struct FailingDownload {
     inner: ByteStream,
     left: usize,
     failure: Option<Failure>,
 }
 
-impl Stream for Broken {
+impl Stream for FailingDownload {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -1,4 +1,4 @@
-//! What hooks may do, and when they are asked.
+//! Blocking hooks: when they are called, and the effects of their decisions.
 
 use std::sync::{
     Arc, Mutex,
@@ -14,7 +14,7 @@ use landfall::{
     upload::{Metadata, Snapshot, Upload},
 };
 
-use crate::site::{DATA, Site, everywhere, id};
+use crate::harness::{DATA, Site, everywhere, id};
 
 /// Answers creations with a closure.
 struct OnCreate<F>(F);
@@ -61,7 +61,7 @@ fn creation(change: impl FnOnce(&mut CreateDecision)) -> CreateDecision {
 }
 
 async fn load(site: &Site, path: &str) -> Snapshot {
-    site.parts.get_store().load(&id(path)).await.unwrap()
+    site.parts.store().load(&id(path)).await.unwrap()
 }
 
 #[tokio::test]
@@ -99,17 +99,17 @@ async fn changes_apply_in_order_and_are_seen_by_the_next() {
 }
 
 #[tokio::test]
-async fn the_first_refusal_wins() {
+async fn the_first_denial_wins() {
     let asked = Arc::new(AtomicUsize::new(0));
     let second = asked.clone();
     everywhere(
         move |config| {
-            let refusal = || CreateDecision::refuse(ClientResponse::text(402, "pay first"));
+            let refusal = || CreateDecision::deny(ClientResponse::text(402, "pay first"));
             on_create(config, move |_| refusal());
             let second = second.clone();
             on_create(config, move |_| {
                 second.fetch_add(1, Ordering::Relaxed);
-                CreateDecision::refuse(ClientResponse::text(403, "never"))
+                CreateDecision::deny(ClientResponse::text(403, "never"))
             });
         },
         async |site| {
@@ -123,7 +123,7 @@ async fn the_first_refusal_wins() {
 }
 
 #[tokio::test]
-async fn the_smallest_size_holds_for_lengths_told_late_and_never_told() {
+async fn the_smallest_size_applies_to_late_and_unknown_lengths() {
     everywhere(
         |config| {
             config.limits.max_size = Some(100);
@@ -154,7 +154,7 @@ async fn the_smallest_size_holds_for_lengths_told_late_and_never_told() {
 }
 
 #[tokio::test]
-async fn types_that_are_not_welcome_are_refused_with_415() {
+async fn types_that_are_not_allowed_are_rejected_with_415() {
     everywhere(
         |config| {
             on_create(config, |_| {
@@ -212,7 +212,7 @@ impl Hook for AtEnd {
     }
 }
 
-fn parting() -> ClientResponse {
+fn final_response() -> ClientResponse {
     let name = http::HeaderName::from_static("x-invoice");
     let mut reply =
         ClientResponse::text(200, "thank you").header(name, http::HeaderValue::from_static("17"));
@@ -241,16 +241,16 @@ async fn the_answer_at_the_end_is_kept_and_repeated_also_after_a_restart() {
     everywhere(
         |_| {},
         async |site| {
-            let hook = AtEnd::answering([Decision::Allow(parting())]);
-            let asked = Site::beside(site, |config| add(config, hook.clone())).await;
+            let hook = AtEnd::answering([Decision::Allow(final_response())]);
+            let asked = Site::sharing_store(site, |config| add(config, hook.clone())).await;
             let path = asked.create(5).await;
             asked.patch(&path, 0, "hel").await.expect(204);
             assert_eq!(hook.asked(), 0);
             // Nothing is served that the hook has not seen.
-            let early = asked.ask("GET", &path).send().await;
+            let early = asked.request("GET", &path).send().await;
             early.refused(400, "ERR_INCOMPLETE_UPLOAD");
             asked.patch(&path, 3, "lo").await.expect(200);
-            let restarted = Site::beside(site, |config| add(config, hook.clone())).await;
+            let restarted = Site::sharing_store(site, |config| add(config, hook.clone())).await;
             for server in [&asked, &restarted] {
                 let again = server.patch(&path, 5, "").await.expect(200);
                 assert_eq!(again.body, "thank you");
@@ -279,23 +279,23 @@ async fn a_question_that_got_no_answer_comes_again_and_no_byte_is_lost() {
             let hook = AtEnd::answering([
                 Decision::Fail(ClientResponse::text(503, "the scanner is busy")),
                 Decision::Fail(ClientResponse::default()),
-                Decision::Allow(parting()),
+                Decision::Allow(final_response()),
             ]);
-            let asked = Site::beside(site, |config| add(config, hook.clone())).await;
+            let asked = Site::sharing_store(site, |config| add(config, hook.clone())).await;
             let path = asked.create(5).await;
             let reply = asked.patch(&path, 0, "hello").await.expect(503);
             assert_eq!(reply.body, "the scanner is busy");
             asked.patch(&path, 5, "").await.expect(500);
             asked.patch(&path, 5, "").await.expect(200);
             assert_eq!(hook.asked(), 3);
-            assert_eq!(asked.ask("GET", &path).send().await.body, "hello");
+            assert_eq!(asked.request("GET", &path).send().await.body, "hello");
         },
     )
     .await;
 }
 
 #[tokio::test]
-async fn nobody_is_asked_about_what_was_complete_before_anybody_asked() {
+async fn uploads_completed_before_the_hook_was_added_call_no_hook() {
     everywhere(
         |_| {},
         async |site| {
@@ -305,7 +305,7 @@ async fn nobody_is_asked_about_what_was_complete_before_anybody_asked() {
             site.patch(&half, 0, "hel").await.expect(204);
 
             let hook = AtEnd::default();
-            let asked = Site::beside(site, |config| add(config, hook.clone())).await;
+            let asked = Site::sharing_store(site, |config| add(config, hook.clone())).await;
             asked.head(&before).await.expect(200);
             asked.patch(&before, 5, "").await.expect(204);
             asked.handler.sweeper().run(|_| {}).await.unwrap();
@@ -321,7 +321,7 @@ async fn nobody_is_asked_about_what_was_complete_before_anybody_asked() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_about_what_tusd_has_completed() {
+async fn uploads_completed_by_tusd_call_no_hook() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     std::fs::write(path("old"), "hello").unwrap();
@@ -344,7 +344,7 @@ async fn nobody_is_asked_about_what_tusd_has_completed() {
     assert_eq!(hook.asked(), 1);
 }
 
-/// Takes the finished file away, as a hook or as somebody who is told.
+/// Moves the finished file away, as a hook or as a sink.
 #[derive(Debug)]
 struct Mover;
 
@@ -363,7 +363,7 @@ impl Hook for Mover {
 
     async fn before_finish(&self, _: &RequestInfo, done: &Snapshot) -> Result<Decision, BoxError> {
         Self::take(&done.upload);
-        Ok(Decision::Allow(parting()))
+        Ok(Decision::Allow(final_response()))
     }
 }
 
@@ -384,7 +384,7 @@ impl EventSink for Mover {
 }
 
 #[tokio::test]
-async fn whoever_hears_of_the_end_may_take_the_file_away() {
+async fn hooks_and_sinks_may_move_the_finished_file() {
     let dir = tempfile::tempdir().unwrap();
     let parts = || Composer::join(FileStore::new(dir.path()).unwrap());
     for config in [
@@ -396,7 +396,7 @@ async fn whoever_hears_of_the_end_may_take_the_file_away() {
         let path = site.create(5).await;
         site.patch(&path, 0, "hello").await.expect(status);
         site.head(&path).await.expect(404);
-        let whole = site.ask("POST", "/files/").with("Upload-Length", "5");
+        let whole = site.request("POST", "/files/").with("Upload-Length", "5");
         let whole = whole.with("Content-Type", DATA).body("hello");
         let created = whole.send().await;
         assert!(matches!(created.status, 200 | 201), "{created:?}");
@@ -406,7 +406,7 @@ async fn whoever_hears_of_the_end_may_take_the_file_away() {
     assert!(left.all(|entry| entry.unwrap().file_name() == ".landfall"));
 }
 
-/// Thinks until it is let go.
+/// Waits until it is notified.
 #[derive(Debug, Default, Clone)]
 struct Slow(Arc<tokio::sync::Notify>);
 
@@ -423,12 +423,12 @@ impl Hook for Slow {
 }
 
 #[tokio::test]
-async fn a_hook_that_thinks_holds_up_nobody_else() {
+async fn a_slow_hook_does_not_block_other_uploads() {
     everywhere(
         |_| {},
         async |site| {
             let slow = Slow::default();
-            let site = Site::beside(site, |config| {
+            let site = Site::sharing_store(site, |config| {
                 config.limits.max_transfers = 1;
                 add(config, slow.clone());
             });

@@ -17,7 +17,7 @@ use landfall::{
 };
 use landfall_testkit::record::RecordingSink;
 
-use crate::site::{DATA, Site, everywhere, id};
+use crate::harness::{DATA, Site, everywhere, id};
 
 /// A sink that can keep nothing while it is full.
 #[derive(Debug, Clone, Default)]
@@ -51,12 +51,13 @@ impl EventSink for Bounded {
 }
 
 #[tokio::test]
-async fn what_cannot_be_announced_does_not_happen() {
+async fn an_effect_that_cannot_be_prepared_does_not_happen() {
     everywhere(
         |_| {},
         async |site| {
             let sink = Bounded::default();
-            let site = Site::beside(site, |config| *config = config.clone().sink(sink.clone()));
+            let site =
+                Site::sharing_store(site, |config| *config = config.clone().sink(sink.clone()));
             let site = site.await;
             let path = site.create(5).await;
             site.patch(&path, 0, "hel").await.expect(204);
@@ -64,14 +65,14 @@ async fn what_cannot_be_announced_does_not_happen() {
             sink.full.store(true, Ordering::Relaxed);
             let reply = site.post(&[("Upload-Length", "5")]).await.expect(503);
             assert!(reply.header("retry-after").is_some());
-            let whole = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let whole = site.request("POST", "/files/").with("Upload-Length", "5");
             let whole = whole.with("Content-Type", DATA).body("hello");
             whole.send().await.expect(503);
             site.patch(&path, 3, "lo").await.expect(503);
             site.delete(&path).await.expect(503);
             assert_eq!(site.uploads().await, 1);
             assert_eq!(site.offset(&path).await, 3);
-            // What completes nothing needs no announcement.
+            // A request that cannot complete the upload prepares nothing.
             site.patch(&path, 3, "l").await.expect(204);
             assert!(sink.told.lock().unwrap().is_empty());
 
@@ -86,7 +87,7 @@ async fn what_cannot_be_announced_does_not_happen() {
     .await;
 }
 
-/// Gives no answer until it is told to.
+/// Fails until it is enabled.
 #[derive(Debug, Clone, Default)]
 struct Undecided(Arc<AtomicBool>);
 
@@ -113,12 +114,12 @@ fn happened(outcome: &Resolution) -> bool {
 }
 
 #[tokio::test]
-async fn what_was_announced_is_settled() {
+async fn prepared_events_are_resolved() {
     everywhere(
         |_| {},
         async |site| {
             let (sink, decided) = (RecordingSink::default(), Undecided::default());
-            let site = Site::beside(site, |config| {
+            let site = Site::sharing_store(site, |config| {
                 *config = config.clone().sink(sink.clone()).hook(decided.clone());
             });
             let site = site.await;
@@ -128,7 +129,7 @@ async fn what_was_announced_is_settled() {
                 settled.unwrap()
             };
             let path = site.create(5).await;
-            let created = sink.announced().pop().unwrap();
+            let created = sink.prepared().pop().unwrap();
             assert_eq!(created.kind, EventKind::Created);
             assert!(happened(&settle(EventKind::Created, &created).await));
             let Resolution::DidNotHappen = settle(EventKind::Completed, &created).await else {
@@ -138,7 +139,7 @@ async fn what_was_announced_is_settled() {
                 panic!("it is there");
             };
 
-            // All bytes are there, but nobody has been told: settling does that.
+            // All bytes are stored, but no event was emitted: resolving does that.
             site.patch(&path, 0, "hello").await.expect(500);
             let kinds = || sink.kinds(&id(&path));
             assert_eq!(kinds(), [EventKind::Created]);
@@ -162,10 +163,10 @@ async fn what_was_announced_is_settled() {
             let settled = site.handler.resolve(EventKind::Terminated, &other.id, None);
             assert!(matches!(settled.await.unwrap(), Resolution::Happened(None)));
 
-            let lease = site.parts.get_locker();
+            let lease = site.parts.locker();
             let lease = lease.acquire(&id(&path), Duration::from_secs(5)).await;
             let Resolution::Busy = settle(EventKind::Created, &created).await else {
-                panic!("somebody has it");
+                panic!("another request has it");
             };
             drop(lease);
 
@@ -187,7 +188,8 @@ async fn a_fact_has_one_id_and_numbers_grow() {
         |_| {},
         async |site| {
             let sink = RecordingSink::default();
-            let site = Site::beside(site, |config| *config = config.clone().sink(sink.clone()));
+            let site =
+                Site::sharing_store(site, |config| *config = config.clone().sink(sink.clone()));
             let site = site.await;
             for _ in 0..2 {
                 let path = site.create(5).await;
@@ -201,7 +203,7 @@ async fn a_fact_has_one_id_and_numbers_grow() {
             let told: Vec<_> = told.collect();
             assert_eq!(told.len(), 6);
             for (n, event) in told.iter().enumerate() {
-                let announced = sink.announced();
+                let announced = sink.prepared();
                 let same = announced.iter().filter(|other| other.id() == event.id());
                 assert!(same.clone().count() >= 1);
                 assert!(same.clone().all(|other| other.kind == event.kind));

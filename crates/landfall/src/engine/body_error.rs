@@ -1,11 +1,13 @@
-//! Why a request's body ended too early.
+//! Errors of request bodies.
 
 use std::io;
 
 use landfall_protocol::ProblemKind;
 
-/// Why a request's body ended too early. An HTTP server that knows puts this into its body's error
-/// (or into that error's sources); everything else is classified by the I/O error it stems from.
+/// Why a request's body ended too early.
+///
+/// An HTTP server that knows the reason puts this into its body's error or its sources. All other
+/// errors are classified by the I/O error that caused them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestBodyError {
@@ -15,19 +17,19 @@ pub enum RequestBodyError {
     /// The peer reset the connection.
     #[error("the peer reset the connection")]
     Reset,
-    /// Nothing came for too long, or too little.
+    /// The client sent nothing, or too little, for too long.
     #[error("the client sent nothing, or too little, for too long")]
     Timeout,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
-    /// What came was no valid body, for example a broken chunk size.
+    /// The body was malformed, for example a broken chunk size.
     #[error("the body's framing is broken")]
     Malformed,
 }
 
 impl RequestBodyError {
-    /// Looks through an error and its sources.
+    /// Classifies an error by itself and its sources.
     #[must_use]
     pub fn classify(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Self {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -36,7 +38,7 @@ impl RequestBodyError {
                 return *fault;
             }
             if let Some(io) = error.downcast_ref::<io::Error>() {
-                // An I/O error hides what it was made from, not behind `source` but in itself.
+                // An I/O error exposes its inner error by `get_ref`, not by `source`.
                 if let Some(fault) = io.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
                     return *fault;
                 }

@@ -1,4 +1,4 @@
-//! Bytes on probation.
+//! Checks of unverified bytes.
 
 use bytes::Bytes;
 use landfall::lease::Fence;
@@ -7,11 +7,11 @@ use super::{
     Subject,
     support::{append, create, expect, offset, write},
 };
-use crate::pattern;
+use crate::test_data;
 
 pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
-    let good = pattern::bytes(1, 400_000);
-    let bad = pattern::bytes(2, 300_000);
+    let good = test_data::bytes(1, 400_000);
+    let bad = test_data::bytes(2, 300_000);
     let upload = create(store, 400_000).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *append, &good.slice(..150_000)).await;
@@ -20,7 +20,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
     write(&mut *append, &bad).await;
     write(&mut *append, &bad.slice(..10_000)).await;
     let loaded = offset(store, &upload).await;
-    assert_eq!(loaded, 150_000, "the offset while bytes are on probation");
+    assert_eq!(loaded, 150_000, "the offset with unverified bytes");
     append.discard_unverified().await.expect("discard");
     assert_eq!(append.offset(), 150_000);
     assert_eq!(append.commit().await.expect("commit"), 150_000);
@@ -32,8 +32,8 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
     expect(store, &upload, &good).await;
 }
 
-pub(super) async fn confirmed_bytes_count(store: &Subject) {
-    let bytes = pattern::bytes(3, 200_000);
+pub(super) async fn accepted_bytes_count(store: &Subject) {
+    let bytes = test_data::bytes(3, 200_000);
     let upload = create(store, 200_000).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     append.begin_unverified().await.expect("hold");
@@ -42,7 +42,7 @@ pub(super) async fn confirmed_bytes_count(store: &Subject) {
     assert_eq!(
         offset(store, &upload).await,
         0,
-        "the offset while bytes are on probation"
+        "the offset with unverified bytes"
     );
     append.accept_unverified().await.expect("confirm");
     assert_eq!(append.commit().await.expect("commit"), 130_000);
@@ -53,13 +53,13 @@ pub(super) async fn confirmed_bytes_count(store: &Subject) {
     expect(store, &upload, &bytes).await;
 }
 
-pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject) {
-    let bytes = pattern::bytes(4, 50_000);
+pub(super) async fn unverified_bytes_do_not_count_when_dropped(store: &Subject) {
+    let bytes = test_data::bytes(4, 50_000);
     let upload = create(store, 50_000).await;
     append(store, &upload, Fence(1), &bytes.slice(..20_000)).await;
     let mut held = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
     held.begin_unverified().await.expect("hold");
-    write(&mut *held, &pattern::bytes(5, 30_000)).await;
+    write(&mut *held, &test_data::bytes(5, 30_000)).await;
     drop(held);
     expect(store, &upload, &bytes[..20_000]).await;
     let next = store.resume(&upload.id, Fence(3)).await.expect("resume").1;
@@ -69,14 +69,14 @@ pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject
     expect(store, &upload, &bytes).await;
 }
 
-pub(super) async fn bytes_on_probation_do_not_count_when_overtaken(store: &Subject) {
-    let bytes = pattern::bytes(6, 50_000);
+pub(super) async fn unverified_bytes_do_not_count_when_overtaken(store: &Subject) {
+    let bytes = test_data::bytes(6, 50_000);
     let upload = create(store, 50_000).await;
     let mut held = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *held, &bytes.slice(..10_000)).await;
     held.commit().await.expect("commit");
     held.begin_unverified().await.expect("hold");
-    write(&mut *held, &pattern::bytes(7, 45_000)).await;
+    write(&mut *held, &test_data::bytes(7, 45_000)).await;
     let mut newer = store
         .resume(&upload.id, Fence(2))
         .await
@@ -90,7 +90,7 @@ pub(super) async fn bytes_on_probation_do_not_count_when_overtaken(store: &Subje
     expect(store, &upload, &bytes).await;
 }
 
-pub(super) async fn probation_without_bytes_changes_nothing(store: &Subject) {
+pub(super) async fn beginning_unverified_without_bytes_changes_nothing(store: &Subject) {
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &Bytes::from_static(b"abc")).await;
     for way in 0..3 {
@@ -112,12 +112,12 @@ pub(super) async fn probation_without_bytes_changes_nothing(store: &Subject) {
     expect(store, &upload, b"abcdef").await;
 }
 
-pub(super) async fn probation_can_come_again(store: &Subject) {
+pub(super) async fn unverified_bytes_can_be_begun_again(store: &Subject) {
     let upload = create(store, None).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut wanted = Vec::new();
     for round in 0..6_u8 {
-        let bytes = pattern::bytes(u64::from(round), 5000);
+        let bytes = test_data::bytes(u64::from(round), 5000);
         append.begin_unverified().await.expect("hold");
         write(&mut *append, &bytes).await;
         if round % 2 == 0 {
@@ -131,12 +131,14 @@ pub(super) async fn probation_can_come_again(store: &Subject) {
     }
 }
 
-pub(super) async fn discarding_without_probation_goes_back_to_the_opening(store: &Subject) {
-    let good = pattern::bytes(8, 60_000);
+pub(super) async fn discarding_without_unverified_bytes_restores_the_opening_offset(
+    store: &Subject,
+) {
+    let good = test_data::bytes(8, 60_000);
     let upload = create(store, 60_000).await;
     append(store, &upload, Fence(1), &good.slice(..25_000)).await;
     let mut append = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
-    write(&mut *append, &pattern::bytes(9, 30_000)).await;
+    write(&mut *append, &test_data::bytes(9, 30_000)).await;
     append.discard_unverified().await.expect("discard");
     assert_eq!(append.offset(), 25_000);
     assert_eq!(append.commit().await.expect("commit"), 25_000);
@@ -147,7 +149,7 @@ pub(super) async fn discarding_without_probation_goes_back_to_the_opening(store:
     expect(store, &upload, &good).await;
 }
 
-pub(super) async fn what_is_readable_can_be_loaded(store: &Subject) {
+pub(super) async fn readable_bytes_can_be_loaded(store: &Subject) {
     let upload = create(store, None).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut most = 0;
@@ -156,7 +158,7 @@ pub(super) async fn what_is_readable_can_be_loaded(store: &Subject) {
         if is_held {
             append.begin_unverified().await.expect("hold");
         }
-        write(&mut *append, &pattern::bytes(round, 7000)).await;
+        write(&mut *append, &test_data::bytes(round, 7000)).await;
         if let Some(readable) = append.readable() {
             let end = if is_held { start } else { append.offset() };
             assert!(

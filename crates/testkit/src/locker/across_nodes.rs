@@ -1,4 +1,4 @@
-//! What two lockers do for two processes.
+//! Checks of two lockers in two processes.
 
 use std::{
     sync::{
@@ -76,7 +76,7 @@ pub(super) async fn the_other_process_takes_over_soon(pair: &Pair) {
     assert!(took[2] < pair.takeover, "takeovers took {took:?}");
 }
 
-pub(super) async fn trying_from_the_other_process_asks_nobody(pair: &Pair) {
+pub(super) async fn trying_from_the_other_process_does_not_request_the_lease(pair: &Pair) {
     let id = UploadId::random();
     let lease = acquire(&pair.one, &id).await;
     for _ in 0..3 {
@@ -120,14 +120,14 @@ pub(super) async fn fences_grow_from_one_process_to_the_other(pair: &Pair) {
     }
 }
 
-/// Holds a fresh lease for a while in which nobody wants it.
-async fn assert_not_asked(locker: &Arc<dyn Locker>, id: &UploadId) {
+/// Holds a new lease for a while, without waiters.
+async fn assert_not_requested(locker: &Arc<dyn Locker>, id: &UploadId) {
     let lease = acquire(locker, id).await;
     sleep(2 * SHORT).await;
-    assert_eq!(lease.signal().reason(), None, "asked, though nobody waits");
+    assert_eq!(lease.signal().reason(), None, "requested without a waiter");
 }
 
-pub(super) async fn an_answered_ask_is_forgotten(pair: &Pair) {
+pub(super) async fn an_answered_request_is_removed(pair: &Pair) {
     let id = UploadId::random();
     let lease = acquire(&pair.one, &id).await;
     let holder = tokio::spawn(async move { lease.signal().wait().await });
@@ -140,11 +140,11 @@ pub(super) async fn an_answered_ask_is_forgotten(pair: &Pair) {
         "who took over was asked to yield to itself"
     );
     drop(taken);
-    assert_not_asked(&pair.one, &id).await;
-    assert_not_asked(&pair.other, &id).await;
+    assert_not_requested(&pair.one, &id).await;
+    assert_not_requested(&pair.other, &id).await;
 }
 
-pub(super) async fn a_dropped_ask_is_forgotten(pair: &Pair) {
+pub(super) async fn a_dropped_request_is_removed(pair: &Pair) {
     let id = UploadId::random();
     let lease = acquire(&pair.one, &id).await;
     let waiter = tokio::spawn({
@@ -155,7 +155,7 @@ pub(super) async fn a_dropped_ask_is_forgotten(pair: &Pair) {
     waiter.abort();
     assert!(waiter.await.is_err_and(|error| error.is_cancelled()));
     drop(lease);
-    assert_not_asked(&pair.one, &id).await;
+    assert_not_requested(&pair.one, &id).await;
 }
 
 pub(super) async fn one_upload_has_one_holder_under_pressure(pair: &Pair) {

@@ -21,13 +21,13 @@ use landfall::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
-/// A store around another that keeps bytes to itself until they are committed, loaded or finished,
-/// as a page cache does, and forgets them in a [crash](Self::crash).
+/// A store that buffers bytes until they are committed, loaded or finished, like a page cache, and loses
+/// them in a [crash](Self::crash).
 ///
-/// It is what a store with durability `every` may be at its worst: every offset that was ever told
-/// must still be there after the crash, and nothing else need be. Descriptions are kept at once.
+/// It is the worst case of a store with durability `every`: every acknowledged offset must survive the
+/// crash, and nothing else. Descriptions are stored at once.
 #[derive(Debug, Clone)]
-pub struct ForgetfulStore {
+pub struct PowerLossStore {
     inner: Arc<dyn Store>,
     /// The life that the store is in, and the one that this handle belongs to.
     life: Arc<AtomicU64>,
@@ -42,7 +42,7 @@ type Cached = Arc<AsyncMutex<Cache>>;
 struct Cache {
     inner: Box<dyn Append>,
     chunks: Vec<Bytes>,
-    /// How many of the chunks came before those on probation.
+    /// Number of chunks before the unverified ones.
     held: Option<usize>,
     /// Set when bytes could not be handed on: no later ones may take their place.
     failed: bool,
@@ -58,7 +58,7 @@ impl Cache {
                 .sum::<u64>()
     }
 
-    /// Hands on all but what is on probation.
+    /// Writes all chunks except the unverified ones.
     async fn sync(&mut self) -> Result<u64> {
         self.check().await?;
         let end = self.held.unwrap_or(self.chunks.len());
@@ -89,14 +89,14 @@ impl Cache {
         })
     }
 
-    fn end_probation(&mut self) {
+    fn end_unverified(&mut self) {
         if let Some(held) = self.held.take() {
             self.chunks.truncate(held);
         }
     }
 }
 
-impl ForgetfulStore {
+impl PowerLossStore {
     /// Puts a cache before `inner`.
     #[must_use]
     pub fn new(inner: impl Store) -> Self {
@@ -108,8 +108,9 @@ impl ForgetfulStore {
         }
     }
 
-    /// Forgets what wasn't committed, and returns the store after the crash. Through the handles of
-    /// before, and what they have opened, nothing can be done any more.
+    /// Discards uncommitted data and returns the store after the crash.
+    ///
+    /// Older handles, and appends opened by them, fail from then on.
     #[must_use]
     pub fn crash(&self) -> Self {
         self.lock().clear();
@@ -182,7 +183,7 @@ macro_rules! inner {
 }
 
 #[async_trait]
-impl Store for ForgetfulStore {
+impl Store for PowerLossStore {
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
         self.alive()?;
         self.inner.create(upload).await
@@ -190,8 +191,7 @@ impl Store for ForgetfulStore {
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
         self.alive()?;
-        // An offset that is told must be one that stays: that of the store inside, once it has been
-        // given what it takes.
+        // A reported offset must survive: write the chunks to the inner store, and report its offset.
         drop(self.sync(id).await);
         self.inner.load(id).await
     }
@@ -206,7 +206,7 @@ impl Store for ForgetfulStore {
         // An offset that is returned must stay: what an earlier writer left goes to the inner store
         // first, through an append of this lease, since the earlier one may be overtaken.
         let (mut snapshot, mut inner) = self.inner.resume(id, fence).await?;
-        before.end_probation();
+        before.end_unverified();
         let mut chunks = std::mem::take(&mut before.chunks);
         if !chunks.is_empty() {
             inner.write(&mut chunks).await?;
@@ -246,7 +246,7 @@ impl Store for ForgetfulStore {
 
 #[derive(Debug)]
 struct CachedAppend {
-    store: ForgetfulStore,
+    store: PowerLossStore,
     id: UploadId,
     cached: Cached,
     offset: u64,
@@ -316,14 +316,14 @@ impl Append for CachedAppend {
             cache.sync().await?;
             cache.inner.discard_unverified().await?;
         }
-        cache.end_probation();
+        cache.end_unverified();
         self.offset = cache.offset();
         Ok(())
     }
 }
 
 #[async_trait]
-impl Terminate for ForgetfulStore {
+impl Terminate for PowerLossStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         let any = inner!(self, terminator).terminate(upload, fence).await?;
         self.lock().remove(&upload.id);
@@ -332,7 +332,7 @@ impl Terminate for ForgetfulStore {
 }
 
 #[async_trait]
-impl Finish for ForgetfulStore {
+impl Finish for PowerLossStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         self.sync(&upload.id).await?;
         inner!(self, finisher).finish(upload, fence).await
@@ -340,7 +340,7 @@ impl Finish for ForgetfulStore {
 }
 
 #[async_trait]
-impl Read for ForgetfulStore {
+impl Read for PowerLossStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         drop(self.sync(&upload.id).await);
         inner!(self, reader).read(upload, range).await
@@ -353,7 +353,7 @@ impl Read for ForgetfulStore {
 }
 
 #[async_trait]
-impl Concatenate for ForgetfulStore {
+impl Concatenate for PowerLossStore {
     async fn concatenate(
         &self,
         target: &Upload,
@@ -371,7 +371,7 @@ impl Concatenate for ForgetfulStore {
 }
 
 #[async_trait]
-impl DeferLength for ForgetfulStore {
+impl DeferLength for PowerLossStore {
     async fn declare_length(
         &self,
         upload: &Upload,
@@ -385,7 +385,7 @@ impl DeferLength for ForgetfulStore {
 }
 
 #[async_trait]
-impl Enumerate for ForgetfulStore {
+impl Enumerate for PowerLossStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
         inner!(self, enumerator).page(cursor, limit).await
     }

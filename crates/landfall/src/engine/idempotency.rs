@@ -1,4 +1,4 @@
-//! Creations under a claim: one upload for all of them.
+//! Idempotent creation: requests with the same idempotency key get the same upload.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use crate::{
     upload::Upload,
 };
 
-/// A claim whose turn it is.
+/// A creation with an idempotency key that has no upload yet.
 #[derive(Debug)]
 pub(super) struct IdempotentCreate {
-    claim: Arc<dyn IdempotencyKey>,
-    /// Keeps others of this claim out until the upload is there to be found.
+    key: Arc<dyn IdempotencyKey>,
+    /// Blocks other requests with this key until the upload is stored.
     _lease: Option<Lease>,
 }
 
-/// What a claim is worth.
+/// The state of an idempotency key.
 pub(super) enum KeyState {
-    /// Nothing was made under it yet (or there is none).
+    /// It has no upload yet, or the request has no key.
     New(Option<IdempotentCreate>),
-    /// The upload that was made under it.
+    /// The upload that was created with it.
     Exists(Created),
 }
 
 impl Engine {
-    /// Waits for the turn of a claim, and looks what was made under it.
-    pub(super) async fn claim(
+    /// Acquires the lease of an idempotency key and loads the upload that was created with it, if any.
+    pub(super) async fn start_idempotent(
         self: &Arc<Self>,
-        claim: Option<Arc<dyn IdempotencyKey>>,
+        key: Option<Arc<dyn IdempotencyKey>>,
         reply: &ClientResponse,
     ) -> Result<KeyState, Error> {
-        let Some(claim) = claim else {
+        let Some(key) = key else {
             return Ok(KeyState::New(None));
         };
-        let lease = match claim.key() {
-            Some(key) => Some(self.lease(key).await?),
+        let lease = match key.key() {
+            Some(lock) => Some(self.lease(lock).await?),
             None => None,
         };
-        if let Some(id) = claim.stored_id().await? {
+        if let Some(id) = key.stored_id().await? {
             match Box::pin(self.inspect(&None, &id)).await {
                 Ok(found) => {
                     return Ok(KeyState::Exists(Created {
@@ -54,26 +54,23 @@ impl Engine {
                     }));
                 }
                 Err(error) if error.problem().kind == ProblemKind::NotFound => {}
-                // Nobody can resume it. A kill in the middle of a creation leaves such an upload.
+                // A crash during creation leaves a damaged upload, which cannot be resumed.
                 Err(Error::Store(StoreError::Damaged { .. })) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(KeyState::New(Some(IdempotentCreate {
-            claim,
-            _lease: lease,
-        })))
+        Ok(KeyState::New(Some(IdempotentCreate { key, _lease: lease })))
     }
 
-    /// Gives an upload the id under which it will be known, and lets the claim know it.
+    /// Assigns the upload's final id and stores it with the idempotency key.
     pub(super) async fn assign_id(
         &self,
         upload: &mut Upload,
-        held: Option<&IdempotentCreate>,
+        idempotent: Option<&IdempotentCreate>,
     ) -> Result<(), Error> {
-        self.parts.get_store().assign_id(upload).await?;
-        if let Some(held) = held {
-            held.claim.store_id(upload).await?;
+        self.composer.store().assign_id(upload).await?;
+        if let Some(idempotent) = idempotent {
+            idempotent.key.store_id(upload).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A server on a free port, and a client that sends exactly what it is told to.
+//! A server on a free port, and a client with full control of the bytes it sends.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -26,7 +26,7 @@ use tower_service::Service as _;
 /// The type of a body that goes into an upload.
 pub(crate) const DATA: &str = "application/offset+octet-stream";
 /// Nothing in these tests takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub(crate) struct Site {
@@ -54,7 +54,7 @@ pub(crate) async fn everywhere(change: impl Fn(&mut Config), test: impl AsyncFn(
         let mut config = Config::new(parts);
         change(&mut config);
         let site = Site::start(config, dir).await;
-        tokio::time::timeout(PATIENCE, test(&site))
+        tokio::time::timeout(TIMEOUT, test(&site))
             .await
             .expect("the test hangs");
     }
@@ -67,14 +67,14 @@ pub(crate) async fn with_defaults(test: impl AsyncFn(&Site)) {
 
 impl Site {
     /// A second server on the same parts, as after a restart.
-    pub(crate) async fn beside(other: &Self, change: impl Fn(&mut Config)) -> Self {
-        let mut config = Config::new(other.parts.clone());
+    pub(crate) async fn sharing_store(other: &Self, change: impl Fn(&mut Config)) -> Self {
+        let mut config = Config::new(other.store.clone());
         change(&mut config);
         Self::start(config, None).await
     }
 
     pub(crate) async fn start(config: Config, dir: Option<TempDir>) -> Self {
-        let parts = config.parts.clone();
+        let parts = config.store.clone();
         let handler = Handler::new(config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -94,12 +94,12 @@ impl Site {
     }
 
     /// A request with `Tus-Resumable`.
-    pub(crate) fn ask(&self, method: &str, path: &str) -> Ask {
+    pub(crate) fn request(&self, method: &str, path: &str) -> TestRequest {
         let headers = vec![
             ("Host".into(), self.address.to_string()),
             ("Tus-Resumable".into(), "1.0.0".into()),
         ];
-        Ask {
+        TestRequest {
             address: self.address,
             method: method.into(),
             path: path.into(),
@@ -118,8 +118,11 @@ impl Site {
         self.post(headers).await.expect(201).location()
     }
 
-    pub(crate) async fn post(&self, headers: &[(&str, &str)]) -> Reply {
-        self.ask("POST", "/files/").with_all(headers).send().await
+    pub(crate) async fn post(&self, headers: &[(&str, &str)]) -> TestResponse {
+        self.request("POST", "/files/")
+            .with_all(headers)
+            .send()
+            .await
     }
 
     /// A partial upload that is complete.
@@ -132,23 +135,23 @@ impl Site {
         path
     }
 
-    pub(crate) async fn patch(&self, path: &str, offset: u64, data: &str) -> Reply {
+    pub(crate) async fn patch(&self, path: &str, offset: u64, data: &str) -> TestResponse {
         self.patching(path, offset).body(data).send().await
     }
 
     /// A PATCH without its body.
-    pub(crate) fn patching(&self, path: &str, offset: u64) -> Ask {
-        self.ask("PATCH", path)
+    pub(crate) fn patching(&self, path: &str, offset: u64) -> TestRequest {
+        self.request("PATCH", path)
             .with("Content-Type", DATA)
             .with("Upload-Offset", &offset.to_string())
     }
 
-    pub(crate) async fn head(&self, path: &str) -> Reply {
-        self.ask("HEAD", path).send().await
+    pub(crate) async fn head(&self, path: &str) -> TestResponse {
+        self.request("HEAD", path).send().await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Reply {
-        self.ask("DELETE", path).send().await
+    pub(crate) async fn delete(&self, path: &str) -> TestResponse {
+        self.request("DELETE", path).send().await
     }
 
     /// The offset that HEAD tells.
@@ -163,12 +166,12 @@ impl Site {
         }
     }
 
-    /// What GET gives.
+    /// Returns the body of GET.
     pub(crate) async fn bytes(&self, path: &str) -> String {
-        self.ask("GET", path).send().await.expect(200).body
+        self.request("GET", path).send().await.expect(200).body
     }
 
-    /// What lies in the store's directory, if it has one, the locker's own folder aside.
+    /// Lists the files in the store's directory, without the locker's folder.
     pub(crate) fn files(&self) -> Vec<String> {
         let Some(dir) = &self.dir else {
             return Vec::new();
@@ -180,11 +183,11 @@ impl Site {
             .collect()
     }
 
-    /// How many uploads the store has.
+    /// Returns the number of uploads in the store.
     pub(crate) async fn uploads(&self) -> usize {
         let page = self
             .parts
-            .get_enumerator()
+            .enumerator()
             .unwrap()
             .page(None, 1000)
             .await
@@ -205,7 +208,7 @@ async fn serve(listener: TcpListener, handler: Handler) {
         let handler = handler.clone();
         connections.spawn(async move {
             let service = hyper::service::service_fn(move |request| handler.clone().call(request));
-            // An error here is a client that went away, as some of them are told to.
+            // An error here is a disconnected client, which some tests intend.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -215,7 +218,7 @@ async fn serve(listener: TcpListener, handler: Handler) {
 
 /// A request to be sent.
 #[derive(Clone)]
-pub(crate) struct Ask {
+pub(crate) struct TestRequest {
     address: SocketAddr,
     method: String,
     path: String,
@@ -223,7 +226,7 @@ pub(crate) struct Ask {
     body: Vec<u8>,
 }
 
-impl Ask {
+impl TestRequest {
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -263,7 +266,7 @@ impl Ask {
         ask
     }
 
-    pub(crate) async fn send(self) -> Reply {
+    pub(crate) async fn send(self) -> TestResponse {
         let body = self.body.clone();
         let mut open = self.open().await;
         // A server that has answered already need not read the rest.
@@ -299,7 +302,7 @@ impl Open {
     }
 
     /// The final answer.
-    pub(crate) async fn reply(&mut self) -> Reply {
+    pub(crate) async fn reply(&mut self) -> TestResponse {
         let mut continued = false;
         loop {
             let mut reply = self.head().await;
@@ -319,7 +322,7 @@ impl Open {
         }
     }
 
-    async fn head(&mut self) -> Reply {
+    async fn head(&mut self) -> TestResponse {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(
@@ -347,7 +350,7 @@ impl Open {
                 HeaderValue::from_str(value.trim_start_matches(' ')).unwrap(),
             );
         }
-        Reply {
+        TestResponse {
             status,
             headers,
             body: String::new(),
@@ -358,15 +361,15 @@ impl Open {
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct TestResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
-    /// Whether `100 Continue` came first.
+    /// Whether `100 Continue` was received first.
     pub(crate) continued: bool,
 }
 
-impl Reply {
+impl TestResponse {
     /// Fails unless the status is this one.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {

@@ -1,4 +1,4 @@
-//! Telling the sinks: before something may happen, and when it has.
+//! Calling the event sinks: preparing an event before its effect, emitting it afterwards.
 
 use std::{
     sync::Arc,
@@ -18,46 +18,46 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// The delays before a sink is called again that failed to record an event.
+/// Backoff between attempts to record an event.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// How long it is called again.
+/// How long recording is retried.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What became of something that was [announced](crate::event::EventSink::prepare).
+/// The outcome of a [prepared](crate::event::EventSink::prepare) event.
 #[derive(Debug, Clone)]
 pub enum Resolution {
-    /// It happened. The upload as it is now; `None` if that is what happened to it.
+    /// It happened. Holds the current upload, or `None` if the event was its removal.
     Happened(Option<Snapshot>),
-    /// It didn't, and won't without being announced again.
+    /// It did not happen, and will not without being prepared again.
     DidNotHappen,
-    /// Somebody is at it: look again later.
+    /// A request is working on the upload: try again later.
     Busy,
 }
 
-/// Room for one event, in the order of the sinks that want it.
+/// The capacity reserved for one event, in the order of the sinks that receive it.
 #[derive(Debug, Default)]
 pub(crate) struct Reservations(Vec<Option<Reservation>>);
 
 impl Engine {
-    /// Tells the sinks what may happen next to the upload, at the offset given for each.
+    /// Prepares events of the given kinds, each with its offset, in the sinks.
     pub(crate) async fn prepare_kinds(
         &self,
         kinds: &[(EventKind, u64)],
         upload: &Upload,
-        caller: &RequestContext,
+        context: &RequestContext,
     ) -> Result<(), Error> {
         let mut shared = None;
         let mut events = Vec::new();
         for (kind, offset) in kinds {
-            // Who waits for completions may turn creations down.
+            // A sink for completions may reject creations.
             let concerns = match kind {
-                EventKind::Created => self.wants.created || self.wants.completed,
-                kind => self.wants.contains(*kind),
+                EventKind::Created => self.event_kinds.created || self.event_kinds.completed,
+                kind => self.event_kinds.contains(*kind),
             };
             if concerns {
                 let upload = shared.get_or_insert_with(|| Arc::new(upload.clone()));
-                events.push(Event::new(*kind, upload.clone(), *offset, caller.clone()));
+                events.push(Event::new(*kind, upload.clone(), *offset, context.clone()));
             }
         }
         self.prepare(&events).await
@@ -73,48 +73,51 @@ impl Engine {
         Ok(())
     }
 
-    /// Reserves room for one event in every sink that wants it, right before the effect: afterwards
-    /// nothing can keep the event from being emitted.
+    /// Reserves capacity for one event in every sink that receives it, right before the effect. The
+    /// event can then be emitted in any case.
     pub(crate) async fn reserve(&self, kind: EventKind) -> Result<Reservations, Error> {
-        let mut room = Reservations::default();
-        if self.wants.contains(kind) {
+        let mut reservations = Reservations::default();
+        if self.event_kinds.contains(kind) {
             for sink in self.interested(kind) {
-                room.0.push(sink.reserve().await.map_err(Error::Sink)?);
+                reservations
+                    .0
+                    .push(sink.reserve().await.map_err(Error::Sink)?);
             }
         }
-        Ok(room)
+        Ok(reservations)
     }
 
-    /// Emits an event to every sink that wants it, into the room that was reserved for it.
+    /// Emits an event to every sink that receives its kind, using the reserved capacity.
     ///
-    /// No sink takes it before every sink has recorded it: one that reports an event must not be ahead
-    /// of one that keeps the facts. If a sink cannot record it, this returns, and the event is emitted
-    /// when it can.
-    pub(super) async fn emit(&self, room: Reservations, event: Event) {
+    /// No sink gets it before every sink has recorded it: a sink that reports events must not be ahead
+    /// of one that stores state. If a sink fails to record it, this returns, and the event is emitted
+    /// later.
+    pub(super) async fn emit(&self, reservations: Reservations, event: Event) {
         let Err(error) = record(self.interested(event.kind), &event).await else {
-            return emit_recorded(self.interested(event.kind), room, event).await;
+            return emit_recorded(self.interested(event.kind), reservations, event).await;
         };
         let (id, kind) = (event.upload.id.clone(), event.kind);
-        tracing::error!(%id, ?kind, %error, "failed to record an event, trying again");
+        tracing::error!(%id, ?kind, %error, "failed to record event, retrying");
         let sinks: Vec<_> = self.interested(kind).cloned().collect();
-        let is_detached = self.try_detach(&Handle::current(), emit_later(sinks, room, event));
+        let is_detached =
+            self.try_detach(&Handle::current(), emit_later(sinks, reservations, event));
         if !is_detached {
-            tracing::error!(%id, ?kind, "dropped an event: too many effects are running");
+            tracing::error!(%id, ?kind, "failed to retry event: too many effects are running");
         }
     }
 
-    /// Emits an event of this moment to every sink that wants it.
+    /// Emits an event of the current state to every sink that receives its kind.
     pub(crate) async fn emit_kind(
         &self,
-        room: Reservations,
+        reservations: Reservations,
         kind: EventKind,
         upload: &Arc<Upload>,
         offset: u64,
-        caller: &RequestContext,
+        context: &RequestContext,
     ) {
-        if self.wants.contains(kind) {
-            let event = Event::new(kind, upload.clone(), offset, caller.clone());
-            self.emit(room, event).await;
+        if self.event_kinds.contains(kind) {
+            let event = Event::new(kind, upload.clone(), offset, context.clone());
+            self.emit(reservations, event).await;
         }
     }
 
@@ -126,20 +129,20 @@ impl Engine {
     /// Emits the removal of an upload and its reason.
     pub(crate) async fn emit_removed(
         &self,
-        room: Reservations,
+        reservations: Reservations,
         reason: TerminationReason,
         upload: &Arc<Upload>,
         offset: u64,
-        caller: &RequestContext,
+        context: &RequestContext,
     ) {
         let kind = EventKind::Terminated;
-        let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
+        let mut event = Event::new(kind, upload.clone(), offset, context.clone());
         event.reason = Some(reason);
-        self.emit(room, event).await;
+        self.emit(reservations, event).await;
     }
 
-    /// Tells progress of an upload whose bytes don't pass through here, and can't be stopped here.
-    pub(crate) fn emit_progress_of(&self, upload: &Arc<Upload>, offset: u64) {
+    /// Emits progress of an external upload; it cannot be stopped by the event.
+    pub(crate) fn emit_external_progress(&self, upload: &Arc<Upload>, offset: u64) {
         let event = Event::new(EventKind::Progress, upload.clone(), offset, None);
         self.offer_progress(&event);
     }
@@ -150,8 +153,8 @@ impl Engine {
         }
     }
 
-    /// Finds out what became of something that was announced for the upload `id` that was created at
-    /// `created`. A completion that nobody has been told of is told by this.
+    /// Resolves a prepared event of the upload `id` created at `created`. Completes an upload whose
+    /// completion was interrupted.
     pub(crate) async fn resolve(
         self: &Arc<Self>,
         kind: EventKind,
@@ -161,7 +164,7 @@ impl Engine {
         let Some(lease) = self.free_lease(id).await? else {
             return Ok(Resolution::Busy);
         };
-        let found = match self.parts.get_store().load(id).await {
+        let found = match self.composer.store().load(id).await {
             Ok(snapshot) => Some(snapshot).filter(|found| found.upload.created == created),
             Err(StoreError::NotFound(_)) => None,
             Err(error) => return Err(error.into()),
@@ -189,7 +192,7 @@ impl Engine {
         Ok(Resolution::Happened(Some(found)))
     }
 
-    /// Records a settled event, in case its process died before it could.
+    /// Records a resolved event, in case its process died before it could.
     pub(crate) async fn record_resolved(
         &self,
         kind: EventKind,
@@ -208,7 +211,7 @@ impl Engine {
     }
 }
 
-/// Records that an event has happened, in every sink that wants it.
+/// Records in every sink that an event has happened.
 async fn record(
     sinks: impl Iterator<Item = &Arc<dyn EventSink>>,
     event: &Event,
@@ -221,30 +224,30 @@ async fn record(
 
 async fn emit_recorded(
     sinks: impl Iterator<Item = &Arc<dyn EventSink>>,
-    room: Reservations,
+    reservations: Reservations,
     event: Event,
 ) {
-    let mut room = room.0.into_iter();
+    let mut reservations = reservations.0.into_iter();
     for sink in sinks {
-        match room.next().flatten() {
+        match reservations.next().flatten() {
             Some(reservation) => reservation.emit(event.clone()),
             None => sink.emit(event.clone()).await,
         }
     }
 }
 
-/// Emits an event as soon as every sink has recorded it. A shutdown does not wait for this: a prepared
-/// event is settled after it.
-async fn emit_later(sinks: Vec<Arc<dyn EventSink>>, room: Reservations, event: Event) {
+/// Emits an event once every sink has recorded it. A shutdown does not wait for this; the prepared
+/// event is resolved after the restart.
+async fn emit_later(sinks: Vec<Arc<dyn EventSink>>, reservations: Reservations, event: Event) {
     let end = Instant::now() + RETRY_TIMEOUT;
     let mut backoff = MIN_BACKOFF;
     loop {
         sleep(backoff).await;
         match record(sinks.iter(), &event).await {
-            Ok(()) => return emit_recorded(sinks.iter(), room, event).await,
+            Ok(()) => return emit_recorded(sinks.iter(), reservations, event).await,
             Err(error) if Instant::now() >= end => {
                 let id = &event.upload.id;
-                tracing::error!(%id, kind = ?event.kind, %error, "dropped an event that cannot be recorded");
+                tracing::error!(%id, kind = ?event.kind, %error, "failed to record event, dropped it");
                 return;
             }
             Err(_) => backoff = (backoff * 2).min(MAX_BACKOFF),

@@ -1,4 +1,4 @@
-//! What a locker does for one process.
+//! Checks of a locker within one process.
 
 use std::{
     sync::{
@@ -22,9 +22,9 @@ use super::Subject;
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(60);
-/// What happens at once happens within this, on the busiest machine.
-const SOON: Duration = Duration::from_secs(2);
-/// How long a takeover within one process may take.
+/// The limit for immediate reactions, generous for a busy machine.
+const PROMPT: Duration = Duration::from_secs(2);
+/// Maximum time of a takeover within one process.
 const TAKEOVER: Duration = Duration::from_millis(100);
 
 async fn acquire(locker: &Subject, id: &UploadId) -> Lease {
@@ -44,7 +44,7 @@ async fn wait_for(locker: &Subject, id: &UploadId) -> JoinHandle<Result<Lease, L
     queue_up(async move { locker.acquire(&id, LONG).await }).await
 }
 
-/// Polls a future in this task before it goes on in its own.
+/// Polls a future once, then runs it in a task.
 async fn queue_up<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
@@ -112,7 +112,11 @@ pub(super) async fn a_newcomer_takes_over_at_once(locker: &Subject) {
     let mut holder = acquire(locker, &id).await;
     let mut took = Vec::new();
     for _ in 0..5 {
-        assert_eq!(holder.signal().reason(), None, "asked before anybody came");
+        assert_eq!(
+            holder.signal().reason(),
+            None,
+            "requested before a waiter came"
+        );
         let writing = tokio::spawn(async move {
             holder.signal().wait().await;
         });
@@ -126,21 +130,21 @@ pub(super) async fn a_newcomer_takes_over_at_once(locker: &Subject) {
     assert!(took[2] < TAKEOVER, "takeovers took {took:?}");
 }
 
-pub(super) async fn the_holder_is_asked_to_yield_not_told_it_is_lost(locker: &Subject) {
+pub(super) async fn the_holder_is_requested_to_yield_not_revoked(locker: &Subject) {
     let id = UploadId::random();
     let lease = acquire(locker, &id).await;
     let waiter = wait_for(locker, &id).await;
-    let asked = timeout(SOON, lease.signal().wait())
+    let asked = timeout(PROMPT, lease.signal().wait())
         .await
-        .expect("nobody asked the holder");
+        .expect("the holder was not requested to yield");
     assert_eq!(asked, YieldReason::Requested);
     assert!(!waiter.is_finished(), "two have the lease");
     drop(lease);
     let lease = waiter.await.expect("the waiter").expect("acquire");
-    assert_eq!(lease.signal().reason(), None, "asked, though nobody waits");
+    assert_eq!(lease.signal().reason(), None, "requested without a waiter");
 }
 
-pub(super) async fn trying_asks_nobody(locker: &Subject) {
+pub(super) async fn trying_does_not_request_the_lease(locker: &Subject) {
     let id = UploadId::random();
     let lease = acquire(locker, &id).await;
     for _ in 0..3 {
@@ -150,7 +154,7 @@ pub(super) async fn trying_asks_nobody(locker: &Subject) {
     assert_eq!(lease.signal().reason(), None);
 }
 
-pub(super) async fn waiters_are_served_in_the_order_of_asking(locker: &Subject) {
+pub(super) async fn waiters_are_served_in_order(locker: &Subject) {
     let id = UploadId::random();
     let first = acquire(locker, &id).await;
     let (tell, mut told) = mpsc::channel(10);
@@ -172,7 +176,7 @@ pub(super) async fn waiters_are_served_in_the_order_of_asking(locker: &Subject) 
     assert_eq!(order, [0, 1, 2, 3, 4]);
 }
 
-pub(super) async fn a_waiter_with_others_behind_it_is_asked_already(locker: &Subject) {
+pub(super) async fn a_waiter_with_others_behind_it_is_requested_to_yield(locker: &Subject) {
     let id = UploadId::random();
     let first = acquire(locker, &id).await;
     let second = wait_for(locker, &id).await;
@@ -182,12 +186,12 @@ pub(super) async fn a_waiter_with_others_behind_it_is_asked_already(locker: &Sub
     assert_eq!(
         second.signal().reason(),
         Some(YieldReason::Requested),
-        "somebody waits behind it"
+        "a waiter is behind it"
     );
     assert!(!third.is_finished(), "two have the lease");
     drop(second);
     let third = third.await.expect("the waiter").expect("acquire");
-    assert_eq!(third.signal().reason(), None, "nobody waits behind it");
+    assert_eq!(third.signal().reason(), None, "no waiter is behind it");
 }
 
 pub(super) async fn a_dropped_waiter_leaves_the_queue(locker: &Subject) {
@@ -198,9 +202,9 @@ pub(super) async fn a_dropped_waiter_leaves_the_queue(locker: &Subject) {
     second.abort();
     assert!(second.await.is_err_and(|error| error.is_cancelled()));
     drop(first);
-    let third = timeout(SOON, third).await.expect("the queue is stuck");
+    let third = timeout(PROMPT, third).await.expect("the queue is stuck");
     let third = third.expect("the waiter").expect("acquire");
-    assert_eq!(third.signal().reason(), None, "nobody waits behind it");
+    assert_eq!(third.signal().reason(), None, "no waiter is behind it");
     drop(third);
     // Waiters that go while they are being served.
     for _ in 0..100 {
@@ -213,7 +217,7 @@ pub(super) async fn a_dropped_waiter_leaves_the_queue(locker: &Subject) {
         drop(lease);
         waiter.abort();
         drop(waiter.await);
-        let next = timeout(SOON, locker.acquire(&id, LONG)).await;
+        let next = timeout(PROMPT, locker.acquire(&id, LONG)).await;
         drop(
             next.expect("a lease went with a dropped waiter")
                 .expect("acquire"),
@@ -221,7 +225,7 @@ pub(super) async fn a_dropped_waiter_leaves_the_queue(locker: &Subject) {
     }
 }
 
-pub(super) async fn nobody_waits_longer_than_asked(locker: &Subject) {
+pub(super) async fn waiting_ends_at_the_timeout(locker: &Subject) {
     let id = UploadId::random();
     let _lease = acquire(locker, &id).await;
     for wait in [Duration::ZERO, SHORT, 4 * SHORT] {
@@ -230,13 +234,13 @@ pub(super) async fn nobody_waits_longer_than_asked(locker: &Subject) {
         let waited = begun.elapsed();
         assert!(waited >= wait, "gave up after {waited:?} of {wait:?}");
         assert!(
-            waited < wait + SOON,
+            waited < wait + PROMPT,
             "waited {waited:?} instead of {wait:?}"
         );
     }
 }
 
-pub(super) async fn who_gave_up_waiting_leaves_no_trace(locker: &Subject) {
+pub(super) async fn a_timed_out_waiter_leaves_no_trace(locker: &Subject) {
     let id = UploadId::random();
     let lease = acquire(locker, &id).await;
     for _ in 0..3 {
@@ -250,7 +254,7 @@ pub(super) async fn who_gave_up_waiting_leaves_no_trace(locker: &Subject) {
     assert_eq!(
         lease.signal().reason(),
         None,
-        "asked by somebody who is gone"
+        "requested by a cancelled waiter"
     );
 }
 
@@ -287,7 +291,7 @@ pub(super) async fn a_lease_can_be_dropped_anywhere(locker: &Subject) {
     std::thread::spawn(move || drop(lease))
         .join()
         .expect("a thread outside the runtime");
-    let lease = timeout(SOON, waiter).await.expect("handed over");
+    let lease = timeout(PROMPT, waiter).await.expect("handed over");
     drop(lease.expect("the waiter").expect("acquire"));
 }
 

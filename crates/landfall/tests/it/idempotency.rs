@@ -1,4 +1,4 @@
-//! Claims, upload tokens, and removals: one upload for whoever shows the same thing, however often.
+//! Idempotency keys, upload tokens, and removals.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use landfall::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-use crate::site::{DATA, Site, everywhere, id};
+use crate::harness::{DATA, Site, everywhere, id};
 
 type Noted = Arc<Mutex<Option<UploadId>>>;
 
@@ -60,7 +60,7 @@ impl IdempotencyKey for One {
     }
 }
 
-/// Claims every creation, and remembers what it saw.
+/// Sets an idempotency key for every creation, and records its calls.
 #[derive(Debug)]
 struct Claims {
     claim: One,
@@ -116,7 +116,7 @@ async fn ten_at_once_make_one_upload() {
         },
         async |site| {
             let all = (0..10).map(|_| {
-                let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+                let ask = site.request("POST", "/files/").with("Upload-Length", "5");
                 tokio::spawn(async move { ask.send().await.expect(201).location() })
             });
             let mut paths = Vec::new();
@@ -126,7 +126,7 @@ async fn ten_at_once_make_one_upload() {
             paths.dedup();
             assert_eq!(paths.len(), 1, "{paths:?}");
             assert_eq!(site.uploads().await, 1);
-            let found = site.parts.get_store().load(&id(&paths[0])).await.unwrap();
+            let found = site.parts.store().load(&id(&paths[0])).await.unwrap();
             assert_eq!(found.upload.labels["noted"], "yes");
         },
     )
@@ -161,7 +161,7 @@ async fn a_lost_answer_is_given_again_with_the_offset() {
         async |site| {
             let creation = [("Upload-Length", "11"), ("Content-Type", DATA)];
             let first = site
-                .ask("POST", "/files/")
+                .request("POST", "/files/")
                 .with_all(&creation)
                 .body("hello")
                 .send();
@@ -169,9 +169,9 @@ async fn a_lost_answer_is_given_again_with_the_offset() {
             assert_eq!(first.header("upload-offset"), Some("5"));
             let path = first.location();
             site.patch(&path, 5, " wo").await.expect(204);
-            // Its bytes aren't looked at.
+            // Its body is not read.
             let again = site
-                .ask("POST", "/files/")
+                .request("POST", "/files/")
                 .with_all(&creation)
                 .body("HELLO")
                 .send();
@@ -186,7 +186,7 @@ async fn a_lost_answer_is_given_again_with_the_offset() {
 }
 
 #[tokio::test]
-async fn what_was_noted_and_never_made_is_made() {
+async fn a_stored_id_without_an_upload_is_created() {
     everywhere(
         |config| {
             let claim = One::new();
@@ -203,7 +203,7 @@ async fn what_was_noted_and_never_made_is_made() {
 }
 
 #[tokio::test]
-async fn a_claim_that_is_lost_says_why() {
+async fn a_lost_key_returns_its_response() {
     everywhere(
         |config| {
             let claim = One {
@@ -263,7 +263,7 @@ async fn tokens_go_no_further_than_the_hook() {
         assert_eq!(requests[0].token.as_ref().unwrap().as_str(), "lft_x");
         for secret in ["lft_x", "bGZ0X3g"] {
             assert!(!format!("{requests:?}").contains(secret), "{requests:?}");
-            let found = site.parts.get_store().load(&id(&path)).await.unwrap();
+            let found = site.parts.store().load(&id(&path)).await.unwrap();
             assert!(!format!("{found:?}").contains(secret));
         }
         assert!(
@@ -303,7 +303,7 @@ async fn removals_say_why() {
     let handler: Handler = site.handler.clone();
 
     let path = site.create(5).await;
-    site.ask("DELETE", &path).send().await.expect(204);
+    site.request("DELETE", &path).send().await.expect(204);
 
     let path = site.create(5).await;
     assert!(handler.remove(&id(&path)).await.unwrap());
@@ -319,7 +319,7 @@ async fn removals_say_why() {
         ("Content-Type", DATA),
         ("Upload-Checksum", "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
     ];
-    site.ask("POST", "/files/")
+    site.request("POST", "/files/")
         .with_all(&bad)
         .body("no")
         .send()
@@ -336,7 +336,7 @@ async fn removals_say_why() {
 }
 
 #[tokio::test]
-async fn the_application_stops_and_removes_what_is_being_written() {
+async fn the_application_removes_an_upload_during_a_write() {
     everywhere(
         |_| {},
         async |site| {

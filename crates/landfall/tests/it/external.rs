@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use landfall::{
     BoxError, Composer, Config, Handler, Resolution,
-    direct::ExternalUploads,
     event::{self, EventKind, EventKinds, TerminationReason},
+    external::ExternalUploads,
     hook::{
         Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, Intent, RequestInfo,
     },
@@ -31,12 +31,12 @@ fn snapshot(name: &str) -> Snapshot {
     }
 }
 
-/// Keeps books of what is called `direct-…`, and notes what it is asked.
+/// A registry of uploads named `direct-…`, which records its calls.
 #[derive(Debug, Default)]
-struct Books(Mutex<Vec<String>>);
+struct Registry(Mutex<Vec<String>>);
 
 #[async_trait]
-impl ExternalUploads for Books {
+impl ExternalUploads for Registry {
     fn owns(&self, id: &UploadId) -> bool {
         id.as_str().starts_with("direct-")
     }
@@ -63,7 +63,7 @@ impl ExternalUploads for Books {
     }
 }
 
-/// Refuses what is called `no`, can't tell of what is called `unsure`, and notes the requests.
+/// Denies uploads named `no`, fails for those named `unsure`, and records the requests.
 #[derive(Debug, Default, Clone)]
 struct Rules(Arc<Mutex<Vec<String>>>);
 
@@ -85,7 +85,7 @@ impl Rules {
                     HeaderValue::from_static("law"),
                 ),
             )),
-            "unsure" => Err("nobody at home".into()),
+            "unsure" => Err("unavailable".into()),
             _ => Ok(Decision::allow()),
         }
     }
@@ -148,19 +148,19 @@ fn named(name: &str) -> Upload {
 
 #[tokio::test]
 async fn a_handler_looks_where_they_are() {
-    let books = Arc::new(Books::default());
+    let registry = Arc::new(Registry::default());
     let mut config = config();
-    config.direct = Some(books.clone());
+    config.external_uploads = Some(registry.clone());
     let handler = Handler::new(config).unwrap();
     let theirs = id("direct-7");
     assert_eq!(handler.get(&theirs).await.unwrap().unwrap().offset, 3);
     assert!(handler.remove(&theirs).await.unwrap());
     let settled = handler.resolve(EventKind::Completed, &theirs, None).await;
     assert!(matches!(settled, Ok(Resolution::Busy)));
-    // The handler's own, of which there are none.
+    // The handler itself has no uploads.
     assert!(handler.get(&id("other")).await.unwrap().is_none());
     assert!(!handler.remove(&id("other")).await.unwrap());
-    let asked = books.0.lock().unwrap().join(", ");
+    let asked = registry.0.lock().unwrap().join(", ");
     assert_eq!(
         asked,
         "look direct-7, remove direct-7, settle Completed direct-7"
@@ -174,44 +174,49 @@ async fn a_handler_looks_where_they_are() {
 }
 
 #[tokio::test]
-async fn the_same_hooks_are_asked() {
+async fn the_dispatcher_calls_the_hooks() {
     let rules = Rules::default();
     let handler = Handler::new(config().hook(rules.clone())).unwrap();
-    let audience = handler.hook_dispatcher();
+    let dispatcher = handler.hook_dispatcher();
     let request = Request::get("/s3/params")
         .header("upload-token", "lft_secret")
         .header(header::AUTHORIZATION, "Bearer application")
         .body(());
     let (mut parts, ()) = request.unwrap().into_parts();
-    let request = audience.request(&mut parts);
+    let request = dispatcher.request(&mut parts);
     assert!(!parts.headers.contains_key("upload-token"));
     assert!(parts.headers.contains_key(header::AUTHORIZATION));
 
-    audience
+    dispatcher
         .admit(&request, Intent::Create, None)
         .await
         .unwrap();
     let mut upload = named("yes");
-    audience.before_create(&request, &mut upload).await.unwrap();
+    dispatcher
+        .before_create(&request, &mut upload)
+        .await
+        .unwrap();
     assert_eq!(upload.labels["tenant"], "7");
     let whole = Snapshot {
         upload: Arc::new(named("no")),
         ..snapshot("direct-1")
     };
-    let declined = audience.before_finish(None, &whole).await.unwrap_err();
+    let declined = dispatcher.before_finish(None, &whole).await.unwrap_err();
     assert_eq!(declined.status.as_u16(), 451);
     assert_eq!(declined.message, "not here");
     assert_eq!(declined.headers["x-why"], "law");
     assert!(declined.cause.is_none());
-    let declined = audience.before_terminate(&request, &whole).await;
+    let declined = dispatcher.before_terminate(&request, &whole).await;
     assert_eq!(declined.unwrap_err().status.as_u16(), 451);
 
-    let declined = audience.before_create(&request, &mut named("unsure")).await;
+    let declined = dispatcher
+        .before_create(&request, &mut named("unsure"))
+        .await;
     let declined = declined.unwrap_err();
     assert_eq!(declined.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(!declined.message.contains("nobody at home"));
+    assert!(!declined.message.contains("unavailable"));
     let cause = declined.cause.unwrap().to_string();
-    assert!(cause.contains("nobody at home"), "{cause}");
+    assert!(cause.contains("unavailable"), "{cause}");
 
     let asked = rules.0.lock().unwrap().join("\n");
     let token = "Some(\"lft_secret\") false";
@@ -225,24 +230,24 @@ async fn the_same_hooks_are_asked() {
 }
 
 #[tokio::test]
-async fn the_same_sinks_are_told() {
+async fn the_dispatcher_emits_to_the_sinks() {
     let sink = RecordingSink::default();
     let handler = Handler::new(config().sink(sink.clone())).unwrap();
-    let audience = handler.hook_dispatcher();
+    let dispatcher = handler.hook_dispatcher();
     let upload = Arc::new(named("file"));
-    audience
+    dispatcher
         .prepare(EventKind::Created, &upload, 0, None)
         .await
         .unwrap();
     let emit = async |kind, offset| {
-        let room = audience.reserve(kind).await.unwrap();
-        audience.emit(room, kind, &upload, offset, None).await;
+        let room = dispatcher.reserve(kind).await.unwrap();
+        dispatcher.emit(room, kind, &upload, offset, None).await;
     };
     emit(EventKind::Created, 0).await;
-    audience.emit_progress(&upload, 3);
+    dispatcher.emit_progress(&upload, 3);
     emit(EventKind::Completed, 5).await;
-    let room = audience.reserve(EventKind::Terminated).await.unwrap();
-    audience
+    let room = dispatcher.reserve(EventKind::Terminated).await.unwrap();
+    dispatcher
         .emit_removed(room, TerminationReason::Client, &upload, 5, None)
         .await;
     let told: Vec<_> = sink
@@ -266,15 +271,15 @@ async fn room_for_an_event_is_reserved_before_its_effect() {
     let (sink, mut events) = event::channel(EventKinds::ALL, 1);
     let sink = sink.timeout(Duration::from_millis(50));
     let handler = Handler::new(config().sink(sink)).unwrap();
-    let audience = handler.hook_dispatcher();
+    let dispatcher = handler.hook_dispatcher();
     let upload = Arc::new(named("file"));
-    let room = audience.reserve(EventKind::Created).await.unwrap();
-    let full = audience.reserve(EventKind::Created).await.unwrap_err();
+    let room = dispatcher.reserve(EventKind::Created).await.unwrap();
+    let full = dispatcher.reserve(EventKind::Created).await.unwrap_err();
     assert!(full.cause.is_some() && full.status == 503, "{full:?}");
     drop(room);
-    // What was reserved and not used is free again.
-    let room = audience.reserve(EventKind::Created).await.unwrap();
-    audience
+    // Unused reservations are released.
+    let room = dispatcher.reserve(EventKind::Created).await.unwrap();
+    dispatcher
         .emit(room, EventKind::Created, &upload, 0, None)
         .await;
     assert_eq!(events.next().await.unwrap().kind, EventKind::Created);
