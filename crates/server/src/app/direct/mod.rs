@@ -208,7 +208,7 @@ pub(super) fn beginnings(settings: &Settings) -> Vec<String> {
         return Vec::new();
     }
     let prefix = &settings.s3.object_prefix;
-    [settings.direct.beginning(), OWN]
+    [settings.direct.key_prefix(), OWN]
         .map(|beginning| format!("{prefix}{beginning}"))
         .to_vec()
 }
@@ -217,7 +217,7 @@ fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result
     let direct = &settings.direct;
     let mut wanted = DirectSettings::new(bucket.client.clone(), &bucket.name);
     if let Some(endpoint) = &direct.endpoint {
-        wanted.signer = s3::signer(&settings.s3, endpoint).context("-direct-endpoint")?;
+        wanted.signer = s3::signer(&settings.s3, endpoint).context("--direct-endpoint")?;
     }
     let mut objects = S3Options::new(&bucket.name);
     objects.object_prefix.clone_from(&settings.s3.object_prefix);
@@ -226,31 +226,31 @@ fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result
     objects.headers.acl = direct.acl.clone().or(objects.headers.acl);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
-    wanted.small = match direct.small {
+    wanted.small = match direct.small_files {
         SmallFiles::Post => Small::Post,
         SmallFiles::Put => Small::Put,
     };
     wanted.put_lifetime = direct.put_lifetime;
-    wanted.lifetime = direct.lifetime;
+    wanted.lifetime = direct.url_lifetime;
     wanted.patience = settings.direct_idle_timeout();
-    wanted.interval = direct.poll;
+    wanted.interval = direct.poll_interval;
     wanted.sts = direct.sts.enabled.then(|| StsSettings {
         endpoint: direct.sts.endpoint.clone(),
         role: direct.sts.role.clone(),
         lifetime: direct.sts.lifetime,
     });
-    wanted.sign_requests = direct.signer;
+    wanted.sign_requests = direct.sign_requests;
     Ok(wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Invocation, direct::AREAS, read};
+    use crate::settings::{Invocation, direct::API_PATHS, read};
 
     #[test]
     fn other_pages_are_kept_from_these_paths() {
-        assert_eq!(api::AREAS, AREAS);
+        assert_eq!(api::AREAS, API_PATHS);
     }
 
     #[test]

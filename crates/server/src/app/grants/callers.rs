@@ -31,9 +31,9 @@ pub(super) fn callers(
     if let Some(jwt) = jwt {
         ways.push(Arc::new(jwt));
     }
-    if let Some(url) = &grants.authorize.url {
+    if let Some(url) = &grants.forward_auth.url {
         let mut asked = ApplicationSettings::new(url.reveal());
-        asked.cache = grants.authorize.cache;
+        asked.cache = grants.forward_auth.cache;
         let handler = handler.clone();
         asked.seen_at = SeenAt::new(move |request| handler.seen_at(request));
         let application = Application::new(asked).context("-grants-forward-auth-url")?;
@@ -42,7 +42,7 @@ pub(super) fn callers(
     let handler = handler.clone();
     let cross_site = CrossSite::new()
         .seen_at(move |request| handler.seen_at(request))
-        .and_from(&grants.origins)
+        .and_from(&grants.allowed_origins)
         .context("-grants-allowed-origins")?;
     Ok(Callers::new(ways, failed_attempts, cross_site))
 }
@@ -86,7 +86,7 @@ pub(super) fn known_by(settings: &Settings) -> Vec<String> {
         }
         settings::JwtKeys::File(file) => format!("JSON web tokens (keys in '{}')", file.display()),
     }));
-    let asked = grants.authorize.url.as_ref();
+    let asked = grants.forward_auth.url.as_ref();
     ways.extend(asked.map(|url| format!("the application ('{}')", url.redacted_url())));
     ways
 }

@@ -88,9 +88,9 @@ impl Grants {
         wanted.connections = Some(database.lend(settings, "grants").await?);
         wanted.survives_power_loss = state::survives_power_loss(settings);
         wanted.valid_for = grants.valid_for;
-        wanted.keep = grants.keep;
+        wanted.keep = grants.retention;
         wanted.quota_period = grants.quota_period;
-        wanted.started_at_grant = grants.style == settings::GrantStyle::Package;
+        wanted.started_at_grant = grants.api == settings::GrantsApi::Laravel;
         wanted.node = state::node(settings);
         wanted.outbox = outbox;
         let queue = Queue::open(wanted)
@@ -115,7 +115,7 @@ impl Grants {
     pub(super) fn join(&self, settings: &Settings, config: &mut Config) {
         let mut gate = GateSettings::default();
         gate.required = self.required;
-        gate.check_type = settings.grants.check_type;
+        gate.check_type = settings.grants.enforce_type;
         gate.follow_all = settings.admin.is_on();
         gate.guesses = Some(self.failed_attempts.clone());
         gate.client = Some(self.client.clone());
@@ -185,7 +185,8 @@ impl Grants {
 
     /// Warns if nobody can ask for uploads.
     pub(super) async fn warn(&self, settings: &Settings) {
-        let others = settings.grants.jwt.keys.is_some() || settings.grants.authorize.url.is_some();
+        let others =
+            settings.grants.jwt.keys.is_some() || settings.grants.forward_auth.url.is_some();
         if !self.enabled || others {
             return;
         }
@@ -231,10 +232,10 @@ pub(super) struct GrantStats {
 pub(super) fn limits(given: &settings::GrantLimits) -> Limits {
     Limits {
         max_size: given.max_size,
-        content_types: given.types.clone(),
-        active: given.active,
-        rate: given.rate.map(|(count, per)| Rate { count, per }),
+        content_types: given.allowed_types.clone(),
+        active: given.max_active,
+        rate: given.rate_limit.map(|(count, per)| Rate { count, per }),
         quota: given.quota,
-        size_required: given.size_required,
+        size_required: given.require_size,
     }
 }
