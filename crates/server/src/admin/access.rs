@@ -121,7 +121,7 @@ pub(super) async fn login(
     };
     match admin.opens(&parts, key.trim()).await {
         Ok(whose) => {
-            let (https, _) = admin.0.handler.seen_at(&parts);
+            let (https, _) = admin.0.handler.external_origin(&parts);
             let cookie = admin.0.sessions.begin(whose, admin.now(), https);
             tracing::info!(
                 client = admin.address(&parts).map(tracing::field::display),
@@ -151,7 +151,7 @@ pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response
     if !admin.0.cross_site.admits(&parts) {
         return private(Problem::new(StatusCode::FORBIDDEN, ORIGIN_REFUSED).into_response());
     }
-    let (https, _) = admin.0.handler.seen_at(&parts);
+    let (https, _) = admin.0.handler.external_origin(&parts);
     let cookie = admin.0.sessions.end(&parts.headers, admin.now(), https);
     to_page(cookie)
 }

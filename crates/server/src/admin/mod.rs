@@ -98,7 +98,7 @@ impl Admin {
     #[must_use]
     pub fn new(parts: AdminParts) -> Self {
         let seen_by = parts.handler.clone();
-        let cross_site = CrossSite::new().seen_at(move |request| seen_by.seen_at(request));
+        let cross_site = CrossSite::new().seen_at(move |request| seen_by.external_origin(request));
         Self(Arc::new(Inner {
             key: TokenHash::of(&parts.key),
             sessions: Sessions::new(&parts.key),

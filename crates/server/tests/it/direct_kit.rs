@@ -44,7 +44,12 @@ impl Place {
     /// A server on the bucket that takes direct uploads and looks at them often.
     pub(crate) fn server(&self, args: &[&str]) -> Landfall {
         let state = self.state().to_str().unwrap();
-        let own = ["-direct", "-state-dir", state, "-direct-poll-interval=200ms"];
+        let own = [
+            "-direct",
+            "-state-dir",
+            state,
+            "-direct-poll-interval=200ms",
+        ];
         self.bucket.server(&[&own, args].concat())
     }
 

@@ -95,12 +95,7 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let state = place.state().to_str().unwrap();
     let sweep = |more: &[&str]| {
         let mut command = place.bucket.command(&["sweep"]);
-        command.args([
-            "-expire-orphans=1ms",
-            "-state-dir",
-            state,
-            "-max-size=1GiB",
-        ]);
+        command.args(["-expire-orphans=1ms", "-state-dir", state, "-max-size=1GiB"]);
         let (code, out, told) = run(command.args(more));
         assert_eq!(code, Some(0), "{told}");
         out
@@ -118,7 +113,11 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let upload = app.begin("more.mp4", json!({}));
     upload.send(1, b"abc");
     server.kill();
-    let patience = ["-direct", "-direct-idle-timeout=1ms", "-direct-poll-interval=1ms"];
+    let patience = [
+        "-direct",
+        "-direct-idle-timeout=1ms",
+        "-direct-poll-interval=1ms",
+    ];
     crate::serve_kit::eventually("it isn't given up", || {
         sweep(&patience);
         place.bucket.multiparts() == [with_part.clone()]

@@ -35,13 +35,13 @@ pub(super) fn callers(
         let mut asked = ApplicationSettings::new(url.reveal());
         asked.cache = grants.forward_auth.cache;
         let handler = handler.clone();
-        asked.seen_at = SeenAt::new(move |request| handler.seen_at(request));
+        asked.seen_at = SeenAt::new(move |request| handler.external_origin(request));
         let application = Application::new(asked).context("-grants-forward-auth-url")?;
         ways.push(Arc::new(application));
     }
     let handler = handler.clone();
     let cross_site = CrossSite::new()
-        .seen_at(move |request| handler.seen_at(request))
+        .seen_at(move |request| handler.external_origin(request))
         .and_from(&grants.allowed_origins)
         .context("-grants-allowed-origins")?;
     Ok(Callers::new(ways, failed_attempts, cross_site))
