@@ -4,8 +4,8 @@ use std::{fs, sync::LazyLock};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use landfall_grants::caller::{
-    Algorithm, Caller, Denied, Identify, Jwt, JwtKeys, JwtSettings,
+use landfall_grants::auth::{
+    Algorithm, AuthError, AuthMethod, Principal, Jwt, JwtKeys, JwtSettings,
     fuzzing::{self, Verdict},
     is_subject,
 };
@@ -101,7 +101,7 @@ fn token(data: &[u8]) {
         return;
     };
     let (parts, ()) = request.into_parts();
-    match run(JWT.identify(&parts, None)) {
+    match run(JWT.authenticate(&parts, None)) {
         Ok(None) => {}
         Ok(Some(caller)) => {
             named(&caller);
@@ -111,12 +111,12 @@ fn token(data: &[u8]) {
                 "an unsigned token"
             );
         }
-        Err(Denied::Unknown { challenge, .. }) => assert!(challenge.to_str().is_ok()),
+        Err(AuthError::Unauthenticated { challenge, .. }) => assert!(challenge.to_str().is_ok()),
         Err(denied) => sentence(&denied.to_string()),
     }
 }
 
-fn named(caller: &Caller) {
+fn named(caller: &Principal) {
     assert!(is_subject(&caller.subject), "{:?}", caller.subject);
 }
 

@@ -43,7 +43,7 @@ pub fn direct_request(data: &[u8]) {
 
 /// A bucket notification: it has names, but not too many, and an error is one line.
 pub fn s3_event(data: &[u8]) {
-    match fuzzing::notice(data) {
+    match fuzzing::notification(data) {
         Ok(objects) => {
             assert!(objects.len() <= 1000);
             let is_named = |(bucket, key): &(String, String)| !bucket.is_empty() && !key.is_empty();

@@ -140,7 +140,7 @@ impl Engine {
             head,
             content_length,
         } = request;
-        let is_verified = head.checksum.has_length();
+        let is_verified = head.checksum.is_present();
         // A length that comes with bytes that turn out to be wrong isn't declared.
         let declares_late = is_verified || content_length.is_none();
         if let Some(length) = fit.declares.filter(|_| !declares_late) {

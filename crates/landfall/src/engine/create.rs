@@ -91,7 +91,7 @@ impl Engine {
             return Err(ProblemKind::SizeExceeded.into());
         }
         // A body without bytes is no transfer; what is left then is an empty upload or a plain one.
-        let is_transfer = with_upload && (content_length != Some(0) || head.checksum.has_length());
+        let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_present());
         if is_transfer {
             // Reject before hooks run, but hold no permit while they do.
             drop(self.transfer_permit().await?);

@@ -82,7 +82,7 @@ impl Error {
                 StoreError::Unavailable { .. } => ProblemKind::Unavailable.into(),
                 _ => ProblemKind::Internal.into(),
             },
-            Self::Lease(LeaseError::Held) => ProblemKind::Locked.into(),
+            Self::Lease(LeaseError::Locked) => ProblemKind::Locked.into(),
             Self::Lease(_) | Self::Sink(_) | Self::Claim(_) => ProblemKind::Unavailable.into(),
             Self::Hook(_) | Self::Task(_) => ProblemKind::Internal.into(),
         }
@@ -101,7 +101,7 @@ impl Error {
                     | StoreError::TooLarge { .. }
                     | StoreError::LeaseLost(_)
             ),
-            Self::Lease(error) => !matches!(error, LeaseError::Held),
+            Self::Lease(error) => !matches!(error, LeaseError::Locked),
             Self::Hook(_) | Self::Sink(_) | Self::Claim(_) | Self::Task(_) => true,
         }
     }

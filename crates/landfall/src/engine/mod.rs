@@ -182,7 +182,7 @@ impl Engine {
     async fn free_lease(&self, id: &UploadId) -> Result<Option<Lease>, Error> {
         match self.parts.get_locker().try_acquire(id).await {
             Ok(lease) => Ok(Some(lease)),
-            Err(LeaseError::Held) => Ok(None),
+            Err(LeaseError::Locked) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -76,7 +76,7 @@ impl Engine {
         B::Error: Into<BoxError>,
     {
         let start = append.offset();
-        let visibility = if incoming.checksum.has_length() {
+        let visibility = if incoming.checksum.is_present() {
             Visibility::Verified
         } else if incoming.content_length.is_some() {
             Visibility::Immediate

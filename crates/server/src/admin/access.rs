@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use landfall::service::Peer;
 use landfall_grants::{
     TokenHash,
-    caller::{FailedAttempt, KeySecret, is_cross_site},
+    auth::{FailedAttempt, KeySecret, is_cross_site},
 };
 use serde::Deserialize;
 
@@ -110,7 +110,7 @@ pub(super) async fn login(
     parts: Parts,
     shown: Result<Form<Shown>, FormRejection>,
 ) -> Response {
-    if !admin.0.cross_site.admits(&parts) {
+    if !admin.0.cross_site.allows(&parts) {
         return page::login(
             StatusCode::FORBIDDEN,
             "This form can't be sent from another page.",
@@ -148,7 +148,7 @@ pub(super) async fn login(
 
 /// `POST logout`.
 pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response {
-    if !admin.0.cross_site.admits(&parts) {
+    if !admin.0.cross_site.allows(&parts) {
         return private(Problem::new(StatusCode::FORBIDDEN, ORIGIN_REFUSED).into_response());
     }
     let (https, _) = admin.0.handler.external_origin(&parts);
@@ -205,7 +205,7 @@ impl Admin {
         {
             return Err(No::Unknown);
         }
-        if !self.0.cross_site.admits(parts) {
+        if !self.0.cross_site.allows(parts) {
             return Err(No::Foreign);
         }
         Ok(())
@@ -214,7 +214,7 @@ impl Admin {
     /// Whose key this is.
     async fn opens(&self, parts: &Parts, key: &str) -> Result<Whose, No> {
         let client = self.address(parts);
-        let hash = TokenHash::of(key);
+        let hash = TokenHash::from_secret(key);
         if hash == self.0.key {
             return Ok(Whose::Admin);
         }

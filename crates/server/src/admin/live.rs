@@ -60,8 +60,8 @@ pub(super) async fn events(
             "Too many dashboards are open.",
         ));
     };
-    let newest = admin.0.queue.newest_now().await?;
-    let issued = admin.0.queue.last_number().await?;
+    let newest = admin.0.queue.latest_event().await?;
+    let issued = admin.0.queue.last_event_number().await?;
     let said = headers.get("last-event-id");
     let after = said
         .and_then(|id| id.to_str().ok()?.trim().parse().ok())

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::SystemTime};
 use anyhow::Context as _;
 use landfall_grants::{
     Queue, QueueSettings,
-    caller::KeySecret,
+    auth::KeySecret,
     queue::{ApiKey, NewKey},
 };
 use landfall_hooks::outbox::Durability;
@@ -39,7 +39,7 @@ pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::R
     }
     let open = async {
         let mut wanted = QueueSettings::new(database.clone());
-        let connections = database.open(Durability::Power).await?;
+        let connections = database.open(Durability::PowerLoss).await?;
         wanted.connections = Some(connections.without_migrations());
         Queue::open(wanted).await
     };
@@ -169,11 +169,11 @@ fn may(key: &ApiKey) -> String {
         words.push("see and cancel all".to_owned());
     }
     words.extend(limits.max_size.map(|most| format!("{most} bytes each")));
-    if !limits.content_types.is_empty() {
-        words.push(limits.content_types.join(" "));
+    if !limits.allowed_types.is_empty() {
+        words.push(limits.allowed_types.join(" "));
     }
-    words.extend(limits.active.map(|most| format!("{most} at a time")));
-    words.extend(limits.rate.map(|rate| rate.to_string()));
+    words.extend(limits.max_active.map(|most| format!("{most} at a time")));
+    words.extend(limits.rate_limit.map(|rate| rate.to_string()));
     words.extend(limits.quota.map(|most| format!("{most} bytes in all")));
     if words.is_empty() {
         words.push("ask for any".to_owned());

@@ -336,7 +336,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
         let swept = direct.sweep().await?;
         println!(
             "looked at {} direct uploads: {} complete, {} expired, {} failed, {} unknown",
-            swept.seen, swept.completed, swept.expired, swept.failed, swept.unknown
+            swept.examined, swept.completed, swept.expired, swept.failed, swept.check_failures
         );
     }
     #[cfg(feature = "grants")]

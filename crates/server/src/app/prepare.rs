@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 #[cfg(feature = "grants")]
-use landfall_grants::caller::Jwt;
+use landfall_grants::auth::Jwt;
 
 #[cfg(feature = "grants")]
 use super::grants;

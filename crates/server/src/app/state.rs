@@ -123,7 +123,7 @@ impl Opened {
             })
         };
         let connections = self.connections.get_or_try_init(open).await?;
-        Ok(connections.lend())
+        Ok(connections.share())
     }
 
     /// Closes it, once nobody uses it any more.

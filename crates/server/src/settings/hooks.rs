@@ -54,7 +54,7 @@ pub(super) fn events(text: &str) -> Parsed<Option<HookNames>> {
 /// Parses the events of a message broker.
 pub(super) fn broker_events(text: &str) -> Parsed<Option<HookNames>> {
     let names = events(text)?;
-    match names.and_then(|names| names.questions().next()) {
+    match names.and_then(|names| names.blocking().next()) {
         Some(hook) => Err(format!(
             "{hook} is a blocking hook, which brokers do not support; write post-… and Upload… events"
         )),

@@ -28,7 +28,7 @@ async fn free(locker: &Arc<dyn Locker>, id: &UploadId, within: Duration) -> Leas
     let begun = Instant::now();
     loop {
         match locker.try_acquire(id).await {
-            Err(LeaseError::Held) if begun.elapsed() < within => {
+            Err(LeaseError::Locked) if begun.elapsed() < within => {
                 sleep(Duration::from_millis(1)).await;
             }
             result => return result.expect("a free lease"),
@@ -38,7 +38,7 @@ async fn free(locker: &Arc<dyn Locker>, id: &UploadId, within: Duration) -> Leas
 
 fn assert_held(what: &str, result: Result<Lease, LeaseError>) {
     match result {
-        Err(LeaseError::Held) => {}
+        Err(LeaseError::Locked) => {}
         other => panic!("{what} must give Held, not: {other:?}"),
     }
 }

@@ -33,7 +33,7 @@ async fn acquire(locker: &Subject, id: &UploadId) -> Lease {
 
 fn assert_held(what: &str, result: Result<Lease, LeaseError>) {
     match result {
-        Err(LeaseError::Held) => {}
+        Err(LeaseError::Locked) => {}
         other => panic!("{what} must give Held, not: {other:?}"),
     }
 }

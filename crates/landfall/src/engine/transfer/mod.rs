@@ -146,7 +146,7 @@ impl<'m> Transfer<'_, 'm> {
                 } else {
                     0
                 };
-                if let Some(asked) = signal.asked_at(offset) {
+                if let Some(asked) = signal.reason_at(offset) {
                     break Interrupt::Lease(asked).outcome();
                 }
                 // The request finds the offset in the store, and fails.

@@ -1,4 +1,4 @@
-//! What others see of an upload while it is being completed.
+//! The state of an upload that other requests see during its completion.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::site::{DATA, Site, everywhere, id};
 
-/// Decides about completions when the test lets it.
+/// A completion hook that decides when the test lets it.
 #[derive(Debug, Clone)]
 struct SlowDecision {
     called: Arc<Semaphore>,
@@ -40,8 +40,8 @@ impl Hook for SlowDecision {
     }
 }
 
-/// Runs `test` on each store while the hook has not decided yet about a complete upload; then lets it
-/// decide.
+/// Runs `test` on each store while the hook has not decided about a complete upload; then lets the
+/// hook decide.
 async fn while_undecided(
     allow: bool,
     test: impl AsyncFn(&Site, &str),
@@ -61,7 +61,7 @@ async fn while_undecided(
         patch.write("hello").await;
         hook.called.acquire().await.unwrap().forget();
         test(site, &path).await;
-        // The client gives up; the hook decides all the same.
+        // The client disconnects; the hook decides nevertheless.
         drop(patch);
         test(site, &path).await;
         hook.decide.add_permits(1);
@@ -82,7 +82,7 @@ async fn is_locked(site: &Site, path: &str) {
 }
 
 #[tokio::test]
-async fn e_62_nobody_sees_a_complete_upload_that_a_hook_then_refuses() {
+async fn e_62_undecided_completion_is_not_visible() {
     while_undecided(false, is_locked, async |site, path| {
         loop {
             let status = site.head(path).await.status;

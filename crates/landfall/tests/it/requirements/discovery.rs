@@ -14,7 +14,7 @@ use landfall::{
 use super::{Site, everywhere, with_defaults};
 
 #[tokio::test]
-async fn t_core_31_t_core_4_t_core_32_options_tells_version_and_extensions() {
+async fn t_core_31_t_core_4_t_core_32_options_reports_version_and_extensions() {
     with_defaults(async |site| {
         for path in ["/files/", "/files", "/files/none"] {
             let reply = site
@@ -38,7 +38,7 @@ async fn t_core_31_t_core_4_t_core_32_options_tells_version_and_extensions() {
 }
 
 #[tokio::test]
-async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_offered() {
+async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_supported_extensions_are_offered() {
     type Change = fn(Composer) -> Composer;
     let without: [(&str, Change); 3] = [
         ("termination", Composer::without_terminator),
@@ -64,7 +64,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_
         })
         .await;
     }
-    // What isn't offered isn't done.
+    // An extension that is not offered does not work.
     everywhere(
         |config| config.parts = config.parts.clone().without_terminator(),
         async |site| {
@@ -105,7 +105,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_what_is_there_is_
 }
 
 #[tokio::test]
-async fn t_core_9_t_core_10_e_61_the_maximum_is_told_if_there_is_one() {
+async fn t_core_9_t_core_10_e_61_max_size_is_reported_if_set() {
     everywhere(
         |config| config.limits.max_size = Some(1000),
         async |site| {
@@ -145,7 +145,7 @@ async fn t_core_34_e_2_options_ignores_the_version() {
 }
 
 #[tokio::test]
-async fn t_core_5_every_answer_names_the_version() {
+async fn t_core_5_every_response_has_the_version() {
     everywhere(
         |config| config.limits.max_size = Some(1000),
         async |site| {
@@ -189,7 +189,7 @@ async fn t_core_5_every_answer_names_the_version() {
 }
 
 #[tokio::test]
-async fn t_core_6_t_core_7_another_version_is_refused_and_has_no_effect() {
+async fn t_core_6_t_core_7_other_versions_are_rejected_without_effect() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for version in ["0.2.2", "1.0.1", "2.0.0", "x"] {
@@ -212,7 +212,7 @@ async fn t_core_6_t_core_7_another_version_is_refused_and_has_no_effect() {
 }
 
 #[tokio::test]
-async fn e_1_only_head_and_get_may_do_without_a_version() {
+async fn e_1_version_is_optional_only_on_head_and_get() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for ask in [
@@ -241,7 +241,7 @@ async fn e_1_only_head_and_get_may_do_without_a_version() {
 }
 
 #[tokio::test]
-async fn t_core_11_e_39_the_override_counts_on_post_alone() {
+async fn t_core_11_e_39_method_override_applies_only_to_post() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let over = |real: &str, named| site.ask(real, &path).with("X-HTTP-Method-Override", named);
@@ -251,7 +251,7 @@ async fn t_core_11_e_39_the_override_counts_on_post_alone() {
                 .with("Upload-Offset", offset);
             ask.body("hello").send().await.expect(204);
         }
-        // What a proxy caches or lets through as GET or HEAD is that and nothing else.
+        // A GET or HEAD for a proxy must stay one.
         for named in ["OPTIONS", "DELETE", "HEAD", "PATCH", "BREW"] {
             let reply = over("GET", named).send().await.expect(200);
             assert_eq!(reply.body, "hellohello", "{named}");
@@ -268,7 +268,7 @@ async fn t_core_11_e_39_the_override_counts_on_post_alone() {
 }
 
 #[tokio::test]
-async fn e_39_only_the_method_on_the_wire_decides_whether_a_body_follows() {
+async fn e_39_original_method_decides_whether_a_body_follows() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -285,7 +285,7 @@ async fn e_39_only_the_method_on_the_wire_decides_whether_a_body_follows() {
                 .header("X-HTTP-Method-Override", named)
                 .body(Empty::<Bytes>::new())
                 .unwrap();
-            // Past the HTTP server, which would mend it.
+            // Without the HTTP server, which would correct it.
             let reply = site.handler.handle(request).await;
             assert_eq!(reply.status(), status);
             assert_eq!(
@@ -308,7 +308,7 @@ async fn e_39_only_the_method_on_the_wire_decides_whether_a_body_follows() {
 }
 
 #[tokio::test]
-async fn e_39_a_preflight_is_not_overridden_and_unknown_names_are_refused() {
+async fn e_39_preflight_is_not_overridden_and_unknown_names_are_rejected() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let over = |real: &str, named| site.ask(real, &path).with("X-HTTP-Method-Override", named);
@@ -342,7 +342,7 @@ async fn e_50_other_methods_are_not_allowed() {
 }
 
 #[tokio::test]
-async fn e_52_the_base_path_may_end_with_a_slash_or_not() {
+async fn e_52_trailing_slash_of_the_base_path_is_optional() {
     with_defaults(async |site| {
         for path in ["/files", "/files/"] {
             let ask = site.ask("POST", path).with("Upload-Length", "5");
@@ -360,7 +360,7 @@ async fn e_52_the_base_path_may_end_with_a_slash_or_not() {
 }
 
 #[tokio::test]
-async fn e_60_only_a_finished_file_may_be_cached() {
+async fn e_60_only_finished_files_are_cacheable() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         site.patch(&path, 0, "he").await.expect(204);
@@ -394,7 +394,7 @@ async fn e_60_only_a_finished_file_may_be_cached() {
 }
 
 #[tokio::test]
-async fn e_49_unfinished_uploads_can_be_withheld() {
+async fn e_49_download_of_unfinished_uploads_can_be_disabled() {
     everywhere(
         |config| config.disable_unfinished_download = true,
         async |site| {
@@ -422,7 +422,7 @@ async fn an_id_that_is_used_again_is_another_file_to_caches() {
             let path = site.create(5).await;
             site.patch(&path, 0, body).await.expect(204);
             let reply = site.ask("GET", &path).send().await.expect(200);
-            // What hooks watch over is for nobody's shared cache.
+            // Responses under access hooks must not be in shared caches.
             assert_eq!(reply.header("cache-control"), Some("private"));
             etags.push(reply.header("etag").unwrap().to_owned());
             if body == "hello" {
@@ -437,7 +437,7 @@ async fn an_id_that_is_used_again_is_another_file_to_caches() {
     .await;
 }
 
-/// Calls every upload the same.
+/// Gives every upload the same id.
 #[derive(Debug)]
 struct SameId;
 
@@ -461,7 +461,7 @@ impl Hook for SameId {
 }
 
 #[test]
-fn credentials_need_origins_that_somebody_named() {
+fn credentials_require_explicit_origins() {
     let build = |cors: Cors| {
         let mut config = Config::new(Composer::join(MemoryStore::new()));
         config.cors = Some(cors.allow_credentials(true));

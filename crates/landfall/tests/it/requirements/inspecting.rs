@@ -3,7 +3,7 @@
 use super::{everywhere, with_defaults};
 
 #[tokio::test]
-async fn t_core_13_t_core_14_t_core_17_t_core_18_head_tells_offset_and_length() {
+async fn t_core_13_t_core_14_t_core_17_t_core_18_head_reports_offset_and_length() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         for offset in [0, 5] {
@@ -14,7 +14,7 @@ async fn t_core_13_t_core_14_t_core_17_t_core_18_head_tells_offset_and_length() 
             assert_eq!(reply.header("upload-defer-length"), None);
             site.patch(&path, offset, "hello").await.expect(204);
         }
-        // Complete: it goes on telling.
+        // Complete: HEAD still reports it.
         let reply = site.head(&path).await.expect(200);
         assert_eq!(
             (reply.number("upload-offset"), reply.number("upload-length")),
@@ -26,7 +26,7 @@ async fn t_core_13_t_core_14_t_core_17_t_core_18_head_tells_offset_and_length() 
 }
 
 #[tokio::test]
-async fn t_core_15_t_core_16_e_33_e_59_what_is_unknown_has_no_offset() {
+async fn t_core_15_t_core_16_e_33_e_59_unknown_upload_has_no_offset() {
     with_defaults(async |site| {
         let long = format!("/files/{}", "a".repeat(300));
         let existing = site.create(5).await;
@@ -52,7 +52,7 @@ async fn t_core_15_t_core_16_e_33_e_59_what_is_unknown_has_no_offset() {
                 assert_eq!(reply.header("upload-length"), None, "{reply:?}");
             }
         }
-        // What stores keep beside the bytes is not an upload.
+        // Other files of the store are not uploads.
         let reply = site.head(&format!("{existing}.info")).await;
         reply.expect(404);
     })
@@ -60,7 +60,7 @@ async fn t_core_15_t_core_16_e_33_e_59_what_is_unknown_has_no_offset() {
 }
 
 #[tokio::test]
-async fn e_60_heads_and_refusals_are_not_kept_in_caches() {
+async fn e_60_head_and_error_responses_are_not_cacheable() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for (status, ask) in [
@@ -77,7 +77,7 @@ async fn e_60_heads_and_refusals_are_not_kept_in_caches() {
 }
 
 #[tokio::test]
-async fn e_57_refusals_say_what_is_wrong_but_not_to_head() {
+async fn e_57_error_responses_have_a_body_except_on_head() {
     with_defaults(async |site| {
         let reply = site.ask("GET", "/files/none").send().await;
         let reply = reply.refused(404, "ERR_UPLOAD_NOT_FOUND");
@@ -85,7 +85,7 @@ async fn e_57_refusals_say_what_is_wrong_but_not_to_head() {
             reply.header("content-type"),
             Some("text/plain; charset=utf-8")
         );
-        // The connection goes on after a HEAD without a body, so nothing may follow the head.
+        // The connection stays open after a HEAD without a body, so nothing may follow the head.
         let mut open = site.ask("HEAD", "/files/none").open().await;
         open.reply().await.expect(404);
         open.write("HEAD /files/none HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -96,7 +96,7 @@ async fn e_57_refusals_say_what_is_wrong_but_not_to_head() {
 }
 
 #[tokio::test]
-async fn e_49_get_serves_what_is_stored_and_nothing_that_runs() {
+async fn e_49_get_serves_stored_bytes_without_active_content() {
     with_defaults(async |site| {
         // filename a.html, filetype text/html
         let metadata = "filename YS5odG1s,filetype dGV4dC9odG1s";

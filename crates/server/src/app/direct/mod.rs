@@ -9,11 +9,12 @@ use anyhow::{Context as _, bail};
 use axum::Router;
 use landfall::{Config, Handler, service::Cors};
 use landfall_direct::{
-    Books, DirectSettings, DirectStats, OWN, Small, StsSettings, Swept,
+    CLIENT_KEY_PREFIX, DirectSettings, DirectStats, Repository, SmallFiles, StsSettings,
+    SweepReport,
     api::{self, ApiSettings},
 };
-use landfall_grants::{Queue, caller::Callers, gate::ClientAddress, policy::Policy};
-use landfall_s3::{S3Options, lease::detect};
+use landfall_grants::{Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy};
+use landfall_s3::{S3Options, lease::supports_conditional_writes};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     log, s3,
-    settings::{LeaseKind, Secret, Settings, SmallFiles},
+    settings::{self, LeaseKind, Secret, Settings},
 };
 
 /// Direct uploads, and what stands around them.
@@ -57,17 +58,17 @@ impl Direct {
             bail!("-direct needs a bucket: write --s3-bucket NAME");
         };
         let mut wanted = wanted(settings, bucket)?;
-        wanted.is_notified = secret.is_some();
+        wanted.has_notifications = secret.is_some();
         wanted.policies = policies;
         wanted.objects.conditional_writes =
             !settings.direct.overwrite && honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
         let connections = database.lend(settings, "direct uploads").await?;
-        let books = Books::open(connections)
+        let repository = Repository::open(connections)
             .await
             .context("the tables of direct uploads can't be used")?;
         Ok(Some(Self {
-            uploads: landfall_direct::Direct::new(wanted, queue.clone(), books),
+            uploads: landfall_direct::Direct::new(wanted, queue.clone(), repository),
             stats,
             secret,
             stop: watch::Sender::new(false),
@@ -82,7 +83,7 @@ impl Direct {
 
     /// Has the handler's hooks asked and its sinks told.
     pub(super) fn follow(&self, handler: &Handler) {
-        self.uploads.join(handler);
+        self.uploads.set_handler(handler);
     }
 
     /// Looks after them from now on, in a task of this runtime.
@@ -97,7 +98,7 @@ impl Direct {
     ///
     /// # Errors
     /// The database fails.
-    pub(super) async fn sweep(&self) -> anyhow::Result<Swept> {
+    pub(super) async fn sweep(&self) -> anyhow::Result<SweepReport> {
         let swept = self.uploads.sweep().await;
         swept.context("direct uploads can't be looked at")
     }
@@ -120,7 +121,7 @@ impl Direct {
     pub(super) fn router(
         &self,
         settings: &Settings,
-        callers: Callers,
+        callers: Authenticator,
         cors: Option<Cors>,
         client: Arc<ClientAddress>,
     ) -> Router {
@@ -128,7 +129,7 @@ impl Direct {
         wanted.path.clone_from(&settings.direct.path);
         wanted.cors = cors;
         wanted.client = Some(client);
-        wanted.events_secret = self
+        wanted.notifications_secret = self
             .secret
             .as_ref()
             .map(|secret| secret.reveal().to_owned());
@@ -152,15 +153,15 @@ impl Direct {
         let stats = &self.stats;
         Counts {
             opened: of(&stats.opened),
-            refused: of(&stats.refused),
+            rejected: of(&stats.rejected),
             completed: of(&stats.completed),
             failed: of(&stats.failed),
             cancelled: of(&stats.cancelled),
             expired: of(&stats.expired),
             parts: of(&stats.parts),
             sweeps: of(&stats.sweeps),
-            looks: of(&stats.looks),
-            unknown: of(&stats.unknown),
+            checks: of(&stats.checks),
+            check_failures: of(&stats.check_failures),
         }
     }
 }
@@ -169,15 +170,15 @@ impl Direct {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counts {
     pub(super) opened: u64,
-    pub(super) refused: u64,
+    pub(super) rejected: u64,
     pub(super) completed: u64,
     pub(super) failed: u64,
     pub(super) cancelled: u64,
     pub(super) expired: u64,
     pub(super) parts: u64,
     pub(super) sweeps: u64,
-    pub(super) looks: u64,
-    pub(super) unknown: u64,
+    pub(super) checks: u64,
+    pub(super) check_failures: u64,
 }
 
 /// Whether the service honors conditional writes, without which a signed PUT may replace its object.
@@ -185,7 +186,8 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
     if matches!(settings.leases.kind, LeaseKind::Store) {
         return true;
     }
-    let detected = detect(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
+    let detected =
+        supports_conditional_writes(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
     detected.unwrap_or_else(|error| {
         tracing::warn!(
             %error,
@@ -199,7 +201,9 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
 /// The paths that belong to them, with all that is below.
 pub(super) fn paths(settings: &Settings) -> Vec<String> {
     let path = &settings.direct.path;
-    api::AREAS.map(|area| format!("{path}{area}")).to_vec()
+    api::PATH_PREFIXES
+        .map(|area| format!("{path}{area}"))
+        .to_vec()
 }
 
 /// What keys of direct uploads begin with: the store leaves such keys alone.
@@ -208,7 +212,7 @@ pub(super) fn beginnings(settings: &Settings) -> Vec<String> {
         return Vec::new();
     }
     let prefix = &settings.s3.object_prefix;
-    [settings.direct.key_prefix(), OWN]
+    [settings.direct.key_prefix(), CLIENT_KEY_PREFIX]
         .map(|beginning| format!("{prefix}{beginning}"))
         .to_vec()
 }
@@ -226,14 +230,14 @@ fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result
     objects.headers.acl = direct.acl.clone().or(objects.headers.acl);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
-    wanted.small = match direct.small_files {
-        SmallFiles::Post => Small::Post,
-        SmallFiles::Put => Small::Put,
+    wanted.small_files = match direct.small_files {
+        settings::SmallFiles::Post => SmallFiles::Post,
+        settings::SmallFiles::Put => SmallFiles::Put,
     };
     wanted.put_lifetime = direct.put_lifetime;
-    wanted.lifetime = direct.url_lifetime;
-    wanted.patience = settings.direct_idle_timeout();
-    wanted.interval = direct.poll_interval;
+    wanted.url_lifetime = direct.url_lifetime;
+    wanted.idle_timeout = settings.direct_idle_timeout();
+    wanted.check_interval = direct.poll_interval;
     wanted.sts = direct.sts.enabled.then(|| StsSettings {
         endpoint: direct.sts.endpoint.clone(),
         role: direct.sts.role.clone(),
@@ -250,7 +254,7 @@ mod tests {
 
     #[test]
     fn other_pages_are_kept_from_these_paths() {
-        assert_eq!(api::AREAS, API_PATHS);
+        assert_eq!(api::PATH_PREFIXES, API_PATHS);
     }
 
     #[test]

@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use landfall::Handler;
 use landfall_grants::{
     Queue,
-    caller::{
-        ApiKeys, Application, ApplicationSettings, Callers, CrossSite, FailedAttempts, Identify,
-        Jwt, JwtKeys, JwtSettings, SeenAt,
+    auth::{
+        ApiKeys, AuthMethod, Authenticator, CsrfPolicy, ExternalOrigin, FailedAttempts,
+        ForwardAuth, ForwardAuthSettings, Jwt, JwtKeys, JwtSettings,
     },
 };
 
@@ -25,26 +25,27 @@ pub(super) fn callers(
     jwt: Option<Jwt>,
     failed_attempts: FailedAttempts,
     handler: &Handler,
-) -> anyhow::Result<Callers> {
+) -> anyhow::Result<Authenticator> {
     let grants = &settings.grants;
-    let mut ways: Vec<Arc<dyn Identify>> = vec![Arc::new(ApiKeys::new(queue.clone()))];
+    let mut ways: Vec<Arc<dyn AuthMethod>> = vec![Arc::new(ApiKeys::new(queue.clone()))];
     if let Some(jwt) = jwt {
         ways.push(Arc::new(jwt));
     }
     if let Some(url) = &grants.forward_auth.url {
-        let mut asked = ApplicationSettings::new(url.reveal());
+        let mut asked = ForwardAuthSettings::new(url.reveal());
         asked.cache = grants.forward_auth.cache;
         let handler = handler.clone();
-        asked.seen_at = SeenAt::new(move |request| handler.external_origin(request));
-        let application = Application::new(asked).context("-grants-forward-auth-url")?;
+        asked.external_origin =
+            ExternalOrigin::new(move |request| handler.external_origin(request));
+        let application = ForwardAuth::new(asked).context("-grants-forward-auth-url")?;
         ways.push(Arc::new(application));
     }
     let handler = handler.clone();
-    let cross_site = CrossSite::new()
-        .seen_at(move |request| handler.external_origin(request))
-        .and_from(&grants.allowed_origins)
+    let cross_site = CsrfPolicy::new()
+        .external_origin(move |request| handler.external_origin(request))
+        .allow_origins(&grants.allowed_origins)
         .context("-grants-allowed-origins")?;
-    Ok(Callers::new(ways, failed_attempts, cross_site))
+    Ok(Authenticator::new(ways, failed_attempts, cross_site))
 }
 
 /// What knows callers by JSON web tokens, if that is set up; reads its keys.

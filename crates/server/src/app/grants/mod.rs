@@ -12,10 +12,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use landfall::{Config, Handler};
 use landfall_grants::{
-    Limits, Queue, QueueSettings,
+    GrantLimits, Queue, QueueSettings,
     api::ApiStats,
-    caller::{FailedAttempts, Rate},
-    gate::{ClientAddress, Follower, Gate, GateSettings},
+    auth::{FailedAttempts, RateLimit},
+    enforce::{ClientAddress, GrantHook, GrantHookSettings, JobTracker},
     queue::{QueueStats, Totals},
 };
 use landfall_hooks::outbox::Outbox;
@@ -88,7 +88,7 @@ impl Grants {
         wanted.connections = Some(database.lend(settings, "grants").await?);
         wanted.survives_power_loss = state::survives_power_loss(settings);
         wanted.valid_for = grants.valid_for;
-        wanted.keep = grants.retention;
+        wanted.retention = grants.retention;
         wanted.quota_period = grants.quota_period;
         wanted.started_at_grant = grants.api == settings::GrantsApi::Laravel;
         wanted.node = state::node(settings);
@@ -113,15 +113,15 @@ impl Grants {
     /// Lets a handler ask the gate and tell the queue; before anybody else is asked or told, so that
     /// what the application hears of is in the queue.
     pub(super) fn join(&self, settings: &Settings, config: &mut Config) {
-        let mut gate = GateSettings::default();
-        gate.required = self.required;
-        gate.check_type = settings.grants.enforce_type;
-        gate.follow_all = settings.admin.is_on();
-        gate.guesses = Some(self.failed_attempts.clone());
+        let mut gate = GrantHookSettings::default();
+        gate.require_token = self.required;
+        gate.enforce_type = settings.grants.enforce_type;
+        gate.track_all = settings.admin.is_on();
+        gate.failed_attempts = Some(self.failed_attempts.clone());
         gate.client = Some(self.client.clone());
         config
             .hooks
-            .insert(0, Arc::new(Gate::new(self.queue.clone(), gate)));
+            .insert(0, Arc::new(GrantHook::new(self.queue.clone(), gate)));
         self.follow(config);
     }
 
@@ -129,7 +129,7 @@ impl Grants {
     pub(super) fn follow(&self, config: &mut Config) {
         config
             .sinks
-            .insert(0, Arc::new(Follower::new(self.queue.clone())));
+            .insert(0, Arc::new(JobTracker::new(self.queue.clone())));
     }
 
     /// Finds out what was missed when a process died, and looks after the queue from then on, in a
@@ -208,7 +208,7 @@ impl Grants {
             api: self.api.clone(),
             queue: self.queue.stats(),
             tended: self.tending.tended(),
-            newest_event: *self.queue.newest().borrow(),
+            newest_event: *self.queue.watch_latest_event().borrow(),
             totals: totals.ok().and_then(Result::ok),
         }
     }
@@ -229,13 +229,15 @@ pub(super) struct GrantStats {
 }
 
 /// Limits as the queue and the rules have them.
-pub(super) fn limits(given: &settings::GrantLimits) -> Limits {
-    Limits {
+pub(super) fn limits(given: &settings::GrantLimits) -> GrantLimits {
+    GrantLimits {
         max_size: given.max_size,
-        content_types: given.allowed_types.clone(),
-        active: given.max_active,
-        rate: given.rate_limit.map(|(count, per)| Rate { count, per }),
+        allowed_types: given.allowed_types.clone(),
+        max_active: given.max_active,
+        rate_limit: given
+            .rate_limit
+            .map(|(count, per)| RateLimit { count, per }),
         quota: given.quota,
-        size_required: given.require_size,
+        require_size: given.require_size,
     }
 }

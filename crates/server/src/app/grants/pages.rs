@@ -10,8 +10,8 @@ use axum::{Router, body::Body};
 use http::{Request, Response};
 use landfall::{Handler, service::Cors};
 use landfall_grants::{
-    api::{self, ApiSettings, Style},
-    caller::Jwt,
+    api::{self, ApiSettings, ApiStyle},
+    auth::Jwt,
     policy::Policy,
 };
 use tokio::sync::watch;
@@ -145,8 +145,8 @@ impl Grants {
             api.policies = parts.policies;
             api.path.clone_from(&grants.path);
             api.style = match grants.api {
-                GrantsApi::Landfall => Style::Landfall,
-                GrantsApi::Laravel => Style::Package,
+                GrantsApi::Landfall => ApiStyle::Landfall,
+                GrantsApi::Laravel => ApiStyle::Laravel,
             };
             api.cors = cors;
             api.client = Some(self.client.clone());

@@ -12,7 +12,7 @@ use std::{
 use landfall::Handler;
 use landfall_grants::{
     Queue,
-    gate::{Reconciled, reconcile},
+    enforce::{ReconcileReport, reconcile},
     queue::{QueueError, StaleFilter},
 };
 use tokio::{sync::watch, time::sleep};
@@ -126,8 +126,8 @@ impl Tending {
 }
 
 impl Counts {
-    fn reconciled(&self, found: Reconciled) {
-        self.looked_at.fetch_add(found.seen, Relaxed);
+    fn reconciled(&self, found: ReconcileReport) {
+        self.looked_at.fetch_add(found.examined, Relaxed);
         self.ended.fetch_add(found.ended, Relaxed);
         self.unknown.fetch_add(found.failed, Relaxed);
     }
@@ -218,7 +218,7 @@ impl Tender {
     }
 
     async fn tidy(&self) {
-        match self.queue.tidy().await {
+        match self.queue.purge().await {
             Ok((expired, removed)) => {
                 self.expired(expired);
                 self.counts.removed.fetch_add(removed, Relaxed);

@@ -14,7 +14,7 @@ pub(super) fn direct(page: &mut Page, counts: &Counts) {
         (
             "landfall_direct_rejected_total",
             "Direct uploads that a rule, a limit or a hook refused.",
-            counts.refused,
+            counts.rejected,
         ),
         (
             "landfall_direct_completed_total",
@@ -49,12 +49,12 @@ pub(super) fn direct(page: &mut Page, counts: &Counts) {
         (
             "landfall_direct_checks_total",
             "Looks at a direct upload in the bucket.",
-            counts.looks,
+            counts.checks,
         ),
         (
             "landfall_direct_check_failures_total",
             "Such looks at which the bucket failed.",
-            counts.unknown,
+            counts.check_failures,
         ),
     ] {
         page.single(name, "counter", help, value);

@@ -53,7 +53,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
         (
             "landfall_queue_commands_total",
             "What was written in them.",
-            stats.queue.orders,
+            stats.queue.commands,
         ),
         (
             "landfall_queue_failures_total",
@@ -113,8 +113,8 @@ fn asked(page: &mut Page, stats: &GrantStats) {
     );
     for (result, count) in [
         ("granted", &api.granted),
-        ("repeated", &api.granted_again),
-        ("refused", &api.refused),
+        ("repeated", &api.repeated),
+        ("refused", &api.rejected),
         ("failed", &api.failed),
     ] {
         page.sample(name, &[("result", result)], count.load(Relaxed));
@@ -128,6 +128,6 @@ fn asked(page: &mut Page, stats: &GrantStats) {
         cancelled,
     );
     let help = "Callers that listen to events now.";
-    let listening = api.listening.load(Relaxed);
+    let listening = api.event_streams.load(Relaxed);
     page.single("landfall_event_streams", "gauge", help, listening);
 }

@@ -7,10 +7,10 @@ use crate::settings::cli::Subcommand;
 use crate::settings::table::{Kind, Section, Setting};
 use crate::settings::value;
 use crate::settings::{grants, hooks};
-use landfall_hooks::WhenDown;
+use landfall_hooks::FailureMode;
 
-const FAILURE_MODES: &[(&str, WhenDown)] =
-    &[("deny", WhenDown::Refuse), ("allow", WhenDown::Allow)];
+const FAILURE_MODES: &[(&str, FailureMode)] =
+    &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];
 
 /// A sweep emits events.
 const SUBCOMMANDS: &[Subcommand] = &[Subcommand::Serve, Subcommand::Sweep];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use landfall_hooks::{HookName, HookNames, WhenDown, format::Format};
+use landfall_hooks::{FailureMode, HookName, HookNames, format::Format};
 
 use super::Secret;
 
@@ -16,7 +16,7 @@ pub struct Hooks {
     /// Minimum time between two `post-receive` events of an upload.
     pub progress_interval: Duration,
     /// Result of a blocking hook that cannot be reached.
-    pub failure_mode: WhenDown,
+    pub failure_mode: FailureMode,
     /// Exit code or status with which `post-receive` stops an upload, in the format of tusd 1.
     pub stop_code: Option<u16>,
     /// Command hooks.
@@ -35,7 +35,7 @@ pub struct Hooks {
 
 impl Hooks {
     /// Events that are stored until they are delivered.
-    pub const STORED: HookNames = HookNames::of(&[
+    pub const STORED: HookNames = HookNames::from_names(&[
         HookName::PostCreate,
         HookName::PostFinish,
         HookName::PostTerminate,
@@ -50,8 +50,8 @@ impl Hooks {
     /// Returns all blocking hooks and events of the transports in use.
     pub(crate) fn used_names(&self) -> HookNames {
         self.transports()
-            .map(|(own, possible)| own.unwrap_or(self.enabled_names().and(possible)))
-            .fold(HookNames::of(&[]), HookNames::or)
+            .map(|(own, possible)| own.unwrap_or(self.enabled_names().intersection(possible)))
+            .fold(HookNames::from_names(&[]), HookNames::union)
     }
 
     /// Returns the own list of each transport in use, and the names that it supports.
@@ -59,7 +59,7 @@ impl Hooks {
         let all: HookNames = HookName::ALL.into_iter().collect();
         let events: HookNames = HookName::ALL
             .into_iter()
-            .filter(|name| !name.is_question())
+            .filter(|name| !name.is_blocking())
             .collect();
         let brokers = &self.brokers;
         [
@@ -70,7 +70,7 @@ impl Hooks {
             (
                 self.wasm.file.is_some(),
                 self.wasm.events,
-                HookNames::ANSWERED,
+                HookNames::WITH_RESPONSE,
             ),
             (brokers.nats.url.is_some(), brokers.nats.events, events),
             (brokers.amqp.url.is_some(), brokers.amqp.events, events),

@@ -172,10 +172,10 @@ impl Settings {
     /// Returns whether events are stored until they are delivered.
     pub(crate) fn has_outbox(&self) -> bool {
         let stored = match self.has_queue() {
-            true => Hooks::STORED.or(HookNames::OF_QUEUE),
+            true => Hooks::STORED.union(HookNames::JOB_EVENTS),
             false => Hooks::STORED,
         };
-        !self.hooks.used_names().and(stored).is_empty()
+        !self.hooks.used_names().intersection(stored).is_empty()
     }
 
     /// Returns whether the server uses its database.
