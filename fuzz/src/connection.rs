@@ -1,88 +1,90 @@
-//! What comes over a connection, before it is HTTP.
+//! Input of a connection, before it is parsed as HTTP.
 
-use landfall_server::net::{Guard, Refusal};
+use landfall_server::net::{HttpRejection, RequestHeadValidator};
 
 const MAX_HEAD: usize = 512;
 
-/// The guard's outcome does not depend on how the input is cut into reads; a head that it lets pass
-/// is one that httparse (hyper's parser) sees end at the same byte and be framed in the same way;
-/// trailers end at the same byte too; a refusal is a 4xx or 5xx with one sentence.
+/// Checks the validator of request heads.
+///
+/// Its result does not depend on how the input is cut into reads. httparse (hyper's parser) finds the
+/// same end and framing of each accepted head, and the same end of trailers. A rejection is a 4xx or
+/// 5xx with one sentence.
 pub fn connection(data: &[u8]) {
-    // The first byte says how long the reads are.
+    // The first byte is the length of the reads.
     let Some((length, input)) = data.split_first() else {
         return;
     };
-    let in_reads = follow(input, usize::from(*length).max(1));
-    let in_bytes = follow(input, 1);
-    let at_once = follow(input, usize::MAX);
+    let in_reads = scan(input, usize::from(*length).max(1));
+    let in_bytes = scan(input, 1);
+    let at_once = scan(input, usize::MAX);
     for other in [&in_reads, &at_once] {
         assert_eq!(other.heads, in_bytes.heads);
         assert_eq!(
-            other.refusal.map(|refusal| refusal.status),
-            in_bytes.refusal.map(|refusal| refusal.status)
+            other.rejection.map(|rejection| rejection.status),
+            in_bytes.rejection.map(|rejection| rejection.status)
         );
     }
-    for head in &in_bytes.whole {
-        understood(head);
+    for head in &in_bytes.complete {
+        check_head(head);
     }
     for trailers in &in_bytes.trailers {
-        end_alike(trailers);
+        check_trailers(trailers);
     }
-    if let Some(refusal) = in_bytes.refusal {
-        assert!(refusal.status.is_client_error() || refusal.status.is_server_error());
-        assert!(!refusal.reason.is_empty() && !refusal.reason.contains(char::is_control));
+    if let Some(rejection) = in_bytes.rejection {
+        assert!(rejection.status.is_client_error() || rejection.status.is_server_error());
+        assert!(!rejection.reason.is_empty() && !rejection.reason.contains(char::is_control));
     }
 }
 
-struct Followed {
+struct ScannedInput {
     heads: u32,
-    refusal: Option<Refusal>,
-    /// The heads that were kept until they were whole: all of them, if read byte by byte.
-    whole: Vec<Vec<u8>>,
+    rejection: Option<HttpRejection>,
+    /// The heads that were buffered until they were complete: all of them, if read byte by byte.
+    complete: Vec<Vec<u8>>,
     /// The same for trailers, which are no longer than the limit and a byte if they are too large.
     trailers: Vec<Vec<u8>>,
 }
 
-fn follow(input: &[u8], length: usize) -> Followed {
-    let mut guard = Guard::new(MAX_HEAD);
-    let (mut refusal, mut whole, mut trailers) = (None, Vec::new(), Vec::new());
-    let mut passed_on = 0;
+fn scan(input: &[u8], length: usize) -> ScannedInput {
+    let mut validator = RequestHeadValidator::new(MAX_HEAD);
+    let (mut rejection, mut complete, mut trailers) = (None, Vec::new(), Vec::new());
+    let mut forwarded = 0;
     for read in input.chunks(length.min(input.len()).max(1)) {
-        let heads = guard.heads();
-        match guard.scan(read) {
-            Ok(passed) => {
-                assert!(passed.whole <= read.len());
-                passed_on += passed.held.len() + passed.whole;
-                if !passed.held.is_empty() {
-                    let held = [&passed.held, &read[..passed.whole]].concat();
-                    if guard.heads() == heads {
-                        trailers.push(held);
+        let heads = validator.heads();
+        match validator.scan(read) {
+            Ok(scanned) => {
+                assert!(scanned.forward_len <= read.len());
+                forwarded += scanned.buffered.len() + scanned.forward_len;
+                if !scanned.buffered.is_empty() {
+                    let buffered = [&scanned.buffered, &read[..scanned.forward_len]].concat();
+                    if validator.heads() == heads {
+                        trailers.push(buffered);
                     } else {
-                        whole.push(held);
+                        complete.push(buffered);
                     }
                 }
             }
-            Err(refused) => {
-                refusal = Some(refused);
+            Err(rejected) => {
+                rejection = Some(rejected);
                 break;
             }
         }
     }
-    assert!(passed_on <= input.len());
-    Followed {
-        heads: guard.heads(),
-        refusal,
-        whole,
+    assert!(forwarded <= input.len());
+    ScannedInput {
+        heads: validator.heads(),
+        rejection,
+        complete,
         trailers,
     }
 }
 
-fn understood(head: &[u8]) {
+fn check_head(head: &[u8]) {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
         Ok(httparse::Status::Complete(end)) => assert_eq!(end, head.len()),
-        Ok(httparse::Status::Partial) => panic!("a whole head that is not whole"),
+        Ok(httparse::Status::Partial) => panic!("an accepted head is incomplete"),
         // hyper may be stricter.
         Err(_) => return,
     }
@@ -95,11 +97,11 @@ fn understood(head: &[u8]) {
     assert!(count("host") == 1 || request.version == Some(0));
 }
 
-fn end_alike(trailers: &[u8]) {
+fn check_trailers(trailers: &[u8]) {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     match httparse::parse_headers(trailers, &mut headers) {
         Ok(httparse::Status::Complete((end, _))) => assert_eq!(end, trailers.len()),
-        // Too large: handed on as far as it has come, for hyper to see that.
+        // Too large: forwarded as received, for hyper to reject.
         Ok(httparse::Status::Partial) => assert!(trailers.len() > MAX_HEAD),
         Err(_) => {}
     }

@@ -26,7 +26,7 @@ use landfall::{
     store::{Enumerate as _, MemoryStore, Read as _},
     upload::{Upload, UploadId},
 };
-use landfall_server::net::{Body, Limits, Listener, NetStats, Shutdown, serve};
+use landfall_server::net::{Body, ConnectionLimits, Listener, NetStats, Shutdown, serve};
 
 /// Nothing that is asked for with a few kilobytes takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -55,7 +55,7 @@ impl Server {
             runtime.expect("a runtime").block_on(async move {
                 let listener = Listener::unix(path).expect("a socket");
                 listening.send(()).expect("somebody waits");
-                let mut limits = Limits::default();
+                let mut limits = ConnectionLimits::default();
                 limits.http2 = true;
                 limits.max_head = 4096;
                 limits.max_streams = 16;

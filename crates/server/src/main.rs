@@ -11,8 +11,8 @@ use landfall_server::{
     settings::{self, Failure, Invocation},
 };
 
-// glibc's allocator returns nothing below the highest object in use: after a burst of many connections,
-// the process would keep their memory for good.
+// glibc's allocator releases no memory below the highest object in use, so the process would keep the
+// memory of a burst of connections.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a command to its end; what goes wrong is told in one line, the cause included.
+/// Runs a command; an error is printed on one line with its causes.
 fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -75,13 +75,13 @@ fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     }
 }
 
-/// Tells why the settings can't be used.
+/// Prints the errors of the settings.
 fn fail(failure: &Failure) -> ExitCode {
     eprintln!("{failure}");
     ExitCode::from(failure.exit_code())
 }
 
-/// Prints a text. A reader that has seen enough, such as `head`, is no failure.
+/// Prints a text; a closed pipe, such as that of `head`, is no error.
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,

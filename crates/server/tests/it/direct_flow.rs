@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    direct_kit::{App, Place, escaped, send, send_form},
-    serve_kit::{MIB, Request, assert_same, content, eventually},
+    direct_harness::{App, Place, escaped, send, send_form},
+    serve_harness::{MIB, Request, assert_same, content, eventually},
 };
 
 fn file_name(key: &str) -> &str {
@@ -76,7 +76,7 @@ fn signed_put_and_complete() {
 }
 
 #[test]
-fn a_form_bounds_what_is_sent() {
+fn a_post_policy_limits_the_upload() {
     let place = Place::on_garage();
     let server = place.server(&["-max-size=1MiB"]);
     let key = place.key(&["app"]);
@@ -104,7 +104,7 @@ fn a_form_bounds_what_is_sent() {
 }
 
 #[test]
-fn a_multipart_upload_as_uppy_makes_it() {
+fn a_multipart_upload_with_the_requests_of_uppy() {
     let place = Place::on_garage();
     let server = place.server(&["-max-size=1GiB"]);
     let key = place.key(&["app"]);
@@ -141,7 +141,7 @@ fn a_multipart_upload_as_uppy_makes_it() {
 }
 
 #[test]
-fn who_cancels_leaves_nothing_in_the_bucket() {
+fn cancelling_leaves_nothing_in_the_bucket() {
     let place = Place::on_garage();
     let server = place.server(&["-max-size=1GiB", "-admin-key=0123456789abcdef"]);
     let key = place.key(&["app"]);
@@ -186,7 +186,7 @@ fn who_cancels_leaves_nothing_in_the_bucket() {
 }
 
 #[test]
-fn with_grants_alone_a_token_makes_one_upload() {
+fn with_require_grant_a_token_creates_one_upload() {
     let place = Place::on_garage();
     let server = place.server(&["-require-grant", "-verbose", "-max-size=1MiB"]);
     let key = place.key(&["app"]);
@@ -195,10 +195,10 @@ fn with_grants_alone_a_token_makes_one_upload() {
     let granted = app.gets(201, "POST", "/uploadjobs", Some(ask));
     let token = granted["upload_token"].as_str().unwrap().to_owned();
 
-    let nobody = server
+    let unauthorized = server
         .client()
         .ask(Request::get("/s3/params?filename=a.txt"));
-    assert_eq!(nobody.status, 401, "{}", nobody.text());
+    assert_eq!(unauthorized.status, 401, "{}", unauthorized.text());
     let path = format!("/t/{token}/s3/params?filename=a.txt&type=text%2Fplain");
     let form = server.client().ask(Request::get(&path));
     assert_eq!(form.status, 200, "{}", form.text());
@@ -221,7 +221,7 @@ fn with_grants_alone_a_token_makes_one_upload() {
 }
 
 #[test]
-fn rules_hold_for_direct_uploads_too() {
+fn policies_apply_to_direct_uploads() {
     let place = Place::on_garage();
     let server = place.server(&[
         "-grants-allowed-types=image/*",
@@ -251,7 +251,7 @@ fn rules_hold_for_direct_uploads_too() {
 }
 
 #[test]
-fn the_bucket_may_tell_what_has_arrived() {
+fn bucket_notifications_complete_uploads() {
     let place = Place::on_garage();
     let secret = "0123456789abcdef";
     let server = place.server(&[

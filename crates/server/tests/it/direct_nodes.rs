@@ -4,14 +4,14 @@ use landfall_s3::client::ObjectHeaders;
 use serde_json::json;
 
 use crate::{
-    direct_kit::{App, Place, send},
-    serve_kit::{MIB, assert_same, content, run},
+    direct_harness::{App, Place, send},
+    serve_harness::{MIB, assert_same, content, run},
 };
 #[cfg(feature = "postgres")]
-use {crate::serve_kit::program, landfall_test_services::Postgres};
+use {crate::serve_harness::program, landfall_test_services::Postgres};
 
 #[test]
-fn a_killed_server_goes_on_where_it_was() {
+fn a_killed_server_continues_after_a_restart() {
     let place = Place::on_garage();
     let args = ["-max-size=1GiB"];
     let key = place.key(&["app"]);
@@ -34,7 +34,7 @@ fn a_killed_server_goes_on_where_it_was() {
     let tags = [tag, sent.header("ETag").unwrap().to_owned()];
     let two = place.server(&args);
     let app = App::new(&two, &key);
-    let upload = crate::direct_kit::Multipart {
+    let upload = crate::direct_harness::Multipart {
         app: &app,
         id: id.clone(),
         key: object.clone(),
@@ -48,7 +48,7 @@ fn a_killed_server_goes_on_where_it_was() {
     // The answer is lost, and asked for again.
     let three = place.server(&args);
     let app = App::new(&three, &key);
-    let upload = crate::direct_kit::Multipart {
+    let upload = crate::direct_harness::Multipart {
         app: &app,
         id,
         key: object,
@@ -61,7 +61,7 @@ fn a_killed_server_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_arrived_while_nobody_was_there_is_found() {
+fn objects_completed_during_downtime_are_found() {
     let place = Place::on_garage();
     let args = ["-max-size=1MiB"];
     let key = place.key(&["app"]);
@@ -79,7 +79,7 @@ fn what_arrived_while_nobody_was_there_is_found() {
 }
 
 #[test]
-fn sweeping_by_hand_leaves_what_is_under_way() {
+fn a_manual_sweep_keeps_running_uploads() {
     let place = Place::on_garage();
     let key = place.key(&["app"]);
     let server = place.server(&["-max-size=1GiB"]);
@@ -95,12 +95,7 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let state = place.state().to_str().unwrap();
     let sweep = |more: &[&str]| {
         let mut command = place.bucket.command(&["sweep"]);
-        command.args([
-            "-expire-orphans=1ms",
-            "-state-dir",
-            state,
-            "-max-size=1GiB",
-        ]);
+        command.args(["-expire-orphans=1ms", "-state-dir", state, "-max-size=1GiB"]);
         let (code, out, told) = run(command.args(more));
         assert_eq!(code, Some(0), "{told}");
         out
@@ -108,7 +103,7 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let out = sweep(&["-direct", "-dry-run"]);
     assert!(!out.contains("film.mp4"), "{out}");
     let out = sweep(&["-direct"]);
-    assert!(out.contains("direct uploads: 0 complete"), "{out}");
+    assert!(out.contains("direct uploads: 0 completed"), "{out}");
     let mut left = place.bucket.multiparts();
     left.retain(|id| *id != with_part);
     assert_eq!(left, std::slice::from_ref(&upload.id), "without {stray}");
@@ -118,8 +113,12 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let upload = app.begin("more.mp4", json!({}));
     upload.send(1, b"abc");
     server.kill();
-    let patience = ["-direct", "-direct-idle-timeout=1ms", "-direct-poll-interval=1ms"];
-    crate::serve_kit::eventually("it isn't given up", || {
+    let patience = [
+        "-direct",
+        "-direct-idle-timeout=1ms",
+        "-direct-poll-interval=1ms",
+    ];
+    crate::serve_harness::eventually("it isn't given up", || {
         sweep(&patience);
         place.bucket.multiparts() == [with_part.clone()]
     });
@@ -132,7 +131,7 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
 
 #[cfg(feature = "postgres")]
 #[test]
-fn two_servers_on_one_database_share_uploads() {
+fn two_nodes_on_one_database_share_uploads() {
     let place = Place::on_garage();
     let database = Postgres::shared().database("direct");
     let mut command = program();

@@ -5,9 +5,9 @@ use std::fs;
 use serde_json::json;
 
 use crate::{
-    grants_kit::{Caller, json as parsed},
-    hooks_endpoint::{Endpoint, nobody},
-    serve_kit::{Landfall, Request},
+    grants_harness::{Caller, json as parsed},
+    hooks_endpoint::{Endpoint, unused_address},
+    serve_harness::{Landfall, Request},
 };
 
 /// A key set with the key `0123456789abcdef0123456789abcdef`.
@@ -70,7 +70,7 @@ fn tokens_of_an_identity_provider() {
 }
 
 #[test]
-fn those_whom_the_application_knows() {
+fn forward_auth_identifies_principals() {
     let application = Endpoint::answering(|call| match call.header("cookie") {
         Some("session=ann") => (200, r#"{"subject":"ann","active":1}"#.into()),
         _ => (401, String::new()),
@@ -102,7 +102,7 @@ fn those_whom_the_application_knows() {
     assert_eq!(shown("X-Original-URI").as_deref(), Some("/uploadjobs"));
     assert_eq!(shown("X-Forwarded-Host").as_deref(), Some("landfall.test"));
 
-    let away = format!("-grants-forward-auth-url=http://{}/", nobody());
+    let away = format!("-grants-forward-auth-url=http://{}/", unused_address());
     let server = Landfall::start(&["-require-grant", &away]);
     let request = Request::get("/uploadjobs").with("Cookie", "session=ann");
     assert_eq!(server.client().ask(request).status, 503);

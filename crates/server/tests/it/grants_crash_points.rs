@@ -9,9 +9,9 @@ use std::{
 
 use crate::{
     grants_database::add_key_in,
-    grants_kit::{Caller, json},
+    grants_harness::{Caller, json},
     hooks_endpoint::Endpoint,
-    serve_kit::{Answer, Landfall, PATIENCE, Request, eventually, path_of},
+    serve_harness::{Answer, Landfall, TIMEOUT, Request, eventually, path_of},
 };
 use landfall_test_services::{FaultProxy, Postgres, count_kills};
 use rustix::process::{Signal, kill_process};
@@ -43,7 +43,7 @@ struct Client<'a> {
 
 impl Client<'_> {
     fn request(&self, request: Request) -> Result<Answer, String> {
-        let client = crate::serve_kit::Client::try_connect(self.server.address());
+        let client = crate::serve_harness::Client::try_connect(self.server.address());
         let mut client = client.map_err(|error| error.to_string())?;
         let answer = client.try_ask(request).map_err(|error| error.to_string())?;
         answer.ok_or_else(|| "the connection was closed".to_owned())
@@ -168,7 +168,7 @@ fn survives(postgres: &Postgres, intention: Intention, point: usize) -> bool {
     };
     // Events are delivered after the response, and then deleted.
     let is_over = || !application.calls_of(event).is_empty();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while proxy.is_armed() && upload.is_some() && !is_over() && Instant::now() < end {
         thread::sleep(Duration::from_millis(5));
     }
@@ -184,7 +184,7 @@ fn survives(postgres: &Postgres, intention: Intention, point: usize) -> bool {
         &database,
         "UPDATE outbox_deliveries SET due_at = 0 WHERE state = 0 AND owner_node = ''",
     );
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while let Err(error) = run(&second, &mut upload) {
         assert!(
             Instant::now() < end,

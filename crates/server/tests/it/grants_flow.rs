@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::json;
 
 use crate::{
-    grants_kit::{Caller, add_key, json as parsed},
-    serve_kit::{Landfall, Request, eventually, path_of, program, run},
+    grants_harness::{Caller, add_key, json as parsed},
+    serve_harness::{Landfall, Request, eventually, path_of, program, run},
 };
 
 fn create(token: &str, length: usize) -> Request {
@@ -16,7 +16,7 @@ fn create(token: &str, length: usize) -> Request {
 }
 
 #[test]
-fn asked_for_made_and_known_to_be_complete() {
+fn a_granted_upload_is_created_and_completed() {
     let server = Landfall::start(&["-require-grant", "-verbose"]);
     let key = add_key(server.dir(), &["app"]);
     let app = Caller::new(&server, &key);
@@ -72,8 +72,8 @@ fn asked_for_made_and_known_to_be_complete() {
 }
 
 #[test]
-fn the_first_hook_asked_and_the_last_told_know_the_job() {
-    let hooks = crate::hooks_kit::with_hook("post-finish", "cat > \"$0.told\"; sleep 1");
+fn hooks_receive_the_job() {
+    let hooks = crate::hooks_harness::with_hook("post-finish", "cat > \"$0.told\"; sleep 1");
     let dir = hooks.path().to_str().unwrap();
     let server = Landfall::start(&["-grants", "-hooks-dir", dir]);
     let key = add_key(server.dir(), &["app", "-subject=ann"]);
@@ -92,7 +92,7 @@ fn the_first_hook_asked_and_the_last_told_know_the_job() {
         text.contains("\"subject\":\"ann\"") && !text.contains("lft_"),
         "{text}"
     );
-    // Uploads that nobody asked for go on where they may.
+    // Uploads that unused_address asked for go on where they may.
     let free = server
         .client()
         .ask(Request::post().with("Upload-Length", 3));
@@ -100,7 +100,7 @@ fn the_first_hook_asked_and_the_last_told_know_the_job() {
 }
 
 #[test]
-fn a_killed_server_knows_the_end_when_it_is_back() {
+fn a_killed_server_reconciles_jobs_after_a_restart() {
     let server = Landfall::start(&["-require-grant"]);
     let key = add_key(server.dir(), &["app"]);
     let app = Caller::new(&server, &key);
@@ -125,7 +125,7 @@ fn a_killed_server_knows_the_end_when_it_is_back() {
 }
 
 #[test]
-fn servers_that_share_a_folder_share_grants() {
+fn servers_with_one_directory_share_grants() {
     let one = Landfall::start(&["-require-grant", "-node-name=one"]);
     let other = Landfall::on(one.dir(), &["-require-grant", "-node-name=other"]);
     let key = add_key(one.dir(), &["app"]);
@@ -147,7 +147,7 @@ fn servers_that_share_a_folder_share_grants() {
 }
 
 #[test]
-fn sweeping_by_hand_is_heard_of() {
+fn a_manual_sweep_updates_jobs() {
     let server = Landfall::start(&["-require-grant"]);
     let key = add_key(server.dir(), &["app"]);
     let app = Caller::new(&server, &key);
@@ -171,7 +171,7 @@ fn sweeping_by_hand_is_heard_of() {
 }
 
 #[test]
-fn clients_are_told_apart_behind_a_trusted_proxy() {
+fn clients_behind_a_trusted_proxy_are_distinguished() {
     let server = Landfall::start(&["-require-grant", "-behind-proxy"]);
     let guess = |address: &str| {
         // Guesses with one beginning count together, from wherever they come.
@@ -195,7 +195,7 @@ fn clients_are_told_apart_behind_a_trusted_proxy() {
 }
 
 #[test]
-fn pages_of_others_read_nothing_with_cookies() {
+fn other_origins_cannot_read_with_cookies() {
     let origin = "https://evil.example";
     let preflight = |server: &Landfall| {
         let request = Request::new("OPTIONS", "/uploadjobs")

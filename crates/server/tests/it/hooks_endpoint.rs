@@ -14,7 +14,7 @@ use std::{
 use landfall_test_services::free_port;
 use serde_json::Value;
 
-use crate::serve_kit::{PATIENCE, eventually};
+use crate::serve_harness::{TIMEOUT, eventually};
 
 /// What the endpoint was sent.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ fn serve(
     ended: &AtomicBool,
     answer: &Answer,
 ) -> Option<()> {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut reader = BufReader::new(stream);
     loop {
         let mut headers = Vec::new();
@@ -176,7 +176,7 @@ fn serve(
 }
 
 /// An address on which nobody listens, and that the system hands to nobody who asks for any port.
-pub(crate) fn nobody() -> SocketAddr {
+pub(crate) fn unused_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 

@@ -7,10 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_server::net::{Limits, Listener, NetStats, Shutdown, serve};
+use landfall_server::net::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::net_kit::{Client, PATIENCE, Probe, get};
+use crate::net_harness::{Client, Probe, TIMEOUT, get};
 
 /// Serves until a signal comes or standard input ends; does nothing unless it is the child.
 #[test]
@@ -35,13 +35,13 @@ fn child() {
         let end = shutdown.clone();
         std::thread::spawn(move || {
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            end.begin();
+            end.start();
         });
         let stats = Arc::new(NetStats::default());
         serve(
             listeners,
             Probe,
-            Limits::default(),
+            ConnectionLimits::default(),
             shutdown,
             stats,
             async {},
@@ -104,7 +104,7 @@ impl Served {
 
     async fn status(mut self) -> ExitStatus {
         let waiting = tokio::task::spawn_blocking(move || self.process.wait());
-        tokio::time::timeout(PATIENCE, waiting)
+        tokio::time::timeout(TIMEOUT, waiting)
             .await
             .expect("the child goes on")
             .unwrap()
@@ -168,7 +168,7 @@ fn systemd(socket: &Path) -> Command {
 }
 
 #[tokio::test]
-async fn sockets_handed_over_by_systemd_are_served() {
+async fn sockets_passed_by_systemd_are_served() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let mut server = Served::start(&mut systemd(&path), "systemd");
@@ -186,7 +186,7 @@ async fn sockets_handed_over_by_systemd_are_served() {
 }
 
 #[tokio::test]
-async fn a_lack_of_file_descriptors_passes() {
+async fn accepting_resumes_after_a_lack_of_file_descriptors() {
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 40; exec \"$@\"", "sh"]);
     let mut server = Served::start(&mut limited, "tcp");

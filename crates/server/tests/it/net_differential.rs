@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::net_kit::{PATIENCE, Server};
+use crate::net_harness::{Server, TIMEOUT};
 
 fn piece() -> impl Strategy<Value = &'static [u8]> {
     prop::sample::select(vec![
@@ -80,7 +80,7 @@ async fn talk(address: SocketAddr, input: &[u8], cut: usize) -> String {
         let _ = stream.read_to_end(&mut said).await;
         String::from_utf8_lossy(&said).into_owned()
     };
-    tokio::time::timeout(PATIENCE, talk)
+    tokio::time::timeout(TIMEOUT, talk)
         .await
         .expect("the connection is never closed")
 }
@@ -113,7 +113,7 @@ fn accepted(said: &str) -> usize {
 }
 
 #[test]
-fn guard_and_hyper_agree_on_where_requests_are() {
+fn validator_and_hyper_find_the_same_requests() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -3,8 +3,8 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::{
-    s3_kit::Bucket,
-    serve_kit::{Landfall, MIB, Request, content},
+    s3_harness::Bucket,
+    serve_harness::{Landfall, MIB, Request, content},
 };
 
 /// Bytes that a process caused to be written to disks.
@@ -29,7 +29,7 @@ fn open_files(server: &Landfall) -> Vec<String> {
 }
 
 #[test]
-fn not_a_byte_is_written_to_a_local_disk() {
+fn nothing_is_written_to_the_local_disk() {
     let bucket = Bucket::on_garage();
     // Neither the working directory nor the one for temporary files can be written.
     let dir = tempfile::tempdir().unwrap();

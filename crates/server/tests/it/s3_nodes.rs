@@ -3,12 +3,12 @@
 use landfall_test_services::{Postgres, Redis};
 
 use crate::{
-    s3_kit::{Bucket, id_of, object_of},
-    serve_kit::{Landfall, MIB, Request, assert_same, content, eventually},
+    s3_harness::{Bucket, id_of, object_of},
+    serve_harness::{Landfall, MIB, Request, assert_same, content, eventually},
 };
 
 /// Lets requests for one upload go to both in turn, then cuts in from the other, then kills.
-fn two_servers_share_uploads(bucket: &Bucket, lease: &[&str]) {
+fn two_nodes_share_uploads(bucket: &Bucket, lease: &[&str]) {
     let start = || bucket.server(lease);
     let (one, two) = (start(), start());
     let whole = content(1, 30 * MIB + 5);
@@ -86,7 +86,7 @@ fn takes_over(server: &Landfall, path: &str, known: u64, whole: &[u8], length: u
 fn leases_in_redis() {
     let redis = Redis::start();
     let url = redis.url();
-    two_servers_share_uploads(&Bucket::on_garage(), &["-lease", &url, "-lease-ttl=2s"]);
+    two_nodes_share_uploads(&Bucket::on_garage(), &["-lease", &url, "-lease-ttl=2s"]);
 }
 
 /// A cluster needs a bucket and PostgreSQL, and nothing else.
@@ -94,13 +94,13 @@ fn leases_in_redis() {
 fn leases_in_postgresql() {
     let url = Postgres::shared().database("leases");
     let flags = ["-lease", &url, "-database", &url, "-lease-ttl=2s"];
-    two_servers_share_uploads(&Bucket::on_garage(), &flags);
+    two_nodes_share_uploads(&Bucket::on_garage(), &flags);
 }
 
 #[test]
 fn leases_in_the_bucket() {
     let bucket = Bucket::on_moto();
-    two_servers_share_uploads(&bucket, &["-lease=store", "-lease-ttl=3s"]);
+    two_nodes_share_uploads(&bucket, &["-lease=store", "-lease-ttl=3s"]);
     // What leases leave behind is no upload, and goes in time.
     let left = bucket.keys();
     let kept: Vec<&String> = left

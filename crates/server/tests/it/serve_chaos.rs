@@ -16,8 +16,8 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::serve_kit::{
-    Answer, Client, KIB, Landfall, PATIENCE, Request, assert_same, base64, content, crc32, program,
+use crate::serve_harness::{
+    Answer, Client, KIB, Landfall, TIMEOUT, Request, assert_same, base64, content, crc32, program,
     run,
 };
 
@@ -56,7 +56,7 @@ struct Running<'a> {
 impl Sender<'_> {
     /// A connection to one of the processes; both may be away for a moment.
     fn connect(&mut self) -> Client {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let at = self.dice.below(2) as usize;
             let address = self.addresses.lock().unwrap()[at];
@@ -93,7 +93,7 @@ impl Sender<'_> {
             acknowledged: 0,
             deferred,
         };
-        let end = Instant::now() + 2 * PATIENCE;
+        let end = Instant::now() + 2 * TIMEOUT;
         while !self.step(&mut upload) {
             assert!(Instant::now() < end, "never done");
         }
@@ -210,7 +210,7 @@ impl Sender<'_> {
 }
 
 /// Kills and starts the processes by turns until told to stop.
-fn trouble(
+fn check_upload(
     dir: &Path,
     args: &[&str],
     addresses: &Addresses,
@@ -242,7 +242,7 @@ fn trouble(
 }
 
 #[test]
-fn nothing_is_lost_whatever_happens() {
+fn no_data_is_lost_under_random_faults() {
     const CLIENTS: u64 = 6;
     const DEATHS: usize = 10;
     let dir = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ fn nothing_is_lost_whatever_happens() {
     let deaths = AtomicUsize::new(0);
     thread::scope(|scope| {
         let trouble = scope.spawn(|| {
-            trouble(
+            check_upload(
                 dir.path(),
                 &args,
                 &addresses,
@@ -284,7 +284,7 @@ fn nothing_is_lost_whatever_happens() {
                         for client in &mut sender.hanging {
                             let _ = client.try_send([0xdd; 1000]);
                         }
-                        let file = dir.join(crate::serve_kit::id_of(&path));
+                        let file = dir.join(crate::serve_harness::id_of(&path));
                         assert_same(&std::fs::read(file).unwrap(), &whole);
                     }
                     at_work.fetch_sub(1, Relaxed);

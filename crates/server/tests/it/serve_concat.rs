@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve_kit::{KIB, Landfall, MIB, Request, assert_same, content};
+use crate::serve_harness::{KIB, Landfall, MIB, Request, assert_same, content};
 
 const PART: u64 = 64 * MIB;
 
 #[test]
-fn joining_64_mib_parts_does_not_hold_up_another_upload() {
+fn concatenating_64_mib_parts_does_not_delay_other_uploads() {
     let server = Landfall::start(&["-durability", "none"]);
     let whole = content(1, 4 * PART);
     let parts: Vec<String> = whole
@@ -73,7 +73,7 @@ fn joining_64_mib_parts_does_not_hold_up_another_upload() {
 }
 
 #[test]
-fn parts_sent_in_parallel_are_joined_in_the_order_of_the_list() {
+fn parallel_parts_are_concatenated_in_list_order() {
     let server = Landfall::start(&["-durability", "none"]);
     let whole = content(3, 6 * MIB + 1);
     let parts: Vec<String> = thread::scope(|scope| {

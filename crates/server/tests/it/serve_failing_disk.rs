@@ -9,7 +9,7 @@ use seccompiler::{
     SeccompRule, apply_filter,
 };
 
-use crate::serve_kit::{KIB, Landfall, Request, content, id_of, program};
+use crate::serve_harness::{KIB, Landfall, Request, content, id_of, program};
 
 /// System calls that fail with EIO, always or by one of their arguments.
 type FailingCalls = Vec<(libc::c_long, Vec<SeccompRule>)>;
@@ -67,7 +67,7 @@ fn logs_the_failure_of(server: &Landfall, path: &str) {
 }
 
 #[test]
-fn a_write_that_fails_is_a_5xx_and_loses_nothing_acknowledged() {
+fn a_failed_write_returns_5xx_and_keeps_acknowledged_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = content(1, 256 * KIB);
     let good = 64 * KIB;
@@ -93,12 +93,12 @@ fn a_write_that_fails_is_a_5xx_and_loses_nothing_acknowledged() {
     let server = Landfall::on(dir.path(), &[]);
     let mut client = server.client();
     assert_eq!(client.offset(&path), good);
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
     client.holds(&sound, &bytes[..1000]);
 }
 
 #[test]
-fn a_sync_that_fails_acknowledges_nothing() {
+fn a_failed_sync_acknowledges_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = content(2, 64 * KIB);
     let server = Landfall::on(dir.path(), &["-durability", "every"]);
@@ -128,7 +128,7 @@ fn a_sync_that_fails_acknowledges_nothing() {
     let kept = client.offset(&path);
     assert!(kept >= 1000, "{kept} is less than what was acknowledged");
     client.holds(&path, &bytes[..kept as usize]);
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
 }
 
 /// The names in an upload directory.

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use crate::serve_kit::{Landfall, Request};
+use crate::serve_harness::{Landfall, Request};
 
 /// A request that would remove an upload, if it were taken for one.
 fn smuggled(path: &str) -> String {
@@ -11,7 +11,7 @@ fn smuggled(path: &str) -> String {
 }
 
 #[test]
-fn what_is_smuggled_is_not_done() {
+fn smuggled_requests_are_not_executed() {
     let server = Landfall::start(&[]);
     let victim = server.client().upload(b"precious");
     let target = server.client().create(1000);
@@ -128,7 +128,7 @@ fn what_is_smuggled_is_not_done() {
 }
 
 #[test]
-fn what_follows_a_body_is_a_request_of_its_own() {
+fn bytes_after_a_body_are_the_next_request() {
     // The control of the test above: rightly framed, the second request is done.
     let server = Landfall::start(&[]);
     let victim = server.client().upload(b"precious");
@@ -147,7 +147,7 @@ fn what_follows_a_body_is_a_request_of_its_own() {
 }
 
 #[test]
-fn bytes_that_look_like_a_request_are_bytes() {
+fn body_bytes_that_look_like_a_request_are_data() {
     let server = Landfall::start(&[]);
     let victim = server.client().upload(b"precious");
     let inner = smuggled(&victim);
@@ -162,7 +162,7 @@ fn bytes_that_look_like_a_request_are_bytes() {
 }
 
 #[test]
-fn a_request_for_nothing_that_exists_is_a_plain_404() {
+fn an_unknown_path_is_a_plain_404() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     for path in [

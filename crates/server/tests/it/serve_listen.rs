@@ -8,19 +8,19 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 
-use crate::serve_kit::{
-    Client, Landfall, MIB, PATIENCE, Request, URL_LINE, assert_same, content, program,
+use crate::serve_harness::{
+    Client, Landfall, MIB, TIMEOUT, Request, URL_LINE, assert_same, content, program,
     remove_settings, run,
 };
 
 fn at_socket(path: &Path) -> Client<UnixStream> {
     let stream = UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     Client::new(stream)
 }
 
 #[test]
-fn a_unix_socket_takes_uploads_and_is_removed_at_the_end() {
+fn a_unix_socket_accepts_uploads_and_is_removed_on_exit() {
     let parent = tempfile::tempdir().unwrap();
     let (dir, socket) = (parent.path().join("up"), parent.path().join("socket"));
     // One that a killed process left is replaced.
@@ -47,7 +47,7 @@ fn a_unix_socket_takes_uploads_and_is_removed_at_the_end() {
     );
     let path = created.created();
     assert_eq!(client.patch(&path, 0, &bytes[..1000]).status, 204);
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
 
     // A second one on the same socket finds it taken, and leaves it alone.
     let mut command = program();
@@ -138,7 +138,7 @@ fn sockets_of_systemd_are_served_and_outlive_a_restart() {
     // The socket is there while the program isn't: this client is not refused, it waits.
     let address = server.address();
     let waiting = std::thread::spawn(move || {
-        Client::connect(address).goes_on_to(&path, &bytes);
+        Client::connect(address).resumes_to(&path, &bytes);
         (path, bytes)
     });
     std::io::Write::write_all(&mut go_on, b"\n").unwrap();
@@ -154,7 +154,7 @@ fn sockets_of_systemd_are_served_and_outlive_a_restart() {
 }
 
 #[test]
-fn a_descriptor_of_systemd_that_is_no_socket_exits_with_1() {
+fn an_inherited_descriptor_that_is_no_socket_exits_with_1() {
     let dir = tempfile::tempdir().unwrap();
     let script = "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
     let mut command = Command::new("sh");
@@ -171,7 +171,7 @@ fn a_descriptor_of_systemd_that_is_no_socket_exits_with_1() {
     let (code, _, err) = run(&mut command);
     assert_eq!(code, Some(1), "{err}");
     assert!(
-        err.contains("the sockets of systemd can't be used"),
+        err.contains("cannot use the sockets of systemd"),
         "{err}"
     );
 }
@@ -188,7 +188,7 @@ async fn http2(server: &Landfall) -> SendRequest<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn http2_in_clear_text_uploads_beside_http_1() {
+async fn http2_with_prior_knowledge_uploads_besides_http1() {
     let server = Landfall::start(&["-enable-h2c"]);
     let mut sender = http2(&server).await;
     let url = |path: &str| format!("http://uploads.test:81{path}");
@@ -205,7 +205,7 @@ async fn http2_in_clear_text_uploads_beside_http_1() {
         location.starts_with("http://uploads.test:81/files/"),
         "{location}"
     );
-    let path = crate::serve_kit::path_of(&location);
+    let path = crate::serve_harness::path_of(&location);
 
     let half = bytes.len() / 2;
     for (offset, piece) in [(0, &bytes[..half]), (half, &bytes[half..])] {
@@ -284,7 +284,7 @@ async fn takeover_works_between_two_streams_of_http2() {
 }
 
 #[test]
-fn http2_is_refused_unless_it_is_switched_on() {
+fn http2_is_rejected_unless_enabled() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");

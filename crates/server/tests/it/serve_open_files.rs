@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, thread, time::Duration};
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::serve_kit::{
+use crate::serve_harness::{
     Answer, Client, KIB, Landfall, Request, URL_LINE, content, eventually, program,
 };
 
@@ -82,7 +82,7 @@ fn requests_without_a_file_descriptor_are_answered_503_and_leave_nothing() {
             allow_files(&server, Some(more));
             let before = uploads(&server);
             // A refused body may have closed the connection.
-            let Ok(mut client) = crate::serve_kit::Client::try_connect(server.address()) else {
+            let Ok(mut client) = crate::serve_harness::Client::try_connect(server.address()) else {
                 continue;
             };
             client
@@ -103,7 +103,7 @@ fn requests_without_a_file_descriptor_are_answered_503_and_leave_nothing() {
         allow_files(&server, None);
         let mut client = server.client();
         assert_eq!(client.offset(&path), 1000);
-        client.goes_on_to(&path, &bytes);
+        client.resumes_to(&path, &bytes);
         client.holds(&finished, &bytes[..5000]);
         client.upload(&bytes);
         server.stop();
@@ -111,7 +111,7 @@ fn requests_without_a_file_descriptor_are_answered_503_and_leave_nothing() {
 }
 
 /// Creates an upload with its bytes, as often as it is asked to come again.
-fn creates_in_the_end(server: &Landfall, bytes: &[u8]) -> String {
+fn eventually_creates(server: &Landfall, bytes: &[u8]) -> String {
     loop {
         let creation = Request::post()
             .with("Upload-Length", bytes.len())
@@ -128,7 +128,7 @@ fn creates_in_the_end(server: &Landfall, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn connections_wait_while_none_can_be_accepted() {
+fn connections_wait_without_file_descriptors() {
     let server = Landfall::start(&[]);
     let bytes = content(2, 64 * KIB);
     let mut kept = server.client();
@@ -138,7 +138,7 @@ fn connections_wait_while_none_can_be_accepted() {
     allow_files(&server, Some(0));
     thread::scope(|scope| {
         let waiting: Vec<_> = (0..20)
-            .map(|_| scope.spawn(|| creates_in_the_end(&server, &bytes)))
+            .map(|_| scope.spawn(|| eventually_creates(&server, &bytes)))
             .collect();
         // Who is connected is served. The last descriptor may have gone to one that waits.
         let errors = "landfall_accept_errors_total ";
@@ -161,12 +161,12 @@ fn connections_wait_while_none_can_be_accepted() {
             server.client().holds(&path, &bytes);
         }
     });
-    server.client().goes_on_to(&path, &bytes);
+    server.client().resumes_to(&path, &bytes);
     server.stop();
 }
 
 #[test]
-fn as_many_connections_are_accepted_as_there_are_files_for() {
+fn connections_are_limited_by_open_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new("sh");
     let serve = program();
@@ -185,7 +185,7 @@ fn as_many_connections_are_accepted_as_there_are_files_for() {
     let server = Landfall::spawn(command, dir.path());
     server.says(URL_LINE);
     server
-        .says("Accepting up to 32 connections: -max-connections 10000 does not fit 128 open files");
+        .says("Accepting up to 32 connections: --max-connections 10000 does not fit 128 open files");
     let bytes = content(1, 10 * KIB);
     // Each connection writes an upload, as far as its last byte.
     let mut clients: Vec<_> = (0..32).map(|_| server.client()).collect();

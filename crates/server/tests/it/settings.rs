@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use crate::serve_kit::program;
+use crate::serve_harness::program;
 
 /// Runs the program with nothing of ours in its environment.
 fn landfall(words: &[&str]) -> Output {

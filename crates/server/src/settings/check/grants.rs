@@ -86,7 +86,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             findings.without_effect("grants-allowed-origins", "with disable-cors");
         }
         if grants.authorize.url.is_none() {
-            findings.without_effect("grants-forward-auth-cache", "without grants-forward-auth-url");
+            findings.without_effect(
+                "grants-forward-auth-cache",
+                "without grants-forward-auth-url",
+            );
         }
     }
     if !admin.is_on() {

@@ -144,7 +144,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         }
     }
     if hooks.http.url.is_some() && !hooks.http.follow_redirects {
-        findings.without_effect("hooks-http-redirect-allow", "without hooks-http-follow-redirects");
+        findings.without_effect(
+            "hooks-http-redirect-allow",
+            "without hooks-http-follow-redirects",
+        );
     }
     if !follows_progress(settings) {
         findings.without_effect(

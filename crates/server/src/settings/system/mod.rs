@@ -251,7 +251,11 @@ fn later_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
         ("hooks-nats", &brokers.nats.url, true),
         ("hooks-amqp", &brokers.amqp.url, true),
         ("hooks-redis", &brokers.redis.url, true),
-        ("grants-forward-auth-url", &grants.authorize.url, !behind_proxy),
+        (
+            "grants-forward-auth-url",
+            &grants.authorize.url,
+            !behind_proxy,
+        ),
     ]
     .into_iter()
     .filter_map(|(name, url, is_direct)| Some((name, url.as_ref().filter(|_| is_direct)?)))

@@ -195,7 +195,11 @@ const TABLE: &[Row] = &[
     ),
     ("hooks-dir-events", HOOKS, EVENTS),
     ("hooks-dir-timeout", HOOKS, SOME_SPAN),
-    ("hooks-dir-max-processes", HOOKS, &["", "x", "-1", "0", "65536"]),
+    (
+        "hooks-dir-max-processes",
+        HOOKS,
+        &["", "x", "-1", "0", "65536"],
+    ),
     ("hooks-dir-format", HOOKS, WORD),
     ("hooks-http", ALONE, URL),
     ("hooks-http-events", HTTP, EVENTS),
@@ -220,7 +224,11 @@ const TABLE: &[Row] = &[
         ],
         &["proxy", "10.0.0.0/33"],
     ),
-    ("hooks-http-max-concurrency", HTTP, &["", "x", "-1", "0", "65536"]),
+    (
+        "hooks-http-max-concurrency",
+        HTTP,
+        &["", "x", "-1", "0", "65536"],
+    ),
     (
         "hooks-grpc",
         ALONE,
@@ -301,7 +309,11 @@ const TABLE: &[Row] = &[
     ("grants-valid-for", GRANTS, SOME_SPAN),
     ("grants-retention", GRANTS, SOME_SPAN),
     ("grants-max-size", GRANTS, SIZE),
-    ("grants-allowed-types", GRANTS, &["", "image", "image/", "*/png"]),
+    (
+        "grants-allowed-types",
+        GRANTS,
+        &["", "image", "image/", "*/png"],
+    ),
     ("grants-require-size", GRANTS, SWITCH),
     ("grants-max-active", GRANTS, &["", "x", "-1", "4294967296"]),
     (
@@ -332,7 +344,11 @@ const TABLE: &[Row] = &[
         &["-grants", "-grants-forward-auth-url=https://localhost/"],
         SPAN,
     ),
-    ("grants-allowed-origins", GRANTS, &["x", "https://a.example/x", "*"]),
+    (
+        "grants-allowed-origins",
+        GRANTS,
+        &["x", "https://a.example/x", "*"],
+    ),
     ("direct", BUCKET, SWITCH),
     ("direct-path", DIRECT, &["x y", "http://x/y", "/a//b"]),
     ("direct-endpoint", DIRECT, URL),

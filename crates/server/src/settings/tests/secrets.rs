@@ -8,7 +8,11 @@ const SECRET: &str = "hunter2hunter2hunter2";
 /// Every setting that may hold a secret, with texts that hold one, and what a report may show of it.
 const TEXTS: &[(&str, &[&str], &str)] = &[
     ("admin-key", &["hunter2hunter2hunter2"], "***"),
-    ("direct-notifications-secret", &["hunter2hunter2hunter2"], "***"),
+    (
+        "direct-notifications-secret",
+        &["hunter2hunter2hunter2"],
+        "***",
+    ),
     (
         "hooks-http-secret",
         &[
