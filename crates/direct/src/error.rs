@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use landfall::direct::Declined;
+use landfall::direct::HookError;
 use landfall_database::DatabaseError;
 use landfall_grants::{
     policy::No,
@@ -54,7 +54,7 @@ pub enum DirectError {
     Refused(Refusal),
     /// A hook refused, or can't be asked.
     #[error("{0}")]
-    Declined(#[source] Box<Declined>),
+    Declined(#[source] Box<HookError>),
     /// S3 failed or refused.
     #[error("S3: {0}")]
     S3(#[from] client::Error),
@@ -72,8 +72,8 @@ pub enum DirectError {
     Fault(String),
 }
 
-impl From<Declined> for DirectError {
-    fn from(declined: Declined) -> Self {
+impl From<HookError> for DirectError {
+    fn from(declined: HookError) -> Self {
         Self::Declined(Box::new(declined))
     }
 }

@@ -129,20 +129,20 @@ impl Progress {
 
 #[async_trait]
 impl EventSink for Progress {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds {
             progress: !self.0.routes.is_empty(),
             ..EventKinds::NONE
         }
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         if event.kind == EventKind::Progress {
-            self.tell_progress(event);
+            self.emit_progress(event);
         }
     }
 
-    fn tell_progress(&self, event: Event) {
+    fn emit_progress(&self, event: Event) {
         for route in 0..self.0.routes.len() {
             let key = (route, event.upload.id.as_str().to_owned());
             let mut calls = self.0.lock();

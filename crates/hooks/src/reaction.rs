@@ -6,7 +6,7 @@ use std::{
 };
 
 use landfall::{
-    hook::{Answer, Creation, Reply},
+    hook::{ClientResponse, CreateDecision, Decision},
     upload::{InvalidId, Metadata, UploadId},
 };
 
@@ -15,7 +15,7 @@ use landfall::{
 #[non_exhaustive]
 pub struct Reaction {
     /// What the client is to be told (`HTTPResponse`).
-    pub reply: Reply,
+    pub reply: ClientResponse,
     /// Refuses a creation, or a completion: then the upload is removed (`RejectUpload`).
     pub reject_upload: bool,
     /// Refuses a termination (`RejectTermination`).
@@ -57,9 +57,9 @@ impl Reaction {
     ///
     /// # Errors
     /// The id that the application chose can't be one.
-    pub fn into_creation(self) -> Result<Creation, BadAnswer> {
+    pub fn into_creation(self) -> Result<CreateDecision, BadAnswer> {
         let changes = self.changes.clone();
-        let mut creation = Creation::new(self.into_answer(|this| this.reject_upload));
+        let mut creation = CreateDecision::new(self.into_answer(|this| this.reject_upload));
         if let Some(id) = changes.id.filter(|id| !id.is_empty()) {
             creation.id = Some(UploadId::new(&id).map_err(|why| BadAnswer { id, why })?);
         }
@@ -73,13 +73,13 @@ impl Reaction {
     }
 
     /// As the answer to a question that `refuses` reads the refusal of.
-    pub fn into_answer(self, refuses: impl FnOnce(&Self) -> bool) -> Answer {
+    pub fn into_answer(self, refuses: impl FnOnce(&Self) -> bool) -> Decision {
         if self.failed {
-            Answer::Fail(self.reply)
+            Decision::Fail(self.reply)
         } else if refuses(&self) {
-            Answer::Refuse(self.reply)
+            Decision::Deny(self.reply)
         } else {
-            Answer::Allow(self.reply)
+            Decision::Allow(self.reply)
         }
     }
 }

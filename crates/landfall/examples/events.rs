@@ -7,7 +7,7 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use landfall::{
     Composer, Config, Handler,
     event::{self, EventKind, EventKinds},
-    hook::Reply,
+    hook::ClientResponse,
     store::file::FileStore,
 };
 
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 event.kind, event.upload.id, event.offset
             );
             if event.kind == EventKind::Progress && name.ends_with(".exe") {
-                event.stop(Reply::text(415, "no programs, please\n"));
+                event.stop(ClientResponse::text(415, "no programs, please\n"));
             }
         }
     });

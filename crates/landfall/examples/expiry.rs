@@ -13,7 +13,7 @@ use axum::{
 };
 use landfall::{
     BoxError, Composer, Config, Handler,
-    hook::{Asks, Creation, Hook, Reply, RequestInfo},
+    hook::{ClientResponse, CreateDecision, Hook, HookPoints, RequestInfo},
     service::Peer,
     store::file::FileStore,
     upload::Upload,
@@ -47,19 +47,23 @@ struct UsersOnly;
 
 #[async_trait]
 impl Hook for UsersOnly {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_create(&self, request: &RequestInfo, _: &Upload) -> Result<Creation, BoxError> {
+    async fn before_create(
+        &self,
+        request: &RequestInfo,
+        _: &Upload,
+    ) -> Result<CreateDecision, BoxError> {
         Ok(match request.extensions.get::<User>() {
-            None => Creation::refuse(Reply::text(401, "who are you?\n")),
+            None => CreateDecision::refuse(ClientResponse::text(401, "who are you?\n")),
             Some(User(name)) => {
                 println!("{name} creates at {} from {}", request.uri, request.remote);
-                Creation::allow().label("user", name)
+                CreateDecision::allow().label("user", name)
             }
         })
     }

@@ -8,10 +8,10 @@ use axum::{
 };
 use http::Response;
 use landfall::{
-    Composer, Config, Handler, LocationStyle, service::ReplyBody, store::file::FileStore,
+    Composer, Config, Handler, LocationStyle, service::ResponseBody, store::file::FileStore,
 };
 
-async fn create(State(uploads): State<Handler>, request: Request) -> Response<ReplyBody> {
+async fn create(State(uploads): State<Handler>, request: Request) -> Response<ResponseBody> {
     uploads.create(request).await
 }
 
@@ -19,7 +19,7 @@ async fn inspect(
     State(uploads): State<Handler>,
     Path(id): Path<String>,
     request: Request,
-) -> Response<ReplyBody> {
+) -> Response<ResponseBody> {
     uploads.inspect(&id, request).await
 }
 
@@ -27,7 +27,7 @@ async fn append(
     State(uploads): State<Handler>,
     Path(id): Path<String>,
     request: Request,
-) -> Response<ReplyBody> {
+) -> Response<ResponseBody> {
     uploads.append(&id, request).await
 }
 
@@ -35,7 +35,7 @@ async fn download(
     State(uploads): State<Handler>,
     Path(id): Path<String>,
     request: Request,
-) -> Response<ReplyBody> {
+) -> Response<ResponseBody> {
     uploads.download(&id, request).await
 }
 
@@ -43,11 +43,11 @@ async fn terminate(
     State(uploads): State<Handler>,
     Path(id): Path<String>,
     request: Request,
-) -> Response<ReplyBody> {
+) -> Response<ResponseBody> {
     uploads.terminate(&id, request).await
 }
 
-async fn options(State(uploads): State<Handler>, request: Request) -> Response<ReplyBody> {
+async fn options(State(uploads): State<Handler>, request: Request) -> Response<ResponseBody> {
     uploads.options(request).await
 }
 

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use landfall::{
     Composer, Config, Handler,
-    hook::{Access, Answer, Asks, Creation, Hook, Intent, Reply, RequestInfo},
+    hook::{
+        Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, Intent, RequestInfo,
+    },
     store::{BoxError, file::FileStore},
     upload::{Metadata, Snapshot, Upload, UploadId},
 };
@@ -15,10 +17,10 @@ struct Password(&'static str);
 
 #[async_trait]
 impl Hook for Password {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             on_access: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
@@ -26,7 +28,7 @@ impl Hook for Password {
         &self,
         request: &RequestInfo,
         access: &Access<'_>,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let given = request
             .headers
             .get("authorization")
@@ -34,9 +36,9 @@ impl Hook for Password {
         let may = matches!(access.intent, Intent::Inspect | Intent::Read)
             || given == Some(format!("Bearer {}", self.0).as_bytes());
         Ok(if may {
-            Answer::allow()
+            Decision::allow()
         } else {
-            Answer::Refuse(Reply::text(401, "the password, please\n"))
+            Decision::Deny(ClientResponse::text(401, "the password, please\n"))
         })
     }
 }
@@ -48,12 +50,12 @@ struct HouseRules;
 
 #[async_trait]
 impl Hook for HouseRules {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
             before_finish: true,
             before_terminate: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
@@ -61,9 +63,9 @@ impl Hook for HouseRules {
         &self,
         _request: &RequestInfo,
         upload: &Upload,
-    ) -> Result<Creation, BoxError> {
+    ) -> Result<CreateDecision, BoxError> {
         if upload.length.is_none_or(|length| length > 1 << 20) {
-            return Ok(Creation::refuse(Reply::text(
+            return Ok(CreateDecision::refuse(ClientResponse::text(
                 413,
                 "at most 1 MiB, and say how long it is\n",
             )));
@@ -77,7 +79,7 @@ impl Hook for HouseRules {
         let id = UploadId::new(&format!("{folder}/{}", upload.id))?;
         let keep = ["filename", "filetype"];
         let metadata = upload.metadata.iter().filter(|(key, _)| keep.contains(key));
-        Ok(Creation::allow()
+        Ok(CreateDecision::allow()
             .storage("Path", format!("{folder}/{}.bin", upload.id))
             .metadata(Metadata::from_pairs(metadata))
             .id(id))
@@ -87,8 +89,8 @@ impl Hook for HouseRules {
         &self,
         _request: &RequestInfo,
         upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
-        Ok(Answer::Allow(Reply::default().header(
+    ) -> Result<Decision, BoxError> {
+        Ok(Decision::Allow(ClientResponse::default().header(
             http::HeaderName::from_static("x-stored-bytes"),
             upload.offset.into(),
         )))
@@ -98,11 +100,11 @@ impl Hook for HouseRules {
         &self,
         _request: &RequestInfo,
         upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         Ok(if upload.is_complete() {
-            Answer::Refuse(Reply::text(409, "what is complete stays\n"))
+            Decision::Deny(ClientResponse::text(409, "what is complete stays\n"))
         } else {
-            Answer::allow()
+            Decision::allow()
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Composer, Lifetimes, Limits,
-    direct::DirectUploads,
+    direct::ExternalUploads,
     event::EventSink,
     hook::Hook,
     service::{Cors, Forwarded},
@@ -104,7 +104,7 @@ pub struct Config {
     /// Told after the effect.
     pub sinks: Vec<Arc<dyn EventSink>>,
     /// Who keeps books of uploads whose bytes don't pass through the handler, if there are any.
-    pub direct: Option<Arc<dyn DirectUploads>>,
+    pub direct: Option<Arc<dyn ExternalUploads>>,
     /// The least time between two progress events of one upload.
     pub progress_interval: Duration,
     /// How long a request waits for an upload that another request is writing.

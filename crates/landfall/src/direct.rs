@@ -1,7 +1,7 @@
 //! Uploads whose bytes don't pass through a handler: its client sends them straight to where they are
 //! kept, and somebody else makes sure of what arrived.
 //!
-//! That somebody implements [`DirectUploads`], so that the handler can look at such uploads and remove
+//! That somebody implements [`ExternalUploads`], so that the handler can look at such uploads and remove
 //! them as it does with its own, and uses the handler's [`Audience`]: the same hooks are asked, the same
 //! sinks told.
 
@@ -10,28 +10,28 @@ use std::{sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request::Parts};
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
 use crate::{
-    BoxError, Outcome,
-    engine::{Engine, Error, Room},
-    event::{EventKind, Removal},
-    hook::{Intent, Reply, RequestInfo, UploadToken},
+    BoxError, Resolution,
+    engine::{Engine, Error, Reservations},
+    event::{EventKind, TerminationReason},
+    hook::{ClientResponse, Intent, RequestInfo, UploadToken},
     service::request_info,
     upload::{Snapshot, Upload, UploadId},
 };
 
 /// Who keeps books of direct uploads.
 #[async_trait]
-pub trait DirectUploads: std::fmt::Debug + Send + Sync + 'static {
+pub trait ExternalUploads: std::fmt::Debug + Send + Sync + 'static {
     /// Whether an upload with this id is one of these, or was or may become one: told by the id alone.
     fn owns(&self, id: &UploadId) -> bool;
 
-    /// As [`Handler::look`](crate::Handler::look), for one of these.
+    /// As [`Handler::get`](crate::Handler::get), for one of these.
     ///
     /// # Errors
     /// It can't be found out now.
-    async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError>;
+    async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError>;
 
     /// As [`Handler::remove`](crate::Handler::remove), for one of these.
     ///
@@ -39,23 +39,23 @@ pub trait DirectUploads: std::fmt::Debug + Send + Sync + 'static {
     /// It may still be there.
     async fn remove(&self, id: &UploadId) -> Result<bool, BoxError>;
 
-    /// As [`Handler::settle`](crate::Handler::settle), for one of these.
+    /// As [`Handler::resolve`](crate::Handler::resolve), for one of these.
     ///
     /// # Errors
     /// It can't be found out now.
-    async fn settle(
+    async fn resolve(
         &self,
         kind: EventKind,
         id: &UploadId,
         created: Option<SystemTime>,
-    ) -> Result<Outcome, BoxError>;
+    ) -> Result<Resolution, BoxError>;
 }
 
 /// Why something isn't done: a hook refused, or somebody who has to be asked or told can't be.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
-pub struct Declined {
+pub struct HookError {
     /// The status of the answer.
     pub status: StatusCode,
     /// Headers that the hook wants in the answer.
@@ -67,7 +67,7 @@ pub struct Declined {
     pub cause: Option<BoxError>,
 }
 
-impl From<Error> for Declined {
+impl From<Error> for HookError {
     fn from(error: Error) -> Self {
         let problem = error.problem();
         let usual = StatusCode::from_u16(problem.status());
@@ -78,7 +78,7 @@ impl From<Error> for Declined {
             cause: None,
         };
         if let Error::Refused(_, reply) = &error {
-            let Reply {
+            let ClientResponse {
                 status,
                 headers,
                 body,
@@ -89,7 +89,7 @@ impl From<Error> for Declined {
                 declined.message = words(body);
             }
         }
-        let has_no_answer = matches!(error, Error::Refused(Fault::Internal, _));
+        let has_no_answer = matches!(error, Error::Refused(ProblemKind::Internal, _));
         if error.is_ours() || has_no_answer {
             declined.cause = Some(error.into());
         }
@@ -104,16 +104,16 @@ fn words(body: &Bytes) -> String {
 /// The hooks and sinks of a handler, for uploads whose bytes don't pass through it. Cheap to clone.
 ///
 /// The order of things is the handler's own: ask, announce, reserve, do, emit. An event that was announced and
-/// not told when the process died comes back by [`DirectUploads::settle`].
+/// not told when the process died comes back by [`ExternalUploads::settle`].
 #[derive(Debug, Clone)]
-pub struct Audience(Arc<Engine>);
+pub struct HookDispatcher(Arc<Engine>);
 
 /// Room for one event in every sink that wants it.
 #[derive(Debug)]
 #[must_use = "the event is emitted into it"]
-pub struct EventRoom(Room);
+pub struct EventRoom(Reservations);
 
-impl Audience {
+impl HookDispatcher {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self(engine)
     }
@@ -121,7 +121,7 @@ impl Audience {
     /// A request as hooks and sinks are told of it. Its upload token is taken out of the headers of
     /// `request`; nobody behind this may log or keep it.
     pub fn request(&self, request: &mut Parts) -> Arc<RequestInfo> {
-        let token = UploadToken::take(&mut request.headers);
+        let token = UploadToken::extract(&mut request.headers);
         let peer = request.extensions.get().copied();
         Arc::new(request_info(request, peer, token))
     }
@@ -135,9 +135,9 @@ impl Audience {
         request: &Arc<RequestInfo>,
         intent: Intent,
         id: Option<&UploadId>,
-    ) -> Result<(), Declined> {
+    ) -> Result<(), HookError> {
         let caller = Some(request.clone());
-        Ok(self.0.admit(&caller, intent, id).await?)
+        Ok(self.0.check_access(&caller, intent, id).await?)
     }
 
     /// Whether a hook may change or reject the creation of an upload.
@@ -155,9 +155,9 @@ impl Audience {
         &self,
         request: &Arc<RequestInfo>,
         upload: &mut Upload,
-    ) -> Result<Reply, Declined> {
+    ) -> Result<ClientResponse, HookError> {
         let caller = Some(request.clone());
-        let (reply, _) = self.0.ask_before_create(&caller, upload).await?;
+        let (reply, _) = self.0.call_pre_create(&caller, upload).await?;
         Ok(reply)
     }
 
@@ -169,9 +169,9 @@ impl Audience {
         &self,
         request: Option<&Arc<RequestInfo>>,
         upload: &Snapshot,
-    ) -> Result<Reply, Declined> {
+    ) -> Result<ClientResponse, HookError> {
         let caller = request.cloned();
-        Ok(self.0.ask_before_finish(&caller, upload).await?)
+        Ok(self.0.call_pre_finish(&caller, upload).await?)
     }
 
     /// Whether a client may remove the upload.
@@ -182,24 +182,27 @@ impl Audience {
         &self,
         request: &Arc<RequestInfo>,
         upload: &Snapshot,
-    ) -> Result<Reply, Declined> {
+    ) -> Result<ClientResponse, HookError> {
         let caller = Some(request.clone());
-        Ok(self.0.ask_before_terminate(&caller, upload).await?)
+        Ok(self.0.call_pre_terminate(&caller, upload).await?)
     }
 
     /// Tells what may happen next.
     ///
     /// # Errors
     /// A sink can keep no more; nothing must happen then.
-    pub async fn announce(
+    pub async fn prepare(
         &self,
         kind: EventKind,
         upload: &Upload,
         offset: u64,
         request: Option<&Arc<RequestInfo>>,
-    ) -> Result<(), Declined> {
+    ) -> Result<(), HookError> {
         let caller = request.cloned();
-        Ok(self.0.announce(&[(kind, offset)], upload, &caller).await?)
+        Ok(self
+            .0
+            .prepare_kinds(&[(kind, offset)], upload, &caller)
+            .await?)
     }
 
     /// Reserves room for one event in every sink that wants it, right before the effect.
@@ -209,7 +212,7 @@ impl Audience {
     ///
     /// # Cancel safety
     /// A dropped call, like a dropped [`EventRoom`], leaves nothing reserved.
-    pub async fn reserve(&self, kind: EventKind) -> Result<EventRoom, Declined> {
+    pub async fn reserve(&self, kind: EventKind) -> Result<EventRoom, HookError> {
         Ok(EventRoom(self.0.reserve(kind).await?))
     }
 
@@ -233,7 +236,7 @@ impl Audience {
     pub async fn emit_removed(
         &self,
         room: EventRoom,
-        reason: Removal,
+        reason: TerminationReason,
         upload: &Arc<Upload>,
         offset: u64,
         request: Option<&Arc<RequestInfo>>,
@@ -245,7 +248,7 @@ impl Audience {
     }
 
     /// Tells how far an upload got, to whoever can take it at once.
-    pub fn tell_progress(&self, upload: &Arc<Upload>, offset: u64) {
-        self.0.tell_progress_of(upload, offset);
+    pub fn emit_progress(&self, upload: &Arc<Upload>, offset: u64) {
+        self.0.emit_progress_of(upload, offset);
     }
 }

@@ -34,6 +34,6 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub use self::{
     compose::Composer,
     config::{Config, ConfigError, LocationStyle},
-    engine::{Doomed, Lifetimes, Limits, Outcome, SweepSummary, Sweeper, Why},
+    engine::{Lifetimes, Limits, Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
     service::{Handler, Stats},
 };

@@ -100,7 +100,7 @@ pub struct Checksum {
 pub enum InvalidChecksum {
     /// Not a name, one space and Base64.
     #[error("the value must be an algorithm's name, one space and the Base64 of the digest")]
-    Shape,
+    Syntax,
     /// A name this server doesn't know.
     #[error("the algorithm {0:?} is not one of {list}", list = Algorithm::LIST)]
     Algorithm(String),
@@ -120,15 +120,15 @@ impl Checksum {
     /// # Errors
     /// [`InvalidChecksum`].
     pub fn parse(value: &str) -> Result<Self, InvalidChecksum> {
-        let (name, digest) = value.split_once(' ').ok_or(InvalidChecksum::Shape)?;
+        let (name, digest) = value.split_once(' ').ok_or(InvalidChecksum::Syntax)?;
         if name.is_empty() {
-            return Err(InvalidChecksum::Shape);
+            return Err(InvalidChecksum::Syntax);
         }
         let algorithm =
             Algorithm::by_name(name).ok_or_else(|| InvalidChecksum::Algorithm(name.into()))?;
         let digest = STANDARD
             .decode(digest)
-            .map_err(|_| InvalidChecksum::Shape)?;
+            .map_err(|_| InvalidChecksum::Syntax)?;
         if !algorithm.takes_length(digest.len()) {
             return Err(InvalidChecksum::Length {
                 algorithm,
@@ -171,7 +171,11 @@ mod tests {
             "sha1  Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
             "sha1 ???",
         ] {
-            assert_eq!(Checksum::parse(bad), Err(InvalidChecksum::Shape), "{bad:?}");
+            assert_eq!(
+                Checksum::parse(bad),
+                Err(InvalidChecksum::Syntax),
+                "{bad:?}"
+            );
         }
         assert!(matches!(
             Checksum::parse("SHA1 AAAA"),

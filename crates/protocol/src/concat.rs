@@ -20,7 +20,7 @@ pub enum Concat {
 pub enum InvalidConcat {
     /// Neither `partial` nor `final;…` (E-48).
     #[error("the value must be `partial` or `final;` and the URLs of the partial uploads")]
-    Shape,
+    Syntax,
     /// `final;` with nothing after it (E-45).
     #[error("a final upload needs the URL of at least one partial upload")]
     NoParts,
@@ -41,7 +41,7 @@ impl Concat {
         if value == "partial" {
             return Ok(Self::Partial);
         }
-        let list = value.strip_prefix("final;").ok_or(InvalidConcat::Shape)?;
+        let list = value.strip_prefix("final;").ok_or(InvalidConcat::Syntax)?;
         let urls: Vec<String> = list
             .split([' ', '\t'])
             .filter(|url| !url.is_empty())
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn refuses_the_rest() {
         for bad in ["", "Partial", "final", "partial;", "final:/a"] {
-            assert_eq!(Concat::parse(bad), Err(InvalidConcat::Shape), "{bad:?}");
+            assert_eq!(Concat::parse(bad), Err(InvalidConcat::Syntax), "{bad:?}");
         }
         assert_eq!(Concat::parse("final; "), Err(InvalidConcat::NoParts));
         let many = format!("final;{}", "/a ".repeat(Concat::MAX_PARTS + 1));

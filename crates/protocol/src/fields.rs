@@ -24,7 +24,7 @@ pub enum InvalidField {
 ///
 /// # Errors
 /// [`InvalidField::Repeated`], [`InvalidField::NotText`].
-pub fn only_value<'a>(
+pub fn single_value<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'a str>, InvalidField> {
@@ -54,7 +54,7 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidField> {
 
 /// A field that holds a number of bytes and may occur once at most.
 pub(crate) fn size(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, InvalidField> {
-    only_value(headers, name)?.map(parse_size).transpose()
+    single_value(headers, name)?.map(parse_size).transpose()
 }
 
 #[cfg(test)]
@@ -79,10 +79,10 @@ mod tests {
     fn a_field_counts_once() {
         let name = HeaderName::from_static("upload-offset");
         let mut headers = HeaderMap::new();
-        assert_eq!(only_value(&headers, &name), Ok(None));
+        assert_eq!(single_value(&headers, &name), Ok(None));
         headers.append(&name, HeaderValue::from_static(" 5\t"));
         assert_eq!(size(&headers, &name), Ok(Some(5)));
         headers.append(&name, HeaderValue::from_static("5"));
-        assert_eq!(only_value(&headers, &name), Err(InvalidField::Repeated));
+        assert_eq!(single_value(&headers, &name), Err(InvalidField::Repeated));
     }
 }

@@ -19,13 +19,13 @@ mod problem;
 pub use self::{
     checksum::{Algorithm, Checksum, InvalidChecksum},
     concat::{Concat, InvalidConcat},
-    fields::{InvalidField, only_value, parse_size},
+    fields::{InvalidField, parse_size, single_value},
     metadata::{InvalidMetadata, Metadata, MetadataSyntax},
     operation::{
-        Announced, Append, Create, Declared, Extensions, Operation, Target, content_is_upload_data,
-        effective_method, require_version,
+        Append, ChecksumPlacement, Create, DeclaredLength, Extensions, Operation, Target,
+        effective_method, has_offset_octet_stream, require_version,
     },
-    problem::{Fault, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 /// The one version of tus spoken here.

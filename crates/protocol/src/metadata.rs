@@ -14,7 +14,7 @@ use base64::{
 };
 
 /// Padding may be missing, but not wrong; the alphabet is the standard one (T-CRE-14, E-17).
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
+const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -47,7 +47,7 @@ pub enum InvalidMetadata {
     Value(String),
     /// More than a key and a value in one element.
     #[error("the element of {0:?} has more than a key and a value")]
-    Surplus(String),
+    TrailingData(String),
     /// A header longer than [`Metadata::MAX_BYTES`].
     #[error("it has {0} bytes, at most {max} are allowed", max = Metadata::MAX_BYTES)]
     TooLong(usize),
@@ -126,11 +126,11 @@ impl Metadata {
             if !keys.insert(key) {
                 return Err(InvalidMetadata::Duplicate(key.into()));
             }
-            let value = LENIENT
+            let value = LENIENT_BASE64
                 .decode(words.next().unwrap_or_default())
                 .map_err(|_| InvalidMetadata::Value(key.into()))?;
             if words.next().is_some() {
-                return Err(InvalidMetadata::Surplus(key.into()));
+                return Err(InvalidMetadata::TrailingData(key.into()));
             }
             pairs.push((key.into(), value));
         }
@@ -223,7 +223,7 @@ fn same_pairs(parsed: &[(String, Vec<u8>)], kept: &[(String, Vec<u8>)]) -> bool 
 /// Whether this is how stores keep a value, which they do as text: what isn't UTF-8 has become U+FFFD
 /// there, one for each byte as Go writes them, or one for each broken character.
 fn is_text_of(kept: &[u8], value: &[u8]) -> bool {
-    const MARK: &[u8] = "\u{fffd}".as_bytes();
+    const PREFIX: &[u8] = "\u{fffd}".as_bytes();
     if String::from_utf8_lossy(value).as_bytes() == kept {
         return true;
     }
@@ -231,7 +231,7 @@ fn is_text_of(kept: &[u8], value: &[u8]) -> bool {
     for chunk in value.utf8_chunks() {
         rest = rest.and_then(|rest| rest.strip_prefix(chunk.valid().as_bytes()));
         for _ in chunk.invalid() {
-            rest = rest.and_then(|rest| rest.strip_prefix(MARK));
+            rest = rest.and_then(|rest| rest.strip_prefix(PREFIX));
         }
     }
     rest.is_some_and(<[u8]>::is_empty)
@@ -276,7 +276,7 @@ mod tests {
             ("a YQ==,", EmptyElement),
             ("a ?", Value("a".into())),
             ("a _-_-", Value("a".into())),
-            ("a YQ== YQ==", Surplus("a".into())),
+            ("a YQ== YQ==", TrailingData("a".into())),
             ("ä YQ==", Key("ä".into())),
         ] {
             assert_eq!(Metadata::from_header(header), Err(error), "{header}");

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use http::{HeaderMap, Method, header};
 
 use crate::{
-    Checksum, Concat, Fault, InvalidChecksum, Metadata, MetadataSyntax, Problem, TUS_VERSION,
-    fields::{only_value, size},
+    Checksum, Concat, InvalidChecksum, Metadata, MetadataSyntax, Problem, ProblemKind, TUS_VERSION,
+    fields::{single_value, size},
     headers,
 };
 
@@ -71,7 +71,7 @@ impl Operation {
     ///
     /// # Errors
     /// 405 if the method isn't offered there.
-    pub fn of(method: &Method, target: Target, offered: Extensions) -> Result<Self, Problem> {
+    pub fn parse(method: &Method, target: Target, offered: Extensions) -> Result<Self, Problem> {
         match (target, method.as_str()) {
             (_, "OPTIONS") => Ok(Self::Options),
             (Target::Collection, "POST") => Ok(Self::Create),
@@ -79,7 +79,7 @@ impl Operation {
             (Target::Upload, "PATCH") => Ok(Self::Append),
             (Target::Upload, "DELETE") if offered.termination => Ok(Self::Terminate),
             (Target::Upload, "GET") if offered.download => Ok(Self::Download),
-            _ => Err(Fault::MethodNotAllowed.into()),
+            _ => Err(ProblemKind::MethodNotAllowed.into()),
         }
     }
 
@@ -107,8 +107,8 @@ pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, 
     if *method != Method::POST || !headers.contains_key(headers::METHOD_OVERRIDE) {
         return Ok(method.clone());
     }
-    let named = only_value(headers, &headers::METHOD_OVERRIDE)
-        .map_err(|e| Fault::InvalidMethod.because(e))?
+    let named = single_value(headers, &headers::METHOD_OVERRIDE)
+        .map_err(|e| ProblemKind::InvalidMethod.with_detail(e))?
         .unwrap_or_default();
     match named {
         "POST" => Ok(Method::POST),
@@ -118,7 +118,7 @@ pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, 
         "GET" => Ok(Method::GET),
         "OPTIONS" => Ok(Method::OPTIONS),
         "PUT" => Ok(Method::PUT),
-        other => Err(Fault::InvalidMethod.because(format_args!(
+        other => Err(ProblemKind::InvalidMethod.with_detail(format_args!(
             "{other:?} is not one of POST, HEAD, PATCH, DELETE, GET, OPTIONS"
         ))),
     }
@@ -134,18 +134,18 @@ pub fn require_version(operation: Operation, headers: &HeaderMap) -> Result<(), 
         return Ok(());
     }
     let may_lack = matches!(operation, Operation::Inspect | Operation::Download);
-    match only_value(headers, &headers::TUS_RESUMABLE) {
+    match single_value(headers, &headers::TUS_RESUMABLE) {
         Ok(Some(TUS_VERSION)) => Ok(()),
         Ok(None) if may_lack => Ok(()),
-        _ => Err(Fault::UnsupportedVersion.into()),
+        _ => Err(ProblemKind::UnsupportedVersion.into()),
     }
 }
 
 /// Whether the body is upload data, by its `Content-Type`: type and subtype in any case, parameters
 /// ignored (E-5). Two types are none.
 #[must_use]
-pub fn content_is_upload_data(headers: &HeaderMap) -> bool {
-    let Ok(Some(value)) = only_value(headers, &header::CONTENT_TYPE) else {
+pub fn has_offset_octet_stream(headers: &HeaderMap) -> bool {
+    let Ok(Some(value)) = single_value(headers, &header::CONTENT_TYPE) else {
         return false;
     };
     let essence = value
@@ -158,36 +158,36 @@ pub fn content_is_upload_data(headers: &HeaderMap) -> bool {
 
 /// What a creation says about the length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Declared {
+pub enum DeclaredLength {
     /// `Upload-Length`.
-    Length(u64),
+    Known(u64),
     /// `Upload-Defer-Length: 1`.
     Deferred,
     /// Nothing: a final upload, whose length is the sum of its parts.
-    BySum,
+    SumOfParts,
 }
 
 /// How the checksum of the body is stated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Announced {
+pub enum ChecksumPlacement {
     /// Not at all, as far as the head tells.
-    Nothing,
+    None,
     /// In the head.
     Header(Checksum),
     /// In the trailer section, as `Trailer` says (T-TRL-2).
     Trailer,
 }
 
-impl Announced {
+impl ChecksumPlacement {
     /// Whether the head says anything about a checksum.
     #[must_use]
-    pub fn is_stated(&self) -> bool {
-        *self != Self::Nothing
+    pub fn has_length(&self) -> bool {
+        *self != Self::None
     }
 
     fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
-        if let Some(value) = only_value(headers, &headers::UPLOAD_CHECKSUM)
-            .map_err(|e| Fault::InvalidChecksum.because(e))?
+        if let Some(value) = single_value(headers, &headers::UPLOAD_CHECKSUM)
+            .map_err(|e| ProblemKind::InvalidChecksum.with_detail(e))?
         {
             return checksum(value).map(Self::Header);
         }
@@ -197,7 +197,7 @@ impl Announced {
                     .any(|name| name.trim().eq_ignore_ascii_case("upload-checksum"))
             })
         });
-        Ok(if named { Self::Trailer } else { Self::Nothing })
+        Ok(if named { Self::Trailer } else { Self::None })
     }
 
     /// The checksum that the trailer section adds to what the head announced (E-24, E-27).
@@ -206,18 +206,20 @@ impl Announced {
     /// 400 if it is malformed, differs from the head's, or was announced and didn't come.
     pub fn with_trailers(self, trailers: Option<&HeaderMap>) -> Result<Option<Checksum>, Problem> {
         let trailer = match trailers {
-            Some(trailers) => only_value(trailers, &headers::UPLOAD_CHECKSUM)
-                .map_err(|e| Fault::InvalidChecksum.because(e))?
+            Some(trailers) => single_value(trailers, &headers::UPLOAD_CHECKSUM)
+                .map_err(|e| ProblemKind::InvalidChecksum.with_detail(e))?
                 .map(checksum)
                 .transpose()?,
             None => None,
         };
         match (self, trailer) {
-            (Self::Header(head), Some(trailer)) if head != trailer => Err(Fault::InvalidChecksum
-                .because("the header and the trailer state different checksums")),
+            (Self::Header(head), Some(trailer)) if head != trailer => {
+                Err(ProblemKind::InvalidChecksum
+                    .with_detail("the header and the trailer state different checksums"))
+            }
             (Self::Header(head), _) => Ok(Some(head)),
-            (Self::Trailer, None) => Err(Fault::InvalidChecksum
-                .because("the trailer announced by the Trailer header did not come")),
+            (Self::Trailer, None) => Err(ProblemKind::InvalidChecksum
+                .with_detail("the trailer announced by the Trailer header did not come")),
             (_, trailer) => Ok(trailer),
         }
     }
@@ -225,8 +227,8 @@ impl Announced {
 
 fn checksum(value: &str) -> Result<Checksum, Problem> {
     Checksum::parse(value).map_err(|error| match error {
-        InvalidChecksum::Algorithm(_) => Fault::UnsupportedChecksum.because(error),
-        _ => Fault::InvalidChecksum.because(error),
+        InvalidChecksum::Algorithm(_) => ProblemKind::UnsupportedChecksum.with_detail(error),
+        _ => ProblemKind::InvalidChecksum.with_detail(error),
     })
 }
 
@@ -234,7 +236,7 @@ fn checksum(value: &str) -> Result<Checksum, Problem> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Create {
     /// The length, as far as it is known.
-    pub declared: Declared,
+    pub declared: DeclaredLength,
     /// `Upload-Metadata`.
     pub metadata: Metadata,
     /// `Upload-Concat`.
@@ -243,7 +245,7 @@ pub struct Create {
     /// (E-19).
     pub with_upload: bool,
     /// The body's checksum.
-    pub checksum: Announced,
+    pub checksum: ChecksumPlacement,
 }
 
 impl Create {
@@ -269,52 +271,52 @@ impl Create {
         max_size: Option<u64>,
         syntax: MetadataSyntax,
     ) -> Result<Self, Problem> {
-        let concat = only_value(headers, &headers::UPLOAD_CONCAT)
-            .map_err(|e| Fault::InvalidConcat.because(e))?
+        let concat = single_value(headers, &headers::UPLOAD_CONCAT)
+            .map_err(|e| ProblemKind::InvalidConcat.with_detail(e))?
             .map(|value| {
                 if !offered.concatenation {
-                    return Err(Fault::ConcatenationUnsupported.into());
+                    return Err(ProblemKind::ConcatenationUnsupported.into());
                 }
-                Concat::parse(value).map_err(|e| Fault::InvalidConcat.because(e))
+                Concat::parse(value).map_err(|e| ProblemKind::InvalidConcat.with_detail(e))
             })
             .transpose()?;
         let length = size(headers, &headers::UPLOAD_LENGTH)
-            .map_err(|e| Fault::InvalidUploadLength.because(e))?;
-        let deferred = match only_value(headers, &headers::UPLOAD_DEFER_LENGTH) {
+            .map_err(|e| ProblemKind::InvalidUploadLength.with_detail(e))?;
+        let deferred = match single_value(headers, &headers::UPLOAD_DEFER_LENGTH) {
             Ok(None) => false,
             Ok(Some("1")) => true,
-            _ => return Err(Fault::InvalidDeferLength.because("the value must be 1")),
+            _ => return Err(ProblemKind::InvalidDeferLength.with_detail("the value must be 1")),
         };
         let is_final = matches!(concat, Some(Concat::Final { .. }));
         let declared = match (length, deferred) {
-            (Some(_), true) => return Err(Fault::AmbiguousLength.into()),
-            (Some(length), false) => Declared::Length(length),
+            (Some(_), true) => return Err(ProblemKind::AmbiguousLength.into()),
+            (Some(length), false) => DeclaredLength::Known(length),
             (None, true) if is_final => {
-                return Err(Fault::InvalidDeferLength
-                    .because("the length of a final upload is the sum of its parts"));
+                return Err(ProblemKind::InvalidDeferLength
+                    .with_detail("the length of a final upload is the sum of its parts"));
             }
-            (None, true) if !offered.defer_length => return Err(Fault::NotImplemented.into()),
-            (None, true) => Declared::Deferred,
-            (None, false) if is_final => Declared::BySum,
+            (None, true) if !offered.defer_length => return Err(ProblemKind::NotImplemented.into()),
+            (None, true) => DeclaredLength::Deferred,
+            (None, false) if is_final => DeclaredLength::SumOfParts,
             (None, false) => {
-                return Err(Fault::InvalidUploadLength
-                    .because("send Upload-Length, or Upload-Defer-Length: 1"));
+                return Err(ProblemKind::InvalidUploadLength
+                    .with_detail("send Upload-Length, or Upload-Defer-Length: 1"));
             }
         };
-        if let (Declared::Length(length), Some(max)) = (declared, max_size)
+        if let (DeclaredLength::Known(length), Some(max)) = (declared, max_size)
             && length > max
         {
-            return Err(Fault::MaxSizeExceeded.into());
+            return Err(ProblemKind::MaxSizeExceeded.into());
         }
         let metadata = parse_metadata(headers, syntax)?;
-        let with_upload = content_is_upload_data(headers);
+        let with_upload = has_offset_octet_stream(headers);
         if with_upload {
-            refuse_encoding(headers)?;
+            reject_content_encoding(headers)?;
         }
         let checksum = if with_upload {
-            Announced::parse(headers)?
+            ChecksumPlacement::parse(headers)?
         } else {
-            Announced::Nothing
+            ChecksumPlacement::None
         };
         Ok(Self {
             declared,
@@ -334,7 +336,7 @@ pub struct Append {
     /// `Upload-Length`, for an upload whose length was deferred.
     pub length: Option<u64>,
     /// The body's checksum.
-    pub checksum: Announced,
+    pub checksum: ChecksumPlacement,
 }
 
 impl Append {
@@ -343,20 +345,20 @@ impl Append {
     /// # Errors
     /// 415 for the wrong `Content-Type` (T-CORE-21), 400 for malformed values.
     pub fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
-        if !content_is_upload_data(headers) {
-            return Err(Fault::InvalidContentType
-                .because(format_args!("send {}", headers::OFFSET_OCTET_STREAM)));
+        if !has_offset_octet_stream(headers) {
+            return Err(ProblemKind::InvalidContentType
+                .with_detail(format_args!("send {}", headers::OFFSET_OCTET_STREAM)));
         }
-        refuse_encoding(headers)?;
+        reject_content_encoding(headers)?;
         let offset = size(headers, &headers::UPLOAD_OFFSET)
-            .map_err(|e| Fault::InvalidOffset.because(e))?
-            .ok_or(Fault::InvalidOffset)?;
+            .map_err(|e| ProblemKind::InvalidOffset.with_detail(e))?
+            .ok_or(ProblemKind::InvalidOffset)?;
         let length = size(headers, &headers::UPLOAD_LENGTH)
-            .map_err(|e| Fault::InvalidUploadLength.because(e))?;
+            .map_err(|e| ProblemKind::InvalidUploadLength.with_detail(e))?;
         Ok(Self {
             offset,
             length,
-            checksum: Announced::parse(headers)?,
+            checksum: ChecksumPlacement::parse(headers)?,
         })
     }
 }
@@ -364,9 +366,9 @@ impl Append {
 /// Parses `Upload-Metadata`. Leniently, as in tusd, of several fields the first one counts, and text
 /// that is not ASCII spoils only the pair it stands in.
 fn parse_metadata(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadata, Problem> {
-    let invalid = |error: &dyn std::fmt::Display| Fault::InvalidMetadata.because(error);
+    let invalid = |error: &dyn std::fmt::Display| ProblemKind::InvalidMetadata.with_detail(error);
     let text = match syntax {
-        MetadataSyntax::Strict => only_value(headers, &headers::UPLOAD_METADATA)
+        MetadataSyntax::Strict => single_value(headers, &headers::UPLOAD_METADATA)
             .map_err(|error| invalid(&error))?
             .map(Cow::Borrowed),
         MetadataSyntax::Lenient => headers
@@ -381,10 +383,10 @@ fn parse_metadata(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadat
 
 /// Upload data is bytes as they are: an encoded body would be stored encoded, which nobody expects
 /// (E-54).
-fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+fn reject_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Ok(());
     }
-    Err(Fault::ContentEncoding.because("send the bytes of the file as they are"))
+    Err(ProblemKind::ContentEncoding.with_detail("send the bytes of the file as they are"))
 }

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the table below says it")]
-pub enum Fault {
+pub enum ProblemKind {
     UnsupportedVersion,
     MaxSizeExceeded,
     InvalidContentType,
@@ -51,7 +51,7 @@ pub enum Fault {
     Internal,
 }
 
-impl Fault {
+impl ProblemKind {
     /// Status code, error code and message.
     #[must_use]
     pub const fn describe(self) -> (u16, &'static str, &'static str) {
@@ -226,9 +226,9 @@ impl Fault {
 
     /// This fault with a sentence that says what exactly is wrong.
     #[must_use]
-    pub fn because(self, detail: impl fmt::Display) -> Problem {
+    pub fn with_detail(self, detail: impl fmt::Display) -> Problem {
         Problem {
-            fault: self,
+            kind: self,
             detail: Some(Cow::Owned(detail.to_string())),
         }
     }
@@ -238,15 +238,15 @@ impl Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// What went wrong.
-    pub fault: Fault,
+    pub kind: ProblemKind,
     /// What exactly; safe to show to the client.
     pub detail: Option<Cow<'static, str>>,
 }
 
-impl From<Fault> for Problem {
-    fn from(fault: Fault) -> Self {
+impl From<ProblemKind> for Problem {
+    fn from(fault: ProblemKind) -> Self {
         Self {
-            fault,
+            kind: fault,
             detail: None,
         }
     }
@@ -256,20 +256,20 @@ impl Problem {
     /// The status code.
     #[must_use]
     pub const fn status(&self) -> u16 {
-        self.fault.describe().0
+        self.kind.describe().0
     }
 
     /// The error code.
     #[must_use]
     pub const fn code(&self) -> &'static str {
-        self.fault.describe().1
+        self.kind.describe().1
     }
 }
 
 /// The body of an error answer: `CODE: message`, then the detail if there is one, and a newline.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (_, code, message) = self.fault.describe();
+        let (_, code, message) = self.kind.describe();
         match &self.detail {
             Some(detail) => writeln!(f, "{code}: {message}: {detail}"),
             None => writeln!(f, "{code}: {message}"),

@@ -72,11 +72,11 @@ impl RecordingSink {
 
 #[async_trait]
 impl EventSink for RecordingSink {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
     }
 
-    async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
+    async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
         let mut memory = self.lock();
         for event in events {
             memory.ids.insert(event.id());
@@ -85,7 +85,7 @@ impl EventSink for RecordingSink {
         Ok(())
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         let mut memory = self.lock();
         if !memory.ids.contains(&event.id()) {
             memory.unannounced.push(event.clone());
@@ -93,7 +93,7 @@ impl EventSink for RecordingSink {
         memory.told.push(event);
     }
 
-    fn tell_progress(&self, event: Event) {
+    fn emit_progress(&self, event: Event) {
         self.lock().told.push(event);
     }
 }

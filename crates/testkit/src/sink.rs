@@ -15,7 +15,7 @@ use http_body_util::Full;
 use landfall::{
     Composer, Config, Handler,
     event::{Event, EventKind, EventSink},
-    service::ReplyBody,
+    service::ResponseBody,
     store::{MemoryStore, Store as _},
     upload::{Upload, UploadId},
 };
@@ -114,7 +114,7 @@ fn event(kind: EventKind, upload: &Arc<Upload>) -> Event {
     Event::new(kind, upload.clone(), 0, None)
 }
 
-async fn send(handler: &Handler, request: Request<Full<Bytes>>) -> Response<ReplyBody> {
+async fn send(handler: &Handler, request: Request<Full<Bytes>>) -> Response<ResponseBody> {
     handler.handle(request).await
 }
 
@@ -150,11 +150,11 @@ async fn what_happens_is_told_in_order(subject: &Subject) {
         });
     }
     running.join_all().await;
-    let wants = subject.sink.wants();
+    let wants = subject.sink.event_kinds();
     let told = record.events();
     let told = told
         .iter()
-        .filter(|event| wants.has(event.kind) && event.kind != EventKind::Progress);
+        .filter(|event| wants.contains(event.kind) && event.kind != EventKind::Progress);
     let uploads: BTreeMap<_, _> = told.map(|event| (event.id(), event.clone())).collect();
     assert_eq!(uploads.len(), 3 * UPLOADS, "it doesn't want all three");
     let heard = subject.until(&uploads.keys().cloned().collect()).await;
@@ -179,11 +179,11 @@ async fn what_is_announced_and_does_not_happen_is_not_told(subject: &Subject) {
         event(EventKind::Created, &one),
         event(EventKind::Completed, &one),
     ];
-    subject.sink.announce(&never).await.unwrap();
+    subject.sink.prepare(&never).await.unwrap();
     let told = event(EventKind::Created, &other);
     let also = event(EventKind::Completed, &other);
-    subject.sink.announce(&[told.clone(), also]).await.unwrap();
-    subject.sink.tell(told.clone()).await;
+    subject.sink.prepare(&[told.clone(), also]).await.unwrap();
+    subject.sink.emit(told.clone()).await;
     subject.hears_only(&[&told]).await;
 }
 
@@ -191,10 +191,10 @@ async fn announcing_again_changes_nothing(subject: &Subject) {
     let upload = upload();
     for _ in 0..3 {
         let again = event(EventKind::Completed, &upload);
-        subject.sink.announce(&[again]).await.unwrap();
+        subject.sink.prepare(&[again]).await.unwrap();
     }
     let told = event(EventKind::Completed, &upload);
-    subject.sink.tell(told.clone()).await;
+    subject.sink.emit(told.clone()).await;
     subject.hears_only(&[&told]).await;
 }
 
@@ -205,7 +205,7 @@ async fn what_was_not_announced_is_told_too(subject: &Subject) {
         event(EventKind::Completed, &upload),
     ];
     for event in &told {
-        subject.sink.tell(event.clone()).await;
+        subject.sink.emit(event.clone()).await;
     }
     subject.hears_only(&told.each_ref()).await;
 }
@@ -214,7 +214,7 @@ async fn a_dropped_announcement_does_no_harm(subject: &Subject) {
     let upload = upload();
     let told = event(EventKind::Created, &upload);
     for _ in 0..3 {
-        let mut announcing = pin!(subject.sink.announce(std::slice::from_ref(&told)));
+        let mut announcing = pin!(subject.sink.prepare(std::slice::from_ref(&told)));
         poll_fn(|cx| {
             let _ = announcing.as_mut().poll(cx);
             Poll::Ready(())
@@ -223,10 +223,10 @@ async fn a_dropped_announcement_does_no_harm(subject: &Subject) {
     }
     subject
         .sink
-        .announce(std::slice::from_ref(&told))
+        .prepare(std::slice::from_ref(&told))
         .await
         .unwrap();
-    subject.sink.tell(told.clone()).await;
+    subject.sink.emit(told.clone()).await;
     subject.hears_only(&[&told]).await;
 }
 
@@ -238,11 +238,11 @@ async fn events_of_one_upload_told_at_once_all_arrive(subject: &Subject) {
         EventKind::Terminated,
     ];
     let events = kinds.map(|kind| event(kind, &upload));
-    subject.sink.announce(&events).await.unwrap();
+    subject.sink.prepare(&events).await.unwrap();
     let mut telling = JoinSet::new();
     for event in events.clone() {
         let sink = subject.sink.clone();
-        telling.spawn(async move { sink.tell(event).await });
+        telling.spawn(async move { sink.emit(event).await });
     }
     telling.join_all().await;
     let ids = events.iter().map(Event::id).collect();
@@ -274,7 +274,7 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
         });
     }
     running.join_all().await;
-    let wants = subject.sink.wants();
+    let wants = subject.sink.event_kinds();
     let mut ids = BTreeSet::new();
     for announced in record.announced() {
         // The client comes back, which finishes what only lacked its completion.
@@ -288,8 +288,9 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
         let Ok(found) = store.load(&announced.upload.id).await else {
             continue;
         };
-        let has_happened = announced.kind == EventKind::Created || found.upload.finished;
-        if has_happened && wants.has(announced.kind) {
+        let has_happened =
+            announced.kind == EventKind::Created || found.upload.completion.is_done();
+        if has_happened && wants.contains(announced.kind) {
             ids.insert(announced.id());
         }
     }

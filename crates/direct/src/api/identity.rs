@@ -48,7 +48,7 @@ impl Api {
         stated: Option<Stated>,
         purpose: Purpose,
     ) -> Result<Who, Problem> {
-        let token = UploadToken::take(&mut parts.headers);
+        let token = UploadToken::extract(&mut parts.headers);
         if stated.is_some() {
             without_token(parts);
         }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use axum::{body::Body, response::Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use landfall::{direct::Declined, upload::UploadId};
+use landfall::{direct::HookError, upload::UploadId};
 use landfall_grants::{
     api::NoBody,
     caller::Denied,
@@ -176,8 +176,8 @@ impl About<'_> {
         unavailable("the upload queue is not available right now")
     }
 
-    fn declined(self, declined: Declined) -> Problem {
-        let Declined {
+    fn declined(self, declined: HookError) -> Problem {
+        let HookError {
             status,
             headers,
             message,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use landfall::{store::info::Info, upload::UploadId};
+use landfall::{store::info::UploadInfo, upload::UploadId};
 use landfall_database::{DatabaseError, Insert, Row, Statement};
 use landfall_grants::JobId;
 use landfall_s3::client::Place;
@@ -54,7 +54,7 @@ pub(super) fn clean(subject: &str) -> String {
 
 /// As it is kept beside the columns: as stores do that keep it in a file.
 fn description(record: &Record) -> String {
-    let json = Info::new(landfall::upload::Upload::clone(&record.upload)).encode();
+    let json = UploadInfo::new(landfall::upload::Upload::clone(&record.upload)).encode();
     // JSON is UTF-8.
     String::from_utf8_lossy(&json).into_owned()
 }
@@ -195,7 +195,7 @@ pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
     let id = row.text("id")?;
     let nonsense = |what: String| DatabaseError::Row(format!("the direct upload {id}: {what}"));
     let upload_id = UploadId::new(&id).map_err(|error| nonsense(error.to_string()))?;
-    let info = Info::decode(&upload_id, row.text("description")?.as_bytes());
+    let info = UploadInfo::decode(&upload_id, row.text("description")?.as_bytes());
     let info = info.map_err(|error| nonsense(error.to_string()))?;
     let (way, standing) = (row.number("way")?, row.number("standing")?);
     Ok(Record {

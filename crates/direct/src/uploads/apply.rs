@@ -4,12 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use landfall::{
-    direct::Audience,
-    event::{EventKind, Removal},
-    hook::{Reply, RequestInfo},
-    upload::{Snapshot, Upload, UploadId},
+    direct::HookDispatcher,
+    event::{EventKind, TerminationReason},
+    hook::{ClientResponse, RequestInfo},
+    upload::{Completion, Snapshot, Upload, UploadId},
 };
-use landfall_grants::{gate::ETAG, queue};
+use landfall_grants::queue;
 use landfall_s3::client::{self, ErrorKind, ObjectHead};
 
 use super::{
@@ -162,7 +162,7 @@ impl Direct {
         }
         let upload = complete(&record.upload, size, None);
         let audience = self.audience()?;
-        let prepared = audience.announce(EventKind::Completed, &upload, size, info);
+        let prepared = audience.prepare(EventKind::Completed, &upload, size, info);
         Ok(prepared.await?)
     }
 
@@ -176,7 +176,7 @@ impl Direct {
         let multipart = record.multipart.as_deref().unwrap_or_default();
         let made = client.complete_multipart(&record.place, multipart, &set.parts);
         match made.await {
-            Ok(()) => Ok(Ok(())),
+            Ok(_) => Ok(Ok(())),
             Err(error) if rejects_parts(&error) => {
                 let why = error.message().or(error.code()).unwrap_or("they don't fit");
                 Ok(Err(format!("S3 doesn't take these parts: {why}")))
@@ -216,7 +216,7 @@ impl Direct {
         let reply = match audience.before_finish(info, &snapshot).await {
             Ok(reply) => reply,
             Err(declined) if declined.cause.is_none() => {
-                let reason = RemovalReason::Unwanted(Removal::Hook);
+                let reason = RemovalReason::Unwanted(TerminationReason::Hook);
                 self.remove(lease, record, reason, info).await?;
                 return Err(declined.into());
             }
@@ -235,15 +235,14 @@ impl Direct {
 
     async fn finished(
         &self,
-        audience: &Audience,
+        audience: &HookDispatcher,
         mut record: Record,
         head: &ObjectHead,
-        reply: Reply,
+        reply: ClientResponse,
         info: Option<&Arc<RequestInfo>>,
     ) -> Result<Outcome, DirectError> {
         let mut upload = Upload::clone(&complete(&record.upload, head.size, Some(&head.etag)));
-        upload.finished = true;
-        upload.parting = (!reply.is_empty()).then(|| Arc::new(reply));
+        upload.completion = Completion::Done((!reply.is_empty()).then(|| Arc::new(reply)));
         record.upload = Arc::new(upload);
         record.standing = Standing::Finished;
         record.check_at = None;
@@ -273,9 +272,13 @@ impl Direct {
         let upload = &record.upload;
         Outcome::Completed(Box::new(Complete {
             location: self.location(&record),
-            etag: upload.storage.get(ETAG).cloned().unwrap_or_default(),
+            etag: upload.etag.clone().unwrap_or_default(),
             size: upload.length.unwrap_or(record.stored),
-            reply: upload.parting.as_deref().cloned().unwrap_or_default(),
+            reply: upload
+                .completion
+                .response()
+                .map(|response| ClientResponse::clone(response))
+                .unwrap_or_default(),
             record,
         }))
     }
@@ -293,9 +296,7 @@ fn complete(upload: &Upload, size: u64, etag: Option<&str>) -> Arc<Upload> {
     upload.length = Some(size);
     upload.storage.remove(PARTS);
     upload.storage.remove(COMPLETES);
-    if let Some(etag) = etag {
-        upload.storage.insert(ETAG.into(), etag.into());
-    }
+    upload.etag = etag.map(str::to_owned);
     Arc::new(upload)
 }
 

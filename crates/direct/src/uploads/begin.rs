@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use landfall::{direct::Audience, event::EventKind, hook::RequestInfo};
+use landfall::{direct::HookDispatcher, event::EventKind, hook::RequestInfo};
 use landfall_grants::{
     Job,
     queue::{End, GrantStarted, NewJob, Start, Started},
@@ -22,7 +22,7 @@ impl Direct {
     /// Writes it down and binds it to its job, both or neither; begins it on S3.
     pub(super) async fn launch(
         &self,
-        audience: &Audience,
+        audience: &HookDispatcher,
         info: &Arc<RequestInfo>,
         leave: Leave,
         mut record: Record,
@@ -39,7 +39,7 @@ impl Direct {
     /// Grants the job of a draft, binds it and writes it down, all or nothing; begins it on S3.
     pub(super) async fn launch_at_once(
         &self,
-        audience: &Audience,
+        audience: &HookDispatcher,
         info: &Arc<RequestInfo>,
         new: NewJob,
         mut leave: Leave,
@@ -125,13 +125,13 @@ impl Direct {
     /// Begins an upload on S3 that is bound to its job, and emits its event.
     async fn begin(
         &self,
-        audience: &Audience,
+        audience: &HookDispatcher,
         info: &Arc<RequestInfo>,
         record: &mut Record,
     ) -> Result<(), DirectError> {
         let upload = record.upload.clone();
         audience
-            .announce(EventKind::Created, &upload, 0, Some(info))
+            .prepare(EventKind::Created, &upload, 0, Some(info))
             .await?;
         let room = audience.reserve(EventKind::Created).await?;
         if record.way == Way::Multipart {

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use landfall::{
-    event::{EventKind, Removal},
-    hook::is_of_type,
+    event::{EventKind, TerminationReason},
+    hook::matches_content_type,
 };
 use landfall_grants::queue;
 use landfall_s3::client::ObjectHead;
@@ -23,7 +23,7 @@ const MAX_COMPLETION_DURATION: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RemovalReason {
     /// Its client, the application or a hook does not want it.
-    Unwanted(Removal),
+    Unwanted(TerminationReason),
     /// More bytes arrived than were granted.
     TooLarge { stored: u64, most: u64 },
     /// The object is not what was granted.
@@ -36,11 +36,11 @@ pub(crate) enum RemovalReason {
 
 impl RemovalReason {
     /// The event of the removal, and its cause.
-    pub(super) const fn event(&self) -> (EventKind, Option<Removal>) {
+    pub(super) const fn event(&self) -> (EventKind, Option<TerminationReason>) {
         match self {
             Self::Unwanted(removal) => (EventKind::Terminated, Some(*removal)),
             Self::TooLarge { .. } | Self::Invalid(_) | Self::Vanished(_) => {
-                (EventKind::Terminated, Some(Removal::Application))
+                (EventKind::Terminated, Some(TerminationReason::Application))
             }
             Self::Expired => (EventKind::Expired, None),
         }
@@ -57,10 +57,12 @@ impl RemovalReason {
     /// The end of the job.
     pub(super) fn job_end(&self) -> queue::End {
         match self {
-            Self::Unwanted(Removal::Hook) => {
+            Self::Unwanted(TerminationReason::Hook) => {
                 queue::End::Failed("refused or stopped by a hook".into())
             }
-            Self::Unwanted(Removal::Client) => queue::End::Cancelled("by its client".into()),
+            Self::Unwanted(TerminationReason::Client) => {
+                queue::End::Cancelled("by its client".into())
+            }
             Self::Unwanted(_) => queue::End::Cancelled("by the application".into()),
             Self::TooLarge { stored, most } => queue::End::Failed(format!(
                 "{stored} bytes arrived, and at most {most} were granted"
@@ -170,7 +172,7 @@ pub(super) fn decide(facts: &Facts<'_>, observation: Observed) -> Decision {
                     };
                 }
                 // Its client has aborted it by a signed request.
-                Way::SignedMultipart => RemovalReason::Unwanted(Removal::Client),
+                Way::SignedMultipart => RemovalReason::Unwanted(TerminationReason::Client),
                 _ => RemovalReason::Vanished("its multipart upload is gone from S3"),
             })
         }
@@ -221,7 +223,9 @@ fn unfit(facts: &Facts<'_>, head: &ObjectHead) -> Option<RemovalReason> {
     }
     let accepted = record.upload.storage.get(TYPES)?;
     let sent = head.content_type.as_deref().unwrap_or_default();
-    let is_accepted = accepted.split(',').any(|one| is_of_type(sent, one));
+    let is_accepted = accepted
+        .split(',')
+        .any(|one| matches_content_type(sent, one));
     (!is_accepted).then(|| {
         let why = format!("the type {sent:?} isn't accepted; welcome: {accepted}");
         RemovalReason::Invalid(why)

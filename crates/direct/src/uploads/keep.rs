@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use landfall::{
-    BoxError, Outcome,
-    direct::DirectUploads,
-    event::{EventKind, Removal},
+    BoxError, Resolution,
+    direct::ExternalUploads,
+    event::{EventKind, TerminationReason},
     upload::{Snapshot, UploadId},
 };
 
@@ -14,12 +14,12 @@ use super::{Direct, decide::RemovalReason, key, remove::snapshot};
 use crate::{DirectError, Standing};
 
 #[async_trait]
-impl DirectUploads for Direct {
+impl ExternalUploads for Direct {
     fn owns(&self, id: &UploadId) -> bool {
         key::uuid_of(id).is_some()
     }
 
-    async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+    async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
         let found = self.0.books.get(id).await?;
         let found = found.filter(|record| record.standing != Standing::Gone);
         Ok(found.as_ref().map(snapshot))
@@ -32,37 +32,43 @@ impl DirectUploads for Direct {
         Ok(removed.await??)
     }
 
-    async fn settle(
+    async fn resolve(
         &self,
         kind: EventKind,
         id: &UploadId,
         created: Option<SystemTime>,
-    ) -> Result<Outcome, BoxError> {
+    ) -> Result<Resolution, BoxError> {
         let found = self.0.books.get(id).await?;
         let found = found.filter(|record| record.upload.created == created);
         let Some(record) = found else {
             let is_removal = matches!(kind, EventKind::Terminated | EventKind::Expired);
             return Ok(match is_removal {
-                true => Outcome::Happened(None),
-                false => Outcome::Not,
+                true => Resolution::Happened(None),
+                false => Resolution::DidNotHappen,
             });
         };
-        let happened = || Outcome::Happened(Some(snapshot(&record)));
+        let happened = || Resolution::Happened(Some(snapshot(&record)));
         Ok(match (kind, record.standing) {
             // Whoever opens it tells that, or the sweeper finds it left over.
-            (EventKind::Created, Standing::Opening) => Outcome::Busy,
-            (EventKind::Created, Standing::Gone) => Outcome::Not,
+            (EventKind::Created, Standing::Opening) => Resolution::Busy,
+            (EventKind::Created, Standing::Gone) => Resolution::DidNotHappen,
             (EventKind::Created, _) => happened(),
             (EventKind::Completed, Standing::Finished) => happened(),
             (EventKind::Completed, Standing::Finishing) => match self.check(&record, None).await {
-                Ok(done) => Outcome::Happened(Some(snapshot(&done.record))),
-                Err(DirectError::Busy) => Outcome::Busy,
-                Err(DirectError::Declined(declined)) if declined.cause.is_none() => Outcome::Not,
-                Err(DirectError::Conflict { .. } | DirectError::Parts(_)) => Outcome::Not,
+                Ok(done) => Resolution::Happened(Some(snapshot(&done.record))),
+                Err(DirectError::Busy) => Resolution::Busy,
+                Err(DirectError::Declined(declined)) if declined.cause.is_none() => {
+                    Resolution::DidNotHappen
+                }
+                Err(DirectError::Conflict { .. } | DirectError::Parts(_)) => {
+                    Resolution::DidNotHappen
+                }
                 Err(error) => return Err(error.into()),
             },
-            (EventKind::Terminated | EventKind::Expired, Standing::Gone) => Outcome::Happened(None),
-            _ => Outcome::Not,
+            (EventKind::Terminated | EventKind::Expired, Standing::Gone) => {
+                Resolution::Happened(None)
+            }
+            _ => Resolution::DidNotHappen,
         })
     }
 }
@@ -81,7 +87,7 @@ impl Direct {
             }
             return Ok(false);
         }
-        let reason = RemovalReason::Unwanted(Removal::Application);
+        let reason = RemovalReason::Unwanted(TerminationReason::Application);
         let removed = self.remove(&lease, record, reason, None).await;
         lease.release().await;
         match removed? {

@@ -29,7 +29,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use landfall::{Handler, direct::Audience, hook::Reply};
+use landfall::{Handler, direct::HookDispatcher, hook::ClientResponse};
 use landfall_grants::{Caller, Job, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 
@@ -42,8 +42,7 @@ const REPLACES: &str = "Replaces";
 const TYPES: &str = "Types";
 /// … which parts make up the file, if not all, while it is being completed, …
 const PARTS: &str = "Parts";
-/// … that its client has a signature to complete it in S3, and, as [`ETAG`], the object's entity tag once
-/// it is complete.
+/// … that its client has a signature to complete it in S3.
 const COMPLETES: &str = "Completes";
 
 /// How often a change of a record is tried that others have changed meanwhile.
@@ -128,7 +127,7 @@ pub struct Complete {
     /// Its length in bytes.
     pub size: u64,
     /// What hooks want its client to be told.
-    pub reply: Reply,
+    pub reply: ClientResponse,
 }
 
 /// What a client does itself on S3 with its own upload, by a signed request (Uppy's signer mode).
@@ -233,9 +232,9 @@ impl Direct {
         self.0.handler.get()
     }
 
-    fn audience(&self) -> Result<Audience, DirectError> {
+    fn audience(&self) -> Result<HookDispatcher, DirectError> {
         let handler = self.handler();
         let none = || DirectError::Fault("direct uploads aren't joined to a handler yet".into());
-        Ok(handler.ok_or_else(none)?.audience())
+        Ok(handler.ok_or_else(none)?.hook_dispatcher())
     }
 }

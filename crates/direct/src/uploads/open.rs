@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use landfall::{
-    direct::Audience,
+    direct::HookDispatcher,
     hook::{Intent, RequestInfo},
-    upload::{Upload, UploadId},
+    upload::{Completion, Upload, UploadId},
 };
 use landfall_grants::{Job, gate::labels, queue::NewJob};
 use landfall_s3::client::{ErrorKind, Place};
@@ -106,7 +106,7 @@ impl Direct {
     /// written in one transaction.
     async fn open_at_once(
         &self,
-        audience: &Audience,
+        audience: &HookDispatcher,
         info: &Arc<RequestInfo>,
         wish: &Wish,
         new: NewJob,
@@ -126,7 +126,7 @@ impl Direct {
     /// The upload as it is to be, after the hooks were asked.
     async fn draft(
         &self,
-        audience: &Audience,
+        audience: &HookDispatcher,
         info: &Arc<RequestInfo>,
         wish: &Wish,
         job: &Job,
@@ -140,7 +140,7 @@ impl Direct {
         let mut upload = Upload::new(id.clone(), job.size.or(wish.size));
         upload.metadata = wish.metadata(job, by_token)?;
         upload.max_size = job.max_size.filter(|_| upload.length.is_none());
-        upload.awaited = true;
+        upload.completion = Completion::Pending;
         upload.created = Some(now);
         upload.labels.extend(labels_of(job));
         if let Some(key) = &wish.key {

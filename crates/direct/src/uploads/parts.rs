@@ -65,7 +65,7 @@ impl Direct {
         if let Some(length) = record.upload.length {
             // Whether all of it has arrived is found out by a look at S3.
             self.audience()?
-                .tell_progress(&record.upload, sent.min(length));
+                .emit_progress(&record.upload, sent.min(length));
         }
         self.touch(record).await
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::request::Parts;
 use landfall::{
-    event::Removal,
+    event::TerminationReason,
     hook::{Intent, RequestInfo},
     upload::Snapshot,
 };
@@ -46,7 +46,7 @@ impl Direct {
                 Standing::Gone => Ok(()),
                 Standing::Finishing | Standing::Finished => Err(complete_already()),
                 Standing::Opening | Standing::Open => {
-                    let reason = RemovalReason::Unwanted(Removal::Client);
+                    let reason = RemovalReason::Unwanted(TerminationReason::Client);
                     let removed = this.remove(&lease, record, reason, Some(&info)).await;
                     lease.release().await;
                     removed.map(drop)
@@ -107,7 +107,7 @@ impl Direct {
         let audience = self.audience()?;
         let (upload, stored) = (record.upload.clone(), record.stored);
         let (event, removal) = reason.event();
-        audience.announce(event, &upload, stored, info).await?;
+        audience.prepare(event, &upload, stored, info).await?;
         let room = audience.reserve(event).await?;
         Self::ensure_leased(lease)?;
         record.standing = Standing::Gone;
@@ -147,7 +147,9 @@ impl Direct {
     fn count(&self, reason: &RemovalReason) {
         let stats = &self.settings().stats;
         count(match reason {
-            RemovalReason::Unwanted(Removal::Client | Removal::Application) => &stats.cancelled,
+            RemovalReason::Unwanted(TerminationReason::Client | TerminationReason::Application) => {
+                &stats.cancelled
+            }
             RemovalReason::Expired => &stats.expired,
             _ => &stats.failed,
         });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Uri, header, request::Parts, uri::PathAndQuery};
 use landfall::{
-    direct::Audience,
+    direct::HookDispatcher,
     hook::{RequestInfo, UploadToken},
 };
 use landfall_grants::caller::KeySecret;
@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 
 /// The request as hooks and sinks are told of it. Landfall's own keys and tokens are taken out of
 /// `request`; what else shows who asks is the application's, as with tus.
-pub(super) fn info(audience: &Audience, request: &mut Parts) -> Arc<RequestInfo> {
+pub(super) fn info(audience: &HookDispatcher, request: &mut Parts) -> Arc<RequestInfo> {
     withhold(request);
     let info = audience.request(request);
     if info.token.is_none() {
@@ -78,7 +78,7 @@ mod tests {
             .header("cookie", "session=1")
             .header("x-mine", "1");
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let told = info(&handler.audience(), &mut parts);
+        let told = info(&handler.hook_dispatcher(), &mut parts);
         assert_eq!(told.uri, "/s3/params");
         assert_eq!(told.token, None);
         let mut names: Vec<_> = told.headers.keys().map(|name| name.as_str()).collect();
@@ -86,6 +86,6 @@ mod tests {
         assert_eq!(names, ["cookie", "x-mine"]);
         let request = Request::get("/t/lft_x/s3/params?filename=a").body(());
         let (mut parts, ()) = request.unwrap().into_parts();
-        assert_eq!(info(&handler.audience(), &mut parts).uri, "/");
+        assert_eq!(info(&handler.hook_dispatcher(), &mut parts).uri, "/");
     }
 }

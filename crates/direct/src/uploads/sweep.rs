@@ -209,7 +209,7 @@ impl Direct {
 
     fn tell_progress(&self, record: &Record, stored: u64) -> Result<(), DirectError> {
         let upload = &record.upload;
-        self.audience()?.tell_progress(upload, stored);
+        self.audience()?.emit_progress(upload, stored);
         // Also where no sink of the queue is installed.
         self.queue().report(Report {
             job: record.job,

@@ -5,7 +5,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts,
 };
 use http_body_util::{BodyExt as _, Empty, Limited};
-use landfall::{service::ReplyBody, upload::Metadata};
+use landfall::{service::ResponseBody, upload::Metadata};
 use serde_json::Value;
 
 use super::{
@@ -75,7 +75,7 @@ pub(super) async fn create(
 
 /// A refusal ends the job, for the same creation would be refused again; what can be tried again
 /// stays, and is found again by its id.
-async fn refused(api: &Api, job: &Job, reply: http::Response<ReplyBody>) -> Problem {
+async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> Problem {
     let status = reply.status();
     let wait = reply.headers().get(header::RETRY_AFTER).cloned();
     let words = Limited::new(reply.into_body(), MAX_WORDS).collect().await;
@@ -142,7 +142,7 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
 
 /// Where a client would send it; under HTTP/2 the host is in here.
 fn endpoint(api: &Api, parts: &Parts) -> Uri {
-    let endpoint = api.settings.handler.endpoint(parts).parse::<Uri>();
+    let endpoint = api.settings.handler.creation_url(parts).parse::<Uri>();
     let path = endpoint.ok().and_then(|url| url.path_and_query().cloned());
     let mut uri = parts.uri.clone().into_parts();
     uri.path_and_query = Some(path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")));

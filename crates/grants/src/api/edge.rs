@@ -51,7 +51,7 @@ impl<'a> Edge<'a> {
         head: &Parts,
         is_own: impl FnOnce(&Parts) -> bool,
     ) -> Self {
-        let is_friend = cors.is_none_or(|cors| cors.admits(&head.headers));
+        let is_friend = cors.is_none_or(|cors| cors.allows(&head.headers));
         let is_admitted = is_friend || is_own(head);
         Self {
             allowance,
@@ -90,7 +90,7 @@ impl<'a> Edge<'a> {
         let Some(cors) = self.cors else {
             return;
         };
-        cors.decorate(self.origin.as_ref(), self.is_preflight, headers);
+        cors.apply(self.origin.as_ref(), self.is_preflight, headers);
         if self.origin.is_none() {
             return;
         }
@@ -138,7 +138,7 @@ pub(super) async fn around(
 
 /// Whether a request came from a page of this server, as its client sees it.
 fn is_own(api: &Api, head: &Parts) -> bool {
-    let (is_tls, host) = api.settings.handler.seen_at(head);
+    let (is_tls, host) = api.settings.handler.external_origin(head);
     let (scheme, port) = if is_tls {
         ("https", ":443")
     } else {

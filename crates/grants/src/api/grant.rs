@@ -91,7 +91,7 @@ async fn give(api: &Api, request: Request) -> Result<(bool, Response), Problem> 
         (Style::Landfall, false) => StatusCode::CREATED,
         _ => StatusCode::OK,
     };
-    let location = api.settings.handler.endpoint(&parts);
+    let location = api.settings.handler.creation_url(&parts);
     let token = token.as_ref().filter(|_| upload_url.is_none());
     let body = answer(api.settings.style, &job, token, location, upload_url);
     Ok((was_given, json(status, &body)))

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::{Span, SpanRelativeTo};
-use landfall::hook::is_of_type;
+use landfall::hook::matches_content_type;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// What somebody may ask for; `None` and empty lists set no limit.
@@ -74,7 +74,7 @@ fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 fn both(mine: &[String], theirs: &[String]) -> Vec<String> {
     let narrower = |pattern: &String, list: &[String]| {
         list.iter().any(|one| {
-            one == "*/*" || one.eq_ignore_ascii_case(pattern) || is_of_type(pattern, one)
+            one == "*/*" || one.eq_ignore_ascii_case(pattern) || matches_content_type(pattern, one)
         })
     };
     let mut all: Vec<String> = mine

@@ -13,7 +13,7 @@ pub struct SeenAt(Arc<Tell>);
 
 impl SeenAt {
     /// Has somebody else tell who knows which proxies are trusted: see
-    /// [`Handler::seen_at`](landfall::service::Handler::seen_at).
+    /// [`Handler::external_origin`](landfall::service::Handler::external_origin).
     #[must_use]
     pub fn new(tell: impl Fn(&Parts) -> (bool, Option<String>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))

@@ -7,8 +7,8 @@ use std::{
 
 use http::{HeaderValue, header};
 use landfall::{
-    hook::Reply,
-    upload::{Kind, Metadata, Upload, UploadId},
+    hook::ClientResponse,
+    upload::{Metadata, Upload, UploadId, UploadKind},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -31,7 +31,7 @@ pub(super) enum Refused {
     Differs,
 }
 
-impl From<Refused> for Reply {
+impl From<Refused> for ClientResponse {
     fn from(refused: Refused) -> Self {
         let (status, text) = match &refused {
             Refused::NoToken => (
@@ -122,7 +122,7 @@ pub(super) fn check(
         JobState::Received | JobState::Started | JobState::Progress | JobState::Completed => {}
         ended => return Err(Refused::Ended(ended)),
     }
-    let is_part = upload.kind == Kind::Partial;
+    let is_part = upload.kind == UploadKind::Partial;
     let is_again = job.upload_id.is_some() && !is_part;
     match (job.size, upload.length) {
         // Its upload is there: another length is another upload, whether longer or shorter.
@@ -138,7 +138,7 @@ pub(super) fn check(
         }
         _ => {}
     }
-    if let Kind::Final { parts: named, .. } = &upload.kind
+    if let UploadKind::Final { parts: named, .. } = &upload.kind
         && !named.iter().all(|part| parts.contains(part))
     {
         return Err(Refused::OtherParts);
@@ -156,7 +156,7 @@ pub(super) fn check(
 /// The metadata as granted: the name is that of the grant, the type where the client states none.
 /// `None` if that is what the client sent.
 pub(super) fn metadata(job: &Job, upload: &Upload) -> Option<Metadata> {
-    if upload.kind == Kind::Partial {
+    if upload.kind == UploadKind::Partial {
         return None;
     }
     let stated = &upload.metadata;
@@ -181,7 +181,7 @@ pub(super) fn digest(upload: &Upload) -> String {
         Some(length) => hash.update(length.to_be_bytes()),
         None => hash.update("deferred"),
     }
-    if let Kind::Final { header, .. } = &upload.kind {
+    if let UploadKind::Final { header, .. } = &upload.kind {
         hash.update(header);
     }
     let mut pairs: Vec<_> = upload.metadata.iter().collect();

@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use landfall::{
-    hook::{Claim, ClaimError},
-    upload::{Kind, Upload, UploadId},
+    hook::{IdempotencyError, IdempotencyKey},
+    upload::{Upload, UploadId, UploadKind},
 };
 
 use super::{check::Refused, labels};
@@ -34,7 +34,7 @@ impl Granted {
             job: job.id,
             granted: job.size.or(job.max_size).unwrap_or(u64::MAX),
             digest,
-            is_part: upload.kind == Kind::Partial,
+            is_part: upload.kind == UploadKind::Partial,
             key: UploadId::new(&format!("grant-{}", job.id)).ok(),
             noted: Mutex::default(),
         }
@@ -42,12 +42,12 @@ impl Granted {
 }
 
 #[async_trait]
-impl Claim for Granted {
+impl IdempotencyKey for Granted {
     fn key(&self) -> Option<&UploadId> {
         self.key.as_ref()
     }
 
-    async fn noted(&self) -> Result<Option<UploadId>, ClaimError> {
+    async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
         if self.is_part {
             // A grant covers several, and nothing tells one that is asked for again from another.
             return Ok(None);
@@ -64,7 +64,7 @@ impl Claim for Granted {
         }
     }
 
-    async fn note(&self, upload: &mut Upload) -> Result<(), ClaimError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
         let start = if self.is_part {
             Start::part(upload.id.clone(), upload.length)
         } else {
@@ -74,7 +74,7 @@ impl Claim for Granted {
         match self.queue.start(self.job, start).await.map_err(failed)? {
             Started::Bound => Ok(()),
             // The lease that keeps others out was lost; the client finds the other one next time.
-            Started::Other(other) => Err(ClaimError::Failed(
+            Started::Other(other) => Err(IdempotencyError::Failed(
                 format!("the upload {other} was created under this grant meanwhile").into(),
             )),
             Started::TooLate => Err(lost(Refused::TooLate)),
@@ -102,16 +102,16 @@ impl Followed {
 }
 
 #[async_trait]
-impl Claim for Followed {
+impl IdempotencyKey for Followed {
     fn key(&self) -> Option<&UploadId> {
         None
     }
 
-    async fn noted(&self) -> Result<Option<UploadId>, ClaimError> {
+    async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
         Ok(None)
     }
 
-    async fn note(&self, upload: &mut Upload) -> Result<(), ClaimError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
         match self.queue.follow(upload).await {
             Ok(job) => {
                 upload.labels.insert(labels::JOB.into(), job.to_string());
@@ -123,10 +123,10 @@ impl Claim for Followed {
     }
 }
 
-fn failed(error: QueueError) -> ClaimError {
-    ClaimError::Failed(error.into())
+fn failed(error: QueueError) -> IdempotencyError {
+    IdempotencyError::Failed(error.into())
 }
 
-fn lost(refused: Refused) -> ClaimError {
-    ClaimError::lost(refused.into())
+fn lost(refused: Refused) -> IdempotencyError {
+    IdempotencyError::lost(refused.into())
 }

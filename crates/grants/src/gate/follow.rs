@@ -5,11 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    event::{Event, EventKind, EventKinds, EventSink, Removal},
-    upload::{Kind, Upload},
+    event::{Event, EventKind, EventKinds, EventSink, TerminationReason},
+    upload::{Upload, UploadKind},
 };
 
-use super::{ETAG, labels};
+use super::labels;
 use crate::{
     JobId, Queue,
     queue::{Completion, End, QueueError, Report},
@@ -70,7 +70,7 @@ fn report(upload: &Upload, job: JobId, offset: u64) -> Report {
 }
 
 fn is_part(upload: &Upload) -> bool {
-    upload.kind == Kind::Partial
+    upload.kind == UploadKind::Partial
 }
 
 /// What an event means for the job of its upload.
@@ -84,15 +84,17 @@ fn end(event: &Event) -> Option<End> {
         EventKind::Created | EventKind::Progress => return None,
         EventKind::Completed => End::Completed(Completion {
             bytes: event.offset,
-            etag: upload.storage.get(ETAG).cloned(),
+            etag: upload.etag.clone(),
         }),
         EventKind::Expired => End::Expired,
-        EventKind::Terminated => match event.removal {
+        EventKind::Terminated => match event.reason {
             // The client gets an error, and may try again with the same grant.
-            Some(Removal::Undone) if upload.labels.contains_key(labels::SUBJECT) => return None,
-            Some(Removal::Undone) => End::Failed("its creation failed".into()),
-            Some(Removal::Hook) => End::Failed("refused or stopped by a hook".into()),
-            Some(Removal::Client) => End::Cancelled("by its client".into()),
+            Some(TerminationReason::RolledBack) if upload.labels.contains_key(labels::SUBJECT) => {
+                return None;
+            }
+            Some(TerminationReason::RolledBack) => End::Failed("its creation failed".into()),
+            Some(TerminationReason::Hook) => End::Failed("refused or stopped by a hook".into()),
+            Some(TerminationReason::Client) => End::Cancelled("by its client".into()),
             _ => End::Cancelled("by the application".into()),
         },
     })
@@ -100,12 +102,12 @@ fn end(event: &Event) -> Option<End> {
 
 #[async_trait]
 impl EventSink for Follower {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
     }
 
     /// Stores why an upload is about to be removed, for whoever finds it removed after a crash.
-    async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
+    async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
         for event in events {
             if let Some(job) = job_of(&event.upload)
                 && let Some(end) = end(event)
@@ -124,18 +126,18 @@ impl EventSink for Follower {
         Ok(())
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         let is_part = is_part(&event.upload);
         if event.kind == EventKind::Progress || (event.kind == EventKind::Completed && is_part) {
-            self.stored(&event.upload, event.offset);
+            self.record_offset(&event.upload, event.offset);
         }
     }
 
-    fn tell_progress(&self, event: Event) {
-        self.stored(&event.upload, event.offset);
+    fn emit_progress(&self, event: Event) {
+        self.record_offset(&event.upload, event.offset);
     }
 
-    fn stored(&self, upload: &Arc<Upload>, offset: u64) {
+    fn record_offset(&self, upload: &Arc<Upload>, offset: u64) {
         if let Some(job) = job_of(upload) {
             self.queue.report(report(upload, job, offset));
         }

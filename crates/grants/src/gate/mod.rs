@@ -20,8 +20,8 @@ use async_trait::async_trait;
 use http::HeaderMap;
 use landfall::{
     BoxError,
-    hook::{Asks, Creation, Hook, Reply, RequestInfo},
-    upload::{Kind, Upload},
+    hook::{ClientResponse, CreateDecision, Hook, HookPoints, RequestInfo},
+    upload::{Upload, UploadKind},
 };
 
 pub use self::{
@@ -47,10 +47,6 @@ pub mod labels {
     /// The caller's own id for it.
     pub const REQUEST_ID: &str = "request_id";
 }
-
-/// The entity tag of a complete object in the [`storage`](Upload::storage) of its upload, where the store
-/// knows one.
-pub const ETAG: &str = "ETag";
 
 /// Finds the client's address behind a request, for the limit of guesses.
 pub type ClientAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
@@ -119,14 +115,14 @@ impl Gate {
         }
     }
 
-    fn without_token(&self, upload: &Upload) -> Creation {
+    fn without_token(&self, upload: &Upload) -> CreateDecision {
         if self.settings.required {
             return Refused::NoToken.into();
         }
-        let mut creation = Creation::allow();
+        let mut creation = CreateDecision::allow();
         // Parts are no uploads of their own to people.
-        if self.settings.follow_all && upload.kind != Kind::Partial {
-            creation.claim = Some(Arc::new(Followed::new(self.queue.clone())));
+        if self.settings.follow_all && upload.kind != UploadKind::Partial {
+            creation.idempotency = Some(Arc::new(Followed::new(self.queue.clone())));
         }
         creation
     }
@@ -134,10 +130,10 @@ impl Gate {
 
 #[async_trait]
 impl Hook for Gate {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
@@ -150,10 +146,10 @@ impl Hook for Gate {
         &self,
         request: &RequestInfo,
         upload: &Upload,
-    ) -> Result<Creation, BoxError> {
+    ) -> Result<CreateDecision, BoxError> {
         // A direct upload: its job was found, or made, before anybody was asked.
         if upload.labels.contains_key(labels::JOB) {
-            return Ok(Creation::allow());
+            return Ok(CreateDecision::allow());
         }
         let Some(token) = &request.token else {
             return Ok(self.without_token(upload));
@@ -177,14 +173,14 @@ impl Hook for Gate {
             });
         };
         let parts = match &upload.kind {
-            Kind::Final { .. } => self.queue.uploads_of(job.id).await?,
+            UploadKind::Final { .. } => self.queue.uploads_of(job.id).await?,
             _ => Vec::new(),
         };
         let now = self.queue.now();
         if let Err(refused) = check::check(&job, upload, &parts, now, self.settings.check_type) {
             return Ok(refused.into());
         }
-        let mut creation = Creation::allow()
+        let mut creation = CreateDecision::allow()
             .label(labels::JOB, job.id.to_string())
             .label(labels::REQUEST_ID, &*job.request_id);
         if let Some(subject) = &job.subject {
@@ -192,11 +188,11 @@ impl Hook for Gate {
         }
         creation.metadata = check::metadata(&job, upload);
         creation.max_size = job.size.or(job.max_size);
-        if upload.kind != Kind::Partial {
+        if upload.kind != UploadKind::Partial {
             creation.length = job.size;
         }
         let digest = check::digest(upload);
-        creation.claim = Some(Arc::new(Granted::new(
+        creation.idempotency = Some(Arc::new(Granted::new(
             self.queue.clone(),
             &job,
             digest,
@@ -206,8 +202,8 @@ impl Hook for Gate {
     }
 }
 
-impl From<Refused> for Creation {
+impl From<Refused> for CreateDecision {
     fn from(refused: Refused) -> Self {
-        Self::refuse(Reply::from(refused))
+        Self::refuse(ClientResponse::from(refused))
     }
 }

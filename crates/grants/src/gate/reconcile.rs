@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::{StreamExt as _, stream};
 use landfall::{BoxError, Handler, upload::Snapshot};
 
-use super::{ETAG, follow::job_of};
+use super::follow::job_of;
 use crate::{
     Job, Queue,
     queue::{Completion, End, QueueError, Report, StaleFilter, StaleJob},
@@ -85,7 +85,7 @@ async fn inspect(
     let mut failed = None;
     let job = &stale.job;
     for id in &stale.uploads {
-        match handler.look(id).await {
+        match handler.get(id).await {
             Ok(None) => {}
             Ok(Some(found)) => {
                 let is_whole = job.upload_id.as_deref() == Some(id.as_str());
@@ -118,10 +118,10 @@ fn stands(job: &Job, found: Snapshot, is_whole: bool, so_far: Option<Standing>) 
     if job_of(upload).is_some_and(|theirs| theirs != job.id) {
         return so_far.unwrap_or(Standing::Other);
     }
-    if is_whole && found.is_complete() && (upload.finished || !upload.awaited) {
+    if is_whole && found.is_complete() && !upload.completion.is_pending() {
         return Standing::Complete(Completion {
             bytes: found.offset,
-            etag: upload.storage.get(ETAG).cloned(),
+            etag: upload.etag.clone(),
         });
     }
     let mut reports = match so_far {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use landfall::{
-    hook::{Reply, RequestInfo, UploadToken},
+    hook::{ClientResponse, RequestInfo, UploadToken},
     service::Peer,
 };
 use landfall_hooks::{
@@ -105,7 +105,7 @@ fn without_keys(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What the application said, as far as it is a refusal's to say.
-fn refusal(reply: &Reply, usual: StatusCode) -> No {
+fn refusal(reply: &ClientResponse, usual: StatusCode) -> No {
     let status = reply.status.filter(StatusCode::is_client_error);
     let body = reply.body.as_deref().unwrap_or_default();
     let said = match serde_json::from_slice::<Value>(body) {

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{StatusCode, request::Parts};
-use landfall::hook::is_of_type;
+use landfall::hook::matches_content_type;
 
 pub use self::{asked::Asked, rules::Rules};
 use crate::{Caller, Limits};
@@ -71,7 +71,7 @@ impl Ask {
         if limits
             .content_types
             .iter()
-            .any(|one| is_of_type(stated, one))
+            .any(|one| matches_content_type(stated, one))
         {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{HeaderName, header};
-use landfall::hook::{Access, Answer, Intent, RequestInfo};
+use landfall::hook::{Access, Decision, Intent, RequestInfo};
 use sha2::{Digest as _, Sha256};
 
 /// The most answers that are remembered.
@@ -77,19 +77,19 @@ struct Halves {
 
 #[derive(Debug, Clone)]
 struct Held {
-    answer: Answer,
+    answer: Decision,
     until: Instant,
 }
 
 impl Cache {
-    pub(super) fn get(&self, likeness: &Likeness, now: Instant) -> Option<Answer> {
+    pub(super) fn get(&self, likeness: &Likeness, now: Instant) -> Option<Decision> {
         let halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let held = halves.young.get(likeness);
         let held = held.or_else(|| halves.old.get(likeness))?;
         (now < held.until).then(|| held.answer.clone())
     }
 
-    pub(super) fn put(&self, likeness: Likeness, answer: Answer, time: Duration, now: Instant) {
+    pub(super) fn put(&self, likeness: Likeness, answer: Decision, time: Duration, now: Instant) {
         let Some(until) = now.checked_add(time.min(LONGEST)) else {
             return;
         };
@@ -104,7 +104,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use http::{HeaderValue, Method};
-    use landfall::{hook::Reply, upload::UploadId};
+    use landfall::{hook::ClientResponse, upload::UploadId};
 
     use super::*;
 
@@ -167,15 +167,15 @@ mod tests {
         let request = request(&[], "");
         let second = Duration::from_secs(1);
         let first = likeness(&request, Intent::Write, "first");
-        let answer = Answer::Refuse(Reply::text(403, "no"));
+        let answer = Decision::Deny(ClientResponse::text(403, "no"));
         cache.put(first, answer.clone(), second, now);
         assert_eq!(cache.get(&first, now), Some(answer));
         assert_eq!(cache.get(&first, now + second), None);
-        cache.put(first, Answer::allow(), Duration::MAX, now);
+        cache.put(first, Decision::allow(), Duration::MAX, now);
         assert_eq!(cache.get(&first, now + LONGEST), None);
         for n in 0..MOST {
             let likeness = likeness(&request, Intent::Write, &n.to_string());
-            cache.put(likeness, Answer::allow(), second, now);
+            cache.put(likeness, Decision::allow(), second, now);
         }
         assert_eq!(cache.get(&first, now), None);
         let halves = cache.0.lock().unwrap();

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    hook::{Access, Answer, Asks, Creation, Hook, Reply, RequestInfo},
+    hook::{Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
     upload::{Snapshot, Upload},
 };
 
@@ -86,7 +86,7 @@ impl Asker {
             Err(failure) if failure.for_client => Ok(Reaction {
                 failed: true,
                 // As tusd says it.
-                reply: Reply::text(500, format!("ERR_INTERNAL_SERVER_ERROR: {failure}\n")),
+                reply: ClientResponse::text(500, format!("ERR_INTERNAL_SERVER_ERROR: {failure}\n")),
                 ..Reaction::default()
             }),
             Err(failure) => Err(failure.into()),
@@ -96,8 +96,8 @@ impl Asker {
 
 #[async_trait]
 impl Hook for Asker {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: self.names.has(HookName::PreCreate),
             before_finish: self.names.has(HookName::PreFinish),
             before_terminate: self.names.has(HookName::PreTerminate),
@@ -109,7 +109,7 @@ impl Hook for Asker {
         &self,
         request: &RequestInfo,
         upload: &Upload,
-    ) -> Result<Creation, BoxError> {
+    ) -> Result<CreateDecision, BoxError> {
         let number = Number::unique();
         let message = Message::question(HookName::PreCreate, request, upload, 0, number);
         Ok(self.put(message).await?.into_creation()?)
@@ -119,10 +119,10 @@ impl Hook for Asker {
         &self,
         request: &RequestInfo,
         snapshot: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
         // Should it be asked again, a receiver can tell.
-        let number = Number::named(upload.fact_id("finish"));
+        let number = Number::named(upload.event_id("finish"));
         let message = Message::question(HookName::PreFinish, request, upload, offset, number);
         Ok(self
             .put(message)
@@ -134,7 +134,7 @@ impl Hook for Asker {
         &self,
         request: &RequestInfo,
         snapshot: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let number = Number::unique();
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
         let message = Message::question(HookName::PreTerminate, request, upload, offset, number);
@@ -148,7 +148,7 @@ impl Hook for Asker {
         &self,
         request: &RequestInfo,
         access: &Access<'_>,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let likeness = Likeness::new(request, access);
         if let Some(answer) = self.cache.get(&likeness, Instant::now()) {
             return Ok(answer);
@@ -203,7 +203,7 @@ mod tests {
         (transport.clone(), Asker::new(transport, names, when_down))
     }
 
-    async fn access(asker: &Asker) -> Result<Answer, BoxError> {
+    async fn access(asker: &Asker) -> Result<Decision, BoxError> {
         let access = Access {
             intent: Intent::Create,
             id: None,
@@ -220,7 +220,7 @@ mod tests {
         };
         let (transport, asker) = asker(Some(reaction.clone()), WhenDown::Refuse);
         for _ in 0..3 {
-            assert!(matches!(access(&asker).await.unwrap(), Answer::Refuse(_)));
+            assert!(matches!(access(&asker).await.unwrap(), Decision::Deny(_)));
         }
         assert_eq!(transport.calls.load(Ordering::Relaxed), 1);
 
@@ -245,7 +245,7 @@ mod tests {
         assert!(error.to_string().contains("away"));
         let (transport, open) = asker(None, WhenDown::Allow);
         for _ in 0..2 {
-            assert_eq!(access(&open).await.unwrap(), Answer::allow());
+            assert_eq!(access(&open).await.unwrap(), Decision::allow());
         }
         // That was no answer to be remembered.
         assert_eq!(transport.calls.load(Ordering::Relaxed), 2);
@@ -270,13 +270,13 @@ mod tests {
     async fn the_applications_own_words_reach_the_client() {
         let names = HookNames::of(&HookName::ALL);
         let asker = Asker::new(Arc::new(Outspoken), names, WhenDown::Refuse);
-        let Answer::Fail(reply) = access(&asker).await.unwrap() else {
+        let Decision::Fail(reply) = access(&asker).await.unwrap() else {
             panic!("that is no answer");
         };
         let body = "ERR_INTERNAL_SERVER_ERROR: unexpected return code 1: too late\n";
-        assert_eq!(reply, Reply::text(500, body));
+        assert_eq!(reply, ClientResponse::text(500, body));
         let open = Asker::new(Arc::new(Outspoken), names, WhenDown::Allow);
-        assert_eq!(access(&open).await.unwrap(), Answer::allow());
+        assert_eq!(access(&open).await.unwrap(), Decision::allow());
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ use std::{
 
 use async_trait::async_trait;
 use http::StatusCode;
-use landfall::hook::Reply;
+use landfall::hook::ClientResponse;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::process::{Cut, Output, Process};
@@ -196,7 +196,7 @@ impl Command {
         if hook.is_question() {
             let printed = String::from_utf8_lossy(&output.stdout);
             reaction.failed = true;
-            reaction.reply = Reply::text(
+            reaction.reply = ClientResponse::text(
                 StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
                 format!("{hook} hook failed: {status}\n{printed}\n"),
             );

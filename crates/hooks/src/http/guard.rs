@@ -17,7 +17,9 @@ use url::{Host, Url};
 
 /// An address where a redirect must not lead.
 #[derive(Debug, thiserror::Error)]
-#[error("a redirect leads to {0}, which is neither public nor allowed, see --hooks-http-redirect-allow")]
+#[error(
+    "a redirect leads to {0}, which is neither public nor allowed, see --hooks-http-redirect-allow"
+)]
 pub(super) struct NotAllowed(String);
 
 /// Lets public addresses through, and those of some networks.

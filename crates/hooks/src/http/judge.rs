@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall::hook::Reply;
+use landfall::hook::ClientResponse;
 
 use super::{hop::redirect, read::Body};
 use crate::{
@@ -87,7 +87,7 @@ impl Judge {
         body.push(b'\n');
         Ok(Reaction {
             failed: true,
-            reply: Reply::text(status.as_u16(), body),
+            reply: ClientResponse::text(status.as_u16(), body),
             ..Reaction::default()
         })
     }
@@ -172,9 +172,9 @@ fn stated_refusal(hook: HookName, answered: &Answered) -> Option<Reaction> {
     (is_refusal || reaction.reject_upload).then_some(reaction)
 }
 
-fn plain_reply(answered: &Answered) -> Reply {
+fn plain_reply(answered: &Answered) -> ClientResponse {
     let Body { bytes, is_whole } = &answered.body;
-    let mut reply = Reply::default();
+    let mut reply = ClientResponse::default();
     if !is_whole {
         tracing::warn!(status = %answered.status, "a refusal's body is too large for the client");
     } else if !bytes.is_empty() {

@@ -106,7 +106,7 @@ fn version_1_looks_at_the_status_alone() {
     for status in [400, 403, 500, 503] {
         let reaction = judge(HookName::PreFinish, status, "<b>no</b>").unwrap();
         assert_eq!(refused(&reaction), [false, false, false, true]);
-        assert_eq!(reaction.reply, Reply::text(status, "<b>no</b>\n"));
+        assert_eq!(reaction.reply, ClientResponse::text(status, "<b>no</b>\n"));
     }
     for hook in [HookName::PostFinish, HookName::PostCreate] {
         assert!(judge(hook, 404, "").is_err());

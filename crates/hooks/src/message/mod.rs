@@ -9,7 +9,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 use landfall::{
     event::{Event, EventKind, next_sequence},
     hook::{Access, Intent, RequestInfo},
-    upload::{Kind, Upload},
+    upload::{Upload, UploadKind},
 };
 use serde::{Deserialize, Serialize};
 
@@ -146,10 +146,10 @@ impl UploadFacts {
             metadata: metadata
                 .map(|(key, value)| (key.to_owned(), text(value)))
                 .collect(),
-            is_partial: upload.kind == Kind::Partial,
+            is_partial: upload.kind == UploadKind::Partial,
             is_final: upload.is_final(),
             parts: match &upload.kind {
-                Kind::Final { parts, .. } => {
+                UploadKind::Final { parts, .. } => {
                     Some(parts.iter().map(|id| id.as_str().to_owned()).collect())
                 }
                 _ => None,

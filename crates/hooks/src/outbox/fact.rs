@@ -58,7 +58,7 @@ impl Implied {
             let upload = &event.upload;
             let mut happened = |fact: &str| {
                 implied.push(Self {
-                    id: upload.fact_id(fact),
+                    id: upload.event_id(fact),
                     upload: upload.clone(),
                 });
             };
@@ -67,7 +67,7 @@ impl Implied {
                 happened("created");
             }
             let is_removal = matches!(event.kind, EventKind::Terminated | EventKind::Expired);
-            if is_removal && upload.finished {
+            if is_removal && upload.completion.is_done() {
                 happened("completed");
             }
         }

@@ -3,7 +3,7 @@
 //! What may happen is announced, and kept in the database before it does. What has happened is told:
 //! its row is marked, and it is delivered, from memory where nothing older waits. What has arrived is
 //! deleted. What was announced and never told, because a process died or because it never came true,
-//! is [settled](landfall::Handler::settle) with the store, which knows.
+//! is [settled](landfall::Handler::resolve) with the store, which knows.
 //!
 //! So each event arrives at least once, with the same [id](landfall::event::Event::id) each time, and
 //! those of one ordering key (an upload or a job) in their order: a later one waits until an earlier
@@ -218,7 +218,7 @@ impl Outbox {
             let kinds = route.names.event_kinds();
             EventKinds {
                 progress: false,
-                ..all.or(kinds)
+                ..all.union(kinds)
             }
         });
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -299,7 +299,9 @@ impl Outbox {
         let shared = &self.shared;
         let settings = &shared.settings;
         let is_creation = events.iter().any(|event| event.kind == EventKind::Created);
-        let wanted = events.iter().filter(|event| shared.wants.has(event.kind));
+        let wanted = events
+            .iter()
+            .filter(|event| shared.wants.contains(event.kind));
         let facts = wanted.map(|event| Fact::new(event, &settings.headers));
         let mut facts = facts.collect::<Result<Vec<_>, _>>()?;
         {
@@ -349,16 +351,16 @@ impl Outbox {
 
 #[async_trait]
 impl EventSink for Outbox {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         self.shared.wants
     }
 
-    async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
+    async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
         Ok(self.keep(events).await?)
     }
 
-    async fn tell(&self, event: Event) {
-        if event.kind == EventKind::Progress || !self.shared.wants.has(event.kind) {
+    async fn emit(&self, event: Event) {
+        if event.kind == EventKind::Progress || !self.shared.wants.contains(event.kind) {
             return;
         }
         let id = event.id();
@@ -384,7 +386,7 @@ impl EventSink for Outbox {
         }
     }
 
-    fn tell_progress(&self, _event: Event) {}
+    fn emit_progress(&self, _event: Event) {}
 }
 
 /// Brings the tables of the outbox to the version of this program.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::{Handler, Outcome, upload::UploadId};
+use landfall::{Handler, Resolution, upload::UploadId};
 use tokio::{sync::oneshot, task::JoinSet, time::sleep};
 
 use super::{
@@ -112,11 +112,13 @@ impl Outbox {
             );
             return;
         };
-        let settled = match handler.settle(kind, &id, message.upload.created).await {
-            Ok(Outcome::Happened(snapshot)) => Resolved::Happened(Box::new((unsettled, snapshot))),
-            Ok(Outcome::Not) => Resolved::Not(unsettled.event),
+        let settled = match handler.resolve(kind, &id, message.upload.created).await {
+            Ok(Resolution::Happened(snapshot)) => {
+                Resolved::Happened(Box::new((unsettled, snapshot)))
+            }
+            Ok(Resolution::DidNotHappen) => Resolved::Not(unsettled.event),
             // It comes again, later each time.
-            Ok(Outcome::Busy) => return,
+            Ok(Resolution::Busy) => return,
             Err(error) => {
                 tracing::warn!(%id, %error, "it can't be found out what became of an upload");
                 return;

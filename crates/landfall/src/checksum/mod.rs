@@ -3,7 +3,7 @@
 //! Every implementation used here picks the CPU's own instructions at run time (SHA, CRC32,
 //! PCLMULQDQ, AVX2/AVX-512), so there is nothing to configure.
 
-use landfall_protocol::{Algorithm, Announced, Checksum};
+use landfall_protocol::{Algorithm, Checksum, ChecksumPlacement};
 use sha1::Digest;
 
 /// A checksum in the making.
@@ -90,14 +90,14 @@ pub(crate) enum Verifier {
 }
 
 impl Verifier {
-    pub(crate) fn new(announced: &Announced) -> Self {
+    pub(crate) fn new(announced: &ChecksumPlacement) -> Self {
         match announced {
-            Announced::Nothing => Self::Off,
-            Announced::Header(checksum) => Self::One(Box::new((
+            ChecksumPlacement::None => Self::Off,
+            ChecksumPlacement::Header(checksum) => Self::One(Box::new((
                 Hasher::new(checksum.algorithm),
                 checksum.clone(),
             ))),
-            Announced::Trailer => Self::All(
+            ChecksumPlacement::Trailer => Self::All(
                 Algorithm::ALL
                     .into_iter()
                     .map(|a| (a, Hasher::new(a)))
@@ -200,10 +200,10 @@ mod tests {
                 algorithm,
                 digest: expected.digest(0),
             };
-            let mut all = Verifier::new(&Announced::Trailer);
+            let mut all = Verifier::new(&ChecksumPlacement::Trailer);
             all.update(b"abc");
             assert!(all.matches(&stated));
-            let mut wrong = Verifier::new(&Announced::Trailer);
+            let mut wrong = Verifier::new(&ChecksumPlacement::Trailer);
             wrong.update(b"abd");
             assert!(!wrong.matches(&stated));
         }

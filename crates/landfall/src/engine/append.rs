@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Body;
-use landfall_protocol::{Append as Head, Fault};
+use landfall_protocol::{Append as Head, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
-    Caller, Engine, Error,
+    Engine, Error, RequestContext,
     create::may_complete,
     peek::PeekedBody,
     receive::{Incoming, Interruption},
@@ -20,9 +20,9 @@ use super::{
 use crate::{
     BoxError,
     event::EventKind,
-    hook::Reply,
+    hook::ClientResponse,
     lease::Lease,
-    upload::{Upload, UploadId},
+    upload::{Completion, Upload, UploadId},
 };
 
 /// How often a request that waits for the lease of another process reads the stored offset, at first.
@@ -43,7 +43,7 @@ pub(crate) struct AppendRequest {
 pub(crate) struct Appended {
     pub(crate) offset: u64,
     pub(crate) expires: Option<SystemTime>,
-    pub(crate) reply: Reply,
+    pub(crate) reply: ClientResponse,
 }
 
 /// An append that failed.
@@ -68,7 +68,7 @@ impl Engine {
     /// Appends a body; a failure, too, says when the upload expires (T-EXP-2).
     pub(crate) async fn append<B>(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         id: &UploadId,
         request: AppendRequest,
         body: &mut B,
@@ -88,9 +88,9 @@ impl Engine {
                 reply,
             }),
             Err(error) => {
-                match error.problem().fault {
+                match error.problem().kind {
                     // Removed by the hook that refused or stopped it.
-                    Fault::Rejected | Fault::Stopped => expires = None,
+                    ProblemKind::Rejected | ProblemKind::Stopped => expires = None,
                     // The writer that has the lease knows the upload, so this costs nothing.
                     _ if expires.is_none() => {
                         expires = self.live.get(id).and_then(|live| {
@@ -109,12 +109,12 @@ impl Engine {
     /// connection hangs gets through at once; a request that can't succeed interrupts nobody.
     async fn append_body<B>(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         id: &UploadId,
         request: AppendRequest,
         body: &mut B,
         expires: &mut Option<SystemTime>,
-    ) -> Result<(u64, Reply), Error>
+    ) -> Result<(u64, ClientResponse), Error>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
@@ -126,32 +126,33 @@ impl Engine {
         let store = self.parts.get_store();
         let (snapshot, append) = Self::while_held(&lease, store.resume(id, lease.fence())).await?;
         if self.has_expired(&snapshot) {
-            return Err(Fault::Gone.into());
+            return Err(ProblemKind::Gone.into());
         }
         *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
         let was_complete = snapshot.is_complete();
         let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
         // The bytes must land where the checks expect them.
         if append.offset() != offset {
-            return Err(Fault::Locked.into());
+            return Err(ProblemKind::Locked.into());
         }
         let fit = self.check_append(&upload, offset, &request)?;
         let AppendRequest {
             head,
             content_length,
         } = request;
-        let is_verified = head.checksum.is_stated();
+        let is_verified = head.checksum.has_length();
         // A length that comes with bytes that turn out to be wrong isn't declared.
         let declares_late = is_verified || content_length.is_none();
         if let Some(length) = fit.declares.filter(|_| !declares_late) {
             upload = self.declare_length(&upload, length, &lease).await?;
         }
-        if !was_complete && !upload.awaited && self.has_finish_audience() {
-            upload = self.await_finish(upload, &lease).await?;
+        if !was_complete && upload.completion == Completion::NotTracked && self.tracks_completion()
+        {
+            upload = self.track_completion(upload, &lease).await?;
         }
         if !was_complete && let Some(end) = may_complete(fit.length, offset, content_length) {
             let completed = [(EventKind::Completed, end)];
-            self.announce(&completed, &upload, caller).await?;
+            self.prepare_kinds(&completed, &upload, caller).await?;
         }
         let mut interruption = None;
         if fit.remaining > 0 || content_length != Some(0) || is_verified {
@@ -179,7 +180,7 @@ impl Engine {
         }
         // Hooks may take long to think about it; other transfers needn't wait for that.
         drop(permit);
-        let mut reply = Reply::default();
+        let mut reply = ClientResponse::default();
         if upload.is_complete_at(offset) {
             reply = self
                 .finish(caller, upload.clone(), lease, !was_complete)
@@ -221,7 +222,7 @@ impl Engine {
         }
         if request.content_length != Some(0) && timeout(self.lease_wait, body.peek()).await.is_err()
         {
-            return self.free_lease(id).await?.ok_or(Fault::Locked.into());
+            return self.free_lease(id).await?.ok_or(ProblemKind::Locked.into());
         }
         if let Some(live) = live {
             live.take_over(at).await.map_err(Error::Offset)?;
@@ -255,7 +256,7 @@ impl Engine {
         request: &AppendRequest,
     ) -> Result<Fit, Error> {
         if upload.is_final() {
-            return Err(Fault::ModifyFinal.into());
+            return Err(ProblemKind::ModifyFinal.into());
         }
         if request.head.offset != offset {
             return Err(Error::Offset(offset));
@@ -271,7 +272,7 @@ impl Engine {
             .unwrap_or(i64::MAX.unsigned_abs());
         let remaining = end.saturating_sub(offset);
         if comes > remaining {
-            return Err(Fault::SizeExceeded.into());
+            return Err(ProblemKind::SizeExceeded.into());
         }
         Ok(Fit {
             declares,
@@ -280,14 +281,17 @@ impl Engine {
         })
     }
 
-    /// Notes that somebody waits for the upload's completion, who didn't when it was created or when
-    /// another program had it: whatever is complete without this note was complete before.
-    async fn await_finish(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
-        let mut awaited = (*upload).clone();
-        awaited.awaited = true;
+    /// Records that hooks or sinks follow the upload's completion, which none did when it was created
+    /// or when tusd had it. An upload that is complete without this record was complete before.
+    async fn track_completion(
+        &self,
+        mut upload: Arc<Upload>,
+        lease: &Lease,
+    ) -> Result<Arc<Upload>, Error> {
+        Arc::make_mut(&mut upload).completion = Completion::Pending;
         let store = self.parts.get_store();
-        Self::while_held(lease, store.save(&awaited, lease.fence())).await?;
-        Ok(Arc::new(awaited))
+        Self::while_held(lease, store.save(&upload, lease.fence())).await?;
+        Ok(upload)
     }
 
     /// The most bytes that the upload may have.
@@ -311,21 +315,21 @@ impl Engine {
         match upload.length {
             Some(known) if known == length => return Ok(None),
             Some(known) => {
-                return Err(Fault::InvalidUploadLength
-                    .because(format_args!("the length is {known} and can't change"))
+                return Err(ProblemKind::InvalidUploadLength
+                    .with_detail(format_args!("the length is {known} and can't change"))
                     .into());
             }
             None => {}
         }
         if self.parts.get_length_deferrer().is_none() {
-            return Err(Fault::NotImplemented.into());
+            return Err(ProblemKind::NotImplemented.into());
         }
         if self.max_size(upload).is_some_and(|max| length > max) {
-            return Err(Fault::MaxSizeExceeded.into());
+            return Err(ProblemKind::MaxSizeExceeded.into());
         }
         if length < end {
-            return Err(Fault::InvalidUploadLength
-                .because(format_args!("{length} is less than the {end} bytes sent"))
+            return Err(ProblemKind::InvalidUploadLength
+                .with_detail(format_args!("{length} is less than the {end} bytes sent"))
                 .into());
         }
         Ok(Some(length))
@@ -338,7 +342,7 @@ impl Engine {
         lease: &Lease,
     ) -> Result<Arc<Upload>, Error> {
         let Some(deferrer) = self.parts.get_length_deferrer() else {
-            return Err(Fault::NotImplemented.into());
+            return Err(ProblemKind::NotImplemented.into());
         };
         let declared = deferrer.declare_length(upload, length, lease.fence());
         Self::while_held(lease, declared).await

@@ -3,29 +3,32 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
-use super::{Caller, Engine, Error, append::smaller};
+use super::{Engine, Error, RequestContext, append::smaller};
 use crate::{
     BoxError,
-    hook::{Access, Answer, Asks, Claim, Creation, Hook, Intent, Reply, RequestInfo, is_of_type},
+    hook::{
+        Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, IdempotencyKey, Intent,
+        RequestInfo, matches_content_type,
+    },
     upload::{Snapshot, Upload, UploadId},
 };
 
 /// What hooks are asked.
-enum Question<'a> {
+enum HookCall<'a> {
     /// Whether a request may touch an upload at all.
     Access(Access<'a>),
     /// Whether the upload may be created, and how; and whose claim is on it.
-    Create(&'a mut Upload, &'a mut Option<Arc<dyn Claim>>),
+    Create(&'a mut Upload, &'a mut Option<Arc<dyn IdempotencyKey>>),
     /// Whether the upload counts as complete.
     Finish(&'a Snapshot),
     /// Whether a client may remove the upload.
     Terminate(&'a Snapshot),
 }
 
-impl Question<'_> {
-    fn concerns(&self, asks: Asks) -> bool {
+impl HookCall<'_> {
+    fn applies_to(&self, asks: HookPoints) -> bool {
         match self {
             Self::Access(_) => asks.on_access,
             Self::Create(..) => asks.before_create,
@@ -35,21 +38,25 @@ impl Question<'_> {
     }
 
     /// What a refusal is.
-    fn refused(&self) -> Fault {
+    fn refused(&self) -> ProblemKind {
         match self {
-            Self::Access(_) => Fault::Forbidden,
-            Self::Create(..) | Self::Finish(_) => Fault::Rejected,
-            Self::Terminate(_) => Fault::TerminationRejected,
+            Self::Access(_) => ProblemKind::Forbidden,
+            Self::Create(..) | Self::Finish(_) => ProblemKind::Rejected,
+            Self::Terminate(_) => ProblemKind::TerminationRejected,
         }
     }
 
     /// Puts it to one hook; what that one wants changed is then seen by the next.
-    async fn put(&mut self, hook: &dyn Hook, request: &RequestInfo) -> Result<Answer, BoxError> {
+    async fn call_one(
+        &mut self,
+        hook: &dyn Hook,
+        request: &RequestInfo,
+    ) -> Result<Decision, BoxError> {
         match self {
             Self::Access(access) => hook.on_access(request, access).await,
             Self::Create(upload, claim) => {
                 let mut creation = hook.before_create(request, upload).await?;
-                let theirs = creation.claim.take();
+                let theirs = creation.idempotency.take();
                 if claim.is_none() {
                     **claim = theirs;
                 }
@@ -63,24 +70,30 @@ impl Question<'_> {
 
 impl Engine {
     /// Puts a question to all whom it concerns, and returns what they want the client to be told.
-    async fn ask(&self, caller: &Caller, mut question: Question<'_>) -> Result<Reply, Error> {
-        let mut reply = Reply::default();
-        if !question.concerns(self.asks) {
+    async fn call_all(
+        &self,
+        caller: &RequestContext,
+        mut question: HookCall<'_>,
+    ) -> Result<ClientResponse, Error> {
+        let mut reply = ClientResponse::default();
+        if !question.applies_to(self.asks) {
             return Ok(reply);
         }
         let nobody = Arc::default();
         let request = caller.as_ref().unwrap_or(&nobody);
         for hook in &self.hooks {
-            if !question.concerns(hook.asks()) {
+            if !question.applies_to(hook.points()) {
                 continue;
             }
-            let answer = question.put(&**hook, request).await;
+            let answer = question.call_one(&**hook, request).await;
             match answer.map_err(Error::Hook)? {
-                Answer::Allow(more) => reply.merge(more),
-                Answer::Refuse(no) => {
+                Decision::Allow(more) => reply.merge(more),
+                Decision::Deny(no) => {
                     return Err(Error::Refused(question.refused(), Box::new(no)));
                 }
-                Answer::Fail(what) => return Err(Error::Refused(Fault::Internal, Box::new(what))),
+                Decision::Fail(what) => {
+                    return Err(Error::Refused(ProblemKind::Internal, Box::new(what)));
+                }
             }
         }
         Ok(reply)
@@ -89,65 +102,65 @@ impl Engine {
     /// Whether a hook may change or reject the creation of a direct upload.
     pub(crate) fn has_creation_hooks(&self) -> bool {
         self.hooks.iter().any(|hook| {
-            let asks = hook.asks();
+            let asks = hook.points();
             asks.on_access || (asks.before_create && hook.affects_direct_uploads())
         })
     }
 
     /// Whether the request may touch the upload at all.
-    pub(crate) async fn admit(
+    pub(crate) async fn check_access(
         &self,
-        caller: &Caller,
+        caller: &RequestContext,
         intent: Intent,
         id: Option<&UploadId>,
     ) -> Result<(), Error> {
         let access = Access { intent, id };
-        self.ask(caller, Question::Access(access)).await?;
+        self.call_all(caller, HookCall::Access(access)).await?;
         Ok(())
     }
 
     /// Whether the upload may be created, and under whose claim; lays the changes that hooks want over
     /// it.
-    pub(crate) async fn ask_before_create(
+    pub(crate) async fn call_pre_create(
         &self,
-        caller: &Caller,
+        caller: &RequestContext,
         upload: &mut Upload,
-    ) -> Result<(Reply, Option<Arc<dyn Claim>>), Error> {
+    ) -> Result<(ClientResponse, Option<Arc<dyn IdempotencyKey>>), Error> {
         let mut claim = None;
-        let question = Question::Create(upload, &mut claim);
-        let reply = self.ask(caller, question).await?;
+        let question = HookCall::Create(upload, &mut claim);
+        let reply = self.call_all(caller, question).await?;
         if let (Some(length), Some(max)) = (upload.length, upload.max_size)
             && length > max
         {
-            return Err(Fault::MaxSizeExceeded
-                .because(format_args!("this upload may have at most {max} bytes"))
+            return Err(ProblemKind::MaxSizeExceeded
+                .with_detail(format_args!("this upload may have at most {max} bytes"))
                 .into());
         }
         Ok((reply, claim))
     }
 
     /// Whether the upload counts as complete.
-    pub(crate) async fn ask_before_finish(
+    pub(crate) async fn call_pre_finish(
         &self,
-        caller: &Caller,
+        caller: &RequestContext,
         snapshot: &Snapshot,
-    ) -> Result<Reply, Error> {
-        self.ask(caller, Question::Finish(snapshot)).await
+    ) -> Result<ClientResponse, Error> {
+        self.call_all(caller, HookCall::Finish(snapshot)).await
     }
 
     /// Whether a client may remove the upload.
-    pub(crate) async fn ask_before_terminate(
+    pub(crate) async fn call_pre_terminate(
         &self,
-        caller: &Caller,
+        caller: &RequestContext,
         snapshot: &Snapshot,
-    ) -> Result<Reply, Error> {
-        self.ask(caller, Question::Terminate(snapshot)).await
+    ) -> Result<ClientResponse, Error> {
+        self.call_all(caller, HookCall::Terminate(snapshot)).await
     }
 }
 
 /// Lays what a hook wants over the upload. A type that isn't welcome is a refusal.
-fn change(upload: &mut Upload, creation: Creation) -> Answer {
-    let Answer::Allow(_) = creation.answer else {
+fn change(upload: &mut Upload, creation: CreateDecision) -> Decision {
+    let Decision::Allow(_) = creation.answer else {
         return creation.answer;
     };
     if let Some(id) = creation.id {
@@ -161,9 +174,9 @@ fn change(upload: &mut Upload, creation: Creation) -> Answer {
     upload.length = upload.length.or(creation.length);
     upload.expires = creation.expires.or(upload.expires);
     upload.max_size = smaller(upload.max_size, creation.max_size);
-    match unwelcome_type(upload, &creation.content_types) {
+    match rejected_type(upload, &creation.content_types) {
         None => creation.answer,
-        Some(why) => Answer::Refuse(Reply::text(
+        Some(why) => Decision::Deny(ClientResponse::text(
             StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16(),
             why,
         )),
@@ -174,7 +187,7 @@ fn change(upload: &mut Upload, creation: Creation) -> Answer {
 const TYPE_KEYS: [&str; 3] = ["filetype", "type", "contentType"];
 
 /// Why the type of the upload isn't one of those that are welcome, if it isn't.
-fn unwelcome_type(upload: &Upload, welcome: &[String]) -> Option<String> {
+fn rejected_type(upload: &Upload, welcome: &[String]) -> Option<String> {
     if welcome.is_empty() {
         return None;
     }
@@ -187,7 +200,9 @@ fn unwelcome_type(upload: &Upload, welcome: &[String]) -> Option<String> {
             "the metadata must say with `filetype` what type the file has; welcome: {list}\n"
         ));
     };
-    let is_welcome = welcome.iter().any(|pattern| is_of_type(&stated, pattern));
+    let is_welcome = welcome
+        .iter()
+        .any(|pattern| matches_content_type(&stated, pattern));
     (!is_welcome).then(|| format!("the type {stated:?} isn't accepted; welcome: {list}\n"))
 }
 
@@ -200,7 +215,7 @@ mod tests {
         let mut upload = Upload::new(UploadId::random(), None);
         upload.metadata = Metadata::from_pairs(stated);
         let welcome: Vec<_> = welcome.iter().map(ToString::to_string).collect();
-        unwelcome_type(&upload, &welcome)
+        rejected_type(&upload, &welcome)
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
 use super::{Engine, Error, create::Created};
 use crate::{
-    hook::{Claim, Reply},
+    hook::{ClientResponse, IdempotencyKey},
     lease::Lease,
     store::StoreError,
     upload::Upload,
@@ -14,38 +14,38 @@ use crate::{
 
 /// A claim whose turn it is.
 #[derive(Debug)]
-pub(super) struct LeasedClaim {
-    claim: Arc<dyn Claim>,
+pub(super) struct IdempotentCreate {
+    claim: Arc<dyn IdempotencyKey>,
     /// Keeps others of this claim out until the upload is there to be found.
     _lease: Option<Lease>,
 }
 
 /// What a claim is worth.
-pub(super) enum Turn {
+pub(super) enum KeyState {
     /// Nothing was made under it yet (or there is none).
-    Free(Option<LeasedClaim>),
+    New(Option<IdempotentCreate>),
     /// The upload that was made under it.
-    Made(Created),
+    Exists(Created),
 }
 
 impl Engine {
     /// Waits for the turn of a claim, and looks what was made under it.
     pub(super) async fn claim(
         self: &Arc<Self>,
-        claim: Option<Arc<dyn Claim>>,
-        reply: &Reply,
-    ) -> Result<Turn, Error> {
+        claim: Option<Arc<dyn IdempotencyKey>>,
+        reply: &ClientResponse,
+    ) -> Result<KeyState, Error> {
         let Some(claim) = claim else {
-            return Ok(Turn::Free(None));
+            return Ok(KeyState::New(None));
         };
         let lease = match claim.key() {
             Some(key) => Some(self.lease(key).await?),
             None => None,
         };
-        if let Some(id) = claim.noted().await? {
+        if let Some(id) = claim.stored_id().await? {
             match Box::pin(self.inspect(&None, &id)).await {
                 Ok(found) => {
-                    return Ok(Turn::Made(Created {
+                    return Ok(KeyState::Exists(Created {
                         offset: found.offset,
                         expires: found.expires,
                         upload: found.upload,
@@ -53,13 +53,13 @@ impl Engine {
                         existed: true,
                     }));
                 }
-                Err(error) if error.problem().fault == Fault::NotFound => {}
+                Err(error) if error.problem().kind == ProblemKind::NotFound => {}
                 // Nobody can resume it. A kill in the middle of a creation leaves such an upload.
                 Err(Error::Store(StoreError::Damaged { .. })) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Turn::Free(Some(LeasedClaim {
+        Ok(KeyState::New(Some(IdempotentCreate {
             claim,
             _lease: lease,
         })))
@@ -69,11 +69,11 @@ impl Engine {
     pub(super) async fn assign_id(
         &self,
         upload: &mut Upload,
-        held: Option<&LeasedClaim>,
+        held: Option<&IdempotentCreate>,
     ) -> Result<(), Error> {
         self.parts.get_store().assign_id(upload).await?;
         if let Some(held) = held {
-            held.claim.note(upload).await?;
+            held.claim.store_id(upload).await?;
         }
         Ok(())
     }

@@ -4,19 +4,19 @@ use std::{future::Future, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http_body::Body;
-use landfall_protocol::{Concat, Create as Head, Declared, Fault};
+use landfall_protocol::{Concat, Create as Head, DeclaredLength, ProblemKind};
 
 use super::{
-    Caller, Engine, Error, add,
-    claim::Turn,
+    Engine, Error, RequestContext, add,
+    claim::KeyState,
     receive::{Incoming, Interruption},
 };
 use crate::{
     BoxError,
-    event::{EventKind, Removal},
-    hook::{Intent, Reply},
+    event::{EventKind, TerminationReason},
+    hook::{ClientResponse, Intent},
     lease::Lease,
-    upload::{Kind, Upload, UploadId},
+    upload::{Completion, Upload, UploadId, UploadKind},
 };
 
 /// A creation as the protocol read it.
@@ -36,7 +36,7 @@ pub(crate) struct Created {
     /// How many bytes are stored; `None` if none could come with this request.
     pub(crate) offset: Option<u64>,
     pub(crate) expires: Option<SystemTime>,
-    pub(crate) reply: Reply,
+    pub(crate) reply: ClientResponse,
     /// Whether it was there before, so that the body of this request is nobody's.
     pub(crate) existed: bool,
 }
@@ -45,7 +45,7 @@ impl Engine {
     /// Creates an upload (tus 1.0.0, Creation, Creation With Upload, Concatenation).
     pub(crate) async fn create<B>(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         request: CreateRequest,
         body: &mut B,
     ) -> Result<Created, Error>
@@ -59,26 +59,28 @@ impl Engine {
             content_length,
         } = request;
         let _in_flight = self.enter_transfer()?;
-        self.admit(caller, Intent::Create, None).await?;
+        self.check_access(caller, Intent::Create, None).await?;
         let length = match head.declared {
-            Declared::Length(length) => Some(length),
-            Declared::Deferred | Declared::BySum => None,
+            DeclaredLength::Known(length) => Some(length),
+            DeclaredLength::Deferred | DeclaredLength::SumOfParts => None,
         };
         let mut upload = Upload::new(UploadId::random(), length);
         upload.metadata = head.metadata;
         upload.created = Some(SystemTime::now());
-        upload.awaited = self.has_finish_audience();
+        if self.tracks_completion() {
+            upload.completion = Completion::Pending;
+        }
         match head.concat {
             None => {}
-            Some(Concat::Partial) => upload.kind = Kind::Partial,
+            Some(Concat::Partial) => upload.kind = UploadKind::Partial,
             Some(Concat::Final { header, .. }) => {
                 if head.with_upload && content_length != Some(0) {
-                    return Err(Fault::ModifyFinal.into());
+                    return Err(ProblemKind::ModifyFinal.into());
                 }
-                upload.kind = Kind::Final {
+                upload.kind = UploadKind::Final {
                     parts,
                     header,
-                    joined: false,
+                    concatenated: false,
                 };
                 // Boxed, like whatever few requests do: the largest way decides how much memory each takes.
                 return Box::pin(self.create_final(caller, upload)).await;
@@ -86,18 +88,18 @@ impl Engine {
         }
         let with_upload = head.with_upload;
         if with_upload && content_length.is_some_and(|n| n > self.room(&upload, 0)) {
-            return Err(Fault::SizeExceeded.into());
+            return Err(ProblemKind::SizeExceeded.into());
         }
         // A body without bytes is no transfer; what is left then is an empty upload or a plain one.
-        let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_stated());
+        let is_transfer = with_upload && (content_length != Some(0) || head.checksum.has_length());
         if is_transfer {
             // Reject before hooks run, but hold no permit while they do.
             drop(self.transfer_permit().await?);
         }
-        let (mut reply, claim) = self.ask_before_create(caller, &mut upload).await?;
+        let (mut reply, claim) = self.call_pre_create(caller, &mut upload).await?;
         let claim = match self.claim(claim, &reply).await? {
-            Turn::Free(claim) => claim,
-            Turn::Made(created) => return Ok(created),
+            KeyState::New(claim) => claim,
+            KeyState::Exists(created) => return Ok(created),
         };
         self.assign_id(&mut upload, claim.as_ref()).await?;
         let comes = if is_transfer { content_length } else { Some(0) };
@@ -161,7 +163,7 @@ impl Engine {
             // The refusal is the whole answer: nothing may be left of which the client doesn't know
             // the URL (E-22). What a cut connection leaves is kept until it expires (E-21).
             Some(Interruption::Overrun) => {
-                let error = Fault::SizeExceeded.into();
+                let error = ProblemKind::SizeExceeded.into();
                 return Err(self.undo_creation(caller, upload, lease, error).await);
             }
             Some(Interruption::Checksum(problem)) => {
@@ -195,16 +197,16 @@ impl Engine {
     /// Announces a creation, and the completion to which its body of so many bytes may lead.
     async fn announce_creation(
         &self,
-        caller: &Caller,
+        caller: &RequestContext,
         upload: &Upload,
         comes: Option<u64>,
     ) -> Result<(), Error> {
         let created = (EventKind::Created, 0);
         match may_complete(upload.length, 0, comes) {
-            None => self.announce(&[created], upload, caller).await,
+            None => self.prepare_kinds(&[created], upload, caller).await,
             Some(end) => {
                 let kinds = [created, (EventKind::Completed, end)];
-                self.announce(&kinds, upload, caller).await
+                self.prepare_kinds(&kinds, upload, caller).await
             }
         }
     }
@@ -212,7 +214,7 @@ impl Engine {
     /// Creates an upload and emits the event as one unit, even if the request is dropped.
     pub(super) async fn emit_created<T: Send + 'static>(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         create: impl Future<Output = Result<(Arc<Upload>, T), Error>> + Send + 'static,
     ) -> Result<(Arc<Upload>, T), Error> {
         let created = if self.wants.created {
@@ -236,14 +238,14 @@ impl Engine {
 
     async fn undo_creation(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         upload: Arc<Upload>,
         lease: Lease,
         error: Error,
     ) -> Error {
         let id = upload.id.clone();
         if let Err(left) = self
-            .remove_detached(caller, upload, 0, lease, Removal::Undone)
+            .remove_detached(caller, upload, 0, lease, TerminationReason::RolledBack)
             .await
         {
             tracing::warn!(%id, error = %left, "failed to undo a creation");

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -49,7 +49,7 @@ impl Engine {
             };
             let permit = timeout(TIMEOUT, self.effects.0.clone().acquire_owned());
             let Ok(Ok(permit)) = permit.await else {
-                return Err(Fault::Unavailable.into());
+                return Err(ProblemKind::Unavailable.into());
             };
             self.spawn_effect(effect, permit).await?
         }

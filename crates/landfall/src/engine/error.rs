@@ -1,10 +1,10 @@
 //! What can end an operation early.
 
-use landfall_protocol::{Fault, Problem};
+use landfall_protocol::{Problem, ProblemKind};
 
 use crate::{
     BoxError,
-    hook::{ClaimError, Reply},
+    hook::{ClientResponse, IdempotencyError},
     lease::LeaseError,
     store::StoreError,
 };
@@ -20,7 +20,7 @@ pub(crate) enum Error {
     Offset(u64),
     /// A hook said no, or stopped the upload.
     #[error("a hook refused")]
-    Refused(Fault, Box<Reply>),
+    Refused(ProblemKind, Box<ClientResponse>),
     #[error("store: {0}")]
     Store(#[from] StoreError),
     #[error("lease: {0}")]
@@ -44,17 +44,17 @@ impl From<Problem> for Error {
     }
 }
 
-impl From<ClaimError> for Error {
-    fn from(error: ClaimError) -> Self {
+impl From<IdempotencyError> for Error {
+    fn from(error: IdempotencyError) -> Self {
         match error {
-            ClaimError::Lost(reply) => Self::Refused(Fault::Rejected, reply),
-            ClaimError::Failed(cause) => Self::Claim(cause),
+            IdempotencyError::Lost(reply) => Self::Refused(ProblemKind::Rejected, reply),
+            IdempotencyError::Failed(cause) => Self::Claim(cause),
         }
     }
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
+impl From<ProblemKind> for Error {
+    fn from(fault: ProblemKind) -> Self {
         Self::Problem(fault.into())
     }
 }
@@ -65,31 +65,33 @@ impl Error {
     pub(crate) fn problem(&self) -> Problem {
         match self {
             Self::Problem(problem) => problem.clone(),
-            Self::Offset(_) => Fault::MismatchedOffset.into(),
+            Self::Offset(_) => ProblemKind::MismatchedOffset.into(),
             Self::Refused(fault, _) => (*fault).into(),
             Self::Store(error) => match error {
-                StoreError::NotFound(_) => Fault::NotFound.into(),
-                StoreError::AlreadyExists(_) => Fault::AlreadyExists.into(),
-                StoreError::InvalidMetadata(reason) => Fault::InvalidMetadata.because(reason),
-                StoreError::Full(_) => Fault::StorageFull.into(),
-                StoreError::TooLarge { limit } => Fault::MaxSizeExceeded.because(format_args!(
-                    "this server stores at most {limit} bytes of it"
-                )),
+                StoreError::NotFound(_) => ProblemKind::NotFound.into(),
+                StoreError::AlreadyExists(_) => ProblemKind::AlreadyExists.into(),
+                StoreError::InvalidMetadata(reason) => {
+                    ProblemKind::InvalidMetadata.with_detail(reason)
+                }
+                StoreError::Full(_) => ProblemKind::StorageFull.into(),
+                StoreError::TooLarge { limit } => ProblemKind::MaxSizeExceeded.with_detail(
+                    format_args!("this server stores at most {limit} bytes of it"),
+                ),
                 // Another writer has the upload: the client asks again, and resumes from where that one got.
-                StoreError::Fenced(_) => Fault::Locked.into(),
-                StoreError::Unavailable { .. } => Fault::Unavailable.into(),
-                _ => Fault::Internal.into(),
+                StoreError::LeaseLost(_) => ProblemKind::Locked.into(),
+                StoreError::Unavailable { .. } => ProblemKind::Unavailable.into(),
+                _ => ProblemKind::Internal.into(),
             },
-            Self::Lease(LeaseError::Held) => Fault::Locked.into(),
-            Self::Lease(_) | Self::Sink(_) | Self::Claim(_) => Fault::Unavailable.into(),
-            Self::Hook(_) | Self::Task(_) => Fault::Internal.into(),
+            Self::Lease(LeaseError::Held) => ProblemKind::Locked.into(),
+            Self::Lease(_) | Self::Sink(_) | Self::Claim(_) => ProblemKind::Unavailable.into(),
+            Self::Hook(_) | Self::Task(_) => ProblemKind::Internal.into(),
         }
     }
 
     /// Whether the cause belongs in the log.
     pub(crate) fn is_ours(&self) -> bool {
         match self {
-            Self::Problem(problem) => problem.fault == Fault::Internal,
+            Self::Problem(problem) => problem.kind == ProblemKind::Internal,
             Self::Offset(_) | Self::Refused(..) => false,
             Self::Store(error) => !matches!(
                 error,
@@ -97,7 +99,7 @@ impl Error {
                     | StoreError::AlreadyExists(_)
                     | StoreError::InvalidMetadata(_)
                     | StoreError::TooLarge { .. }
-                    | StoreError::Fenced(_)
+                    | StoreError::LeaseLost(_)
             ),
             Self::Lease(error) => !matches!(error, LeaseError::Held),
             Self::Hook(_) | Self::Sink(_) | Self::Claim(_) | Self::Task(_) => true,

@@ -2,13 +2,13 @@
 
 use std::io;
 
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
 /// Why a request's body ended too early. An HTTP server that knows puts this into its body's error
 /// (or into that error's sources); everything else is classified by the I/O error it stems from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BodyFault {
+pub enum RequestBodyError {
     /// The connection ended before the body did.
     #[error("the connection ended before the body did")]
     UnexpectedEnd,
@@ -26,7 +26,7 @@ pub enum BodyFault {
     Malformed,
 }
 
-impl BodyFault {
+impl RequestBodyError {
     /// Looks through an error and its sources.
     #[must_use]
     pub fn classify(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Self {
@@ -57,13 +57,13 @@ impl BodyFault {
     }
 }
 
-impl From<BodyFault> for Fault {
-    fn from(fault: BodyFault) -> Self {
+impl From<RequestBodyError> for ProblemKind {
+    fn from(fault: RequestBodyError) -> Self {
         match fault {
-            BodyFault::UnexpectedEnd | BodyFault::Malformed => Self::UnexpectedEof,
-            BodyFault::Reset => Self::ConnectionReset,
-            BodyFault::Timeout => Self::ReadTimeout,
-            BodyFault::ShuttingDown => Self::ShuttingDown,
+            RequestBodyError::UnexpectedEnd | RequestBodyError::Malformed => Self::UnexpectedEof,
+            RequestBodyError::Reset => Self::ConnectionReset,
+            RequestBodyError::Timeout => Self::ReadTimeout,
+            RequestBodyError::ShuttingDown => Self::ShuttingDown,
         }
     }
 }
@@ -74,11 +74,17 @@ mod tests {
 
     #[test]
     fn finds_the_cause_wherever_it_hides() {
-        let wrapped = io::Error::other(BodyFault::ShuttingDown);
-        assert_eq!(BodyFault::classify(&wrapped), BodyFault::ShuttingDown);
+        let wrapped = io::Error::other(RequestBodyError::ShuttingDown);
+        assert_eq!(
+            RequestBodyError::classify(&wrapped),
+            RequestBodyError::ShuttingDown
+        );
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-        assert_eq!(BodyFault::classify(&reset), BodyFault::Reset);
+        assert_eq!(RequestBodyError::classify(&reset), RequestBodyError::Reset);
         let other = io::Error::other("x");
-        assert_eq!(BodyFault::classify(&other), BodyFault::UnexpectedEnd);
+        assert_eq!(
+            RequestBodyError::classify(&other),
+            RequestBodyError::UnexpectedEnd
+        );
     }
 }

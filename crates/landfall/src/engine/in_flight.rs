@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 use tokio::sync::Notify;
 
 use super::{Engine, Error};
@@ -67,7 +67,7 @@ impl Engine {
     /// [`Fault::ShuttingDown`] after [`shut_down`](Self::shut_down).
     pub(super) fn enter_transfer(&self) -> Result<InFlightGuard, Error> {
         if self.in_flight.is_shutting_down() {
-            return Err(Fault::ShuttingDown.into());
+            return Err(ProblemKind::ShuttingDown.into());
         }
         Ok(self.in_flight.enter())
     }

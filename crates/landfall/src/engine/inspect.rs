@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
-use super::{Caller, Engine, Error};
+use super::{Engine, Error, RequestContext};
 use crate::{
     store::StoreError,
     upload::{Snapshot, Upload, UploadId},
@@ -36,13 +36,15 @@ impl Engine {
                 upload: found.upload,
                 modified: found.modified,
             })),
-            Err(error) => match error.problem().fault {
-                Fault::NotFound => Ok(None),
+            Err(error) => match error.problem().kind {
+                ProblemKind::NotFound => Ok(None),
                 // Expired, a part of it removed, or being completed: it is there, as it stands.
-                Fault::Gone | Fault::Locked => match self.parts.get_store().load(id).await {
-                    Err(StoreError::NotFound(_)) => Ok(None),
-                    found => Ok(Some(found?)),
-                },
+                ProblemKind::Gone | ProblemKind::Locked => {
+                    match self.parts.get_store().load(id).await {
+                        Err(StoreError::NotFound(_)) => Ok(None),
+                        found => Ok(Some(found?)),
+                    }
+                }
                 _ => Err(error),
             },
         }
@@ -59,7 +61,7 @@ impl Engine {
     /// The state of an upload. A running writer isn't disturbed: its offset is answered from memory.
     pub(crate) async fn inspect(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         id: &UploadId,
     ) -> Result<Inspected, Error> {
         if let Some(live) = self.live.get(id) {
@@ -71,7 +73,7 @@ impl Engine {
             };
             // Its last byte is here, but hooks may still refuse it.
             if self.is_finish_pending(&last) {
-                return Err(Fault::Locked.into());
+                return Err(ProblemKind::Locked.into());
             }
             let expires = self.expiry(&live.upload, offset, modified);
             let upload = live.upload.clone();
@@ -83,12 +85,12 @@ impl Engine {
             });
         }
         let mut snapshot = self.load(id).await?;
-        if !snapshot.upload.is_joined() {
+        if !snapshot.upload.is_concatenated() {
             return self.inspect_waiting(caller, snapshot).await;
         }
         if self.is_finish_pending(&snapshot) {
             // A crash came between the last byte and its completion, or hooks are deciding.
-            self.finish_left_over(caller, id).await?;
+            self.complete_interrupted(caller, id).await?;
             snapshot = self.load(id).await?;
         }
         let expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);

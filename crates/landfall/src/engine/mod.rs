@@ -42,33 +42,33 @@ pub(crate) use self::{
     error::Error,
     inspect::Inspected,
     settings::Settings,
-    tell::Room,
+    tell::Reservations,
 };
 use self::{
     concatenate::FinalUploads, detached::Effects, in_flight::InFlight, live::LiveUploads,
     transfer::Memory,
 };
 pub use self::{
-    fault::BodyFault,
+    fault::RequestBodyError,
     settings::{Lifetimes, Limits},
-    sweep::{Doomed, SweepSummary, Sweeper, Why},
-    tell::Outcome,
+    sweep::{SweepEntry, SweepReason, SweepSummary, Sweeper},
+    tell::Resolution,
 };
 use crate::{
     Composer,
     event::{EventKinds, EventSink},
-    hook::{Asks, Hook, RequestInfo},
-    lease::{Asked, Lease, LeaseError},
+    hook::{Hook, HookPoints, RequestInfo},
+    lease::{Lease, LeaseError, YieldReason},
     store::StoreError,
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Snapshot, Upload, UploadId, UploadKind},
 };
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
 /// How long a transfer waits for the end of the one that is evicted for it.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The request on whose behalf something happens; empty where nobody will ask for it.
-pub(crate) type Caller = Option<Arc<RequestInfo>>;
+pub(crate) type RequestContext = Option<Arc<RequestInfo>>;
 
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -82,7 +82,7 @@ pub(crate) struct Engine {
     sinks: Vec<Arc<dyn EventSink>>,
     /// Whether GET is answered before an upload is finished.
     pub(crate) serves_unfinished: bool,
-    asks: Asks,
+    asks: HookPoints,
     wants: EventKinds,
     live: LiveUploads,
     progress: progress::ProgressTask,
@@ -108,15 +108,15 @@ impl Engine {
             body_timeout,
             disable_unfinished_download,
         } = settings;
-        let mut asks = Asks::default();
-        for asked in hooks.iter().map(|hook| hook.asks()) {
+        let mut asks = HookPoints::default();
+        for asked in hooks.iter().map(|hook| hook.points()) {
             asks.before_create |= asked.before_create;
             asks.before_finish |= asked.before_finish;
             asks.before_terminate |= asked.before_terminate;
             asks.on_access |= asked.on_access;
         }
-        let wants = sinks.iter().map(|sink| sink.wants());
-        let wants = wants.fold(EventKinds::NONE, EventKinds::or);
+        let wants = sinks.iter().map(|sink| sink.event_kinds());
+        let wants = wants.fold(EventKinds::NONE, EventKinds::union);
         Self {
             parts,
             limits,
@@ -131,11 +131,11 @@ impl Engine {
             wants,
             live: LiveUploads::new(wants.progress),
             progress: progress::ProgressTask::default(),
-            final_uploads: Arc::new(FinalUploads::new(limits.joins)),
+            final_uploads: Arc::new(FinalUploads::new(limits.max_concatenations)),
             effects: Effects::default(),
             in_flight: Arc::default(),
-            transfers: Semaphore::new(limits.transfers.min(Semaphore::MAX_PERMITS)),
-            memory: Memory::new(limits.gathered_bytes),
+            transfers: Semaphore::new(limits.max_transfers.min(Semaphore::MAX_PERMITS)),
+            memory: Memory::new(limits.max_buffered_bytes),
             counters: Counters::default(),
             started: SystemTime::now(),
         }
@@ -143,7 +143,7 @@ impl Engine {
 
     /// Whether hooks or sinks will want to know the request behind what happens.
     pub(crate) fn wants_requests(&self) -> bool {
-        self.asks != Asks::default() || self.wants != EventKinds::NONE
+        self.asks != HookPoints::default() || self.wants != EventKinds::NONE
     }
 
     /// Whether hooks decide who may read an upload.
@@ -165,7 +165,7 @@ impl Engine {
         {
             return Ok(permit);
         }
-        Err(Fault::TooManyUploads.into())
+        Err(ProblemKind::TooManyUploads.into())
     }
 
     /// Uploads whose bytes are coming in right now.
@@ -193,13 +193,13 @@ impl Engine {
         lease: &Lease,
         change: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Error> {
-        if lease.signal().asked() == Some(Asked::Lost) {
-            return Err(Fault::Unavailable.into());
+        if lease.signal().reason() == Some(YieldReason::LeaseLost) {
+            return Err(ProblemKind::Unavailable.into());
         }
         tokio::select! {
             biased;
             changed = change => Ok(changed?),
-            () = lease.signal().lost() => Err(Fault::Unavailable.into()),
+            () = lease.signal().lost() => Err(ProblemKind::Unavailable.into()),
         }
     }
 
@@ -207,7 +207,7 @@ impl Engine {
     async fn load(&self, id: &UploadId) -> Result<Snapshot, Error> {
         let snapshot = self.parts.get_store().load(id).await?;
         if self.has_expired(&snapshot) {
-            return Err(Fault::Gone.into());
+            return Err(ProblemKind::Gone.into());
         }
         Ok(snapshot)
     }
@@ -232,12 +232,12 @@ impl Engine {
         foreign_from: SystemTime,
     ) -> Option<SystemTime> {
         // A partial upload is unfinished until it is part of a final one.
-        let is_finished = upload.is_complete_at(offset) && upload.kind != Kind::Partial;
+        let is_finished = upload.is_complete_at(offset) && upload.kind != UploadKind::Partial;
         let at = if is_finished {
             modified.checked_add(self.lifetimes.finished?)
         } else if upload.expires.is_some() {
             upload.expires
-        } else if upload.foreign {
+        } else if upload.created_by_tusd {
             let from = modified.max(foreign_from);
             from.checked_add(self.lifetimes.unfinished?)
         } else {

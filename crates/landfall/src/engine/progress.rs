@@ -15,7 +15,7 @@ use super::{
     Engine,
     live::{LiveUpload, SHARDS},
 };
-use crate::event::{Event, EventKind, Stopper};
+use crate::event::{Event, EventKind, StopHandle};
 
 /// The shortest time between two looks at the uploads.
 const MIN_STEP: Duration = Duration::from_millis(50);
@@ -48,7 +48,7 @@ impl Engine {
         let mut event = Event::new(kind, upload, offset, live.caller.clone());
         let (engine, runtime) = (Arc::downgrade(self), Handle::current());
         let (id, caller) = (live.upload.id.clone(), live.caller.clone());
-        event.stopper = Some(Stopper(Arc::new(move |reply| {
+        event.stop_handle = Some(StopHandle(Arc::new(move |reply| {
             if let Some(engine) = engine.upgrade() {
                 engine.stop_or_remove(&runtime, &caller, &id, reply);
             }

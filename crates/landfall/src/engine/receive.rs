@@ -5,18 +5,18 @@ use std::{ops::Range, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use futures_core::Stream;
 use http_body::Body;
-use landfall_protocol::{Announced, Checksum, Fault, Problem};
+use landfall_protocol::{Checksum, ChecksumPlacement, Problem, ProblemKind};
 
 use super::{
-    BodyFault, Caller, Engine, Error, add,
+    Engine, Error, RequestBodyError, RequestContext, add,
     live::{LiveUpload, Visibility},
     transfer::{Transfer, TransferOutcome, TransferReport},
 };
 use crate::{
     BoxError,
     checksum::{Hasher, Verifier},
-    event::Removal,
-    hook::Reply,
+    event::TerminationReason,
+    hook::ClientResponse,
     lease::Lease,
     store::Append,
     upload::{Upload, UploadId},
@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct Incoming<'a, B> {
     pub(super) body: &'a mut B,
     pub(super) content_length: Option<u64>,
-    pub(super) checksum: Announced,
+    pub(super) checksum: ChecksumPlacement,
 }
 
 /// A body whose transfer has ended.
@@ -37,7 +37,7 @@ struct ReceivedBody<'a> {
     /// The offset of its first byte.
     start: u64,
     visibility: Visibility,
-    checksum: Announced,
+    checksum: ChecksumPlacement,
 }
 
 /// What became of a body.
@@ -54,9 +54,9 @@ pub(super) enum Interruption {
     Overrun,
     Yielded,
     Lost,
-    Stopped(Reply),
+    Stopped(ClientResponse),
     Evicted,
-    Connection(BodyFault),
+    Connection(RequestBodyError),
     Checksum(Problem),
 }
 
@@ -64,7 +64,7 @@ impl Engine {
     /// Takes in a body. After an error of the store, what was written before it still counts.
     pub(super) async fn receive<B>(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         upload: &Arc<Upload>,
         mut append: Box<dyn Append>,
         lease: &Lease,
@@ -76,7 +76,7 @@ impl Engine {
         B::Error: Into<BoxError>,
     {
         let start = append.offset();
-        let visibility = if incoming.checksum.is_stated() {
+        let visibility = if incoming.checksum.has_length() {
             Visibility::Verified
         } else if incoming.content_length.is_some() {
             Visibility::Immediate
@@ -146,7 +146,7 @@ impl Engine {
             Ok(report) => report,
             Err(error) => {
                 let _ = if visibility == Visibility::Verified {
-                    append.discard().await
+                    append.discard_unverified().await
                 } else {
                     append.commit().await.map(drop)
                 };
@@ -168,7 +168,7 @@ impl Engine {
                     Ok(verified) => verified.err().map(Interruption::Checksum),
                     Err(error) => {
                         // Whether they count isn't known, so they don't.
-                        let _ = append.discard().await;
+                        let _ = append.discard_unverified().await;
                         return Err(error);
                     }
                 }
@@ -190,7 +190,7 @@ impl Engine {
                     interruption,
                 });
             }
-            None if is_staged => append.confirm().await?,
+            None if is_staged => append.accept_unverified().await?,
             None => {
                 let mut bytes = unwritten.take();
                 if !bytes.is_empty() {
@@ -200,8 +200,8 @@ impl Engine {
             // Others may have been told of them, so they stay.
             Some(Interruption::Checksum(_)) if visibility == Visibility::Immediate => {}
             // Bytes that couldn't be verified don't count (T-SUM-7, E-26).
-            Some(Interruption::Checksum(_)) => append.discard().await?,
-            Some(_) if is_staged => append.discard().await?,
+            Some(Interruption::Checksum(_)) => append.discard_unverified().await?,
+            Some(_) if is_staged => append.discard_unverified().await?,
             Some(_) => {}
         }
         drop(unwritten);
@@ -215,7 +215,7 @@ impl Engine {
         }
         if offset > start && !upload.is_complete_at(offset) {
             for sink in &self.sinks {
-                sink.stored(upload, offset);
+                sink.record_offset(upload, offset);
             }
         }
         Ok(Received {
@@ -246,12 +246,13 @@ impl Engine {
             Visibility::Immediate => None,
         };
         let Some(matches) = matches else {
-            return Ok(Err(Fault::InvalidChecksum
-                .because("announce the trailer with `Trailer: Upload-Checksum`")));
+            return Ok(Err(ProblemKind::InvalidChecksum.with_detail(
+                "announce the trailer with `Trailer: Upload-Checksum`",
+            )));
         };
         if !matches {
             add(&self.counters.checksum_mismatches, 1);
-            return Ok(Err(Fault::ChecksumMismatch.into()));
+            return Ok(Err(ProblemKind::ChecksumMismatch.into()));
         }
         Ok(Ok(()))
     }
@@ -279,38 +280,38 @@ impl Engine {
     pub(super) fn evicted(&self, id: &UploadId, offset: u64) -> Error {
         add(&self.counters.evictions, 1);
         tracing::debug!(%id, offset, "UploadEvicted");
-        Fault::TooManyUploads.into()
+        ProblemKind::TooManyUploads.into()
     }
 
     /// What to answer when a body wasn't taken in whole; a stopped upload is removed on the way.
     pub(super) async fn interrupted(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         upload: &Arc<Upload>,
         offset: u64,
         lease: Lease,
         interruption: Interruption,
     ) -> Error {
         match interruption {
-            Interruption::Overrun => Fault::SizeExceeded.into(),
+            Interruption::Overrun => ProblemKind::SizeExceeded.into(),
             Interruption::Yielded => {
                 add(&self.counters.takeovers, 1);
                 tracing::debug!(id = %upload.id, offset, "UploadInterrupted");
-                Fault::Interrupted.into()
+                ProblemKind::Interrupted.into()
             }
-            Interruption::Lost => Fault::Unavailable.into(),
+            Interruption::Lost => ProblemKind::Unavailable.into(),
             Interruption::Evicted => self.evicted(&upload.id, offset),
             Interruption::Stopped(reply) => {
                 let upload = upload.clone();
                 match self
-                    .remove_detached(caller, upload, offset, lease, Removal::Hook)
+                    .remove_detached(caller, upload, offset, lease, TerminationReason::Hook)
                     .await
                 {
-                    Ok(()) => Error::Refused(Fault::Stopped, Box::new(reply)),
+                    Ok(()) => Error::Refused(ProblemKind::Stopped, Box::new(reply)),
                     Err(error) => error,
                 }
             }
-            Interruption::Connection(fault) => Fault::from(fault).into(),
+            Interruption::Connection(fault) => ProblemKind::from(fault).into(),
             Interruption::Checksum(problem) => problem.into(),
         }
     }

@@ -32,21 +32,21 @@ pub struct Limits {
     /// Bodies being stored at once. Past it the one whose client has been silent longest (for at least
     /// two seconds), or brings less than 1 KiB per second, ends with 503 and `Retry-After`; if all move,
     /// the new one does.
-    pub transfers: usize,
+    pub max_transfers: usize,
     /// Memory for bytes that wait to be written, over all transfers, in bytes; past it clients feel
     /// back-pressure. At least 256 KiB.
-    pub gathered_bytes: usize,
+    pub max_buffered_bytes: usize,
     /// Concatenations being carried out at once; others wait.
-    pub joins: usize,
+    pub max_concatenations: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_size: None,
-            transfers: 10_000,
-            gathered_bytes: 256 << 20,
-            joins: 4,
+            max_transfers: 10_000,
+            max_buffered_bytes: 256 << 20,
+            max_concatenations: 4,
         }
     }
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{Caller, Engine, Error};
-use crate::{event::Removal, hook::Reply, store::StoreError, upload::UploadId};
+use super::{Engine, Error, RequestContext};
+use crate::{event::TerminationReason, hook::ClientResponse, store::StoreError, upload::UploadId};
 
 impl Engine {
     /// Stops an upload whose bytes are coming in, and removes it. Says whether there was one.
-    pub(crate) fn stop(&self, id: &UploadId, reply: Reply) -> bool {
+    pub(crate) fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {
         let live = self.live.get(id);
         if let Some(live) = &live {
             live.stop(reply);
@@ -22,9 +22,9 @@ impl Engine {
     pub(super) fn stop_or_remove(
         self: &Arc<Self>,
         runtime: &Handle,
-        caller: &Caller,
+        caller: &RequestContext,
         id: &UploadId,
-        reply: Reply,
+        reply: ClientResponse,
     ) {
         let (engine, caller, id) = (self.clone(), caller.clone(), id.clone());
         let stopped = self.try_detach(runtime, async move {
@@ -39,9 +39,9 @@ impl Engine {
 
     async fn remove_stopped(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         id: &UploadId,
-        reply: Reply,
+        reply: ClientResponse,
     ) -> Result<(), Error> {
         if let Some(live) = self.live.get(id) {
             live.stop(reply);
@@ -58,7 +58,7 @@ impl Engine {
             return Ok(());
         }
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
-        self.remove(caller, upload, offset, &lease, Removal::Hook)
+        self.remove(caller, upload, offset, &lease, TerminationReason::Hook)
             .await
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use super::{Engine, Error};
 use crate::{
     store::{Damaged, DueFilter, Enumerate, Orphan, Page, StoreError},
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
 /// Entries that are examined between two pauses: as many as S3 lists in one request.
@@ -21,7 +21,7 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
 /// Why something goes, or stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum SweepReason {
     /// Unfinished, and its lifetime is over.
     UnfinishedExpired,
     /// Finished, and its lifetime is over.
@@ -29,7 +29,7 @@ pub enum Why {
     /// Damaged, so that it cannot be finished, and the lifetime of unfinished uploads is over.
     DamagedExpired,
     /// It belongs to no upload, for the reason given.
-    Leftover(&'static str),
+    Orphan(&'static str),
     /// It belongs to no upload, for the reason given, but holds bytes that somebody may need: it is
     /// only reported.
     Reported(&'static str),
@@ -37,7 +37,7 @@ pub enum Why {
 
 /// Something that goes, or went, or is only reported.
 #[derive(Debug, Clone)]
-pub struct Doomed {
+pub struct SweepEntry {
     /// The upload, if it is one.
     pub id: Option<UploadId>,
     /// Its name for people: the id, or what the store calls it.
@@ -47,14 +47,14 @@ pub struct Doomed {
     /// When it was last changed.
     pub modified: SystemTime,
     /// Why it goes.
-    pub why: Why,
+    pub why: SweepReason,
 }
 
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SweepSummary {
     /// Entries looked at.
-    pub seen: u64,
+    pub examined: u64,
     /// Entries removed; in a dry run, entries that would be.
     pub removed: u64,
     /// Their bytes.
@@ -94,7 +94,7 @@ impl Sweeper {
     /// that of all others. Otherwise it begins with this process at the earliest, so that taking over
     /// a directory removes nothing at once.
     #[must_use]
-    pub fn foreign_from_last_change(mut self) -> Self {
+    pub fn age_tusd_uploads_by_last_change(mut self) -> Self {
         self.foreign_from = SystemTime::UNIX_EPOCH;
         self
     }
@@ -103,7 +103,7 @@ impl Sweeper {
     /// be in the making, so this should be longer than any creation takes. The store may have an age
     /// of its own, below which it doesn't list leftovers.
     #[must_use]
-    pub fn leftover_age(mut self, age: Duration) -> Self {
+    pub fn orphan_age(mut self, age: Duration) -> Self {
         self.leftover_age = age;
         self
     }
@@ -123,7 +123,7 @@ impl Sweeper {
     ///
     /// # Cancel safety
     /// May be dropped at any moment; the next sweep does the rest.
-    pub async fn run(&self, report: impl FnMut(&Doomed)) -> Result<SweepSummary, StoreError> {
+    pub async fn run(&self, report: impl FnMut(&SweepEntry)) -> Result<SweepSummary, StoreError> {
         Ok(self.sweep(true, None, report).await?.0)
     }
 
@@ -177,7 +177,7 @@ impl Sweeper {
         &self,
         is_full: bool,
         interval: Option<Duration>,
-        mut report: impl FnMut(&Doomed),
+        mut report: impl FnMut(&SweepEntry),
     ) -> Result<(SweepSummary, Option<SystemTime>), StoreError> {
         let mut summary = SweepSummary::default();
         let mut due = None;
@@ -218,7 +218,7 @@ impl Sweeper {
     /// When an upload must be examined again, unless it changes before.
     fn due(&self, snapshot: &Snapshot) -> Option<SystemTime> {
         let engine = &self.engine;
-        if !snapshot.upload.is_joined() {
+        if !snapshot.upload.is_concatenated() {
             return Some(SystemTime::UNIX_EPOCH);
         }
         // It may be finished at any moment, and then has the lifetime of finished ones.
@@ -237,10 +237,10 @@ impl Sweeper {
         enumerator: &dyn Enumerate,
         summary: &mut SweepSummary,
         due: &mut Option<SystemTime>,
-        report: &mut impl FnMut(&Doomed),
+        report: &mut impl FnMut(&SweepEntry),
     ) {
         for snapshot in page.uploads {
-            summary.seen += 1;
+            summary.examined += 1;
             let engine = &self.engine;
             let at = engine.expiry_of(&snapshot, self.foreign_from);
             if let Some(doomed) = self.judge(&snapshot) {
@@ -249,37 +249,37 @@ impl Sweeper {
                 continue;
             }
             *due = (*due).into_iter().chain(at).min();
-            if !snapshot.upload.is_joined() && !self.dry_run {
+            if !snapshot.upload.is_concatenated() && !self.dry_run {
                 // The process that waited for its parts may be gone.
                 engine.advance_final(&snapshot.upload.id).await;
             }
         }
         for damaged in page.damaged {
-            summary.seen += 1;
+            summary.examined += 1;
             summary.damaged += 1;
-            let doomed = Doomed {
+            let doomed = SweepEntry {
                 id: Some(damaged.id.clone()),
                 name: damaged.id.to_string(),
                 size: damaged.size,
                 modified: damaged.modified,
-                why: Why::DamagedExpired,
+                why: SweepReason::DamagedExpired,
             };
             let gone = self.remove_damaged(&damaged).await;
             summarize(summary, &doomed, gone, report);
         }
         for orphan in page.orphans {
-            summary.seen += 1;
-            let mut doomed = Doomed {
+            summary.examined += 1;
+            let mut doomed = SweepEntry {
                 id: orphan.id.clone(),
                 name: orphan.name.clone(),
                 size: orphan.size,
                 modified: orphan.modified,
-                why: Why::Leftover(orphan.reason),
+                why: SweepReason::Orphan(orphan.reason),
             };
             let age = SystemTime::now().duration_since(orphan.modified);
             if !orphan.removable {
                 summary.reported += 1;
-                doomed.why = Why::Reported(orphan.reason);
+                doomed.why = SweepReason::Reported(orphan.reason);
                 report(&doomed);
             } else if age.unwrap_or_default() < self.leftover_age {
                 summary.skipped += 1;
@@ -290,16 +290,16 @@ impl Sweeper {
         }
     }
 
-    fn judge(&self, snapshot: &Snapshot) -> Option<Doomed> {
+    fn judge(&self, snapshot: &Snapshot) -> Option<SweepEntry> {
         if !self.engine.has_expired_from(snapshot, self.foreign_from) {
             return None;
         }
-        let why = if snapshot.is_complete() && snapshot.upload.kind != Kind::Partial {
-            Why::FinishedExpired
+        let why = if snapshot.is_complete() && snapshot.upload.kind != UploadKind::Partial {
+            SweepReason::FinishedExpired
         } else {
-            Why::UnfinishedExpired
+            SweepReason::UnfinishedExpired
         };
-        Some(Doomed {
+        Some(SweepEntry {
             id: Some(snapshot.upload.id.clone()),
             name: snapshot.upload.id.to_string(),
             size: snapshot.offset,
@@ -391,9 +391,9 @@ fn pause_before(due: Option<Duration>, interval: Duration, took: Duration) -> Du
 
 fn summarize(
     summary: &mut SweepSummary,
-    doomed: &Doomed,
+    doomed: &SweepEntry,
     gone: Result<bool, Error>,
-    report: &mut impl FnMut(&Doomed),
+    report: &mut impl FnMut(&SweepEntry),
 ) {
     match gone {
         Ok(true) => {

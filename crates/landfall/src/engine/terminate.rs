@@ -2,39 +2,39 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
-use super::{Caller, Engine, Error, add};
+use super::{Engine, Error, RequestContext, add};
 use crate::{
-    event::{Event, EventKind, Removal},
-    hook::Reply,
+    event::{Event, EventKind, TerminationReason},
+    hook::ClientResponse,
     lease::Lease,
     store::StoreError,
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
 impl Engine {
     /// DELETE: stops whoever is writing the upload and removes it (T-TRM-2, E-34).
     pub(crate) async fn terminate(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         id: &UploadId,
-    ) -> Result<Reply, Error> {
+    ) -> Result<ClientResponse, Error> {
         let known = self.load_removable(id).await?;
         if self.has_expired(&known) {
-            return Err(Fault::Gone.into());
+            return Err(ProblemKind::Gone.into());
         }
-        let reply = self.ask_before_terminate(caller, &known).await?;
-        self.dismiss(caller, id, Removal::Client).await?;
+        let reply = self.call_pre_terminate(caller, &known).await?;
+        self.dismiss(caller, id, TerminationReason::Client).await?;
         Ok(reply)
     }
 
     /// Stops the writer of an upload and removes it, without calling a hook.
     pub(crate) async fn dismiss(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         id: &UploadId,
-        why: Removal,
+        why: TerminationReason,
     ) -> Result<(), Error> {
         let lease = self.lease(id).await?;
         let snapshot = self.load_removable(id).await?;
@@ -58,11 +58,11 @@ impl Engine {
     /// Removes an upload and emits the event, even if the request is dropped.
     pub(super) async fn remove_detached(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         upload: Arc<Upload>,
         offset: u64,
         lease: Lease,
-        why: Removal,
+        why: TerminationReason,
     ) -> Result<(), Error> {
         let (engine, caller) = (self.clone(), caller.clone());
         self.detached(async move { engine.remove(&caller, &upload, offset, &lease, why).await })
@@ -72,11 +72,11 @@ impl Engine {
     /// Removes an upload and emits the event; for callers that run detached themselves.
     pub(super) async fn remove(
         &self,
-        caller: &Caller,
+        caller: &RequestContext,
         upload: &Arc<Upload>,
         offset: u64,
         lease: &Lease,
-        why: Removal,
+        why: TerminationReason,
     ) -> Result<(), Error> {
         self.erase(caller, upload, offset, lease, Some(why)).await?;
         add(&self.counters.terminated, 1);
@@ -97,33 +97,33 @@ impl Engine {
     /// Without a reason, the upload has expired.
     async fn erase(
         &self,
-        caller: &Caller,
+        caller: &RequestContext,
         upload: &Arc<Upload>,
         offset: u64,
         lease: &Lease,
-        why: Option<Removal>,
+        why: Option<TerminationReason>,
     ) -> Result<(), Error> {
         let Some(terminator) = self.parts.get_terminator() else {
-            return Err(Fault::NotImplemented.into());
+            return Err(ProblemKind::NotImplemented.into());
         };
         let kind = match why {
             Some(_) => EventKind::Terminated,
             None => EventKind::Expired,
         };
         let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
-        event.removal = why;
-        if self.wants.has(kind) {
+        event.reason = why;
+        if self.wants.contains(kind) {
             self.prepare(std::slice::from_ref(&event)).await?;
         }
         let room = self.reserve(kind).await?;
         Self::while_held(lease, terminator.terminate(upload, lease.fence())).await?;
         self.final_uploads.remove(&upload.id);
-        if upload.kind == Kind::Partial {
+        if upload.kind == UploadKind::Partial {
             self.final_uploads.invalidate_progress();
         }
         // A new number: events of other requests may have come in between.
         let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
-        event.removal = why;
+        event.reason = why;
         self.emit(room, event).await;
         Ok(())
     }

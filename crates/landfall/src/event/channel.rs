@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// The stream lives in memory: what it holds when the process dies is lost, and so is an event whose
 /// effect the process had begun. After a restart only a completion that was not recorded is emitted
-/// again. Use a sink that stores what is [announced](EventSink::announce), like the outbox of
+/// again. Use a sink that stores what is [announced](EventSink::prepare), like the outbox of
 /// `landfall-hooks`, where that is not enough.
 #[must_use]
 pub fn channel(wants: EventKinds, capacity: usize) -> (ChannelSink, EventStream) {
@@ -56,7 +56,7 @@ impl ChannelSink {
 
 #[async_trait]
 impl EventSink for ChannelSink {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         self.wants
     }
 
@@ -84,12 +84,12 @@ impl EventSink for ChannelSink {
         })))
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         // Without a receiver the event is discarded.
         let _ = self.sender.send(event).await;
     }
 
-    fn tell_progress(&self, event: Event) {
+    fn emit_progress(&self, event: Event) {
         let _ = self.sender.try_send(event);
     }
 }

@@ -16,15 +16,15 @@ use async_trait::async_trait;
 pub use self::channel::{ChannelSink, EventStream, channel};
 use crate::{
     BoxError,
-    hook::{Reply, RequestInfo},
+    hook::{ClientResponse, RequestInfo},
     upload::Upload,
 };
 
 /// Stops the upload of an event.
 #[derive(Clone)]
-pub(crate) struct Stopper(pub(crate) Arc<dyn Fn(Reply) + Send + Sync>);
+pub(crate) struct StopHandle(pub(crate) Arc<dyn Fn(ClientResponse) + Send + Sync>);
 
-impl fmt::Debug for Stopper {
+impl fmt::Debug for StopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Stopper")
     }
@@ -79,7 +79,7 @@ impl EventKinds {
 
     /// What is in one of the two sets.
     #[must_use]
-    pub const fn or(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self {
             created: self.created || other.created,
             progress: self.progress || other.progress,
@@ -91,7 +91,7 @@ impl EventKinds {
 
     /// Whether `kind` is in the set.
     #[must_use]
-    pub const fn has(self, kind: EventKind) -> bool {
+    pub const fn contains(self, kind: EventKind) -> bool {
         match kind {
             EventKind::Created => self.created,
             EventKind::Progress => self.progress,
@@ -104,7 +104,7 @@ impl EventKinds {
 
 /// Why an upload was removed before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Removal {
+pub enum TerminationReason {
     /// Its client wanted it.
     Client,
     /// A hook refused or stopped it.
@@ -112,7 +112,7 @@ pub enum Removal {
     /// The application or an operator wanted it: [`Handler::remove`](crate::Handler::remove).
     Application,
     /// The request that created it failed, and its client hears of no upload.
-    Undone,
+    RolledBack,
 }
 
 /// Something that happened to an upload.
@@ -132,8 +132,8 @@ pub struct Event {
     /// The request in which it happened; `None` if no request caused it.
     pub request: Option<Arc<RequestInfo>>,
     /// Why, if it is [`EventKind::Terminated`] and that is known.
-    pub removal: Option<Removal>,
-    pub(crate) stopper: Option<Stopper>,
+    pub reason: Option<TerminationReason>,
+    pub(crate) stop_handle: Option<StopHandle>,
 }
 
 impl Event {
@@ -152,8 +152,8 @@ impl Event {
             upload,
             offset,
             request,
-            removal: None,
-            stopper: None,
+            reason: None,
+            stop_handle: None,
         }
     }
 
@@ -162,19 +162,19 @@ impl Event {
     #[must_use]
     pub fn id(&self) -> String {
         match self.kind {
-            EventKind::Created => self.upload.fact_id("created"),
-            EventKind::Progress => self.upload.fact_id(&format!("progress {}", self.sequence)),
-            EventKind::Completed => self.upload.fact_id("completed"),
-            EventKind::Terminated => self.upload.fact_id("terminated"),
-            EventKind::Expired => self.upload.fact_id("expired"),
+            EventKind::Created => self.upload.event_id("created"),
+            EventKind::Progress => self.upload.event_id(&format!("progress {}", self.sequence)),
+            EventKind::Completed => self.upload.event_id("completed"),
+            EventKind::Terminated => self.upload.event_id("terminated"),
+            EventKind::Expired => self.upload.event_id("expired"),
         }
     }
 
     /// Stops the upload of a progress event, and removes it, in the background. A client that is sending
     /// bytes gets `reply`, or 400 without one; one that is between two requests gets 404 next. Does
     /// nothing to an upload that is complete by then, and to other events.
-    pub fn stop(&self, reply: Reply) {
-        if let Some(stopper) = &self.stopper {
+    pub fn stop(&self, reply: ClientResponse) {
+        if let Some(stopper) = &self.stop_handle {
             (stopper.0)(reply);
         }
     }
@@ -205,11 +205,11 @@ impl fmt::Debug for Reservation {
 ///
 /// A sink that must not miss an event, whatever moment the process dies at, keeps what is
 /// [announced](Self::announce), forgets it when it is [told](Self::tell), and
-/// [settles](crate::Handler::settle) what is left.
+/// [settles](crate::Handler::resolve) what is left.
 #[async_trait]
 pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     /// Which events it wants. Asked once, when the handler is built.
-    fn wants(&self) -> EventKinds;
+    fn event_kinds(&self) -> EventKinds;
 
     /// Hears what may happen next to one upload: these events are told if it does. What is announced
     /// before a body is taken in may take hours to come true, or never do; it can be announced again,
@@ -218,7 +218,7 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// The request fails with 503, and nothing has happened: for a sink that can keep no more.
-    async fn announce(&self, events: &[Event]) -> Result<(), BoxError> {
+    async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
         let _ = events;
         Ok(())
     }
@@ -237,7 +237,7 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
 
     /// Records that an event has happened, before any sink takes it: a sink that others depend on
     /// writes it down here. It is called again, with the same [id](Event::id), when a prepared event is
-    /// [settled](crate::Handler::settle) after a crash, so it must be idempotent. The upload of a
+    /// [settled](crate::Handler::resolve) after a crash, so it must be idempotent. The upload of a
     /// removal that is settled has an id and nothing else.
     ///
     /// # Errors
@@ -253,14 +253,14 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     /// sink isn't ready), so it should hand the event on and return.
     ///
     /// It is called even if the request is dropped: an effect and its event are one unit.
-    async fn tell(&self, event: Event);
+    async fn emit(&self, event: Event);
 
     /// Takes a progress event if it can do so at once.
-    fn tell_progress(&self, event: Event);
+    fn emit_progress(&self, event: Event);
 
     /// Hears that a request has ended and left the upload, unfinished, with so many bytes: whoever
     /// keeps how far uploads got needs that, since progress comes at intervals. Must not wait.
-    fn stored(&self, upload: &Arc<Upload>, offset: u64) {
+    fn record_offset(&self, upload: &Arc<Upload>, offset: u64) {
         let _ = (upload, offset);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::Reply;
+use super::ClientResponse;
 use crate::{
     BoxError,
     upload::{Upload, UploadId},
@@ -16,7 +16,7 @@ use crate::{
 /// Both methods are called while the creation has the lease called [`key`](Self::key), so that those
 /// of one claim come one after another.
 #[async_trait]
-pub trait Claim: fmt::Debug + Send + Sync + 'static {
+pub trait IdempotencyKey: fmt::Debug + Send + Sync + 'static {
     /// The lease that keeps others of this claim out; no upload may have this id. `None` if there can
     /// be no others.
     fn key(&self) -> Option<&UploadId>;
@@ -26,31 +26,31 @@ pub trait Claim: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Nothing is created then.
-    async fn noted(&self) -> Result<Option<UploadId>, ClaimError>;
+    async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError>;
 
     /// Notes the upload that is about to be created, in place of what was noted before. Its id is
     /// final; labels may be added.
     ///
     /// # Errors
     /// Nothing is created then.
-    async fn note(&self, upload: &mut Upload) -> Result<(), ClaimError>;
+    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError>;
 }
 
 /// Why nothing may be created.
 #[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
+pub enum IdempotencyError {
     /// The claim doesn't hold, or not any more: what the client is to be told.
     #[error("the claim doesn't hold")]
-    Lost(Box<Reply>),
+    Lost(Box<ClientResponse>),
     /// It can't be found out now: the request fails with 503.
     #[error("{0}")]
     Failed(#[source] BoxError),
 }
 
-impl ClaimError {
+impl IdempotencyError {
     /// [`Lost`](Self::Lost), with a status and a plain text.
     #[must_use]
-    pub fn lost(reply: Reply) -> Self {
+    pub fn lost(reply: ClientResponse) -> Self {
         Self::Lost(Box::new(reply))
     }
 }

@@ -85,7 +85,7 @@ impl fmt::Display for MediaType {
 
 /// Whether `stated` is a media type that `pattern` names; see [`MediaType::matches`].
 #[must_use]
-pub fn is_of_type(stated: &str, pattern: &str) -> bool {
+pub fn matches_content_type(stated: &str, pattern: &str) -> bool {
     MediaType::parse(stated).is_some_and(|stated| stated.matches(pattern))
 }
 
@@ -127,7 +127,7 @@ fn value_length(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MediaType, is_of_type};
+    use super::{MediaType, matches_content_type};
 
     #[test]
     fn only_the_essence_and_the_charset_are_printed() {
@@ -186,7 +186,7 @@ mod tests {
             ("image/png", "Image/*"),
             ("any/thing", "*/*"),
         ] {
-            assert!(is_of_type(stated, pattern), "{stated} {pattern}");
+            assert!(matches_content_type(stated, pattern), "{stated} {pattern}");
         }
         for (stated, pattern) in [
             ("image/png", "image/gif"),
@@ -198,7 +198,7 @@ mod tests {
             ("nonsense", "*/*"),
             ("", "image/png"),
         ] {
-            assert!(!is_of_type(stated, pattern), "{stated} {pattern}");
+            assert!(!matches_content_type(stated, pattern), "{stated} {pattern}");
         }
     }
 }

@@ -9,10 +9,10 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-pub use self::claim::{Claim, ClaimError};
-pub use self::content_type::{MediaType, is_of_type};
+pub use self::claim::{IdempotencyError, IdempotencyKey};
+pub use self::content_type::{MediaType, matches_content_type};
 pub use self::token::UploadToken;
-pub use self::types::{Access, Answer, Creation, Intent, Reply, RequestInfo};
+pub use self::types::{Access, ClientResponse, CreateDecision, Decision, Intent, RequestInfo};
 use crate::{
     BoxError,
     upload::{Snapshot, Upload},
@@ -21,14 +21,14 @@ use crate::{
 /// Which questions a hook wants to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs, reason = "each is the method of that name")]
-pub struct Asks {
+pub struct HookPoints {
     pub before_create: bool,
     pub before_finish: bool,
     pub before_terminate: bool,
     pub on_access: bool,
 }
 
-impl Asks {
+impl HookPoints {
     /// All questions.
     pub const ALL: Self = Self {
         before_create: true,
@@ -74,7 +74,7 @@ impl Asks {
 #[async_trait]
 pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// Which of the methods below are to be called. Asked once, when the handler is built.
-    fn asks(&self) -> Asks;
+    fn points(&self) -> HookPoints;
 
     /// Whether [`before_create`](Self::before_create) may change or reject a
     /// [direct upload](crate::direct). If no hook does, such an upload is created with fewer writes.
@@ -92,9 +92,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
         &self,
         request: &RequestInfo,
         upload: &Upload,
-    ) -> Result<Creation, BoxError> {
+    ) -> Result<CreateDecision, BoxError> {
         let _ = (request, upload);
-        Ok(Creation::allow())
+        Ok(CreateDecision::allow())
     }
 
     /// When all bytes are stored (of [partial](Upload::is_partial) uploads, too), before completion is acknowledged. A refusal removes the upload,
@@ -108,9 +108,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
         &self,
         request: &RequestInfo,
         upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let _ = (request, upload);
-        Ok(Answer::allow())
+        Ok(Decision::allow())
     }
 
     /// Before a client's DELETE removes an upload.
@@ -121,9 +121,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
         &self,
         request: &RequestInfo,
         upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let _ = (request, upload);
-        Ok(Answer::allow())
+        Ok(Decision::allow())
     }
 
     /// Before anything else is done for a request on an upload (or for a creation). Headers of an
@@ -135,8 +135,8 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
         &self,
         request: &RequestInfo,
         access: &Access<'_>,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let _ = (request, access);
-        Ok(Answer::allow())
+        Ok(Decision::allow())
     }
 }

@@ -33,7 +33,7 @@ impl UploadToken {
     /// Takes it out of the headers of a request. Of several, the one in the header made for it counts,
     /// then that of the metadata.
     #[must_use]
-    pub fn take(headers: &mut HeaderMap) -> Option<Self> {
+    pub fn extract(headers: &mut HeaderMap) -> Option<Self> {
         let own = headers
             .remove(UPLOAD_TOKEN)
             .and_then(|value| value.to_str().ok().map(|text| text.trim().to_owned()));
@@ -114,7 +114,7 @@ mod tests {
                 value.parse().unwrap(),
             );
         }
-        let token = UploadToken::take(&mut headers);
+        let token = UploadToken::extract(&mut headers);
         (token.map(|token| token.as_str().to_owned()), headers)
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
-use super::{Claim, UploadToken};
+use super::{IdempotencyKey, UploadToken};
 use crate::upload::{Metadata, UploadId};
 
 /// The request behind a question or an event.
@@ -70,7 +70,7 @@ pub struct Access<'a> {
 
 /// What a hook wants the client to be told, on top of (or instead of) the usual answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reply {
+pub struct ClientResponse {
     /// The status, instead of the usual one.
     pub status: Option<http::StatusCode>,
     /// Headers to add or replace. `Location` and the protocol's own headers can't be replaced.
@@ -79,7 +79,7 @@ pub struct Reply {
     pub body: Option<Bytes>,
 }
 
-impl Reply {
+impl ClientResponse {
     /// A status and a plain text. A number that is no status is taken as 500.
     #[must_use]
     pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
@@ -119,30 +119,30 @@ impl Reply {
 
 /// Yes or no, each with what the client is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum Decision {
     /// Go on.
-    Allow(Reply),
+    Allow(ClientResponse),
     /// Don't. Without a status of its own the answer is the protocol's usual refusal.
-    Refuse(Reply),
+    Deny(ClientResponse),
     /// There is no answer now, and this is what the client hears of it (500 if nothing else is said).
     /// Nothing has happened, and the question comes again with the client's next request.
-    Fail(Reply),
+    Fail(ClientResponse),
 }
 
-impl Answer {
+impl Decision {
     /// Go on, nothing to add.
     #[must_use]
     pub fn allow() -> Self {
-        Self::Allow(Reply::default())
+        Self::Allow(ClientResponse::default())
     }
 }
 
 /// The answer to [`Hook::before_create`](super::Hook::before_create).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Creation {
+pub struct CreateDecision {
     /// Yes or no.
-    pub answer: Answer,
+    pub answer: Decision,
     /// Another id.
     pub id: Option<UploadId>,
     /// Other metadata, in place of all the client sent.
@@ -164,25 +164,25 @@ pub struct Creation {
     pub length: Option<u64>,
     /// Makes it the only upload that comes of whatever the client showed: of several hooks, the first
     /// one's claim holds.
-    pub claim: Option<Arc<dyn Claim>>,
+    pub idempotency: Option<Arc<dyn IdempotencyKey>>,
 }
 
-impl Creation {
+impl CreateDecision {
     /// Go on as asked.
     #[must_use]
     pub fn allow() -> Self {
-        Self::new(Answer::allow())
+        Self::new(Decision::allow())
     }
 
     /// Don't.
     #[must_use]
-    pub fn refuse(reply: Reply) -> Self {
-        Self::new(Answer::Refuse(reply))
+    pub fn refuse(reply: ClientResponse) -> Self {
+        Self::new(Decision::Deny(reply))
     }
 
     /// An answer and nothing else.
     #[must_use]
-    pub fn new(answer: Answer) -> Self {
+    pub fn new(answer: Decision) -> Self {
         Self {
             answer,
             id: None,
@@ -193,7 +193,7 @@ impl Creation {
             content_types: Vec::new(),
             labels: BTreeMap::new(),
             length: None,
-            claim: None,
+            idempotency: None,
         }
     }
 

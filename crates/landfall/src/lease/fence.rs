@@ -7,7 +7,7 @@ use std::{
 
 /// A fencing token: a number that grows with every lease of one upload.
 ///
-/// A store may persist the newest one and reject older ones ([`StoreError::Fenced`]). So a locker must
+/// A store may persist the newest one and reject older ones ([`StoreError::LeaseLost`]). So a locker must
 /// give greater numbers than before even after a restart and after it lost its state; a counter that
 /// starts from 1 would lock clients out of their uploads. [`Fence::next`] does it right.
 ///
@@ -15,7 +15,7 @@ use std::{
 /// nobody had the upload in between. A locker that shares uploads with other processes and cannot
 /// guarantee that must leave numbers out, as [`Fence::next`] does.
 ///
-/// [`StoreError::Fenced`]: crate::store::StoreError::Fenced
+/// [`StoreError::LeaseLost`]: crate::store::StoreError::LeaseLost
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(pub u64);
 

@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::{Fence, Held, Lease, LeaseError, Locker, YieldSignal};
+use super::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldSignal};
 use crate::upload::UploadId;
 
 /// How many locks share the load of all uploads.
@@ -237,7 +237,7 @@ impl Seat {
     }
 }
 
-impl Held for Seat {}
+impl LeaseGuard for Seat {}
 
 impl fmt::Debug for Seat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,7 +21,7 @@ pub use self::{
     fence::Fence,
     file::{FileLocker, Intervals},
     memory::MemoryLocker,
-    signal::{Asked, YieldSignal},
+    signal::{YieldReason, YieldSignal},
 };
 use crate::upload::UploadId;
 
@@ -81,20 +81,20 @@ pub enum LeaseError {
 }
 
 /// What a locker keeps for a lease; dropping it releases the lease.
-pub trait Held: fmt::Debug + Send + Sync {}
+pub trait LeaseGuard: fmt::Debug + Send + Sync {}
 
 /// The right to write one upload, until dropped.
 #[derive(Debug)]
 pub struct Lease {
     fence: Fence,
     signal: YieldSignal,
-    _held: Box<dyn Held>,
+    _held: Box<dyn LeaseGuard>,
 }
 
 impl Lease {
     /// Puts a lease together; for lockers.
     #[must_use]
-    pub fn new(fence: Fence, signal: YieldSignal, held: Box<dyn Held>) -> Self {
+    pub fn new(fence: Fence, signal: YieldSignal, held: Box<dyn LeaseGuard>) -> Self {
         Self {
             fence,
             signal,

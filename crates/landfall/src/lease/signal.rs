@@ -12,11 +12,11 @@ use tokio::sync::Notify;
 
 /// Why a lease holder should let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum YieldReason {
     /// Another request wants the upload: keep what was received, acknowledge it, let go at once.
-    Yield,
+    Requested,
     /// The lease is lost or can't be renewed in time: write nothing more, acknowledge nothing.
-    Lost,
+    LeaseLost,
 }
 
 /// The states of a signal. Those between not raised and unconditional are requests to append at an
@@ -45,10 +45,10 @@ impl YieldSignal {
     }
 
     /// Raises the signal. [`Asked::Lost`] overrides [`Asked::Yield`], never the other way round.
-    pub fn raise(&self, asked: Asked) {
+    pub fn set(&self, asked: YieldReason) {
         self.raise_to(match asked {
-            Asked::Yield => UNCONDITIONAL,
-            Asked::Lost => LOST,
+            YieldReason::Requested => UNCONDITIONAL,
+            YieldReason::LeaseLost => LOST,
         });
     }
 
@@ -67,11 +67,11 @@ impl YieldSignal {
     /// Returns what was asked of a holder whose upload has `offset` bytes. A request that appends at a
     /// smaller offset can only fail, so the holder need not yield to it.
     #[must_use]
-    pub fn asked_at(&self, offset: u64) -> Option<Asked> {
+    pub fn asked_at(&self, offset: u64) -> Option<YieldReason> {
         if self.state() <= offset {
             return None;
         }
-        self.asked()
+        self.reason()
     }
 
     /// The state: it only grows, with each request that is not covered by those before.
@@ -81,11 +81,11 @@ impl YieldSignal {
 
     /// What was asked so far, without waiting: one atomic load.
     #[must_use]
-    pub fn asked(&self) -> Option<Asked> {
+    pub fn reason(&self) -> Option<YieldReason> {
         match self.state() {
             NOT_RAISED => None,
-            LOST => Some(Asked::Lost),
-            _ => Some(Asked::Yield),
+            LOST => Some(YieldReason::LeaseLost),
+            _ => Some(YieldReason::Requested),
         }
     }
 
@@ -101,18 +101,18 @@ impl YieldSignal {
     ///
     /// # Cancel safety
     /// Nothing is lost by dropping it.
-    pub async fn wait(&self) -> Asked {
+    pub async fn wait(&self) -> YieldReason {
         self.wait_above(NOT_RAISED).await
     }
 
     /// Waits until the [state](Self::state) is greater than `state`.
-    pub(crate) async fn wait_above(&self, state: u64) -> Asked {
+    pub(crate) async fn wait_above(&self, state: u64) -> YieldReason {
         loop {
             let raised = self.0.notify.notified();
             tokio::pin!(raised);
             raised.as_mut().enable();
             if self.state() > state
-                && let Some(asked) = self.asked()
+                && let Some(asked) = self.reason()
             {
                 return asked;
             }
@@ -123,6 +123,6 @@ impl YieldSignal {
 
 impl fmt::Debug for YieldSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("YieldSignal").field(&self.asked()).finish()
+        f.debug_tuple("YieldSignal").field(&self.reason()).finish()
     }
 }

@@ -12,12 +12,12 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
 };
 use http_body::Body;
-use landfall_protocol::{Extensions, Fault, Operation, TUS_VERSION, Target, headers};
+use landfall_protocol::{Extensions, Operation, ProblemKind, TUS_VERSION, Target, headers};
 
-use super::ReplyBody;
+use super::ResponseBody;
 use crate::{
     engine::{AppendError, Error},
-    hook::Reply,
+    hook::ClientResponse,
     store::StoreError,
     upload::UploadId,
 };
@@ -75,32 +75,32 @@ impl From<AppendError> for Rejection {
 }
 
 /// What an answer has besides its head.
-pub(super) enum Outcome {
+pub(super) enum ResponseContent {
     Empty,
     /// An answer to HEAD: no body, but its length, if there were one.
     Head {
         length: Option<u64>,
     },
-    Body(ReplyBody),
+    Body(ResponseBody),
 }
 
 /// An answer in the making.
-pub(super) struct Answer {
+pub(super) struct ResponseDraft {
     status: StatusCode,
     headers: HeaderMap,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: ResponseContent,
     /// Whether caches may store it: only a finished file never changes.
     pub(super) is_cacheable: bool,
     /// Whether nobody has read the request's body.
     pub(super) leaves_body: bool,
 }
 
-impl Answer {
+impl ResponseDraft {
     pub(super) fn new(status: StatusCode) -> Self {
         Self {
             status,
             headers: HeaderMap::with_capacity(12),
-            outcome: Outcome::Empty,
+            outcome: ResponseContent::Empty,
             is_cacheable: false,
             leaves_body: false,
         }
@@ -121,7 +121,7 @@ impl Answer {
     }
 
     /// Lays what a hook wants the client to be told over this.
-    pub(super) fn merge(&mut self, reply: Reply) {
+    pub(super) fn apply(&mut self, reply: ClientResponse) {
         if let Some(status) = reply.status {
             self.status = status;
         }
@@ -132,21 +132,21 @@ impl Answer {
             }
         }
         if let Some(body) = reply.body {
-            self.outcome = Outcome::Body(ReplyBody::full(body));
+            self.outcome = ResponseContent::Body(ResponseBody::full(body));
         }
     }
 
-    pub(super) fn into_response(self) -> Response<ReplyBody> {
+    pub(super) fn into_response(self) -> Response<ResponseBody> {
         let may_have_body =
             self.status != StatusCode::NO_CONTENT && self.status != StatusCode::NOT_MODIFIED;
         let (body, length) = match self.outcome {
-            Outcome::Empty => (ReplyBody::empty(), Some(0)),
-            Outcome::Head { length } => (ReplyBody::empty(), length),
-            Outcome::Body(body) if may_have_body => {
+            ResponseContent::Empty => (ResponseBody::empty(), Some(0)),
+            ResponseContent::Head { length } => (ResponseBody::empty(), length),
+            ResponseContent::Body(body) if may_have_body => {
                 let length = body.size_hint().exact();
                 (body, length)
             }
-            Outcome::Body(_) => (ReplyBody::empty(), Some(0)),
+            ResponseContent::Body(_) => (ResponseBody::empty(), Some(0)),
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
@@ -167,31 +167,31 @@ impl Answer {
 }
 
 /// The answer to an error: the line of the protocol's table, with what a hook said laid over it.
-pub(super) fn refuse(
+pub(super) fn reject(
     rejection: &Rejection,
     target: Target,
     offered: Extensions,
     wants_head: bool,
-) -> Response<ReplyBody> {
+) -> Response<ResponseBody> {
     let error = &rejection.error;
     let problem = error.problem();
     let status =
         StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = Answer::new(status);
+    let mut answer = ResponseDraft::new(status);
     answer.set(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    if let Some(seconds) = problem.fault.retry_after() {
+    if let Some(seconds) = problem.kind.retry_after() {
         answer.set(header::RETRY_AFTER, seconds.into());
     }
     answer.expires(rejection.expires);
     let mut text = problem.to_string();
-    match (problem.fault, error) {
-        (Fault::UnsupportedVersion, _) => {
+    match (problem.kind, error) {
+        (ProblemKind::UnsupportedVersion, _) => {
             answer.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
         }
-        (Fault::MethodNotAllowed, _) => {
+        (ProblemKind::MethodNotAllowed, _) => {
             answer.set(
                 header::ALLOW,
                 HeaderValue::from_static(Operation::allow(target, offered)),
@@ -202,31 +202,31 @@ pub(super) fn refuse(
         (_, Error::Offset(offset)) => answer.set(headers::UPLOAD_OFFSET, (*offset).into()),
         _ => {}
     }
-    answer.outcome = Outcome::Body(ReplyBody::full(text));
+    answer.outcome = ResponseContent::Body(ResponseBody::full(text));
     if let Error::Refused(_, reply) = error {
-        answer.merge((**reply).clone());
+        answer.apply((**reply).clone());
     }
     let mut response = answer.into_response();
     if wants_head {
-        *response.body_mut() = ReplyBody::empty();
+        *response.body_mut() = ResponseBody::empty();
     }
     response
 }
 
 /// The answer to a request outside the base path.
-pub(super) fn not_found() -> Response<ReplyBody> {
-    let mut answer = Answer::new(StatusCode::NOT_FOUND);
+pub(super) fn not_found() -> Response<ResponseBody> {
+    let mut answer = ResponseDraft::new(StatusCode::NOT_FOUND);
     answer.set(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    answer.outcome = Outcome::Body(ReplyBody::full("404 page not found\n"));
+    answer.outcome = ResponseContent::Body(ResponseBody::full("404 page not found\n"));
     answer.into_response()
 }
 
 /// A fault of ours goes to the log with its cause; the client hears none of that.
 pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
-    if let Error::Store(StoreError::Fenced(id)) = error {
+    if let Error::Store(StoreError::LeaseLost(id)) = error {
         tracing::warn!(
             id = id.as_str(),
             requestId = request_id(parts),
@@ -276,7 +276,7 @@ const SWALLOW_TIME: Duration = Duration::from_millis(200);
 /// Deals with a body that wasn't read because nobody wants it: a small rest is swallowed,
 /// anything else makes HTTP/1.1 close the connection after the answer (E-56). A client that waits for
 /// `100 Continue` isn't asked to send anything (E-55).
-pub(super) async fn leave_body<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut HeaderMap)
+pub(super) async fn close_after<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut HeaderMap)
 where
     B: Body<Data = Bytes>,
 {

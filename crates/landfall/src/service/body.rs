@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The body of an answer: empty, a text, or an upload's bytes.
-pub struct ReplyBody(Inner);
+pub struct ResponseBody(Inner);
 
 enum Inner {
     Empty,
@@ -27,7 +27,7 @@ enum Inner {
     },
 }
 
-impl ReplyBody {
+impl ResponseBody {
     pub(super) const fn empty() -> Self {
         Self(Inner::Empty)
     }
@@ -62,13 +62,13 @@ impl ReplyBody {
     }
 }
 
-impl std::fmt::Debug for ReplyBody {
+impl std::fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ReplyBody({} bytes)", self.len())
     }
 }
 
-impl Body for ReplyBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = StoreError;
 

@@ -21,7 +21,7 @@ type OriginRule = dyn Fn(&str) -> bool + Send + Sync;
 /// An additional list that can't stand in a header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} can't stand in a header")]
-pub struct InvalidList(pub String);
+pub struct InvalidHeaderList(pub String);
 
 impl Default for Cors {
     /// Any origin, without credentials.
@@ -73,18 +73,19 @@ impl Cors {
         headers: &str,
         expose: &str,
         max_age: &str,
-    ) -> Result<Self, InvalidList> {
+    ) -> Result<Self, InvalidHeaderList> {
         self.allow_methods = extended(cors::ALLOW_METHODS, methods)?;
         self.allow_headers = extended(cors::ALLOW_HEADERS, headers)?;
         self.expose_headers = extended(cors::EXPOSE_HEADERS, expose)?;
-        self.max_age = HeaderValue::from_str(max_age).map_err(|_| InvalidList(max_age.into()))?;
+        self.max_age =
+            HeaderValue::from_str(max_age).map_err(|_| InvalidHeaderList(max_age.into()))?;
         Ok(self)
     }
 
     /// Whether a request with these headers may go on: one without an origin, or of one that may use
     /// the uploads.
     #[must_use]
-    pub fn admits(&self, headers: &HeaderMap) -> bool {
+    pub fn allows(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;
         };
@@ -98,7 +99,7 @@ impl Cors {
     /// `preflight` what may be sent, on others what scripts may read.
     ///
     /// `Vary: Origin` is added without an origin, too, or else a cache serves that response to a page.
-    pub fn decorate(&self, origin: Option<&HeaderValue>, preflight: bool, reply: &mut HeaderMap) {
+    pub fn apply(&self, origin: Option<&HeaderValue>, preflight: bool, reply: &mut HeaderMap) {
         reply.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else {
             return;
@@ -127,13 +128,13 @@ impl Cors {
     }
 }
 
-fn extended(built_in: &str, more: &str) -> Result<HeaderValue, InvalidList> {
+fn extended(built_in: &str, more: &str) -> Result<HeaderValue, InvalidHeaderList> {
     let list = if more.is_empty() {
         built_in.into()
     } else {
         format!("{built_in}, {more}")
     };
-    HeaderValue::from_str(&list).map_err(|_| InvalidList(more.into()))
+    HeaderValue::from_str(&list).map_err(|_| InvalidHeaderList(more.into()))
 }
 
 impl fmt::Debug for Cors {

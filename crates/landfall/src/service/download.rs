@@ -6,15 +6,15 @@
 use std::{sync::Arc, time::UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall_protocol::{Fault, Metadata};
+use landfall_protocol::{Metadata, ProblemKind};
 
 use super::{
-    answer::{Answer, Outcome, date, value},
-    body::ReplyBody,
-    range::{self, Condition, Wanted},
+    answer::{ResponseContent, ResponseDraft, date, value},
+    body::ResponseBody,
+    range::{self, Precondition, RangeRequest},
 };
 use crate::{
-    engine::{Caller, Engine, Error, Inspected},
+    engine::{Engine, Error, Inspected, RequestContext},
     hook::MediaType,
     store::Read,
     upload::UploadId,
@@ -48,24 +48,24 @@ const INLINE: &[&str] = &[
 /// a hook decides about uploads when they are complete.
 pub(super) async fn answer(
     engine: &Arc<Engine>,
-    caller: &Caller,
+    caller: &RequestContext,
     id: &UploadId,
     headers: &HeaderMap,
-) -> Result<Answer, Error> {
+) -> Result<ResponseDraft, Error> {
     let inspected = engine.inspect(caller, id).await?;
     let Some(reader) = engine.parts.get_reader() else {
-        return Err(Fault::MethodNotAllowed.into());
+        return Err(ProblemKind::MethodNotAllowed.into());
     };
     let Some(length) = inspected.offset else {
-        return Err(Fault::IncompleteUpload.into());
+        return Err(ProblemKind::IncompleteUpload.into());
     };
     if !(inspected.is_complete() || engine.serves_unfinished && reader.reads_unfinished()) {
-        return Err(Fault::IncompleteUpload.into());
+        return Err(ProblemKind::IncompleteUpload.into());
     }
     if inspected.is_complete()
-        && let Some(url) = link(reader, &inspected).await?
+        && let Some(url) = redirect(reader, &inspected).await?
     {
-        let mut answer = Answer::new(StatusCode::TEMPORARY_REDIRECT);
+        let mut answer = ResponseDraft::new(StatusCode::TEMPORARY_REDIRECT);
         answer.set(header::LOCATION, value(&url)?);
         return Ok(answer);
     }
@@ -76,41 +76,44 @@ pub(super) async fn answer(
             .and_then(|value: &HeaderValue| value.to_str().ok())
     };
     let wanted = match range::condition(headers, &etag, inspected.modified) {
-        Condition::Failed => {
-            return Ok(described(
+        Precondition::Failed => {
+            return Ok(cached_headers(
                 engine,
                 StatusCode::PRECONDITION_FAILED,
                 &inspected,
             ));
         }
-        Condition::NotModified => {
-            return Ok(described(engine, StatusCode::NOT_MODIFIED, &inspected));
+        Precondition::NotModified => {
+            return Ok(cached_headers(engine, StatusCode::NOT_MODIFIED, &inspected));
         }
-        Condition::Go { range: true } => range::parse(text(header::RANGE), length),
-        Condition::Go { range: false } => Wanted::All,
+        Precondition::Proceed { range: true } => range::parse(text(header::RANGE), length),
+        Precondition::Proceed { range: false } => RangeRequest::Full,
     };
     let (mut answer, range) = match wanted {
-        Wanted::All => (described(engine, StatusCode::OK, &inspected), 0..length),
-        Wanted::Part(range) => {
-            let mut answer = described(engine, StatusCode::PARTIAL_CONTENT, &inspected);
+        RangeRequest::Full => (
+            cached_headers(engine, StatusCode::OK, &inspected),
+            0..length,
+        ),
+        RangeRequest::Partial(range) => {
+            let mut answer = cached_headers(engine, StatusCode::PARTIAL_CONTENT, &inspected);
             let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
             answer.set(header::CONTENT_RANGE, value(&content_range)?);
             (answer, range)
         }
-        Wanted::Outside => {
-            let mut answer = Answer::new(StatusCode::RANGE_NOT_SATISFIABLE);
+        RangeRequest::Unsatisfiable => {
+            let mut answer = ResponseDraft::new(StatusCode::RANGE_NOT_SATISFIABLE);
             answer.set(header::CONTENT_RANGE, value(&format!("bytes */{length}"))?);
             return Ok(answer);
         }
     };
     let size = range.end - range.start;
     let bytes = reader.read(&inspected.upload, range).await?;
-    answer.outcome = Outcome::Body(ReplyBody::stream(bytes, size, engine.clone()));
+    answer.outcome = ResponseContent::Body(ResponseBody::stream(bytes, size, engine.clone()));
     Ok(answer)
 }
 
 /// A URL from which the bytes can be had without this server.
-async fn link(reader: &dyn Read, inspected: &Inspected) -> Result<Option<String>, Error> {
+async fn redirect(reader: &dyn Read, inspected: &Inspected) -> Result<Option<String>, Error> {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     let (Ok(content_type), Ok(disposition)) = (content_type.to_str(), disposition.to_str()) else {
         return Ok(None);
@@ -119,19 +122,19 @@ async fn link(reader: &dyn Read, inspected: &Inspected) -> Result<Option<String>
     Ok(link.await?)
 }
 
-fn described(engine: &Engine, status: StatusCode, inspected: &Inspected) -> Answer {
-    let mut answer = Answer::new(status);
+fn cached_headers(engine: &Engine, status: StatusCode, inspected: &Inspected) -> ResponseDraft {
+    let mut answer = ResponseDraft::new(status);
     answer.is_cacheable = inspected.is_complete();
     if engine.checks_access() {
         // A shared cache would serve it to those whom the hooks turn away.
         answer.set(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
-    describe(inspected, answer.headers_mut());
+    object_headers(inspected, answer.headers_mut());
     answer
 }
 
 /// The headers that describe the bytes, on GET and on HEAD.
-pub(super) fn describe(inspected: &Inspected, headers: &mut HeaderMap) {
+pub(super) fn object_headers(inspected: &Inspected, headers: &mut HeaderMap) {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CONTENT_DISPOSITION, disposition);

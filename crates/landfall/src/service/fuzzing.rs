@@ -6,13 +6,13 @@ use http::{HeaderMap, HeaderValue, Uri, Version};
 
 use super::{
     forwarded::{Forwarded, Peer},
-    place::{Place, RequestPlace},
-    range::{self, Condition, Wanted},
+    range::{self, Precondition, RangeRequest},
+    urls::{RequestOrigin, UploadUrls},
 };
 use crate::{Composer, Config, LocationStyle, store::MemoryStore, upload::UploadId};
 
 /// Where uploads are, by one of a few settings.
-fn place(choice: u8) -> Place {
+fn place(choice: u8) -> UploadUrls {
     let mut config = Config::new(Composer::join(MemoryStore::new()));
     config.base_path =
         ["/files/", "/", "/a/b", "https://up.example/x/"][usize::from(choice & 3)].into();
@@ -24,7 +24,7 @@ fn place(choice: u8) -> Place {
     if choice & 16 != 0 {
         config.forwarded = Forwarded::Trust;
     }
-    Place::new(&config).expect("a valid configuration")
+    UploadUrls::new(&config).expect("a valid configuration")
 }
 
 /// The `Location` of an upload is a URL that can stand in a header, and leads back to the upload.
@@ -43,7 +43,7 @@ pub fn location(choice: u8, headers: &HeaderMap, id: &UploadId) {
         address: None,
         tls: choice & 64 != 0,
     });
-    let request = RequestPlace {
+    let request = RequestOrigin {
         headers,
         uri: &uri,
         version,
@@ -74,7 +74,7 @@ pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
     } else {
         Version::HTTP_11
     };
-    let request = RequestPlace {
+    let request = RequestOrigin {
         headers,
         uri: &uri,
         version,
@@ -93,7 +93,7 @@ pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
     }
     if let Some(below) = place.below(url) {
         assert!(!below.starts_with('/') && !below.ends_with('/'));
-        if let Ok(id) = Place::id(below) {
+        if let Ok(id) = UploadUrls::id(below) {
             assert_eq!(UploadId::new(id.as_str()), Ok(id));
         }
     }
@@ -106,16 +106,19 @@ pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
 pub fn range(headers: &HeaderMap, length: u64) {
     let value = headers.get("range").and_then(|value| value.to_str().ok());
     match range::parse(value, length) {
-        Wanted::All => {}
-        Wanted::Part(part) => {
+        RangeRequest::Full => {}
+        RangeRequest::Partial(part) => {
             assert!(
                 part.start < part.end && part.end <= length,
                 "{part:?} of {length}"
             );
             let same = format!("bytes={}-{}", part.start, part.end - 1);
-            assert_eq!(range::parse(Some(&same), length), Wanted::Part(part));
+            assert_eq!(
+                range::parse(Some(&same), length),
+                RangeRequest::Partial(part)
+            );
         }
-        Wanted::Outside => {
+        RangeRequest::Unsatisfiable => {
             let value = value.expect("nothing was asked for");
             assert!(value.contains('-') && !value.contains(','), "{value:?}");
         }
@@ -124,8 +127,8 @@ pub fn range(headers: &HeaderMap, length: u64) {
     let decision = range::condition(headers, "\"e\"", modified);
     let has = |names: [&str; 2]| names.iter().any(|name| headers.contains_key(*name));
     match decision {
-        Condition::Failed => assert!(has(["if-match", "if-unmodified-since"])),
-        Condition::NotModified => assert!(has(["if-none-match", "if-modified-since"])),
-        Condition::Go { range } => assert!(range || headers.contains_key("if-range")),
+        Precondition::Failed => assert!(has(["if-match", "if-unmodified-since"])),
+        Precondition::NotModified => assert!(has(["if-none-match", "if-modified-since"])),
+        Precondition::Proceed { range } => assert!(range || headers.contains_key("if-range")),
     }
 }

@@ -11,9 +11,9 @@ mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 mod operations;
-mod place;
 pub(crate) mod range;
 mod stats;
+mod urls;
 
 use std::{
     convert::Infallible,
@@ -28,31 +28,31 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
-    Extensions, Fault, MetadataSyntax, Operation, Problem, TUS_VERSION, Target, effective_method,
-    headers,
+    Extensions, MetadataSyntax, Operation, Problem, ProblemKind, TUS_VERSION, Target,
+    effective_method, headers,
 };
 
 pub(crate) use self::operations::request_info;
 use self::{
     answer::Rejection,
-    place::{Place, RequestPlace},
-    stats::Tally,
+    stats::RequestCounters,
+    urls::{RequestOrigin, UploadUrls},
 };
-pub use crate::engine::BodyFault;
+pub use crate::engine::RequestBodyError;
 
 pub use self::{
-    body::ReplyBody,
-    cors::{Cors, InvalidList},
+    body::ResponseBody,
+    cors::{Cors, InvalidHeaderList},
     forwarded::{Forwarded, Peer},
     stats::Stats,
 };
 use crate::{
     BoxError,
     config::{Config, ConfigError},
-    direct::{Audience, DirectUploads},
-    engine::{Engine, Error, Outcome, Settings, Sweeper},
-    event::{EventKind, Removal},
-    hook::{Reply, UploadToken},
+    direct::{ExternalUploads, HookDispatcher},
+    engine::{Engine, Error, Resolution, Settings, Sweeper},
+    event::{EventKind, TerminationReason},
+    hook::{ClientResponse, UploadToken},
     upload::{Snapshot, UploadId},
 };
 
@@ -68,14 +68,14 @@ pub struct Handler(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     engine: Arc<Engine>,
-    place: Place,
+    place: UploadUrls,
     cors: Option<Cors>,
-    direct: Option<Arc<dyn DirectUploads>>,
+    direct: Option<Arc<dyn ExternalUploads>>,
     extensions: Extensions,
     extension_list: HeaderValue,
     max_size: Option<HeaderValue>,
     metadata_syntax: MetadataSyntax,
-    tally: Tally,
+    tally: RequestCounters,
 }
 
 impl Handler {
@@ -105,7 +105,7 @@ impl Handler {
             } else {
                 MetadataSyntax::Strict
             },
-            place: Place::new(&config)?,
+            place: UploadUrls::new(&config)?,
             cors: config.cors,
             direct: config.direct,
             engine: Arc::new(Engine::new(Settings {
@@ -119,7 +119,7 @@ impl Handler {
                 body_timeout: config.body_timeout,
                 disable_unfinished_download: config.disable_unfinished_download,
             })),
-            tally: Tally::default(),
+            tally: RequestCounters::default(),
         })))
     }
 
@@ -173,7 +173,7 @@ impl Handler {
 
     /// Stops an upload whose bytes are coming in, and removes it: its client gets `reply`, or 400
     /// without one. Says whether there was one.
-    pub fn stop(&self, id: &UploadId, reply: Reply) -> bool {
+    pub fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {
         self.0.engine.stop(id, reply)
     }
 
@@ -191,9 +191,14 @@ impl Handler {
         if let Some(direct) = self.direct(id) {
             return direct.remove(id).await;
         }
-        match self.0.engine.dismiss(&None, id, Removal::Application).await {
+        match self
+            .0
+            .engine
+            .dismiss(&None, id, TerminationReason::Application)
+            .await
+        {
             Ok(()) => Ok(true),
-            Err(error) if error.problem().fault == Fault::NotFound => {
+            Err(error) if error.problem().kind == ProblemKind::NotFound => {
                 Ok(self.0.engine.remove_remains(id).await?)
             }
             Err(error) => Err(error.into()),
@@ -208,9 +213,9 @@ impl Handler {
     ///
     /// # Cancel safety
     /// May be dropped.
-    pub async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+    pub async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
         if let Some(direct) = self.direct(id) {
-            return direct.look(id).await;
+            return direct.get(id).await;
         }
         Ok(self.0.engine.look(id).await?)
     }
@@ -218,15 +223,19 @@ impl Handler {
     /// Where uploads are created, as the client behind this request sees it: the URL for its POST, in
     /// the manner in which `Location` is written.
     #[must_use]
-    pub fn endpoint(&self, request: &Parts) -> String {
-        self.0.place.endpoint(&RequestPlace::of(request))
+    pub fn creation_url(&self, request: &Parts) -> String {
+        self.0
+            .place
+            .creation_url(&RequestOrigin::from_parts(request))
     }
 
     /// Whether the client behind this request came over HTTPS, and to which `host[:port]`, as far as
     /// that is known: what trusted proxies say counts.
     #[must_use]
-    pub fn seen_at(&self, request: &Parts) -> (bool, Option<String>) {
-        self.0.place.seen_at(&RequestPlace::of(request))
+    pub fn external_origin(&self, request: &Parts) -> (bool, Option<String>) {
+        self.0
+            .place
+            .external_origin(&RequestOrigin::from_parts(request))
     }
 
     /// Finds out, for a sink, what became of something that was announced before its process died, or
@@ -238,29 +247,29 @@ impl Handler {
     ///
     /// # Cancel safety
     /// May be dropped; then look again.
-    pub async fn settle(
+    pub async fn resolve(
         &self,
         kind: EventKind,
         id: &UploadId,
         created: Option<SystemTime>,
-    ) -> Result<Outcome, BoxError> {
+    ) -> Result<Resolution, BoxError> {
         let engine = &self.0.engine;
         let outcome = match self.direct(id) {
-            Some(direct) => direct.settle(kind, id, created).await?,
-            None => engine.settle(kind, id, created).await?,
+            Some(direct) => direct.resolve(kind, id, created).await?,
+            None => engine.resolve(kind, id, created).await?,
         };
-        engine.record_settled(kind, id, &outcome).await?;
+        engine.record_resolved(kind, id, &outcome).await?;
         Ok(outcome)
     }
 
     /// The hooks and sinks, for uploads whose bytes don't pass through this handler.
     #[must_use]
-    pub fn audience(&self) -> Audience {
-        Audience::new(self.0.engine.clone())
+    pub fn hook_dispatcher(&self) -> HookDispatcher {
+        HookDispatcher::new(self.0.engine.clone())
     }
 
     /// Who keeps books of an upload, if its bytes don't pass through this handler.
-    fn direct(&self, id: &UploadId) -> Option<&dyn DirectUploads> {
+    fn direct(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
         self.0.direct.as_deref().filter(|direct| direct.owns(id))
     }
 
@@ -271,7 +280,7 @@ impl Handler {
     }
 
     /// Answers any request below the base path.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<ReplyBody>
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -291,10 +300,11 @@ impl Handler {
             Target::Upload
         };
         let method = effective_method(request.method(), request.headers());
-        let operation = method.and_then(|method| Operation::of(&method, target, self.0.extensions));
+        let operation =
+            method.and_then(|method| Operation::parse(&method, target, self.0.extensions));
         let id = match (target, &operation) {
             (Target::Upload, Ok(operation)) if *operation != Operation::Options => {
-                Some(Place::id(escaped))
+                Some(UploadUrls::id(escaped))
             }
             _ => None,
         };
@@ -305,7 +315,7 @@ impl Handler {
         })
     }
 
-    async fn answer<B>(&self, request: Request<B>, routed: Routed) -> Response<ReplyBody>
+    async fn answer<B>(&self, request: Request<B>, routed: Routed) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -315,7 +325,7 @@ impl Handler {
     }
 
     /// OPTIONS: what the server can do.
-    pub async fn options<B>(&self, request: Request<B>) -> Response<ReplyBody>
+    pub async fn options<B>(&self, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -325,7 +335,7 @@ impl Handler {
     }
 
     /// POST: creates an upload.
-    pub async fn create<B>(&self, request: Request<B>) -> Response<ReplyBody>
+    pub async fn create<B>(&self, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -335,7 +345,7 @@ impl Handler {
     }
 
     /// HEAD: how far an upload got.
-    pub async fn inspect<B>(&self, id: &str, request: Request<B>) -> Response<ReplyBody>
+    pub async fn inspect<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -344,7 +354,7 @@ impl Handler {
     }
 
     /// PATCH: more bytes.
-    pub async fn append<B>(&self, id: &str, request: Request<B>) -> Response<ReplyBody>
+    pub async fn append<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -353,7 +363,7 @@ impl Handler {
     }
 
     /// DELETE: removes an upload.
-    pub async fn terminate<B>(&self, id: &str, request: Request<B>) -> Response<ReplyBody>
+    pub async fn terminate<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -362,7 +372,7 @@ impl Handler {
     }
 
     /// GET: an upload's bytes.
-    pub async fn download<B>(&self, id: &str, request: Request<B>) -> Response<ReplyBody>
+    pub async fn download<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -375,7 +385,7 @@ impl Handler {
         operation: Operation,
         id: &str,
         request: Request<B>,
-    ) -> Response<ReplyBody>
+    ) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -388,9 +398,9 @@ impl Handler {
         let operation = if offered {
             Ok(operation)
         } else {
-            Err(Fault::MethodNotAllowed.into())
+            Err(ProblemKind::MethodNotAllowed.into())
         };
-        let id = UploadId::new(id).map_err(|error| Fault::NotFound.because(error));
+        let id = UploadId::new(id).map_err(|error| ProblemKind::NotFound.with_detail(error));
         let routed = Routed {
             target: Target::Upload,
             operation,
@@ -405,7 +415,7 @@ impl Handler {
         parts: &mut Parts,
         mut body: Pin<&mut B>,
         routed: Routed,
-    ) -> Response<ReplyBody>
+    ) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -420,7 +430,7 @@ impl Handler {
             .tally
             .count_request(operation.as_ref().ok(), &parts.method);
         // Nothing behind this line may keep it, log it or give it away.
-        let token = UploadToken::take(&mut parts.headers);
+        let token = UploadToken::extract(&mut parts.headers);
         if !body.is_end_stream() {
             detach::detach(parts);
         }
@@ -431,8 +441,8 @@ impl Handler {
             });
         let mut is_preflight = false;
         let result = match (&inner.cors, operation) {
-            (Some(cors), _) if !cors.admits(&parts.headers) => {
-                Err(Rejection::from(Error::from(Fault::OriginNotAllowed)))
+            (Some(cors), _) if !cors.allows(&parts.headers) => {
+                Err(Rejection::from(Error::from(ProblemKind::OriginNotAllowed)))
             }
             (_, Err(problem)) => Err(problem.into()),
             (_, Ok(Operation::Options)) => {
@@ -451,7 +461,7 @@ impl Handler {
             Err(rejection) => {
                 let error = &rejection.error;
                 answer::log(error, parts, id);
-                let response = answer::refuse(&rejection, target, inner.extensions, wants_head);
+                let response = answer::reject(&rejection, target, inner.extensions, wants_head);
                 inner
                     .tally
                     .count_error(response.status(), error.problem().code());
@@ -461,7 +471,7 @@ impl Handler {
         // POST may stand for HEAD: whether the client waits for a body is decided by the method on
         // the wire.
         if parts.method == Method::HEAD {
-            *response.body_mut() = ReplyBody::empty();
+            *response.body_mut() = ResponseBody::empty();
         } else if wants_head {
             response
                 .headers_mut()
@@ -478,11 +488,11 @@ impl Handler {
         );
         if let Some(cors) = &inner.cors {
             let origin = parts.headers.get(header::ORIGIN);
-            let admitted = origin.filter(|_| cors.admits(&parts.headers));
-            cors.decorate(admitted, is_preflight, reply);
+            let admitted = origin.filter(|_| cors.allows(&parts.headers));
+            cors.apply(admitted, is_preflight, reply);
         }
         if leaves_body && !body.is_end_stream() {
-            answer::leave_body(parts, body, reply).await;
+            answer::close_after(parts, body, reply).await;
         }
         tracing::debug!(
             method = %parts.method,
@@ -517,7 +527,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<ReplyBody>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 

@@ -7,33 +7,33 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
-    Algorithm, Append, Concat, Create, Fault, Operation, Problem, TUS_VERSION, headers, parse_size,
-    require_version,
+    Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
+    parse_size, require_version,
 };
 
 use super::{
     Handler, Peer,
-    answer::{self, Answer, Outcome, Rejection},
+    answer::{self, Rejection, ResponseContent, ResponseDraft},
     download,
-    place::RequestPlace,
+    urls::RequestOrigin,
 };
 use crate::{
     BoxError,
-    engine::{AppendRequest, Caller, CreateRequest, Error},
+    engine::{AppendRequest, CreateRequest, Error, RequestContext},
     hook::{Intent, RequestInfo, UploadToken},
-    upload::{Kind, UploadId},
+    upload::{UploadId, UploadKind},
 };
 
 /// What every operation needs to know of its request.
-struct Head<'a> {
+struct RequestHead<'a> {
     parts: &'a Parts,
-    caller: Caller,
+    caller: RequestContext,
     content_length: Option<u64>,
 }
 
-impl Head<'_> {
-    fn place(&self) -> RequestPlace<'_> {
-        RequestPlace::of(self.parts)
+impl RequestHead<'_> {
+    fn place(&self) -> RequestOrigin<'_> {
+        RequestOrigin::from_parts(self.parts)
     }
 }
 
@@ -45,7 +45,7 @@ impl Handler {
         operation: Operation,
         id: Option<Result<UploadId, Problem>>,
         token: Option<UploadToken>,
-    ) -> Result<Answer, Rejection>
+    ) -> Result<ResponseDraft, Rejection>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -53,7 +53,7 @@ impl Handler {
         require_version(operation, &parts.headers)?;
         let engine = &self.0.engine;
         let peer = parts.extensions.get().copied();
-        let head = Head {
+        let head = RequestHead {
             parts,
             caller: engine.wants_requests().then(|| {
                 let mut info = request_info(parts, peer, token);
@@ -63,21 +63,23 @@ impl Handler {
             content_length: content_length(parts, body.as_ref().get_ref())?,
         };
         let id = match (operation, id) {
-            (Operation::Create, _) => return Ok(self.do_create(head, &mut body).await?),
+            (Operation::Create, _) => return Ok(self.handle_create(head, &mut body).await?),
             (_, Some(id)) => id?,
-            (_, None) => return Err(Fault::NotFound.into()),
+            (_, None) => return Err(ProblemKind::NotFound.into()),
         };
         Ok(match operation {
-            Operation::Inspect => self.do_inspect(head, &id).await?,
-            Operation::Append => self.do_append(head, &id, &mut body).await?,
-            Operation::Terminate => self.do_terminate(head, &id).await?,
-            Operation::Download => self.do_download(head, &id).await?,
-            Operation::Options | Operation::Create => return Err(Fault::MethodNotAllowed.into()),
+            Operation::Inspect => self.handle_inspect(head, &id).await?,
+            Operation::Append => self.handle_append(head, &id, &mut body).await?,
+            Operation::Terminate => self.handle_terminate(head, &id).await?,
+            Operation::Download => self.handle_download(head, &id).await?,
+            Operation::Options | Operation::Create => {
+                return Err(ProblemKind::MethodNotAllowed.into());
+            }
         })
     }
 
-    pub(super) fn capabilities(&self) -> Answer {
-        let mut answer = Answer::new(StatusCode::OK);
+    pub(super) fn capabilities(&self) -> ResponseDraft {
+        let mut answer = ResponseDraft::new(StatusCode::OK);
         let inner = &*self.0;
         answer.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
         answer.set(headers::TUS_EXTENSION, inner.extension_list.clone());
@@ -91,7 +93,11 @@ impl Handler {
         answer
     }
 
-    async fn do_create<B>(&self, head: Head<'_>, body: &mut Pin<&mut B>) -> Result<Answer, Error>
+    async fn handle_create<B>(
+        &self,
+        head: RequestHead<'_>,
+        body: &mut Pin<&mut B>,
+    ) -> Result<ResponseDraft, Error>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -117,7 +123,7 @@ impl Handler {
             content_length: head.content_length,
         };
         let created = engine.create(&head.caller, request, body).await?;
-        let mut answer = Answer::new(StatusCode::CREATED);
+        let mut answer = ResponseDraft::new(StatusCode::CREATED);
         let location = inner.place.location(&head.place(), &created.upload.id);
         tracing::debug!(
             id = %created.upload.id,
@@ -130,33 +136,35 @@ impl Handler {
         if let Some(offset) = created.offset {
             answer.set(headers::UPLOAD_OFFSET, offset.into());
         }
-        answer.merge(created.reply);
+        answer.apply(created.reply);
         answer.leaves_body = created.existed;
         answer.set(header::LOCATION, answer::value(&location)?);
         Ok(answer)
     }
 
-    async fn do_append<B>(
+    async fn handle_append<B>(
         &self,
-        head: Head<'_>,
+        head: RequestHead<'_>,
         id: &UploadId,
         body: &mut Pin<&mut B>,
-    ) -> Result<Answer, Rejection>
+    ) -> Result<ResponseDraft, Rejection>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
         let engine = &self.0.engine;
-        engine.admit(&head.caller, Intent::Write, Some(id)).await?;
+        engine
+            .check_access(&head.caller, Intent::Write, Some(id))
+            .await?;
         let append = match Append::parse(&head.parts.headers) {
             Ok(append) => append,
             // What is wrong with the upload comes before what is wrong with the request (E-4).
             Err(problem) => {
                 let inspected = engine.inspect(&head.caller, id).await?;
-                let is_final = matches!(inspected.upload.kind, Kind::Final { .. });
+                let is_final = matches!(inspected.upload.kind, UploadKind::Final { .. });
                 return Err(Rejection {
                     error: if is_final {
-                        Fault::ModifyFinal.into()
+                        ProblemKind::ModifyFinal.into()
                     } else {
                         problem.into()
                     },
@@ -169,23 +177,27 @@ impl Handler {
             content_length: head.content_length,
         };
         let appended = engine.append(&head.caller, id, request, body).await?;
-        let mut answer = Answer::new(StatusCode::NO_CONTENT);
+        let mut answer = ResponseDraft::new(StatusCode::NO_CONTENT);
         answer.expires(appended.expires);
         answer.set(headers::UPLOAD_OFFSET, appended.offset.into());
-        answer.merge(appended.reply);
+        answer.apply(appended.reply);
         Ok(answer)
     }
 
-    async fn do_inspect(&self, head: Head<'_>, id: &UploadId) -> Result<Answer, Error> {
+    async fn handle_inspect(
+        &self,
+        head: RequestHead<'_>,
+        id: &UploadId,
+    ) -> Result<ResponseDraft, Error> {
         let engine = &self.0.engine;
         engine
-            .admit(&head.caller, Intent::Inspect, Some(id))
+            .check_access(&head.caller, Intent::Inspect, Some(id))
             .await?;
         engine.settle_writer(id).await;
         let inspected = engine.inspect(&head.caller, id).await?;
         let upload = &inspected.upload;
-        let mut answer = Answer::new(StatusCode::OK);
-        answer.outcome = Outcome::Head {
+        let mut answer = ResponseDraft::new(StatusCode::OK);
+        answer.outcome = ResponseContent::Head {
             length: upload.length,
         };
         if let Some(offset) = inspected.offset {
@@ -197,19 +209,19 @@ impl Handler {
             None => answer.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
         }
         match &upload.kind {
-            Kind::Whole => {}
-            Kind::Partial => {
+            UploadKind::Regular => {}
+            UploadKind::Partial => {
                 answer.set(headers::UPLOAD_CONCAT, HeaderValue::from_static("partial"));
             }
             // One that tusd made: it doesn't keep the header.
-            Kind::Final { header, parts, .. } if header.is_empty() => {
+            UploadKind::Final { header, parts, .. } if header.is_empty() => {
                 let place = head.place();
                 let urls = parts.iter().map(|part| self.0.place.location(&place, part));
                 let urls: Vec<_> = urls.collect();
                 let list = format!("final;{}", urls.join(" "));
                 answer.set(headers::UPLOAD_CONCAT, answer::value(&list)?);
             }
-            Kind::Final { header, .. } => {
+            UploadKind::Final { header, .. } => {
                 answer.set(headers::UPLOAD_CONCAT, answer::value(header)?);
             }
         }
@@ -221,25 +233,35 @@ impl Handler {
         }
         answer.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {
-            download::describe(&inspected, answer.headers_mut());
+            download::object_headers(&inspected, answer.headers_mut());
         }
         Ok(answer)
     }
 
-    async fn do_terminate(&self, head: Head<'_>, id: &UploadId) -> Result<Answer, Error> {
+    async fn handle_terminate(
+        &self,
+        head: RequestHead<'_>,
+        id: &UploadId,
+    ) -> Result<ResponseDraft, Error> {
         let engine = &self.0.engine;
         engine
-            .admit(&head.caller, Intent::Terminate, Some(id))
+            .check_access(&head.caller, Intent::Terminate, Some(id))
             .await?;
         let reply = engine.terminate(&head.caller, id).await?;
-        let mut answer = Answer::new(StatusCode::NO_CONTENT);
-        answer.merge(reply);
+        let mut answer = ResponseDraft::new(StatusCode::NO_CONTENT);
+        answer.apply(reply);
         Ok(answer)
     }
 
-    async fn do_download(&self, head: Head<'_>, id: &UploadId) -> Result<Answer, Error> {
+    async fn handle_download(
+        &self,
+        head: RequestHead<'_>,
+        id: &UploadId,
+    ) -> Result<ResponseDraft, Error> {
         let engine = &self.0.engine;
-        engine.admit(&head.caller, Intent::Read, Some(id)).await?;
+        engine
+            .check_access(&head.caller, Intent::Read, Some(id))
+            .await?;
         download::answer(engine, &head.caller, id, &head.parts.headers).await
     }
 }
@@ -261,10 +283,11 @@ pub(crate) fn request_info(
 
 /// The body's length as its head states it; without one, what the body itself knows.
 fn content_length(parts: &Parts, body: &impl Body) -> Result<Option<u64>, Problem> {
-    let stated = landfall_protocol::only_value(&parts.headers, &header::CONTENT_LENGTH)
+    let stated = landfall_protocol::single_value(&parts.headers, &header::CONTENT_LENGTH)
         .and_then(|value| value.map(parse_size).transpose())
         .map_err(|error| {
-            Fault::UnexpectedEof.because(format_args!("Content-Length is invalid: {error}"))
+            ProblemKind::UnexpectedEof
+                .with_detail(format_args!("Content-Length is invalid: {error}"))
         })?;
     Ok(stated.or_else(|| body.size_hint().exact()))
 }

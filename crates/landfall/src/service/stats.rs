@@ -49,12 +49,12 @@ pub struct Stats {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct RequestCounters {
     requests: [AtomicU64; METHODS.len()],
     errors: Mutex<BTreeMap<(u16, &'static str), u64>>,
 }
 
-impl Tally {
+impl RequestCounters {
     pub(super) fn count_request(&self, operation: Option<&Operation>, method: &Method) {
         let name = match operation {
             Some(Operation::Download) => "GET",

@@ -16,7 +16,7 @@ pub enum StoreError {
     AlreadyExists(UploadId),
     /// A hook asked for a place the store can't give, for example outside its directory.
     #[error("the place asked for can't be used: {0}")]
-    InvalidPlace(String),
+    InvalidPath(String),
     /// The client's metadata leads to a place that the store cannot give.
     #[error("the metadata leads to a place that cannot be used: {0}")]
     InvalidMetadata(String),
@@ -31,7 +31,7 @@ pub enum StoreError {
     },
     /// The lease behind this call has been overtaken by a newer one.
     #[error("the lease for upload {0} has passed to another writer")]
-    Fenced(UploadId),
+    LeaseLost(UploadId),
     /// What the store holds for this upload makes no sense.
     #[error("upload {id} is damaged: {what}")]
     Damaged {
@@ -49,10 +49,10 @@ pub enum StoreError {
         source: BoxError,
     },
     /// Anything else.
-    #[error("{doing}: {source}")]
+    #[error("{action}: {source}")]
     Other {
         /// What was being done, for the log.
-        doing: String,
+        action: String,
         /// The cause.
         source: BoxError,
     },
@@ -74,7 +74,7 @@ impl StoreError {
                 source: format!("{}: {source}", doing.into()).into(),
             },
             _ => Self::Other {
-                doing: doing.into(),
+                action: doing.into(),
                 source: source.into(),
             },
         }

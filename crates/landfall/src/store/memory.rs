@@ -85,7 +85,7 @@ impl Uploads {
             .get_mut(id)
             .ok_or_else(|| StoreError::NotFound(id.clone()))?;
         if fence < slot.fence {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         slot.fence = fence;
         slot.modified = SystemTime::now();
@@ -205,7 +205,7 @@ struct Writer {
     id: UploadId,
     fence: Fence,
     offset: usize,
-    /// What no [`discard`](Append::discard) takes away.
+    /// What no [`discard`](Append::discard_unverified) takes away.
     sure: usize,
 }
 
@@ -240,21 +240,21 @@ impl Append for Writer {
         Ok(self.store.lock().change(&self.id, self.fence)?.offset() as u64)
     }
 
-    async fn hold(&mut self) -> Result<()> {
+    async fn begin_unverified(&mut self) -> Result<()> {
         let mut uploads = self.store.lock();
         uploads.change(&self.id, self.fence)?.held_from = Some(self.offset);
         self.sure = self.offset;
         Ok(())
     }
 
-    async fn confirm(&mut self) -> Result<()> {
+    async fn accept_unverified(&mut self) -> Result<()> {
         let mut uploads = self.store.lock();
         uploads.change(&self.id, self.fence)?.held_from = None;
         self.sure = self.offset;
         Ok(())
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         let mut uploads = self.store.lock();
         uploads.change(&self.id, self.fence)?;
         uploads.truncate(&self.id, self.sure);
@@ -278,8 +278,8 @@ impl Terminate for MemoryStore {
 
 #[async_trait]
 impl Finish for MemoryStore {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        self.lock().change(&upload.id, fence).map(drop)
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
+        self.lock().change(&upload.id, fence).map(|_| None)
     }
 }
 
@@ -293,7 +293,7 @@ impl Read for MemoryStore {
             .zip(usize::try_from(range.end).ok())
             .and_then(|(start, end)| slot.bytes[..slot.offset()].get(start..end))
             .ok_or_else(|| StoreError::Other {
-                doing: format!("reading bytes {range:?} of upload {}", upload.id),
+                action: format!("reading bytes {range:?} of upload {}", upload.id),
                 source: "the range goes beyond the offset".into(),
             })?;
         Ok(Box::pin(Pieces(Bytes::copy_from_slice(bytes))))

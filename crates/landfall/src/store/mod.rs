@@ -4,7 +4,7 @@
 //! through an accessor (`fn terminator(&self) -> Option<&dyn Terminate>`), so that what it can't do
 //! can't be called. The engine makes sure that everything that changes an upload happens under a
 //! [lease](crate::lease), and passes the lease's [`Fence`] along; the store refuses a change with an
-//! older fence than one it has seen for that upload ([`StoreError::Fenced`]).
+//! older fence than one it has seen for that upload ([`StoreError::LeaseLost`]).
 //!
 //! `landfall_testkit::store` proves an implementation.
 
@@ -50,7 +50,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// returned holds the place that was taken.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if the id is taken, [`StoreError::InvalidPlace`] if the wish
+    /// [`StoreError::AlreadyExists`] if the id is taken, [`StoreError::InvalidPath`] if the wish
     /// can't be granted, [`StoreError::Full`] and others as they come. After an error nothing of the
     /// upload is left.
     ///
@@ -87,7 +87,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// fence must not write any more. Opening alone is no change of the upload: [`Snapshot::modified`] stays.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Fenced`] if a lease with a greater fence was here.
+    /// [`StoreError::NotFound`], [`StoreError::LeaseLost`] if a lease with a greater fence was here.
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)>;
 
     /// Makes a new upload and opens it for appending. Override it where one step saves work.
@@ -109,7 +109,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// is as durable as the store's durability asks of an acknowledged change.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Fenced`].
+    /// [`StoreError::NotFound`], [`StoreError::LeaseLost`].
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()>;
 
     /// Removal of uploads.
@@ -170,7 +170,7 @@ pub trait Append: fmt::Debug + Send {
     /// caller's, so that its memory is used again). It may hold bytes back to make larger writes.
     ///
     /// # Errors
-    /// [`StoreError::Full`], [`StoreError::Fenced`] and others. After an error `offset` tells what
+    /// [`StoreError::Full`], [`StoreError::LeaseLost`] and others. After an error `offset` tells what
     /// is kept; the chunks not written are lost to the store.
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()>;
 
@@ -187,20 +187,20 @@ pub trait Append: fmt::Debug + Send {
     ///
     /// # Errors
     /// Those of writing metadata.
-    async fn hold(&mut self) -> Result<()>;
+    async fn begin_unverified(&mut self) -> Result<()>;
 
     /// Ends the probation: the bytes written since [`hold`](Self::hold) count.
     ///
     /// # Errors
     /// Those of writing metadata. The bytes then don't count.
-    async fn confirm(&mut self) -> Result<()>;
+    async fn accept_unverified(&mut self) -> Result<()>;
 
     /// Goes back to where [`hold`](Self::hold) was called, or else to where this was opened, and
     /// forgets the bytes written since.
     ///
     /// # Errors
     /// Those of the store; the bytes don't count even then.
-    async fn discard(&mut self) -> Result<()>;
+    async fn discard_unverified(&mut self) -> Result<()>;
 }
 
 /// Removal of uploads (tus 1.0.0, Termination; also used by the sweeper).
@@ -211,7 +211,7 @@ pub trait Terminate: Send + Sync {
     /// after which [`Store::load`] finds no upload, with a description of nothing but its id.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] and others as they come; then part of the upload may be left and the
+    /// [`StoreError::LeaseLost`] and others as they come; then part of the upload may be left and the
     /// call should be repeated.
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool>;
 }
@@ -219,12 +219,12 @@ pub trait Terminate: Send + Sync {
 /// Work to do once, when all bytes are there and before completion is acknowledged.
 #[async_trait]
 pub trait Finish: Send + Sync {
-    /// Makes the finished upload as durable as the store promises. May be called again for an upload
-    /// that was finished before.
+    /// Makes the finished upload as durable as the store promises, and returns the entity tag of the
+    /// stored object, if the backend has one. May be called again for an upload that was finished before.
     ///
     /// # Errors
     /// As they come; completion is then not acknowledged.
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()>;
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>>;
 }
 
 /// Reading bytes back. Needs no lease: bytes below an acknowledged offset never change.
@@ -284,7 +284,7 @@ pub trait DeferLength: Send + Sync {
     /// Records the length, which from then on never changes, and returns the new description.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] and others; the length is then still unknown.
+    /// [`StoreError::LeaseLost`] and others; the length is then still unknown.
     async fn declare_length(
         &self,
         upload: &Upload,

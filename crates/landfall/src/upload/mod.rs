@@ -13,14 +13,14 @@ pub use self::id::{InvalidId, MAX_ID_LEN, MAX_SEGMENT_LEN, UploadId};
 pub use landfall_protocol::Metadata;
 use sha2::{Digest as _, Sha256};
 
-use crate::hook::Reply;
+use crate::hook::ClientResponse;
 
 /// The part an upload plays in a concatenation (tus 1.0.0, Concatenation).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Kind {
+pub enum UploadKind {
     /// An ordinary upload.
     #[default]
-    Whole,
+    Regular,
     /// A piece that will be joined with others.
     Partial,
     /// Joined, or to be joined, out of partial uploads; takes no bytes of its own.
@@ -30,7 +30,7 @@ pub enum Kind {
         /// `Upload-Concat` as the client sent it; HEAD gives it back unchanged.
         header: String,
         /// Whether the parts have been joined: until then the upload has no offset.
-        joined: bool,
+        concatenated: bool,
     },
 }
 
@@ -48,7 +48,7 @@ pub struct Upload {
     /// What the client or a hook said about the file.
     pub metadata: Metadata,
     /// Its part in a concatenation.
-    pub kind: Kind,
+    pub kind: UploadKind,
     /// Where the store keeps it, in the store's own words (for files: `Type`, `Path`, `InfoPath`).
     /// A hook may ask for a place before creation (`Path`); the store fills in the rest.
     pub storage: BTreeMap<String, String>,
@@ -62,16 +62,50 @@ pub struct Upload {
     pub created: Option<SystemTime>,
     /// When it may be removed, if something other than the server's lifetimes decides that.
     pub expires: Option<SystemTime>,
-    /// Whether somebody is to be asked or told when it is complete.
-    pub awaited: bool,
-    /// Whether its completion has been recorded, that is: whoever waits for it has been told.
-    pub finished: bool,
-    /// What hooks had to say to the client when it was complete: said again when the last request is
-    /// repeated.
-    pub parting: Option<Arc<Reply>>,
+    /// Whether hooks and sinks follow its completion, and whether they have run.
+    pub completion: Completion,
+    /// The entity tag of the stored object, as its service gave it at completion. `None` for stores
+    /// whose backend has none.
+    pub etag: Option<String>,
     /// Whether another program (tusd) made it. Its lifetime isn't counted from before this process
     /// started, so that taking over a directory removes nothing at once.
-    pub foreign: bool,
+    pub created_by_tusd: bool,
+}
+
+/// The state of an upload's completion hooks and events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Completion {
+    /// Neither a hook nor a sink follows it.
+    #[default]
+    NotTracked,
+    /// The hooks have not accepted it, or not all bytes are stored.
+    Pending,
+    /// All bytes are stored and the hooks accepted the upload. Holds their response to the client,
+    /// which is repeated when the client repeats its last request.
+    Done(Option<Arc<ClientResponse>>),
+}
+
+impl Completion {
+    /// Returns whether the completion is recorded.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+
+    /// Returns whether it is followed and not recorded yet.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        *self == Self::Pending
+    }
+
+    /// Returns the response of the completion hooks.
+    #[must_use]
+    pub fn response(&self) -> Option<&Arc<ClientResponse>> {
+        match self {
+            Self::Done(response) => response.as_ref(),
+            Self::NotTracked | Self::Pending => None,
+        }
+    }
 }
 
 impl Upload {
@@ -82,23 +116,22 @@ impl Upload {
             id,
             length,
             metadata: Metadata::default(),
-            kind: Kind::Whole,
+            kind: UploadKind::Regular,
             storage: BTreeMap::new(),
             labels: BTreeMap::new(),
             max_size: None,
             created: None,
             expires: None,
-            awaited: false,
-            finished: false,
-            parting: None,
-            foreign: false,
+            completion: Completion::NotTracked,
+            etag: None,
+            created_by_tusd: false,
         }
     }
 
     /// Names a fact about this very upload (not another one with its id), in 32 hexadecimal digits:
     /// the same whenever and wherever it is asked for.
     #[must_use]
-    pub fn fact_id(&self, fact: &str) -> String {
+    pub fn event_id(&self, fact: &str) -> String {
         let created = self.created.unwrap_or(UNIX_EPOCH);
         let created = created.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut hash = Sha256::new();
@@ -125,13 +158,13 @@ impl Upload {
         };
         let metadata: usize = self.metadata.iter().map(|(k, v)| pair(k, v)).sum();
         let kind = match &self.kind {
-            Kind::Final { parts, header, .. } => {
+            UploadKind::Final { parts, header, .. } => {
                 let parts = parts.iter().map(|part| part.as_str().len() + ENTRY);
                 header.len() + parts.sum::<usize>()
             }
-            Kind::Whole | Kind::Partial => 0,
+            UploadKind::Regular | UploadKind::Partial => 0,
         };
-        let parting = self.parting.as_ref().map_or(0, |reply| {
+        let response = self.completion.response().map_or(0, |reply| {
             let headers = reply.headers.iter();
             let headers: usize = headers
                 .map(|(name, value)| pair(name.as_str(), value.as_bytes()))
@@ -145,32 +178,39 @@ impl Upload {
             + map(&self.storage)
             + map(&self.labels)
             + kind
-            + parting
+            + response
+            + self.etag.as_ref().map_or(0, String::len)
     }
 
     /// Whether `offset` bytes are all of this upload.
     #[must_use]
     pub fn is_complete_at(&self, offset: u64) -> bool {
-        self.length == Some(offset) && self.is_joined()
+        self.length == Some(offset) && self.is_concatenated()
     }
 
     /// Whether this is a partial upload: a piece of a file, which clients send without the file's
     /// metadata. Its completion completes no file.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        self.kind == Kind::Partial
+        self.kind == UploadKind::Partial
     }
 
     /// Whether this is a final upload (joined or not): it takes no bytes from clients.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self.kind, Kind::Final { .. })
+        matches!(self.kind, UploadKind::Final { .. })
     }
 
     /// False only for a final upload whose parts have not been joined yet.
     #[must_use]
-    pub fn is_joined(&self) -> bool {
-        !matches!(self.kind, Kind::Final { joined: false, .. })
+    pub fn is_concatenated(&self) -> bool {
+        !matches!(
+            self.kind,
+            UploadKind::Final {
+                concatenated: false,
+                ..
+            }
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use landfall::{
     BoxError, Composer, Config,
     event::{Event, EventKinds, EventSink},
-    hook::{Answer, Asks, Creation, Hook, Reply, RequestInfo},
+    hook::{ClientResponse, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
     store::file::FileStore,
     upload::{Metadata, Snapshot, Upload},
 };
@@ -26,20 +26,27 @@ impl<F> std::fmt::Debug for OnCreate<F> {
 }
 
 #[async_trait]
-impl<F: Fn(&Upload) -> Creation + Send + Sync + 'static> Hook for OnCreate<F> {
-    fn asks(&self) -> Asks {
-        Asks {
+impl<F: Fn(&Upload) -> CreateDecision + Send + Sync + 'static> Hook for OnCreate<F> {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_create(&self, _: &RequestInfo, upload: &Upload) -> Result<Creation, BoxError> {
+    async fn before_create(
+        &self,
+        _: &RequestInfo,
+        upload: &Upload,
+    ) -> Result<CreateDecision, BoxError> {
         Ok((self.0)(upload))
     }
 }
 
-fn on_create(config: &mut Config, answer: impl Fn(&Upload) -> Creation + Send + Sync + 'static) {
+fn on_create(
+    config: &mut Config,
+    answer: impl Fn(&Upload) -> CreateDecision + Send + Sync + 'static,
+) {
     add(config, OnCreate(answer));
 }
 
@@ -47,8 +54,8 @@ fn add(config: &mut Config, hook: impl Hook) {
     *config = config.clone().hook(hook);
 }
 
-fn creation(change: impl FnOnce(&mut Creation)) -> Creation {
-    let mut creation = Creation::allow();
+fn creation(change: impl FnOnce(&mut CreateDecision)) -> CreateDecision {
+    let mut creation = CreateDecision::allow();
     change(&mut creation);
     creation
 }
@@ -62,14 +69,16 @@ async fn changes_apply_in_order_and_are_seen_by_the_next() {
     everywhere(
         |config| {
             on_create(config, |_| {
-                Creation::allow()
+                CreateDecision::allow()
                     .metadata(Metadata::from_pairs([("filename", "first")]))
                     .label("tenant", "7")
                     .label("who", "first")
             });
             on_create(config, |upload| {
                 let seen = upload.metadata.get_text("filename").unwrap();
-                Creation::allow().label("seen", seen).label("who", "second")
+                CreateDecision::allow()
+                    .label("seen", seen)
+                    .label("who", "second")
             });
         },
         async |site| {
@@ -95,12 +104,12 @@ async fn the_first_refusal_wins() {
     let second = asked.clone();
     everywhere(
         move |config| {
-            let refusal = || Creation::refuse(Reply::text(402, "pay first"));
+            let refusal = || CreateDecision::refuse(ClientResponse::text(402, "pay first"));
             on_create(config, move |_| refusal());
             let second = second.clone();
             on_create(config, move |_| {
                 second.fetch_add(1, Ordering::Relaxed);
-                Creation::refuse(Reply::text(403, "never"))
+                CreateDecision::refuse(ClientResponse::text(403, "never"))
             });
         },
         async |site| {
@@ -170,12 +179,12 @@ async fn types_that_are_not_welcome_are_refused_with_415() {
 /// Answers questions about completion by a list; counts them.
 #[derive(Debug, Default, Clone)]
 struct AtEnd {
-    answers: Arc<Mutex<Vec<Answer>>>,
+    answers: Arc<Mutex<Vec<Decision>>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl AtEnd {
-    fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
+    fn answering(answers: impl IntoIterator<Item = Decision>) -> Self {
         let this = Self::default();
         this.answers.lock().unwrap().extend(answers);
         this.answers.lock().unwrap().reverse();
@@ -189,24 +198,24 @@ impl AtEnd {
 
 #[async_trait]
 impl Hook for AtEnd {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_finish: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let next = self.answers.lock().unwrap().pop();
-        Ok(next.unwrap_or_else(Answer::allow))
+        Ok(next.unwrap_or_else(Decision::allow))
     }
 }
 
-fn parting() -> Reply {
+fn parting() -> ClientResponse {
     let name = http::HeaderName::from_static("x-invoice");
     let mut reply =
-        Reply::text(200, "thank you").header(name, http::HeaderValue::from_static("17"));
+        ClientResponse::text(200, "thank you").header(name, http::HeaderValue::from_static("17"));
     for cookie in ["a=1", "b=2"] {
         let value = http::HeaderValue::from_static(cookie);
         reply.headers.append(http::header::SET_COOKIE, value);
@@ -232,7 +241,7 @@ async fn the_answer_at_the_end_is_kept_and_repeated_also_after_a_restart() {
     everywhere(
         |_| {},
         async |site| {
-            let hook = AtEnd::answering([Answer::Allow(parting())]);
+            let hook = AtEnd::answering([Decision::Allow(parting())]);
             let asked = Site::beside(site, |config| add(config, hook.clone())).await;
             let path = asked.create(5).await;
             asked.patch(&path, 0, "hel").await.expect(204);
@@ -268,9 +277,9 @@ async fn a_question_that_got_no_answer_comes_again_and_no_byte_is_lost() {
         |_| {},
         async |site| {
             let hook = AtEnd::answering([
-                Answer::Fail(Reply::text(503, "the scanner is busy")),
-                Answer::Fail(Reply::default()),
-                Answer::Allow(parting()),
+                Decision::Fail(ClientResponse::text(503, "the scanner is busy")),
+                Decision::Fail(ClientResponse::default()),
+                Decision::Allow(parting()),
             ]);
             let asked = Site::beside(site, |config| add(config, hook.clone())).await;
             let path = asked.create(5).await;
@@ -348,30 +357,30 @@ impl Mover {
 
 #[async_trait]
 impl Hook for Mover {
-    fn asks(&self) -> Asks {
-        AtEnd::default().asks()
+    fn points(&self) -> HookPoints {
+        AtEnd::default().points()
     }
 
-    async fn before_finish(&self, _: &RequestInfo, done: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(&self, _: &RequestInfo, done: &Snapshot) -> Result<Decision, BoxError> {
         Self::take(&done.upload);
-        Ok(Answer::Allow(parting()))
+        Ok(Decision::Allow(parting()))
     }
 }
 
 #[async_trait]
 impl EventSink for Mover {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds {
             completed: true,
             ..EventKinds::NONE
         }
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         Self::take(&event.upload);
     }
 
-    fn tell_progress(&self, _: Event) {}
+    fn emit_progress(&self, _: Event) {}
 }
 
 #[tokio::test]
@@ -403,13 +412,13 @@ struct Slow(Arc<tokio::sync::Notify>);
 
 #[async_trait]
 impl Hook for Slow {
-    fn asks(&self) -> Asks {
-        AtEnd::default().asks()
+    fn points(&self) -> HookPoints {
+        AtEnd::default().points()
     }
 
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
         self.0.notified().await;
-        Ok(Answer::allow())
+        Ok(Decision::allow())
     }
 }
 
@@ -420,7 +429,7 @@ async fn a_hook_that_thinks_holds_up_nobody_else() {
         async |site| {
             let slow = Slow::default();
             let site = Site::beside(site, |config| {
-                config.limits.transfers = 1;
+                config.limits.max_transfers = 1;
                 add(config, slow.clone());
             });
             let site = site.await;

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use landfall::{
     BoxError, Config, Handler,
-    event::{Event, EventKind, EventKinds, EventSink, Removal},
-    hook::{Answer, Asks, Claim, ClaimError, Creation, Hook, Reply, RequestInfo},
+    event::{Event, EventKind, EventKinds, EventSink, TerminationReason},
+    hook::{
+        ClientResponse, CreateDecision, Decision, Hook, HookPoints, IdempotencyError,
+        IdempotencyKey, RequestInfo,
+    },
     store::MemoryStore,
     upload::{Snapshot, Upload, UploadId},
 };
@@ -34,18 +37,20 @@ impl One {
 }
 
 #[async_trait]
-impl Claim for One {
+impl IdempotencyKey for One {
     fn key(&self) -> Option<&UploadId> {
         Some(&self.key)
     }
 
-    async fn noted(&self) -> Result<Option<UploadId>, ClaimError> {
+    async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
         Ok(self.noted.lock().unwrap().clone())
     }
 
-    async fn note(&self, upload: &mut Upload) -> Result<(), ClaimError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
         if self.lost {
-            return Err(ClaimError::lost(Reply::text(410, "too late")));
+            return Err(IdempotencyError::lost(ClientResponse::text(
+                410, "too late",
+            )));
         }
         // Long enough for others to come in between, if they could.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -65,26 +70,30 @@ struct Claims {
 
 #[async_trait]
 impl Hook for Claims {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
             before_finish: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_create(&self, request: &RequestInfo, _: &Upload) -> Result<Creation, BoxError> {
+    async fn before_create(
+        &self,
+        request: &RequestInfo,
+        _: &Upload,
+    ) -> Result<CreateDecision, BoxError> {
         self.seen.lock().unwrap().push(request.clone());
-        let mut creation = Creation::allow();
-        creation.claim = Some(Arc::new(self.claim.clone()));
+        let mut creation = CreateDecision::allow();
+        creation.idempotency = Some(Arc::new(self.claim.clone()));
         creation.length = self.length;
         Ok(creation)
     }
 
-    async fn before_finish(&self, _: &RequestInfo, found: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(&self, _: &RequestInfo, found: &Snapshot) -> Result<Decision, BoxError> {
         Ok(match found.upload.metadata.get("refuse") {
-            Some(_) => Answer::Refuse(Reply::text(422, "no")),
-            None => Answer::allow(),
+            Some(_) => Decision::Deny(ClientResponse::text(422, "no")),
+            None => Decision::allow(),
         })
     }
 }
@@ -267,21 +276,21 @@ async fn tokens_go_no_further_than_the_hook() {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Removals(Arc<Mutex<Vec<Option<Removal>>>>);
+struct Removals(Arc<Mutex<Vec<Option<TerminationReason>>>>);
 
 #[async_trait]
 impl EventSink for Removals {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         if event.kind == EventKind::Terminated {
-            self.0.lock().unwrap().push(event.removal);
+            self.0.lock().unwrap().push(event.reason);
         }
     }
 
-    fn tell_progress(&self, _: Event) {}
+    fn emit_progress(&self, _: Event) {}
 }
 
 #[tokio::test]
@@ -318,10 +327,10 @@ async fn removals_say_why() {
         .expect(460);
     let told = removals.0.lock().unwrap().clone();
     let all = [
-        Removal::Client,
-        Removal::Application,
-        Removal::Hook,
-        Removal::Undone,
+        TerminationReason::Client,
+        TerminationReason::Application,
+        TerminationReason::Hook,
+        TerminationReason::RolledBack,
     ];
     assert_eq!(told, all.map(Some));
 }
@@ -342,7 +351,7 @@ async fn the_application_stops_and_removes_what_is_being_written() {
             assert!(site.handler.remove(&id(&path)).await.unwrap());
             assert!(writing.reply().await.status >= 400);
             assert_eq!(site.head(&path).await.status, 404);
-            assert!(site.handler.look(&id(&path)).await.unwrap().is_none());
+            assert!(site.handler.get(&id(&path)).await.unwrap().is_none());
         },
     )
     .await;

@@ -8,10 +8,12 @@ use std::{
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use landfall::{
-    BoxError, Composer, Config, Handler, Outcome,
-    direct::DirectUploads,
-    event::{self, EventKind, EventKinds, Removal},
-    hook::{Access, Answer, Asks, Creation, Hook, Intent, Reply, RequestInfo},
+    BoxError, Composer, Config, Handler, Resolution,
+    direct::ExternalUploads,
+    event::{self, EventKind, EventKinds, TerminationReason},
+    hook::{
+        Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, Intent, RequestInfo,
+    },
     store::MemoryStore,
     upload::{Metadata, Snapshot, Upload, UploadId},
 };
@@ -34,12 +36,12 @@ fn snapshot(name: &str) -> Snapshot {
 struct Books(Mutex<Vec<String>>);
 
 #[async_trait]
-impl DirectUploads for Books {
+impl ExternalUploads for Books {
     fn owns(&self, id: &UploadId) -> bool {
         id.as_str().starts_with("direct-")
     }
 
-    async fn look(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+    async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
         self.0.lock().unwrap().push(format!("look {id}"));
         Ok(Some(snapshot(id.as_str())))
     }
@@ -49,15 +51,15 @@ impl DirectUploads for Books {
         Ok(true)
     }
 
-    async fn settle(
+    async fn resolve(
         &self,
         kind: EventKind,
         id: &UploadId,
         _: Option<SystemTime>,
-    ) -> Result<Outcome, BoxError> {
+    ) -> Result<Resolution, BoxError> {
         let mut asked = self.0.lock().unwrap();
         asked.push(format!("settle {kind:?} {id}"));
-        Ok(Outcome::Busy)
+        Ok(Resolution::Busy)
     }
 }
 
@@ -66,18 +68,25 @@ impl DirectUploads for Books {
 struct Rules(Arc<Mutex<Vec<String>>>);
 
 impl Rules {
-    fn judge(&self, question: &str, request: &RequestInfo, name: &str) -> Result<Answer, BoxError> {
+    fn judge(
+        &self,
+        question: &str,
+        request: &RequestInfo,
+        name: &str,
+    ) -> Result<Decision, BoxError> {
         let token = request.token.as_ref().map(|token| token.as_str());
         let shown = request.headers.contains_key("upload-token");
         let line = format!("{question} {name} {token:?} {shown}");
         self.0.lock().unwrap().push(line);
         match name {
-            "no" => Ok(Answer::Refuse(Reply::text(451, "not here\n").header(
-                HeaderName::from_static("x-why"),
-                HeaderValue::from_static("law"),
-            ))),
+            "no" => Ok(Decision::Deny(
+                ClientResponse::text(451, "not here\n").header(
+                    HeaderName::from_static("x-why"),
+                    HeaderValue::from_static("law"),
+                ),
+            )),
             "unsure" => Err("nobody at home".into()),
-            _ => Ok(Answer::allow()),
+            _ => Ok(Decision::allow()),
         }
     }
 }
@@ -88,24 +97,24 @@ fn name(upload: &Upload) -> String {
 
 #[async_trait]
 impl Hook for Rules {
-    fn asks(&self) -> Asks {
-        Asks::ALL
+    fn points(&self) -> HookPoints {
+        HookPoints::ALL
     }
 
     async fn before_create(
         &self,
         request: &RequestInfo,
         upload: &Upload,
-    ) -> Result<Creation, BoxError> {
+    ) -> Result<CreateDecision, BoxError> {
         let answer = self.judge("create", request, &name(upload))?;
-        Ok(Creation::new(answer).label("tenant", "7"))
+        Ok(CreateDecision::new(answer).label("tenant", "7"))
     }
 
     async fn before_finish(
         &self,
         request: &RequestInfo,
         upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         self.judge("finish", request, &name(&upload.upload))
     }
 
@@ -113,7 +122,7 @@ impl Hook for Rules {
         &self,
         request: &RequestInfo,
         upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         self.judge("terminate", request, &name(&upload.upload))
     }
 
@@ -121,7 +130,7 @@ impl Hook for Rules {
         &self,
         request: &RequestInfo,
         access: &Access<'_>,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let name = access.id.map(ToString::to_string).unwrap_or_default();
         self.judge(access.intent.as_str(), request, &name)
     }
@@ -144,12 +153,12 @@ async fn a_handler_looks_where_they_are() {
     config.direct = Some(books.clone());
     let handler = Handler::new(config).unwrap();
     let theirs = id("direct-7");
-    assert_eq!(handler.look(&theirs).await.unwrap().unwrap().offset, 3);
+    assert_eq!(handler.get(&theirs).await.unwrap().unwrap().offset, 3);
     assert!(handler.remove(&theirs).await.unwrap());
-    let settled = handler.settle(EventKind::Completed, &theirs, None).await;
-    assert!(matches!(settled, Ok(Outcome::Busy)));
+    let settled = handler.resolve(EventKind::Completed, &theirs, None).await;
+    assert!(matches!(settled, Ok(Resolution::Busy)));
     // The handler's own, of which there are none.
-    assert!(handler.look(&id("other")).await.unwrap().is_none());
+    assert!(handler.get(&id("other")).await.unwrap().is_none());
     assert!(!handler.remove(&id("other")).await.unwrap());
     let asked = books.0.lock().unwrap().join(", ");
     assert_eq!(
@@ -168,7 +177,7 @@ async fn a_handler_looks_where_they_are() {
 async fn the_same_hooks_are_asked() {
     let rules = Rules::default();
     let handler = Handler::new(config().hook(rules.clone())).unwrap();
-    let audience = handler.audience();
+    let audience = handler.hook_dispatcher();
     let request = Request::get("/s3/params")
         .header("upload-token", "lft_secret")
         .header(header::AUTHORIZATION, "Bearer application")
@@ -219,10 +228,10 @@ async fn the_same_hooks_are_asked() {
 async fn the_same_sinks_are_told() {
     let sink = RecordingSink::default();
     let handler = Handler::new(config().sink(sink.clone())).unwrap();
-    let audience = handler.audience();
+    let audience = handler.hook_dispatcher();
     let upload = Arc::new(named("file"));
     audience
-        .announce(EventKind::Created, &upload, 0, None)
+        .prepare(EventKind::Created, &upload, 0, None)
         .await
         .unwrap();
     let emit = async |kind, offset| {
@@ -230,16 +239,16 @@ async fn the_same_sinks_are_told() {
         audience.emit(room, kind, &upload, offset, None).await;
     };
     emit(EventKind::Created, 0).await;
-    audience.tell_progress(&upload, 3);
+    audience.emit_progress(&upload, 3);
     emit(EventKind::Completed, 5).await;
     let room = audience.reserve(EventKind::Terminated).await.unwrap();
     audience
-        .emit_removed(room, Removal::Client, &upload, 5, None)
+        .emit_removed(room, TerminationReason::Client, &upload, 5, None)
         .await;
     let told: Vec<_> = sink
         .events()
         .into_iter()
-        .map(|event| (event.kind, event.offset, event.removal))
+        .map(|event| (event.kind, event.offset, event.reason))
         .collect();
     assert_eq!(
         told,
@@ -247,7 +256,7 @@ async fn the_same_sinks_are_told() {
             (EventKind::Created, 0, None),
             (EventKind::Progress, 3, None),
             (EventKind::Completed, 5, None),
-            (EventKind::Terminated, 5, Some(Removal::Client)),
+            (EventKind::Terminated, 5, Some(TerminationReason::Client)),
         ]
     );
 }
@@ -257,7 +266,7 @@ async fn room_for_an_event_is_reserved_before_its_effect() {
     let (sink, mut events) = event::channel(EventKinds::ALL, 1);
     let sink = sink.timeout(Duration::from_millis(50));
     let handler = Handler::new(config().sink(sink)).unwrap();
-    let audience = handler.audience();
+    let audience = handler.hook_dispatcher();
     let upload = Arc::new(named("file"));
     let room = audience.reserve(EventKind::Created).await.unwrap();
     let full = audience.reserve(EventKind::Created).await.unwrap_err();

@@ -126,14 +126,14 @@ impl Append for SlowAppend {
     async fn commit(&mut self) -> Result<u64> {
         self.inner.lock().await.commit().await
     }
-    async fn hold(&mut self) -> Result<()> {
-        self.inner.lock().await.hold().await
+    async fn begin_unverified(&mut self) -> Result<()> {
+        self.inner.lock().await.begin_unverified().await
     }
-    async fn confirm(&mut self) -> Result<()> {
-        self.inner.lock().await.confirm().await
+    async fn accept_unverified(&mut self) -> Result<()> {
+        self.inner.lock().await.accept_unverified().await
     }
-    async fn discard(&mut self) -> Result<()> {
-        self.inner.lock().await.discard().await
+    async fn discard_unverified(&mut self) -> Result<()> {
+        self.inner.lock().await.discard_unverified().await
     }
 }
 

@@ -15,7 +15,7 @@ use http_body_util::{Empty, Full};
 use landfall::{
     BoxError, Composer, Config, Handler,
     event::{Event, EventKind, EventKinds, EventSink, EventStream, channel},
-    hook::Reply,
+    hook::ClientResponse,
     store::MemoryStore,
     upload::UploadId,
 };
@@ -50,17 +50,17 @@ impl SlowSink {
 
 #[async_trait]
 impl EventSink for SlowSink {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         self.entered.add_permits(1);
         self.take.acquire().await.unwrap().forget();
         self.taken.lock().unwrap().push(event.kind);
     }
 
-    fn tell_progress(&self, _: Event) {}
+    fn emit_progress(&self, _: Event) {}
 }
 
 fn handler(sink: impl EventSink) -> Handler {
@@ -121,7 +121,7 @@ async fn a_dropped_request_emits_what_it_has_done() {
     let delete = Request::delete(&path).header("Tus-Resumable", "1.0.0");
     dropped(delete.body(Full::default()).unwrap()).await;
     sink.takes(EventKind::Terminated).await;
-    assert!(handler.look(&id).await.unwrap().is_none());
+    assert!(handler.get(&id).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -145,13 +145,13 @@ async fn a_stopped_upload_is_removed_and_emitted_though_its_request_is_dropped()
     });
     let frame = http_body::Frame::data(Bytes::from_static(b"he"));
     sender.send(Ok(frame)).await.unwrap();
-    while !handler.stop(&id, Reply::default()) {
+    while !handler.stop(&id, ClientResponse::default()) {
         yield_now().await;
     }
     sink.entered.acquire().await.unwrap().forget();
     task.abort();
     sink.takes(EventKind::Terminated).await;
-    assert!(handler.look(&id).await.unwrap().is_none());
+    assert!(handler.get(&id).await.unwrap().is_none());
 }
 
 /// The frames of a body that comes bit by bit.
@@ -234,7 +234,7 @@ struct FailingSink(Arc<AtomicUsize>);
 
 #[async_trait]
 impl EventSink for FailingSink {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
     }
 
@@ -248,9 +248,9 @@ impl EventSink for FailingSink {
         }
     }
 
-    async fn tell(&self, _: Event) {}
+    async fn emit(&self, _: Event) {}
 
-    fn tell_progress(&self, _: Event) {}
+    fn emit_progress(&self, _: Event) {}
 }
 
 #[tokio::test(start_paused = true)]

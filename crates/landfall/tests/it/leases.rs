@@ -9,7 +9,7 @@ use std::{
 };
 
 use landfall::{
-    lease::{Asked, FileLocker, Lease, LeaseError, Locker, MemoryLocker},
+    lease::{FileLocker, Lease, LeaseError, Locker, MemoryLocker, YieldReason},
     upload::UploadId,
 };
 use nix::{
@@ -96,7 +96,7 @@ async fn be_the_other() {
             "hold until asked" => {
                 let lease = locker.acquire(&upload(), LONG).await.unwrap();
                 println!("\nholding");
-                assert_eq!(lease.signal().wait().await, Asked::Yield);
+                assert_eq!(lease.signal().wait().await, YieldReason::Requested);
                 drop(lease);
                 println!("\nyielded");
             }
@@ -104,7 +104,7 @@ async fn be_the_other() {
                 let lease = locker.acquire(&upload(), LONG).await.unwrap();
                 println!("\nholding");
                 told.recv().await;
-                println!("\nasked: {}", lease.signal().asked().is_some());
+                println!("\nasked: {}", lease.signal().reason().is_some());
                 drop(lease);
             }
             other => panic!("can't {other}"),
@@ -139,7 +139,7 @@ async fn a_takeover_between_processes_takes_less_than_a_second() {
         ));
         let (lease, took) = timed_acquire(&locker, LONG).await;
         assert!(took < Duration::from_secs(1), "a takeover took {took:?}");
-        assert_eq!(lease.unwrap().signal().asked(), None);
+        assert_eq!(lease.unwrap().signal().reason(), None);
         other.expect("yielded");
     }
     assert_eq!(asks(dir.path()), 0, "an ask was left behind");
@@ -155,7 +155,7 @@ async fn a_process_yields_to_another() {
     other.tell("hold");
     assert_eq!(
         tokio::time::timeout(LONG, lease.signal().wait()).await,
-        Ok(Asked::Yield)
+        Ok(YieldReason::Requested)
     );
     drop(lease);
     other.expect("holding");
@@ -225,7 +225,7 @@ async fn the_ask_of_a_killed_process_disturbs_nobody() {
     other.tell("hold");
     assert_eq!(
         tokio::time::timeout(LONG, lease.signal().wait()).await,
-        Ok(Asked::Yield)
+        Ok(YieldReason::Requested)
     );
     other.send(Signal::SIGKILL);
     other.child.wait().unwrap();
@@ -233,7 +233,7 @@ async fn the_ask_of_a_killed_process_disturbs_nobody() {
     drop(lease);
     let lease = locker.acquire(&upload(), LONG).await.unwrap();
     sleep(Duration::from_millis(500)).await;
-    assert_eq!(lease.signal().asked(), None, "a dead process was heard");
+    assert_eq!(lease.signal().reason(), None, "a dead process was heard");
     // It goes when it is old.
     for ask in ask_files(dir.path()) {
         let file = std::fs::File::open(ask).unwrap();
@@ -323,7 +323,7 @@ async fn a_lease_moves_along_when_the_lock_directory_is_removed() {
         other.try_acquire(&upload()).await,
         Err(LeaseError::Held)
     ));
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
     drop(lease);
     drop(other.try_acquire(&upload()).await.unwrap());
 }
@@ -337,7 +337,7 @@ async fn a_lease_taken_by_another_after_the_lock_directory_was_removed_is_lost()
     let _usurper = other.acquire(&upload(), LONG).await.unwrap();
     assert_eq!(
         tokio::time::timeout(LONG, lease.signal().wait()).await,
-        Ok(Asked::Lost)
+        Ok(YieldReason::LeaseLost)
     );
 }
 

@@ -30,7 +30,7 @@ async fn a_transfer_that_waits_for_memory_makes_way() {
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let mut config = Config::new(Composer::join(store));
     // Room for the bytes of one write.
-    config.limits.gathered_bytes = 256 << 10;
+    config.limits.max_buffered_bytes = 256 << 10;
     let site = Site::start(config, None).await;
     let (hanging, waiting) = (site.create(10).await, site.create(10).await);
 

@@ -7,8 +7,8 @@ use std::{
 
 use landfall::{
     Composer, Config,
-    event::{Event, EventKind, EventKinds, EventStream, Removal, channel},
-    hook::Reply,
+    event::{Event, EventKind, EventKinds, EventStream, TerminationReason, channel},
+    hook::ClientResponse,
     store::MemoryStore,
 };
 use tokio::time::{sleep, timeout};
@@ -64,7 +64,7 @@ async fn a_request_that_went_silent_is_stopped() {
         let event = event.expect("no progress comes").unwrap();
         if event.kind == EventKind::Progress {
             assert_eq!(event.offset, 5);
-            event.stop(Reply::default());
+            event.stop(ClientResponse::default());
             break;
         }
     }
@@ -82,14 +82,14 @@ async fn an_upload_between_two_requests_is_stopped() {
     site.patch(&path, 0, "hello").await.expect(204);
     while let Some(event) = next(&mut events).await {
         if event.kind == EventKind::Progress {
-            event.stop(Reply::default());
+            event.stop(ClientResponse::default());
             break;
         }
     }
     let removed = next(&mut events).await.unwrap();
     assert_eq!(
-        (removed.kind, removed.offset, removed.removal),
-        (EventKind::Terminated, 5, Some(Removal::Hook))
+        (removed.kind, removed.offset, removed.reason),
+        (EventKind::Terminated, 5, Some(TerminationReason::Hook))
     );
     site.patch(&path, 5, "world").await.expect(404);
 }
@@ -101,7 +101,7 @@ async fn a_stop_after_the_last_byte_changes_nothing() {
     site.patch(&path, 0, "hello").await.expect(204);
     while let Some(event) = next(&mut events).await {
         if event.kind == EventKind::Progress {
-            event.stop(Reply::default());
+            event.stop(ClientResponse::default());
             break;
         }
     }

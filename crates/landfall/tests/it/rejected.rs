@@ -13,9 +13,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use landfall::{
     BoxError, Composer, Config,
     event::{Event, EventKinds, EventSink},
-    hook::{Asks, Creation, Hook, RequestInfo},
+    hook::{CreateDecision, Hook, HookPoints, RequestInfo},
     store::MemoryStore,
-    upload::Upload,
+    upload::{Completion, Upload},
 };
 use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults};
 use tokio::net::TcpStream;
@@ -28,32 +28,32 @@ struct Counting(Arc<AtomicUsize>);
 
 #[async_trait]
 impl EventSink for Counting {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
     }
 
-    async fn announce(&self, _: &[Event]) -> Result<(), BoxError> {
+    async fn prepare(&self, _: &[Event]) -> Result<(), BoxError> {
         self.0.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    async fn tell(&self, _: Event) {}
+    async fn emit(&self, _: Event) {}
 
-    fn tell_progress(&self, _: Event) {}
+    fn emit_progress(&self, _: Event) {}
 }
 
 #[async_trait]
 impl Hook for Counting {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_create(&self, _: &RequestInfo, _: &Upload) -> Result<Creation, BoxError> {
+    async fn before_create(&self, _: &RequestInfo, _: &Upload) -> Result<CreateDecision, BoxError> {
         self.0.fetch_add(1, Relaxed);
-        Ok(Creation::allow())
+        Ok(CreateDecision::allow())
     }
 }
 
@@ -70,7 +70,12 @@ async fn an_append_that_does_not_fit_prepares_no_event() {
             reply.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
             assert_eq!(sink.0.load(Relaxed), 0);
             let stored = site.parts.get_store().load(&id(&path)).await.unwrap();
-            assert!(!stored.upload.awaited, "its description was written");
+            let completion = &stored.upload.completion;
+            assert_eq!(
+                *completion,
+                Completion::NotTracked,
+                "its description was written"
+            );
             site.patch(&path, 0, "hello").await.expect(204);
             assert!(sink.0.load(Relaxed) > 0);
         },
@@ -82,7 +87,7 @@ async fn an_append_that_does_not_fit_prepares_no_event() {
 async fn a_creation_that_finds_no_permit_calls_no_hook() {
     let hook = Counting::default();
     let mut config = Config::new(Composer::join(MemoryStore::new()));
-    config.limits.transfers = 0;
+    config.limits.max_transfers = 0;
     config.hooks.push(Arc::new(hook.clone()));
     let site = Site::start(config, None).await;
     let with_bytes = site.ask("POST", "/files/").with("Upload-Length", "5");

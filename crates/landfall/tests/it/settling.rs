@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use landfall::{
-    BoxError, Outcome,
+    BoxError, Resolution,
     event::{Event, EventKind, EventKinds, EventSink},
-    hook::{Answer, Asks, Hook, Reply, RequestInfo},
+    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
     upload::Snapshot,
 };
 use landfall_testkit::record::RecordingSink;
@@ -28,7 +28,7 @@ struct Bounded {
 
 #[async_trait]
 impl EventSink for Bounded {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds {
             completed: true,
             terminated: true,
@@ -36,18 +36,18 @@ impl EventSink for Bounded {
         }
     }
 
-    async fn announce(&self, _: &[Event]) -> Result<(), BoxError> {
+    async fn prepare(&self, _: &[Event]) -> Result<(), BoxError> {
         if self.full.load(Ordering::Relaxed) {
             return Err("the outbox is full".into());
         }
         Ok(())
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         self.told.lock().unwrap().push(event.kind);
     }
 
-    fn tell_progress(&self, _: Event) {}
+    fn emit_progress(&self, _: Event) {}
 }
 
 #[tokio::test]
@@ -92,24 +92,24 @@ struct Undecided(Arc<AtomicBool>);
 
 #[async_trait]
 impl Hook for Undecided {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_finish: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
         Ok(if self.0.load(Ordering::Relaxed) {
-            Answer::allow()
+            Decision::allow()
         } else {
-            Answer::Fail(Reply::default())
+            Decision::Fail(ClientResponse::default())
         })
     }
 }
 
-fn happened(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Happened(_))
+fn happened(outcome: &Resolution) -> bool {
+    matches!(outcome, Resolution::Happened(_))
 }
 
 #[tokio::test]
@@ -124,17 +124,17 @@ async fn what_was_announced_is_settled() {
             let site = site.await;
             let settle = async |kind, event: &Event| {
                 let upload = &event.upload;
-                let settled = site.handler.settle(kind, &upload.id, upload.created).await;
+                let settled = site.handler.resolve(kind, &upload.id, upload.created).await;
                 settled.unwrap()
             };
             let path = site.create(5).await;
             let created = sink.announced().pop().unwrap();
             assert_eq!(created.kind, EventKind::Created);
             assert!(happened(&settle(EventKind::Created, &created).await));
-            let Outcome::Not = settle(EventKind::Completed, &created).await else {
+            let Resolution::DidNotHappen = settle(EventKind::Completed, &created).await else {
                 panic!("it has no bytes yet");
             };
-            let Outcome::Not = settle(EventKind::Terminated, &created).await else {
+            let Resolution::DidNotHappen = settle(EventKind::Terminated, &created).await else {
                 panic!("it is there");
             };
 
@@ -142,7 +142,7 @@ async fn what_was_announced_is_settled() {
             site.patch(&path, 0, "hello").await.expect(500);
             let kinds = || sink.kinds(&id(&path));
             assert_eq!(kinds(), [EventKind::Created]);
-            let settled = site.handler.settle(
+            let settled = site.handler.resolve(
                 EventKind::Completed,
                 &created.upload.id,
                 created.upload.created,
@@ -157,24 +157,24 @@ async fn what_was_announced_is_settled() {
             // Another upload with the same id is not meant.
             let mut other = (*created.upload).clone();
             other.created = None;
-            let settled = site.handler.settle(EventKind::Created, &other.id, None);
-            assert!(matches!(settled.await.unwrap(), Outcome::Not));
-            let settled = site.handler.settle(EventKind::Terminated, &other.id, None);
-            assert!(matches!(settled.await.unwrap(), Outcome::Happened(None)));
+            let settled = site.handler.resolve(EventKind::Created, &other.id, None);
+            assert!(matches!(settled.await.unwrap(), Resolution::DidNotHappen));
+            let settled = site.handler.resolve(EventKind::Terminated, &other.id, None);
+            assert!(matches!(settled.await.unwrap(), Resolution::Happened(None)));
 
             let lease = site.parts.get_locker();
             let lease = lease.acquire(&id(&path), Duration::from_secs(5)).await;
-            let Outcome::Busy = settle(EventKind::Created, &created).await else {
+            let Resolution::Busy = settle(EventKind::Created, &created).await else {
                 panic!("somebody has it");
             };
             drop(lease);
 
             site.delete(&path).await.expect(204);
             let gone = settle(EventKind::Terminated, &created).await;
-            assert!(matches!(gone, Outcome::Happened(None)));
+            assert!(matches!(gone, Resolution::Happened(None)));
             assert!(matches!(
                 settle(EventKind::Created, &created).await,
-                Outcome::Not
+                Resolution::DidNotHappen
             ));
         },
     )

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use landfall::{
     Composer, Config, Handler,
-    hook::{Answer, Asks, Hook, Reply, RequestInfo},
+    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
     store::{BoxError, MemoryStore},
     upload::{Snapshot, UploadId},
 };
@@ -83,17 +83,17 @@ struct SlowHook {
 
 #[async_trait]
 impl Hook for SlowHook {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_finish: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
         self.called.notify_one();
         self.allowed.notified().await;
-        Ok(Answer::allow())
+        Ok(Decision::allow())
     }
 }
 
@@ -207,7 +207,7 @@ async fn a_shutdown_and_a_stop_reach_a_client_that_never_pauses() {
         }
         if is_stop {
             let id = location.rsplit('/').next().unwrap();
-            let reply = Reply::text(418, "no");
+            let reply = ClientResponse::text(418, "no");
             assert!(handler.stop(&UploadId::new(id).unwrap(), reply));
         } else {
             timeout(PATIENCE, handler.shutdown())

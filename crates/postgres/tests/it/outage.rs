@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use landfall::{
-    lease::{Asked, Lease, LeaseError, Locker as _},
+    lease::{Lease, LeaseError, Locker as _, YieldReason},
     upload::UploadId,
 };
 use landfall_postgres::{PostgresLocker, PostgresSettings};
@@ -69,7 +69,11 @@ async fn a_restart_loses_no_lease() {
         let (other, id) = (other.clone(), id.clone());
         async move { acquire(&other, &id).await }
     });
-    assert_eq!(lease.signal().wait().await, Asked::Yield, "not lost");
+    assert_eq!(
+        lease.signal().wait().await,
+        YieldReason::Requested,
+        "not lost"
+    );
     drop(lease);
     assert_eq!(waiting.await.unwrap().fence().0, before.0 + 1);
 }
@@ -121,7 +125,7 @@ async fn a_holder_whose_row_vanished_and_was_acquired_stops() {
     assert!(newer.fence() > lease.fence());
     lost(&lease).await;
     assert_eq!(one.stats().lost, 1);
-    assert_eq!(newer.signal().asked(), None);
+    assert_eq!(newer.signal().reason(), None);
 }
 
 /// Neither the holder nor the waiter receives a notification.
@@ -133,7 +137,7 @@ async fn lost_notifications_only_cost_time() {
     let mut holder = acquire(&one, &id).await;
     for locker in [&other, &one] {
         let writing = tokio::spawn(async move {
-            assert_eq!(holder.signal().wait().await, Asked::Yield);
+            assert_eq!(holder.signal().wait().await, YieldReason::Requested);
         });
         // Those that wait for notifications are idle in LISTEN or its test.
         let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \

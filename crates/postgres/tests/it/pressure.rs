@@ -27,7 +27,7 @@ async fn a_thousand_leases_are_renewed_in_time() {
     let leases = tasks.join_all().await;
     let updates = "SELECT sum(n_tup_upd) FROM pg_stat_user_tables WHERE relname = 'leases'";
     sleep(2 * settings.ttl).await;
-    assert!(leases.iter().all(|lease| lease.signal().asked().is_none()));
+    assert!(leases.iter().all(|lease| lease.signal().reason().is_none()));
     assert_eq!((locker.stats().held, locker.stats().lost), (LEASES, 0));
     drop(leases);
     locker.close().await;

@@ -1,14 +1,16 @@
 //! Checksums, in headers and in trailers.
 
 use http::HeaderMap;
-use landfall_protocol::{Algorithm, Announced, Append, Checksum, Fault, InvalidChecksum, Problem};
+use landfall_protocol::{
+    Algorithm, Append, Checksum, ChecksumPlacement, InvalidChecksum, Problem, ProblemKind,
+};
 
 use crate::{fault, headers};
 
 const SHA1: &str = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
 const OTHER: &str = "sha1 2jmj7l5rSw0yVb/vlWAYkK/YBwk=";
 
-fn announced<const N: usize>(sent: [(&str, &str); N]) -> Result<Announced, Problem> {
+fn announced<const N: usize>(sent: [(&str, &str); N]) -> Result<ChecksumPlacement, Problem> {
     let mut head: HeaderMap = headers([
         ("content-type", "application/offset+octet-stream"),
         ("upload-offset", "0"),
@@ -53,8 +55,8 @@ fn t_sum_4_e_29_unknown_algorithms_are_refused_and_case_counts() {
     ] {
         let problem = announced([("upload-checksum", bad)]).unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (400, Fault::UnsupportedChecksum),
+            (problem.status(), problem.kind),
+            (400, ProblemKind::UnsupportedChecksum),
             "{bad}"
         );
         assert!(problem.to_string().contains(Algorithm::LIST), "{problem}");
@@ -78,13 +80,13 @@ fn e_25_malformed_checksums_are_refused() {
     ] {
         let problem = announced([("upload-checksum", bad)]).unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (400, Fault::InvalidChecksum),
+            (problem.status(), problem.kind),
+            (400, ProblemKind::InvalidChecksum),
             "{bad:?}"
         );
     }
     let twice = announced([("upload-checksum", SHA1), ("upload-checksum", SHA1)]);
-    assert_eq!(fault(twice), Fault::InvalidChecksum);
+    assert_eq!(fault(twice), ProblemKind::InvalidChecksum);
 }
 
 #[test]
@@ -127,10 +129,10 @@ fn e_25_each_algorithm_takes_digests_of_its_length_alone() {
 
 #[test]
 fn t_sum_2_no_checksum_is_fine() {
-    assert_eq!(announced([]), Ok(Announced::Nothing));
-    assert_eq!(Announced::Nothing.with_trailers(None), Ok(None));
+    assert_eq!(announced([]), Ok(ChecksumPlacement::None));
+    assert_eq!(ChecksumPlacement::None.with_trailers(None), Ok(None));
     assert_eq!(
-        Announced::Nothing.with_trailers(Some(&headers([("x", "y")]))),
+        ChecksumPlacement::None.with_trailers(Some(&headers([("x", "y")]))),
         Ok(None)
     );
 }
@@ -144,20 +146,20 @@ fn t_trl_2_a_trailer_is_announced_by_name_in_any_case_and_company() {
     ] {
         assert_eq!(
             announced([("trailer", line)]),
-            Ok(Announced::Trailer),
+            Ok(ChecksumPlacement::Trailer),
             "{line}"
         );
     }
     assert_eq!(
         announced([("trailer", "X"), ("trailer", "Upload-Checksum")]),
-        Ok(Announced::Trailer)
+        Ok(ChecksumPlacement::Trailer)
     );
     assert_eq!(
         announced([("trailer", "X-Upload-Checksum, Y")]),
-        Ok(Announced::Nothing)
+        Ok(ChecksumPlacement::None)
     );
     let expected = Checksum::parse(SHA1).unwrap();
-    for announced in [Announced::Trailer, Announced::Nothing] {
+    for announced in [ChecksumPlacement::Trailer, ChecksumPlacement::None] {
         let trailers = headers([("upload-checksum", SHA1)]);
         assert_eq!(
             announced.with_trailers(Some(&trailers)),
@@ -169,11 +171,11 @@ fn t_trl_2_a_trailer_is_announced_by_name_in_any_case_and_company() {
 #[test]
 fn t_trl_3_malformed_trailers_are_refused_like_headers() {
     for (bad, refused) in [
-        ("sha1", Fault::InvalidChecksum),
-        ("md4 AAAA", Fault::UnsupportedChecksum),
-        ("sha1 AAAA", Fault::InvalidChecksum),
+        ("sha1", ProblemKind::InvalidChecksum),
+        ("md4 AAAA", ProblemKind::UnsupportedChecksum),
+        ("sha1 AAAA", ProblemKind::InvalidChecksum),
     ] {
-        for announced in [Announced::Trailer, Announced::Nothing] {
+        for announced in [ChecksumPlacement::Trailer, ChecksumPlacement::None] {
             let trailers = headers([("upload-checksum", bad)]);
             assert_eq!(
                 fault(announced.with_trailers(Some(&trailers))),
@@ -187,7 +189,7 @@ fn t_trl_3_malformed_trailers_are_refused_like_headers() {
 #[test]
 fn e_24_a_header_and_a_trailer_must_agree() {
     let head = announced([("upload-checksum", SHA1), ("trailer", "Upload-Checksum")]).unwrap();
-    assert!(matches!(head, Announced::Header(_)));
+    assert!(matches!(head, ChecksumPlacement::Header(_)));
     let same = head
         .clone()
         .with_trailers(Some(&headers([("upload-checksum", SHA1)])));
@@ -195,7 +197,7 @@ fn e_24_a_header_and_a_trailer_must_agree() {
     let differ = head
         .clone()
         .with_trailers(Some(&headers([("upload-checksum", OTHER)])));
-    assert_eq!(fault(differ), Fault::InvalidChecksum);
+    assert_eq!(fault(differ), ProblemKind::InvalidChecksum);
     assert_eq!(
         head.with_trailers(None),
         Ok(Some(Checksum::parse(SHA1).unwrap()))
@@ -205,12 +207,12 @@ fn e_24_a_header_and_a_trailer_must_agree() {
 #[test]
 fn e_27_an_announced_trailer_must_come() {
     for trailers in [None, Some(headers([])), Some(headers([("x", "y")]))] {
-        let problem = Announced::Trailer
+        let problem = ChecksumPlacement::Trailer
             .with_trailers(trailers.as_ref())
             .unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (400, Fault::InvalidChecksum)
+            (problem.status(), problem.kind),
+            (400, ProblemKind::InvalidChecksum)
         );
         assert!(problem.to_string().contains("did not come"), "{problem}");
     }

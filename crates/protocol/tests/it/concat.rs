@@ -1,6 +1,6 @@
 //! Concatenation.
 
-use landfall_protocol::{Concat, Create, Declared, Extensions, Fault, InvalidConcat};
+use landfall_protocol::{Concat, Create, DeclaredLength, Extensions, InvalidConcat, ProblemKind};
 
 use crate::{ALL, fault, headers};
 
@@ -34,8 +34,8 @@ fn e_45_blanks_in_the_list_do_not_count() {
         let sent = headers([("upload-concat", empty)]);
         let problem = Create::parse(&sent, ALL, None).unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (400, Fault::InvalidConcat)
+            (problem.status(), problem.kind),
+            (400, ProblemKind::InvalidConcat)
         );
     }
     let most = format!("final;{}", "/a ".repeat(Concat::MAX_PARTS));
@@ -71,15 +71,15 @@ fn t_cat_20_e_48_other_values_are_refused() {
         let sent = headers([("upload-concat", bad), ("upload-length", "5")]);
         let problem = Create::parse(&sent, ALL, None).unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (400, Fault::InvalidConcat),
+            (problem.status(), problem.kind),
+            (400, ProblemKind::InvalidConcat),
             "{bad:?}"
         );
     }
     let twice = headers([("upload-concat", "partial"), ("upload-concat", "partial")]);
     assert_eq!(
         fault(Create::parse(&twice, ALL, None)),
-        Fault::InvalidConcat
+        ProblemKind::InvalidConcat
     );
 }
 
@@ -87,15 +87,15 @@ fn t_cat_20_e_48_other_values_are_refused() {
 fn t_cat_6_e_43_a_final_states_no_length_or_one_to_be_compared() {
     let list = ("upload-concat", "final;/a");
     let declared = |sent| Create::parse(&sent, ALL, None).map(|create| create.declared);
-    assert_eq!(declared(headers([list])), Ok(Declared::BySum));
+    assert_eq!(declared(headers([list])), Ok(DeclaredLength::SumOfParts));
     assert_eq!(
         declared(headers([list, ("upload-length", "5")])),
-        Ok(Declared::Length(5))
+        Ok(DeclaredLength::Known(5))
     );
     let deferred = declared(headers([list, ("upload-defer-length", "1")])).unwrap_err();
     assert_eq!(
-        (deferred.status(), deferred.fault),
-        (400, Fault::InvalidDeferLength)
+        (deferred.status(), deferred.kind),
+        (400, ProblemKind::InvalidDeferLength)
     );
 }
 
@@ -108,7 +108,7 @@ fn t_cat_1_concatenation_is_refused_where_it_is_not_offered() {
     for value in ["partial", "final;/a", "nonsense"] {
         let sent = headers([("upload-concat", value), ("upload-length", "5")]);
         let refused = fault(Create::parse(&sent, offered, None));
-        assert_eq!(refused, Fault::ConcatenationUnsupported);
+        assert_eq!(refused, ProblemKind::ConcatenationUnsupported);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use http::Method;
 use landfall_protocol::{
-    Announced, Append, Extensions, Fault, Operation, Problem, TUS_VERSION, Target,
+    Append, ChecksumPlacement, Extensions, Operation, Problem, ProblemKind, TUS_VERSION, Target,
     effective_method, require_version,
 };
 
@@ -28,7 +28,7 @@ fn t_core_2_e_3_offsets_are_plain_digits() {
     for bad in [
         "", " ", "-1", "+5", "5.0", "1e3", "0x1", "1_000", "5 5", "5,5", "five", "\u{663}",
     ] {
-        assert_eq!(fault(append(bad)), Fault::InvalidOffset, "{bad:?}");
+        assert_eq!(fault(append(bad)), ProblemKind::InvalidOffset, "{bad:?}");
     }
     for large in [
         "9223372036854775808",
@@ -37,16 +37,16 @@ fn t_core_2_e_3_offsets_are_plain_digits() {
     ] {
         let problem = append(large).unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (400, Fault::InvalidOffset)
+            (problem.status(), problem.kind),
+            (400, ProblemKind::InvalidOffset)
         );
     }
     assert_eq!(
         fault(Append::parse(&headers([CONTENT_TYPE]))),
-        Fault::InvalidOffset
+        ProblemKind::InvalidOffset
     );
     let twice = headers([CONTENT_TYPE, ("upload-offset", "5"), ("upload-offset", "5")]);
-    assert_eq!(fault(Append::parse(&twice)), Fault::InvalidOffset);
+    assert_eq!(fault(Append::parse(&twice)), ProblemKind::InvalidOffset);
 }
 
 #[test]
@@ -61,7 +61,11 @@ fn t_core_3_e_12_lengths_on_patch_are_plain_digits() {
     assert_eq!(length("100").unwrap().length, Some(100));
     assert_eq!(append("5").unwrap().length, None);
     for bad in ["", "-1", "+5", "5.0", "ten", "9223372036854775808"] {
-        assert_eq!(fault(length(bad)), Fault::InvalidUploadLength, "{bad:?}");
+        assert_eq!(
+            fault(length(bad)),
+            ProblemKind::InvalidUploadLength,
+            "{bad:?}"
+        );
     }
 }
 
@@ -88,14 +92,14 @@ fn t_core_5_t_core_6_only_the_version_spoken_is_accepted() {
             let problem =
                 require_version(operation, &headers([("tus-resumable", other)])).unwrap_err();
             assert_eq!(
-                (problem.status(), problem.fault),
-                (412, Fault::UnsupportedVersion)
+                (problem.status(), problem.kind),
+                (412, ProblemKind::UnsupportedVersion)
             );
         }
         let twice = headers([("tus-resumable", "1.0.0"), ("tus-resumable", "1.0.0")]);
         assert_eq!(
             fault(require_version(operation, &twice)),
-            Fault::UnsupportedVersion
+            ProblemKind::UnsupportedVersion
         );
     }
 }
@@ -108,7 +112,7 @@ fn e_1_only_head_and_get_may_do_without_a_version() {
     for operation in [Operation::Create, Operation::Append, Operation::Terminate] {
         assert_eq!(
             fault(require_version(operation, &headers([]))),
-            Fault::UnsupportedVersion
+            ProblemKind::UnsupportedVersion
         );
     }
 }
@@ -228,7 +232,7 @@ fn e_39_override_names_are_upper_case_and_known() {
         let sent = headers([("x-http-method-override", bad)]);
         assert_eq!(
             fault(effective_method(&Method::POST, &sent)),
-            Fault::InvalidMethod,
+            ProblemKind::InvalidMethod,
             "{bad:?}"
         );
     }
@@ -238,7 +242,7 @@ fn e_39_override_names_are_upper_case_and_known() {
     ]);
     assert_eq!(
         fault(effective_method(&Method::POST, &twice)),
-        Fault::InvalidMethod
+        ProblemKind::InvalidMethod
     );
 }
 
@@ -255,7 +259,7 @@ fn t_core_1_each_method_has_its_operation() {
         ("GET", Upload, Operation::Download),
     ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        assert_eq!(Operation::of(&method, target, ALL), Ok(operation));
+        assert_eq!(Operation::parse(&method, target, ALL), Ok(operation));
     }
 }
 
@@ -277,8 +281,12 @@ fn e_50_other_methods_are_not_allowed() {
         ("GET", Upload, NONE),
     ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let refused = fault(Operation::of(&method, target, offered));
-        assert_eq!(refused, Fault::MethodNotAllowed, "{method} on {target:?}");
+        let refused = fault(Operation::parse(&method, target, offered));
+        assert_eq!(
+            refused,
+            ProblemKind::MethodNotAllowed,
+            "{method} on {target:?}"
+        );
     }
 }
 
@@ -294,7 +302,7 @@ fn allow_lists_the_methods_that_are_offered() {
             let listed: Vec<_> = Operation::allow(target, offered).split(", ").collect();
             for method in ["OPTIONS", "GET", "HEAD", "POST", "PATCH", "DELETE", "PUT"] {
                 let name = Method::from_bytes(method.as_bytes()).unwrap();
-                let is_offered = Operation::of(&name, target, offered).is_ok();
+                let is_offered = Operation::parse(&name, target, offered).is_ok();
                 assert_eq!(listed.contains(&method), is_offered, "{target:?} {method}");
             }
         }
@@ -314,25 +322,25 @@ fn t_core_20_t_core_21_patch_needs_its_content_type() {
         let sent = headers([("content-type", bad), ("upload-offset", "0")]);
         let problem = Append::parse(&sent).unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (415, Fault::InvalidContentType),
+            (problem.status(), problem.kind),
+            (415, ProblemKind::InvalidContentType),
             "{bad:?}"
         );
     }
     let none = headers([("upload-offset", "0")]);
-    assert_eq!(fault(Append::parse(&none)), Fault::InvalidContentType);
+    assert_eq!(fault(Append::parse(&none)), ProblemKind::InvalidContentType);
     let two = headers([
         CONTENT_TYPE,
         ("content-type", "text/plain"),
         ("upload-offset", "0"),
     ]);
-    assert_eq!(fault(Append::parse(&two)), Fault::InvalidContentType);
+    assert_eq!(fault(Append::parse(&two)), ProblemKind::InvalidContentType);
 }
 
 #[test]
 fn e_4_the_content_type_is_looked_at_before_the_offset() {
     let sent = headers([("content-type", "text/plain"), ("upload-offset", "x")]);
-    assert_eq!(fault(Append::parse(&sent)), Fault::InvalidContentType);
+    assert_eq!(fault(Append::parse(&sent)), ProblemKind::InvalidContentType);
 }
 
 #[test]
@@ -348,7 +356,7 @@ fn e_5_content_types_are_compared_without_case_and_parameters() {
             Ok(Append {
                 offset: 7,
                 length: None,
-                checksum: Announced::Nothing
+                checksum: ChecksumPlacement::None
             }),
             "{good:?}"
         );
@@ -367,8 +375,8 @@ fn e_54_encoded_bodies_are_refused() {
     for bad in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"] {
         let problem = Append::parse(&sent(bad)).unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (415, Fault::ContentEncoding),
+            (problem.status(), problem.kind),
+            (415, ProblemKind::ContentEncoding),
             "{bad}"
         );
     }
@@ -379,5 +387,5 @@ fn e_54_encoded_bodies_are_refused() {
         ("content-encoding", "identity"),
         ("content-encoding", "gzip"),
     ]);
-    assert_eq!(fault(Append::parse(&two)), Fault::ContentEncoding);
+    assert_eq!(fault(Append::parse(&two)), ProblemKind::ContentEncoding);
 }

@@ -1,7 +1,8 @@
 //! Creation, deferred lengths, creation with upload, metadata.
 
 use landfall_protocol::{
-    Announced, Concat, Create, Declared, Extensions, Fault, InvalidMetadata, Metadata,
+    ChecksumPlacement, Concat, Create, DeclaredLength, Extensions, InvalidMetadata, Metadata,
+    ProblemKind,
 };
 
 use crate::{ALL, fault, headers};
@@ -13,13 +14,13 @@ fn t_cre_4_e_10_exactly_one_statement_of_the_length() {
     let both = headers([("upload-length", "5"), ("upload-defer-length", "1")]);
     let problem = Create::parse(&both, ALL, None).unwrap_err();
     assert_eq!(
-        (problem.status(), problem.fault),
-        (400, Fault::AmbiguousLength)
+        (problem.status(), problem.kind),
+        (400, ProblemKind::AmbiguousLength)
     );
     let neither = Create::parse(&headers([]), ALL, None).unwrap_err();
     assert_eq!(
-        (neither.status(), neither.fault),
-        (400, Fault::InvalidUploadLength)
+        (neither.status(), neither.kind),
+        (400, ProblemKind::InvalidUploadLength)
     );
     assert!(
         neither.to_string().contains("Upload-Defer-Length: 1"),
@@ -35,7 +36,7 @@ fn t_core_3_e_3_lengths_are_plain_digits() {
         ("9223372036854775807", i64::MAX as u64),
     ] {
         let create = Create::parse(&headers([("upload-length", sent)]), ALL, None).unwrap();
-        assert_eq!(create.declared, Declared::Length(read));
+        assert_eq!(create.declared, DeclaredLength::Known(read));
     }
     for bad in [
         "",
@@ -48,59 +49,62 @@ fn t_core_3_e_3_lengths_are_plain_digits() {
         "0x5",
     ] {
         let refused = fault(Create::parse(&headers([("upload-length", bad)]), ALL, None));
-        assert_eq!(refused, Fault::InvalidUploadLength, "{bad:?}");
+        assert_eq!(refused, ProblemKind::InvalidUploadLength, "{bad:?}");
     }
     let twice = headers([("upload-length", "5"), ("upload-length", "6")]);
     assert_eq!(
         fault(Create::parse(&twice, ALL, None)),
-        Fault::InvalidUploadLength
+        ProblemKind::InvalidUploadLength
     );
 }
 
 #[test]
 fn t_cre_5_e_18_nothing_is_a_length_too() {
     let create = Create::parse(&headers([("upload-length", "0")]), ALL, Some(10)).unwrap();
-    assert_eq!(create.declared, Declared::Length(0));
+    assert_eq!(create.declared, DeclaredLength::Known(0));
 }
 
 #[test]
 fn t_cre_6_lengths_over_the_maximum_are_refused() {
     let create = |length| Create::parse(&headers([("upload-length", length)]), ALL, Some(1000));
-    assert_eq!(create("1000").unwrap().declared, Declared::Length(1000));
+    assert_eq!(
+        create("1000").unwrap().declared,
+        DeclaredLength::Known(1000)
+    );
     let problem = create("1001").unwrap_err();
     assert_eq!(
-        (problem.status(), problem.fault),
-        (413, Fault::MaxSizeExceeded)
+        (problem.status(), problem.kind),
+        (413, ProblemKind::MaxSizeExceeded)
     );
     let bound = headers([("upload-length", "1")]);
     assert_eq!(
         fault(Create::parse(&bound, ALL, Some(0))),
-        Fault::MaxSizeExceeded
+        ProblemKind::MaxSizeExceeded
     );
 }
 
 #[test]
 fn t_def_2_t_def_3_only_1_defers() {
     let deferred = |sent| Create::parse(&headers([("upload-defer-length", sent)]), ALL, None);
-    assert_eq!(deferred("1").unwrap().declared, Declared::Deferred);
+    assert_eq!(deferred("1").unwrap().declared, DeclaredLength::Deferred);
     for bad in ["", "0", "2", "true", "01", "1, 1", "-1"] {
         let problem = deferred(bad).unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (400, Fault::InvalidDeferLength),
+            (problem.status(), problem.kind),
+            (400, ProblemKind::InvalidDeferLength),
             "{bad:?}"
         );
     }
     let twice = headers([("upload-defer-length", "1"), ("upload-defer-length", "1")]);
     assert_eq!(
         fault(Create::parse(&twice, ALL, None)),
-        Fault::InvalidDeferLength
+        ProblemKind::InvalidDeferLength
     );
     // A wrong value is wrong beside a length too.
     let beside = headers([("upload-length", "5"), ("upload-defer-length", "0")]);
     assert_eq!(
         fault(Create::parse(&beside, ALL, None)),
-        Fault::InvalidDeferLength
+        ProblemKind::InvalidDeferLength
     );
 }
 
@@ -113,8 +117,8 @@ fn t_def_1_deferring_is_refused_where_it_is_not_offered() {
     let problem =
         Create::parse(&headers([("upload-defer-length", "1")]), offered, None).unwrap_err();
     assert_eq!(
-        (problem.status(), problem.fault),
-        (501, Fault::NotImplemented)
+        (problem.status(), problem.kind),
+        (501, ProblemKind::NotImplemented)
     );
 }
 
@@ -151,7 +155,7 @@ fn e_23_a_checksum_counts_for_a_body_that_counts() {
     const SUM: (&str, &str) = ("upload-checksum", "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, SUM]);
     let create = Create::parse(&with, ALL, None).unwrap();
-    assert!(matches!(create.checksum, Announced::Header(_)));
+    assert!(matches!(create.checksum, ChecksumPlacement::Header(_)));
     let bad = headers([
         ("upload-length", "5"),
         CONTENT_TYPE,
@@ -159,12 +163,12 @@ fn e_23_a_checksum_counts_for_a_body_that_counts() {
     ]);
     assert_eq!(
         fault(Create::parse(&bad, ALL, None)),
-        Fault::InvalidChecksum
+        ProblemKind::InvalidChecksum
     );
     let without = headers([("upload-length", "5"), ("upload-checksum", "sha1 x")]);
     assert_eq!(
         Create::parse(&without, ALL, None).unwrap().checksum,
-        Announced::Nothing
+        ChecksumPlacement::None
     );
 }
 
@@ -174,7 +178,7 @@ fn e_54_encoded_bodies_are_refused_only_where_they_count() {
     let with = headers([("upload-length", "5"), CONTENT_TYPE, encoding]);
     assert_eq!(
         fault(Create::parse(&with, ALL, None)),
-        Fault::ContentEncoding
+        ProblemKind::ContentEncoding
     );
     let without = headers([
         ("upload-length", "5"),
@@ -225,7 +229,7 @@ fn e_15_what_real_clients_send_is_accepted() {
 
 #[test]
 fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_are_refused() {
-    use InvalidMetadata::{Duplicate, EmptyElement, Key, Surplus, Value};
+    use InvalidMetadata::{Duplicate, EmptyElement, Key, TrailingData, Value};
     let a = || String::from("a");
     for (sent, error) in [
         (",", EmptyElement),
@@ -240,7 +244,7 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_are_refused() {
         ("a YR==", Value(a())),
         ("a Zm9v-_==", Value(a())),
         ("a b c", Value(a())),
-        ("a YQ== YQ==", Surplus(a())),
+        ("a YQ== YQ==", TrailingData(a())),
         ("naïve YQ==", Key("naïve".into())),
         ("a\u{7f} YQ==", Key("a\u{7f}".into())),
     ] {
@@ -250,8 +254,8 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_are_refused() {
         let sent = headers([("upload-length", "5"), ("upload-metadata", bad)]);
         let problem = Create::parse(&sent, ALL, None).unwrap_err();
         assert_eq!(
-            (problem.status(), problem.fault),
-            (400, Fault::InvalidMetadata),
+            (problem.status(), problem.kind),
+            (400, ProblemKind::InvalidMetadata),
             "{bad:?}"
         );
     }
@@ -262,7 +266,7 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_are_refused() {
     ]);
     assert_eq!(
         fault(Create::parse(&twice, ALL, None)),
-        Fault::InvalidMetadata
+        ProblemKind::InvalidMetadata
     );
 }
 
@@ -309,15 +313,15 @@ fn t_cat_2_a_partial_upload_needs_a_length_like_any_other() {
     let create = Create::parse(&headers([partial, ("upload-length", "5")]), ALL, None).unwrap();
     assert_eq!(
         (create.concat, create.declared),
-        (Some(Concat::Partial), Declared::Length(5))
+        (Some(Concat::Partial), DeclaredLength::Known(5))
     );
     let deferred = headers([partial, ("upload-defer-length", "1")]);
     assert_eq!(
         Create::parse(&deferred, ALL, None).unwrap().declared,
-        Declared::Deferred
+        DeclaredLength::Deferred
     );
     assert_eq!(
         fault(Create::parse(&headers([partial]), ALL, None)),
-        Fault::InvalidUploadLength
+        ProblemKind::InvalidUploadLength
     );
 }

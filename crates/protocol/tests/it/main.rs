@@ -11,7 +11,7 @@ mod printing;
 mod problems;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use landfall_protocol::{Extensions, Fault, Problem};
+use landfall_protocol::{Extensions, Problem, ProblemKind};
 
 /// Everything offered.
 const ALL: Extensions = Extensions {
@@ -44,6 +44,6 @@ fn headers<const N: usize>(pairs: [(&str, &str); N]) -> HeaderMap {
 }
 
 /// The fault of a refusal.
-fn fault<T: std::fmt::Debug>(result: Result<T, Problem>) -> Fault {
-    result.expect_err("accepted").fault
+fn fault<T: std::fmt::Debug>(result: Result<T, Problem>) -> ProblemKind {
+    result.expect_err("accepted").kind
 }

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{
-    Algorithm, Announced, Append, Checksum, Concat, Create, Declared, Metadata, headers as names,
-    parse_size,
+    Algorithm, Append, Checksum, ChecksumPlacement, Concat, Create, DeclaredLength, Metadata,
+    headers as names, parse_size,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -33,11 +33,11 @@ fn checksum() -> impl Strategy<Value = Checksum> {
     })
 }
 
-fn announced() -> impl Strategy<Value = Announced> {
+fn announced() -> impl Strategy<Value = ChecksumPlacement> {
     prop_oneof![
-        Just(Announced::Nothing),
-        Just(Announced::Trailer),
-        checksum().prop_map(Announced::Header),
+        Just(ChecksumPlacement::None),
+        Just(ChecksumPlacement::Trailer),
+        checksum().prop_map(ChecksumPlacement::Header),
     ]
 }
 
@@ -63,11 +63,11 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     headers.insert(name, HeaderValue::from_str(value).unwrap());
 }
 
-fn print_announced(headers: &mut HeaderMap, announced: &Announced) {
+fn print_announced(headers: &mut HeaderMap, announced: &ChecksumPlacement) {
     match announced {
-        Announced::Nothing => {}
-        Announced::Header(sum) => set(headers, names::UPLOAD_CHECKSUM, &sum.to_string()),
-        Announced::Trailer => set(headers, header::TRAILER, "Upload-Checksum"),
+        ChecksumPlacement::None => {}
+        ChecksumPlacement::Header(sum) => set(headers, names::UPLOAD_CHECKSUM, &sum.to_string()),
+        ChecksumPlacement::Trailer => set(headers, header::TRAILER, "Upload-Checksum"),
     }
 }
 
@@ -152,12 +152,12 @@ proptest! {
         let declared = match length {
             Some(length) => {
                 set(&mut headers, names::UPLOAD_LENGTH, &length.to_string());
-                Declared::Length(length)
+                DeclaredLength::Known(length)
             }
-            None if is_final => Declared::BySum,
+            None if is_final => DeclaredLength::SumOfParts,
             None => {
                 set(&mut headers, names::UPLOAD_DEFER_LENGTH, "1");
-                Declared::Deferred
+                DeclaredLength::Deferred
             }
         };
         if !metadata.is_empty() {
@@ -172,7 +172,7 @@ proptest! {
             set(&mut headers, header::CONTENT_TYPE, names::OFFSET_OCTET_STREAM);
         }
         print_announced(&mut headers, &announced);
-        let checksum = if with_upload { announced } else { Announced::Nothing };
+        let checksum = if with_upload { announced } else { ChecksumPlacement::None };
         let expected = Create { declared, metadata, concat, with_upload, checksum };
         prop_assert_eq!(Create::parse(&headers, ALL, None), Ok(expected));
     }

@@ -1,10 +1,10 @@
 //! The table of errors.
 
-use landfall_protocol::{Fault, Problem};
+use landfall_protocol::{Problem, ProblemKind};
 
 /// Each fault with its status, and its code where it is one that tusd's users look for.
-const TABLE: [(Fault, u16, &str); 42] = {
-    use Fault::*;
+const TABLE: [(ProblemKind, u16, &str); 42] = {
+    use ProblemKind::*;
     [
         (UnsupportedVersion, 412, "ERR_UNSUPPORTED_VERSION"),
         (MaxSizeExceeded, 413, "ERR_MAX_SIZE_EXCEEDED"),
@@ -72,12 +72,12 @@ fn each_fault_has_its_status_and_a_code_of_its_own() {
 #[test]
 fn e_57_bodies_are_code_message_and_detail() {
     assert_eq!(
-        Problem::from(Fault::NotFound).to_string(),
+        Problem::from(ProblemKind::NotFound).to_string(),
         "ERR_UPLOAD_NOT_FOUND: upload not found\n"
     );
     assert_eq!(
-        Fault::InvalidOffset
-            .because("the value must be digits")
+        ProblemKind::InvalidOffset
+            .with_detail("the value must be digits")
             .to_string(),
         "ERR_INVALID_OFFSET: missing or invalid Upload-Offset header: the value must be digits\n"
     );

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use landfall::{
-    lease::{Asked, Locker},
+    lease::{Locker, YieldReason},
     upload::UploadId,
 };
 
@@ -44,7 +44,7 @@ async fn no_node_gets_a_lease_that_another_one_trusts_after_a_failover() {
     primary.kill();
     replica.run::<()>(&["REPLICAOF", "NO", "ONE"]);
     let next = other.acquire(&id, LONG).await.unwrap();
-    assert_eq!(lease.signal().asked(), Some(Asked::Lost));
+    assert_eq!(lease.signal().reason(), Some(YieldReason::LeaseLost));
     assert!(next.fence() > lease.fence());
 }
 
@@ -71,6 +71,6 @@ async fn a_failover_back_is_one_more_failover() {
     drop(replica);
     primary.run::<()>(&["REPLICAOF", "NO", "ONE"]);
     let next = first.acquire(&id, LONG).await.unwrap();
-    assert_eq!(lease.signal().asked(), Some(Asked::Lost));
+    assert_eq!(lease.signal().reason(), Some(YieldReason::LeaseLost));
     drop(next);
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use landfall::{
-    lease::{Asked, Lease, LeaseError, Locker},
+    lease::{Lease, LeaseError, Locker, YieldReason},
     upload::UploadId,
 };
 use landfall_redis::{LinkError, RedisLocker, RedisSettings};
@@ -53,7 +53,11 @@ async fn a_holder_does_not_notice_a_restart() {
         }
     };
     assert_held(refused);
-    assert_eq!(lease.signal().asked(), Some(Asked::Yield), "not lost");
+    assert_eq!(
+        lease.signal().reason(),
+        Some(YieldReason::Requested),
+        "not lost"
+    );
     let before = lease.fence();
     drop(lease);
     let after = acquire(&other, &id).await.fence();
@@ -70,7 +74,7 @@ async fn a_holder_does_not_notice_that_the_state_is_gone() {
     server.run::<()>(&["FLUSHALL"]);
     sleep(settings.ttl).await;
     assert_held(other.try_acquire(&id).await);
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
 }
 
 /// Nobody who was let in meanwhile is pushed out again.
@@ -84,18 +88,18 @@ async fn a_holder_whose_lease_vanished_and_was_taken_is_told() {
     server.run::<()>(&["FLUSHALL"]);
     let newer = acquire(&other, &id).await;
     assert!(newer.fence() > lease.fence());
-    let lost = async { while lease.signal().wait().await != Asked::Lost {} };
+    let lost = async { while lease.signal().wait().await != YieldReason::LeaseLost {} };
     timeout(settings.ttl, lost).await.expect("told in time");
     assert_eq!(one.stats().lost, 1);
     sleep(settings.ttl).await;
-    assert_ne!(newer.signal().asked(), Some(Asked::Lost));
+    assert_ne!(newer.signal().reason(), Some(YieldReason::LeaseLost));
     // And the same if it was taken and given up again.
     let id = UploadId::random();
     let lease = acquire(&one, &id).await;
     server.run::<()>(&["FLUSHALL"]);
     drop(acquire(&other, &id).await);
     other.close().await;
-    assert_eq!(lease.signal().wait().await, Asked::Lost);
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,8 +113,8 @@ async fn who_is_cut_off_stops_before_the_lease_lapses() {
     sleep(settings.ttl / 2).await;
     server.stop();
     let begun = Instant::now();
-    assert_eq!(lease.signal().asked(), None);
-    assert_eq!(lease.signal().wait().await, Asked::Lost);
+    assert_eq!(lease.signal().reason(), None);
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
     let noticed = begun.elapsed();
     assert!(noticed < settings.ttl, "noticed after {noticed:?}");
     assert!(noticed > settings.ttl / 4, "given up after {noticed:?}");
@@ -147,7 +151,7 @@ async fn a_short_stall_goes_unnoticed() {
     server.go_on();
     drop(waiter.await.unwrap());
     sleep(settings.ttl).await;
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
     assert_eq!(locker.stats().lost, 0);
 }
 
@@ -183,7 +187,7 @@ async fn redis_dies_for_longer_than_a_lease() {
     assert_unavailable(other.acquire(&id, LONG).await);
     let took = begun.elapsed();
     assert!(took < settings.patience, "took {took:?} once it was known");
-    assert_eq!(lease.signal().wait().await, Asked::Lost);
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
     server.start_again();
     let newer = loop {
         match other.acquire(&id, LONG).await {
@@ -209,7 +213,7 @@ async fn lost_messages_only_cost_time() {
     // A holder that isn't reached is told when it renews.
     let lease = acquire(&deaf, &id).await;
     let holder = tokio::spawn(async move {
-        assert_eq!(lease.signal().wait().await, Asked::Yield);
+        assert_eq!(lease.signal().wait().await, YieldReason::Requested);
     });
     let begun = Instant::now();
     let lease = acquire(&other, &id).await;
@@ -218,7 +222,7 @@ async fn lost_messages_only_cost_time() {
     holder.await.unwrap();
     // A waiter that isn't reached looks.
     let holder = tokio::spawn(async move {
-        assert_eq!(lease.signal().wait().await, Asked::Yield);
+        assert_eq!(lease.signal().wait().await, YieldReason::Requested);
     });
     let begun = Instant::now();
     drop(acquire(&deaf, &id).await);

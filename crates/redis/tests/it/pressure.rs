@@ -59,7 +59,7 @@ async fn ten_thousand_leases_are_renewed_in_time() {
     println!("{renewals:.0} renewals a second");
     let asked = leases
         .iter()
-        .filter(|lease| lease.signal().asked().is_some());
+        .filter(|lease| lease.signal().reason().is_some());
     assert_eq!(asked.count(), 0);
     assert_eq!((locker.stats().held, locker.stats().lost), (10_000, 0));
     assert!(calls >= 2 * 3 * LEASES, "{calls} calls");

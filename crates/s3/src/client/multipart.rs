@@ -108,7 +108,8 @@ impl Client {
         xml::parts(&answer.body, after).map_err(|error| call.nonsense(error))
     }
 
-    /// Makes the object of these parts (number and entity tag, in the order of their numbers).
+    /// Makes the object of these parts (number and entity tag, in the order of their numbers), and
+    /// returns its entity tag.
     ///
     /// It may be called again: if the multipart upload is gone because it was completed before, and
     /// the object that is there has the entity tag that these parts give, that is success. Where
@@ -122,19 +123,25 @@ impl Client {
         place: &Place,
         upload_id: &str,
         parts: &[(u32, String)],
-    ) -> Result<()> {
+    ) -> Result<String> {
         let call = call(Operation::CompleteMultipartUpload, Method::POST, place)
             .query("uploadId", upload_id)
             .header("content-type", "application/xml")?
             .text(xml::complete(parts))
             .working(LARGEST_EFFORT / 2);
         let Outcome { result, unsure } = self.inner.call_unsure(&call).await;
-        let Err(error) = result else { return Ok(()) };
+        let error = match result {
+            Ok(answer) => match xml::completed(&answer.body) {
+                Ok(etag) => return Ok(etag),
+                Err(_) => return Ok(self.head_object(place).await?.etag),
+            },
+            Err(error) => error,
+        };
         if *error.kind() != ErrorKind::NoSuchUpload {
             return Err(error);
         }
         match self.head_object(place).await {
-            Ok(head) if is_made_of(&head.etag, parts, unsure) => Ok(()),
+            Ok(head) if is_made_of(&head.etag, parts, unsure) => Ok(head.etag),
             _ => Err(error),
         }
     }

@@ -117,6 +117,19 @@ fn filled(text: Option<String>, what: &'static str) -> Result<String> {
         .ok_or(XmlError::Missing(what))
 }
 
+/// Reads the entity tag from a response to CompleteMultipartUpload.
+pub(super) fn completed(body: &[u8]) -> Result<String> {
+    let Completed { etag } = from_str(text(body)?)?;
+    filled(etag, "ETag")
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Completed {
+    #[serde(rename = "ETag")]
+    etag: Option<String>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Created {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use landfall::{
-    lease::{Fence, Held, Lease, LeaseError},
+    lease::{Fence, Lease, LeaseError, LeaseGuard},
     upload::UploadId,
 };
 use tokio::{
@@ -359,7 +359,7 @@ struct Holding {
     _seat: Lease,
 }
 
-impl Held for Holding {}
+impl LeaseGuard for Holding {}
 
 impl fmt::Debug for Holding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use landfall::{
-    lease::{Asked, YieldSignal},
+    lease::{YieldReason, YieldSignal},
     upload::UploadId,
 };
 use tokio::sync::Notify;
@@ -160,7 +160,7 @@ impl Table {
         let mut state = self.lock();
         if let Some(Held { grant, polite }) = state.held.remove(id) {
             // Somebody waits, and no other node: a request of this one.
-            let waited = !polite && grant.signal.asked() == Some(Asked::Yield);
+            let waited = !polite && grant.signal.reason() == Some(YieldReason::Requested);
             let kept = waited.then(|| Instant::now() + HAND_OVER);
             let written = Some(grant.written);
             self.give_up(&mut state, id, &grant.owner, written, polite, kept);
@@ -274,8 +274,10 @@ impl Table {
         let mut state = self.lock();
         let mut lost = 0;
         for held in state.held.values() {
-            if held.grant.owner == owner && held.grant.signal.asked() != Some(Asked::Lost) {
-                held.grant.signal.raise(Asked::Lost);
+            if held.grant.owner == owner
+                && held.grant.signal.reason() != Some(YieldReason::LeaseLost)
+            {
+                held.grant.signal.set(YieldReason::LeaseLost);
                 lost += 1;
             }
         }

@@ -39,7 +39,7 @@ impl S3Append {
 async fn mine(session: &Writing, fence: Fence) -> Result<MutexGuard<'_, Known>> {
     let known = session.known.lock().await;
     if !session.is_newest(fence) {
-        return Err(StoreError::Fenced(session.id.clone()));
+        return Err(StoreError::LeaseLost(session.id.clone()));
     }
     match &*known {
         Known::State(state) if state.fence == fence => Ok(known),
@@ -57,7 +57,7 @@ macro_rules! with_state {
     ($self:ident, |$state:ident| $work:expr) => {{
         let mut known = mine(&$self.session, $self.fence).await?;
         let Known::State($state) = &mut *known else {
-            return Err(StoreError::Fenced($self.session.id.clone()));
+            return Err(StoreError::LeaseLost($self.session.id.clone()));
         };
         let result = $work;
         match result {
@@ -136,17 +136,17 @@ impl Append for S3Append {
         Ok(committed)
     }
 
-    async fn hold(&mut self) -> Result<()> {
+    async fn begin_unverified(&mut self) -> Result<()> {
         with_state!(self, |state| self.store.hold(state).await);
         Ok(())
     }
 
-    async fn confirm(&mut self) -> Result<()> {
+    async fn accept_unverified(&mut self) -> Result<()> {
         with_state!(self, |state| self.store.confirm(state).await);
         Ok(())
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         with_state!(self, |state| self.store.discard(state).await);
         Ok(())
     }

@@ -57,7 +57,7 @@ impl Inner {
         if head.etag == at.etag {
             Ok(())
         } else {
-            Err(StoreError::Fenced(at.id().clone()))
+            Err(StoreError::LeaseLost(at.id().clone()))
         }
     }
 
@@ -110,11 +110,11 @@ impl Inner {
             }
             // Somebody wrote it since. It may have been this very call: an answer that was lost is
             // asked for again.
-            Err(StoreError::Fenced(id)) => {
+            Err(StoreError::LeaseLost(id)) => {
                 let found = self.locate(&id).await?;
                 let found = found.ok_or(StoreError::NotFound(id.clone()))?;
                 if writer(&found.info) != writer(&at.info) {
-                    return Err(StoreError::Fenced(id));
+                    return Err(StoreError::LeaseLost(id));
                 }
                 at.etag = self
                     .put_info(&at.info, &at.object, Some(&found.etag))
@@ -246,7 +246,7 @@ impl Inner {
             self.put_whole(state, Payload::default()).await?;
             self.end_multipart(state).await?;
         } else if let Some(multipart) = multipart {
-            self.complete_parts(state, &multipart).await?;
+            state.at.object_etag = Some(self.complete_parts(state, &multipart).await?);
         }
         state.at.complete = true;
         state.at.multipart = None;
@@ -255,20 +255,20 @@ impl Inner {
         Ok(())
     }
 
-    async fn complete_parts(&self, state: &mut State, multipart: &str) -> Result<()> {
+    async fn complete_parts(&self, state: &mut State, multipart: &str) -> Result<String> {
         let at = &state.at;
         let mut waits = COMPLETIONS.iter();
         loop {
             let parts = &at.counted.parts;
             let completed = self.client.complete_multipart(&at.place, multipart, parts);
             let error = match completed.await {
-                Ok(()) => return Ok(()),
+                Ok(etag) => return Ok(etag),
                 Err(error) => error,
             };
             if *error.kind() == ErrorKind::NoSuchUpload {
                 // Another process that saw all the bytes completed it.
                 return match self.whole_soon(at, true).await? {
-                    Some(head) if head.size == state.offset() => Ok(()),
+                    Some(head) if head.size == state.offset() => Ok(head.etag),
                     Some(_) => Err(failed(at.id(), "completing", error)),
                     None => Err(StoreError::NotFound(at.id().clone())),
                 };

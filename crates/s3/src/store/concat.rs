@@ -179,18 +179,22 @@ impl Inner {
             Err(error) => Err(error),
         };
         let is_own = state.at.multipart.as_ref() == Some(&multipart);
-        if let Err(error) = completed {
-            // One of its own stays: the next attempt overwrites what is in it.
-            if !is_own {
-                let _ = self
-                    .client
-                    .abort_multipart(&state.at.place, &multipart)
-                    .await;
+        let etag = match completed {
+            Ok(etag) => etag,
+            Err(error) => {
+                // One of its own stays: the next attempt overwrites what is in it.
+                if !is_own {
+                    let _ = self
+                        .client
+                        .abort_multipart(&state.at.place, &multipart)
+                        .await;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         state.at.is_in_doubt = false;
         state.at.complete = true;
+        state.at.object_etag = Some(etag);
         if is_own {
             state.at.multipart = None;
             return Ok(());
@@ -224,7 +228,7 @@ impl Inner {
         let mut parts = Vec::with_capacity(plan.len());
         let mut land = |landing: Result<Landing, tokio::task::JoinError>| -> Result<()> {
             let (number, made) = landing.map_err(|error| StoreError::Other {
-                doing: format!("joining upload {id}"),
+                action: format!("joining upload {id}"),
                 source: error.into(),
             })?;
             match made {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use landfall::{
     lease::Fence,
-    store::{Result, StoreError, info::Info},
+    store::{Result, StoreError, info::UploadInfo},
     upload::{Upload, UploadId},
 };
 
@@ -74,7 +74,7 @@ impl Inner {
 
         let session = self.sessions.enter(&id);
         let mut known = session.known.lock().await;
-        let mut info = Info::new(upload);
+        let mut info = UploadInfo::new(upload);
         let mut plan = Plan::default();
         let upload = &info.upload;
         if let Some(size) = self.sizes.next(1, 0, upload.length, None) {
@@ -108,6 +108,7 @@ impl Inner {
             rest: None,
             rest_counts: 0,
             complete: false,
+            object_etag: None,
             modified: SystemTime::now(),
             info,
             etag,
@@ -131,7 +132,7 @@ impl Inner {
     }
 
     /// Writes the description of a new upload, where there must be none.
-    async fn make(&self, info: &Info, object: &str) -> Result<String> {
+    async fn make(&self, info: &UploadInfo, object: &str) -> Result<String> {
         let id = &info.upload.id;
         if !self.options.conditional_writes {
             match self.client.head_object(&self.layout.info(object)).await {
@@ -141,7 +142,7 @@ impl Inner {
             }
         }
         match self.put_info(info, object, None).await {
-            Err(StoreError::Fenced(id)) => Err(StoreError::AlreadyExists(id)),
+            Err(StoreError::LeaseLost(id)) => Err(StoreError::AlreadyExists(id)),
             other => other,
         }
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use landfall::{
     store::{
         Damaged, Result, StoreError,
-        info::{self, Info},
+        info::{self, UploadInfo},
     },
     upload::UploadId,
 };
@@ -21,7 +21,7 @@ const MAX_MULTIPARTS: u32 = 100;
 #[derive(Debug)]
 pub(super) enum Description {
     Missing,
-    Read(Box<Info>),
+    Read(Box<UploadInfo>),
     /// The upload that it belongs to, if that is proven.
     Unreadable(Option<UploadId>),
 }
@@ -57,7 +57,7 @@ impl Inner {
     pub(super) async fn described(&self, object: &str) -> Result<Description> {
         let place = self.layout.info(object);
         let doing = |error| StoreError::Other {
-            doing: format!("reading {place}"),
+            action: format!("reading {place}"),
             source: crate::client::Error::into(error),
         };
         let read = match self.client.get_object(&place, None).await {
@@ -73,7 +73,7 @@ impl Inner {
         let Ok(unnamed) = UploadId::new("unnamed") else {
             return Ok(Description::Missing);
         };
-        let decoded = Info::decode(&unnamed, &text).ok();
+        let decoded = UploadInfo::decode(&unnamed, &text).ok();
         let named = decoded.and_then(|mut info| {
             info.upload.id = UploadId::new(&info.stated_id).ok()?;
             Some(Box::new(info))

@@ -128,7 +128,7 @@ impl Inner {
         };
         let record = serde_json::to_vec(&SweeperRecord { process: own });
         let record = record.map_err(|error| StoreError::Other {
-            doing: "encoding the sweeper's record".into(),
+            action: "encoding the sweeper's record".into(),
             source: error.into(),
         })?;
         let headers = self.layout.own_headers("application/json");

@@ -91,7 +91,7 @@ pub(super) fn listing(error: Error) -> StoreError {
             source: error.into(),
         },
         _ => StoreError::Other {
-            doing: "listing the bucket".into(),
+            action: "listing the bucket".into(),
             source: error.into(),
         },
     }

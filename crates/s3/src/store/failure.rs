@@ -9,7 +9,7 @@ use crate::client::{Error, ErrorKind};
 pub(super) fn failed(id: &UploadId, doing: &str, error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::NoSuchKey => StoreError::NotFound(id.clone()),
-        ErrorKind::PreconditionFailed => StoreError::Fenced(id.clone()),
+        ErrorKind::PreconditionFailed => StoreError::LeaseLost(id.clone()),
         ErrorKind::Unavailable { retry_after } => StoreError::Unavailable {
             retry_after: *retry_after,
             source: error.into(),
@@ -23,7 +23,7 @@ pub(super) fn failed(id: &UploadId, doing: &str, error: Error) -> StoreError {
             source: error.into(),
         },
         _ => StoreError::Other {
-            doing: format!("{doing} of upload {id}"),
+            action: format!("{doing} of upload {id}"),
             source: error.into(),
         },
     }

@@ -131,7 +131,7 @@ impl Inner {
             Err(error) => return Err(failed(&id, doing, error)),
         };
         if object.head.etag != rest.etag {
-            return Err(StoreError::Fenced(id));
+            return Err(StoreError::LeaseLost(id));
         }
         let mut gather = self.gather();
         let read = gather.push_object(object, len, memory).await;
@@ -287,8 +287,10 @@ impl Inner {
         let put = self
             .client
             .put_object(&at.place, payload, &headers, condition);
-        put.await
+        let etag = put
+            .await
             .map_err(|error| failed(&upload.id, "writing the object", error))?;
+        at.object_etag = Some(etag);
         at.counted.offset = state.boundary;
         at.complete = true;
         at.modified = std::time::SystemTime::now();
@@ -305,7 +307,7 @@ fn land(
         Ok((number, Ok(etag))) => Ok((number, etag)),
         Ok((_, Err(error))) => Err(failed(&id, "sending a part", error)),
         Err(error) => Err(StoreError::Other {
-            doing: format!("sending a part of upload {id}"),
+            action: format!("sending a part of upload {id}"),
             source: error.into(),
         }),
     };

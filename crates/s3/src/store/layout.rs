@@ -93,7 +93,7 @@ impl Layout {
     /// Where the bytes of a new upload go: where a hook wants them, or else by the template.
     ///
     /// # Errors
-    /// [`StoreError::InvalidPlace`] if a hook gives an invalid place, [`StoreError::InvalidMetadata`] if
+    /// [`StoreError::InvalidPath`] if a hook gives an invalid place, [`StoreError::InvalidMetadata`] if
     /// the client's metadata leads to one.
     pub fn place(&self, upload: &Upload, now: SystemTime) -> Result<Place> {
         let wish = |name| {
@@ -104,7 +104,7 @@ impl Layout {
         let key = match (wish(KEY), &self.template) {
             (Some(key), _) => key.to_owned(),
             (None, Some(template)) => {
-                let key = fill(template, upload, now).map_err(StoreError::InvalidPlace)?;
+                let key = fill(template, upload, now).map_err(StoreError::InvalidPath)?;
                 format!("{}{key}", self.prefix)
             }
             (None, None) => self.data(upload.id.as_str()).key,
@@ -115,7 +115,7 @@ impl Layout {
             Err(if is_of_client {
                 StoreError::InvalidMetadata(reason)
             } else {
-                StoreError::InvalidPlace(reason)
+                StoreError::InvalidPath(reason)
             })
         };
         if key.len() > KEY_LIMIT {
@@ -438,7 +438,7 @@ mod tests {
         of_hook.storage = [("Key".into(), "in/.landfall/leases/abc".into())].into();
         let place = layout(None).place(&of_hook, UNIX_EPOCH);
         assert!(
-            matches!(place, Err(StoreError::InvalidPlace(_))),
+            matches!(place, Err(StoreError::InvalidPath(_))),
             "{place:?}"
         );
     }

@@ -9,9 +9,9 @@ use landfall::{
     lease::Fence,
     store::{
         Result, StoreError,
-        info::{self, Info},
+        info::{self, UploadInfo},
     },
-    upload::{Kind, UploadId},
+    upload::{UploadId, UploadKind},
 };
 
 use super::{
@@ -45,7 +45,7 @@ pub(super) const COMPLETIONS: [Duration; 4] = [
 /// An upload's description as it was read.
 #[derive(Debug)]
 pub(super) struct Located {
-    pub(super) info: Info,
+    pub(super) info: UploadInfo,
     /// The entity tag of the `.info` object.
     pub(super) etag: String,
     /// The object id.
@@ -58,7 +58,7 @@ pub(super) struct Located {
 /// Where an upload stands in S3.
 #[derive(Debug)]
 pub(super) struct Standing {
-    pub(super) info: Info,
+    pub(super) info: UploadInfo,
     pub(super) etag: String,
     pub(super) object: String,
     /// Where its bytes are, or will be.
@@ -74,6 +74,8 @@ pub(super) struct Standing {
     pub(super) rest_counts: u64,
     /// Whether the object itself is there.
     pub(super) complete: bool,
+    /// The entity tag of the object, once it is complete.
+    pub(super) object_etag: Option<String>,
     pub(super) modified: SystemTime,
     /// Parts of an earlier writer may still be on their way to S3.
     pub(super) is_in_doubt: bool,
@@ -129,7 +131,7 @@ impl Standing {
                 format!("the parts after byte {at} are missing in S3"),
             )
         })?;
-        if self.info.upload.is_joined() {
+        if self.info.upload.is_concatenated() {
             self.counted = counted;
         } else {
             // What an attempt at joining left behind doesn't count.
@@ -140,12 +142,16 @@ impl Standing {
 
     /// The object itself is there.
     fn be_complete(&mut self, head: &ObjectHead) {
-        if let Kind::Final { joined, .. } = &mut self.info.upload.kind
-            && self.info.joined_unsaid
+        if let UploadKind::Final {
+            concatenated: joined,
+            ..
+        } = &mut self.info.upload.kind
+            && self.info.concatenated_unknown
         {
             *joined = true;
         }
         self.complete = true;
+        self.object_etag = Some(head.etag.clone());
         self.counted.offset = head.size;
         self.changed(head.modified);
     }
@@ -170,7 +176,7 @@ impl Standing {
 }
 
 /// Where a description says the bytes are.
-pub(super) fn place_of(layout: &Layout, object: &str, info: &Info) -> Place {
+pub(super) fn place_of(layout: &Layout, object: &str, info: &UploadInfo) -> Place {
     place_in(layout, object, &info.upload.storage)
 }
 
@@ -185,7 +191,7 @@ pub(super) fn place_in(layout: &Layout, object: &str, storage: &BTreeMap<String,
 }
 
 /// The multipart upload that a description, or the id, names.
-pub(super) fn multipart_of(info: &Info, object: &str) -> Option<String> {
+pub(super) fn multipart_of(info: &UploadInfo, object: &str) -> Option<String> {
     let said = info.upload.storage.get(MULTIPART).cloned();
     said.or_else(|| {
         let (named, multipart) = layout::split(&info.upload.id)?;
@@ -235,12 +241,12 @@ impl Inner {
             .bytes(usize::try_from(info::MAX_LEN).unwrap_or(usize::MAX))
             .await
             .map_err(|error| failed(id, doing, error))?;
-        let info = match Info::decode(id, &json) {
+        let info = match UploadInfo::decode(id, &json) {
             Ok(info) => info,
             Err(broken) => return unreadable(broken.to_string()),
         };
         let noted = info
-            .notes
+            .extensions
             .get(CHANGED)
             .and_then(|changed| changed.parse().ok());
         let noted = noted
@@ -288,7 +294,7 @@ impl Inner {
             writer,
         } = located;
         let id = info.upload.id.clone();
-        let noted = info.notes.get(PLAN).map_or("", String::as_str);
+        let noted = info.extensions.get(PLAN).map_or("", String::as_str);
         let Some(plan) = Plan::parse(noted) else {
             return Err(damaged(&id, format!("its plan makes no sense: {noted:?}")));
         };
@@ -302,6 +308,7 @@ impl Inner {
             rest: None,
             rest_counts: 0,
             complete: false,
+            object_etag: None,
             info,
             etag,
             object,
@@ -428,7 +435,7 @@ impl Inner {
     /// Writes a description over the one with the entity tag `over`; `None`: there must be none yet.
     pub(super) async fn put_info(
         &self,
-        info: &Info,
+        info: &UploadInfo,
         object: &str,
         over: Option<&str>,
     ) -> Result<String> {
@@ -481,18 +488,18 @@ impl Inner {
 }
 
 /// Notes in the description that writing it is a change of the upload.
-pub(super) fn note_change(info: &mut Info) {
-    info.notes.remove(CHANGED);
+pub(super) fn note_change(info: &mut UploadInfo) {
+    info.extensions.remove(CHANGED);
 }
 
 /// Notes in the description that writing it is no change of the upload.
 pub(super) fn note_unchanged(located: &mut Located) {
     let changed = located.modified.duration_since(SystemTime::UNIX_EPOCH);
     let changed = changed.unwrap_or_default().as_millis().to_string();
-    located.info.notes.insert(CHANGED.into(), changed);
+    located.info.extensions.insert(CHANGED.into(), changed);
 }
 
 /// Notes the plan in the description.
-pub(super) fn note_plan(info: &mut Info, plan: &Plan) {
-    info.notes.insert(PLAN.into(), plan.to_string());
+pub(super) fn note_plan(info: &mut UploadInfo, plan: &Plan) {
+    info.extensions.insert(PLAN.into(), plan.to_string());
 }

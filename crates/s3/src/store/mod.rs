@@ -197,11 +197,11 @@ impl Inner {
     ) -> Result<MutexGuard<'a, Known>> {
         let id = &session.id;
         if !session.admits(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         let mut known = session.known.lock().await;
         if !session.is_newest(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         if let Known::State(state) = &mut *known {
             let follows = state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0);
@@ -458,19 +458,21 @@ impl Store for S3Store {
 
 #[async_trait]
 impl Finish for S3Store {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         let session = self.0.sessions.enter(&upload.id);
         let mut known = self.0.change(&session, fence).await?;
+        let mut etag = None;
         // Until it is complete nothing is known: this may be dropped.
         match std::mem::take(&mut *known) {
             Known::State(mut state) if state.is_all_there() => {
                 self.0.complete(&mut state).await?;
                 session.publish(state.snapshot());
+                etag.clone_from(&state.at.object_etag);
                 *known = Known::State(state);
             }
             other => *known = other,
         }
-        Ok(())
+        Ok(etag)
     }
 }
 

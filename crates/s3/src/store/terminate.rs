@@ -27,11 +27,11 @@ impl Inner {
     pub(super) async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<bool> {
         let session = self.sessions.enter(id);
         if !session.admits(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         let mut known = session.known.lock().await;
         if !session.is_newest(fence) {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         // Whatever is on its way is not waited for: the multipart upload goes.
         *known = Known::Gone;
@@ -60,7 +60,7 @@ impl Inner {
             let is_other = !self.is_signed(&located.info);
             let seen = session.take_seen();
             if is_other && seen.is_some_and(|seen| seen.as_deref() != writer) {
-                return Err(StoreError::Fenced(id.clone()));
+                return Err(StoreError::LeaseLost(id.clone()));
             }
         }
         let removing = |error| failed(id, "removing", error);

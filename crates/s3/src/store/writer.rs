@@ -6,7 +6,7 @@
 
 use landfall::{
     lease::Fence,
-    store::{Result, StoreError, info::Info},
+    store::{Result, StoreError, info::UploadInfo},
 };
 
 use super::{
@@ -22,23 +22,23 @@ const WRITER: &str = "Writer";
 const MAX_ATTEMPTS: u32 = 4;
 
 /// The writer that a description names.
-pub(super) fn writer(info: &Info) -> Option<&str> {
-    info.notes.get(WRITER).map(String::as_str)
+pub(super) fn writer(info: &UploadInfo) -> Option<&str> {
+    info.extensions.get(WRITER).map(String::as_str)
 }
 
 impl Inner {
     /// Names this process in the description as the writer. Where other processes write, too, the
     /// name is never twice the same, so neither is the entity tag.
-    pub(super) fn sign(&self, info: &mut Info, Fence(number): Fence) {
+    pub(super) fn sign(&self, info: &mut UploadInfo, Fence(number): Fence) {
         let mut writer = format!("{number}:{:016x}", self.incarnation);
         if self.options.shared {
             writer.push_str(&format!("{:016x}", rand::random::<u64>()));
         }
-        info.notes.insert(WRITER.into(), writer);
+        info.extensions.insert(WRITER.into(), writer);
     }
 
     /// Whether the description names this process.
-    pub(super) fn is_signed(&self, info: &Info) -> bool {
+    pub(super) fn is_signed(&self, info: &UploadInfo) -> bool {
         writer(info).is_some_and(|writer| self.is_own(writer))
     }
 
@@ -57,7 +57,7 @@ impl Inner {
         writer: Option<&str>,
     ) -> Result<()> {
         if session.has_claimed(fence) && !writer.is_some_and(|writer| self.is_own(writer)) {
-            return Err(StoreError::Fenced(session.id.clone()));
+            return Err(StoreError::LeaseLost(session.id.clone()));
         }
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Inner {
                     located.etag = etag;
                     break;
                 }
-                Err(StoreError::Fenced(id)) if attempt < MAX_ATTEMPTS => {
+                Err(StoreError::LeaseLost(id)) if attempt < MAX_ATTEMPTS => {
                     let found = self.locate(&id).await?;
                     let mut found = found.ok_or(StoreError::NotFound(id.clone()))?;
                     // The answer was lost, and the call was repeated.
@@ -92,7 +92,7 @@ impl Inner {
                     }
                     // A late write of the writer before; another name is another lease.
                     if found.writer != located.writer {
-                        return Err(StoreError::Fenced(id));
+                        return Err(StoreError::LeaseLost(id));
                     }
                     std::mem::swap(located, &mut found);
                 }

@@ -8,7 +8,7 @@ use http::{Method, Request, header::LOCATION};
 use http_body_util::Full;
 use landfall::{
     BoxError, Composer, Config, Handler,
-    hook::{Asks, Claim, ClaimError, Creation, Hook, RequestInfo},
+    hook::{CreateDecision, Hook, HookPoints, IdempotencyError, IdempotencyKey, RequestInfo},
     lease::MemoryLocker,
     upload::{Upload, UploadId},
 };
@@ -24,16 +24,16 @@ struct One {
 }
 
 #[async_trait]
-impl Claim for One {
+impl IdempotencyKey for One {
     fn key(&self) -> Option<&UploadId> {
         Some(&self.key)
     }
 
-    async fn noted(&self) -> Result<Option<UploadId>, ClaimError> {
+    async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
         Ok(self.noted.lock().unwrap().clone())
     }
 
-    async fn note(&self, upload: &mut Upload) -> Result<(), ClaimError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
         *self.noted.lock().unwrap() = Some(upload.id.clone());
         Ok(())
     }
@@ -44,16 +44,16 @@ struct Claims(One);
 
 #[async_trait]
 impl Hook for Claims {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_create(&self, _: &RequestInfo, _: &Upload) -> Result<Creation, BoxError> {
-        let mut creation = Creation::allow();
-        creation.claim = Some(Arc::new(self.0.clone()));
+    async fn before_create(&self, _: &RequestInfo, _: &Upload) -> Result<CreateDecision, BoxError> {
+        let mut creation = CreateDecision::allow();
+        creation.idempotency = Some(Arc::new(self.0.clone()));
         Ok(creation)
     }
 }
@@ -98,6 +98,6 @@ async fn ten_creations_on_two_nodes_make_one_upload() {
     places.dedup();
     assert_eq!(places.len(), 1, "{places:?}");
     let id = UploadId::new(places[0].rsplit('/').next().unwrap()).unwrap();
-    let found = nodes[1].look(&id).await.unwrap().unwrap();
+    let found = nodes[1].get(&id).await.unwrap().unwrap();
     assert_eq!(found.offset, 5);
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use landfall::{
-    Composer, Config, Handler, Lifetimes, Why,
+    Composer, Config, Handler, Lifetimes, SweepReason,
     lease::Fence,
     store::{Store, StoreError},
     upload::{Upload, UploadId},
@@ -89,11 +89,11 @@ fn handler(store: &S3Store) -> Handler {
 }
 
 /// Sweeps, and returns what was removed or reported.
-async fn sweep(store: &S3Store) -> Vec<(Option<UploadId>, Why)> {
+async fn sweep(store: &S3Store) -> Vec<(Option<UploadId>, SweepReason)> {
     let mut entries = Vec::new();
     let handler = handler(store);
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    let sweeper = handler.sweeper().leftover_age(Duration::ZERO);
+    let sweeper = handler.sweeper().orphan_age(Duration::ZERO);
     let swept = sweeper.run(|entry| entries.push((entry.id.clone(), entry.why)));
     assert_eq!(swept.await.unwrap().failed, 0);
     entries
@@ -144,7 +144,7 @@ async fn a_damaged_upload_named_as_tusd_names_it_is_removed_with_its_parts() {
             let object = UploadId::new(object).unwrap();
             assert_eq!(
                 sweep(&restarted).await,
-                [(Some(object), Why::DamagedExpired)]
+                [(Some(object), SweepReason::DamagedExpired)]
             );
         }
         assert_eq!(keys(&client, &options).await, Vec::<String>::new());
@@ -173,7 +173,7 @@ async fn a_finished_object_outlives_its_damaged_description() {
 
     let restarted = open(&client, &options);
     let id = UploadId::new(object).unwrap();
-    let why = Why::Reported("the damaged description of an object");
+    let why = SweepReason::Reported("the damaged description of an object");
     assert_eq!(sweep(&restarted).await, [(Some(id), why)]);
     assert_eq!(
         keys(&client, &options).await.len(),
@@ -200,7 +200,7 @@ async fn another_programs_info_object_is_reported_and_its_neighbor_stays() {
         put(&client, &place(&options, name), text.as_bytes()).await;
     }
     let store = open(&client, &options);
-    let why = Why::Reported("a description that cannot be read");
+    let why = SweepReason::Reported("a description that cannot be read");
     assert_eq!(sweep(&store).await, [(None, why), (None, why)]);
     assert_eq!(keys(&client, &options).await.len(), 3);
     // Whoever names it removes the description, and not an object that is not proven to be its bytes.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::Store as _,
-    upload::{Kind, Upload, UploadId},
+    upload::{Upload, UploadId, UploadKind},
 };
 use landfall_s3::{S3Options, S3Store, UploadIds, client::Place};
 use landfall_test_services::{Access, Garage, Proxy};
@@ -217,9 +217,9 @@ async fn bytes_on_probation_never_count_after_a_kill() {
         let victim = S3Store::new(impatient(&access.via(&proxy)), options.clone()).unwrap();
         let work = async {
             let (_, mut append) = victim.resume(id, Fence(2)).await.ok()?;
-            append.hold().await.ok()?;
+            append.begin_unverified().await.ok()?;
             append.write(&mut pieces(&bad)).await.ok()?;
-            append.discard().await.ok()?;
+            append.discard_unverified().await.ok()?;
             append
                 .write(&mut pieces(&good.slice(100 * KIB..150 * KIB)))
                 .await
@@ -303,7 +303,7 @@ async fn a_joining_can_be_repeated_after_a_kill() {
     let mut parts = Vec::new();
     for piece in &pieces {
         let mut part = Upload::new(UploadId::random(), Some(piece.len() as u64));
-        part.kind = Kind::Partial;
+        part.kind = UploadKind::Partial;
         setup.assign_id(&mut part).await.unwrap();
         let part = setup.create(part).await.unwrap();
         append(&setup, &part.id, 1, piece).await;
@@ -313,10 +313,10 @@ async fn a_joining_can_be_repeated_after_a_kill() {
     let whole = Bytes::from(pieces.concat());
     for calls in 1.. {
         let mut target = Upload::new(UploadId::random(), Some(whole.len() as u64));
-        target.kind = Kind::Final {
+        target.kind = UploadKind::Final {
             parts: parts.iter().map(|part| part.id.clone()).collect(),
             header: "final;a b c".into(),
-            joined: false,
+            concatenated: false,
         };
         setup.assign_id(&mut target).await.unwrap();
         let target = setup.create(target).await.unwrap();

@@ -305,7 +305,7 @@ async fn places_that_are_none_are_refused() {
         upload.storage = [("Key".into(), key.into())].into();
         let refused = store.assign_id(&mut upload).await;
         assert!(
-            matches!(refused, Err(StoreError::InvalidPlace(_))),
+            matches!(refused, Err(StoreError::InvalidPath(_))),
             "{key}: {refused:?}"
         );
     }

@@ -4,6 +4,7 @@
 mod claims;
 mod client;
 mod damaged;
+mod etag;
 mod faults;
 mod kills;
 mod late;

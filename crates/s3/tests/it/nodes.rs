@@ -26,7 +26,10 @@ fn shared(bucket: &str, conditional: bool) -> S3Options {
 }
 
 fn assert_fenced<T: std::fmt::Debug>(result: Result<T, StoreError>) {
-    assert!(matches!(result, Err(StoreError::Fenced(_))), "{result:?}");
+    assert!(
+        matches!(result, Err(StoreError::LeaseLost(_))),
+        "{result:?}"
+    );
 }
 
 async fn overtaken(access: &Access, options: S3Options) {

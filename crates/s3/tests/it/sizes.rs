@@ -271,7 +271,7 @@ async fn a_request_dropped_before_its_first_part_takes_its_probation_along() {
         .await
         .unwrap();
     let (_, mut held) = store.resume(&upload.id, Fence(2)).await.unwrap();
-    held.hold().await.unwrap();
+    held.begin_unverified().await.unwrap();
     let mut bad = pieces(&pattern(10, 100 * KIB));
     let dropped = tokio::time::timeout(Duration::from_millis(800), held.write(&mut bad)).await;
     assert!(dropped.is_err(), "it had to wait: {}", proxy.story());

@@ -66,10 +66,10 @@ pub(crate) async fn append(store: &S3Store, id: &UploadId, fence: u64, bytes: &B
     append.commit().await.unwrap()
 }
 
-/// Completes an upload that has all its bytes.
-pub(crate) async fn finish(store: &S3Store, upload: &Upload, fence: u64) {
+/// Completes an upload that has all its bytes, and returns the entity tag of its object.
+pub(crate) async fn finish(store: &S3Store, upload: &Upload, fence: u64) -> Option<String> {
     let finisher = store.finisher().unwrap();
-    finisher.finish(upload, Fence(fence)).await.unwrap();
+    finisher.finish(upload, Fence(fence)).await.unwrap()
 }
 
 /// As a connection would give them.

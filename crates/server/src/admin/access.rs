@@ -125,7 +125,7 @@ pub(super) async fn login(
     };
     match admin.authenticate(&parts, key.trim()).await {
         Ok(kind) => {
-            let (https, _) = admin.0.handler.seen_at(&parts);
+            let (https, _) = admin.0.handler.external_origin(&parts);
             let cookie = admin.0.sessions.create(kind, admin.now(), https);
             tracing::info!(
                 client = admin.address(&parts).map(tracing::field::display),
@@ -155,7 +155,7 @@ pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response
     if !admin.0.cross_site.admits(&parts) {
         return no_store(Problem::new(StatusCode::FORBIDDEN, CROSS_SITE_DENIED).into_response());
     }
-    let (https, _) = admin.0.handler.seen_at(&parts);
+    let (https, _) = admin.0.handler.external_origin(&parts);
     let cookie = admin.0.sessions.end(&parts.headers, admin.now(), https);
     redirect_to_page(cookie)
 }

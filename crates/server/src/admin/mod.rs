@@ -98,7 +98,8 @@ impl Admin {
     #[must_use]
     pub fn new(parts: AdminParts) -> Self {
         let origin_of = parts.handler.clone();
-        let cross_site = CrossSite::new().seen_at(move |request| origin_of.seen_at(request));
+        let cross_site =
+            CrossSite::new().seen_at(move |request| origin_of.external_origin(request));
         Self(Arc::new(Inner {
             key: TokenHash::of(&parts.key),
             sessions: Sessions::new(&parts.key),

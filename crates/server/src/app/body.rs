@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use landfall::{
-    service::{BodyFault, ReplyBody},
+    service::{RequestBodyError, ResponseBody},
     store::BoxError,
 };
 
@@ -20,20 +20,20 @@ pub(super) struct UploadBody(pub(super) net::Body);
 
 impl Body for UploadBody {
     type Data = Bytes;
-    type Error = BodyFault;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         Pin::new(&mut self.0)
             .poll_frame(cx)
             .map_err(|error| match error {
-                BodyError::Timeout | BodyError::TooSlow => BodyFault::Timeout,
-                BodyError::Reset => BodyFault::Reset,
-                BodyError::ShuttingDown => BodyFault::ShuttingDown,
-                BodyError::Malformed(_) => BodyFault::Malformed,
-                _ => BodyFault::UnexpectedEnd,
+                BodyError::Timeout | BodyError::TooSlow => RequestBodyError::Timeout,
+                BodyError::Reset => RequestBodyError::Reset,
+                BodyError::ShuttingDown => RequestBodyError::ShuttingDown,
+                BodyError::Malformed(_) => RequestBodyError::Malformed,
+                _ => RequestBodyError::UnexpectedEnd,
             })
     }
 
@@ -49,7 +49,7 @@ impl Body for UploadBody {
 /// A response body: of an upload, or of anything else.
 #[derive(Debug)]
 pub(super) enum AppBody {
-    Upload(ReplyBody),
+    Upload(ResponseBody),
     Text(Option<Bytes>),
     #[cfg(feature = "grants")]
     Page(axum::body::Body),

@@ -32,7 +32,7 @@ use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{
-    Composer, Config, Handler, Lifetimes, Limits, LocationStyle, Why,
+    Composer, Config, Handler, Lifetimes, Limits, LocationStyle, SweepReason,
     service::{Cors, Forwarded},
 };
 use rustix::process::Signal;
@@ -193,9 +193,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         if let Some(leases) = storage.leases.clone() {
             tokio::spawn(leases.run_sweeper());
         }
-        let sweeper = handler
-            .sweeper()
-            .leftover_age(settings.expiry.leftover_age());
+        let sweeper = handler.sweeper().orphan_age(settings.expiry.leftover_age());
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
     hooks.run(&handler);
@@ -299,8 +297,8 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     // An operator starts this explicitly, and can do a dry run first.
     let mut sweeper = handler
         .sweeper()
-        .foreign_from_last_change()
-        .leftover_age(settings.expiry.leftover_age());
+        .age_tusd_uploads_by_last_change()
+        .orphan_age(settings.expiry.leftover_age());
     if dry_run {
         sweeper = sweeper.dry_run();
     }
@@ -308,11 +306,11 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     let summary = sweeper
         .run(|doomed| {
             let (verb, why) = match doomed.why {
-                Why::UnfinishedExpired => (verb, "unfinished and expired"),
-                Why::FinishedExpired => (verb, "finished and expired"),
-                Why::DamagedExpired => (verb, "damaged and expired"),
-                Why::Leftover(why) => (verb, why),
-                Why::Reported(why) => ("never removes", why),
+                SweepReason::UnfinishedExpired => (verb, "unfinished and expired"),
+                SweepReason::FinishedExpired => (verb, "finished and expired"),
+                SweepReason::DamagedExpired => (verb, "damaged and expired"),
+                SweepReason::Orphan(why) => (verb, why),
+                SweepReason::Reported(why) => ("never removes", why),
             };
             let since = httpdate::fmt_http_date(doomed.modified);
             println!(
@@ -346,7 +344,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     println!(
         "{verb} {} of {} entries, {} bytes; {} in use or too young, {} without a description, {} failed",
         summary.removed,
-        summary.seen,
+        summary.examined,
         summary.bytes,
         summary.skipped,
         summary.reported,
@@ -405,8 +403,8 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
     };
     config.limits = Limits {
         max_size: protocol.max_size,
-        transfers: limits.max_uploads_in_flight,
-        gathered_bytes: usize::try_from(limits.max_buffered_bytes).unwrap_or(usize::MAX),
+        max_transfers: limits.max_uploads_in_flight,
+        max_buffered_bytes: usize::try_from(limits.max_buffered_bytes).unwrap_or(usize::MAX),
         ..Limits::default()
     };
     config.lifetimes = Lifetimes {

@@ -50,10 +50,7 @@ fn damaged_uploads_in_a_directory_are_listed() {
             "{line}"
         );
         assert!(!said.contains(id_of(&healthy)), "{said}");
-        assert!(
-            said.ends_with("uploads will work; 1 to check\n"),
-            "{said}"
-        );
+        assert!(said.ends_with("uploads will work; 1 to check\n"), "{said}");
     }
     assert!(bare.exists());
     assert_eq!(client.ask(Request::new("DELETE", &damaged)).status, 204);

@@ -11,7 +11,7 @@ use crate::{
     grants_database::add_key_in,
     grants_harness::{Caller, json},
     hooks_endpoint::Endpoint,
-    serve_harness::{Answer, Landfall, TIMEOUT, Request, eventually, path_of},
+    serve_harness::{Answer, Landfall, Request, TIMEOUT, eventually, path_of},
 };
 use landfall_test_services::{FaultProxy, Postgres, count_kills};
 use rustix::process::{Signal, kill_process};

@@ -51,7 +51,11 @@ fn no_warning_with_an_authentication_method() {
     let quiet = Landfall::start(&["-grants", "-grants-forward-auth-url=http://127.0.0.1:9/who"]);
     quiet.says("forward auth ('http://127.0.0.1:9/who').");
     assert_eq!(quiet.client().ask(Request::get("/readyz")).status, 200);
-    assert!(!quiet.log().contains("nobody can request"), "{}", quiet.log());
+    assert!(
+        !quiet.log().contains("nobody can request"),
+        "{}",
+        quiet.log()
+    );
 }
 
 #[test]
@@ -114,10 +118,7 @@ fn keys_are_created_listed_and_revoked_while_the_server_runs() {
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!(rows.len(), 3, "{table}");
     assert!(rows[0].starts_with("ID  NAME  SUBJECT"), "{table}");
-    assert!(
-        table.contains("5/1h") && table.contains("admin"),
-        "{table}"
-    );
+    assert!(table.contains("5/1h") && table.contains("admin"), "{table}");
     let (_, text, _) = keys(dir, &["list", "-json"]);
     for secret in [&key, &boss] {
         assert!(!table.contains(&secret[4..]) && !text.contains(&secret[4..]));

@@ -24,14 +24,15 @@ mod serve_harness;
 mod serve_chaos;
 mod serve_compat;
 mod serve_concat;
+mod serve_concurrency;
 mod serve_cors;
+mod serve_crashes;
 mod serve_downloads;
 mod serve_expiry;
 #[cfg(target_os = "linux")]
 mod serve_failing_disk;
 mod serve_framing;
 mod serve_full_disk;
-mod serve_crashes;
 mod serve_limits;
 mod serve_listen;
 mod serve_memory;
@@ -40,10 +41,9 @@ mod serve_open_files;
 mod serve_proxies;
 mod serve_reason;
 mod serve_shutdown;
-mod serve_timeouts;
 mod serve_start;
 mod serve_takeover;
-mod serve_concurrency;
+mod serve_timeouts;
 mod serve_tusd_dirs;
 
 #[cfg(feature = "hooks-http")]
@@ -52,10 +52,10 @@ mod hooks_harness;
 
 mod hooks_blocking;
 #[cfg(feature = "hooks-http")]
+mod hooks_events;
+#[cfg(feature = "hooks-http")]
 mod hooks_http;
 mod hooks_start;
-#[cfg(feature = "hooks-http")]
-mod hooks_events;
 
 #[cfg(feature = "grants")]
 mod grants_harness;
@@ -68,12 +68,12 @@ mod grants_callers;
 mod grants_crash_points;
 #[cfg(feature = "grants")]
 mod grants_database;
+#[cfg(all(feature = "grants", feature = "hooks-http"))]
+mod grants_events;
 #[cfg(feature = "grants")]
 mod grants_flow;
 #[cfg(feature = "grants")]
 mod grants_start;
-#[cfg(all(feature = "grants", feature = "hooks-http"))]
-mod grants_events;
 #[cfg(all(feature = "grants", feature = "hooks-http"))]
 mod progress_channels;
 
@@ -85,13 +85,13 @@ mod doctor_damaged;
 #[cfg(feature = "s3")]
 mod s3_cors;
 #[cfg(feature = "s3")]
+mod s3_crashes;
+#[cfg(feature = "s3")]
 mod s3_disk;
 #[cfg(feature = "s3")]
 mod s3_doctor;
 #[cfg(feature = "s3")]
 mod s3_flows;
-#[cfg(feature = "s3")]
-mod s3_crashes;
 #[cfg(all(feature = "s3", feature = "redis", feature = "postgres"))]
 mod s3_nodes;
 #[cfg(feature = "s3")]
@@ -106,11 +106,11 @@ mod s3_watch;
 #[cfg(feature = "direct")]
 mod direct_harness;
 
+#[cfg(all(feature = "direct", feature = "hooks-http"))]
+mod direct_events;
 #[cfg(feature = "direct")]
 mod direct_flow;
 #[cfg(feature = "direct")]
 mod direct_nodes;
 #[cfg(feature = "direct")]
 mod direct_start;
-#[cfg(all(feature = "direct", feature = "hooks-http"))]
-mod direct_events;

@@ -10,7 +10,7 @@ use landfall_test_services::{Garage, Redis};
 
 use crate::{
     s3_harness::{Bucket, keyless},
-    serve_harness::{TIMEOUT, Request, eventually},
+    serve_harness::{Request, TIMEOUT, eventually},
 };
 
 /// Starts a server that must not start, and gives its one line.

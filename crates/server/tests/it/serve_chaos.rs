@@ -17,7 +17,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::serve_harness::{
-    Answer, Client, KIB, Landfall, TIMEOUT, Request, assert_same, base64, content, crc32, program,
+    Answer, Client, KIB, Landfall, Request, TIMEOUT, assert_same, base64, content, crc32, program,
     run,
 };
 

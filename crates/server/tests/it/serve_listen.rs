@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 
 use crate::serve_harness::{
-    Client, Landfall, MIB, TIMEOUT, Request, URL_LINE, assert_same, content, program,
+    Client, Landfall, MIB, Request, TIMEOUT, URL_LINE, assert_same, content, program,
     remove_settings, run,
 };
 
@@ -170,10 +170,7 @@ fn an_inherited_descriptor_that_is_no_socket_exits_with_1() {
         .arg(dir.path());
     let (code, _, err) = run(&mut command);
     assert_eq!(code, Some(1), "{err}");
-    assert!(
-        err.contains("cannot use the sockets of systemd"),
-        "{err}"
-    );
+    assert!(err.contains("cannot use the sockets of systemd"), "{err}");
 }
 
 async fn http2(server: &Landfall) -> SendRequest<Full<Bytes>> {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve_harness::{Landfall, MIB, TIMEOUT, Request};
+use crate::serve_harness::{Landfall, MIB, Request, TIMEOUT};
 
 const CLIENTS: u64 = 300;
 

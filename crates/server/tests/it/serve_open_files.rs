@@ -184,8 +184,9 @@ fn connections_are_limited_by_open_files() {
         .arg(dir.path());
     let server = Landfall::spawn(command, dir.path());
     server.says(URL_LINE);
-    server
-        .says("Accepting up to 32 connections: --max-connections 10000 does not fit 128 open files");
+    server.says(
+        "Accepting up to 32 connections: --max-connections 10000 does not fit 128 open files",
+    );
     let bytes = content(1, 10 * KIB);
     // Each connection writes an upload, as far as its last byte.
     let mut clients: Vec<_> = (0..32).map(|_| server.client()).collect();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::serve_harness::{
-    Client, KIB, Landfall, MIB, TIMEOUT, Request, assert_same, content, eventually,
+    Client, KIB, Landfall, MIB, Request, TIMEOUT, assert_same, content, eventually,
 };
 
 /// A client whose connection stays open and silent, and one that comes back: how long the second

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::serve_harness::{
-    Answer, Client, KIB, Landfall, MIB, TIMEOUT, Request, base64, content, crc32, eventually,
+    Answer, Client, KIB, Landfall, MIB, Request, TIMEOUT, base64, content, crc32, eventually,
 };
 
 /// A request whose body, of this length, is to be verified.

@@ -31,7 +31,7 @@ impl OwnStore {
     async fn change(&self, id: &Id, fence: Fence, by: impl FnOnce(&mut Kept)) -> Result<Snapshot> {
         let change = |kept: &mut Kept| {
             if fence < kept.newest {
-                return Err(StoreError::Fenced(id.clone()));
+                return Err(StoreError::LeaseLost(id.clone()));
             }
             by(kept);
             kept.newest = fence;
@@ -134,19 +134,19 @@ impl Append for OwnAppend {
         self.change(|_| ()).await.map(|()| self.kept)
     }
 
-    async fn hold(&mut self) -> Result<()> {
+    async fn begin_unverified(&mut self) -> Result<()> {
         (self.held, self.sure) = (Some(Vec::new()), self.kept);
         Ok(())
     }
 
-    async fn confirm(&mut self) -> Result<()> {
+    async fn accept_unverified(&mut self) -> Result<()> {
         let held = self.held.take().unwrap_or_default();
         self.change(|kept| kept.bytes.extend(held)).await?;
         self.sure = self.kept;
         Ok(())
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         let sure = self.sure as usize;
         self.held = None;
         self.change(|kept| kept.bytes.truncate(sure)).await
@@ -167,7 +167,7 @@ impl Read for OwnStore {
 impl Terminate for OwnStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         match self.change(&upload.id, fence, |_| ()).await {
-            Err(error @ StoreError::Fenced(_)) => Err(error),
+            Err(error @ StoreError::LeaseLost(_)) => Err(error),
             _ => Ok(self.0.lock().await.remove(&upload.id).is_some()),
         }
     }

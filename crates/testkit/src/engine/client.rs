@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header::HeaderName};
 use http_body::{Body, Frame};
-use landfall::{Handler, service::BodyFault, upload::UploadId};
+use landfall::{Handler, service::RequestBodyError, upload::UploadId};
 use tokio::sync::mpsc;
 
 /// The longest that a request may take.
@@ -70,12 +70,12 @@ pub(super) struct SentBody(mpsc::UnboundedReceiver<Bytes>);
 
 impl Body for SentBody {
     type Data = Bytes;
-    type Error = BodyFault;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let data = self.0.poll_recv(cx);
         data.map(|data| data.map(|data| Ok(Frame::data(data))))
     }

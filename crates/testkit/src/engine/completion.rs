@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::{
     BoxError, Config, Handler,
-    hook::{Answer, Asks, Hook, Reply, RequestInfo},
+    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
     upload::{Snapshot, UploadId},
 };
 use tokio::{
@@ -60,21 +60,21 @@ impl SlowHook {
 
 #[async_trait]
 impl Hook for SlowHook {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_finish: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
         self.is_called.notify_one();
         let permit = self.may_decide.acquire().await?;
         permit.forget();
         Ok(if self.allows {
-            Answer::allow()
+            Decision::allow()
         } else {
-            Answer::Refuse(Reply::text(STATUS, "not this one"))
+            Decision::Deny(ClientResponse::text(STATUS, "not this one"))
         })
     }
 }

@@ -85,7 +85,7 @@ macro_rules! own {
 macro_rules! inner {
     ($self:ident, $accessor:ident) => {
         $self.inner.$accessor().ok_or_else(|| StoreError::Other {
-            doing: stringify!($accessor).into(),
+            action: stringify!($accessor).into(),
             source: "the store inside no longer can do this".into(),
         })?
     };
@@ -155,7 +155,7 @@ impl Terminate for FaultStore {
 
 #[async_trait]
 impl Finish for FaultStore {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         let inner = inner!(self, finisher);
         self.run_repeatable(Call::Finish, inner.finish(upload, fence))
             .await
@@ -279,20 +279,26 @@ impl Append for FlakyAppend {
         .await
     }
 
-    async fn hold(&mut self) -> Result<()> {
-        with_fault(self.draw(Call::Hold), Call::Hold, true, self.inner.hold()).await
+    async fn begin_unverified(&mut self) -> Result<()> {
+        with_fault(
+            self.draw(Call::Hold),
+            Call::Hold,
+            true,
+            self.inner.begin_unverified(),
+        )
+        .await
     }
 
-    async fn confirm(&mut self) -> Result<()> {
+    async fn accept_unverified(&mut self) -> Result<()> {
         let fault = self.draw(Call::Confirm);
-        let result = with_fault(fault, Call::Confirm, false, self.inner.confirm()).await;
+        let result = with_fault(fault, Call::Confirm, false, self.inner.accept_unverified()).await;
         self.broken |= result.is_err();
         result
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         let fault = self.draw(Call::Discard);
-        let result = with_fault(fault, Call::Discard, false, self.inner.discard()).await;
+        let result = with_fault(fault, Call::Discard, false, self.inner.discard_unverified()).await;
         self.broken |= result.is_err();
         result
     }

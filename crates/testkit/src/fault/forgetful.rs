@@ -175,7 +175,7 @@ macro_rules! inner {
     ($self:ident, $accessor:ident) => {{
         $self.alive()?;
         $self.inner.$accessor().ok_or_else(|| StoreError::Other {
-            doing: stringify!($accessor).into(),
+            action: stringify!($accessor).into(),
             source: "the store inside no longer can do this".into(),
         })?
     }};
@@ -292,29 +292,29 @@ impl Append for CachedAppend {
         synced
     }
 
-    async fn hold(&mut self) -> Result<()> {
+    async fn begin_unverified(&mut self) -> Result<()> {
         self.store.alive()?;
         let mut cache = self.cached.lock().await;
         cache.held = Some(cache.chunks.len());
         Ok(())
     }
 
-    async fn confirm(&mut self) -> Result<()> {
+    async fn accept_unverified(&mut self) -> Result<()> {
         self.store.alive()?;
         let mut cache = self.cached.lock().await;
         // Only the store inside knows whether this lease is still the newest.
-        cache.inner.confirm().await?;
+        cache.inner.accept_unverified().await?;
         cache.held = None;
         Ok(())
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         self.store.alive()?;
         let mut cache = self.cached.lock().await;
         if cache.held.is_none() {
             // Some of the bytes may have been handed on, which only the store inside can undo.
             cache.sync().await?;
-            cache.inner.discard().await?;
+            cache.inner.discard_unverified().await?;
         }
         cache.end_probation();
         self.offset = cache.offset();
@@ -333,7 +333,7 @@ impl Terminate for ForgetfulStore {
 
 #[async_trait]
 impl Finish for ForgetfulStore {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         self.sync(&upload.id).await?;
         inner!(self, finisher).finish(upload, fence).await
     }

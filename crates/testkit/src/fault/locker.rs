@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use landfall::{
-    lease::{Asked, Fence, Held, Lease, LeaseError, Locker},
+    lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldReason},
     upload::UploadId,
 };
 
@@ -34,7 +34,7 @@ impl FaultLocker {
     pub fn lose(&self, id: &UploadId) -> bool {
         let lease = self.lock().remove(id);
         if let Some(lease) = &lease {
-            lease.signal().raise(Asked::Lost);
+            lease.signal().set(YieldReason::LeaseLost);
         }
         lease.is_some()
     }
@@ -96,7 +96,7 @@ struct Losable {
     fence: Fence,
 }
 
-impl Held for Losable {}
+impl LeaseGuard for Losable {}
 
 impl Drop for Losable {
     fn drop(&mut self) {

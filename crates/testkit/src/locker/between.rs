@@ -9,7 +9,7 @@ use std::{
 };
 
 use landfall::{
-    lease::{Asked, Lease, LeaseError, Locker},
+    lease::{Lease, LeaseError, Locker, YieldReason},
     upload::UploadId,
 };
 use tokio::{task::JoinSet, time::sleep};
@@ -64,7 +64,7 @@ pub(super) async fn the_other_process_takes_over_soon(pair: &Pair) {
     for newcomer in [&pair.other, &pair.one, &pair.other, &pair.one, &pair.other] {
         let writing = tokio::spawn(async move {
             let asked = holder.signal().wait().await;
-            assert_eq!(asked, Asked::Yield);
+            assert_eq!(asked, YieldReason::Requested);
         });
         let begun = Instant::now();
         holder = acquire(newcomer, &id).await;
@@ -86,7 +86,7 @@ pub(super) async fn trying_from_the_other_process_asks_nobody(pair: &Pair) {
         );
         sleep(SHORT).await;
     }
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
 }
 
 pub(super) async fn a_holder_that_does_not_yield_keeps_the_lease(pair: &Pair) {
@@ -105,7 +105,7 @@ pub(super) async fn a_holder_that_does_not_yield_keeps_the_lease(pair: &Pair) {
             "waited {waited:?} instead of {wait:?}"
         );
     }
-    assert_eq!(lease.signal().asked(), Some(Asked::Yield));
+    assert_eq!(lease.signal().reason(), Some(YieldReason::Requested));
     drop(lease);
     drop(free(&pair.other, &id, pair.takeover).await);
 }
@@ -124,7 +124,7 @@ pub(super) async fn fences_grow_from_one_process_to_the_other(pair: &Pair) {
 async fn assert_not_asked(locker: &Arc<dyn Locker>, id: &UploadId) {
     let lease = acquire(locker, id).await;
     sleep(2 * SHORT).await;
-    assert_eq!(lease.signal().asked(), None, "asked, though nobody waits");
+    assert_eq!(lease.signal().reason(), None, "asked, though nobody waits");
 }
 
 pub(super) async fn an_answered_ask_is_forgotten(pair: &Pair) {
@@ -135,7 +135,7 @@ pub(super) async fn an_answered_ask_is_forgotten(pair: &Pair) {
     holder.await.expect("the first holder");
     sleep(2 * SHORT).await;
     assert_eq!(
-        taken.signal().asked(),
+        taken.signal().reason(),
         None,
         "who took over was asked to yield to itself"
     );
@@ -151,7 +151,7 @@ pub(super) async fn a_dropped_ask_is_forgotten(pair: &Pair) {
         let (other, id) = (pair.other.clone(), id.clone());
         async move { other.acquire(&id, LONG).await }
     });
-    assert_eq!(lease.signal().wait().await, Asked::Yield);
+    assert_eq!(lease.signal().wait().await, YieldReason::Requested);
     waiter.abort();
     assert!(waiter.await.is_err_and(|error| error.is_cancelled()));
     drop(lease);

@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use landfall::{
-    lease::{Asked, Fence, Lease, LeaseError, Locker, YieldSignal},
+    lease::{Fence, Lease, LeaseError, Locker, YieldReason, YieldSignal},
     upload::UploadId,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -201,11 +201,11 @@ async fn a_request_at_an_offset_interrupts_no_holder_with_more_bytes(cluster: &S
         let at = other.acquire_at(&id, offset, wait).await;
         assert!(matches!(at, Err(LeaseError::Held)), "{at:?}");
         let asked = timeout(LONG, lease.signal().wait()).await;
-        assert_eq!(asked.expect("a request"), Asked::Yield);
+        assert_eq!(asked.expect("a request"), YieldReason::Requested);
         sleep(cluster.ttl() / 2).await;
         assert_eq!(lease.signal().asked_at(6), None);
     }
-    assert_eq!(lease.signal().asked_at(5), Some(Asked::Yield));
+    assert_eq!(lease.signal().asked_at(5), Some(YieldReason::Requested));
     let any = other.acquire(&id, wait).await;
     assert!(matches!(any, Err(LeaseError::Held)), "{any:?}");
     let started = Instant::now();
@@ -245,24 +245,27 @@ async fn holder_stops_in_time(node: FaultyNode, other: Arc<dyn Locker>, ttl: Dur
     let lease = acquire(locker, &id).await;
     // It may have been renewed until now.
     sleep(ttl / 2).await;
-    assert_eq!(lease.signal().asked(), None, "{fault}");
+    assert_eq!(lease.signal().reason(), None, "{fault}");
     (node.set)(true);
     let started = Instant::now();
     let waiting = tokio::spawn({
         let (id, signal) = (id.clone(), lease.signal().clone());
-        async move { (acquire(&other, &id).await, signal.asked()) }
+        async move { (acquire(&other, &id).await, signal.reason()) }
     });
     let fence = lease.fence();
     if node.is_delay {
         let asked = timeout(LONG, lease.signal().wait()).await;
-        assert_eq!(asked.expect("the holder is notified"), Asked::Yield);
+        assert_eq!(
+            asked.expect("the holder is notified"),
+            YieldReason::Requested
+        );
         drop(lease);
         assert!(waiting.await.expect("the waiter").0.fence() > fence);
         return;
     }
     let (newer, asked) = waiting.await.expect("the waiter");
     let took = started.elapsed();
-    assert_eq!(asked, Some(Asked::Lost), "{fault}: two hold it");
+    assert_eq!(asked, Some(YieldReason::LeaseLost), "{fault}: two hold it");
     assert!(newer.fence() > fence, "{fault}");
     assert!(
         took > ttl / 4 && took < ttl * 3,
@@ -291,7 +294,11 @@ async fn holder_stops_in_time(node: FaultyNode, other: Arc<dyn Locker>, ttl: Dur
     println!("{fault}: works again after {:?}", restored.elapsed());
     let held = locker.try_acquire(&id).await;
     assert!(matches!(held, Err(LeaseError::Held)), "{fault}: {held:?}");
-    assert_ne!(newer.signal().asked(), Some(Asked::Lost), "{fault}");
+    assert_ne!(
+        newer.signal().reason(),
+        Some(YieldReason::LeaseLost),
+        "{fault}"
+    );
 }
 
 /// No node yields to one that waited and is gone.
@@ -315,7 +322,7 @@ async fn a_waiter_that_is_gone_is_forgotten_with_the_lease(cluster: &Subject) {
     waiting.abort();
     let lease = acquire(&other, &id).await;
     sleep(ttl).await;
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
     drop(held);
 }
 
@@ -334,8 +341,8 @@ impl Checker {
         let before = (self.live.lock().expect("a lock")).insert(id.clone(), live);
         if let Some((older, signal)) = before {
             assert_eq!(
-                signal.asked(),
-                Some(Asked::Lost),
+                signal.reason(),
+                Some(YieldReason::LeaseLost),
                 "{id}: {fence:?} was granted while {older:?} was held"
             );
             self.lost.fetch_add(1, Ordering::Relaxed);

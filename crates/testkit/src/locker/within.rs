@@ -9,7 +9,7 @@ use std::{
 };
 
 use landfall::{
-    lease::{Asked, Lease, LeaseError},
+    lease::{Lease, LeaseError, YieldReason},
     upload::UploadId,
 };
 use tokio::{
@@ -104,7 +104,7 @@ pub(super) async fn leases_of_different_uploads_are_independent(locker: &Subject
                 .expect("the lease of another upload"),
         );
     }
-    assert!(leases.iter().all(|lease| lease.signal().asked().is_none()));
+    assert!(leases.iter().all(|lease| lease.signal().reason().is_none()));
 }
 
 pub(super) async fn a_newcomer_takes_over_at_once(locker: &Subject) {
@@ -112,7 +112,7 @@ pub(super) async fn a_newcomer_takes_over_at_once(locker: &Subject) {
     let mut holder = acquire(locker, &id).await;
     let mut took = Vec::new();
     for _ in 0..5 {
-        assert_eq!(holder.signal().asked(), None, "asked before anybody came");
+        assert_eq!(holder.signal().reason(), None, "asked before anybody came");
         let writing = tokio::spawn(async move {
             holder.signal().wait().await;
         });
@@ -133,11 +133,11 @@ pub(super) async fn the_holder_is_asked_to_yield_not_told_it_is_lost(locker: &Su
     let asked = timeout(SOON, lease.signal().wait())
         .await
         .expect("nobody asked the holder");
-    assert_eq!(asked, Asked::Yield);
+    assert_eq!(asked, YieldReason::Requested);
     assert!(!waiter.is_finished(), "two have the lease");
     drop(lease);
     let lease = waiter.await.expect("the waiter").expect("acquire");
-    assert_eq!(lease.signal().asked(), None, "asked, though nobody waits");
+    assert_eq!(lease.signal().reason(), None, "asked, though nobody waits");
 }
 
 pub(super) async fn trying_asks_nobody(locker: &Subject) {
@@ -147,7 +147,7 @@ pub(super) async fn trying_asks_nobody(locker: &Subject) {
         assert_held("try_acquire of a held lease", locker.try_acquire(&id).await);
         sleep(SHORT).await;
     }
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
 }
 
 pub(super) async fn waiters_are_served_in_the_order_of_asking(locker: &Subject) {
@@ -180,14 +180,14 @@ pub(super) async fn a_waiter_with_others_behind_it_is_asked_already(locker: &Sub
     drop(first);
     let second = second.await.expect("the waiter").expect("acquire");
     assert_eq!(
-        second.signal().asked(),
-        Some(Asked::Yield),
+        second.signal().reason(),
+        Some(YieldReason::Requested),
         "somebody waits behind it"
     );
     assert!(!third.is_finished(), "two have the lease");
     drop(second);
     let third = third.await.expect("the waiter").expect("acquire");
-    assert_eq!(third.signal().asked(), None, "nobody waits behind it");
+    assert_eq!(third.signal().reason(), None, "nobody waits behind it");
 }
 
 pub(super) async fn a_dropped_waiter_leaves_the_queue(locker: &Subject) {
@@ -200,7 +200,7 @@ pub(super) async fn a_dropped_waiter_leaves_the_queue(locker: &Subject) {
     drop(first);
     let third = timeout(SOON, third).await.expect("the queue is stuck");
     let third = third.expect("the waiter").expect("acquire");
-    assert_eq!(third.signal().asked(), None, "nobody waits behind it");
+    assert_eq!(third.signal().reason(), None, "nobody waits behind it");
     drop(third);
     // Waiters that go while they are being served.
     for _ in 0..100 {
@@ -248,7 +248,7 @@ pub(super) async fn who_gave_up_waiting_leaves_no_trace(locker: &Subject) {
     drop(lease);
     let lease = locker.try_acquire(&id).await.expect("the lease is free");
     assert_eq!(
-        lease.signal().asked(),
+        lease.signal().reason(),
         None,
         "asked by somebody who is gone"
     );

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::StoreError,
-    upload::{Kind, Upload, UploadId},
+    upload::{Upload, UploadId, UploadKind},
 };
 
 use super::{
@@ -17,7 +17,7 @@ use crate::pattern;
 
 async fn part(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
     let mut upload = Upload::new(UploadId::random(), Some(bytes.len() as u64));
-    upload.kind = Kind::Partial;
+    upload.kind = UploadKind::Partial;
     let upload = store.create(upload).await.expect("create");
     append(store, &upload, Fence(1), bytes).await;
     if let Some(finisher) = store.finisher() {
@@ -35,10 +35,10 @@ async fn target(store: &Subject, parts: &[Arc<Upload>]) -> Arc<Upload> {
         .iter()
         .map(|part| format!("/files/{}", part.id))
         .collect();
-    upload.kind = Kind::Final {
+    upload.kind = UploadKind::Final {
         parts: parts.iter().map(|part| part.id.clone()).collect(),
         header: format!("final;{}", paths.join(" ")),
-        joined: false,
+        concatenated: false,
     };
     store.create(upload).await.expect("create")
 }
@@ -113,7 +113,7 @@ pub(super) async fn a_missing_part_fails_the_joining(store: &Subject) {
     let bytes = pattern::bytes(5, 5000);
     let there = part(store, &bytes).await;
     let mut missing = Upload::new(UploadId::random(), Some(10));
-    missing.kind = Kind::Partial;
+    missing.kind = UploadKind::Partial;
     let parts = [there.clone(), missing.into()];
     let target = target(store, &parts).await;
     assert_not_found("a part", join(store, &target, &parts).await);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::StoreError,
-    upload::{Kind, Metadata, Upload, UploadId},
+    upload::{Completion, Metadata, Upload, UploadId, UploadKind},
 };
 
 use super::{
@@ -84,12 +84,12 @@ pub(super) async fn what_does_not_exist_is_not_found(store: &Subject) {
 }
 
 /// A description in which everything is set. Times have whole seconds: stores may keep no less.
-fn full_description(kind: Kind) -> Upload {
+fn full_description(kind: UploadKind) -> Upload {
     let mut upload = Upload::new(UploadId::random(), Some(1 << 40));
     upload.metadata = Metadata::from_pairs([("filename", "Zürich – 東京.pdf"), ("empty", "")]);
     upload.kind = kind;
     upload.expires = Some(UNIX_EPOCH + Duration::from_secs(4_000_000_000));
-    upload.finished = true;
+    upload.completion = Completion::Done(None);
     upload
 }
 
@@ -97,17 +97,17 @@ pub(super) async fn a_description_comes_back_as_it_was(store: &Subject) {
     let parts = vec![UploadId::random(), UploadId::random()];
     let header = "final;/files/a  /files/b".to_owned();
     for kind in [
-        Kind::Whole,
-        Kind::Partial,
-        Kind::Final {
+        UploadKind::Regular,
+        UploadKind::Partial,
+        UploadKind::Final {
             parts: parts.clone(),
             header: header.clone(),
-            joined: false,
+            concatenated: false,
         },
-        Kind::Final {
+        UploadKind::Final {
             parts,
             header,
-            joined: true,
+            concatenated: true,
         },
     ] {
         let wanted = full_description(kind);

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 use http::{Method, Request};
 use http_body_util::Empty;
 use landfall::{
-    Composer, Config, Handler, Lifetimes, Sweeper, Why,
+    Composer, Config, Handler, Lifetimes, SweepReason, Sweeper,
     lease::Fence,
     store::{Damaged, Store, StoreError},
     upload::{Upload, UploadId},
@@ -191,7 +191,7 @@ async fn a_damaged_upload_expires(subject: &Subject) {
     // Stores may keep whole seconds.
     let handler = handler(subject, Some(Duration::ZERO));
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    let expired = [(upload.id.clone(), Why::DamagedExpired)];
+    let expired = [(upload.id.clone(), SweepReason::DamagedExpired)];
     assert_eq!(sweep(handler.sweeper().dry_run()).await, expired);
     assert_damaged("load", subject.store.load(&upload.id).await);
     assert_eq!(sweep(handler.sweeper()).await, expired);
@@ -210,7 +210,7 @@ fn handler(subject: &Subject, unfinished: Option<Duration>) -> Handler {
 }
 
 /// What a sweep removes, or would remove.
-async fn sweep(sweeper: Sweeper) -> Vec<(UploadId, Why)> {
+async fn sweep(sweeper: Sweeper) -> Vec<(UploadId, SweepReason)> {
     let mut removed = Vec::new();
     let summary = sweeper.run(|entry| removed.extend(entry.id.clone().map(|id| (id, entry.why))));
     let summary = summary.await.expect("a sweep");

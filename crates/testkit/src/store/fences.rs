@@ -9,7 +9,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{Append, StoreError},
-    upload::{Kind, Metadata, Upload, UploadId},
+    upload::{Completion, Metadata, Upload, UploadId, UploadKind},
 };
 
 use super::{
@@ -48,7 +48,7 @@ pub(super) async fn an_older_append_cannot_write(store: &Subject) {
     let refused = write_refused(&mut *older, &stale).await;
     assert_fenced("a write", Err::<(), _>(refused));
     // Whatever this says, it must not take away what the newer lease wrote.
-    drop(older.discard().await);
+    drop(older.discard_unverified().await);
     write(&mut *newer, &bytes.slice(12_000..)).await;
     drop(older);
     assert_eq!(
@@ -63,7 +63,7 @@ pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
     let bytes = pattern::bytes(2, 6000);
     let upload = create(store, None).await;
     let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
-    older.hold().await.expect("hold");
+    older.begin_unverified().await.expect("hold");
     write(&mut *older, &Bytes::from(vec![b'!'; 4000])).await;
     let mut newer = store
         .resume(&upload.id, Fence(11))
@@ -76,14 +76,14 @@ pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
         "bytes on probation count for the newer lease"
     );
     assert!(
-        older.confirm().await.is_err(),
+        older.accept_unverified().await.is_err(),
         "an older lease confirmed its bytes"
     );
     assert_eq!(offset(store, &upload).await, 0);
     write(&mut *newer, &bytes.slice(..3000)).await;
     // Whatever these say, they must not take away what the newer lease wrote.
-    drop(older.hold().await);
-    drop(older.discard().await);
+    drop(older.begin_unverified().await);
+    drop(older.discard_unverified().await);
     drop(older);
     write(&mut *newer, &bytes.slice(3000..)).await;
     assert_eq!(newer.commit().await.expect("commit"), 6000);
@@ -96,7 +96,7 @@ pub(super) async fn an_older_lease_cannot_save(store: &Subject) {
     let (upload, _older, _newer) = overtaken(store, &bytes).await;
     let mut changed = Upload::clone(&upload);
     changed.metadata = Metadata::from_pairs([("stale", "1")]);
-    changed.finished = true;
+    changed.completion = Completion::Done(None);
     assert_fenced("save", store.save(&changed, Fence(10)).await);
     assert_eq!(store.load(&upload.id).await.expect("load").upload, upload);
     store
@@ -151,10 +151,10 @@ pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subj
         .expect("terminate");
     let refused = write_refused(&mut *older, &Bytes::from_static(b"after")).await;
     assert!(
-        matches!(refused, StoreError::Fenced(_) | StoreError::NotFound(_)),
+        matches!(refused, StoreError::LeaseLost(_) | StoreError::NotFound(_)),
         "a write to a terminated upload must give Fenced or NotFound, not: {refused:?}"
     );
-    drop(older.hold().await);
+    drop(older.begin_unverified().await);
     drop(older);
     assert_not_found("load", store.load(&upload.id).await);
     if let Some(enumerator) = store.enumerator() {
@@ -190,10 +190,10 @@ pub(super) async fn an_older_lease_cannot_declare_a_length(store: &Subject) {
 pub(super) async fn an_older_lease_cannot_concatenate(store: &Subject) {
     let part = uploaded(store, &pattern::bytes(5, 300)).await;
     let mut target = Upload::new(UploadId::random(), Some(300));
-    target.kind = Kind::Final {
+    target.kind = UploadKind::Final {
         parts: vec![part.id.clone()],
         header: format!("final;/files/{}", part.id),
-        joined: false,
+        concatenated: false,
     };
     let target = store.create(target).await.expect("create");
     let _newer = store.resume(&target.id, Fence(11)).await.expect("resume").1;

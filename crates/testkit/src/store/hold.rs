@@ -16,12 +16,12 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *append, &good.slice(..150_000)).await;
     append.commit().await.expect("commit");
-    append.hold().await.expect("hold");
+    append.begin_unverified().await.expect("hold");
     write(&mut *append, &bad).await;
     write(&mut *append, &bad.slice(..10_000)).await;
     let loaded = offset(store, &upload).await;
     assert_eq!(loaded, 150_000, "the offset while bytes are on probation");
-    append.discard().await.expect("discard");
+    append.discard_unverified().await.expect("discard");
     assert_eq!(append.offset(), 150_000);
     assert_eq!(append.commit().await.expect("commit"), 150_000);
     expect(store, &upload, &good[..150_000]).await;
@@ -36,7 +36,7 @@ pub(super) async fn confirmed_bytes_count(store: &Subject) {
     let bytes = pattern::bytes(3, 200_000);
     let upload = create(store, 200_000).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
-    append.hold().await.expect("hold");
+    append.begin_unverified().await.expect("hold");
     write(&mut *append, &bytes.slice(..90_000)).await;
     write(&mut *append, &bytes.slice(90_000..130_000)).await;
     assert_eq!(
@@ -44,7 +44,7 @@ pub(super) async fn confirmed_bytes_count(store: &Subject) {
         0,
         "the offset while bytes are on probation"
     );
-    append.confirm().await.expect("confirm");
+    append.accept_unverified().await.expect("confirm");
     assert_eq!(append.commit().await.expect("commit"), 130_000);
     expect(store, &upload, &bytes[..130_000]).await;
     write(&mut *append, &bytes.slice(130_000..)).await;
@@ -58,7 +58,7 @@ pub(super) async fn bytes_on_probation_do_not_count_when_dropped(store: &Subject
     let upload = create(store, 50_000).await;
     append(store, &upload, Fence(1), &bytes.slice(..20_000)).await;
     let mut held = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
-    held.hold().await.expect("hold");
+    held.begin_unverified().await.expect("hold");
     write(&mut *held, &pattern::bytes(5, 30_000)).await;
     drop(held);
     expect(store, &upload, &bytes[..20_000]).await;
@@ -75,7 +75,7 @@ pub(super) async fn bytes_on_probation_do_not_count_when_overtaken(store: &Subje
     let mut held = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *held, &bytes.slice(..10_000)).await;
     held.commit().await.expect("commit");
-    held.hold().await.expect("hold");
+    held.begin_unverified().await.expect("hold");
     write(&mut *held, &pattern::bytes(7, 45_000)).await;
     let mut newer = store
         .resume(&upload.id, Fence(2))
@@ -95,10 +95,10 @@ pub(super) async fn probation_without_bytes_changes_nothing(store: &Subject) {
     append(store, &upload, Fence(1), &Bytes::from_static(b"abc")).await;
     for way in 0..3 {
         let mut append = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
-        append.hold().await.expect("hold");
+        append.begin_unverified().await.expect("hold");
         match way {
-            0 => append.confirm().await.expect("confirm"),
-            1 => append.discard().await.expect("discard"),
+            0 => append.accept_unverified().await.expect("confirm"),
+            1 => append.discard_unverified().await.expect("discard"),
             _ => {}
         }
         assert_eq!(append.offset(), 3);
@@ -118,13 +118,13 @@ pub(super) async fn probation_can_come_again(store: &Subject) {
     let mut wanted = Vec::new();
     for round in 0..6_u8 {
         let bytes = pattern::bytes(u64::from(round), 5000);
-        append.hold().await.expect("hold");
+        append.begin_unverified().await.expect("hold");
         write(&mut *append, &bytes).await;
         if round % 2 == 0 {
-            append.confirm().await.expect("confirm");
+            append.accept_unverified().await.expect("confirm");
             wanted.extend_from_slice(&bytes);
         } else {
-            append.discard().await.expect("discard");
+            append.discard_unverified().await.expect("discard");
         }
         assert_eq!(append.commit().await.expect("commit"), wanted.len() as u64);
         expect(store, &upload, &wanted).await;
@@ -137,7 +137,7 @@ pub(super) async fn discarding_without_probation_goes_back_to_the_opening(store:
     append(store, &upload, Fence(1), &good.slice(..25_000)).await;
     let mut append = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
     write(&mut *append, &pattern::bytes(9, 30_000)).await;
-    append.discard().await.expect("discard");
+    append.discard_unverified().await.expect("discard");
     assert_eq!(append.offset(), 25_000);
     assert_eq!(append.commit().await.expect("commit"), 25_000);
     expect(store, &upload, &good[..25_000]).await;
@@ -154,7 +154,7 @@ pub(super) async fn what_is_readable_can_be_loaded(store: &Subject) {
     for round in 0..8_u64 {
         let (is_held, start) = (round % 2 == 1, append.offset());
         if is_held {
-            append.hold().await.expect("hold");
+            append.begin_unverified().await.expect("hold");
         }
         write(&mut *append, &pattern::bytes(round, 7000)).await;
         if let Some(readable) = append.readable() {
@@ -172,7 +172,7 @@ pub(super) async fn what_is_readable_can_be_loaded(store: &Subject) {
             );
         }
         if is_held {
-            append.confirm().await.expect("confirm");
+            append.accept_unverified().await.expect("confirm");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use landfall::{
     lease::Fence,
-    upload::{Kind, Metadata, Upload, UploadId},
+    upload::{Completion, Metadata, Upload, UploadId, UploadKind},
 };
 
 use super::{
@@ -21,10 +21,10 @@ use crate::pattern;
 
 pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
     let parts = vec![UploadId::random()];
-    let kind = |joined| Kind::Final {
+    let kind = |joined| UploadKind::Final {
         parts: parts.clone(),
         header: "final;/x".into(),
-        joined,
+        concatenated: joined,
     };
     let mut before = Upload::new(UploadId::random(), None);
     before.kind = kind(false);
@@ -35,7 +35,7 @@ pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
     upload.kind = kind(true);
     upload.metadata = Metadata::from_pairs([("both", "2"), ("new", "ü")]);
     upload.expires = Some(UNIX_EPOCH + Duration::from_secs(3_000_000_000));
-    upload.finished = true;
+    upload.completion = Completion::Done(None);
     store.save(&upload, Fence(1)).await.expect("save");
     assert_eq!(*store.load(&upload.id).await.expect("load").upload, upload);
 
@@ -51,7 +51,7 @@ pub(super) async fn saving_leaves_bytes_alone(store: &Subject) {
     append(store, &upload, Fence(1), &bytes.slice(..3000)).await;
     let mut changed = Upload::clone(&upload);
     changed.length = Some(5000);
-    changed.finished = true;
+    changed.completion = Completion::Done(None);
     store.save(&changed, Fence(2)).await.expect("save");
     expect(store, &upload, &bytes[..3000]).await;
     append(store, &upload, Fence(3), &bytes.slice(3000..)).await;
@@ -102,7 +102,9 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
         let mut changed = Upload::clone(&upload);
         changed.expires = Some(UNIX_EPOCH + Duration::from_secs(n));
         changed.metadata = Metadata::from_pairs([("n", n.to_string().as_str())]);
-        changed.finished = n.is_multiple_of(2);
+        if n.is_multiple_of(2) {
+            changed.completion = Completion::Done(None);
+        }
         changed
     };
     let mut before = Upload::clone(&upload);
@@ -143,13 +145,21 @@ pub(super) async fn finishing_can_be_repeated(store: &Subject) {
         expect(store, &upload, &bytes).await;
     }
     let mut recorded = Upload::clone(&upload);
-    recorded.finished = true;
+    recorded.completion = Completion::Done(None);
     store.save(&recorded, Fence(2)).await.expect("save");
     finisher
         .finish(&recorded, Fence(3))
         .await
         .expect("finish after it was recorded");
-    assert!(store.load(&upload.id).await.expect("load").upload.finished);
+    assert!(
+        store
+            .load(&upload.id)
+            .await
+            .expect("load")
+            .upload
+            .completion
+            .is_done()
+    );
     expect(store, &upload, &bytes).await;
 }
 

@@ -12,12 +12,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::{
     Composer, Config,
-    lease::{Fence, Held, Lease, LeaseError, Locker, MemoryLocker, YieldSignal},
+    lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker, YieldSignal},
     store::{
         Append, Concatenate, DeferLength, MemoryStore, Read, Result, Store, StoreError, Terminate,
         file::FileStore,
     },
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Completion, Snapshot, Upload, UploadId, UploadKind},
 };
 use landfall_testkit::engine;
 use tokio::sync::Mutex;
@@ -57,7 +57,7 @@ enum Mutation {
     /// The locker never requests that the holder yields.
     NoYield,
     /// Nothing is stored about completion hooks.
-    ForgetAwaited,
+    ForgetPendingCompletion,
     /// Removed uploads stay.
     KeepTerminated,
     /// Every second creation fails after it has taken effect.
@@ -101,9 +101,16 @@ impl Mutant {
     }
 
     fn distort(&self, upload: &mut Upload) {
-        upload.awaited &= !self.is(Mutation::ForgetAwaited);
-        if let (true, Kind::Final { joined, .. }) =
-            (self.is(Mutation::ForgetConcatenated), &mut upload.kind)
+        if self.is(Mutation::ForgetPendingCompletion) && upload.completion == Completion::Pending {
+            upload.completion = Completion::NotTracked;
+        }
+        if let (
+            true,
+            UploadKind::Final {
+                concatenated: joined,
+                ..
+            },
+        ) = (self.is(Mutation::ForgetConcatenated), &mut upload.kind)
         {
             *joined = false;
         }
@@ -244,17 +251,17 @@ impl Append for LossyAppend {
         Ok(self.offset())
     }
 
-    async fn hold(&mut self) -> Result<()> {
-        self.inner.hold().await
+    async fn begin_unverified(&mut self) -> Result<()> {
+        self.inner.begin_unverified().await
     }
 
-    async fn confirm(&mut self) -> Result<()> {
-        self.inner.confirm().await
+    async fn accept_unverified(&mut self) -> Result<()> {
+        self.inner.accept_unverified().await
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         self.held_back.clear();
-        self.inner.discard().await
+        self.inner.discard_unverified().await
     }
 }
 
@@ -265,7 +272,7 @@ struct DeafLocker(MemoryLocker);
 #[derive(Debug)]
 struct DeafLease(#[allow(dead_code, reason = "held until it is dropped")] Lease);
 
-impl Held for DeafLease {}
+impl LeaseGuard for DeafLease {}
 
 fn deafen(lease: Lease) -> Lease {
     Lease::new(
@@ -318,7 +325,7 @@ async fn each_fault_is_found_by_the_check_made_for_it() {
             Some("a_newcomer_resumes_what_the_stopped_writer_stored"),
         ),
         (
-            Mutation::ForgetAwaited,
+            Mutation::ForgetPendingCompletion,
             Some("readers_wait_while_a_hook_decides_about_completion"),
         ),
         (

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{MemoryStore, Store, StoreError},
-    upload::{Upload, UploadId},
+    upload::{Completion, Upload, UploadId},
 };
 use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults, ForgetfulStore};
 
@@ -39,11 +39,19 @@ async fn a_lost_answer_means_it_was_done() {
     let faults = Faults::none();
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let mut upload = Upload::clone(&*store.create(upload()).await.unwrap());
-    upload.finished = true;
+    upload.completion = Completion::Done(None);
     faults.plan(Call::Save, Fault::After(Failure::Unavailable));
     let saved = store.save(&upload, Fence(1)).await;
     assert!(matches!(saved, Err(StoreError::Unavailable { .. })));
-    assert!(store.load(&upload.id).await.unwrap().upload.finished);
+    assert!(
+        store
+            .load(&upload.id)
+            .await
+            .unwrap()
+            .upload
+            .completion
+            .is_done()
+    );
 
     // But an upload whose creation failed isn't there.
     let another = Upload::new(UploadId::random(), None);
@@ -63,14 +71,14 @@ async fn bytes_never_count_after_a_failed_confirmation() {
     let faults = Faults::none();
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
-    append.hold().await.unwrap();
+    append.begin_unverified().await.unwrap();
     append
         .write(&mut vec![Bytes::from_static(b"unsure")])
         .await
         .unwrap();
     faults.plan(Call::Confirm, Fault::After(Failure::Io));
-    append.confirm().await.unwrap_err();
-    append.confirm().await.unwrap_err();
+    append.accept_unverified().await.unwrap_err();
+    append.accept_unverified().await.unwrap_err();
     append.commit().await.unwrap_err();
     drop(append);
     assert_eq!(store.load(&upload.id).await.unwrap().offset, 0);

@@ -232,17 +232,17 @@ impl Append for SlowAppend {
         self.inner.lock().await.commit().await
     }
 
-    async fn hold(&mut self) -> Result<()> {
-        self.inner.lock().await.hold().await
+    async fn begin_unverified(&mut self) -> Result<()> {
+        self.inner.lock().await.begin_unverified().await
     }
 
-    async fn confirm(&mut self) -> Result<()> {
-        self.inner.lock().await.confirm().await
+    async fn accept_unverified(&mut self) -> Result<()> {
+        self.inner.lock().await.accept_unverified().await
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         let mut inner = self.inner.lock().await;
-        inner.discard().await?;
+        inner.discard_unverified().await?;
         self.offset = inner.offset();
         Ok(())
     }

@@ -15,7 +15,7 @@ struct LossySink(mpsc::Sender<Event>);
 
 #[async_trait]
 impl EventSink for LossySink {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds {
             progress: false,
             ..EventKinds::ALL
@@ -29,11 +29,11 @@ impl EventSink for LossySink {
         Ok(Some(Reservation::new(emit)))
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         let _ = self.0.send(event).await;
     }
 
-    fn tell_progress(&self, _event: Event) {}
+    fn emit_progress(&self, _event: Event) {}
 }
 
 fn subject() -> Subject {

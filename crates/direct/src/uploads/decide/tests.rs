@@ -197,7 +197,7 @@ fn decisions() {
         of(
             record(Way::SignedMultipart, |one| one.multipart = Some("m".into())),
             Observed::Nothing,
-            removed(RemovalReason::Unwanted(Removal::Client)),
+            removed(RemovalReason::Unwanted(TerminationReason::Client)),
         ),
         of(
             record(Way::SignedMultipart, |one| {
@@ -215,7 +215,7 @@ fn decisions() {
                 one.active_at = at(3) - MAX_COMPLETION_DURATION;
             }),
             Observed::Nothing,
-            removed(RemovalReason::Unwanted(Removal::Client)),
+            removed(RemovalReason::Unwanted(TerminationReason::Client)),
         ),
         of(
             record(Way::SignedMultipart, |_| ()),

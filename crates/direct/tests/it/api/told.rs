@@ -1,6 +1,6 @@
 //! What hooks say reaches clients.
 
-use landfall::hook::{Answer, Reply};
+use landfall::hook::{ClientResponse, Decision};
 use serde_json::json;
 
 use super::site::{Site, put};
@@ -32,11 +32,11 @@ async fn hooks_are_heard() {
     site.uploads.hook.next("finish", Err("down".into()));
     let failed = complete().await;
     assert!(failed.status >= 500, "{failed:?}");
-    let words = Reply::text(200, "thank you").header(
+    let words = ClientResponse::text(200, "thank you").header(
         http::HeaderName::from_static("x-mine"),
         http::HeaderValue::from_static("1"),
     );
-    site.uploads.hook.next("finish", Ok(Answer::Allow(words)));
+    site.uploads.hook.next("finish", Ok(Decision::Allow(words)));
     for _ in 0..2 {
         let done = complete().await.expect(200);
         assert_eq!(done.text_of("message"), "thank you");

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use landfall::{
-    hook::Reply,
-    upload::{Metadata, Upload, UploadId},
+    hook::ClientResponse,
+    upload::{Completion, Metadata, Upload, UploadId},
 };
 use landfall_database::DatabaseError;
 use landfall_direct::{Books, Record, Standing, Way};
@@ -41,7 +41,7 @@ fn standings() -> impl Strategy<Value = Standing> {
     ]
 }
 
-fn replies() -> impl Strategy<Value = Reply> {
+fn replies() -> impl Strategy<Value = ClientResponse> {
     let header = ("x-[a-z]{1,8}", "[ -~]{0,20}");
     let body = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..50));
     (
@@ -50,10 +50,10 @@ fn replies() -> impl Strategy<Value = Reply> {
         body,
     )
         .prop_map(|(status, headers, body)| {
-            let mut reply = Reply {
+            let mut reply = ClientResponse {
                 status: status.map(|code| StatusCode::from_u16(code).unwrap()),
                 body: body.map(Bytes::from),
-                ..Reply::default()
+                ..ClientResponse::default()
             };
             for (name, value) in headers {
                 let name: HeaderName = name.parse().unwrap();
@@ -80,12 +80,22 @@ fn uploads() -> impl Strategy<Value = Upload> {
         texts(),
         // Nanoseconds: the ids of events come from it.
         proptest::option::of(0..u64::MAX / 4),
-        any::<(bool, bool)>(),
+        (0..3, any::<Option<String>>()),
         proptest::option::of(replies()),
         any::<u128>(),
     )
         .prop_map(
-            |(length, max_size, metadata, labels, storage, created, flags, parting, id)| {
+            |(
+                length,
+                max_size,
+                metadata,
+                labels,
+                storage,
+                created,
+                (completion, etag),
+                response,
+                id,
+            )| {
                 let id = UploadId::new(&format!("direct-{id:032x}")).unwrap();
                 let mut upload = Upload::new(id, length);
                 upload.max_size = max_size;
@@ -94,8 +104,12 @@ fn uploads() -> impl Strategy<Value = Upload> {
                 upload.storage = storage;
                 upload.created =
                     created.map(|nanos| at(0) + std::time::Duration::from_nanos(nanos));
-                (upload.awaited, upload.finished) = flags;
-                upload.parting = parting.map(Arc::new);
+                upload.completion = match completion {
+                    0 => Completion::NotTracked,
+                    1 => Completion::Pending,
+                    _ => Completion::Done(response.map(Arc::new)),
+                };
+                upload.etag = etag;
                 upload
             },
         )

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use landfall::{
     event::EventKind::{self, Completed, Created},
-    hook::Answer,
+    hook::Decision,
 };
 use landfall_direct::{Record, Standing, Way};
 use landfall_grants::{JobState, queue::Scope};
@@ -68,7 +68,7 @@ async fn what_nobody_tells_is_found(service: Service) {
     for record in &records {
         let now = node.now(record).await;
         assert_eq!(now.standing, Standing::Finished);
-        assert!(now.upload.finished);
+        assert!(now.upload.completion.is_done());
         let job = node.job(record).await;
         assert_eq!((job.state, job.offset), (JobState::Completed, 5));
         assert_eq!(world.told(record), [Created, Completed]);
@@ -172,7 +172,7 @@ async fn a_hook_that_is_down_is_asked_again(service: Service) {
     // One that is refused is no more.
     let refused = node.open(Way::Put, Some(5)).await;
     put(&node, &refused).await;
-    let answer = Answer::Refuse(landfall::hook::Reply::text(422, "a virus"));
+    let answer = Decision::Deny(landfall::hook::ClientResponse::text(422, "a virus"));
     world.hook.next("finish", Ok(answer));
     let swept = world.sweep_after(&node, Duration::from_secs(61)).await;
     assert_eq!((swept.failed, swept.unknown), (1, 0));

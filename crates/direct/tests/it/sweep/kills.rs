@@ -16,7 +16,7 @@ use std::{
 use async_trait::async_trait;
 use http::{HeaderMap, Method};
 use landfall::{
-    Outcome,
+    Resolution,
     event::{Event, EventKind, EventKinds, EventSink},
     upload::UploadId,
 };
@@ -50,17 +50,17 @@ struct Voice;
 
 #[async_trait]
 impl EventSink for Voice {
-    fn wants(&self) -> EventKinds {
+    fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         if event.kind == EventKind::Completed {
             say(&format!("completed {} {}", event.upload.id, event.id()));
         }
     }
 
-    fn tell_progress(&self, _: Event) {}
+    fn emit_progress(&self, _: Event) {}
 }
 
 fn say(words: &str) {
@@ -284,7 +284,7 @@ async fn judge(world: &World, mut said: Said) {
                 assert_eq!(state, JobState::Completed, "{id}");
                 assert!(has_object, "{id}");
                 // Told, or told when it is settled.
-                assert!(matches!(settled, Outcome::Happened(_)), "{id}");
+                assert!(matches!(settled, Resolution::Happened(_)), "{id}");
                 let events = said.completed.entry(id.to_string()).or_default();
                 let told = world.sink.events().into_iter();
                 let told = told
@@ -298,7 +298,7 @@ async fn judge(world: &World, mut said: Said) {
                     "{id}: {state}"
                 );
                 assert!(!has_object, "{id}");
-                assert!(matches!(settled, Outcome::Not), "{id}");
+                assert!(matches!(settled, Resolution::DidNotHappen), "{id}");
                 assert!(!said.completed.contains_key(id.as_str()), "{id}");
             }
             other => panic!("{id} stands as {other:?}"),

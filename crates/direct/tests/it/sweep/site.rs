@@ -9,7 +9,7 @@ use std::{
 };
 
 use landfall::{
-    Composer, Config, Handler, Outcome,
+    Composer, Config, Handler, Resolution,
     event::{EventKind, EventSink},
     hook::Hook,
     store::MemoryStore,
@@ -225,8 +225,8 @@ impl Node {
         kind: EventKind,
         id: &UploadId,
         created: Option<SystemTime>,
-    ) -> Outcome {
-        self.handler.settle(kind, id, created).await.unwrap()
+    ) -> Resolution {
+        self.handler.resolve(kind, id, created).await.unwrap()
     }
 
     pub(crate) async fn reconcile(&self) -> Reconciled {

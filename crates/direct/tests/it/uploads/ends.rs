@@ -1,8 +1,8 @@
 //! Other ends: cancelled by clients and applications, and what sinks find out afterwards.
 
 use landfall::{
-    Outcome,
-    event::{EventKind, Removal},
+    Resolution,
+    event::{EventKind, TerminationReason},
 };
 use landfall_direct::{DirectError, Record, Standing, Way};
 use landfall_grants::{JobState, gate};
@@ -21,10 +21,10 @@ on_both!(
 const CREATED: EventKind = EventKind::Created;
 const TERMINATED: EventKind = EventKind::Terminated;
 
-fn removal(site: &Site) -> Option<Removal> {
+fn removal(site: &Site) -> Option<TerminationReason> {
     let events = site.sink.events();
     let mut ends = events.iter().filter(|event| event.kind == TERMINATED);
-    ends.next_back()?.removal
+    ends.next_back()?.reason
 }
 
 async fn its_client_cancels_it(service: Service) {
@@ -46,8 +46,8 @@ async fn its_client_cancels_it(service: Service) {
         assert_eq!(job.state, JobState::Cancelled);
         assert_eq!(job.reason.as_deref(), Some("by its client"));
         assert_eq!(site.told(&record), [CREATED, TERMINATED]);
-        assert_eq!(removal(&site), Some(Removal::Client));
-        assert!(site.handler.look(record.id()).await.unwrap().is_none());
+        assert_eq!(removal(&site), Some(TerminationReason::Client));
+        assert!(site.handler.get(record.id()).await.unwrap().is_none());
         // Once more does no harm.
         site.cancel(&record).await.unwrap();
         assert_eq!(site.told(&record), [CREATED, TERMINATED]);
@@ -68,7 +68,7 @@ async fn the_application_cancels_it(service: Service) {
             (JobState::Cancelled, Some("no room"))
         );
         assert_eq!(site.told(&record), [CREATED, TERMINATED]);
-        assert_eq!(removal(&site), Some(Removal::Application));
+        assert_eq!(removal(&site), Some(TerminationReason::Application));
         assert!(!site.handler.remove(record.id()).await.unwrap());
     }
     // A complete one goes, too, if that is what is wanted.
@@ -86,19 +86,22 @@ async fn what_became_of_it(service: Service) {
     let settle = async |kind| {
         let created = record.upload.created;
         site.handler
-            .settle(kind, record.id(), created)
+            .resolve(kind, record.id(), created)
             .await
             .unwrap()
     };
-    let happened = |outcome: &Outcome| matches!(outcome, Outcome::Happened(_));
+    let happened = |outcome: &Resolution| matches!(outcome, Resolution::Happened(_));
     assert!(happened(&settle(EventKind::Created).await));
-    assert!(matches!(settle(EventKind::Completed).await, Outcome::Not));
-    assert!(matches!(settle(TERMINATED).await, Outcome::Not));
+    assert!(matches!(
+        settle(EventKind::Completed).await,
+        Resolution::DidNotHappen
+    ));
+    assert!(matches!(settle(TERMINATED).await, Resolution::DidNotHappen));
     let other = site
         .handler
-        .settle(EventKind::Created, record.id(), Some(long_ago()));
+        .resolve(EventKind::Created, record.id(), Some(long_ago()));
     assert!(
-        matches!(other.await.unwrap(), Outcome::Not),
+        matches!(other.await.unwrap(), Resolution::DidNotHappen),
         "it is another one of this name"
     );
 
@@ -107,17 +110,20 @@ async fn what_became_of_it(service: Service) {
     site.hook.next("finish", Err("the process dies".into()));
     site.check(&record).await.unwrap_err();
     assert_eq!(site.now(&record).await.standing, Standing::Finishing);
-    let Outcome::Happened(Some(found)) = settle(EventKind::Completed).await else {
+    let Resolution::Happened(Some(found)) = settle(EventKind::Completed).await else {
         panic!("it is complete");
     };
-    assert!(found.upload.finished && found.is_complete());
+    assert!(found.upload.completion.is_done() && found.is_complete());
     assert_eq!(site.told(&record), [CREATED, EventKind::Completed]);
     assert!(happened(&settle(EventKind::Completed).await));
     assert_eq!(site.told(&record), [CREATED, EventKind::Completed]);
-    assert!(matches!(settle(EventKind::Expired).await, Outcome::Not));
+    assert!(matches!(
+        settle(EventKind::Expired).await,
+        Resolution::DidNotHappen
+    ));
     let none = landfall::upload::UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e");
-    let none = site.handler.settle(TERMINATED, &none.unwrap(), None).await;
-    assert!(matches!(none.unwrap(), Outcome::Happened(None)));
+    let none = site.handler.resolve(TERMINATED, &none.unwrap(), None).await;
+    assert!(matches!(none.unwrap(), Resolution::Happened(None)));
 }
 
 async fn left_over_from_an_opening(service: Service) {

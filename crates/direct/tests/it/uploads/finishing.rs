@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{Method, header};
 use landfall::{
     event::EventKind,
-    hook::{Answer, Reply},
+    hook::{ClientResponse, Decision},
 };
 use landfall_direct::{DirectError, DirectSettings, Standing, Way};
 use landfall_grants::JobState;
@@ -77,10 +77,11 @@ async fn a_hook_cannot_be_asked(service: Service) {
     let record = site.opened(Way::Put, Some(5)).await;
     assert_eq!(site.put(&record, "hello".into()).await, 200);
     site.hook.next("finish", Err("nobody at home".into()));
-    let reply = Reply::text(503, "later");
-    site.hook.next("finish", Ok(Answer::Fail(reply)));
-    let thanks = Reply::text(200, "thank you");
-    site.hook.next("finish", Ok(Answer::Allow(thanks.clone())));
+    let reply = ClientResponse::text(503, "later");
+    site.hook.next("finish", Ok(Decision::Fail(reply)));
+    let thanks = ClientResponse::text(200, "thank you");
+    site.hook
+        .next("finish", Ok(Decision::Allow(thanks.clone())));
     for _ in 0..2 {
         let error = site.check(&record).await.unwrap_err();
         let DirectError::Declined(declined) = error else {

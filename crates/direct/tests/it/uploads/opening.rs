@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use landfall::{
     event::EventKind,
-    hook::{Answer, Creation, Reply},
+    hook::{ClientResponse, CreateDecision, Decision},
 };
 use landfall_direct::{Asked, DirectError, DirectSettings, Standing, Way, Who};
 use landfall_grants::{
@@ -25,7 +25,7 @@ on_both!(
 
 async fn hooks_change_where_it_goes(service: Service) {
     let site = Site::on(service).await;
-    site.hook.creation(|creation: Creation| {
+    site.hook.creation(|creation: CreateDecision| {
         creation
             .storage("Key", "elsewhere/x.bin")
             .storage("ContentType", "text/x-mine")
@@ -61,7 +61,7 @@ async fn hooks_change_where_it_goes(service: Service) {
 async fn an_object_that_was_there_before(service: Service) {
     let site = Site::on(service).await;
     site.hook
-        .creation(|creation: Creation| creation.storage("Key", "avatar.png"));
+        .creation(|creation: CreateDecision| creation.storage("Key", "avatar.png"));
     let first = site.opened(Way::Put, Some(5)).await;
     assert_eq!(site.put(&first, "hello".into()).await, 200);
     site.check(&first).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_hook_refuses_or_fails() {
     // What couldn't be asked can be asked for again.
     asked.request_id = Some("2".into());
     site.hook.next("create", Err("nobody at home".into()));
-    let later = Ok(Answer::Fail(Reply::text(503, "later")));
+    let later = Ok(Decision::Fail(ClientResponse::text(503, "later")));
     site.hook.next("create", later);
     for _ in 0..2 {
         let error = site.open(&alice, asked.clone()).await.unwrap_err();
@@ -423,8 +423,9 @@ async fn limits_hold(site: Site) {
 
 #[tokio::test]
 async fn a_hook_that_names_no_place_opens_nothing() {
-    let with_zero: fn(Creation) -> Creation = |creation| creation.storage("Key", "a\0b");
-    let too_long: fn(Creation) -> Creation =
+    let with_zero: fn(CreateDecision) -> CreateDecision =
+        |creation| creation.storage("Key", "a\0b");
+    let too_long: fn(CreateDecision) -> CreateDecision =
         |creation| creation.storage("Key", format!("end/{}", "k".repeat(1024)));
     for names in [with_zero, too_long] {
         let site = site().await;

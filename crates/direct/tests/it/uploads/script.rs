@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    hook::{Answer, Asks, Creation, Hook, Reply, RequestInfo},
+    hook::{ClientResponse, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
     upload::{Snapshot, Upload},
 };
 use tokio::sync::Notify;
@@ -22,8 +22,8 @@ pub(crate) struct Script {
 
 #[derive(Debug, Default)]
 struct Lines {
-    creation: Option<fn(Creation) -> Creation>,
-    answers: HashMap<&'static str, Vec<Result<Answer, String>>>,
+    creation: Option<fn(CreateDecision) -> CreateDecision>,
+    answers: HashMap<&'static str, Vec<Result<Decision, String>>>,
     asked: Vec<String>,
     requests: Vec<RequestInfo>,
     pause: Option<Arc<Pause>>,
@@ -55,12 +55,12 @@ impl Script {
     }
 
     /// What the next question of this name gets; allowed otherwise.
-    pub(crate) fn next(&self, question: &'static str, answer: Result<Answer, String>) {
+    pub(crate) fn next(&self, question: &'static str, answer: Result<Decision, String>) {
         let mut lines = self.lines.lock().unwrap();
         lines.answers.entry(question).or_default().push(answer);
     }
 
-    pub(crate) fn creation(&self, change: fn(Creation) -> Creation) {
+    pub(crate) fn creation(&self, change: fn(CreateDecision) -> CreateDecision) {
         self.lines.lock().unwrap().creation = Some(change);
     }
 
@@ -77,23 +77,23 @@ impl Script {
         question: &'static str,
         request: &RequestInfo,
         note: String,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let mut lines = self.lines.lock().unwrap();
         lines.asked.push(format!("{question}{note}"));
         lines.requests.push(request.clone());
         match lines.answers.get_mut(question) {
             Some(answers) if !answers.is_empty() => answers.remove(0).map_err(Into::into),
-            _ => Ok(Answer::allow()),
+            _ => Ok(Decision::allow()),
         }
     }
 }
 
 #[async_trait]
 impl Hook for Script {
-    fn asks(&self) -> Asks {
+    fn points(&self) -> HookPoints {
         match self.is_silent {
-            true => Asks::default(),
-            false => Asks::ALL,
+            true => HookPoints::default(),
+            false => HookPoints::ALL,
         }
     }
 
@@ -101,18 +101,18 @@ impl Hook for Script {
         &self,
         request: &RequestInfo,
         upload: &Upload,
-    ) -> Result<Creation, BoxError> {
+    ) -> Result<CreateDecision, BoxError> {
         let name = upload.metadata.get_text("filename").unwrap_or_default();
         let answer = self.judge("create", request, format!(" {name}"))?;
         let change = self.lines.lock().unwrap().creation.unwrap_or(|same| same);
-        Ok(change(Creation::new(answer)))
+        Ok(change(CreateDecision::new(answer)))
     }
 
     async fn before_finish(
         &self,
         request: &RequestInfo,
         upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let pause = self.lines.lock().unwrap().pause.take();
         if let Some(pause) = pause {
             pause.called.notify_one();
@@ -125,11 +125,11 @@ impl Hook for Script {
         &self,
         request: &RequestInfo,
         upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         self.judge("terminate", request, format!(" {}", upload.offset))
     }
 }
 
-pub(crate) fn refuse(text: &'static str) -> Result<Answer, String> {
-    Ok(Answer::Refuse(Reply::text(422, text)))
+pub(crate) fn refuse(text: &'static str) -> Result<Decision, String> {
+    Ok(Decision::Deny(ClientResponse::text(422, text)))
 }

@@ -141,12 +141,7 @@ async fn a_multipart_upload(service: Service) {
     let again = site.complete(&record, &[(1, "x".into())]).await.unwrap();
     assert_eq!(again, done);
     assert_eq!(
-        site.handler
-            .look(record.id())
-            .await
-            .unwrap()
-            .unwrap()
-            .offset,
+        site.handler.get(record.id()).await.unwrap().unwrap().offset,
         done.size
     );
 }

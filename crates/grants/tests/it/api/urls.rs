@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::StatusCode;
 use landfall::{
     BoxError,
-    hook::{Asks, Creation, Hook, Reply, RequestInfo},
+    hook::{ClientResponse, CreateDecision, Hook, HookPoints, RequestInfo},
     upload::Upload,
 };
 use serde_json::{Value, json};
@@ -19,10 +19,10 @@ struct Looking;
 
 #[async_trait]
 impl Hook for Looking {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
@@ -30,7 +30,7 @@ impl Hook for Looking {
         &self,
         request: &RequestInfo,
         upload: &Upload,
-    ) -> Result<Creation, BoxError> {
+    ) -> Result<CreateDecision, BoxError> {
         for secret in ["authorization", "cookie", "x-who", "upload-token"] {
             assert!(!request.headers.contains_key(secret), "{secret}");
         }
@@ -39,10 +39,16 @@ impl Hook for Looking {
         assert_eq!(upload.labels["subject"], "ann");
         let name = upload.metadata.get_text("filename").unwrap().into_owned();
         match &*name {
-            "refused" => Ok(Creation::refuse(Reply::text(403, "we don't want it\n"))),
-            "odd" => Ok(Creation::refuse(Reply::text(200, "fine, but no"))),
+            "refused" => Ok(CreateDecision::refuse(ClientResponse::text(
+                403,
+                "we don't want it\n",
+            ))),
+            "odd" => Ok(CreateDecision::refuse(ClientResponse::text(
+                200,
+                "fine, but no",
+            ))),
             "down" => Err("the application is away".into()),
-            _ => Ok(Creation::allow()),
+            _ => Ok(CreateDecision::allow()),
         }
     }
 }

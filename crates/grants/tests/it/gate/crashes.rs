@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall::{Outcome, event::EventKind};
+use landfall::{Resolution, event::EventKind};
 use landfall_grants::{JobState, Queue, gate::reconcile, queue::End};
 
 use super::site::{Site, all_silent, create, id};
@@ -106,14 +106,17 @@ async fn a_settled_completion_is_in_the_queue_before_it_is_delivered() {
     let created = site.snapshot(&path).await.unwrap().upload.created;
     let settled = site
         .handler
-        .settle(EventKind::Completed, &upload, created)
+        .resolve(EventKind::Completed, &upload, created)
         .await
         .unwrap();
-    assert!(matches!(settled, Outcome::Happened(Some(_))), "{settled:?}");
+    assert!(
+        matches!(settled, Resolution::Happened(Some(_))),
+        "{settled:?}"
+    );
     assert_eq!(site.state(job.id).await, JobState::Completed);
     // A second process may settle it again.
     site.handler
-        .settle(EventKind::Completed, &upload, created)
+        .resolve(EventKind::Completed, &upload, created)
         .await
         .unwrap();
     assert_eq!(
@@ -140,10 +143,10 @@ async fn a_settled_removal_is_in_the_queue_with_its_reason() {
         remove_quietly(&site, &path).await;
         let settled = site
             .handler
-            .settle(EventKind::Terminated, &id(&path), created)
+            .resolve(EventKind::Terminated, &id(&path), created)
             .await
             .unwrap();
-        assert!(matches!(settled, Outcome::Happened(None)), "{settled:?}");
+        assert!(matches!(settled, Resolution::Happened(None)), "{settled:?}");
         assert_eq!(site.state(job.id).await, state);
     }
 }

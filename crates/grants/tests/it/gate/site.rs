@@ -13,9 +13,9 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use landfall::{
     BoxError, Composer, Config, Handler,
-    hook::{Answer, Asks, Hook, Reply, RequestInfo},
+    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
     lease::MemoryLocker,
-    service::{Peer, ReplyBody},
+    service::{Peer, ResponseBody},
     store::MemoryStore,
     upload::{Snapshot, UploadId},
 };
@@ -63,17 +63,17 @@ struct Picky;
 
 #[async_trait]
 impl Hook for Picky {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_finish: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_finish(&self, _: &RequestInfo, found: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(&self, _: &RequestInfo, found: &Snapshot) -> Result<Decision, BoxError> {
         Ok(match found.upload.metadata.get("virus") {
-            Some(_) => Answer::Refuse(Reply::text(422, "a virus")),
-            None => Answer::allow(),
+            Some(_) => Decision::Deny(ClientResponse::text(422, "a virus")),
+            None => Decision::allow(),
         })
     }
 }
@@ -146,7 +146,7 @@ impl Site {
     }
 
     pub(super) async fn snapshot(&self, path: &str) -> Option<Snapshot> {
-        self.handler.look(&id(path)).await.unwrap()
+        self.handler.get(&id(path)).await.unwrap()
     }
 
     pub(super) async fn create(&self, token: &Token, length: u64) -> Answered {
@@ -241,7 +241,7 @@ impl Answered {
         location[location.find("/files/").unwrap()..].to_owned()
     }
 
-    async fn read(response: Response<ReplyBody>) -> Self {
+    async fn read(response: Response<ResponseBody>) -> Self {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Self {

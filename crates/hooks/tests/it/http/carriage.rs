@@ -98,7 +98,7 @@ async fn version_1_passes_the_last_server_error_on() {
     assert!(reaction.failed);
     assert_eq!(
         reaction.reply,
-        landfall::hook::Reply::text(503, "come back\n")
+        landfall::hook::ClientResponse::text(503, "come back\n")
     );
 }
 

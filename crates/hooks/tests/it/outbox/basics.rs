@@ -129,7 +129,7 @@ async fn a_full_outbox_refuses_creations_first() {
         settings.limit = 10;
         let site = Site::start(settings).await;
         let announce =
-            async |kind, upload: &Arc<Upload>| site.outbox.announce(&[event(kind, upload)]).await;
+            async |kind, upload: &Arc<Upload>| site.outbox.prepare(&[event(kind, upload)]).await;
         site.receiver.set_down(true);
         let uploads: Vec<_> = (0..10).map(|_| upload()).collect();
         for upload in &uploads {
@@ -152,7 +152,7 @@ async fn a_full_outbox_refuses_creations_first() {
         site.receiver.set_down(false);
         for upload in &uploads {
             for kind in [EventKind::Created, EventKind::Completed] {
-                site.outbox.tell(event(kind, upload)).await;
+                site.outbox.emit(event(kind, upload)).await;
             }
         }
         assert_in_order(&site.receiver.until(20).await);
@@ -264,8 +264,8 @@ async fn each_route_has_its_own_pace() {
         for upload in &uploads {
             for kind in LIFE {
                 let event = event(kind, upload);
-                outbox.announce(std::slice::from_ref(&event)).await.unwrap();
-                outbox.tell(event).await;
+                outbox.prepare(std::slice::from_ref(&event)).await.unwrap();
+                outbox.emit(event).await;
             }
         }
         assert_in_order(&up.until(60).await);
@@ -343,13 +343,13 @@ async fn the_limit_of_bytes_refuses_creations_first() {
         other.id = second.id.clone();
         let other = Arc::new(other);
         let created = [event(EventKind::Created, &other)];
-        let refused = site.outbox.announce(&created).await.unwrap_err();
+        let refused = site.outbox.prepare(&created).await.unwrap_err();
         let refused = refused.to_string();
         let allowed = format!("{} are allowed", bytes * 3 / 2);
         assert!(refused.ends_with(&allowed), "{refused}");
         // Events of uploads that exist have twice as much.
         let completed = [event(EventKind::Completed, &first)];
-        site.outbox.announce(&completed).await.unwrap();
+        site.outbox.prepare(&completed).await.unwrap();
         assert!(site.outbox.is_full());
         let stats = site.outbox.stats();
         assert!(
@@ -357,10 +357,10 @@ async fn the_limit_of_bytes_refuses_creations_first() {
             "{stats:?}"
         );
         site.receiver.set_down(false);
-        site.outbox.tell(event(EventKind::Completed, &first)).await;
+        site.outbox.emit(event(EventKind::Completed, &first)).await;
         site.receiver.until(2).await;
         let began = Instant::now();
-        while site.outbox.announce(&created).await.is_err() {
+        while site.outbox.prepare(&created).await.is_err() {
             assert!(began.elapsed() < Duration::from_secs(60));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -139,8 +139,8 @@ impl Site {
     async fn emit(&self, kind: EventKind, upload: &Arc<Upload>) {
         let event = event(kind, upload);
         let prepared = std::slice::from_ref(&event);
-        self.outbox.announce(prepared).await.unwrap();
-        self.outbox.tell(event).await;
+        self.outbox.prepare(prepared).await.unwrap();
+        self.outbox.emit(event).await;
     }
 
     async fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {

@@ -24,10 +24,10 @@ async fn each_fault_costs_seconds_and_no_event() {
         // Prepared before the fault, it happens under it.
         if let Some(happened) = prepared.take() {
             emitted.push(happened.id());
-            site.outbox.tell(happened).await;
+            site.outbox.emit(happened).await;
         }
         let next = event(EventKind::Created, &upload());
-        site.outbox.announce(std::slice::from_ref(&next)).await?;
+        site.outbox.prepare(std::slice::from_ref(&next)).await?;
         prepared = Some(next);
         Ok::<_, BoxError>(())
     };

@@ -104,16 +104,16 @@ async fn ordinary_events_are_stored_in_four_kib_without_credentials() {
         let (upload, request) = (upload(), request());
         for kind in [EventKind::Created, EventKind::Completed] {
             let event = || Event::new(kind, upload.clone(), 0, Some(request.clone()));
-            site.outbox.announce(&[event()]).await.unwrap();
+            site.outbox.prepare(&[event()]).await.unwrap();
             // Both the prepared and the emitted form are stored.
             for message in stored(&place).await {
                 assert_without_secrets(&message);
             }
-            site.outbox.tell(event()).await;
+            site.outbox.emit(event()).await;
         }
         // `announce` waits for the transaction, which follows what was told before.
         let last = Event::new(EventKind::Terminated, upload.clone(), 0, None);
-        site.outbox.announce(&[last]).await.unwrap();
+        site.outbox.prepare(&[last]).await.unwrap();
         let rows = stored(&place).await;
         assert_eq!(rows.len(), 3);
         for row in &rows {
@@ -167,7 +167,7 @@ async fn progress_carries_no_credentials() {
     let progress = Progress::new(vec![route], EventHeaders::default().with(["X-Tenant"]));
     let upload = upload();
     let event = Event::new(EventKind::Progress, upload.clone(), 5, Some(request()));
-    progress.tell(event).await;
+    progress.emit(event).await;
     progress.quiet(upload.id.as_str()).await;
     let messages = recorder.0.lock().unwrap();
     assert_eq!(messages.len(), 1);

@@ -22,7 +22,7 @@ use http_body_util::Full;
 use landfall::{
     Composer, Config, Handler, LocationStyle,
     event::EventKind,
-    service::ReplyBody,
+    service::ResponseBody,
     store::{
         Enumerate,
         file::{FileOptions, FileStore},
@@ -165,7 +165,7 @@ async fn upload_forever(handler: Handler, line: Arc<Line>, mut one: u32) {
             request = request.header(*name, *value);
         }
         let body: Full<Bytes> = Full::from(body);
-        let response: Response<ReplyBody> = handler.handle(request.body(body).unwrap()).await;
+        let response: Response<ResponseBody> = handler.handle(request.body(body).unwrap()).await;
         response
     };
     let data = ("Content-Type", "application/offset+octet-stream");
@@ -325,7 +325,7 @@ async fn judge(uploads: &Path, heard: &Heard) {
             let id = snapshot.upload.id.as_str().to_owned();
             assert!(created.contains(id.as_str()), "{id} is there untold");
             assert_eq!(
-                snapshot.is_complete() && snapshot.upload.finished,
+                snapshot.is_complete() && snapshot.upload.completion.is_done(),
                 finished.contains(id.as_str()),
                 "{id} is complete, or told to be"
             );

@@ -18,6 +18,7 @@ use landfall::{
         MemoryStore, Store as _,
         file::{FileOptions, FileStore},
     },
+    upload::Completion,
 };
 use landfall_hooks::outbox::{Clock, Database, Outbox, OutboxSettings};
 use tokio::time::timeout;
@@ -45,7 +46,7 @@ async fn what_never_came_true_is_forgotten() {
         let site = Site::start(settings).await;
         let never = upload();
         let announced = event(EventKind::Completed, &never);
-        site.outbox.announce(&[announced]).await.unwrap();
+        site.outbox.prepare(&[announced]).await.unwrap();
         let began = Instant::now();
         while site.outbox.stats().rows > 0 {
             assert!(
@@ -77,11 +78,11 @@ async fn events_of_one_upload_do_not_delay_each_other_after_a_kill() {
         const UPLOADS: usize = 20;
         for _ in 0..UPLOADS {
             let mut finished = (*upload()).clone();
-            finished.finished = true;
+            finished.completion = Completion::Done(None);
             let finished = store.create(finished).await.unwrap();
             let happened = [EventKind::Created, EventKind::Completed];
             let happened = happened.map(|kind| event(kind, &finished));
-            killed.announce(&happened).await.unwrap();
+            killed.prepare(&happened).await.unwrap();
         }
         killed.close().await;
 
@@ -99,12 +100,12 @@ async fn an_event_of_an_upload_that_was_busy_for_a_moment_comes_soon() {
     everywhere(async |place| {
         let parts = Composer::join(MemoryStore::new());
         let mut finished = (*upload()).clone();
-        finished.finished = true;
+        finished.completion = Completion::Done(None);
         let finished = parts.get_store().create(finished).await.unwrap();
         let killed = Outbox::open(place.settings(), vec![route(&Arc::default())]);
         let killed = killed.await.unwrap();
         let announced = [event(EventKind::Completed, &finished)];
-        killed.announce(&announced).await.unwrap();
+        killed.prepare(&announced).await.unwrap();
         killed.close().await;
 
         let lease = parts.get_locker().try_acquire(&finished.id).await.unwrap();
@@ -148,7 +149,7 @@ async fn uploads_that_change_nodes_stay_in_order() {
                 .await;
             // As it is in the store by then.
             let mut finished = (*upload).clone();
-            finished.finished = true;
+            finished.completion = Completion::Done(None);
             nodes[n % 2]
                 .announce_and_tell(&Arc::new(finished), &[EventKind::Terminated])
                 .await;
@@ -187,7 +188,7 @@ async fn a_node_that_falls_silent_is_succeeded() {
             }
             let stuck = upload();
             let never = event(EventKind::Completed, &stuck);
-            site.outbox.announce(&[never]).await.unwrap();
+            site.outbox.prepare(&[never]).await.unwrap();
             site
         });
         let gone = begun.await.unwrap();
@@ -230,14 +231,14 @@ async fn postgres_may_go_away() {
     let running = upload();
     let end = event(EventKind::Completed, &running);
     site.outbox
-        .announce(std::slice::from_ref(&end))
+        .prepare(std::slice::from_ref(&end))
         .await
         .unwrap();
     postgres.stop();
 
     let refused = site
         .outbox
-        .announce(&[event(EventKind::Created, &upload())])
+        .prepare(&[event(EventKind::Created, &upload())])
         .await;
     let refused = refused.unwrap_err().to_string();
     assert_eq!(
@@ -245,14 +246,14 @@ async fn postgres_may_go_away() {
         "the database didn't keep an announcement within 3s"
     );
     // What had been announced happens, and is told when the database is back.
-    site.outbox.tell(end).await;
+    site.outbox.emit(end).await;
     site.receiver.set_down(false);
     postgres.restart();
     assert_in_order(&site.receiver.until(51).await);
     let began = Instant::now();
     while site
         .outbox
-        .announce(&[event(EventKind::Created, &upload())])
+        .prepare(&[event(EventKind::Created, &upload())])
         .await
         .is_err()
     {
@@ -307,10 +308,10 @@ async fn a_node_without_a_presence_folder_is_succeeded_after_13_seconds() {
         let silent = silent.await.unwrap();
         let created = event(EventKind::Created, &upload());
         silent
-            .announce(std::slice::from_ref(&created))
+            .prepare(std::slice::from_ref(&created))
             .await
             .unwrap();
-        silent.tell(created).await;
+        silent.emit(created).await;
         let other = Site::start(settings).await;
         for second in 0..=10 {
             moved.store(second, Ordering::SeqCst);

@@ -44,14 +44,14 @@ async fn an_event_that_the_database_rejects_stops_no_other() {
         });
         let bad = async {
             let prepared = [event(EventKind::Created, &poison)];
-            let rejected = site.outbox.announce(&prepared).await.unwrap_err();
+            let rejected = site.outbox.prepare(&prepared).await.unwrap_err();
             let rejected = rejected.to_string();
             assert!(
                 rejected.starts_with("the database rejects the event: "),
                 "{rejected}"
             );
             // One that was not prepared can be dropped only.
-            site.outbox.tell(event(EventKind::Completed, &poison)).await;
+            site.outbox.emit(event(EventKind::Completed, &poison)).await;
         };
         tokio::join!(futures_util::future::join_all(good), bad);
         assert_in_order(&site.receiver.until(200).await);
@@ -76,7 +76,7 @@ async fn an_event_that_the_database_rejects_is_tried_once() {
         let poison = upload();
         reject(&connections, &place, poison.id.as_str()).await;
         let prepared = [event(EventKind::Created, &poison)];
-        outbox.announce(&prepared).await.unwrap_err();
+        outbox.prepare(&prepared).await.unwrap_err();
         let stats = outbox.stats();
         assert_eq!((stats.failed_batches, stats.rejected), (1, 1), "{stats:?}");
         outbox.close().await;
@@ -103,7 +103,7 @@ async fn a_lost_connection_rejects_no_event() {
         execute(&connections, sql).await;
     }
     let prepared = [event(EventKind::Created, &upload())];
-    outbox.announce(&prepared).await.unwrap();
+    outbox.prepare(&prepared).await.unwrap();
     let stats = outbox.stats();
     assert_eq!((stats.failed_batches, stats.rejected), (6, 0), "{stats:?}");
     outbox.close().await;

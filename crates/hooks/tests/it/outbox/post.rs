@@ -118,7 +118,7 @@ async fn inserted_events_arrive_in_order_for_each_job() {
     everywhere(async |place| {
         let queue = Queue::start(place.settings()).await;
         assert_eq!(queue.outbox.names(), HookNames::OF_QUEUE.or(ALL));
-        assert!(!queue.outbox.wants().progress);
+        assert!(!queue.outbox.event_kinds().progress);
         queue
             .receiver
             .fails_each

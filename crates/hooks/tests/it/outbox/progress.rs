@@ -88,10 +88,10 @@ async fn until(what: impl Fn() -> bool) {
 #[tokio::test]
 async fn the_newest_comes_next() {
     let (gate, sink) = gate();
-    assert!(sink.wants().progress && !sink.wants().created);
+    assert!(sink.event_kinds().progress && !sink.event_kinds().created);
     let upload = upload();
     for offset in 1..=4 {
-        sink.tell_progress(progress(&upload, offset));
+        sink.emit_progress(progress(&upload, offset));
     }
     until(|| !gate.calls.lock().unwrap().is_empty()).await;
     gate.open.add_permits(9);
@@ -104,9 +104,9 @@ async fn the_newest_comes_next() {
     // What nobody asks for any more isn't told.
     gate.open.forget_permits(9);
     gate.calls.lock().unwrap().clear();
-    sink.tell_progress(progress(&upload, 5));
+    sink.emit_progress(progress(&upload, 5));
     until(|| gate.calls.lock().unwrap().len() == 1).await;
-    sink.tell_progress(progress(&upload, 6));
+    sink.emit_progress(progress(&upload, 6));
     sink.forget(upload.id.as_str());
     gate.open.add_permits(9);
     sink.quiet(upload.id.as_str()).await;
@@ -118,7 +118,7 @@ async fn calls_are_few() {
     let (gate, sink) = gate();
     let uploads: Vec<_> = (0..70).map(|_| upload()).collect();
     for upload in &uploads {
-        sink.tell_progress(progress(upload, 1));
+        sink.emit_progress(progress(upload, 1));
     }
     assert_eq!(sink.stats().left_out, 54);
     drop(gate);
@@ -138,14 +138,14 @@ async fn nothing_overtakes_progress() {
     let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
     let running = tokio::spawn(outbox.clone().run(handler));
     let (upload, other) = (upload(), upload());
-    outbox.tell(event(EventKind::Created, &upload)).await;
+    outbox.emit(event(EventKind::Created, &upload)).await;
     until(|| gate.receiver.ids().len() == 1).await;
-    sink.tell_progress(progress(&upload, 1));
+    sink.emit_progress(progress(&upload, 1));
     until(|| !gate.calls.lock().unwrap().is_empty()).await;
-    sink.tell_progress(progress(&upload, 2));
-    outbox.tell(event(EventKind::Completed, &upload)).await;
+    sink.emit_progress(progress(&upload, 2));
+    outbox.emit(event(EventKind::Completed, &upload)).await;
     // Others don't wait.
-    outbox.tell(event(EventKind::Completed, &other)).await;
+    outbox.emit(event(EventKind::Completed, &other)).await;
     until(|| gate.receiver.ids().len() == 2).await;
     gate.open.add_permits(9);
     until(|| gate.receiver.ids().len() == 5).await;
@@ -167,10 +167,10 @@ async fn nothing_overtakes_progress() {
 
     // Progress of an upload that is gone is not delivered.
     gate.open.forget_permits(9);
-    sink.tell_progress(progress(&other, 3));
+    sink.emit_progress(progress(&other, 3));
     until(|| gate.calls.lock().unwrap().len() == 3).await;
-    sink.tell_progress(progress(&other, 4));
-    outbox.tell(event(EventKind::Terminated, &other)).await;
+    sink.emit_progress(progress(&other, 4));
+    outbox.emit(event(EventKind::Terminated, &other)).await;
     gate.open.add_permits(9);
     until(|| gate.receiver.ids().len() == 7).await;
     assert_eq!(*gate.calls.lock().unwrap(), [1, 2, 3]);

@@ -212,8 +212,8 @@ impl Site {
     pub(crate) async fn announce_and_tell(&self, upload: &Arc<Upload>, kinds: &[EventKind]) {
         for kind in kinds {
             let announced = event(*kind, upload);
-            self.outbox.announce(&[announced]).await.unwrap();
-            self.outbox.tell(event(*kind, upload)).await;
+            self.outbox.prepare(&[announced]).await.unwrap();
+            self.outbox.emit(event(*kind, upload)).await;
         }
     }
 }

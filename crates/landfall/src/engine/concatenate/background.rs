@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
 use super::state::Admission;
 use crate::{
-    engine::{Caller, Engine, Error, Inspected},
+    engine::{Engine, Error, Inspected, RequestContext},
     event::EventKind,
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
 impl Engine {
@@ -16,7 +16,7 @@ impl Engine {
     /// complete, the concatenation is started in the background.
     pub(in crate::engine) async fn inspect_waiting(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         snapshot: Snapshot,
     ) -> Result<Inspected, Error> {
         let Snapshot {
@@ -24,8 +24,8 @@ impl Engine {
             modified,
             ..
         } = snapshot;
-        let Kind::Final { parts, .. } = &upload.kind else {
-            return Err(Fault::Internal.into());
+        let UploadKind::Final { parts, .. } = &upload.kind else {
+            return Err(ProblemKind::Internal.into());
         };
         if upload.length.is_none() || !self.final_uploads.is_busy(&upload.id) {
             let known = self.check_parts(&upload).await?;
@@ -73,7 +73,7 @@ impl Engine {
 
     /// Concatenates final uploads in the background, one after another. Those that run already, that
     /// failed lately, or that are one too many are left to the next HEAD or the sweeper.
-    fn start_concatenations(self: &Arc<Self>, caller: Caller, ids: Vec<UploadId>) {
+    fn start_concatenations(self: &Arc<Self>, caller: RequestContext, ids: Vec<UploadId>) {
         let mut ids = ids.into_iter();
         let Some(mut next) = self.admit_next(&mut ids) else {
             return;
@@ -113,7 +113,7 @@ impl Engine {
 
     async fn advance_admitted(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         id: &UploadId,
         admission: Admission,
     ) {
@@ -124,15 +124,15 @@ impl Engine {
                     tracing::error!(%id, %error, "failed to concatenate a final upload");
                 }
                 // These are found out again without copying anything.
-                let fault = error.problem().fault;
+                let fault = error.problem().kind;
                 if matches!(
                     fault,
-                    Fault::Locked
-                        | Fault::NotFound
-                        | Fault::Gone
-                        | Fault::NotFinished
-                        | Fault::Rejected
-                        | Fault::MaxSizeExceeded
+                    ProblemKind::Locked
+                        | ProblemKind::NotFound
+                        | ProblemKind::Gone
+                        | ProblemKind::NotFinished
+                        | ProblemKind::Rejected
+                        | ProblemKind::MaxSizeExceeded
                 ) {
                     admission.end();
                 }
@@ -142,13 +142,13 @@ impl Engine {
 
     async fn concatenate_if_ready(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         id: &UploadId,
     ) -> Result<(), Error> {
         let found = self.load(id).await?.upload;
-        let Kind::Final {
+        let UploadKind::Final {
             parts,
-            joined: false,
+            concatenated: false,
             ..
         } = &found.kind
         else {
@@ -159,11 +159,11 @@ impl Engine {
         }
         let lease = self.lease(id).await?;
         let current = self.load(id).await?.upload;
-        if current.is_joined() {
+        if current.is_concatenated() {
             return Ok(());
         }
         let completed = [(EventKind::Completed, current.length.unwrap_or_default())];
-        self.announce(&completed, &current, caller).await?;
+        self.prepare_kinds(&completed, &current, caller).await?;
         let concatenated = self.concatenate(current, &lease).await?;
         self.final_uploads.remove(id);
         self.finish(caller, concatenated, lease, true).await?;

@@ -6,15 +6,15 @@ mod state;
 
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
 pub(super) use self::state::FinalUploads;
 use self::state::PartsProgress;
-use super::{Caller, Engine, Error, claim::Turn, create::Created};
+use super::{Engine, Error, RequestContext, claim::KeyState, create::Created};
 use crate::{
-    event::{EventKind, Removal},
+    event::{EventKind, TerminationReason},
     lease::Lease,
-    upload::{Kind, Upload, UploadId},
+    upload::{Upload, UploadId, UploadKind},
 };
 
 impl Engine {
@@ -22,11 +22,11 @@ impl Engine {
     /// as soon as they are (concatenation-unfinished).
     pub(super) async fn create_final(
         self: &Arc<Self>,
-        caller: &Caller,
+        caller: &RequestContext,
         mut upload: Upload,
     ) -> Result<Created, Error> {
-        let Kind::Final { parts, .. } = &upload.kind else {
-            return Err(Fault::Internal.into());
+        let UploadKind::Final { parts, .. } = &upload.kind else {
+            return Err(ProblemKind::Internal.into());
         };
         let parts = parts.clone();
         reject_duplicates(&parts)?;
@@ -35,23 +35,23 @@ impl Engine {
         if let (Some(sum), Some(max)) = (sum, self.limits.max_size)
             && sum > max
         {
-            return Err(Fault::MaxSizeExceeded.into());
+            return Err(ProblemKind::MaxSizeExceeded.into());
         }
         // A client must not state the length; if it does, it had better be right (E-43).
         if let (Some(stated), Some(sum)) = (upload.length, sum)
             && stated != sum
         {
-            return Err(Fault::InvalidUploadLength
-                .because(format_args!(
+            return Err(ProblemKind::InvalidUploadLength
+                .with_detail(format_args!(
                     "the partial uploads have {sum} bytes together"
                 ))
                 .into());
         }
         upload.length = sum;
-        let (mut reply, claim) = self.ask_before_create(caller, &mut upload).await?;
+        let (mut reply, claim) = self.call_pre_create(caller, &mut upload).await?;
         let claim = match self.claim(claim, &reply).await? {
-            Turn::Free(claim) => claim,
-            Turn::Made(created) => return Ok(created),
+            KeyState::New(claim) => claim,
+            KeyState::Exists(created) => return Ok(created),
         };
         self.assign_id(&mut upload, claim.as_ref()).await?;
         let missing = parts.get(known.complete);
@@ -59,15 +59,15 @@ impl Engine {
             Some(_) => None,
             None => {
                 let admission = self.final_uploads.admit(&upload.id);
-                Some(admission.ok_or(Fault::TooManyUploads)?)
+                Some(admission.ok_or(ProblemKind::TooManyUploads)?)
             }
         };
         let created = (EventKind::Created, 0);
         if admission.is_none() {
-            self.announce(&[created], &upload, caller).await?;
+            self.prepare_kinds(&[created], &upload, caller).await?;
         } else {
             let completed = (EventKind::Completed, sum.unwrap_or_default());
-            self.announce(&[created, completed], &upload, caller)
+            self.prepare_kinds(&[created, completed], &upload, caller)
                 .await?;
         }
         let lease = self.lease(&upload.id).await?;
@@ -90,7 +90,13 @@ impl Engine {
                         Ok((upload, reply))
                     }
                     Err(error) => {
-                        let removed = engine.remove(&caller, &created, 0, &lease, Removal::Undone);
+                        let removed = engine.remove(
+                            &caller,
+                            &created,
+                            0,
+                            &lease,
+                            TerminationReason::RolledBack,
+                        );
                         if removed.await.is_ok() {
                             admission.end();
                         }
@@ -123,21 +129,25 @@ impl Engine {
     /// Fills a final upload with the bytes of its parts and records it.
     async fn concatenate(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
         let Some(concatenator) = self.parts.get_concatenator() else {
-            return Err(Fault::ConcatenationUnsupported.into());
+            return Err(ProblemKind::ConcatenationUnsupported.into());
         };
         let turn = self.final_uploads.turn().await;
-        let _turn = turn.map_err(|_| Fault::Unavailable)?;
+        let _turn = turn.map_err(|_| ProblemKind::Unavailable)?;
         let parts = self.load_complete_parts(&upload).await?;
         let lengths = parts.iter().map(|part| part.length.unwrap_or_default());
         let expected = lengths.fold(0, u64::saturating_add);
         if self.max_size(&upload).is_some_and(|max| expected > max) {
-            return Err(Fault::MaxSizeExceeded.into());
+            return Err(ProblemKind::MaxSizeExceeded.into());
         }
         let concatenated = concatenator.concatenate(&upload, &parts, lease.fence());
         let sum = Self::while_held(lease, concatenated).await?;
         let mut concatenated = (*upload).clone();
         concatenated.length = Some(sum);
-        if let Kind::Final { joined, .. } = &mut concatenated.kind {
+        if let UploadKind::Final {
+            concatenated: joined,
+            ..
+        } = &mut concatenated.kind
+        {
             *joined = true;
         }
         let store = self.parts.get_store();
@@ -151,8 +161,8 @@ fn reject_duplicates(parts: &[UploadId]) -> Result<(), Error> {
     let mut seen = HashSet::with_capacity(parts.len());
     match parts.iter().find(|part| !seen.insert(*part)) {
         None => Ok(()),
-        Some(part) => Err(Fault::InvalidConcat
-            .because(format_args!("{part} is named twice"))
+        Some(part) => Err(ProblemKind::InvalidConcat
+            .with_detail(format_args!("{part} is named twice"))
             .into()),
     }
 }

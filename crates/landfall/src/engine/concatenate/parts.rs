@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
-use landfall_protocol::Fault;
+use landfall_protocol::ProblemKind;
 
 use super::PartsProgress;
 use crate::{
-    engine::{Caller, Engine, Error, is_missing},
+    engine::{Engine, Error, RequestContext, is_missing},
     hook::Intent,
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
 /// How many parts of one final upload are loaded at once.
@@ -27,7 +27,7 @@ impl PartsProgress {
             && let Some(length) = part.upload.length
         {
             let sum = self.sum.checked_add(length);
-            self.sum = sum.ok_or(Fault::MaxSizeExceeded)?;
+            self.sum = sum.ok_or(ProblemKind::MaxSizeExceeded)?;
             self.measured += 1;
         }
         Ok(at < self.measured)
@@ -48,7 +48,7 @@ impl Engine {
     /// uploads.
     pub(super) async fn admit_parts(
         &self,
-        caller: &Caller,
+        caller: &RequestContext,
         parts: &[UploadId],
     ) -> Result<PartsProgress, Error> {
         let mut known = PartsProgress::default();
@@ -63,12 +63,13 @@ impl Engine {
         Ok(known)
     }
 
-    async fn admit_part(&self, caller: &Caller, id: &UploadId) -> Result<Snapshot, Error> {
-        self.admit(caller, Intent::Concatenate, Some(id)).await?;
+    async fn admit_part(&self, caller: &RequestContext, id: &UploadId) -> Result<Snapshot, Error> {
+        self.check_access(caller, Intent::Concatenate, Some(id))
+            .await?;
         let part = self.load(id).await?;
-        if part.upload.kind != Kind::Partial {
-            return Err(Fault::InvalidConcat
-                .because(format_args!("{id} was not created as a partial upload"))
+        if part.upload.kind != UploadKind::Partial {
+            return Err(ProblemKind::InvalidConcat
+                .with_detail(format_args!("{id} was not created as a partial upload"))
                 .into());
         }
         Ok(part)
@@ -79,7 +80,7 @@ impl Engine {
     pub(super) async fn check_parts(&self, upload: &Upload) -> Result<PartsProgress, Error> {
         let checked = self.count_parts(upload).await;
         if let Err(error) = &checked
-            && matches!(error.problem().fault, Fault::Gone)
+            && matches!(error.problem().kind, ProblemKind::Gone)
         {
             self.final_uploads.remove(&upload.id);
         }
@@ -87,8 +88,8 @@ impl Engine {
     }
 
     async fn count_parts(&self, upload: &Upload) -> Result<PartsProgress, Error> {
-        let Kind::Final { parts, .. } = &upload.kind else {
-            return Err(Fault::Internal.into());
+        let UploadKind::Final { parts, .. } = &upload.kind else {
+            return Err(ProblemKind::Internal.into());
         };
         let mut known = self.final_uploads.progress(&upload.id);
         let start = known.complete;
@@ -110,7 +111,7 @@ impl Engine {
         if let (Some(sum), Some(max)) = (known.sum_of(parts), self.max_size(upload))
             && sum > max
         {
-            return Err(Fault::MaxSizeExceeded.into());
+            return Err(ProblemKind::MaxSizeExceeded.into());
         }
         Ok(known)
     }
@@ -120,13 +121,13 @@ impl Engine {
         &self,
         upload: &Upload,
     ) -> Result<Vec<Arc<Upload>>, Error> {
-        let Kind::Final { parts, .. } = &upload.kind else {
-            return Err(Fault::Internal.into());
+        let UploadKind::Final { parts, .. } = &upload.kind else {
+            return Err(ProblemKind::Internal.into());
         };
         let mut complete = Vec::with_capacity(parts.len());
         self.scan_parts(parts, 0, |_, part| {
             if !part.is_complete() {
-                return Err(Fault::NotFinished.into());
+                return Err(ProblemKind::NotFinished.into());
             }
             complete.push(part.upload.clone());
             Ok(true)
@@ -165,7 +166,7 @@ impl Engine {
     async fn load_part(&self, id: &UploadId) -> Result<Snapshot, Error> {
         match self.parts.get_store().load(id).await {
             // A part was removed: this upload can never be concatenated (E-47).
-            Err(error) if is_missing(&error) => Err(Fault::Gone.into()),
+            Err(error) if is_missing(&error) => Err(ProblemKind::Gone.into()),
             part => Ok(part?),
         }
     }

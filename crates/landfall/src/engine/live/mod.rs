@@ -23,9 +23,9 @@ use self::{
     ended::Ended,
     eviction::{Candidates, Sample},
 };
-use super::Caller;
+use super::RequestContext;
 use crate::{
-    hook::Reply,
+    hook::ClientResponse,
     upload::{Upload, UploadId},
 };
 
@@ -78,7 +78,7 @@ impl LiveUploads {
         upload: Arc<Upload>,
         offset: u64,
         visibility: Visibility,
-        caller: &Caller,
+        caller: &RequestContext,
     ) -> LiveUploadGuard<'_> {
         let mut shard = self.shard(&upload.id);
         let ended = shard.ended.remove(&upload.id);
@@ -150,7 +150,7 @@ pub(super) enum Visibility {
 pub(crate) struct LiveUpload {
     pub(super) upload: Arc<Upload>,
     /// The request that writes.
-    pub(super) caller: Caller,
+    pub(super) caller: RequestContext,
     visibility: Visibility,
     /// The offset that may be told to others.
     offset: AtomicU64,
@@ -182,7 +182,7 @@ struct WriterState {
     is_taken_over: bool,
     commit_requested: bool,
     is_shutting_down: bool,
-    stop: Option<Reply>,
+    stop: Option<ClientResponse>,
     /// Another transfer gets the permit of this one.
     is_evicted: bool,
     sample: Option<Sample>,
@@ -209,7 +209,7 @@ impl WriterState {
 #[derive(Debug)]
 pub(super) enum WriterRequest {
     /// A hook stops the upload.
-    Stop(Reply),
+    Stop(ClientResponse),
     /// The server shuts down.
     ShutDown,
     /// Another request continues from the offset that the writer has reached.
@@ -323,7 +323,7 @@ impl LiveUpload {
     }
 
     /// Stops the upload on behalf of a hook.
-    pub(super) fn stop(&self, reply: Reply) {
+    pub(super) fn stop(&self, reply: ClientResponse) {
         lock(&self.writer).stop.get_or_insert(reply);
         self.end();
     }

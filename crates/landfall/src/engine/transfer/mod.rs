@@ -23,14 +23,14 @@ use tokio::time::{Sleep, sleep};
 use self::batch::BATCH_BYTES;
 pub(super) use self::batch::{Memory, WriteBatch};
 use super::{
-    BodyFault, Error,
+    Error, RequestBodyError,
     live::{LiveUpload, WriterRequest},
 };
 use crate::{
     BoxError,
     checksum::Verifier,
-    hook::Reply,
-    lease::{Asked, YieldSignal},
+    hook::ClientResponse,
+    lease::{YieldReason, YieldSignal},
     store::Append,
 };
 
@@ -49,11 +49,11 @@ pub(super) enum TransferOutcome {
     /// The lease is lost.
     Lost,
     /// A hook stopped the upload.
-    Stopped(Reply),
+    Stopped(ClientResponse),
     /// The client was silent while others waited to start.
     Evicted,
     /// The connection failed.
-    Failed(BodyFault),
+    Failed(RequestBodyError),
 }
 
 /// One body on its way into the store.
@@ -214,7 +214,7 @@ impl<'m> Transfer<'_, 'm> {
                 TransferEvent::Flush | TransferEvent::WaitedLong => {
                     deadline = None;
                     if self.verifier.is_on() && !self.is_staged {
-                        self.append.hold().await?;
+                        self.append.begin_unverified().await?;
                         self.is_staged = true;
                     }
                     if !self.flush(batch).await? {
@@ -225,7 +225,7 @@ impl<'m> Transfer<'_, 'm> {
                 TransferEvent::End => break TransferOutcome::End(trailers),
                 TransferEvent::Interrupt(interrupt) => interrupted = Some(interrupt),
                 TransferEvent::Failed(error) => {
-                    break TransferOutcome::Failed(BodyFault::classify(&*error));
+                    break TransferOutcome::Failed(RequestBodyError::classify(&*error));
                 }
             }
             match interrupted {
@@ -327,7 +327,7 @@ fn poll_timeout(
         ready!(sleeping.poll(cx));
         let silent = live.silent_for();
         if silent >= limit {
-            return Poll::Ready(TransferEvent::Failed(BodyFault::Timeout.into()));
+            return Poll::Ready(TransferEvent::Failed(RequestBodyError::Timeout.into()));
         }
         timer.set(Some(sleep(limit - silent)));
     }
@@ -337,20 +337,20 @@ fn poll_timeout(
 /// Something that comes from outside and not from the body.
 #[derive(Debug)]
 enum Interrupt {
-    Lease(Asked),
+    Lease(YieldReason),
     Request(WriterRequest),
 }
 
 impl Interrupt {
     fn outcome(self) -> TransferOutcome {
         match self {
-            Self::Lease(Asked::Lost) => TransferOutcome::Lost,
+            Self::Lease(YieldReason::LeaseLost) => TransferOutcome::Lost,
             Self::Request(WriterRequest::Stop(reply)) => TransferOutcome::Stopped(reply),
             Self::Request(WriterRequest::Evict) => TransferOutcome::Evicted,
             Self::Request(WriterRequest::ShutDown) => {
-                TransferOutcome::Failed(BodyFault::ShuttingDown)
+                TransferOutcome::Failed(RequestBodyError::ShuttingDown)
             }
-            Self::Lease(Asked::Yield) | Self::Request(_) => TransferOutcome::Yielded,
+            Self::Lease(YieldReason::Requested) | Self::Request(_) => TransferOutcome::Yielded,
         }
     }
 }

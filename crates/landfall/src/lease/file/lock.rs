@@ -16,7 +16,7 @@ use nix::{
     libc,
 };
 
-use crate::lease::{Asked, YieldSignal};
+use crate::lease::{YieldReason, YieldSignal};
 
 /// How long a lock file is trusted to be the one its path leads to.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -110,9 +110,9 @@ impl LockFile {
     }
 
     /// Raises the signal of the lease at a byte, if this process holds it.
-    pub(super) fn raise(&self, byte: u64, asked: Asked) {
+    pub(super) fn raise(&self, byte: u64, asked: YieldReason) {
         if let Some(held) = self.held().get(&byte) {
-            held.signal.raise(asked);
+            held.signal.set(asked);
         }
     }
 
@@ -157,7 +157,7 @@ impl LockFile {
         let held: Vec<u64> = self.held().keys().copied().collect();
         for byte in held {
             if !lock(&new.file, byte)? {
-                self.raise(byte, Asked::Lost);
+                self.raise(byte, YieldReason::LeaseLost);
                 // Of one that was given up nothing is left.
                 self.held()
                     .retain(|&other, held| other != byte || !held.released);

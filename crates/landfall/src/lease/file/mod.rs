@@ -25,7 +25,9 @@ use self::{
     request::{RequestDir, RequestFile},
     watcher::RequestWatcher,
 };
-use super::{Asked, Fence, Held, Lease, LeaseError, Locker, MemoryLocker, memory::Seat};
+use super::{
+    Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker, YieldReason, memory::Seat,
+};
 use crate::{
     store::{StoreError, file::steps::Steps},
     upload::UploadId,
@@ -260,7 +262,7 @@ impl Inner {
     fn poll_requests(&self) {
         let polled = self.requests.poll_requests(
             |byte| self.file(byte).holds(byte),
-            |byte| self.file(byte).raise(byte, Asked::Yield),
+            |byte| self.file(byte).raise(byte, YieldReason::Requested),
         );
         if let Err(error) = polled {
             tracing::warn!(
@@ -286,7 +288,7 @@ struct HeldFileLease {
     seat: Seat,
 }
 
-impl Held for HeldFileLease {}
+impl LeaseGuard for HeldFileLease {}
 
 impl fmt::Debug for HeldFileLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use std::{
 
 use super::{LeaseTable, OwnedLease, Owner, Rejection};
 use crate::{
-    lease::{Fence, Held, Lease, LeaseError, YieldSignal},
+    lease::{Fence, Lease, LeaseError, LeaseGuard, YieldSignal},
     upload::UploadId,
 };
 
@@ -96,7 +96,7 @@ impl<O: Owner> Drop for Attempt<O> {
     }
 }
 
-impl<O: Owner> Held for Attempt<O> {}
+impl<O: Owner> LeaseGuard for Attempt<O> {}
 
 impl<O: Owner> fmt::Debug for Attempt<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

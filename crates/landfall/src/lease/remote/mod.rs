@@ -20,7 +20,7 @@ use std::{
 use tokio::{sync::Notify, time::sleep};
 
 pub use self::attempt::Attempt;
-use super::{Asked, Fence, Lease, LeaseError, Locker as _, MemoryLocker, YieldSignal};
+use super::{Fence, Lease, LeaseError, Locker as _, MemoryLocker, YieldReason, YieldSignal};
 use crate::{BoxError, upload::UploadId};
 
 /// The most releases that wait to be sent. Further leases expire instead.
@@ -415,7 +415,7 @@ impl<O> HeldLease<O> {
     fn lose(&mut self, lost: &AtomicU64) -> bool {
         let is_new = !std::mem::replace(&mut self.is_lost, true);
         lost.fetch_add(u64::from(is_new), Ordering::Relaxed);
-        self.signal.raise(Asked::Lost);
+        self.signal.set(YieldReason::LeaseLost);
         is_new
     }
 }

@@ -283,7 +283,7 @@ impl Append for FileAppend {
         Ok(self.hold.map_or(self.offset, |hold| hold.from))
     }
 
-    async fn hold(&mut self) -> Result<()> {
+    async fn begin_unverified(&mut self) -> Result<()> {
         self.find_way().await?;
         if self.hold.is_none() {
             self.hold = Some(Hold {
@@ -294,7 +294,7 @@ impl Append for FileAppend {
         Ok(())
     }
 
-    async fn confirm(&mut self) -> Result<()> {
+    async fn accept_unverified(&mut self) -> Result<()> {
         self.find_way().await?;
         if let Some(Hold { noted: true, .. }) = self.hold {
             self.note(None, None).await?;
@@ -303,7 +303,7 @@ impl Append for FileAppend {
         Ok(())
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         self.find_way().await?;
         match self.hold {
             Some(Hold { from, noted: true }) => self.note(None, Some(from)).await?,

@@ -81,7 +81,7 @@ impl Concatenate for FileStore {
                     Ok(count) => done += count,
                     Err(error) => {
                         let empty = move |_: &mut Gate| Ok(sys::truncate(data.as_fd(), 0));
-                        if !matches!(error, StoreError::Fenced(_)) {
+                        if !matches!(error, StoreError::LeaseLost(_)) {
                             let _ = self.0.steps.gated_long(&slot, empty).await?;
                         }
                         return Err(error);

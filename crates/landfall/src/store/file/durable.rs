@@ -213,7 +213,7 @@ impl Inner {
         let needed = match self.options.durability {
             Durability::None => false,
             Durability::Complete => {
-                upload.is_complete_at(look.offset) && !upload.finished && {
+                upload.is_complete_at(look.offset) && !upload.completion.is_done() && {
                     let synced = self.known_synced(id);
                     synced.bytes_of(look.data.ino) < look.offset || synced.info.is_none()
                 }
@@ -246,7 +246,7 @@ impl Inner {
         let needed = match self.options.durability {
             Durability::None => false,
             // That the parts are joined is part of being complete.
-            Durability::Complete => record.upload.is_final() && record.upload.is_joined(),
+            Durability::Complete => record.upload.is_final() && record.upload.is_concatenated(),
             Durability::Every => true,
         };
         if needed {

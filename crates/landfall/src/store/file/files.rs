@@ -20,9 +20,9 @@ use super::{
 use crate::{
     store::{
         Result, StoreError,
-        info::{self, Broken, Info},
+        info::{self, InvalidInfo, UploadInfo},
     },
-    upload::{Kind, Snapshot, Upload, UploadId},
+    upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
 /// An `.info` changed less than this before it was read may change again without looking different,
@@ -132,18 +132,18 @@ impl Inner {
     pub(super) fn make(&self, mut upload: Upload) -> Result<Made> {
         let id = upload.id.clone();
         if !is_file_name(&id) {
-            return Err(StoreError::InvalidPlace(format!(
+            return Err(StoreError::InvalidPath(format!(
                 "the id {id} is too long for the name of a file"
             )));
         }
         let wish = upload.storage.get("Path").filter(|path| !path.is_empty());
         let place = match wish {
-            Some(wish) => self.root.wish(wish).map_err(StoreError::InvalidPlace)?,
+            Some(wish) => self.root.wish(wish).map_err(StoreError::InvalidPath)?,
             None => id.as_str().to_owned(),
         };
         let info = info_place(&id);
         upload.storage = self.storage(&place, &info);
-        let described = Info::new(upload);
+        let described = UploadInfo::new(upload);
         let json = described.encode();
         let upload = described.upload;
 
@@ -163,7 +163,7 @@ impl Inner {
         };
         let (data, file) = done.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => StoreError::AlreadyExists(id.clone()),
-            _ if is_missing(&error) => StoreError::InvalidPlace(format!(
+            _ if is_missing(&error) => StoreError::InvalidPath(format!(
                 "{place:?} leads through something that is not a directory, or is too long"
             )),
             _ => StoreError::io(format!("creating upload {id}"), error),
@@ -269,7 +269,11 @@ impl Inner {
         if record.joined_unsaid && record.upload.length == Some(data.size) {
             let record = Arc::make_mut(&mut record);
             record.joined_unsaid = false;
-            if let Kind::Final { joined, .. } = &mut Arc::make_mut(&mut record.upload).kind {
+            if let UploadKind::Final {
+                concatenated: joined,
+                ..
+            } = &mut Arc::make_mut(&mut record.upload).kind
+            {
                 *joined = true;
             }
         }
@@ -328,14 +332,16 @@ impl Inner {
     }
 
     fn interpret(&self, id: &UploadId, info: &str, json: &[u8]) -> Result<Record> {
-        let decoded = match Info::decode(id, json) {
+        let decoded = match UploadInfo::decode(id, json) {
             Ok(decoded) => decoded,
             // Bytes come after the description: without any, nothing was ever acknowledged.
-            Err(Broken::CutShort) if self.stat(id.as_str()).is_ok_and(|data| data.size > 0) => {
+            Err(InvalidInfo::Truncated)
+                if self.stat(id.as_str()).is_ok_and(|data| data.size > 0) =>
+            {
                 return Err(damaged(id, "its description is cut short"));
             }
-            Err(Broken::CutShort) => return Err(StoreError::NotFound(id.clone())),
-            Err(Broken::Nonsense(what)) => {
+            Err(InvalidInfo::Truncated) => return Err(StoreError::NotFound(id.clone())),
+            Err(InvalidInfo::Malformed(what)) => {
                 return Err(damaged(
                     id,
                     format!("its description makes no sense: {what}"),
@@ -354,7 +360,7 @@ impl Inner {
             upload: Arc::new(upload),
             unverified_from: decoded.unverified_from,
             damaged: decoded.damaged,
-            joined_unsaid: decoded.joined_unsaid,
+            joined_unsaid: decoded.concatenated_unknown,
             place,
         })
     }

@@ -469,7 +469,7 @@ impl Terminate for FileStore {
 
 #[async_trait]
 impl Finish for FileStore {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<()> {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         let inner = &self.0;
         let id = &upload.id;
         let slot = inner.slots.get(id);
@@ -483,11 +483,12 @@ impl Finish for FileStore {
         };
         inner.steps.gated(&slot, 0, step).await?;
         if inner.options.durability == Durability::None {
-            return Ok(());
+            return Ok(None);
         }
         let (this, name) = (Arc::clone(inner), id.clone());
         let look = inner.steps.quick(0, move || this.look(&name)).await?;
-        inner.keep_promise(id, &look).await
+        inner.keep_promise(id, &look).await?;
+        Ok(None)
     }
 }
 
@@ -502,7 +503,7 @@ impl DeferLength for FileStore {
         self.change(&upload.id, fence, move |record| {
             match record.upload.length {
                 Some(known) if known != length => Err(StoreError::Other {
-                    doing: format!("declaring the length of upload {}", record.upload.id),
+                    action: format!("declaring the length of upload {}", record.upload.id),
                     source: format!("it is known to be {known}, not {length}").into(),
                 }),
                 _ => {

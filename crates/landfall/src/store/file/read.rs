@@ -42,7 +42,7 @@ impl Read for FileStore {
         let (file, stamp) = self.0.steps.quick(0, step).await?;
         if !stamp.is_file() || range.start > range.end || range.end > stamp.size {
             return Err(StoreError::Other {
-                doing: format!("reading bytes {range:?} of upload {}", upload.id),
+                action: format!("reading bytes {range:?} of upload {}", upload.id),
                 source: "the range goes beyond the offset".into(),
             });
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{store::info::Info, upload::Upload};
+use crate::{store::info::UploadInfo, upload::Upload};
 
 /// What an `.info` says, and where the bytes are.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub(super) struct Record {
 impl Record {
     /// The `.info` that says this.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut info = Info::new(Upload::clone(&self.upload));
+        let mut info = UploadInfo::new(Upload::clone(&self.upload));
         info.unverified_from = self.unverified_from;
         info.damaged.clone_from(&self.damaged);
         info.encode()

@@ -218,7 +218,7 @@ impl Gate {
     /// Lets a lease holder pass, or refuses it because a newer one was here.
     pub(super) fn pass(&mut self, id: &UploadId, fence: Fence) -> Result<()> {
         if fence.0 < self.highest {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         self.highest = fence.0;
         Ok(())
@@ -247,7 +247,7 @@ impl Gate {
                 turn: self.turn,
             })
         {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         self.pass(id, fence)
     }
@@ -256,7 +256,7 @@ impl Gate {
     /// began since, or it has taken a later turn already.
     pub(super) fn resume(&mut self, id: &UploadId, fence: Fence, turn: Turn) -> Result<()> {
         if turn.epoch != self.epoch || turn.turn <= self.turn {
-            return Err(StoreError::Fenced(id.clone()));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         self.pass(id, fence)?;
         self.turn = turn.turn;
@@ -297,12 +297,12 @@ mod tests {
         gate.go_on(&id, Fence(5), first).unwrap();
         assert!(matches!(
             gate.begin(&id, Fence(4)),
-            Err(StoreError::Fenced(_))
+            Err(StoreError::LeaseLost(_))
         ));
         let second = gate.begin(&id, Fence(5)).unwrap();
         assert!(matches!(
             gate.go_on(&id, Fence(5), first),
-            Err(StoreError::Fenced(_))
+            Err(StoreError::LeaseLost(_))
         ));
         gate.go_on(&id, Fence(5), second).unwrap();
         assert!(
@@ -323,7 +323,7 @@ mod tests {
         gate.pass(&id, Fence(6)).unwrap();
         assert!(matches!(
             gate.go_on(&id, Fence(5), second),
-            Err(StoreError::Fenced(_))
+            Err(StoreError::LeaseLost(_))
         ));
     }
 

@@ -167,7 +167,7 @@ where
         .acquire_owned()
         .await
         .map_err(|closed| StoreError::Other {
-            doing: "waiting for a thread".into(),
+            action: "waiting for a thread".into(),
             source: closed.into(),
         })?;
     let step = move || {
@@ -179,7 +179,7 @@ where
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(error) => Err(StoreError::Other {
-                doing: "running a step on a thread".into(),
+                action: "running a step on a thread".into(),
                 source: error.into(),
             }),
         },

@@ -103,7 +103,7 @@ impl Inner {
 
     fn not_taken(&self, id: &UploadId, to: &Path, why: String) -> StoreError {
         StoreError::Other {
-            doing: format!("moving upload {id} to {}", to.display()),
+            action: format!("moving upload {id} to {}", to.display()),
             source: why.into(),
         }
     }

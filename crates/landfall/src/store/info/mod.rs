@@ -11,8 +11,8 @@ use std::{
 
 use serde::Deserialize;
 
-use self::parting::Parting;
-use crate::upload::{Kind, Metadata, Upload, UploadId};
+use self::parting::StoredResponse;
+use crate::upload::{Completion, Metadata, Upload, UploadId, UploadKind};
 
 /// No `.info` is longer than this, in bytes: headers are limited far below.
 pub const MAX_LEN: u64 = 4 * 1024 * 1024;
@@ -20,7 +20,7 @@ pub const MAX_LEN: u64 = 4 * 1024 * 1024;
 /// What an `.info` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Info {
+pub struct UploadInfo {
     /// The upload. Its id is the one that was asked for, whatever the text says.
     pub upload: Upload,
     /// The id in the text.
@@ -31,25 +31,25 @@ pub struct Info {
     pub damaged: Option<String>,
     /// Nothing says whether the parts of this final upload have been joined: tusd doesn't keep that.
     /// They have if the bytes are all there.
-    pub joined_unsaid: bool,
+    pub concatenated_unknown: bool,
     /// What the store notes for itself.
-    pub notes: BTreeMap<String, String>,
+    pub extensions: BTreeMap<String, String>,
 }
 
 /// Why an `.info` can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub enum InvalidInfo {
     /// It ends in the middle, or holds nothing.
     #[error("the description is cut short")]
-    CutShort,
+    Truncated,
     /// It makes no sense.
     #[error("the description makes no sense: {0}")]
-    Nonsense(String),
+    Malformed(String),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Text {
+struct InfoJson {
     #[serde(rename = "ID")]
     id: String,
     #[serde(default)]
@@ -68,33 +68,42 @@ struct Text {
     storage: Option<BTreeMap<String, String>>,
     /// Its absence tells that another program made the upload.
     #[serde(default)]
-    landfall: Option<Extra>,
+    landfall: Option<LandfallInfo>,
 }
 
 /// What tusd has no place for.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
-struct Extra {
+struct LandfallInfo {
     /// `Upload-Metadata` as it was sent.
     metadata: Option<String>,
     /// `Upload-Concat` as it was sent.
     concat: Option<String>,
-    joined: Option<bool>,
+    concatenated: Option<bool>,
     /// Nanoseconds since 1970.
     created: Option<u64>,
     /// Nanoseconds since 1970.
     expires: Option<u64>,
     max_size: Option<u64>,
     labels: BTreeMap<String, String>,
-    awaited: bool,
-    finished: bool,
-    parting: Option<Parting>,
+    completion: Option<CompletionState>,
+    response: Option<StoredResponse>,
+    #[serde(rename = "ETag")]
+    etag: Option<String>,
     unverified_from: Option<u64>,
     damaged: Option<String>,
-    notes: BTreeMap<String, String>,
+    extensions: BTreeMap<String, String>,
 }
 
-impl Info {
+/// A [`Completion`] in JSON, without the response.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum CompletionState {
+    Pending,
+    Done,
+}
+
+impl UploadInfo {
     /// What is to be said of an upload about which nothing else is noted.
     #[must_use]
     pub fn new(upload: Upload) -> Self {
@@ -103,8 +112,8 @@ impl Info {
             upload,
             unverified_from: None,
             damaged: None,
-            joined_unsaid: false,
-            notes: BTreeMap::new(),
+            concatenated_unknown: false,
+            extensions: BTreeMap::new(),
         }
     }
 
@@ -112,7 +121,7 @@ impl Info {
     ///
     /// # Errors
     /// [`Broken`] says what is wrong with it.
-    pub fn decode(id: &UploadId, json: &[u8]) -> Result<Self, Broken> {
+    pub fn decode(id: &UploadId, json: &[u8]) -> Result<Self, InvalidInfo> {
         decode(id, json)
     }
 
@@ -124,15 +133,15 @@ impl Info {
     }
 }
 
-fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
-    let info: Text = serde_json::from_slice(json).map_err(|error| {
+fn decode(id: &UploadId, json: &[u8]) -> Result<UploadInfo, InvalidInfo> {
+    let info: InfoJson = serde_json::from_slice(json).map_err(|error| {
         if error.is_eof() {
-            Broken::CutShort
+            InvalidInfo::Truncated
         } else {
-            Broken::Nonsense(error.to_string())
+            InvalidInfo::Malformed(error.to_string())
         }
     })?;
-    let nonsense = |what: String| Err(Broken::Nonsense(what));
+    let nonsense = |what: String| Err(InvalidInfo::Malformed(what));
     let length = if info.size_is_deferred {
         None
     } else {
@@ -153,16 +162,16 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
                 Err(error) => return nonsense(format!("its part {part:?}: {error}")),
             }
         }
-        joined_unsaid = extra.joined.is_none();
-        Kind::Final {
+        joined_unsaid = extra.concatenated.is_none();
+        UploadKind::Final {
             parts,
             header: extra.concat.unwrap_or_default(),
-            joined: extra.joined.unwrap_or(false),
+            concatenated: extra.concatenated.unwrap_or(false),
         }
     } else if info.is_partial {
-        Kind::Partial
+        UploadKind::Partial
     } else {
-        Kind::Whole
+        UploadKind::Regular
     };
     let mut metadata = Metadata::from_pairs(info.meta_data.unwrap_or_default());
     if let Some(header) = &extra.metadata {
@@ -177,21 +186,27 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<Info, Broken> {
     upload.expires = extra.expires.and_then(time);
     upload.max_size = extra.max_size;
     upload.labels = extra.labels;
-    upload.awaited = extra.awaited;
-    upload.finished = extra.finished;
-    upload.parting = extra.parting.map(|parting| Arc::new(parting.into_reply()));
-    upload.foreign = foreign;
-    Ok(Info {
+    upload.completion = match extra.completion {
+        None => Completion::NotTracked,
+        Some(CompletionState::Pending) => Completion::Pending,
+        Some(CompletionState::Done) => {
+            let response = extra.response.map(StoredResponse::into_reply);
+            Completion::Done(response.map(Arc::new))
+        }
+    };
+    upload.etag = extra.etag;
+    upload.created_by_tusd = foreign;
+    Ok(UploadInfo {
         upload,
         stated_id: info.id,
         unverified_from: extra.unverified_from,
         damaged: extra.damaged,
-        joined_unsaid,
-        notes: extra.notes,
+        concatenated_unknown: joined_unsaid,
+        extensions: extra.extensions,
     })
 }
 
-fn encode(info: &Info) -> Vec<u8> {
+fn encode(info: &UploadInfo) -> Vec<u8> {
     let upload = &info.upload;
     let mut out = Json(Vec::with_capacity(512));
     out.raw("{\"ID\":");
@@ -204,12 +219,12 @@ fn encode(info: &Info) -> Vec<u8> {
     let pairs: BTreeMap<&str, &[u8]> = upload.metadata.iter().collect();
     out.object(pairs.iter().map(|(key, value)| (*key, *value)));
     out.raw(",\"IsPartial\":");
-    out.flag(upload.kind == Kind::Partial);
+    out.flag(upload.kind == UploadKind::Partial);
     out.raw(",\"IsFinal\":");
     out.flag(upload.is_final());
     out.raw(",\"PartialUploads\":");
     match &upload.kind {
-        Kind::Final { parts, .. } => {
+        UploadKind::Final { parts, .. } => {
             out.raw("[");
             for (n, part) in parts.iter().enumerate() {
                 out.raw(if n > 0 { "," } else { "" });
@@ -231,7 +246,7 @@ fn encode(info: &Info) -> Vec<u8> {
     out.0
 }
 
-fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
+fn extra(out: &mut Json, info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) {
     let upload = &info.upload;
     let mut lead = "";
     out.raw(",\"Landfall\":{");
@@ -241,16 +256,21 @@ fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
         out.raw(":");
     };
     let header = upload.metadata.header();
-    if !header.is_empty() && !says_the_same(header, pairs) {
+    if !header.is_empty() && !is_equivalent(header, pairs) {
         member(out, "Metadata");
         out.text(header.as_bytes());
     }
-    if let Kind::Final { header, joined, .. } = &upload.kind {
+    if let UploadKind::Final {
+        header,
+        concatenated: joined,
+        ..
+    } = &upload.kind
+    {
         if !header.is_empty() {
             member(out, "Concat");
             out.text(header.as_bytes());
         }
-        member(out, "Joined");
+        member(out, "Concatenated");
         out.flag(*joined);
     }
     for (name, time) in [("Created", upload.created), ("Expires", upload.expires)] {
@@ -263,24 +283,31 @@ fn extra(out: &mut Json, info: &Info, pairs: &BTreeMap<&str, &[u8]>) {
         member(out, "MaxSize");
         out.number(max);
     }
-    for (name, map) in [("Labels", &upload.labels), ("Notes", &info.notes)] {
+    for (name, map) in [("Labels", &upload.labels), ("Extensions", &info.extensions)] {
         if !map.is_empty() {
             member(out, name);
             let pairs = map.iter();
             out.object(pairs.map(|(key, value)| (key.as_str(), value.as_bytes())));
         }
     }
-    for (name, flag) in [("Awaited", upload.awaited), ("Finished", upload.finished)] {
-        if flag {
-            member(out, name);
-            out.flag(true);
-        }
+    let completion = match upload.completion {
+        Completion::NotTracked => None,
+        Completion::Pending => Some("pending"),
+        Completion::Done(_) => Some("done"),
+    };
+    if let Some(completion) = completion {
+        member(out, "Completion");
+        out.text(completion.as_bytes());
     }
-    if let Some(reply) = &upload.parting
-        && let Ok(json) = serde_json::to_string(&Parting::new(reply))
+    if let Some(response) = upload.completion.response()
+        && let Ok(json) = serde_json::to_string(&StoredResponse::new(response))
     {
-        member(out, "Parting");
+        member(out, "Response");
         out.raw(&json);
+    }
+    if let Some(etag) = &upload.etag {
+        member(out, "ETag");
+        out.text(etag.as_bytes());
     }
     if let Some(from) = info.unverified_from {
         member(out, "UnverifiedFrom");
@@ -300,7 +327,7 @@ fn nanos(time: SystemTime) -> u64 {
 }
 
 /// Whether the header is what would be made of the pairs when they are read back.
-fn says_the_same(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
+fn is_equivalent(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
     pairs
         .values()
         .all(|value| std::str::from_utf8(value).is_ok())
@@ -378,7 +405,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hook::Reply;
+    use crate::hook::ClientResponse;
 
     fn id(id: &str) -> UploadId {
         UploadId::new(id).unwrap()
@@ -409,16 +436,16 @@ mod tests {
     fn what_tusd_wrote_is_written_again_byte_for_byte_and_marked_as_ours() {
         let decoded = decode(&sample().id, TUSD.as_bytes()).unwrap();
         let mut expected = sample();
-        expected.foreign = true;
+        expected.created_by_tusd = true;
         assert_eq!(decoded.upload, expected);
-        let again = String::from_utf8(Info::new(decoded.upload).encode()).unwrap();
+        let again = String::from_utf8(UploadInfo::new(decoded.upload).encode()).unwrap();
         let tusds = TUSD.strip_suffix('}').unwrap();
         assert_eq!(again, format!("{tusds},\"Landfall\":{{}}}}"));
         assert!(
             !decode(&sample().id, again.as_bytes())
                 .unwrap()
                 .upload
-                .foreign
+                .created_by_tusd
         );
     }
 
@@ -426,10 +453,10 @@ mod tests {
     fn what_tusd_has_no_place_for_stands_at_the_end() {
         let mut upload = sample();
         upload.metadata = Metadata::from_header("filename YS5wbmc=,empty ").unwrap();
-        upload.kind = Kind::Final {
+        upload.kind = UploadKind::Final {
             parts: vec![id("a"), id("b/c")],
             header: "final;/files/a /files/b/c".into(),
-            joined: true,
+            concatenated: true,
         };
         upload.expires =
             Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_763_625_141_000_000_007));
@@ -437,24 +464,23 @@ mod tests {
             Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_763_000_000_000_000_001));
         upload.max_size = Some(5 << 20);
         upload.labels = [("tenant".into(), "a<b".into())].into();
-        upload.awaited = true;
-        upload.finished = true;
-        upload.parting = Some(Arc::new(Reply::text(201, "there")));
-        let mut info = Info::new(upload.clone());
+        upload.completion = Completion::Done(Some(Arc::new(ClientResponse::text(201, "there"))));
+        upload.etag = Some("\"5d41\"".into());
+        let mut info = UploadInfo::new(upload.clone());
         info.unverified_from = Some(9);
         info.damaged = Some("so".into());
-        info.notes = [("Parts".into(), "1:0".into())].into();
+        info.extensions = [("Parts".into(), "1:0".into())].into();
         let json = String::from_utf8(info.encode()).unwrap();
         let ours = json.split_once(r#","Landfall":"#).unwrap().1;
         assert_eq!(
             ours,
             concat!(
                 r#"{"Metadata":"filename YS5wbmc=,empty ","Concat":"final;/files/a /files/b/c","#,
-                r#""Joined":true,"Created":1763000000000000001,"Expires":1763625141000000007,"#,
-                r#""MaxSize":5242880,"Labels":{"tenant":"a\u003cb"},"Notes":{"Parts":"1:0"},"#,
-                r#""Awaited":true,"Finished":true,"Parting":{"Status":201,"#,
+                r#""Concatenated":true,"Created":1763000000000000001,"Expires":1763625141000000007,"#,
+                r#""MaxSize":5242880,"Labels":{"tenant":"a\u003cb"},"Extensions":{"Parts":"1:0"},"#,
+                r#""Completion":"done","Response":{"Status":201,"#,
                 r#""Headers":[["content-type","text/plain; charset=utf-8"]],"Body":"dGhlcmU="},"#,
-                r#""UnverifiedFrom":9,"Damaged":"so"}}"#
+                r#""ETag":"\"5d41\"","UnverifiedFrom":9,"Damaged":"so"}}"#
             )
         );
         assert!(json.contains(r#""PartialUploads":["a","b/c"]"#));
@@ -484,7 +510,7 @@ mod tests {
             "IsPartial":true,"IsFinal":false,"PartialUploads":null,
             "Storage":{"Path":"./data/x","Type":"filestore"}}"#;
         let decoded = decode(&id("x"), v1.as_bytes()).unwrap();
-        assert_eq!(decoded.upload.kind, Kind::Partial);
+        assert_eq!(decoded.upload.kind, UploadKind::Partial);
         assert!(decoded.upload.metadata.is_empty());
 
         let deferred = r#"{"ID":"x","Size":0,"SizeIsDeferred":true}"#;
@@ -494,7 +520,11 @@ mod tests {
         );
 
         let joined = r#"{"ID":"x","Size":5,"IsFinal":true,"PartialUploads":["a"]}"#;
-        assert!(decode(&id("x"), joined.as_bytes()).unwrap().joined_unsaid);
+        assert!(
+            decode(&id("x"), joined.as_bytes())
+                .unwrap()
+                .concatenated_unknown
+        );
     }
 
     #[test]
@@ -502,7 +532,7 @@ mod tests {
         for end in 0..TUSD.len() {
             assert_eq!(
                 decode(&id("x"), &TUSD.as_bytes()[..end]),
-                Err(Broken::CutShort),
+                Err(InvalidInfo::Truncated),
                 "{end}"
             );
         }
@@ -517,7 +547,10 @@ mod tests {
             "\0\0\0\0",
         ] {
             assert!(
-                matches!(decode(&id("x"), bad.as_bytes()), Err(Broken::Nonsense(_))),
+                matches!(
+                    decode(&id("x"), bad.as_bytes()),
+                    Err(InvalidInfo::Malformed(_))
+                ),
                 "{bad}"
             );
         }
@@ -531,8 +564,7 @@ mod tests {
             expires in proptest::option::of(any::<u64>()),
             created in proptest::option::of(any::<u64>()),
             max_size in proptest::option::of(any::<u64>()),
-            awaited: bool,
-            finished: bool,
+            completion in 0..3,
             labels in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
             unverified_from in proptest::option::of(any::<u64>()),
             kind in 0..3,
@@ -546,19 +578,22 @@ mod tests {
             prop_assert_eq!(&again, &upload.metadata);
             upload.storage = [("Path".to_owned(), header.clone())].into();
             upload.kind = match kind {
-                0 => Kind::Whole,
-                1 => Kind::Partial,
-                _ => Kind::Final { parts: vec![id("p")], header, joined: finished },
+                0 => UploadKind::Regular,
+                1 => UploadKind::Partial,
+                _ => UploadKind::Final { parts: vec![id("p")], header, concatenated: completion == 2 },
             };
             upload.expires = expires.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
             upload.created = created.map(|n| SystemTime::UNIX_EPOCH + Duration::from_nanos(n));
             upload.max_size = max_size;
-            upload.awaited = awaited;
-            upload.finished = finished;
+            upload.completion = match completion {
+                0 => Completion::NotTracked,
+                1 => Completion::Pending,
+                _ => Completion::Done(None),
+            };
             upload.labels = labels;
-            let mut info = Info::new(upload);
+            let mut info = UploadInfo::new(upload);
             info.unverified_from = unverified_from;
-            info.notes = notes;
+            info.extensions = notes;
             let decoded = decode(&info.upload.id, &info.encode()).unwrap();
             prop_assert_eq!(decoded, info);
         }

@@ -4,12 +4,12 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::hook::Reply;
+use crate::hook::ClientResponse;
 
 /// A [`Reply`] in JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub(super) struct Parting {
+pub(super) struct StoredResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     /// Names and values; each byte of a value is one character.
@@ -20,8 +20,8 @@ pub(super) struct Parting {
     body: Option<String>,
 }
 
-impl Parting {
-    pub(super) fn new(reply: &Reply) -> Self {
+impl StoredResponse {
+    pub(super) fn new(reply: &ClientResponse) -> Self {
         let headers = reply.headers.iter();
         Self {
             status: reply.status.map(|status| status.as_u16()),
@@ -36,7 +36,7 @@ impl Parting {
     }
 
     /// What makes no sense is left out.
-    pub(super) fn into_reply(self) -> Reply {
+    pub(super) fn into_reply(self) -> ClientResponse {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
@@ -45,7 +45,7 @@ impl Parting {
                 headers.append(name, value);
             }
         }
-        Reply {
+        ClientResponse {
             status: self.status.and_then(|code| StatusCode::from_u16(code).ok()),
             headers,
             body: self
@@ -62,13 +62,13 @@ mod tests {
 
     #[test]
     fn a_reply_comes_back_as_it_was() {
-        let mut reply = Reply::text(202, b"\0\xff<>".as_slice());
+        let mut reply = ClientResponse::text(202, b"\0\xff<>".as_slice());
         let odd = HeaderValue::from_bytes(b"caf\xe9").unwrap();
         reply.headers.append("x-odd", odd);
         reply.headers.append("x-odd", HeaderValue::from_static("2"));
-        for reply in [reply, Reply::default()] {
-            let json = serde_json::to_string(&Parting::new(&reply)).unwrap();
-            let back: Parting = serde_json::from_str(&json).unwrap();
+        for reply in [reply, ClientResponse::default()] {
+            let json = serde_json::to_string(&StoredResponse::new(&reply)).unwrap();
+            let back: StoredResponse = serde_json::from_str(&json).unwrap();
             assert_eq!(back.into_reply(), reply);
         }
     }
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn nonsense_is_left_out() {
         let json = r#"{"Status":1,"Headers":[["a b","c"],["d","\u0100"]],"Body":"*"}"#;
-        let parting: Parting = serde_json::from_str(json).unwrap();
-        assert_eq!(parting.into_reply(), Reply::default());
+        let parting: StoredResponse = serde_json::from_str(json).unwrap();
+        assert_eq!(parting.into_reply(), ClientResponse::default());
     }
 }

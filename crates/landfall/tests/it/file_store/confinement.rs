@@ -63,7 +63,7 @@ async fn wishes_that_lead_outside_are_refused() {
         upload.storage.insert("Path".into(), wish.into());
         let error = store.create(upload).await.unwrap_err();
         assert!(
-            matches!(error, StoreError::InvalidPlace(_)),
+            matches!(error, StoreError::InvalidPath(_)),
             "{wish:?}: {error}"
         );
         assert!(!place.inside.join("x.info").exists(), "{wish:?}");
@@ -80,7 +80,7 @@ async fn ids_do_not_lead_through_links() {
         .create(Upload::new(id("link/x"), Some(1)))
         .await
         .unwrap_err();
-    assert!(matches!(error, StoreError::InvalidPlace(_)), "{error}");
+    assert!(matches!(error, StoreError::InvalidPath(_)), "{error}");
     assert!(matches!(
         store.load(&id("link/secret")).await,
         Err(StoreError::NotFound(_))

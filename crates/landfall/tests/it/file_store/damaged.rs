@@ -7,7 +7,7 @@ use std::{
 };
 
 use landfall::{
-    Composer, Config, Lifetimes, Why,
+    Composer, Config, Lifetimes, SweepReason,
     store::file::{FileOptions, FileStore},
 };
 
@@ -73,7 +73,7 @@ async fn a_damaged_upload_expires_like_an_unfinished_one() {
         let sweeper = site.handler.sweeper();
         let sweeper = if dry { sweeper.dry_run() } else { sweeper };
         let summary = sweeper.run(|entry| {
-            assert_eq!(entry.why, Why::DamagedExpired);
+            assert_eq!(entry.why, SweepReason::DamagedExpired);
             listed += 1;
         });
         let summary = summary.await.unwrap();

@@ -169,7 +169,7 @@ async fn in_a_full_directory(dir: &Path) {
 
     // Noting that bytes are on probation may need room too; what counted before still counts.
     let mut append = store.resume(&upload.id, Fence(2)).await.unwrap().1;
-    append.hold().await.unwrap();
+    append.begin_unverified().await.unwrap();
     let written = append.write(&mut vec![bytes.slice(..200_000)]).await;
     assert!(matches!(written, Err(StoreError::Full(_))), "{written:?}");
     drop(append);

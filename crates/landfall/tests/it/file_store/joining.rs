@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{Concatenate, Store, StoreError},
-    upload::{Kind, Upload},
+    upload::{Upload, UploadKind},
 };
 use landfall_testkit::pattern;
 
@@ -41,7 +41,7 @@ async fn a_part_that_is_not_what_it_was_fails_the_joining() {
         .upload;
     let mut held = store.resume(&part.id, Fence(1)).await.unwrap().1;
     // Unverified bytes beyond what counts.
-    held.hold().await.unwrap();
+    held.begin_unverified().await.unwrap();
     held.write(&mut vec![Bytes::from_static(b"?")])
         .await
         .unwrap();
@@ -64,10 +64,10 @@ async fn joining_stops_when_dropped_and_starts_from_nothing() {
     let part = make(&store, "part", bytes.len(), &bytes).await.upload;
     let parts: Vec<Arc<Upload>> = vec![part; 40];
     let mut target = Upload::new(id("joined"), None);
-    target.kind = Kind::Final {
+    target.kind = UploadKind::Final {
         parts: parts.iter().map(|part| part.id.clone()).collect(),
         header: String::new(),
-        joined: false,
+        concatenated: false,
     };
     let target = store.create(target).await.unwrap();
     for wait in [0, 1, 3, 10] {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{DeferLength, Store, StoreError, Terminate},
-    upload::{Kind, Metadata, Upload},
+    upload::{Completion, Metadata, Upload, UploadKind},
 };
 
 use super::{append, id, make, open, read};
@@ -62,7 +62,7 @@ async fn uploads_of_tusd_2_go_on() {
     let store = open(dir.path());
     let snapshot = store.load(&id("x")).await.unwrap();
     assert_eq!((snapshot.offset, snapshot.upload.length), (6, Some(11)));
-    assert!(snapshot.upload.foreign);
+    assert!(snapshot.upload.created_by_tusd);
     let snapshot = append(&store, "x", &Bytes::from_static(b"world")).await;
     assert!(snapshot.is_complete());
     assert_eq!(read(&store, &snapshot).await, b"hello world");
@@ -111,11 +111,11 @@ async fn a_final_upload_of_tusd_is_joined_if_its_bytes_are_there() {
     fs::write(dir.path().join("x"), b"hel").unwrap();
     let store = open(dir.path());
     let snapshot = store.load(&id("x")).await.unwrap();
-    assert!(!snapshot.upload.is_joined() && !snapshot.is_complete());
+    assert!(!snapshot.upload.is_concatenated() && !snapshot.is_complete());
     fs::write(dir.path().join("x"), b"hello!").unwrap();
     let snapshot = store.load(&id("x")).await.unwrap();
     assert!(snapshot.is_complete());
-    let Kind::Final { parts, .. } = &snapshot.upload.kind else {
+    let UploadKind::Final { parts, .. } = &snapshot.upload.kind else {
         panic!("{snapshot:?}")
     };
     assert_eq!(parts, &[id("a"), id("b")]);
@@ -224,7 +224,7 @@ async fn an_id_below_a_file_is_refused() {
         .create(Upload::new(id("a/b"), Some(1)))
         .await
         .unwrap_err();
-    assert!(matches!(error, StoreError::InvalidPlace(_)), "{error}");
+    assert!(matches!(error, StoreError::InvalidPath(_)), "{error}");
     assert!(matches!(
         store.load(&id("a/b")).await,
         Err(StoreError::NotFound(_))
@@ -270,11 +270,25 @@ async fn changes_by_another_process_are_seen() {
     // Long enough for the description to be kept.
     tokio::time::sleep(Duration::from_millis(200)).await;
     for round in 0..20 {
-        assert!(!one.load(&id("x")).await.unwrap().upload.finished);
-        upload.finished = true;
+        assert!(
+            !one.load(&id("x"))
+                .await
+                .unwrap()
+                .upload
+                .completion
+                .is_done()
+        );
+        upload.completion = Completion::Done(None);
         other.save(&upload, Fence(round)).await.unwrap();
-        assert!(one.load(&id("x")).await.unwrap().upload.finished);
-        upload.finished = false;
+        assert!(
+            one.load(&id("x"))
+                .await
+                .unwrap()
+                .upload
+                .completion
+                .is_done()
+        );
+        upload.completion = Completion::Pending;
         other.save(&upload, Fence(round)).await.unwrap();
     }
     append(&other, "x", &Bytes::from_static(b"lo")).await;

@@ -90,7 +90,10 @@ async fn a_writer_cannot_change_what_was_handed_over() {
     let to = dir.path().join("taken");
     store.take(&id("whole"), &to).await.unwrap();
     let written = append.write(&mut vec![Bytes::from_static(b"!")]).await;
-    assert!(matches!(written, Err(StoreError::Fenced(_))), "{written:?}");
+    assert!(
+        matches!(written, Err(StoreError::LeaseLost(_))),
+        "{written:?}"
+    );
     assert_eq!(fs::read(&to).unwrap(), b"hello");
 }
 

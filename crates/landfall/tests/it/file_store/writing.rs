@@ -89,24 +89,24 @@ async fn dropped_calls_during_probation_leave_a_true_offset() {
             break;
         }
         let end = bytes.len().min(offset + 9_000);
-        append.hold().await.unwrap();
+        append.begin_unverified().await.unwrap();
         let mut wrong = vec![Bytes::from(vec![0; 5_000])];
         let _ = begin_and_drop(append.write(&mut wrong)).await;
         match round % 4 {
-            0 => drop(begin_and_drop(append.discard()).await),
+            0 => drop(begin_and_drop(append.discard_unverified()).await),
             1 => append = store.resume(&upload.id, Fence(1)).await.unwrap().1,
             2 => assert_eq!(store.load(&upload.id).await.unwrap().offset, offset as u64),
             _ => {}
         }
-        append.discard().await.unwrap();
+        append.discard_unverified().await.unwrap();
         assert_eq!(append.offset(), offset as u64, "round {round}");
-        append.hold().await.unwrap();
+        append.begin_unverified().await.unwrap();
         append
             .write(&mut vec![bytes.slice(offset..end)])
             .await
             .unwrap();
-        let _ = begin_and_drop(append.confirm()).await;
-        append.confirm().await.unwrap();
+        let _ = begin_and_drop(append.accept_unverified()).await;
+        append.accept_unverified().await.unwrap();
         // A discard without probation, such as the second of two, takes back all since the opening.
         append = store.resume(&upload.id, Fence(1)).await.unwrap().1;
     }
@@ -145,10 +145,10 @@ async fn probation_without_bytes_writes_nothing() {
         .upload;
     let before = fs::metadata(dir.path().join("x.info")).unwrap();
     let mut append = store.resume(&upload.id, Fence(2)).await.unwrap().1;
-    append.hold().await.unwrap();
-    append.discard().await.unwrap();
-    append.hold().await.unwrap();
-    append.confirm().await.unwrap();
+    append.begin_unverified().await.unwrap();
+    append.discard_unverified().await.unwrap();
+    append.begin_unverified().await.unwrap();
+    append.accept_unverified().await.unwrap();
     append
         .write(&mut vec![Bytes::from_static(b"world")])
         .await
@@ -179,13 +179,13 @@ async fn reading_offsets_does_not_need_a_commit_unless_it_is_promised() {
             .await
             .unwrap();
         assert_eq!(append.readable(), midway);
-        append.hold().await.unwrap();
+        append.begin_unverified().await.unwrap();
         append
             .write(&mut vec![Bytes::from_static(b"world")])
             .await
             .unwrap();
         assert_eq!(append.readable(), midway);
-        append.confirm().await.unwrap();
+        append.accept_unverified().await.unwrap();
         assert_eq!(append.readable(), at_the_end);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use landfall::{
     BoxError, Config,
-    hook::{Answer, Asks, Hook, Reply, RequestInfo},
-    upload::Snapshot,
+    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
+    upload::{Completion, Snapshot},
 };
 use tokio::sync::Semaphore;
 
@@ -22,20 +22,20 @@ struct SlowDecision {
 
 #[async_trait]
 impl Hook for SlowDecision {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_finish: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
         self.called.add_permits(1);
         self.decide.acquire().await?.forget();
         Ok(if self.allow {
-            Answer::Allow(Reply::default())
+            Decision::Allow(ClientResponse::default())
         } else {
-            Answer::Refuse(Reply::text(422, "infected"))
+            Decision::Deny(ClientResponse::text(422, "infected"))
         })
     }
 }
@@ -77,8 +77,8 @@ async fn is_locked(site: &Site, path: &str) {
         assert_eq!(reply.header("upload-offset"), None, "{method}");
     }
     // The application sees that it is not finished.
-    let found = site.handler.look(&id(path)).await.unwrap().unwrap();
-    assert!(found.upload.awaited && !found.upload.finished);
+    let found = site.handler.get(&id(path)).await.unwrap().unwrap();
+    assert_eq!(found.upload.completion, Completion::Pending);
 }
 
 #[tokio::test]

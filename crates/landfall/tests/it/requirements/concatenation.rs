@@ -382,8 +382,8 @@ async fn t_cat_3_whoever_hears_of_a_part_hears_that_it_is_one() {
     while let Some(event) = events.next().await {
         assert_eq!(event.kind, EventKind::Completed);
         match &event.upload.kind {
-            landfall::upload::Kind::Final { .. } => finals += 1,
-            kind => assert_eq!(*kind, landfall::upload::Kind::Partial),
+            landfall::upload::UploadKind::Final { .. } => finals += 1,
+            kind => assert_eq!(*kind, landfall::upload::UploadKind::Partial),
         }
     }
     assert_eq!(finals, 2);

@@ -8,8 +8,8 @@ use http::Request;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use landfall::{
-    hook::{Answer, Asks, Hook, Reply, RequestInfo},
-    service::BodyFault,
+    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
+    service::RequestBodyError,
     store::BoxError,
     upload::Snapshot,
 };
@@ -41,7 +41,7 @@ async fn t_core_30_a_cut_connection_keeps_what_came() {
 }
 
 /// Sends a body that breaks off with `fault`, as a server's own time limits make it.
-async fn break_off(site: &Site, path: &str, fault: BodyFault) -> http::Response<()> {
+async fn break_off(site: &Site, path: &str, fault: RequestBodyError) -> http::Response<()> {
     let pieces: [Result<Frame<Bytes>, BoxError>; 2] =
         [Ok(Frame::data("hello".into())), Err(fault.into())];
     let request = Request::patch(path)
@@ -75,7 +75,7 @@ fn frames<T: Unpin, const N: usize>(items: [T; N]) -> impl futures_core::Stream<
 async fn t_core_28_t_core_29_t_core_30_a_time_out_keeps_what_came_and_closes() {
     with_defaults(async |site| {
         let path = site.create(10).await;
-        let reply = break_off(site, &path, BodyFault::Timeout).await;
+        let reply = break_off(site, &path, RequestBodyError::Timeout).await;
         assert_eq!(reply.status(), 500);
         assert_eq!(reply.headers()["connection"], "close");
         assert_eq!(site.offset(&path).await, 5);
@@ -87,7 +87,7 @@ async fn t_core_28_t_core_29_t_core_30_a_time_out_keeps_what_came_and_closes() {
 async fn e_58_a_shutdown_keeps_what_came_and_tells_to_come_again() {
     with_defaults(async |site| {
         let path = site.create(10).await;
-        let reply = break_off(site, &path, BodyFault::ShuttingDown).await;
+        let reply = break_off(site, &path, RequestBodyError::ShuttingDown).await;
         assert_eq!(reply.status(), 503);
         assert!(reply.headers().contains_key("retry-after"));
         assert_eq!(site.offset(&path).await, 5);
@@ -148,15 +148,15 @@ struct Never;
 
 #[async_trait]
 impl Hook for Never {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_finish: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Answer, BoxError> {
-        Ok(Answer::Refuse(Reply::text(422, "not this one")))
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
+        Ok(Decision::Deny(ClientResponse::text(422, "not this one")))
     }
 }
 

@@ -5,7 +5,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use landfall::{
     Composer, Config, ConfigError, Handler,
-    hook::{Asks, Creation, Hook, RequestInfo},
+    hook::{CreateDecision, Hook, HookPoints, RequestInfo},
     service::Cors,
     store::MemoryStore,
     upload::{Upload, UploadId},
@@ -443,11 +443,11 @@ struct SameId;
 
 #[async_trait::async_trait]
 impl Hook for SameId {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
             on_access: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
@@ -455,8 +455,8 @@ impl Hook for SameId {
         &self,
         _request: &RequestInfo,
         _upload: &Upload,
-    ) -> Result<Creation, landfall::BoxError> {
-        Ok(Creation::allow().id(UploadId::new("same")?))
+    ) -> Result<CreateDecision, landfall::BoxError> {
+        Ok(CreateDecision::allow().id(UploadId::new("same")?))
     }
 }
 

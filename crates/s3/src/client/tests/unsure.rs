@@ -4,7 +4,7 @@ const PARTS: &[(u32, &str)] = &[(1, "\"0cc175b9c0f1b6a831c399e269772661\"")];
 /// By md5sum, of the sixteen bytes above; and one part.
 const WHOLE: &str = "\"b6ff9a06b7e20bcb2858c5b8ff744aea-1\"";
 
-async fn complete(client: &Client) -> Result<()> {
+async fn complete(client: &Client) -> Result<String> {
     let parts: Vec<_> = PARTS
         .iter()
         .map(|(number, etag)| (*number, (*etag).to_owned()))
@@ -53,7 +53,8 @@ async fn a_complete_may_answer_slowly_behind_white_space() {
         Step::Slow(pieces, Duration::from_millis(100))
     };
     let failed = slow("<Error><Code>InternalError</Code></Error>");
-    let done = slow("<CompleteMultipartUploadResult/>");
+    let done =
+        slow("<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>");
     let script = Script::start([failed, done]).await;
     // Longer in all than the time that one attempt has for its head.
     let client = Client::new(ClientSettings {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use landfall::{
-    lease::{Asked, Fence, Lease, LeaseError, Locker, YieldSignal},
+    lease::{Fence, Lease, LeaseError, Locker, YieldReason, YieldSignal},
     upload::UploadId,
 };
 use landfall_s3::lease::BucketLocker;
@@ -43,7 +43,11 @@ async fn a_node_that_is_gone_loses_all_its_leases_at_once() {
         newer.push(lease.expect("the node is known to be gone"));
     }
     for (older, newer) in leases.iter().zip(&newer) {
-        assert_eq!(older.signal().asked(), Some(Asked::Lost), "two hold it");
+        assert_eq!(
+            older.signal().reason(),
+            Some(YieldReason::LeaseLost),
+            "two hold it"
+        );
         assert!(
             newer.fence().0 > older.fence().0 + 1,
             "the count was interrupted"
@@ -57,7 +61,7 @@ async fn a_node_that_is_gone_loses_all_its_leases_at_once() {
     for (id, lease) in ids.iter().zip(&newer) {
         let held = dead.try_acquire(id).await;
         assert!(matches!(held, Err(LeaseError::Held)), "{held:?}");
-        assert_eq!(lease.signal().asked(), None);
+        assert_eq!(lease.signal().reason(), None);
     }
     drop(newer);
     drop(acquire(&dead, &ids[0]).await);
@@ -77,7 +81,7 @@ async fn who_is_cut_off_stops_in_time_and_is_told_why() {
         "{:?}",
         begun.elapsed()
     );
-    assert_eq!(lease.signal().wait().await, Asked::Lost);
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
     assert!(begun.elapsed() < quick().ttl, "{:?}", begun.elapsed());
     assert_unavailable(locker.try_acquire(&UploadId::random()).await);
     way.mend();
@@ -94,7 +98,7 @@ async fn a_short_cut_goes_unnoticed() {
     sleep(quick().ttl / 3).await;
     way.mend();
     sleep(quick().ttl).await;
-    assert_eq!(lease.signal().asked(), None);
+    assert_eq!(lease.signal().reason(), None);
     let held = on(&way.another()).try_acquire(&id).await;
     assert!(matches!(held, Err(LeaseError::Held)), "{held:?}");
 }
@@ -170,8 +174,8 @@ impl Judge {
         let before = (self.live.lock().unwrap()).insert(id.clone(), (fence, signal.clone()));
         if let Some((older, signal)) = before {
             assert_eq!(
-                signal.asked(),
-                Some(Asked::Lost),
+                signal.reason(),
+                Some(YieldReason::LeaseLost),
                 "{id}: {fence:?} was granted while {older:?} was held"
             );
             *self.lost.lock().unwrap() += 1;

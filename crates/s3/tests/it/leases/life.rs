@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use landfall::{
-    lease::{Asked, Fence, Locker},
+    lease::{Fence, Locker, YieldReason},
     upload::UploadId,
 };
 use landfall_s3::lease::{BucketLocker, BucketLockerError, BucketSettings, detect};
@@ -69,7 +69,7 @@ async fn a_lease_costs_two_writes_and_the_node_a_heartbeat() {
     way.calls();
     sleep(2 * quick().ttl).await;
     let calls = way.calls();
-    assert!(leases.iter().all(|lease| lease.signal().asked().is_none()));
+    assert!(leases.iter().all(|lease| lease.signal().reason().is_none()));
     let beats = count(&calls, "put node");
     assert!((5..=21).contains(&beats), "{calls:?}");
     assert_eq!(calls.values().sum::<u64>(), beats, "{calls:?}");
@@ -135,7 +135,7 @@ async fn what_is_old_and_nobodys_is_swept() {
     let keys = way.keys();
     let left = keys.iter().filter(|key| key.contains("/leases/"));
     assert_eq!(left.count(), 2, "{keys:?}");
-    assert!(kept.iter().all(|lease| lease.signal().asked().is_none()));
+    assert!(kept.iter().all(|lease| lease.signal().reason().is_none()));
     for (id, fence) in ids.iter().zip(fences) {
         assert!(acquire(&other, id).await.fence() > fence);
     }
@@ -148,7 +148,7 @@ async fn the_leftovers_of_a_dead_node_are_swept() {
     let (dead, other) = (on(&gone), on(&way));
     let lease = acquire(&dead, &UploadId::random()).await;
     gone.cut();
-    assert_eq!(lease.signal().wait().await, Asked::Lost);
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
     way.age(2 * DAY);
     // The first time somebody looks, it could still be alive.
     assert_eq!(other.sweep(DAY).await.unwrap(), Default::default());
@@ -173,7 +173,7 @@ async fn a_takeover_waits_for_a_heartbeat() {
     let mut took = Vec::new();
     for n in 1..6 {
         let writing = tokio::spawn(async move {
-            assert_eq!(holder.signal().wait().await, Asked::Yield);
+            assert_eq!(holder.signal().wait().await, YieldReason::Requested);
         });
         let begun = Instant::now();
         holder = acquire(&nodes[n % 2], &id).await;

@@ -34,13 +34,13 @@ pub(super) fn authenticator(
         let mut forward_auth = ApplicationSettings::new(url.reveal());
         forward_auth.cache = grants.authorize.cache;
         let handler = handler.clone();
-        forward_auth.seen_at = SeenAt::new(move |request| handler.seen_at(request));
+        forward_auth.seen_at = SeenAt::new(move |request| handler.external_origin(request));
         let application = Application::new(forward_auth).context("--grants-forward-auth-url")?;
         methods.push(Arc::new(application));
     }
     let handler = handler.clone();
     let cross_site = CrossSite::new()
-        .seen_at(move |request| handler.seen_at(request))
+        .seen_at(move |request| handler.external_origin(request))
         .and_from(&grants.origins)
         .context("--grants-allowed-origins")?;
     Ok(Callers::new(methods, failed_attempts, cross_site))

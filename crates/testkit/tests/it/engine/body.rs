@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
-use landfall::service::BodyFault;
+use landfall::service::RequestBodyError;
 use tokio::sync::Notify;
 
 /// What a body does next.
@@ -32,19 +32,19 @@ pub(super) struct ScriptedBody(pub(super) VecDeque<Step>);
 
 impl http_body::Body for ScriptedBody {
     type Data = Bytes;
-    type Error = BodyFault;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         match self.0.pop_front() {
             None => Poll::Ready(None),
             Some(Step::Data(data)) => Poll::Ready(Some(Ok(Frame::data(data)))),
             Some(Step::Trailers(fields)) => Poll::Ready(Some(Ok(Frame::trailers(fields)))),
             Some(Step::Break) => {
                 self.0.push_front(Step::Break);
-                Poll::Ready(Some(Err(BodyFault::UnexpectedEnd)))
+                Poll::Ready(Some(Err(RequestBodyError::UnexpectedEnd)))
             }
             Some(Step::Pause) => {
                 cx.waker().wake_by_ref();
@@ -65,12 +65,12 @@ pub(super) struct SentBody(pub(super) tokio::sync::mpsc::Receiver<Bytes>);
 
 impl http_body::Body for SentBody {
     type Data = Bytes;
-    type Error = BodyFault;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         self.0
             .poll_recv(cx)
             .map(|data| data.map(|data| Ok(Frame::data(data))))

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
-use landfall::{Handler, service::ReplyBody, upload::UploadId};
+use landfall::{Handler, service::ResponseBody, upload::UploadId};
 use sha1::{Digest, Sha1};
 use tokio::{
     sync::{Notify, mpsc},
@@ -175,7 +175,7 @@ async fn send(handler: &Handler, request: Request<ScriptedBody>) -> Reply {
     reply(handler.handle(request).await).await
 }
 
-async fn reply(response: Response<ReplyBody>) -> Reply {
+async fn reply(response: Response<ResponseBody>) -> Reply {
     let (parts, mut body) = response.into_parts();
     let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {

@@ -291,23 +291,23 @@ impl Append for GatedAppend {
         committed
     }
 
-    async fn hold(&mut self) -> Result<()> {
+    async fn begin_unverified(&mut self) -> Result<()> {
         let mut inner = self.settled().await?;
-        let held = inner.hold().await;
+        let held = inner.begin_unverified().await;
         self.know(&**inner);
         held
     }
 
-    async fn confirm(&mut self) -> Result<()> {
+    async fn accept_unverified(&mut self) -> Result<()> {
         let mut inner = self.settled().await?;
-        let confirmed = inner.confirm().await;
+        let confirmed = inner.accept_unverified().await;
         self.know(&**inner);
         confirmed
     }
 
-    async fn discard(&mut self) -> Result<()> {
+    async fn discard_unverified(&mut self) -> Result<()> {
         let mut inner = self.settled().await?;
-        let discarded = inner.discard().await;
+        let discarded = inner.discard_unverified().await;
         self.know(&**inner);
         discarded
     }

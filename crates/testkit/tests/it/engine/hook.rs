@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    hook::{Answer, Asks, Hook, Reply, RequestInfo},
+    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
     upload::{Snapshot, UploadId},
 };
 
@@ -23,10 +23,10 @@ impl Refusing {
 
 #[async_trait]
 impl Hook for Refusing {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_finish: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
@@ -34,12 +34,12 @@ impl Hook for Refusing {
         &self,
         _request: &RequestInfo,
         upload: &Snapshot,
-    ) -> Result<Answer, BoxError> {
+    ) -> Result<Decision, BoxError> {
         let refused = *self.0.lock().unwrap() == Some(upload.upload.id.clone());
         Ok(if refused {
-            Answer::Refuse(Reply::text(Self::STATUS, "not this one"))
+            Decision::Deny(ClientResponse::text(Self::STATUS, "not this one"))
         } else {
-            Answer::allow()
+            Decision::allow()
         })
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     Composer, Config, Handler, LocationStyle,
-    lease::{Fence, Held, Lease, LeaseError, Locker, MemoryLocker},
+    lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker},
     store::MemoryStore,
     upload::UploadId,
 };
@@ -30,7 +30,7 @@ struct CountingLocker {
 #[derive(Debug)]
 struct Counted(#[allow(dead_code, reason = "held until it is dropped")] Lease);
 
-impl Held for Counted {}
+impl LeaseGuard for Counted {}
 
 impl CountingLocker {
     fn starting_at(first: u64) -> Self {

@@ -282,5 +282,9 @@ async fn a_finished_upload_is_read_without_a_lease() {
             .all(|read| *read == bytes)
     );
     assert_eq!(offset(&handler, &id).await, LENGTH);
-    assert_eq!(lease.signal().asked(), None, "a reader asked for the lease");
+    assert_eq!(
+        lease.signal().reason(),
+        None,
+        "a reader asked for the lease"
+    );
 }

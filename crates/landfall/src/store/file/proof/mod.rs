@@ -17,7 +17,7 @@ use super::{Durability, FileOptions, FileStore};
 use crate::{
     lease::Fence,
     store::{ByteStream, Concatenate, DeferLength, Enumerate, Finish, Read, Store, StoreError},
-    upload::{Kind, Metadata, Upload, UploadId},
+    upload::{Completion, Metadata, Upload, UploadId, UploadKind},
 };
 
 /// What a client was told.
@@ -99,7 +99,7 @@ async fn patches(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
     tell(Told::Offset(offset));
 
     // A chunk whose checksum is wrong, in two writes, and then the right one.
-    append.hold().await.unwrap();
+    append.begin_unverified().await.unwrap();
     append
         .write(&mut vec![Bytes::from(vec![0xff; 100])])
         .await
@@ -108,21 +108,21 @@ async fn patches(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
         .write(&mut vec![Bytes::from(vec![0xff; 200])])
         .await
         .unwrap();
-    append.discard().await.unwrap();
+    append.discard_unverified().await.unwrap();
     assert_eq!(append.offset(), offset);
-    append.hold().await.unwrap();
+    append.begin_unverified().await.unwrap();
     append
         .write(&mut vec![content.slice(first..first + second)])
         .await
         .unwrap();
-    append.confirm().await.unwrap();
+    append.accept_unverified().await.unwrap();
     tell(Told::Offset(append.commit().await.unwrap()));
     drop(append);
 
     // A chunk that never ends, and what comes after it.
     let upload = store.load(&upload.id).await.unwrap().upload;
     let mut append = store.resume(&upload.id, Fence(2)).await.unwrap().1;
-    append.hold().await.unwrap();
+    append.begin_unverified().await.unwrap();
     append
         .write(&mut vec![Bytes::from(vec![0xee; 5_000])])
         .await
@@ -188,7 +188,7 @@ async fn joined(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
         ("b/two", content.slice(40_000..)),
     ] {
         let mut upload = Upload::new(UploadId::new(name).unwrap(), Some(bytes.len() as u64));
-        upload.kind = Kind::Partial;
+        upload.kind = UploadKind::Partial;
         let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
         append.write(&mut vec![bytes]).await.unwrap();
         append.commit().await.unwrap();
@@ -196,14 +196,18 @@ async fn joined(store: &FileStore, id: UploadId, tell: &dyn Fn(Told)) {
         parts.push(upload);
     }
     let mut upload = Upload::new(id, Some(TOTAL as u64));
-    upload.kind = Kind::Final {
+    upload.kind = UploadKind::Final {
         parts: parts.iter().map(|part| part.id.clone()).collect(),
         header: "final;/files/b/one /files/b/two".into(),
-        joined: false,
+        concatenated: false,
     };
     let mut upload = (*store.create(upload).await.unwrap()).clone();
     store.concatenate(&upload, &parts, Fence(1)).await.unwrap();
-    if let Kind::Final { joined, .. } = &mut upload.kind {
+    if let UploadKind::Final {
+        concatenated: joined,
+        ..
+    } = &mut upload.kind
+    {
         *joined = true;
     }
     store.save(&upload, Fence(1)).await.unwrap();
@@ -216,7 +220,7 @@ async fn complete(store: &FileStore, upload: &Upload, fence: Fence, tell: &dyn F
     store.finish(upload, fence).await.unwrap();
     tell(Told::Complete);
     let mut upload = upload.clone();
-    upload.finished = true;
+    upload.completion = crate::upload::Completion::Done(None);
     store.save(&upload, fence).await.unwrap();
 }
 
@@ -244,7 +248,7 @@ async fn check(script: Script, dir: &Path, told: &[Told]) {
             assert!(snapshot.offset >= *offset, "told {told:?}: {snapshot:?}");
         }
     }
-    if !snapshot.upload.is_joined() {
+    if !snapshot.upload.is_concatenated() {
         return; // Its bytes don't count; it is joined again from nothing, or removed.
     }
     let expected = &content[..usize::try_from(snapshot.offset).unwrap()];

@@ -117,7 +117,7 @@ impl Run {
                 .iter()
                 .rfind(|event| event.kind == EventKind::Progress && event.upload.id == known.id);
             if let Some(progress) = progress {
-                progress.stop(landfall::hook::Reply::default());
+                progress.stop(landfall::hook::ClientResponse::default());
                 stopped = true;
                 break;
             }
@@ -189,7 +189,7 @@ impl Run {
         if !matches!(self.mode, Mode::Exact) {
             return Ok(());
         }
-        let sweeper = self.handler.sweeper().leftover_age(Duration::ZERO);
+        let sweeper = self.handler.sweeper().orphan_age(Duration::ZERO);
         let summary = sweeper.run(|_| {}).await.expect("a sweep");
         prop_assert_eq!(summary.failed, 0);
         let is_there = |known: &&Known| self.model.get(known.name).is_some();

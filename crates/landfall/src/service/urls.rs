@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, Uri, Version, header, request::Parts, uri::Scheme};
-use landfall_protocol::{Fault, Problem};
+use landfall_protocol::{Problem, ProblemKind};
 
 use super::forwarded::{Forwarded, Origin, Peer, has_forwarded_headers, is_authority, is_path};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 /// The base path and how URLs are made from it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct UploadUrls {
     /// With a slash at both ends.
     base: String,
     nested: bool,
@@ -22,7 +22,7 @@ pub(super) struct Place {
     warned: std::sync::Once,
 }
 
-impl Place {
+impl UploadUrls {
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         let invalid = |reason| ConfigError::BasePath {
             path: config.base_path.clone(),
@@ -103,13 +103,14 @@ impl Place {
 
     /// The id in an escaped path.
     pub(super) fn id(escaped: &str) -> Result<UploadId, Problem> {
-        let id = unescape(escaped)
-            .ok_or_else(|| Fault::NotFound.because("the path holds a broken percent-encoding"))?;
-        UploadId::new(&id).map_err(|error| Fault::NotFound.because(error))
+        let id = unescape(escaped).ok_or_else(|| {
+            ProblemKind::NotFound.with_detail("the path holds a broken percent-encoding")
+        })?;
+        UploadId::new(&id).map_err(|error| ProblemKind::NotFound.with_detail(error))
     }
 
     /// The value of `Location` for an upload.
-    pub(super) fn location(&self, request: &RequestPlace<'_>, id: &UploadId) -> String {
+    pub(super) fn location(&self, request: &RequestOrigin<'_>, id: &UploadId) -> String {
         let id = id.as_str();
         let escaped = if id.contains('%') {
             Cow::Owned(id.replace('%', "%25"))
@@ -120,12 +121,12 @@ impl Place {
     }
 
     /// Where uploads are created.
-    pub(super) fn endpoint(&self, request: &RequestPlace<'_>) -> String {
+    pub(super) fn creation_url(&self, request: &RequestOrigin<'_>) -> String {
         self.url(request, "")
     }
 
     /// Whether the client came over HTTPS, and to which host.
-    pub(super) fn seen_at(&self, request: &RequestPlace<'_>) -> (bool, Option<String>) {
+    pub(super) fn external_origin(&self, request: &RequestOrigin<'_>) -> (bool, Option<String>) {
         let origin = self.origin(request);
         (
             origin.scheme == "https",
@@ -133,7 +134,7 @@ impl Place {
         )
     }
 
-    fn url(&self, request: &RequestPlace<'_>, id: &str) -> String {
+    fn url(&self, request: &RequestOrigin<'_>, id: &str) -> String {
         match &self.style {
             LocationStyle::Prefix(prefix) => format!("{prefix}{id}"),
             LocationStyle::Relative => format!("{}{id}", self.base),
@@ -156,10 +157,11 @@ impl Place {
     /// front, which may have changed it (E-42).
     pub(super) fn resolve(
         &self,
-        request: &RequestPlace<'_>,
+        request: &RequestOrigin<'_>,
         url: &str,
     ) -> Result<UploadId, Problem> {
-        let refuse = |why: &str| Fault::InvalidConcat.because(format_args!("{url:?} {why}"));
+        let refuse =
+            |why: &str| ProblemKind::InvalidConcat.with_detail(format_args!("{url:?} {why}"));
         let mut path = url;
         if let Some((scheme, rest)) = split_scheme(url) {
             if !matches!(&*scheme.to_ascii_lowercase(), "http" | "https" | "") {
@@ -183,7 +185,7 @@ impl Place {
             let is_own = origin
                 .authority
                 .is_none_or(|own| same_host(&own, &rest[..slash], scheme));
-            if !is_own && !request.shows_a_proxy() {
+            if !is_own && !request.has_forwarded_headers() {
                 return Err(refuse(
                     "is on another host; if a proxy is in front, set --behind-proxy or --public-url",
                 ));
@@ -211,7 +213,7 @@ impl Place {
     }
 
     /// Scheme, host and prefix under which the client sees this server.
-    fn origin<'a>(&self, request: &RequestPlace<'a>) -> Origin<'a> {
+    fn origin<'a>(&self, request: &RequestOrigin<'a>) -> Origin<'a> {
         let is_tls = request.peer.is_some_and(|peer| peer.tls)
             || request.uri.scheme() == Some(&Scheme::HTTPS);
         let mut origin = Origin {
@@ -246,15 +248,15 @@ impl Place {
 
 /// What of a request tells where the client sees the server.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RequestPlace<'a> {
+pub(super) struct RequestOrigin<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) uri: &'a Uri,
     pub(super) version: Version,
     pub(super) peer: Option<Peer>,
 }
 
-impl<'a> RequestPlace<'a> {
-    pub(super) fn of(parts: &'a Parts) -> Self {
+impl<'a> RequestOrigin<'a> {
+    pub(super) fn from_parts(parts: &'a Parts) -> Self {
         Self {
             headers: &parts.headers,
             uri: &parts.uri,
@@ -263,7 +265,7 @@ impl<'a> RequestPlace<'a> {
         }
     }
 
-    fn shows_a_proxy(&self) -> bool {
+    fn has_forwarded_headers(&self) -> bool {
         has_forwarded_headers(self.headers)
             || self.headers.contains_key(header::VIA)
             || self.version == Version::HTTP_10
@@ -332,18 +334,18 @@ mod tests {
     use super::*;
     use crate::{Composer, store::MemoryStore};
 
-    fn place(change: impl FnOnce(&mut Config)) -> Place {
+    fn place(change: impl FnOnce(&mut Config)) -> UploadUrls {
         let mut config = Config::new(Composer::join(MemoryStore::new()));
         change(&mut config);
-        Place::new(&config).unwrap()
+        UploadUrls::new(&config).unwrap()
     }
 
-    fn located(place: &Place, headers: &[(&'static str, &'static str)]) -> String {
+    fn located(place: &UploadUrls, headers: &[(&'static str, &'static str)]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, http::HeaderValue::from_static(value));
         }
-        let request = RequestPlace {
+        let request = RequestOrigin {
             headers: &map,
             uri: &Uri::from_static("/files/"),
             version: Version::HTTP_11,
@@ -360,9 +362,9 @@ mod tests {
         assert_eq!(place.below("/files/a/b"), Some("a/b"));
         assert_eq!(place.below("/filesx"), None);
         assert_eq!(place.below("/"), None);
-        assert_eq!(Place::id("a%2Bb").unwrap().as_str(), "a+b");
-        assert!(Place::id("%2e%2e/x").is_err());
-        assert!(Place::id("%zz").is_err());
+        assert_eq!(UploadUrls::id("a%2Bb").unwrap().as_str(), "a+b");
+        assert!(UploadUrls::id("%2e%2e/x").is_err());
+        assert!(UploadUrls::id("%zz").is_err());
     }
 
     #[test]
@@ -391,7 +393,7 @@ mod tests {
             (None, "/files/a"),
             (Some(Peer::default()), "http://out/files/a"),
         ] {
-            let request = RequestPlace {
+            let request = RequestOrigin {
                 headers: &headers,
                 uri: &Uri::from_static("/files/"),
                 version: Version::HTTP_11,
@@ -407,7 +409,7 @@ mod tests {
         let check = |base: &str, location: LocationStyle| {
             let mut config = Config::new(Composer::join(MemoryStore::new()));
             (config.base_path, config.location) = (base.into(), location);
-            Place::new(&config).err()
+            UploadUrls::new(&config).err()
         };
         for good in [
             "",
