@@ -3,7 +3,7 @@
 import { count } from './format.js';
 
 /** Minimum time between two announcements, in milliseconds. */
-const PAUSE = 4000;
+const MIN_INTERVAL = 4000;
 
 const region = document.getElementById('announcer');
 const queue = [];
@@ -27,5 +27,5 @@ function speak() {
   const more = sentences.splice(BATCH_SIZE).length;
   if (more > 0) sentences.push(`And ${count(more, 'more change')}.`);
   region.textContent = sentences.join(' ');
-  timer = setTimeout(speak, PAUSE);
+  timer = setTimeout(speak, MIN_INTERVAL);
 }

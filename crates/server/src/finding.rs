@@ -30,7 +30,7 @@ impl Severity {
 /// The result of one check, displayed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// The check, in two or three words.
+    /// The short name of the check.
     pub check: &'static str,
     /// Its severity.
     pub severity: Severity,

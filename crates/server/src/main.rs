@@ -59,7 +59,7 @@ fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("landfall: the runtime can't be started: {error}");
+            eprintln!("landfall: cannot start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -27,7 +27,7 @@ pub struct PageSettings<'a> {
     pub version: &'a str,
     /// Whether completed uploads can be downloaded.
     pub download: bool,
-    /// The path for grants, if uploads require a token. The page cannot request one and says so.
+    /// The path for grants, if uploads require a token. The page cannot request one and shows a notice.
     pub token_endpoint: Option<&'a str>,
 }
 

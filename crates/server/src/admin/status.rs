@@ -16,7 +16,7 @@ pub trait ServerStatus: fmt::Debug + Send + Sync {
     async fn health(&self) -> Vec<HealthCheck>;
 
     /// Returns the statistics of the outbox, if there is one.
-    fn outbox_stats(&self) -> Option<OutboxStats>;
+    fn outbox(&self) -> Option<OutboxStats>;
 
     /// Returns the stored events of the outbox, if there is one.
     fn events(&self) -> Option<Events>;

@@ -42,18 +42,18 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<UploadQuery>, QueryRejection>,
 ) -> Result<Json<Uploads>, Problem> {
-    let Query(query) = query.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(filter) = query.map_err(|error| Problem::invalid(error.body_text()))?;
     let mut query = queue::Query::new(Scope::All);
-    let names = query.state.split(',').map(str::trim);
+    let names = filter.state.split(',').map(str::trim);
     query.states = names
         .filter(|name| !name.is_empty())
         .map(|name| name.parse::<JobState>())
         .collect::<Result<_, _>>()
         .map_err(|error| Problem::invalid(error.to_string()))?;
-    query.search = Some(query.search.trim().to_owned()).filter(|search| !search.is_empty());
-    query.after = query.after.map(JobId);
+    query.search = Some(filter.search.trim().to_owned()).filter(|search| !search.is_empty());
+    query.after = filter.after.map(JobId);
     query.newest_first = true;
-    query.limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+    query.limit = filter.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let page = admin.0.queue.list(&query).await?;
     let last = page.jobs.last().map(|job| job.id.0);
     let now = admin.now();

@@ -112,10 +112,10 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     if let Some(direct) = &direct {
         direct.configure(&mut config);
     }
-    let keeps = hooks.outbox_stats().is_some();
+    let uses_database = hooks.outbox_stats().is_some();
     #[cfg(feature = "grants")]
-    let keeps = keeps || grants.is_some();
-    if keeps {
+    let uses_database = uses_database || grants.is_some();
+    if uses_database {
         state::warn_about_location(&settings);
     }
     let handler = Handler::new(config)?;

@@ -77,8 +77,8 @@ mod tests {
     use super::*;
     use crate::settings::{Invocation, read};
 
-    fn proxies(words: &[&str]) -> Option<UntrustedProxies> {
-        match read(words.iter().map(Into::into), []) {
+    fn proxies(args: &[&str]) -> Option<UntrustedProxies> {
+        match read(args.iter().map(Into::into), []) {
             Ok(Invocation::Serve(loaded)) => UntrustedProxies::new(&loaded.settings.urls),
             other => panic!("{other:?}"),
         }

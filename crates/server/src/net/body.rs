@@ -107,7 +107,7 @@ impl From<AbortReason> for io::Error {
 /// The body of a request: its data frames, then its trailers.
 ///
 /// It may be dropped before its end. A small rest is discarded and the connection is reused; a larger
-/// one ends the connection after the response, which says so.
+/// one ends the connection after the response (`Connection: close`).
 #[derive(Debug)]
 pub struct Body {
     /// `None` once the connection has taken the rest of it.

@@ -314,7 +314,7 @@ impl LingeringClose {
         let quiet = matches!(shared.activity.phase(), Phase::Head | Phase::Idle);
         let rejection = io.rejection();
         if rejection.is_some() {
-            NetStats::add(&shared.server.stats.refused, 1);
+            NetStats::add(&shared.server.stats.rejected, 1);
         }
         let linger = refused || rejection.is_some() || shared.has_unread_body();
         let answer = rejection

@@ -242,7 +242,7 @@ mod tests {
         std::array::from_fn(|_| QueuedBody::new(queue.clone()))
     }
 
-    fn may_read(body: &mut QueuedBody) -> bool {
+    fn can_read(body: &mut QueuedBody) -> bool {
         body.poll_turn(&mut Context::from_waker(Waker::noop()))
             .is_ready()
     }
@@ -251,20 +251,20 @@ mod tests {
     async fn bodies_take_turns_after_their_share() {
         let queue = queue(2);
         let [mut first, mut second, mut third] = bodies(&queue);
-        assert!(may_read(&mut first));
-        assert!(!may_read(&mut second));
-        assert!(!may_read(&mut third));
+        assert!(can_read(&mut first));
+        assert!(!can_read(&mut second));
+        assert!(!can_read(&mut third));
         first.receive(SHARE_BYTES - 1);
-        assert!(may_read(&mut first) && !may_read(&mut second));
+        assert!(can_read(&mut first) && !can_read(&mut second));
         first.receive(1);
-        assert!(may_read(&mut second));
+        assert!(can_read(&mut second));
         // The third has waited longer than the first.
-        assert!(!may_read(&mut first) && !may_read(&mut third));
+        assert!(!can_read(&mut first) && !can_read(&mut third));
         // A silent body releases its turn.
         second.release();
-        assert!(may_read(&mut third) && !may_read(&mut first));
+        assert!(can_read(&mut third) && !can_read(&mut first));
         third.release();
-        assert!(may_read(&mut first));
+        assert!(can_read(&mut first));
         first.release();
         assert_eq!(queue.lock().active, 0);
     }
@@ -273,14 +273,14 @@ mod tests {
     async fn a_dropped_body_makes_way() {
         let queue = queue(2);
         let [mut first, mut second, mut third] = bodies(&queue);
-        assert!(may_read(&mut first));
-        assert!(!may_read(&mut second) && !may_read(&mut third));
+        assert!(can_read(&mut first));
+        assert!(!can_read(&mut second) && !can_read(&mut third));
         // The second is activated and dropped before it is polled.
         drop(first);
         drop(second);
-        assert!(may_read(&mut third));
+        assert!(can_read(&mut third));
         let mut fourth = QueuedBody::new(queue.clone());
-        assert!(!may_read(&mut fourth));
+        assert!(!can_read(&mut fourth));
         drop(fourth);
         drop(third);
         let state = queue.lock();
@@ -291,7 +291,7 @@ mod tests {
     async fn bodies_do_not_wait_while_one_address_sends() {
         let queue = queue(1);
         for mut body in bodies(&queue) {
-            assert!(may_read(&mut body));
+            assert!(can_read(&mut body));
         }
         assert_eq!(queue.lock().active, 0);
     }
@@ -299,7 +299,7 @@ mod tests {
     /// Returns the wait of an address with three bodies after a turn that took `took`.
     async fn pause_after(queue: &Arc<AddressQueue>, took: Duration) -> Duration {
         let [mut first, mut second, _third] = bodies(queue);
-        assert!(may_read(&mut first) && !may_read(&mut second));
+        assert!(can_read(&mut first) && !can_read(&mut second));
         advance(took).await;
         first.release();
         let released = Instant::now();
@@ -329,21 +329,21 @@ mod tests {
         let queue = queue(2);
         let mut body = QueuedBody::new(queue.clone());
         for _ in 0..3 {
-            assert!(may_read(&mut body));
+            assert!(can_read(&mut body));
             advance(Duration::from_millis(5)).await;
             body.release();
         }
-        assert!(may_read(&mut body));
+        assert!(can_read(&mut body));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_ends_with_the_other_senders() {
         let queue = queue(2);
         let [mut first, mut second, _third] = bodies(&queue);
-        assert!(may_read(&mut first) && !may_read(&mut second));
+        assert!(can_read(&mut first) && !can_read(&mut second));
         advance(Duration::from_millis(5)).await;
         first.release();
         queue.senders.store(1, Relaxed);
-        assert!(may_read(&mut second));
+        assert!(can_read(&mut second));
     }
 }

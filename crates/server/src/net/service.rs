@@ -28,7 +28,7 @@ use super::timeouts::{ConnectionActivity, Phase, ServerShared};
 
 /// Maximum rest of an unread body that is discarded so that the connection can be reused.
 ///
-/// A larger rest, or one of unknown size, ends the connection, and the response says so.
+/// A larger rest, or one of unknown size, ends the connection (`Connection: close`).
 const MAX_DISCARDED_REST: u64 = 64 * 1024;
 
 /// The service still holds the body.
@@ -294,7 +294,7 @@ where
         }
         let rejection = match rejection {
             Some(rejection) => {
-                NetStats::add(&shared.server.stats.refused, 1);
+                NetStats::add(&shared.server.stats.rejected, 1);
                 Some(rejection)
             }
             None => shared

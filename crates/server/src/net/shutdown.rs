@@ -16,9 +16,9 @@ pub enum ShutdownPhase {
     /// Open request bodies end with [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown).
     ///
     /// Responses are still sent.
-    Cutting,
+    Aborting,
     /// Remaining connections are closed.
-    Dropping,
+    Closing,
 }
 
 impl ShutdownPhase {
@@ -26,8 +26,8 @@ impl ShutdownPhase {
         match value {
             0 => Self::Running,
             1 => Self::Draining,
-            2 => Self::Cutting,
-            _ => Self::Dropping,
+            2 => Self::Aborting,
+            _ => Self::Closing,
         }
     }
 }

@@ -46,13 +46,13 @@ pub(super) enum TimeoutAction {
     /// Close: the time for a head, for the next request or for lingering has expired.
     Close = 1,
     /// End the body: no byte arrived in time.
-    Stalled = 2,
+    BodyStalled = 2,
     /// End the body: it is below the minimum rate.
-    TooSlow = 3,
+    BodyTooSlow = 3,
     /// Abort: the client read no byte of the response in time.
-    Unread = 4,
+    ResponseStalled = 4,
     /// Release grown buffers: nothing was received for a while.
-    Shed = 5,
+    ReleaseBuffers = 5,
 }
 
 /// Bits of [`ConnectionActivity::waiting`].
@@ -124,7 +124,7 @@ impl ConnectionActivity {
     pub(super) fn enter_from(&self, from: PhaseEpoch, phase: Phase) {
         let _ = self
             .epoch
-            .compare_response(from.0, from.next(phase).0, Relaxed, Relaxed);
+            .compare_exchange(from.0, from.next(phase).0, Relaxed, Relaxed);
     }
 
     /// Returns the action requested for the current phase.
@@ -163,7 +163,7 @@ impl ConnectionActivity {
             u64::from(self.epoch().0) << 8 | TimeoutAction::ReleaseBuffers as u64;
         let _ = self
             .action
-            .compare_response(release_requested, 0, Relaxed, Relaxed);
+            .compare_exchange(release_requested, 0, Relaxed, Relaxed);
     }
 
     /// Returns whether a large read has grown hyper's buffer.

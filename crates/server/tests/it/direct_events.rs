@@ -1,4 +1,4 @@
-//! What the application is asked and told about direct uploads, through the whole server.
+//! Hooks and events of direct uploads, through the whole server.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::{
 const EVENTS: &str = "-hooks-http-events=pre-create,post-create,pre-finish,post-finish,\
                       pre-terminate,post-terminate,post-expire";
 
-/// The hooks that were called, but for progress.
+/// Returns the hooks that were called, without progress.
 fn hooks(application: &Endpoint) -> Vec<String> {
     let calls = application.calls().into_iter();
     calls.map(|call| call.hook).collect()

@@ -1,4 +1,4 @@
-//! Direct uploads through the whole server, from the question to the row and the file.
+//! Direct uploads through the whole server, from the request to the job and the object.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn signed_put_and_complete() {
     assert_eq!(again, done);
     assert_same(&place.bucket.object(&object).unwrap(), b"12345");
 
-    // Neither who asked nor what was signed is anybody else's business.
+    // The log contains neither credentials nor signatures.
     let stranger = place.key(&["other"]);
     let stranger = App::new(&server, &stranger);
     let theirs = stranger.ask("POST", "/api/complete_s3", Some(json!({"key": object})));
@@ -89,7 +89,7 @@ fn a_post_policy_limits_the_upload() {
     let file = content(2, 3000);
     let sent = send_form(&form, &file);
     assert_eq!(sent.status, 201, "{}", sent.text());
-    // Nobody says so: the server looks by itself.
+    // No client reports it: the server finds it by a check.
     app.reaches("completed");
     let object = form["fields"]["key"].as_str().unwrap();
     assert_same(&place.bucket.object(object).unwrap(), &file);
@@ -130,7 +130,7 @@ fn a_multipart_upload_with_the_requests_of_uppy() {
     assert_same(&place.bucket.object(&upload.key).unwrap(), &whole);
     assert_eq!(upload.complete(&tags).status, 200);
 
-    // The same by a token in the path, for clients that send no headers.
+    // The same with a token in the path, for clients without headers.
     let path = format!("/t/{key}{}", upload.path("/complete"));
     let parts = json!({"parts": [{"PartNumber": 1, "ETag": tags[0]}]}).to_string();
     let request = Request::new("POST", &path)
@@ -157,7 +157,7 @@ fn cancelling_leaves_nothing_in_the_bucket() {
     let gone = app.ask("GET", &upload.path("/2"), None);
     assert!(matches!(gone.status, 404 | 409 | 410), "{}", gone.text());
 
-    // By whoever looks at all of them.
+    // By an admin.
     let operator = App::new(&server, "0123456789abcdef");
     let upload = app.begin("two.bin", json!({}));
     upload.send(1, &part);
@@ -203,7 +203,7 @@ fn with_require_grant_a_token_creates_one_upload() {
     let form = server.client().ask(Request::get(&path));
     assert_eq!(form.status, 200, "{}", form.text());
     let form: Value = serde_json::from_slice(&form.body).unwrap();
-    // The size that was granted, and no other.
+    // Only the granted size is accepted.
     assert_eq!(send_form(&form, b"abcd").status, 400);
     assert_eq!(send_form(&form, b"abc").status, 201);
     let job = app.reaches("completed");

@@ -1,5 +1,4 @@
-//! The real program with uploads that go straight to a bucket, callers with keys, and clients that send
-//! what is signed to the service itself.
+//! The real program with direct uploads, API keys, and clients that send presigned requests to S3.
 
 use std::{
     fmt::Write as _,
@@ -15,7 +14,7 @@ use crate::{
     serve_harness::{Answer, Client, Landfall, Request, eventually, program, run},
 };
 
-/// A bucket, and a folder for what servers on it keep beside uploads.
+/// A bucket, and the state directory of the servers on it.
 pub(crate) struct Place {
     pub(crate) bucket: Bucket,
     state: tempfile::TempDir,
@@ -41,7 +40,7 @@ impl Place {
         self.state().join("landfall.db")
     }
 
-    /// A server on the bucket that takes direct uploads and looks at them often.
+    /// Starts a server on the bucket with direct uploads and frequent checks.
     pub(crate) fn server(&self, args: &[&str]) -> Landfall {
         let state = self.state().to_str().unwrap();
         let own = [
@@ -53,7 +52,7 @@ impl Place {
         self.bucket.server(&[&own, args].concat())
     }
 
-    /// Makes a key, with `-database` of its own or in the folder.
+    /// Creates a key, in `-database` or in the state directory.
     pub(crate) fn key(&self, words: &[&str]) -> String {
         let mut command = program();
         command.args(["keys", "add"]).args(words);
@@ -64,7 +63,7 @@ impl Place {
     }
 }
 
-/// Somebody with a key, or with the token of a grant.
+/// A client with a key or an upload token.
 pub(crate) struct App<'a> {
     server: &'a Landfall,
     key: String,
@@ -89,7 +88,7 @@ impl<'a> App<'a> {
         self.server.client().ask(request)
     }
 
-    /// The JSON of an answer that must have this status.
+    /// Returns the JSON of a response that must have this status.
     #[track_caller]
     pub(crate) fn gets(
         &self,
@@ -187,7 +186,7 @@ impl<'a> Multipart<'a> {
     }
 }
 
-/// What stands in a URL for a text.
+/// Percent-encodes a text for a URL.
 pub(crate) fn escaped(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {

@@ -27,7 +27,7 @@ fn a_killed_server_continues_after_a_restart() {
     drop(upload);
     one.kill();
 
-    // What is signed is good without a server.
+    // Presigned URLs work without a server.
     let url = signed["url"].as_str().unwrap();
     let sent = send("PUT", url, &[], second);
     assert_eq!(sent.status, 200, "{}", sent.text());
@@ -45,7 +45,7 @@ fn a_killed_server_continues_after_a_restart() {
     assert_eq!(done.status, 200, "{}", done.text());
     two.kill();
 
-    // The answer is lost, and asked for again.
+    // The response is lost, and requested again.
     let three = place.server(&args);
     let app = App::new(&three, &key);
     let upload = crate::direct_harness::Multipart {
@@ -88,7 +88,7 @@ fn a_manual_sweep_keeps_running_uploads() {
     let tag = upload.send(1, &content(7, MIB));
     let none = ObjectHeaders::default();
     let stray = place.bucket.multipart(&"0".repeat(32), &none, &[]);
-    // What has a part holds bytes: it is reported, not removed.
+    // A multipart upload with a part has content: it is reported, not removed.
     let with_part = place.bucket.multipart(&"1".repeat(32), &none, &[b"bytes"]);
     assert_eq!(place.bucket.multiparts().len(), 3);
 
@@ -109,7 +109,7 @@ fn a_manual_sweep_keeps_running_uploads() {
     assert_eq!(left, std::slice::from_ref(&upload.id), "without {stray}");
     assert_eq!(upload.complete(&[tag]).status, 200);
 
-    // What nobody goes on with goes in time.
+    // Abandoned uploads expire.
     let upload = app.begin("more.mp4", json!({}));
     upload.send(1, b"abc");
     server.kill();
@@ -149,13 +149,13 @@ fn two_nodes_on_one_database_share_uploads() {
     let elsewhere = upload.by(&there);
     let tags = [upload.send(1, first), elsewhere.send(2, second)];
     assert_eq!(here.get(&upload.path("")).as_array().unwrap().len(), 2);
-    // Both at once: one completion, and the same answer.
+    // Both at once: one completion, and the same response.
     let (done, again) = std::thread::scope(|scope| {
         let other = scope.spawn(|| elsewhere.complete(&tags));
         (upload.complete(&tags), other.join().unwrap())
     });
     for answer in [&done, &again] {
-        // Who came while the other was at it may come again.
+        // A concurrent request may have to retry.
         assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
     }
     assert!(done.status == 200 || again.status == 200);
@@ -168,7 +168,7 @@ fn two_nodes_on_one_database_share_uploads() {
     assert_eq!(one.metric(a) + two.metric(b), 1.0);
     assert_same(&place.bucket.object(&upload.key).unwrap(), &whole);
 
-    // Begun at one that dies, cancelled at the other.
+    // Created on a node that dies, cancelled on the other.
     let upload = here.begin("more.mp4", json!({}));
     upload.send(1, first);
     let elsewhere = upload.by(&there);

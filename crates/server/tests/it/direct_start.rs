@@ -1,4 +1,4 @@
-//! How direct uploads are set up: lines, paths, tables, and reasons not to start.
+//! Setup of direct uploads: start-up lines, paths, tables, and errors.
 
 use std::fs;
 
@@ -50,7 +50,7 @@ fn start_up_lines_name_paths_and_endpoint() {
     let signed = app.post("/up/api/sign_s3", ask);
     let url = signed["signed_request"].as_str().unwrap();
     assert!(url.starts_with("https://files.example.com/"), "{url}");
-    // Whatever is below these paths never gets to the uploads, which are everywhere else.
+    // Requests below these paths never reach the uploads, which have all other paths.
     for (method, path) in [
         ("PATCH", "/up/s3/x"),
         ("GET", "/up/api/x"),

@@ -19,7 +19,7 @@ fn probe(server: &Landfall, method: &str, path: &str, extra: &str, framing: Fram
     client.send(format!(
         "{method} {path} HTTP/1.1\r\nHost: a\r\n{extra}{header}\r\n\r\n"
     ));
-    // So that the response can come before the body.
+    // So that the response can precede the body.
     thread::sleep(Duration::from_millis(15));
     let middle = body.len() / 2;
     let sent = client.try_send(&body[..middle]).is_ok() && client.try_send(&body[middle..]).is_ok();
@@ -28,7 +28,7 @@ fn probe(server: &Landfall, method: &str, path: &str, extra: &str, framing: Fram
         answer.status >= 300 || answer.status == 200,
         "{what}: {answer:?}"
     );
-    // No cache keeps it, whoever has answered.
+    // No cache stores it, whichever layer responded.
     let caching = answer.header("Cache-Control");
     assert!(
         matches!(caching, Some("no-store" | "no-cache")),
@@ -174,7 +174,7 @@ fn a_rejected_small_body_keeps_the_connection() {
         assert_eq!((answer.status, answer.header("Connection")), (404, None));
         client.send(vec![b'x'; 3000]);
     }
-    // Its client may go on with the next request instead of the body: the connection must end.
+    // Its client may send the next request instead of the body: the connection must end.
     client.send(
         "POST /nothing HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3000\r\n\r\n",
     );

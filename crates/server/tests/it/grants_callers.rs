@@ -1,4 +1,4 @@
-//! Callers whom others know: by a signed token, or by the application.
+//! External authentication: by JWT and by forward auth.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ fn tokens_of_an_identity_provider() {
                 .starts_with("Bearer")
         );
     }
-    // What isn't named isn't taken: a shared key is none of the usual ones.
+    // Unlisted algorithms are rejected: a shared key is none of the defaults.
     let usual = Landfall::start(&["-grants", &keys, "-grants-jwt-audience=uploads"]);
     assert_eq!(
         Caller::new(&usual, ANN).ask("GET", "/uploadjobs").status,
@@ -106,6 +106,6 @@ fn forward_auth_identifies_principals() {
     let server = Landfall::start(&["-require-grant", &away]);
     let request = Request::get("/uploadjobs").with("Cookie", "session=ann");
     assert_eq!(server.client().ask(request).status, 503);
-    // Those who are asked aren't what keeps it from being ready.
+    // An unreachable authentication service does not affect readiness.
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
 }

@@ -1,5 +1,4 @@
-//! A server that is killed before each message to its database, one after the other: what the queue
-//! shows and what the application receives is what happened.
+//! A server that is killed before each message to its database: queue and events stay consistent.
 
 use std::{
     path::Path,
@@ -20,10 +19,10 @@ const EVENTS: &str = "-hooks-http-events=pre-finish,post-finish,post-terminate,U
                       UploadCompleted,UploadCancelled,UploadFailed";
 /// In a normal run, the server is killed at one in so many messages, otherwise at each.
 const STEP: usize = 9;
-/// Points of a flow that are visited at the same time.
+/// Crash points of a flow that are tested concurrently.
 const CONCURRENCY: usize = 6;
 
-/// What is to become of an upload.
+/// The fate of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intention {
     /// `pre-finish` accepts it.
@@ -34,7 +33,7 @@ enum Intention {
     Deleted,
 }
 
-/// A client that resumes where it was, on whichever server there is.
+/// A client that resumes on any server.
 struct Client<'a> {
     server: &'a Landfall,
     key: &'a str,
@@ -49,7 +48,7 @@ impl Client<'_> {
         answer.ok_or_else(|| "the connection was closed".to_owned())
     }
 
-    /// Requests something that must succeed.
+    /// Sends a request that must succeed.
     fn done(&self, request: Request) -> Result<Answer, String> {
         let answer = self.request(request)?;
         if answer.status < 300 {
@@ -77,7 +76,7 @@ impl Client<'_> {
         Ok(created.header("Location").map(path_of).ok_or("no URL")?)
     }
 
-    /// Does all that is left to do.
+    /// Completes the remaining steps.
     fn run(&self, upload: &mut Option<String>) -> Result<(), String> {
         let path = match upload {
             Some(path) => path,

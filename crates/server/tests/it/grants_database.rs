@@ -47,7 +47,7 @@ fn an_older_server_works_until_tables_are_contracted() {
     let key = add_key_in(&database);
     let one = server(&database);
     assert_eq!(grant(&one, &key, "1"), 201);
-    // What a newer server does at its start.
+    // Simulates the migration of a newer server.
     postgres.query(
         &database,
         "ALTER TABLE queue_jobs ADD COLUMN newer TEXT; \

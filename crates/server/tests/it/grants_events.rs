@@ -1,4 +1,4 @@
-//! What the application is asked and told about grants, through the whole server.
+//! Hooks and events of grants, through the whole server.
 
 use serde_json::json;
 

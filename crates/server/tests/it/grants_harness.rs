@@ -1,4 +1,4 @@
-//! Callers with keys, beside a server.
+//! Clients with API keys.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ pub(crate) fn keys(dir: &Path, words: &[&str]) -> (Option<i32>, String, String) 
     run(&mut command)
 }
 
-/// Makes a key and gives it: all that is on standard output.
+/// Creates a key and returns it: it is the only standard output.
 pub(crate) fn add_key(dir: &Path, words: &[&str]) -> String {
     let (code, key, told) = keys(dir, &[&["add"], words].concat());
     assert_eq!(code, Some(0), "{told}");
@@ -21,7 +21,7 @@ pub(crate) fn add_key(dir: &Path, words: &[&str]) -> String {
     key.to_owned()
 }
 
-/// Somebody with a key.
+/// A client with a key.
 pub(crate) struct Caller<'a> {
     server: &'a Landfall,
     key: String,
@@ -50,7 +50,7 @@ impl<'a> Caller<'a> {
         (answer.status, json(&answer))
     }
 
-    /// How one of its uploads stands.
+    /// Returns the state of an upload.
     pub(crate) fn job(&self, id: &str) -> serde_json::Value {
         let answer = self.ask("GET", &format!("/uploadjobs/{id}"));
         assert_eq!(answer.status, 200, "{}", answer.text());

@@ -1,4 +1,4 @@
-//! How grants are set up: lines, files, pages, keys, and reasons not to start.
+//! Setup of grants: start-up lines, files, routes, keys, and errors.
 
 use std::{fs, time::Duration};
 
@@ -34,9 +34,9 @@ fn start_up_lines_name_database_and_authentication() {
     ] {
         assert!(lines.contains(&line), "no {line:?} in {lines}");
     }
-    server.says("unused_address can request grants yet: create a key with landfall keys add NAME");
+    server.says("grants cannot be requested yet");
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
-    // The page at / says why it can't upload by itself.
+    // The page at / explains that it cannot upload.
     let greeting = server.client().ask(Request::get("/")).text();
     assert!(greeting.contains("/api/jobs"), "{greeting}");
 }
@@ -52,7 +52,7 @@ fn no_warning_with_an_authentication_method() {
     quiet.says("forward auth ('http://127.0.0.1:9/who').");
     assert_eq!(quiet.client().ask(Request::get("/readyz")).status, 200);
     assert!(
-        !quiet.log().contains("nobody can request"),
+        !quiet.log().contains("cannot be requested"),
         "{}",
         quiet.log()
     );

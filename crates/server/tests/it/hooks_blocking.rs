@@ -1,4 +1,4 @@
-//! What hooks that are asked decide, with the real program.
+//! Decisions of blocking hooks, with the real program.
 
 use crate::{
     hooks_harness::{with_hook, write_hook},

@@ -1,4 +1,4 @@
-//! What is told arrives, with the real program: in order, over kills, and by hand if all else fails.
+//! Event delivery with the real program: in order, across kills, and with `landfall events`.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use crate::{
 
 const TOLD: &str = "-hooks-enabled-events=post-create,post-finish,post-terminate";
 
-/// What an endpoint took, by upload.
+/// Returns the events that an endpoint received, by upload.
 fn by_upload(calls: &[Call]) -> BTreeMap<String, Vec<(String, String)>> {
     let mut uploads: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for call in calls.iter().filter(|call| call.status == 200) {
@@ -78,7 +78,7 @@ fn no_event_is_lost_by_a_kill() {
     let mut client = server.client();
     let begun = Instant::now();
     let mut paths: Vec<String> = (0..20).map(|_| client.upload(b"hello")).collect();
-    // Nobody is there to be told, and no client notices.
+    // The endpoint is unreachable, and clients do not notice.
     assert!(
         begun.elapsed() < Duration::from_secs(20),
         "{:?}",
@@ -86,7 +86,7 @@ fn no_event_is_lost_by_a_kill() {
     );
     let dir = server.kill().unwrap();
 
-    // It dies, and what runs next is told of its uploads, too.
+    // The server dies, and the next one delivers its events.
     let endpoint = Endpoint::at(address, |_| (200, String::new()));
     let server = Landfall::on(dir.path(), &args);
     paths.push(server.client().upload(b"hello"));
@@ -99,7 +99,7 @@ fn no_event_is_lost_by_a_kill() {
         paths.iter().all(is_told)
     });
     for (upload, mut events) in by_upload(&endpoint.calls()) {
-        // What comes twice has the same id; then each is there once, in its order.
+        // Redeliveries have the same id; without them, each event is delivered once, in order.
         events.dedup();
         let names: Vec<&str> = events.iter().map(|(hook, _)| hook.as_str()).collect();
         assert_eq!(names, ["post-create", "post-finish"], "{upload}");
@@ -146,7 +146,7 @@ fn dead_letters_are_listed_retried_and_deleted() {
     let (_, none, _) = events(&dir, &["list", "-transport=nats"]);
     assert_eq!(none, "no dead letters\n");
 
-    // What was put right is told within seconds, by the server that runs.
+    // After a fix, the running server delivers a retried event within seconds.
     works.store(true, SeqCst);
     let (code, said, _) = events(&dir, &["retry", id]);
     assert_eq!(
@@ -202,7 +202,7 @@ fn without_stored_events_there_is_no_database() {
     let server = Landfall::start(&["-hooks-http", &url, "-hooks-enabled-events=post-finish"]);
     assert!(database_of(server.dir()).is_file());
     server.says("landfall.db' for undelivered events.");
-    // It is no upload, and no leftover.
+    // The database is neither an upload nor an orphan.
     server
         .client()
         .ask(Request::get("/files/.landfall/landfall.db"))
@@ -274,7 +274,7 @@ fn a_full_outbox_rejects_new_uploads() {
     );
     assert_eq!(server.metric("landfall_events_rejected_total"), 1.0);
     assert_eq!(server.metric("landfall_events_queued"), 3.0);
-    // What was begun goes on.
+    // Existing uploads continue.
     assert_eq!(client.patch(&paths[0], 0, b"hello").status, 204);
     client.holds(&paths[0], b"hello");
 }

@@ -1,8 +1,8 @@
-//! Hooks that are files.
+//! Command hooks.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-/// Writes a hook that a shell runs.
+/// Writes a hook as a shell script.
 pub(crate) fn write_hook(dir: &Path, name: &str, script: &str) {
     let file = dir.join(name);
     let whole = dir.join(format!("{name}.new"));

@@ -1,4 +1,4 @@
-//! An HTTP endpoint that is asked, with the real program; alone and beside files.
+//! HTTP hooks, with the real program; alone and with command hooks.
 
 use std::sync::{Arc, Mutex};
 
@@ -82,7 +82,7 @@ fn an_unreachable_endpoint_follows_the_failure_mode() {
     let server = Landfall::start(&args);
     let answer = server.client().ask(create.clone());
     answer.refuses(500, "ERR_INTERNAL_SERVER_ERROR");
-    // Nothing of the endpoint reaches the client, and the server itself is well.
+    // The client sees no details of the endpoint, and the server stays healthy.
     assert!(!answer.text().contains("127.0.0.1"), "{}", answer.text());
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
 

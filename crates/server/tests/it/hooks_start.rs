@@ -1,4 +1,4 @@
-//! How hooks are set up: start-up lines, reasons not to start, and what is made on the disk.
+//! Setup of hooks: start-up lines, errors, and files.
 
 use crate::{
     hooks_harness::write_hook,
@@ -172,7 +172,7 @@ fn an_unsafe_state_directory_is_rejected_with_a_fix() {
     );
     std::fs::remove_file(&folder).unwrap();
 
-    // Whoever may write there could replace the database.
+    // A writer of the directory could replace the database.
     let hooks = tempfile::tempdir().unwrap();
     write_hook(hooks.path(), "post-finish", "true");
     std::fs::create_dir(&folder).unwrap();

@@ -97,7 +97,7 @@ async fn a_large_body_is_received_completely() {
         client.answer().await.unwrap().text(),
         format!("{size} complete")
     );
-    // The connection has given its grown buffer back in the meantime, and still works.
+    // The connection has released its grown buffer meanwhile, and still works.
     tokio::time::sleep(Duration::from_millis(3500)).await;
     assert_eq!(client.ask(get("/")).await.text(), "hello");
     server.stop().await;
@@ -211,7 +211,7 @@ async fn requests_and_bytes_are_counted() {
     client.ask(&request).await;
     assert_eq!(server.stats.open.load(Relaxed), 1);
     server.until_requests(2).await;
-    // The next look brings the last answer's bytes.
+    // The next tick counts the last response's bytes.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let stats = server.stats.clone();
     assert_eq!(stats.accepted.load(Relaxed), 1);

@@ -1,7 +1,7 @@
 //! Random streams of pieces of requests, to our edge and to hyper alone.
 //!
-//! What the guard lets pass must be what hyper understands: never a request that the guard has not
-//! seen as one, and never one that hyper alone would not have seen.
+//! hyper must find exactly the requests that the validator accepts, and never one that hyper alone would
+//! not have found.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -54,7 +54,7 @@ fn piece() -> impl Strategy<Value = &'static [u8]> {
     ])
 }
 
-/// Good requests, so that what follows one is looked at too.
+/// Valid requests, so that requests after one are tested too.
 fn whole() -> impl Strategy<Value = &'static [u8]> {
     prop::sample::select(vec![
         &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
@@ -64,7 +64,7 @@ fn whole() -> impl Strategy<Value = &'static [u8]> {
     ])
 }
 
-/// Everything the server says until it closes the connection, given all of `input`.
+/// Returns all output of the server until it closes the connection, given all of `input`.
 async fn talk(address: SocketAddr, input: &[u8], cut: usize) -> String {
     let talk = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -85,7 +85,7 @@ async fn talk(address: SocketAddr, input: &[u8], cut: usize) -> String {
         .expect("the connection is never closed")
 }
 
-/// hyper without the guard, answering like the probe in what is compared here.
+/// hyper without the validator, with the responses that this test compares.
 async fn hyper_alone() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! A server with a small known service, and a client that sends exactly the bytes it is told to.
+//! A server with a small test service, and a client that sends exactly the given bytes.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -85,7 +85,7 @@ impl Server {
     }
 }
 
-/// An answer as it came over the wire.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -180,7 +180,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
         self.answer().await.expect("closed without an answer")
     }
 
-    /// Whether the server closes the connection, cleanly or not, without another byte.
+    /// Returns whether the server closes the connection without another byte.
     pub(crate) async fn closed(&mut self) -> bool {
         assert_eq!(String::from_utf8_lossy(&self.buffer), "");
         match tokio::time::timeout(TIMEOUT, self.fill()).await {
@@ -190,7 +190,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
         }
     }
 
-    /// Whether nothing happens on the connection for a while.
+    /// Returns whether nothing happens on the connection for a while.
     pub(crate) async fn quiet(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.fill()).await.is_err()
     }
@@ -203,7 +203,7 @@ pub(crate) fn get(path: &str) -> String {
 /// The service under the edge. It answers by path:
 ///
 /// * `/peer`: the two ends of the connection
-/// * `/sink`: reads the body; says how much came, its trailers, and how it ended
+/// * `/sink`: reads the body; returns its length, its trailers, and how it ended
 /// * `/refuse`: 413 without reading the body
 /// * `/late/MS`: answers after so many milliseconds
 /// * `/bytes/N`: a body of so many bytes

@@ -1,4 +1,4 @@
-//! Heads that must not reach the service: each gets a 4xx that says why, and the connection ends.
+//! Heads that must not reach the service: each gets a 4xx with a reason, and the connection ends.
 
 use crate::net_harness::{Server, get};
 
@@ -202,7 +202,7 @@ async fn unusual_valid_heads_are_accepted() {
     server.stop().await;
 }
 
-/// The classic: a body that holds a second request, which one of two parsers would see.
+/// Classic request smuggling: a body that contains a second request, which one of two parsers would see.
 #[tokio::test]
 async fn nothing_is_smuggled_in_a_body() {
     let server = Server::start(|_| {});

@@ -1,4 +1,4 @@
-//! HTTP/2 with prior knowledge, beside HTTP/1.1 on the same port.
+//! HTTP/2 with prior knowledge, besides HTTP/1.1 on the same port.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ fn empty() -> Sent {
     Empty::new().boxed_unsync()
 }
 
-/// A body whose frames are sent by hand.
+/// A body whose frames the test sends.
 fn by_hand() -> (mpsc::Sender<Frame<Bytes>>, Sent) {
     let (sender, mut receiver) = mpsc::channel::<Frame<Bytes>>(1);
     let frames = futures_stream(move |cx| receiver.poll_recv(cx).map(|frame| frame.map(Ok)));
@@ -91,7 +91,7 @@ async fn both_protocols_on_one_port() {
     let mut http1 = server.connect().await;
     assert_eq!(ask(&mut http2, put("/", empty())).await.1, "hello");
     assert_eq!(http1.ask(get("/")).await.text(), "hello");
-    // A head in pieces is not taken for the beginning of HTTP/2, nor one that begins like it.
+    // A head in pieces, or one with the same first bytes, is not taken for HTTP/2.
     let mut slow = server.connect().await;
     for piece in ["P", "R", "I /", " HTTP/1.1\r\nHost: a", "\r\n\r\n"] {
         slow.send(piece).await;
@@ -223,7 +223,7 @@ async fn a_shutdown_aborts_bodies_with_a_response() {
     server.stop().await;
 }
 
-/// A client whose window has no room: neither pings nor silence keep its responses open.
+/// A client without a flow-control window: neither pings nor silence keep its responses open.
 #[tokio::test]
 async fn a_stream_that_reads_no_bytes_is_reset() {
     let server = Server::start(|limits| {
@@ -257,7 +257,7 @@ async fn a_stream_that_reads_no_bytes_is_reset() {
     server.stop().await;
 }
 
-/// One that reads at its own pace, with pauses shorter than the limit, gets all of it.
+/// A slow reader, with pauses shorter than the timeout, gets the whole response.
 #[tokio::test]
 async fn a_stream_that_is_read_slowly_is_not_reset() {
     let server = Server::start(|limits| {

@@ -1,4 +1,4 @@
-//! Where the server can listen.
+//! Listening sockets.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;

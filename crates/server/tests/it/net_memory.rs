@@ -1,5 +1,5 @@
-//! A connection whose client stalls releases the read buffer a fast body has grown, and the request
-//! goes on as if nothing had happened.
+//! The connection of a stalled client releases the read buffer that a fast body has grown, and the
+//! request continues.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ async fn a_sized_body_continues_after_its_buffer_is_released() {
     }
     let answer = client.answer().await.unwrap();
     assert_eq!((answer.status, answer.text()), (200, "1200000 complete"));
-    // Requests before and after the handover are told apart as ever.
+    // Requests before and after the handover are still separated.
     for _ in 0..2 {
         assert_eq!(client.ask(get("/")).await.text(), "hello");
     }
@@ -53,7 +53,7 @@ async fn a_sized_body_continues_after_its_buffer_is_released() {
     server.stop().await;
 }
 
-/// Many clients that send half a large head.
+/// Many clients that send half of a large head.
 #[tokio::test]
 async fn unfinished_heads_share_a_bounded_memory() {
     let server = Server::start(|limits| limits.head_memory = 150_000);
@@ -68,7 +68,7 @@ async fn unfinished_heads_share_a_bounded_memory() {
     let mut first = server.connect().await;
     first.send(&half).await;
     counted(60_000..=66_000).await;
-    // Twice: a connection that is used again is counted again.
+    // Twice: a reused connection is counted again.
     let mut second = server.connect().await;
     assert_eq!(second.ask(get("/")).await.text(), "hello");
     second.send(&half).await;
@@ -101,7 +101,7 @@ async fn unfinished_heads_share_a_bounded_memory() {
     server.stop().await;
 }
 
-/// Wherever in the framing the client stalls.
+/// Stalls at every position of the framing.
 #[tokio::test]
 async fn a_chunked_body_continues_after_its_buffer_is_released_at_any_position() {
     let server = start();
@@ -113,7 +113,7 @@ async fn a_chunked_body_continues_after_its_buffer_is_released_at_any_position()
     .concat();
     let tail = whole.len() - (BURST + 17 + 1);
     assert!(tail > 0);
-    // Behind the burst: before its CR, before its LF, in and behind every byte of what follows.
+    // After the burst: before its CR, before its LF, within and after every following byte.
     let data_end = whole.len() - b"\r\n00005;b\r\nhello\r\n00\r\nX-Sum: 1\r\n\r\n".len();
     for place in data_end - 1..whole.len() {
         let mut client = server.connect().await;

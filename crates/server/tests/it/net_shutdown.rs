@@ -27,7 +27,7 @@ async fn shutdown_waits_for_work_that_outlives_its_requests() {
             assert!(early.is_err(), "the work is not done");
             release.send(()).unwrap();
         }
-        // The steps of the shutdown bound it.
+        // The phases of the shutdown limit it.
         let ended = tokio::time::timeout(TIMEOUT, task).await;
         ended.expect("the end never comes").unwrap().unwrap();
     }

@@ -12,7 +12,7 @@ const SHORT: Duration = Duration::from_millis(300);
 /// A timer of 300 ms fires before this, ticks and a loaded machine included.
 const LATE: Duration = Duration::from_secs(10);
 
-/// For what must not fire: far longer than a test pauses, on a loaded machine too.
+/// For timeouts that must not fire: far longer than a test pauses, even on a busy machine.
 const LONG: Duration = Duration::from_secs(2);
 
 fn in_time(begin: Instant) {
@@ -38,7 +38,7 @@ async fn a_silent_connection_is_closed() {
 #[tokio::test]
 async fn a_trickling_head_times_out() {
     let server = Server::start(|limits| limits.header_timeout = SHORT);
-    // On a new connection and on one that has been used.
+    // On a new connection and on a reused one.
     for used in [false, true] {
         let mut client = server.connect().await;
         if used {
@@ -81,7 +81,7 @@ async fn requests_reset_the_idle_timeout() {
     server.stop().await;
 }
 
-/// A half-open connection looks the same: the client is gone without a word.
+/// A half-open connection looks the same: the client has vanished.
 #[tokio::test]
 async fn a_stalled_body_ends_after_the_received_bytes() {
     let server = Server::start(|limits| limits.body_timeout = SHORT);
@@ -213,7 +213,7 @@ async fn a_slow_reader_gets_the_whole_response() {
     server.stop().await;
 }
 
-/// Late by half a second at most, whatever the timer; the bound here is looser for a loaded machine.
+/// A timeout fires at most half a second late; the bound here allows for a busy machine.
 #[tokio::test]
 async fn a_long_timeout_fires_promptly() {
     let server = Server::start(|limits| {

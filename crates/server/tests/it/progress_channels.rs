@@ -84,7 +84,7 @@ fn send_in_chunks(server: &Landfall, app: &Caller<'_>) {
     }
 }
 
-/// Checks that progress came, and with the last offset before the end.
+/// Checks that progress was reported, including the last offset before the end.
 #[track_caller]
 fn check(channel: &str, events: &[(String, u64)], progress: &str, end: &str) {
     let size = (CHUNK * CHUNKS) as u64;

@@ -1,4 +1,4 @@
-//! What web pages may ask of a bucket: seen by `landfall doctor s3`, set by `landfall s3 set-cors`.
+//! CORS rules of a bucket: checked by `landfall doctor s3`, set by `landfall s3 set-cors`.
 
 use landfall_s3::client::CorsRule;
 use landfall_test_services::Garage;
@@ -15,7 +15,7 @@ fn examine(bucket: &Bucket) -> (i32, Findings) {
     doctor(bucket.command(&["doctor", "s3"]).args(["-origin", ORIGIN]))
 }
 
-/// Whether all that was found of a check is marked so.
+/// Returns whether all findings of a check have this severity.
 fn are(found: &Findings, check: &str, mark: &str) -> bool {
     let found = found.get(check).map(Vec::as_slice).unwrap_or_default();
     !found.is_empty() && found.iter().all(|(one, _)| one == mark)
@@ -69,7 +69,7 @@ fn missing_cors_rules_are_reported() {
     }
 }
 
-/// moto lets everybody in, whatever the rules are.
+/// moto allows all origins, whatever the rules are.
 #[test]
 fn responses_of_garage_are_checked() {
     let bucket = Bucket::on_garage();
@@ -144,7 +144,7 @@ fn rules_are_set_and_other_rules_kept() {
         for check in ["CORS", "CORS headers", "CORS ETag"] {
             assert!(are(&found, check, "ok"), "{check}: {found:#?}");
         }
-        // moto answers by the last rule instead of the first that fits.
+        // moto uses the last matching rule instead of the first.
         if bucket.access.region == "garage" {
             for check in ["preflight", "presigned PUT"] {
                 assert!(are(&found, check, "ok"), "{check}: {found:#?}");

@@ -1,4 +1,4 @@
-//! SIGKILL in the middle of an upload over S3, and uploads that tusd began.
+//! SIGKILL during uploads to S3, and uploads started by tusd.
 
 use std::{thread, time::Duration};
 
@@ -16,7 +16,7 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
         let mut server = bucket.server(&[]);
         let path = server.client().create(whole.len() as u64);
         let mut known = 0;
-        // Pieces that end within parts, at their ends, and just after.
+        // Chunks that end within parts, at their ends, and just after.
         let pieces = [MIB, 3 * MIB + 11, 8 * MIB, 8 * MIB + 1];
         for (round, piece) in pieces.iter().cycle().enumerate().take(6) {
             let address = server.address();
@@ -75,7 +75,7 @@ fn info_of_tusd(bucket: &str, id: &str, object: &str, size: u64) -> String {
 fn an_upload_started_by_tusd_resumes() {
     for bucket in Bucket::on_each() {
         let whole = content(2, 17 * MIB);
-        // tusd's parts needn't be as long as ours, and the end short of one waits beside.
+        // tusd may use other part sizes, and stores a short rest as an incomplete part.
         let object = "14b1c4c77771671a8479bc0444bbc5ce";
         let (first, second) = (&whole[..5_242_880], &whole[5_242_880..12_000_000]);
         let headers = ObjectHeaders::default();

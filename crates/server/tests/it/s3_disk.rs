@@ -7,7 +7,7 @@ use crate::{
     serve_harness::{Landfall, MIB, Request, content},
 };
 
-/// Bytes that a process caused to be written to disks.
+/// Returns the bytes that a process caused to be written to disks.
 fn written(server: &Landfall) -> u64 {
     let pid = server.pid().as_raw_nonzero();
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
@@ -17,7 +17,7 @@ fn written(server: &Landfall) -> u64 {
     line.unwrap().parse().unwrap()
 }
 
-/// The files that a process has open on disks, or anywhere that isn't a device.
+/// Returns the files that a process has open on disks.
 fn open_files(server: &Landfall) -> Vec<String> {
     let pid = server.pid().as_raw_nonzero();
     fs::read_dir(format!("/proc/{pid}/fd"))

@@ -1,4 +1,4 @@
-//! `landfall doctor s3` on services that are well, and on some that aren't.
+//! `landfall doctor s3` on working and on failing services.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -9,10 +9,10 @@ use crate::{
     serve_harness::run,
 };
 
-/// Marks and texts, by what was looked at.
+/// Severities and texts by check.
 pub(crate) type Findings = BTreeMap<String, Vec<(String, String)>>;
 
-/// Runs it, and gives its exit code and what it says of each check: marks and texts.
+/// Runs it; returns its exit code and findings.
 #[track_caller]
 pub(crate) fn doctor(command: &mut Command) -> (i32, Findings) {
     let (code, said, told) = run(command);

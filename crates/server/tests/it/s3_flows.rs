@@ -79,7 +79,7 @@ fn uploads_of_every_kind_complete() {
         let small = client.upload(b"hello");
         client.holds(&small, b"hello");
 
-        // Its length is told last.
+        // Its length is declared last.
         let request = Request::post().with("Upload-Defer-Length", 1);
         let deferred = client.ask(request).created();
         let bytes = content(3, 6 * MIB);

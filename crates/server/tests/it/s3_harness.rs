@@ -1,4 +1,4 @@
-//! The real program on a bucket of a real service, and eyes of our own on that bucket.
+//! The real program on a bucket of a real service, and a client to inspect the bucket.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::serve_harness::{Landfall, program};
 
-/// A bucket of its own for one test.
+/// The bucket of one test.
 pub(crate) struct Bucket {
     pub(crate) access: Access,
     pub(crate) name: String,
@@ -85,7 +85,7 @@ impl Bucket {
         Landfall::spawn(command, Path::new("/nonexistent"))
     }
 
-    /// Waits for a call of our own.
+    /// Waits for an S3 call.
     pub(crate) fn wait<T>(&self, call: impl AsyncFnOnce(&Client) -> Result<T>) -> T {
         let runtime = self.runtime.lock().unwrap();
         runtime.block_on(call(&self.client)).unwrap()
@@ -152,7 +152,7 @@ impl Bucket {
     }
 }
 
-/// The program without any key, profile or metadata service that the machine may have.
+/// Returns the program without credentials, profiles and metadata services of this machine.
 pub(crate) fn keyless(command: &[&str]) -> Command {
     let mut program = program();
     for (name, _) in std::env::vars_os() {

@@ -1,4 +1,4 @@
-//! Two servers on one bucket, with leases in Redis, in PostgreSQL or in the bucket itself.
+//! Two nodes on one bucket, with leases in Redis, in PostgreSQL or in the bucket.
 
 use landfall_test_services::{Postgres, Redis};
 
@@ -7,7 +7,7 @@ use crate::{
     serve_harness::{Landfall, MIB, Request, assert_same, content, eventually},
 };
 
-/// Lets requests for one upload go to both in turn, then cuts in from the other, then kills.
+/// Alternates requests for an upload between both nodes, takes over from the other, then kills one.
 fn two_nodes_share_uploads(bucket: &Bucket, lease: &[&str]) {
     let start = || bucket.server(lease);
     let (one, two) = (start(), start());
@@ -28,7 +28,7 @@ fn two_nodes_share_uploads(bucket: &Bucket, lease: &[&str]) {
         offset = end;
     }
 
-    // While one is being sent to, the client comes to the other.
+    // While one receives, the client sends to the other.
     let mut slow = one.client();
     slow.begin(Request::patch(&path, offset), 10 * MIB);
     slow.send(&whole[offset as usize..(offset + MIB) as usize]);
@@ -48,7 +48,7 @@ fn two_nodes_share_uploads(bucket: &Bucket, lease: &[&str]) {
     offset = takes_over(&two, &path, offset, &whole, 4 * MIB);
     assert!(two.metric("landfall_leases_taken_over_total") >= 1.0);
 
-    // The one that is being sent to dies.
+    // The receiving one dies.
     let mut doomed = two.client();
     doomed.begin(Request::patch(&path, offset), 10 * MIB);
     doomed.send(&whole[offset as usize..(offset + MIB) as usize]);
@@ -65,7 +65,7 @@ fn two_nodes_share_uploads(bucket: &Bucket, lease: &[&str]) {
     one.stop();
 }
 
-/// Goes on at another server from wherever the upload stands: up to `length` bytes more.
+/// Resumes at another node from the current offset: up to `length` bytes more.
 fn takes_over(server: &Landfall, path: &str, known: u64, whole: &[u8], length: u64) -> u64 {
     loop {
         let mut client = server.client();
@@ -75,7 +75,7 @@ fn takes_over(server: &Landfall, path: &str, known: u64, whole: &[u8], length: u
         let answer = client.patch(path, offset, &whole[offset as usize..end as usize]);
         match answer.status {
             204 => return answer.offset(),
-            // What the first one had on its way arrived in between.
+            // Bytes in flight to the first one arrived meanwhile.
             409 => {}
             _ => panic!("{answer:?}"),
         }
@@ -101,7 +101,7 @@ fn leases_in_postgresql() {
 fn leases_in_the_bucket() {
     let bucket = Bucket::on_moto();
     two_nodes_share_uploads(&bucket, &["-lease=store", "-lease-ttl=3s"]);
-    // What leases leave behind is no upload, and goes in time.
+    // Lease objects are no uploads and are purged later.
     let left = bucket.keys();
     let kept: Vec<&String> = left
         .keys()

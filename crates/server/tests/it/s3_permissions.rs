@@ -1,5 +1,5 @@
-//! The rights that tusd asks for are enough, though Amazon, to who may not list a bucket, denies to
-//! read what isn't there instead of saying so.
+//! The permissions that tusd needs suffice, although Amazon denies reading missing objects without the
+//! permission to list.
 
 use std::{
     io::{Read as _, Write as _},
@@ -23,7 +23,7 @@ fn without_listing(access: &Access) -> Access {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let service = service.clone();
-            // A client that goes away in the middle is no matter here.
+            // A disconnect of the client does not matter here.
             thread::spawn(move || relay(stream, &service).ok());
         }
     });

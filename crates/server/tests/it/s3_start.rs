@@ -1,4 +1,4 @@
-//! Starting on a bucket: what is said when it goes well, and the one sentence when it doesn't.
+//! Starting on a bucket: start-up lines and errors.
 
 use std::{
     process::{Command, Stdio},
@@ -13,7 +13,7 @@ use crate::{
     serve_harness::{Request, TIMEOUT, eventually},
 };
 
-/// Starts a server that must not start, and gives its one line.
+/// Starts a server that must fail, and returns its error.
 #[track_caller]
 fn refusal(command: &mut Command) -> String {
     command
@@ -124,7 +124,7 @@ fn a_wrong_endpoint_is_reported() {
 #[test]
 fn credentials_without_list_permission_cause_a_warning() {
     let bucket = Bucket::on_garage();
-    // Garage can't forbid listing alone: a key that may only write can't list either.
+    // Garage cannot deny only listing: a write-only key cannot list either.
     let writer = Garage::shared().limited_access(&bucket.name, &["write"]);
     let limited = Bucket::new(writer, bucket.name);
     let server = limited.server(&[]);
@@ -213,7 +213,7 @@ fn an_unusable_lease_backend_is_reported() {
         );
         assert!(!error.contains("hunter2"), "{error}");
     }
-    // Garage ignores the conditions that leases in a bucket rest on.
+    // Garage ignores the conditions that bucket leases require.
     let told = refusal(bucket.command(&[]).args(["-lease", "store"]));
     assert!(told.contains("-lease redis://"), "{told}");
 }

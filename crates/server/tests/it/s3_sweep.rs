@@ -1,4 +1,4 @@
-//! `landfall sweep` on a bucket, and a server that sweeps by itself.
+//! `landfall sweep` on a bucket, and the periodic sweeper.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -65,7 +65,7 @@ fn a_server_sweeps_periodically() {
     server.stop();
 }
 
-/// A sweep beside a server that is being sent an upload, which has expired by the looks of it.
+/// A sweep during an upload that seems to have expired.
 fn sweep_keeps_leased_uploads(bucket: &Bucket, lease: &str) {
     let server = bucket.server(&["-sweep-interval=0", "-lease", lease]);
     let whole = content(2, 7 * MIB);

@@ -1,4 +1,4 @@
-//! What a server on a bucket shows of itself: metrics, and a line for each call if asked.
+//! Metrics and call logs of a server on a bucket.
 
 use crate::{
     s3_harness::Bucket,

@@ -21,7 +21,7 @@ use crate::serve_harness::{
     run,
 };
 
-/// Random numbers that are the same for the same seed.
+/// Random numbers with a fixed seed.
 struct Dice(u64);
 
 impl Dice {
@@ -32,7 +32,7 @@ impl Dice {
     }
 }
 
-/// Where the two processes are now, if they are up.
+/// Addresses of the two running processes.
 type Addresses = Mutex<[Option<SocketAddr>; 2]>;
 
 /// One client with one upload after the other.
@@ -47,9 +47,9 @@ struct Sender<'a> {
 struct Running<'a> {
     path: String,
     whole: &'a [u8],
-    /// The most that any answer told.
+    /// The highest offset of any response.
     acknowledged: u64,
-    /// Whether its length has not been told yet.
+    /// Whether its length is still deferred.
     deferred: bool,
 }
 
@@ -78,7 +78,7 @@ impl Sender<'_> {
             } else {
                 Request::post().with("Upload-Length", whole.len())
             };
-            // If the answer is lost the upload is nobody's, and another one is made.
+            // If the response is lost, the upload is an orphan, and another one is created.
             if let Ok(Some(answer)) = self.connect().try_ask(request) {
                 return (answer.created(), deferred);
             }
@@ -164,8 +164,8 @@ impl Sender<'_> {
                 assert_eq!(answer.offset(), end);
                 upload.acknowledged = end;
             }
-            // Interrupted by a connection of this client's that was left hanging, or by the end of
-            // the process; a wrong checksum, as meant; a process that is starting.
+            // Interrupted by a stalled connection of this client, or by the end of the process; a wrong
+            // checksum, as intended; a starting process.
             423 => {}
             409 => answer.refuses(409, "ERR_MISMATCHED_OFFSET"),
             460 => answer.refuses(460, "ERR_CHECKSUM_MISMATCH"),
@@ -191,7 +191,7 @@ impl Sender<'_> {
         client.try_answer()
     }
 
-    /// Sends a part of the piece that the head promises, and breaks off.
+    /// Sends a part of the declared chunk, and disconnects.
     fn cut(&mut self, mut client: Client, request: Request, piece: &[u8]) {
         let sent = self.dice.below(piece.len() as u64 + 1) as usize;
         let head = request.with("Content-Length", piece.len()).bytes();
@@ -209,7 +209,7 @@ impl Sender<'_> {
     }
 }
 
-/// Kills and starts the processes by turns until told to stop.
+/// Kills and starts the processes alternately until stopped.
 fn check_upload(
     dir: &Path,
     args: &[&str],
@@ -280,7 +280,7 @@ fn no_data_is_lost_under_random_faults() {
                         let size = 1 + sender.dice.below(1500 * KIB);
                         let whole = content(seed, size);
                         let path = sender.upload(&whole);
-                        // What still hangs may write nothing more.
+                        // Stalled connections must not write any more.
                         for client in &mut sender.hanging {
                             let _ = client.try_send([0xdd; 1000]);
                         }
@@ -291,7 +291,7 @@ fn no_data_is_lost_under_random_faults() {
                 })
             })
             .collect();
-        // The trouble ends with the last client, also with one that failed.
+        // The faults end with the last client, even one that failed.
         while senders.iter().any(|sender| !sender.is_finished()) {
             thread::sleep(Duration::from_millis(20));
         }

@@ -1,8 +1,8 @@
-//! What `-compat tusd` changes: the metadata of careless clients.
+//! `--compat tusd`: lenient metadata.
 
 use crate::serve_harness::{Landfall, path_of};
 
-/// Creates an upload with these lines in its head: the status, and the metadata that HEAD tells.
+/// Creates an upload with these header lines; returns the status and the metadata of HEAD.
 fn create(server: &Landfall, lines: &str) -> (u16, Option<String>) {
     let mut client = server.client();
     client.send(format!(

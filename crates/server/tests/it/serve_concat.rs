@@ -30,7 +30,7 @@ fn concatenating_64_mib_parts_does_not_delay_other_uploads() {
 
     let joined = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Another upload in pieces, each acknowledged: the longest wait for one tells.
+        // Measures the longest wait for an acknowledged chunk of another upload.
         let beside = scope.spawn(|| {
             let mut client = server.client();
             let piece = content(2, 256 * KIB);
@@ -63,7 +63,7 @@ fn concatenating_64_mib_parts_does_not_delay_other_uploads() {
         assert!(bytes > 0);
         assert!(longest < Duration::from_secs(5), "{longest:?}");
         client.holds(&path, &whole);
-        // The parts are as they were, and their ends are no end of the whole.
+        // The parts are unchanged, and terminating them does not affect the final upload.
         for (part, bytes) in parts.iter().zip(whole.chunks(PART as usize)) {
             client.holds(part, bytes);
             assert_eq!(client.ask(Request::new("DELETE", part)).status, 204);

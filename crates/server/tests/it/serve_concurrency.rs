@@ -19,7 +19,7 @@ fn a_sweeper_keeps_running_uploads_of_another_process() {
     let running = client.create(MIB);
     client.begin(Request::patch(&running, 0), MIB);
     client.send(&bytes[..400_000]);
-    // Silent until what nobody writes is gone, and long past its own time.
+    // Silent until the unused upload is removed, and long past its own lifetime.
     eventually("the abandoned upload stays", || {
         !one.file(&abandoned).exists()
     });
@@ -39,7 +39,7 @@ fn an_upload_resumes_at_another_process() {
     let servers = [one, other];
     let bytes = content(2, 2 * MIB);
     let path = servers[0].client().create(2 * MIB);
-    // A piece here, a piece there; each sees at once what the other has.
+    // Alternating chunks; each process sees the other's at once.
     let mut offset = 0;
     for (n, piece) in bytes.chunks(150_001).enumerate() {
         let mut client = servers[n % 2].client();
@@ -164,7 +164,7 @@ fn a_suspended_process_keeps_its_upload_without_stale_writes() {
     let mut client = other.client();
     client.reaches(&path, 1_000_000);
     frozen.signal(Signal::STOP);
-    // It can't be asked to give way, and it may still be about to write: nobody else may.
+    // It cannot yield, and may still be about to write: no other process may write.
     let answer = client.patch(&path, 1_000_000, &bytes[1_000_000..]);
     answer.refuses(423, "ERR_UPLOAD_LOCKED");
     assert!(answer.number("Retry-After") > 0);

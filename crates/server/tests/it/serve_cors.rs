@@ -1,4 +1,4 @@
-//! What pages of other sites may do, by the settings.
+//! CORS headers by the settings.
 
 use crate::serve_harness::{Answer, Landfall, Request};
 
@@ -12,7 +12,7 @@ fn preflight(server: &Landfall, origin: &str) -> Answer {
     server.client().ask(request)
 }
 
-/// Whether a header that lists names has this one.
+/// Returns whether a header lists a name.
 #[track_caller]
 fn lists(answer: &Answer, header: &str, name: &str) -> bool {
     let list = answer

@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use crate::serve_harness::{Client, Landfall, MIB, Request, content};
 
-/// Sends uploads, kills the server in their middle, again and again until all are complete.
+/// Sends uploads, and kills the server repeatedly until all are complete.
 fn survives_kills(durability: &str) {
     const SIZE: u64 = 24 * MIB;
     const PIECE: u64 = 4 * MIB;
@@ -28,7 +28,7 @@ fn survives_kills(durability: &str) {
                 thread::spawn(move || send_until_cut(address, &path, &whole, known))
             })
             .collect();
-        // Kills when the slowest has come a piece further, unless that is the end.
+        // Kill when the slowest has received another chunk, unless that is the end.
         let mut looker = server.client();
         let goals: Vec<u64> = acknowledged.iter().map(|n| (n + PIECE).min(SIZE)).collect();
         let mut told = acknowledged.clone();

@@ -101,7 +101,7 @@ fn cached_downloads_get_304() {
 #[test]
 fn uploaded_content_cannot_run_as_a_script() {
     let server = Landfall::start(&[]);
-    // name=a"b.html or so, in base64; type; what must come of it.
+    // Name (such as a"b.html) in base64; type; expected headers.
     for (metadata, kind, disposition) in [
         (
             "filename YS5wbmc=,filetype aW1hZ2UvcG5n",
@@ -168,7 +168,7 @@ fn concurrent_downloads_of_one_upload_work() {
     let server = Landfall::start(&[]);
     let bytes = content(3, 8 * MIB);
     let path = server.client().upload(&bytes);
-    // One that stops reading in the middle holds up nobody.
+    // A reader that stops in the middle does not delay others.
     let mut stuck = server.client();
     stuck.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
     thread::scope(|scope| {
@@ -241,7 +241,7 @@ fn an_unfinished_upload_is_served_as_far_as_it_is_stored() {
     assert_same(&part.body, &bytes[..400]);
     let etag = part.header("ETag").unwrap().to_owned();
     client.resumes_to(&path, &bytes);
-    // What was fetched of the part is no stand-in for the whole.
+    // A cached part does not substitute the whole.
     let answer = client.ask(Request::get(&path).with("If-None-Match", etag));
     assert_eq!(answer.status, 200);
     assert_same(&answer.body, &bytes);
@@ -258,7 +258,7 @@ fn downloads_can_be_disabled() {
         (405, "method not allowed")
     );
     assert!(answer.header("Allow").is_some());
-    // All else works, and HEAD says nothing of a download.
+    // Everything else works, and HEAD has no download headers.
     let head = client.head(&path);
     assert_eq!((head.status, head.offset()), (200, 5));
     assert_eq!(head.header("ETag"), None);

@@ -1,4 +1,4 @@
-//! Lifetimes, and who removes what has outlived them.
+//! Lifetimes, and removal of expired uploads.
 
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::serve_harness::{Answer, Landfall, Request, content, eventually, id_of, program, run};
 
-/// Makes an upload's files look untouched for so long.
+/// Sets back the times of an upload's files.
 fn age(server: &Landfall, path: &str, hours: u64) {
     for file in files(server.dir(), path) {
         age_file(&file, hours);
@@ -66,7 +66,7 @@ fn unfinished_uploads_have_upload_expires() {
         let seconds = expires_in(answer);
         assert!((3500..=3600).contains(&seconds), "{seconds} {answer:?}");
     }
-    // Each byte that comes moves it.
+    // Each received byte extends it.
     let file = File::options()
         .append(true)
         .open(server.file(&path))
@@ -236,7 +236,7 @@ fn a_dry_run_lists_uploads_with_reasons_and_removes_nothing() {
     );
     assert!(!exists(server.dir(), &unfinished) && !exists(server.dir(), &finished));
     assert!(exists(server.dir(), &young) && orphan.exists());
-    // The server beside it sees the same.
+    // A concurrent server sees the same.
     assert_eq!(client.head(&unfinished).status, 404);
     assert_eq!(client.head(&young).status, 200);
 }
@@ -246,7 +246,7 @@ fn orphans_are_removed_at_the_configured_age() {
     let dir = tempfile::tempdir().unwrap();
     let orphan = dir.path().join("f".repeat(32));
     std::fs::write(&orphan, b"").unwrap();
-    // A finished upload whose description the application removed.
+    // A finished upload whose description was removed.
     let finished = dir.path().join("e".repeat(32));
     std::fs::write(&finished, b"abc").unwrap();
     thread::sleep(Duration::from_millis(1100));
@@ -304,12 +304,12 @@ fn uploads_of_tusd_expire_after_the_migration() {
     for file in files(dir.path(), "old") {
         age_file(&file, 24 * 90);
     }
-    // tusd never removes anything: the first start must not remove what people still go on with.
+    // tusd never removes anything: the first start must not remove uploads that may still be resumed.
     let server = Landfall::on(dir.path(), &["-sweep-interval", "20ms"]);
     let mut client = server.client();
     thread::sleep(Duration::from_millis(200));
     assert_eq!(client.offset("/files/old"), 5);
-    // Who sweeps by hand means it, and is shown first.
+    // A manual sweep is explicit and can be previewed.
     let command = || {
         let mut command = sweep(dir.path());
         command.args(["-expire-unfinished", "30d"]);

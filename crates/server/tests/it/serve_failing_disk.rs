@@ -11,7 +11,7 @@ use seccompiler::{
 
 use crate::serve_harness::{KIB, Landfall, Request, content, id_of, program};
 
-/// System calls that fail with EIO, always or by one of their arguments.
+/// System calls that fail with EIO, always or depending on an argument.
 type FailingCalls = Vec<(libc::c_long, Vec<SeccompRule>)>;
 
 /// Makes every write at or after an offset fail.
@@ -50,7 +50,7 @@ fn on_a_failing_disk(dir: &Path, calls: FailingCalls, args: &[&str]) -> Landfall
     .unwrap()
     .try_into()
     .unwrap();
-    // A filter belongs to the thread that sets it and to the processes that this thread starts.
+    // A filter applies to the thread that sets it and its child processes.
     thread::scope(|scope| {
         let start = || {
             apply_filter(&filter).unwrap();
@@ -85,7 +85,7 @@ fn a_failed_write_returns_5xx_and_keeps_acknowledged_bytes() {
     }
     logs_the_failure_of(&server, &path);
     client.holds(&path, &bytes[..good as usize]);
-    // Whoever doesn't need the bad sectors doesn't notice.
+    // Uploads without bad sectors are unaffected.
     client.holds(&sound, &bytes[..1000]);
     client.upload(&bytes[..good as usize]);
     server.stop();

@@ -1,11 +1,10 @@
-//! Shapes with which one request is smuggled inside another: refused by the whole program, with
-//! nothing done of what was smuggled.
+//! Request smuggling: rejected by the whole program, without side effects.
 
 use std::io::Read;
 
 use crate::serve_harness::{Landfall, Request};
 
-/// A request that would remove an upload, if it were taken for one.
+/// A request that would remove an upload if it were executed.
 fn smuggled(path: &str) -> String {
     format!("DELETE {path} HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\n\r\n")
 }

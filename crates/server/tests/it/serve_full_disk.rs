@@ -12,7 +12,7 @@ use std::{
 
 use crate::serve_harness::{Answer, KIB, Landfall, MIB, Request, URL_LINE, content, program};
 
-/// A server whose upload directory is a disk of so many MiB, in a mount namespace of its own: only
+/// Starts a server on a small disk, in a separate mount namespace: only
 /// the server sees it.
 fn on_a_small_disk(dir: &Path, mebibytes: u32, args: &[&str]) -> Landfall {
     on_a_disk(dir, &format!("size={mebibytes}m"), args)
@@ -30,7 +30,7 @@ fn on_a_disk(dir: &Path, limits: &str, args: &[&str]) -> Landfall {
     through(command, dir, args)
 }
 
-/// A server none of whose files may grow past so many KiB.
+/// Starts a server with a file size limit in KiB.
 fn under_a_quota(dir: &Path, kibibytes: u32, args: &[&str]) -> Landfall {
     let mut command = Command::new("sh");
     command
@@ -64,7 +64,7 @@ fn a_full_disk_returns_507_and_the_upload_resumes() {
         let answer = server.client().patch(&path, 1000, &bytes[1000..]);
         answer.refuses(507, "ERR_STORAGE_FULL");
         assert!(answer.number("Retry-After") > 0);
-        // What is kept is what was sent.
+        // The stored bytes are those sent.
         let kept = client.offset(&path);
         assert!((1000..8 * MIB).contains(&kept), "{kept}");
         client.holds(&path, &bytes[..kept as usize]);
@@ -75,7 +75,7 @@ fn a_full_disk_returns_507_and_the_upload_resumes() {
         let kept = client.offset(&path);
         client.holds(&path, &bytes[..kept as usize]);
 
-        // What is finished can be read, and the server is up.
+        // Finished uploads can be read, and the server is running.
         client.holds(&filler, &content(1, 8 * MIB));
         assert_eq!(client.ask(Request::get("/readyz")).status, 200);
 
@@ -190,13 +190,13 @@ fn uploads_competing_for_the_last_bytes_keep_correct_offsets() {
     client.holds(last, &wholes[5]);
 }
 
-/// The directory as the server sees it, in the mount namespace of its own.
+/// Returns the directory in the mount namespace of the server.
 fn bytes_seen_by(server: &Landfall, dir: &Path) -> PathBuf {
     let root = format!("/proc/{}/root", server.pid().as_raw_pid());
     Path::new(&root).join(dir.strip_prefix("/").unwrap())
 }
 
-/// Fills a disk to its last byte and its last file. Returns the files that fill it.
+/// Fills a disk to its last byte and inode. Returns the files that fill it.
 fn fill(dir: &Path) -> Vec<PathBuf> {
     let mut fillers = Vec::new();
     let block = vec![7; 64 * KIB as usize];
@@ -216,7 +216,7 @@ fn fill(dir: &Path) -> Vec<PathBuf> {
     fillers
 }
 
-/// What a request may be answered while nothing fits.
+/// Checks the response to a request on a full disk.
 #[track_caller]
 fn asks_to_retry(answer: &Answer) {
     assert!(matches!(answer.status, 503 | 507), "{answer:?}");

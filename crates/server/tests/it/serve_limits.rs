@@ -1,4 +1,4 @@
-//! Limits: what is past them waits or is told so, and nothing received is lost.
+//! Limits: further requests wait or are rejected, and no received byte is lost.
 
 use std::{
     io::{ErrorKind, Read},
@@ -70,7 +70,7 @@ fn uploads_above_the_limit_get_retry_after() {
         .with("Content-Type", "application/offset+octet-stream")
         .body(&bytes);
     client.ask(request).refuses(503, "ERR_TOO_MANY_UPLOADS");
-    // What isn't a transfer goes on.
+    // Requests other than transfers continue.
     assert_eq!(client.offset(&path), 0);
     for other in &mut running {
         other.send(&whole[sent..]);
@@ -85,7 +85,7 @@ fn a_slow_head_ends_its_connection() {
     let mut silent = server.client();
     let mut slow = server.client();
     let begun = Instant::now();
-    // One that sends a byte now and then isn't spared.
+    // Occasional bytes do not extend the timeout.
     for byte in "POST /files/ HTTP/1.1\r\nHost: a".bytes() {
         if slow.try_send([byte]).is_err() {
             break;
@@ -112,7 +112,7 @@ fn a_large_head_gets_431() {
 
 #[test]
 fn a_stalled_body_ends_and_its_bytes_are_kept() {
-    // Without a rate, so that it is the silence that ends it.
+    // Without a minimum rate, so that the inactivity timeout applies.
     let server = Landfall::start(&["-network-timeout", "500ms", "-min-rate", "0"]);
     let bytes = content(2, MIB);
     let mut client = server.client();
@@ -137,7 +137,7 @@ fn a_slow_body_ends_and_its_bytes_are_kept() {
     client.begin(Request::patch(&path, 0), MIB);
     let mut sent = 0;
     client.stream.set_nonblocking(true).unwrap();
-    // Never silent for long, so that only the rate can end it.
+    // Never silent for long, so that only the minimum rate applies.
     let end = Instant::now() + crate::serve_harness::TIMEOUT;
     while let Err(error) = client.stream.peek(&mut [0]) {
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -170,7 +170,7 @@ fn an_oversized_upload_is_rejected_at_creation() {
         .refuses(413, "ERR_MAX_SIZE_EXCEEDED");
     client.ask(post(MIB)).created();
 
-    // A length that is told late is no way around it, with or without Content-Length.
+    // A deferred length cannot bypass it, with or without Content-Length.
     let deferred = client
         .ask(Request::post().with("Upload-Defer-Length", 1))
         .created();
@@ -251,7 +251,7 @@ fn low_buffer_memory_slows_clients_without_data_loss() {
             });
         }
     });
-    // With a checksum too, whose bytes would rather wait in memory.
+    // Also with a checksum, whose bytes are buffered.
     let digest = "Upload-Checksum";
     let mut client = server.client();
     let path = client.create(300 * KIB);

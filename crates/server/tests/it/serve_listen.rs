@@ -1,4 +1,4 @@
-//! Where it listens: UNIX sockets, sockets of systemd, HTTP/2 in clear text.
+//! Listening: UNIX sockets, sockets of systemd, HTTP/2 with prior knowledge.
 
 use std::{os::unix::net::UnixStream, path::Path, process::Command};
 
@@ -23,7 +23,7 @@ fn at_socket(path: &Path) -> Client<UnixStream> {
 fn a_unix_socket_accepts_uploads_and_is_removed_on_exit() {
     let parent = tempfile::tempdir().unwrap();
     let (dir, socket) = (parent.path().join("up"), parent.path().join("socket"));
-    // One that a killed process left is replaced.
+    // A socket file left by a killed process is replaced.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let start = || {
         let mut command = program();
@@ -66,7 +66,7 @@ fn a_unix_socket_accepts_uploads_and_is_removed_on_exit() {
     assert!(!server.log().contains(URL_LINE), "{}", server.log());
     assert!(!socket.exists());
 
-    // What isn't a socket is never removed.
+    // Other files are never removed.
     std::fs::write(&socket, "precious").unwrap();
     let mut command = program();
     command

@@ -1,4 +1,4 @@
-//! The memory of the program while many fast clients stall, and after they have left.
+//! Memory of the program while many fast clients stall, and afterwards.
 
 use std::{
     fs, thread,

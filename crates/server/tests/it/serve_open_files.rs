@@ -1,5 +1,5 @@
-//! A server that runs out of file descriptors: connections wait, requests are answered 503 with
-//! `Retry-After`, nothing is left of a creation that failed, and all works again once files are closed.
+//! A server without file descriptors: connections wait, requests get 503 with `Retry-After`, a failed
+//! creation leaves nothing, and everything works again once files are closed.
 
 use std::{collections::BTreeSet, fs, thread, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::serve_harness::{
     Answer, Client, KIB, Landfall, Request, URL_LINE, content, eventually, program,
 };
 
-/// Lets a running server open only so many more files, or as many as it likes.
+/// Sets the limit of open files of a running server.
 fn allow_files(server: &Landfall, more: Option<usize>) {
     let limit = prlimit(None, Resource::Nofile, current_limit())
         .unwrap()
@@ -36,7 +36,7 @@ fn allow_files(server: &Landfall, more: Option<usize>) {
     prlimit(Some(server.pid()), Resource::Nofile, new).unwrap();
 }
 
-/// The limit of this process, left as it is.
+/// Returns the limit of this process.
 fn current_limit() -> Rlimit {
     rustix::process::getrlimit(Resource::Nofile)
 }
@@ -77,7 +77,7 @@ fn requests_without_a_file_descriptor_are_answered_503_and_leave_nothing() {
         let answer = client.patch(&path, 1000, &bytes[1000..]);
         asks_to_retry(&answer);
 
-        // With a few: whatever a creation had opened when the next file was denied.
+        // With a few descriptors: a creation must clean up when the next file is denied.
         for more in 1..5 {
             allow_files(&server, Some(more));
             let before = uploads(&server);
@@ -110,7 +110,7 @@ fn requests_without_a_file_descriptor_are_answered_503_and_leave_nothing() {
     }
 }
 
-/// Creates an upload with its bytes, as often as it is asked to come again.
+/// Creates an upload with its bytes, and retries while requested.
 fn eventually_creates(server: &Landfall, bytes: &[u8]) -> String {
     loop {
         let creation = Request::post()
@@ -140,7 +140,7 @@ fn connections_wait_without_file_descriptors() {
         let waiting: Vec<_> = (0..20)
             .map(|_| scope.spawn(|| eventually_creates(&server, &bytes)))
             .collect();
-        // Who is connected is served. The last descriptor may have gone to one that waits.
+        // Connected clients are served. A waiting one may have taken the last descriptor.
         let errors = "landfall_accept_errors_total ";
         let read = |client: &mut Client| {
             let text = client.ask(Request::get("/metrics")).text();
@@ -149,7 +149,7 @@ fn connections_wait_without_file_descriptors() {
         };
         eventually("all are accepted", || read(&mut kept) >= 1.0);
         assert_eq!(kept.ask(Request::get("/healthz")).status, 200);
-        // The client may go on, or is asked to come again.
+        // The client may continue, or is asked to retry.
         let answer = kept.patch(&path, 1000, &bytes[1000..]);
         if answer.status != 204 {
             asks_to_retry(&answer);

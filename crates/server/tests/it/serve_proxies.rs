@@ -16,7 +16,7 @@ fn location(server: &Landfall, request: Request) -> String {
     let answer = server.client().ask(request);
     let location = answer.header("Location").unwrap().to_owned();
     let (before, id) = location.rsplit_once('/').unwrap();
-    // The upload is there, whatever its URL looks like from outside.
+    // The upload exists, whatever its external URL is.
     assert!(server.dir().join(id).exists(), "{location}");
     format!("{before}/")
 }
@@ -77,7 +77,7 @@ fn a_trusted_proxy_sets_scheme_and_host() {
             .with("X-Forwarded-Proto", "https")),
         "https://a.example/files/"
     );
-    // What could lead a client astray is not believed even then.
+    // Malformed values are ignored even then.
     assert_eq!(
         of(post().with("X-Forwarded-Host", "evil.example/x?y=")),
         "http://landfall.test/files/"
@@ -128,14 +128,14 @@ fn the_public_url_takes_precedence_over_forwarded_headers() {
     assert_eq!(location(&server, plain), url);
     assert_eq!(warnings(&server), 0);
 
-    // The page may be opened at another address, and must get there all the same.
+    // The page may be opened at another address, and must still reach the endpoint.
     let page = server.client().ask(Request::get("/"));
     let policy = page.header("Content-Security-Policy").unwrap();
     let wanted = "; connect-src 'self' https://cdn.example.com; ";
     assert!(policy.contains(wanted), "{policy}");
     assert!(page.text().contains(url), "{}", page.text());
 
-    // Its own URLs are understood where a request names them.
+    // Requests can name uploads by their external URLs.
     let mut client = server.client();
     let mut parts = Vec::new();
     for text in ["hello ", "world"] {

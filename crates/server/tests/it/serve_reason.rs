@@ -1,4 +1,4 @@
-//! What stands beside a status that HTTP doesn't know.
+//! The reason phrase of a nonstandard status.
 
 use std::io::Read;
 

@@ -114,16 +114,16 @@ fn new_requests_during_shutdown_are_rejected() {
     busy.begin(Request::patch(&path, 0), 5);
     busy.send("he");
     server.client().reaches(&path, 2);
-    // A request whose head isn't there yet has not begun.
+    // A request without a complete head has not started.
     let mut late = server.client();
     assert_eq!(late.ask(Request::get("/readyz")).status, 200);
     late.send("GET /readyz HTTP/1.1\r\nHost: a\r\n");
 
     server.signal(Signal::TERM);
     late.is_closed();
-    // Whoever asks whether it is ready is told by that it can't ask.
+    // A readiness probe is refused, which shows that it is not ready.
     server.refuses_connections();
-    // Nor is one that waits behind a running request on the same connection begun.
+    // A pipelined request behind a running one has not started.
     busy.send(format!("llo{}", "GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"));
     let answer = busy.answer();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Starting: what is printed, what is served beside the uploads, and how it fails.
+//! Starting: start-up lines, routes besides uploads, and errors.
 
 use std::{
     net::TcpListener,
@@ -28,7 +28,7 @@ fn the_start_up_lines_are_those_of_tusd() {
     let dir = std::fs::canonicalize(server.dir()).unwrap();
     let lines = server.lines();
     let mut lines: Vec<&str> = lines.iter().map(|line| without_time(line)).collect();
-    // Ours; how many depends on the machine's limit of open files.
+    // The number depends on the machine's limit of open files.
     let ours = lines.remove(lines.len() - 2);
     assert!(ours.starts_with("Accepting up to "), "{ours}");
     let extensions = lines[2].strip_prefix("Supported tus extensions: ").unwrap();
@@ -211,7 +211,7 @@ fn debug_logs_contain_the_lifecycle_of_uploads() {
         );
     }
 
-    // Not asked, it says nothing of them.
+    // They are not logged by default.
     let server = Landfall::start(&[]);
     let lines = server.lines().len();
     server.client().upload(b"hello");
@@ -329,7 +329,7 @@ fn the_upload_page_and_its_files_are_served_securely() {
         .map(str::to_owned)
         .collect();
     assert!(names.len() >= 2, "{html}");
-    // And what the scripts import.
+    // And the modules that the scripts import.
     let mut at = 0;
     while at < names.len() {
         let path = format!("/_landfall/{}", names[at]);
@@ -394,7 +394,7 @@ fn metrics_have_the_names_of_tusd_and_count_requests() {
         Some("text/plain; version=0.0.4; charset=utf-8")
     );
     let page = page.text();
-    // All there from the start, so that dashboards and alerts don't meet a gap.
+    // All exist from the start, so that dashboards and alerts have no gaps.
     for name in [
         "tusd_requests_total{method=\"GET\"} ",
         "tusd_requests_total{method=\"HEAD\"} ",
@@ -486,8 +486,8 @@ fn readiness_follows_the_upload_directory_and_health_does_not() {
     assert_eq!((probe("/healthz"), probe("/readyz")), (200, 200));
     std::fs::rename(&dir, &away).unwrap();
     assert_eq!((probe("/healthz"), probe("/readyz")), (200, 503));
-    // Another directory in its place, as when a disk isn't mounted: what is stored now would not be
-    // where people look for it.
+    // Another directory in its place, as when a disk is not mounted: uploads would be stored in the wrong
+    // place.
     std::fs::create_dir(&dir).unwrap();
     assert_eq!((probe("/healthz"), probe("/readyz")), (200, 503));
     std::fs::remove_dir(&dir).unwrap();

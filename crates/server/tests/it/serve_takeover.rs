@@ -1,4 +1,4 @@
-//! One writer: who comes back wins at once, and nothing is lost or written twice.
+//! One writer: a new request takes over at once, and nothing is lost or written twice.
 
 use std::{
     net::{Shutdown, SocketAddr},
@@ -25,7 +25,7 @@ fn take_over(first: &Landfall, second: &Landfall, times: usize) -> (Duration, Du
         let mut back = second.client();
         back.reaches(&path, sent);
 
-        // The rest but one byte, so that the upload isn't complete yet.
+        // All but one byte, so that the upload is not complete yet.
         let rest = &bytes[sent as usize..];
         let (rest, last) = rest.split_at(rest.len() - 1);
         let begun = Instant::now();
@@ -33,7 +33,7 @@ fn take_over(first: &Landfall, second: &Landfall, times: usize) -> (Duration, Du
         took.push(begun.elapsed());
         assert_eq!((answer.status, answer.offset()), (204, 3 * MIB - 1));
 
-        // The one that was silent is told, and whatever it still sends isn't written.
+        // The stalled request ends, and its further bytes are not written.
         hung.answer().refuses(423, "ERR_UPLOAD_INTERRUPTED");
         let _ = hung.try_send(vec![0; 100_000]);
         let answer = back.patch(&path, 3 * MIB - 1, last);
@@ -107,7 +107,7 @@ fn a_fast_client_yields_only_to_a_successful_request() {
                 stale += 1;
             }
         }
-        // What came too late interrupts nobody.
+        // A request that is too late interrupts no other.
         client
             .patch(&path, 0, b"the end")
             .refuses(409, "ERR_MISMATCHED_OFFSET");
@@ -246,7 +246,7 @@ fn a_disconnect_keeps_the_received_bytes() {
     let path = server.client().create(MIB);
     let mut looker = server.client();
     let mut offset = 0;
-    // Cut in both ways: the sending side ends, or the whole connection does.
+    // Disconnect in both ways: half-close and full close.
     for (length, cut) in [
         (123_456, false),
         (1, true),
@@ -276,7 +276,7 @@ fn bytes_received_with_the_disconnect_are_kept() {
     let path = looker.create(MIB);
     let mut offset = 0;
     for n in 0..40 {
-        // Head, body and end in one go, so that the server sees them together.
+        // Head, body and end at once, so that the server sees them together.
         let sent = 1 + n * 500;
         let head = Request::patch(&path, offset).with("Content-Length", MIB - offset);
         let mut whole = head.bytes();

@@ -1,4 +1,4 @@
-//! Clients that are silent, or nearly so, keep nothing that others wait for.
+//! Silent and slow clients release resources for others.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -10,7 +10,7 @@ use crate::serve_harness::{
     Answer, Client, KIB, Landfall, MIB, Request, TIMEOUT, base64, content, crc32, eventually,
 };
 
-/// A request whose body, of this length, is to be verified.
+/// Returns a request whose body, of this length, has a checksum.
 fn verified(path: &str, length: u64) -> Request {
     Request::patch(path, 0)
         .with("Upload-Checksum", "sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00=")
@@ -36,7 +36,7 @@ fn trickle(clients: &mut [(Client, String)], pause: Duration, is_over: &AtomicBo
     }
 }
 
-/// Ends what runs beside a test, also when that fails.
+/// Ends background work of a test, also when it fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -45,7 +45,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Sends a whole upload, and comes again for as long as the server is full.
+/// Sends a whole upload, and retries while the server is full.
 fn uploads(server: &Landfall, whole: &[u8]) {
     let end = Instant::now() + TIMEOUT;
     let path = server.client().create(whole.len() as u64);
@@ -67,7 +67,7 @@ fn is_full(answer: &Answer) {
 
 #[test]
 fn silent_clients_with_checksums_release_memory_for_others() {
-    // Room for the bytes of two writes, and half a MiB for those that wait for their checksums.
+    // Memory for two writes, and half a MiB for unverified bytes.
     let server = Landfall::start(&["-max-buffered-bytes", "1MiB", "-durability", "none"]);
     let mut clients: Vec<_> = (0..150)
         .map(|n| silent(&server, [256, 1, 64][n % 3] * KIB))
@@ -148,9 +148,9 @@ fn a_silent_client_loses_its_permit_to_a_waiting_one() {
                 is_full(&client.answer());
                 assert_eq!(server.metric("landfall_evictions_total"), 1.0);
                 match path {
-                    // What is verified, or needs no verification, is kept.
+                    // Verified bytes, and those without a checksum, are kept.
                     Some((path, offset)) => assert_eq!(server.client().offset(&path), offset),
-                    // Nothing is kept of which the client doesn't know where it is.
+                    // Nothing is kept of an upload whose URL the client does not know.
                     None => assert_eq!(uploads_on_disk(&server), 1),
                 }
             });

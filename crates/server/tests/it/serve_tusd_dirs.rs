@@ -101,7 +101,7 @@ fn unfinished_uploads_of_tusd_resume() {
         assert_eq!(answer.header("Content-Type"), Some("image/png"));
         server.stop();
 
-        // And back: tusd finds a complete upload with all it had written.
+        // And back: tusd finds a complete upload with all its fields.
         let (after, stored) = read_as_tusd(dir.path(), ID);
         assert_same(&stored, &bytes);
         assert_eq!((after.size, after.size_is_deferred), (46_205, false));
@@ -148,7 +148,7 @@ fn uploads_have_the_file_layout_of_tusd() {
         );
     };
     rest(&info());
-    // Half-finished, as tusd would go on with it: the file's size is the offset.
+    // Unfinished, as tusd would resume it: the file's size is the offset.
     let (read, stored) = read_as_tusd(&dir, id);
     assert_eq!(read.size, 46_205);
     assert_same(&stored, &bytes[..20_000]);
@@ -292,7 +292,7 @@ fn a_moved_directory_works_and_stays_readable_by_tusd() {
     let fresh = client.upload(&bytes);
     server.stop();
     assert!(!old.exists());
-    // What is written from now on names the new place, which is what tusd goes by.
+    // New descriptions contain the new path, which tusd uses.
     let (_, stored) = read_as_tusd(&new, id_of(&fresh));
     assert_same(&stored, &bytes);
     assert_same(&fs::read(new.join(ID)).unwrap(), &bytes);
@@ -308,7 +308,7 @@ fn stale_lock_files_of_tusd_are_ignored() {
         &bytes[..300],
         &info_v2(dir.path(), 1000, "{}"),
     );
-    // In a container tusd is process 1, and so is whoever comes after it.
+    // In a container tusd is process 1, as is its successor.
     fs::write(dir.path().join(format!("{ID}.lock")), "1\n").unwrap();
     fs::write(dir.path().join(format!("{ID}.stop")), "").unwrap();
     let server = Landfall::on(dir.path(), &[]);
@@ -379,7 +379,7 @@ fn other_files_are_not_found_and_damaged_descriptions_are_not_disclosed() {
     answer.refuses(500, "ERR_INTERNAL_SERVER_ERROR");
     let text = answer.text();
     assert!(!text.contains("three") && !text.contains('/'), "{text}");
-    // The one who runs the server is told which upload, and why.
+    // The log names the upload and the cause.
     let line = server.says("id=broken");
     assert!(line.contains("event=InternalServerError"), "{line}");
     assert!(line.contains("error="), "{line}");

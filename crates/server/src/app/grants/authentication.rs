@@ -89,6 +89,6 @@ pub(super) fn describe_methods(settings: &Settings) -> Vec<String> {
         settings::JwtKeys::File(file) => format!("JSON web tokens (keys in '{}')", file.display()),
     }));
     let url = grants.authorize.url.as_ref();
-    methods.extend(forward_auth.map(|url| format!("forward auth ('{}')", url.redacted_url())));
+    methods.extend(url.map(|url| format!("forward auth ('{}')", url.redacted_url())));
     methods
 }

@@ -197,8 +197,9 @@ impl Grants {
             && keys.is_empty()
         {
             tracing::warn!(
-                "nobody can request grants yet: create a key with landfall keys add NAME (and the \
-                 settings of this server), or set --grants-jwt-keys or --grants-forward-auth-url"
+                "grants cannot be requested yet, because there is no API key: create one with landfall keys \
+                 add NAME (and the settings of this server), or set --grants-jwt-keys or \
+                 --grants-forward-auth-url"
             );
         }
     }

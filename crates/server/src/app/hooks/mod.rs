@@ -19,7 +19,7 @@ use landfall_hooks::{Asker, HookName, HookNames, Transport as _, WhenDown, outbo
 use self::events::EventPipeline;
 pub(super) use self::{
     instrumented::{BOUNDS_MS, HookCounters, InstrumentedTransport},
-    routes::routes,
+    transports::hook_routes,
 };
 use super::{cached_probe::CachedProbe, state::SharedDatabase};
 use crate::{log, settings::Settings};
@@ -78,7 +78,7 @@ impl Hooks {
         settings: &Settings,
         database: &SharedDatabase,
     ) -> anyhow::Result<Option<Self>> {
-        let routes = routes(settings)?;
+        let routes = hook_routes(settings)?;
         let has_expiry_hooks = routes
             .iter()
             .any(|route| route.names.has(HookName::PostExpire));

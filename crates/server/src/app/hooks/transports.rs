@@ -6,7 +6,7 @@ use landfall_hooks::{
     command::{Command, CommandSettings},
 };
 
-use super::{HookRoute, watched::InstrumentedTransport};
+use super::{HookRoute, instrumented::InstrumentedTransport};
 use crate::settings::{Hooks, Settings};
 
 /// Creates the configured routes, in the order in which blocking hooks are called.

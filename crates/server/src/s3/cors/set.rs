@@ -19,7 +19,7 @@ use crate::{
 /// Prints the rules before and after; with `dry_run`, sets nothing.
 ///
 /// # Errors
-/// The rules cannot be read or set; the error says what to do.
+/// The rules cannot be read or set; the error contains the fix.
 pub async fn set(loaded: Loaded, origins: Vec<String>, dry_run: bool) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");

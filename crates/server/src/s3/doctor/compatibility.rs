@@ -59,11 +59,11 @@ async fn conditions(doctor: &mut Doctor<'_>) {
     };
     let examined: Result<&str, Error> = async {
         let first = put("1", Condition::IfAbsent).await?;
-        if !refused(put("2", Condition::IfAbsent).await)? {
+        if !condition_failed(put("2", Condition::IfAbsent).await)? {
             return Ok("If-None-Match is ignored");
         }
         let second = put("3", Condition::IfMatch(first.clone())).await?;
-        if !refused(put("4", Condition::IfMatch(first)).await)? {
+        if !condition_failed(put("4", Condition::IfMatch(first)).await)? {
             return Ok("If-Match is ignored");
         }
         put("5", Condition::IfMatch(second)).await?;

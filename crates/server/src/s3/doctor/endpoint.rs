@@ -29,7 +29,7 @@ pub(super) struct Aborted;
 pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     // A presigned URL shows the credentials and the address without a call.
     let object = Place::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
-    let signed = x
+    let signed = doctor
         .client
         .presign(Method::GET, &object, &[], &HeaderMap::new(), LIFETIME)
         .await;
@@ -54,7 +54,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     probe(doctor, &uri).await?;
     bucket(doctor).await?;
     // By now the client has detected another region of the bucket, and signs for it.
-    let signed_again = x
+    let signed_again = doctor
         .client
         .presign(Method::GET, &object, &[], &HeaderMap::new(), LIFETIME)
         .await;
@@ -238,7 +238,7 @@ async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
         .and_then(|server| server.to_str().ok())
         .map_or(String::new(), |server| format!(", {server}"));
     let transport = if tls { "TLS" } else { "no TLS" };
-    let mark = if tls || is_private_host(uri) {
+    let severity = if tls || is_private_host(uri) {
         Severity::Ok
     } else {
         Severity::Warn
@@ -248,7 +248,7 @@ async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
         severity,
         format!("HTTP over {transport}{server}, {}", milliseconds(took)),
     );
-    doctor.report(match mark {
+    doctor.report(match severity {
         Severity::Warn => finding.advise("use https:// unless the network in between is private"),
         _ => finding,
     });
@@ -284,7 +284,7 @@ fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {
         "this machine is {:.0} s {direction} of the service",
         skew.as_secs_f64()
     );
-    let mark = match skew {
+    let severity = match skew {
         skew if skew > MAX_SKEW => Severity::Fail,
         skew if skew > WARN_SKEW => Severity::Warn,
         _ => return Finding::new("clock", Severity::Ok, "agrees with that of the service"),
@@ -295,7 +295,7 @@ fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {
 /// Checks that the bucket exists.
 async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     let started = Instant::now();
-    let listing = x
+    let listing = doctor
         .client
         .list_objects(doctor.bucket, &doctor.settings.s3.object_prefix, None, 1)
         .await;

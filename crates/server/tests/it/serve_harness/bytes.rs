@@ -1,10 +1,9 @@
-//! Bytes to send, and to compare with.
+//! Test data.
 
 pub(crate) const KIB: u64 = 1024;
 pub(crate) const MIB: u64 = 1024 * KIB;
 
-/// Bytes that are different everywhere and for each seed, so that any that are lost, repeated or
-/// in the wrong place show.
+/// Returns bytes that differ by position and seed, so that lost, repeated or misplaced ones are detected.
 pub(crate) fn content(seed: u64, length: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap() + 8);
     let mut at = seed.wrapping_mul(0xd134_2543_de82_ef95);
@@ -29,7 +28,7 @@ pub(crate) fn assert_same(found: &[u8], wanted: &[u8]) {
     }
 }
 
-/// CRC-32 as in zlib, bit by bit.
+/// Computes CRC-32 as zlib does, bit by bit.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
@@ -38,7 +37,7 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Base64 with padding.
+/// Encodes Base64 with padding.
 pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! A client that sends exactly what it is told to.
+//! A client that sends exactly the given bytes.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +10,7 @@ use std::{
 
 use super::{TIMEOUT, assert_same};
 
-/// The path of a `Location`.
+/// Returns the path of a `Location`.
 pub(crate) fn path_of(location: &str) -> String {
     match location.split_once("://") {
         Some((_, rest)) => rest[rest.find('/').unwrap()..].to_owned(),
@@ -18,12 +18,12 @@ pub(crate) fn path_of(location: &str) -> String {
     }
 }
 
-/// The id at the end of an upload's path.
+/// Returns the id at the end of an upload's path.
 pub(crate) fn id_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap()
 }
 
-/// A request in the making.
+/// A request builder.
 #[derive(Clone)]
 pub(crate) struct Request {
     method: &'static str,
@@ -33,7 +33,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// With `Host`, and what every tus request has.
+    /// Creates a request with `Host` and the headers of every tus request.
     pub(crate) fn new(method: &'static str, path: &str) -> Self {
         Self {
             method,
@@ -54,7 +54,7 @@ impl Request {
         Self::new("POST", "/files/")
     }
 
-    /// More bytes, the body to be given or sent by hand.
+    /// Declares more bytes; the test sends the body separately.
     pub(crate) fn patch(path: &str, offset: u64) -> Self {
         Self::new("PATCH", path)
             .with("Upload-Offset", offset)
@@ -71,7 +71,7 @@ impl Request {
         self
     }
 
-    /// The request as it goes over the wire.
+    /// Serializes the request.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
@@ -87,7 +87,7 @@ impl Request {
     }
 }
 
-/// An answer as it came over the wire.
+/// A response.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -124,7 +124,7 @@ impl Answer {
         self.number("Upload-Offset")
     }
 
-    /// The path of the upload that was created.
+    /// Returns the path of the created upload.
     #[track_caller]
     pub(crate) fn created(&self) -> String {
         assert_eq!(self.status, 201, "{self:?}");
@@ -143,7 +143,7 @@ impl Answer {
     }
 }
 
-/// One connection.
+/// A connection.
 pub(crate) struct Client<S = TcpStream> {
     pub(crate) stream: S,
     buffer: Vec<u8>,
@@ -176,12 +176,12 @@ impl<S: Read + Write> Client<S> {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Like [`Self::send`], for a server that may be gone or has heard enough.
+    /// Like [`Self::send`], for a server that may have closed the connection.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its response.
     #[track_caller]
     pub(crate) fn ask(&mut self, request: Request) -> Answer {
         self.try_ask(request)
@@ -194,13 +194,13 @@ impl<S: Read + Write> Client<S> {
         self.read_answer(request.method)
     }
 
-    /// Sends the head of a request whose body, of this length, is sent by hand.
+    /// Sends the head of a request; the test sends its body of this length.
     #[track_caller]
     pub(crate) fn begin(&mut self, request: Request, length: u64) {
         self.send(request.with("Content-Length", length).bytes());
     }
 
-    /// The next answer.
+    /// Reads the next response.
     #[track_caller]
     pub(crate) fn answer(&mut self) -> Answer {
         self.try_answer()
@@ -208,7 +208,7 @@ impl<S: Read + Write> Client<S> {
             .expect("the connection ended without an answer")
     }
 
-    /// The next answer, or `None` if the connection ends before one begins.
+    /// Reads the next response; `None` if the connection ends before one starts.
     pub(crate) fn try_answer(&mut self) -> io::Result<Option<Answer>> {
         self.read_answer("PATCH")
     }
@@ -219,7 +219,7 @@ impl<S: Read + Write> Client<S> {
                 break at + 4;
             }
             if self.fill()? == 0 {
-                // Half a head is no answer, and no end between two answers either.
+                // A partial head is neither a response nor a clean end.
                 return if self.buffer.is_empty() {
                     Ok(None)
                 } else {
@@ -259,7 +259,7 @@ impl<S: Read + Write> Client<S> {
         let mut chunk = [0; 64 * 1024];
         let n = loop {
             match self.stream.read(&mut chunk) {
-                // Other tests in this process play with signals.
+                // Other tests in this process use signals.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read?,
             }
@@ -307,7 +307,7 @@ impl<S: Read + Write> Client<S> {
         self.ask(Request::new("HEAD", path))
     }
 
-    /// Its offset, as HEAD tells it.
+    /// Returns its offset by HEAD.
     #[track_caller]
     pub(crate) fn offset(&mut self, path: &str) -> u64 {
         let answer = self.head(path);
@@ -315,7 +315,7 @@ impl<S: Read + Write> Client<S> {
         answer.offset()
     }
 
-    /// Waits until HEAD tells this offset.
+    /// Waits until HEAD returns this offset.
     #[track_caller]
     pub(crate) fn reaches(&mut self, path: &str, offset: u64) {
         let end = Instant::now() + TIMEOUT;
@@ -341,7 +341,7 @@ impl<S: Read + Write> Client<S> {
         self.holds(path, whole);
     }
 
-    /// Checks that a download gives `whole`.
+    /// Checks that a download returns `whole`.
     #[track_caller]
     pub(crate) fn holds(&mut self, path: &str, whole: &[u8]) {
         let answer = self.ask(Request::get(path));

@@ -1,4 +1,4 @@
-//! The real program in a process of its own.
+//! The real program in a separate process.
 
 mod bytes;
 mod client;
@@ -20,29 +20,29 @@ pub(crate) use self::{
     client::{Answer, Client, Request, id_of, path_of},
 };
 
-/// Longer than anything here takes, on a busy machine too; a hang fails instead of blocking.
+/// Longer than any test takes, even on a busy machine; a hang fails instead of blocking.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What stands before the URL in the start-up line that tools look for.
+/// The prefix of the URL in the start-up line that tools look for.
 pub(crate) const URL_LINE: &str = "You can now upload files to: ";
 
 /// A running server. It is killed when dropped.
 pub(crate) struct Landfall {
     child: Child,
-    said: Arc<Said>,
+    said: Arc<OutputLines>,
     address: Option<SocketAddr>,
     dir: PathBuf,
     own: Option<tempfile::TempDir>,
 }
 
-/// The lines of a process, as they come.
+/// The output lines of a process.
 #[derive(Default)]
-struct Said {
+struct OutputLines {
     lines: Mutex<(Vec<String>, bool)>,
     more: Condvar,
 }
 
-impl Said {
+impl OutputLines {
     fn listen(self: &Arc<Self>, from: impl Read + Send + 'static) {
         let said = self.clone();
         thread::spawn(move || {
@@ -56,7 +56,7 @@ impl Said {
         });
     }
 
-    /// The first line for which `wanted` holds, or `None` if the process ends without it.
+    /// Returns the first line that matches `wanted`, or `None` if the process ends without it.
     fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
         let lines = self.lines.lock().unwrap();
         let (lines, wait) = self
@@ -70,14 +70,14 @@ impl Said {
     }
 }
 
-/// The program, with nothing of the caller's environment that could change what it does.
+/// Returns the program without the environment variables that could change its behavior.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_landfall"));
     remove_settings(&mut command);
     command
 }
 
-/// Keeps what looks like settings in the caller's environment from a command that runs the program.
+/// Removes environment variables that look like settings from a command.
 pub(crate) fn remove_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -88,7 +88,7 @@ pub(crate) fn remove_settings(command: &mut Command) {
 }
 
 impl Landfall {
-    /// On a free port of 127.0.0.1, with an upload directory of its own.
+    /// Starts on a free port of 127.0.0.1, with a new upload directory.
     pub(crate) fn start(args: &[&str]) -> Self {
         let own = tempfile::tempdir().unwrap();
         let mut server = Self::on(own.path(), args);
@@ -96,7 +96,7 @@ impl Landfall {
         server
     }
 
-    /// On a free port of 127.0.0.1, with this upload directory.
+    /// Starts on a free port of 127.0.0.1, with this upload directory.
     pub(crate) fn on(dir: &Path, args: &[&str]) -> Self {
         let mut command = program();
         command
@@ -106,12 +106,12 @@ impl Landfall {
         Self::spawn(command, dir)
     }
 
-    /// By a command that runs the program, and prints the URL line.
+    /// Starts a command that runs the program and prints the URL line.
     pub(crate) fn spawn(command: Command, dir: &Path) -> Self {
         Self::spawn_with_input(command, dir).0
     }
 
-    /// Like [`Self::spawn`], with the end of a pipe to its standard input.
+    /// Like [`Self::spawn`], with a pipe to its standard input.
     pub(crate) fn spawn_with_input(command: Command, dir: &Path) -> (Self, ChildStdin) {
         let mut server = Self::launch(command, dir);
         let input = server.child.stdin.take().unwrap();
@@ -127,7 +127,7 @@ impl Landfall {
         (server, input)
     }
 
-    /// Like [`Self::spawn`], without waiting for anything.
+    /// Like [`Self::spawn`], without waiting for the URL line.
     pub(crate) fn launch(mut command: Command, dir: &Path) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
@@ -135,11 +135,11 @@ impl Landfall {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = Arc::new(Said::default());
+        let said = Arc::new(OutputLines::default());
         said.listen(child.stdout.take().unwrap());
         let errors = child.stderr.take().unwrap();
         thread::spawn(move || {
-            // Into the output of the test, which shows it if the test fails.
+            // Into the output of the test, which is shown if it fails.
             for line in BufReader::new(errors).lines().map_while(Result::ok) {
                 eprintln!("{line}");
             }
@@ -161,7 +161,7 @@ impl Landfall {
         &self.dir
     }
 
-    /// The data file of an upload.
+    /// Returns the data file of an upload.
     pub(crate) fn file(&self, path: &str) -> PathBuf {
         self.dir.join(id_of(path))
     }
@@ -178,7 +178,7 @@ impl Landfall {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let end = Instant::now() + TIMEOUT;
         loop {
@@ -190,14 +190,14 @@ impl Landfall {
         }
     }
 
-    /// SIGTERM, and its end.
+    /// Sends SIGTERM and waits for its exit.
     pub(crate) fn stop(mut self) {
         self.signal(Signal::TERM);
         let status = self.wait();
         assert_eq!(status.code(), Some(0), "{}", self.log());
     }
 
-    /// SIGKILL, and its end. Returns its directory, which lives as long as it is held.
+    /// Sends SIGKILL and waits; returns its directory, which lives as long as it is held.
     pub(crate) fn kill(mut self) -> Option<tempfile::TempDir> {
         self.child.kill().unwrap();
         landfall_test_services::count_kills(1);
@@ -205,7 +205,7 @@ impl Landfall {
         self.own.take()
     }
 
-    /// Its standard output so far; all of it if it has ended.
+    /// Returns its standard output so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.said.lines.lock().unwrap().0.clone()
     }
@@ -221,14 +221,14 @@ impl Landfall {
             .unwrap_or_else(|| panic!("it ended without {what:?}: {}", self.log()))
     }
 
-    /// Waits until it accepts no connection any more.
+    /// Waits until it accepts no more connections.
     pub(crate) fn refuses_connections(&self) {
         eventually("it still accepts connections", || {
             TcpStream::connect(self.address()).is_err()
         });
     }
 
-    /// A sample on its metrics page; 0 if it isn't there.
+    /// Returns a sample of its metrics; 0 if it is missing.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = self.client().ask(Request::get("/metrics")).text();
         page.lines()
@@ -244,7 +244,7 @@ impl Drop for Landfall {
     }
 }
 
-/// Runs the program to its end: status, standard output, standard error.
+/// Runs the program to its exit; returns status, standard output and standard error.
 pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     (
@@ -254,7 +254,7 @@ pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
     )
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub(crate) fn eventually(otherwise: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + TIMEOUT;
     while !holds() {
