@@ -20,9 +20,10 @@ LIVE = 500
 SPAN = 25 * DAY
 # What each row is made of, by its number n in 1..={rows}, at {now}. Both databases understand it.
 JOBS = """
-INSERT INTO queue_jobs (number, subject, request_id, filename, name_key, filetype, asked, max_size,
-    metadata, period, created, expires, state, reason, size, stored, rate, measured, upload, digest,
-    node, ending, reserved, started, updated, updated_minute, ended)
+INSERT INTO queue_jobs (number, subject, request_id, filename, filename_key, filetype,
+    request_fingerprint, max_size, metadata, quota_period, created_at, expires_at, state, reason, size,
+    upload_offset, rate, rate_measured_at, upload_id, upload_fingerprint, node, prepared_end,
+    reserved_bytes, started_at, updated_at, updated_minute, ended_at)
 SELECT n, subject, 'request-' || n, name, name, 'video/mp4', size, NULL, '{{"folder":"' || (n % 50) || '"}}',
     0, made, made + 3600000, state,
     CASE state WHEN 4 THEN 'not wanted any more' WHEN 5 THEN 'refused by a hook' END, size,
@@ -41,9 +42,10 @@ FROM (
 """
 # Under way only once the server runs: at its start it asks the store after them.
 UNDER_WAY = """
-INSERT INTO queue_jobs (number, subject, request_id, filename, name_key, filetype, asked, max_size,
-    metadata, period, created, expires, state, reason, size, stored, rate, measured, upload, digest,
-    node, ending, reserved, started, updated, updated_minute, ended)
+INSERT INTO queue_jobs (number, subject, request_id, filename, filename_key, filetype,
+    request_fingerprint, max_size, metadata, quota_period, created_at, expires_at, state, reason, size,
+    upload_offset, rate, rate_measured_at, upload_id, upload_fingerprint, node, prepared_end,
+    reserved_bytes, started_at, updated_at, updated_minute, ended_at)
 SELECT {rows} + n, 'user-' || (n % 997), 'request-' || ({rows} + n), 'now ' || n || '.mp4',
     'now ' || n || '.mp4', 'video/mp4', 1000000, NULL, '{{}}', 0, {now}, {now} + 3600000, n % 3, NULL,
     1000000, CASE n % 3 WHEN 2 THEN 500000 ELSE 0 END, CASE n % 3 WHEN 2 THEN 90000 ELSE 0 END, {now},
@@ -53,12 +55,13 @@ FROM series
 """
 # What the server keeps beside the rows as they change.
 COUNTS = """
-DELETE FROM queue_counts;
-INSERT INTO queue_counts (state, slot, jobs, bytes)
-    SELECT state, 0, COUNT(*), COALESCE(SUM(stored), 0) FROM queue_jobs GROUP BY state;
+DELETE FROM queue_state_totals;
+INSERT INTO queue_state_totals (state, slot, jobs, bytes)
+    SELECT state, 0, COUNT(*), COALESCE(SUM(upload_offset), 0) FROM queue_jobs GROUP BY state;
 DELETE FROM queue_usage;
-INSERT INTO queue_usage (subject, period, slot, reserved, used)
-    SELECT subject, 0, 0, SUM(reserved), SUM(CASE WHEN state = 3 THEN stored ELSE 0 END)
+INSERT INTO queue_usage (subject, quota_period, slot, reserved_bytes, used_bytes)
+    SELECT subject, 0, 0, SUM(reserved_bytes),
+        SUM(CASE WHEN state = 3 THEN upload_offset ELSE 0 END)
     FROM queue_jobs GROUP BY subject;
 """
 THROUGHPUT = """

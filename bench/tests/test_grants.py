@@ -83,7 +83,7 @@ class Targets(unittest.TestCase):
 
     def test_the_slowest_is_named(self):
         table, _ = targets.check(result({("landfall", "grants-million-memory", "live_p99_ms"): 7}))
-        self.assertIn("| ≤ 50 | – | 7.0 (admin: under way) | yes |", table)
+        self.assertIn("| ≤ 50 | – | 7.0 (admin: active) | yes |", table)
 
     def test_what_is_not_measured_is_not_met(self):
         alone = result(missing=["fastapi"])
@@ -157,19 +157,19 @@ class Filling(unittest.TestCase):
         all_rows = self.ROWS + million.LIVE
         self.assertEqual(ask("SELECT COUNT(*), COUNT(DISTINCT number), MAX(number) FROM queue_jobs"),
                          [(all_rows, all_rows, all_rows)])
-        counted = ask("SELECT state, COUNT(*), SUM(stored) FROM queue_jobs GROUP BY state ORDER BY state")
-        self.assertEqual(ask("SELECT state, jobs, bytes FROM queue_counts ORDER BY state"), counted)
+        counted = ask("SELECT state, COUNT(*), SUM(upload_offset) FROM queue_jobs GROUP BY state ORDER BY state")
+        self.assertEqual(ask("SELECT state, jobs, bytes FROM queue_state_totals ORDER BY state"), counted)
         self.assertEqual(len(counted), 7, "each state is there")
         mine = ask(f"SELECT COUNT(*) FROM queue_jobs WHERE subject = '{million.MINE}'")
         self.assertEqual(mine, [(self.ROWS // 5,)])
-        self.assertEqual(ask("SELECT SUM(used), SUM(reserved) FROM queue_usage"), ask(
-            "SELECT SUM(CASE WHEN state = 3 THEN stored ELSE 0 END), SUM(reserved) FROM queue_jobs"))
+        self.assertEqual(ask("SELECT SUM(used_bytes), SUM(reserved_bytes) FROM queue_usage"), ask(
+            "SELECT SUM(CASE WHEN state = 3 THEN upload_offset ELSE 0 END), SUM(reserved_bytes) FROM queue_jobs"))
         # Nothing that a server would sweep, or take for something it wasn't.
         self.assertEqual(ask(
-            "SELECT COUNT(*) FROM queue_jobs WHERE stored > size OR created > updated "
-            f"OR created < {self.NOW - 26 * million.DAY} OR updated > {self.NOW} "
-            "OR (state > 2) <> (ended IS NOT NULL) OR name_key <> lower(filename) "
-            f"OR (state = 0 AND (upload IS NOT NULL OR expires <= {self.NOW}))"), [(0,)])
+            "SELECT COUNT(*) FROM queue_jobs WHERE upload_offset > size OR created_at > updated_at "
+            f"OR created_at < {self.NOW - 26 * million.DAY} OR updated_at > {self.NOW} "
+            "OR (state > 2) <> (ended_at IS NOT NULL) OR filename_key <> lower(filename) "
+            f"OR (state = 0 AND (upload_id IS NOT NULL OR expires_at <= {self.NOW}))"), [(0,)])
         texts = ask("SELECT request_id, metadata, node FROM queue_jobs WHERE number = 7")
         self.assertEqual(texts, [("request-7", '{"folder":"7"}', "node-1")])
         self.assertEqual(ask("SELECT COUNT(*), COUNT(DISTINCT minute) FROM queue_throughput"),

@@ -1,16 +1,14 @@
-//! Input of a connection, before it is parsed as HTTP.
+//! Bytes of a connection before they are parsed as HTTP.
 
 use landfall_server::net::{HttpRejection, RequestHeadValidator};
 
 const MAX_HEAD: usize = 512;
 
-/// Checks the validator of request heads.
-///
-/// Its result does not depend on how the input is cut into reads. httparse (hyper's parser) finds the
-/// same end and framing of each accepted head, and the same end of trailers. A rejection is a 4xx or
-/// 5xx with one sentence.
+/// The result of the validator does not depend on the sizes of reads. For an accepted head, httparse
+/// (hyper's parser) finds the same end and framing; trailers end at the same byte, too. A rejection is a
+/// 4xx or 5xx with one sentence.
 pub fn connection(data: &[u8]) {
-    // The first byte is the length of the reads.
+    // The first byte is the size of the reads.
     let Some((length, input)) = data.split_first() else {
         return;
     };
@@ -36,19 +34,19 @@ pub fn connection(data: &[u8]) {
     }
 }
 
-struct ScannedInput {
+struct ScanResult {
     heads: u32,
-    rejection: Option<HttpRejection>,
-    /// The heads that were buffered until they were complete: all of them, if read byte by byte.
-    complete: Vec<Vec<u8>>,
-    /// The same for trailers, which are no longer than the limit and a byte if they are too large.
+    refusal: Option<Refusal>,
+    /// The heads that were buffered until complete: all heads, if read byte by byte.
+    whole: Vec<Vec<u8>>,
+    /// The buffered trailers, at most one byte longer than the limit.
     trailers: Vec<Vec<u8>>,
 }
 
-fn scan(input: &[u8], length: usize) -> ScannedInput {
-    let mut validator = RequestHeadValidator::new(MAX_HEAD);
-    let (mut rejection, mut complete, mut trailers) = (None, Vec::new(), Vec::new());
-    let mut forwarded = 0;
+fn follow(input: &[u8], length: usize) -> ScanResult {
+    let mut guard = Guard::new(MAX_HEAD);
+    let (mut refusal, mut whole, mut trailers) = (None, Vec::new(), Vec::new());
+    let mut passed_on = 0;
     for read in input.chunks(length.min(input.len()).max(1)) {
         let heads = validator.heads();
         match validator.scan(read) {
@@ -70,11 +68,11 @@ fn scan(input: &[u8], length: usize) -> ScannedInput {
             }
         }
     }
-    assert!(forwarded <= input.len());
-    ScannedInput {
-        heads: validator.heads(),
-        rejection,
-        complete,
+    assert!(passed_on <= input.len());
+    ScanResult {
+        heads: guard.heads(),
+        refusal,
+        whole,
         trailers,
     }
 }
@@ -101,7 +99,7 @@ fn check_trailers(trailers: &[u8]) {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     match httparse::parse_headers(trailers, &mut headers) {
         Ok(httparse::Status::Complete((end, _))) => assert_eq!(end, trailers.len()),
-        // Too large: forwarded as received, for hyper to reject.
+        // Too large: passed to hyper as far as received, which rejects it.
         Ok(httparse::Status::Partial) => assert!(trailers.len() > MAX_HEAD),
         Err(_) => {}
     }

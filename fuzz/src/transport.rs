@@ -1,13 +1,13 @@
-//! What applications answer, by every way that hooks travel.
+//! Hook responses over all transports.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall_hooks::{HookName, Reaction, command, format::Format, grpc, http as over_http};
+use landfall_hooks::{HookName, HookResponse, command, format::Format, grpc, http as over_http};
 
-/// The first bytes say by which way, to which hook and with which status; the rest is the answer.
+/// The first bytes select the transport, the hook and the status; the rest is the response.
 ///
-/// Whatever a question is answered with, an error is never an allowance; an event that was taken is
-/// taken, whatever comes with it; and what is read is within what HTTP can carry.
+/// For a blocking hook, an error never allows the request. A delivered event stays delivered, whatever the
+/// response. Parsed values are valid in HTTP.
 pub fn hook_transport(data: &[u8]) {
     let [way, hook, status, kind, body @ ..] = data else {
         return;
@@ -43,24 +43,24 @@ fn over_the_web(format: Format, hook: HookName, (status, kind): (u8, u8), body: 
     }
     let is_whole = kind & 0x40 == 0;
     let answered = (Bytes::copy_from_slice(body), is_whole);
-    let reaction = over_http::fuzzing::reaction(format, hook, (status, headers), answered);
-    let may_stop = hook.is_question() || hook == HookName::PostReceive;
+    let reaction = over_http::fuzzing::response(format, hook, (status, headers), answered);
+    let may_stop = hook.is_blocking() || hook == HookName::PostReceive;
     if status.is_success() && !may_stop {
         assert!(reaction.is_ok(), "{hook} was taken: {reaction:?}");
     }
     match reaction {
         Ok(reaction) => {
             sensible(&reaction);
-            // tusd 1 takes whatever is below 400 for a yes.
+            // tusd 1 allows the request for every status below 400.
             let is_refusal = match format {
                 Format::V1 => status.as_u16() >= 400,
                 _ => !status.is_success(),
             };
-            if hook.is_question() && is_refusal {
+            if hook.is_blocking() && is_refusal {
                 assert!(denies(&reaction), "{status} allows {hook}: {reaction:?}");
             }
         }
-        Err(failure) => brief(&failure.text, body.len()),
+        Err(failure) => brief(&failure.message, body.len()),
     }
 }
 
@@ -72,41 +72,41 @@ fn printed(hook: HookName, status: u8, kind: u8, body: &[u8]) {
         i32::from(status & 0x7f)
     };
     let is_cut = kind & 2 != 0;
-    match command::fuzzing::reaction(hook, wait, body, is_cut) {
+    match command::fuzzing::response(hook, wait, body, is_cut) {
         Ok(reaction) => {
             assert_eq!(wait, 0, "a program that failed has answered");
             sensible(&reaction);
             if is_cut && !body.is_empty() {
-                assert_eq!(reaction, Reaction::default(), "half an answer was read");
+                assert_eq!(reaction, HookResponse::default(), "half an answer was read");
             }
         }
-        Err(failure) => brief(&failure.text, body.len()),
+        Err(failure) => brief(&failure.message, body.len()),
     }
 }
 
 fn in_proto(body: &[u8]) {
-    match grpc::fuzzing::reaction(body) {
+    match grpc::fuzzing::response(body) {
         Ok(reaction) => sensible(&reaction),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
-fn denies(reaction: &Reaction) -> bool {
+fn denies(reaction: &HookResponse) -> bool {
     reaction.failed
         || reaction.reject_upload
         || reaction.reject_termination
         || reaction.reject_access
 }
 
-fn sensible(reaction: &Reaction) {
-    let (reply, changes) = (&reaction.reply, &reaction.changes);
+fn sensible(reaction: &HookResponse) {
+    let (reply, changes) = (&reaction.client_response, &reaction.changes);
     assert!(reply.status.is_none_or(|status| status.as_u16() >= 200));
     assert!(changes.id.as_ref().is_none_or(|id| !id.is_empty()));
     assert!(changes.max_size.is_none_or(|size| size > 0));
     assert!(reaction.cache_for.is_none_or(|span| !span.is_zero()));
 }
 
-/// An error quotes no more of an answer than a log can bear.
+/// An error quotes a limited part of a response.
 fn brief(text: &str, length: usize) {
     assert!(!text.is_empty());
     let most = 3000;

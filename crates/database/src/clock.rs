@@ -1,4 +1,4 @@
-//! The clock of everything that is compared: the database's.
+//! The clock that all users of a database share.
 
 use std::{
     fmt,
@@ -9,27 +9,27 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// The clock that all users of a database agree on. Cheap to clone; all clones are one clock.
+/// The clock of a database. Clones share it.
 ///
-/// On PostgreSQL each transaction that writes reads the server's clock, and this one follows it; on
-/// SQLite it is the system's.
+/// On PostgreSQL it follows the server's clock, which each write transaction reads. On SQLite it is
+/// the system clock.
 #[derive(Clone)]
 pub struct Clock(Arc<Source>);
 
 enum Source {
-    /// The system's clock, and by how many milliseconds the database's is ahead of it.
+    /// The system clock, plus this offset of the database's clock in milliseconds.
     Database(AtomicI64),
     Custom(Box<dyn Fn() -> SystemTime + Send + Sync>),
 }
 
 impl Clock {
-    /// Makes a clock that shows what `now` returns, for tests.
+    /// Creates a clock that returns `now()`, for tests.
     #[must_use]
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(Source::Custom(Box::new(now))))
     }
 
-    /// Returns the time.
+    /// Returns the current time.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         match &*self.0 {
@@ -41,7 +41,7 @@ impl Clock {
         }
     }
 
-    /// Returns the time in milliseconds since 1970.
+    /// Returns the current time in milliseconds since 1970.
     #[must_use]
     pub fn millis(&self) -> i64 {
         match &*self.0 {
@@ -53,13 +53,13 @@ impl Clock {
         }
     }
 
-    /// Whether this was made by [`new`](Self::new).
+    /// Returns whether [`new`](Self::new) created this clock.
     #[must_use]
     pub fn is_custom(&self) -> bool {
         matches!(*self.0, Source::Custom(_))
     }
 
-    /// Sets the clock to the time that the database shows.
+    /// Adjusts the clock to the database's time.
     #[cfg(feature = "postgres")]
     pub(crate) fn set(&self, now: i64) {
         if let Source::Database(ahead) = &*self.0 {
@@ -70,7 +70,7 @@ impl Clock {
 }
 
 impl Default for Clock {
-    /// The system's clock.
+    /// Returns the system clock.
     fn default() -> Self {
         Self(Arc::new(Source::Database(AtomicI64::new(0))))
     }
@@ -86,7 +86,7 @@ fn since_epoch(at: SystemTime) -> i64 {
     millis(at.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// Returns a span in milliseconds, as the databases store it.
+/// Converts a duration to milliseconds, the unit of all stored times.
 #[must_use]
 pub fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)

@@ -15,17 +15,17 @@ use crate::{
     postgres::{ACQUIRE_TIMEOUT, Server},
 };
 
-/// A query with its values, for either database.
+/// Builds a query with its bound values, for either database.
 macro_rules! bind {
     ($sql:expr, $values:expr) => {{
-        // Statements are made of the program's own words (see `Statement`).
+        // `Statement` takes its SQL from the program alone.
         let mut query = sqlx::query(sqlx::AssertSqlSafe($sql));
         for value in $values {
             query = match value {
                 crate::Value::Number(number) => query.bind(number),
                 crate::Value::Text(text) => query.bind(text),
-                crate::Value::NoText => query.bind(None::<String>),
-                crate::Value::NoNumber => query.bind(None::<i64>),
+                crate::Value::NullText => query.bind(None::<String>),
+                crate::Value::NullNumber => query.bind(None::<i64>),
             };
         }
         query
@@ -33,16 +33,17 @@ macro_rules! bind {
 }
 pub(crate) use bind;
 
-/// An open database. Cheap to clone; all clones share the connections, which belong to the runtime in
-/// which it was opened.
+/// An open database. Cheap to clone; all clones share the connections.
+///
+/// The connections belong to the runtime in which the database was opened.
 #[derive(Debug, Clone)]
 pub struct Connections {
     pools: Pools,
     clock: Clock,
     /// The last transaction that wrote was committed.
     is_writable: Arc<AtomicBool>,
-    is_lent: bool,
-    may_migrate: bool,
+    is_shared: bool,
+    can_migrate: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -53,10 +54,10 @@ enum Pools {
 }
 
 impl Database {
-    /// Opens it. PostgreSQL needn't be there yet: what needs it then fails, and works later.
+    /// Opens the database. PostgreSQL may be unavailable: calls fail until it can be reached.
     ///
     /// # Errors
-    /// The file can't be made or is no database; the address can't be read.
+    /// The SQLite file cannot be created or opened, or the PostgreSQL URL is invalid.
     ///
     /// # Cancel safety
     /// May be dropped.
@@ -72,8 +73,10 @@ impl Database {
 
 #[cfg(feature = "postgres")]
 impl Connections {
-    /// Opens few connections to PostgreSQL whose sessions belong to this program, so that a statement
-    /// needs no transaction around it: not for PgBouncer in transaction mode.
+    /// Opens a few PostgreSQL connections with session settings, for statements without a
+    /// transaction.
+    ///
+    /// They cannot go through PgBouncer in transaction mode.
     ///
     /// # Errors
     /// The URL cannot be parsed.
@@ -88,47 +91,48 @@ impl Connections {
             pools,
             clock: Clock::default(),
             is_writable: Arc::new(AtomicBool::new(true)),
-            is_lent: false,
-            may_migrate: true,
+            is_shared: false,
+            can_migrate: true,
         }
     }
 
-    /// The same connections for a part of the program that may not close them: several parts share
-    /// them and take turns at writing, where on SQLite those with connections of their own would each
-    /// try again and again until it is free.
+    /// Returns a handle to the same connections that does not close them.
+    ///
+    /// Parts of the program that share connections queue for the SQLite writer. With separate
+    /// connections each would poll until the file is unlocked.
     #[must_use]
-    pub fn lend(&self) -> Self {
+    pub fn share(&self) -> Self {
         Self {
-            is_lent: true,
+            is_shared: true,
             ..self.clone()
         }
     }
 
-    /// For tools that work while a server runs: tables that exist are checked and not changed.
+    /// Disables migrations, for tools that run next to a server: existing tables are only checked.
     #[must_use]
     pub const fn without_migrations(mut self) -> Self {
-        self.may_migrate = false;
+        self.can_migrate = false;
         self
     }
 
-    pub(crate) const fn may_migrate(&self) -> bool {
-        self.may_migrate
+    pub(crate) const fn can_migrate(&self) -> bool {
+        self.can_migrate
     }
 
-    /// Sets the clock that transactions show, for tests.
+    /// Sets the clock of the transactions, for tests.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The clock of the database.
+    /// Returns the clock of the database.
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Whether this is PostgreSQL, which other machines may share.
+    /// Returns whether this is PostgreSQL, which other machines may share.
     #[must_use]
     pub const fn is_postgres(&self) -> bool {
         match self.pools {
@@ -138,8 +142,7 @@ impl Connections {
         }
     }
 
-    /// Finds out why no connection becomes free: a pool tries again until its time is over, and then
-    /// names no cause.
+    /// Adds the cause to an error of the connection pool, which only reports a timeout.
     pub(crate) async fn explain(&self, error: DatabaseError) -> DatabaseError {
         match (&self.pools, error) {
             #[cfg(feature = "postgres")]
@@ -153,10 +156,10 @@ impl Connections {
         }
     }
 
-    /// Begins a transaction that writes. On SQLite there is one at a time: it waits for the others.
+    /// Starts a transaction that writes. On SQLite there is one at a time: others wait.
     ///
     /// # Errors
-    /// The database can't be reached.
+    /// The database cannot be reached.
     ///
     /// # Cancel safety
     /// May be dropped.
@@ -176,10 +179,10 @@ impl Connections {
         Ok(begun?.tracked(self.is_writable.clone()))
     }
 
-    /// Reads rows, while others write.
+    /// Reads rows, concurrently with writers.
     ///
     /// # Errors
-    /// The database can't be reached or doesn't understand.
+    /// The database cannot be reached, or the statement failed.
     ///
     /// # Cancel safety
     /// May be dropped.
@@ -191,7 +194,7 @@ impl Connections {
         }
     }
 
-    /// Executes one statement as a transaction of its own, and returns its rows.
+    /// Executes one statement in its own transaction and returns its rows.
     ///
     /// # Errors
     /// The database failed; the statement may have been executed.
@@ -211,7 +214,7 @@ impl Connections {
         Ok(rows)
     }
 
-    /// Connects to PostgreSQL for notifications.
+    /// Opens a connection that receives PostgreSQL notifications.
     ///
     /// # Errors
     /// The database failed, or is SQLite.
@@ -226,12 +229,13 @@ impl Connections {
         }
     }
 
-    /// Checks that the tables of `probes` can be written, for readiness: rights may have been revoked,
-    /// the file deleted, or the disk full. Each probe is a statement that changes nothing, such as an
-    /// `UPDATE` of no row.
+    /// Checks that tables can be written, for the readiness check.
+    ///
+    /// Privileges may have been revoked, the file deleted, or the disk may be full. Each probe is a
+    /// statement without effect, such as an `UPDATE` of no row.
     ///
     /// # Errors
-    /// What keeps it from being written.
+    /// The reason why a table cannot be written.
     ///
     /// # Cancel safety
     /// May be dropped.
@@ -239,7 +243,7 @@ impl Connections {
         &self,
         probes: impl IntoIterator<Item = Statement> + Send,
     ) -> Result<(), DatabaseError> {
-        // A full disk shows only in a change.
+        // A full disk is detected only by a change.
         let has_failed = !self.is_writable.load(Ordering::Relaxed);
         let mut transaction = self.write().await?;
         for probe in probes {
@@ -253,10 +257,9 @@ impl Connections {
         transaction.commit().await
     }
 
-    /// Closes the connections, when those that are in use are free; does nothing to those that are
-    /// [lent](Self::lend).
+    /// Closes the connections when they are idle; a [shared](Self::share) handle does nothing.
     pub async fn close(&self) {
-        if self.is_lent {
+        if self.is_shared {
             return;
         }
         match &self.pools {
@@ -272,7 +275,7 @@ pub(crate) async fn sqlite_rows<'e>(
     statement: Statement,
 ) -> Result<Vec<Row>, DatabaseError> {
     let Statement { sql, values, .. } = statement;
-    // Boxed, it is not part of every request's future.
+    // Boxed to keep the futures of requests small.
     let rows = Box::pin(bind!(sqlite::without_names(sql), values).fetch_all(executor)).await?;
     Ok(rows
         .into_iter()
@@ -287,10 +290,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_that_is_not_there_is_named_as_the_cause() {
-        // Nobody listens on port 1.
+    async fn connection_refused_is_reported_as_the_cause() {
+        // No server listens on port 1.
         let database = Database::Postgres("postgres://u:p@127.0.0.1:1/x".to_owned());
-        let connections = database.open(Durability::Power).await.unwrap();
+        let connections = database.open(Durability::PowerLoss).await.unwrap();
         let error = connections.migrate("test", &[]).await.unwrap_err();
         let error = error.to_string();
         assert!(

@@ -1,7 +1,7 @@
 //! The database of a Landfall server: SQLite in a file, or PostgreSQL for several nodes.
 //!
-//! Both take the same SQL, with parameters as `$1`, and values of three kinds: numbers, texts and
-//! nothing. A [`Database`] says which; [`Connections`] is it, open and with its tables.
+//! Both execute the same SQL, with parameters written as `$1` and values that are integers, texts
+//! or NULL. [`Database`] selects the database; [`Connections`] is an open one.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod clock;
@@ -37,11 +37,11 @@ pub use self::{
 #[cfg(feature = "postgres")]
 pub use self::lease::{LeaseNotice, LeaseNotices};
 
-/// Which database.
+/// The database to open.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
-    /// A file, made together with its folder if missing. Several processes of one machine may share
-    /// it; a network file system won't do.
+    /// A file, created together with its directory if missing. Several processes of one machine may
+    /// share it. Network file systems are not supported.
     Sqlite(PathBuf),
     /// `postgres://user:password@host/name`, with libpq's parameters (`sslmode`, …).
     #[cfg(feature = "postgres")]
@@ -59,48 +59,48 @@ impl fmt::Debug for Database {
     }
 }
 
-/// How sure a commit is.
+/// What a committed transaction survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// It survives a loss of power.
+    /// A power loss.
     #[default]
-    Power,
-    /// It survives the end of the process, and on SQLite a loss of power leaves an older state.
-    Process,
+    PowerLoss,
+    /// A crash of the process. After a power loss SQLite may return to an older state.
+    ProcessCrash,
 }
 
-/// Something went wrong with the database.
+/// A database error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseError {
-    /// The folder or file of an SQLite database can't be made.
-    #[error("the database {path} can't be made: {source}")]
-    File {
+    /// The directory or file of an SQLite database cannot be created.
+    #[error("cannot create the database {path}: {source}")]
+    Create {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The file of an SQLite database was deleted or replaced while it was open.
     #[error("the database file {0} was deleted or replaced; restart the server to use the new one")]
     Replaced(PathBuf),
-    /// A newer program has changed the tables so that this one cannot use them.
+    /// A newer program changed the tables, and this one cannot use them.
     #[error(
         "the tables {name} are at version {version}, which this program is too old for; use the \
          newer version"
     )]
-    Newer {
+    NewerSchema {
         /// The tables.
         name: String,
         /// Their version.
         version: i64,
     },
-    /// The tables are older than this program, which may not change them.
+    /// The tables are older than this program, and it must not migrate them.
     #[error(
         "the tables {name} are at version {version}, and this program needs {needed}; run \
          `landfall migrate` with the settings of the server, or start the server"
     )]
-    Older {
+    OlderSchema {
         /// The tables.
         name: String,
         /// Their version.
@@ -108,10 +108,10 @@ pub enum DatabaseError {
         /// The version that the program needs.
         needed: i64,
     },
-    /// The tables were made by a program with the same version and other tables.
+    /// A different program created the tables at the same version.
     #[error(
-        "version {version} of the tables {name} was made by another program than this one; use \
-         that program, or another database"
+        "version {version} of the tables {name} was created by another program; use that program, \
+         or another database"
     )]
     Changed {
         /// The tables.
@@ -119,35 +119,35 @@ pub enum DatabaseError {
         /// The version that differs.
         version: i64,
     },
-    /// A statement of the transaction had failed.
+    /// An earlier statement of the transaction failed.
     #[error("the transaction was rolled back after an error")]
     Aborted,
-    /// The database takes too long.
-    #[error("the database didn't answer within {0:?}")]
-    Slow(std::time::Duration),
-    /// Notifications do not arrive.
+    /// A call exceeded its time limit.
+    #[error("the database did not respond within {0:?}")]
+    Timeout(std::time::Duration),
+    /// Notifications do not arrive on this connection.
     #[error(
         "notifications of PostgreSQL do not arrive on this connection; connect to PostgreSQL \
          directly, or through PgBouncer with pool_mode = session"
     )]
     NoNotifications,
-    /// The runtime that has the connections has ended.
+    /// The runtime of the connections was shut down.
     #[error("the database is closed")]
     Closed,
-    /// A row holds something that this program didn't write.
-    #[error("a row of the database makes no sense: {0}")]
-    Row(String),
-    /// No connection to the database could be made or became free.
+    /// A row holds values that this program did not write.
+    #[error("invalid database row: {0}")]
+    InvalidRow(String),
+    /// The pool could not provide a connection in time.
     #[error("no connection to the database within {timeout:?}: {reason}")]
     NoConnection {
-        /// How long it was waited for.
+        /// The time limit.
         timeout: std::time::Duration,
-        /// Why, as far as that is known.
+        /// The cause, as far as it is known.
         reason: String,
     },
-    /// The database or the way to it failed.
-    // Not its source as well: the message would be there twice.
-    #[error("the database failed: {0}")]
+    /// A statement or the connection failed.
+    // Not a `#[source]` as well: the message would be printed twice.
+    #[error("database error: {0}")]
     Sql(sqlx::Error),
 }
 
@@ -158,8 +158,9 @@ impl From<sqlx::Error> for DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether a transaction that ran at the same time is the cause, so that the same statements may
-    /// succeed at once: both inserted the same key, or each waited for the other.
+    /// Returns whether a concurrent transaction caused the error, so that a retry may succeed.
+    ///
+    /// Both inserted the same key, or they deadlocked.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         match self {
@@ -171,19 +172,21 @@ impl DatabaseError {
         }
     }
 
-    /// Whether a statement or a row is the cause, rather than the database or the way to it: without
-    /// that statement, the transaction would have been committed.
+    /// Returns whether the statement or its rows caused the error, and not the connection or
+    /// server.
+    ///
+    /// Without that statement, the transaction would have been committed.
     #[must_use]
-    pub fn is_of_statement(&self) -> bool {
+    pub fn is_statement_error(&self) -> bool {
         use sqlx::error::ErrorKind;
         match self {
-            Self::Row(_) => true,
+            Self::InvalidRow(_) => true,
             Self::Sql(sqlx::Error::Database(error)) => {
                 let code = error.code().unwrap_or_default();
                 let is_postgres = code.len() == 5;
                 if is_postgres {
-                    // Data exceptions, violated constraints, syntax and limits of the program. Rights
-                    // that are missing are missing for others as well.
+                    // Data exceptions, violated constraints, syntax errors and exceeded limits. A
+                    // missing privilege would fail other statements as well.
                     return code != "42501"
                         && ["22", "23", "42", "54"]
                             .iter()

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::{DatabaseError, postgres::ACQUIRE_TIMEOUT};
 
-/// A connection that receives nothing for this long is tested.
+/// Idle time after which the connection is tested.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const TEST_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -19,7 +19,7 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Listener(PgListener);
 
 impl Listener {
-    /// Connects, on a connection of its own: a pool could use it up.
+    /// Connects outside of the pool, which a long-lived connection could exhaust.
     pub(crate) async fn connect(pool: &PgPool) -> Result<Self, DatabaseError> {
         let options = PgPoolOptions::new()
             .max_connections(1)
@@ -33,29 +33,29 @@ impl Listener {
         Ok(Self(listener))
     }
 
-    /// Receives the notifications of a channel from now on.
+    /// Subscribes to a channel.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     ///
     /// # Cancel safety
-    /// Dropped, the channel may be received.
+    /// Dropped, the subscription may have taken effect.
     pub async fn listen(&mut self, channel: &str) -> Result<(), DatabaseError> {
         let listen = timeout(TEST_TIMEOUT, Box::pin(self.0.listen(channel)));
         Ok(listen
             .await
-            .map_err(|_| DatabaseError::Slow(TEST_TIMEOUT))??)
+            .map_err(|_| DatabaseError::Timeout(TEST_TIMEOUT))??)
     }
 
-    /// Receives no more notifications of a channel.
+    /// Unsubscribes from a channel.
     pub(crate) async fn unlisten(&mut self, channel: &str) -> Result<(), DatabaseError> {
         let unlisten = timeout(TEST_TIMEOUT, Box::pin(self.0.unlisten(channel)));
         Ok(unlisten
             .await
-            .map_err(|_| DatabaseError::Slow(TEST_TIMEOUT))??)
+            .map_err(|_| DatabaseError::Timeout(TEST_TIMEOUT))??)
     }
 
-    /// Waits for the next notification and returns its text.
+    /// Waits for the next notification and returns its payload.
     ///
     /// # Errors
     /// The connection was lost, and notifications with it.
@@ -71,7 +71,7 @@ impl Listener {
                 Err(_) => {
                     let test = sqlx::query("SELECT 1").execute(&mut self.0);
                     let test = timeout(TEST_TIMEOUT, Box::pin(test)).await;
-                    test.map_err(|_| DatabaseError::Slow(TEST_TIMEOUT))??;
+                    test.map_err(|_| DatabaseError::Timeout(TEST_TIMEOUT))??;
                 }
             }
         }

@@ -1,12 +1,12 @@
-//! Tables and their versions.
+//! Migrations of tables.
 //!
-//! The tables of each part of the program have a name and a list of steps. A step is *expanding* if
-//! programs that do not know it can go on using the tables, so that nodes can be replaced one after
-//! the other, and *contracting* if they cannot. A release contains contracting steps only for what no
-//! program of the release before uses any more.
+//! Each part of the program has a named set of tables with a list of steps. A step is *expanding*
+//! if programs that do not know it can still use the tables, so that nodes can be updated one by
+//! one; otherwise it is *contracting*. A release may contain a contracting step only for what the
+//! previous release no longer uses.
 //!
-//! Not sqlx's migrator: it knows neither of these, and does not keep two processes from migrating one
-//! SQLite file at the same time.
+//! sqlx's migrator has neither kind, and does not keep two processes from migrating one SQLite file
+//! at the same time.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Connections, DatabaseError, Statement, Transaction};
 
-/// One step of a list of tables. Steps are never changed once released; new ones are added.
+/// One step of a set of tables. Released steps never change; new ones are added.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
     sqlite: &'static str,
@@ -23,7 +23,7 @@ pub struct Migration {
 }
 
 impl Migration {
-    /// Makes an expanding step of SQL for SQLite and PostgreSQL, each statement ended by `;`.
+    /// Creates an expanding step from SQL for SQLite and PostgreSQL; each statement ends with `;`.
     #[must_use]
     pub const fn expand(sqlite: &'static str, postgres: &'static str) -> Self {
         Self {
@@ -33,7 +33,7 @@ impl Migration {
         }
     }
 
-    /// Makes a contracting step: programs that do not know it refuse to use the tables.
+    /// Creates a contracting step: programs that do not know it reject the tables.
     #[must_use]
     pub const fn contract(sqlite: &'static str, postgres: &'static str) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Migration {
     }
 }
 
-/// A step that was applied to a database.
+/// A step that was applied to the database.
 struct Applied {
     version: i64,
     checksum: String,
@@ -52,23 +52,24 @@ struct Applied {
 }
 
 impl Connections {
-    /// Brings the tables called `name` to the version that `steps` lead to. Safe while other processes
-    /// do the same. Connections [without migrations](Self::without_migrations) only check the version
-    /// of tables that exist.
+    /// Applies the missing steps of the tables `name`. Safe while other processes do the same.
+    ///
+    /// Connections [without migrations](Self::without_migrations) only check the version of
+    /// existing tables.
     ///
     /// # Errors
-    /// The database fails, its tables were made by other steps, or a newer program has changed them so
-    /// that this one cannot use them; without migrations, [`DatabaseError::Older`].
+    /// The database failed, other steps created its tables, or a newer program changed them so that
+    /// this one cannot use them; without migrations, [`DatabaseError::OlderSchema`].
     ///
     /// # Cancel safety
-    /// Dropped, it has done all or nothing.
+    /// Dropped, either all or no steps were applied.
     pub async fn migrate(&self, name: &str, steps: &[Migration]) -> Result<(), DatabaseError> {
         let mut transaction = match self.write().await {
             Ok(transaction) => transaction,
             Err(error) => return Err(self.explain(error).await),
         };
         if self.is_postgres() {
-            // `CREATE TABLE IF NOT EXISTS` alone fails when two run at once.
+            // `CREATE TABLE IF NOT EXISTS` fails if two sessions execute it concurrently.
             let lock = Statement::new("SELECT pg_advisory_xact_lock(7002461338)");
             transaction.execute(lock).await?;
         }
@@ -94,13 +95,15 @@ impl Connections {
                 Some((sql, _)) if checksum(sql) != step.checksum => {
                     return Err(DatabaseError::Changed { name, version });
                 }
-                None if step.is_contracting => return Err(DatabaseError::Newer { name, version }),
+                None if step.is_contracting => {
+                    return Err(DatabaseError::NewerSchema { name, version });
+                }
                 _ => {}
             }
         }
         let missing = steps.get(applied.len()..).unwrap_or_default();
-        if !missing.is_empty() && !applied.is_empty() && !self.may_migrate() {
-            return Err(DatabaseError::Older {
+        if !missing.is_empty() && !applied.is_empty() && !self.can_migrate() {
+            return Err(DatabaseError::OlderSchema {
                 name: name.to_owned(),
                 version: count(applied.len()),
                 needed: count(steps.len()),

@@ -1,9 +1,9 @@
-//! A connection that goes back to its pool only when it is known to be idle.
+//! A pooled connection that returns to its pool only if it is known to be idle.
 
 use sqlx::{Database, pool::PoolConnection};
 
-/// A connection of a pool. Dropped before [`reuse`](Self::reuse), it is closed at once: it may be in
-/// the middle of a transaction, or wait for a server that does not answer.
+/// A pooled connection. Dropped before [`reuse`](Self::reuse), it is closed at once: it may be
+/// inside a transaction, or wait for a server that does not respond.
 #[derive(Debug)]
 pub(crate) struct Pooled<DB: Database> {
     connection: Option<PoolConnection<DB>>,
@@ -18,18 +18,18 @@ impl<DB: Database> Pooled<DB> {
         }
     }
 
-    /// Returns the connection itself; an error once it was lost.
+    /// Returns the connection; an error after [`close`](Self::close).
     pub(crate) fn get(&mut self) -> Result<&mut DB::Connection, sqlx::Error> {
         let connection = self.connection.as_deref_mut();
         connection.ok_or(sqlx::Error::PoolClosed)
     }
 
-    /// Gives the connection back to the pool.
+    /// Returns the connection to the pool.
     pub(crate) fn reuse(mut self) {
         self.is_idle = true;
     }
 
-    /// Closes the connection, without a word to the server.
+    /// Closes the connection without sending a message to the server.
     #[cfg(feature = "postgres")]
     pub(crate) fn close(&mut self) {
         drop(self.connection.take().map(PoolConnection::detach));

@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL that no fault of the network holds up for long.
+//! PostgreSQL connections with time limits on every call, so that network faults cannot block them.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,26 +15,25 @@ use crate::{
     DatabaseError, Durability, Row, Statement, connections::bind, pooled::Pooled, statement::RowOf,
 };
 
-/// Connections of one process.
+/// Connections per process.
 const MAX_CONNECTIONS: u32 = 8;
-/// Connections of one process with sessions of its own.
+/// Connections per process for session mode.
 const MAX_SESSIONS: u32 = 4;
-/// How long a call waits for one of them.
+/// Time limit for a connection in session mode.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a request waits for a connection.
+/// Time limit for a connection.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a statement may take; the server ends it a little earlier.
+/// Time limit of a statement; the server cancels it a little earlier.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long a statement of a migration may take.
+/// Time limit of a migration statement.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
-/// A connection that was idle for this long is tested before it is used.
+/// Idle time after which a connection is tested before use.
 const TEST_AFTER: Duration = Duration::from_secs(15);
 const TEST_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// When the network or the server last failed. Connections from before are tested before they are
-/// used again.
+/// The time of the last network or server failure. Older connections are tested before use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Health(Arc<Mutex<Option<Instant>>>);
 
@@ -43,24 +42,23 @@ impl Health {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Whether there was a failure since a moment this long ago.
+    /// Returns whether a failure happened within this time.
     fn failed_within(&self, age: Duration) -> bool {
         let failed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         failed.is_some_and(|at| at.elapsed() <= age)
     }
 }
 
-/// A pool of connections, and how a transaction begins on them.
+/// A pool of connections, and how a transaction starts on them.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) pool: PgPool,
     pub(crate) begin: Arc<str>,
     health: Health,
-    /// Prepared statements stay with their connection. Not so behind PgBouncer in transaction mode:
-    /// `statement-cache-capacity=0` in the address says so.
+    /// Prepared statements stay with their connection; not behind PgBouncer in transaction mode,
+    /// which `statement-cache-capacity=0` in the URL indicates.
     is_persistent: bool,
-    /// The settings of transactions are set for the session, so that a statement needs no transaction
-    /// around it.
+    /// Settings apply to the session, so that a statement needs no transaction.
     pub(crate) has_sessions: bool,
 }
 
@@ -75,7 +73,7 @@ impl Server {
         )
     }
 
-    /// Makes a pool of few connections that are this program's alone.
+    /// Creates a pool of a few connections with session settings.
     pub(crate) fn sessions(url: &str) -> Result<Self, sqlx::Error> {
         let pool = PgPoolOptions::new()
             .max_connections(MAX_SESSIONS)
@@ -91,7 +89,7 @@ impl Server {
                     settings.execute(connection).await.map(drop)
                 })
             });
-        let mut server = Self::with_pool(url, Durability::Power, pool)?;
+        let mut server = Self::with_pool(url, Durability::PowerLoss, pool)?;
         server.has_sessions = true;
         Ok(server)
     }
@@ -101,14 +99,14 @@ impl Server {
         durability: Durability,
         pool: PgPoolOptions,
     ) -> Result<Self, sqlx::Error> {
-        // PgBouncer refuses this parameter, and no number here is a float.
+        // PgBouncer rejects this parameter, and no value here is a float.
         let options = url.parse::<PgConnectOptions>()?.extra_float_digits(None);
         let health = Health::default();
         let tested = health.clone();
         let pool = pool
             .max_lifetime(MAX_LIFETIME)
             .idle_timeout(IDLE_TIMEOUT)
-            // Costs a round trip for each statement; a test of idle ones is enough.
+            // It costs a round trip for each statement; testing idle connections is enough.
             .test_before_acquire(false)
             .before_acquire(move |connection, meta| {
                 let is_suspect = meta.idle_for >= TEST_AFTER || tested.failed_within(meta.age);
@@ -122,10 +120,10 @@ impl Server {
             })
             .connect_lazy_with(options);
         let commit = match durability {
-            Durability::Power => "on",
-            Durability::Process => "off",
+            Durability::PowerLoss => "on",
+            Durability::ProcessCrash => "off",
         };
-        // In the transaction rather than for the session, which PgBouncer shares with others.
+        // In the transaction and not in the session, which PgBouncer shares with other clients.
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
              SET LOCAL statement_timeout = 7000; SET LOCAL lock_timeout = 5000; \
@@ -156,7 +154,7 @@ impl Server {
 
     pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         let mut session = self.acquire().await?;
-        // PgBouncer could send the halves of a statement to two connections otherwise.
+        // Otherwise PgBouncer could send parse and execute to different connections.
         if !self.is_persistent {
             session.simple("BEGIN READ ONLY").await?;
         }
@@ -168,7 +166,7 @@ impl Server {
         Ok(rows)
     }
 
-    /// Finds out why no connection becomes free: the pool names no cause.
+    /// Finds out why the pool provides no connection: the pool reports no cause.
     pub(crate) async fn explain(&self) -> String {
         let options = self.pool.connect_options();
         match timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await {
@@ -188,7 +186,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    // The futures of sqlx are large and deep: boxed, they are not part of every request's.
+    // The futures of sqlx are large: boxing them keeps the futures of requests small.
 
     /// Executes statements without values.
     pub(crate) async fn simple(&mut self, sql: &str) -> Result<Vec<PgRow>, DatabaseError> {
@@ -226,7 +224,7 @@ impl Session {
         Ok(rows.collect())
     }
 
-    /// Closes the connection after a failure that is not the statement's.
+    /// Closes the connection after a failure of anything but the statement.
     fn checked<T>(
         &mut self,
         done: Result<Result<T, sqlx::Error>, Elapsed>,
@@ -236,7 +234,7 @@ impl Session {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error @ sqlx::Error::Database(_))) => return Err(error.into()),
             Ok(Err(error)) => error.into(),
-            Err(_) => DatabaseError::Slow(limit),
+            Err(_) => DatabaseError::Timeout(limit),
         };
         self.health.failed();
         self.connection.close();

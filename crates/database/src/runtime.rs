@@ -1,11 +1,11 @@
-//! Work in the runtime that the connections belong to.
+//! Execution in the runtime that owns the connections.
 
 use tokio::{runtime::Handle, task::JoinSet};
 
-/// Runs work in a runtime: in place, if this is that one. Returns nothing if the runtime has ended.
+/// Runs a future in a runtime, in place if it is the current one; `None` if it was shut down.
 ///
 /// # Cancel safety
-/// Dropped, the work is dropped.
+/// Dropping the future drops the work.
 pub async fn run_in<T: Send + 'static>(
     runtime: &Handle,
     work: impl Future<Output = T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! A database in a file.
+//! SQLite in a file.
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -16,17 +16,17 @@ use sqlx::{
 
 use crate::{DatabaseError, Durability, pooled::Pooled};
 
-/// How long a writer waits for another process's transaction.
-const BUSY: Duration = Duration::from_secs(10);
-/// Connections besides the one that writes.
-const READERS: u32 = 2;
+/// Time limit for the lock of another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections in addition to the writer.
+const MAX_READERS: u32 = 2;
 
-/// Memory for pages of the connection that writes, in KiB: indexes that are written all the time fit in.
+/// Page cache of the writer, in KiB: large enough for the indexes that are written constantly.
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
-/// Pages in the log before they are copied to the file. The more there are, the fewer are copied twice.
+/// Pages in the write-ahead log before a checkpoint: the larger, the fewer pages are copied twice.
 const CHECKPOINT_PAGES: u32 = 4000;
 
-/// An open file: the connection that writes, and those that read.
+/// An open file: one connection that writes, and some that read.
 #[derive(Debug, Clone)]
 pub(crate) struct File {
     writer: SqlitePool,
@@ -37,7 +37,7 @@ pub(crate) struct File {
 }
 
 pub(crate) async fn open(path: &Path, durability: Durability) -> Result<File, DatabaseError> {
-    let failed = |source| DatabaseError::File {
+    let failed = |source| DatabaseError::Create {
         path: path.to_owned(),
         source,
     };
@@ -46,13 +46,13 @@ pub(crate) async fn open(path: &Path, durability: Durability) -> Result<File, Da
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(match durability {
-            Durability::Power => SqliteSynchronous::Full,
-            Durability::Process => SqliteSynchronous::Normal,
+            Durability::PowerLoss => SqliteSynchronous::Full,
+            Durability::ProcessCrash => SqliteSynchronous::Normal,
         })
-        .busy_timeout(BUSY);
+        .busy_timeout(BUSY_TIMEOUT);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
-        // A ping of a file finds out nothing, and costs each transaction a turn of its thread.
+        // Pinging a local file detects nothing and costs a thread switch per transaction.
         .test_before_acquire(false)
         .connect_with(
             options
@@ -62,7 +62,7 @@ pub(crate) async fn open(path: &Path, durability: Durability) -> Result<File, Da
         )
         .await?;
     let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
+        .max_connections(MAX_READERS)
         .connect_lazy_with(options.read_only(true));
     Ok(File {
         writer,
@@ -73,7 +73,7 @@ pub(crate) async fn open(path: &Path, durability: Durability) -> Result<File, Da
 }
 
 impl File {
-    /// The connection that writes, once it is free.
+    /// Returns the connection that writes, once it is free.
     pub(crate) async fn writer(&self) -> Result<Pooled<Sqlite>, DatabaseError> {
         self.check()?;
         Ok(Pooled::new(Box::pin(self.writer.acquire()).await?))
@@ -84,8 +84,7 @@ impl File {
         Ok(&self.readers)
     }
 
-    /// Checks that the path still names the file that is open: what is written to a deleted file is
-    /// lost with the process.
+    /// Checks that the path still names the open file: writes to a deleted file would be lost.
     fn check(&self) -> Result<(), DatabaseError> {
         if identity(&self.path).ok() == Some(self.identity) {
             Ok(())
@@ -105,17 +104,11 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Makes the folder and the file, so that no other user may read them; SQLite gives the files beside
-/// it the same mode.
+/// Creates the directory and the file, readable only by this user. SQLite gives its other files the
+/// same mode.
 fn create(path: &Path) -> io::Result<()> {
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
     OpenOptions::new()
         .read(true)
@@ -127,8 +120,10 @@ fn create(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the numbers of parameters that are in order: SQLite searches the name of a parameter in a
-/// list, so a thousand names take a million steps.
+/// Replaces `$1`, `$2`, … by `?` if they are in order.
+///
+/// SQLite resolves a named parameter by a linear search, so a thousand of them take a million
+/// steps.
 pub(crate) fn without_names(sql: String) -> String {
     let mut pieces = sql.split('$');
     let mut unnamed = String::with_capacity(sql.len());
@@ -149,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_in_order_have_no_names() {
+    fn ordered_parameters_lose_their_names() {
         for (sql, unnamed) in [
             ("SELECT 1", "SELECT 1"),
             (

@@ -1,4 +1,4 @@
-//! A statement and its values, and what comes back.
+//! SQL statements, their values, and result rows.
 
 use std::fmt::Write as _;
 
@@ -9,15 +9,14 @@ use crate::DatabaseError;
 /// A value of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// A number.
+    /// An integer.
     Number(i64),
-    /// A text. PostgreSQL takes none that holds U+0000.
+    /// A text. PostgreSQL rejects U+0000 in it.
     Text(String),
-    /// No text.
-    NoText,
-    /// No number. Not the same as no text: a statement that is prepared once takes values of one kind
-    /// at each place.
-    NoNumber,
+    /// A text that is NULL.
+    NullText,
+    /// An integer that is NULL. A prepared statement takes values of one type at each position.
+    NullNumber,
 }
 
 impl From<i64> for Value {
@@ -28,7 +27,7 @@ impl From<i64> for Value {
 
 impl From<Option<i64>> for Value {
     fn from(number: Option<i64>) -> Self {
-        number.map_or(Self::NoNumber, Self::Number)
+        number.map_or(Self::NullNumber, Self::Number)
     }
 }
 
@@ -46,32 +45,32 @@ impl From<&str> for Value {
 
 impl From<Option<String>> for Value {
     fn from(text: Option<String>) -> Self {
-        text.map_or(Self::NoText, Self::Text)
+        text.map_or(Self::NullText, Self::Text)
     }
 }
 
-/// SQL with its values. The SQL comes from the program alone; what comes from elsewhere is a value.
+/// SQL with its values. The SQL comes from the program alone; all input is bound as values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     pub(crate) sql: String,
     pub(crate) values: Vec<Value>,
-    /// Set if it inserts rows that other rows can be added to.
+    /// Set if the statement inserts rows and can be merged with others.
     insert: Option<&'static Insert>,
 }
 
-/// The SQL of an `INSERT` whose rows are `(VALUES …) AS v`, with columns `v.column1`, `v.column2`, ….
+/// The SQL of an `INSERT` from `(VALUES …) AS v`, with columns `v.column1`, `v.column2`, ….
 #[derive(Debug, PartialEq, Eq)]
 pub struct Insert {
-    /// The text before the rows, to the end of `FROM`.
+    /// The SQL before the rows, up to `FROM`.
     pub head: &'static str,
     /// The types of the columns.
     pub types: &'static [&'static str],
-    /// The text after the rows.
+    /// The SQL after the rows.
     pub tail: &'static str,
 }
 
 impl Statement {
-    /// SQL whose `$1`, `$2`, … are still to be [given](Self::with).
+    /// Creates a statement; values for `$1`, `$2`, … follow by [`with`](Self::with).
     #[must_use]
     pub fn new(sql: impl Into<String>) -> Self {
         Self {
@@ -81,7 +80,7 @@ impl Statement {
         }
     }
 
-    /// Inserts one row. [`Self::merge`] makes one statement of several.
+    /// Creates an `INSERT` of one row; [`merge`](Self::merge) combines several.
     #[must_use]
     pub fn insert(insert: &'static Insert, row: Vec<Value>) -> Self {
         Self::insert_rows(insert, [row])
@@ -99,7 +98,7 @@ impl Statement {
         statement
     }
 
-    /// Joins neighbors that insert one row each by the same SQL.
+    /// Merges consecutive statements that insert one row each by the same SQL.
     #[must_use]
     pub fn merge(statements: &[Self]) -> Vec<Self> {
         let is_same = |one: &Self, next: &Self| match (one.insert, next.insert) {
@@ -123,34 +122,34 @@ impl Statement {
         merged
     }
 
-    /// Gives the next value.
+    /// Binds the next value.
     #[must_use]
     pub fn with(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
         self
     }
 
-    /// Gives the next value and returns its number, for SQL that is put together.
-    pub fn give(&mut self, value: impl Into<Value>) -> usize {
+    /// Binds the next value and returns its number, for SQL that is built dynamically.
+    pub fn bind(&mut self, value: impl Into<Value>) -> usize {
         self.values.push(value.into());
         self.values.len()
     }
 
-    /// Adds to the SQL.
+    /// Appends SQL.
     pub fn push(&mut self, sql: &str) {
         self.sql.push_str(sql);
     }
 
-    /// Asks SQLite how it would go about it instead, for tests: each row is a step, with its words in
-    /// the fourth column.
+    /// Turns it into SQLite's `EXPLAIN QUERY PLAN`, whose fourth column describes a step, for
+    /// tests.
     #[must_use]
-    pub fn explained(mut self) -> Self {
+    pub fn explain(mut self) -> Self {
         self.sql.insert_str(0, "EXPLAIN QUERY PLAN ");
         self
     }
 
-    /// Adds rows of values, as `($1, $2), ($3, $4)`. `casts` gives each column its type; empty where
-    /// it is clear anyway.
+    /// Appends rows of values as `($1, $2), ($3, $4)`, each cast to the type in `casts` if not
+    /// empty.
     pub fn push_rows<const N: usize>(
         &mut self,
         rows: impl IntoIterator<Item = [Value; N]>,
@@ -164,9 +163,9 @@ impl Statement {
     fn push_row(&mut self, at: usize, row: impl IntoIterator<Item = Value>, casts: &[&str]) {
         self.push(if at == 0 { "(" } else { ", (" });
         for (column, (value, cast)) in row.into_iter().zip(casts).enumerate() {
-            let number = self.give(value);
+            let number = self.bind(value);
             let comma = if column == 0 { "" } else { ", " };
-            // Writing to a text does not fail.
+            // Writing to a string does not fail.
             let _ = match *cast {
                 "" => write!(self.sql, "{comma}${number}"),
                 cast => write!(self.sql, "{comma}CAST(${number} AS {cast})"),
@@ -176,7 +175,7 @@ impl Statement {
     }
 }
 
-/// Divides rows into parts of few sizes, so that few statements have to be prepared, and few executed.
+/// Splits rows into batches of a few fixed sizes, so that few statements have to be prepared.
 pub fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     const SIZES: [usize; 10] = [64, 32, 16, 12, 8, 6, 4, 3, 2, 1];
     std::iter::from_fn(move || {
@@ -187,18 +186,18 @@ pub fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// Adds a list of values, as `($1, $2)`.
+/// Appends a list of values as `($1, $2)`.
 pub fn push_list<T: Into<Value>>(statement: &mut Statement, values: impl IntoIterator<Item = T>) {
     statement.push("(");
     for (at, value) in values.into_iter().enumerate() {
-        let number = statement.give(value);
+        let number = statement.bind(value);
         let comma = if at == 0 { "" } else { ", " };
         let _ = write!(statement.sql, "{comma}${number}");
     }
     statement.push(")");
 }
 
-/// A row that came back.
+/// A result row.
 #[derive(Debug)]
 pub struct Row(pub(crate) RowOf);
 
@@ -209,13 +208,13 @@ pub(crate) enum RowOf {
     Postgres(sqlx::postgres::PgRow),
 }
 
-/// A column of a row: its name, or its place.
+/// A column of a row.
 #[derive(Debug, Clone, Copy)]
 pub enum Column<'a> {
-    /// The name.
+    /// By name.
     Name(&'a str),
-    /// The place, from 0.
-    Place(usize),
+    /// By index, from 0.
+    Index(usize),
 }
 
 impl<'a> From<&'a str> for Column<'a> {
@@ -225,8 +224,8 @@ impl<'a> From<&'a str> for Column<'a> {
 }
 
 impl From<usize> for Column<'_> {
-    fn from(place: usize) -> Self {
-        Self::Place(place)
+    fn from(index: usize) -> Self {
+        Self::Index(index)
     }
 }
 
@@ -234,30 +233,30 @@ macro_rules! column {
     ($row:ident, $column:expr) => {
         match ($row, $column.into()) {
             (RowOf::Sqlite(row), Column::Name(name)) => row.try_get(name),
-            (RowOf::Sqlite(row), Column::Place(place)) => row.try_get(place),
+            (RowOf::Sqlite(row), Column::Index(index)) => row.try_get(index),
             #[cfg(feature = "postgres")]
             (RowOf::Postgres(row), Column::Name(name)) => row.try_get(name),
             #[cfg(feature = "postgres")]
-            (RowOf::Postgres(row), Column::Place(place)) => row.try_get(place),
+            (RowOf::Postgres(row), Column::Index(index)) => row.try_get(index),
         }
     };
 }
 
 impl Row {
-    /// Returns a number (`BIGINT` on PostgreSQL).
+    /// Returns an integer (`BIGINT` on PostgreSQL).
     ///
     /// # Errors
-    /// The row has none in that column.
+    /// The column does not exist or has another type.
     pub fn number<'a>(&self, column: impl Into<Column<'a>>) -> Result<i64, DatabaseError> {
         let Self(row) = self;
         Ok(column!(row, column)?)
     }
 
-    /// Returns a number or nothing.
+    /// Returns an integer or NULL.
     ///
     /// # Errors
-    /// The row has neither in that column.
-    pub fn maybe_number<'a>(
+    /// The column does not exist or has another type.
+    pub fn opt_number<'a>(
         &self,
         column: impl Into<Column<'a>>,
     ) -> Result<Option<i64>, DatabaseError> {
@@ -268,17 +267,17 @@ impl Row {
     /// Returns a text.
     ///
     /// # Errors
-    /// The row has none in that column.
+    /// The column does not exist or has another type.
     pub fn text<'a>(&self, column: impl Into<Column<'a>>) -> Result<String, DatabaseError> {
         let Self(row) = self;
         Ok(column!(row, column)?)
     }
 
-    /// Returns a text or nothing.
+    /// Returns a text or NULL.
     ///
     /// # Errors
-    /// The row has neither in that column.
-    pub fn maybe_text<'a>(
+    /// The column does not exist or has another type.
+    pub fn opt_text<'a>(
         &self,
         column: impl Into<Column<'a>>,
     ) -> Result<Option<String>, DatabaseError> {
@@ -292,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_of_few_sizes_and_miss_nothing() {
+    fn batches_have_few_sizes_and_contain_every_row() {
         let rows: Vec<_> = (0..151).collect();
         let sizes: Vec<_> = parts(&rows).map(<[_]>::len).collect();
         assert_eq!(sizes, [64, 64, 16, 6, 1]);

@@ -1,4 +1,4 @@
-//! Transactions that write.
+//! Write transactions.
 
 use std::sync::{
     Arc,
@@ -16,18 +16,18 @@ use crate::{
     sqlite::without_names,
 };
 
-/// A transaction that writes; dropped, it never was.
+/// A write transaction, rolled back when dropped.
 ///
-/// It reads what was committed before each statement (READ COMMITTED on PostgreSQL); on SQLite there
-/// is one at a time. On PostgreSQL no statement takes longer than 8 seconds, or waits for a lock for
-/// longer than 5.
+/// Each statement sees what was committed before it (READ COMMITTED on PostgreSQL). On SQLite there
+/// is one transaction at a time. On PostgreSQL a statement is cancelled after 8 seconds, or after
+/// waiting 5 seconds for a lock.
 #[derive(Debug)]
 pub struct Transaction {
     connection: Connection,
     clock: Clock,
-    /// A statement failed or was dropped, so that nothing may be committed.
+    /// A statement failed or was cancelled, so that nothing may be committed.
     is_failed: bool,
-    /// Set to whether a commit succeeded.
+    /// Receives whether the commit succeeded.
     is_writable: Arc<AtomicBool>,
 }
 
@@ -43,7 +43,7 @@ impl Transaction {
         mut connection: Pooled<Sqlite>,
         clock: Clock,
     ) -> Result<Self, DatabaseError> {
-        // Not deferred: a transaction that first reads and then writes could fail in between.
+        // Not deferred: upgrading a read transaction to a write can fail.
         sqlx::query("BEGIN IMMEDIATE")
             .execute(connection.get()?)
             .await?;
@@ -73,19 +73,19 @@ impl Transaction {
         })
     }
 
-    /// Has the outcome of the commit written to a flag.
+    /// Stores the outcome of the commit in a flag.
     pub(crate) fn tracked(mut self, is_writable: Arc<AtomicBool>) -> Self {
         self.is_writable = is_writable;
         self
     }
 
-    /// Returns the time, in milliseconds since 1970, for everything that this transaction compares.
+    /// Returns the time in milliseconds since 1970, for comparisons within this transaction.
     #[must_use]
     pub fn now(&self) -> i64 {
         self.clock.millis()
     }
 
-    /// Whether this is PostgreSQL, where other transactions write at the same time.
+    /// Returns whether this is PostgreSQL, where other transactions write concurrently.
     #[must_use]
     pub const fn is_postgres(&self) -> bool {
         match self.connection {
@@ -95,13 +95,13 @@ impl Transaction {
         }
     }
 
-    /// Executes a statement and returns how many rows it changed.
+    /// Executes a statement and returns the number of rows it changed.
     ///
     /// # Errors
-    /// The database failed; the transaction is then to be dropped.
+    /// The database failed; drop the transaction.
     ///
     /// # Cancel safety
-    /// Dropped, the transaction cannot be committed any more.
+    /// Dropped, the transaction can no longer be committed.
     pub async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
         self.is_failed = true;
         let rows = match &mut self.connection {
@@ -121,10 +121,10 @@ impl Transaction {
     /// Executes a statement and returns its rows.
     ///
     /// # Errors
-    /// The database failed; the transaction is then to be dropped.
+    /// The database failed; drop the transaction.
     ///
     /// # Cancel safety
-    /// Dropped, the transaction cannot be committed any more.
+    /// Dropped, the transaction can no longer be committed.
     pub async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         self.is_failed = true;
         let rows = match &mut self.connection {
@@ -136,7 +136,7 @@ impl Transaction {
         Ok(rows)
     }
 
-    /// Executes several statements without values, each ended by `;`, however long that takes.
+    /// Executes several statements without values, each ended by `;`, without a time limit.
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), DatabaseError> {
         self.is_failed = true;
         match &mut self.connection {
@@ -150,11 +150,11 @@ impl Transaction {
         Ok(())
     }
 
-    /// Commits.
+    /// Commits the transaction.
     ///
     /// # Errors
-    /// The database failed; whether it committed is then unknown. A statement failed before: nothing
-    /// was committed.
+    /// The database failed, and it is unknown whether it committed; or [`DatabaseError::Aborted`],
+    /// and nothing was committed.
     pub async fn commit(self) -> Result<(), DatabaseError> {
         if self.is_failed {
             return Err(DatabaseError::Aborted);
@@ -165,10 +165,10 @@ impl Transaction {
         committed
     }
 
-    /// Takes everything back, and keeps the connection.
+    /// Rolls back and keeps the connection.
     ///
     /// # Errors
-    /// The database failed; everything is taken back all the same.
+    /// The database failed; the transaction is rolled back nevertheless.
     pub async fn rollback(self) -> Result<(), DatabaseError> {
         self.end("ROLLBACK").await
     }

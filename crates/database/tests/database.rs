@@ -1,4 +1,4 @@
-//! The database as its users see it.
+//! The public API of the database, with SQLite and PostgreSQL.
 #![allow(clippy::unwrap_used)]
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
@@ -23,15 +23,15 @@ async fn names(database: &Connections) -> Vec<(String, Option<i64>)> {
     let rows = Statement::new("SELECT name, size FROM things ORDER BY name");
     let rows = database.read(rows).await.unwrap();
     let pair =
-        |row: &landfall_database::Row| (row.text("name").unwrap(), row.maybe_number(1).unwrap());
+        |row: &landfall_database::Row| (row.text("name").unwrap(), row.opt_number(1).unwrap());
     rows.iter().map(pair).collect()
 }
 
-async fn keeps_what_is_committed(database: Database) {
-    let open = async || database.open(Durability::Power).await.unwrap();
+async fn stores_committed_rows(database: Database) {
+    let open = async || database.open(Durability::PowerLoss).await.unwrap();
     let one = open().await;
     one.migrate("things", &[FIRST]).await.unwrap();
-    // Another process goes on from there, and two that do so at once don't disturb each other.
+    // Another process migrates further; two that migrate concurrently do not conflict.
     let (two, three) = (open().await, open().await);
     let steps = [FIRST, SECOND];
     let (left, right) = tokio::join!(
@@ -41,15 +41,15 @@ async fn keeps_what_is_committed(database: Database) {
     left.unwrap();
     right.unwrap();
     assert_eq!(names(&one).await, [("a".to_owned(), Some(1))]);
-    // An older program uses what a newer one has only added to.
+    // An older program can use tables that were only expanded.
     one.migrate("things", &[FIRST]).await.unwrap();
-    let more = "ALTER TABLE things ADD COLUMN colour TEXT;";
+    let more = "ALTER TABLE things ADD COLUMN color TEXT;";
     let tool = open().await.without_migrations();
     let contracted = [FIRST, SECOND, Migration::contract(more, more)];
     let older = tool.migrate("things", &contracted).await.unwrap_err();
     assert!(matches!(
         older,
-        DatabaseError::Older {
+        DatabaseError::OlderSchema {
             version: 2,
             needed: 3,
             ..
@@ -60,7 +60,7 @@ async fn keeps_what_is_committed(database: Database) {
     tool.migrate("things", &contracted).await.unwrap();
     let newer = one.migrate("things", &steps).await.unwrap_err();
     assert!(
-        matches!(newer, DatabaseError::Newer { version: 3, .. }),
+        matches!(newer, DatabaseError::NewerSchema { version: 3, .. }),
         "{newer}"
     );
     let other = step("CREATE TABLE others (name TEXT);");
@@ -69,7 +69,7 @@ async fn keeps_what_is_committed(database: Database) {
         matches!(changed, DatabaseError::Changed { version: 1, .. }),
         "{changed}"
     );
-    // Tables that are not there are made: no program uses them yet.
+    // Missing tables are created even then: no program uses them yet.
     tool.migrate("others", &[other]).await.unwrap();
 
     let mut insert = Statement::new("INSERT INTO things (name, size) VALUES ");
@@ -82,9 +82,9 @@ async fn keeps_what_is_committed(database: Database) {
     assert_eq!(dropped.execute(insert.clone()).await.unwrap(), 2);
     drop(dropped);
     assert_eq!(names(&two).await.len(), 1);
-    let mut kept = one.write().await.unwrap();
-    kept.execute(insert).await.unwrap();
-    kept.commit().await.unwrap();
+    let mut committed = one.write().await.unwrap();
+    committed.execute(insert).await.unwrap();
+    committed.commit().await.unwrap();
     let expected = ["a", "b", "it's \" \u{1f4e6}"];
     let found: Vec<_> = names(&two)
         .await
@@ -92,42 +92,43 @@ async fn keeps_what_is_committed(database: Database) {
         .map(|(name, _)| name)
         .collect();
     assert_eq!(found, expected);
-    refuses_to_commit_after_an_error(&one).await;
-    // Whom they are lent to can't close them, and takes turns with the others.
-    let lent = one.lend();
-    lent.close().await;
-    let turns = (0..20).map(|n| {
+    rejects_a_commit_after_an_error(&one).await;
+    // A shared handle cannot close the connections, and queues for the writer.
+    let shared = one.share();
+    shared.close().await;
+    let writes = (0..20).map(|n| {
         let one = if n % 2 == 0 {
             one.clone()
         } else {
-            lent.clone()
+            shared.clone()
         };
         tokio::spawn(async move {
-            let mut turn = one.write().await.unwrap();
-            turn.execute(Statement::new(
-                "UPDATE things SET size = size + 1 WHERE name = 'a'",
-            ))
-            .await
-            .unwrap();
-            turn.commit().await.unwrap();
+            let mut write = one.write().await.unwrap();
+            write
+                .execute(Statement::new(
+                    "UPDATE things SET size = size + 1 WHERE name = 'a'",
+                ))
+                .await
+                .unwrap();
+            write.commit().await.unwrap();
         })
     });
-    for turn in turns.collect::<Vec<_>>() {
-        turn.await.unwrap();
+    for write in writes.collect::<Vec<_>>() {
+        write.await.unwrap();
     }
-    assert_eq!(names(&lent).await[0], ("a".to_owned(), Some(21)));
+    assert_eq!(names(&shared).await[0], ("a".to_owned(), Some(21)));
     one.close().await;
     assert!(one.write().await.is_err());
-    assert!(lent.write().await.is_err());
+    assert!(shared.write().await.is_err());
 }
 
-async fn refuses_to_commit_after_an_error(database: &Connections) {
+async fn rejects_a_commit_after_an_error(database: &Connections) {
     let mut transaction = database.write().await.unwrap();
     let insert = Statement::new("INSERT INTO things (name) VALUES ($1)");
     transaction.execute(insert.with("lost")).await.unwrap();
     let bad = Statement::new("INSERT INTO things (name) VALUES (NULL)");
     let error = transaction.execute(bad).await.unwrap_err();
-    assert!(error.is_of_statement(), "{error}");
+    assert!(error.is_statement_error(), "{error}");
     let error = transaction.commit().await.unwrap_err();
     assert!(matches!(error, DatabaseError::Aborted), "{error}");
     let rows = Statement::new("SELECT name FROM things WHERE name = 'lost'");
@@ -139,11 +140,11 @@ async fn refuses_to_commit_after_an_error(database: &Connections) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_or_replaced_file_is_noticed() {
+async fn a_deleted_or_replaced_file_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("events.db");
     let database = Database::Sqlite(file.clone());
-    let open = database.open(Durability::Power).await.unwrap();
+    let open = database.open(Durability::PowerLoss).await.unwrap();
     open.migrate("things", &[FIRST]).await.unwrap();
     fs::rename(&file, folder.path().join("elsewhere.db")).unwrap();
     for _ in 0..2 {
@@ -155,11 +156,11 @@ async fn a_deleted_or_replaced_file_is_noticed() {
     }
 }
 
-/// Set for the process that has a small disk.
+/// The variable of the child process that has a small disk.
 const SMALL_DISK: &str = "LANDFALL_TEST_SMALL_DISK";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writing_works_again_when_a_full_disk_has_room() {
+async fn writes_succeed_again_after_a_full_disk_is_freed() {
     if let Some(disk) = std::env::var_os(SMALL_DISK) {
         return fill(Path::new(&disk)).await;
     }
@@ -169,7 +170,7 @@ async fn writing_works_again_when_a_full_disk_has_room() {
         .arg("mount -t tmpfs -o size=2m tmpfs \"$0\" && exec \"$@\"")
         .arg(folder.path())
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "writing_works_again_when_a_full_disk_has_room"])
+        .args(["--exact", "writes_succeed_again_after_a_full_disk_is_freed"])
         .env(SMALL_DISK, folder.path())
         .status()
         .unwrap();
@@ -179,7 +180,7 @@ async fn writing_works_again_when_a_full_disk_has_room() {
 async fn fill(disk: &Path) {
     let filler = disk.join("filler");
     let database = Database::Sqlite(disk.join("events.db"));
-    let open = database.open(Durability::Power).await.unwrap();
+    let open = database.open(Durability::PowerLoss).await.unwrap();
     open.migrate("things", &[FIRST]).await.unwrap();
     let write = async || {
         let mut transaction = open.write().await?;
@@ -190,13 +191,13 @@ async fn fill(disk: &Path) {
     for _ in 0..3 {
         write().await.unwrap();
         fs::write(&filler, vec![0; 4 << 20]).unwrap_err();
-        // The log of SQLite has pages left.
+        // SQLite's log has free pages left.
         let error = loop {
             if let Err(error) = write().await {
                 break error;
             }
         };
-        assert!(!error.is_of_statement(), "{error}");
+        assert!(!error.is_statement_error(), "{error}");
         assert!(open.check([]).await.is_err());
         fs::remove_file(&filler).unwrap();
         let freed = std::time::Instant::now();
@@ -211,17 +212,17 @@ async fn fill(disk: &Path) {
 async fn sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("state/events.db");
-    keeps_what_is_committed(Database::Sqlite(file.clone())).await;
+    stores_committed_rows(Database::Sqlite(file.clone())).await;
     assert_eq!(mode(&file), 0o600);
     assert_eq!(mode(file.parent().unwrap()), 0o700);
 
-    let no_folder = folder.path().join("file");
-    fs::write(&no_folder, "").unwrap();
-    let error = Database::Sqlite(no_folder.join("events.db"))
-        .open(Durability::Power)
+    let not_a_directory = folder.path().join("file");
+    fs::write(&not_a_directory, "").unwrap();
+    let error = Database::Sqlite(not_a_directory.join("events.db"))
+        .open(Durability::PowerLoss)
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("can't be made"), "{error}");
+    assert!(error.to_string().contains("cannot create"), "{error}");
 }
 
 #[cfg(feature = "postgres")]
@@ -231,7 +232,7 @@ async fn postgres() {
     let url = postgres.database("database");
     let database = Database::Postgres(url);
     assert_eq!(format!("{database:?}"), "Postgres(..)");
-    keeps_what_is_committed(database).await;
+    stores_committed_rows(database).await;
 }
 
 #[cfg(feature = "postgres")]
@@ -242,13 +243,13 @@ async fn pgbouncer_in_transaction_mode() {
     let url = Postgres::shared().database("bouncer");
     let bouncer = PgBouncer::start(&url);
     let url = bouncer.url(&url);
-    keeps_what_is_committed(Database::Postgres(url.clone())).await;
-    // More clients than connections, each with statements and transactions of its own.
+    stores_committed_rows(Database::Postgres(url.clone())).await;
+    // More clients than connections, each with its own statements and transactions.
     let database = Database::Postgres(url);
     let clients = (0..6).map(|client| {
         let database = database.clone();
         tokio::spawn(async move {
-            let open = database.open(Durability::Power).await.unwrap();
+            let open = database.open(Durability::PowerLoss).await.unwrap();
             for turn in 0..20_i64 {
                 let sql = "SELECT COUNT(*) AS n FROM things WHERE size = $1 OR name = $2";
                 let read = Statement::new(sql).with(turn).with(format!("{client}"));
@@ -268,7 +269,7 @@ async fn pgbouncer_in_transaction_mode() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_of_the_network_are_over_when_it_works_again() {
+async fn connections_recover_from_network_faults() {
     use std::time::{Duration, Instant};
 
     use landfall_test_services::{Fault, FaultProxy, Postgres};
@@ -282,7 +283,7 @@ async fn faults_of_the_network_are_over_when_it_works_again() {
         .0;
     let proxy = FaultProxy::start(authority);
     let database = Database::Postgres(proxy.url(&url, authority));
-    let open = database.open(Durability::Power).await.unwrap();
+    let open = database.open(Durability::PowerLoss).await.unwrap();
     open.migrate("things", &[FIRST]).await.unwrap();
     let write = async |name: &str| {
         let mut transaction = open.write().await?;
@@ -297,7 +298,7 @@ async fn faults_of_the_network_are_over_when_it_works_again() {
         Fault::HalfClose,
         Fault::Delay(Duration::from_millis(200)),
     ] {
-        // Several idle connections, all of which the fault hits.
+        // The fault hits several idle connections.
         let many = (0..6).map(|_| open.read(Statement::new("SELECT pg_sleep(0.1)")));
         futures_util::future::join_all(many).await;
         let stuck = open.write().await.unwrap();

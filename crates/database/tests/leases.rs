@@ -1,4 +1,4 @@
-//! The table of leases, on both databases.
+//! Leases and row leases on both databases.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn fence(leases: &Leases, name: &str, owner: &LeaseOwner) -> Option<u64> {
     }
 }
 
-/// Lets all leases expire.
+/// Makes all leases expire.
 async fn expire_all(connections: &Connections) {
     execute(connections, "UPDATE leases SET expires_at = 0").await;
 }
@@ -35,7 +35,7 @@ async fn rows(connections: &Connections) -> i64 {
     connections.read(count).await.unwrap()[0].number(0).unwrap()
 }
 
-async fn has_one_owner_at_a_time(connections: Connections) {
+async fn a_lease_has_one_owner_at_a_time(connections: Connections) {
     let leases = Leases::new(connections.clone());
     leases.migrate().await.unwrap();
     leases.migrate().await.unwrap();
@@ -48,19 +48,19 @@ async fn has_one_owner_at_a_time(connections: Connections) {
         }
         granted @ Acquisition::Granted { .. } => panic!("{granted:?}"),
     }
-    // The right of another owner is neither renewed nor released.
-    let foreign = owned("x/y", &two);
+    // A lease of another owner is neither renewed nor released.
+    let others = owned("x/y", &two);
     assert_eq!(
         leases
-            .renew(std::slice::from_ref(&foreign), TTL)
+            .renew(std::slice::from_ref(&others), TTL)
             .await
             .unwrap(),
         []
     );
-    leases.release(&[foreign]).await.unwrap();
+    leases.release(&[others]).await.unwrap();
     assert_eq!(fence(&leases, "x/y", &two).await, None);
 
-    // A released lease counts on, and so does one that expired.
+    // Fences increase by one after a release and after an expiry.
     leases.release(&[owned("x/y", &one)]).await.unwrap();
     // The release that a call waits for may have a later time than the call.
     execute(
@@ -71,19 +71,19 @@ async fn has_one_owner_at_a_time(connections: Connections) {
     assert_eq!(fence(&leases, "x/y", &two).await, Some(first + 1));
     expire_all(&connections).await;
     let renewed = leases.renew(&[owned("x/y", &two)], TTL).await.unwrap();
-    assert_eq!(renewed.len(), 1, "nobody had it since");
+    assert_eq!(renewed.len(), 1, "not acquired since");
     assert_eq!(renewed[0].waiting, None);
     expire_all(&connections).await;
     let one = LeaseOwner::new("aa", 2);
     assert_eq!(fence(&leases, "x/y", &one).await, Some(first + 2));
     assert_eq!(leases.renew(&[owned("x/y", &two)], TTL).await.unwrap(), []);
 
-    // A node replaces its own earlier lease, and a late call replaces nothing.
+    // A node replaces its own earlier lease; a delayed call replaces nothing.
     let newer = LeaseOwner::new("aa", 10);
     assert_eq!(fence(&leases, "x/y", &newer).await, Some(first + 3));
     assert_eq!(fence(&leases, "x/y", &one).await, None);
 
-    // Many at once.
+    // Many leases at a time.
     let all: Vec<_> = (0..100)
         .map(|n| owned(&format!("many/{n}"), &one))
         .collect();
@@ -99,7 +99,7 @@ async fn has_one_owner_at_a_time(connections: Connections) {
     leases.purge(Duration::from_millis(1)).await.unwrap();
     assert_eq!(rows(&connections).await, 1, "one is owned");
 
-    // A row that was removed does not bring its fences back.
+    // After a row was removed, its fences are not reused.
     expire_all(&connections).await;
     leases.purge(Duration::ZERO).await.unwrap();
     assert_eq!(rows(&connections).await, 0);
@@ -122,7 +122,7 @@ async fn execute(connections: &Connections, sql: &str) {
     transaction.commit().await.unwrap();
 }
 
-async fn rows_have_one_owner_at_a_time(connections: Connections) {
+async fn a_row_has_one_owner_at_a_time(connections: Connections) {
     let table = "CREATE TABLE things (id TEXT PRIMARY KEY, lease_owner TEXT, \
                  lease_expires_at BIGINT NOT NULL DEFAULT 0);";
     let step = Migration::expand(table, table);
@@ -140,15 +140,15 @@ async fn rows_have_one_owner_at_a_time(connections: Connections) {
     lease.release().await;
     let lease = quick.acquire("a").await.unwrap().unwrap();
 
-    // It is renewed while it lives.
+    // It is renewed until it is dropped.
     let started = std::time::Instant::now();
     while started.elapsed() < Duration::from_secs(7) {
-        // A machine too slow to renew it stops the holder.
+        // If the machine is too slow to renew it, the holder stops.
         let other = leases.acquire("a").await.unwrap();
         assert!(other.is_none() || !lease.is_held());
         sleep(Duration::from_millis(100)).await;
     }
-    // As if it had not been renewed for longer than its lifetime.
+    // Simulate a lease that was not renewed within its lifetime.
     execute(&connections, "UPDATE things SET lease_expires_at = 1").await;
     let newer = leases.acquire("a").await.unwrap().unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
@@ -156,7 +156,7 @@ async fn rows_have_one_owner_at_a_time(connections: Connections) {
         assert!(tokio::time::Instant::now() < deadline, "two hold it");
         sleep(Duration::from_millis(10)).await;
     }
-    // It does not release what belongs to another owner.
+    // The old lease does not release the lease of another owner.
     lease.release().await;
     assert!(leases.acquire("a").await.unwrap().is_none());
     assert!(newer.is_held());
@@ -171,14 +171,14 @@ async fn rows_have_one_owner_at_a_time(connections: Connections) {
 async fn rows_in_sqlite() {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::Sqlite(dir.path().join("leases.db"));
-    rows_have_one_owner_at_a_time(database.open(Durability::Process).await.unwrap()).await;
+    a_row_has_one_owner_at_a_time(database.open(Durability::ProcessCrash).await.unwrap()).await;
 }
 
 #[tokio::test]
 async fn sqlite() {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::Sqlite(dir.path().join("leases.db"));
-    has_one_owner_at_a_time(database.open(Durability::Process).await.unwrap()).await;
+    a_lease_has_one_owner_at_a_time(database.open(Durability::ProcessCrash).await.unwrap()).await;
 }
 
 #[cfg(feature = "postgres")]
@@ -198,19 +198,20 @@ mod postgres {
     async fn rows() {
         let url = Postgres::shared().database("leases");
         let database = Database::Postgres(url);
-        rows_have_one_owner_at_a_time(database.open(Durability::Process).await.unwrap()).await;
+        a_row_has_one_owner_at_a_time(database.open(Durability::ProcessCrash).await.unwrap()).await;
     }
 
     #[tokio::test]
     async fn in_sessions() {
-        has_one_owner_at_a_time(sessions()).await;
+        a_lease_has_one_owner_at_a_time(sessions()).await;
     }
 
     #[tokio::test]
     async fn in_transactions() {
         let url = Postgres::shared().database("leases");
         let database = Database::Postgres(url);
-        has_one_owner_at_a_time(database.open(Durability::Process).await.unwrap()).await;
+        a_lease_has_one_owner_at_a_time(database.open(Durability::ProcessCrash).await.unwrap())
+            .await;
     }
 
     async fn next(notices: &mut landfall_database::LeaseNotices) -> LeaseNotice {
@@ -239,7 +240,7 @@ mod postgres {
             request: WaitingRequest { offset },
         };
         assert_eq!(next(&mut notices).await, expected(Some(5)));
-        // The notification may have been lost: the renewal reports it too.
+        // The notification may have been lost: the renewal reports the waiter too.
         let renewed = leases.renew(&[owned("x", &one)], TTL).await.unwrap();
         assert_eq!(renewed[0].waiting, Some(WaitingRequest { offset: Some(5) }));
         // A second waiter comes after the first.
@@ -263,9 +264,9 @@ mod postgres {
         assert!(waiting.is_some(), "another node waits");
     }
 
-    /// LISTEN succeeds there, and nothing ever arrives.
+    /// LISTEN succeeds there, but notifications never arrive.
     #[tokio::test]
-    async fn pgbouncer_in_transaction_mode_is_refused() {
+    async fn pgbouncer_in_transaction_mode_is_rejected() {
         let url = Postgres::shared().database("leases");
         let bouncer = PgBouncer::start(&url);
         let leases = Leases::new(Connections::sessions(&bouncer.url(&url)).unwrap());

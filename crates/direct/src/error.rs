@@ -1,112 +1,111 @@
-//! What can go wrong.
+//! The error type.
 
-use landfall::direct::HookError;
+use landfall::external::HookError;
 use landfall_database::DatabaseError;
 use landfall_grants::{
-    policy::No,
-    queue::{QueueError, Refusal},
+    policy::PolicyDenial,
+    queue::{LimitExceeded, QueueError},
 };
 use landfall_s3::client;
 
-/// Why something isn't done. It becomes an HTTP answer in one place, `api::problem`.
+/// An error of a direct upload. `api::problem` turns it into an HTTP response.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectError {
-    /// Something of the request makes no sense (400).
+    /// A field of the request is invalid (400).
     #[error("{message}")]
-    Bad {
-        /// What: a field of the JSON, or a parameter.
+    Invalid {
+        /// The field of the JSON, or the query parameter.
         field: &'static str,
-        /// Why, for people.
+        /// The reason.
         message: String,
     },
-    /// There is no such upload, or it isn't this caller's: nobody is to tell these apart (404).
+    /// The upload does not exist, or belongs to another principal (404).
     #[error("there is no such upload")]
     NotFound,
-    /// The object isn't there yet (409): its client may still be sending it.
+    /// The object does not exist yet (409): the client may still be sending it.
     #[error("the file has not arrived yet")]
-    NotYet,
-    /// The upload has ended otherwise, or what is asked for doesn't fit how it is made (409, or 410 if
-    /// it is gone).
+    NotUploaded,
+    /// The request conflicts with the state or the transfer mode (409), or the upload is gone
+    /// (410).
     #[error("{message}")]
     Conflict {
-        /// Whether it is gone.
+        /// Whether the upload is gone.
         gone: bool,
-        /// Why, for people.
+        /// The reason.
         message: String,
     },
     /// More bytes arrived than were granted; they are removed (413).
-    #[error("{stored} bytes are too many; at most {most} may be uploaded")]
+    #[error("{stored} bytes exceed the limit of {limit} bytes")]
     TooLarge {
-        /// How many arrived.
+        /// The number of bytes that arrived.
         stored: u64,
-        /// How many may.
-        most: u64,
+        /// The limit.
+        limit: u64,
     },
-    /// The parts that are to make up the file aren't those that S3 has (400).
+    /// The listed parts differ from those in S3 (400).
     #[error("{0}")]
-    Parts(String),
-    /// A policy doesn't agree.
+    InvalidParts(String),
+    /// A policy denies the upload.
     #[error("{0}")]
-    Policy(#[from] No),
-    /// Not now: too many, too often, too much.
-    #[error("too much is under way")]
-    Refused(Refusal),
-    /// A hook refused, or can't be asked.
+    Policy(#[from] PolicyDenial),
+    /// A limit, the rate limit or the quota is exceeded.
+    #[error("too many requests in progress")]
+    LimitExceeded(LimitExceeded),
+    /// A hook denies the upload or failed.
     #[error("{0}")]
-    Declined(#[source] Box<HookError>),
-    /// S3 failed or refused.
+    Hook(#[source] Box<HookError>),
+    /// S3 failed or returned an error.
     #[error("S3: {0}")]
     S3(#[from] client::Error),
     /// The queue failed.
     #[error("the queue: {0}")]
     Queue(#[from] QueueError),
-    /// The books failed.
-    #[error("the books: {0}")]
+    /// The database failed.
+    #[error("the database: {0}")]
     Database(#[from] DatabaseError),
-    /// Somebody else is at it: in a moment again (503).
-    #[error("somebody else is completing this upload")]
-    Busy,
-    /// Something of ours isn't as it should be (500).
+    /// Another request holds the lease of the upload (503): retry soon.
+    #[error("this upload is being completed by another request")]
+    Locked,
+    /// An internal error (500).
     #[error("{0}")]
-    Fault(String),
+    Internal(String),
 }
 
 impl From<HookError> for DirectError {
     fn from(declined: HookError) -> Self {
-        Self::Declined(Box::new(declined))
+        Self::Hook(Box::new(declined))
     }
 }
 
 impl DirectError {
-    /// Something of the request makes no sense.
+    /// Creates an error about an invalid field.
     #[must_use]
-    pub fn bad(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Bad {
+    pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Invalid {
             field,
             message: message.into(),
         }
     }
 
-    /// Something else was asked for with the same key, id or token.
-    pub(crate) fn other_words(what: &str) -> Self {
+    /// A request with the same key, id or token and other parameters was made before.
+    pub(crate) fn conflicting_request(what: &str) -> Self {
         Self::Conflict {
             gone: false,
-            message: format!("something else was asked for with this {what}"),
+            message: format!("another upload was requested with this {what} before"),
         }
     }
 
-    /// The upload has ended, and not well.
+    /// The upload was cancelled, has failed or expired.
     pub(crate) fn gone() -> Self {
         Self::Conflict {
             gone: true,
-            message: "this upload was cancelled, or failed, or its time was over: begin it anew"
-                .into(),
+            message: "this upload was cancelled, has failed or expired; create a new one".into(),
         }
     }
 
-    /// A task of ours died.
-    pub(crate) fn broken_off(error: tokio::task::JoinError) -> Self {
-        Self::Fault(format!("a task broke off: {error}"))
+    /// A task panicked.
+    pub(crate) fn interrupted(error: tokio::task::JoinError) -> Self {
+        Self::Internal(format!("a task failed: {error}"))
     }
 }

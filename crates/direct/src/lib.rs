@@ -1,24 +1,28 @@
-//! Uploads straight to S3: a client asks, Landfall checks and signs, the bytes go from the client to the
-//! bucket, and Landfall makes sure of what arrived.
+//! Direct uploads to S3: Landfall authenticates and authorizes a client and signs its requests, the
+//! bytes go from the client to the bucket, and Landfall verifies the object.
 //!
-//! Such an upload is a [`Job`](landfall_grants::Job) of the queue like any other, under the same
-//! callers, policies, grants and quotas; the hooks of the [`Handler`](landfall::Handler) are asked and
-//! its sinks told. What the queue doesn't know of it is a [`Record`] in the [`Books`].
+//! A direct upload is a [`Job`](landfall_grants::Job) of the upload queue, under the same
+//! authentication, policies, grants and quotas. The hooks of the [`Handler`](landfall::Handler) are
+//! called, and its sinks receive the events. A [`Record`] in the [`Repository`] stores the state
+//! that only direct uploads have.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
-mod books;
 mod error;
 mod record;
+mod repository;
 mod settings;
 mod stats;
 mod uploads;
 
 pub use self::{
-    books::{Books, migrate},
     error::DirectError,
-    record::{Record, Standing, Way},
-    settings::{DirectSettings, OWN, Small, StsSettings},
+    record::{Record, Status, TransferMode},
+    repository::{Repository, migrate},
+    settings::{CLIENT_KEY_PREFIX, DirectSettings, SmallFiles, StsSettings},
     stats::DirectStats,
-    uploads::{Act, Asked, Complete, Direct, Form, OwnCredentials, SignedPut, Swept, Who},
+    uploads::{
+        CompletedUpload, Direct, OpenRequest, PrefixCredentials, Requester, SignedOperation,
+        SignedPost, SignedPut, SweepReport,
+    },
 };

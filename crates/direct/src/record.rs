@@ -1,4 +1,4 @@
-//! What is known of one direct upload.
+//! The record of a direct upload.
 
 use std::{
     sync::Arc,
@@ -7,111 +7,109 @@ use std::{
 
 use landfall::upload::{Upload, UploadId};
 use landfall_grants::JobId;
-use landfall_s3::client::Place;
+use landfall_s3::client::ObjectRef;
 
-/// How its bytes get to S3.
+/// How the bytes of an upload reach S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
+pub enum TransferMode {
     /// One presigned PUT.
     Put,
-    /// One form with a signed policy (POST).
+    /// One form with a signed POST policy.
     Post,
-    /// A multipart upload that this server began and completes.
+    /// A multipart upload that this server creates and completes.
     Multipart,
-    /// A multipart upload that the client begins and completes itself, by signed requests.
+    /// A multipart upload that the client creates and completes by signed requests.
     SignedMultipart,
 }
 
-/// Where it stands.
+/// The status of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Standing {
-    /// Written down; its multipart upload is not known to have been begun.
-    Opening,
-    /// Its client may send bytes.
+pub enum Status {
+    /// Recorded; its multipart upload may not exist yet.
+    Creating,
+    /// Its client can send bytes.
     Open,
-    /// Its bytes are found to be right, and whoever waits for that is being asked and told. It is an
-    /// object of the bucket, or about to become one.
-    Finishing,
-    /// Complete, and whoever waits for it has been told.
-    Finished,
-    /// Refused, cancelled, failed or expired; what there was of it is removed, or about to be.
-    Gone,
+    /// Its bytes are verified, and hooks and sinks are being called. The object exists, or is being
+    /// assembled.
+    Completing,
+    /// Completed, and all events are emitted.
+    Completed,
+    /// AuthError, cancelled, failed or expired. Its data in S3 is removed, now or later.
+    Removed,
 }
 
-/// After this, one that is being opened is taken for left over.
-pub(crate) const OPENING: Duration = Duration::from_secs(60);
-/// The most bytes that S3 takes in one request.
-pub(crate) const MOST_AT_ONCE: u64 = 5 << 30;
+/// Age after which an upload in [`Status::Creating`] is abandoned.
+pub(crate) const CREATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// S3's limit for the size of a single PUT.
+pub(crate) const MAX_SINGLE_PUT: u64 = 5 << 30;
 
 /// One direct upload.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Record {
-    /// Its description, as hooks and sinks know it: id, length, metadata, labels, and in `storage`
-    /// `Type` (`s3store`), `Bucket` and `Key`.
+    /// The description for hooks and sinks: id, length, metadata, labels; `storage` has `Type`
+    /// (`s3store`), `Bucket` and `Key`.
     pub upload: Arc<Upload>,
-    /// The row of the queue.
+    /// The job in the upload queue.
     pub job: JobId,
-    /// Who asked for it.
+    /// The subject of the principal that requested it.
     pub subject: String,
-    /// How its bytes get to S3.
-    pub way: Way,
-    /// Where its object is, or will be.
-    pub place: Place,
-    /// What S3 calls the multipart upload, once there is one.
+    /// How its bytes reach S3.
+    pub mode: TransferMode,
+    /// The bucket and key of its object.
+    pub object: ObjectRef,
+    /// The id of its multipart upload, once it exists.
     pub multipart: Option<String>,
-    /// Where it stands.
-    pub standing: Standing,
-    /// How many bytes S3 is known to have.
+    /// The status.
+    pub status: Status,
+    /// The number of bytes that S3 is known to have.
     pub stored: u64,
-    /// When its client was last heard of, or more of its bytes were found.
+    /// The time of its client's last activity, or of the last check that found more bytes.
     pub active_at: SystemTime,
-    /// When it is to be looked at next; `None` once it has ended and nothing of it is left to be
-    /// removed.
-    pub check_at: Option<SystemTime>,
-    /// How often it was looked at since it was last active: looks become rarer.
-    pub looks: u32,
-    /// How often the row was written: a change applies only to the version from which it was made.
+    /// The time of the next check; `None` once it has ended and no data is left to remove.
+    pub next_check_at: Option<SystemTime>,
+    /// The number of checks since it was last active; the interval grows with it.
+    pub check_count: u32,
+    /// The number of writes. A change applies only to the version from which it was made.
     pub version: u64,
 }
 
 impl Record {
-    /// One that is about to be opened at `now`, by a client that has yet to send something; to be looked
-    /// at as soon as somebody looks.
+    /// Creates the record of an upload without any bytes, in [`Status::Creating`] and due at once.
     #[must_use]
     pub fn new(
         upload: impl Into<Arc<Upload>>,
         job: JobId,
         subject: impl Into<String>,
-        way: Way,
-        place: Place,
+        mode: TransferMode,
+        object: ObjectRef,
         now: SystemTime,
     ) -> Self {
         Self {
             upload: upload.into(),
             job,
             subject: subject.into(),
-            way,
-            place,
+            mode,
+            object,
             multipart: None,
-            standing: Standing::Opening,
+            status: Status::Creating,
             stored: 0,
             active_at: now,
-            check_at: Some(now),
-            looks: 0,
+            next_check_at: Some(now),
+            check_count: 0,
             version: 0,
         }
     }
 
-    /// Its id.
+    /// Returns the upload's id.
     #[must_use]
     pub fn id(&self) -> &UploadId {
         &self.upload.id
     }
 
-    /// The most bytes it may have, if that is limited.
+    /// Returns the maximum size in bytes, if it is limited.
     #[must_use]
-    pub fn most(&self) -> Option<u64> {
+    pub fn size_limit(&self) -> Option<u64> {
         self.upload.length.or(self.upload.max_size)
     }
 }

@@ -1,4 +1,4 @@
-//! How direct uploads behave.
+//! Settings of direct uploads.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,74 +7,75 @@ use landfall_s3::{S3Options, client::Client};
 
 use crate::DirectStats;
 
-/// What callers' own keys begin with, below the prefix of all keys: those of the signer mode and of
-/// temporary credentials.
-pub const OWN: &str = "own/";
+/// Prefix of the keys that clients choose, in presign mode and with temporary credentials.
+///
+/// It follows the prefix of all keys.
+pub const CLIENT_KEY_PREFIX: &str = "own/";
 
-/// How small files are sent.
+/// The transfer mode of small files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Small {
-    /// By a form with a signed policy, which bounds the size.
+pub enum SmallFiles {
+    /// A form with a signed POST policy, which limits the size.
     #[default]
     Post,
-    /// By a presigned PUT, for services without forms (Cloudflare R2). Uppy 6 can't.
+    /// A presigned PUT, for services without POST policies (Cloudflare R2). Uppy 6 cannot use it.
     Put,
 }
 
-/// What direct uploads work with, and how they behave.
+/// Settings of direct uploads.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct DirectSettings {
-    /// Talks to the service.
+    /// The client of the S3 service.
     pub client: Client,
-    /// Signs for browsers, which may know the service under another name.
+    /// Signs for browsers, which may use another endpoint.
     pub signer: Client,
-    /// The bucket, where keys begin (`object_prefix`, `key_template`), what objects are given
-    /// (`headers`), and whether PUTs are signed with `If-None-Match: *`, so that they cannot replace an
-    /// object (`conditional_writes`). The rest of it is not used.
+    /// The bucket, its keys (`object_prefix`, `key_template`), the object headers, and
+    /// `conditional_writes`: whether PUTs are signed with `If-None-Match: *` and cannot replace an
+    /// object. The other options are unused.
     pub objects: S3Options,
-    /// What callers may ask for: all must agree, in this order.
+    /// The policies that authorize uploads, evaluated in this order; all must allow.
     pub policies: Vec<Arc<dyn Policy>>,
-    /// What public addresses of objects begin with, if not with that of the bucket.
+    /// Base of the public URLs of objects, if not that of the bucket.
     pub public_url: Option<String>,
-    /// How small files are sent, when the client leaves that to the server.
-    pub small: Small,
-    /// For how long a PUT of `sign_s3` is signed.
+    /// The transfer mode of small files, if the client leaves it to the server.
+    pub small_files: SmallFiles,
+    /// Lifetime of a PUT of `sign_s3`.
     pub put_lifetime: Duration,
-    /// For how long everything else is signed: Uppy 6 never asks for another signature of a part.
-    pub lifetime: Duration,
-    /// After how long without news an unfinished one is given up.
-    pub patience: Duration,
-    /// How often an upload is checked whose end its client or the bucket reports. Others are checked
-    /// after a twelfth of it at first, then more and more rarely.
-    pub interval: Duration,
-    /// Whether notifications of the bucket report what has arrived.
-    pub is_notified: bool,
-    /// Hands out temporary credentials, confined to the caller's own keys.
+    /// Lifetime of all other signatures. Uppy 6 never renews the signature of a part.
+    pub url_lifetime: Duration,
+    /// Time without activity after which an unfinished upload expires.
+    pub idle_timeout: Duration,
+    /// Interval of checks if the client or the bucket reports the completion. Otherwise the first
+    /// check is after a twelfth of it, and each further one later.
+    pub check_interval: Duration,
+    /// Whether bucket notifications report new objects.
+    pub has_notifications: bool,
+    /// Settings for temporary credentials; `None` disables them.
     pub sts: Option<StsSettings>,
-    /// Signs whatever a caller's client asks for on its own keys (Uppy 6's `signRequest`).
+    /// Whether requests of clients for their own keys are signed (Uppy 6's `signRequest`).
     pub sign_requests: bool,
-    /// Where it counts what it does.
+    /// The counters.
     pub stats: Arc<DirectStats>,
 }
 
-/// Temporary credentials.
+/// Settings for temporary credentials, which are limited to the keys of one principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StsSettings {
-    /// The service; AWS's own in the region if not set.
+    /// The token service; that of AWS in the region if not set.
     pub endpoint: Option<String>,
-    /// The ARN of the role that is assumed for each caller. Without one the service is asked for
-    /// federation tokens, which AWS gives only to the long-term keys of a user.
+    /// ARN of the role to assume. Without a role, federation tokens are requested, which AWS grants
+    /// only to the long-term keys of a user.
     pub role: Option<String>,
-    /// How long they are good for: on AWS 15 minutes to 36 hours, with a role 12 hours.
+    /// Lifetime: on AWS 15 minutes to 36 hours, with a role 12 hours.
     pub lifetime: Duration,
 }
 
-/// What is begun before a signature ends may take so much longer to arrive.
-const LATE: Duration = Duration::from_secs(60 * 60);
+/// Maximum duration of a transfer that starts before its signature expires.
+const ARRIVAL_GRACE: Duration = Duration::from_secs(60 * 60);
 
 impl DirectSettings {
-    /// The usual settings for a bucket that `client` can reach.
+    /// Creates default settings for a bucket that `client` can access.
     #[must_use]
     pub fn new(client: Client, bucket: impl Into<String>) -> Self {
         let mut objects = S3Options::new(bucket);
@@ -85,21 +86,21 @@ impl DirectSettings {
             objects,
             policies: Vec::new(),
             public_url: None,
-            small: Small::default(),
+            small_files: SmallFiles::default(),
             put_lifetime: Duration::from_secs(60),
-            lifetime: Duration::from_secs(60 * 60),
-            patience: Duration::from_secs(24 * 60 * 60),
-            interval: Duration::from_secs(60),
-            is_notified: false,
+            url_lifetime: Duration::from_secs(60 * 60),
+            idle_timeout: Duration::from_secs(24 * 60 * 60),
+            check_interval: Duration::from_secs(60),
+            has_notifications: false,
             sts: None,
             sign_requests: true,
             stats: Arc::default(),
         }
     }
 
-    /// How long after its client was last active an object may still arrive by what was signed then.
-    pub(crate) fn may_arrive_for(&self) -> Duration {
-        self.lifetime.max(self.put_lifetime) + LATE
+    /// Time after the client's last activity in which an object can arrive by an earlier signature.
+    pub(crate) fn arrival_window(&self) -> Duration {
+        self.url_lifetime.max(self.put_lifetime) + ARRIVAL_GRACE
     }
 }
 
@@ -107,7 +108,7 @@ impl std::fmt::Debug for DirectSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DirectSettings")
             .field("bucket", &self.objects.bucket)
-            .field("small", &self.small)
+            .field("small", &self.small_files)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What direct uploads have come to, in numbers since the start of the process.
+//! Counters of direct uploads since the start of the process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,29 +6,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct DirectStats {
-    /// Uploads that were opened.
+    /// Uploads that were created.
     pub opened: AtomicU64,
-    /// Those that a policy, a limit or a hook refused before they were opened.
-    pub refused: AtomicU64,
-    /// Complete ones.
+    /// Uploads that a policy, a limit or a hook rejected.
+    pub rejected: AtomicU64,
+    /// Uploads that were completed.
     pub completed: AtomicU64,
-    /// Those that ended because of what arrived, or because a hook refused it.
+    /// Uploads that ended because the object was invalid, or a completion hook denied it.
     pub failed: AtomicU64,
-    /// Those that their clients, or the application, did not want any more.
+    /// Uploads that the client or the application cancelled.
     pub cancelled: AtomicU64,
-    /// Those that were given up since nothing came.
+    /// Uploads that expired without activity.
     pub expired: AtomicU64,
-    /// Signed URLs of parts.
+    /// Presigned URLs of parts.
     pub parts: AtomicU64,
-    /// Rounds of the sweeper.
+    /// Passes of the sweeper.
     pub sweeps: AtomicU64,
-    /// Looks of the sweeper at an upload.
-    pub looks: AtomicU64,
-    /// Those at which nothing could be found out.
-    pub unknown: AtomicU64,
+    /// Checks of the sweeper.
+    pub checks: AtomicU64,
+    /// Checks that failed.
+    pub check_failures: AtomicU64,
 }
 
-/// One more.
+/// Increments a counter.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -1,37 +1,37 @@
--- Uploads that were asked for. Times are milliseconds since 1970, lengths are bytes.
--- Texts that are searched sort by their bytes. State: 0 received, 1 started, 2 progress, 3 completed, 4 cancelled, 5 failed, 6 expired.
+-- Jobs. Times are milliseconds since 1970, lengths are bytes. Searchable columns are sorted by
+-- bytes. State: 0 received, 1 started, 2 progress, 3 completed, 4 cancelled, 5 failed, 6 expired.
 CREATE TABLE queue_jobs (
     number BIGINT PRIMARY KEY,
     subject TEXT COLLATE "C",
     request_id TEXT COLLATE "C" NOT NULL,
     filename TEXT,
-    name_key TEXT COLLATE "C",
+    filename_key TEXT COLLATE "C",
     filetype TEXT,
-    asked BIGINT,
+    request_fingerprint BIGINT,
     max_size BIGINT,
     metadata TEXT NOT NULL,
-    period BIGINT NOT NULL,
-    created BIGINT NOT NULL,
-    expires BIGINT NOT NULL,
+    quota_period BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
     state BIGINT NOT NULL,
     reason TEXT,
     size BIGINT,
-    stored BIGINT NOT NULL,
+    upload_offset BIGINT NOT NULL,
     rate BIGINT NOT NULL,
-    measured BIGINT NOT NULL,
-    upload TEXT COLLATE "C",
-    digest TEXT,
+    rate_measured_at BIGINT NOT NULL,
+    upload_id TEXT COLLATE "C",
+    upload_fingerprint TEXT,
     node TEXT,
-    ending TEXT,
-    reserved BIGINT NOT NULL,
+    prepared_end TEXT,
+    reserved_bytes BIGINT NOT NULL,
     etag TEXT,
-    started BIGINT,
-    updated BIGINT NOT NULL,
+    started_at BIGINT,
+    updated_at BIGINT NOT NULL,
     updated_minute BIGINT NOT NULL,
-    ended BIGINT
+    ended_at BIGINT
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 
-CREATE UNIQUE INDEX queue_asked ON queue_jobs (subject, request_id) WHERE subject IS NOT NULL;
+CREATE UNIQUE INDEX queue_request ON queue_jobs (subject, request_id) WHERE subject IS NOT NULL;
 
 CREATE INDEX queue_subject ON queue_jobs (subject, number);
 
@@ -39,72 +39,71 @@ CREATE INDEX queue_subject_state ON queue_jobs (subject, state, number);
 
 CREATE INDEX queue_state ON queue_jobs (state, number);
 
-CREATE INDEX queue_upload ON queue_jobs (upload, number) WHERE upload IS NOT NULL;
+CREATE INDEX queue_upload ON queue_jobs (upload_id, number) WHERE upload_id IS NOT NULL;
 
--- Running jobs, to be compared with the store when they are stale. By the minute: progress that is
--- written more often changes no index.
+-- Running jobs, for reconciliation. By the minute, so that writing progress rarely changes the
+-- index.
 CREATE INDEX queue_stale ON queue_jobs (updated_minute, number) WHERE state IN (1, 2);
 
-CREATE INDEX queue_lapsing ON queue_jobs (expires) WHERE state = 0;
+CREATE INDEX queue_expiring ON queue_jobs (expires_at) WHERE state = 0;
 
-CREATE INDEX queue_ended ON queue_jobs (ended) WHERE ended IS NOT NULL;
+CREATE INDEX queue_ended ON queue_jobs (ended_at) WHERE ended_at IS NOT NULL;
 
--- What something begins with, by blocks of numbers: a search reads few blocks and sorts little.
-CREATE INDEX queue_search_name ON queue_jobs ((number / 16384), name_key);
+-- Prefix search, in blocks of numbers: a search reads few blocks and sorts little.
+CREATE INDEX queue_search_name ON queue_jobs ((number / 16384), filename_key);
 
 CREATE INDEX queue_search_subject ON queue_jobs ((number / 16384), subject);
 
 CREATE INDEX queue_search_request ON queue_jobs ((number / 16384), request_id);
 
-CREATE INDEX queue_search_upload ON queue_jobs ((number / 16384), upload);
+CREATE INDEX queue_search_upload ON queue_jobs ((number / 16384), upload_id);
 
--- Hashes of tokens, five for each job at most.
+-- Hashes of upload tokens, at most five per job.
 CREATE TABLE queue_tokens (
     number BIGSERIAL PRIMARY KEY,
     hash TEXT NOT NULL UNIQUE,
-    job BIGINT NOT NULL
+    job_number BIGINT NOT NULL
 );
 
-CREATE INDEX queue_token_job ON queue_tokens (job, number);
+CREATE INDEX queue_token_job ON queue_tokens (job_number, number);
 
 -- Partial uploads of a job.
 CREATE TABLE queue_parts (
-    job BIGINT NOT NULL,
-    upload TEXT NOT NULL,
+    job_number BIGINT NOT NULL,
+    upload_id TEXT NOT NULL,
     length BIGINT,
-    stored BIGINT NOT NULL,
-    noted BIGINT NOT NULL,
-    PRIMARY KEY (job, upload)
+    upload_offset BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (job_number, upload_id)
 );
 
--- Bytes of each subject: reserved for running uploads, and used by completed ones. Each node adds to
+-- Quota usage per subject: reserved for running uploads, used by completed ones. Each node adds to
 -- the rows of its slot, so that nodes do not wait for each other; the sum counts.
 CREATE TABLE queue_usage (
     subject TEXT NOT NULL,
-    period BIGINT NOT NULL,
+    quota_period BIGINT NOT NULL,
     slot BIGINT NOT NULL,
-    reserved BIGINT NOT NULL,
-    used BIGINT NOT NULL,
-    PRIMARY KEY (subject, period, slot)
+    reserved_bytes BIGINT NOT NULL,
+    used_bytes BIGINT NOT NULL,
+    PRIMARY KEY (subject, quota_period, slot)
 );
 
-CREATE INDEX queue_usage_period ON queue_usage (period);
+CREATE INDEX queue_usage_period ON queue_usage (quota_period);
 
 -- Kind: 0 started, 2 completed, 3 cancelled, 4 failed, 5 expired.
 CREATE TABLE queue_events (
     number BIGINT PRIMARY KEY,
-    job BIGINT NOT NULL,
+    job_number BIGINT NOT NULL,
     subject TEXT,
     kind BIGINT NOT NULL,
-    at BIGINT NOT NULL,
-    body TEXT NOT NULL
+    created_at BIGINT NOT NULL,
+    job_json TEXT NOT NULL
 );
 
 CREATE INDEX queue_event_subject ON queue_events (subject, number);
 
--- Jobs in each state and the bytes of completed ones. Each node adds to the rows of its slot; the sum
--- counts.
-CREATE TABLE queue_counts (
+-- Jobs in each state, and the bytes of completed ones, as sums over slots.
+CREATE TABLE queue_state_totals (
     state BIGINT NOT NULL,
     slot BIGINT NOT NULL,
     jobs BIGINT NOT NULL,
@@ -126,14 +125,14 @@ CREATE SEQUENCE queue_job_number;
 
 CREATE SEQUENCE queue_event_number;
 
-CREATE TABLE queue_keys (
+CREATE TABLE api_keys (
     number BIGSERIAL PRIMARY KEY,
     hash TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
     subject TEXT NOT NULL,
     limits TEXT NOT NULL,
     is_admin BIGINT NOT NULL,
-    created BIGINT NOT NULL,
-    expires BIGINT,
-    used BIGINT
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT,
+    used_at BIGINT
 );

@@ -1,10 +1,10 @@
-//! Rows of the queue: what was asked for, and what became of it.
+//! Jobs: rows of the upload queue.
 
 use std::{fmt, str::FromStr, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// The number of a job: later ones have larger ones. Callers don't see it; labels of uploads hold it.
+/// The number of a job, ascending. It is internal: clients see the request id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId(pub i64);
 
@@ -22,28 +22,28 @@ impl FromStr for JobId {
     }
 }
 
-/// Where a job stands. The last four never change.
+/// The state of a job. The last four are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Asked for and granted; nothing was created yet.
+    /// Granted; the upload is not created yet.
     Received,
-    /// The upload is created; none of its bytes are stored.
+    /// The upload is created and empty.
     Started,
-    /// Some of its bytes are stored.
+    /// Some bytes are stored.
     Progress,
-    /// All bytes are stored, and the application's hooks had nothing against it.
+    /// All bytes are stored, and blocking hooks have passed.
     Completed,
-    /// Its owner, the application or an operator didn't want it any more.
+    /// Cancelled by the client, the application or an operator.
     Cancelled,
-    /// It can't go on: refused or stopped by a hook, or gone from the store.
+    /// Rejected or stopped by a hook, or missing in the store.
     Failed,
-    /// It wasn't begun or ended in time.
+    /// Not started or not completed in time.
     Expired,
 }
 
 impl JobState {
-    /// All of them, in order.
+    /// All states, in order.
     pub const ALL: [Self; 7] = [
         Self::Received,
         Self::Started,
@@ -54,7 +54,7 @@ impl JobState {
         Self::Expired,
     ];
 
-    /// Its name: `received`, `started`, …
+    /// Returns its name: `received`, `started`, …
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ impl JobState {
         }
     }
 
-    /// Whether it never changes again.
+    /// Returns whether the state is final.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(
@@ -84,9 +84,9 @@ impl fmt::Display for JobState {
     }
 }
 
-/// No state has this name.
+/// An unknown state name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no state {0:?}")]
+#[error("unknown state {0:?}")]
 pub struct UnknownState(pub String);
 
 impl FromStr for JobState {
@@ -98,20 +98,19 @@ impl FromStr for JobState {
     }
 }
 
-/// A row of the queue.
+/// A granted or tracked upload and its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Job {
     /// Its number.
     pub id: JobId,
-    /// Who asked for it; `None` for an upload that came without a grant and is only followed.
+    /// The principal that requested it; `None` for an upload without a grant.
     pub subject: Option<String>,
-    /// The caller's own id for it, unique among those of one subject. That of an upload without a
-    /// grant is the upload's id.
+    /// The principal's id for the job, unique per subject. Without a grant, the upload id.
     pub request_id: String,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
-    /// Why it failed or was cancelled, for people.
+    /// Why it failed or was cancelled, for users.
     pub reason: Option<String>,
     /// The file's name.
     pub filename: Option<String>,
@@ -119,43 +118,75 @@ pub struct Job {
     pub filetype: Option<String>,
     /// The length in bytes; `None` while unknown.
     pub size: Option<u64>,
-    /// The most bytes it may have while the length is unknown.
+    /// The maximum length while the length is unknown.
     #[serde(default)]
     pub max_size: Option<u64>,
-    /// How many bytes are stored. Never falls.
+    /// Bytes stored; never decreases.
     pub offset: u64,
-    /// The entity tag of the object, once it is complete, where the store knows one.
+    /// The entity tag of the completed object, if the store has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// How many bytes came in per second when it was last looked at.
+    /// Bytes per second, a moving average.
     pub rate: u64,
-    /// What else the caller said when it asked.
+    /// Other fields of the request.
     pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// The upload, once there is one.
+    /// The upload, once it is created.
     pub upload_id: Option<String>,
-    /// The node that had it in hand last.
+    /// The node that last received data for it.
     pub node: Option<String>,
-    /// When it was asked for.
+    /// When it was requested.
     pub created_at: SystemTime,
-    /// Until when (that moment excluded) the upload must have been created.
+    /// The upload must be created before this time.
     pub expires_at: SystemTime,
     /// When the upload was created.
     pub started_at: Option<SystemTime>,
-    /// When anything about it last changed.
+    /// When a field last changed.
     pub updated_at: SystemTime,
-    /// When it reached a state that is final.
+    /// When it reached a final state.
     pub ended_at: Option<SystemTime>,
 }
 
-/// What is told about jobs.
+impl Job {
+    /// Creates a job in the state received, without number and subject.
+    pub(crate) fn new(request_id: String, now: SystemTime) -> Self {
+        Self {
+            id: JobId(0),
+            subject: None,
+            request_id,
+            state: JobState::Received,
+            reason: None,
+            filename: None,
+            filetype: None,
+            size: None,
+            max_size: None,
+            offset: 0,
+            etag: None,
+            rate: 0,
+            metadata: serde_json::Map::new(),
+            upload_id: None,
+            node: None,
+            created_at: now,
+            expires_at: now,
+            started_at: None,
+            updated_at: now,
+            ended_at: None,
+        }
+    }
+}
+
+/// The kind of a job event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(clippy::enum_variant_names, reason = "these are their names outside")]
+#[allow(
+    clippy::enum_variant_names,
+    reason = "these are their names in messages"
+)]
 pub enum JobEventKind {
-    /// The upload was created (or granted, where the queue was told to say so then).
+    /// The upload was created, or granted with
+    /// [`QueueSettings::started_at_grant`](crate::QueueSettings::started_at_grant).
     UploadStarted,
-    /// More of its bytes are stored.
+    /// More bytes are stored.
     UploadProgress,
-    /// All of its bytes are stored.
+    /// All bytes are stored.
     UploadCompleted,
     /// See [`JobState::Cancelled`].
     UploadCancelled,
@@ -166,7 +197,7 @@ pub enum JobEventKind {
 }
 
 impl JobEventKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] = [
         Self::UploadStarted,
         Self::UploadProgress,
@@ -176,7 +207,7 @@ impl JobEventKind {
         Self::UploadExpired,
     ];
 
-    /// Its name: `UploadStarted`, `UploadProgress`, …
+    /// Returns its name: `UploadStarted`, `UploadProgress`, …
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -190,17 +221,16 @@ impl JobEventKind {
     }
 }
 
-/// Something that happened to a job.
+/// An event of a job.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct JobEvent {
-    /// Its place among all events of the queue: nothing with a smaller number appears once this one
-    /// can be read.
+    /// Its number in the queue. Once it is visible, no event with a lower number appears.
     pub number: i64,
-    /// What.
+    /// Its kind.
     pub kind: JobEventKind,
-    /// When.
+    /// Its time.
     pub at: SystemTime,
-    /// The job as it was then.
+    /// The job at that time.
     pub job: Job,
 }

@@ -1,13 +1,13 @@
-//! Grants and the upload queue: an application asks for an upload, gets a token for it, and follows it
-//! to its end.
+//! Grants and the upload queue.
 //!
-//! A [`Job`] is a row of the [`Queue`]: an upload that somebody asked for. Its *grant* is the leave to
-//! make it, carried by a [`Token`] of which only the hash is kept.
+//! An application requests a *grant* for an upload, gets a single-use upload [`Token`], and tracks
+//! the upload in the queue. A [`Job`] is a row of the [`Queue`]: one granted or tracked upload and
+//! its state. Only the hash of a token is stored.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
-pub mod caller;
-pub mod gate;
+pub mod auth;
+pub mod enforce;
 pub mod job;
 pub mod policy;
 pub mod queue;
@@ -16,7 +16,7 @@ mod token;
 pub use landfall_database::Clock;
 
 pub use self::{
-    caller::{Caller, Limits},
+    auth::{GrantLimits, Principal},
     job::{Job, JobId, JobState},
     queue::{Queue, QueueSettings},
     token::{Token, TokenHash},

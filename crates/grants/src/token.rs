@@ -1,4 +1,4 @@
-//! Tokens: the leave to make an upload, in the hand of whoever has it.
+//! Upload tokens: bearer secrets for grants.
 
 use std::fmt;
 
@@ -7,34 +7,33 @@ use landfall::hook::UploadToken;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// 256 random bits in 43 characters of base64url behind a prefix.
+/// Returns a secret of 256 random bits: a prefix and 43 characters of base64url.
 pub(crate) fn secret(prefix: &str) -> String {
     let bits: [u8; 32] = rand::random();
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bits))
 }
 
-/// 256 random bits, spelled `lft_` and 43 characters of base64url. Known to whoever it was given to;
-/// Landfall keeps its [hash](Self::hash) only.
+/// An upload token: `lft_` and 256 random bits in base64url. Only its [hash](Self::hash) is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// A new one.
+    /// Creates a random token.
     #[must_use]
     pub fn random() -> Self {
         Self(secret(UploadToken::PREFIX))
     }
 
-    /// Its spelling, to be shown once.
+    /// Returns the secret.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of it.
+    /// Returns its hash.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
-        TokenHash::of(&self.0)
+        TokenHash::from_secret(&self.0)
     }
 }
 
@@ -44,19 +43,19 @@ impl fmt::Debug for Token {
     }
 }
 
-/// SHA-256 of a token (or of an API key), in hexadecimal digits.
+/// The SHA-256 of an upload token or API key, in hexadecimal.
 #[derive(Clone, Eq)]
 pub struct TokenHash(String);
 
 impl TokenHash {
-    /// The hash of a secret as a client sent it.
+    /// Hashes a secret.
     #[must_use]
-    pub fn of(secret: &str) -> Self {
+    pub fn from_secret(secret: &str) -> Self {
         let digest = Sha256::digest(secret);
         Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Its 64 digits.
+    /// Returns the 64 hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -64,7 +63,7 @@ impl TokenHash {
 }
 
 impl PartialEq for TokenHash {
-    /// Takes the same time wherever they differ.
+    /// Compares in constant time.
     fn eq(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
@@ -81,12 +80,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_long_and_their_own() {
+    fn tokens_are_long_and_unique() {
         let (one, other) = (Token::random(), Token::random());
         assert_eq!(one.reveal().len(), 47);
         assert!(one.reveal().starts_with("lft_"));
         assert_ne!(one.hash(), other.hash());
-        assert_eq!(one.hash(), TokenHash::of(one.reveal()));
+        assert_eq!(one.hash(), TokenHash::from_secret(one.reveal()));
         assert_eq!(one.hash().as_str().len(), 64);
         assert!(!format!("{one:?} {:?}", one.hash()).contains(&one.reveal()[4..]));
     }

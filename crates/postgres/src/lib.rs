@@ -1,11 +1,11 @@
-//! Leases in PostgreSQL, for several Landfall nodes that write to one store.
+//! A lease backend on PostgreSQL, for several Landfall nodes that write to one store.
 //!
-//! [`PostgresLocker`] implements [`landfall::lease::Locker`]. A node can take any upload over from any
-//! other, with two statements for each request. The type says what a lease costs, and what happens
-//! when PostgreSQL is not available.
+//! [`PostgresLocker`] implements [`landfall::lease::Locker`]. A node can take over an upload from
+//! any other, with two statements per request. See the type for costs and for what happens when
+//! PostgreSQL is unavailable.
 
-mod keeper;
 mod locker;
+mod renewer;
 mod settings;
 
 pub use self::{

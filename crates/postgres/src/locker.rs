@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    keeper::{self, Shared},
+    renewer::{self, Shared},
     settings::{PostgresSettings, SettingsError},
 };
 
@@ -37,42 +37,42 @@ type Attempt = remote::Attempt<LeaseOwner>;
 /// Interval at which a waiter repeats its request while another node is the next one.
 const SECOND_WAITER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time limit of the first check, in which a pool finds out why it cannot connect.
+/// Time limit of the first check, which includes finding out why a connection fails.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A locker that stores leases in PostgreSQL, for nodes that share a store.
 ///
-/// Within the node it is a [`MemoryLocker`](landfall::lease::MemoryLocker): requests of one node wait for an upload in its memory,
-/// and only the first of them calls PostgreSQL. A request for a lease that another node holds writes
-/// the name of its node into the row and notifies the holder. When the holder has released the lease,
-/// it is reserved for the waiter, which is notified. Notifications may be lost: the waiter repeats its
-/// request every [`poll_interval`](PostgresSettings::poll_interval), and when the lease expires.
+/// Within the node it is a [`MemoryLocker`](landfall::lease::MemoryLocker): requests wait for an
+/// upload in memory, and only the first one calls PostgreSQL. A request for a lease that another
+/// node holds writes the name of its node into the row and notifies the holder. When the holder
+/// releases the lease, it is reserved for the waiter, which is notified. Notifications may be lost:
+/// the waiter repeats its request every [`poll_interval`](PostgresSettings::poll_interval), and
+/// when the lease expires.
 ///
-/// Clones share the leases. A thread of its own has the connections, five of them; it ends with the
-/// last clone and the last lease. Waiting needs a tokio runtime with its timer on.
+/// Clones share the leases. A separate thread owns the connections, at most five; it ends with the
+/// last clone and the last lease. Waiting needs a tokio runtime with its timer enabled.
 ///
 /// # Cost
-/// Two statements for each lease, one to acquire and one to release it; releases of the same moment
-/// share a statement. Every quarter of the [`ttl`](PostgresSettings::ttl) one statement renews all
-/// leases of the node that are older than an eighth of it. An upload has one row in the table
-/// `leases`, which is removed an hour after its last lease.
+/// Two statements for each lease: one acquires and one releases it; concurrent releases share a
+/// statement. Every quarter of the [`ttl`](PostgresSettings::ttl) one statement renews all leases
+/// of the node that are older than an eighth of it. An upload has one row in the table `leases`,
+/// which is removed an hour after its last lease.
 ///
-/// # Fences
-/// The leases of one upload are numbered one by one: the next number proves that no other node had
-/// the lease in between. An upload without a row starts in a block of numbers that is greater than
-/// all before it.
+/// # Fencing tokens
+/// The leases of one upload are numbered consecutively: the next number proves that no other node
+/// had the lease in between. An upload without a row starts in a block of numbers that is greater
+/// than all before it.
 ///
 /// # Availability
-/// Without PostgreSQL a request gets [`LeaseError::Unavailable`] within
-/// [`timeout`](PostgresSettings::timeout), at once if PostgreSQL has not been available for longer. A
-/// holder continues until four fifths of the lifetime have passed since its last renewal was sent,
-/// by the clock of its own machine; then its lease is [lost](landfall::lease::Asked::Lost). A restart
-/// of PostgreSQL loses no lease. A failover to a standby that lags behind may: use synchronous
-/// replication.
+/// While PostgreSQL is unavailable, a request fails with [`LeaseError::Unavailable`] within
+/// [`timeout`](PostgresSettings::timeout), or at once if the outage has lasted longer. A holder
+/// continues until four fifths of the lifetime have passed since its last renewal was sent, by its
+/// local clock; then its lease is [lost](landfall::lease::YieldReason::LeaseLost). A restart of PostgreSQL
+/// loses no lease. A failover to a lagging standby may: use synchronous replication.
 ///
-/// Nodes of one cluster use the same database and schema; other clusters use other ones. Only the
-/// clock of the database decides whether a lease has expired. PgBouncer works in session mode only:
-/// LISTEN needs a session.
+/// All nodes of a cluster use the same database and schema; other clusters use different ones. Only
+/// the clock of the database decides whether a lease has expired. PgBouncer works in session mode
+/// only: LISTEN needs a session.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -88,24 +88,24 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct PostgresLocker(Arc<Node>);
+pub struct PostgresLocker(Arc<LockerInner>);
 
-struct Node {
+struct LockerInner {
     shared: Arc<Shared>,
-    keeper: Handle,
+    renewer: Handle,
     /// The table exists, and notifications arrived once.
     is_checked: AtomicBool,
     stop: watch::Sender<bool>,
 }
 
 impl PostgresLocker {
-    /// Creates a locker in the database at `url`: `postgres://user:password@host/name`, with libpq's
-    /// parameters.
+    /// Creates a locker in the database at `url`, and starts to connect.
     ///
-    /// Starts to connect without waiting for it: see [`check`](Self::check).
+    /// The URL is `postgres://user:password@host/name` with libpq's parameters. Use
+    /// [`check`](Self::check) to wait for the connection.
     ///
     /// # Errors
-    /// [`SettingsError`], never because PostgreSQL is not available.
+    /// [`SettingsError`], but never because PostgreSQL is unavailable.
     pub fn new(url: &str, settings: PostgresSettings) -> Result<Self, SettingsError> {
         settings.check()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -116,29 +116,30 @@ impl PostgresLocker {
             let _guard = runtime.enter();
             Connections::sessions(url).map_err(SettingsError::Url)?
         };
-        let connections = match settings.may_migrate {
+        let connections = match settings.can_migrate {
             true => connections,
             false => connections.without_migrations(),
         };
         let shared = Arc::new(Shared::new(Leases::new(connections), settings));
         let (stop, stopped) = watch::channel(false);
-        let keeper = keeper::start(Arc::clone(&shared), stopped, runtime)?;
-        Ok(Self(Arc::new(Node {
+        let renewer = renewer::start(Arc::clone(&shared), stopped, runtime)?;
+        Ok(Self(Arc::new(LockerInner {
             shared,
-            keeper,
+            renewer,
             is_checked: AtomicBool::new(false),
             stop,
         })))
     }
 
-    /// Checks that PostgreSQL can be used, by acquiring a lease. The first time it makes the table if
-    /// it is missing, and checks that notifications arrive.
+    /// Checks that PostgreSQL can be used, by acquiring a lease.
     ///
-    /// # Errors
+    /// The first call creates the table if it is missing, and checks that notifications arrive.
+    ///
+    /// The reason why PostgreSQL cannot be used.
     /// The reason why it cannot be used.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Safe to cancel.
     pub async fn check(&self) -> Result<(), DatabaseError> {
         let shared = Arc::clone(&self.0.shared);
         if !self.0.is_checked.load(Ordering::Relaxed) {
@@ -153,18 +154,19 @@ impl PostgresLocker {
         self.call(&UploadId::random(), None, None).await.map(drop)
     }
 
-    /// Returns statistics.
+    /// Returns statistics about the leases of this node.
     #[must_use]
     pub fn stats(&self) -> LeaseStats {
         let Shared { table, .. } = &*self.0.shared;
         table.stats(self.0.shared.is_connected())
     }
 
-    /// Waits until the database has released the leases that were dropped, for
-    /// [`PostgresSettings::timeout`] at most: other nodes would have to wait until they expire.
+    /// Waits until the database has released the dropped leases.
+    ///
+    /// It waits [`PostgresSettings::timeout`] at most; leases that were not released expire.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Safe to cancel.
     pub async fn close(&self) {
         let Shared {
             table, settings, ..
@@ -172,7 +174,7 @@ impl PostgresLocker {
         let _ = timeout(settings.timeout, table.all_released()).await;
     }
 
-    /// Acquires the lease in the database for a request that has it within this node.
+    /// Acquires the lease in the database for a request that holds it within this node.
     async fn acquire_now(
         &self,
         local: Lease,
@@ -202,8 +204,10 @@ impl PostgresLocker {
         }
     }
 
-    /// Calls the database. If the caller is gone, the response is dropped after the call, and with
-    /// it the attempt: a release before the response could be overtaken by the call.
+    /// Calls the database.
+    ///
+    /// If the caller is cancelled, the attempt is dropped after the response: a release sent before
+    /// the response could arrive before the call.
     async fn call(
         &self,
         id: &UploadId,
@@ -223,7 +227,7 @@ impl PostgresLocker {
         let sent = Instant::now();
         let call = async move {
             let settings = &shared.settings;
-            let name = keeper::name(attempt.id());
+            let name = renewer::name(attempt.id());
             let waits_for = request.map(|request| (settings.poll_interval * 4, request));
             let acquired = shared
                 .leases
@@ -268,9 +272,9 @@ impl Locker for PostgresLocker {
     }
 }
 
-impl Node {
-    /// Makes a call in the runtime that has the connections. It is finished there even if this
-    /// future is dropped.
+impl LockerInner {
+    /// Makes a call in the runtime of the connections, which completes it even if the caller is
+    /// cancelled.
     async fn spawn<T: Send + 'static>(
         &self,
         limit: Duration,
@@ -278,14 +282,14 @@ impl Node {
     ) -> Result<T, DatabaseError> {
         let (send, result) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
-        self.keeper.spawn(async move {
+        self.renewer.spawn(async move {
             let _ = send.send(shared.call(limit, call).await);
         });
         result.await.unwrap_or(Err(DatabaseError::Closed))
     }
 }
 
-impl Drop for Node {
+impl Drop for LockerInner {
     fn drop(&mut self) {
         self.stop.send_replace(true);
     }

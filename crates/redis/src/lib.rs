@@ -1,18 +1,18 @@
-//! Leases in Redis or Valkey: for several Landfall nodes that write to one store.
+//! A lease backend on Redis or Valkey, for several Landfall nodes that write to one store.
 //!
-//! [`RedisLocker`] implements [`landfall::lease::Locker`]. Any node can take any upload over from any
-//! other, with two calls to Redis for each request. See the type for what it costs, and for what
-//! happens when Redis is away.
+//! [`RedisLocker`] implements [`landfall::lease::Locker`]. A node can take over an upload from any
+//! other, with two calls to Redis per request. See the type for costs and for what happens when
+//! Redis is unavailable.
 
-mod keeper;
-mod link;
+mod connection;
 mod locker;
+mod renewer;
 mod scripts;
 mod settings;
 
 pub use self::{
-    link::LinkError,
-    locker::{RedisLocker, Server},
+    connection::ConnectionError,
+    locker::{RedisLocker, ServerInfo},
     settings::{RedisSettings, SettingsError},
 };
 pub use landfall::lease::remote::LeaseStats;

@@ -21,56 +21,56 @@ use landfall::{
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    keeper::Keeper,
-    link::{Link, LinkError, field},
-    scripts::{Answer, Ask, LeaseId, Scripts, parse_offset},
+    connection::{ConnectionError, RedisConnection, field},
+    renewer::Renewer,
+    scripts::{AcquireReply, LeaseId, Scripts, YieldRequest, parse_offset},
     settings::{RedisSettings, SettingsError},
 };
 
 type Table = LeaseTable<LeaseId>;
 type Attempt = remote::Attempt<LeaseId>;
 
-/// Leases kept in Redis (6 or newer) or Valkey, for nodes that share a store.
+/// A locker that stores leases in Redis (6 or newer) or Valkey, for nodes that share a store.
 ///
-/// Within the node it is a [`MemoryLocker`](landfall::lease::MemoryLocker): requests of one node
-/// queue up for an upload in its memory, and only the first of them speaks to Redis. Who finds the lease with another node asks
-/// that node over a channel to yield, and is told over the same channel when it has; the lease is
-/// kept for it meanwhile. Messages may get lost: the waiter asks again every
-/// [`poll`](RedisSettings::poll), and when the lease is over.
+/// Within the node it is a [`MemoryLocker`](landfall::lease::MemoryLocker): requests wait for an
+/// upload in memory, and only the first one calls Redis. A request for a lease that another node
+/// holds sends a message to that node to yield. When the holder releases the lease, it is reserved
+/// for the waiter, which receives a message. Messages may be lost: the waiter repeats its request
+/// every [`poll_interval`](RedisSettings::poll_interval), and when the lease expires.
 ///
-/// Clones share the leases. One thread of its own renews them, whatever the program's runtimes are
-/// busy with; it ends with the last clone and the last lease. Waiting needs a tokio runtime with its
-/// timer on.
+/// Clones share the leases. A separate thread renews them even if the program's runtimes are busy;
+/// it ends with the last clone and the last lease. Waiting needs a tokio runtime with its timer
+/// enabled.
 ///
-/// # What it costs
-/// Two calls for each lease, one to take it and one to give it up; those of a moment go together in
-/// one packet. A lease held for longer than a quarter of its [`ttl`](RedisSettings::ttl) is renewed
-/// that often, in batches of 256: with 10,000 uploads at once and the default of 5 seconds, 8,000
-/// small scripts a second, in 32 packets. In Redis, some 200 bytes for each lease, and for a day as
-/// many for its fence.
+/// # Cost
+/// Two calls for each lease: one acquires and one releases it; concurrent calls share a packet. A
+/// lease held for longer than a quarter of its [`ttl`](RedisSettings::ttl) is renewed at that
+/// interval, in batches of 256: with 10,000 concurrent uploads and the default of 5 seconds, Redis
+/// executes 8,000 small scripts a second, in 32 packets. A lease takes some 200 bytes in Redis, and
+/// its fence as many for a day.
 ///
-/// # Fences
-/// The leases of one upload are numbered one by one: the next number means that nobody else had the
-/// lease in between. Where there is no number, because the upload is new, was idle for a day, or
-/// Redis has lost or may have lost its state, the count starts from the clock of Redis, in
-/// nanoseconds, so that numbers don't go back.
+/// # Fencing tokens
+/// The leases of one upload are numbered consecutively: the next number proves that no other node
+/// had the lease in between. If there is no number, because the upload is new, was idle for a day,
+/// or Redis has lost its state, the count starts from the clock of Redis in nanoseconds, so that
+/// numbers never decrease.
 ///
-/// # When Redis is away
-/// Taking a lease gives [`LeaseError::Unavailable`] within [`patience`](RedisSettings::patience), at
-/// once if Redis has been away for longer. A holder goes on until four fifths of the lifetime have
-/// passed since its last renewal was sent, by the clock of its own machine; then its lease is
-/// [lost](landfall::lease::Asked::Lost), a fifth before it could lapse. If Redis comes back sooner,
-/// the lease is renewed and nothing was noticed.
+/// # Availability
+/// While Redis is unavailable, a request fails with [`LeaseError::Unavailable`] within
+/// [`timeout`](RedisSettings::timeout), or at once if the outage has lasted longer. A holder
+/// continues until four fifths of the lifetime have passed since its last renewal was sent, by its
+/// local clock; then its lease is [lost](landfall::lease::YieldReason::LeaseLost), a fifth before it could
+/// expire. If Redis returns sooner, the lease is renewed.
 ///
-/// A restart, or a failover to a replica, is noticed by the run id of the server. What it still knows
-/// from before counts for nothing, since it may be old: holders put their leases back, and nobody gets
-/// a lease that the new primary doesn't know of until those of the one before have lapsed. So the first
-/// lease after a start of Redis or a failover may take one lifetime. If the state vanishes without
-/// either (`FLUSHALL`, eviction), two nodes can believe for a third of a lifetime that they hold a
-/// lease; the store then refuses the older one.
+/// A restart, or a failover to a replica, is detected by the server's run id. Leases from before it
+/// are ignored, since they may be outdated: holders write theirs again, and no node gets an unknown
+/// lease until those of the previous primary have expired. So the first lease after a start or a
+/// failover of Redis may take one lifetime. If the state vanishes without either (`FLUSHALL`,
+/// eviction), two nodes can hold a lease for a third of a lifetime; the store then rejects the
+/// older fence.
 ///
-/// Redis needs `maxmemory-policy noeviction` (its default), one primary, and the right to run
-/// scripts and `INFO`, `PUBLISH` and `SUBSCRIBE`. Cluster mode and Sentinel are not spoken.
+/// Redis needs `maxmemory-policy noeviction` (its default), a single primary, and the permission to
+/// run scripts and `INFO`, `PUBLISH` and `SUBSCRIBE`. Cluster mode and Sentinel are not supported.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -85,79 +85,82 @@ type Attempt = remote::Attempt<LeaseId>;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct RedisLocker(Arc<Node>);
+pub struct RedisLocker(Arc<LockerInner>);
 
-struct Node {
+struct LockerInner {
     table: Arc<Table>,
-    link: Arc<Link>,
+    connection: Arc<RedisConnection>,
     scripts: Arc<Scripts>,
     settings: RedisSettings,
     numbers: AtomicU64,
-    /// The greatest fence seen.
-    newest: AtomicU64,
+    /// The greatest fence so far.
+    max_fence: AtomicU64,
     stop: watch::Sender<bool>,
 }
 
-/// What answers to the address, as [`RedisLocker::check`] found it.
+/// The server at the address, as found by [`RedisLocker::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Server {
+pub struct ServerInfo {
     /// `redis` or `valkey`.
     pub name: String,
-    /// Its version.
+    /// The version.
     pub version: String,
-    /// The eviction policy, if it is one under which leases can vanish when memory is full.
-    pub evicts: Option<String>,
+    /// The eviction policy, if it can evict leases when the memory is full.
+    pub eviction_policy: Option<String>,
 }
 
 impl RedisLocker {
-    /// A locker for the Redis at `address`: `redis://[user:password@]host[:port][/db]`, `rediss://`
-    /// for TLS (feature `tls`), or `redis+unix:///path/of/socket[?db=…&user=…&pass=…]`.
+    /// Creates a locker on the Redis server at `address`, and starts to connect.
     ///
-    /// Begins to connect and does not wait for it: see [`RedisLocker::check`].
+    /// The address is `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS (feature
+    /// `tls`), or `redis+unix:///path/of/socket[?db=…&user=…&pass=…]`. Use
+    /// [`RedisLocker::check`] to wait for the connection.
     ///
     /// # Errors
-    /// [`SettingsError`], never because Redis is away.
+    /// [`SettingsError`], but never because Redis is unavailable.
     pub fn new(address: &str, settings: RedisSettings) -> Result<Self, SettingsError> {
         settings.check()?;
         let owner = format!("{:016x}", rand::random::<u64>());
         let table = Arc::new(LeaseTable::new(settings.ttl));
         let scripts = Arc::new(Scripts::new(&settings, &owner));
-        let hear = {
+        let on_message = {
             let table = Arc::clone(&table);
-            Arc::new(move |message: &[u8]| hear(&table, &owner, message))
+            Arc::new(move |message: &[u8]| handle_message(&table, &owner, message))
         };
-        let link = Arc::new(Link::new(address, &settings, Arc::clone(&scripts), hear)?);
+        let connection =
+            RedisConnection::new(address, &settings, Arc::clone(&scripts), on_message)?;
+        let connection = Arc::new(connection);
         let (stop, stopped) = watch::channel(false);
-        let keeper = Keeper {
+        let renewer = Renewer {
             table: Arc::clone(&table),
-            link: Arc::clone(&link),
+            connection: Arc::clone(&connection),
             scripts: Arc::clone(&scripts),
             settings: settings.clone(),
         };
-        keeper.start(stopped)?;
-        Ok(Self(Arc::new(Node {
+        renewer.start(stopped)?;
+        Ok(Self(Arc::new(LockerInner {
             table,
-            link,
+            connection,
             scripts,
             settings,
             numbers: AtomicU64::new(1),
-            newest: AtomicU64::new(0),
+            max_fence: AtomicU64::new(0),
             stop,
         })))
     }
 
-    /// Sees whether Redis can be used, by taking and giving up a lease that nobody else wants.
+    /// Checks that Redis can be used, by acquiring and releasing a lease.
     ///
     /// # Errors
-    /// What is wrong, in one sentence.
+    /// The reason why Redis cannot be used.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping it.
-    pub async fn check(&self) -> Result<Server, LinkError> {
-        let link = &self.0.link;
+    /// Safe to cancel.
+    pub async fn check(&self) -> Result<ServerInfo, ConnectionError> {
+        let connection = &self.0.connection;
         let info = |section: &'static str| async move {
-            let info = link.call::<String>(|_| {
+            let info = connection.call::<String>(|_| {
                 let mut info = redis::cmd("INFO");
                 info.arg(section);
                 info
@@ -166,33 +169,34 @@ impl RedisLocker {
         };
         let (server, memory) = (info("server").await?, info("memory").await?);
         let attempt = self.attempt(&UploadId::random(), None);
-        self.0.take(&attempt, Ask::Nothing).await?;
+        self.0.acquire(&attempt, YieldRequest::None).await?;
         let valkey = field(&server, "valkey_version");
-        let limited = field(&memory, "maxmemory").is_some_and(|most| most != "0");
+        let limited = field(&memory, "maxmemory").is_some_and(|limit| limit != "0");
         let policy = field(&memory, "maxmemory_policy").filter(|policy| *policy != "noeviction");
-        Ok(Server {
+        Ok(ServerInfo {
             name: if valkey.is_some() { "valkey" } else { "redis" }.into(),
             version: valkey
                 .or_else(|| field(&server, "redis_version"))
                 .unwrap_or_default()
                 .into(),
-            evicts: policy.filter(|_| limited).map(str::to_owned),
+            eviction_policy: policy.filter(|_| limited).map(str::to_owned),
         })
     }
 
-    /// Returns statistics.
+    /// Returns statistics about the leases of this node.
     #[must_use]
     pub fn stats(&self) -> LeaseStats {
-        self.0.table.stats(self.0.link.is_up())
+        self.0.table.stats(self.0.connection.is_connected())
     }
 
-    /// Waits until Redis has released the leases that were dropped, for [`RedisSettings::patience`]
-    /// at most: other nodes would have to wait until they expire.
+    /// Waits until Redis has released the dropped leases.
+    ///
+    /// It waits [`RedisSettings::timeout`] at most; leases that were not released expire.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Safe to cancel.
     pub async fn close(&self) {
-        let _ = timeout(self.0.settings.patience, self.0.table.all_released()).await;
+        let _ = timeout(self.0.settings.timeout, self.0.table.all_released()).await;
     }
 
     fn attempt(&self, id: &UploadId, local: Option<Lease>) -> Attempt {
@@ -201,12 +205,19 @@ impl RedisLocker {
         Attempt::new(&self.0.table, locker, id, LeaseId(number), local)
     }
 
-    /// Acquires the lease in Redis for a request that has it within this node.
-    async fn acquire_now(&self, local: Lease, id: &UploadId, ask: Ask) -> Result<Lease, Rejection> {
+    /// Acquires the lease in Redis for a request that holds it within this node.
+    async fn acquire_now(
+        &self,
+        local: Lease,
+        id: &UploadId,
+        request: YieldRequest,
+    ) -> Result<Lease, Rejection> {
         let attempt = self.attempt(id, Some(local));
-        match self.0.take(&attempt, ask).await {
-            Ok((Answer::Granted(fence), sent)) => attempt.granted(fence, sent),
-            Ok((Answer::Busy(left), _)) => Err(attempt.held(self.0.settings.poll, left)),
+        match self.0.acquire(&attempt, request).await {
+            Ok((AcquireReply::Granted(fence), sent)) => attempt.granted(fence, sent),
+            Ok((AcquireReply::Held(remaining), _)) => {
+                Err(attempt.held(self.0.settings.poll_interval, remaining))
+            }
             Err(error) => Err(self.0.table.unavailable(error)),
         }
     }
@@ -215,7 +226,7 @@ impl RedisLocker {
 impl fmt::Debug for RedisLocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisLocker")
-            .field("redis", &self.0.link.address())
+            .field("redis", &self.0.connection.address())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
@@ -224,7 +235,7 @@ impl fmt::Debug for RedisLocker {
 #[async_trait]
 impl Locker for RedisLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let attempt = |local| self.acquire_now(local, id, Ask::Yield(None));
+        let attempt = |local| self.acquire_now(local, id, YieldRequest::Yield(None));
         self.0.table.acquire(id, None, wait, attempt).await
     }
 
@@ -235,41 +246,45 @@ impl Locker for RedisLocker {
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
         let offset = Some(offset);
-        let attempt = |local| self.acquire_now(local, id, Ask::Yield(offset));
+        let attempt = |local| self.acquire_now(local, id, YieldRequest::Yield(offset));
         self.0.table.acquire(id, offset, wait, attempt).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        let attempt = |local| self.acquire_now(local, id, Ask::Nothing);
+        let attempt = |local| self.acquire_now(local, id, YieldRequest::None);
         self.0.table.try_acquire(id, attempt).await
     }
 }
 
-impl Node {
-    async fn take(&self, attempt: &Attempt, ask: Ask) -> Result<(Answer, Instant), LinkError> {
-        let newest = self.newest.load(Ordering::Relaxed);
-        let call = self.link.call(|up| {
-            self.scripts
-                .acquire(up.run(), attempt.id(), *attempt.owner(), newest, ask)
+impl LockerInner {
+    async fn acquire(
+        &self,
+        attempt: &Attempt,
+        request: YieldRequest,
+    ) -> Result<(AcquireReply, Instant), ConnectionError> {
+        let max_fence = self.max_fence.load(Ordering::Relaxed);
+        let call = self.connection.call(|live| {
+            let owner = *attempt.owner();
+            (self.scripts).acquire(live.run(), attempt.id(), owner, max_fence, request)
         });
-        let (answer, sent) = call.await?;
-        let answer = Scripts::answer(answer);
-        if let Answer::Granted(fence) = answer {
-            self.newest.fetch_max(fence.0, Ordering::Relaxed);
+        let (reply, sent) = call.await?;
+        let reply = Scripts::acquire_reply(reply);
+        if let AcquireReply::Granted(fence) = reply {
+            self.max_fence.fetch_max(fence.0, Ordering::Relaxed);
         }
-        Ok((answer, sent))
+        Ok((reply, sent))
     }
 }
 
-impl Drop for Node {
+impl Drop for LockerInner {
     fn drop(&mut self) {
         self.stop.send_replace(true);
     }
 }
 
-/// Understands what other nodes say: `ask OWNER:NUMBER OFFSET ID` to the one who has the lease, `free ID`
-/// to those who wait for it.
-fn hear(table: &Table, owner: &str, message: &[u8]) {
+/// Handles a message of another node: `yield OWNER:NUMBER OFFSET ID` for the holder of a lease, or
+/// `free ID` for its waiters.
+fn handle_message(table: &Table, owner: &str, message: &[u8]) {
     let Ok(message) = std::str::from_utf8(message) else {
         return;
     };
@@ -277,10 +292,11 @@ fn hear(table: &Table, owner: &str, message: &[u8]) {
         if let Ok(id) = UploadId::new(id) {
             table.wake(&id);
         }
-    } else if let Some(ask) = message.strip_prefix("ask ")
-        && let Some(ask) = ask.strip_prefix(owner)
-        && let Some((number, ask)) = ask.strip_prefix(':').and_then(|ask| ask.split_once(' '))
-        && let Some((offset, id)) = ask.split_once(' ')
+    } else if let Some(request) = message.strip_prefix("yield ")
+        && let Some(request) = request.strip_prefix(owner)
+        && let Some(request) = request.strip_prefix(':')
+        && let Some((number, request)) = request.split_once(' ')
+        && let Some((offset, id)) = request.split_once(' ')
         && let Some(offset) = parse_offset(offset)
         && let (Ok(number), Ok(id)) = (number.parse(), UploadId::new(id))
     {

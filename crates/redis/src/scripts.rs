@@ -1,4 +1,4 @@
-//! The calls to Redis: four scripts, each of them atomic there.
+//! The calls to Redis: four scripts, each of which is atomic.
 
 use std::{fmt, time::Duration};
 
@@ -10,12 +10,12 @@ use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection};
 
 use crate::settings::RedisSettings;
 
-/// How long a fence is remembered after its lease. Later the count starts anew, from the clock.
-const FENCE_OUTLIVES: Duration = Duration::from_secs(24 * 3600);
-/// How long a lease is kept for the node that waits for it.
-const HAND_OVER: Duration = Duration::from_millis(100);
+/// Time for which a fence is retained after its lease. After that, it starts from the clock again.
+const FENCE_RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// Time for which a released lease is reserved for the waiting node.
+const HANDOFF_WINDOW: Duration = Duration::from_millis(100);
 
-/// Identifies a lease among those that this node acquired: a later one has a greater number.
+/// Identifies a lease among those of this node: a later one has a greater number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeaseId(pub(crate) u64);
 
@@ -26,25 +26,25 @@ impl LeaseId {
     }
 }
 
-/// What a request for a lease asks of the holder.
+/// The request to the holder of a lease that another node wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ask {
-    Nothing,
-    /// To yield to a request that appends at an offset, or in any case.
+pub(crate) enum YieldRequest {
+    None,
+    /// Yield to a request that appends at the offset; `None` if it does not append.
     Yield(Option<u64>),
 }
 
-impl fmt::Display for Ask {
+impl fmt::Display for YieldRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => Ok(()),
+            Self::None => Ok(()),
             Self::Yield(None) => f.write_str("-"),
             Self::Yield(Some(offset)) => offset.fmt(f),
         }
     }
 }
 
-/// Parses the offset of [`Ask::Yield`].
+/// Parses the offset of [`YieldRequest::Yield`].
 pub(crate) fn parse_offset(text: &str) -> Option<Option<u64>> {
     match text {
         "-" => Some(None),
@@ -52,15 +52,15 @@ pub(crate) fn parse_offset(text: &str) -> Option<Option<u64>> {
     }
 }
 
-/// The outcome of a renewal.
+/// The result of a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Renewal {
-    Renewed(Ask),
+    Renewed(YieldRequest),
     /// Another node has the lease.
     Lost,
 }
 
-/// The scripts, with what is the same in every call.
+/// The scripts, with the arguments that all calls share.
 #[derive(Debug)]
 pub(crate) struct Scripts {
     acquire: Script,
@@ -71,28 +71,28 @@ pub(crate) struct Scripts {
     channel: String,
     owner: String,
     ttl: Millis,
-    keep: Millis,
-    want: Millis,
+    fence_ttl: Millis,
+    waiter_ttl: Millis,
 }
 
-/// What taking a lease came to.
+/// The result of an attempt to acquire a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum AcquireReply {
     Granted(Fence),
-    /// Somebody has it, for this long if it isn't renewed.
-    Busy(Duration),
+    /// Another node holds it; it expires after this time unless renewed.
+    Held(Duration),
 }
 
-/// Where the calls of one connection go. The name of the primary is part of each key: after a restart
-/// or a failover the server may know old leases and old fences, or none, and both count as none.
+/// The server of one connection. Its name is part of each key, since leases and fences of an
+/// earlier primary or run may be outdated.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Run<'a> {
+pub(crate) struct ServerRun<'a> {
     pub(crate) name: &'a str,
-    /// How long leases of the primary before may still be held.
-    pub(crate) unsettled: Duration,
+    /// Time for which leases of earlier primaries may still be active.
+    pub(crate) grace_period: Duration,
 }
 
-/// Milliseconds, as an argument.
+/// Milliseconds, as a script argument.
 type Millis = u64;
 
 fn millis(duration: Duration) -> Millis {
@@ -110,18 +110,18 @@ impl Scripts {
             prefix: settings.prefix.clone(),
             owner: owner.to_owned(),
             ttl: millis(settings.ttl),
-            keep: millis(settings.ttl + FENCE_OUTLIVES),
-            // A waiter repeats it with every poll; one that is gone is soon forgotten.
-            want: millis(4 * settings.poll),
+            fence_ttl: millis(settings.ttl + FENCE_RETENTION),
+            // A waiter renews it with every poll; that of a dead waiter expires soon.
+            waiter_ttl: millis(4 * settings.poll_interval),
         }
     }
 
-    /// The channel on which nodes ask each other.
+    /// Returns the channel for messages between nodes.
     pub(crate) fn channel(&self) -> &str {
         &self.channel
     }
 
-    /// Makes the scripts known to the server.
+    /// Loads the scripts into the server.
     pub(crate) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         for script in [&self.acquire, &self.renew, &self.release, &self.enter] {
             let _: String = script.load_async(connection).await?;
@@ -129,8 +129,8 @@ impl Scripts {
         Ok(())
     }
 
-    /// Gives the number of this primary, and for how many milliseconds leases of the one before may
-    /// still be held.
+    /// Registers the server as primary; returns its number and the grace period in
+    /// milliseconds.
     pub(crate) fn enter(&self, run: &str, primary_for: Duration) -> Cmd {
         let mut call = Self::call(&self.enter, 1);
         call.arg(self.primary())
@@ -142,77 +142,80 @@ impl Scripts {
 
     pub(crate) fn acquire(
         &self,
-        run: Run<'_>,
+        run: ServerRun<'_>,
         id: &UploadId,
         lease: LeaseId,
-        floor: u64,
-        ask: Ask,
+        min_fence: u64,
+        request: YieldRequest,
     ) -> Cmd {
         let mut call = Self::call(&self.acquire, 4);
         call.arg(self.key("lease", run, id))
             .arg(self.key("fence", run, id))
-            .arg(self.key("want", run, id))
+            .arg(self.key("waiter", run, id))
             .arg(self.primary())
             .arg(&self.owner)
             .arg(lease.0)
             .arg(self.ttl)
-            .arg(self.keep)
-            .arg(floor)
-            .arg(ask.to_string())
+            .arg(self.fence_ttl)
+            .arg(min_fence)
+            .arg(request.to_string())
             .arg(&self.channel)
             .arg(id.as_str())
-            .arg(millis(HAND_OVER))
-            .arg(self.want)
-            .arg(millis(run.unsettled))
+            .arg(millis(HANDOFF_WINDOW))
+            .arg(self.waiter_ttl)
+            .arg(millis(run.grace_period))
             .arg(run.name);
         call
     }
 
-    /// What [`Scripts::acquire`] gave.
-    pub(crate) fn answer((granted, value): (u8, u64)) -> Answer {
+    /// Parses the reply of [`Scripts::acquire`].
+    pub(crate) fn acquire_reply((granted, value): (u8, u64)) -> AcquireReply {
         if granted == 1 {
-            Answer::Granted(Fence(value))
+            AcquireReply::Granted(Fence(value))
         } else {
-            Answer::Busy(Duration::from_millis(value))
+            AcquireReply::Held(Duration::from_millis(value))
         }
     }
 
-    /// Prolongs a lease; the answer is that of [`Scripts::renewal`].
-    pub(crate) fn renew(&self, run: Run<'_>, lease: &OwnedLease<LeaseId>) -> Cmd {
+    /// Extends a lease; [`Scripts::renewal`] parses the reply.
+    pub(crate) fn renew(&self, run: ServerRun<'_>, lease: &OwnedLease<LeaseId>) -> Cmd {
         let OwnedLease { id, owner, fence } = lease;
         let mut call = Self::call(&self.renew, 4);
         call.arg(self.key("lease", run, id))
             .arg(self.key("fence", run, id))
-            .arg(self.key("want", run, id))
+            .arg(self.key("waiter", run, id))
             .arg(self.primary())
             .arg(owner.value(&self.owner))
             .arg(self.ttl)
-            .arg(self.keep)
+            .arg(self.fence_ttl)
             .arg(fence.0)
             .arg(&self.owner)
             .arg(run.name);
         call
     }
 
-    /// Gives 1, or 0 if the lease is another's.
-    pub(crate) fn release(&self, run: Run<'_>, id: &UploadId, lease: LeaseId) -> Cmd {
+    /// Releases a lease; replies 1, or 0 if another owner holds it.
+    pub(crate) fn release(&self, run: ServerRun<'_>, id: &UploadId, lease: LeaseId) -> Cmd {
         let mut call = Self::call(&self.release, 2);
         call.arg(self.key("lease", run, id))
-            .arg(self.key("want", run, id))
+            .arg(self.key("waiter", run, id))
             .arg(lease.value(&self.owner))
             .arg(&self.owner)
-            .arg(millis(HAND_OVER))
+            .arg(millis(HANDOFF_WINDOW))
             .arg(&self.channel)
             .arg(id.as_str());
         call
     }
 
-    /// Parses the answer of [`Scripts::renew`].
-    pub(crate) fn renewal(answer: &str) -> Renewal {
-        match answer.strip_prefix('w') {
-            None if answer == "0" => Renewal::Lost,
-            None => Renewal::Renewed(Ask::Nothing),
-            Some(offset) => Renewal::Renewed(parse_offset(offset).map_or(Ask::Nothing, Ask::Yield)),
+    /// Parses the reply of [`Scripts::renew`].
+    pub(crate) fn renewal(reply: &str) -> Renewal {
+        match reply.strip_prefix('w') {
+            None if reply == "0" => Renewal::Lost,
+            None => Renewal::Renewed(YieldRequest::None),
+            Some(offset) => {
+                let offset = parse_offset(offset);
+                Renewal::Renewed(offset.map_or(YieldRequest::None, YieldRequest::Yield))
+            }
         }
     }
 
@@ -222,13 +225,13 @@ impl Scripts {
         call
     }
 
-    /// The key that says which server was the primary last.
+    /// Returns the key of the last primary.
     fn primary(&self) -> String {
         format!("{}primary", self.prefix)
     }
 
-    /// The braces keep the keys of one upload together where keys are spread over servers.
-    fn key(&self, kind: &str, run: Run<'_>, id: &UploadId) -> String {
+    /// Returns a key of an upload. The braces keep its keys in one hash slot.
+    fn key(&self, kind: &str, run: ServerRun<'_>, id: &UploadId) -> String {
         format!("{}{kind}:{{{id}}}:{}", self.prefix, run.name)
     }
 }

@@ -1,22 +1,22 @@
-//! What a [`RedisLocker`](crate::RedisLocker) can be told.
+//! Settings of a [`RedisLocker`](crate::RedisLocker).
 
 use std::{io, time::Duration};
 
-/// Settings of a [`RedisLocker`](crate::RedisLocker). All nodes must have the same.
+/// Settings of a [`RedisLocker`](crate::RedisLocker). They must be equal on all nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisSettings {
-    /// What the names of all keys, and of the channel, begin with: `landfall:`. Stores that don't
-    /// share their uploads need different prefixes.
+    /// Prefix of all keys and of the channel: `landfall:`. Each store needs its own prefix.
     pub prefix: String,
-    /// How long a lease lasts if it isn't renewed: 5 seconds. That long, the uploads of a node that
-    /// was killed are out of reach. Renewed at a third of it; at four fifths without a renewal the
-    /// holder is told that the lease is lost.
+    /// Lifetime of a lease that is not renewed: 5 seconds.
+    ///
+    /// The uploads of a killed node are unavailable for that long. Leases are renewed at a
+    /// quarter of it; after four fifths without a renewal the holder has to stop.
     pub ttl: Duration,
-    /// How long a call waits for Redis before it gives up: 2 seconds.
-    pub patience: Duration,
-    /// How often a waiter looks whether the lease is free, if it hears nothing: every 250 ms.
-    pub poll: Duration,
+    /// Time limit of a call to Redis: 2 seconds.
+    pub timeout: Duration,
+    /// Interval at which a waiter repeats its request, in case a message was lost: 250 ms.
+    pub poll_interval: Duration,
 }
 
 impl Default for RedisSettings {
@@ -24,41 +24,43 @@ impl Default for RedisSettings {
         Self {
             prefix: "landfall:".into(),
             ttl: Duration::from_secs(5),
-            patience: Duration::from_secs(2),
-            poll: Duration::from_millis(250),
+            timeout: Duration::from_secs(2),
+            poll_interval: Duration::from_millis(250),
         }
     }
 }
 
 impl RedisSettings {
-    /// The shortest lifetime of a lease.
-    pub const LEAST_TTL: Duration = Duration::from_millis(500);
+    /// Minimum lifetime of a lease.
+    pub const MIN_TTL: Duration = Duration::from_millis(500);
+    /// Maximum lifetime of a lease.
+    pub const MAX_TTL: Duration = Duration::from_secs(3600);
 
     pub(crate) fn check(&self) -> Result<(), SettingsError> {
-        if self.ttl < Self::LEAST_TTL || self.ttl > Duration::from_secs(3600) {
+        if self.ttl < Self::MIN_TTL || self.ttl > Self::MAX_TTL {
             return Err(SettingsError::Ttl(self.ttl));
         }
-        if self.patience.is_zero() || self.poll.is_zero() {
+        if self.timeout.is_zero() || self.poll_interval.is_zero() {
             return Err(SettingsError::Zero);
         }
         Ok(())
     }
 }
 
-/// Why there can't be a locker with these settings.
+/// An error that prevents the creation of a locker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// The address can't be understood, or needs a feature that was not built in.
-    #[error("the address of Redis is not usable: {0}")]
+    /// The address cannot be parsed, or needs a feature that is not compiled in.
+    #[error("invalid Redis address: {0}")]
     Address(#[source] redis::RedisError),
-    /// A lease would be too short to be renewed in time, or too long to be waited for.
-    #[error("a lease must last from half a second to an hour, not {0:?}")]
+    /// The lifetime is outside of the allowed range.
+    #[error("invalid lease lifetime {0:?}; set it from 500 ms to 1 h")]
     Ttl(Duration),
-    /// A time that can't be zero.
-    #[error("neither patience nor the poll interval can be zero")]
+    /// A time limit or interval is zero.
+    #[error("the timeout and the poll interval of leases cannot be zero")]
     Zero,
-    /// The thread that renews leases can't be started.
-    #[error("can't start the thread that renews leases: {0}")]
+    /// The lease thread cannot be started.
+    #[error("failed to start the thread that renews leases: {0}")]
     Thread(#[source] io::Error),
 }

@@ -38,13 +38,13 @@ fn main() -> ExitCode {
             origins,
             dry_run,
         }) => run(landfall_server::s3::cors::set(loaded, origins, dry_run)),
-        Ok(Invocation::Events { loaded, errand }) => run(app::events(loaded, errand)),
+        Ok(Invocation::Events { loaded, command }) => run(app::events(loaded, command)),
         #[cfg(feature = "grants")]
         Ok(Invocation::Keys {
             loaded,
-            errand,
+            command,
             json,
-        }) => run(app::keys(loaded, errand, json)),
+        }) => run(app::keys(loaded, command, json)),
         Ok(Invocation::Migrate(loaded)) => run(app::migrate(loaded)),
         Ok(Invocation::Sweep { loaded, dry_run }) => run(app::sweep(loaded, dry_run)),
         Err(failure) => fail(&failure),

@@ -1,11 +1,12 @@
 //! Leases: exclusive rights with a lifetime, one row each.
 //!
-//! A row holds name, owner, expiry and fence. Only the clock of the database decides whether a lease
-//! has expired. The row of a released lease stays for a while, so that the fences of a name count by
-//! one; rows are removed later, and a new row starts in a block of fences that no row had before.
+//! A row holds name, owner, expiry and fence. Only the clock of the database decides whether a
+//! lease has expired. The row of a released lease is retained for a while, so that the fences of a
+//! name increase by one. After the row is removed, a new one starts in a block of fences that no
+//! row has used.
 //!
-//! On PostgreSQL a node can wait for a lease: the row names it, and notifications tell the holder to
-//! yield and the waiter that the lease is reserved for it.
+//! On PostgreSQL a node can wait for a lease: the row names it, and notifications make the holder
+//! yield and inform the waiter that the lease is reserved for it.
 
 #[cfg(feature = "postgres")]
 mod notice;
@@ -21,14 +22,14 @@ pub use row::{RowLease, RowLeases};
 #[cfg(feature = "postgres")]
 pub use notice::{LeaseNotice, LeaseNotices};
 
-/// Fences between the first ones of two rows: a row counts from its first one up to this many.
+/// Distance between the first fences of two rows: a row uses at most this many.
 const FENCE_BLOCK: i64 = 1 << 20;
-/// How long a released lease is reserved for the node that waits.
+/// Time for which a released lease is reserved for the waiting node.
 const HANDOFF_WINDOW: Duration = Duration::from_millis(200);
-/// The most leases that one statement renews or releases.
+/// Maximum number of leases that one statement renews or releases.
 const MAX_BATCH: usize = 10_000;
 
-/// The owner of one lease: a node, and a number that grows with each of its acquisitions.
+/// The owner of one lease: a node, and a number that increases with each acquisition.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LeaseOwner {
     node: String,
@@ -36,14 +37,14 @@ pub struct LeaseOwner {
 }
 
 impl LeaseOwner {
-    /// Makes an owner. The node's name holds neither `:` nor white space.
+    /// Creates an owner. The node's name must contain neither `:` nor white space.
     #[must_use]
     pub fn new(node: impl Into<String>, number: u64) -> Self {
         let node = node.into();
         Self { node, number }
     }
 
-    /// The number of the acquisition.
+    /// Returns the number of the acquisition.
     #[must_use]
     pub const fn number(&self) -> u64 {
         self.number
@@ -56,12 +57,12 @@ impl fmt::Display for LeaseOwner {
     }
 }
 
-/// A lease as it is renewed and released.
+/// An owned lease, as it is renewed and released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedLease {
     /// The name, without white space.
     pub name: String,
-    /// Who acquired it.
+    /// The owner that acquired it.
     pub owner: LeaseOwner,
 }
 
@@ -70,35 +71,34 @@ pub struct OwnedLease {
 pub enum Acquisition {
     /// The lease was acquired.
     Granted {
-        /// Greater than that of each earlier lease of the name; greater by one only if no other
-        /// lease of the name was granted in between.
+        /// Greater than that of each earlier lease of the name, and by exactly one only if no lease
+        /// of the name was granted in between.
         fence: u64,
-        /// A request of another node that waits for it already.
+        /// The request of another node that already waits for it.
         waiting: Option<WaitingRequest>,
     },
-    /// Another node has it.
+    /// Another node holds it.
     Held {
-        /// After this long it expires if it is not renewed.
+        /// Time until it expires unless renewed.
         remaining: Duration,
         /// The lease will be reserved for this owner's node when it is released.
         is_next: bool,
     },
 }
 
-/// A lease that was renewed.
+/// A renewed lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// A request of another node that waits for it.
+    /// The request of another node that waits for it.
     pub waiting: Option<WaitingRequest>,
 }
 
 /// A request that waits for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitingRequest {
-    /// The number of bytes after which it continues what the holder writes; `None` if it does not
-    /// depend on that.
+    /// The offset at which the request appends; `None` if it does not append.
     pub offset: Option<u64>,
 }
 
@@ -123,30 +123,32 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Uses the table of a database, which [`migrate`](Self::migrate) makes.
+    /// Creates a handle to the table, which [`migrate`](Self::migrate) creates.
     #[must_use]
     pub const fn new(connections: Connections) -> Self {
         Self { connections }
     }
 
-    /// Makes the table if it is missing.
+    /// Creates the table if it is missing.
     ///
     /// # Errors
     /// See [`Connections::migrate`].
     ///
     /// # Cancel safety
-    /// Dropped, it has done all or nothing.
+    /// Dropped, either all or nothing was done.
     pub async fn migrate(&self) -> Result<(), DatabaseError> {
         let step = Migration::expand(include_str!("sqlite.sql"), include_str!("postgres.sql"));
         self.connections.migrate("leases", &[step]).await
     }
 
-    /// Acquires a lease for `ttl` if it is free, has expired or is reserved for the owner's node. A
-    /// lease of an earlier acquisition of that node, which the node must have ended by itself, is
-    /// acquired if no other node waits.
+    /// Acquires a lease for `ttl` if it is free, expired, or reserved for the owner's node.
     ///
-    /// With `waits_for`, the holder is requested to yield to that request, and the node is the next one if nobody
-    /// waits; it has to repeat the call within that time. SQLite records no waiter.
+    /// A lease of an earlier acquisition of that node, which the node must have ended, is acquired
+    /// if no other node waits.
+    ///
+    /// With `waits_for`, the holder is requested to yield to that request, and the node becomes the
+    /// next holder if no other waits; it must repeat the call within that time. SQLite records no
+    /// waiter.
     ///
     /// # Errors
     /// The database failed; the lease may have been acquired nevertheless.
@@ -185,7 +187,7 @@ impl Leases {
             transaction.commit().await?;
             rows
         };
-        // The row was made since the statement began: it is to be tried again.
+        // Another statement inserted the row concurrently: retry soon.
         let Some(row) = rows.first() else {
             let remaining = Duration::from_millis(5);
             return Ok(Acquisition::Held {
@@ -193,7 +195,7 @@ impl Leases {
                 is_next: false,
             });
         };
-        Ok(match row.maybe_number("fence")? {
+        Ok(match row.opt_number("fence")? {
             Some(fence) => Acquisition::Granted {
                 fence: u64::try_from(fence).unwrap_or_default(),
                 waiting: WaitingRequest::from_column(row.number("wanted")?),
@@ -205,8 +207,9 @@ impl Leases {
         })
     }
 
-    /// Extends leases to `ttl` from now, and returns them; those that are missing in the result
-    /// belong to other owners. An expired lease that nobody has acquired since is renewed as well.
+    /// Extends leases to `ttl` from now and returns them; missing ones belong to other owners.
+    ///
+    /// An expired lease that was not acquired since is renewed as well.
     ///
     /// # Errors
     /// The database failed; some may have been renewed.
@@ -228,11 +231,12 @@ impl Leases {
         Ok(renewals)
     }
 
-    /// Releases leases; those that belong to other owners stay. On PostgreSQL a lease is reserved for
-    /// the node that waits for it, which is notified.
+    /// Releases leases, except those that belong to other owners.
+    ///
+    /// On PostgreSQL a lease is reserved for the node that waits for it, which is notified.
     ///
     /// # Errors
-    /// The database failed; those that were not released expire.
+    /// The database failed; leases that were not released expire.
     ///
     /// # Cancel safety
     /// Dropped, some may have been released.
@@ -251,7 +255,7 @@ impl Leases {
     /// The database failed.
     ///
     /// # Cancel safety
-    /// Dropped, it has done all or nothing.
+    /// Dropped, either all or no rows were removed.
     pub async fn purge(&self, age: Duration) -> Result<(), DatabaseError> {
         let statement = sql::purge(self.connections.is_postgres()).with(millis(age));
         self.connections.run(statement).await.map(drop)
@@ -273,7 +277,7 @@ impl Leases {
                 .with(list(names))
                 .with(list(owners));
         }
-        // SQLite takes JSON lists; names and owners need no escapes.
+        // A JSON list for SQLite; names and owners need no escapes.
         let json = |texts: Vec<String>| format!("[\"{}\"]", texts.join("\",\""));
         Statement::new(sql(false))
             .with(json(names))

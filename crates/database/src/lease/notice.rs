@@ -1,4 +1,4 @@
-//! Notifications between nodes, by PostgreSQL's LISTEN and NOTIFY.
+//! Notifications between nodes by PostgreSQL's LISTEN and NOTIFY.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{LeaseOwner, Leases, WaitingRequest, sql};
 use crate::{DatabaseError, Statement, listener::Listener};
 
-/// How long a notification of this node to itself may take.
+/// Time limit of a notification of this node to itself.
 const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A notification about a lease.
@@ -36,7 +36,7 @@ pub enum LeaseNotice {
 pub struct LeaseNotices(Listener);
 
 impl Leases {
-    /// Subscribes to the notifications of all nodes, and checks that they arrive.
+    /// Subscribes to the notifications of all nodes and checks that they arrive.
     ///
     /// # Errors
     /// The database failed, or [`DatabaseError::NoNotifications`].
@@ -45,7 +45,7 @@ impl Leases {
     /// May be dropped.
     pub async fn subscribe(&self) -> Result<LeaseNotices, DatabaseError> {
         let mut listener = self.connections().listener().await?;
-        // On a channel of its own: PgBouncer keeps listening for clients that do not expect it.
+        // A separate channel: PgBouncer would leave LISTEN active for other clients.
         let channel = format!("landfall_test_{:016x}", rand::random::<u64>());
         listener.listen(&channel).await?;
         let notify = Statement::new("SELECT CAST(pg_notify($1, '') AS TEXT)");
@@ -57,7 +57,7 @@ impl Leases {
         };
         match timeout(SELF_TEST_TIMEOUT, arrives).await {
             Ok(Ok(())) => {}
-            // Another client of PgBouncer received it.
+            // PgBouncer delivered it to another client.
             Ok(Err(DatabaseError::Sql(sqlx::Error::Protocol(_)))) | Err(_) => {
                 return Err(DatabaseError::NoNotifications);
             }
@@ -73,10 +73,10 @@ impl LeaseNotices {
     /// Waits for the next notification.
     ///
     /// # Errors
-    /// The connection was lost, and with it notifications: subscribe again.
+    /// The connection was lost, and notifications with it: subscribe again.
     ///
     /// # Cancel safety
-    /// No notification is lost by dropping it.
+    /// Dropping it loses no notification.
     pub async fn receive(&mut self) -> Result<LeaseNotice, DatabaseError> {
         loop {
             if let Some(notice) = parse(&self.0.receive().await?) {

@@ -1,9 +1,9 @@
 CREATE SEQUENCE lease_fences INCREMENT BY 1048576;
 
--- A server that lost its state continues from the clock, so that fences grow all the same.
+-- A server that lost its state continues from the clock, so that fences keep growing.
 SELECT setval('lease_fences', CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000000 AS BIGINT));
 
--- Room on each page lets renewals stay there without a change of the index.
+-- Free space on each page lets renewals stay there without a change of the index.
 CREATE TABLE leases (
     name TEXT COLLATE "C" PRIMARY KEY,
     owner TEXT NOT NULL,

@@ -1,8 +1,7 @@
-//! Leases in the rows that they protect.
+//! Row leases: leases stored in the rows that they protect.
 //!
-//! Other statements on the row can require in their own condition that nobody has the lease, which a
-//! lease in a table of its own cannot offer: one acquired between the check and the write would be
-//! overlooked.
+//! Other statements on the row can require that no lease is active. With a separate table, a lease
+//! acquired between that check and the write would be missed.
 
 use std::{
     sync::{
@@ -24,18 +23,20 @@ use crate::{Connections, DatabaseError, Statement, millis};
 /// Time limit of a call.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The leases of the rows of a table with the columns `id`, `lease_owner` and `lease_expires_at`
-/// (milliseconds since 1970 by the clock of the database; 0 if nobody has it). Cheap to clone.
+/// The row leases of a table with the columns `id`, `lease_owner` and `lease_expires_at`.
+///
+/// The expiry is in milliseconds since 1970 by the clock of the database; 0 means free. Cheap to
+/// clone.
 #[derive(Debug, Clone)]
 pub struct RowLeases {
     connections: Connections,
-    /// Where the connections were opened.
+    /// The runtime in which the connections were opened.
     runtime: Handle,
     table: &'static str,
     ttl: Duration,
 }
 
-/// A lease of a row. A task renews it, and it is released on drop; if the process dies, it expires.
+/// A row lease, renewed by a task and released on drop. It expires if the process dies.
 #[derive(Debug)]
 pub struct RowLease {
     inner: Arc<Inner>,
@@ -47,13 +48,13 @@ struct Inner {
     leases: RowLeases,
     id: String,
     owner: String,
-    /// Until when it can be used, by the clock of this process; `None` once it is lost.
+    /// The end of its use, by the clock of this process; `None` once it is lost.
     usable_until: Mutex<Option<Instant>>,
     is_released: AtomicBool,
 }
 
 impl RowLeases {
-    /// Uses a table, with connections that were opened in `runtime`.
+    /// Creates the leases of a table, with connections that were opened in `runtime`.
     #[must_use]
     pub const fn new(
         connections: Connections,
@@ -69,17 +70,17 @@ impl RowLeases {
         }
     }
 
-    /// Changes the lifetime of leases.
+    /// Sets the lifetime of leases.
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Acquires the lease of a row; `None` if another owner has it or there is no such row.
+    /// Acquires the lease of a row; `None` if another owner has it or the row does not exist.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     ///
     /// # Cancel safety
     /// Dropped, the lease is released.
@@ -93,7 +94,7 @@ impl RowLeases {
         });
         let acquire = self.runtime.spawn(async move {
             let acquired = inner.extend(true).await;
-            // The response may have been lost after the database acquired it.
+            // The response may have been lost after the database granted the lease.
             let renewal = tokio::spawn(renew(inner.clone())).abort_handle();
             let lease = RowLease { inner, renewal };
             match acquired {
@@ -116,22 +117,24 @@ impl RowLeases {
             Ok(changed)
         };
         let executed = timeout(TIMEOUT, execute).await;
-        executed.unwrap_or(Err(DatabaseError::Slow(TIMEOUT)))
+        executed.unwrap_or(Err(DatabaseError::Timeout(TIMEOUT)))
     }
 }
 
 impl RowLease {
-    /// Whether no other owner can have acquired it: not if it could not be renewed in time. To be
-    /// checked right before each effect that cannot be undone.
+    /// Returns whether no other owner can have acquired it; false if it was not renewed in time.
+    ///
+    /// Check it right before each effect that cannot be undone.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.inner.is_held()
     }
 
-    /// Releases it, and returns when others can acquire it; after a drop, that takes a moment.
+    /// Releases the lease and returns when others can acquire it; a drop releases it in the
+    /// background.
     ///
     /// # Cancel safety
-    /// Dropped, it is released all the same.
+    /// Dropped, it is released nevertheless.
     pub async fn release(self) {
         self.renewal.abort();
         self.inner.is_released.store(true, Ordering::Relaxed);
@@ -171,8 +174,10 @@ impl Inner {
             .is_some_and(|until| Instant::now() < until)
     }
 
-    /// Acquires or renews it; returns whether this is the owner. A fifth of the lifetime remains for
-    /// an effect that has begun, counted from before the call was sent.
+    /// Acquires or renews it; returns whether this is the owner.
+    ///
+    /// A fifth of the lifetime, counted from before the call was sent, remains for an effect that
+    /// has started.
     async fn extend(&self, is_new: bool) -> Result<bool, DatabaseError> {
         let RowLeases {
             connections,
@@ -208,7 +213,7 @@ impl Inner {
         ));
         let statement = statement.with(self.id.as_str()).with(self.owner.as_str());
         if let Err(error) = self.leases.execute(statement).await {
-            tracing::warn!(table, id = %self.id, %error, "failed to release a lease: it expires");
+            tracing::warn!(table, id = %self.id, %error, "failed to release row lease, it expires");
         }
     }
 }
@@ -219,21 +224,21 @@ async fn renew(inner: Arc<Inner>) {
     while let Some(until) = inner.usable_until() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            tracing::error!(table, id = %inner.id, "a lease was not renewed in time");
+            tracing::error!(table, id = %inner.id, "row lease expired before renewal");
             *inner.lock() = None;
             return;
         }
-        // At a third of the lifetime, and more often when that failed.
+        // At a third of the lifetime, and more often after a failure.
         let due = left.saturating_sub(ttl * 7 / 15);
         sleep(due.max(ttl / 12)).await;
         match inner.extend(false).await {
             Ok(true) => {}
             Ok(false) => {
-                tracing::error!(table, id = %inner.id, "another owner has acquired a lease");
+                tracing::error!(table, id = %inner.id, "row lease lost to another node");
                 return;
             }
             Err(error) => {
-                tracing::warn!(table, id = %inner.id, %error, "failed to renew a lease");
+                tracing::warn!(table, id = %inner.id, %error, "failed to renew row lease");
             }
         }
     }

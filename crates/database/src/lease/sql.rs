@@ -1,4 +1,4 @@
-//! The statements, for both databases where they understand the same.
+//! The statements, for both databases where they agree.
 
 use super::FENCE_BLOCK;
 use crate::Statement;
@@ -6,8 +6,10 @@ use crate::Statement;
 /// The channel on which nodes notify each other.
 pub(super) const CHANNEL: &str = "landfall_leases";
 
-/// The database's time in milliseconds since 1970. On PostgreSQL that of the statement's start: a
-/// statement that waited for a row compares with an earlier time, which errs on the safe side.
+/// Returns the database's time in milliseconds since 1970.
+///
+/// On PostgreSQL it is the time at which the statement started: after waiting for a row it is
+/// early, which is safe.
 pub(super) const fn now(is_postgres: bool) -> &'static str {
     if is_postgres {
         "CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)"
@@ -16,7 +18,7 @@ pub(super) const fn now(is_postgres: bool) -> &'static str {
     }
 }
 
-/// Acquires a lease if it may be: `$1` name, `$2` node, `$3` number, `$4` lifetime.
+/// Acquires a lease if possible: `$1` name, `$2` node, `$3` number, `$4` lifetime.
 pub(super) fn acquire(is_postgres: bool) -> String {
     let now = now(is_postgres);
     let (block, number) = if is_postgres {
@@ -30,9 +32,9 @@ pub(super) fn acquire(is_postgres: bool) -> String {
             "CAST(substr(lease.owner, instr(lease.owner, ':') + 1) AS INTEGER)",
         )
     };
-    // A release that this call waited for may have a later time. An older call that arrives late must
-    // not replace a newer lease of its node. A waiter of a lease that expired may be gone like its
-    // holder; one that still waits repeats its call.
+    // A release that this call waited for may have a later time. A delayed older call must not
+    // replace a newer lease of its node. The waiter of an expired lease may be dead like its
+    // holder; a live one repeats its call.
     format!(
         "INSERT INTO leases AS lease (name, owner, expires_at, fence) \
          VALUES ($1, $2 || ':' || CAST($3 AS TEXT), {now} + $4, {block}) \
@@ -50,8 +52,10 @@ pub(super) fn acquire(is_postgres: bool) -> String {
     )
 }
 
-/// The same, and otherwise registers the node as waiter for `$5`, if that is not 0, and requests the
-/// holder to yield: `$6` is the offset at which the request appends, plus one. PostgreSQL alone.
+/// Like `acquire`, and otherwise registers the node as waiter for `$5` (unless 0) and makes the
+/// holder yield. PostgreSQL only.
+///
+/// `$6` is the offset at which the request appends, plus one.
 #[cfg(feature = "postgres")]
 pub(super) fn acquire_or_wait() -> String {
     let now = now(true);
@@ -82,14 +86,14 @@ pub(super) fn acquire_or_wait() -> String {
     acquire(true)
 }
 
-/// Advances the fences of new rows. SQLite alone: PostgreSQL has a sequence.
+/// Advances the fences of new rows. SQLite only: PostgreSQL has a sequence.
 pub(super) fn next_block() -> Statement {
     Statement::new(format!(
         "UPDATE lease_fences SET next = next + {FENCE_BLOCK}"
     ))
 }
 
-/// The remaining lifetime of the lease `$1`. SQLite alone.
+/// Selects the remaining lifetime of the lease `$1`. SQLite only.
 pub(super) fn remaining() -> Statement {
     let now = now(false);
     Statement::new(format!(
@@ -98,7 +102,7 @@ pub(super) fn remaining() -> Statement {
     ))
 }
 
-/// Two lists as rows: `$1` names, `$2` owners.
+/// Joins two lists into rows: `$1` names, `$2` owners.
 const fn lists(is_postgres: bool) -> &'static str {
     if is_postgres {
         "(SELECT * FROM unnest(string_to_array($1, ' '), string_to_array($2, ' ')) \
@@ -135,7 +139,7 @@ pub(super) fn release(is_postgres: bool) -> String {
     if !is_postgres {
         return update;
     }
-    // A release that a crash takes back expires: it needs no sync of its own.
+    // A release that a crash undoes expires: it needs no sync.
     format!(
         "WITH released AS ({update}) SELECT set_config('synchronous_commit', 'off', true) \
          UNION ALL SELECT CAST(pg_notify('{CHANNEL}', 'free ' || owner || ' ' || name) AS TEXT) \

@@ -1,4 +1,4 @@
-//! Bodies of requests and answers.
+//! Bodies of requests and responses.
 
 use axum::{
     body::{Body, Bytes},
@@ -11,23 +11,23 @@ use serde_json::{Map, Value};
 
 use super::{Api, problem::Problem};
 
-/// The most bytes of a body.
-pub(super) const USUAL: usize = 100 * 1024;
-/// The most bytes of a list of parts, or of notifications.
-pub(super) const LARGE: usize = 1024 * 1024;
+/// Maximum bytes of a body.
+pub(super) const MAX_BODY: usize = 100 * 1024;
+/// Maximum bytes of a list of parts, or of a notification.
+pub(super) const MAX_LIST_BODY: usize = 1024 * 1024;
 
 impl Api {
-    /// The whole body of a request.
-    pub(super) async fn read(&self, body: Body, most: usize) -> Result<Bytes, Problem> {
-        Ok(read_body(body, most, self.settings.body_time).await?)
+    /// Reads the body of a request.
+    pub(super) async fn read(&self, body: Body, limit: usize) -> Result<Bytes, Problem> {
+        Ok(read_body(body, limit, self.settings.body_timeout).await?)
     }
 
-    /// The JSON object in the body of a request.
+    /// Reads the JSON object in the body of a request.
     pub(super) async fn object(
         &self,
         headers: &HeaderMap,
         body: Body,
-        most: usize,
+        limit: usize,
     ) -> Result<Map<String, Value>, Problem> {
         match media_type(headers).as_deref() {
             Some(json) if json == "application/json" || json.ends_with("+json") => {}
@@ -38,11 +38,11 @@ impl Api {
                 ));
             }
         }
-        Ok(json_object(&self.read(body, most).await?)?)
+        Ok(json_object(&self.read(body, limit).await?)?)
     }
 }
 
-/// An answer.
+/// Creates a JSON response.
 pub(super) fn json(body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(text) => {
@@ -52,7 +52,7 @@ pub(super) fn json(body: &impl Serialize) -> Response {
             response
         }
         Err(error) => {
-            tracing::error!(%error, "an answer can't be written");
+            tracing::error!(%error, "failed to serialize response");
             let mut response = Response::default();
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             response

@@ -11,15 +11,15 @@ use serde_json::json;
 use super::{
     Api, Call, Query,
     body::json,
-    fields::File,
+    fields::FileFields,
     identity::Purpose,
     problem::Problem,
-    refusal,
-    sign::{open, sent},
+    problem_for,
+    sign::{open, script_headers},
 };
-use crate::{DirectError, Small, Way};
+use crate::{DirectError, SmallFiles, TransferMode};
 
-/// How a small file is to be sent.
+/// The parameters for a small file.
 #[derive(Serialize)]
 struct Parameters<'a> {
     method: &'static str,
@@ -27,11 +27,11 @@ struct Parameters<'a> {
     fields: Fields<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<BTreeMap<&'a str, &'a str>>,
-    /// For how many seconds this holds.
+    /// Lifetime in seconds.
     expires: u64,
 }
 
-/// The fields of a form, in their order.
+/// Form fields in their order.
 pub(super) struct Fields<'a>(pub(super) &'a [(String, String)]);
 
 impl Serialize for Fields<'_> {
@@ -42,19 +42,21 @@ impl Serialize for Fields<'_> {
 
 pub(super) async fn params(api: &Api, mut call: Call) -> Result<Response, Problem> {
     let uri = call.parts.uri.clone();
-    let mut file = File::of_query(Query::new(uri.query()))?;
-    let stated = file.stated.take();
-    let who = api.who(&mut call.parts, stated, Purpose::Open).await?;
+    let mut file = FileFields::from_query(Query::new(uri.query()))?;
+    let explicit_token = file.explicit_token.take();
+    let requester = api
+        .requester(&mut call.parts, explicit_token, Purpose::Open)
+        .await?;
     let settings = api.direct().settings();
-    let way = match settings.small {
-        Small::Post => Way::Post,
-        Small::Put => Way::Put,
+    let mode = match settings.small_files {
+        SmallFiles::Post => TransferMode::Post,
+        SmallFiles::Put => TransferMode::Put,
     };
-    let record = open(api, &mut call, &who, file.asked(way)).await?;
-    let refuse = |error| refusal(&call.parts, Some(record.id()), error);
-    match settings.small {
-        Small::Post => {
-            let form = api.direct().form(&record).await.map_err(refuse)?;
+    let record = open(api, &mut call, &requester, file.open_request(mode)).await?;
+    let refuse = |error| problem_for(&call.parts, Some(record.id()), error);
+    match settings.small_files {
+        SmallFiles::Post => {
+            let form = api.direct().sign_post(&record).await.map_err(refuse)?;
             Ok(json(&Parameters {
                 method: "POST",
                 url: &form.url,
@@ -63,29 +65,32 @@ pub(super) async fn params(api: &Api, mut call: Call) -> Result<Response, Proble
                 expires: form.lifetime.as_secs(),
             }))
         }
-        Small::Put => {
-            let put = api.direct().put(&record, settings.lifetime, true).await;
+        SmallFiles::Put => {
+            let put = api
+                .direct()
+                .presign_put(&record, settings.url_lifetime, true)
+                .await;
             let put = put.map_err(refuse)?;
             Ok(json(&Parameters {
                 method: "PUT",
                 url: &put.url,
                 fields: Fields(&[]),
-                headers: Some(sent(&put.headers)),
+                headers: Some(script_headers(&put.headers)),
                 expires: put.lifetime.as_secs(),
             }))
         }
     }
 }
 
-/// Credentials as Companion spells them and as the newest client does.
+/// Returns credentials with the field names of Companion and of the newest client.
 pub(super) async fn credentials(api: &Api, mut call: Call) -> Result<Response, Problem> {
-    let who = api.who(&mut call.parts, None, Purpose::Use).await?;
+    let requester = api.requester(&mut call.parts, None, Purpose::Use).await?;
     if api.direct().settings().sts.is_none() {
         return Err(off());
     }
-    let given = match api.direct().credentials(&who).await {
+    let given = match api.direct().credentials(&requester).await {
         Err(DirectError::NotFound) => return Err(off()),
-        given => given.map_err(|error| call.refuse(error))?,
+        given => given.map_err(|error| call.problem(error))?,
     };
     let keys = &given.credentials;
     let expiration = date(keys.expiration);
@@ -109,11 +114,11 @@ pub(super) async fn credentials(api: &Api, mut call: Call) -> Result<Response, P
 fn off() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "this server hands out no temporary credentials; --direct-sts makes it do so",
+        "temporary credentials are disabled; enable them with --direct-sts",
     )
 }
 
-/// As JavaScript writes dates: `2026-11-20T18:00:00.250Z`
+/// Formats a time like JavaScript: `2026-11-20T18:00:00.250Z`.
 pub(super) fn date(at: SystemTime) -> String {
     let at = Timestamp::try_from(at).unwrap_or_default();
     at.to_zoned(TimeZone::UTC)
@@ -128,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_and_fields() {
+    fn dates_and_fields_are_serialized() {
         let at = UNIX_EPOCH + Duration::from_millis(1_795_197_600_250);
         assert_eq!(date(at), "2026-11-20T18:00:00.250Z");
         let fields = [("z", "1"), ("a", "2")];

@@ -1,50 +1,50 @@
-//! The readers of requests, for the fuzz targets. No part of the interface.
+//! The request parsers, for fuzz targets. Not part of the public API.
 
 use std::collections::BTreeMap;
 
 use http::Method;
 
 use super::{
-    notices::Notice,
+    notifications::Notification,
     query::Query,
-    route::{self, Located},
+    route::{self, MatchedRoute},
 };
 
-/// What a query says under a name: `None` if nobody knows.
+/// Returns the value of a query parameter; `None` if it is repeated.
 pub fn value(query: &str, name: &'static str) -> Option<Option<String>> {
-    let value = Query::new(Some(query)).one(name).ok()?;
+    let value = Query::new(Some(query)).single(name).ok()?;
     Some(value.map(std::borrow::Cow::into_owned))
 }
 
-/// The metadata in a query; `None` if it is too much.
+/// Returns the metadata in a query; `None` if it is too large.
 pub fn metadata(query: &str) -> Option<BTreeMap<String, String>> {
     Query::new(Some(query)).metadata().ok()
 }
 
-/// A query without secrets; `None` if there are none.
+/// Returns a query without secrets; `None` if there are none.
 pub fn without_secrets(query: &str) -> Option<String> {
     Query::new(Some(query)).without_secrets()
 }
 
-/// The token in a path, the path as it is logged, and whether there is something at it.
+/// Returns the token in a path, the path for the log, and whether a route exists.
 pub fn path(base: &str, path: &str, method: &Method) -> (Option<String>, String, bool) {
-    match Located::find(base, path) {
+    match MatchedRoute::find(base, path) {
         Some(located) => {
             let token = located.token.map(str::to_owned);
             let leads_somewhere = located.route(method).is_ok();
-            (token, located.shown(base), leads_somewhere)
+            (token, located.redacted(base), leads_somewhere)
         }
-        None => (None, route::shown(base, path), false),
+        None => (None, route::redacted_path(base, path), false),
     }
 }
 
-/// The objects (bucket and key) that a notification tells of.
+/// Returns the objects (bucket and key) in a notification.
 ///
 /// # Errors
-/// Why it is none.
-pub fn notice(body: &[u8]) -> Result<Vec<(String, String)>, String> {
-    Notice::read(body).map(|notice| match notice {
-        Notice::Objects(objects) => objects,
-        Notice::Nothing | Notice::Subscription { .. } => Vec::new(),
+/// The reason why it is invalid.
+pub fn notification(body: &[u8]) -> Result<Vec<(String, String)>, String> {
+    Notification::read(body).map(|notification| match notification {
+        Notification::Objects(objects) => objects,
+        Notification::Nothing | Notification::Subscription { .. } => Vec::new(),
     })
 }

@@ -1,4 +1,4 @@
-//! Who asks: somebody who is known, or somebody with the token of a grant.
+//! Identifies the requester: an authenticated principal, or the bearer of an upload token.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -9,72 +9,73 @@ use moka::future::Cache;
 
 use super::{
     Api,
-    fields::Stated,
-    problem::{About, Problem},
+    fields::ExplicitToken,
+    problem::{Problem, ProblemContext},
     query::Query,
 };
-use crate::Who;
+use crate::Requester;
 
-/// How long a token that was found is believed to be that of its job.
-const BELIEVED: Duration = Duration::from_secs(5);
-/// How many tokens are remembered.
-const REMEMBERED: u64 = 10_000;
+/// Lifetime of cached tokens.
+const CACHE_TTL: Duration = Duration::from_secs(5);
+/// Maximum number of cached tokens.
+const CACHE_CAPACITY: u64 = 10_000;
 
-/// What somebody wants to know who asks for.
+/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To open an upload, whatever the method of the request is.
+    /// To open an upload, whatever the method of the request.
     Open,
-    /// To use one that is there.
+    /// To use an existing upload.
     Use,
 }
 
-/// Jobs whose uploads are under way, by the hashes of their tokens.
-pub(super) type Tokens = Cache<String, Job>;
+/// A cache of jobs with running uploads, by the hashes of their tokens.
+pub(super) type TokenCache = Cache<String, Job>;
 
-pub(super) fn tokens() -> Tokens {
+pub(super) fn tokens() -> TokenCache {
     Cache::builder()
-        .max_capacity(REMEMBERED)
-        .time_to_live(BELIEVED)
+        .max_capacity(CACHE_CAPACITY)
+        .time_to_live(CACHE_TTL)
         .build()
 }
 
 impl Api {
-    /// Who asks. A token in the headers counts before one that is `stated` with the file; neither is in
-    /// the request afterwards.
-    pub(super) async fn who(
+    /// Identifies the requester, and removes the token from the request.
+    ///
+    /// A token in a header takes precedence over one with the file's fields.
+    pub(super) async fn requester(
         &self,
         parts: &mut Parts,
-        stated: Option<Stated>,
+        explicit_token: Option<ExplicitToken>,
         purpose: Purpose,
-    ) -> Result<Who, Problem> {
+    ) -> Result<Requester, Problem> {
         let token = UploadToken::extract(&mut parts.headers);
-        if stated.is_some() {
-            without_token(parts);
+        if explicit_token.is_some() {
+            remove_tokens(parts);
         }
-        let who = match (token, stated) {
+        let requester = match (token, explicit_token) {
             (Some(token), stated) => {
                 let meant = stated.and_then(|stated| stated.request_id);
                 let grant = self.grant(parts, token.as_str(), meant, purpose);
-                Who::Grant(Box::new(grant.await?))
+                Requester::Token(Box::new(grant.await?))
             }
             (None, Some(stated)) => {
-                let Stated { token, request_id } = stated;
+                let ExplicitToken { token, request_id } = stated;
                 let grant = self.grant(parts, &token, request_id, purpose);
-                Who::Grant(Box::new(grant.await?))
+                Requester::Token(Box::new(grant.await?))
             }
             (None, None) => {
-                let (callers, client) = (&self.settings.callers, self.client(parts));
-                Who::Caller(match purpose {
-                    Purpose::Open => callers.identify_for_change(parts, client).await?,
-                    Purpose::Use => callers.identify(parts, client).await?,
+                let (callers, client) = (&self.settings.authenticator, self.client(parts));
+                Requester::Principal(match purpose {
+                    Purpose::Open => callers.authenticate_for_write(parts, client).await?,
+                    Purpose::Use => callers.authenticate(parts, client).await?,
                 })
             }
         };
-        Ok(who)
+        Ok(requester)
     }
 
-    /// The job of a token.
+    /// Returns the job of a token.
     async fn grant(
         &self,
         parts: &Parts,
@@ -82,7 +83,7 @@ impl Api {
         meant: Option<String>,
         purpose: Purpose,
     ) -> Result<Job, Problem> {
-        let hash = TokenHash::of(token);
+        let hash = TokenHash::from_secret(token);
         let found = match purpose {
             Purpose::Use => self.tokens.get(hash.as_str()).await,
             Purpose::Open => None,
@@ -92,7 +93,7 @@ impl Api {
         }
         let queue = self.settings.direct.queue();
         let job = queue.by_token(&hash).await.map_err(|error| {
-            let about = About {
+            let about = ProblemContext {
                 request_id: request_id(parts),
                 upload: None,
             };
@@ -100,7 +101,7 @@ impl Api {
         })?;
         let job = job.filter(|job| meant.is_none_or(|id| id == job.request_id));
         let Some(job) = job else {
-            let callers = &self.settings.callers;
+            let callers = &self.settings.authenticator;
             if let Err(wait) = callers.record_failure(parts, self.client(parts), Some(token)) {
                 return Err(Problem::new(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -115,7 +116,7 @@ impl Api {
             .challenge(HeaderValue::from_static("Bearer realm=\"uploads\"")));
         };
         if purpose == Purpose::Open {
-            may_open(&job, queue.now())?;
+            authorize_open(&job, queue.now())?;
         } else if job.upload_id.is_some() && !job.state.is_terminal() {
             let key = hash.as_str().to_owned();
             self.tokens.insert(key, job.clone()).await;
@@ -123,7 +124,7 @@ impl Api {
         Ok(job)
     }
 
-    /// The client's address, behind proxies that are trusted.
+    /// Returns the client's address, behind trusted proxies.
     pub(super) fn client(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.address);
         match &self.settings.client {
@@ -133,33 +134,33 @@ impl Api {
     }
 }
 
-/// Whether the upload of a job may be made now. One that is complete may be asked for once more: its
-/// answer may have been lost.
-fn may_open(job: &Job, now: std::time::SystemTime) -> Result<(), Problem> {
+/// Checks that the upload of a job can be opened now.
+///
+/// A completed one can be opened again: the response may have been lost.
+fn authorize_open(job: &Job, now: std::time::SystemTime) -> Result<(), Problem> {
     let why = match job.state {
         JobState::Received if now >= job.expires_at => {
-            "the token's time is over: ask the application for another one".into()
+            "the upload token has expired; request a new one from the application".into()
         }
         JobState::Received | JobState::Started | JobState::Progress | JobState::Completed => {
             return Ok(());
         }
         JobState::Expired => {
-            "the time of this upload is over: ask the application for another one".into()
+            "this upload has expired; request a new one from the application".into()
         }
-        state => format!("the upload was granted, and has {state}"),
+        state => format!("the upload was granted and has {state}"),
     };
     Err(Problem::new(StatusCode::GONE, why))
 }
 
-/// Leaves tokens out of the query of a request: hooks and policies are told of it. What else is
-/// Landfall's own secret is kept from them where they are asked.
-fn without_token(parts: &mut Parts) {
+/// Removes tokens from the query, which hooks and policies receive.
+fn remove_tokens(parts: &mut Parts) {
     if let Some(query) = Query::new(parts.uri.query()).without_secrets() {
         replace(parts, parts.uri.path().to_owned(), Some(&query));
     }
 }
 
-/// Gives a request another path and query.
+/// Replaces the path and query of a request.
 pub(super) fn replace(parts: &mut Parts, path: String, query: Option<&str>) {
     let text = match query {
         Some(query) if !query.is_empty() => format!("{path}?{query}"),
@@ -175,10 +176,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_stay_behind() {
+    fn tokens_are_removed_from_the_query() {
         let uri = "http://up.example/s3/params?filename=a&metadata[upload_token]=x";
         let (mut parts, ()) = http::Request::get(uri).body(()).unwrap().into_parts();
-        without_token(&mut parts);
+        remove_tokens(&mut parts);
         assert_eq!(parts.uri, "http://up.example/s3/params?filename=a");
     }
 }

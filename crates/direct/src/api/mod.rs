@@ -1,22 +1,22 @@
-//! The HTTP face: what browsers' clients for S3 ask for, in the words they know.
+//! The HTTP API for browsers' S3 clients, compatible with Companion.
 //!
 //! | request | does |
 //! |---|---|
-//! | `POST /api/sign_s3` | a presigned PUT |
-//! | `POST /api/complete_s3` | its client says that a file has arrived |
-//! | `POST /api/progress_s3` | its client says how far it is |
-//! | `POST /api/s3_events` | the bucket says that a file has arrived |
-//! | `GET /s3/params` | a form or a presigned PUT for a small file |
-//! | `POST /s3/multipart` | begins a multipart upload |
-//! | `GET /s3/multipart/{id}` | its parts |
-//! | `GET /s3/multipart/{id}/{number}` | the URL of a part |
-//! | `GET /s3/multipart/{id}/batch` | those of several |
+//! | `POST /api/sign_s3` | presigns a PUT |
+//! | `POST /api/complete_s3` | verifies and completes an upload |
+//! | `POST /api/progress_s3` | reports progress |
+//! | `POST /api/s3_events` | receives bucket notifications |
+//! | `GET /s3/params` | returns a form or a presigned PUT for a small file |
+//! | `POST /s3/multipart` | creates a multipart upload |
+//! | `GET /s3/multipart/{id}` | lists its parts |
+//! | `GET /s3/multipart/{id}/{number}` | presigns a part |
+//! | `GET /s3/multipart/{id}/batch` | presigns several parts |
 //! | `POST /s3/multipart/{id}/complete` | completes it |
-//! | `DELETE /s3/multipart/{id}` | drops it |
-//! | `GET /s3/sts` | temporary credentials |
-//! | `POST /s3/presign` | Uppy's signer mode |
+//! | `DELETE /s3/multipart/{id}` | aborts it |
+//! | `GET /s3/sts` | returns temporary credentials |
+//! | `POST /s3/presign` | presigns a request (Uppy's `signRequest`) |
 //!
-//! Each is there a second time below `/t/{token}`, for clients that can send no header.
+//! All routes also exist below `/t/{token}`, for clients that cannot send headers.
 
 mod body;
 mod companion;
@@ -26,13 +26,13 @@ mod fields;
 pub mod fuzzing;
 mod identity;
 mod multipart;
-mod notices;
+mod notifications;
 mod presign;
 mod problem;
 mod query;
 mod route;
 mod sign;
-mod told;
+mod status;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -45,58 +45,58 @@ use axum::{
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{service::Cors, upload::UploadId};
 use landfall_grants::{
-    api::{Allowance, Edge, request_id},
-    caller::Callers,
-    gate::ClientAddress,
+    api::{CorsContext, CorsRules, request_id},
+    auth::Authenticator,
+    enforce::ClientAddress,
 };
 
 use self::{
-    identity::Tokens,
-    problem::{About, Problem},
+    identity::TokenCache,
+    problem::{Problem, ProblemContext},
     query::Query,
-    route::{Area, Located, Route},
+    route::{ApiFamily, MatchedRoute, Route},
 };
 use crate::{Direct, DirectError};
 
-/// What pages may send here and read beyond what uploads need.
-const ALLOWANCE: Allowance = Allowance {
+/// Methods and headers that CORS allows in addition to those of tus.
+const CORS_RULES: CorsRules = CorsRules {
     methods: "GET, POST, DELETE, OPTIONS",
     headers: "uppy-auth-token, uppy-credentials-params, Accept, X-CSRF-TOKEN, X-XSRF-TOKEN",
     exposed: "Retry-After",
 };
 
-/// What the API works with, and how it behaves.
+/// Settings of the API.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ApiSettings {
-    /// The uploads.
+    /// The direct uploads.
     pub direct: Direct,
-    /// Who may ask.
-    pub callers: Callers,
-    /// What all paths begin with; nothing if empty.
+    /// Authenticates principals.
+    pub authenticator: Authenticator,
+    /// Prefix of all paths; may be empty.
     pub path: String,
-    /// Cross-origin requests; `None` = no CORS headers at all.
+    /// Rules for cross-origin requests; `None` for no CORS headers.
     pub cors: Option<Cors>,
-    /// Finds the client's address; that of the connection if not set.
+    /// Determines the client's address; that of the connection if not set.
     pub client: Option<Arc<ClientAddress>>,
-    /// Who may say what has arrived in the bucket: whoever has this. Nobody if `None`.
-    pub events_secret: Option<String>,
-    /// How long a body may take to arrive; 30 seconds if not set.
-    pub body_time: Duration,
+    /// The secret of bucket notifications; `None` disables them.
+    pub notifications_secret: Option<String>,
+    /// Time limit for receiving a body: 30 seconds.
+    pub body_timeout: Duration,
 }
 
 impl ApiSettings {
-    /// Defaults.
+    /// Creates default settings.
     #[must_use]
-    pub fn new(direct: Direct, callers: Callers) -> Self {
+    pub fn new(direct: Direct, authenticator: Authenticator) -> Self {
         Self {
             direct,
-            callers,
+            authenticator,
             path: String::new(),
             cors: None,
             client: None,
-            events_secret: None,
-            body_time: Duration::from_secs(30),
+            notifications_secret: None,
+            body_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -109,28 +109,29 @@ impl fmt::Debug for ApiSettings {
     }
 }
 
-/// The first segments of the paths that the API answers at, below [`ApiSettings::path`].
-pub const AREAS: [&str; 3] = ["/api", "/s3", "/t"];
+/// The first path segments of all routes, below [`ApiSettings::path`].
+pub const PATH_PREFIXES: [&str; 3] = ["/api", "/s3", "/t"];
 
-/// The API as a router for all of its paths; everything else gets 404. A
-/// [`Peer`](landfall::service::Peer) in a request's extensions tells where it comes from.
+/// Creates the router; unknown paths get 404.
+///
+/// A [`Peer`](landfall::service::Peer) in a request's extensions has the client's address.
 pub fn service(settings: ApiSettings) -> Router {
     let api = Arc::new(Api {
         path: settings.path.trim_end_matches('/').to_owned(),
         tokens: identity::tokens(),
         settings,
     });
-    // Ids of S3 are one segment however they are spelled, tokens are taken out of paths before anybody
-    // reads them: so paths are read in `route` alone.
-    Router::new().fallback(answer).with_state(api)
+    // `route` parses all paths: S3's ids may contain encoded slashes, and tokens must be removed
+    // first.
+    Router::new().fallback(handle).with_state(api)
 }
 
-/// What requests share.
+/// State that requests share.
 struct Api {
-    /// The path that all begin with, without a slash at its end.
+    /// The prefix of all paths, without a slash at its end.
     path: String,
     settings: ApiSettings,
-    tokens: Tokens,
+    tokens: TokenCache,
 }
 
 impl Api {
@@ -146,52 +147,54 @@ struct Call {
 }
 
 impl Call {
-    /// What an error becomes, before it is known which upload is meant.
-    fn refuse(&self, error: DirectError) -> Problem {
-        refusal(&self.parts, None, error)
+    /// Converts an error of an unknown upload to a response.
+    fn problem(&self, error: DirectError) -> Problem {
+        problem_for(&self.parts, None, error)
     }
 }
 
-/// What an error becomes.
-fn refusal(parts: &Parts, upload: Option<&UploadId>, error: DirectError) -> Problem {
-    let about = About {
+/// Converts an error to a response.
+fn problem_for(parts: &Parts, upload: Option<&UploadId>, error: DirectError) -> Problem {
+    let about = ProblemContext {
         request_id: request_id(parts),
         upload,
     };
     about.problem(error)
 }
 
-/// The way of every request.
-async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
+/// Handles a request.
+async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    // Cheap: its bytes are shared.
+    // Cheap: the clone shares the bytes.
     let uri = parts.uri.clone();
-    let located = Located::find(&api.path, uri.path());
+    let located = MatchedRoute::find(&api.path, uri.path());
     if let Some(located) = located
         && let Some(token) = located.token
     {
-        identity::replace(&mut parts, located.shown(&api.path), uri.query());
+        identity::replace(&mut parts, located.redacted(&api.path), uri.query());
         let bearer = HeaderValue::try_from(format!("Bearer {token}"));
-        // What can't be a header is nobody's token.
+        // A token that is no valid header value is rejected later.
         let mut bearer = bearer.unwrap_or(HeaderValue::from_static("Bearer ?"));
         bearer.set_sensitive(true);
         parts.headers.insert(header::AUTHORIZATION, bearer);
     }
-    let area = located.map_or(Area::Api, |located| located.area);
+    let family = located.map_or(ApiFamily::Api, |located| located.family);
     let log = tracing::enabled!(tracing::Level::DEBUG).then(|| {
         let path = match located {
             Some(_) => parts.uri.path().to_owned(),
-            None => route::shown(&api.path, uri.path()),
+            None => route::redacted_path(&api.path, uri.path()),
         };
         (parts.method.clone(), path, request_id(&parts).to_owned())
     });
-    let cross_site = api.settings.callers.cross_site();
+    let cross_site = api.settings.authenticator.csrf();
     let cors = api.settings.cors.as_ref();
-    let edge = Edge::new(ALLOWANCE, cors, &parts, |head| cross_site.is_own(head));
-    let result = match (edge.is_admitted(), edge.preflight()) {
+    let context = CorsContext::new(CORS_RULES, cors, &parts, |head| {
+        cross_site.is_same_origin(head)
+    });
+    let result = match (context.is_allowed(), context.preflight()) {
         (false, _) => Err(Problem::new(
             StatusCode::FORBIDDEN,
-            "pages of this origin may not ask here",
+            "requests from this origin are not allowed",
         )),
         (true, Some(response)) => Ok(response),
         (true, None) => match located.map(|located| located.route(&parts.method)) {
@@ -200,8 +203,8 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
             None => Err(Problem::nothing_here()),
         },
     };
-    let mut response = result.unwrap_or_else(|problem| problem.respond(area));
-    edge.decorate(response.headers_mut());
+    let mut response = result.unwrap_or_else(|problem| problem.respond(family));
+    context.apply(response.headers_mut());
     if let Some((method, path, id)) = log {
         let status = response.status().as_u16();
         tracing::debug!(%method, path, requestId = id, status, "DirectResponseOutgoing");
@@ -213,13 +216,13 @@ async fn run(api: &Api, route: Route<'_>, call: Call) -> Result<Response, Proble
     match route {
         Route::Part(id, number) => multipart::part(api, call, &id, number).await,
         Route::SignPut => Box::pin(sign::sign(api, call)).await,
-        Route::Check => Box::pin(told::check(api, call)).await,
-        Route::Progress => Box::pin(told::progress(api, call)).await,
-        Route::Notices => Box::pin(notices::take(api, call)).await,
+        Route::Check => Box::pin(status::check(api, call)).await,
+        Route::Progress => Box::pin(status::progress(api, call)).await,
+        Route::Notifications => Box::pin(notifications::handle(api, call)).await,
         Route::Params => Box::pin(companion::params(api, call)).await,
         Route::Credentials => Box::pin(companion::credentials(api, call)).await,
         Route::Presign => Box::pin(presign::presign(api, call)).await,
-        Route::Begin => Box::pin(multipart::begin(api, call)).await,
+        Route::Create => Box::pin(multipart::create(api, call)).await,
         Route::Parts(id) => Box::pin(multipart::parts(api, call, &id)).await,
         Route::Batch(id) => Box::pin(multipart::batch(api, call, &id)).await,
         Route::Complete(id) => Box::pin(multipart::complete(api, call, &id)).await,

@@ -1,4 +1,4 @@
-//! Multipart uploads, as Companion has them.
+//! Multipart uploads, as in Companion.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,76 +10,80 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Api, Call, Query,
-    body::{LARGE, USUAL, json},
+    body::{MAX_BODY, MAX_LIST_BODY, json},
     companion::date,
-    fields::File,
+    fields::FileFields,
     identity::Purpose,
-    problem::{Problem, may_be_set},
-    refusal,
+    problem::{Problem, can_set_header},
+    problem_for,
     sign::open,
 };
-use crate::{Complete, Record, Way, Who};
+use crate::{CompletedUpload, Record, Requester, TransferMode};
 
-/// S3 has no more parts than these.
-const MOST_PARTS: u32 = 10_000;
-/// The most bytes of a name in a key that is made here.
-const MOST_NAME: usize = 255;
-/// The most URLs in one answer.
-const MOST_URLS: usize = 1000;
+/// S3's limit for parts.
+const MAX_PARTS: u32 = 10_000;
+/// Maximum bytes of a name in a generated key.
+const MAX_NAME_LEN: usize = 255;
+/// Maximum URLs in one response.
+const MAX_URLS: usize = 1000;
 
-const NO_KEY: &str =
+const MISSING_KEY: &str =
     "s3: the object key must be passed as a query parameter. For example: \"?key=abc.jpg\"";
-const NO_NUMBER: &str = "s3: the part number must be a number between 1 and 10000.";
+const INVALID_PART_NUMBER: &str = "s3: the part number must be a number between 1 and 10000.";
 
 /// `POST /s3/multipart`
-pub(super) async fn begin(api: &Api, mut call: Call) -> Result<Response, Problem> {
+pub(super) async fn create(api: &Api, mut call: Call) -> Result<Response, Problem> {
     let body = std::mem::take(&mut call.body);
-    let fields = api.object(&call.parts.headers, body, USUAL).await?;
-    let mut file = File::of_json(fields)?;
-    let stated = file.stated.take();
-    let who = api.who(&mut call.parts, stated, Purpose::Open).await?;
-    let mut asked = file.asked(Way::Multipart);
-    if api.direct().settings().sts.is_some() && matches!(who, Who::Caller(_)) {
-        asked.key = own_key(&asked.filename);
+    let fields = api.object(&call.parts.headers, body, MAX_BODY).await?;
+    let mut file = FileFields::from_json(fields)?;
+    let explicit_token = file.explicit_token.take();
+    let requester = api
+        .requester(&mut call.parts, explicit_token, Purpose::Open)
+        .await?;
+    let mut asked = file.open_request(TransferMode::Multipart);
+    if api.direct().settings().sts.is_some() && matches!(requester, Requester::Principal(_)) {
+        asked.key = client_key(&asked.filename);
     }
-    let record = open(api, &mut call, &who, asked).await?;
+    let record = open(api, &mut call, &requester, asked).await?;
     let Some(id) = &record.multipart else {
-        // It was opened before, in another way.
+        // It was opened before with another mode.
         return Err(Problem::new(
             StatusCode::CONFLICT,
-            "this upload was opened before, and is none of several parts",
+            "this upload was opened before, and is not a multipart upload",
         ));
     };
     Ok(json(&json!({
-        "key": record.place.key,
+        "key": record.object.key,
         "uploadId": id,
-        "bucket": record.place.bucket,
+        "bucket": record.object.bucket,
     })))
 }
 
-/// Where temporary credentials reach: Uppy 4 and 5 have uploads begun here and sign their parts with
-/// these. `None` if the name is none.
-fn own_key(name: &str) -> Option<String> {
+/// Returns a client key that temporary credentials can write.
+///
+/// Uppy 4 and 5 create multipart uploads here, and sign the parts with those credentials. `None` if
+/// the name is invalid.
+fn client_key(name: &str) -> Option<String> {
     let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let name = name.replace("${", "__").replace(char::is_control, "");
-    let is_name = !matches!(name.trim(), "" | "." | "..") && name.len() <= MOST_NAME;
+    let is_name = !matches!(name.trim(), "" | "." | "..") && name.len() <= MAX_NAME_LEN;
     is_name.then(|| format!("{}/{name}", UploadId::random()))
 }
 
-/// The upload at the key of the query.
-async fn find(api: &Api, call: &mut Call, id: &str) -> Result<(Who, Arc<Record>), Problem> {
+/// Finds the upload at the key in the query.
+async fn find(api: &Api, call: &mut Call, id: &str) -> Result<(Requester, Arc<Record>), Problem> {
     let uri = call.parts.uri.clone();
     let key = key(Query::new(uri.query()))?;
-    let who = api.who(&mut call.parts, None, Purpose::Use).await?;
-    let found = api.direct().find(&who, &key, Some(id)).await;
-    let record = found.map_err(|error| call.refuse(error))?;
-    Ok((who, record))
+    let requester = api.requester(&mut call.parts, None, Purpose::Use).await?;
+    let found = api.direct().find(&requester, &key, Some(id)).await;
+    let record = found.map_err(|error| call.problem(error))?;
+    Ok((requester, record))
 }
 
 fn key(query: Query<'_>) -> Result<std::borrow::Cow<'_, str>, Problem> {
-    match query.one("key")? {
+    match query.single("key")? {
         Some(key) if !key.is_empty() => Ok(key),
-        _ => Err(Problem::field("key", NO_KEY)),
+        _ => Err(Problem::field("key", MISSING_KEY)),
     }
 }
 
@@ -90,18 +94,18 @@ pub(super) async fn part(
     id: &str,
     number: &str,
 ) -> Result<Response, Problem> {
-    /// What is answered.
+    /// The response.
     #[derive(Serialize)]
     struct Part<'a> {
         url: &'a str,
-        /// For how many seconds it is good.
+        /// Lifetime in seconds.
         expires: u64,
     }
     let number = part_number(number)?;
     let (_, record) = find(api, &mut call, id).await?;
-    let url = api.direct().part(&record, number).await;
-    let url = url.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
-    let expires = api.direct().settings().lifetime.as_secs();
+    let url = api.direct().presign_part(&record, number).await;
+    let url = url.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    let expires = api.direct().settings().url_lifetime.as_secs();
     Ok(json(&Part { url: &url, expires }))
 }
 
@@ -109,8 +113,8 @@ fn part_number(text: &str) -> Result<u32, Problem> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let number = is_number.then(|| text.parse().ok()).flatten();
     number
-        .filter(|number| (1..=MOST_PARTS).contains(number))
-        .ok_or_else(|| Problem::field("partNumber", NO_NUMBER))
+        .filter(|number| (1..=MAX_PARTS).contains(number))
+        .ok_or_else(|| Problem::field("partNumber", INVALID_PART_NUMBER))
 }
 
 /// `GET /s3/multipart/{id}/batch`
@@ -118,17 +122,17 @@ pub(super) async fn batch(api: &Api, mut call: Call, id: &str) -> Result<Respons
     let uri = call.parts.uri.clone();
     let query = Query::new(uri.query());
     key(query)?;
-    let Some(numbers) = query.one("partNumbers")? else {
+    let Some(numbers) = query.single("partNumbers")? else {
         return Err(Problem::field(
             "partNumbers",
             "s3: the part numbers must be passed as a comma separated query parameter. \
              For example: \"?partNumbers=4,6,7,21\"",
         ));
     };
-    if numbers.split(',').nth(MOST_URLS).is_some() {
+    if numbers.split(',').nth(MAX_URLS).is_some() {
         return Err(Problem::field(
             "partNumbers",
-            format!("s3: at most {MOST_URLS} part numbers may be asked for at a time"),
+            format!("s3: at most {MAX_URLS} part numbers may be requested at a time"),
         ));
     }
     let numbers = numbers.split(',').map(|text| part_number(text.trim()));
@@ -136,8 +140,8 @@ pub(super) async fn batch(api: &Api, mut call: Call, id: &str) -> Result<Respons
     let (_, record) = find(api, &mut call, id).await?;
     let mut urls = BTreeMap::new();
     for number in numbers {
-        let url = api.direct().part(&record, number).await;
-        let url = url.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
+        let url = api.direct().presign_part(&record, number).await;
+        let url = url.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
         urls.insert(number, url);
     }
     Ok(json(&json!({ "presignedUrls": urls })))
@@ -145,7 +149,7 @@ pub(super) async fn batch(api: &Api, mut call: Call, id: &str) -> Result<Respons
 
 /// `GET /s3/multipart/{id}`
 pub(super) async fn parts(api: &Api, mut call: Call, id: &str) -> Result<Response, Problem> {
-    /// A part that S3 has.
+    /// A part in S3.
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Part {
@@ -158,7 +162,7 @@ pub(super) async fn parts(api: &Api, mut call: Call, id: &str) -> Result<Respons
     }
     let (_, record) = find(api, &mut call, id).await?;
     let parts = api.direct().parts(&record).await;
-    let parts = parts.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
+    let parts = parts.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
     let parts = parts.into_iter().map(|part| Part {
         part_number: part.number,
         etag: part.etag,
@@ -172,48 +176,48 @@ pub(super) async fn parts(api: &Api, mut call: Call, id: &str) -> Result<Respons
 pub(super) async fn complete(api: &Api, mut call: Call, id: &str) -> Result<Response, Problem> {
     let (_, record) = find(api, &mut call, id).await?;
     let body = std::mem::take(&mut call.body);
-    let fields = api.object(&call.parts.headers, body, LARGE).await?;
-    let parts = listed(fields)?;
+    let fields = api.object(&call.parts.headers, body, MAX_LIST_BODY).await?;
+    let parts = parse_parts(fields)?;
     let done = api.direct().complete(&record, &parts, &mut call.parts);
     let done = Box::pin(done).await;
-    let done = done.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
-    let place = &done.record.place;
+    let done = done.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    let object = &done.record.object;
     let body = json!({
         "location": done.location,
-        "key": place.key,
-        "bucket": place.bucket,
+        "key": object.key,
+        "bucket": object.bucket,
     });
-    Ok(answer(&done, body))
+    Ok(completion_response(&done, body))
 }
 
-/// The parts that a client says make up its file.
-fn listed(mut fields: Map<String, Value>) -> Result<Vec<(u32, String)>, Problem> {
-    const WHY: &str = "s3: `parts` must be an array of {ETag, PartNumber} objects.";
+/// Parses the parts that a client lists.
+fn parse_parts(mut fields: Map<String, Value>) -> Result<Vec<(u32, String)>, Problem> {
+    const INVALID_PARTS: &str = "s3: `parts` must be an array of {ETag, PartNumber} objects.";
     let Some(Value::Array(parts)) = fields.remove("parts") else {
-        return Err(Problem::field("parts", WHY));
+        return Err(Problem::field("parts", INVALID_PARTS));
     };
     let parts = parts.into_iter().map(|part| {
         let number = part.get("PartNumber")?.as_u64()?;
         let number = u32::try_from(number).ok()?;
-        let known = (1..=MOST_PARTS).contains(&number);
+        let known = (1..=MAX_PARTS).contains(&number);
         let etag = part.get("ETag")?.as_str()?.to_owned();
         known.then_some((number, etag))
     });
     let parts = parts.collect::<Option<Vec<_>>>();
-    parts.ok_or_else(|| Problem::field("parts", WHY))
+    parts.ok_or_else(|| Problem::field("parts", INVALID_PARTS))
 }
 
-/// The answer to whoever completed an upload, with what hooks have to say.
-pub(super) fn answer(done: &Complete, mut body: Value) -> Response {
-    let words = done.reply.body.as_deref().map(String::from_utf8_lossy);
+/// Returns the response for a completed upload, with the message and headers of hooks.
+pub(super) fn completion_response(done: &CompletedUpload, mut body: Value) -> Response {
+    let words = done.response.body.as_deref().map(String::from_utf8_lossy);
     if let Some(words) = words.as_deref().map(str::trim)
         && !words.is_empty()
     {
         body["message"] = words.into();
     }
     let mut response = json(&body);
-    let said = done.reply.headers.iter();
-    for (name, value) in said.filter(|(name, _)| may_be_set(name)) {
+    let said = done.response.headers.iter();
+    for (name, value) in said.filter(|(name, _)| can_set_header(name)) {
         response.headers_mut().insert(name.clone(), value.clone());
     }
     response
@@ -223,8 +227,8 @@ pub(super) fn answer(done: &Complete, mut body: Value) -> Response {
 pub(super) async fn abort(api: &Api, mut call: Call, id: &str) -> Result<Response, Problem> {
     let (_, record) = find(api, &mut call, id).await?;
     let cancelled = Box::pin(api.direct().cancel(&record, &mut call.parts)).await;
-    cancelled.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
-    // Clients read JSON from this, too.
+    cancelled.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    // Clients parse this as JSON.
     Ok(json(&json!({})))
 }
 
@@ -233,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_parts() {
+    fn part_numbers_are_checked() {
         for (text, number) in [("1", Some(1)), ("10000", Some(10_000)), ("007", Some(7))] {
             assert_eq!(part_number(text).ok(), number, "{text}");
         }
@@ -254,23 +258,23 @@ mod tests {
     }
 
     #[test]
-    fn keys_for_temporary_credentials() {
+    fn client_keys_for_temporary_credentials() {
         for (name, end) in [("a.bin", "/a.bin"), ("../x/${a}\n.bin", "/__a}.bin")] {
-            let key = own_key(name).unwrap();
+            let key = client_key(name).unwrap();
             assert!(key.ends_with(end) && key.matches('/').count() == 1, "{key}");
         }
         for none in ["", "a/", "..", "x/.", &"x".repeat(256)] {
-            assert_eq!(own_key(none), None, "{none}");
+            assert_eq!(client_key(none), None, "{none}");
         }
     }
 
     #[test]
-    fn lists_of_parts() {
+    fn part_lists_are_parsed() {
         let of = |parts: Value| {
             let Value::Object(fields) = json!({ "parts": parts }) else {
                 unreachable!()
             };
-            listed(fields).ok()
+            parse_parts(fields).ok()
         };
         let parts = json!([
             {"PartNumber": 1, "ETag": "\"a\""},

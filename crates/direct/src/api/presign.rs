@@ -1,5 +1,4 @@
-//! `POST /s3/presign`: signs what a client wants to do itself with its own upload, as `signRequest` of
-//! Uppy 6 asks for.
+//! `POST /s3/presign`: presigns a client's request for its own upload, for `signRequest` of Uppy 6.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,21 +9,21 @@ use serde_json::{Map, Value};
 
 use super::{
     Api, Call,
-    body::{USUAL, json},
+    body::{MAX_BODY, json},
     companion::Fields,
-    fields::{self, File},
+    fields::{self, FileFields},
     identity::Purpose,
     problem::Problem,
-    refusal,
-    sign::{open, sent},
+    problem_for,
+    sign::{open, script_headers},
 };
-use crate::{Act, Record, Small, Way, Who};
+use crate::{Record, Requester, SignedOperation, SmallFiles, TransferMode};
 
-/// What is answered.
+/// The response.
 #[derive(Serialize)]
 struct Presigned<'a> {
     url: &'a str,
-    /// The key that it is for: the client's own, below what its caller's keys begin with.
+    /// The key, with the principal's prefix.
     key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     fields: Option<Fields<'a>>,
@@ -32,125 +31,133 @@ struct Presigned<'a> {
     headers: BTreeMap<&'a str, &'a str>,
 }
 
-/// What is to be signed.
+/// The request to presign.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    /// A whole file. Only clients that say its type will send what is signed with it.
-    Whole { says_type: bool },
-    /// The beginning of a multipart upload.
-    Begin,
-    /// Something with a multipart upload.
-    With(String, Act),
+enum PresignTarget {
+    /// A whole file. Only clients that know the type send the signed headers.
+    File { knows_type: bool },
+    /// The creation of a multipart upload.
+    CreateMultipart,
+    /// An operation on a multipart upload.
+    Multipart(String, SignedOperation),
 }
 
 pub(super) async fn presign(api: &Api, mut call: Call) -> Result<Response, Problem> {
     if !api.direct().settings().sign_requests {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
-            "this server signs no requests of clients; --direct-sign-requests makes it do so",
+            "presigning of requests is disabled; enable it with --direct-sign-requests",
         ));
     }
     let body = std::mem::take(&mut call.body);
-    let mut fields = api.object(&call.parts.headers, body, USUAL).await?;
-    let (wanted, key) = wanted(&mut fields)?;
+    let mut fields = api.object(&call.parts.headers, body, MAX_BODY).await?;
+    let (target, key) = parse_target(&mut fields)?;
     let lifetime = fields.remove("expiresIn").as_ref().and_then(fields::count);
     let mut file = file(&key, fields)?;
-    let purpose = match &wanted {
-        Wanted::With(..) => Purpose::Use,
+    let purpose = match &target {
+        PresignTarget::Multipart(..) => Purpose::Use,
         _ => Purpose::Open,
     };
-    let who = api
-        .who(&mut call.parts, file.stated.take(), purpose)
+    let requester = api
+        .requester(&mut call.parts, file.explicit_token.take(), purpose)
         .await?;
-    let response = match wanted {
-        Wanted::Whole { says_type } => {
+    let response = match target {
+        PresignTarget::File { knows_type } => {
             let ours = api.direct().settings();
-            let asked = lifetime.map_or(ours.lifetime, Duration::from_secs);
-            let lifetime = asked.clamp(Duration::from_secs(1), ours.lifetime);
-            whole(api, &mut call, &who, file, says_type, lifetime).await?
+            let asked = lifetime.map_or(ours.url_lifetime, Duration::from_secs);
+            let lifetime = asked.clamp(Duration::from_secs(1), ours.url_lifetime);
+            whole(api, &mut call, &requester, file, knows_type, lifetime).await?
         }
-        Wanted::Begin => {
-            let way = Way::SignedMultipart;
-            let record = open(api, &mut call, &who, asked(file, way, &key)).await?;
-            signed(api, &call.parts, &record, Act::Begin).await?
+        PresignTarget::CreateMultipart => {
+            let mode = TransferMode::SignedMultipart;
+            let record = open(api, &mut call, &requester, request_at_key(file, mode, &key)).await?;
+            signed(api, &call.parts, &record, SignedOperation::Create).await?
         }
-        Wanted::With(id, act) => {
-            let found = api.direct().find(&who, &key, Some(&id)).await;
-            let record = found.map_err(|error| call.refuse(error))?;
+        PresignTarget::Multipart(id, act) => {
+            let found = api.direct().find(&requester, &key, Some(&id)).await;
+            let record = found.map_err(|error| call.problem(error))?;
             signed(api, &call.parts, &record, act).await?
         }
     };
     Ok(response)
 }
 
-/// A whole file: by a form, which bounds its size, if the client says what such a form has to hold.
+/// Presigns a file: by a form, which limits the size, if the client can send the form's fields.
 async fn whole(
     api: &Api,
     call: &mut Call,
-    who: &Who,
-    file: File,
-    says_type: bool,
+    requester: &Requester,
+    file: FileFields,
+    knows_type: bool,
     lifetime: Duration,
 ) -> Result<Response, Problem> {
-    let way = match (api.direct().settings().small, says_type) {
-        (Small::Post, true) => Way::Post,
-        _ => Way::Put,
+    let mode = match (api.direct().settings().small_files, knows_type) {
+        (SmallFiles::Post, true) => TransferMode::Post,
+        _ => TransferMode::Put,
     };
     let key = file.name.clone();
-    let record = open(api, call, who, asked(file, way, &key)).await?;
-    let refuse = |error| refusal(&call.parts, Some(record.id()), error);
-    if way == Way::Post {
-        let form = api.direct().form(&record).await.map_err(refuse)?;
+    let record = open(api, call, requester, request_at_key(file, mode, &key)).await?;
+    let refuse = |error| problem_for(&call.parts, Some(record.id()), error);
+    if mode == TransferMode::Post {
+        let form = api.direct().sign_post(&record).await.map_err(refuse)?;
         return Ok(json(&Presigned {
             url: &form.url,
-            key: &record.place.key,
+            key: &record.object.key,
             fields: Some(Fields(&form.fields)),
             headers: BTreeMap::new(),
         }));
     }
-    let put = api.direct().put(&record, lifetime, says_type).await;
+    let put = api
+        .direct()
+        .presign_put(&record, lifetime, knows_type)
+        .await;
     let put = put.map_err(refuse)?;
     Ok(json(&Presigned {
         url: &put.url,
-        key: &record.place.key,
+        key: &record.object.key,
         fields: None,
-        headers: sent(&put.headers),
+        headers: script_headers(&put.headers),
     }))
 }
 
-async fn signed(api: &Api, parts: &Parts, record: &Record, act: Act) -> Result<Response, Problem> {
-    let url = api.direct().sign(record, act).await;
-    let url = url.map_err(|error| refusal(parts, Some(record.id()), error))?;
+async fn signed(
+    api: &Api,
+    parts: &Parts,
+    record: &Record,
+    act: SignedOperation,
+) -> Result<Response, Problem> {
+    let url = api.direct().presign_operation(record, act).await;
+    let url = url.map_err(|error| problem_for(parts, Some(record.id()), error))?;
     Ok(json(&Presigned {
         url: &url,
-        key: &record.place.key,
+        key: &record.object.key,
         fields: None,
         headers: BTreeMap::new(),
     }))
 }
 
-/// The file at a key of its client's choice.
-fn asked(mut file: File, way: Way, key: &str) -> crate::Asked {
+/// Returns the request for a file at a key of the client's choice.
+fn request_at_key(mut file: FileFields, mode: TransferMode, key: &str) -> crate::OpenRequest {
     file.name = key.rsplit(['/', '\\']).next().unwrap_or(key).to_owned();
-    let mut asked = file.asked(way);
+    let mut asked = file.open_request(mode);
     asked.key = Some(key.to_owned());
     asked
 }
 
-/// What is said of the file, whose name is the whole key as yet.
-fn file(key: &str, mut fields: Map<String, Value>) -> Result<File, Problem> {
+/// Parses the fields of a file; its name is the whole key for now.
+fn file(key: &str, mut fields: Map<String, Value>) -> Result<FileFields, Problem> {
     let stated = match fields.remove("contentType") {
         Some(Value::String(stated)) => Some(stated),
         _ => None,
     };
-    let kind = fields::kind("contentType", stated)?;
+    let kind = fields::content_type("contentType", stated)?;
     let size = fields.remove("size").as_ref().and_then(fields::count);
     let name = fields::checked_name("key", key.to_owned())?;
-    File::rest(name, kind, size, fields)
+    FileFields::from_parts(name, kind, size, fields)
 }
 
-/// Reads what is to be signed, and for which key.
-fn wanted(fields: &mut Map<String, Value>) -> Result<(Wanted, String), Problem> {
+/// Parses the request to presign, and its key.
+fn parse_target(fields: &mut Map<String, Value>) -> Result<(PresignTarget, String), Problem> {
     let unsupported = || Problem::field("method", "Unsupported operation");
     let mut text = |name: &str| match fields.remove(name) {
         Some(Value::String(text)) if !text.is_empty() => Some(text),
@@ -177,23 +184,25 @@ fn wanted(fields: &mut Map<String, Value>) -> Result<(Wanted, String), Problem> 
             })?)
         }
     };
-    let says_type = fields.get("contentType").is_some_and(Value::is_string);
-    let wanted = match (method.to_ascii_uppercase().as_str(), id, part) {
-        ("PUT", None, None) => Wanted::Whole { says_type },
-        ("PUT", Some(id), Some(number)) => Wanted::With(id, Act::Part(number)),
-        ("POST", None, None) => Wanted::Begin,
-        ("POST", Some(id), None) => Wanted::With(id, Act::Complete),
-        ("GET", Some(id), None) => Wanted::With(id, Act::List),
-        ("DELETE", Some(id), None) => Wanted::With(id, Act::Abort),
+    let knows_type = fields.get("contentType").is_some_and(Value::is_string);
+    let target = match (method.to_ascii_uppercase().as_str(), id, part) {
+        ("PUT", None, None) => PresignTarget::File { knows_type },
+        ("PUT", Some(id), Some(number)) => {
+            PresignTarget::Multipart(id, SignedOperation::Part(number))
+        }
+        ("POST", None, None) => PresignTarget::CreateMultipart,
+        ("POST", Some(id), None) => PresignTarget::Multipart(id, SignedOperation::Complete),
+        ("GET", Some(id), None) => PresignTarget::Multipart(id, SignedOperation::List),
+        ("DELETE", Some(id), None) => PresignTarget::Multipart(id, SignedOperation::Abort),
         ("DELETE", None, None) => {
             return Err(Problem::new(
                 StatusCode::FORBIDDEN,
-                "files are not deleted this way",
+                "files cannot be deleted by presigned requests",
             ));
         }
         _ => return Err(unsupported()),
     };
-    Ok((wanted, key))
+    Ok((target, key))
 }
 
 #[cfg(test)]
@@ -202,39 +211,45 @@ mod tests {
 
     use super::*;
 
-    fn read(body: Value) -> Result<(Wanted, String), u16> {
+    fn read(body: Value) -> Result<(PresignTarget, String), u16> {
         let Value::Object(mut fields) = body else {
             panic!("no object")
         };
-        wanted(&mut fields).map_err(|problem| problem.status().as_u16())
+        parse_target(&mut fields).map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
-    fn what_is_signed() {
-        let with = |act| Wanted::With("u".into(), act);
+    fn targets_are_parsed() {
+        let with = |act| PresignTarget::Multipart("u".into(), act);
         for (body, wanted) in [
-            (json!({"method": "PUT"}), Wanted::Whole { says_type: false }),
+            (
+                json!({"method": "PUT"}),
+                PresignTarget::File { knows_type: false },
+            ),
             (
                 json!({"method": "put", "contentType": "a/b"}),
-                Wanted::Whole { says_type: true },
+                PresignTarget::File { knows_type: true },
             ),
-            (json!({"method": "POST"}), Wanted::Begin),
+            (json!({"method": "POST"}), PresignTarget::CreateMultipart),
             (
                 json!({"method": "PUT", "uploadId": "u", "partNumber": 3}),
-                with(Act::Part(3)),
+                with(SignedOperation::Part(3)),
             ),
             (
                 json!({"method": "PUT", "uploadId": "u", "partNumber": "3"}),
-                with(Act::Part(3)),
+                with(SignedOperation::Part(3)),
             ),
-            (json!({"method": "GET", "uploadId": "u"}), with(Act::List)),
+            (
+                json!({"method": "GET", "uploadId": "u"}),
+                with(SignedOperation::List),
+            ),
             (
                 json!({"method": "POST", "uploadId": "u"}),
-                with(Act::Complete),
+                with(SignedOperation::Complete),
             ),
             (
                 json!({"method": "DELETE", "uploadId": "u"}),
-                with(Act::Abort),
+                with(SignedOperation::Abort),
             ),
         ] {
             let mut body = body;
@@ -262,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn files_at_keys() {
+    fn file_names_are_the_end_of_keys() {
         let file = file("dir/uuid-name.png", Map::new()).ok().unwrap();
-        let asked = asked(file, Way::Put, "dir/uuid-name.png");
+        let asked = request_at_key(file, TransferMode::Put, "dir/uuid-name.png");
         assert_eq!(asked.filename, "uuid-name.png");
         assert_eq!(asked.key.as_deref(), Some("dir/uuid-name.png"));
         assert_eq!(asked.request_id, None);

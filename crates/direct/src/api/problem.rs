@@ -1,34 +1,34 @@
-//! Refusals: the one place where errors become answers.
+//! Error responses: the only place where errors become responses.
 
 use std::{borrow::Cow, time::Duration};
 
 use axum::{body::Body, response::Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use landfall::{direct::HookError, upload::UploadId};
+use landfall::{external::HookError, upload::UploadId};
 use landfall_grants::{
-    api::NoBody,
-    caller::Denied,
-    policy::No,
-    queue::{QueueError, Refusal},
+    api::JsonBodyError,
+    auth::AuthError,
+    policy::PolicyDenial,
+    queue::{LimitExceeded, QueueError},
 };
 use landfall_s3::client::{self, ErrorKind};
 use serde_json::{Value, json};
 
-use super::route::Area;
+use super::route::ApiFamily;
 use crate::DirectError;
 
-/// When to come again if nothing better is known.
-const LATER: Duration = Duration::from_secs(5);
-/// When to come again while too much is under way: nobody knows when some of it ends.
-const BUSY: Duration = Duration::from_secs(60);
+/// `Retry-After` if the time is unknown.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// `Retry-After` when a limit is exceeded.
+const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Why a request isn't answered as its sender would like.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
-    /// For people.
+    /// The message for people.
     message: Cow<'static, str>,
-    /// What of the request is wrong, if it is one thing.
+    /// The invalid field of the request.
     field: Option<&'static str>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -43,7 +43,7 @@ impl Problem {
         }
     }
 
-    /// Something of the request makes no sense (400).
+    /// Creates a problem with a field of the request (400).
     pub(super) fn field(field: &'static str, why: impl Into<Cow<'static, str>>) -> Self {
         Self {
             field: Some(field),
@@ -52,7 +52,7 @@ impl Problem {
     }
 
     pub(super) fn nothing_here() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is nothing here")
+        Self::new(StatusCode::NOT_FOUND, "there is nothing at this path")
     }
 
     pub(super) fn allow(mut self, methods: &'static str) -> Self {
@@ -78,25 +78,25 @@ impl Problem {
         self.status
     }
 
-    /// What of the request is wrong, as it is called in here.
+    /// Returns the internal name of the invalid field.
     #[cfg(test)]
     pub(super) fn named_field(&self) -> Option<&'static str> {
         self.field
     }
 
-    /// The answer, in the words of an area.
-    pub(super) fn respond(self, area: Area) -> Response {
-        let mut body = match area {
-            Area::Api => json!({
+    /// Creates the response in the format of an API family.
+    pub(super) fn respond(self, family: ApiFamily) -> Response {
+        let mut body = match family {
+            ApiFamily::Api => json!({
                 "statusCode": self.status.as_u16(),
                 "error": self.status.canonical_reason().unwrap_or("Error"),
                 "message": self.message,
             }),
-            // Companion has only the second, and its clients show only the first.
-            Area::S3 => json!({"message": self.message, "error": self.message}),
+            // Companion has only `error`, and its clients show only `message`.
+            ApiFamily::S3 => json!({"message": self.message, "error": self.message}),
         };
         if let Some(field) = self.field {
-            body["field"] = Value::from(spelled(field, area));
+            body["field"] = Value::from(field_name(field, family));
         }
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = self.status;
@@ -108,34 +108,33 @@ impl Problem {
     }
 }
 
-/// A field, as it is called in an area.
-fn spelled(field: &'static str, area: Area) -> &'static str {
-    match (field, area) {
-        ("filename" | "file_name", Area::Api) => "file_name",
-        ("filename" | "file_name", Area::S3) => "filename",
-        ("filesize" | "file_size" | "size", Area::Api) => "file_size",
-        ("filesize" | "file_size" | "size", Area::S3) => "size",
-        ("filetype" | "file_type" | "type", Area::Api) => "file_type",
-        ("filetype" | "file_type" | "type", Area::S3) => "type",
+/// Returns the name of a field in an API family.
+fn field_name(field: &'static str, family: ApiFamily) -> &'static str {
+    match (field, family) {
+        ("filename" | "file_name", ApiFamily::Api) => "file_name",
+        ("filename" | "file_name", ApiFamily::S3) => "filename",
+        ("filesize" | "file_size" | "size", ApiFamily::Api) => "file_size",
+        ("filesize" | "file_size" | "size", ApiFamily::S3) => "size",
+        ("filetype" | "file_type" | "type", ApiFamily::Api) => "file_type",
+        ("filetype" | "file_type" | "type", ApiFamily::S3) => "type",
         (other, _) => other,
     }
 }
 
-/// Which request it was, for the log.
+/// The request and upload, for the log.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct About<'a> {
+pub(super) struct ProblemContext<'a> {
     pub(super) request_id: &'a str,
     pub(super) upload: Option<&'a UploadId>,
 }
 
-impl About<'_> {
-    /// What an error becomes. Faults of ours are logged with their cause, which isn't the client's
-    /// business.
+impl ProblemContext<'_> {
+    /// Converts an error. Internal errors are logged with their cause, which clients do not see.
     pub(super) fn problem(self, error: DirectError) -> Problem {
         match error {
-            DirectError::Bad { field, message } => Problem::field(field, message),
+            DirectError::Invalid { field, message } => Problem::field(field, message),
             DirectError::NotFound => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
-            DirectError::NotYet => Problem::new(StatusCode::CONFLICT, error.to_string()),
+            DirectError::NotUploaded => Problem::new(StatusCode::CONFLICT, error.to_string()),
             DirectError::Conflict { gone, message } => {
                 let status = match gone {
                     true => StatusCode::GONE,
@@ -146,24 +145,24 @@ impl About<'_> {
             DirectError::TooLarge { .. } => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
             }
-            DirectError::Parts(message) => Problem::new(StatusCode::BAD_REQUEST, message),
+            DirectError::InvalidParts(message) => Problem::new(StatusCode::BAD_REQUEST, message),
             DirectError::Policy(no) => no.into(),
-            DirectError::Refused(refusal) => refused(&refusal),
-            DirectError::Declined(declined) => self.declined(*declined),
+            DirectError::LimitExceeded(refusal) => limit_exceeded(&refusal),
+            DirectError::Hook(declined) => self.hook_error(*declined),
             DirectError::S3(error) => self.s3(&error),
             DirectError::Queue(error) => self.queue(&error),
             DirectError::Database(error) => {
-                self.log(&error, "the books failed");
+                self.log(&error, "database error");
                 unavailable("the server's database is not available right now")
             }
-            DirectError::Fault(ref why) => {
-                self.log(why, "something that can't be is so");
+            DirectError::Internal(ref why) => {
+                self.log(why, "internal error");
                 Problem::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "the server failed; its log says why",
+                    "internal server error; see the server's log",
                 )
             }
-            DirectError::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            DirectError::Locked => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
                 .retry_after(Duration::from_secs(1)),
         }
     }
@@ -172,11 +171,11 @@ impl About<'_> {
         if let QueueError::TooLong(_) = error {
             return Problem::new(StatusCode::BAD_REQUEST, error.to_string());
         }
-        self.log(error, "the queue failed");
+        self.log(error, "upload queue error");
         unavailable("the upload queue is not available right now")
     }
 
-    fn declined(self, declined: HookError) -> Problem {
+    fn hook_error(self, declined: HookError) -> Problem {
         let HookError {
             status,
             headers,
@@ -185,19 +184,19 @@ impl About<'_> {
             ..
         } = declined;
         if let Some(cause) = cause {
-            self.log(&*cause, "somebody who has to be asked or told can't be");
+            self.log(&*cause, "hook or event sink failed");
         }
         let status = match status.is_client_error() || status.is_server_error() {
             true => status,
-            // A hook answers in a way that leaves no upload and is no error either.
+            // The hook's response is neither an upload nor an error.
             false => StatusCode::BAD_GATEWAY,
         };
         let message = match message.is_empty() {
-            true => format!("the upload was refused with {status}"),
+            true => format!("the upload was denied with {status}"),
             false => message,
         };
         let mut problem = Problem::new(status, message);
-        let named = headers.iter().filter(|(name, _)| may_be_set(name));
+        let named = headers.iter().filter(|(name, _)| can_set_header(name));
         let named = named.map(|(name, value)| (name.clone(), value.clone()));
         problem.headers.extend(named);
         problem
@@ -207,41 +206,41 @@ impl About<'_> {
         match error.kind() {
             ErrorKind::NoSuchUpload => Problem::new(
                 StatusCode::NOT_FOUND,
-                "the storage has no such multipart upload, or has it no more",
+                "the storage does not have this multipart upload",
             ),
             ErrorKind::NoSuchKey => {
-                Problem::new(StatusCode::NOT_FOUND, "the storage has no such file")
+                Problem::new(StatusCode::NOT_FOUND, "the storage does not have this file")
             }
             ErrorKind::EntityTooSmall => Problem::new(
                 StatusCode::BAD_REQUEST,
-                "a part other than the last is too small; most services want 5 MiB at least",
+                "a part other than the last is too small; most services require at least 5 MiB",
             ),
             ErrorKind::Unavailable { retry_after } => {
-                self.log(error, "the storage is not available");
+                self.log(error, "storage is unavailable");
                 Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "the storage is not available right now",
                 )
-                .retry_after(retry_after.unwrap_or(LATER))
+                .retry_after(retry_after.unwrap_or(RETRY_AFTER))
             }
             ErrorKind::AccessDenied => {
-                self.log(error, "the storage refused");
-                Problem::new(StatusCode::FORBIDDEN, "the storage doesn't allow this")
+                self.log(error, "storage denied access");
+                Problem::new(StatusCode::FORBIDDEN, "the storage denies access")
             }
             _ => match error.code() {
                 Some("InvalidPart" | "InvalidPartOrder" | "InvalidPartNumber") => Problem::new(
                     StatusCode::BAD_REQUEST,
-                    "the storage has no such parts, or not in this order",
+                    "the storage does not have these parts in this order",
                 ),
                 Some("EntityTooLarge") => Problem::new(
                     StatusCode::PAYLOAD_TOO_LARGE,
-                    "the storage takes no files as large as this",
+                    "the file exceeds the size limit of the storage",
                 ),
                 _ => {
-                    self.log(error, "the storage failed");
+                    self.log(error, "storage error");
                     Problem::new(
                         StatusCode::BAD_GATEWAY,
-                        "the storage failed; the server's log says why",
+                        "storage error; see the server's log",
                     )
                 }
             },
@@ -255,12 +254,12 @@ impl About<'_> {
 }
 
 fn unavailable(message: &'static str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(LATER)
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(RETRY_AFTER)
 }
 
-/// Whether a hook may set this header: not what the answer itself says, nor whose page may read it.
-pub(super) fn may_be_set(name: &HeaderName) -> bool {
-    const OURS: [HeaderName; 6] = [
+/// Returns whether a hook can set a header: not those of the response itself or of CORS.
+pub(super) fn can_set_header(name: &HeaderName) -> bool {
+    const RESERVED_HEADERS: [HeaderName; 6] = [
         header::CONTENT_TYPE,
         header::CONTENT_LENGTH,
         header::CONTENT_ENCODING,
@@ -268,44 +267,44 @@ pub(super) fn may_be_set(name: &HeaderName) -> bool {
         header::CONNECTION,
         header::CACHE_CONTROL,
     ];
-    !OURS.contains(name) && !name.as_str().starts_with("access-control-")
+    !RESERVED_HEADERS.contains(name) && !name.as_str().starts_with("access-control-")
 }
 
-fn refused(refusal: &Refusal) -> Problem {
+fn limit_exceeded(refusal: &LimitExceeded) -> Problem {
     let (message, wait) = match refusal {
-        Refusal::Active(most) => (
-            format!("{most} uploads are under way, which is the most; finish or cancel one"),
-            BUSY,
+        LimitExceeded::Active(limit) => (
+            format!("the limit of {limit} active uploads is reached; finish or cancel one"),
+            LIMIT_RETRY_AFTER,
         ),
-        Refusal::Rate(wait) => ("too many uploads were asked for".into(), *wait),
-        Refusal::Quota { quota, used } => (
-            format!("{used} of {quota} bytes are used or reserved, and the rest is too little"),
-            BUSY,
+        LimitExceeded::Rate(wait) => ("the rate limit for new uploads is exceeded".into(), *wait),
+        LimitExceeded::Quota { quota, used } => (
+            format!("the quota of {quota} bytes is exceeded: {used} bytes are used or reserved"),
+            LIMIT_RETRY_AFTER,
         ),
     };
     Problem::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(wait)
 }
 
-impl From<NoBody> for Problem {
-    fn from(none: NoBody) -> Self {
+impl From<JsonBodyError> for Problem {
+    fn from(none: JsonBodyError) -> Self {
         Self::new(none.status(), none.to_string())
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
+impl From<AuthError> for Problem {
+    fn from(denied: AuthError) -> Self {
         let problem = Self::new(denied.status(), denied.to_string());
         match denied {
-            Denied::Unknown { challenge, .. } => problem.challenge(challenge),
-            Denied::TooMany { retry_after } => problem.retry_after(retry_after),
-            Denied::Unavailable => problem.retry_after(LATER),
-            Denied::Forbidden(_) | Denied::CrossSite => problem,
+            AuthError::Unauthenticated { challenge, .. } => problem.challenge(challenge),
+            AuthError::TooManyFailures { retry_after } => problem.retry_after(retry_after),
+            AuthError::Unavailable => problem.retry_after(RETRY_AFTER),
+            AuthError::Forbidden(_) | AuthError::CrossSite => problem,
         }
     }
 }
 
-impl From<No> for Problem {
-    fn from(no: No) -> Self {
+impl From<PolicyDenial> for Problem {
+    fn from(no: PolicyDenial) -> Self {
         let problem = Self {
             field: no.field,
             ..Self::new(no.status, no.message)

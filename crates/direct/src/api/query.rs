@@ -1,4 +1,4 @@
-//! The query of a request, as far as clients of Companion use it: `name=value` and `metadata[name]=value`.
+//! Queries in the syntax of Companion's clients: `name=value` and `metadata[name]=value`.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -6,7 +6,7 @@ use url::form_urlencoded;
 
 use super::{fields, problem::Problem};
 
-/// A query.
+/// The query of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Query<'a>(&'a str);
 
@@ -19,39 +19,39 @@ impl<'a> Query<'a> {
         form_urlencoded::parse(self.0.as_bytes())
     }
 
-    /// The value of a name.
+    /// Returns the value of a parameter.
     ///
     /// # Errors
-    /// There are several, and nobody knows which is meant.
-    pub(super) fn one(self, name: &'static str) -> Result<Option<Cow<'a, str>>, Problem> {
+    /// The parameter is repeated.
+    pub(super) fn single(self, name: &'static str) -> Result<Option<Cow<'a, str>>, Problem> {
         let mut values = self.pairs().filter(|(key, _)| key == name);
         let value = values.next();
         match values.next() {
             None => Ok(value.map(|(_, value)| value)),
             Some(_) => Err(Problem::field(
                 name,
-                format!("s3: the \"{name}\" query parameter must be there once"),
+                format!("s3: the \"{name}\" query parameter must not be repeated"),
             )),
         }
     }
 
-    /// What stands in brackets behind `metadata`; of several the last counts. What is nested deeper is
-    /// passed over.
+    /// Returns the `metadata[name]` parameters; the last of equal names counts, nested ones are
+    /// ignored.
     ///
     /// # Errors
-    /// There is too much of it.
+    /// The metadata is too large.
     pub(super) fn metadata(self) -> Result<BTreeMap<String, String>, Problem> {
         let mut metadata = BTreeMap::new();
         for (key, value) in self.pairs() {
             if let Some(name) = bracketed(&key) {
                 metadata.insert(name.to_owned(), value.into_owned());
-                fields::is_bounded(&metadata)?;
+                fields::check_metadata_size(&metadata)?;
             }
         }
         Ok(metadata)
     }
 
-    /// The same without what names a secret or is one; `None` if there is nothing of the kind.
+    /// Returns the query without secrets; `None` if there are none.
     pub(super) fn without_secrets(self) -> Option<String> {
         let is_secret = |key: &str, value: &str| {
             let name = bracketed(key).unwrap_or(key);
@@ -66,7 +66,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// `name` of `metadata[name]`
+/// Returns `name` of `metadata[name]`.
 fn bracketed(key: &str) -> Option<&str> {
     let name = key.strip_prefix("metadata[")?.strip_suffix(']')?;
     Some(name).filter(|name| !name.is_empty() && !name.contains(['[', ']']))
@@ -79,14 +79,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_uppy_sends() {
+    fn queries_of_uppy_are_parsed() {
         let query = Query::new(Some(
             "filename=My+file%20%C3%BC.bin&type=image%2Fpng&metadata%5Bname%5D=a%26b&\
              metadata[type]=image/png&metadata[relativePath]=null&metadata[a][b]=1&metadata[]=x&metadata=y",
         ));
-        assert_eq!(query.one("filename").unwrap().unwrap(), "My file ü.bin");
-        assert_eq!(query.one("type").unwrap().unwrap(), "image/png");
-        assert_eq!(query.one("key").unwrap(), None);
+        assert_eq!(query.single("filename").unwrap().unwrap(), "My file ü.bin");
+        assert_eq!(query.single("type").unwrap().unwrap(), "image/png");
+        assert_eq!(query.single("key").unwrap(), None);
         let metadata: Vec<_> = query.metadata().unwrap().into_iter().collect();
         let wanted = [
             ("name", "a&b"),
@@ -98,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn two_of_one_name() {
+    fn repeated_parameters_are_rejected() {
         let query = Query::new(Some("key=a&key=b&metadata[a]=1&metadata[a]=2"));
-        assert!(query.one("key").is_err());
+        assert!(query.single("key").is_err());
         assert_eq!(query.metadata().unwrap()["a"], "2");
     }
 
     #[test]
-    fn there_is_an_end() {
+    fn metadata_is_limited() {
         let of = |count: usize| {
             (0..count)
                 .map(|n| format!("metadata[{n}]=&"))
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_left_out() {
+    fn secrets_are_removed() {
         for (query, left) in [
             ("a=1&b=2", None),
             ("a=1&upload_token=x", Some("a=1")),
@@ -137,16 +137,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes(query in ".{0,200}") {
+        fn any_query_is_parsed(query in ".{0,200}") {
             let query = Query::new(Some(&query));
-            let _ = (query.one("key"), query.metadata());
+            let _ = (query.single("key"), query.metadata());
             if let Some(left) = query.without_secrets() {
                 prop_assert_eq!(Query::new(Some(&left)).without_secrets(), None);
             }
         }
 
         #[test]
-        fn metadata_comes_back(pairs in prop::collection::btree_map("[^\\[\\]]{1,10}", ".{0,20}", 0..20)) {
+        fn metadata_round_trips(pairs in prop::collection::btree_map("[^\\[\\]]{1,10}", ".{0,20}", 0..20)) {
             let mut query = form_urlencoded::Serializer::new(String::new());
             for (name, value) in &pairs {
                 query.append_pair(&format!("metadata[{name}]"), value);

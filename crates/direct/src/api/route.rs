@@ -1,4 +1,4 @@
-//! Which path means what.
+//! Routing of paths.
 
 use std::borrow::Cow;
 
@@ -7,97 +7,101 @@ use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
 
-/// Whose words are spoken at a path.
+/// The API family of a path, which defines the format of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Area {
-    /// Those of `sign_s3` and what belongs to it.
+pub(super) enum ApiFamily {
+    /// `sign_s3` and related routes.
     Api,
-    /// Those of Companion.
+    /// Companion's routes.
     S3,
 }
 
-/// A path, taken apart.
+/// A parsed path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Located<'a> {
-    pub(super) area: Area,
-    /// What its client put there for want of a header.
+pub(super) struct MatchedRoute<'a> {
+    pub(super) family: ApiFamily,
+    /// The upload token in the path.
     pub(super) token: Option<&'a str>,
-    /// What comes after the area, with a slash at the beginning if there is anything.
+    /// The path after the family, empty or with a leading slash.
     rest: &'a str,
 }
 
-impl<'a> Located<'a> {
-    /// Takes a path below `base` apart; `None` if it is in none of the areas.
+impl<'a> MatchedRoute<'a> {
+    /// Parses a path below `base`; `None` if it belongs to no API family.
     pub(super) fn find(base: &str, path: &'a str) -> Option<Self> {
         let below = path.strip_prefix(base)?;
         match below.strip_prefix("/t/") {
             Some(below) => {
                 let (token, below) = below.split_once('/')?;
                 let token = Some(token).filter(|token| !token.is_empty())?;
-                Self::area(below, Some(token))
+                Self::family(below, Some(token))
             }
-            None => Self::area(below.strip_prefix('/')?, None),
+            None => Self::family(below.strip_prefix('/')?, None),
         }
     }
 
-    /// Clients that are given an address with a slash at its end put another one there.
-    fn area(below: &'a str, token: Option<&'a str>) -> Option<Self> {
+    /// Repeated slashes are ignored: clients append a path to an address that ends with one.
+    fn family(below: &'a str, token: Option<&'a str>) -> Option<Self> {
         let below = below.trim_start_matches('/');
         let length = below.find('/').unwrap_or(below.len());
         let (name, rest) = below.split_at(length);
-        let area = match name {
-            "api" => Area::Api,
-            "s3" => Area::S3,
+        let family = match name {
+            "api" => ApiFamily::Api,
+            "s3" => ApiFamily::S3,
             _ => return None,
         };
-        Some(Self { area, token, rest })
+        Some(Self {
+            family,
+            token,
+            rest,
+        })
     }
 
-    /// The path as it is without the token.
-    pub(super) fn shown(&self, base: &str) -> String {
-        let area = match self.area {
-            Area::Api => "api",
-            Area::S3 => "s3",
+    /// Returns the path without the token.
+    pub(super) fn redacted(&self, base: &str) -> String {
+        let family = match self.family {
+            ApiFamily::Api => "api",
+            ApiFamily::S3 => "s3",
         };
-        format!("{base}/{area}{}", self.rest)
+        format!("{base}/{family}{}", self.rest)
     }
 
-    /// What is to be done.
+    /// Returns the route for a method.
     ///
     /// # Errors
-    /// 404, or 405 where there is something for another method.
+    /// 404, or 405 if the path has routes for other methods.
     pub(super) fn route(&self, method: &Method) -> Result<Route<'a>, Problem> {
         let rest = self.rest.strip_suffix('/').unwrap_or(self.rest);
         let mut names = rest.split('/').skip(1);
         let names = [names.next(), names.next(), names.next(), names.next()];
         let is = |wanted: Method| *method == wanted;
-        let (route, allowed) = match (self.area, names) {
+        let (route, allowed) = match (self.family, names) {
             (_, [.., Some(_)]) => return Err(Problem::nothing_here()),
-            (Area::Api, [Some("sign_s3"), None, ..]) => {
+            (ApiFamily::Api, [Some("sign_s3"), None, ..]) => {
                 (is(Method::POST).then_some(Route::SignPut), "POST")
             }
-            (Area::Api, [Some("complete_s3"), None, ..]) => {
+            (ApiFamily::Api, [Some("complete_s3"), None, ..]) => {
                 (is(Method::POST).then_some(Route::Check), "POST")
             }
-            (Area::Api, [Some("progress_s3"), None, ..]) => {
+            (ApiFamily::Api, [Some("progress_s3"), None, ..]) => {
                 (is(Method::POST).then_some(Route::Progress), "POST")
             }
-            (Area::Api, [Some("s3_events"), None, ..]) => {
-                (is(Method::POST).then_some(Route::Notices), "POST")
+            (ApiFamily::Api, [Some("s3_events"), None, ..]) => {
+                (is(Method::POST).then_some(Route::Notifications), "POST")
             }
-            (Area::S3, [Some("params"), None, ..]) => {
+            (ApiFamily::S3, [Some("params"), None, ..]) => {
                 (is(Method::GET).then_some(Route::Params), "GET")
             }
-            (Area::S3, [Some("sts"), None, ..]) => {
+            (ApiFamily::S3, [Some("sts"), None, ..]) => {
                 (is(Method::GET).then_some(Route::Credentials), "GET")
             }
-            (Area::S3, [Some("presign"), None, ..]) => {
+            (ApiFamily::S3, [Some("presign"), None, ..]) => {
                 (is(Method::POST).then_some(Route::Presign), "POST")
             }
-            (Area::S3, [Some("multipart"), None, ..]) => {
-                (is(Method::POST).then_some(Route::Begin), "POST")
+            (ApiFamily::S3, [Some("multipart"), None, ..]) => {
+                (is(Method::POST).then_some(Route::Create), "POST")
             }
-            (Area::S3, [Some("multipart"), Some(id), what, None]) => {
+            (ApiFamily::S3, [Some("multipart"), Some(id), what, None]) => {
                 let id = upload_id(id)?;
                 match what {
                     None if is(Method::DELETE) => (Some(Route::Abort(id)), ""),
@@ -112,15 +116,15 @@ impl<'a> Located<'a> {
         route.ok_or_else(|| {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "nothing is done here with this method",
+                "this method is not allowed here",
             )
             .allow(allowed)
         })
     }
 }
 
-/// A path that leads nowhere, as far as it is fit for a log: it may hold a token.
-pub(super) fn shown(base: &str, path: &str) -> String {
+/// Returns an unknown path for the log, without a token.
+pub(super) fn redacted_path(base: &str, path: &str) -> String {
     let below = path.strip_prefix(base).unwrap_or(path);
     match below.starts_with("/t/") {
         true => format!("{base}/t/-"),
@@ -128,17 +132,17 @@ pub(super) fn shown(base: &str, path: &str) -> String {
     }
 }
 
-/// What is to be done. Ids of multipart uploads are as S3 spells them.
+/// The routes. Ids of multipart uploads are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route<'a> {
     SignPut,
     Check,
     Progress,
-    Notices,
+    Notifications,
     Params,
     Credentials,
     Presign,
-    Begin,
+    Create,
     Parts(Cow<'a, str>),
     Part(Cow<'a, str>, &'a str),
     Batch(Cow<'a, str>),
@@ -146,7 +150,7 @@ pub(super) enum Route<'a> {
     Abort(Cow<'a, str>),
 }
 
-/// The id in a path, decoded once.
+/// Decodes the id in a path segment, once.
 fn upload_id(segment: &str) -> Result<Cow<'_, str>, Problem> {
     let id = percent_decode_str(segment).decode_utf8();
     id.ok()
@@ -159,24 +163,24 @@ mod tests {
     use super::*;
 
     fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, u16> {
-        let located = Located::find("", path).ok_or(404_u16)?;
+        let located = MatchedRoute::find("", path).ok_or(404_u16)?;
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let route = located.route(&method);
         route.map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
-    fn every_route() {
+    fn every_route_is_found() {
         let id = || Cow::from("a/b+c%2F");
         for (method, path, wanted) in [
             ("POST", "/api/sign_s3", Route::SignPut),
             ("POST", "/api/complete_s3", Route::Check),
             ("POST", "/api/progress_s3", Route::Progress),
-            ("POST", "/api/s3_events", Route::Notices),
+            ("POST", "/api/s3_events", Route::Notifications),
             ("GET", "/s3/params", Route::Params),
             ("GET", "/s3/sts", Route::Credentials),
             ("POST", "/s3/presign", Route::Presign),
-            ("POST", "/s3/multipart", Route::Begin),
+            ("POST", "/s3/multipart", Route::Create),
             ("GET", "/s3/multipart/a%2Fb+c%252F", Route::Parts(id())),
             ("DELETE", "/s3/multipart/a%2Fb+c%252F", Route::Abort(id())),
             (
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_nowhere() {
+    fn unknown_paths_get_404() {
         for path in [
             "",
             "/",
@@ -236,12 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_taken_out() {
-        let located = Located::find("/up", "/up/t/lft_secret//s3/multipart/a%2Fb/7/").unwrap();
+    fn tokens_are_redacted() {
+        let located = MatchedRoute::find("/up", "/up/t/lft_secret//s3/multipart/a%2Fb/7/").unwrap();
         assert_eq!(located.token, Some("lft_secret"));
-        assert_eq!(located.shown("/up"), "/up/s3/multipart/a%2Fb/7/");
-        assert!(Located::find("/up", "/t/lft_secret/s3/params").is_none());
-        assert_eq!(shown("/up", "/up/t/lft_secret/nothing"), "/up/t/-");
-        assert_eq!(shown("/up", "/up/s3/nothing"), "/up/s3/nothing");
+        assert_eq!(located.redacted("/up"), "/up/s3/multipart/a%2Fb/7/");
+        assert!(MatchedRoute::find("/up", "/t/lft_secret/s3/params").is_none());
+        assert_eq!(redacted_path("/up", "/up/t/lft_secret/nothing"), "/up/t/-");
+        assert_eq!(redacted_path("/up", "/up/s3/nothing"), "/up/s3/nothing");
     }
 }

@@ -8,39 +8,47 @@ use serde::Serialize;
 
 use super::{
     Api, Call,
-    body::{USUAL, json},
+    body::{MAX_BODY, json},
     fields,
     identity::Purpose,
     problem::Problem,
-    refusal,
+    problem_for,
 };
-use crate::{Asked, Record, SignedPut, Way, Who};
+use crate::{OpenRequest, Record, Requester, SignedPut, TransferMode};
 
-/// What is answered.
+/// The response.
 #[derive(Serialize)]
-struct Signed<'a> {
+struct SignedResponse<'a> {
     file_type: &'a str,
     signed_request: &'a str,
     url: &'a str,
-    /// What has to be sent beside the type, if anything has.
+    /// Further headers that must be sent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<&'a str, &'a str>,
 }
 
 pub(super) async fn sign(api: &Api, mut call: Call) -> Result<Response, Problem> {
     let body = std::mem::take(&mut call.body);
-    let fields = api.object(&call.parts.headers, body, USUAL).await?;
-    let mut file = fields::seed(fields)?;
-    let stated = file.stated.take();
-    let who = api.who(&mut call.parts, stated, Purpose::Open).await?;
-    let record = open(api, &mut call, &who, file.asked(Way::Put)).await?;
+    let fields = api.object(&call.parts.headers, body, MAX_BODY).await?;
+    let mut file = fields::sign_s3(fields)?;
+    let explicit_token = file.explicit_token.take();
+    let requester = api
+        .requester(&mut call.parts, explicit_token, Purpose::Open)
+        .await?;
+    let record = open(
+        api,
+        &mut call,
+        &requester,
+        file.open_request(TransferMode::Put),
+    )
+    .await?;
     let lifetime = api.direct().settings().put_lifetime;
-    let put = api.direct().put(&record, lifetime, true).await;
-    let put = put.map_err(|error| refusal(&call.parts, Some(record.id()), error))?;
-    let mut headers = sent(&put.headers);
+    let put = api.direct().presign_put(&record, lifetime, true).await;
+    let put = put.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    let mut headers = script_headers(&put.headers);
     headers.remove(header::CONTENT_TYPE.as_str());
-    Ok(json(&Signed {
-        file_type: &kind(&record, &put),
+    Ok(json(&SignedResponse {
+        file_type: &signed_type(&record, &put),
         signed_request: &put.url,
         url: &api.direct().location(&record),
         headers,
@@ -51,17 +59,17 @@ pub(super) async fn sign(api: &Api, mut call: Call) -> Result<Response, Problem>
 pub(super) async fn open(
     api: &Api,
     call: &mut Call,
-    who: &Who,
-    asked: Asked,
+    requester: &Requester,
+    asked: OpenRequest,
 ) -> Result<std::sync::Arc<Record>, Problem> {
-    // Boxed, as all that is deep: the way of a part is to stay small.
-    let opened = Box::pin(api.direct().open(who, asked, &mut call.parts)).await;
-    let record = opened.map_err(|error| call.refuse(error))?;
+    // Boxed to keep the futures of other routes small.
+    let opened = Box::pin(api.direct().open(requester, asked, &mut call.parts)).await;
+    let record = opened.map_err(|error| call.problem(error))?;
     Ok(record)
 }
 
-/// The type that is signed.
-fn kind(record: &Record, put: &SignedPut) -> String {
+/// Returns the signed type.
+fn signed_type(record: &Record, put: &SignedPut) -> String {
     let pinned = put.headers.get(header::CONTENT_TYPE);
     match pinned.and_then(|kind| kind.to_str().ok()) {
         Some(kind) => kind.to_owned(),
@@ -72,8 +80,8 @@ fn kind(record: &Record, put: &SignedPut) -> String {
     }
 }
 
-/// The headers that scripts have to send: browsers send some by themselves, and let nobody else.
-pub(super) fn sent(headers: &HeaderMap) -> BTreeMap<&str, &str> {
+/// Returns the headers that scripts have to send; browsers set the others.
+pub(super) fn script_headers(headers: &HeaderMap) -> BTreeMap<&str, &str> {
     let of_scripts = headers
         .iter()
         .filter(|(name, _)| !matches!(**name, header::HOST | header::CONTENT_LENGTH));

@@ -1,85 +1,90 @@
-//! Completing an upload because its client, the bucket or the outbox says that its bytes are there.
+//! Completes an upload when its client, a notification or the outbox reports its object.
 
 use http::request::Parts;
 use landfall::hook::Intent;
 
 use super::{
-    Complete, Direct,
-    apply::{Advance, Outcome},
+    CompletedUpload, Direct,
+    apply::{AdvanceOutcome, AdvanceRequest},
     part_set::check_order,
     request,
-    sign::multipart,
+    sign::multipart_id,
 };
-use crate::{DirectError, Record, Way};
+use crate::{DirectError, Record, TransferMode};
 
 impl Direct {
-    /// Completes an upload whose object is in S3 and right: once, however often it is called. `request`
-    /// is that of a client; `None` for notifications and the sweeper.
+    /// Verifies the object of an upload and completes it; repeated calls have no further effect.
+    ///
+    /// `request` is that of a client; `None` for notifications and the sweeper.
     ///
     /// # Errors
-    /// It isn't there yet; it is too large or of another length than was said (then it is gone); a hook
-    /// refuses (then it is gone) or can't be asked; S3 fails.
+    /// The object does not exist yet. It is too large or has the wrong length, or a hook denies it:
+    /// it is then removed. A hook or S3 failed.
     ///
     /// # Cancel safety
-    /// It goes on if dropped.
+    /// Dropped, it continues.
     pub async fn check(
         &self,
         record: &Record,
         request: Option<&mut Parts>,
-    ) -> Result<Complete, DirectError> {
-        let audience = self.audience()?;
-        let advance = Advance {
-            info: request.map(|request| request::info(&audience, request)),
-            ..Advance::default()
+    ) -> Result<CompletedUpload, DirectError> {
+        let dispatcher = self.dispatcher()?;
+        let advance = AdvanceRequest {
+            info: request.map(|request| request::info(&dispatcher, request)),
+            ..AdvanceRequest::default()
         };
         self.advance(record.id(), advance).await?.completed()
     }
 
-    /// Completes a multipart upload from these parts (number and entity tag); repeated, it gives the
-    /// same response.
+    /// Completes a multipart upload from parts (number and entity tag).
+    ///
+    /// Repeated calls return the same response.
     ///
     /// # Errors
-    /// The parts aren't right; there is too much of them (then it is gone); a hook refuses (then it is
-    /// gone) or can't be asked; S3 fails.
+    /// The parts are wrong. They are too large, or a hook denies the upload: it is then removed. A
+    /// hook or S3 failed.
     ///
     /// # Cancel safety
-    /// It goes on if dropped.
+    /// Dropped, it continues.
     pub async fn complete(
         &self,
         record: &Record,
         parts: &[(u32, String)],
         request: &mut Parts,
-    ) -> Result<Complete, DirectError> {
-        let audience = self.audience()?;
-        let info = request::info(&audience, request);
-        if !matches!(record.way, Way::Multipart | Way::SignedMultipart) {
+    ) -> Result<CompletedUpload, DirectError> {
+        let dispatcher = self.dispatcher()?;
+        let info = request::info(&dispatcher, request);
+        if !matches!(
+            record.mode,
+            TransferMode::Multipart | TransferMode::SignedMultipart
+        ) {
             return Err(DirectError::Conflict {
                 gone: false,
-                message: "this file isn't sent in parts".into(),
+                message: "this file is not sent in parts".into(),
             });
         }
-        check_order(parts).map_err(DirectError::Parts)?;
-        audience
+        check_order(parts).map_err(DirectError::InvalidParts)?;
+        dispatcher
             .admit(&info, Intent::Write, Some(record.id()))
             .await?;
-        let advance = Advance {
+        let advance = AdvanceRequest {
             named: Some(parts.to_vec()),
             info: Some(info),
-            ..Advance::default()
+            ..AdvanceRequest::default()
         };
         self.advance(record.id(), advance).await?.completed()
     }
 
-    /// Makes sure that a client that completes its upload itself hasn't sent too much.
-    pub(super) async fn within_bounds(&self, record: &Record) -> Result<(), DirectError> {
-        multipart(record)?;
-        match self.advance(record.id(), Advance::default()).await? {
-            Outcome::Removed(reason) => Err(reason.error()),
-            Outcome::Completed(_) => Err(DirectError::Conflict {
+    /// Checks the size before the client completes its multipart upload in S3.
+    pub(super) async fn check_size(&self, record: &Record) -> Result<(), DirectError> {
+        multipart_id(record)?;
+        match self.advance(record.id(), AdvanceRequest::default()).await? {
+            AdvanceOutcome::Removed(reason) => Err(reason.error()),
+            AdvanceOutcome::Completed(_) => Err(DirectError::Conflict {
                 gone: false,
                 message: "the file is complete".into(),
             }),
-            Outcome::Pending => Ok(()),
+            AdvanceOutcome::Pending => Ok(()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What to do about an upload, from its record and what S3 has of it. Without side effects.
+//! Decides what to do about an upload, from its record and its state in S3, without side effects.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,28 +14,28 @@ use super::{
     observe::Observed,
     part_set::{PartSet, ranges},
 };
-use crate::{DirectError, Record, Standing, Way};
+use crate::{DirectError, Record, Status, TransferMode};
 
-/// How long a service may take to complete a multipart upload.
+/// Maximum time that a service takes to complete a multipart upload.
 const MAX_COMPLETION_DURATION: Duration = Duration::from_secs(60);
 
-/// Why an upload is removed.
+/// The reason why an upload is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RemovalReason {
-    /// Its client, the application or a hook does not want it.
+    /// The client, the application or a hook removes it.
     Unwanted(TerminationReason),
     /// More bytes arrived than were granted.
-    TooLarge { stored: u64, most: u64 },
-    /// The object is not what was granted.
+    TooLarge { stored: u64, limit: u64 },
+    /// The object differs from the grant.
     Invalid(String),
-    /// Its multipart upload or its object is no longer in S3.
+    /// The multipart upload or the object no longer exists in S3.
     Vanished(&'static str),
-    /// Its client was inactive for too long.
+    /// The client was inactive for too long.
     Expired,
 }
 
 impl RemovalReason {
-    /// The event of the removal, and its cause.
+    /// Returns the event of the removal, and its cause.
     pub(super) const fn event(&self) -> (EventKind, Option<TerminationReason>) {
         match self {
             Self::Unwanted(removal) => (EventKind::Terminated, Some(*removal)),
@@ -46,7 +46,7 @@ impl RemovalReason {
         }
     }
 
-    /// Whether the job has failed, for a reason that only this reports.
+    /// Returns whether the job has failed for a reason that no sink knows.
     pub(super) const fn is_failure(&self) -> bool {
         matches!(
             self,
@@ -54,78 +54,78 @@ impl RemovalReason {
         )
     }
 
-    /// The end of the job.
-    pub(super) fn job_end(&self) -> queue::End {
+    /// Returns the end of the job.
+    pub(super) fn job_end(&self) -> queue::JobEnd {
         match self {
             Self::Unwanted(TerminationReason::Hook) => {
-                queue::End::Failed("refused or stopped by a hook".into())
+                queue::JobEnd::Failed("denied or stopped by a hook".into())
             }
             Self::Unwanted(TerminationReason::Client) => {
-                queue::End::Cancelled("by its client".into())
+                queue::JobEnd::Cancelled("by the client".into())
             }
-            Self::Unwanted(_) => queue::End::Cancelled("by the application".into()),
-            Self::TooLarge { stored, most } => queue::End::Failed(format!(
-                "{stored} bytes arrived, and at most {most} were granted"
+            Self::Unwanted(_) => queue::JobEnd::Cancelled("by the application".into()),
+            Self::TooLarge { stored, limit } => queue::JobEnd::Failed(format!(
+                "{stored} bytes arrived, but at most {limit} were granted"
             )),
-            Self::Invalid(why) => queue::End::Failed(why.clone()),
-            Self::Vanished(why) => queue::End::Failed((*why).into()),
-            Self::Expired => queue::End::Expired,
+            Self::Invalid(why) => queue::JobEnd::Failed(why.clone()),
+            Self::Vanished(why) => queue::JobEnd::Failed((*why).into()),
+            Self::Expired => queue::JobEnd::Expired,
         }
     }
 
-    /// The error for a client that wants the upload completed.
+    /// Returns the error for a client that completes the upload.
     pub(super) fn error(&self) -> DirectError {
         match self {
-            Self::TooLarge { stored, most } => DirectError::TooLarge {
+            Self::TooLarge { stored, limit } => DirectError::TooLarge {
                 stored: *stored,
-                most: *most,
+                limit: *limit,
             },
             Self::Invalid(why) => DirectError::Conflict {
                 gone: true,
-                message: format!("the file is removed: {why}"),
+                message: format!("the file was removed: {why}"),
             },
             Self::Unwanted(_) | Self::Vanished(_) | Self::Expired => DirectError::gone(),
         }
     }
 }
 
-/// What to do about an upload.
+/// The action for an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Nothing yet: S3 has these bytes of it.
+    /// Wait: S3 has this number of bytes.
     Wait { stored: u64 },
-    /// Nothing: the client has to name or send other parts.
+    /// Reject the request: the client has to list or send other parts.
     Reject(String),
-    /// Let the client send parts again.
+    /// Reopen the upload: the client has to send parts again.
     Reopen(String),
-    /// Make the object of these parts.
+    /// Assemble the object from these parts.
     Assemble(PartSet),
-    /// Complete it: the object is right.
+    /// Complete the upload: the object is valid.
     Finish(ObjectHead),
-    /// Remove it.
+    /// Remove the upload.
     Remove(RemovalReason),
 }
 
-/// On what a decision depends beside what S3 has.
+/// The input of a decision, apart from the state in S3.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Facts<'a> {
+pub(super) struct DecisionInput<'a> {
     /// The upload, open or being completed.
     pub(super) record: &'a Record,
-    /// The most bytes that it may have.
-    pub(super) most: u64,
-    /// The parts that its client names, if it completes it now.
+    /// The maximum size in bytes.
+    pub(super) size_limit: u64,
+    /// The parts that the client lists to complete the upload.
     pub(super) named: Option<&'a [(u32, String)]>,
-    /// After how long without activity it expires; `None` where it must not.
+    /// The idle timeout; `None` if the upload must not expire now.
     pub(super) idle_timeout: Option<Duration>,
     pub(super) now: SystemTime,
 }
 
-/// Decides what to do about an upload of which S3 has this.
-pub(super) fn decide(facts: &Facts<'_>, observation: Observed) -> Decision {
-    let record = facts.record;
-    let is_completing = record.standing == Standing::Finishing;
+/// Decides what to do about an upload in this state.
+pub(super) fn decide(input: &DecisionInput<'_>, observation: Observed) -> Decision {
+    let record = input.record;
+    let is_completing = record.status == Status::Completing;
     match observation {
-        Observed::Object(head) => match unfit(facts, &head) {
+        Observed::Object(head) => match mismatch(input, &head) {
             Some(reason) => Decision::Remove(reason),
             None => Decision::Finish(head),
         },
@@ -135,24 +135,24 @@ pub(super) fn decide(facts: &Facts<'_>, observation: Observed) -> Decision {
             if set.size == record.stored {
                 return Decision::Assemble(set);
             }
-            let why = "the parts have changed while they were put together: complete it again";
+            let why = "the parts have changed during the completion; complete it again";
             Decision::Reopen(why.into())
         }
         Observed::Parts(listed) => {
             let stored = listed.iter().map(|part| part.size).sum();
-            let Some(named) = facts.named else {
-                return match stored > facts.most {
-                    true => too_large(facts, stored),
-                    false => wait(facts, stored),
+            let Some(named) = input.named else {
+                return match stored > input.size_limit {
+                    true => too_large(input, stored),
+                    false => wait(input, stored),
                 };
             };
             match PartSet::named(named, &listed) {
                 Err(why) => Decision::Reject(why),
-                Ok(set) if set.size > facts.most => too_large(facts, set.size),
+                Ok(set) if set.size > input.size_limit => too_large(input, set.size),
                 Ok(set) => match record.upload.length.filter(|length| set.size < *length) {
                     None => Decision::Assemble(set),
                     Some(length) => Decision::Reject(format!(
-                        "the parts have {} bytes together, and the file has {length}; S3 has the \
+                        "the parts have {} bytes in total, but the file has {length}; S3 has the \
                          parts {}",
                         set.size,
                         ranges(listed.iter().map(|part| part.number))
@@ -161,58 +161,58 @@ pub(super) fn decide(facts: &Facts<'_>, observation: Observed) -> Decision {
             }
         }
         Observed::Nothing if is_completing => {
-            Decision::Remove(RemovalReason::Vanished("it is gone from S3"))
+            Decision::Remove(RemovalReason::Vanished("the object is missing in S3"))
         }
         Observed::Nothing if record.multipart.is_some() => {
-            Decision::Remove(match record.way {
-                // Not every service shows the object at once when the multipart upload has ended.
-                Way::SignedMultipart if is_in_completion(facts) => {
+            Decision::Remove(match record.mode {
+                // Some services show the object a while after the multipart upload is gone.
+                TransferMode::SignedMultipart if is_in_completion(input) => {
                     return Decision::Wait {
                         stored: record.stored,
                     };
                 }
-                // Its client has aborted it by a signed request.
-                Way::SignedMultipart => RemovalReason::Unwanted(TerminationReason::Client),
-                _ => RemovalReason::Vanished("its multipart upload is gone from S3"),
+                // The client has aborted it by a signed request.
+                TransferMode::SignedMultipart => RemovalReason::Unwanted(TerminationReason::Client),
+                _ => RemovalReason::Vanished("the multipart upload is missing in S3"),
             })
         }
-        Observed::Nothing => wait(facts, record.stored),
+        Observed::Nothing => wait(input, record.stored),
     }
 }
 
-const fn too_large(facts: &Facts<'_>, stored: u64) -> Decision {
-    let most = facts.most;
-    Decision::Remove(RemovalReason::TooLarge { stored, most })
+const fn too_large(input: &DecisionInput<'_>, stored: u64) -> Decision {
+    let limit = input.size_limit;
+    Decision::Remove(RemovalReason::TooLarge { stored, limit })
 }
 
-/// Whether the client may just be completing the upload in S3, by a signed request.
-fn is_in_completion(facts: &Facts<'_>) -> bool {
-    let record = facts.record;
+/// Returns whether the client may be completing the upload in S3 right now.
+fn is_in_completion(input: &DecisionInput<'_>) -> bool {
+    let record = input.record;
     record.upload.storage.contains_key(COMPLETES)
-        && facts.now < record.active_at + MAX_COMPLETION_DURATION
+        && input.now < record.active_at + MAX_COMPLETION_DURATION
 }
 
-fn wait(facts: &Facts<'_>, stored: u64) -> Decision {
-    let record = facts.record;
+fn wait(input: &DecisionInput<'_>, stored: u64) -> Decision {
+    let record = input.record;
     let is_active = stored > record.stored;
-    let is_idle = |timeout| !is_active && record.active_at + timeout <= facts.now;
-    match facts.idle_timeout {
+    let is_idle = |timeout| !is_active && record.active_at + timeout <= input.now;
+    match input.idle_timeout {
         Some(timeout) if is_idle(timeout) => Decision::Remove(RemovalReason::Expired),
         _ => Decision::Wait { stored },
     }
 }
 
-/// Why an object is not what was granted, if it is not.
-fn unfit(facts: &Facts<'_>, head: &ObjectHead) -> Option<RemovalReason> {
-    let (record, size) = (facts.record, head.size);
-    if size > facts.most {
+/// Returns the difference between an object and its grant.
+fn mismatch(input: &DecisionInput<'_>, head: &ObjectHead) -> Option<RemovalReason> {
+    let (record, size) = (input.record, head.size);
+    if size > input.size_limit {
         return Some(RemovalReason::TooLarge {
             stored: size,
-            most: facts.most,
+            limit: input.size_limit,
         });
     }
-    // Parts were measured before they were put together.
-    let is_assembled = record.standing == Standing::Finishing && record.multipart.is_some();
+    // The parts were measured before they were assembled.
+    let is_assembled = record.status == Status::Completing && record.multipart.is_some();
     let expected = match is_assembled {
         true => Some(record.stored).filter(|stored| size != *stored),
         false => record.upload.length.filter(|length| size < *length),
@@ -227,7 +227,7 @@ fn unfit(facts: &Facts<'_>, head: &ObjectHead) -> Option<RemovalReason> {
         .split(',')
         .any(|one| matches_content_type(sent, one));
     (!is_accepted).then(|| {
-        let why = format!("the type {sent:?} isn't accepted; welcome: {accepted}");
+        let why = format!("the type {sent:?} is not accepted; accepted: {accepted}");
         RemovalReason::Invalid(why)
     })
 }

@@ -1,4 +1,4 @@
-//! Names and keys: what a client may call its file, and what its object is called.
+//! File names, object keys and upload ids.
 
 use std::{
     fmt::Write as _,
@@ -9,24 +9,24 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use landfall::upload::{Metadata, Upload, UploadId};
 use landfall_s3::{
     Layout, S3Options,
-    client::{ObjectHead, Place},
+    client::{ObjectHead, ObjectRef},
 };
 use sha2::Sha256;
 
-use crate::{DirectError, OWN, Way};
+use crate::{CLIENT_KEY_PREFIX, DirectError, TransferMode};
 
-/// What ids of direct uploads begin with; a UUID follows.
+/// Prefix of the ids of direct uploads; a UUID follows.
 pub(super) const ID_PREFIX: &str = "direct-";
-/// The most bytes of a file's name in a key.
-const LONGEST_NAME: usize = 200;
-/// The longest ending that a name keeps when it is cut, with its dot.
-const LONGEST_ENDING: usize = 20;
+/// Maximum bytes of a file name in a key.
+const MAX_NAME_LEN: usize = 200;
+/// Maximum bytes of the extension that a truncated name keeps, with its dot.
+const MAX_EXTENSION_LEN: usize = 20;
 /// S3's limit for keys, in bytes.
-const LONGEST_KEY: usize = 1024;
-/// The length of a caller's part of the prefix of its own keys.
+const MAX_KEY_LEN: usize = 1024;
+/// Number of hash bytes in the prefix of a principal's keys.
 const PREFIX_BYTES: usize = 16;
 
-/// A new UUID (version 4).
+/// Creates a random UUID (version 4).
 pub(super) fn uuid() -> String {
     let mut bytes: [u8; 16] = rand::random();
     bytes[6] = bytes[6] & 0x0f | 0x40;
@@ -41,7 +41,7 @@ pub(super) fn uuid() -> String {
     text
 }
 
-/// The UUID of a direct upload's id; `None` for any other id.
+/// Returns the UUID of a direct upload's id; `None` for any other id.
 pub(super) fn uuid_of(id: &UploadId) -> Option<&str> {
     let uuid = id.as_str().strip_prefix(ID_PREFIX)?;
     let is_uuid = uuid.len() == 36
@@ -52,36 +52,36 @@ pub(super) fn uuid_of(id: &UploadId) -> Option<&str> {
     is_uuid.then_some(uuid)
 }
 
-/// The name of a file without folders and control characters, short enough for a key.
+/// Returns the name of a file without directories and control characters, short enough for a key.
 ///
 /// # Errors
-/// Nothing is left, or what would be taken for a path.
+/// The name is empty, `.` or `..`.
 pub(super) fn file_name(stated: &str) -> Result<String, DirectError> {
     let last = stated.rsplit(['/', '\\']).next().unwrap_or_default();
     let name: String = last.chars().filter(|c| !c.is_control()).collect();
-    let name = cut(name.trim());
+    let name = truncate(name.trim());
     match name.as_str() {
-        "" => Err(DirectError::bad("file_name", "the file has no name")),
+        "" => Err(DirectError::invalid("file_name", "the file has no name")),
         "." | ".." => {
-            let why = "the file can't be called \".\" or \"..\"";
-            Err(DirectError::bad("file_name", why))
+            let why = "the file name cannot be \".\" or \"..\"";
+            Err(DirectError::invalid("file_name", why))
         }
         _ => Ok(name),
     }
 }
 
-/// Cuts a name to [`LONGEST_NAME`] bytes; it keeps its ending.
-fn cut(name: &str) -> String {
-    if name.len() <= LONGEST_NAME {
+/// Truncates a name to [`MAX_NAME_LEN`] bytes, keeping its extension.
+fn truncate(name: &str) -> String {
+    if name.len() <= MAX_NAME_LEN {
         return name.to_owned();
     }
     let ending = name.rfind('.').map_or("", |dot| &name[dot..]);
     let ending = match ending.len() {
-        0..=LONGEST_ENDING => ending,
+        0..=MAX_EXTENSION_LEN => ending,
         _ => "",
     };
     let mut stem = &name[..name.len() - ending.len()];
-    while stem.len() + ending.len() > LONGEST_NAME {
+    while stem.len() + ending.len() > MAX_NAME_LEN {
         let Some((last, _)) = stem.char_indices().next_back() else {
             break;
         };
@@ -90,9 +90,11 @@ fn cut(name: &str) -> String {
     format!("{stem}{ending}")
 }
 
-/// The prefix of one caller's own keys: an HMAC of the subject, so that no subject can be chosen that
-/// gets another one's prefix, and no key shows whose it is.
-pub(super) fn own_prefix(objects: &S3Options, secret: &[u8; 32], subject: &str) -> String {
+/// Returns the prefix of a principal's keys.
+///
+/// It is an HMAC of the subject: no subject can be chosen to get another one's prefix, and keys do
+/// not reveal it.
+pub(super) fn client_key_prefix(objects: &S3Options, secret: &[u8; 32], subject: &str) -> String {
     let slash = match objects.object_prefix.as_str() {
         "" => "",
         prefix if prefix.ends_with('/') => "",
@@ -100,7 +102,7 @@ pub(super) fn own_prefix(objects: &S3Options, secret: &[u8; 32], subject: &str) 
     };
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of every length");
     mac.update(subject.as_bytes());
-    let mut prefix = format!("{}{slash}{OWN}", objects.object_prefix);
+    let mut prefix = format!("{}{slash}{CLIENT_KEY_PREFIX}", objects.object_prefix);
     for byte in &mac.finalize().into_bytes()[..PREFIX_BYTES] {
         let _ = write!(prefix, "{byte:02x}");
     }
@@ -108,18 +110,18 @@ pub(super) fn own_prefix(objects: &S3Options, secret: &[u8; 32], subject: &str) 
     prefix
 }
 
-/// A key that a caller's client chose, below the caller's prefix.
+/// Returns a key that a client chose, below the principal's prefix.
 ///
 /// # Errors
-/// It can't be one, or clients would take it for a path.
-pub(super) fn own_key(prefix: &str, wanted: &str) -> Result<String, DirectError> {
+/// The key is too long, or would be mistaken for a path.
+pub(super) fn client_key(prefix: &str, wanted: &str) -> Result<String, DirectError> {
     let below = wanted.strip_prefix(prefix).unwrap_or(wanted);
-    let wrong = |why| Err(DirectError::bad("key", why));
+    let wrong = |why| Err(DirectError::invalid("key", why));
     if below.is_empty() {
         return wrong("the key is missing");
     }
     if below.chars().any(char::is_control) {
-        return wrong("the key holds control characters");
+        return wrong("the key contains control characters");
     }
     if below
         .split('/')
@@ -128,67 +130,68 @@ pub(super) fn own_key(prefix: &str, wanted: &str) -> Result<String, DirectError>
         return wrong("the key has an empty segment, or one that is \".\" or \"..\"");
     }
     if below.contains("${filename}") {
-        return wrong("the key holds ${filename}, for which S3 would put another name");
+        return wrong("the key contains ${filename}, which S3 would replace");
     }
-    if prefix.len() + below.len() > LONGEST_KEY {
-        return wrong("the key is too long: it may have 1,024 bytes with the caller's prefix");
+    if prefix.len() + below.len() > MAX_KEY_LEN {
+        return wrong("the key is too long: at most 1,024 bytes with the principal's prefix");
     }
     Ok(format!("{prefix}{below}"))
 }
 
-/// Where the object of a new upload goes: where a hook wants it, or where its client may and does, or
-/// by the template.
+/// Returns the bucket and key of a new upload: chosen by a hook, by the client, or by the template.
 ///
 /// # Errors
-/// That is no place, in words.
-pub(super) fn place(
+/// The reason why they are invalid.
+pub(super) fn object_ref(
     layout: &Layout,
     objects: &S3Options,
     upload: &Upload,
-    way: Way,
+    mode: TransferMode,
     own: Option<&str>,
     now: SystemTime,
-) -> Result<Place, String> {
-    let wish = |name: &str| upload.storage.get(name).filter(|wish| !wish.is_empty());
-    // It was checked, and what the store keeps elsewhere in the bucket isn't below that prefix.
-    if let (Some(own), Some(key)) = (own, wish("Key"))
+) -> Result<ObjectRef, String> {
+    let chosen = |name: &str| upload.storage.get(name).filter(|value| !value.is_empty());
+    // It was checked, and the store keeps no other files below that prefix.
+    if let (Some(own), Some(key)) = (own, chosen("Key"))
         && own == key
     {
-        let bucket = wish("Bucket").unwrap_or(&objects.bucket);
-        return writable(Place::new(bucket, own));
+        let bucket = chosen("Bucket").unwrap_or(&objects.bucket);
+        return check_storable(ObjectRef::new(bucket, own));
     }
     let uuid = uuid_of(&upload.id).unwrap_or(upload.id.as_str());
     let mut named = upload.clone();
     named.id = UploadId::new(uuid).map_err(|error| error.to_string())?;
     let name = upload.metadata.get_text("filename").unwrap_or_default();
     let mut name = file_name(&name).unwrap_or_else(|_| "file".into());
-    // The store would take it for one of its own.
+    // The store would take it for its own object.
     if name.ends_with(".info") || name.ends_with(".part") {
         name.push('_');
     }
     let pairs = upload.metadata.iter();
     let pairs = pairs.map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned()));
     let pairs = pairs.chain([("filename", name)]);
-    named.metadata = Metadata::from_pairs(pairs.map(|(key, text)| (key, harmless(way, &text))));
-    let place = layout.place(&named, now);
-    place.map_err(|error| error.to_string()).and_then(writable)
+    named.metadata = Metadata::from_pairs(pairs.map(|(key, text)| (key, sanitize(mode, &text))));
+    let object = layout.object_ref(&named, now);
+    object
+        .map_err(|error| error.to_string())
+        .and_then(check_storable)
 }
 
-/// A place that the books take on any database, since a hook may have chosen it.
-fn writable(place: Place) -> Result<Place, String> {
-    let is_bad = |text: &String| text.len() > LONGEST_KEY || text.contains('\0');
-    if is_bad(&place.bucket) || is_bad(&place.key) {
-        return Err("a bucket or key is longer than 1,024 bytes, or holds U+0000".into());
+/// Checks that any database can store it: a hook may have chosen it.
+fn check_storable(object: ObjectRef) -> Result<ObjectRef, String> {
+    let is_bad = |text: &String| text.len() > MAX_KEY_LEN || text.contains('\0');
+    if is_bad(&object.bucket) || is_bad(&object.key) {
+        return Err("a bucket or key is longer than 1,024 bytes, or contains U+0000".into());
     }
-    Ok(place)
+    Ok(object)
 }
 
-/// A text that makes no trouble in a key: S3 puts the client's own file name for `${filename}` in forms,
-/// and Garage takes no form with anything but ASCII in it.
-fn harmless(way: Way, text: &str) -> String {
+/// Replaces characters that cause problems in keys: in forms S3 replaces `${filename}`, and Garage
+/// accepts only ASCII.
+fn sanitize(mode: TransferMode, text: &str) -> String {
     let text = text.replace("${", "__");
-    match way {
-        Way::Post => text
+    match mode {
+        TransferMode::Post => text
             .chars()
             .map(|c| if c.is_ascii() { c } else { '_' })
             .collect(),
@@ -196,8 +199,8 @@ fn harmless(way: Way, text: &str) -> String {
     }
 }
 
-/// Tells one object at a key from another.
-pub(super) fn fingerprint(head: &ObjectHead) -> String {
+/// Returns a text that distinguishes objects at the same key.
+pub(super) fn object_fingerprint(head: &ObjectHead) -> String {
     let since = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let modified = head.modified.map_or(Duration::ZERO, since).as_secs();
     format!("{} {} {modified}", head.etag, head.size)
@@ -218,7 +221,11 @@ mod tests {
         objects
     }
 
-    fn key(filename: &str, storage: &[(&str, &str)], own: Option<&str>) -> Result<Place, String> {
+    fn key(
+        filename: &str,
+        storage: &[(&str, &str)],
+        own: Option<&str>,
+    ) -> Result<ObjectRef, String> {
         let id = UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
         let mut upload = Upload::new(id, None);
         upload.metadata = Metadata::from_pairs([("filename", filename)]);
@@ -226,11 +233,18 @@ mod tests {
         upload.storage = storage.collect();
         let objects = objects("in");
         let layout = Layout::new(&objects);
-        place(&layout, &objects, &upload, Way::Post, own, UNIX_EPOCH)
+        object_ref(
+            &layout,
+            &objects,
+            &upload,
+            TransferMode::Post,
+            own,
+            UNIX_EPOCH,
+        )
     }
 
     #[test]
-    fn names_of_files() {
+    fn file_names_are_sanitized() {
         for (stated, name) in [
             ("a.txt", "a.txt"),
             ("C:\\folder\\a.txt", "a.txt"),
@@ -244,7 +258,8 @@ mod tests {
         }
         for stated in ["", " ", "a/", "..", "a/.", "\u{7}", "\\", "x\\.."] {
             let error = file_name(stated).unwrap_err();
-            let is_name = matches!(error, DirectError::Bad { field, .. } if field == "file_name");
+            let is_name =
+                matches!(error, DirectError::Invalid { field, .. } if field == "file_name");
             assert!(is_name, "{stated:?}");
         }
         let long = format!("{}.tar.gz", "ü".repeat(150));
@@ -255,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_by_the_template() {
+    fn keys_follow_the_template() {
         let of = |name| key(name, &[], None).unwrap().key;
         let folder = "in/uploads/0f8fad5b-d9cb-469f-a165-70867728950e";
         assert_eq!(of("a.txt"), format!("{folder}/a.txt"));
@@ -263,24 +278,24 @@ mod tests {
         assert_eq!(of(".."), format!("{folder}/file"));
         assert_eq!(of("ü${filename}"), format!("{folder}/___filename}}"));
         let wished = key("a", &[("Bucket", "other"), ("Key", "x/y")], None);
-        assert_eq!(wished.unwrap(), Place::new("other", "x/y"));
+        assert_eq!(wished.unwrap(), ObjectRef::new("other", "x/y"));
         key("a", &[("Key", "x/../y")], None).unwrap_err();
     }
 
     #[test]
-    fn keys_of_a_callers_own() {
-        let prefix = own_prefix(&objects("in"), &SECRET, "alice");
+    fn client_keys_stay_below_the_prefix_of_their_principal() {
+        let prefix = client_key_prefix(&objects("in"), &SECRET, "alice");
         assert_eq!(prefix, "in/own/6a8851c590ddeb5a2ea0a50374798bce/");
-        let without = own_prefix(&objects(""), &SECRET, "alice");
+        let without = client_key_prefix(&objects(""), &SECRET, "alice");
         assert_eq!(format!("in/{without}"), prefix);
-        assert_ne!(prefix, own_prefix(&objects("in"), &SECRET, "bob"));
-        assert_ne!(prefix, own_prefix(&objects("in"), &[8; 32], "alice"));
-        let own = own_key(&prefix, "1-a.part").unwrap();
+        assert_ne!(prefix, client_key_prefix(&objects("in"), &SECRET, "bob"));
+        assert_ne!(prefix, client_key_prefix(&objects("in"), &[8; 32], "alice"));
+        let own = client_key(&prefix, "1-a.part").unwrap();
         assert_eq!(own, format!("{prefix}1-a.part"));
-        assert_eq!(own_key(&prefix, &own).unwrap(), own);
+        assert_eq!(client_key(&prefix, &own).unwrap(), own);
         assert_eq!(
             key("a", &[("Key", &own)], Some(&own)).unwrap(),
-            Place::new("b", &own)
+            ObjectRef::new("b", &own)
         );
         for bad in [
             "",
@@ -292,12 +307,12 @@ mod tests {
             "a\nb",
             &"x".repeat(1024),
         ] {
-            own_key(&prefix, bad).unwrap_err();
+            client_key(&prefix, bad).unwrap_err();
         }
     }
 
     #[test]
-    fn ids() {
+    fn ids_are_uuids() {
         let uuid = uuid();
         let id = UploadId::new(&format!("direct-{uuid}")).unwrap();
         assert_eq!(uuid_of(&id), Some(&*uuid));
@@ -313,26 +328,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_name_leaves_its_folder(stated in "\\PC{0,300}|[./\\\\a]{0,12}") {
+        fn no_name_escapes_its_directory(stated in "\\PC{0,300}|[./\\\\a]{0,12}") {
             if let Ok(name) = file_name(&stated) {
-                prop_assert!(!name.is_empty() && name.len() <= LONGEST_NAME);
+                prop_assert!(!name.is_empty() && name.len() <= MAX_NAME_LEN);
                 prop_assert!(!name.contains(['/', '\\']) && !matches!(&*name, "." | ".."));
                 let again = file_name(&name).unwrap();
                 prop_assert_eq!(again.as_str(), name.trim());
-                let place = key(&stated, &[], None).unwrap();
-                prop_assert!(place.key.len() <= LONGEST_KEY);
-                prop_assert_eq!(place.key.split('/').count(), 4);
+                let object = key(&stated, &[], None).unwrap();
+                prop_assert!(object.key.len() <= MAX_KEY_LEN);
+                prop_assert_eq!(object.key.split('/').count(), 4);
             }
         }
 
         #[test]
-        fn no_key_leaves_its_prefix(wanted in "\\PC{0,80}|[./a]{0,12}") {
-            let prefix = own_prefix(&objects(""), &SECRET, "alice");
-            if let Ok(key) = own_key(&prefix, &wanted) {
+        fn no_key_escapes_its_prefix(wanted in "\\PC{0,80}|[./a]{0,12}") {
+            let prefix = client_key_prefix(&objects(""), &SECRET, "alice");
+            if let Ok(key) = client_key(&prefix, &wanted) {
                 prop_assert!(key.starts_with(&prefix) && key.len() > prefix.len());
                 let below = &key[prefix.len()..];
                 prop_assert!(below.split('/').all(|one| !matches!(one, "" | "." | "..")));
-                prop_assert_eq!(own_key(&prefix, &key).unwrap(), key);
+                prop_assert_eq!(client_key(&prefix, &key).unwrap(), key);
             }
         }
     }

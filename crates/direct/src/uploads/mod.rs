@@ -1,26 +1,26 @@
-//! What is done with direct uploads.
+//! The operations of direct uploads.
 
 mod apply;
-mod begin;
+mod authorize;
 mod complete;
+mod create;
 mod decide;
-mod find;
-mod given;
-mod hold;
-mod keep;
 mod key;
-mod leave;
+mod lease;
+mod lookup;
+mod object_headers;
 mod observe;
 mod open;
 mod part_set;
 mod parts;
+mod registry;
 mod remove;
 mod request;
 mod schedule;
 mod sign;
+mod spec;
 mod sts;
 mod sweep;
-mod wish;
 
 use std::{
     collections::BTreeMap,
@@ -29,60 +29,60 @@ use std::{
 };
 
 use http::HeaderMap;
-use landfall::{Handler, direct::HookDispatcher, hook::ClientResponse};
-use landfall_grants::{Caller, Job, Queue};
+use landfall::{Handler, external::HookDispatcher, hook::ClientResponse};
+use landfall_grants::{Job, Principal, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 
-use self::{find::RecordCache, parts::ProgressThrottle};
-use crate::{Books, DirectError, DirectSettings, Record, Way};
+use self::{lookup::RecordCache, parts::ProgressThrottle};
+use crate::{DirectError, DirectSettings, Record, Repository, TransferMode};
 
-/// What is noted in a description's `storage`: the object that was at its key before, …
+/// Key of a description's `storage`: the fingerprint of the object that was at its key before.
 const REPLACES: &str = "Replaces";
-/// … the types that are welcome, where the type isn't signed, …
+/// The accepted types, if the type is not signed.
 const TYPES: &str = "Types";
-/// … which parts make up the file, if not all, while it is being completed, …
+/// The parts that make up the file while it is being completed, if not all.
 const PARTS: &str = "Parts";
-/// … that its client has a signature to complete it in S3.
+/// Set once the client has a signature to complete it in S3.
 const COMPLETES: &str = "Completes";
 
-/// How often a change of a record is tried that others have changed meanwhile.
+/// Maximum attempts to change a record that others change concurrently.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Who asks.
+/// Who makes a request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Who {
-    /// Somebody who is known, and may ask for uploads.
-    Caller(Caller),
-    /// Somebody with the token of this job: may make its one upload.
-    Grant(Box<Job>),
+pub enum Requester {
+    /// An authenticated principal.
+    Principal(Principal),
+    /// The bearer of the upload token of this job, for its single upload.
+    Token(Box<Job>),
 }
 
-/// What is asked for.
+/// A request to open an upload.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Asked {
-    /// How its bytes are to get to S3.
-    pub way: Way,
+pub struct OpenRequest {
+    /// How its bytes reach S3.
+    pub mode: TransferMode,
     /// The file's name.
     pub filename: String,
     /// The file's type.
     pub filetype: Option<String>,
     /// Its length in bytes, if known.
     pub size: Option<u64>,
-    /// What else was said of it.
+    /// Further metadata.
     pub metadata: BTreeMap<String, String>,
-    /// The caller's own id for it; one is made up if there is none.
+    /// The principal's own id for it; generated if missing.
     pub request_id: Option<String>,
-    /// The key that the client wants, which is then put below the caller's own: Uppy's signer mode.
+    /// The key that the client chooses, below the principal's prefix (Uppy's `signRequest`).
     pub key: Option<String>,
 }
 
-impl Asked {
-    /// A file of which nothing more is known.
+impl OpenRequest {
+    /// Creates a request with nothing but a name.
     #[must_use]
-    pub fn new(way: Way, filename: impl Into<String>) -> Self {
+    pub fn new(mode: TransferMode, filename: impl Into<String>) -> Self {
         Self {
-            way,
+            mode,
             filename: filename.into(),
             filetype: None,
             size: None,
@@ -96,82 +96,82 @@ impl Asked {
 /// A presigned PUT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedPut {
-    /// Where to.
+    /// The URL.
     pub url: String,
-    /// What must be sent along as it is. Browsers send Content-Length by themselves.
+    /// The headers that must be sent unchanged. Browsers send Content-Length on their own.
     pub headers: HeaderMap,
-    /// How long it may be begun.
+    /// The time in which the request must start.
     pub lifetime: Duration,
 }
 
-/// A form with a signed policy.
+/// A form with a signed POST policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Form {
-    /// Where to, with a slash at its end.
+pub struct SignedPost {
+    /// The URL, with a slash at its end.
     pub url: String,
-    /// The fields, in this order; `file` comes last.
+    /// The fields in this order; `file` comes last.
     pub fields: Vec<(String, String)>,
-    /// How long it may be begun.
+    /// The time in which the request must start.
     pub lifetime: Duration,
 }
 
-/// An upload that is complete.
+/// A completed upload.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Complete {
-    /// What it is.
+pub struct CompletedUpload {
+    /// The record.
     pub record: Record,
-    /// Its public address.
+    /// The public URL.
     pub location: String,
-    /// Its entity tag, with its quotes.
+    /// The entity tag, with quotes.
     pub etag: String,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// What hooks want its client to be told.
-    pub reply: ClientResponse,
+    /// The response of hooks for the client.
+    pub response: ClientResponse,
 }
 
-/// What a client does itself on S3 with its own upload, by a signed request (Uppy's signer mode).
+/// An operation that a client makes on S3 by a signed request (Uppy's `signRequest`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// Begins its multipart upload.
-    Begin,
-    /// Uploads a part of it.
+pub enum SignedOperation {
+    /// Creates the multipart upload.
+    Create,
+    /// Uploads a part.
     Part(u32),
-    /// Lists its parts.
+    /// Lists the parts.
     List,
-    /// Completes it.
+    /// Completes the multipart upload.
     Complete,
-    /// Drops it.
+    /// Aborts the multipart upload.
     Abort,
 }
 
-/// Temporary credentials for the keys of one caller.
+/// Temporary credentials for the keys of one principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnCredentials {
+pub struct PrefixCredentials {
     /// The credentials.
     pub credentials: TemporaryCredentials,
-    /// The bucket that they are good for.
+    /// The bucket.
     pub bucket: String,
-    /// Its region.
+    /// The region of the bucket.
     pub region: String,
-    /// What the keys that they are good for begin with.
+    /// The prefix of the keys that they can write.
     pub prefix: String,
 }
 
-/// What came of a look at what is due, in numbers.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Swept {
-    /// Looked at.
-    pub seen: u64,
-    /// Found to be complete.
+pub struct SweepReport {
+    /// Checked uploads.
+    pub examined: u64,
+    /// Completed uploads.
     pub completed: u64,
-    /// Given up, for nothing came.
+    /// Expired uploads.
     pub expired: u64,
-    /// Ended for another reason: too large, gone from S3.
+    /// Uploads that failed: too large, or missing in S3.
     pub failed: u64,
-    /// Of which nothing could be found out.
-    pub unknown: u64,
+    /// Uploads that could not be checked.
+    pub check_failures: u64,
 }
 
 /// Direct uploads into one bucket. Cheap to clone.
@@ -183,58 +183,61 @@ struct Inner {
     settings: DirectSettings,
     layout: Layout,
     queue: Queue,
-    books: Books,
-    /// Set when the handler is there, which in turn knows this.
+    repository: Repository,
+    /// Set by [`Direct::set_handler`], since the handler refers to this.
     handler: OnceLock<Handler>,
-    /// Records that requests found lately.
+    /// Recently used records.
     cache: RecordCache,
-    /// Uploads whose progress was emitted lately.
+    /// Uploads whose progress was emitted recently.
     throttle: ProgressThrottle,
 }
 
 impl Direct {
-    /// Direct uploads whose jobs are in `queue`. Give it to the handler's
-    /// [`Config::direct`](landfall::Config::direct), then the handler to [`Self::join`].
+    /// Creates direct uploads whose jobs are in `queue`.
+    ///
+    /// Pass it to the handler's [`Config::direct`](landfall::Config::direct), and the handler to
+    /// [`Self::set_handler`].
     #[must_use]
-    pub fn new(settings: DirectSettings, queue: Queue, books: Books) -> Self {
+    pub fn new(settings: DirectSettings, queue: Queue, repository: Repository) -> Self {
         Self(Arc::new(Inner {
             layout: Layout::new(&settings.objects),
             settings,
             queue,
-            books,
+            repository,
             handler: OnceLock::new(),
             cache: RecordCache::default(),
             throttle: ProgressThrottle::default(),
         }))
     }
 
-    /// Whose hooks are asked and whose sinks are told. Before this nothing can be opened. The first one
-    /// stays.
-    pub fn join(&self, handler: &Handler) {
+    /// Sets the handler whose hooks are called and whose sinks receive events, once.
+    ///
+    /// Uploads can be opened only after this.
+    pub fn set_handler(&self, handler: &Handler) {
         let _ = self.0.handler.set(handler.clone());
     }
 
-    /// How it behaves.
+    /// Returns the settings.
     #[must_use]
     pub fn settings(&self) -> &DirectSettings {
         &self.0.settings
     }
 
-    /// Its queue.
+    /// Returns the upload queue.
     #[must_use]
     pub fn queue(&self) -> &Queue {
         &self.0.queue
     }
 
-    /// The handler that it was [joined](Self::join) to.
+    /// Returns the handler, if [`set_handler`](Self::set_handler) was called.
     #[must_use]
     pub fn handler(&self) -> Option<&Handler> {
         self.0.handler.get()
     }
 
-    fn audience(&self) -> Result<HookDispatcher, DirectError> {
+    fn dispatcher(&self) -> Result<HookDispatcher, DirectError> {
         let handler = self.handler();
-        let none = || DirectError::Fault("direct uploads aren't joined to a handler yet".into());
+        let none = || DirectError::Internal("direct uploads have no handler yet".into());
         Ok(handler.ok_or_else(none)?.hook_dispatcher())
     }
 }

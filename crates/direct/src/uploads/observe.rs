@@ -1,39 +1,42 @@
-//! What S3 has of an upload.
+//! Finds out what S3 has of an upload.
 
 use landfall_s3::client::{ErrorKind, ObjectHead, Part};
 
 use super::{
     Direct, REPLACES,
-    key::{fingerprint, uuid_of},
-    sign::MOST_PARTS,
+    key::{object_fingerprint, uuid_of},
+    sign::MAX_PARTS,
 };
-use crate::{DirectError, Record, Way};
+use crate::{DirectError, Record, TransferMode};
 
-/// Pages of a listing: services may choose smaller ones than a thousand parts.
-const MOST_PAGES: usize = 100;
+/// Maximum pages of a listing: services may return fewer than a thousand parts per page.
+const MAX_PAGES: usize = 100;
 
-/// What S3 has of an upload.
+/// The state of an upload in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Observed {
-    /// Its multipart upload, with these parts.
+    /// The multipart upload exists, with these parts.
     Parts(Vec<Part>),
-    /// An object that its client sent.
+    /// The client's object exists.
     Object(ObjectHead),
-    /// Nothing: no object, or only one that was there before or that somebody else wrote.
+    /// No object, or only an older one, or one that someone else has written.
     Nothing,
 }
 
 impl Direct {
-    /// Finds out what S3 has of an upload.
+    /// Finds out the state of an upload in S3.
     pub(super) async fn observe(&self, record: &Record) -> Result<Observed, DirectError> {
-        let is_multipart = matches!(record.way, Way::Multipart | Way::SignedMultipart);
+        let is_multipart = matches!(
+            record.mode,
+            TransferMode::Multipart | TransferMode::SignedMultipart
+        );
         if is_multipart && record.multipart.is_none() {
-            // Nothing that its client has started can be completed without its id.
+            // A multipart upload without a recorded id cannot be completed.
             return Ok(Observed::Nothing);
         }
-        // While there is a multipart upload, an object at the key is not made of it.
+        // While the multipart upload exists, an object at the key is not its result.
         if let Some(multipart) = &record.multipart {
-            match self.list(record, multipart).await {
+            match self.list_parts(record, multipart).await {
                 Ok(parts) => return Ok(Observed::Parts(parts)),
                 Err(DirectError::S3(error)) if *error.kind() == ErrorKind::NoSuchUpload => {}
                 Err(error) => return Err(error),
@@ -44,7 +47,7 @@ impl Direct {
 
     /// Finds out whether S3 has the object of an upload.
     pub(super) async fn observe_object(&self, record: &Record) -> Result<Observed, DirectError> {
-        match self.settings().client.head_object(&record.place).await {
+        match self.settings().client.head_object(&record.object).await {
             Ok(head) if self.is_from_client(record, &head) => Ok(Observed::Object(head)),
             Ok(_) => Ok(Observed::Nothing),
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(Observed::Nothing),
@@ -52,8 +55,8 @@ impl Direct {
         }
     }
 
-    /// The parts that S3 has, in whichever state the record is.
-    pub(super) async fn list(
+    /// Lists the parts in S3, in any status of the record.
+    pub(super) async fn list_parts(
         &self,
         record: &Record,
         multipart: &str,
@@ -61,18 +64,18 @@ impl Direct {
         let client = &self.settings().client;
         let mut parts: Vec<Part> = Vec::new();
         let mut after = 0;
-        for _ in 0..MOST_PAGES {
-            let page = client.list_parts(&record.place, multipart, after).await?;
+        for _ in 0..MAX_PAGES {
+            let page = client.list_parts(&record.object, multipart, after).await?;
             parts.extend(page.parts);
             match page.next {
-                Some(next) if next > after && parts.len() < MOST_PARTS as usize => after = next,
+                Some(next) if next > after && parts.len() < MAX_PARTS as usize => after = next,
                 _ => break,
             }
         }
         Ok(parts)
     }
 
-    /// Whether the object is still the one for which the hooks were called.
+    /// Returns whether the object is still the one for which the hooks were called.
     pub(super) async fn is_unchanged(
         &self,
         record: &Record,
@@ -84,21 +87,21 @@ impl Direct {
         }
     }
 
-    /// Whether an object can be what the client sent, and is not what was at the key before or what
-    /// somebody else put there after all signatures had ended.
+    /// Returns whether an object can be the client's, and not one from before or after its
+    /// signatures were valid.
     pub(super) fn is_from_client(&self, record: &Record, head: &ObjectHead) -> bool {
-        let is_signed_once = matches!(record.way, Way::Put | Way::Post);
+        let is_signed_once = matches!(record.mode, TransferMode::Put | TransferMode::Post);
         let is_in_time = || {
             head.modified
-                .is_none_or(|at| at <= record.active_at + self.settings().may_arrive_for())
+                .is_none_or(|at| at <= record.active_at + self.settings().arrival_window())
         };
         let before = record.upload.storage.get(REPLACES);
-        let is_new = before.is_none_or(|before| *before != fingerprint(head));
-        is_new && (!is_signed_once || has_own_key(record) || is_in_time())
+        let is_new = before.is_none_or(|before| *before != object_fingerprint(head));
+        is_new && (!is_signed_once || has_unique_key(record) || is_in_time())
     }
 }
 
-/// Whether a key is made for this upload alone, because it contains its random id.
-pub(super) fn has_own_key(record: &Record) -> bool {
-    uuid_of(record.id()).is_some_and(|uuid| record.place.key.contains(uuid))
+/// Returns whether the key is unique to this upload, since it contains its random id.
+pub(super) fn has_unique_key(record: &Record) -> bool {
+    uuid_of(record.id()).is_some_and(|uuid| record.object.key.contains(uuid))
 }

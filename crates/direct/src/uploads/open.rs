@@ -1,202 +1,209 @@
-//! Opening: checks, the grant, the hooks, the books, and the beginning on S3, in this order.
+//! Opens an upload: checks, authorization, hooks, the record, and the creation on S3, in this
+//! order.
 
 use std::sync::Arc;
 
 use http::request::Parts;
 use landfall::{
-    direct::HookDispatcher,
+    external::HookDispatcher,
     hook::{Intent, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_grants::{Job, gate::labels, queue::NewJob};
-use landfall_s3::client::{ErrorKind, Place};
+use landfall_grants::{Job, enforce::labels, queue::NewJob};
+use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{
-    Asked, Direct, REPLACES, TYPES, Who,
-    begin::may_pass,
-    key,
-    leave::{Before, Leave},
-    request, schedule,
-    wish::{Wish, fits_way},
+    Direct, OpenRequest, REPLACES, Requester, TYPES,
+    authorize::{Authorization, ExistingUpload},
+    create::is_transient,
+    key, request, schedule,
+    spec::{UploadSpec, check_mode},
 };
-use crate::{DirectError, Record, Standing, Way, record::OPENING, stats::count};
+use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT, stats::count};
 
 impl Direct {
-    /// Checks what is asked for, reserves quota, asks the hooks, writes it down and, for a multipart
-    /// upload, begins it. The same [`Asked::request_id`] (or the same grant, or the same
-    /// [`Asked::key`]) with the same words finds the upload that was opened before.
+    /// Opens an upload: checks and authorizes the request, reserves quota, calls hooks, inserts the
+    /// record.
+    ///
+    /// For [`TransferMode::Multipart`] it also creates the multipart upload. A repeated request
+    /// with the same [`OpenRequest::request_id`], grant or [`OpenRequest::key`] and equal
+    /// parameters returns the upload that was opened before.
     ///
     /// # Errors
-    /// All that [`DirectError`] knows but what concerns bytes. Refused, it leaves nothing behind.
+    /// Any [`DirectError`] except those about received bytes. A rejected upload leaves nothing
+    /// behind.
     ///
     /// # Cancel safety
-    /// Dropped, it may have been opened; the sweeper removes what nobody uses.
+    /// Dropped, the upload may have been opened; the sweeper removes it if it stays unused.
     pub async fn open(
         &self,
-        who: &Who,
-        asked: Asked,
+        requester: &Requester,
+        asked: OpenRequest,
         request: &mut Parts,
     ) -> Result<Arc<Record>, DirectError> {
-        let opened = self.open_or_find(who, asked, request).await;
+        let opened = self.open_or_find(requester, asked, request).await;
         match &opened {
             Ok((_, true)) => count(&self.settings().stats.opened),
             Ok((_, false)) => {}
-            Err(error) if may_pass(error) => {}
-            Err(_) => count(&self.settings().stats.refused),
+            Err(error) if is_transient(error) => {}
+            Err(_) => count(&self.settings().stats.rejected),
         }
         opened.map(|(record, _)| record)
     }
 
-    /// Says, too, whether it was opened just now.
+    /// Also returns whether the upload is new.
     async fn open_or_find(
         &self,
-        who: &Who,
-        asked: Asked,
+        requester: &Requester,
+        asked: OpenRequest,
         request: &mut Parts,
     ) -> Result<(Arc<Record>, bool), DirectError> {
-        let audience = self.audience()?;
-        let wish = Wish::new(asked, &self.own_prefix(who.subject()))?;
-        fits_way(wish.way, wish.size, self.settings().objects.max_object)?;
-        let info = request::info(&audience, request);
-        if let Some(record) = self.at_own_key(who, &wish).await? {
+        let dispatcher = self.dispatcher()?;
+        let spec = UploadSpec::new(asked, &self.client_key_prefix(requester.subject()))?;
+        check_mode(spec.mode, spec.size, self.settings().objects.max_object)?;
+        let info = request::info(&dispatcher, request);
+        if let Some(record) = self.existing_at_client_key(requester, &spec).await? {
             return Ok((Arc::new(record), false));
         }
-        let before = match who {
-            Who::Grant(job) => self.use_grant(job, &wish).await?,
-            Who::Caller(caller) => {
-                let (new, types) = self.ask(caller, &wish, request).await?;
-                // Hooks know the job of the upload, and a key of the client's own may be in use.
-                if audience.has_creation_hooks() || wish.key.is_some() {
-                    self.grant(new, types, &wish).await?
+        let existing = match requester {
+            Requester::Token(job) => self.check_grant(job, &spec).await?,
+            Requester::Principal(caller) => {
+                let (new, types) = self.authorize(caller, &spec, request).await?;
+                // Hooks receive the job of the upload, and a client key may be in use.
+                if dispatcher.has_creation_hooks() || spec.key.is_some() {
+                    self.grant(new, types, &spec).await?
                 } else {
-                    match self.open_at_once(&audience, &info, &wish, new).await? {
-                        AtOnce::Opened(record) => return Ok((record, true)),
-                        AtOnce::Existing(leave) => self.before(leave).await?,
+                    match self.open_with_job(&dispatcher, &info, &spec, new).await? {
+                        OpenOutcome::Opened(record) => return Ok((record, true)),
+                        OpenOutcome::Existing(authorization) => {
+                            self.existing_upload(authorization).await?
+                        }
                     }
                 }
             }
         };
-        let leave = match before {
-            Before::Opened(record) => return Ok((Arc::new(record), false)),
-            Before::Nothing(leave) => leave,
+        let authorization = match existing {
+            ExistingUpload::Opened(record) => return Ok((Arc::new(record), false)),
+            ExistingUpload::None(authorization) => authorization,
         };
         let drafted = self.draft(
-            &audience,
+            &dispatcher,
             &info,
-            &wish,
-            &leave.job,
-            leave.by_token,
-            &leave.types,
+            &spec,
+            &authorization.job,
+            authorization.by_token,
+            &authorization.types,
         );
         let record = match drafted.await {
             Ok(record) => record,
             Err(error) => {
-                self.on_denied(&leave, &error).await;
+                self.on_denied(&authorization, &error).await;
                 return Err(error);
             }
         };
-        // What has begun is ended even if the client goes away.
+        // Finish what has started even if the client disconnects.
         let this = self.clone();
         let opened =
-            tokio::spawn(async move { this.launch(&audience, &info, leave, record).await });
-        opened.await.map_err(DirectError::broken_off)?
+            tokio::spawn(
+                async move { this.create(&dispatcher, &info, authorization, record).await },
+            );
+        opened.await.map_err(DirectError::interrupted)?
     }
 
-    /// Opens an upload whose job no hook has to know before: the job, its start and the record are
-    /// written in one transaction.
-    async fn open_at_once(
+    /// Opens an upload whose job no hook needs before: job, start and record in one transaction.
+    async fn open_with_job(
         &self,
-        audience: &HookDispatcher,
+        dispatcher: &HookDispatcher,
         info: &Arc<RequestInfo>,
-        wish: &Wish,
+        spec: &UploadSpec,
         new: NewJob,
-    ) -> Result<AtOnce, DirectError> {
+    ) -> Result<OpenOutcome, DirectError> {
         let job = new.draft(self.queue().now());
-        let record = self.draft(audience, info, wish, &job, false, &[]).await?;
-        let leave = Leave::new(Box::new(job), true, wish);
+        let record = self.draft(dispatcher, info, spec, &job, false, &[]).await?;
+        let authorization = Authorization::new(Box::new(job), true, spec);
         // As in `open_or_find`.
-        let (this, audience, info) = (self.clone(), audience.clone(), info.clone());
+        let (this, dispatcher, info) = (self.clone(), dispatcher.clone(), info.clone());
         let opened = tokio::spawn(async move {
-            this.launch_at_once(&audience, &info, new, leave, record)
+            this.create_with_job(&dispatcher, &info, new, authorization, record)
                 .await
         });
-        opened.await.map_err(DirectError::broken_off)?
+        opened.await.map_err(DirectError::interrupted)?
     }
 
-    /// The upload as it is to be, after the hooks were asked.
+    /// Returns the record to create, after calling the creation hooks.
     async fn draft(
         &self,
-        audience: &HookDispatcher,
+        dispatcher: &HookDispatcher,
         info: &Arc<RequestInfo>,
-        wish: &Wish,
+        spec: &UploadSpec,
         job: &Job,
         by_token: bool,
         types: &[String],
     ) -> Result<Record, DirectError> {
         let (settings, now) = (self.settings(), self.queue().now());
         let id = UploadId::new(&format!("{}{}", key::ID_PREFIX, key::uuid()));
-        let id = id.map_err(|error| DirectError::Fault(error.to_string()))?;
+        let id = id.map_err(|error| DirectError::Internal(error.to_string()))?;
         let subject = job.subject.as_deref().unwrap_or_default();
-        let mut upload = Upload::new(id.clone(), job.size.or(wish.size));
-        upload.metadata = wish.metadata(job, by_token)?;
+        let mut upload = Upload::new(id.clone(), job.size.or(spec.size));
+        upload.metadata = spec.metadata(job, by_token)?;
         upload.max_size = job.max_size.filter(|_| upload.length.is_none());
         upload.completion = Completion::Pending;
         upload.created = Some(now);
         upload.labels.extend(labels_of(job));
-        if let Some(key) = &wish.key {
+        if let Some(key) = &spec.key {
             upload.storage.insert("Key".into(), key.clone());
-            // What its client sends it as is not signed, so it is looked at in the end.
+            // The type that the client will send is not signed, so it is checked on completion.
             if !types.is_empty() {
                 upload.storage.insert(TYPES.into(), types.join(","));
             }
         }
-        audience.admit(info, Intent::Create, None).await?;
-        audience.before_create(info, &mut upload).await?;
-        // By these it is found again, whatever a hook wants.
+        dispatcher.admit(info, Intent::Create, None).await?;
+        dispatcher.before_create(info, &mut upload).await?;
+        // The upload is found by its id and labels: hooks cannot change them.
         upload.id = id;
         upload.labels.extend(labels_of(job));
-        fits_way(wish.way, upload.length, settings.objects.max_object)?;
-        let place = key::place(
+        check_mode(spec.mode, upload.length, settings.objects.max_object)?;
+        let object = key::object_ref(
             &self.0.layout,
             &settings.objects,
             &upload,
-            wish.way,
-            wish.key.as_deref(),
+            spec.mode,
+            spec.key.as_deref(),
             now,
         );
-        let place = place.map_err(DirectError::Fault)?;
+        let object = object.map_err(DirectError::Internal)?;
         for (name, value) in [
             ("Type", "s3store"),
-            ("Bucket", &*place.bucket),
-            ("Key", &*place.key),
+            ("Bucket", &*object.bucket),
+            ("Key", &*object.key),
         ] {
             upload.storage.insert(name.into(), value.into());
         }
-        self.note_what_is_there(&mut upload, &place).await?;
-        let mut record = Record::new(upload, job.id, subject, wish.way, place, now);
-        record.check_at = Some(now + OPENING);
-        // Nothing has to be begun on S3, and nobody knows its key before it is answered with: then it
-        // is written down once.
-        if wish.way != Way::Multipart && wish.key.is_none() {
-            record.standing = Standing::Open;
-            record.check_at = Some(schedule::first_check(settings, &record, now));
+        self.record_existing_object(&mut upload, &object).await?;
+        let mut record = Record::new(upload, job.id, subject, spec.mode, object, now);
+        record.next_check_at = Some(now + CREATION_TIMEOUT);
+        // No multipart upload is needed, and no one knows the key before the response: write it
+        // once.
+        if spec.mode != TransferMode::Multipart && spec.key.is_none() {
+            record.status = Status::Open;
+            record.next_check_at = Some(schedule::first_check(settings, &record, now));
         }
         Ok(record)
     }
 
-    /// Notes what is at a key that isn't made for this upload alone, so that it isn't taken for what
-    /// its client sent.
-    async fn note_what_is_there(
+    /// Records the object at a key that is not unique to this upload, so that it is not mistaken
+    /// for the client's.
+    async fn record_existing_object(
         &self,
         upload: &mut Upload,
-        place: &Place,
+        object: &ObjectRef,
     ) -> Result<(), DirectError> {
-        if key::uuid_of(&upload.id).is_some_and(|uuid| place.key.contains(uuid)) {
+        if key::uuid_of(&upload.id).is_some_and(|uuid| object.key.contains(uuid)) {
             return Ok(());
         }
-        match self.settings().client.head_object(place).await {
+        match self.settings().client.head_object(object).await {
             Ok(head) => {
-                let was = key::fingerprint(&head);
+                let was = key::object_fingerprint(&head);
                 upload.storage.insert(REPLACES.into(), was);
                 Ok(())
             }
@@ -206,22 +213,22 @@ impl Direct {
     }
 }
 
-/// What became of opening an upload in one transaction.
-pub(super) enum AtOnce {
+/// The result of opening an upload in one transaction.
+pub(super) enum OpenOutcome {
     Opened(Arc<Record>),
-    /// The job of the same request before.
-    Existing(Leave),
+    /// The job of an earlier, equal request.
+    Existing(Authorization),
 }
 
-/// Enters the job that was granted into a draft.
-pub(super) fn enter_job(record: &mut Record, job: &Job) {
+/// Copies the granted job to a draft.
+pub(super) fn apply_job(record: &mut Record, job: &Job) {
     record.job = job.id;
     let upload = Arc::make_mut(&mut record.upload);
     upload.max_size = job.max_size.filter(|_| upload.length.is_none());
     upload.labels.extend(labels_of(job));
 }
 
-/// The labels by which the job of an upload is found.
+/// Returns the labels that identify the job of an upload.
 fn labels_of(job: &Job) -> impl Iterator<Item = (String, String)> {
     let subject = job.subject.clone();
     [

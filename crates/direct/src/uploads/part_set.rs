@@ -1,27 +1,27 @@
-//! The parts that make up a file: as a client names them, or as they were recorded.
+//! The parts that make up a file: as listed by a client, or as recorded.
 
 use std::collections::HashMap;
 
 use landfall_s3::client::Part;
 
-use super::sign::MOST_PARTS;
+use super::sign::MAX_PARTS;
 
-/// Parts that are to become the object.
+/// The parts that become the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartSet {
-    /// Numbers and entity tags, in order.
+    /// Part numbers and entity tags, in order.
     pub(super) parts: Vec<(u32, String)>,
-    /// Their bytes together.
+    /// Their total size in bytes.
     pub(super) size: u64,
-    /// Whether S3 has no others.
+    /// S3 has no other parts.
     pub(super) is_all: bool,
 }
 
 impl PartSet {
-    /// Compares the parts that a client names with those that S3 has.
+    /// Compares the parts that a client lists with those in S3.
     ///
     /// # Errors
-    /// They differ; how.
+    /// The difference.
     pub(super) fn named(named: &[(u32, String)], listed: &[Part]) -> Result<Self, String> {
         let by_number: HashMap<_, _> = listed.iter().map(|part| (part.number, part)).collect();
         let mut set = Self {
@@ -32,12 +32,12 @@ impl PartSet {
         for (number, etag) in named {
             let Some(part) = by_number.get(number) else {
                 return Err(format!(
-                    "S3 has no part {number}: send it, and complete the upload then"
+                    "S3 has no part {number}; send it, then complete the upload"
                 ));
             };
             if part.etag.trim_matches('"') != etag.trim().trim_matches('"') {
                 return Err(format!(
-                    "the part {number} has another entity tag than the one that is named"
+                    "part {number} has another entity tag than the listed one"
                 ));
             }
             set.size = set.size.saturating_add(part.size);
@@ -46,7 +46,7 @@ impl PartSet {
         Ok(set)
     }
 
-    /// Selects the parts of an interrupted completion: those in these [ranges](Self::ranges), or all.
+    /// Selects the parts of an interrupted completion: those in [`ranges`](Self::ranges), or all.
     pub(super) fn recorded(ranges: Option<&str>, listed: &[Part]) -> Self {
         let is_meant = |part: &&Part| ranges.is_none_or(|ranges| has_number(ranges, part.number));
         let meant: Vec<_> = listed.iter().filter(is_meant).collect();
@@ -60,30 +60,30 @@ impl PartSet {
         }
     }
 
-    /// The numbers of the parts in ranges, as in `1-3,5`.
+    /// Returns the part numbers as ranges, such as `1-3,5`.
     pub(super) fn ranges(&self) -> String {
         ranges(self.parts.iter().map(|(number, _)| *number))
     }
 }
 
-/// Checks that numbers of parts are from 1 to 10,000 and ascend.
+/// Checks that part numbers are from 1 to 10,000 and ascending.
 ///
 /// # Errors
-/// They do not; why.
+/// The first invalid number.
 pub(super) fn check_order(parts: &[(u32, String)]) -> Result<(), String> {
     if parts.is_empty() {
-        return Err("no parts are named".into());
+        return Err("no parts are listed".into());
     }
     let mut last = 0;
     for (number, _) in parts {
-        if !(1..=MOST_PARTS).contains(number) {
+        if !(1..=MAX_PARTS).contains(number) {
             return Err(format!(
-                "the part number {number} isn't from 1 to {MOST_PARTS}"
+                "the part number {number} is not from 1 to {MAX_PARTS}"
             ));
         }
         if *number <= last {
             return Err(format!(
-                "the part {number} stands behind {last}: parts are named once, in order"
+                "part {number} is listed after {last}: list each part once, in ascending order"
             ));
         }
         last = *number;
@@ -91,7 +91,7 @@ pub(super) fn check_order(parts: &[(u32, String)]) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes numbers in ranges: `1-3,5`.
+/// Formats numbers as ranges: `1-3,5`.
 pub(super) fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for number in numbers {
@@ -107,7 +107,7 @@ pub(super) fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     ranges.collect::<Vec<_>>().join(",")
 }
 
-/// Reads what [`ranges`] wrote.
+/// Returns whether the result of [`ranges`] contains a number.
 fn has_number(ranges: &str, number: u32) -> bool {
     ranges.split(',').any(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn order() {
+    fn parts_must_be_in_order() {
         check_order(&named(&[(1, "a"), (3, "b"), (10_000, "c")])).unwrap();
         for bad in [
             &[][..],
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn named_parts_are_those_of_s3() {
+    fn listed_parts_must_match_s3() {
         let there = listed(&[(1, 5), (2, 7), (4, 1)]);
         let set = PartSet::named(&named(&[(1, "e1"), (4, "\"e4\"")]), &there).unwrap();
         assert_eq!((set.size, set.is_all), (6, false));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_in_ranges() {
+    fn numbers_are_formatted_as_ranges() {
         let all = |list: &[u32]| ranges(list.iter().copied());
         assert_eq!(all(&[1, 2, 3, 5, 7, 8]), "1-3,5,7-8");
         assert_eq!(all(&[]), "");

@@ -1,30 +1,30 @@
-//! The request behind a question or an event, without what only Landfall is to know.
+//! Requests as hooks and events show them, without Landfall's secrets.
 
 use std::sync::Arc;
 
 use http::{Uri, header, request::Parts, uri::PathAndQuery};
 use landfall::{
-    direct::HookDispatcher,
+    external::HookDispatcher,
     hook::{RequestInfo, UploadToken},
 };
-use landfall_grants::caller::KeySecret;
+use landfall_grants::auth::KeySecret;
 use percent_encoding::percent_decode_str;
 
-/// The request as hooks and sinks are told of it. Landfall's own keys and tokens are taken out of
-/// `request`; what else shows who asks is the application's, as with tus.
-pub(super) fn info(audience: &HookDispatcher, request: &mut Parts) -> Arc<RequestInfo> {
-    withhold(request);
-    let info = audience.request(request);
+/// Returns the request for hooks and sinks. Landfall's keys and tokens are removed from `request`;
+/// other credentials belong to the application, as with tus.
+pub(super) fn info(dispatcher: &HookDispatcher, request: &mut Parts) -> Arc<RequestInfo> {
+    redact(request);
+    let info = dispatcher.request(request);
     if info.token.is_none() {
         return info;
     }
-    // Whose grant it is has been found out: nobody behind this needs to see it.
+    // The token was checked: hooks and sinks do not need it.
     let mut info = (*info).clone();
     info.token = None;
     Arc::new(info)
 }
 
-fn withhold(request: &mut Parts) {
+fn redact(request: &mut Parts) {
     let mut withheld = Vec::new();
     for (name, value) in &request.headers {
         if is_secret(&String::from_utf8_lossy(value.as_bytes())) {
@@ -32,7 +32,7 @@ fn withhold(request: &mut Parts) {
         }
     }
     for name in withheld {
-        // Cookies hold more than that one, but nobody can tell them apart.
+        // The whole header is removed: other cookies in it cannot be separated.
         request.headers.remove(name);
     }
     request.headers.remove("upload-token");
@@ -53,7 +53,7 @@ fn is_secret(text: &str) -> bool {
     text.contains(UploadToken::PREFIX) || text.contains(KeySecret::PREFIX)
 }
 
-/// A secret in the path has no business there either.
+/// Removes the query, and a path that contains a secret.
 fn without_query(uri: &Uri) -> Uri {
     let path = match is_secret(&percent_decode_str(uri.path()).decode_utf8_lossy()) {
         true => "/",
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_secret_is_told() {
+    fn requests_for_hooks_contain_no_secret() {
         let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
         let request = Request::get("/s3/params?filename=a&metadata%5Bupload_token%5D=lft%5Fx")
             .header("authorization", "Bearer lfk_secret")

@@ -1,20 +1,23 @@
-//! What clients are given to send their bytes with.
+//! Signs requests with which clients send their bytes.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, header};
-use landfall_s3::client::Place;
+use landfall_s3::client::ObjectRef;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{Act, Direct, Form, REPLACES, SignedPut, given, observe::has_own_key};
-use crate::{DirectError, Record, Standing, Way, record::MOST_AT_ONCE, stats::count};
+use super::{
+    Direct, REPLACES, SignedOperation, SignedPost, SignedPut, object_headers,
+    observe::has_unique_key,
+};
+use crate::{DirectError, Record, Status, TransferMode, record::MAX_SINGLE_PUT, stats::count};
 
 /// S3's limits for parts.
-pub(super) const MOST_PARTS: u32 = 10_000;
-const LEAST_PART: u64 = 5 << 20;
+pub(super) const MAX_PARTS: u32 = 10_000;
+const MIN_PART_SIZE: u64 = 5 << 20;
 
-/// What stays as it is in the path of a URL.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC
+/// Characters that are encoded in the path of a URL.
+const PATH_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -22,22 +25,24 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/');
 
 impl Direct {
-    /// The presigned PUT of an upload: type, size (if known) and what else must not differ are signed.
-    /// `pin_type` is off for clients that send a type nobody was told of (Uppy's signer mode).
+    /// Presigns the PUT of an upload. The type, the size if known, and other headers are signed.
+    ///
+    /// Without `pin_type` the type is not signed: with Uppy's `signRequest`, clients send an
+    /// unknown type.
     ///
     /// # Errors
-    /// It isn't made so, or not open; there are no keys to sign with.
-    pub async fn put(
+    /// The upload has another mode or is not open, or there are no credentials.
+    pub async fn presign_put(
         &self,
         record: &Record,
         lifetime: Duration,
         pin_type: bool,
     ) -> Result<SignedPut, DirectError> {
-        must_be(record, &[Way::Put])?;
-        let object = given::headers(&self.0.layout, &record.upload);
-        // Clients that are not told a type do not know of headers either.
+        require_mode(record, &[TransferMode::Put])?;
+        let object = object_headers::for_upload(&self.0.layout, &record.upload);
+        // Clients that do not know the type do not know the other headers either.
         let only_once = pin_type && self.is_written_once(record);
-        let (query, headers) = given::of_put(&object, pin_type, only_once)?;
+        let (query, headers) = object_headers::put_headers(&object, pin_type, only_once)?;
         let query: Vec<_> = query
             .iter()
             .map(|(name, value)| (&**name, *value))
@@ -48,7 +53,7 @@ impl Direct {
         }
         let signer = &self.settings().signer;
         let url = signer
-            .presign(Method::PUT, &record.place, &query, &signed, lifetime)
+            .presign(Method::PUT, &record.object, &query, &signed, lifetime)
             .await?;
         Ok(SignedPut {
             url,
@@ -57,59 +62,60 @@ impl Direct {
         })
     }
 
-    /// Whether `If-None-Match` can keep a PUT from replacing the object: where the service honors it,
-    /// and nothing was at the key before.
+    /// Returns whether `If-None-Match` keeps a PUT from replacing the object.
+    ///
+    /// The service must honor it, and there must have been no object at the key.
     fn is_written_once(&self, record: &Record) -> bool {
         self.settings().objects.conditional_writes && !record.upload.storage.contains_key(REPLACES)
     }
 
-    /// Whether the client may still replace an object that was found: by a form, for which there are no
-    /// conditions, or by a PUT without one.
+    /// Returns whether the client can still replace an existing object: by a form, or by a PUT
+    /// without a condition.
     pub(super) fn can_be_replaced(&self, record: &Record) -> bool {
-        match record.way {
-            Way::Post => true,
-            // At a key of the client's own choice it may have been signed without.
-            Way::Put => !self.is_written_once(record) || !has_own_key(record),
-            Way::Multipart | Way::SignedMultipart => false,
+        match record.mode {
+            TransferMode::Post => true,
+            // At a client key another PUT may have been signed without the condition.
+            TransferMode::Put => !self.is_written_once(record) || !has_unique_key(record),
+            TransferMode::Multipart | TransferMode::SignedMultipart => false,
         }
     }
 
-    /// The signed form of an upload, which bounds its size.
+    /// Signs the POST policy of an upload, which limits the size.
     ///
     /// # Errors
-    /// It isn't made so, or not open; there are no keys to sign with.
-    pub async fn form(&self, record: &Record) -> Result<Form, DirectError> {
-        must_be(record, &[Way::Post])?;
-        let object = given::headers(&self.0.layout, &record.upload);
-        let most = record.upload.max_size.unwrap_or(MOST_AT_ONCE);
+    /// The upload has another mode or is not open, or there are no credentials.
+    pub async fn sign_post(&self, record: &Record) -> Result<SignedPost, DirectError> {
+        require_mode(record, &[TransferMode::Post])?;
+        let object = object_headers::for_upload(&self.0.layout, &record.upload);
+        let max = record.upload.max_size.unwrap_or(MAX_SINGLE_PUT);
         let size = match record.upload.length {
             Some(size) => size..=size,
-            None => 0..=most.min(MOST_AT_ONCE),
+            None => 0..=max.min(MAX_SINGLE_PUT),
         };
-        let (signer, lifetime) = (&self.settings().signer, self.settings().lifetime);
-        let fields = given::of_form(&object);
-        let form = signer.sign_form(&record.place, &fields, Some(size), lifetime);
+        let (signer, lifetime) = (&self.settings().signer, self.settings().url_lifetime);
+        let fields = object_headers::post_fields(&object);
+        let form = signer.sign_post_policy(&record.object, &fields, Some(size), lifetime);
         let form = form.await?;
-        Ok(Form {
+        Ok(SignedPost {
             url: form.url,
             fields: form.fields,
             lifetime,
         })
     }
 
-    /// The URL to PUT a part to. Nothing is asked of S3 or the books.
+    /// Presigns the PUT of a part, without a call to S3 or the database.
     ///
     /// # Errors
-    /// It has no such part, or isn't open; there are no keys to sign with.
-    pub async fn part(&self, record: &Record, number: u32) -> Result<String, DirectError> {
-        let id = multipart(record)?;
-        let most = record.upload.length.map_or(MOST_PARTS, |size| {
-            let parts = size.div_ceil(LEAST_PART).max(1);
-            u32::try_from(parts).unwrap_or(MOST_PARTS).min(MOST_PARTS)
+    /// There is no such part, the upload is not open, or there are no credentials.
+    pub async fn presign_part(&self, record: &Record, number: u32) -> Result<String, DirectError> {
+        let id = multipart_id(record)?;
+        let max = record.upload.length.map_or(MAX_PARTS, |size| {
+            let parts = size.div_ceil(MIN_PART_SIZE).max(1);
+            u32::try_from(parts).unwrap_or(MAX_PARTS).min(MAX_PARTS)
         });
-        if !(1..=most).contains(&number) {
-            let why = format!("the number of a part of this file must be from 1 to {most}");
-            return Err(DirectError::bad("partNumber", why));
+        if !(1..=max).contains(&number) {
+            let why = format!("the part number of this file must be from 1 to {max}");
+            return Err(DirectError::invalid("partNumber", why));
         }
         let number = number.to_string();
         let query = [("partNumber", number.as_str()), ("uploadId", id)];
@@ -118,18 +124,23 @@ impl Direct {
         Ok(url)
     }
 
-    /// The URL of a request that a client makes itself on its own upload. Completing is signed only
-    /// after a look at what S3 has.
+    /// Presigns an operation of a client on its own multipart upload.
+    ///
+    /// Before the completion is signed, the size of the parts in S3 is checked.
     ///
     /// # Errors
-    /// It isn't made so, or not open; S3 fails; it has too many bytes.
-    pub async fn sign(&self, record: &Record, act: Act) -> Result<String, DirectError> {
-        must_be(record, &[Way::SignedMultipart])?;
-        match act {
-            // It is given its type, metadata and the rest here: they are signed with it.
-            Act::Begin => {
-                let object = given::headers(&self.0.layout, &record.upload);
-                let (query, _) = given::of_put(&object, false, false)?;
+    /// The upload has another mode or is not open, S3 failed, or it is too large.
+    pub async fn presign_operation(
+        &self,
+        record: &Record,
+        operation: SignedOperation,
+    ) -> Result<String, DirectError> {
+        require_mode(record, &[TransferMode::SignedMultipart])?;
+        match operation {
+            // The object headers are set, and signed, when the multipart upload is created.
+            SignedOperation::Create => {
+                let object = object_headers::for_upload(&self.0.layout, &record.upload);
+                let (query, _) = object_headers::put_headers(&object, false, false)?;
                 let mut pairs: Vec<_> = query
                     .iter()
                     .map(|(name, value)| (&**name, *value))
@@ -137,19 +148,19 @@ impl Direct {
                 pairs.push(("uploads", ""));
                 self.presigned(record, Method::POST, &pairs).await
             }
-            Act::Part(number) => self.part(record, number).await,
-            Act::List => {
-                let query = [("uploadId", multipart(record)?)];
+            SignedOperation::Part(number) => self.presign_part(record, number).await,
+            SignedOperation::List => {
+                let query = [("uploadId", multipart_id(record)?)];
                 self.presigned(record, Method::GET, &query).await
             }
-            Act::Complete => {
-                self.within_bounds(record).await?;
+            SignedOperation::Complete => {
+                self.check_size(record).await?;
                 self.expect_completion(record).await?;
-                let query = [("uploadId", multipart(record)?)];
+                let query = [("uploadId", multipart_id(record)?)];
                 self.presigned(record, Method::POST, &query).await
             }
-            Act::Abort => {
-                let query = [("uploadId", multipart(record)?)];
+            SignedOperation::Abort => {
+                let query = [("uploadId", multipart_id(record)?)];
                 self.presigned(record, Method::DELETE, &query).await
             }
         }
@@ -162,32 +173,32 @@ impl Direct {
         query: &[(&str, &str)],
     ) -> Result<String, DirectError> {
         let settings = self.settings();
-        let (place, lifetime) = (&record.place, settings.lifetime);
+        let (object, lifetime) = (&record.object, settings.url_lifetime);
         let headers = HeaderMap::new();
         let url = settings
             .signer
-            .presign(method, place, query, &headers, lifetime);
+            .presign(method, object, query, &headers, lifetime);
         Ok(url.await?)
     }
 
-    /// The public address of an object.
+    /// Returns the public URL of an object.
     #[must_use]
     pub fn location(&self, record: &Record) -> String {
         let settings = self.settings();
         match &settings.public_url {
-            Some(base) if record.place.bucket == settings.objects.bucket => {
-                let path = utf8_percent_encode(&record.place.key, PATH);
+            Some(base) if record.object.bucket == settings.objects.bucket => {
+                let path = utf8_percent_encode(&record.object.key, PATH_ENCODE_SET);
                 format!("{}/{path}", base.trim_end_matches('/'))
             }
-            _ => settings.signer.object_url(&record.place),
+            _ => settings.signer.object_url(&record.object),
         }
     }
 
-    /// The key in a [public address](Self::location), or in a signed one; `None` if it leads elsewhere.
+    /// Returns the key of a [public](Self::location) or presigned URL; `None` for other URLs.
     #[must_use]
     pub fn key_of(&self, url: &str) -> Option<String> {
         let settings = self.settings();
-        let bucket = Place::new(&settings.objects.bucket, "");
+        let bucket = ObjectRef::new(&settings.objects.bucket, "");
         let public = settings.public_url.as_ref();
         let public = public.map(|base| format!("{}/", base.trim_end_matches('/')));
         let bases = [
@@ -205,23 +216,26 @@ impl Direct {
     }
 }
 
-/// What S3 calls the multipart upload of an open record.
-pub(super) fn multipart(record: &Record) -> Result<&str, DirectError> {
-    must_be(record, &[Way::Multipart, Way::SignedMultipart])?;
+/// Returns the id of the multipart upload of an open record.
+pub(super) fn multipart_id(record: &Record) -> Result<&str, DirectError> {
+    require_mode(
+        record,
+        &[TransferMode::Multipart, TransferMode::SignedMultipart],
+    )?;
     record.multipart.as_deref().ok_or(DirectError::NotFound)
 }
 
-/// That an upload is open, and made in one of these ways.
-fn must_be(record: &Record, ways: &[Way]) -> Result<(), DirectError> {
-    must_be_open(record)?;
-    if ways.contains(&record.way) {
+/// Checks that an upload is open and has one of these modes.
+fn require_mode(record: &Record, modes: &[TransferMode]) -> Result<(), DirectError> {
+    require_open(record)?;
+    if modes.contains(&record.mode) {
         return Ok(());
     }
-    let message = match record.way {
-        Way::Put => "this file is sent by one presigned PUT",
-        Way::Post => "this file is sent by a form",
-        Way::Multipart => "this file is sent in parts",
-        Way::SignedMultipart => "this file is sent in parts by signed requests",
+    let message = match record.mode {
+        TransferMode::Put => "this file is sent by a presigned PUT",
+        TransferMode::Post => "this file is sent by a form",
+        TransferMode::Multipart => "this file is sent in parts",
+        TransferMode::SignedMultipart => "this file is sent in parts by signed requests",
     };
     Err(DirectError::Conflict {
         gone: false,
@@ -229,15 +243,15 @@ fn must_be(record: &Record, ways: &[Way]) -> Result<(), DirectError> {
     })
 }
 
-/// That an upload takes bytes.
-pub(super) fn must_be_open(record: &Record) -> Result<(), DirectError> {
-    match record.standing {
-        Standing::Open => Ok(()),
-        Standing::Opening => Err(DirectError::Busy),
-        Standing::Finishing | Standing::Finished => Err(DirectError::Conflict {
+/// Checks that an upload is open.
+pub(super) fn require_open(record: &Record) -> Result<(), DirectError> {
+    match record.status {
+        Status::Open => Ok(()),
+        Status::Creating => Err(DirectError::Locked),
+        Status::Completing | Status::Completed => Err(DirectError::Conflict {
             gone: false,
             message: "the file is complete".into(),
         }),
-        Standing::Gone => Err(DirectError::gone()),
+        Status::Removed => Err(DirectError::gone()),
     }
 }

@@ -1,65 +1,67 @@
-//! Temporary credentials, confined to the caller's own keys.
+//! Temporary credentials, limited to the keys of one principal.
 
 use http::Request;
-use landfall_grants::policy::{self, Ask, No};
+use landfall_grants::policy::{self, PolicyDenial, PolicyRequest};
 use landfall_s3::client::{Partition, TokenRequest};
 use serde_json::json;
 
-use super::{Direct, OwnCredentials, Who, key};
+use super::{Direct, PrefixCredentials, Requester, key};
 use crate::DirectError;
 
-/// What AWS's logs show.
-const NAME: &str = "landfall";
+/// The session name, as shown in AWS logs.
+const SESSION_NAME: &str = "landfall";
 
 impl Direct {
-    /// Temporary credentials for [the caller's own keys](Self::own_prefix). [`DirectError::NotFound`]
-    /// if nobody is to have any.
+    /// Requests temporary credentials for [the principal's keys](Self::client_key_prefix).
     ///
-    /// Nothing can bound what is sent with them, so whoever may send only some sizes or types, or has a
-    /// quota, gets none.
+    /// S3 cannot limit uploads with them, so a principal with limits on size, type, number or rate,
+    /// or with a quota, gets none. [`DirectError::NotFound`] if they are disabled.
     ///
     /// # Errors
-    /// The policies don't agree, or the token service fails.
+    /// A policy denies them, or the token service failed.
     ///
     /// # Cancel safety
-    /// May be dropped.
-    pub async fn credentials(&self, who: &Who) -> Result<OwnCredentials, DirectError> {
+    /// Safe to cancel.
+    pub async fn credentials(
+        &self,
+        requester: &Requester,
+    ) -> Result<PrefixCredentials, DirectError> {
         let settings = self.settings();
         let sts = settings.sts.as_ref().ok_or(DirectError::NotFound)?;
-        let Who::Caller(caller) = who else {
-            let why = "a token is good for one upload, not for credentials";
-            return Err(No::forbidden(why).into());
+        let Requester::Principal(caller) = requester else {
+            let why = "an upload token is valid for one upload, not for credentials";
+            return Err(PolicyDenial::forbidden(why).into());
         };
-        let mut ask = Ask::new(key::uuid(), "*");
+        let mut ask = PolicyRequest::new(key::uuid(), "*");
         let (request, ()) = Request::new(()).into_parts();
         let bounded = || {
-            let why = "there are bounds for this caller's uploads, which S3 can't see to";
-            No::forbidden(why)
+            let why = "this principal has limits that S3 cannot enforce";
+            PolicyDenial::forbidden(why)
         };
         let agreed = policy::decide(&settings.policies, caller, &mut ask, &request).await;
         agreed.map_err(|no| if no.field.is_some() { bounded() } else { no })?;
         let limits = &ask.limits;
-        let is_bounded = limits.max_size.is_some()
+        let check_metadata_size = limits.max_size.is_some()
             || limits.quota.is_some()
-            || limits.active.is_some()
-            || limits.rate.is_some()
-            || limits.size_required
-            || !limits.content_types.is_empty();
-        if is_bounded {
+            || limits.max_active.is_some()
+            || limits.rate_limit.is_some()
+            || limits.require_size
+            || !limits.allowed_types.is_empty();
+        if check_metadata_size {
             return Err(bounded().into());
         }
         let bucket = &settings.objects.bucket;
-        let prefix = self.own_prefix(&caller.subject);
+        let prefix = self.client_key_prefix(&caller.subject);
         let region = settings.client.region(bucket);
         let policy = session_policy(&region, bucket, &prefix);
         let request = TokenRequest {
             endpoint: sts.endpoint.as_deref(),
             role: sts.role.as_deref(),
-            name: NAME,
+            name: SESSION_NAME,
             policy: &policy,
             lifetime: sts.lifetime,
         };
-        Ok(OwnCredentials {
+        Ok(PrefixCredentials {
             credentials: settings.client.temporary_credentials(&request).await?,
             bucket: bucket.clone(),
             region,
@@ -68,9 +70,9 @@ impl Direct {
     }
 }
 
-/// Bounds credentials to uploads below a prefix.
+/// Returns the policy that limits credentials to uploads below a prefix.
 fn session_policy(region: &str, bucket: &str, prefix: &str) -> String {
-    let partition = Partition::of(region).name;
+    let partition = Partition::from_region(region).name;
     let policy = json!({
         "Version": "2012-10-17",
         "Statement": [{

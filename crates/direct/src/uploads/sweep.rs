@@ -1,4 +1,4 @@
-//! The sweeper: completes uploads whose end nobody reports, and expires inactive ones.
+//! The sweeper: completes uploads whose completion no one reports, and expires inactive ones.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,30 +11,30 @@ use tokio::{
 };
 
 use super::{
-    Direct, Swept,
-    apply::{Advance, Outcome},
+    Direct, SweepReport,
+    apply::{AdvanceOutcome, AdvanceRequest},
     decide::{Decision, RemovalReason, decide},
     schedule::schedule,
 };
-use crate::{DirectError, Record, Standing, record::OPENING, stats::count};
+use crate::{DirectError, Record, Status, record::CREATION_TIMEOUT, stats::count};
 
-/// Uploads of one round, and how many of them are checked at a time.
+/// Maximum number of uploads in one pass, and of concurrent checks.
 const BATCH_SIZE: usize = 256;
 const MAX_CONCURRENCY: usize = 16;
-/// When one is looked at again of which nothing could be found out, or whose sweeper died.
-const AGAIN: Duration = Duration::from_secs(60);
-/// The longest time between two rounds, if nothing is due.
-const PAUSE: Duration = Duration::from_secs(5);
-/// How long the books keep what has ended, and how often they are tidied.
-const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-const TIDY: Duration = Duration::from_secs(60 * 60);
+/// Delay until a failed check is repeated, or another node repeats that of a dead sweeper.
+const RETRY_DELAY: Duration = Duration::from_secs(60);
+/// Maximum delay between two passes if nothing is due.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Retention of ended uploads, and the interval at which older ones are purged.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const PURGE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug)]
 enum CheckOutcome {
-    /// It is open as before: to be checked again when the record says.
+    /// It is still open: check it again as scheduled.
     Open(Box<Record>),
-    /// It is as before, or another request has its lease.
+    /// It is unchanged, or another request holds its lease.
     Unchanged,
     Completed,
     Expired,
@@ -42,69 +42,76 @@ enum CheckOutcome {
 }
 
 impl Direct {
-    /// The bucket says that there is something at a key: see [`Self::check`]. Says whether that
-    /// concerned anything.
+    /// Handles a bucket notification about an object; returns whether it belongs to an upload.
+    ///
+    /// See [`Self::check`].
     ///
     /// # Errors
-    /// What has arrived can't be looked at now; say it again.
+    /// The upload could not be checked; repeat the notification.
     ///
     /// # Cancel safety
-    /// It goes on if dropped.
+    /// Dropped, it continues.
     pub async fn on_notification(&self, bucket: &str, key: &str) -> Result<bool, DirectError> {
-        let Some(record) = self.0.books.at(bucket, key).await? else {
+        let Some(record) = self.0.repository.find_by_object(bucket, key).await? else {
             return Ok(false);
         };
-        match record.standing {
-            // Nobody has been told of the key yet.
-            Standing::Opening => {}
-            Standing::Open | Standing::Finishing => {
-                let advanced = self.advance(record.id(), Advance::default());
-                outcome(advanced.await)?;
+        match record.status {
+            // The client does not know the key yet.
+            Status::Creating => {}
+            Status::Open | Status::Completing => {
+                let advanced = self.advance(record.id(), AdvanceRequest::default());
+                check_outcome(advanced.await)?;
             }
-            Standing::Finished => {}
-            // It came too late.
-            Standing::Gone => self.clear(&record).await?,
+            Status::Completed => {}
+            // It arrived too late.
+            Status::Removed => self.clean_up(&record).await?,
         }
         Ok(true)
     }
 
-    /// Checks the uploads that are due, 256 at most: records progress, completes what has arrived, removes
-    /// what is too large, expires inactive ones. Any number of processes may do so at a time.
+    /// Checks up to 256 due uploads: records progress, completes, rejects and expires uploads.
+    ///
+    /// Any number of processes may sweep concurrently.
     ///
     /// # Errors
-    /// The database fails. Failures of S3 are counted and logged, and those uploads are checked again.
+    /// The database failed. If S3 fails, it is counted and logged, and those uploads are checked
+    /// again.
     ///
     /// # Cancel safety
-    /// If dropped, the checks that run finish; the others are due again in a minute.
-    pub async fn sweep(&self) -> Result<Swept, DirectError> {
+    /// Dropped, running checks finish; the others are due again in a minute.
+    pub async fn sweep(&self) -> Result<SweepReport, DirectError> {
         let stats = &self.settings().stats;
         count(&stats.sweeps);
         let now = self.queue().now();
-        let due = self.0.books.due(now, AGAIN, BATCH_SIZE).await?;
+        let due = self
+            .0
+            .repository
+            .due_for_check(now, RETRY_DELAY, BATCH_SIZE)
+            .await?;
         let mut checks = stream::iter(due)
             .map(|record| async {
                 let (this, id) = (self.clone(), record.id().clone());
                 let check = tokio::spawn(async move { this.check_due(record).await });
-                let interrupted = |error| Err(DirectError::broken_off(error));
+                let interrupted = |error| Err(DirectError::interrupted(error));
                 (id, check.await.unwrap_or_else(interrupted))
             })
             .buffer_unordered(MAX_CONCURRENCY);
-        let mut swept = Swept::default();
+        let mut report = SweepReport::default();
         let mut open = Vec::new();
         let mut is_down = false;
         while let Some((id, check)) = checks.next().await {
-            swept.seen += 1;
-            count(&stats.looks);
+            report.examined += 1;
+            count(&stats.checks);
             match check {
                 Ok(CheckOutcome::Open(record)) => open.push(*record),
                 Ok(CheckOutcome::Unchanged) => {}
-                Ok(CheckOutcome::Completed) => swept.completed += 1,
-                Ok(CheckOutcome::Expired) => swept.expired += 1,
-                Ok(CheckOutcome::Failed) => swept.failed += 1,
+                Ok(CheckOutcome::Completed) => report.completed += 1,
+                Ok(CheckOutcome::Expired) => report.expired += 1,
+                Ok(CheckOutcome::Failed) => report.failed += 1,
                 Err(error) => {
-                    swept.unknown += 1;
-                    count(&stats.unknown);
-                    // When S3 is down, it is so for all of them.
+                    report.check_failures += 1;
+                    count(&stats.check_failures);
+                    // If S3 is unavailable, one message is enough.
                     if !is_unavailable(&error) {
                         tracing::warn!(%id, %error, "failed to check upload");
                     } else if !std::mem::replace(&mut is_down, true) {
@@ -113,104 +120,109 @@ impl Direct {
                 }
             }
         }
-        self.0.books.reschedule(&open).await?;
-        Ok(swept)
+        self.0.repository.reschedule(&open).await?;
+        Ok(report)
     }
 
-    /// [Sweeps](Self::sweep) again and again, until `stop` is true, and tidies the books each hour.
+    /// [Sweeps](Self::sweep) until `stop` is true, and purges the repository every hour.
     pub async fn sweep_forever(&self, mut stop: watch::Receiver<bool>) {
         let work = async {
-            let mut tidy = Instant::now();
+            let mut next_purge = Instant::now();
             loop {
                 let is_more = match self.sweep().await {
-                    Ok(swept) => swept.seen >= BATCH_SIZE as u64 && swept.unknown < swept.seen,
+                    Ok(report) => {
+                        report.examined >= BATCH_SIZE as u64
+                            && report.check_failures < report.examined
+                    }
                     Err(error) => {
-                        tracing::error!(%error, "direct uploads can't be looked at");
+                        tracing::error!(%error, "failed to sweep direct uploads");
                         false
                     }
                 };
-                if tidy <= Instant::now() {
-                    tidy = Instant::now() + TIDY;
-                    self.tidy().await;
+                if next_purge <= Instant::now() {
+                    next_purge = Instant::now() + PURGE_INTERVAL;
+                    self.purge().await;
                 }
                 if !is_more {
-                    sleep((self.settings().interval / 2).min(PAUSE)).await;
+                    sleep((self.settings().check_interval / 2).min(POLL_INTERVAL)).await;
                 }
             }
         };
         tokio::select! {
             () = work => {}
-            // Whoever could say so may also be gone.
+            // A dropped sender stops the sweeper too.
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
 
-    async fn tidy(&self) {
-        let before = self.queue().now().checked_sub(KEEP);
+    async fn purge(&self) {
+        let before = self.queue().now().checked_sub(RETENTION);
         match self
             .0
-            .books
-            .tidy(before.unwrap_or(SystemTime::UNIX_EPOCH))
+            .repository
+            .purge(before.unwrap_or(SystemTime::UNIX_EPOCH))
             .await
         {
             Ok(0) => {}
-            Ok(forgotten) => tracing::info!(
-                forgotten,
-                "direct uploads that ended long ago are forgotten"
-            ),
-            Err(error) => tracing::warn!(%error, "the books of direct uploads can't be tidied"),
+            Ok(forgotten) => tracing::info!(forgotten, "purged ended direct uploads"),
+            Err(error) => {
+                tracing::warn!(%error, "failed to purge direct uploads")
+            }
         }
     }
 
     async fn check_due(&self, mut record: Record) -> Result<CheckOutcome, DirectError> {
         let now = self.queue().now();
-        match record.standing {
-            Standing::Opening if overdue(now, record.active_at) < OPENING => {
-                record.check_at = Some(record.active_at + OPENING);
+        match record.status {
+            Status::Creating if elapsed(now, record.active_at) < CREATION_TIMEOUT => {
+                record.next_check_at = Some(record.active_at + CREATION_TIMEOUT);
                 Ok(CheckOutcome::Open(Box::new(record)))
             }
-            Standing::Opening => {
+            Status::Creating => {
                 self.abandon(&record).await?;
                 Ok(CheckOutcome::Failed)
             }
-            Standing::Open => self.check_open(record, now).await,
-            Standing::Finishing => outcome(self.advance(record.id(), Advance::default()).await),
-            Standing::Finished => Ok(CheckOutcome::Unchanged),
-            Standing::Gone => {
-                self.clear(&record).await?;
+            Status::Open => self.check_open(record, now).await,
+            Status::Completing => {
+                check_outcome(self.advance(record.id(), AdvanceRequest::default()).await)
+            }
+            Status::Completed => Ok(CheckOutcome::Unchanged),
+            Status::Removed => {
+                self.clean_up(&record).await?;
                 Ok(CheckOutcome::Unchanged)
             }
         }
     }
 
-    /// Checks an open upload without its lease, which is only needed to change more than its schedule.
+    /// Checks an open upload. Without its lease: that is only needed to change more than the
+    /// schedule.
     async fn check_open(
         &self,
         mut record: Record,
         now: SystemTime,
     ) -> Result<CheckOutcome, DirectError> {
-        let advance = Advance {
+        let advance = AdvanceRequest {
             may_expire: true,
-            ..Advance::default()
+            ..AdvanceRequest::default()
         };
         let observation = self.observe(&record).await?;
-        let Decision::Wait { stored } = decide(&self.facts(&record, &advance), observation) else {
-            return outcome(self.advance(record.id(), advance).await);
+        let Decision::Wait { stored } = decide(&self.input(&record, &advance), observation) else {
+            return check_outcome(self.advance(record.id(), advance).await);
         };
         if stored > record.stored {
             record.active_at = now;
-            record.looks = 0;
-            self.tell_progress(&record, stored)?;
+            record.check_count = 0;
+            self.emit_progress(&record, stored)?;
         }
         record.stored = stored;
         schedule(self.settings(), &mut record, now);
         Ok(CheckOutcome::Open(Box::new(record)))
     }
 
-    fn tell_progress(&self, record: &Record, stored: u64) -> Result<(), DirectError> {
+    fn emit_progress(&self, record: &Record, stored: u64) -> Result<(), DirectError> {
         let upload = &record.upload;
-        self.audience()?.emit_progress(upload, stored);
-        // Also where no sink of the queue is installed.
+        self.dispatcher()?.emit_progress(upload, stored);
+        // Also if the queue's sink is not installed.
         self.queue().report(Report {
             job: record.job,
             part: None,
@@ -221,7 +233,7 @@ impl Direct {
     }
 }
 
-fn overdue(now: SystemTime, then: SystemTime) -> Duration {
+fn elapsed(now: SystemTime, then: SystemTime) -> Duration {
     now.duration_since(then).unwrap_or_default()
 }
 
@@ -229,23 +241,23 @@ fn is_unavailable(error: &DirectError) -> bool {
     matches!(error, DirectError::S3(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }))
 }
 
-/// What came of an attempt to advance an upload.
-fn outcome(advanced: Result<Outcome, DirectError>) -> Result<CheckOutcome, DirectError> {
+/// Converts the result of advancing an upload.
+fn check_outcome(
+    advanced: Result<AdvanceOutcome, DirectError>,
+) -> Result<CheckOutcome, DirectError> {
     match advanced {
-        Ok(Outcome::Completed(_)) => Ok(CheckOutcome::Completed),
-        Ok(Outcome::Removed(RemovalReason::Expired)) => Ok(CheckOutcome::Expired),
-        Ok(Outcome::Removed(_)) | Err(DirectError::Conflict { gone: true, .. }) => {
+        Ok(AdvanceOutcome::Completed(_)) => Ok(CheckOutcome::Completed),
+        Ok(AdvanceOutcome::Removed(RemovalReason::Expired)) => Ok(CheckOutcome::Expired),
+        Ok(AdvanceOutcome::Removed(_)) | Err(DirectError::Conflict { gone: true, .. }) => {
             Ok(CheckOutcome::Failed)
         }
-        Err(DirectError::Declined(declined)) if declined.cause.is_none() => {
-            Ok(CheckOutcome::Failed)
-        }
-        // Another request has its lease, or its client is to send something again.
-        Ok(Outcome::Pending)
+        Err(DirectError::Hook(declined)) if declined.cause.is_none() => Ok(CheckOutcome::Failed),
+        // Another request holds its lease, or its client has to send something.
+        Ok(AdvanceOutcome::Pending)
         | Err(
-            DirectError::Busy
+            DirectError::Locked
             | DirectError::NotFound
-            | DirectError::Parts(_)
+            | DirectError::InvalidParts(_)
             | DirectError::Conflict { .. },
         ) => Ok(CheckOutcome::Unchanged),
         Err(error) => Err(error),

@@ -1,7 +1,7 @@
-//! Direct uploads, on real services.
+//! Integration tests of direct uploads, on real services.
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 
 mod api;
-mod books;
+mod repository;
 mod sweep;
 mod uploads;

@@ -1,43 +1,43 @@
-//! Cancelling.
+//! `DELETE`: cancelling a job.
 
 use axum::{extract::Request, response::Response};
 use http::StatusCode;
 use landfall::Handler;
 
 use super::{
-    Api, json, list,
+    Api, job_json, json, list,
     problem::{Problem, fault},
-    request_id, row,
+    request_id,
     stats::count,
 };
 use crate::{
     Job, JobState, Queue,
-    gate::{self, CancelError},
+    enforce::{self, CancelError},
 };
 
-/// What the row says of it.
+/// The `reason` of the job.
 const REASON: &str = "cancelled by its owner";
 const REASON_ADMIN: &str = "cancelled by an admin";
 
 /// `DELETE /uploadjobs/{request_id}`
 pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = api.identify(&parts).await?;
-    let job = list::find(api, &caller, id, &parts).await?;
-    let reason = match job.subject.as_deref() == Some(&*caller.subject) {
+    let principal = api.authenticate(&parts).await?;
+    let job = list::find(api, &principal, id, &parts).await?;
+    let reason = match job.subject.as_deref() == Some(&*principal.subject) {
         true => REASON,
         false => REASON_ADMIN,
     };
     let job = match job.state {
         JobState::Completed => return Err(completed()),
-        // Nothing is left to be cancelled.
+        // Already ended.
         JobState::Failed | JobState::Expired => job,
         _ => {
             let turn = api.cancelling.clone().acquire_owned().await;
             let settings = &api.settings;
             let (queue, handler) = (settings.queue.clone(), settings.handler.clone());
             let stats = settings.stats.clone();
-            // A caller that doesn't wait for the answer has cancelled all the same.
+            // Continues if the client disconnects.
             let end = tokio::spawn(async move {
                 let _turn = turn;
                 let ended = end(&queue, &handler, &job, reason).await;
@@ -58,20 +58,19 @@ pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Resp
                     tracing::error!(
                         error = %failed,
                         requestId = request_id(&parts),
-                        "an upload that was cancelled is still there"
+                        "failed to remove cancelled upload"
                     );
                     return Err(Problem::unavailable(
-                        "the upload is cancelled, but its bytes are not gone yet; cancel it again",
+                        "the upload is cancelled, but not removed yet; cancel it again",
                     ));
                 }
             }
         }
     };
-    let row = row::row(&job, api.settings.style, caller.is_admin);
+    let row = job_json::job_json(&job, api.settings.style, principal.is_admin);
     Ok(json(StatusCode::OK, &row))
 }
 
-/// Why an upload isn't cancelled, or not entirely.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
@@ -80,14 +79,14 @@ enum Failed {
     Task(tokio::task::JoinError),
 }
 
-/// Cancels a job; whether this did it, and the job as it is then.
+/// Cancels a job. Returns whether this call did, and the job afterwards.
 async fn end(
     queue: &Queue,
     handler: &Handler,
     job: &Job,
     reason: &str,
 ) -> Result<(bool, Option<Job>), Failed> {
-    let ended = gate::cancel(queue, handler, job, reason).await?;
+    let ended = enforce::cancel(queue, handler, job, reason).await?;
     let now = queue.get(job.id).await.map_err(CancelError::from)?;
     Ok((ended, now))
 }
@@ -95,6 +94,6 @@ async fn end(
 fn completed() -> Problem {
     Problem::new(
         StatusCode::CONFLICT,
-        "the upload is complete and can't be cancelled any more",
+        "a completed upload cannot be cancelled",
     )
 }

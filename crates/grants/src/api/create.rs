@@ -1,4 +1,4 @@
-//! Creating an upload for a caller whose client can set nothing: it gets the URL and sends bytes there.
+//! Creating an upload for a client that cannot set headers: it receives the upload URL.
 
 use bytes::Bytes;
 use http::{
@@ -13,14 +13,14 @@ use super::{
     problem::{Problem, fault},
     request_id,
 };
-use crate::{Job, Token, gate};
+use crate::{Job, Token, enforce};
 
-/// The most bytes of a refusal's words that are passed on.
-const MAX_WORDS: usize = 4096;
+/// Maximum length of a forwarded error message.
+const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// Headers of the caller that matter to the creation: where it comes from, and how it names itself.
-/// What shows who it is stays behind, for hooks are told of headers.
-const PASSED_ON: [&str; 12] = [
+/// Request headers that are passed on: the client's origin and identification. Credentials are not,
+/// since hooks receive the headers.
+const FORWARDED_HEADERS: [&str; 12] = [
     "host",
     "via",
     "forwarded",
@@ -35,14 +35,14 @@ const PASSED_ON: [&str; 12] = [
     "accept-language",
 ];
 
-/// An upload that is there.
+/// A created upload.
 pub(super) struct Created {
     pub(super) url: String,
-    /// The job as it is now.
+    /// The job after the creation.
     pub(super) job: Box<Job>,
 }
 
-/// Creates the upload of a job, or finds the one that was created.
+/// Creates the upload of a job, or finds it if it exists.
 pub(super) async fn create(
     api: &Api,
     parts: &Parts,
@@ -73,14 +73,16 @@ pub(super) async fn create(
     }
 }
 
-/// A refusal ends the job, for the same creation would be refused again; what can be tried again
-/// stays, and is found again by its id.
+/// Cancels the job after a rejection, which a retry would repeat. After a temporary error the job
+/// stays, and a request with the same id finds it.
 async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> Problem {
     let status = reply.status();
     let wait = reply.headers().get(header::RETRY_AFTER).cloned();
-    let words = Limited::new(reply.into_body(), MAX_WORDS).collect().await;
-    let words = words.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
-    let words = String::from_utf8_lossy(&words).trim().to_owned();
+    let message = Limited::new(reply.into_body(), MAX_MESSAGE_BYTES)
+        .collect()
+        .await;
+    let message = message.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
+    let message = String::from_utf8_lossy(&message).trim().to_owned();
     let may_pass = status.is_server_error()
         || matches!(
             status,
@@ -88,24 +90,25 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
         );
     if status.is_client_error() && !may_pass {
         let settings = &api.settings;
-        let reason = format!("its upload was refused: {words}");
-        if let Err(error) = gate::cancel(&settings.queue, &settings.handler, job, &reason).await {
-            tracing::error!(job = %job.id, %error, "a job whose upload was refused stays reserved");
+        let reason = format!("its upload was rejected: {message}");
+        if let Err(error) = enforce::cancel(&settings.queue, &settings.handler, job, &reason).await
+        {
+            tracing::error!(job = %job.id, %error, "failed to release quota reservation");
         }
     }
     let status = match status.is_client_error() || status.is_server_error() {
         true => status,
-        // A hook answers in a way that leaves no upload and is no error either.
+        // A hook has responded without an upload and without an error status.
         false => StatusCode::BAD_GATEWAY,
     };
-    let words = match words.is_empty() {
-        true => format!("the upload was refused with {status}"),
-        false => words,
+    let message = match message.is_empty() {
+        true => format!("the upload was rejected with {status}"),
+        false => message,
     };
-    Problem::new(status, words).retry_after_as(wait)
+    Problem::new(status, message).retry_after_as(wait)
 }
 
-/// The creation, as a client of the caller's would send it.
+/// Returns the tus creation request of a job.
 fn request(api: &Api, parts: &Parts, job: &Job, token: &Token) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = Method::POST;
@@ -115,7 +118,7 @@ fn request(api: &Api, parts: &Parts, job: &Job, token: &Token) -> Request<Empty<
         request.extensions_mut().insert(*peer);
     }
     let headers = request.headers_mut();
-    for name in PASSED_ON {
+    for name in FORWARDED_HEADERS {
         for value in parts.headers.get_all(name) {
             headers.append(HeaderName::from_static(name), value.clone());
         }
@@ -140,7 +143,7 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-/// Where a client would send it; under HTTP/2 the host is in here.
+/// Returns the creation URL; with HTTP/2 it contains the host.
 fn endpoint(api: &Api, parts: &Parts) -> Uri {
     let endpoint = api.settings.handler.creation_url(parts).parse::<Uri>();
     let path = endpoint.ok().and_then(|url| url.path_and_query().cloned());
@@ -149,10 +152,10 @@ fn endpoint(api: &Api, parts: &Parts) -> Uri {
     Uri::from_parts(uri).unwrap_or_default()
 }
 
-/// What was granted, as the metadata of an upload: texts only, and nothing that means something else
-/// in there. The same each time, so that a creation that is asked for again is the same.
+/// Returns the granted metadata. It contains strings only, and is deterministic, so that a repeated
+/// creation has the same fingerprint.
 fn metadata(job: &Job) -> Metadata {
-    const TAKEN: [&str; 5] = [
+    const RESERVED_KEYS: [&str; 5] = [
         "filename",
         "filetype",
         "token",
@@ -164,7 +167,7 @@ fn metadata(job: &Job) -> Metadata {
         .into_iter()
         .filter_map(|(key, value)| Some((key, value.as_deref()?)));
     let more = job.metadata.iter().filter_map(|(key, value)| match value {
-        Value::String(text) if !TAKEN.contains(&&**key) => Some((&**key, &**text)),
+        Value::String(text) if !RESERVED_KEYS.contains(&&**key) => Some((&**key, &**text)),
         _ => None,
     });
     Metadata::from_pairs(known.chain(more))

@@ -1,4 +1,4 @@
-//! Asking for an upload.
+//! `POST`: creating a grant.
 
 use std::time::Duration;
 
@@ -7,88 +7,88 @@ use http::{StatusCode, request::Parts};
 use serde_json::{Value, json};
 
 use super::{
-    Api, Style,
-    asked::{Asked, Mode},
+    Api, ApiStyle,
+    body::read_body,
     create::{self, Created},
-    edge::read_body,
+    grant_request::{GrantRequest, ResponseMode},
+    job_json::rfc3339,
     json,
     problem::{Problem, fault},
     request_id,
-    row::rfc3339,
     stats::count,
 };
 use crate::{
-    Caller, Job, JobState, Token,
-    policy::{self, Ask},
-    queue::{Bounds, Granted, NewJob, Refusal},
+    Job, JobState, Principal, Token,
+    policy::{self, PolicyRequest},
+    queue::{GrantOutcome, JobLimits, LimitExceeded, NewJob},
 };
 
-/// When to come again while too much is under way: nobody knows when some of it ends.
-const BUSY: Duration = Duration::from_secs(60);
+/// When a limit on active jobs or the quota is exceeded. The actual time is unknown.
+const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// `POST /uploadjobs`
 pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Problem> {
-    let answer = give(api, request).await;
+    let answer = issue(api, request).await;
     let stats = &api.settings.stats;
     count(match &answer {
         Ok((false, _)) => &stats.granted,
-        Ok((true, _)) => &stats.granted_again,
+        Ok((true, _)) => &stats.repeated,
         Err(problem) if problem.is_ours() => &stats.failed,
-        Err(_) => &stats.refused,
+        Err(_) => &stats.rejected,
     });
     answer.map(|(_, response)| response)
 }
 
-/// Gives a grant, and says whether it was given before.
-async fn give(api: &Api, request: Request) -> Result<(bool, Response), Problem> {
+/// Creates a grant. Returns whether it existed before.
+async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem> {
     let (parts, body) = request.into_parts();
-    let caller = api.identify(&parts).await?;
-    let (most, time) = (api.settings.max_body, api.settings.body_time);
+    let principal = api.authenticate(&parts).await?;
+    let (most, time) = (api.settings.max_body, api.settings.body_timeout);
     let body = read_body(body, most, time).await?;
-    let asked = Asked::read(&parts.headers, &body, api.settings.style)?;
+    let asked = GrantRequest::read(&parts.headers, &body, api.settings.style)?;
     let mode = asked.mode;
-    let new = agree(api, &caller, asked, &parts).await?;
+    let new = apply_policies(api, &principal, asked, &parts).await?;
     let queue = &api.settings.queue;
     let granted = queue.grant(new).await;
     let granted = granted.map_err(|error| fault(&error, request_id(&parts)))?;
     let (was_given, mut job, token) = match granted {
-        Granted::New(job, token) => (false, job, Some(token)),
-        Granted::Again(job, token) => (true, job, token),
-        Granted::Conflict(_) => {
+        GrantOutcome::Created(job, token) => (false, job, Some(token)),
+        GrantOutcome::Existing(job, token) => (true, job, token),
+        GrantOutcome::Conflict(_) => {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
-                "something else was asked for under this id; choose another id",
+                "this id was used for another request; choose another id",
             ));
         }
-        Granted::Refused(refusal) => return Err(refused(refusal)),
+        GrantOutcome::LimitExceeded(refusal) => return Err(refused(refusal)),
     };
     match job.state {
         JobState::Cancelled | JobState::Failed | JobState::Expired => {
             let what = match job.state {
                 JobState::Cancelled => "the upload with this id was cancelled",
                 JobState::Failed => "the upload with this id failed",
-                _ => "the time of the upload with this id is over",
+                _ => "the upload with this id expired",
             };
-            let detail = format!("{what}; ask for another one under another id");
+            let detail = format!("{what}; request another one with another id");
             return Err(Problem::new(StatusCode::GONE, detail));
         }
         _ => {}
     }
     let mut upload_url = None;
-    if let (Mode::Url, Some(token)) = (mode, &token) {
+    if let (ResponseMode::Url, Some(token)) = (mode, &token) {
         let Created { url, job: now } = create::create(api, &parts, &job, token).await?;
         upload_url = Some(url);
         job = now;
     }
     tracing::debug!(
         job = %job.id,
-        subject = caller.subject,
+        subject = principal.subject,
         requestId = request_id(&parts),
         again = was_given,
         "UploadGranted"
     );
     let status = match (api.settings.style, was_given) {
-        (Style::Landfall, false) => StatusCode::CREATED,
+        (ApiStyle::Landfall, false) => StatusCode::CREATED,
         _ => StatusCode::OK,
     };
     let location = api.settings.handler.creation_url(&parts);
@@ -97,46 +97,51 @@ async fn give(api: &Api, request: Request) -> Result<(bool, Response), Problem> 
     Ok((was_given, json(status, &body)))
 }
 
-/// Asks the policies; what is left is what may be granted.
-async fn agree(api: &Api, caller: &Caller, asked: Asked, parts: &Parts) -> Result<NewJob, Problem> {
-    let mut new = NewJob::new(&*caller.subject, asked.id, asked.filename);
+/// Applies the policies. Returns the job to create.
+async fn apply_policies(
+    api: &Api,
+    principal: &Principal,
+    asked: GrantRequest,
+    parts: &Parts,
+) -> Result<NewJob, Problem> {
+    let mut new = NewJob::new(&*principal.subject, asked.id, asked.filename);
     new.filetype = asked.filetype;
     new.size = asked.filesize;
     new.metadata = asked.metadata;
     let fingerprint = new.fingerprint();
-    let mut ask = Ask::new(&*new.request_id, &*new.filename);
+    let mut ask = PolicyRequest::new(&*new.request_id, &*new.filename);
     ask.filesize = new.size;
     ask.filetype = new.filetype.clone();
     ask.metadata = new.metadata;
-    policy::decide(&api.settings.policies, caller, &mut ask, parts).await?;
+    policy::decide(&api.settings.policies, principal, &mut ask, parts).await?;
     new.filename = ask.filename;
     new.filetype = ask.filetype;
     new.size = ask.filesize;
     new.max_size = ask.limits.max_size;
     new.metadata = ask.metadata;
-    new.asked = Some(fingerprint);
-    new.bounds = Bounds::of(&ask.limits);
+    new.request_fingerprint = Some(fingerprint);
+    new.limits = JobLimits::from(&ask.limits);
     Ok(new)
 }
 
-fn refused(refusal: Refusal) -> Problem {
+fn refused(refusal: LimitExceeded) -> Problem {
     let (detail, wait) = match refusal {
-        Refusal::Active(most) => (
-            format!("{most} uploads are under way, which is the most; finish or cancel one"),
-            BUSY,
+        LimitExceeded::Active(max) => (
+            format!("maximum of {max} active uploads reached; finish or cancel one"),
+            LIMIT_RETRY_AFTER,
         ),
-        Refusal::Rate(wait) => ("too many uploads were asked for".into(), wait),
-        Refusal::Quota { quota, used } => (
-            format!("{used} of {quota} bytes are used or reserved, and the rest is too little"),
-            BUSY,
+        LimitExceeded::Rate(wait) => ("rate limit exceeded".into(), wait),
+        LimitExceeded::Quota { quota, used } => (
+            format!("quota exceeded; {used} of {quota} bytes are used or reserved"),
+            LIMIT_RETRY_AFTER,
         ),
     };
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
 }
 
-/// The grant as its owner reads it, for the only time.
+/// Returns the response body, which contains the upload token only this once.
 fn answer(
-    style: Style,
+    style: ApiStyle,
     job: &Job,
     token: Option<&Token>,
     location: String,
@@ -144,7 +149,7 @@ fn answer(
 ) -> Value {
     let token = token.map(Token::reveal);
     match style {
-        Style::Landfall => {
+        ApiStyle::Landfall => {
             let mut body = json!({
                 "request_id": job.request_id,
                 "upload_token": token,
@@ -159,7 +164,7 @@ fn answer(
             }
             body
         }
-        Style::Package => json!({
+        ApiStyle::Laravel => json!({
             "request_id": job.request_id,
             "upload_token": token,
             "filename": job.filename,

@@ -1,4 +1,4 @@
-//! Looking at jobs.
+//! `GET`: listing jobs.
 
 use axum::{extract::Request, response::Response};
 use http::{HeaderValue, StatusCode, header, request::Parts};
@@ -6,29 +6,28 @@ use landfall::upload::UploadId;
 use serde_json::Value;
 
 use super::{
-    Api, Style, json,
+    Api, ApiStyle, job_json, json,
     problem::{Problem, fault},
-    request_id, row, scope,
+    request_id, scope,
 };
 use crate::{
-    Caller, Job, JobId, JobState,
+    Job, JobId, JobState, Principal,
     queue::{Query, Scope},
 };
 
-/// The most jobs of one page.
 const MAX_LIMIT: usize = 1000;
 
 /// `GET /uploadjobs`
 pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = api.identify(&parts).await?;
+    let principal = api.authenticate(&parts).await?;
     let style = api.settings.style;
-    let wanted = Wanted::read(parts.uri.query().unwrap_or_default())?;
-    let mut query = Query::new(scope(&caller, wanted.subject.as_deref())?);
+    let wanted = ListParams::read(parts.uri.query().unwrap_or_default())?;
+    let mut query = Query::new(scope(&principal, wanted.subject.as_deref())?);
     query.states.clone_from(&wanted.states);
     query.after = wanted.after;
-    // The package's front end doesn't know that there are pages: it gets the end of the list.
-    let is_end = style == Style::Package && wanted.limit.is_none() && wanted.after.is_none();
+    // The package's front end has no pagination: it gets the last page.
+    let is_end = style == ApiStyle::Laravel && wanted.limit.is_none() && wanted.after.is_none();
     query.newest_first = is_end;
     let usual = if is_end { MAX_LIMIT } else { query.limit };
     query.limit = wanted.limit.unwrap_or(usual);
@@ -40,7 +39,7 @@ pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Proble
     }
     let rows = page.jobs.iter();
     let rows: Value = rows
-        .map(|job| row::row(job, style, caller.is_admin))
+        .map(|job| job_json::job_json(job, style, principal.is_admin))
         .collect();
     let mut response = json(StatusCode::OK, &rows);
     if let (true, Some(last)) = (page.has_more, page.jobs.last()) {
@@ -55,31 +54,31 @@ pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Proble
 /// `GET /uploadjobs/{request_id}`
 pub(super) async fn one(api: &Api, id: &str, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = api.identify(&parts).await?;
-    let job = find(api, &caller, id, &parts).await?;
-    let row = row::row(&job, api.settings.style, caller.is_admin);
+    let principal = api.authenticate(&parts).await?;
+    let job = find(api, &principal, id, &parts).await?;
+    let row = job_json::job_json(&job, api.settings.style, principal.is_admin);
     Ok(json(StatusCode::OK, &row))
 }
 
-/// The job of this id, if the caller may see it. An admin sees the job of whomever `?subject=`
-/// names, else its own, else the upload without a grant that is called so.
+/// Returns the job with this request id if the principal may see it. For an admin, it is the job of
+/// `?subject=`, the admin's own, or the upload without a grant that has this id.
 pub(super) async fn find(
     api: &Api,
-    caller: &Caller,
+    principal: &Principal,
     id: &str,
     parts: &Parts,
 ) -> Result<Job, Problem> {
-    let wanted = Wanted::read(parts.uri.query().unwrap_or_default())?;
+    let wanted = ListParams::read(parts.uri.query().unwrap_or_default())?;
     let queue = &api.settings.queue;
     let ours = |error| fault(&error, request_id(parts));
-    let subject = match scope(caller, wanted.subject.as_deref())? {
+    let subject = match scope(principal, wanted.subject.as_deref())? {
         Scope::Subject(subject) => subject,
-        Scope::All => caller.subject.clone(),
+        Scope::All => principal.subject.clone(),
     };
     if let Some(job) = queue.by_request(&subject, id).await.map_err(ours)? {
         return Ok(job);
     }
-    if caller.is_admin
+    if principal.is_admin
         && wanted.subject.is_none()
         && let Ok(upload) = UploadId::new(id)
         && let Some(job) = queue.by_upload(&upload).await.map_err(ours)?
@@ -90,9 +89,9 @@ pub(super) async fn find(
     Err(Problem::not_found())
 }
 
-/// What a query asks for.
+/// The query parameters.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct ListParams {
     pub(super) subject: Option<String>,
     pub(super) last_event_id: Option<String>,
     states: Vec<JobState>,
@@ -100,8 +99,8 @@ pub(super) struct Wanted {
     limit: Option<usize>,
 }
 
-impl Wanted {
-    /// Reads the query of a URL; names that mean nothing here are passed over.
+impl ListParams {
+    /// Parses a query string; unknown parameters are ignored.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
         let mut wanted = Self::default();
         let mut errors = Vec::new();
@@ -120,7 +119,7 @@ impl Wanted {
                 "after" if value.is_empty() => {}
                 "after" => match value.parse() {
                     Ok(after) => wanted.after = Some(after),
-                    Err(_) => errors.push(("after".into(), "this is no cursor of a list".into())),
+                    Err(_) => errors.push(("after".into(), "invalid cursor".into())),
                 },
                 "limit" => match value.parse() {
                     Ok(limit @ 1..=MAX_LIMIT) => wanted.limit = Some(limit),
@@ -138,7 +137,7 @@ impl Wanted {
         }
     }
 
-    /// The link to the page after this one.
+    /// Returns the link to the next page.
     fn next(&self, path: &str, last: JobId, limit: usize) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("after", &last.to_string());
@@ -160,7 +159,7 @@ mod tests {
     #[test]
     fn queries() {
         let wanted =
-            Wanted::read("state=received,started&state=failed&after=7&limit=2&x=y").unwrap();
+            ListParams::read("state=received,started&state=failed&after=7&limit=2&x=y").unwrap();
         let states = [JobState::Received, JobState::Started, JobState::Failed];
         assert_eq!(wanted.states, states);
         assert_eq!((wanted.after, wanted.limit), (Some(JobId(7)), Some(2)));
@@ -168,9 +167,12 @@ mod tests {
             wanted.next("/uploadjobs", JobId(9), 2),
             "</uploadjobs?after=9&limit=2&state=received&state=started&state=failed>; rel=\"next\""
         );
-        assert_eq!(Wanted::read("after=&state=").unwrap(), Wanted::default());
+        assert_eq!(
+            ListParams::read("after=&state=").unwrap(),
+            ListParams::default()
+        );
         for bad in ["limit=0", "limit=1001", "limit=x", "after=x", "state=done"] {
-            assert!(Wanted::read(bad).is_err(), "{bad}");
+            assert!(ListParams::read(bad).is_err(), "{bad}");
         }
     }
 }

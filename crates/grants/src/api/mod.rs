@@ -1,22 +1,22 @@
-//! The grant API: asking for uploads, looking at them, cancelling them, hearing of them.
-//!
-//! | request | does |
+//! The grant API. ¶
+//! | request | effect |
 //! |---|---|
-//! | `POST /uploadjobs` | asks for an upload: a token, or with `"mode": "url"` the URL of an upload |
-//! | `GET /uploadjobs` | lists the caller's own, oldest first |
-//! | `GET /uploadjobs/{request_id}` | one of them |
-//! | `DELETE /uploadjobs/{request_id}` | cancels it: its transfer stops, its bytes go |
-//! | `GET /uploadjobs/events` | what happens to them, as server-sent events |
+//! | `POST /uploadjobs` | creates a grant: an upload token, or with `"mode": "url"` an upload URL |
+//! | `GET /uploadjobs` | lists the principal's jobs, oldest first |
+//! | `GET /uploadjobs/{request_id}` | returns a job |
+//! | `DELETE /uploadjobs/{request_id}` | cancels a job and removes its upload |
+//! | `GET /uploadjobs/events` | streams events of jobs (server-sent events) |
 
-mod asked;
+mod body;
 mod cancel;
+mod cors;
 mod create;
-mod edge;
 mod events;
 mod grant;
+mod grant_request;
+mod job_json;
 mod list;
 mod problem;
-mod row;
 mod stats;
 
 use std::{convert::Infallible, fmt, future::Future, net::IpAddr, sync::Arc, time::Duration};
@@ -36,84 +36,86 @@ use landfall::{
 use tokio::sync::{Semaphore, watch};
 
 pub use self::{
-    edge::{Allowance, Edge, NoBody, json_object, media_type, read_body, request_id},
-    events::Seats,
+    body::{JsonBodyError, json_object, media_type, read_body},
+    cors::{CorsContext, CorsRules, request_id},
+    events::StreamLimits,
     stats::ApiStats,
 };
-use self::{events::SeatTable, problem::Problem};
-use crate::{Caller, Queue, caller::Callers, gate::ClientAddress, policy::Policy, queue::Scope};
+use self::{events::StreamLimiter, problem::Problem};
+use crate::{
+    Principal, Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy, queue::Scope,
+};
 
-/// The most cancellations of this process that go on at a time; more wait.
-const CANCELLING: usize = 64;
+/// Maximum concurrent cancellations of this process; more wait.
+const MAX_CANCELLATIONS: usize = 64;
 
-/// The most listeners that read what they missed at a time; more wait.
-const READING: usize = 8;
+/// Maximum event streams that read their initial state at a time; more wait.
+const MAX_CATCH_UPS: usize = 8;
 
-/// How answers look.
+/// The format of responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Style {
-    /// Status codes that say what happened, rows with their state, errors as problem details.
+pub enum ApiStyle {
+    /// Specific status codes, jobs with their state, and problem details (RFC 9457).
     #[default]
     Landfall,
-    /// What the Laravel package `oneofftech/laravel-tus-upload` answers, so that its front end works
-    /// with Landfall as it is.
-    Package,
+    /// The format of the Laravel package `oneofftech/laravel-tus-upload`, for its front end.
+    Laravel,
 }
 
-/// What the API works with, and how it behaves.
+/// Settings of the grant API.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ApiSettings {
-    /// The jobs.
+    /// The upload queue.
     pub queue: Queue,
-    /// Who may ask.
-    pub callers: Callers,
-    /// What they may ask for: all must agree, in this order.
+    /// Authenticates requests.
+    pub authenticator: Authenticator,
+    /// Policies, applied in this order.
     pub policies: Vec<Arc<dyn Policy>>,
-    /// Where uploads are created and removed.
+    /// Creates and removes uploads.
     pub handler: Handler,
-    /// The path of the list, `/uploadjobs` if not set.
+    /// The path of the API; default `/uploadjobs`.
     pub path: String,
-    /// How answers look.
-    pub style: Style,
-    /// Cross-origin requests; `None` = no CORS headers at all.
+    /// The format of responses.
+    pub style: ApiStyle,
+    /// Cross-origin requests; `None` disables CORS.
     pub cors: Option<Cors>,
-    /// Finds the client's address; that of the connection if not set.
+    /// Finds the client's address; default is the address of the connection.
     pub client: Option<Arc<ClientAddress>>,
-    /// The most bytes of a request's body; 64 KiB if not set.
+    /// Maximum size of a request body in bytes; default 64 KiB.
     pub max_body: usize,
-    /// How long a body may take to arrive; 30 seconds if not set.
-    pub body_time: Duration,
-    /// How often those who listen get a sign of life; 15 seconds if not set.
-    pub heartbeat: Duration,
-    /// How often it is looked whether those who listen still may; a minute if not set.
-    pub recheck: Duration,
-    /// How many may listen at a time, in all and of one subject.
-    pub seats: Seats,
-    /// Turns to true when the server shuts down: then those who listen are sent away.
+    /// Timeout for receiving a request body; default 30 seconds.
+    pub body_timeout: Duration,
+    /// Interval of keep-alive comments in event streams; default 15 seconds.
+    pub keep_alive_interval: Duration,
+    /// How often open event streams are authenticated again; default one minute.
+    pub reauthorize_interval: Duration,
+    /// Limits on open event streams.
+    pub stream_limits: StreamLimits,
+    /// Becomes true at shutdown, which ends event streams.
     pub shutdown: Option<watch::Receiver<bool>>,
-    /// Where the API counts what it does.
+    /// Counters of the API.
     pub stats: Arc<ApiStats>,
 }
 
 impl ApiSettings {
-    /// Defaults, without policies.
+    /// Creates settings with defaults and without policies.
     #[must_use]
-    pub fn new(queue: Queue, callers: Callers, handler: Handler) -> Self {
+    pub fn new(queue: Queue, authenticator: Authenticator, handler: Handler) -> Self {
         Self {
             queue,
-            callers,
+            authenticator,
             policies: Vec::new(),
             handler,
             path: "/uploadjobs".into(),
-            style: Style::default(),
+            style: ApiStyle::default(),
             cors: None,
             client: None,
             max_body: 64 * 1024,
-            body_time: Duration::from_secs(30),
-            heartbeat: Duration::from_secs(15),
-            recheck: Duration::from_secs(60),
-            seats: Seats::default(),
+            body_timeout: Duration::from_secs(30),
+            keep_alive_interval: Duration::from_secs(15),
+            reauthorize_interval: Duration::from_secs(60),
+            stream_limits: StreamLimits::default(),
             shutdown: None,
             stats: Arc::default(),
         }
@@ -130,43 +132,45 @@ impl fmt::Debug for ApiSettings {
     }
 }
 
-/// The API as a router for [`ApiSettings::path`] and all below it; everything else gets 404. A
-/// [`Peer`] in a request's extensions tells where it comes from.
+/// Creates a router for [`ApiSettings::path`] and the paths below it; others get 404.
+///
+/// The address of the client is taken from a [`Peer`] in the request's extensions.
 pub fn service(settings: ApiSettings) -> Router {
     let path = settings.path.trim_end_matches('/').to_owned();
     let api = Arc::new(Api {
-        seats: SeatTable::new(settings.seats, settings.stats.clone()),
-        reading: Semaphore::new(READING),
-        cancelling: Arc::new(Semaphore::new(CANCELLING)),
+        streams: StreamLimiter::new(settings.stream_limits, settings.stats.clone()),
+        reading: Semaphore::new(MAX_CATCH_UPS),
+        cancelling: Arc::new(Semaphore::new(MAX_CANCELLATIONS)),
         settings,
     });
     let jobs: MethodRouter<Arc<Api>> = get(list).post(grant);
-    Router::new()
-        .route(if path.is_empty() { "/" } else { &path }, jobs.clone())
-        .route_slash(&path, jobs)
+    let router = with_trailing_slash(Router::new(), &path, jobs.clone());
+    router
+        .route(if path.is_empty() { "/" } else { &path }, jobs)
         .route(&format!("{path}/events"), get(listen))
         .route(&format!("{path}/{{request_id}}"), get(one).delete(cancel))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)
-        .layer(middleware::from_fn_with_state(api.clone(), edge::around))
+        .layer(middleware::from_fn_with_state(
+            api.clone(),
+            cors::middleware,
+        ))
         .with_state(api)
 }
 
-/// The list under its path with a slash, as the package's front end asks for it.
-trait RouteSlash {
-    fn route_slash(self, path: &str, jobs: MethodRouter<Arc<Api>>) -> Self;
-}
-
-impl RouteSlash for Router<Arc<Api>> {
-    fn route_slash(self, path: &str, jobs: MethodRouter<Arc<Api>>) -> Self {
-        match path {
-            "" => self,
-            path => self.route(&format!("{path}/"), jobs),
-        }
+/// The package's front end requests the list with a trailing slash.
+fn with_trailing_slash(
+    router: Router<Arc<Api>>,
+    path: &str,
+    jobs: MethodRouter<Arc<Api>>,
+) -> Router<Arc<Api>> {
+    match path {
+        "" => router,
+        path => router.route(&format!("{path}/"), jobs),
     }
 }
 
-/// The id in a path; empty, which nothing is called, if it isn't text.
+/// The request id in a path; empty, which is no valid id, if it is not UTF-8.
 struct Id(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -178,22 +182,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// What requests share.
+/// State shared by requests.
 struct Api {
     settings: ApiSettings,
-    /// Who listens.
-    seats: Arc<SeatTable>,
-    /// Turns of those who read events that they missed.
+    streams: Arc<StreamLimiter>,
+    /// Limits [`MAX_CATCH_UPS`].
     reading: Semaphore,
-    /// Turns of cancellations.
+    /// Limits [`MAX_CANCELLATIONS`].
     cancelling: Arc<Semaphore>,
 }
 
 impl Api {
-    /// Who asks.
-    async fn identify(&self, parts: &Parts) -> Result<Caller, Problem> {
+    async fn authenticate(&self, parts: &Parts) -> Result<Principal, Problem> {
         let client = self.client(parts);
-        Ok(self.settings.callers.identify(parts, client).await?)
+        Ok(self
+            .settings
+            .authenticator
+            .authenticate(parts, client)
+            .await?)
     }
 
     fn client(&self, parts: &Parts) -> Option<IpAddr> {
@@ -212,17 +218,17 @@ impl Api {
     }
 }
 
-/// Whose jobs a caller sees, by what it asks for: its own, or as an admin those of `subject` or of all.
-fn scope(caller: &Caller, subject: Option<&str>) -> Result<Scope, Problem> {
+/// Returns the jobs to show: the principal's own, or for an admin those of `subject` or all.
+fn scope(principal: &Principal, subject: Option<&str>) -> Result<Scope, Problem> {
     match subject {
-        None if caller.is_admin => Ok(Scope::All),
-        None => Ok(Scope::Subject(caller.subject.clone())),
-        Some(other) if caller.is_admin || other == caller.subject => {
+        None if principal.is_admin => Ok(Scope::All),
+        None => Ok(Scope::Subject(principal.subject.clone())),
+        Some(other) if principal.is_admin || other == principal.subject => {
             Ok(Scope::Subject(other.into()))
         }
         Some(_) => Err(Problem::new(
             StatusCode::FORBIDDEN,
-            "only admins see the uploads of others",
+            "only admins may list uploads of other subjects",
         )),
     }
 }
@@ -248,15 +254,14 @@ async fn listen(State(api): State<Arc<Api>>, request: Request) -> Response {
 }
 
 async fn wrong_method(State(api): State<Arc<Api>>) -> Response {
-    let detail = "nothing is done here with this method";
+    let detail = "method not allowed";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).respond(api.settings.style)
 }
 
 async fn nothing_here(State(api): State<Arc<Api>>) -> Response {
-    Problem::new(StatusCode::NOT_FOUND, "there is nothing here").respond(api.settings.style)
+    Problem::new(StatusCode::NOT_FOUND, "not found").respond(api.settings.style)
 }
 
-/// A JSON body.
 fn json(status: StatusCode, body: &serde_json::Value) -> Response {
     let mut response = Response::new(body.to_string().into());
     *response.status_mut() = status;

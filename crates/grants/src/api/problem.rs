@@ -1,4 +1,4 @@
-//! Refusals: problem details (RFC 9457), or what Laravel would say.
+//! Error responses: problem details (RFC 9457), or the format of Laravel.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -9,22 +9,21 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::{Style, edge::NoBody};
-use crate::{caller::Denied, policy::No, queue::QueueError};
+use super::{ApiStyle, body::JsonBodyError};
+use crate::{auth::AuthError, policy::PolicyDenial, queue::QueueError};
 
-/// When to come again if nothing better is known.
-const LATER: Duration = Duration::from_secs(5);
+/// Default `Retry-After`.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Why a request isn't answered as its sender would like.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
-    /// For people.
     detail: Cow<'static, str>,
-    /// What is wrong with which field.
+    /// Invalid fields and their errors.
     errors: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// A request that a foreign page may have made.
+    /// Whether the CSRF check failed.
     is_cross_site: bool,
 }
 
@@ -39,14 +38,14 @@ impl Problem {
         }
     }
 
-    /// No such job, or not one of this caller: nobody is to tell these apart.
+    /// The job does not exist or belongs to another subject; the responses are the same.
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is no such upload")
+        Self::new(StatusCode::NOT_FOUND, "upload not found")
     }
 
-    /// Fields that can't be taken as they are.
+    /// Invalid fields.
     pub(super) fn invalid(errors: Vec<(Cow<'static, str>, Cow<'static, str>)>) -> Self {
-        let first = errors.first().map_or("it is not valid", |(_, why)| why);
+        let first = errors.first().map_or("invalid request", |(_, why)| why);
         let detail = match errors.len() {
             0 | 1 => first.to_owned(),
             2 => format!("{first} (and 1 more error)"),
@@ -58,7 +57,7 @@ impl Problem {
         }
     }
 
-    /// [`Self::invalid`] with one field.
+    /// One invalid field.
     pub(super) fn field(field: &'static str, why: impl Into<Cow<'static, str>>) -> Self {
         Self::invalid(vec![(field.into(), why.into())])
     }
@@ -70,7 +69,7 @@ impl Problem {
         self
     }
 
-    /// What somebody else said about when to come again.
+    /// Forwards a `Retry-After` value.
     pub(super) fn retry_after_as(mut self, said: Option<HeaderValue>) -> Self {
         if let Some(said) = said {
             self.headers.push((header::RETRY_AFTER, said));
@@ -78,20 +77,20 @@ impl Problem {
         self
     }
 
-    /// Whether it is a fault of ours, not of the caller.
+    /// Returns whether the server is the cause.
     pub(super) fn is_ours(&self) -> bool {
         self.status.is_server_error()
     }
 
     pub(super) fn unavailable(detail: &'static str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(LATER)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
     }
 
-    /// The answer, in the words of a style.
-    pub(super) fn respond(self, style: Style) -> Response {
+    /// Returns the response in a format.
+    pub(super) fn respond(self, style: ApiStyle) -> Response {
         let (status, media_type, body) = match style {
-            Style::Landfall => (self.status, "application/problem+json", self.details()),
-            Style::Package => {
+            ApiStyle::Landfall => (self.status, "application/problem+json", self.details()),
+            ApiStyle::Laravel => {
                 let (status, body) = self.as_laravel();
                 (status, "application/json", body)
             }
@@ -134,7 +133,7 @@ impl Problem {
         (self.status, body)
     }
 
-    /// `{field: [what, what]}`
+    /// `{field: [error, error]}`
     fn by_field(&self) -> Value {
         let mut fields = Map::new();
         for (field, why) in &self.errors {
@@ -147,33 +146,33 @@ impl Problem {
     }
 }
 
-impl From<NoBody> for Problem {
-    fn from(none: NoBody) -> Self {
+impl From<JsonBodyError> for Problem {
+    fn from(none: JsonBodyError) -> Self {
         Self::new(none.status(), none.to_string())
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
+impl From<AuthError> for Problem {
+    fn from(denied: AuthError) -> Self {
         let mut problem = Self::new(denied.status(), denied.to_string());
         match denied {
-            Denied::Unknown { challenge, .. } => {
+            AuthError::Unauthenticated { challenge, .. } => {
                 problem.headers.push((header::WWW_AUTHENTICATE, challenge));
                 problem
             }
-            Denied::CrossSite => Self {
+            AuthError::CrossSite => Self {
                 is_cross_site: true,
                 ..problem
             },
-            Denied::TooMany { retry_after } => problem.retry_after(retry_after),
-            Denied::Unavailable => problem.retry_after(LATER),
-            Denied::Forbidden(_) => problem,
+            AuthError::TooManyFailures { retry_after } => problem.retry_after(retry_after),
+            AuthError::Unavailable => problem.retry_after(RETRY_AFTER),
+            AuthError::Forbidden(_) => problem,
         }
     }
 }
 
-impl From<No> for Problem {
-    fn from(no: No) -> Self {
+impl From<PolicyDenial> for Problem {
+    fn from(no: PolicyDenial) -> Self {
         let mut problem = match no.field {
             Some(field) => Self {
                 status: no.status,
@@ -188,10 +187,10 @@ impl From<No> for Problem {
     }
 }
 
-/// A fault of ours: its cause is for the log alone.
+/// Logs an error of the queue, whose cause is not revealed to clients.
 pub(super) fn fault(error: &QueueError, request_id: &str) -> Problem {
-    tracing::error!(%error, requestId = request_id, "the queue failed");
-    Problem::unavailable("the upload queue is not available right now")
+    tracing::error!(%error, requestId = request_id, "failed to access the upload queue");
+    Problem::unavailable("the upload queue is temporarily unavailable")
 }
 
 #[cfg(test)]

@@ -1,25 +1,24 @@
-//! What the API did, in numbers.
+//! Counters of the grant API.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counts since the process began. Plain numbers without order between them.
+/// Counters of this process, updated without ordering.
 #[derive(Debug, Default)]
 pub struct ApiStats {
-    /// Grants that were given.
+    /// Grants created.
     pub granted: AtomicU64,
-    /// Requests for a grant that had been given before.
-    pub granted_again: AtomicU64,
-    /// Requests for a grant that were refused, for whatever reason of the caller's.
-    pub refused: AtomicU64,
-    /// Requests for a grant that failed for a reason of ours.
+    /// Repeated requests for a grant.
+    pub repeated: AtomicU64,
+    /// Requests for a grant that were rejected.
+    pub rejected: AtomicU64,
+    /// Requests for a grant that failed because of the server.
     pub failed: AtomicU64,
-    /// Uploads that were cancelled.
+    /// Uploads cancelled.
     pub cancelled: AtomicU64,
-    /// How many listen now.
-    pub listening: AtomicU64,
+    /// Event streams open now.
+    pub event_streams: AtomicU64,
 }
 
-/// Counts one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }

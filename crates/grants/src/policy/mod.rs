@@ -1,6 +1,6 @@
-//! What callers may ask for.
+//! Policies: what principals may upload.
 
-mod asked;
+mod hook;
 mod rules;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -9,14 +9,14 @@ use async_trait::async_trait;
 use http::{StatusCode, request::Parts};
 use landfall::hook::matches_content_type;
 
-pub use self::{asked::Asked, rules::Rules};
-use crate::{Caller, Limits};
+pub use self::{hook::HookPolicy, rules::Rules};
+use crate::{GrantLimits, Principal};
 
-/// An upload that somebody asks for.
+/// A request for a grant, as policies see it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Ask {
-    /// The caller's own id for it.
+pub struct PolicyRequest {
+    /// The principal's id for the upload.
     pub id: String,
     /// The file's name.
     pub filename: String,
@@ -24,14 +24,14 @@ pub struct Ask {
     pub filesize: Option<u64>,
     /// Its type, if known.
     pub filetype: Option<String>,
-    /// What else was said. What a policy leaves here is kept.
+    /// Other fields of the request. The fields that policies leave are stored.
     pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// What holds for it. Policies narrow it (see [`Limits::and`]).
-    pub limits: Limits,
+    /// The limits so far. Policies restrict them (see [`GrantLimits::intersect`]).
+    pub limits: GrantLimits,
 }
 
-impl Ask {
-    /// One of which nothing more is known.
+impl PolicyRequest {
+    /// Creates a request without optional fields.
     #[must_use]
     pub fn new(id: impl Into<String>, filename: impl Into<String>) -> Self {
         Self {
@@ -40,62 +40,62 @@ impl Ask {
             filesize: None,
             filetype: None,
             metadata: serde_json::Map::new(),
-            limits: Limits::default(),
+            limits: GrantLimits::default(),
         }
     }
 
-    /// Whether size and type are within the limits. (The others depend on what else was asked for.)
+    /// Checks size and type. Other limits depend on other jobs.
     ///
     /// # Errors
-    /// Which isn't, and why.
-    pub fn check(&self) -> Result<(), No> {
+    /// A limit is exceeded.
+    pub fn check(&self) -> Result<(), PolicyDenial> {
         let limits = &self.limits;
         match (self.filesize, limits.max_size) {
-            (None, _) if limits.size_required => {
-                return Err(No::field("filesize", "the size must be stated"));
+            (None, _) if limits.require_size => {
+                return Err(PolicyDenial::field("filesize", "the size is required"));
             }
-            (Some(size), Some(most)) if size > most => {
-                let why = format!("{size} bytes are too many; at most {most} may be uploaded");
-                return Err(No::field("filesize", why));
+            (Some(size), Some(max)) if size > max => {
+                let why = format!("{size} bytes exceed the maximum of {max}");
+                return Err(PolicyDenial::field("filesize", why));
             }
             _ => {}
         }
-        if limits.content_types.is_empty() {
+        if limits.allowed_types.is_empty() {
             return Ok(());
         }
-        let list = limits.content_types.join(", ");
+        let list = limits.allowed_types.join(", ");
         let Some(stated) = self.filetype.as_deref() else {
-            let why = format!("the type must be stated; welcome: {list}");
-            return Err(No::field("filetype", why));
+            let why = format!("the type is required; accepted: {list}");
+            return Err(PolicyDenial::field("filetype", why));
         };
         if limits
-            .content_types
+            .allowed_types
             .iter()
             .any(|one| matches_content_type(stated, one))
         {
             return Ok(());
         }
-        let why = format!("the type {stated:?} isn't accepted; welcome: {list}");
-        Err(No::field("filetype", why))
+        let why = format!("the type {stated:?} is not accepted; accepted: {list}");
+        Err(PolicyDenial::field("filetype", why))
     }
 }
 
-/// Why something isn't granted.
+/// A denial by a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct No {
-    /// What of the request is wrong (`filesize`, `filetype`, …), if it is one thing.
+pub struct PolicyDenial {
+    /// The field that is invalid, such as `filesize`, if it is a single one.
     pub field: Option<&'static str>,
-    /// The status of the answer: 403, 422, 429 or 503, or what an application wants.
+    /// The HTTP status: 403, 422, 429 or 503, or one that a hook has chosen.
     pub status: StatusCode,
-    /// Why, for people.
+    /// The reason, for users.
     pub message: String,
-    /// After which time it is worth asking again.
+    /// Time after which to try again.
     pub retry_after: Option<Duration>,
 }
 
-impl No {
-    /// Something of the request is against the limits (422).
+impl PolicyDenial {
+    /// A field exceeds a limit (422).
     #[must_use]
     pub fn field(field: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -104,13 +104,13 @@ impl No {
         }
     }
 
-    /// This caller may not (403).
+    /// The principal is denied (403).
     #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, message)
     }
 
-    /// Nobody can tell now (503); again in a few seconds.
+    /// The decision cannot be made now (503); retry in five seconds.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self {
@@ -119,7 +119,7 @@ impl No {
         }
     }
 
-    /// Any other refusal.
+    /// Creates a denial with another status.
     #[must_use]
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
@@ -131,41 +131,48 @@ impl No {
     }
 }
 
-/// Decides what callers may ask for.
+/// Decides what principals may upload.
 #[async_trait]
 pub trait Policy: fmt::Debug + Send + Sync + 'static {
-    /// Agrees, maybe to less: it may narrow the limits and change the metadata. `request` is the one
-    /// to the grant API.
+    /// Allows a request. It may restrict the limits and change the metadata.
+    ///
+    /// `request` is the HTTP request to the grant API.
     ///
     /// # Errors
-    /// It doesn't.
+    /// The request is denied.
     ///
     /// # Cancel safety
-    /// May be dropped; nothing is granted then.
-    async fn decide(&self, caller: &Caller, ask: &mut Ask, request: &Parts) -> Result<(), No>;
+    /// Safe to drop; nothing is granted then.
+    async fn decide(
+        &self,
+        principal: &Principal,
+        ask: &mut PolicyRequest,
+        request: &Parts,
+    ) -> Result<(), PolicyDenial>;
 }
 
-/// Has the caller's limits and all policies decide, one after another; each sees what those before it
-/// left. Who is asked later isn't bothered with what is against the limits already.
+/// Applies the principal's limits, then all policies in order.
+///
+/// Each policy sees the result of those before it. A request that exceeds a limit is not passed on.
 ///
 /// # Errors
-/// The first that doesn't agree.
+/// The first denial.
 ///
 /// # Cancel safety
-/// May be dropped; nothing is granted then.
+/// Safe to drop; nothing is granted then.
 pub async fn decide(
     policies: &[Arc<dyn Policy>],
-    caller: &Caller,
-    ask: &mut Ask,
+    principal: &Principal,
+    ask: &mut PolicyRequest,
     request: &Parts,
-) -> Result<(), No> {
-    ask.limits = ask.limits.and(&caller.limits);
+) -> Result<(), PolicyDenial> {
+    ask.limits = ask.limits.intersect(&principal.limits);
     ask.check()?;
     for policy in policies {
         let before = ask.limits.clone();
-        policy.decide(caller, ask, request).await?;
-        // Whatever it did, nobody gets more than the others gave.
-        ask.limits = before.and(&ask.limits);
+        policy.decide(principal, ask, request).await?;
+        // A policy cannot extend the limits of others.
+        ask.limits = before.intersect(&ask.limits);
         ask.check()?;
     }
     Ok(())

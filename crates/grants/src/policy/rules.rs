@@ -1,30 +1,35 @@
-//! Rules of the configuration.
+//! Configured limits.
 
 use async_trait::async_trait;
 use http::request::Parts;
 
-use super::{Ask, No, Policy};
-use crate::{Caller, Limits};
+use super::{Policy, PolicyDenial, PolicyRequest};
+use crate::{GrantLimits, Principal};
 
-/// The same limits for everyone.
+/// The same limits for all principals.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// They.
-    pub limits: Limits,
+    /// The limits.
+    pub limits: GrantLimits,
 }
 
 impl Rules {
-    /// These.
+    /// Creates a policy with these limits.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: GrantLimits) -> Self {
         Self { limits }
     }
 }
 
 #[async_trait]
 impl Policy for Rules {
-    async fn decide(&self, _caller: &Caller, ask: &mut Ask, _request: &Parts) -> Result<(), No> {
-        ask.limits = ask.limits.and(&self.limits);
+    async fn decide(
+        &self,
+        _caller: &Principal,
+        ask: &mut PolicyRequest,
+        _request: &Parts,
+    ) -> Result<(), PolicyDenial> {
+        ask.limits = ask.limits.intersect(&self.limits);
         Ok(())
     }
 }

@@ -1,54 +1,53 @@
-//! The expiry of grants that were not used in time.
+//! Expiry of unused grants.
 
 use std::time::{Duration, SystemTime};
 
 use landfall_database::Statement;
 
 use super::{
-    Queue, QueueError,
-    advance::Lapse,
-    tidy,
+    Queue, QueueError, purge,
     time::{millis, time},
-    writer::Command,
+    transition::ExpireGrants,
+    writer::WriteRequest,
 };
 
-/// What came of an expiry.
+/// The result of [`Queue::expire_grants`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExpiredGrants {
-    /// Grants that expired.
+    /// Number of expired grants.
     pub count: u64,
-    /// When the next one of those that are granted now expires.
+    /// Time of the next expiry.
     pub next: Option<SystemTime>,
 }
 
-/// The time at which the next grant expires after `now`.
+/// Selects the next expiry after `now`.
 pub(super) fn next_expiry(now: i64) -> Statement {
     Statement::new(
-        "SELECT expires FROM queue_jobs WHERE state = 0 AND expires > $1 ORDER BY expires LIMIT 1",
+        "SELECT expires_at FROM queue_jobs WHERE state = 0 AND expires_at > $1 ORDER BY expires_at LIMIT 1",
     )
     .with(now)
 }
 
 impl Queue {
-    /// Expires grants that were not used in time. Several processes may do this at a time.
+    /// Expires unused grants. Several processes may call it concurrently.
     ///
     /// # Errors
-    /// The database failed or is slow; the next time does the rest.
+    /// The database failed or timed out; the next call continues.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Safe to drop.
     pub async fn expire_grants(&self) -> Result<ExpiredGrants, QueueError> {
-        // Read before: what expires meanwhile is the next.
+        // Read the clock first: a grant that expires meanwhile is the next expiry.
         let now = millis(self.now());
         let mut count = 0;
         loop {
             let shared = self.shared();
-            let numbers = self.read(async move { tidy::find_lapsed(&shared).await });
+            let numbers = self.read(async move { purge::find_expired(&shared).await });
             let numbers = numbers.await?;
             if numbers.is_empty() {
                 break;
             }
-            count += self.write(Lapse(numbers), Command::Do).await?;
+            count += self.write(ExpireGrants(numbers), WriteRequest::Run).await?;
         }
         let shared = self.shared();
         let next = self.read(async move {
@@ -62,7 +61,7 @@ impl Queue {
         })
     }
 
-    /// The time for which grants are valid.
+    /// Returns how long grants are valid.
     #[must_use]
     pub fn valid_for(&self) -> Duration {
         self.0.shared.settings.valid_for

@@ -1,5 +1,5 @@
-//! Events as they come: one task reads them for all readers, and each event wakes only the readers of
-//! its subject.
+//! The live event feed. One task reads events for all readers, and an event wakes only the readers
+//! of its subject.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,34 +14,31 @@ use tokio::{
 };
 
 use super::{
-    Queue, QueueError, Scope, Shared,
+    Queue, QueueError, Scope, Shared, latest_event,
     numbers::{self, Sequence},
-    read, watch as newest_event,
+    read,
 };
 use crate::{
     Job, JobState,
     job::{JobEvent, JobEventKind},
 };
 
-/// How many events are read at a time.
 const PAGE: usize = 200;
-/// Readers that read older events at a time.
+/// Maximum readers that read stored events at a time.
 const MAX_READING: usize = 4;
-/// How many events wait for a slow reader; one that is slower reads them from the database.
+/// Buffered events per subject; slower readers read from the database again.
 const BACKLOG: usize = 64;
-/// The same for readers of all subjects.
+/// Buffered events for readers of all subjects.
 const BACKLOG_OF_ALL: usize = 512;
-/// How often readers receive progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-/// The longest pause after a failure.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// An event that many readers share.
+/// An event shared by its readers.
 #[derive(Debug)]
 pub struct SharedEvent {
     /// The event.
     pub event: JobEvent,
-    /// Its encodings, made once for all readers.
+    /// Its encodings, shared by all readers.
     pub(crate) encoded: [OnceLock<Bytes>; 4],
 }
 
@@ -54,18 +51,18 @@ impl SharedEvent {
     }
 }
 
-/// Reads the events of a scope: the stored ones after a number, then new ones as they come, with the
-/// progress of uploads. It misses no stored event and returns none twice; a slow reader receives only
-/// the newest progress.
+/// Reads the events of a scope: stored events after a number, then new ones, and progress.
+///
+/// It returns every stored event once. A slow reader receives only the latest progress.
 #[derive(Debug)]
 pub struct EventReader {
     queue: Queue,
     subscription: Subscription,
-    /// The number of the last event that was returned or passed over.
+    /// The number of the last event that was returned or skipped.
     cursor: i64,
-    /// Whether older events than those of the subscription must be read first.
+    /// Whether stored events must be read before those of the subscription.
     is_behind: bool,
-    /// Older events that were read.
+    /// Stored events that were read.
     read: VecDeque<Arc<SharedEvent>>,
 }
 
@@ -81,20 +78,20 @@ impl EventReader {
         }
     }
 
-    /// Returns the next event, once there is one.
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// The database failed or is slow, or the queue is closed.
+    /// The database failed or timed out, or the queue is closed.
     ///
     /// # Cancel safety
-    /// Dropped, no event is lost.
+    /// No event is lost if it is dropped.
     pub async fn next(&mut self) -> Result<Arc<SharedEvent>, QueueError> {
         loop {
             if let Some(event) = self.read.pop_front() {
                 return Ok(event);
             }
             let phase = *self.subscription.phase.borrow_and_update();
-            if phase == Phase::Over {
+            if phase == Phase::Closed {
                 return Err(QueueError::Closed);
             }
             if self.is_behind && phase == Phase::Live {
@@ -136,20 +133,20 @@ impl EventReader {
     }
 }
 
-/// Whether the task sends events.
+/// The state of the task that sends events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// There are no readers, or it is not ready yet.
+    /// It has no readers, or is not ready.
     Idle,
-    /// Readers receive all events that can be read from now on.
+    /// Readers receive all events that become visible from now on.
     Live,
     /// The queue is closed.
-    Over,
+    Closed,
 }
 
 type Channel = broadcast::Sender<Arc<SharedEvent>>;
 
-/// The channels that have readers.
+/// The channels with readers.
 #[derive(Debug, Default)]
 struct Channels {
     all: Option<Channel>,
@@ -175,7 +172,7 @@ impl Channels {
         channel.subscribe()
     }
 
-    /// Removes the channel of a reader that leaves, if it is the last one.
+    /// Removes the channel of the last reader.
     fn leave(&mut self, scope: &Scope) {
         let is_last = |channel: &Channel| channel.receiver_count() <= 1;
         match scope {
@@ -188,8 +185,8 @@ impl Channels {
         }
     }
 
-    /// Those that receive the events of a subject.
-    fn of(&self, subject: Option<&str>) -> impl Iterator<Item = &Channel> {
+    /// Returns the channels that receive events of a subject.
+    fn for_subject(&self, subject: Option<&str>) -> impl Iterator<Item = &Channel> {
         let own = subject.and_then(|subject| self.subjects.get(subject));
         own.into_iter().chain(&self.all)
     }
@@ -199,21 +196,21 @@ impl Channels {
     }
 }
 
-/// Events for all readers.
+/// The event feed.
 #[derive(Debug)]
 pub(super) struct Feed {
-    /// Locked while a reader subscribes, and while the task checks whether there are any.
+    /// Locked while a reader subscribes, and while the task checks whether it has readers.
     channels: Arc<Mutex<Channels>>,
     phase: watch::Sender<Phase>,
     wake: Notify,
     reading: Semaphore,
 }
 
-/// A reader's part of the feed.
+/// A subscription of a reader.
 #[derive(Debug)]
 struct Subscription {
     events: broadcast::Receiver<Arc<SharedEvent>>,
-    /// The events are complete as soon as this is [`Phase::Live`].
+    /// Events are complete once this is [`Phase::Live`].
     phase: watch::Receiver<Phase>,
     scope: Scope,
     channels: Arc<Mutex<Channels>>,
@@ -250,17 +247,17 @@ impl Feed {
         }
     }
 
-    /// Rests if there are no readers; one that subscribes from then on finds it idle and waits.
-    fn rests(&self) -> bool {
+    /// Becomes idle without readers. A later subscriber finds it idle and waits.
+    fn idle_without_readers(&self) -> bool {
         let channels = lock(&self.channels);
-        let rests = channels.is_empty();
-        if rests {
+        let is_idle = channels.is_empty();
+        if is_idle {
             self.phase.send_replace(Phase::Idle);
         }
-        rests
+        is_idle
     }
 
-    /// The scopes that have readers.
+    /// Returns the scopes that have readers.
     #[cfg(feature = "postgres")]
     pub(super) fn scopes(&self) -> Vec<Scope> {
         let channels = lock(&self.channels);
@@ -271,14 +268,13 @@ impl Feed {
     }
 
     fn has_readers(&self, subject: Option<&str>) -> bool {
-        lock(&self.channels).of(subject).next().is_some()
+        lock(&self.channels).for_subject(subject).next().is_some()
     }
 
-    /// Sends an event to its readers.
     fn send(&self, event: JobEvent) {
         let event = SharedEvent::new(event);
-        for channel in lock(&self.channels).of(event.event.job.subject.as_deref()) {
-            // Fails if its last reader has just left.
+        for channel in lock(&self.channels).for_subject(event.event.job.subject.as_deref()) {
+            // Fails if the last reader has just left.
             let _ = channel.send(event.clone());
         }
     }
@@ -289,7 +285,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
     let feed = &shared.feed;
     let send = async {
         loop {
-            while feed.rests() {
+            while feed.idle_without_readers() {
                 feed.wake.notified().await;
             }
             serve(&shared).await;
@@ -299,23 +295,23 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
         () = send => {}
         _ = closing.changed() => {}
     }
-    feed.phase.send_replace(Phase::Over);
+    feed.phase.send_replace(Phase::Closed);
 }
 
 /// Sends events until there are no readers.
 async fn serve(shared: &Shared) {
     let feed = &shared.feed;
-    // Watched before it is read, so that no change in between is missed.
+    // Subscribe before reading, so that no change is missed.
     let mut newest = shared.newest.subscribe();
     shared.watched.notify_one();
-    let mut pause = Duration::ZERO;
-    // Older events are read by the readers that want them.
+    let mut delay = Duration::ZERO;
+    // Readers read older events themselves.
     let mut cursor = loop {
-        match newest_event::newest(shared).await {
+        match latest_event::newest(shared).await {
             Ok(number) => break number,
-            Err(error) => wait(&mut pause, &error).await,
+            Err(error) => back_off(&mut delay, &error).await,
         }
-        if feed.rests() {
+        if feed.idle_without_readers() {
             return;
         }
     };
@@ -329,22 +325,22 @@ async fn serve(shared: &Shared) {
                 return;
             },
             _ = tick.tick() => {
-                if feed.rests() {
+                if feed.idle_without_readers() {
                     return;
                 }
                 match running(shared).await {
                     Ok(events) => progress = events,
-                    Err(error) => wait(&mut pause, &error).await,
+                    Err(error) => back_off(&mut delay, &error).await,
                 }
             }
         }
-        // All events before the progress can be read by now.
+        // Events with lower numbers than the progress are visible by now.
         let newest = *newest.borrow_and_update();
         let last = progress
             .front()
             .map_or(newest, |first: &JobEvent| newest.max(first.number - 1));
         while cursor < last {
-            let Some(events) = page(shared, cursor, &mut pause).await else {
+            let Some(events) = page(shared, cursor, &mut delay).await else {
                 return;
             };
             let is_last = events.len() < PAGE;
@@ -364,21 +360,21 @@ async fn serve(shared: &Shared) {
 }
 
 /// Reads the events after a number. Returns `None` without readers.
-async fn page(shared: &Shared, cursor: i64, pause: &mut Duration) -> Option<Vec<JobEvent>> {
-    while !shared.feed.rests() {
+async fn page(shared: &Shared, cursor: i64, delay: &mut Duration) -> Option<Vec<JobEvent>> {
+    while !shared.feed.idle_without_readers() {
         match read::events(shared, &Scope::All, cursor, PAGE).await {
             Ok(events) => {
-                *pause = Duration::ZERO;
+                *delay = Duration::ZERO;
                 return Some(events);
             }
-            Err(error) => wait(pause, &error).await,
+            Err(error) => back_off(delay, &error).await,
         }
     }
     None
 }
 
-/// Sends a stored event, and before it the progress with lower numbers; what is left is of later
-/// numbers and of jobs that have not ended.
+/// Sends a stored event after the progress with lower numbers. The rest of `progress` has higher
+/// numbers, and no ended jobs.
 fn send_stored(shared: &Shared, event: JobEvent, progress: &mut VecDeque<JobEvent>) {
     while let Some(earlier) = progress.pop_front_if(|first| first.number < event.number) {
         send_progress(shared, earlier);
@@ -398,8 +394,8 @@ fn send_progress(shared: &Shared, event: JobEvent) {
     shared.reports.set_published(job, offset);
 }
 
-/// The progress to the end of a completed job. It has the number before that of the completion, which
-/// is kept free for it.
+/// Returns the final progress of a completed job. The number before the completion is reserved for
+/// it.
 fn last_progress(completed: &JobEvent) -> Option<JobEvent> {
     if completed.job.state != JobState::Completed || completed.job.offset == 0 {
         return None;
@@ -412,8 +408,8 @@ fn last_progress(completed: &JobEvent) -> Option<JobEvent> {
     Some(event)
 }
 
-/// Progress that its readers have not received. A number is taken for each, so that a client continues
-/// after it; no row is written.
+/// Returns progress to send. Each gets an event number, so that a client resumes after it; it is
+/// not stored.
 async fn running(shared: &Shared) -> Result<VecDeque<JobEvent>, QueueError> {
     let jobs = changed(shared).await?;
     if jobs.is_empty() {
@@ -432,7 +428,7 @@ async fn running(shared: &Shared) -> Result<VecDeque<JobEvent>, QueueError> {
     Ok(events.collect())
 }
 
-/// Running jobs of this node with progress that their readers have not received.
+/// Returns jobs with progress that their readers have not received.
 async fn changed(shared: &Shared) -> Result<Vec<Job>, QueueError> {
     let changed = shared
         .reports
@@ -446,9 +442,9 @@ async fn changed(shared: &Shared) -> Result<Vec<Job>, QueueError> {
     Ok(changed.jobs)
 }
 
-/// Waits after a failure, for longer each time.
-async fn wait(pause: &mut Duration, error: &QueueError) {
-    tracing::warn!(%error, "new events of the queue cannot be read");
-    *pause = (*pause * 2 + Duration::from_millis(250)).min(LONGEST_PAUSE);
-    sleep(*pause).await;
+/// Waits after a failure, with exponential backoff.
+async fn back_off(delay: &mut Duration, error: &QueueError) {
+    tracing::warn!(%error, "failed to read new events");
+    *delay = (*delay * 2 + Duration::from_millis(250)).min(MAX_BACKOFF);
+    sleep(*delay).await;
 }

@@ -5,55 +5,58 @@ use std::{fmt, time::Duration};
 use landfall_hooks::outbox::Outbox;
 
 use super::{
-    Bounds, GrantStarted, Granted, NewJob, Queue, QueueError, Refusal, Start,
-    book::{Book, Needs},
+    GrantOutcome, GrantStartOutcome, LimitExceeded, NewJob, Queue, QueueError, StartRequest,
+    command::QueueCommand,
     record::{Record, clean, signed, unsigned},
-    start::Bind,
+    start::StartJob,
     time::{span, time},
-    work::Work,
-    writer::Command,
+    unit_of_work::{Prefetch, UnitOfWork},
+    writer::WriteRequest,
 };
-use crate::{Job, job::JobEventKind};
+use crate::{Job, auth::RateLimit, job::JobEventKind};
 
-/// Bytes of a subject or an id: indexes of PostgreSQL take no more than 2704 bytes.
+/// In bytes; index entries of PostgreSQL are limited to 2704 bytes.
 pub(super) const MAX_ID_LEN: usize = 1024;
 
 impl Queue {
-    /// Writes a job and reserves quota, or finds the one that was asked for before. The grant holds
-    /// before [`Job::expires_at`].
+    /// Creates a job and reserves quota, or returns the job of an earlier, equal request.
+    ///
+    /// The grant is valid until [`Job::expires_at`].
     ///
     /// # Errors
-    /// The database failed or is slow; ask again. The ids are too long.
+    /// The database failed or timed out (try again), an id is too long, or the outbox is full.
     ///
     /// # Cancel safety
-    /// Dropped, it may have granted: asking again finds that.
-    pub async fn grant(&self, new: NewJob) -> Result<Granted, QueueError> {
+    /// If it is dropped, the job may exist; the same request finds it.
+    pub async fn grant(&self, new: NewJob) -> Result<GrantOutcome, QueueError> {
         let new = self.accept(new)?;
-        self.write(Grant(new), Command::Do).await
+        self.write(CreateJob(new), WriteRequest::Run).await
     }
 
-    /// Writes a job as [`grant`](Self::grant) does, and binds its upload as [`start`](Self::start) does,
-    /// in one transaction. `start` gets the job with its number, while other requests wait; it may be
-    /// called again for the same job. No token is issued.
+    /// Combines [`grant`](Self::grant) and [`start`](Self::start) in one transaction, without a
+    /// token.
+    ///
+    /// `start` receives the job with its number. It runs inside the transaction, and again if that
+    /// is repeated.
     ///
     /// # Errors
-    /// The database failed or is slow; try again. The ids are too long.
+    /// The database failed or timed out (try again), an id is too long, or the outbox is full.
     ///
     /// # Cancel safety
-    /// Dropped, it may have opened the upload: the same request again finds its job.
+    /// If it is dropped, the job may exist; the same request finds it.
     pub async fn grant_and_start(
         &self,
         new: NewJob,
-        start: impl Fn(&Job) -> Start + Send + 'static,
-    ) -> Result<GrantStarted, QueueError> {
-        let both = GrantAndStart {
+        start: impl Fn(&Job) -> StartRequest + Send + 'static,
+    ) -> Result<GrantStartOutcome, QueueError> {
+        let command = CreateAndStartJob {
             new: self.accept(new)?,
             start: Box::new(start),
         };
-        self.write(both, Command::Do).await
+        self.write(command, WriteRequest::Run).await
     }
 
-    /// Checks what a database cannot store, and whether the events of a new job can be delivered.
+    /// Sanitizes a request and checks what the database and the outbox accept.
     fn accept(&self, mut new: NewJob) -> Result<NewJob, QueueError> {
         for text in [&mut new.subject, &mut new.request_id, &mut new.filename] {
             *text = clean(text);
@@ -73,203 +76,199 @@ impl Queue {
     }
 }
 
-/// Writes a job, or finds the one that was asked for before.
 #[derive(Debug)]
-struct Grant(NewJob);
+struct CreateJob(NewJob);
 
-impl Work for Grant {
-    type Answer = Granted;
+impl QueueCommand for CreateJob {
+    type Output = GrantOutcome;
 
-    fn needs(&self, needs: &mut Needs) {
-        prefetch(&self.0, needs);
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch_grant(&self.0, prefetch);
     }
 
-    fn apply(&self, book: &mut Book<'_>) -> Granted {
-        match find_or_add(&self.0, book) {
-            Entry::New(job) => {
-                let token = book.issue(job.id.0);
-                Granted::New(job, token)
+    fn apply(&self, work: &mut UnitOfWork<'_>) -> GrantOutcome {
+        match find_or_add(&self.0, work) {
+            Entry::Created(job) => {
+                let token = work.issue_token(job.id.0);
+                GrantOutcome::Created(job, token)
             }
             Entry::Existing(job) => {
                 let token = (!job.state.is_terminal()).then(|| {
-                    book.with_more_tokens.insert(job.id.0);
-                    book.issue(job.id.0)
+                    work.jobs_to_prune.insert(job.id.0);
+                    work.issue_token(job.id.0)
                 });
-                Granted::Again(job, token)
+                GrantOutcome::Existing(job, token)
             }
-            Entry::Conflict(job) => Granted::Conflict(job),
-            Entry::Refused(refusal) => Granted::Refused(refusal),
+            Entry::Conflict(job) => GrantOutcome::Conflict(job),
+            Entry::LimitExceeded(limit) => GrantOutcome::LimitExceeded(limit),
         }
     }
 }
 
-/// Makes the start of a job's upload once the job has its number.
-type MakeStart = dyn Fn(&Job) -> Start + Send;
+/// Creates the start request of a job that has its number.
+type MakeStart = dyn Fn(&Job) -> StartRequest + Send;
 
-/// Writes a job and binds its upload. No token is issued: the caller's own request uses the grant.
-struct GrantAndStart {
+struct CreateAndStartJob {
     new: NewJob,
     start: Box<MakeStart>,
 }
 
-impl fmt::Debug for GrantAndStart {
+impl fmt::Debug for CreateAndStartJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("GrantAndStart").field(&self.new).finish()
+        f.debug_tuple("CreateAndStartJob").field(&self.new).finish()
     }
 }
 
-impl Work for GrantAndStart {
-    type Answer = GrantStarted;
+impl QueueCommand for CreateAndStartJob {
+    type Output = GrantStartOutcome;
 
-    fn needs(&self, needs: &mut Needs) {
-        prefetch(&self.new, needs);
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch_grant(&self.new, prefetch);
     }
 
-    fn apply(&self, book: &mut Book<'_>) -> GrantStarted {
-        match find_or_add(&self.new, book) {
-            Entry::New(job) => {
+    fn apply(&self, work: &mut UnitOfWork<'_>) -> GrantStartOutcome {
+        match find_or_add(&self.new, work) {
+            Entry::Created(job) => {
                 let start = (self.start)(&job);
-                let started = Bind { job: job.id, start }.apply(book);
-                let job = book.record(job.id.0).map_or(*job, |now| now.job.clone());
-                GrantStarted::New(Box::new(job), started)
+                let started = StartJob { job: job.id, start }.apply(work);
+                let job = work.record(job.id.0).map_or(*job, |now| now.job.clone());
+                GrantStartOutcome::Created(Box::new(job), started)
             }
-            Entry::Existing(job) => GrantStarted::Again(job),
-            Entry::Conflict(job) => GrantStarted::Conflict(job),
-            Entry::Refused(refusal) => GrantStarted::Refused(refusal),
+            Entry::Existing(job) => GrantStartOutcome::Existing(job),
+            Entry::Conflict(job) => GrantStartOutcome::Conflict(job),
+            Entry::LimitExceeded(limit) => GrantStartOutcome::LimitExceeded(limit),
         }
     }
 }
 
-fn prefetch(new: &NewJob, needs: &mut Needs) {
+fn prefetch_grant(new: &NewJob, prefetch: &mut Prefetch) {
     let NewJob {
         subject,
         request_id,
-        bounds,
+        limits,
         ..
     } = new;
-    needs.new_jobs += 1;
-    needs.asked.insert((subject.clone(), request_id.clone()));
-    if bounds.quota.is_some() {
-        needs.usage.insert(subject.clone());
+    prefetch.new_jobs += 1;
+    prefetch
+        .requests
+        .insert((subject.clone(), request_id.clone()));
+    if limits.quota.is_some() {
+        prefetch.usage.insert(subject.clone());
     }
-    if bounds.active.is_some() {
-        needs.active.insert(subject.clone());
+    if limits.max_active.is_some() {
+        prefetch.active.insert(subject.clone());
     }
-    if let Some(rate) = bounds.rate {
+    if let Some(rate) = limits.rate_limit {
         let key = (subject.clone(), rate.count);
-        *needs.recent.entry(key).or_default() += 1;
+        *prefetch.recent.entry(key).or_default() += 1;
     }
 }
 
-/// What a request for a grant finds.
+/// The job of a request.
 enum Entry {
-    /// A job that was added.
-    New(Box<Job>),
-    /// The job of the same request before.
+    Created(Box<Job>),
+    /// The job of an earlier, equal request.
     Existing(Box<Job>),
     /// The job of another request with this id.
     Conflict(Box<Job>),
-    Refused(Refusal),
+    LimitExceeded(LimitExceeded),
 }
 
-fn find_or_add(new: &NewJob, book: &mut Book<'_>) -> Entry {
+fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> Entry {
     let key = (new.subject.clone(), new.request_id.clone());
-    if let Some(number) = book.asked.get(&key).copied() {
-        book.lapse(number);
-        if let Some(record) = book.record(number) {
+    if let Some(number) = work.requests.get(&key).copied() {
+        work.expire(number);
+        if let Some(record) = work.record(number) {
             let job = Box::new(record.job.clone());
-            return match record.asked == Some(fingerprint(new)) {
+            return match record.request_fingerprint == Some(fingerprint(new)) {
                 true => Entry::Existing(job),
                 false => Entry::Conflict(job),
             };
         }
     }
-    let room = match room(&new.bounds, new, book) {
-        Ok(room) => room,
-        Err(refusal) => return Entry::Refused(refusal),
+    let reserved = match check_limits(new, work) {
+        Ok(reserved) => reserved,
+        Err(limit) => return Entry::LimitExceeded(limit),
     };
-    let job = book.add(record(new, room, book));
+    let job = work.add(record(new, reserved, work));
     let number = job.id.0;
-    book.charge(number, signed(room), 0);
-    *book.granted.entry(new.subject.clone()).or_default() += 1;
-    if let Some(active) = book.active.get_mut(&new.subject) {
+    work.adjust_usage(number, signed(reserved), 0);
+    *work.granted.entry(new.subject.clone()).or_default() += 1;
+    if let Some(active) = work.active.get_mut(&new.subject) {
         *active += 1;
     }
-    if book.settings.started_at_grant {
-        book.tell(number, JobEventKind::UploadStarted);
+    if work.settings.started_at_grant {
+        work.emit(number, JobEventKind::UploadStarted);
     }
-    Entry::New(Box::new(job))
+    Entry::Created(Box::new(job))
 }
 
-/// The fingerprint of what the caller requested, whatever a policy made of it.
+/// Returns the fingerprint of the request before policies changed it.
 fn fingerprint(new: &NewJob) -> i64 {
-    new.asked.unwrap_or_else(|| new.fingerprint())
+    new.request_fingerprint.unwrap_or_else(|| new.fingerprint())
 }
 
-/// How many bytes are to be reserved.
-fn room(bounds: &Bounds, new: &NewJob, book: &Book<'_>) -> Result<u64, Refusal> {
-    if let Some(most) = bounds.active {
-        let active = book.active.get(&new.subject).copied().unwrap_or_default();
-        if active >= i64::from(most) {
-            return Err(Refusal::Active(most));
+/// Checks the limits that depend on other jobs. Returns the bytes to reserve.
+fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceeded> {
+    let limits = &new.limits;
+    if let Some(max) = limits.max_active {
+        let active = work.active.get(&new.subject).copied().unwrap_or_default();
+        if active >= i64::from(max) {
+            return Err(LimitExceeded::Active(max));
         }
     }
-    if let Some(rate) = bounds.rate {
-        let wait = wait(rate, new, book);
+    if let Some(rate) = limits.rate_limit {
+        let wait = rate_limit_wait(rate, new, work);
         if !wait.is_zero() {
-            return Err(Refusal::Rate(wait));
+            return Err(LimitExceeded::Rate(wait));
         }
     }
-    let wanted = new.size.unwrap_or(bounds.reserve);
-    let Some(quota) = bounds.quota else {
+    let wanted = new.size.unwrap_or(limits.reserve);
+    let Some(quota) = limits.quota else {
         return Ok(wanted);
     };
-    let usage = book.usage_of(&new.subject, book.period());
+    let usage = work.usage(&new.subject, work.quota_period());
     let used = unsigned(usage.reserved).saturating_add(unsigned(usage.used));
     let left = quota.saturating_sub(used);
     match new.size {
-        None if bounds.reserve == 0 && left > 0 => Ok(left),
-        None if left == 0 => Err(Refusal::Quota { quota, used }),
+        None if limits.reserve == 0 && left > 0 => Ok(left),
+        None if left == 0 => Err(LimitExceeded::Quota { quota, used }),
         _ if wanted <= left => Ok(wanted),
-        _ => Err(Refusal::Quota { quota, used }),
+        _ => Err(LimitExceeded::Quota { quota, used }),
     }
 }
 
-/// How long it is until another one may be asked for.
-fn wait(rate: crate::caller::Rate, new: &NewJob, book: &Book<'_>) -> Duration {
-    let granted = book.granted.get(&new.subject).copied().unwrap_or_default();
+/// Returns the time until the rate limit allows another grant.
+fn rate_limit_wait(rate: RateLimit, new: &NewJob, work: &UnitOfWork<'_>) -> Duration {
+    let granted = work.granted.get(&new.subject).copied().unwrap_or_default();
     if granted >= rate.count {
         return rate.per;
     }
     let key = (new.subject.clone(), rate.count);
-    let (askers, times) = match book.recent.get(&key) {
-        Some((askers, times)) => (*askers, times.as_slice()),
-        None => return Duration::ZERO,
+    let Some((requests, times)) = work.recent.get(&key) else {
+        return Duration::ZERO;
     };
-    // Newest first: the last one is the one whose age matters to the first who asks.
-    let at = usize::try_from(askers.saturating_sub(granted + 1)).unwrap_or(usize::MAX);
+    // The times are sorted newest first; the last one decides for the first request.
+    let at = usize::try_from(requests.saturating_sub(granted + 1)).unwrap_or(usize::MAX);
     let Some(created) = times.get(at) else {
         return Duration::ZERO;
     };
     let free = created.saturating_add(span(rate.per));
-    Duration::from_millis(unsigned(free.saturating_sub(book.now)))
+    Duration::from_millis(unsigned(free.saturating_sub(work.now)))
 }
 
-fn record(new: &NewJob, room: u64, book: &Book<'_>) -> Record {
-    let now = time(book.now);
-    let left = new.bounds.quota.map(|_| room);
+fn record(new: &NewJob, reserved: u64, work: &UnitOfWork<'_>) -> Record {
+    let now = time(work.now);
     let mut job = new.draft(now);
-    let most = job.max_size.into_iter().chain(left).min();
-    job.max_size = most.filter(|_| new.size.is_none());
-    job.node = Some(book.settings.node.clone()).filter(|node| !node.is_empty());
-    job.expires_at = now + book.settings.valid_for;
+    let quota = new.limits.quota.map(|_| reserved);
+    let max_size = job.max_size.into_iter().chain(quota).min();
+    job.max_size = max_size.filter(|_| new.size.is_none());
+    job.node = Some(work.settings.node.clone()).filter(|node| !node.is_empty());
+    job.expires_at = now + work.settings.valid_for;
     Record {
-        job,
-        asked: Some(fingerprint(new)),
-        digest: None,
-        ending: None,
-        period: book.period(),
-        reserved: room,
-        measured: book.now,
+        request_fingerprint: Some(fingerprint(new)),
+        quota_period: work.quota_period(),
+        reserved_bytes: reserved,
+        ..Record::new(job, work.now)
     }
 }

@@ -1,4 +1,4 @@
-//! Keys of applications.
+//! API keys.
 
 use std::{
     collections::BTreeMap,
@@ -18,20 +18,20 @@ use super::{
 };
 use crate::TokenHash;
 
-const COLUMNS: &str = "number, name, subject, limits, is_admin, created, expires, used";
-/// How often the use of a key is stored.
+const COLUMNS: &str = "number, name, subject, limits, is_admin, created_at, expires_at, used_at";
+/// Minimum time between updates of `used_at`.
 const USE_INTERVAL: Duration = Duration::from_secs(60);
-/// How long storing uses may take. They are stored with a later use if it takes longer.
+/// Timeout for updating `used_at`; the next use tries again.
 const USE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Uses of keys that are not stored yet. A task stores them, so that no caller waits for the lock of
-/// the writer.
+/// Uses of API keys that are not stored yet. A task stores them, so that authentication does not
+/// wait for the writer's lock.
 #[derive(Debug, Default)]
 pub(super) struct KeyUses(Mutex<PendingUses>);
 
 #[derive(Debug, Default)]
 struct PendingUses {
-    /// When each key was used, in milliseconds.
+    /// Time of use by key, in milliseconds since 1970.
     at: BTreeMap<i64, i64>,
     is_writing: bool,
 }
@@ -39,7 +39,7 @@ struct PendingUses {
 fn read(row: &Row) -> Result<ApiKey, QueueError> {
     let id = row.number(0)?;
     let limits = serde_json::from_str(&row.text(3)?)
-        .map_err(|error| QueueError::Row(format!("key {id}: {error}")))?;
+        .map_err(|error| QueueError::InvalidRow(format!("key {id}: {error}")))?;
     Ok(ApiKey {
         id,
         name: row.text(1)?,
@@ -47,8 +47,8 @@ fn read(row: &Row) -> Result<ApiKey, QueueError> {
         limits,
         is_admin: row.number(4)? != 0,
         created_at: time(row.number(5)?),
-        expires_at: row.maybe_number(6)?.map(time),
-        used_at: row.maybe_number(7)?.map(time),
+        expires_at: row.opt_number(6)?.map(time),
+        used_at: row.opt_number(7)?.map(time),
     })
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn add(shared: &Shared, key: &NewKey) -> Result<ApiKey, QueueEr
     }
     let mut transaction = shared.database.write().await?;
     let statement = Statement::new(format!(
-        "INSERT INTO queue_keys (hash, name, subject, limits, is_admin, created, expires) \
+        "INSERT INTO api_keys (hash, name, subject, limits, is_admin, created_at, expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING {COLUMNS}"
     ))
     .with(key.hash.as_str())
@@ -71,21 +71,21 @@ pub(super) async fn add(shared: &Shared, key: &NewKey) -> Result<ApiKey, QueueEr
     let rows = transaction.fetch(statement).await?;
     let key = rows
         .first()
-        .ok_or_else(|| QueueError::Row("a new key isn't there".into()))?;
+        .ok_or_else(|| QueueError::InvalidRow("inserted key not returned".into()))?;
     let key = read(key)?;
     transaction.commit().await?;
     Ok(key)
 }
 
 pub(super) async fn list(shared: &Shared) -> Result<Vec<ApiKey>, QueueError> {
-    let statement = Statement::new(format!("SELECT {COLUMNS} FROM queue_keys ORDER BY number"));
+    let statement = Statement::new(format!("SELECT {COLUMNS} FROM api_keys ORDER BY number"));
     let rows = shared.database.read(statement).await?;
     rows.iter().map(read).collect()
 }
 
 pub(super) async fn revoke(shared: &Shared, which: &str) -> Result<u64, QueueError> {
     let mut transaction = shared.database.write().await?;
-    let statement = Statement::new("DELETE FROM queue_keys WHERE name = $1 OR number = $2")
+    let statement = Statement::new("DELETE FROM api_keys WHERE name = $1 OR number = $2")
         .with(clean(which))
         .with(which.parse().unwrap_or(-1));
     let revoked = transaction.execute(statement).await?;
@@ -93,12 +93,12 @@ pub(super) async fn revoke(shared: &Shared, which: &str) -> Result<u64, QueueErr
     Ok(revoked)
 }
 
-/// The key with this hash, unless its time is over.
+/// Returns the key with this hash, unless it has expired.
 pub(super) async fn find(
     shared: &Arc<Shared>,
     hash: &TokenHash,
 ) -> Result<Option<ApiKey>, QueueError> {
-    let statement = Statement::new(format!("SELECT {COLUMNS} FROM queue_keys WHERE hash = $1"))
+    let statement = Statement::new(format!("SELECT {COLUMNS} FROM api_keys WHERE hash = $1"))
         .with(hash.as_str());
     let rows = shared.database.read(statement).await?;
     let Some(row) = rows.first() else {
@@ -119,7 +119,7 @@ pub(super) async fn find(
     Ok(Some(key))
 }
 
-/// Has the use of a key stored soon, by one task for all keys.
+/// Records the use of a key, to be stored by one background task.
 fn record_use(shared: &Arc<Shared>, id: i64, now: SystemTime) {
     let mut pending = shared.key_uses.lock();
     pending.at.insert(id, millis(now));
@@ -133,7 +133,7 @@ async fn store_uses(shared: Arc<Shared>) {
         let error = match timeout(USE_TIMEOUT, write_uses(&shared, &uses)).await {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error,
-            Err(_) => QueueError::Slow(USE_TIMEOUT),
+            Err(_) => QueueError::Timeout(USE_TIMEOUT),
         };
         tracing::warn!(keys = uses.len(), %error, "failed to store when API keys were last used");
     }
@@ -142,7 +142,7 @@ async fn store_uses(shared: Arc<Shared>) {
 async fn write_uses(shared: &Shared, uses: &BTreeMap<i64, i64>) -> Result<(), QueueError> {
     let mut transaction = shared.database.write().await?;
     for (id, at) in uses {
-        let statement = Statement::new("UPDATE queue_keys SET used = $1 WHERE number = $2");
+        let statement = Statement::new("UPDATE api_keys SET used_at = $1 WHERE number = $2");
         transaction.execute(statement.with(*at).with(*id)).await?;
     }
     transaction.commit().await?;
@@ -154,7 +154,7 @@ impl KeyUses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what is to be stored; if there is nothing, the next use starts a task.
+    /// Takes the uses to store. If there are none, the next use starts a task.
     fn take(&self) -> Option<BTreeMap<i64, i64>> {
         let mut pending = self.lock();
         let uses = mem::take(&mut pending.at);

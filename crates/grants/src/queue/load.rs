@@ -1,4 +1,4 @@
-//! Reading what a transaction needs.
+//! Loading the rows of a unit of work.
 
 use std::collections::BTreeSet;
 
@@ -8,37 +8,37 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     QueueError,
-    book::{Book, Needs, Part, Usage},
     numbers::{self, Sequence},
     record::{COLUMNS, Record, unsigned},
+    unit_of_work::{Part, Prefetch, UnitOfWork, Usage},
 };
 
-impl Book<'_> {
-    /// Reads all of it.
+impl UnitOfWork<'_> {
+    /// Loads the rows.
     pub(super) async fn load(
         &mut self,
         transaction: &mut Transaction,
-        needs: &Needs,
+        prefetch: &Prefetch,
     ) -> Result<(), QueueError> {
         if self.is_postgres {
-            lock(transaction, needs).await?;
+            lock(transaction, prefetch).await?;
         }
-        self.numbers = numbers::take(transaction, Sequence::Jobs, needs.new_jobs)
+        self.numbers = numbers::take(transaction, Sequence::Jobs, prefetch.new_jobs)
             .await?
             .into();
-        self.load_jobs(transaction, needs).await?;
-        self.load_parts(transaction, needs).await?;
-        self.load_subjects(transaction, needs).await
+        self.load_jobs(transaction, prefetch).await?;
+        self.load_parts(transaction, prefetch).await?;
+        self.load_subjects(transaction, prefetch).await
     }
 
     async fn load_jobs(
         &mut self,
         transaction: &mut Transaction,
-        needs: &Needs,
+        prefetch: &Prefetch,
     ) -> Result<(), QueueError> {
-        let mut numbers = needs.jobs.clone();
-        let asked: Vec<_> = needs.asked.iter().collect();
-        for part in parts(&asked) {
+        let mut numbers = prefetch.jobs.clone();
+        let requests: Vec<_> = prefetch.requests.iter().collect();
+        for part in parts(&requests) {
             let mut statement = Statement::new("SELECT number FROM (VALUES ");
             let rows = part
                 .iter()
@@ -52,9 +52,9 @@ impl Book<'_> {
                 numbers.insert(row.number("number")?);
             }
         }
-        let uploads: Vec<_> = needs.uploads.iter().collect();
+        let uploads: Vec<_> = prefetch.uploads.iter().collect();
         for part in parts(&uploads) {
-            let mut statement = Statement::new("SELECT number FROM queue_jobs WHERE upload IN ");
+            let mut statement = Statement::new("SELECT number FROM queue_jobs WHERE upload_id IN ");
             push_list(&mut statement, part.iter().map(|upload| upload.as_str()));
             for row in transaction.fetch(statement).await? {
                 numbers.insert(row.number("number")?);
@@ -66,17 +66,17 @@ impl Book<'_> {
             let mut statement =
                 Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE number IN "));
             push_list(&mut statement, part.iter().copied());
-            // In one order, so that transactions do not deadlock.
+            // One order prevents deadlocks.
             statement.push(&format!(" ORDER BY number{lock}"));
-            self.hold_all(&transaction.fetch(statement).await?);
+            self.insert_all(&transaction.fetch(statement).await?);
         }
         Ok(())
     }
 
-    fn hold_all(&mut self, rows: &[Row]) {
+    fn insert_all(&mut self, rows: &[Row]) {
         for row in rows {
             if let Some(record) = self.unreadable.skip(row, Record::read(row)) {
-                self.hold(record);
+                self.insert_loaded(record);
             }
         }
     }
@@ -84,23 +84,23 @@ impl Book<'_> {
     async fn load_parts(
         &mut self,
         transaction: &mut Transaction,
-        needs: &Needs,
+        prefetch: &Prefetch,
     ) -> Result<(), QueueError> {
-        let numbers: Vec<_> = needs.parts.iter().copied().collect();
+        let numbers: Vec<_> = prefetch.parts.iter().copied().collect();
         for part in parts(&numbers) {
             let mut statement = Statement::new(
-                "SELECT job, upload, length, stored, noted FROM queue_parts WHERE job IN ",
+                "SELECT job_number, upload_id, length, upload_offset, created_at FROM queue_parts WHERE job_number IN ",
             );
             push_list(&mut statement, part.iter().copied());
             for row in transaction.fetch(statement).await? {
                 let found = Part {
-                    length: row.maybe_number("length")?.map(unsigned),
-                    stored: unsigned(row.number("stored")?),
-                    noted: row.number("noted")?,
+                    length: row.opt_number("length")?.map(unsigned),
+                    offset: unsigned(row.number("upload_offset")?),
+                    created_at: row.number("created_at")?,
                     is_changed: false,
                 };
-                let of_job = self.parts.entry(row.number("job")?).or_default();
-                of_job.insert(row.text("upload")?, found);
+                let of_job = self.parts.entry(row.number("job_number")?).or_default();
+                of_job.insert(row.text("upload_id")?, found);
             }
         }
         Ok(())
@@ -109,64 +109,64 @@ impl Book<'_> {
     async fn load_subjects(
         &mut self,
         transaction: &mut Transaction,
-        needs: &Needs,
+        prefetch: &Prefetch,
     ) -> Result<(), QueueError> {
-        let period = self.period();
-        let subjects: Vec<_> = needs.usage.iter().collect();
+        let period = self.quota_period();
+        let subjects: Vec<_> = prefetch.usage.iter().collect();
         for part in parts(&subjects) {
             let mut statement = Statement::new(
-                "SELECT subject, CAST(SUM(reserved) AS BIGINT) AS reserved, \
-                 CAST(SUM(used) AS BIGINT) AS used \
-                 FROM queue_usage WHERE period = $1 AND subject IN ",
+                "SELECT subject, CAST(SUM(reserved_bytes) AS BIGINT) AS reserved_bytes, \
+                 CAST(SUM(used_bytes) AS BIGINT) AS used_bytes \
+                 FROM queue_usage WHERE quota_period = $1 AND subject IN ",
             )
             .with(period);
             push_list(&mut statement, part.iter().map(|subject| subject.as_str()));
             statement.push(" GROUP BY subject");
             for row in transaction.fetch(statement).await? {
                 let usage = Usage {
-                    reserved: row.number("reserved")?,
-                    used: row.number("used")?,
+                    reserved: row.number("reserved_bytes")?,
+                    used: row.number("used_bytes")?,
                 };
                 self.usage.insert((row.text("subject")?, period), usage);
             }
         }
-        for subject in &needs.active {
+        for subject in &prefetch.active {
             let statement = active(subject, self.now);
             let rows = transaction.fetch(statement).await?;
             let active = rows.first().map_or(Ok(0), |row| row.number(0))?;
             self.active.insert(subject.clone(), active);
         }
-        for ((subject, count), askers) in &needs.recent {
-            let statement = recent(subject, *count, *askers);
+        for ((subject, count), requests) in &prefetch.recent {
+            let statement = recent(subject, *count, *requests);
             let mut times = Vec::new();
             for row in transaction.fetch(statement).await? {
-                times.push(row.number("created")?);
+                times.push(row.number("created_at")?);
             }
             let key = (subject.clone(), *count);
-            self.recent.insert(key, ((*askers).min(*count), times));
+            self.recent.insert(key, ((*requests).min(*count), times));
         }
         Ok(())
     }
 
-    /// The period of quotas that it is now.
-    pub(super) fn period(&self) -> i64 {
+    /// Returns the current quota period.
+    pub(super) fn quota_period(&self) -> i64 {
         let period = self.settings.quota_period.map_or(0, super::time::span);
         if period > 0 { self.now / period } else { 0 }
     }
 }
 
-/// Waits for transactions of other nodes that check limits of the same subjects or make jobs for the
-/// same uploads.
-async fn lock(transaction: &mut Transaction, needs: &Needs) -> Result<(), QueueError> {
-    let recent = needs.recent.keys().map(|(subject, _)| subject);
-    let subjects = needs.usage.iter().chain(&needs.active).chain(recent);
+/// Waits for transactions of other nodes that check limits of the same subjects, or create jobs for
+/// the same uploads.
+async fn lock(transaction: &mut Transaction, prefetch: &Prefetch) -> Result<(), QueueError> {
+    let recent = prefetch.recent.keys().map(|(subject, _)| subject);
+    let subjects = prefetch.usage.iter().chain(&prefetch.active).chain(recent);
     let keys = subjects.map(|subject| lock_key("subject", subject)).chain(
-        needs
+        prefetch
             .uploads
             .iter()
             .map(|upload| lock_key("upload", upload)),
     );
-    // In one order, so that transactions do not deadlock.
+    // One order prevents deadlocks.
     let keys: Vec<_> = keys.collect::<BTreeSet<_>>().into_iter().collect();
     for part in parts(&keys) {
         let mut statement = Statement::new("SELECT pg_advisory_xact_lock(v.column1) FROM (VALUES ");
@@ -177,7 +177,7 @@ async fn lock(transaction: &mut Transaction, needs: &Needs) -> Result<(), QueueE
     Ok(())
 }
 
-/// The number of an advisory lock. Two names with the same number only wait for each other.
+/// Returns the number of an advisory lock. A collision only causes waiting.
 pub(super) fn lock_key(kind: &str, name: &str) -> i64 {
     let mut hash = Sha256::new();
     for text in ["landfall queue", kind, name] {
@@ -187,25 +187,24 @@ pub(super) fn lock_key(kind: &str, name: &str) -> i64 {
     numbers::from_digest(&hash.finalize())
 }
 
-/// How many jobs of a subject are under way at `now`, or may still begin.
+/// Counts the active jobs of a subject: running ones and unexpired grants.
 pub(super) fn active(subject: &str, now: i64) -> Statement {
     Statement::new(
         "SELECT (SELECT COUNT(*) FROM queue_jobs WHERE subject = $1 AND state IN (1, 2)) + \
-         (SELECT COUNT(*) FROM queue_jobs WHERE subject = $1 AND state = 0 AND expires > $2)",
+         (SELECT COUNT(*) FROM queue_jobs WHERE subject = $1 AND state = 0 AND expires_at > $2)",
     )
     .with(subject)
     .with(now)
 }
 
-/// When the newest jobs of a subject but `count` were asked for, as far as `askers` need to know: the
-/// last of them is the one that has to be old enough for the first asker, the one before for the
-/// second.
-pub(super) fn recent(subject: &str, count: u32, askers: u32) -> Statement {
-    let askers = askers.min(count);
+/// Selects the creation times that decide over a rate limit of `count`, for `requests` requests.
+/// The last one decides for the first request.
+pub(super) fn recent(subject: &str, count: u32, requests: u32) -> Statement {
+    let requests = requests.min(count);
     Statement::new(
-        "SELECT created FROM queue_jobs WHERE subject = $1 ORDER BY number DESC LIMIT $2 OFFSET $3",
+        "SELECT created_at FROM queue_jobs WHERE subject = $1 ORDER BY number DESC LIMIT $2 OFFSET $3",
     )
     .with(subject)
-    .with(i64::from(askers))
-    .with(i64::from(count - askers))
+    .with(i64::from(requests))
+    .with(i64::from(count - requests))
 }

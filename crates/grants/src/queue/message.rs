@@ -1,17 +1,16 @@
-//! Events of the queue as messages.
+//! Messages for events of the queue.
 
 use std::time::UNIX_EPOCH;
 
 use landfall_hooks::{
     HookName, Message,
-    message::{JobFacts, Number},
+    message::{JobData, MessageId},
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{book::NewEvent, time::time};
+use super::{time::time, unit_of_work::NewEvent};
 use crate::{Job, job::JobEventKind};
 
-/// The hook name of an event.
 pub(super) const fn name(kind: JobEventKind) -> HookName {
     match kind {
         JobEventKind::UploadStarted => HookName::UploadStarted,
@@ -23,18 +22,17 @@ pub(super) const fn name(kind: JobEventKind) -> HookName {
     }
 }
 
-/// Builds the message of an event.
 pub(super) fn message(event: &NewEvent, now: i64) -> Message {
     let facts = facts(&event.job);
     let upload = facts.upload(event.job.upload_id.as_deref());
-    let number = Number {
+    let number = MessageId {
         id: id(event),
         sequence: u64::try_from(event.number).unwrap_or_default(),
     };
     Message::about_job(name(event.kind), time(now), facts, upload, number)
 }
 
-/// Names this event of this very queue, in 32 hexadecimal digits.
+/// Returns an id of the event that is unique across databases, in hexadecimal.
 fn id(event: &NewEvent) -> String {
     let created = event.job.created_at.duration_since(UNIX_EPOCH);
     let mut hash = Sha256::new();
@@ -48,8 +46,8 @@ fn id(event: &NewEvent) -> String {
         .collect()
 }
 
-fn facts(job: &Job) -> JobFacts {
-    let mut facts = JobFacts::default();
+fn facts(job: &Job) -> JobData {
+    let mut facts = JobData::default();
     facts.id = job.id.to_string();
     facts.subject.clone_from(&job.subject);
     facts.request_id.clone_from(&job.request_id);

@@ -1,18 +1,17 @@
-//! The upload queue: jobs, their tokens, quotas, keys and events, in SQLite or PostgreSQL.
+//! The upload queue: jobs, tokens, quotas, API keys and events, in SQLite or PostgreSQL.
 //!
-//! A job goes from received over started and progress to completed, cancelled, failed or expired. What
-//! many requests want at a time is written in one transaction by one task; transactions of several
-//! processes come one after another. So what is checked in one holds when it is kept: an upload is
-//! bound once, nobody gets more than its quota, no end is followed by another, and events can be read
-//! by whoever remembers the last number.
+//! A job starts as received and becomes started, progress, and then completed, cancelled, failed or
+//! expired. One writer task batches concurrent commands into transactions, and the transactions of
+//! several processes are serialized where they touch the same rows. A check in a transaction
+//! therefore still holds at its commit: one upload is bound to a job, no quota is exceeded, and a
+//! job ends once. Readers resume the events after the last number that they have read.
 
-mod advance;
-mod book;
+mod command;
 mod expiry;
 mod feed;
 mod grant;
-mod home;
 mod keys;
+mod latest_event;
 mod load;
 mod message;
 mod numbers;
@@ -20,18 +19,19 @@ mod numbers;
 mod peers;
 #[cfg(test)]
 mod plans;
+mod purge;
 mod read;
 mod record;
 mod reports;
+mod runtime;
 mod save;
 mod search;
 mod settings;
 mod start;
-mod tidy;
 mod time;
+mod transition;
 mod types;
-mod watch;
-mod work;
+mod unit_of_work;
 mod writer;
 
 use std::{
@@ -48,68 +48,70 @@ use tokio::{
     time::timeout,
 };
 
-use self::{
-    advance::{Finish, SetEnding},
-    home::{Home, Shared},
-    record::Record,
-    start::{Bind, Follow},
-    writer::Command,
-};
 pub use self::{
     expiry::ExpiredGrants,
     feed::{EventReader, SharedEvent},
-    home::QueueStats,
+    runtime::QueueStats,
     settings::{QueueError, QueueSettings},
     types::{
-        ApiKey, Bounds, Completion, End, GrantStarted, Granted, NewJob, NewKey, Page, Query,
-        Refusal, Report, Scope, StaleFilter, StaleJob, Start, Started, Throughput, Totals,
+        ApiKey, Completion, GrantOutcome, GrantStartOutcome, JobEnd, JobLimits, LimitExceeded,
+        NewJob, NewKey, Page, Query, Report, Scope, StaleFilter, StaleJob, StartOutcome,
+        StartRequest, Throughput, Totals,
     },
+};
+use self::{
+    record::Record,
+    runtime::{QueueRuntime, Shared},
+    start::{StartJob, TrackUpload},
+    transition::{FinishJob, PrepareEnd},
+    writer::WriteRequest,
 };
 use crate::{Job, JobId, TokenHash, job::JobEvent};
 
-/// The name of the tables among others in the database.
+/// The name of this schema in the table of migrations.
 const TABLES: &str = "queue";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
     include_str!("../../migrations/0001-queue.sqlite.sql"),
     include_str!("../../migrations/0001-queue.postgres.sql"),
 )];
-/// What may wait for the writer; a request that wants more waits.
-const COMMANDS: usize = 2048;
-/// How long the end waits for the writer.
-const LAST_WAIT: Duration = Duration::from_secs(10);
+/// Requests that may wait for the writer; further callers wait until one is taken.
+const COMMAND_BUFFER: usize = 2048;
+/// How long closing waits for the writer.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Brings the tables of the queue to the version of this program.
+/// Migrates the tables of the queue to this version.
 ///
 /// # Errors
 /// See [`Connections::migrate`].
 ///
 /// # Cancel safety
-/// Dropped, it has done all or nothing.
+/// If it is dropped, all or no migrations are applied.
 pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
     database.migrate(TABLES, MIGRATIONS).await
 }
 
-/// The queue. Cheap to clone; all clones are one. Several processes may share its database.
+/// The upload queue. Cheap to clone; several processes may share its database.
 ///
-/// It may be used from any runtime; its connections belong to the one that opened it, which has to run
-/// as long as the queue is used.
+/// It may be used from any runtime. Its connections belong to the runtime that opened it, which
+/// must run as long as the queue is used.
 #[derive(Debug, Clone)]
-pub struct Queue(Arc<Home>);
+pub struct Queue(Arc<QueueRuntime>);
 
 impl Queue {
-    /// Opens the database, makes or changes its tables. Its connections and the task that writes
-    /// belong to the runtime in which this is called.
+    /// Opens the database and migrates its tables.
+    ///
+    /// The connections and the writer task belong to the current runtime.
     ///
     /// # Errors
-    /// The database can't be opened, or its tables are newer than this program.
+    /// The database cannot be opened, or its schema is newer than this version.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Safe to drop.
     pub async fn open(mut settings: QueueSettings) -> Result<Self, QueueError> {
         let durability = if settings.survives_power_loss {
-            Durability::Power
+            Durability::PowerLoss
         } else {
-            Durability::Process
+            Durability::ProcessCrash
         };
         let database = match &settings.connections {
             Some(open) => open.clone(),
@@ -120,215 +122,220 @@ impl Queue {
             settings.clock = database.clock().clone();
         }
         let shared = Arc::new(Shared::new(settings, database));
-        shared.saw(watch::newest(&shared).await?);
-        let (commands, receiver) = mpsc::channel(COMMANDS);
+        shared.observe(latest_event::newest(&shared).await?);
+        let (writer, requests) = mpsc::channel(COMMAND_BUFFER);
         let (closing, is_closing) = channel::channel(false);
-        tokio::spawn(writer::run(shared.clone(), receiver));
+        tokio::spawn(writer::run(shared.clone(), requests));
         tokio::spawn(writer::run_progress(shared.clone(), is_closing.clone()));
         #[cfg(feature = "postgres")]
         if shared.database.is_postgres() {
             tokio::spawn(peers::run(shared.clone(), is_closing.clone()));
         }
         tokio::spawn(feed::run(shared.clone(), is_closing.clone()));
-        tokio::spawn(watch::run(shared.clone(), is_closing));
-        Ok(Self(Arc::new(Home {
+        tokio::spawn(latest_event::run(shared.clone(), is_closing));
+        Ok(Self(Arc::new(QueueRuntime {
             shared,
-            commands,
+            writer,
             runtime: Handle::current(),
             closing,
         })))
     }
 
-    /// Writes what was reported and closes the database. Whoever asks for something later is told
-    /// that the queue is closed.
+    /// Writes pending progress and closes the database. Later calls fail with
+    /// [`QueueError::Closed`].
     ///
     /// # Cancel safety
-    /// May be dropped; what was reported and isn't written is found out by a look at the store.
+    /// Safe to drop; reconciliation finds progress that is not written.
     pub async fn close(&self) {
         self.0.closing.send_replace(true);
         let (done, closed) = oneshot::channel();
         let end = async {
-            if self.0.commands.send(Command::Close(done)).await.is_ok() {
+            if self.0.writer.send(WriteRequest::Close(done)).await.is_ok() {
                 let _ = closed.await;
             }
             self.0.shared.database.close().await;
         };
-        if timeout(LAST_WAIT, end).await.is_err() {
-            tracing::error!("the database didn't take the last reports in time");
+        if timeout(SHUTDOWN_TIMEOUT, end).await.is_err() {
+            tracing::error!("failed to write the last progress reports before shutdown");
         }
     }
 
-    /// What time it is by the queue's clock.
+    /// Returns the time of the queue's clock.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         self.0.shared.settings.clock.now()
     }
 
-    /// What this process has done.
+    /// Returns the counters of this process.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
-        let tally = &self.0.shared.tally;
+        let counters = &self.0.shared.counters;
         QueueStats {
-            batches: tally.batches.load(Ordering::Relaxed),
-            orders: tally.orders.load(Ordering::Relaxed),
-            failures: tally.failures.load(Ordering::Relaxed),
-            dropped_reports: tally.dropped_reports.load(Ordering::Relaxed),
-            unreadable_jobs: tally.unreadable_jobs.count(),
-            unreadable_events: tally.unreadable_events.count(),
+            batches: counters.batches.load(Ordering::Relaxed),
+            commands: counters.commands.load(Ordering::Relaxed),
+            failures: counters.failures.load(Ordering::Relaxed),
+            dropped_reports: counters.dropped_reports.load(Ordering::Relaxed),
+            unreadable_jobs: counters.unreadable_jobs.count(),
+            unreadable_events: counters.unreadable_events.count(),
         }
     }
 
     /// Checks that jobs, tokens and events can be written, for readiness.
     ///
     /// # Errors
-    /// The database cannot be reached or written, or the rights are missing.
+    /// The database cannot be reached or written, or privileges are missing.
     ///
     /// # Cancel safety
-    /// May be dropped, as all that only reads.
+    /// Safe to drop, as are all methods that only read.
     pub async fn check(&self) -> Result<(), QueueError> {
         let shared = self.shared();
-        self.read(async move { Ok(shared.database.check(tidy::probes()).await?) })
+        self.read(async move { Ok(shared.database.check(purge::probes()).await?) })
             .await
     }
 
-    /// A job by its number.
+    /// Returns the job with this number.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn get(&self, id: JobId) -> Result<Option<Job>, QueueError> {
-        self.one(read::by_number(id.0)).await
+        self.fetch_job(read::by_number(id.0)).await
     }
 
-    /// The job that a token was given out for, whatever state it is in.
+    /// Returns the job that a token was issued for, in any state.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn by_token(&self, hash: &TokenHash) -> Result<Option<Job>, QueueError> {
-        self.one(read::by_token(hash.as_str())).await
+        self.fetch_job(read::by_token(hash.as_str())).await
     }
 
-    /// A job by what its caller calls it.
+    /// Returns the job with this request id of the subject.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn by_request(&self, subject: &str, id: &str) -> Result<Option<Job>, QueueError> {
-        self.one(read::by_request(subject, id)).await
+        self.fetch_job(read::by_request(subject, id)).await
     }
 
-    /// The newest job of an upload (not of a part of one).
+    /// Returns the newest job of an upload. Partial uploads are not considered.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn by_upload(&self, id: &UploadId) -> Result<Option<Job>, QueueError> {
-        self.one(read::by_upload(id.as_str())).await
+        self.fetch_job(read::by_upload(id.as_str())).await
     }
 
-    /// Some jobs, by number; a thousand at most.
+    /// Returns a page of jobs by number; at most 1000.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn list(&self, query: &Query) -> Result<Page, QueueError> {
         let (shared, query) = (self.shared(), query.clone());
         self.read(async move { read::list(&shared, &query).await })
             .await
     }
 
-    /// Binds an upload that is about to be created to a job, or a part of one. Of several uploads, one
-    /// is bound.
+    /// Binds an upload, or a partial upload, to a job before it is created. At most one upload is
+    /// bound.
     ///
     /// # Errors
-    /// The database failed or is slow; try again.
+    /// The database failed or timed out; try again.
     ///
     /// # Cancel safety
-    /// Dropped, it may have bound the upload: the same start again succeeds.
-    pub async fn start(&self, job: JobId, start: Start) -> Result<Started, QueueError> {
-        self.write(Bind { job, start }, Command::Do).await
+    /// If it is dropped, the upload may be bound; the same request succeeds again.
+    pub async fn start(&self, job: JobId, start: StartRequest) -> Result<StartOutcome, QueueError> {
+        self.write(StartJob { job, start }, WriteRequest::Run).await
     }
 
-    /// The upload that is bound to a job, and the digest of what its creation asked for.
+    /// Returns the upload that is bound to a job and the fingerprint of its creation.
     ///
     /// # Errors
-    /// The database failed or is slow.
-    pub async fn bound(&self, id: JobId) -> Result<Option<(UploadId, String)>, QueueError> {
-        let record = self.record(read::by_number(id.0)).await?;
+    /// The database failed or timed out.
+    pub async fn bound_upload(&self, id: JobId) -> Result<Option<(UploadId, String)>, QueueError> {
+        let record = self.fetch_record(read::by_number(id.0)).await?;
         Ok(record.and_then(|record| {
             let upload = UploadId::new(record.job.upload_id.as_deref()?).ok()?;
-            Some((upload, record.digest.unwrap_or_default()))
+            Some((upload, record.upload_fingerprint.unwrap_or_default()))
         }))
     }
 
-    /// A job for an upload that came without a grant, so that it can be followed. The same upload
-    /// has the same job.
+    /// Creates a job that tracks an upload without a grant. The same upload has the same job.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     ///
     /// # Cancel safety
-    /// Dropped, it may have made the job; the same upload finds it.
-    pub async fn follow(&self, upload: &Upload) -> Result<JobId, QueueError> {
-        self.write(Follow::new(upload), Command::Do).await
+    /// If it is dropped, the job may exist; the same upload finds it.
+    pub async fn track(&self, upload: &Upload) -> Result<JobId, QueueError> {
+        self.write(TrackUpload::new(upload), WriteRequest::Run)
+            .await
     }
 
-    /// Reports how far an upload is; never waits. The first report of a job is written at once, later
-    /// ones every ten seconds (every second where the application receives progress), and all of them
-    /// before its end. Callers of this process see them at once. Reports that a crash loses are found
-    /// in the store.
+    /// Reports the progress of an upload without waiting.
+    ///
+    /// The first report of a job is written at once, later ones every ten seconds (every second if
+    /// the application receives progress), and all of them before its end. Reads in this process
+    /// include unwritten reports. Reconciliation restores reports that are lost in a crash.
     pub fn report(&self, report: Report) {
         self.0.shared.reports.add(report);
     }
 
-    /// Stores how a job ends if its upload is found to be gone: before an upload is removed, so that a
-    /// crash does not hide the reason. Bytes that are stored afterwards clear it; for a completion it
-    /// does nothing, since only stored bytes prove one.
+    /// Prepares the end of a job, before its upload is removed.
+    ///
+    /// If the process crashes and the upload is gone, the job ends this way. A later increase of
+    /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
+    /// prove one.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     ///
     /// # Cancel safety
-    /// Dropped, it may have been stored.
-    pub async fn set_ending(&self, job: JobId, end: End) -> Result<(), QueueError> {
-        let order = |order| Command::AfterReports(job, false, order);
-        self.write(SetEnding { job, end }, order).await
+    /// If it is dropped, the end may be prepared.
+    pub async fn prepare_end(&self, job: JobId, end: JobEnd) -> Result<(), QueueError> {
+        let request = |command| WriteRequest::AfterReports(job, false, command);
+        self.write(PrepareEnd { job, end }, request).await
     }
 
-    /// Returns the newest job of an upload, and its [stored end](Self::set_ending), unless it has ended.
+    /// Returns the newest job of an upload and its [prepared end](Self::prepare_end), unless it has
+    /// ended.
     ///
     /// # Errors
-    /// The database failed or is slow.
-    pub async fn running(&self, id: &UploadId) -> Result<Option<(Job, Option<End>)>, QueueError> {
-        let record = self.record(read::by_upload(id.as_str())).await?;
+    /// The database failed or timed out.
+    pub async fn running_job(
+        &self,
+        id: &UploadId,
+    ) -> Result<Option<(Job, Option<JobEnd>)>, QueueError> {
+        let record = self.fetch_record(read::by_upload(id.as_str())).await?;
         let running = record.filter(|record| !record.job.state.is_terminal());
-        Ok(running.map(|record| (record.job, record.ending)))
+        Ok(running.map(|record| (record.job, record.prepared_end)))
     }
 
-    /// Ends a job unless it has ended; says whether this did it. What was reported of it is written
-    /// before.
+    /// Ends a job after writing its reported progress. Returns whether this call ended it.
     ///
     /// # Errors
-    /// The database failed or is slow; try again.
+    /// The database failed or timed out; try again.
     ///
     /// # Cancel safety
-    /// Dropped, it may have ended the job.
-    pub async fn end(&self, job: JobId, end: End) -> Result<bool, QueueError> {
-        let order = |order| Command::AfterReports(job, true, order);
-        self.write(Finish { job, end }, order).await
+    /// If it is dropped, the job may have ended.
+    pub async fn finish(&self, job: JobId, end: JobEnd) -> Result<bool, QueueError> {
+        let request = |command| WriteRequest::AfterReports(job, true, command);
+        self.write(FinishJob { job, end }, request).await
     }
 
-    /// All uploads bound to a job: its parts and its upload.
+    /// Returns all uploads that are bound to a job, partial ones included.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn uploads_of(&self, id: JobId) -> Result<Vec<UploadId>, QueueError> {
         let shared = self.shared();
         self.read(async move { read::uploads_of(&shared, id.0).await })
             .await
     }
 
-    /// Returns running jobs by the minute of their last update, a page at a time: those behind `after`; a
-    /// thousand at most.
+    /// Returns running jobs after `after`, by the minute of their last update; at most 1000.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn stale_jobs(
         &self,
         filter: StaleFilter,
@@ -341,25 +348,26 @@ impl Queue {
             .await
     }
 
-    /// Expires grants that weren't used in time, removes what is older than it is kept; says how many
-    /// jobs of each. Several processes may do this at a time.
+    /// Expires unused grants and deletes old rows. Returns how many jobs expired and were deleted.
+    ///
+    /// Several processes may call it concurrently.
     ///
     /// # Errors
-    /// The database failed or is slow; the next time does the rest.
+    /// The database failed or timed out; the next call continues.
     ///
     /// # Cancel safety
-    /// May be dropped.
-    pub async fn tidy(&self) -> Result<(u64, u64), QueueError> {
+    /// Safe to drop.
+    pub async fn purge(&self) -> Result<(u64, u64), QueueError> {
         let expired = self.expire_grants().await?.count;
         let shared = self.shared();
-        let removed = self.at_home(async move { tidy::remove(&shared).await });
+        let removed = self.run_on_runtime(async move { purge::remove(&shared).await });
         Ok((expired, removed.await?))
     }
 
-    /// Events after a number, oldest first; a thousand at most. Progress is not among them.
+    /// Returns the events after a number, oldest first; at most 1000. Progress is not among them.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn events(
         &self,
         scope: &Scope,
@@ -371,111 +379,113 @@ impl Queue {
             .await
     }
 
-    /// Reads the events of a scope after a number, then those that come, with the progress of the uploads
-    /// of this node.
+    /// Reads the stored events after a number, then new ones and the progress of uploads.
     #[must_use]
     pub fn read_events(&self, scope: Scope, after: i64) -> EventReader {
         EventReader::new(self.clone(), scope, after)
     }
 
-    /// The number of the newest event, changing when there are more: those of this process at once,
-    /// those of others within half a second.
+    /// Watches the number of the latest event.
+    ///
+    /// Events of this process are seen at once, those of others within half a second.
     #[must_use]
-    pub fn newest(&self) -> channel::Receiver<i64> {
+    pub fn watch_latest_event(&self) -> channel::Receiver<i64> {
         let receiver = self.0.shared.newest.subscribe();
         self.0.shared.watched.notify_one();
         receiver
     }
 
-    /// The number of the newest event of all processes at this moment; 0 if there was none yet.
+    /// Returns the number of the latest event of all processes; 0 without events.
     ///
     /// # Errors
-    /// The database failed or is slow.
-    pub async fn newest_now(&self) -> Result<i64, QueueError> {
+    /// The database failed or timed out.
+    pub async fn latest_event(&self) -> Result<i64, QueueError> {
         let shared = self.shared();
-        self.read(async move { watch::newest(&shared).await }).await
+        self.read(async move { latest_event::newest(&shared).await })
+            .await
     }
 
-    /// The last number that an event may have: progress has numbers, too.
+    /// Returns the last event number that was assigned, to progress as well.
     ///
     /// # Errors
-    /// The database failed or is slow.
-    pub async fn last_number(&self) -> Result<i64, QueueError> {
+    /// The database failed or timed out.
+    pub async fn last_event_number(&self) -> Result<i64, QueueError> {
         let shared = self.shared();
         self.read(async move { numbers::last_event(&shared.database).await })
             .await
     }
 
-    /// Keeps a key.
+    /// Stores an API key.
     ///
     /// # Errors
-    /// The database failed; there is a key with this hash.
+    /// The database failed, or a key with this hash exists.
     ///
     /// # Cancel safety
-    /// Dropped, it may have kept the key.
+    /// If it is dropped, the key may be stored.
     pub async fn add_key(&self, key: NewKey) -> Result<ApiKey, QueueError> {
         let shared = self.shared();
         self.read(async move { keys::add(&shared, &key).await })
             .await
     }
 
-    /// All keys, oldest first.
+    /// Returns all API keys, oldest first.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn keys(&self) -> Result<Vec<ApiKey>, QueueError> {
         let shared = self.shared();
         self.read(async move { keys::list(&shared).await }).await
     }
 
-    /// Revokes the keys with this number or name; says how many.
+    /// Revokes the API keys with this number or name. Returns how many.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     ///
     /// # Cancel safety
-    /// Dropped, it may have revoked them.
+    /// If it is dropped, they may be revoked.
     pub async fn revoke_key(&self, which: &str) -> Result<u64, QueueError> {
         let (shared, which) = (self.shared(), which.to_owned());
         self.read(async move { keys::revoke(&shared, &which).await })
             .await
     }
 
-    /// The key with this hash, unless its time is over. Its use is stored once a minute, later than
-    /// this returns.
+    /// Returns the API key with this hash, unless it has expired.
+    ///
+    /// The time of its use is stored in the background, at most once a minute.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, QueueError> {
         let (shared, hash) = (self.shared(), hash.clone());
         self.read(async move { keys::find(&shared, &hash).await })
             .await
     }
 
-    /// Jobs by state, and bytes.
+    /// Returns the totals over all jobs.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn totals(&self) -> Result<Totals, QueueError> {
         let shared = self.shared();
         self.read(async move { read::totals(&shared).await }).await
     }
 
-    /// What came in since a time, in the minutes in which something did, for a week at most.
+    /// Returns the activity since a time, for minutes with activity; it is kept for a week.
     ///
     /// # Errors
-    /// The database failed or is slow.
+    /// The database failed or timed out.
     pub async fn throughput(&self, since: SystemTime) -> Result<Vec<Throughput>, QueueError> {
         let shared = self.shared();
         self.read(async move { read::throughput(&shared, since).await })
             .await
     }
 
-    async fn one(&self, statement: Statement) -> Result<Option<Job>, QueueError> {
-        Ok(self.record(statement).await?.map(|record| record.job))
+    async fn fetch_job(&self, statement: Statement) -> Result<Option<Job>, QueueError> {
+        Ok(self.fetch_record(statement).await?.map(|record| record.job))
     }
 
-    async fn record(&self, statement: Statement) -> Result<Option<Record>, QueueError> {
+    async fn fetch_record(&self, statement: Statement) -> Result<Option<Record>, QueueError> {
         let shared = self.shared();
         self.read(async move { read::record(&shared, statement).await })
             .await

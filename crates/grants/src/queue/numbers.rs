@@ -1,16 +1,15 @@
-//! The numbers of jobs and events: each is given out once, in the order in which they are taken.
+//! The numbers of jobs and events.
 
 use landfall_database::{Connections, Statement, Transaction};
 
 use super::QueueError;
 
-/// What is numbered.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Sequence {
-    /// Numbers of transactions that run at a time become visible in any order.
+    /// Concurrent transactions may commit their numbers in any order.
     Jobs,
-    /// Events are read by "after this number", so they become visible in the order of their numbers: a
-    /// transaction that has taken some keeps others from taking any until it has ended.
+    /// Readers resume after a number, so events become visible in the order of their numbers: only
+    /// one transaction at a time may take numbers, until it ends.
     Events,
 }
 
@@ -23,7 +22,7 @@ pub(super) fn from_digest(digest: &[u8]) -> i64 {
     i64::from_be_bytes(first)
 }
 
-/// Takes so many numbers.
+/// Takes the next `count` numbers.
 pub(super) async fn take(
     transaction: &mut Transaction,
     sequence: Sequence,
@@ -60,7 +59,7 @@ pub(super) async fn take(
         .collect::<Result<_, _>>()?)
 }
 
-/// Returns the last number of an event that was taken, whether or not its row is visible.
+/// Returns the last event number that was taken, whether or not its row is visible.
 pub(super) async fn last_event(database: &Connections) -> Result<i64, QueueError> {
     let last = if database.is_postgres() {
         "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS seq FROM queue_event_number"

@@ -1,7 +1,7 @@
-//! Progress between nodes on one PostgreSQL, by `NOTIFY`.
+//! Progress between nodes on one PostgreSQL, with `NOTIFY`.
 //!
-//! A node with readers announces their subjects; the others notify it of the progress of those
-//! subjects. What is lost is seen when progress is written to the jobs.
+//! A node with readers announces their subjects, and other nodes notify it of the progress of those
+//! subjects. Lost notifications are compensated when progress is written to the jobs.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,25 +20,21 @@ use super::{QueueError, Scope, Shared, load::lock_key};
 use crate::JobId;
 
 const CHANNEL: &str = "landfall_queue_progress";
-/// How often progress is sent.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// How often the subjects of readers are announced; each change is announced at once.
+const SEND_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the subjects of readers are announced again; changes are announced at once.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
-/// How long an announcement is valid.
 const VALID_FOR: Duration = Duration::from_secs(30);
-/// How long it takes until a lost connection is replaced.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
-/// A node with readers of more subjects announces all.
+const RECONNECT_DELAY: Duration = Duration::from_secs(2);
+/// A node with readers of more subjects announces all subjects.
 const MAX_SUBJECTS: usize = 350;
-/// Nodes whose announcements are kept.
 const MAX_NODES: usize = 256;
-/// Bytes of a notification; PostgreSQL takes less than 8000.
+/// In bytes; PostgreSQL accepts less than 8000.
 const MAX_PAYLOAD: usize = 7500;
-/// Notifications in one interval, so that progress leaves the database free for other work. What is
-/// beyond is sent in the next, or seen when it is written.
+/// Maximum notifications per interval, to limit the load on the database. The rest is sent in the
+/// next interval, or seen when it is written.
 const MAX_NOTIFICATIONS: usize = 16;
 
-/// The subjects that the readers of other nodes read.
+/// The subjects that other nodes have announced.
 #[derive(Debug, Default)]
 pub(super) struct Peers(Mutex<HashMap<String, Announcement>>);
 
@@ -59,7 +55,7 @@ impl Peers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The subjects of all nodes, if there are any.
+    /// Returns the union of the announced subjects.
     fn subjects(&self) -> Option<Subjects> {
         let mut nodes = self.lock();
         nodes.retain(|_, announcement| announcement.received.elapsed() < VALID_FOR);
@@ -73,7 +69,7 @@ impl Peers {
         (!hashes.is_empty()).then_some(Subjects::Hashes(hashes))
     }
 
-    fn announced(&self, node: &str, subjects: Subjects) {
+    fn set_subjects(&self, node: &str, subjects: Subjects) {
         let mut nodes = self.lock();
         if nodes.len() >= MAX_NODES && !nodes.contains_key(node) {
             return;
@@ -84,8 +80,8 @@ impl Peers {
 }
 
 impl Subjects {
-    /// Those of the scopes of this node's readers; `None` without readers.
-    fn of(scopes: &[Scope]) -> Option<Self> {
+    /// Returns the subjects of this node's readers; `None` without readers.
+    fn from_scopes(scopes: &[Scope]) -> Option<Self> {
         let hashes = scopes.iter().map(|scope| match scope {
             Scope::Subject(subject) => Some(hash(subject)),
             Scope::All => None,
@@ -97,7 +93,7 @@ impl Subjects {
         }
     }
 
-    fn has(&self, subject: Option<&str>) -> bool {
+    fn contains(&self, subject: Option<&str>) -> bool {
         match self {
             Self::All => true,
             Self::Hashes(hashes) => subject.is_some_and(|subject| hashes.contains(&hash(subject))),
@@ -149,16 +145,17 @@ async fn receive(shared: &Shared, node: &str) {
         }
         .await;
         if let Err::<(), landfall_database::DatabaseError>(error) = lost {
-            tracing::debug!(%error, "progress of other nodes cannot be received");
+            tracing::debug!(%error, "failed to receive progress from other nodes");
         }
-        sleep(RECONNECT_PAUSE).await;
+        sleep(RECONNECT_DELAY).await;
     }
 }
 
-/// Reads `readers NODE SUBJECTS` and `progress NODE JOB:OFFSET:RATE …`.
+/// Parses `readers NODE SUBJECTS` and `progress NODE JOB:OFFSET:RATE …`.
 fn apply(shared: &Shared, node: &str, payload: &str) {
-    let mut words = payload.splitn(3, ' ');
-    let (Some(kind), Some(sender), Some(rest)) = (words.next(), words.next(), words.next()) else {
+    let mut fields = payload.splitn(3, ' ');
+    let (Some(kind), Some(sender), Some(rest)) = (fields.next(), fields.next(), fields.next())
+    else {
         return;
     };
     if sender == node {
@@ -167,7 +164,7 @@ fn apply(shared: &Shared, node: &str, payload: &str) {
     match kind {
         "readers" => {
             if let Some(subjects) = Subjects::parse(rest) {
-                shared.peers.announced(sender, subjects);
+                shared.peers.set_subjects(sender, subjects);
             }
         }
         "progress" => {
@@ -176,20 +173,20 @@ fn apply(shared: &Shared, node: &str, payload: &str) {
                 let job = i64::try_from(numbers.next()?.ok()?).ok()?;
                 Some((JobId(job), numbers.next()?.ok()?, numbers.next()?.ok()?))
             });
-            shared.reports.received(progress);
+            shared.reports.set_remote(progress);
         }
         _ => {}
     }
 }
 
 async fn send(shared: &Shared, node: &str) {
-    let mut tick = interval(INTERVAL);
+    let mut tick = interval(SEND_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut announced: Option<(Instant, Subjects)> = None;
     loop {
         tick.tick().await;
         let mut payloads = Vec::new();
-        let own = Subjects::of(&shared.feed.scopes());
+        let own = Subjects::from_scopes(&shared.feed.scopes());
         let is_known = announced.as_ref().is_some_and(|(at, subjects)| {
             Some(subjects) == own.as_ref() && at.elapsed() < ANNOUNCE_INTERVAL
         });
@@ -199,7 +196,7 @@ async fn send(shared: &Shared, node: &str) {
         }
         let mut progress = Vec::new();
         if let Some(wanted) = shared.peers.subjects() {
-            progress = shared.reports.unsent(|subject| wanted.has(subject));
+            progress = shared.reports.unsent(|subject| wanted.contains(subject));
             let count = add_progress(node, &progress, &mut payloads);
             progress.truncate(count);
         }
@@ -210,12 +207,12 @@ async fn send(shared: &Shared, node: &str) {
                     announced = Some((Instant::now(), own));
                 }
             }
-            Err(error) => tracing::debug!(%error, "progress cannot be sent to other nodes"),
+            Err(error) => tracing::debug!(%error, "failed to send progress to other nodes"),
         }
     }
 }
 
-/// Adds progress to the notifications of an interval. Returns how much of it they have room for.
+/// Adds progress to the notifications of an interval. Returns the number of entries that fit.
 fn add_progress(node: &str, progress: &[(JobId, u64, u64)], payloads: &mut Vec<String>) -> usize {
     let begin = || format!("progress {node}");
     let mut payload = begin();

@@ -1,4 +1,4 @@
-//! How the databases find rows: every statement walks an index, whatever it finds.
+//! Query plans: every statement uses an index.
 
 #[cfg(feature = "postgres")]
 use landfall_database::Transaction;
@@ -6,21 +6,21 @@ use landfall_database::{Connections, Database, Durability, Statement};
 use tempfile::TempDir;
 
 use super::{
-    MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, load, read, search, tidy, watch,
+    MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, latest_event, load, purge, read, search,
 };
 use crate::{JobId, JobState};
 
 async fn database() -> (TempDir, Connections) {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::Sqlite(folder.path().join("queue.db"));
-    let connections = database.open(Durability::Process).await.unwrap();
+    let connections = database.open(Durability::ProcessCrash).await.unwrap();
     connections.migrate(TABLES, MIGRATIONS).await.unwrap();
     (folder, connections)
 }
 
-/// The steps of a statement, one in a line.
+/// Returns the query plan, one step per line.
 async fn plan(connections: &Connections, statement: Statement) -> String {
-    let rows = connections.read(statement.explained()).await.unwrap();
+    let rows = connections.read(statement.explain()).await.unwrap();
     let steps = rows.iter().map(|row| row.text(3).unwrap() + "\n");
     steps.collect()
 }
@@ -32,10 +32,9 @@ fn query(change: impl FnOnce(&mut Query)) -> Query {
     query
 }
 
-/// Rows of the tables.
 const ROWS: i64 = 30_000;
 
-/// All statements that find rows of the tables that grow.
+/// All statements that search in growing tables.
 fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
     let own = Scope::Subject("s".into());
     let filter = StaleFilter {
@@ -73,11 +72,11 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ),
         (
             "search",
-            search::in_blocks(&query(|query| query.search = Some("a".into())), &[1, 2], 10),
+            search::search_blocks(&query(|query| query.search = Some("a".into())), &[1, 2], 10),
         ),
         (
-            "search of one's own in states",
-            search::in_blocks(
+            "own search in states",
+            search::search_blocks(
                 &query(|query| {
                     query.search = Some("a".into());
                     query.scope = own.clone();
@@ -87,19 +86,19 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
                 10,
             ),
         ),
-        ("ends", search::ends()),
-        ("some of a subject", search::some_of("s")),
+        ("number_range", search::number_range()),
+        ("bounded count", search::bounded_count("s")),
         ("stale", read::stale(filter, Some((5, 5)), 10)),
         ("events", read::events_of(&Scope::All, 5, 10)),
         ("own events", read::events_of(&own, 5, 10)),
         ("active", load::active("s", 5)),
         ("recent", load::recent("s", 100, 1)),
-        ("lapsed", tidy::lapsed(5)),
+        ("expired", purge::expired(5)),
         ("next expiry", expiry::next_expiry(5)),
-        ("ended", tidy::ended(5, is_postgres)),
-        ("old events", tidy::old_events(5)),
+        ("ended", purge::ended(5, is_postgres)),
+        ("old events", purge::old_events(5)),
         ("numbers", read::by_numbers(&[1, 2, 3])),
-        ("newest event", watch::newest_event()),
+        ("newest event", latest_event::newest_event()),
     ]
 }
 
@@ -110,8 +109,8 @@ async fn sqlite_walks_indexes() {
         let plan = plan(&connections, statement).await;
         println!("{what}\n{plan}");
         for step in plan.lines() {
-            // What was found already may be read; a table is entered by an index. Events are removed
-            // a few at a time, beginning with the oldest.
+            // Results of subqueries may be scanned. Events are deleted in small batches from the
+            // oldest.
             let found = ["s0", "s1", "jobs", "found", "CONSTANT ROW"];
             let is_found = |table: &str| found.iter().any(|found| table.starts_with(found));
             let table = step.strip_prefix("SCAN ");
@@ -121,30 +120,31 @@ async fn sqlite_walks_indexes() {
     }
 }
 
-/// PostgreSQL counts the scans that it makes: that is surer than what it plans.
+/// PostgreSQL counts sequential scans, which is more reliable than reading its plans.
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn postgres_scans_no_table() {
     let postgres = landfall_test_services::Postgres::shared();
     let database = Database::Postgres(postgres.database("plans"));
-    let connections = database.open(Durability::Process).await.unwrap();
+    let connections = database.open(Durability::ProcessCrash).await.unwrap();
     connections.migrate(TABLES, MIGRATIONS).await.unwrap();
     let fill = [
         format!(
-            "INSERT INTO queue_jobs (number, subject, request_id, filename, name_key, metadata, \
-             period, created, expires, state, stored, rate, measured, upload, reserved, updated, \
-             updated_minute, ended) \
+            "INSERT INTO queue_jobs (number, subject, request_id, filename, filename_key, metadata, \
+             quota_period, created_at, expires_at, state, upload_offset, rate, \
+             rate_measured_at, upload_id, reserved_bytes, updated_at, \
+             updated_minute, ended_at) \
              SELECT n, 's' || n % 1000, 'r' || n, 'f' || n, 'f' || n, '{{}}', 0, n, n, \
              CASE WHEN n % 100 < 3 THEN n % 100 ELSE 3 END, 0, 0, 0, 'u' || n, 0, n, n / 60000, \
              CASE WHEN n % 100 < 3 THEN NULL ELSE n END \
              FROM generate_series(1, {ROWS}) AS n"
         ),
         format!(
-            "INSERT INTO queue_events (number, job, subject, kind, at, body) \
+            "INSERT INTO queue_events (number, job_number, subject, kind, created_at, job_json) \
              SELECT n, n, 's' || n % 1000, 0, n, '{{}}' FROM generate_series(1, {ROWS}) AS n"
         ),
         format!(
-            "INSERT INTO queue_tokens (hash, job) \
+            "INSERT INTO queue_tokens (hash, job_number) \
              SELECT 'h' || n, n FROM generate_series(1, {ROWS}) AS n"
         ),
         "ANALYZE".to_owned(),
@@ -162,7 +162,7 @@ async fn postgres_scans_no_table() {
         rows[0].number("scans").unwrap()
     };
     for (name, statement) in statements(true) {
-        // Dropped, it never was.
+        // Rolled back when dropped.
         let mut transaction = connections.write().await.unwrap();
         let before = scans(&mut transaction).await;
         transaction.execute(statement).await.unwrap();

@@ -1,4 +1,4 @@
-//! Reading jobs and events. Every statement walks an index.
+//! Reading jobs and events. Every statement uses an index.
 
 use std::time::SystemTime;
 
@@ -8,18 +8,17 @@ use landfall_database::{Row, Statement};
 use super::{
     Page, Query, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
     load::{parts, push_list},
-    record::{COLUMNS, Record, clean, name_key, place, read_event, unsigned},
+    record::{COLUMNS, Record, clean, filename_key, read_event, state_number, unsigned},
     search,
     time::{MINUTE, millis, time},
 };
 use crate::{JobState, job::JobEvent};
 
-/// The most rows of a page.
-const LONGEST_PAGE: usize = 1000;
-/// Sorts behind all texts that begin with what stands before it.
-const LAST: char = '\u{10ffff}';
+const MAX_PAGE_LEN: usize = 1000;
+/// Sorts after all strings with the same prefix.
+const MAX_CHAR: char = '\u{10ffff}';
 
-/// The jobs that a statement with [`COLUMNS`] finds.
+/// Reads the jobs of a statement that selects [`COLUMNS`].
 pub(super) async fn records(
     shared: &Shared,
     statement: Statement,
@@ -28,16 +27,16 @@ pub(super) async fn records(
     Ok(readable(shared, &rows))
 }
 
-/// The jobs of rows, without those that another version wrote and this one cannot read.
+/// Parses rows, skipping those of a newer version, and adds unwritten progress.
 fn readable(shared: &Shared, rows: &[Row]) -> Vec<Record> {
-    let unreadable = &shared.tally.unreadable_jobs;
+    let unreadable = &shared.counters.unreadable_jobs;
     let read = |row| unreadable.skip(row, Record::read(row));
     let mut records: Vec<_> = rows.iter().filter_map(read).collect();
     shared.reports.show(&mut records);
     records
 }
 
-/// The first of them.
+/// Reads the first job of a statement.
 pub(super) async fn record(
     shared: &Shared,
     statement: Statement,
@@ -69,7 +68,7 @@ pub(super) fn by_request(subject: &str, request_id: &str) -> Statement {
 
 pub(super) fn by_upload(upload: &str) -> Statement {
     Statement::new(format!(
-        "SELECT {COLUMNS} FROM queue_jobs WHERE upload = $1 ORDER BY number DESC LIMIT 1"
+        "SELECT {COLUMNS} FROM queue_jobs WHERE upload_id = $1 ORDER BY number DESC LIMIT 1"
     ))
     .with(upload)
 }
@@ -77,16 +76,16 @@ pub(super) fn by_upload(upload: &str) -> Statement {
 pub(super) fn by_token(hash: &str) -> Statement {
     Statement::new(format!(
         "SELECT {COLUMNS} FROM queue_jobs WHERE number = \
-         (SELECT job FROM queue_tokens WHERE hash = $1)"
+         (SELECT job_number FROM queue_tokens WHERE hash = $1)"
     ))
     .with(hash)
 }
 
 pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueError> {
-    let limit = query.limit.clamp(1, LONGEST_PAGE);
+    let limit = query.limit.clamp(1, MAX_PAGE_LEN);
     let one_more = i64::try_from(limit).unwrap_or(i64::MAX) + 1;
     let is_search = query.search.as_deref().is_some_and(|text| !text.is_empty());
-    let mut records = if is_search && !search::are_few(shared, query).await? {
+    let mut records = if is_search && !search::is_selective(shared, query).await? {
         search::search(shared, query, one_more).await?
     } else {
         records(shared, walk(query, one_more)).await?
@@ -99,18 +98,18 @@ pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueEr
     })
 }
 
-/// The jobs of a scope in the order of their numbers, each state on its own index.
+/// Selects the jobs of a scope by number, with an index for each state.
 pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     let (order, beyond) = direction(query);
     let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("));
-    let limit = statement.give(limit);
-    let after = query.after.map(|after| statement.give(after.0));
+    let limit = statement.bind(limit);
+    let after = query.after.map(|after| statement.bind(after.0));
     let subject = match &query.scope {
-        Scope::Subject(subject) => Some(statement.give(clean(subject))),
+        Scope::Subject(subject) => Some(statement.bind(clean(subject))),
         Scope::All => None,
     };
     let wanted = query.search.as_deref().filter(|text| !text.is_empty());
-    let wanted = wanted.map(|text| begins_with(&mut statement, text));
+    let wanted = wanted.map(|text| starts_with(&mut statement, text));
     let mut states: Vec<_> = query.states.iter().map(|state| Some(*state)).collect();
     states.dedup();
     if states.is_empty() {
@@ -122,7 +121,7 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
             conditions.push(format!("subject = ${subject}"));
         }
         if let Some(state) = state {
-            conditions.push(format!("state = {}", place(state)));
+            conditions.push(format!("state = {}", state_number(state)));
         }
         if let Some(after) = after {
             conditions.push(format!("number {beyond} ${after}"));
@@ -130,10 +129,10 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
         if let Some((names, ids)) = &wanted {
             conditions.push(format!(
                 "({} OR {} OR {} OR {})",
-                names.on("name_key"),
+                names.on("filename_key"),
                 ids.on("subject"),
                 ids.on("request_id"),
-                ids.on("upload")
+                ids.on("upload_id")
             ));
         }
         let union = if at == 0 { "" } else { " UNION ALL " };
@@ -159,33 +158,33 @@ pub(super) const fn direction(query: &Query) -> (&'static str, &'static str) {
     }
 }
 
-/// The places of values between which a text has to be.
-pub(super) struct Between(usize, usize);
+/// The parameters of a range of strings.
+pub(super) struct TextRange(usize, usize);
 
-impl Between {
+impl TextRange {
     pub(super) fn on(&self, column: &str) -> String {
         let Self(first, last) = self;
         format!("({column} >= ${first} AND {column} < ${last})")
     }
 }
 
-/// Gives the values for names, which are compared without case, and for all else.
-pub(super) fn begins_with(statement: &mut Statement, text: &str) -> (Between, Between) {
+/// Binds the ranges of a prefix, for file names (ignoring case) and for ids.
+pub(super) fn starts_with(statement: &mut Statement, text: &str) -> (TextRange, TextRange) {
     let mut between = |text: String| {
-        let last = format!("{text}{LAST}");
-        Between(statement.give(text), statement.give(last))
+        let last = format!("{text}{MAX_CHAR}");
+        TextRange(statement.bind(text), statement.bind(last))
     };
-    (between(name_key(&clean(text))), between(clean(text)))
+    (between(filename_key(&clean(text))), between(clean(text)))
 }
 
 pub(super) async fn uploads_of(shared: &Shared, job: i64) -> Result<Vec<UploadId>, QueueError> {
     let statement = Statement::new(
-        "SELECT upload FROM queue_parts WHERE job = $1 UNION ALL \
-         SELECT upload FROM queue_jobs WHERE number = $1 AND upload IS NOT NULL",
+        "SELECT upload_id FROM queue_parts WHERE job_number = $1 UNION ALL \
+         SELECT upload_id FROM queue_jobs WHERE number = $1 AND upload_id IS NOT NULL",
     );
     let mut uploads = Vec::new();
     for row in shared.database.read(statement.with(job)).await? {
-        uploads.extend(UploadId::new(&row.text("upload")?).ok());
+        uploads.extend(UploadId::new(&row.text("upload_id")?).ok());
     }
     Ok(uploads)
 }
@@ -196,24 +195,26 @@ pub(super) async fn stale_jobs(
     after: Option<(i64, i64)>,
     limit: usize,
 ) -> Result<Vec<StaleJob>, QueueError> {
-    let limit = i64::try_from(limit.clamp(1, LONGEST_PAGE)).unwrap_or(i64::MAX);
+    let limit = i64::try_from(limit.clamp(1, MAX_PAGE_LEN)).unwrap_or(i64::MAX);
     let found = records(shared, stale(filter, after, limit)).await?;
     let numbers: Vec<_> = found.iter().map(|record| record.job.id.0).collect();
     let mut all: Vec<_> = found
         .into_iter()
         .map(|record| StaleJob {
-            ending: record.ending,
+            prepared_end: record.prepared_end,
             uploads: Vec::new(),
             job: record.job,
         })
         .collect();
     for part in parts(&numbers) {
-        let mut statement = Statement::new("SELECT job, upload FROM queue_parts WHERE job IN ");
+        let mut statement =
+            Statement::new("SELECT job_number, upload_id FROM queue_parts WHERE job_number IN ");
         push_list(&mut statement, part.iter().copied());
         for row in shared.database.read(statement).await? {
-            let job = row.number("job")?;
+            let job = row.number("job_number")?;
             if let Some(one) = all.iter_mut().find(|one| one.job.id.0 == job) {
-                one.uploads.extend(UploadId::new(&row.text("upload")?).ok());
+                one.uploads
+                    .extend(UploadId::new(&row.text("upload_id")?).ok());
             }
         }
     }
@@ -225,13 +226,13 @@ pub(super) async fn stale_jobs(
     Ok(all)
 }
 
-/// Running jobs by the minute of their last update and their number.
+/// Selects running jobs by the minute of their last update and their number.
 pub(super) fn stale(filter: StaleFilter, after: Option<(i64, i64)>, limit: i64) -> Statement {
     let (since, before) = (millis(filter.since), millis(filter.before));
     let (minute, number) = after.unwrap_or((since / MINUTE, i64::MIN));
-    // The states are part of the text, so that the partial index is used.
+    // The states are literals, so that the partial index is used.
     Statement::new(format!(
-        "SELECT {COLUMNS} FROM queue_jobs WHERE state IN (1, 2) AND updated >= $1 AND updated < $2 \
+        "SELECT {COLUMNS} FROM queue_jobs WHERE state IN (1, 2) AND updated_at >= $1 AND updated_at < $2 \
          AND updated_minute >= $3 AND updated_minute <= $4 \
          AND (updated_minute > $3 OR number > $5) ORDER BY updated_minute, number LIMIT $6"
     ))
@@ -244,13 +245,14 @@ pub(super) fn stale(filter: StaleFilter, after: Option<(i64, i64)>, limit: i64) 
 }
 
 pub(super) fn events_of(scope: &Scope, after: i64, limit: usize) -> Statement {
-    let limit = i64::try_from(limit.clamp(1, LONGEST_PAGE)).unwrap_or(i64::MAX);
-    let mut statement =
-        Statement::new("SELECT number, kind, at, body FROM queue_events WHERE number > $1")
-            .with(after)
-            .with(limit);
+    let limit = i64::try_from(limit.clamp(1, MAX_PAGE_LEN)).unwrap_or(i64::MAX);
+    let mut statement = Statement::new(
+        "SELECT number, kind, created_at, job_json FROM queue_events WHERE number > $1",
+    )
+    .with(after)
+    .with(limit);
     if let Scope::Subject(subject) = scope {
-        let subject = statement.give(clean(subject));
+        let subject = statement.bind(clean(subject));
         statement.push(&format!(" AND subject = ${subject}"));
     }
     statement.push(" ORDER BY number LIMIT $2");
@@ -269,9 +271,9 @@ pub(super) async fn events(
         let rows = shared.database.read(events_of(scope, after, limit)).await?;
         for row in &rows {
             after = after.max(row.number("number")?);
-            events.extend(shared.tally.unreadable_events.skip(row, read_event(row)));
+            events.extend(shared.counters.unreadable_events.skip(row, read_event(row)));
         }
-        // What was skipped must not look like the end.
+        // Skipped rows do not end the page.
         if rows.len() < limit || events.len() >= limit {
             events.truncate(limit);
             return Ok(events);
@@ -282,7 +284,7 @@ pub(super) async fn events(
 pub(super) async fn totals(shared: &Shared) -> Result<Totals, QueueError> {
     let statement = Statement::new(
         "SELECT state, CAST(SUM(jobs) AS BIGINT) AS jobs, CAST(SUM(bytes) AS BIGINT) AS bytes \
-         FROM queue_counts GROUP BY state",
+         FROM queue_state_totals GROUP BY state",
     );
     let mut totals = Totals {
         jobs: JobState::ALL.map(|state| (state.as_str(), 0)).into(),
@@ -290,7 +292,10 @@ pub(super) async fn totals(shared: &Shared) -> Result<Totals, QueueError> {
     };
     for row in shared.database.read(statement).await? {
         let state = row.number("state")?;
-        let Some(state) = JobState::ALL.into_iter().find(|one| place(*one) == state) else {
+        let Some(state) = JobState::ALL
+            .into_iter()
+            .find(|one| state_number(*one) == state)
+        else {
             continue;
         };
         totals

@@ -1,11 +1,11 @@
-//! A job as a row of the database.
+//! Jobs as rows of the database.
 
 use std::time::{Duration, SystemTime};
 
 use landfall_database::{Row, Statement, Value};
 
 use super::{
-    End, QueueError,
+    JobEnd, QueueError,
     time::{MINUTE, millis, time},
 };
 use crate::{
@@ -13,166 +13,121 @@ use crate::{
     job::{JobEvent, JobEventKind},
 };
 
-/// The columns of a job, in the order in which they are read and written: first those that never
-/// change.
-pub(super) const COLUMNS: &str = "number, subject, request_id, filename, name_key, filetype, asked, \
-     max_size, metadata, period, created, expires, state, reason, size, stored, rate, measured, \
-     upload, digest, node, ending, reserved, etag, started, updated, updated_minute, ended";
+/// The columns of a job, as they are read and written. The first [`FIXED`] never change.
+pub(super) const COLUMNS: &str = "number, subject, request_id, filename, filename_key, filetype, \
+     request_fingerprint, max_size, metadata, quota_period, created_at, expires_at, \
+     state, reason, size, upload_offset, rate, rate_measured_at, upload_id, upload_fingerprint, \
+     node, prepared_end, reserved_bytes, etag, started_at, updated_at, updated_minute, ended_at";
 const TYPES: [&str; 28] = [
     "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT",
     "BIGINT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT",
     "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
 ];
-/// Those that change, after the number.
-const CHANGING: [(&str, &str); 16] = [
-    ("state", "BIGINT"),
-    ("reason", "TEXT"),
-    ("size", "BIGINT"),
-    ("stored", "BIGINT"),
-    ("rate", "BIGINT"),
-    ("measured", "BIGINT"),
-    ("upload", "TEXT"),
-    ("digest", "TEXT"),
-    ("node", "TEXT"),
-    ("ending", "TEXT"),
-    ("reserved", "BIGINT"),
-    ("etag", "TEXT"),
-    ("started", "BIGINT"),
-    ("updated", "BIGINT"),
-    ("updated_minute", "BIGINT"),
-    ("ended", "BIGINT"),
-];
-/// Characters of a name that can be searched.
-const NAME_KEY: usize = 128;
+const FIXED: usize = 12;
+/// Length of the searchable prefix of a file name, in characters.
+const FILENAME_KEY_CHARS: usize = 128;
 
-/// A job and what only the queue knows of it.
+/// A job with the columns that only the queue uses.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Record {
     pub(super) job: Job,
-    /// What was asked for, in digest; `None` without a grant.
-    pub(super) asked: Option<i64>,
-    /// What its creation asked for.
-    pub(super) digest: Option<String>,
-    /// How it ends if its upload is gone: its removal has been prepared.
-    pub(super) ending: Option<End>,
-    /// The period of its quota.
-    pub(super) period: i64,
-    /// Bytes of the quota that are promised to it.
-    pub(super) reserved: u64,
-    /// When the rate was last measured, in milliseconds since 1970.
-    pub(super) measured: i64,
+    /// Fingerprint of the request for the grant; `None` without a grant.
+    pub(super) request_fingerprint: Option<i64>,
+    /// Fingerprint of the creation of the upload.
+    pub(super) upload_fingerprint: Option<String>,
+    /// See [`Queue::prepare_end`](super::Queue::prepare_end).
+    pub(super) prepared_end: Option<JobEnd>,
+    pub(super) quota_period: i64,
+    /// Bytes of the quota that are reserved for the job.
+    pub(super) reserved_bytes: u64,
+    /// In milliseconds since 1970.
+    pub(super) rate_measured_at: i64,
 }
 
 impl Record {
+    /// Creates a record without grant, end and reservation.
+    pub(super) fn new(job: Job, now: i64) -> Self {
+        Self {
+            job,
+            request_fingerprint: None,
+            upload_fingerprint: None,
+            prepared_end: None,
+            quota_period: 0,
+            reserved_bytes: 0,
+            rate_measured_at: now,
+        }
+    }
+
     pub(super) fn read(row: &Row) -> Result<Self, QueueError> {
-        let length = |column: &str| Ok::<_, QueueError>(row.maybe_number(column)?.map(unsigned));
+        let length = |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(unsigned));
         let number = |column: &str| Ok::<_, QueueError>(unsigned(row.number(column)?));
         let moment = |column: &str| Ok::<_, QueueError>(time(row.number(column)?));
-        let maybe_moment = |column: &str| Ok::<_, QueueError>(row.maybe_number(column)?.map(time));
+        let maybe_moment = |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(time));
         let metadata = row.text("metadata")?;
         let metadata = serde_json::from_str(&metadata)
-            .map_err(|error| QueueError::Row(format!("metadata: {error}")))?;
+            .map_err(|error| QueueError::InvalidRow(format!("metadata: {error}")))?;
         let job = Job {
             id: JobId(row.number("number")?),
-            subject: row.maybe_text("subject")?,
+            subject: row.opt_text("subject")?,
             request_id: row.text("request_id")?,
-            filename: row.maybe_text("filename")?,
-            filetype: row.maybe_text("filetype")?,
+            filename: row.opt_text("filename")?,
+            filetype: row.opt_text("filetype")?,
             max_size: length("max_size")?,
             metadata,
-            created_at: moment("created")?,
-            expires_at: moment("expires")?,
-            state: state_at(row.number("state")?)?,
-            reason: row.maybe_text("reason")?,
+            created_at: moment("created_at")?,
+            expires_at: moment("expires_at")?,
+            state: state_from_number(row.number("state")?)?,
+            reason: row.opt_text("reason")?,
             size: length("size")?,
-            offset: number("stored")?,
-            etag: row.maybe_text("etag")?,
+            offset: number("upload_offset")?,
+            etag: row.opt_text("etag")?,
             rate: number("rate")?,
-            upload_id: row.maybe_text("upload")?,
-            node: row.maybe_text("node")?,
-            started_at: maybe_moment("started")?,
-            updated_at: moment("updated")?,
-            ended_at: maybe_moment("ended")?,
+            upload_id: row.opt_text("upload_id")?,
+            node: row.opt_text("node")?,
+            started_at: maybe_moment("started_at")?,
+            updated_at: moment("updated_at")?,
+            ended_at: maybe_moment("ended_at")?,
         };
+        let prepared_end = row.opt_text("prepared_end")?;
         Ok(Self {
             job,
-            asked: row.maybe_number("asked")?,
-            period: row.number("period")?,
-            measured: row.number("measured")?,
-            digest: row.maybe_text("digest")?,
-            ending: row.maybe_text("ending")?.and_then(|text| parse_end(&text)),
-            reserved: number("reserved")?,
+            request_fingerprint: row.opt_number("request_fingerprint")?,
+            upload_fingerprint: row.opt_text("upload_fingerprint")?,
+            prepared_end: prepared_end.and_then(|text| parse_end(&text)),
+            quota_period: row.number("quota_period")?,
+            reserved_bytes: number("reserved_bytes")?,
+            rate_measured_at: row.number("rate_measured_at")?,
         })
     }
 
     fn values(&self) -> [Value; 28] {
         let job = &self.job;
-        let name_key = job.filename.as_deref().map(name_key);
-        let [
-            state,
-            reason,
-            size,
-            stored,
-            rate,
-            measured,
-            upload,
-            digest,
-            node,
-            ending,
-            reserved,
-            etag,
-            started,
-            updated,
-            updated_minute,
-            ended,
-        ] = self.changing();
+        let filename_key = job.filename.as_deref().map(filename_key);
+        let moment = |at: Option<SystemTime>| Value::from(at.map(millis));
         [
             job.id.0.into(),
             text(job.subject.as_deref()),
             text(Some(&job.request_id)),
             text(job.filename.as_deref()),
-            text(name_key.as_deref()),
+            text(filename_key.as_deref()),
             text(job.filetype.as_deref()),
-            self.asked.into(),
+            self.request_fingerprint.into(),
             number(job.max_size),
             text(Some(&json(&job.metadata))),
-            self.period.into(),
+            self.quota_period.into(),
             millis(job.created_at).into(),
             millis(job.expires_at).into(),
-            state,
-            reason,
-            size,
-            stored,
-            rate,
-            measured,
-            upload,
-            digest,
-            node,
-            ending,
-            reserved,
-            etag,
-            started,
-            updated,
-            updated_minute,
-            ended,
-        ]
-    }
-
-    fn changing(&self) -> [Value; 16] {
-        let job = &self.job;
-        let moment = |at: Option<SystemTime>| Value::from(at.map(millis));
-        [
-            place(job.state).into(),
+            state_number(job.state).into(),
             text(job.reason.as_deref()),
             number(job.size),
             signed(job.offset).into(),
             signed(job.rate).into(),
-            self.measured.into(),
+            self.rate_measured_at.into(),
             text(job.upload_id.as_deref()),
-            text(self.digest.as_deref()),
+            text(self.upload_fingerprint.as_deref()),
             text(job.node.as_deref()),
-            self.ending.as_ref().and_then(format_end).into(),
-            signed(self.reserved).into(),
+            self.prepared_end.as_ref().and_then(format_end).into(),
+            signed(self.reserved_bytes).into(),
             text(job.etag.as_deref()),
             moment(job.started_at),
             millis(job.updated_at).into(),
@@ -182,7 +137,7 @@ impl Record {
     }
 }
 
-/// Writes new jobs.
+/// Inserts new jobs.
 pub(super) fn insert(records: &[&Record]) -> Statement {
     let mut statement = Statement::new(format!(
         "INSERT INTO queue_jobs ({COLUMNS}) SELECT * FROM (VALUES "
@@ -192,24 +147,23 @@ pub(super) fn insert(records: &[&Record]) -> Statement {
     statement
 }
 
-/// Writes what changed of jobs.
+/// Updates the columns of jobs that change.
 pub(super) fn update(records: &[&Record]) -> Statement {
-    let mut sql = String::from("UPDATE queue_jobs SET ");
-    for (at, (column, _)) in CHANGING.iter().enumerate() {
-        let comma = if at == 0 { "" } else { ", " };
-        sql.push_str(&format!("{comma}{column} = v.column{}", at + 2));
-    }
-    sql.push_str(" FROM (VALUES ");
-    let mut statement = Statement::new(sql);
+    let columns = COLUMNS.split(", ").skip(FIXED).enumerate();
+    let changes: Vec<_> = columns
+        .map(|(at, column)| format!("{column} = v.column{}", at + 2))
+        .collect();
+    let changes = changes.join(", ");
+    let mut statement = Statement::new(format!("UPDATE queue_jobs SET {changes} FROM (VALUES "));
     let mut types = ["BIGINT"; 17];
-    for (place, (_, kind)) in types[1..].iter_mut().zip(CHANGING) {
-        *place = kind;
+    for (changing, of_column) in types[1..].iter_mut().zip(&TYPES[FIXED..]) {
+        *changing = of_column;
     }
     let rows = records.iter().map(|record| {
-        let mut changing = record.changing().into_iter();
+        let mut changing = record.values().into_iter().skip(FIXED);
         std::array::from_fn::<_, 17, _>(|at| match at {
             0 => record.job.id.0.into(),
-            _ => changing.next().unwrap_or(Value::NoText),
+            _ => changing.next().unwrap_or(Value::NullText),
         })
     });
     statement.push_rows(rows, types);
@@ -217,15 +171,16 @@ pub(super) fn update(records: &[&Record]) -> Statement {
     statement
 }
 
-/// An event as it is kept: `number, kind, at, body`.
+/// Reads an event from the columns `number, kind, created_at, job_json`.
 pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
     let number = row.number("number")?;
     let kind = usize::try_from(row.number("kind")?).ok();
     let kind = kind.and_then(|at| JobEventKind::ALL.get(at).copied());
-    let kind = kind.ok_or_else(|| QueueError::Row(format!("event {number} is of no kind")))?;
-    let job = serde_json::from_str(&row.text("body")?)
-        .map_err(|error| QueueError::Row(format!("event {number}: {error}")))?;
-    let at = time(row.number("at")?);
+    let kind =
+        kind.ok_or_else(|| QueueError::InvalidRow(format!("event {number}: unknown kind")))?;
+    let job = serde_json::from_str(&row.text("job_json")?)
+        .map_err(|error| QueueError::InvalidRow(format!("event {number}: {error}")))?;
+    let at = time(row.number("created_at")?);
     Ok(JobEvent {
         number,
         kind,
@@ -235,30 +190,29 @@ pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
 }
 
 /// Formats a prepared end for its column; completions are never prepared.
-fn format_end(end: &End) -> Option<String> {
+fn format_end(end: &JobEnd) -> Option<String> {
     let (state, reason) = match end {
-        End::Completed(_) => return None,
-        End::Cancelled(reason) => (JobState::Cancelled, reason.as_str()),
-        End::Failed(reason) => (JobState::Failed, reason.as_str()),
-        End::Expired => (JobState::Expired, ""),
+        JobEnd::Completed(_) => return None,
+        JobEnd::Cancelled(reason) => (JobState::Cancelled, reason.as_str()),
+        JobEnd::Failed(reason) => (JobState::Failed, reason.as_str()),
+        JobEnd::Expired => (JobState::Expired, ""),
     };
-    Some(clean(&format!("{} {reason}", place(state))))
+    Some(clean(&format!("{} {reason}", state_number(state))))
 }
 
-fn parse_end(text: &str) -> Option<End> {
+fn parse_end(text: &str) -> Option<JobEnd> {
     let (state, reason) = text.split_once(' ')?;
-    match state_at(state.parse().ok()?).ok()? {
-        JobState::Cancelled => Some(End::Cancelled(reason.into())),
-        JobState::Failed => Some(End::Failed(reason.into())),
-        JobState::Expired => Some(End::Expired),
+    match state_from_number(state.parse().ok()?).ok()? {
+        JobState::Cancelled => Some(JobEnd::Cancelled(reason.into())),
+        JobState::Failed => Some(JobEnd::Failed(reason.into())),
+        JobState::Expired => Some(JobEnd::Expired),
         _ => None,
     }
 }
 
-/// Bytes per second after so many more bytes in a time: a part of the past remains, so that the figure
-/// does not jump.
-pub(super) fn smooth_rate(past: u64, more: u64, elapsed: Duration) -> u64 {
-    let rate = u128::from(more) * 1000 / elapsed.as_millis().max(1);
+/// Returns a moving average of bytes per second.
+pub(super) fn smooth_rate(past: u64, added: u64, elapsed: Duration) -> u64 {
+    let rate = u128::from(added) * 1000 / elapsed.as_millis().max(1);
     let rate = u64::try_from(rate).unwrap_or(u64::MAX);
     match past {
         0 => rate,
@@ -266,29 +220,29 @@ pub(super) fn smooth_rate(past: u64, more: u64, elapsed: Duration) -> u64 {
     }
 }
 
-/// The number that stands for a state.
-pub(super) const fn place(state: JobState) -> i64 {
+/// Returns the number of a state in the database.
+pub(super) const fn state_number(state: JobState) -> i64 {
     state as i64
 }
 
-fn state_at(place: i64) -> Result<JobState, QueueError> {
-    let state = usize::try_from(place)
+fn state_from_number(number: i64) -> Result<JobState, QueueError> {
+    let state = usize::try_from(number)
         .ok()
         .and_then(|at| JobState::ALL.get(at));
     state
         .copied()
-        .ok_or_else(|| QueueError::Row(format!("there is no state {place}")))
+        .ok_or_else(|| QueueError::InvalidRow(format!("unknown state {number}")))
 }
 
-/// What a name is found by.
-pub(super) fn name_key(name: &str) -> String {
+/// Returns the searchable prefix of a file name, in lower case.
+pub(super) fn filename_key(name: &str) -> String {
     name.chars()
-        .take(NAME_KEY)
+        .take(FILENAME_KEY_CHARS)
         .flat_map(char::to_lowercase)
         .collect()
 }
 
-/// A text without U+0000, which PostgreSQL doesn't keep.
+/// Replaces U+0000, which PostgreSQL does not store.
 pub(super) fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
@@ -297,7 +251,7 @@ pub(super) fn text(text: Option<&str>) -> Value {
     text.map(clean).into()
 }
 
-/// Larger ones than the database knows are the largest that it knows.
+/// Clamps to the maximum of the database.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -311,6 +265,6 @@ pub(super) fn number(number: Option<u64>) -> Value {
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> String {
-    // Maps of texts and plain structures always can be written.
+    // Serialization of maps and plain structures does not fail.
     serde_json::to_string(value).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! Progress in memory: written to the jobs from time to time, shown to callers and listeners of this
-//! node at once.
+//! Progress in memory. It is written to the jobs periodically, and visible to readers of this node
+//! at once.
 
 use std::{
     collections::HashMap,
@@ -16,41 +16,41 @@ use super::{
 };
 use crate::{Job, JobId, JobState};
 
-/// Jobs whose progress is in memory; that of more is dropped until there is room.
-const MOST_JOBS: usize = 65_536;
-/// Jobs whose progress listeners receive at a time.
+/// Maximum jobs with progress in memory; reports of more are dropped.
+const MAX_JOBS: usize = 65_536;
+/// Maximum jobs whose progress listeners receive in one interval.
 const MAX_CHANGED: usize = 1024;
-/// How often the parts of an upload are written.
+/// How often the progress of partial uploads is written.
 const PARTS_INTERVAL: Duration = Duration::from_secs(1);
-/// Jobs whose progress other nodes receive at a time.
+/// Maximum jobs whose progress other nodes receive in one interval.
 #[cfg(feature = "postgres")]
 const MAX_SENT: usize = 4096;
-/// A rate is not measured over less.
+/// Minimum time over which a rate is measured.
 const MIN_MEASURED: Duration = Duration::from_millis(250);
 
-/// See the module.
+/// Progress in memory.
 #[derive(Debug)]
 pub(super) struct Reports {
-    /// The progress of a job is written at most once in this time.
+    /// Minimum time between writes of the progress of a job.
     interval: Duration,
     jobs: Mutex<Jobs>,
-    /// Something came that may be due.
-    pub(super) came: Notify,
+    /// Notified when a report may be due.
+    pub(super) due: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Jobs {
     jobs: HashMap<JobId, Progress>,
-    /// Nothing is due before.
+    /// Time when the next report is due.
     next: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Progress {
     written: Option<Instant>,
-    /// What is not written yet, the newest of each upload.
+    /// The latest unwritten report of each upload.
     reports: HashMap<Option<UploadId>, Report>,
-    /// What is being written.
+    /// Reports being written.
     writing: Vec<Report>,
     live: Option<Live>,
     /// The offset that listeners have received.
@@ -58,31 +58,31 @@ struct Progress {
     /// The offset that was sent to other nodes.
     #[cfg(feature = "postgres")]
     sent: u64,
-    /// Another node has the upload.
+    /// Whether another node receives the upload.
     is_remote: bool,
-    /// Who may see it, once it was written.
+    /// The subject, known after the first write.
     owner: Option<Owner>,
-    /// As listeners received it, while there are any.
+    /// The job as listeners received it, while there are any.
     job: Option<Arc<Job>>,
-    /// Its end was ordered: listeners receive no more progress.
+    /// Whether an end was requested: listeners receive no more progress.
     has_ended: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Owner(Option<Arc<str>>);
 
-/// How far the upload of a job is, as far as this node has seen it.
+/// The progress of a job as seen by this node.
 #[derive(Debug, Clone, Copy)]
 struct Live {
     offset: u64,
     rate: u64,
-    /// When the rate was measured, and the offset then.
-    measured: (Instant, u64),
+    /// Time and offset of the last measurement.
+    rate_measured_at: (Instant, u64),
 }
 
 impl Progress {
     fn due(&self, now: Instant, interval: Duration) -> Instant {
-        // Only the database has the sum of parts.
+        // The sum of partial uploads is only known to the database.
         let has_parts = self.reports.keys().any(Option::is_some);
         let interval = if has_parts {
             interval.min(PARTS_INTERVAL)
@@ -106,18 +106,18 @@ impl Progress {
         let live = self.live.get_or_insert(Live {
             offset,
             rate: 0,
-            measured: (now, offset),
+            rate_measured_at: (now, offset),
         });
         live.offset = live.offset.max(offset);
-        let (since, before) = live.measured;
+        let (since, before) = live.rate_measured_at;
         let elapsed = now.saturating_duration_since(since);
         if elapsed >= MIN_MEASURED {
             live.rate = smooth_rate(live.rate, live.offset - before, elapsed);
-            live.measured = (now, live.offset);
+            live.rate_measured_at = (now, live.offset);
         }
     }
 
-    /// Adds the progress to a job that was read. Returns whether there is more of it.
+    /// Adds the progress to a job that was read. Returns whether it is newer.
     fn show(&self, job: &mut Job) -> bool {
         let Some(live) = self.live.filter(|_| !job.state.is_terminal()) else {
             return false;
@@ -142,7 +142,7 @@ impl Reports {
         Self {
             interval,
             jobs: Mutex::default(),
-            came: Notify::new(),
+            due: Notify::new(),
         }
     }
 
@@ -150,11 +150,10 @@ impl Reports {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a report.
     pub(super) fn add(&self, report: Report) {
         let now = Instant::now();
         let mut jobs = self.jobs();
-        if jobs.jobs.len() >= MOST_JOBS && !jobs.jobs.contains_key(&report.job) {
+        if jobs.jobs.len() >= MAX_JOBS && !jobs.jobs.contains_key(&report.job) {
             return;
         }
         let progress = jobs.jobs.entry(report.job).or_default();
@@ -168,20 +167,20 @@ impl Reports {
         if jobs.next.is_none_or(|next| due < next) {
             jobs.next = Some(due);
             drop(jobs);
-            self.came.notify_one();
+            self.due.notify_one();
         }
     }
 
-    /// When something is due, if there is anything to be written.
+    /// Returns when the next report is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.jobs().next
     }
 
-    /// Takes what is due, or all of it.
-    pub(super) fn take(&self, everything: bool) -> Vec<Report> {
+    /// Takes the reports that are due, or all.
+    pub(super) fn take(&self, all: bool) -> Vec<Report> {
         let now = Instant::now();
         let mut jobs = self.jobs();
-        if !everything && jobs.next.is_none_or(|next| next > now) {
+        if !all && jobs.next.is_none_or(|next| next > now) {
             return Vec::new();
         }
         let mut taken = Vec::new();
@@ -191,7 +190,7 @@ impl Reports {
             if progress.reports.is_empty() {
                 return due > now;
             }
-            if everything || due <= now {
+            if all || due <= now {
                 progress.writing = progress.reports.drain().map(|(_, report)| report).collect();
                 taken.extend(progress.writing.iter().cloned());
                 progress.written = Some(now);
@@ -204,44 +203,47 @@ impl Reports {
         taken
     }
 
-    /// Takes the reports of one job, which are to be written before its end or what may become its end.
-    /// Those that are being written are among them, since the end may be written first.
-    pub(super) fn take_of(&self, job: JobId, is_end: bool, into: &mut Vec<Report>) {
+    /// Takes the reports of a job, to write them before its end or prepared end. Reports being
+    /// written are included, since the end may be written first.
+    pub(super) fn take_job(&self, job: JobId, is_end: bool, into: &mut Vec<Report>) {
         if let Some(progress) = self.jobs().jobs.get_mut(&job) {
             into.append(&mut progress.writing);
             into.extend(progress.reports.drain().map(|(_, report)| report));
-            // Bytes that come after what may become the end refute it.
+            // After a prepared end, write new progress at once, because it clears the end.
             progress.written = is_end.then(Instant::now);
             progress.has_ended |= is_end;
         }
     }
 
-    /// Takes back what could not be written.
-    pub(super) fn give_back(&self, reports: Vec<Report>) {
+    /// Adds reports again after a failed write.
+    pub(super) fn requeue(&self, reports: Vec<Report>) {
         let now = Instant::now();
         let mut jobs = self.jobs();
         for report in reports {
             jobs.jobs.entry(report.job).or_default().add(report, now);
         }
-        let again = now + self.interval;
-        jobs.next = Some(jobs.next.map_or(again, |next| next.min(again)));
+        let retry = now + self.interval;
+        jobs.next = Some(jobs.next.map_or(retry, |next| next.min(retry)));
     }
 
-    /// Adds what is not written yet to jobs that were read.
+    /// Adds unwritten progress to jobs that were read.
     pub(super) fn show(&self, records: &mut [Record]) {
         let jobs = self.jobs();
-        for Record { job, ending, .. } in records {
+        for Record {
+            job, prepared_end, ..
+        } in records
+        {
             if let Some(progress) = jobs.jobs.get(&job.id)
                 && progress.show(job)
             {
-                // As it will be written: the upload was not removed.
-                *ending = None;
+                // The write of this progress will clear it.
+                *prepared_end = None;
             }
         }
     }
 
-    /// Notes how far jobs are by the database, and whose they are.
-    pub(super) fn written<'a>(&self, written: impl IntoIterator<Item = &'a Job>) {
+    /// Sets offset and subject of jobs that were written.
+    pub(super) fn set_written<'a>(&self, written: impl IntoIterator<Item = &'a Job>) {
         let now = Instant::now();
         let mut jobs = self.jobs();
         for job in written {
@@ -256,14 +258,14 @@ impl Reports {
         }
     }
 
-    /// Notes that listeners have received the progress of a job up to an offset.
+    /// Records the offset up to which listeners have received the progress of a job.
     pub(super) fn set_published(&self, job: JobId, offset: u64) {
         if let Some(progress) = self.jobs().jobs.get_mut(&job) {
             progress.published = progress.published.max(offset);
         }
     }
 
-    /// Ends the progress of a job that has ended. Returns the offset that its listeners have received.
+    /// Ends the progress of a job. Returns the offset that its listeners have received.
     pub(super) fn end(&self, job: JobId) -> u64 {
         self.jobs().jobs.get_mut(&job).map_or(0, |progress| {
             progress.has_ended = true;
@@ -271,9 +273,9 @@ impl Reports {
         })
     }
 
-    /// Returns jobs with progress that listeners have not [received](Self::set_published), as far as
-    /// their subjects have listeners, and the numbers of those that have to be read and
-    /// [added](Self::set_job) first.
+    /// Returns jobs with progress that listeners have not [received](Self::set_published), and the
+    /// numbers of those to be read and [added](Self::set_job) first. Subjects without listeners are
+    /// skipped.
     pub(super) fn changed(&self, has_listeners: impl Fn(Option<&str>) -> bool) -> Changed {
         let mut changed = Changed::default();
         for (id, progress) in &mut self.jobs().jobs {
@@ -288,7 +290,7 @@ impl Reports {
             }
             let has_listeners = match &progress.owner {
                 Some(Owner(subject)) => has_listeners(subject.as_deref()),
-                // Other nodes send what has listeners.
+                // Other nodes only send progress that has listeners here.
                 None => progress.is_remote,
             };
             if !has_listeners {
@@ -317,13 +319,13 @@ impl Reports {
         }
     }
 
-    /// Adds the progress that another node has sent: jobs, offsets and rates.
+    /// Adds progress from another node: jobs, offsets and rates.
     #[cfg(feature = "postgres")]
-    pub(super) fn received(&self, received: impl IntoIterator<Item = (JobId, u64, u64)>) {
+    pub(super) fn set_remote(&self, received: impl IntoIterator<Item = (JobId, u64, u64)>) {
         let now = Instant::now();
         let mut jobs = self.jobs();
         for (job, offset, rate) in received {
-            if jobs.jobs.len() >= MOST_JOBS && !jobs.jobs.contains_key(&job) {
+            if jobs.jobs.len() >= MAX_JOBS && !jobs.jobs.contains_key(&job) {
                 continue;
             }
             let progress = jobs.jobs.entry(job).or_default();
@@ -333,18 +335,18 @@ impl Reports {
             progress.live = Some(Live {
                 offset,
                 rate,
-                measured: (now, offset),
+                rate_measured_at: (now, offset),
             });
         }
-        // For those that are received no more.
+        // Remove entries that receive no more progress.
         let removal = now + self.interval;
         jobs.next = Some(jobs.next.map_or(removal, |next| next.min(removal)));
         drop(jobs);
-        self.came.notify_one();
+        self.due.notify_one();
     }
 
-    /// Returns the progress of this node that was not [sent](Self::set_sent) to others, as far as they
-    /// want it.
+    /// Returns progress of this node that was not [sent](Self::set_sent) to other nodes that want
+    /// it.
     #[cfg(feature = "postgres")]
     pub(super) fn unsent(
         &self,
@@ -364,7 +366,7 @@ impl Reports {
         unsent
     }
 
-    /// Notes that other nodes were sent this progress.
+    /// Records progress as sent to other nodes.
     #[cfg(feature = "postgres")]
     pub(super) fn set_sent(&self, sent: &[(JobId, u64, u64)]) {
         let mut jobs = self.jobs();
@@ -376,7 +378,7 @@ impl Reports {
     }
 }
 
-/// See [`Reports::changed`].
+/// The result of [`Reports::changed`].
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     pub(super) jobs: Vec<Job>,
@@ -398,28 +400,12 @@ mod tests {
 
     /// A running job of ada.
     fn job(id: i64, size: u64) -> Job {
-        let at = std::time::SystemTime::UNIX_EPOCH;
         Job {
             id: JobId(id),
             subject: Some("ada".to_owned()),
-            request_id: String::new(),
             state: JobState::Started,
-            reason: None,
-            filename: None,
-            filetype: None,
             size: Some(size),
-            max_size: None,
-            offset: 0,
-            rate: 0,
-            metadata: serde_json::Map::new(),
-            upload_id: None,
-            etag: None,
-            node: None,
-            created_at: at,
-            expires_at: at,
-            started_at: None,
-            updated_at: at,
-            ended_at: None,
+            ..Job::new(String::new(), std::time::SystemTime::UNIX_EPOCH)
         }
     }
 
@@ -428,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_due_at_once_and_the_newest_later() {
+    fn first_report_is_due_at_once_and_the_latest_after_the_interval() {
         let reports = reports();
         assert_eq!(reports.next(), None);
         reports.add(report(1, 5));
@@ -446,23 +432,23 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_takes_its_reports_along() {
+    fn end_takes_the_reports_of_its_job() {
         let reports = reports();
         reports.add(report(1, 5));
         let mut taken = Vec::new();
-        reports.take_of(JobId(1), true, &mut taken);
-        reports.take_of(JobId(2), true, &mut taken);
+        reports.take_job(JobId(1), true, &mut taken);
+        reports.take_job(JobId(2), true, &mut taken);
         assert_eq!(taken, [report(1, 5)]);
         assert_eq!(reports.take(true), []);
     }
 
     #[test]
-    fn what_failed_comes_again_unless_it_is_old() {
+    fn requeued_report_does_not_replace_a_newer_one() {
         let reports = reports();
         reports.add(report(1, 5));
         let taken = reports.take(false);
         reports.add(report(1, 8));
-        reports.give_back(taken);
+        reports.requeue(taken);
         assert_eq!(reports.take(true), [report(1, 8)]);
         assert_eq!(reports.next(), None);
     }
@@ -472,10 +458,10 @@ mod tests {
     fn progress_is_unsent_until_it_was_sent() {
         let reports = reports();
         reports.add(report(1, 5));
-        reports.written([&job(1, 9)]);
+        reports.set_written([&job(1, 9)]);
         let unsent = || reports.unsent(|subject| subject == Some("ada"));
         assert_eq!(unsent(), [(JobId(1), 5, 0)]);
-        // A failure in between loses nothing.
+        // A failed attempt loses no progress.
         assert_eq!(unsent(), [(JobId(1), 5, 0)]);
         reports.set_sent(&unsent());
         assert!(unsent().is_empty());
@@ -493,7 +479,7 @@ mod tests {
             changed.iter().map(|job| job.offset).collect::<Vec<_>>()
         };
         assert_eq!(offsets(), [5]);
-        // A failure in between loses nothing.
+        // A failed attempt loses no progress.
         assert_eq!(offsets(), [5]);
         reports.set_published(JobId(1), 5);
         assert!(offsets().is_empty());
@@ -506,11 +492,11 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_it() {
+    fn number_of_jobs_is_limited() {
         let reports = reports();
-        for job in 0..i64::try_from(MOST_JOBS).unwrap() + 10 {
+        for job in 0..i64::try_from(MAX_JOBS).unwrap() + 10 {
             reports.add(report(job, 1));
         }
-        assert_eq!(reports.take(true).len(), MOST_JOBS);
+        assert_eq!(reports.take(true).len(), MAX_JOBS);
     }
 }

@@ -1,4 +1,4 @@
-//! Writing what a transaction changed.
+//! Writing the changes of a unit of work.
 
 use std::collections::BTreeMap;
 
@@ -6,28 +6,28 @@ use landfall_database::{DatabaseError, Statement, Transaction, Value};
 
 use super::{
     QueueError,
-    book::{Book, NewEvent, Part},
     load::parts,
     message,
     numbers::{self, Sequence},
     record::{self, number, signed, text},
     time::MINUTE,
+    unit_of_work::{NewEvent, Part, UnitOfWork},
 };
 use crate::job::JobEventKind;
 
-/// Tokens of one job.
-const MOST_TOKENS: i64 = 5;
+/// Maximum tokens of a job.
+const MAX_TOKENS: i64 = 5;
 
-impl Book<'_> {
-    /// Writes all of it.
+impl UnitOfWork<'_> {
+    /// Writes the changes.
     pub(super) async fn save(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
         let (new, old): (Vec<_>, Vec<_>) = self
             .jobs
             .values()
-            .filter(|held| held.was.is_none() || held.is_changed)
-            .partition(|held| held.was.is_none());
-        let new: Vec<_> = new.iter().map(|held| &held.record).collect();
-        let old: Vec<_> = old.iter().map(|held| &held.record).collect();
+            .filter(|loaded| loaded.loaded_as.is_none() || loaded.is_changed)
+            .partition(|loaded| loaded.loaded_as.is_none());
+        let new: Vec<_> = new.iter().map(|loaded| &loaded.record).collect();
+        let old: Vec<_> = old.iter().map(|loaded| &loaded.record).collect();
         for part in parts(&new) {
             transaction.execute(record::insert(part)).await?;
         }
@@ -37,10 +37,10 @@ impl Book<'_> {
         self.save_tokens(transaction).await?;
         self.save_parts(transaction).await?;
         self.save_figures(transaction).await?;
-        for statement in Statement::merge(&self.along) {
+        for statement in Statement::merge(&self.extra_statements) {
             transaction.execute(statement).await?;
         }
-        // Last of all, since other nodes with events wait until this transaction ends.
+        // Take the numbers last: transactions of other nodes with events wait until this one ends.
         let reserved = self.events.iter().filter(|event| has_last_progress(event));
         let count = self.events.len() + reserved.count();
         let numbers = numbers::take(transaction, Sequence::Events, count).await?;
@@ -60,8 +60,9 @@ impl Book<'_> {
 
     async fn save_tokens(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
         for part in parts(&self.tokens) {
-            let mut statement =
-                Statement::new("INSERT INTO queue_tokens (hash, job) SELECT * FROM (VALUES ");
+            let mut statement = Statement::new(
+                "INSERT INTO queue_tokens (hash, job_number) SELECT * FROM (VALUES ",
+            );
             let rows = part
                 .iter()
                 .map(|(hash, job)| [hash.as_str().into(), (*job).into()]);
@@ -69,21 +70,21 @@ impl Book<'_> {
             statement.push(") AS v");
             transaction.execute(statement).await?;
         }
-        for job in &self.with_more_tokens {
+        for job in &self.jobs_to_prune {
             let statement = Statement::new(
-                "DELETE FROM queue_tokens WHERE job = $1 AND number <= (SELECT number \
-                 FROM queue_tokens WHERE job = $1 ORDER BY number DESC LIMIT 1 OFFSET $2)",
+                "DELETE FROM queue_tokens WHERE job_number = $1 AND number <= (SELECT number \
+                 FROM queue_tokens WHERE job_number = $1 ORDER BY number DESC LIMIT 1 OFFSET $2)",
             );
-            let statement = statement.with(*job).with(MOST_TOKENS);
+            let statement = statement.with(*job).with(MAX_TOKENS);
             transaction.execute(statement).await?;
         }
         Ok(())
     }
 
     async fn save_parts(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
-        for (job, upload) in &self.forgotten {
+        for (job, upload) in &self.deleted_parts {
             let statement =
-                Statement::new("DELETE FROM queue_parts WHERE job = $1 AND upload = $2");
+                Statement::new("DELETE FROM queue_parts WHERE job_number = $1 AND upload_id = $2");
             let statement = statement.with(*job).with(upload.as_str());
             transaction.execute(statement).await?;
         }
@@ -95,7 +96,7 @@ impl Book<'_> {
             .collect();
         for some in parts(&changed) {
             let mut statement = Statement::new(
-                "INSERT INTO queue_parts (job, upload, length, stored, noted) \
+                "INSERT INTO queue_parts (job_number, upload_id, length, upload_offset, created_at) \
                  SELECT * FROM (VALUES ",
             );
             let rows = some.iter().map(|(job, upload, part)| {
@@ -103,48 +104,50 @@ impl Book<'_> {
                     (*job).into(),
                     upload.as_str().into(),
                     number(part.length),
-                    signed(part.stored).into(),
-                    part.noted.into(),
+                    signed(part.offset).into(),
+                    part.created_at.into(),
                 ]
             });
             statement.push_rows(rows, ["BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT"]);
-            // `WHERE true` parts the two meanings of ON for SQLite.
+            // SQLite needs `WHERE true` to parse ON CONFLICT after a SELECT.
             statement.push(
-                ") AS v WHERE true ON CONFLICT (job, upload) DO UPDATE \
-                 SET length = excluded.length, stored = excluded.stored",
+                ") AS v WHERE true ON CONFLICT (job_number, upload_id) DO UPDATE \
+                 SET length = excluded.length, upload_offset = excluded.upload_offset",
             );
             transaction.execute(statement).await?;
         }
         Ok(())
     }
 
-    /// Quotas, counts and throughput.
+    /// Writes quota usage, totals and throughput.
     async fn save_figures(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
-        let used: Vec<_> = self.used.iter().collect();
-        for part in parts(&used) {
+        let changes: Vec<_> = self.usage_changes.iter().collect();
+        for part in parts(&changes) {
             let mut statement = Statement::new(
-                "INSERT INTO queue_usage (subject, period, slot, reserved, used) \
+                "INSERT INTO queue_usage (subject, quota_period, slot, reserved_bytes, used_bytes) \
                  SELECT * FROM (VALUES ",
             );
-            let rows = part.iter().map(|((subject, period), more)| -> [Value; 5] {
-                [
-                    subject.as_str().into(),
-                    (*period).into(),
-                    self.slot.into(),
-                    more.reserved.into(),
-                    more.used.into(),
-                ]
-            });
+            let rows = part
+                .iter()
+                .map(|((subject, period), change)| -> [Value; 5] {
+                    [
+                        subject.as_str().into(),
+                        (*period).into(),
+                        self.slot.into(),
+                        change.reserved.into(),
+                        change.used.into(),
+                    ]
+                });
             statement.push_rows(rows, ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"]);
             statement.push(
-                ") AS v WHERE true ON CONFLICT (subject, period, slot) DO UPDATE \
-                 SET reserved = queue_usage.reserved + excluded.reserved, \
-                 used = queue_usage.used + excluded.used",
+                ") AS v WHERE true ON CONFLICT (subject, quota_period, slot) DO UPDATE \
+                 SET reserved_bytes = queue_usage.reserved_bytes + excluded.reserved_bytes, \
+                 used_bytes = queue_usage.used_bytes + excluded.used_bytes",
             );
             transaction.execute(statement).await?;
         }
         count(transaction, self.slot, self.counts()).await?;
-        if self.flow != super::book::Flow::default() {
+        if self.throughput != super::unit_of_work::ThroughputDelta::default() {
             let statement = Statement::new(
                 "INSERT INTO queue_throughput (minute, node, bytes, started, completed, failed) \
                  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (minute, node) DO UPDATE \
@@ -155,16 +158,16 @@ impl Book<'_> {
             )
             .with(self.now / MINUTE)
             .with(text(Some(&self.settings.node)))
-            .with(signed(self.flow.bytes))
-            .with(self.flow.started)
-            .with(self.flow.completed)
-            .with(self.flow.failed);
+            .with(signed(self.throughput.bytes))
+            .with(self.throughput.started)
+            .with(self.throughput.completed)
+            .with(self.throughput.failed);
             transaction.execute(statement).await?;
         }
         Ok(())
     }
 
-    /// The deliveries of the events, for the outbox in the same database.
+    /// Returns the statements that insert the deliveries of the events into the outbox.
     fn deliveries(&self) -> Result<Vec<Statement>, QueueError> {
         let Some(outbox) = &self.settings.outbox else {
             return Ok(Vec::new());
@@ -173,7 +176,7 @@ impl Book<'_> {
         let messages: Vec<_> = self
             .events
             .iter()
-            .filter(|event| wanted.has(message::name(event.kind)))
+            .filter(|event| wanted.contains(message::name(event.kind)))
             .map(|event| message::message(event, self.now))
             .collect();
         if messages.is_empty() {
@@ -183,14 +186,14 @@ impl Book<'_> {
     }
 
     async fn save_events(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
-        // Progress is only delivered: the row of the job has it.
-        let kept = self.events.iter();
-        let kept: Vec<_> = kept
+        // Progress is not stored as an event, only in the row of the job.
+        let stored = self.events.iter();
+        let stored: Vec<_> = stored
             .filter(|event| event.kind != JobEventKind::UploadProgress)
             .collect();
-        for part in parts(&kept) {
+        for part in parts(&stored) {
             let mut statement = Statement::new(
-                "INSERT INTO queue_events (number, job, subject, kind, at, body) \
+                "INSERT INTO queue_events (number, job_number, subject, kind, created_at, job_json) \
                  SELECT * FROM (VALUES ",
             );
             let rows = part.iter().map(|event| {
@@ -214,12 +217,12 @@ impl Book<'_> {
     }
 }
 
-/// Whether the number before that of an event is of its last progress, which readers receive first.
+/// Returns whether the number before an event is reserved for the last progress of its job.
 fn has_last_progress(event: &NewEvent) -> bool {
     event.kind == JobEventKind::UploadCompleted && event.job.offset > 0
 }
 
-/// Changes the counts of states: of each, jobs and bytes.
+/// Adds to the totals of jobs and bytes by state.
 pub(super) async fn count(
     transaction: &mut Transaction,
     slot: i64,
@@ -229,7 +232,7 @@ pub(super) async fn count(
         return Ok(());
     }
     let mut statement = Statement::new(
-        "INSERT INTO queue_counts (state, slot, jobs, bytes) SELECT * FROM (VALUES ",
+        "INSERT INTO queue_state_totals (state, slot, jobs, bytes) SELECT * FROM (VALUES ",
     );
     let rows = changes
         .into_iter()
@@ -237,8 +240,8 @@ pub(super) async fn count(
     statement.push_rows(rows, ["BIGINT"; 4]);
     statement.push(
         ") AS v WHERE true ON CONFLICT (state, slot) DO UPDATE \
-         SET jobs = queue_counts.jobs + excluded.jobs, \
-         bytes = queue_counts.bytes + excluded.bytes",
+         SET jobs = queue_state_totals.jobs + excluded.jobs, \
+         bytes = queue_state_totals.bytes + excluded.bytes",
     );
     transaction.execute(statement).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! How the queue behaves, and what keeps it from doing its work.
+//! Settings and errors of the queue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,37 +7,37 @@ use landfall_hooks::outbox::{Outbox, OutboxError};
 
 use crate::Clock;
 
-/// How the queue behaves.
+/// Settings of the queue.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct QueueSettings {
-    /// Where it is kept.
+    /// The database.
     pub database: Database,
-    /// Connections to it that others use, too; opened if not set.
+    /// Shared connections to the database; opened if not set.
     pub connections: Option<Connections>,
-    /// Whether what was granted survives a loss of power.
+    /// Whether committed grants survive a power loss.
     pub survives_power_loss: bool,
-    /// How long a grant may wait for its upload to be created; an hour if not set.
+    /// How long after a grant the upload may be created; default one hour.
     pub valid_for: Duration,
-    /// How long jobs that have ended are kept; 30 days if not set.
-    pub keep: Duration,
-    /// How long events can be asked for again, at most; a day if not set.
-    pub keep_events: Duration,
-    /// Counts quotas anew in each such time since 1970; never if `None`.
+    /// How long ended jobs are retained; default 30 days.
+    pub retention: Duration,
+    /// How long events are retained; default one day.
+    pub event_retention: Duration,
+    /// Length of a quota period, counted since 1970; `None` for one unlimited period.
     pub quota_period: Option<Duration>,
-    /// Tells `UploadStarted` when an upload is granted instead of when it is created.
+    /// Emits `UploadStarted` with the grant instead of the creation of the upload.
     pub started_at_grant: bool,
     /// The name of this node.
     pub node: String,
-    /// Delivers events to the application. Its tables must be in the same database, since an event and
-    /// its deliveries are written in one transaction. While it is full there are no new grants.
+    /// Delivers events to the application. It must use the same database, since an event and its
+    /// deliveries are written in one transaction. While it is full, no grants are given.
     pub outbox: Option<Outbox>,
-    /// The clock; the database's if not set.
+    /// The clock; default is the database's.
     pub clock: Clock,
 }
 
 impl QueueSettings {
-    /// Defaults.
+    /// Creates settings with defaults.
     #[must_use]
     pub fn new(database: Database) -> Self {
         let day = Duration::from_secs(24 * 3600);
@@ -46,8 +46,8 @@ impl QueueSettings {
             connections: None,
             survives_power_loss: true,
             valid_for: Duration::from_secs(3600),
-            keep: 30 * day,
-            keep_events: day,
+            retention: 30 * day,
+            event_retention: day,
             quota_period: None,
             started_at_grant: false,
             node: String::new(),
@@ -57,48 +57,49 @@ impl QueueSettings {
     }
 }
 
-/// What keeps the queue from doing its work.
+/// An error of the queue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The database failed in the middle of what several asked for; it isn't known whether it was
-    /// kept. All of it may be asked for again.
+    /// A batched transaction failed, and it is unknown whether it was committed. The call may be
+    /// repeated.
     #[error(transparent)]
     Write(Arc<Self>),
-    /// It took too long.
-    #[error("the database took longer than {0:?}")]
-    Slow(Duration),
-    /// The queue was closed.
+    /// The database timed out.
+    #[error("the database timed out after {0:?}")]
+    Timeout(Duration),
+    /// The queue is closed.
     #[error("the queue is closed")]
     Closed,
-    /// Longer than the database can find again.
+    /// A value is too long for an index.
     #[error("{0} is too long")]
     TooLong(&'static str),
-    /// The outbox has no room for the events of further grants.
-    #[error("the outbox of events is full; see `landfall events list`")]
+    /// The outbox is full.
+    #[error("the outbox is full; see `landfall events list`")]
     OutboxFull,
-    /// The events of a transaction cannot be delivered.
+    /// The deliveries of an event cannot be stored.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
-    /// What the database holds makes no sense.
-    #[error("a row of the database makes no sense: {0}")]
-    Row(String),
+    /// A row is invalid.
+    #[error("invalid database row: {0}")]
+    InvalidRow(String),
 }
 
 impl QueueError {
-    /// Whether another transaction was in the way, so that the same one may succeed at once.
+    /// Returns whether the transaction conflicted with another and can be retried at once.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_conflict())
     }
 
-    /// Whether one order or row is the cause, so that others can be written without it.
-    pub(super) fn is_of_statement(&self) -> bool {
+    /// Returns whether a single command or row is the cause, so that others can be written without
+    /// it.
+    pub(super) fn is_statement_error(&self) -> bool {
         match self {
-            Self::Database(error) => error.is_of_statement(),
-            Self::Row(_) | Self::TooLong(_) => true,
+            Self::Database(error) => error.is_statement_error(),
+            Self::InvalidRow(_) | Self::TooLong(_) => true,
             _ => false,
         }
     }

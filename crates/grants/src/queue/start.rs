@@ -2,133 +2,134 @@
 
 use std::time::SystemTime;
 
-use landfall::upload::Upload;
+use landfall::upload::{Upload, UploadId};
 
 use super::{
-    Start, Started,
-    book::{Book, Needs, Part},
+    StartOutcome, StartRequest,
+    command::QueueCommand,
     record::{Record, clean},
     time::{millis, time},
-    work::Work,
+    unit_of_work::{Part, Prefetch, UnitOfWork},
 };
 use crate::{Job, JobId, JobState, job::JobEventKind};
 
-/// Parts of one job.
-const MOST_PARTS: usize = 1000;
-/// After so many milliseconds a part of which nothing came makes room for others: the answer to its
-/// creation was lost.
-const FORGETTABLE: i64 = 10_000;
+/// Maximum partial uploads of a job.
+const MAX_PARTS: usize = 1000;
+/// Age after which an empty partial upload may be replaced: the response to its creation was lost.
+const ABANDONED_PART_MILLIS: i64 = 10_000;
 
-/// Binds an upload to a job.
 #[derive(Debug)]
-pub(super) struct Bind {
+pub(super) struct StartJob {
     pub(super) job: JobId,
-    pub(super) start: Start,
+    pub(super) start: StartRequest,
 }
 
-impl Work for Bind {
-    type Answer = Started;
+impl QueueCommand for StartJob {
+    type Output = StartOutcome;
 
-    fn needs(&self, needs: &mut Needs) {
-        needs.jobs.insert(self.job.0);
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch.jobs.insert(self.job.0);
         if self.start.is_part {
-            needs.parts.insert(self.job.0);
+            prefetch.parts.insert(self.job.0);
         }
     }
 
-    fn apply(&self, book: &mut Book<'_>) -> Started {
+    fn apply(&self, work: &mut UnitOfWork<'_>) -> StartOutcome {
         let number = self.job.0;
-        if book.lapse(number) {
-            return Started::TooLate;
+        if work.expire(number) {
+            return StartOutcome::Expired;
         }
-        let Some(record) = book.record(number) else {
-            return Started::Unknown;
+        let Some(record) = work.record(number) else {
+            return StartOutcome::NotFound;
         };
         if record.job.state.is_terminal() {
-            return Started::Ended(record.job.state);
+            return StartOutcome::Ended(record.job.state);
         }
-        if let Some(answer) = self.refusal(record) {
-            return answer;
+        if let Some(rejection) = self.check(record) {
+            return rejection;
         }
-        if self.start.is_part && !self.note_part(book) {
-            return Started::TooMuch;
+        if self.start.is_part && !self.add_part(work) {
+            return StartOutcome::TooLarge;
         }
         if !self.start.is_part {
             if let Some(length) = self.start.length {
-                book.learn_size(number, length);
+                work.set_size(number, length);
             }
-            let Some(record) = book.change(number) else {
-                return Started::Unknown;
+            let Some(record) = work.change(number) else {
+                return StartOutcome::NotFound;
             };
             record.job.upload_id = Some(self.start.upload.to_string());
-            record.digest = Some(self.start.digest.clone());
+            record.upload_fingerprint = Some(self.start.fingerprint.clone());
         }
-        book.begin(number);
-        book.along.extend(self.start.along.clone());
-        Started::Bound
+        work.mark_started(number);
+        work.extra_statements
+            .extend(self.start.extra_statement.clone());
+        StartOutcome::Bound
     }
 }
 
-impl Bind {
-    /// What is in the way, judged by the job alone.
-    fn refusal(&self, record: &Record) -> Option<Started> {
+impl StartJob {
+    /// Compares the upload with the job.
+    fn check(&self, record: &Record) -> Option<StartOutcome> {
         let start = &self.start;
         let job = &record.job;
         if start.is_part {
-            // What was granted is bound already, whole or joined.
-            return job.upload_id.as_ref().map(|_| Started::Differs);
+            // The whole upload is already bound.
+            return job.upload_id.as_ref().map(|_| StartOutcome::Conflict);
         }
-        if let (Some(bound), Some(digest)) = (&job.upload_id, &record.digest) {
-            if *digest != start.digest {
-                return Some(Started::Differs);
+        if let (Some(bound), Some(fingerprint)) = (&job.upload_id, &record.upload_fingerprint) {
+            if *fingerprint != start.fingerprint {
+                return Some(StartOutcome::Conflict);
             }
             let is_same = bound == start.upload.as_str();
-            let is_replaced = start.instead_of.as_ref().map(AsRef::as_ref) == Some(bound.as_str());
+            let is_replaced = start.replaces.as_ref().map(AsRef::as_ref) == Some(bound.as_str());
             if !is_same && !is_replaced {
-                let other = landfall::upload::UploadId::new(bound).ok()?;
-                return Some(Started::Other(other));
+                let other = UploadId::new(bound).ok()?;
+                return Some(StartOutcome::Other(other));
             }
         }
         match (start.length, job.size, job.max_size) {
-            (Some(length), Some(size), _) if length > size => Some(Started::TooMuch),
-            (Some(length), Some(size), _) if length < size => Some(Started::Differs),
-            (Some(length), None, Some(most)) if length > most => Some(Started::TooMuch),
+            (Some(length), Some(size), _) if length > size => Some(StartOutcome::TooLarge),
+            (Some(length), Some(size), _) if length < size => Some(StartOutcome::Conflict),
+            (Some(length), None, Some(max)) if length > max => Some(StartOutcome::TooLarge),
             _ => None,
         }
     }
 
-    /// Notes a part, if there is room for it.
-    fn note_part(&self, book: &mut Book<'_>) -> bool {
+    /// Adds a partial upload. Returns whether the grant allows it.
+    fn add_part(&self, work: &mut UnitOfWork<'_>) -> bool {
         let number = self.job.0;
-        let most = book
+        let max = work
             .record(number)
             .and_then(|record| record.job.size.or(record.job.max_size))
             .unwrap_or(u64::MAX);
-        let now = book.now;
-        let parts = book.parts.entry(number).or_default();
+        let now = work.now;
+        let parts = work.parts.entry(number).or_default();
         let upload = clean(self.start.upload.as_str());
         if parts.contains_key(&upload) {
             return true;
         }
         let length = self.start.length.unwrap_or_default();
-        while parts.len() >= MOST_PARTS || promised(parts.values()).saturating_add(length) > most {
+        while parts.len() >= MAX_PARTS
+            || sum_of_lengths(parts.values()).saturating_add(length) > max
+        {
             let oldest = parts
                 .iter()
                 .filter(|(_, part)| {
-                    part.stored == 0 && part.noted.saturating_add(FORGETTABLE) <= now
+                    part.offset == 0 && part.created_at.saturating_add(ABANDONED_PART_MILLIS) <= now
                 })
-                .min_by_key(|(_, part)| part.noted)
+                .min_by_key(|(_, part)| part.created_at)
                 .map(|(upload, _)| upload.clone());
             let Some(oldest) = oldest else {
                 return false;
             };
             parts.remove(&oldest);
-            book.forgotten.push((number, oldest));
+            work.deleted_parts.push((number, oldest));
         }
         let part = Part {
             length: self.start.length,
-            stored: 0,
-            noted: now,
+            offset: 0,
+            created_at: now,
             is_changed: true,
         };
         parts.insert(upload, part);
@@ -136,16 +137,15 @@ impl Bind {
     }
 }
 
-/// Bytes that parts have or will have.
-fn promised<'a>(parts: impl Iterator<Item = &'a Part>) -> u64 {
+fn sum_of_lengths<'a>(parts: impl Iterator<Item = &'a Part>) -> u64 {
     parts
-        .map(|part| part.length.unwrap_or(part.stored).max(part.stored))
+        .map(|part| part.length.unwrap_or(part.offset).max(part.offset))
         .fold(0, u64::saturating_add)
 }
 
-/// A job for an upload that came without a grant.
+/// Creates a job for an upload without a grant.
 #[derive(Debug)]
-pub(super) struct Follow {
+pub(super) struct TrackUpload {
     upload: String,
     filename: Option<String>,
     filetype: Option<String>,
@@ -154,7 +154,7 @@ pub(super) struct Follow {
     created: Option<SystemTime>,
 }
 
-impl Follow {
+impl TrackUpload {
     pub(super) fn new(upload: &Upload) -> Self {
         let mut metadata = serde_json::Map::new();
         for (key, _) in upload.metadata.iter() {
@@ -176,54 +176,32 @@ impl Follow {
         }
     }
 
-    fn record(&self, book: &Book<'_>) -> Record {
-        let now = time(book.now);
-        Record {
-            job: Job {
-                id: JobId(0),
-                subject: None,
-                request_id: self.upload.clone(),
-                state: JobState::Received,
-                reason: None,
-                filename: self.filename.clone(),
-                filetype: self.filetype.clone(),
-                size: self.length,
-                max_size: None,
-                offset: 0,
-                etag: None,
-                rate: 0,
-                metadata: self.metadata.clone(),
-                upload_id: Some(self.upload.clone()),
-                node: None,
-                created_at: self.created.unwrap_or(now),
-                expires_at: now,
-                started_at: None,
-                updated_at: now,
-                ended_at: None,
-            },
-            asked: None,
-            digest: None,
-            ending: None,
-            period: 0,
-            reserved: 0,
-            measured: book.now,
-        }
+    fn record(&self, work: &UnitOfWork<'_>) -> Record {
+        let now = time(work.now);
+        let mut job = Job::new(self.upload.clone(), now);
+        job.filename.clone_from(&self.filename);
+        job.filetype.clone_from(&self.filetype);
+        job.size = self.length;
+        job.metadata = self.metadata.clone();
+        job.upload_id = Some(self.upload.clone());
+        job.created_at = self.created.unwrap_or(now);
+        Record::new(job, work.now)
     }
 }
 
-impl Work for Follow {
-    type Answer = JobId;
+impl QueueCommand for TrackUpload {
+    type Output = JobId;
 
-    fn needs(&self, needs: &mut Needs) {
-        needs.new_jobs += 1;
-        needs.uploads.insert(self.upload.clone());
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch.new_jobs += 1;
+        prefetch.uploads.insert(self.upload.clone());
     }
 
-    fn apply(&self, book: &mut Book<'_>) -> JobId {
-        let newest = book.uploads.get(&self.upload);
-        if let Some(record) = newest.and_then(|number| book.record(*number)) {
+    fn apply(&self, work: &mut UnitOfWork<'_>) -> JobId {
+        let newest = work.uploads.get(&self.upload);
+        if let Some(record) = newest.and_then(|number| work.record(*number)) {
             let ended = record.job.ended_at.map(millis);
-            // A later upload may have the id of an earlier one.
+            // An upload id can be reused after the earlier upload ended.
             let is_this = match (ended, self.created.map(millis)) {
                 (Some(ended), Some(created)) => created <= ended,
                 (ended, _) => ended.is_none(),
@@ -232,18 +210,18 @@ impl Work for Follow {
                 return record.job.id;
             }
         }
-        let id = book.add(self.record(book)).id;
-        book.begin(id.0);
+        let id = work.add(self.record(work)).id;
+        work.mark_started(id.0);
         id
     }
 }
 
-impl Book<'_> {
-    /// Notes that a job's upload is created.
-    fn begin(&mut self, number: i64) {
-        let (now, measured) = (time(self.now), self.now);
+impl UnitOfWork<'_> {
+    /// Sets the state started.
+    fn mark_started(&mut self, number: i64) {
+        let (now, rate_measured_at) = (time(self.now), self.now);
         let node = self.settings.node.clone();
-        let by_grant = self.settings.started_at_grant;
+        let started_at_grant = self.settings.started_at_grant;
         let Some(record) = self.change(number) else {
             return;
         };
@@ -254,10 +232,10 @@ impl Book<'_> {
         let is_granted = record.job.subject.is_some();
         record.job.state = JobState::Started;
         record.job.started_at = Some(now);
-        record.measured = measured;
-        self.flow.started += 1;
-        if !(by_grant && is_granted) {
-            self.tell(number, JobEventKind::UploadStarted);
+        record.rate_measured_at = rate_measured_at;
+        self.throughput.started += 1;
+        if !(started_at_grant && is_granted) {
+            self.emit(number, JobEventKind::UploadStarted);
         }
     }
 }

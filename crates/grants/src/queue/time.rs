@@ -1,8 +1,7 @@
-//! Times as the database keeps them: milliseconds since 1970.
+//! Times in the database: milliseconds since 1970.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds of a minute.
 pub(super) const MINUTE: i64 = 60_000;
 
 pub(super) fn millis(at: SystemTime) -> i64 {

@@ -1,4 +1,4 @@
-//! What goes into the queue and what comes out of it.
+//! Inputs and outputs of the queue.
 
 use std::{
     collections::BTreeMap,
@@ -10,15 +10,15 @@ use landfall_database::Statement;
 use sha2::{Digest as _, Sha256};
 
 use super::numbers;
-use crate::{Job, JobId, JobState, Limits, Token, TokenHash};
+use crate::{GrantLimits, Job, JobId, JobState, Token, TokenHash};
 
-/// An upload that is asked for.
+/// A request for a grant.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NewJob {
-    /// Who asks.
+    /// The principal's name.
     pub subject: String,
-    /// The caller's own id for it.
+    /// The principal's own id for the job.
     pub request_id: String,
     /// The file's name.
     pub filename: String,
@@ -26,19 +26,19 @@ pub struct NewJob {
     pub filetype: Option<String>,
     /// Its length in bytes, if known.
     pub size: Option<u64>,
-    /// The most bytes it may have, if the length isn't known.
+    /// The maximum length, if the length is unknown.
     pub max_size: Option<u64>,
-    /// What else was said.
+    /// Other fields of the request.
     pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// The [fingerprint](Self::fingerprint) of what the caller requested, where a policy has changed it
-    /// since: an application may add something else each time. That of the fields above if `None`.
-    pub asked: Option<i64>,
-    /// What holds for this subject at this moment; checked in the same transaction.
-    pub bounds: Bounds,
+    /// The [fingerprint](Self::fingerprint) of the original request, if a policy has changed the
+    /// fields above. A policy may change them differently each time.
+    pub request_fingerprint: Option<i64>,
+    /// The limits of the subject, checked in the same transaction.
+    pub limits: JobLimits,
 }
 
 impl NewJob {
-    /// A request without anything more.
+    /// Creates a request without optional fields.
     #[must_use]
     pub fn new(
         subject: impl Into<String>,
@@ -53,152 +53,139 @@ impl NewJob {
             size: None,
             max_size: None,
             metadata: serde_json::Map::new(),
-            asked: None,
-            bounds: Bounds::default(),
+            request_fingerprint: None,
+            limits: JobLimits::default(),
         }
     }
 
-    /// The job as a grant at `now` makes it, without its number and its expiry.
+    /// Returns the job that a grant at `now` creates, without its number and expiry.
     #[must_use]
     pub fn draft(&self, now: SystemTime) -> Job {
         Job {
-            id: JobId(0),
             subject: Some(self.subject.clone()),
-            request_id: self.request_id.clone(),
-            state: JobState::Received,
-            reason: None,
             filename: Some(self.filename.clone()),
             filetype: self.filetype.clone(),
             size: self.size,
             max_size: self.max_size.filter(|_| self.size.is_none()),
-            offset: 0,
-            etag: None,
-            rate: 0,
             metadata: self.metadata.clone(),
-            upload_id: None,
-            node: None,
-            created_at: now,
-            expires_at: now,
-            started_at: None,
-            updated_at: now,
-            ended_at: None,
+            ..Job::new(self.request_id.clone(), now)
         }
     }
 
-    /// Returns a number that the same name, type, size and metadata lead to again.
+    /// Returns a hash of the name, type, size and metadata.
     #[must_use]
     pub fn fingerprint(&self) -> i64 {
         let content = (&self.filename, &self.filetype, self.size, &self.metadata);
-        // Texts and numbers always have a JSON form, and maps are sorted in it.
+        // Serialization of strings and numbers does not fail, and maps are sorted.
         let json = serde_json::to_vec(&content).unwrap_or_default();
         numbers::from_digest(&Sha256::digest(json))
     }
 }
 
-/// Limits of a subject that depend on what else it has asked for.
+/// Limits that depend on the other jobs of the subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Bounds {
-    /// See [`Limits::active`].
-    pub active: Option<u32>,
-    /// See [`Limits::rate`].
-    pub rate: Option<crate::caller::Rate>,
-    /// See [`Limits::quota`].
+pub struct JobLimits {
+    /// See [`GrantLimits::max_active`].
+    pub max_active: Option<u32>,
+    /// See [`GrantLimits::rate_limit`].
+    pub rate_limit: Option<crate::auth::RateLimit>,
+    /// See [`GrantLimits::quota`].
     pub quota: Option<u64>,
-    /// What is reserved of the quota while the size isn't known. If 0, all that is left of it is, and
-    /// the upload may have no more.
+    /// Bytes of the quota to reserve while the size is unknown. If 0, the whole rest of the quota
+    /// is reserved and becomes the upload's maximum size.
     pub reserve: u64,
 }
 
-impl Bounds {
-    /// Those of `limits`; what has no known size reserves the most that it may have.
-    #[must_use]
-    pub fn of(limits: &Limits) -> Self {
+impl From<&GrantLimits> for JobLimits {
+    /// Reserves `max_size` bytes for an upload of unknown size.
+    fn from(limits: &GrantLimits) -> Self {
         Self {
-            active: limits.active,
-            rate: limits.rate,
+            max_active: limits.max_active,
+            rate_limit: limits.rate_limit,
             quota: limits.quota,
             reserve: limits.max_size.unwrap_or_default(),
         }
     }
 }
 
-/// The answer to somebody who asks for an upload.
+/// The outcome of [`Queue::grant`](super::Queue::grant).
 #[derive(Debug, Clone, PartialEq)]
-pub enum Granted {
+pub enum GrantOutcome {
     /// A new job and its token.
-    New(Box<Job>, Token),
-    /// Asked for before in the same words. A job that hasn't ended gets one more token, beside those
-    /// it has (five at most, the oldest go), since nobody knows the first one any more.
-    Again(Box<Job>, Option<Token>),
-    /// The subject has asked for something else under this id.
+    Created(Box<Job>, Token),
+    /// The job of an earlier, equal request. If it has not ended, it gets another token, since the
+    /// first response may be lost. A job keeps its newest five tokens.
+    Existing(Box<Job>, Option<Token>),
+    /// The job of another request with this id.
     Conflict(Box<Job>),
-    /// Not now.
-    Refused(Refusal),
+    /// A limit is exceeded; nothing was written.
+    LimitExceeded(LimitExceeded),
 }
 
 /// The outcome of [`Queue::grant_and_start`](super::Queue::grant_and_start).
 #[derive(Debug, Clone, PartialEq)]
-pub enum GrantStarted {
-    /// A new job, and what became of its start. If that is not [`Started::Bound`], the job has no upload.
-    New(Box<Job>, Started),
-    /// The job of the same request before; nothing was written.
-    Again(Box<Job>),
+pub enum GrantStartOutcome {
+    /// A new job and the outcome of its start. It has no upload unless that is
+    /// [`StartOutcome::Bound`].
+    Created(Box<Job>, StartOutcome),
+    /// The job of an earlier, equal request; nothing was written.
+    Existing(Box<Job>),
     /// The job of another request with this id; nothing was written.
     Conflict(Box<Job>),
     /// A limit is exceeded; nothing was written.
-    Refused(Refusal),
+    LimitExceeded(LimitExceeded),
 }
 
-/// Why no grant is given now.
+/// A limit that does not allow a grant now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// So many are under way, which is the most.
+pub enum LimitExceeded {
+    /// The maximum number of active jobs.
     Active(u32),
-    /// Too many were asked for; how long to wait.
+    /// The rate limit; time until the next grant.
     Rate(Duration),
-    /// What is left of the quota, in bytes, is too little.
+    /// The quota, in bytes.
     Quota {
-        /// In all.
+        /// The quota.
         quota: u64,
-        /// Reserved or used.
+        /// Reserved and used bytes.
         used: u64,
     },
 }
 
-/// An upload that is about to be created under a grant.
+/// A request to bind an upload to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Start {
+pub struct StartRequest {
     /// The upload.
     pub upload: UploadId,
-    /// Whether it is a part of what was granted (tus concatenation): such are noted beside the job.
+    /// Whether the upload is a partial upload (tus concatenation).
     pub is_part: bool,
     /// Its length, if known.
     pub length: Option<u64>,
-    /// What the client asked for in its creation, in digest: a second creation must ask for the same.
-    pub digest: String,
-    /// The upload in whose place this one comes: the one that [was bound](super::Queue::bound) and
-    /// turned out never to have been made.
-    pub instead_of: Option<UploadId>,
-    /// What somebody else who keeps books in the queue's database wants written with it.
-    pub along: Option<Statement>,
+    /// A fingerprint of the creation; a repeated creation must have the same.
+    pub fingerprint: String,
+    /// The [bound upload](super::Queue::bound_upload) to replace, because it does not exist in the
+    /// store.
+    pub replaces: Option<UploadId>,
+    /// A statement to execute in the same transaction.
+    pub extra_statement: Option<Statement>,
 }
 
-impl Start {
-    /// The upload of a job.
+impl StartRequest {
+    /// Binds the upload of a job.
     #[must_use]
-    pub fn new(upload: UploadId, length: Option<u64>, digest: impl Into<String>) -> Self {
+    pub fn new(upload: UploadId, length: Option<u64>, fingerprint: impl Into<String>) -> Self {
         Self {
             upload,
             is_part: false,
             length,
-            digest: digest.into(),
-            instead_of: None,
-            along: None,
+            fingerprint: fingerprint.into(),
+            replaces: None,
+            extra_statement: None,
         }
     }
 
-    /// A part of it.
+    /// Binds a partial upload.
     #[must_use]
     pub fn part(upload: UploadId, length: Option<u64>) -> Self {
         Self {
@@ -207,80 +194,80 @@ impl Start {
         }
     }
 
-    /// Takes the place of an upload that was bound and isn't in the store.
+    /// Replaces a bound upload that does not exist in the store.
     #[must_use]
-    pub fn instead_of(mut self, bound: Option<UploadId>) -> Self {
-        self.instead_of = bound;
+    pub fn replacing(mut self, bound: Option<UploadId>) -> Self {
+        self.replaces = bound;
         self
     }
 
-    /// Executes a statement in the transaction that binds the upload, and only if it is bound: then
-    /// both are kept, or neither. The transaction is that of others, too, and may be tried again after
-    /// it was kept, so the statement must hold nothing that a database refuses, and do no harm twice. Those that
-    /// [insert a row](Statement::insert) are executed together.
+    /// Executes a statement in the transaction that binds the upload, if it is bound.
+    ///
+    /// The transaction contains commands of other callers and may be repeated after a commit. The
+    /// statement must therefore be valid and idempotent. Statements that [insert a
+    /// row](Statement::insert) are batched.
     #[must_use]
-    pub fn along(mut self, statement: Statement) -> Self {
-        self.along = Some(statement);
+    pub fn with_statement(mut self, statement: Statement) -> Self {
+        self.extra_statement = Some(statement);
         self
     }
 }
 
-/// What became of a start.
+/// The outcome of [`Queue::start`](super::Queue::start).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Started {
-    /// It is bound.
+pub enum StartOutcome {
+    /// The upload is bound.
     Bound,
-    /// This upload is bound already, and isn't the one that the start would have replaced: if it is in
-    /// the store, it is the one that was granted; if not, start again [instead of](Start::instead_of)
-    /// it.
+    /// Another upload is bound, and it is not the one to be [replaced](StartRequest::replacing). If
+    /// the store does not have it, start again and replace it.
     Other(UploadId),
-    /// Its time to start is over.
-    TooLate,
-    /// The job has ended so.
+    /// The grant expired before the upload was created.
+    Expired,
+    /// The job has ended in this state.
     Ended(JobState),
-    /// Another creation asked for something else.
-    Differs,
-    /// There would be more bytes (or parts) than were granted.
-    TooMuch,
-    /// There is no such job any more.
-    Unknown,
+    /// The upload of an earlier creation has another fingerprint.
+    Conflict,
+    /// The upload has more bytes, or more parts, than granted.
+    TooLarge,
+    /// The job does not exist, or no longer.
+    NotFound,
 }
 
-/// How far an upload got.
+/// The progress of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The job, from the upload's labels.
     pub job: JobId,
-    /// The part, if it is one.
+    /// The partial upload, if it is one.
     pub part: Option<UploadId>,
     /// Bytes stored.
     pub offset: u64,
-    /// The length, if known by now.
+    /// The length, if known.
     pub length: Option<u64>,
 }
 
-/// The end of a job.
+/// How a job ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    /// Complete.
+pub enum JobEnd {
+    /// All bytes are stored.
     Completed(Completion),
-    /// Not wanted any more; by whom or why, for people.
+    /// Cancelled; the reason, for users.
     Cancelled(String),
-    /// It can't go on; why.
+    /// Failed; the reason, for users.
     Failed(String),
-    /// Its time was over.
+    /// Not started or not completed in time.
     Expired,
 }
 
-impl End {
-    /// Makes a completion whose only evidence is the number of bytes.
+impl JobEnd {
+    /// Creates a completion that is proven by the number of bytes only.
     #[must_use]
     pub const fn completed(bytes: u64) -> Self {
         Self::Completed(Completion { bytes, etag: None })
     }
 }
 
-/// The evidence of a completion.
+/// The proof of a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
     /// Bytes stored.
@@ -289,12 +276,12 @@ pub struct Completion {
     pub etag: Option<String>,
 }
 
-/// Selects running jobs by the time of their last update.
+/// A filter for running jobs by their last update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StaleFilter {
-    /// Not updated since this moment.
+    /// Last updated before this time.
     pub before: SystemTime,
-    /// Updated at this moment or later.
+    /// Last updated at this time or later.
     pub since: SystemTime,
 }
 
@@ -303,41 +290,41 @@ pub struct StaleFilter {
 pub struct StaleJob {
     /// The job.
     pub job: Job,
-    /// How it ends if its upload is gone: see [`Queue::set_ending`](super::Queue::set_ending).
-    pub ending: Option<End>,
-    /// All uploads bound to it: see [`Queue::uploads_of`](super::Queue::uploads_of).
+    /// The [prepared end](super::Queue::prepare_end), if its upload is about to be removed.
+    pub prepared_end: Option<JobEnd>,
+    /// All [uploads bound to it](super::Queue::uploads_of).
     pub uploads: Vec<UploadId>,
 }
 
-/// Whose jobs.
+/// Selects the jobs of one subject or of all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Those of one subject.
+    /// One subject.
     Subject(String),
-    /// All.
+    /// All subjects.
     All,
 }
 
-/// Which jobs, a page at a time by number.
+/// A query for a page of jobs, in the order of their numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Query {
-    /// Whose.
+    /// The subjects to include.
     pub scope: Scope,
-    /// In which states; empty = all.
+    /// The states to include; empty for all.
     pub states: Vec<JobState>,
-    /// What the name, the subject, the request id or the upload's id begins with.
+    /// Prefix of the file name, subject, request id or upload id, to search for.
     pub search: Option<String>,
-    /// The number of the last one of the page before.
+    /// The last job of the previous page.
     pub after: Option<JobId>,
-    /// Newest first, instead of oldest.
+    /// Whether to list the newest jobs first.
     pub newest_first: bool,
-    /// How many at most.
+    /// Maximum number of jobs.
     pub limit: usize,
 }
 
 impl Query {
-    /// The first hundred of them.
+    /// Queries the first hundred jobs of a scope.
     #[must_use]
     pub fn new(scope: Scope) -> Self {
         Self {
@@ -351,61 +338,61 @@ impl Query {
     }
 }
 
-/// Some jobs.
+/// A page of jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// They.
+    /// The jobs.
     pub jobs: Vec<Job>,
-    /// Whether there are more after the last of them.
+    /// Whether another page follows.
     pub has_more: bool,
 }
 
-/// A key of an application.
+/// An API key.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ApiKey {
     /// Its number, for `landfall keys revoke`.
     pub id: i64,
-    /// What people call it.
+    /// Its name.
     pub name: String,
-    /// Who uses it.
+    /// The principal that it authenticates.
     pub subject: String,
-    /// What it may ask for.
-    pub limits: Limits,
-    /// Whether it may see and cancel everybody's uploads.
+    /// Its limits.
+    pub limits: GrantLimits,
+    /// Whether it may list and cancel the uploads of all subjects.
     pub is_admin: bool,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: SystemTime,
-    /// When it stops being one, if it does.
+    /// Time of expiry, if any.
     pub expires_at: Option<SystemTime>,
-    /// When it was used last, give or take a minute.
+    /// Time of the last use, accurate to a minute.
     pub used_at: Option<SystemTime>,
 }
 
-/// A key to be.
+/// A new API key.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "see `ApiKey`")]
 pub struct NewKey {
     pub hash: TokenHash,
     pub name: String,
     pub subject: String,
-    pub limits: Limits,
+    pub limits: GrantLimits,
     pub is_admin: bool,
     pub expires_at: Option<SystemTime>,
 }
 
-/// The queue in numbers, counted as it changes.
+/// Totals over all jobs, updated incrementally.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Jobs in each state.
+    /// The number of jobs in each state.
     pub jobs: BTreeMap<&'static str, u64>,
-    /// Bytes of the jobs that are complete and still listed.
+    /// Bytes of the completed jobs that are still listed.
     pub completed_bytes: u64,
 }
 
-/// What came in during one minute, over all nodes.
+/// Activity of all nodes in one minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the words say it")]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Throughput {
     pub minute: SystemTime,
     pub bytes: u64,

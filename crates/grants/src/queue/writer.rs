@@ -1,4 +1,4 @@
-//! The tasks that write: what requests order while one transaction runs goes into the next one.
+//! The writer tasks. Commands that arrive during a transaction are batched into the next one.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -11,61 +11,62 @@ use tokio::{
 };
 
 use super::{
-    QueueError, Report, Shared, advance,
-    book::{Book, Needs},
-    work::Order,
+    QueueError, Report, Shared,
+    command::QueuedCommand,
+    transition,
+    unit_of_work::{Prefetch, UnitOfWork},
 };
 use crate::JobId;
 
-/// Orders in one transaction.
-const MOST: usize = 256;
-/// Pauses before a transaction that failed is tried again; after the last it is given up.
-const PAUSES: [Duration; 3] = [
+/// Maximum commands or reports in one transaction.
+const BATCH_SIZE: usize = 256;
+/// Delays before retries of a failed transaction.
+const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(100),
     Duration::from_millis(400),
 ];
 
-/// The least time between two transactions that write progress.
-const MIN_PAUSE: Duration = Duration::from_millis(250);
-/// How often a transaction is repeated at once because others were in its way.
+/// Minimum time between transactions that write progress.
+const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// Maximum immediate retries after conflicts with other transactions.
 const MAX_CONFLICTS: u32 = 5;
 
-/// Something for the writer.
+/// A request to the writer.
 #[derive(Debug)]
-pub(super) enum Command {
-    Do(Box<dyn Order>),
-    /// An order that the reports of a job come before, and whether it ends the job.
-    AfterReports(JobId, bool, Box<dyn Order>),
-    /// Write what is left, and end.
+pub(super) enum WriteRequest {
+    Run(Box<dyn QueuedCommand>),
+    /// Writes the reports of a job before the command; the flag is set if it ends the job.
+    AfterReports(JobId, bool, Box<dyn QueuedCommand>),
+    /// Writes everything pending, then stops.
     Close(oneshot::Sender<()>),
 }
 
-/// Executes orders until the queue is closed.
-pub(super) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
-    let mut waiting = Vec::with_capacity(MOST);
-    while commands.recv_many(&mut waiting, MOST).await > 0 {
+/// Executes commands until the queue is closed.
+pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteRequest>) {
+    let mut batch = Vec::with_capacity(BATCH_SIZE);
+    while requests.recv_many(&mut batch, BATCH_SIZE).await > 0 {
         let mut closed = None;
-        let mut orders = Vec::with_capacity(waiting.len());
+        let mut commands = Vec::with_capacity(batch.len());
         let mut reports = Vec::new();
-        let mut sort = |command, closed: &mut Option<_>| match command {
-            Command::Do(order) => orders.push(order),
-            Command::AfterReports(job, is_end, order) => {
-                shared.reports.take_of(job, is_end, &mut reports);
-                orders.push(order);
+        let mut add = |request, closed: &mut Option<_>| match request {
+            WriteRequest::Run(command) => commands.push(command),
+            WriteRequest::AfterReports(job, is_end, command) => {
+                shared.reports.take_job(job, is_end, &mut reports);
+                commands.push(command);
             }
-            Command::Close(done) => *closed = Some(done),
+            WriteRequest::Close(done) => *closed = Some(done),
         };
-        for command in waiting.drain(..) {
-            sort(command, &mut closed);
+        for request in batch.drain(..) {
+            add(request, &mut closed);
         }
         if closed.is_some() {
-            commands.close();
-            while let Some(command) = commands.recv().await {
-                sort(command, &mut closed);
+            requests.close();
+            while let Some(request) = requests.recv().await {
+                add(request, &mut closed);
             }
         }
-        write(&shared, orders, reports).await;
+        write(&shared, commands, reports).await;
         if let Some(done) = closed {
             write_reports(&shared, true).await;
             let _ = done.send(());
@@ -75,8 +76,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
     write_reports(&shared, true).await;
 }
 
-/// Writes progress until the queue is closed: in transactions of its own, so that grants and ends do
-/// not wait for it.
+/// Writes progress until the queue is closed. It has its own transactions, so that grants and ends
+/// do not wait for it.
 pub(super) async fn run_progress(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
     loop {
         let next = shared.reports.next();
@@ -88,91 +89,94 @@ pub(super) async fn run_progress(shared: Arc<Shared>, mut closing: watch::Receiv
         };
         tokio::select! {
             () = due => {}
-            () = shared.reports.came.notified() => continue,
+            () = shared.reports.due.notified() => continue,
             _ = closing.changed() => return,
         }
         write_reports(&shared, false).await;
-        // What becomes due meanwhile is written together.
+        // Batch what becomes due meanwhile.
         tokio::select! {
-            () = sleep(MIN_PAUSE) => {}
+            () = sleep(MIN_PROGRESS_INTERVAL) => {}
             _ = closing.changed() => return,
         }
     }
 }
 
 /// Writes the reports that are due, or all.
-async fn write_reports(shared: &Shared, everything: bool) {
-    let mut reports = shared.reports.take(everything);
+async fn write_reports(shared: &Shared, all: bool) {
+    let mut reports = shared.reports.take(all);
     while !reports.is_empty() {
-        let rest = reports.split_off(reports.len().min(MOST));
+        let rest = reports.split_off(reports.len().min(BATCH_SIZE));
         write(shared, Vec::new(), reports).await;
         reports = rest;
     }
 }
 
-/// Writes orders and reports in one transaction, or answers why not.
-async fn write(shared: &Shared, mut orders: Vec<Box<dyn Order>>, reports: Vec<Report>) {
-    let mut pauses = PAUSES.iter();
+/// Writes commands and reports in one transaction, with retries.
+async fn write(shared: &Shared, mut commands: Vec<Box<dyn QueuedCommand>>, reports: Vec<Report>) {
+    let mut delays = RETRY_DELAYS.iter();
     let mut conflicts = 0;
     let error = loop {
-        // Who has stopped waiting has answered its client that it failed.
-        orders.retain(|order| order.is_waited_for());
-        if orders.is_empty() && reports.is_empty() {
+        // Skip commands whose callers have timed out: they have reported a failure.
+        commands.retain(|command| command.is_waited_for());
+        if commands.is_empty() && reports.is_empty() {
             return;
         }
-        match attempt(shared, &mut orders, &reports).await {
+        match attempt(shared, &mut commands, &reports).await {
             Ok(newest) => {
-                shared.tally.batches.fetch_add(1, Ordering::Relaxed);
-                let len = u64::try_from(orders.len()).unwrap_or(u64::MAX);
-                shared.tally.orders.fetch_add(len, Ordering::Relaxed);
-                orders.into_iter().for_each(|order| order.done());
-                shared.saw(newest);
+                shared.counters.batches.fetch_add(1, Ordering::Relaxed);
+                let len = u64::try_from(commands.len()).unwrap_or(u64::MAX);
+                shared.counters.commands.fetch_add(len, Ordering::Relaxed);
+                commands.into_iter().for_each(|command| command.complete());
+                shared.observe(newest);
                 return;
             }
             Err(error) if error.is_conflict() && conflicts < MAX_CONFLICTS => conflicts += 1,
-            Err(error) if error.is_of_statement() => {
-                return divide(shared, orders, reports, error).await;
+            Err(error) if error.is_statement_error() => {
+                return divide(shared, commands, reports, error).await;
             }
-            Err(error) => match pauses.next() {
-                Some(pause) => sleep(*pause).await,
+            Err(error) => match delays.next() {
+                Some(delay) => sleep(*delay).await,
                 None => break error,
             },
         }
     };
-    shared.tally.failures.fetch_add(1, Ordering::Relaxed);
-    tracing::error!(%error, "the queue can't write");
+    shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+    tracing::error!(%error, "failed to write to the queue");
     let error = Arc::new(error);
-    for order in orders {
-        order.failed(&error);
+    for command in commands {
+        command.fail(&error);
     }
-    shared.reports.give_back(reports);
+    shared.reports.requeue(reports);
 }
 
-/// Writes the halves of a batch after an error that one of them causes; one alone gets the error. The
-/// reports come first, as they come before the ends of their jobs.
+/// Writes the halves of a batch separately, after an error of one statement. A single command
+/// receives the error. Reports are written first, since they precede the ends of their jobs.
 async fn divide(
     shared: &Shared,
-    mut orders: Vec<Box<dyn Order>>,
+    mut commands: Vec<Box<dyn QueuedCommand>>,
     mut reports: Vec<Report>,
     error: QueueError,
 ) {
-    match (orders.len(), reports.len()) {
+    match (commands.len(), reports.len()) {
         (0 | 1, 0) => {
-            shared.tally.failures.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(%error, order = ?orders.first(), "the database refused an order of the queue");
+            shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, command = ?commands.first(), "queue command rejected by the database");
             let error = Arc::new(error);
-            for order in orders {
-                order.failed(&error);
+            for command in commands {
+                command.fail(&error);
             }
         }
         (0, 1) => {
-            shared.tally.dropped_reports.fetch_add(1, Ordering::Relaxed);
+            shared
+                .counters
+                .dropped_reports
+                .fetch_add(1, Ordering::Relaxed);
             let job = reports.first().map(|report| report.job.0);
-            tracing::error!(%error, job, "dropped a report of progress that the database refused");
+            tracing::error!(%error, job, "dropped a progress report rejected by the database");
         }
         (_, 0) => {
-            let rest = orders.split_off(orders.len() / 2);
-            Box::pin(write(shared, orders, Vec::new())).await;
+            let rest = commands.split_off(commands.len() / 2);
+            Box::pin(write(shared, commands, Vec::new())).await;
             Box::pin(write(shared, rest, Vec::new())).await;
         }
         (0, _) => {
@@ -182,38 +186,40 @@ async fn divide(
         }
         _ => {
             Box::pin(write(shared, Vec::new(), reports)).await;
-            Box::pin(write(shared, orders, Vec::new())).await;
+            Box::pin(write(shared, commands, Vec::new())).await;
         }
     }
 }
 
 async fn attempt(
     shared: &Shared,
-    orders: &mut [Box<dyn Order>],
+    commands: &mut [Box<dyn QueuedCommand>],
     reports: &[Report],
 ) -> Result<i64, QueueError> {
-    let mut needs = Needs::default();
-    advance::needs(reports, &mut needs);
-    for order in orders.iter() {
-        order.needs(&mut needs);
+    let mut prefetch = Prefetch::default();
+    transition::prefetch(reports, &mut prefetch);
+    for command in commands.iter() {
+        command.prefetch(&mut prefetch);
     }
     let mut transaction = shared.database.write().await?;
-    let mut book = Book::new(shared);
-    book.load(&mut transaction, &needs).await?;
-    book.advance(reports);
-    for order in orders.iter_mut() {
-        order.apply(&mut book);
+    let mut work = UnitOfWork::new(shared);
+    work.load(&mut transaction, &prefetch).await?;
+    work.advance(reports);
+    for command in commands.iter_mut() {
+        command.apply(&mut work);
     }
-    book.save(&mut transaction).await?;
+    work.save(&mut transaction).await?;
     transaction.commit().await?;
     let advanced = reports
         .iter()
-        .filter_map(|report| book.record(report.job.0));
-    shared.reports.written(advanced.map(|record| &record.job));
+        .filter_map(|report| work.record(report.job.0));
+    shared
+        .reports
+        .set_written(advanced.map(|record| &record.job));
     if let Some(outbox) = &shared.settings.outbox
-        && !book.events.is_empty()
+        && !work.events.is_empty()
     {
         outbox.notify_pending();
     }
-    Ok(book.events.last().map_or(0, |event| event.number))
+    Ok(work.events.last().map_or(0, |event| event.number))
 }

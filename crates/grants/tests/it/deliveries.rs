@@ -12,17 +12,17 @@ use async_trait::async_trait;
 use landfall::{Composer, Config, Handler, store::MemoryStore};
 use landfall_grants::{
     Queue,
-    queue::{End, QueueError, Report},
+    queue::{JobEnd, QueueError, Report},
 };
 use landfall_hooks::{
-    Failure, HookName, HookNames, Message, Reaction, Transport,
+    DeliveryError, HookName, HookNames, HookResponse, Message, Transport,
     outbox::{Outbox, OutboxSettings, Route},
 };
 use tokio::task::JoinHandle;
 
-use super::queue::site::{Place, asked, everywhere, granted, started, until};
+use super::queue::harness::{Place, asked, everywhere, granted, started, until};
 
-/// An application that is told.
+/// An application that receives events.
 #[derive(Debug, Default)]
 struct Application {
     heard: Mutex<Vec<Message>>,
@@ -49,12 +49,12 @@ impl Transport for Way {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         if self.0.is_away.load(Ordering::Relaxed) {
-            return Err(Failure::new("away"));
+            return Err(DeliveryError::new("away"));
         }
         self.0.heard.lock().unwrap().push(message.clone());
-        Ok(Reaction::default())
+        Ok(HookResponse::default())
     }
 }
 
@@ -68,12 +68,12 @@ struct Node {
 impl Node {
     async fn start(place: &Place, application: &Arc<Application>, limit: usize) -> Self {
         let mut settings = OutboxSettings::new(place.database.clone());
-        settings.first_wait = Duration::from_millis(10);
-        settings.longest_wait = Duration::from_millis(100);
-        settings.limit = limit;
+        settings.retry.min_backoff = Duration::from_millis(10);
+        settings.retry.max_backoff = Duration::from_millis(100);
+        settings.max_queued = limit;
         let route = Route {
             transport: Arc::new(Way(application.clone())),
-            names: HookNames::OF_QUEUE,
+            names: HookNames::JOB_EVENTS,
         };
         let outbox = Outbox::open(settings, vec![route]).await.unwrap();
         let parts = Composer::join(MemoryStore::new());
@@ -123,7 +123,7 @@ async fn the_events_of_a_job_are_delivered_in_order() {
         assert_eq!((facts.size, facts.offset), (Some(10), 0));
         assert_eq!(message.upload.id, format!("u{job}"));
         assert_eq!(message.upload.metadata["filename"], "a.bin");
-        assert_eq!(message.lane(), format!("job:{job}"));
+        assert_eq!(message.ordering_key(), format!("job:{job}"));
 
         node.queue.report(Report {
             job,
@@ -132,7 +132,7 @@ async fn the_events_of_a_job_are_delivered_in_order() {
             length: Some(10),
         });
         application.hears(2).await;
-        node.queue.end(job, End::completed(10)).await.unwrap();
+        node.queue.finish(job, JobEnd::completed(10)).await.unwrap();
         let heard = application.hears(3).await;
         let story = [
             HookName::UploadStarted,
@@ -150,8 +150,8 @@ async fn the_events_of_a_job_are_delivered_in_order() {
 
         // One that never had an upload.
         let (unused, token) = granted(&node.queue, asked("bob", "b", 1)).await;
-        let end = End::Cancelled("not wanted".into());
-        node.queue.end(unused.id, end).await.unwrap();
+        let end = JobEnd::Cancelled("not wanted".into());
+        node.queue.finish(unused.id, end).await.unwrap();
         let heard = application.hears(4).await;
         assert_eq!(heard[3].hook, HookName::UploadCancelled);
         assert_eq!(heard[3].upload.id, "");
@@ -207,14 +207,16 @@ async fn a_full_outbox_refuses_grants_and_takes_the_ends_of_jobs() {
         let refused = node.queue.grant(asked("ann", "more", 5)).await.unwrap_err();
         assert!(matches!(refused, QueueError::OutboxFull), "{refused}");
         for job in &jobs {
-            let end = End::Failed("gone".into());
-            assert!(node.queue.end(*job, end).await.unwrap());
+            let end = JobEnd::Failed("gone".into());
+            assert!(node.queue.finish(*job, end).await.unwrap());
         }
         application.is_away.store(false, Ordering::Relaxed);
         let heard = application.hears(8).await;
         for job in &jobs {
             let lane = format!("job:{job}");
-            let told = heard.iter().filter(|message| message.lane() == lane);
+            let told = heard
+                .iter()
+                .filter(|message| message.ordering_key() == lane);
             let told: Vec<_> = told.map(|message| message.hook).collect();
             assert_eq!(told, [HookName::UploadStarted, HookName::UploadFailed]);
         }
@@ -234,14 +236,18 @@ async fn an_event_and_its_deliveries_are_committed_together() {
         let sql = "SELECT COUNT(*) AS n FROM outbox_deliveries";
         let (job, _) = granted(&node.queue, asked("ann", "a", 5)).await;
         assert_eq!(place.number(sql).await, 0);
-        let start = landfall_grants::queue::Start::new(super::queue::site::upload("u"), None, "d");
+        let start = landfall_grants::queue::StartRequest::new(
+            super::queue::harness::upload("u"),
+            None,
+            "d",
+        );
         node.queue.start(job.id, start.clone()).await.unwrap();
         assert_eq!(place.number(sql).await, 1, "stored when the call returns");
         // A transaction that fails leaves neither.
         let (job, _) = granted(&node.queue, asked("ann", "b", 5)).await;
         let bad = landfall_database::Statement::new("INSERT INTO nothing VALUES (1)");
         node.queue
-            .start(job.id, start.along(bad))
+            .start(job.id, start.with_statement(bad))
             .await
             .unwrap_err();
         assert_eq!(place.number(sql).await, 1);

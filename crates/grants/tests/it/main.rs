@@ -2,9 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
 
 mod api;
-mod asked;
-mod caller;
+mod auth;
 mod deliveries;
-mod gate;
+mod enforce;
+mod hook_policy;
 mod policy;
 mod queue;

@@ -1,4 +1,4 @@
-//! The suites that every locker has to pass.
+//! The conformance suites of lockers.
 
 use std::{sync::Arc, time::Duration};
 

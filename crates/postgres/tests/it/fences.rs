@@ -1,4 +1,4 @@
-//! Fences count the leases of an upload, and never return to an earlier number.
+//! Fences increase, even if rows or tables are lost.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn fences_grow_when_the_rows_or_the_tables_are_lost() {
     assert!(next > last + 1, "{next} after {last}");
 }
 
-/// The row of a finished upload does not stay for ever, and a lease survives the purge.
+/// Later leases of the upload continue without an owner in the row.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_released_lease_leaves_a_row_without_an_owner() {
     let (url, settings) = (database(), quick());

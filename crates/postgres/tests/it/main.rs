@@ -3,8 +3,8 @@
 
 mod conformance;
 mod fences;
+mod load;
 mod outage;
-mod pressure;
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use landfall_test_services::Postgres;
 
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-/// Settings under which tests are short.
+/// Returns settings that keep tests short.
 pub(crate) fn quick() -> PostgresSettings {
     let mut settings = PostgresSettings::default();
     settings.ttl = Duration::from_secs(2);
@@ -25,12 +25,12 @@ pub(crate) fn quick() -> PostgresSettings {
     settings
 }
 
-/// An empty database.
+/// Creates an empty database.
 pub(crate) fn database() -> String {
     Postgres::shared().database("leases")
 }
 
-/// A node that has connected.
+/// Creates a node and waits until it is connected.
 pub(crate) async fn node(url: &str, settings: &PostgresSettings) -> PostgresLocker {
     let locker = PostgresLocker::new(url, settings.clone()).unwrap();
     locker.check().await.unwrap();

@@ -1,4 +1,4 @@
-//! PostgreSQL is stopped, cut off, delayed; notifications are lost.
+//! Failure scenarios: PostgreSQL is stopped, disconnected or slow; notifications are lost.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{LONG, acquire, database, node, quick};
 
-/// Time in which a locker has to work again.
+/// Time in which a locker has to recover.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 fn assert_unavailable(result: Result<Lease, LeaseError>) {
@@ -23,7 +23,7 @@ fn assert_unavailable(result: Result<Lease, LeaseError>) {
 }
 
 fn assert_held(result: Result<Lease, LeaseError>) {
-    assert!(matches!(result, Err(LeaseError::Held)), "{result:?}");
+    assert!(matches!(result, Err(LeaseError::Locked)), "{result:?}");
 }
 
 async fn lost(lease: &Lease) {
@@ -79,7 +79,7 @@ async fn a_restart_loses_no_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_outage_of_more_than_a_lifetime_stops_holders() {
+async fn an_outage_longer_than_the_lifetime_stops_holders() {
     let mut postgres = tokio::task::spawn_blocking(|| Postgres::start(false))
         .await
         .unwrap();
@@ -103,7 +103,7 @@ async fn an_outage_of_more_than_a_lifetime_stops_holders() {
     let started = Instant::now();
     assert_unavailable(locker.acquire(&UploadId::random(), LONG).await);
     let took = started.elapsed();
-    assert!(took < settings.timeout / 2, "it is known: took {took:?}");
+    assert!(took < settings.timeout / 2, "fails at once: took {took:?}");
     let restarted = tokio::task::spawn_blocking(move || {
         postgres.restart();
         postgres
@@ -130,7 +130,7 @@ async fn a_holder_whose_row_vanished_and_was_acquired_stops() {
 
 /// Neither the holder nor the waiter receives a notification.
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_notifications_only_cost_time() {
+async fn lost_notifications_only_delay_a_takeover() {
     let (url, settings) = (database(), quick());
     let (one, other) = (node(&url, &settings).await, node(&url, &settings).await);
     let id = UploadId::random();
@@ -139,7 +139,7 @@ async fn lost_notifications_only_cost_time() {
         let writing = tokio::spawn(async move {
             assert_eq!(holder.signal().wait().await, YieldReason::Requested);
         });
-        // Those that wait for notifications are idle in LISTEN or its test.
+        // Connections that wait for notifications are idle in LISTEN or its test.
         let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                     WHERE datname = current_database() \
                     AND (query LIKE 'LISTEN%' OR query LIKE 'UNLISTEN%' OR query = 'SELECT 1')";
@@ -166,7 +166,7 @@ async fn an_address_without_postgres_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pgbouncer_in_transaction_mode_is_refused() {
+async fn pgbouncer_in_transaction_mode_is_rejected() {
     let url = database();
     let bouncer = PgBouncer::start(&url);
     let locker = PostgresLocker::new(&bouncer.url(&url), PostgresSettings::default()).unwrap();

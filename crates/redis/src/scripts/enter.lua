@@ -1,9 +1,9 @@
--- Numbers the times that the data of this deployment got another primary: after a restart or a failover
--- leases may be held that the data does not show.
--- KEYS: the primary that was used last
--- ARGV: id of this server's process, for how long it has certainly been the primary (ms), lifetime of a
+-- Numbers the primaries: leases granted by an earlier one may be active although this one does not
+-- know them.
+-- KEYS: the last primary
+-- ARGV: run id of this server, minimum time for which it has been the primary (ms), lifetime of a
 --   lease (ms)
--- Returns {number, milliseconds until no lease of an earlier primary can be held}.
+-- Returns {number, grace period in which leases of earlier primaries may be active (ms)}.
 local run, primary_for, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

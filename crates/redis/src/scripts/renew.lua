@@ -1,17 +1,17 @@
--- Prolongs the lease, and puts it back where it is missing and nobody else had it since.
--- KEYS: lease, fence, want, the primary that was used last
--- ARGV: token, lifetime of the lease, lifetime of the fence, the lease's fence, owner,
+-- Extends the lease, and restores it if it is missing and was not acquired since.
+-- KEYS: lease, fence, waiter, the last primary
+-- ARGV: lease id, lifetime of the lease, lifetime of the fence, the lease's fence, owner,
 --   the primary that the caller knows
--- Returns "1", the offset or "-" of acquire.lua with a "w" in front if another node waits for it, or
--- "0" if it is another's.
+-- Returns "1"; "w" and the offset or "-" of acquire.lua if another node waits; or "0" if another
+-- owner holds it.
 local primary = redis.call('HMGET', KEYS[4], 'run', 'number')
 if primary[1] and primary[1] .. '.' .. primary[2] ~= ARGV[6] then
-  return redis.error_reply('NEWPRIMARY the server was replaced by another one since')
+  return redis.error_reply('NEWPRIMARY the server was replaced by another one')
 end
 local holder = redis.call('GET', KEYS[1])
 if not holder then
-  local newest = redis.call('GET', KEYS[2])
-  if newest and newest ~= ARGV[4] then
+  local fence = redis.call('GET', KEYS[2])
+  if fence and fence ~= ARGV[4] then
     return '0'
   end
   redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
@@ -23,8 +23,8 @@ if holder ~= ARGV[1] then
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
-local wanted = redis.call('GET', KEYS[3])
-local node, offset = string.match(wanted or '', '^(%x+) (%S+)$')
+local waiter = redis.call('GET', KEYS[3])
+local node, offset = string.match(waiter or '', '^(%x+) (%S+)$')
 if node and node ~= ARGV[5] then
   return 'w' .. offset
 end

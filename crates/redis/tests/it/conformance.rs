@@ -1,4 +1,4 @@
-//! The suites that every locker has to pass.
+//! The conformance suites of lockers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::server::{Server, quick};
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn within_one_node() {
     let settings = RedisSettings::default();
-    let server = Server::settled(&settings).await;
+    let server = Server::ready(&settings).await;
     landfall_testkit::locker::conformance(async || server.locker(&settings)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn between_two_nodes() {
     let settings = quick();
-    let server = Server::settled(&settings).await;
+    let server = Server::ready(&settings).await;
     let make = async || (server.locker(&settings), server.locker(&settings));
     landfall_testkit::locker::conformance_between(make, Duration::from_millis(200)).await;
 }
@@ -67,14 +67,14 @@ impl Cluster for RedisCluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn in_a_cluster() {
     let redis = Arc::new(Redis::start());
-    // Until then no lease is granted: one of a run before could be held.
+    // During the grace period after a start no lease is granted.
     tokio::time::sleep(RedisSettings::default().ttl).await;
     let make = async |ttl| {
         let mut settings = RedisSettings::default();
         settings.ttl = ttl;
-        settings.patience = ttl / 2;
-        // A request to yield is remembered for some of these.
-        settings.poll = ttl / 2;
+        settings.timeout = ttl / 2;
+        // A waiter is remembered for a few of these.
+        settings.poll_interval = ttl / 2;
         let redis = redis.clone();
         RedisCluster { redis, settings }
     };

@@ -1,4 +1,4 @@
-//! A replica takes the place of the primary.
+//! Failover to a replica.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use landfall::{
 
 use crate::server::{LONG, Server, quick};
 
-/// Makes `replica` a copy of `primary` and waits until it is one.
+/// Makes `replica` a replica of `primary` and waits until it is in sync.
 fn replicate(primary: &Server, replica: &Server) {
     let port = landfall_test_services::free_port().to_string();
     primary.run::<()>(&["CONFIG", "SET", "port", &port]);
     replica.run::<()>(&["REPLICAOF", "127.0.0.1", &port]);
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         let info: String = replica.run(&["INFO", "replication"]);
         if info.contains("master_link_status:up") {
             break;
         }
-        assert!(begun.elapsed() < LONG, "it does not replicate: {info}");
+        assert!(started.elapsed() < LONG, "not replicated: {info}");
         std::thread::sleep(Duration::from_millis(20));
     }
     let replicas: u64 = primary.run(&["WAIT", "1", "20000"]);
@@ -28,12 +28,12 @@ fn replicate(primary: &Server, replica: &Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_node_gets_a_lease_that_another_one_trusts_after_a_failover() {
+async fn no_two_nodes_hold_a_lease_after_a_failover() {
     let settings = quick();
-    let mut primary = Server::settled(&settings).await;
+    let mut primary = Server::ready(&settings).await;
     let replica = Server::start();
     replicate(&primary, &replica);
-    // Longer than a lease lasts, so that its uptime says nothing.
+    // Longer than the lifetime of a lease, so that the uptime proves nothing.
     tokio::time::sleep(settings.ttl + Duration::from_secs(1)).await;
 
     let (one, other) = (primary.locker(&settings), replica.locker(&settings));
@@ -48,11 +48,11 @@ async fn no_node_gets_a_lease_that_another_one_trusts_after_a_failover() {
     assert!(next.fence() > lease.fence());
 }
 
-/// The first primary comes back into its place, with leases of its first time in its data.
+/// The first primary takes over again, with leases of its first run in its data.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failover_back_is_one_more_failover() {
+async fn a_failback_is_another_failover() {
     let settings = quick();
-    let primary = Server::settled(&settings).await;
+    let primary = Server::ready(&settings).await;
     let replica = Server::start();
     replicate(&primary, &replica);
     let id = UploadId::random();

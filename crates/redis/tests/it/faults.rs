@@ -1,4 +1,4 @@
-//! Faults of the network between a node and Redis.
+//! Network faults between a node and Redis.
 
 use landfall::{lease::Locker, upload::UploadId};
 use landfall_redis::RedisLocker;
@@ -11,11 +11,11 @@ fn locker(url: &str) -> RedisLocker {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_is_reported_within_the_time_of_a_lease() {
+async fn each_network_fault_is_reported_within_the_ttl() {
     let redis = Redis::start();
     let (proxy, url) = FaultProxy::to_server_of(&redis.url());
     let locker = locker(&url);
-    // No lease of a run before is held any more.
+    // Wait for the end of the grace period.
     drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
     let acquire = async || locker.acquire(&UploadId::random(), LONG).await.map(drop);
     proxy.under_each(quick().ttl, acquire).await;

@@ -1,4 +1,4 @@
-//! Fences count the leases of an upload, and never go back.
+//! Fences increase, even if the state of Redis is lost.
 
 use landfall::{
     lease::{Fence, Lease, Locker},
@@ -12,36 +12,39 @@ async fn acquire(locker: &RedisLocker, id: &UploadId) -> Lease {
     locker.acquire(id, LONG).await.unwrap()
 }
 
-/// Takes the lease and gives it up again.
-async fn pass(locker: &RedisLocker, id: &UploadId) -> Fence {
+/// Acquires and releases the lease.
+async fn next_fence(locker: &RedisLocker, id: &UploadId) -> Fence {
     acquire(locker, id).await.fence()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fences_jump_to_the_time_when_the_state_is_lost() {
+async fn fences_continue_from_the_clock_when_the_state_is_lost() {
     let settings = quick();
-    let server = Server::settled(&settings).await;
+    let server = Server::ready(&settings).await;
     let (one, other) = (server.locker(&settings), server.locker(&settings));
     let id = UploadId::random();
-    let Fence(mut last) = pass(&one, &id).await;
+    let Fence(mut last) = next_fence(&one, &id).await;
     for locker in [&one, &other, &one] {
         locker.close().await;
         server.run::<()>(&["FLUSHALL"]);
         let before = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        let Fence(next) = pass(locker, &id).await;
+        let Fence(next) = next_fence(locker, &id).await;
         assert!(next > last + 1, "{next} after {last}");
-        assert!(u128::from(next) > before.as_nanos(), "{next} is no time");
+        assert!(
+            u128::from(next) > before.as_nanos(),
+            "{next} is in the past"
+        );
         last = next;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_never_gives_less_than_it_has_seen() {
+async fn a_fence_exceeds_those_the_node_has_seen() {
     let settings = quick();
-    let server = Server::settled(&settings).await;
+    let server = Server::ready(&settings).await;
     let locker = server.locker(&settings);
     let id = UploadId::random();
-    pass(&locker, &id).await;
+    next_fence(&locker, &id).await;
     locker.close().await;
     // As if the clock of Redis had been years ahead.
     let keys: Vec<String> = server.run(&["KEYS", "landfall:fence:*"]);
@@ -49,39 +52,39 @@ async fn a_node_never_gives_less_than_it_has_seen() {
     for key in keys {
         server.run::<()>(&["SET", &key, &far.to_string()]);
     }
-    assert_eq!(pass(&locker, &id).await, Fence(far + 1));
+    assert_eq!(next_fence(&locker, &id).await, Fence(far + 1));
     server.run::<()>(&["FLUSHALL"]);
-    assert_eq!(pass(&locker, &id).await, Fence(far + 2));
+    assert_eq!(next_fence(&locker, &id).await, Fence(far + 2));
 }
 
-/// A server that comes back with an old snapshot would count old numbers again.
+/// A server that restores an old snapshot must not reuse its fences.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_snapshot_counts_for_nothing() {
+async fn fences_of_an_old_snapshot_are_ignored() {
     let settings = quick();
-    let mut server = Server::settled(&settings).await;
+    let mut server = Server::ready(&settings).await;
     let (one, other) = (server.locker(&settings), server.locker(&settings));
     let id = UploadId::random();
-    let kept = acquire(&one, &id).await;
+    let lease = acquire(&one, &id).await;
     server.run::<()>(&["SAVE"]);
-    let Fence(snapshot) = kept.fence();
-    drop(kept);
+    let Fence(snapshot) = lease.fence();
+    drop(lease);
     let mut last = snapshot;
     for _ in 0..5 {
-        Fence(last) = pass(&other, &id).await;
+        Fence(last) = next_fence(&other, &id).await;
     }
     assert_eq!(last, snapshot + 5);
     server.kill();
-    server.start_again();
+    server.restart();
     let keys: Vec<String> = server.run(&["KEYS", "*"]);
     assert!(!keys.is_empty(), "the snapshot was not loaded");
-    let Fence(next) = pass(&one, &id).await;
+    let Fence(next) = next_fence(&one, &id).await;
     assert!(next > last + 1, "{next} after {last}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fence_outlives_its_lease_by_a_day_and_then_goes() {
+async fn a_fence_is_retained_for_a_day_after_its_lease() {
     let settings = RedisSettings::default();
-    let server = Server::settled(&settings).await;
+    let server = Server::ready(&settings).await;
     let locker = server.locker(&settings);
     let lease = acquire(&locker, &UploadId::new("a/b+c").unwrap()).await;
     let keys: Vec<String> = server.run(&["KEYS", "landfall:*:{a/b+c}:*"]);

@@ -1,13 +1,13 @@
 //! `RedisLocker` with a real redis-server, which must be installed.
 #![allow(clippy::unwrap_used)]
 
-mod cables;
 mod conformance;
 mod failover;
 mod faults;
 mod fences;
+mod load;
+mod network_faults;
 mod outage;
-mod pressure;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;

@@ -1,4 +1,4 @@
-//! A redis-server of its own for a test.
+//! A redis-server for one test.
 
 use std::{
     fs,
@@ -18,15 +18,15 @@ use tempfile::TempDir;
 
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-/// Settings under which tests don't take long.
+/// Returns settings that keep tests short.
 pub(crate) fn quick() -> RedisSettings {
     let mut settings = RedisSettings::default();
     settings.ttl = Duration::from_secs(2);
-    settings.patience = Duration::from_secs(1);
+    settings.timeout = Duration::from_secs(1);
     settings
 }
 
-/// Runs "$@" until its own input ends, which it does when the test is gone, however it ends.
+/// Runs "$@" until standard input is closed, which also happens if the test is killed.
 const UNTIL_THE_TEST_ENDS: &str = r#"
 "$@" </dev/null &
 read -r _
@@ -41,21 +41,21 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it, empty.
+    /// Starts an empty server.
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let shell = spawn(&dir);
         Self { dir, shell }
     }
 
-    /// Starts it and waits until no lease of a run before could be held.
-    pub(crate) async fn settled(settings: &RedisSettings) -> Self {
+    /// Starts a server and waits until the grace period has passed.
+    pub(crate) async fn ready(settings: &RedisSettings) -> Self {
         let server = Self::start();
-        server.settle(settings).await;
+        server.wait_for_grace_period(settings).await;
         server
     }
 
-    pub(crate) async fn settle(&self, settings: &RedisSettings) {
+    pub(crate) async fn wait_for_grace_period(&self, settings: &RedisSettings) {
         let locker = self.locker(settings);
         drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
         locker.close().await;
@@ -73,14 +73,14 @@ impl Server {
         RedisLocker::new(&self.address(), settings.clone()).unwrap()
     }
 
-    /// Kills it, as SIGKILL does; what was not saved is gone.
+    /// Kills the server like SIGKILL; unsaved data is lost.
     pub(crate) fn kill(&mut self) {
         drop(self.shell.stdin.take());
         self.shell.wait().unwrap();
     }
 
-    /// Starts it again on what it has saved.
-    pub(crate) fn start_again(&mut self) {
+    /// Starts the server again with its saved data.
+    pub(crate) fn restart(&mut self) {
         self.shell = spawn(&self.dir);
     }
 
@@ -88,7 +88,7 @@ impl Server {
         self.signal(Signal::SIGSTOP);
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn cont(&self) {
         self.signal(Signal::SIGCONT);
     }
 
@@ -97,7 +97,7 @@ impl Server {
         kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
     }
 
-    /// Runs one command.
+    /// Executes a command.
     pub(crate) fn run<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let client = redis::Client::open(self.address()).unwrap();
         let mut call = Cmd::new();
@@ -107,13 +107,13 @@ impl Server {
         call.query(&mut client.get_connection().unwrap()).unwrap()
     }
 
-    /// Where a file of this server is.
+    /// Returns the path of a file of this server.
     #[cfg(feature = "tls")]
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Also listens on a port, with the certificates that `make` puts into a directory.
+    /// Also listens on a TLS port, with the certificates that `make` writes to a directory.
     #[cfg(feature = "tls")]
     pub(crate) fn listen_with_tls(&self, make: impl FnOnce(&std::path::Path)) -> u16 {
         make(self.dir.path());
@@ -134,7 +134,7 @@ impl Server {
         port
     }
 
-    /// How many scripts it has run.
+    /// Returns the number of executed scripts.
     pub(crate) fn calls(&self) -> u64 {
         let stats: String = self.run(&["INFO", "commandstats"]);
         let line = stats
@@ -167,10 +167,10 @@ fn spawn(dir: &TempDir) -> Child {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     while std::os::unix::net::UnixStream::connect(&socket).is_err() {
         assert!(
-            begun.elapsed() < LONG,
+            started.elapsed() < LONG,
             "redis-server does not start: is it installed? Run scripts/install-test-deps rust"
         );
         sleep(Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! `rediss://`, with a certificate that only this test trusts.
+//! `rediss://` with a certificate that only this test trusts.
 
 use std::{env, path::Path, process::Command};
 
@@ -8,7 +8,7 @@ use crate::server::{Server, quick};
 
 const ADDRESS: &str = "LANDFALL_TEST_REDIS_TLS";
 
-/// Makes an authority and a certificate of `localhost` in `dir`.
+/// Creates a certificate authority and a certificate of `localhost` in `dir`.
 fn certificates(dir: &Path) {
     let made = Command::new("/bin/sh")
         .current_dir(dir)
@@ -37,11 +37,11 @@ async fn check(address: &str, settings: RedisSettings) -> Result<(), String> {
     found.map(drop).map_err(|error| error.to_string())
 }
 
-/// The program's trust comes from its environment, so the test runs itself again in another.
+/// Runs itself again with another environment, which defines the trusted certificates.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trusted_certificate_is_needed_and_enough() {
+async fn only_a_trusted_certificate_is_accepted() {
     let mut settings = quick();
-    settings.patience = settings.ttl * 2;
+    settings.timeout = settings.ttl * 2;
     if let Ok(address) = env::var(ADDRESS) {
         check(&address, settings).await.unwrap();
         return;
@@ -54,16 +54,16 @@ async fn a_trusted_certificate_is_needed_and_enough() {
 
     let again = |trusted: &Path| {
         Command::new(env::current_exe().unwrap())
-            .args(["tls::a_trusted_certificate_is_needed_and_enough", "--exact"])
+            .args(["tls::only_a_trusted_certificate_is_accepted", "--exact"])
             .env(ADDRESS, &address)
             .env("SSL_CERT_FILE", trusted)
             .output()
             .unwrap()
     };
     let trusting = again(&server.path("ca.pem"));
-    let said = String::from_utf8_lossy(&trusting.stdout);
-    assert!(trusting.status.success(), "{said}");
-    assert!(said.contains("1 passed"), "{said}");
+    let output = String::from_utf8_lossy(&trusting.stdout);
+    assert!(trusting.status.success(), "{output}");
+    assert!(output.contains("1 passed"), "{output}");
     let other = tempfile::tempdir().unwrap();
     certificates(other.path());
     assert!(!again(&other.path().join("ca.pem")).status.success());

@@ -1,4 +1,4 @@
-//! S3 fails, slows down, cuts connections, does things twice.
+//! S3 fails, is slow, closes connections, or executes calls twice.
 
 use std::time::Duration;
 
@@ -25,23 +25,23 @@ fn tiny_parts(stem: &str) -> S3Options {
     options
 }
 
-/// A client that tries as often as usual, but sooner.
+/// A client with the usual number of attempts and short delays.
 fn quick(access: &Access, attempts: u32) -> Client {
     let mut settings = settings(access);
     settings.backoff = Duration::from_millis(5);
-    settings.longest_backoff = Duration::from_millis(50);
+    settings.max_backoff = Duration::from_millis(50);
     settings.attempts = attempts;
     Client::new(settings).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_is_not_noticed() {
+async fn transient_faults_are_hidden() {
     let access = Garage::shared().access();
     let bytes = pattern(1, 500 * KIB);
     for seed in 0..12 {
         let proxy = Proxy::start(&access);
         let options = tiny_parts("passing");
-        let store = S3Store::new(quick(&access.via(&proxy), 12), options).unwrap();
+        let store = S3Store::new(quick(&access.through_proxy(&proxy), 12), options).unwrap();
         proxy.inject_at_random(
             seed,
             &[
@@ -65,7 +65,7 @@ async fn what_passes_is_not_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_lasts_is_told_and_the_offset_stays_true() {
+async fn permanent_faults_are_reported_with_the_right_offset() {
     let access = Garage::shared().access();
     let bytes = pattern(2, 400 * KIB);
     for (operation, fault) in [
@@ -77,7 +77,11 @@ async fn what_lasts_is_told_and_the_offset_stays_true() {
         (Operation::CompleteMultipartUpload, Fault::ERROR_IN_200),
     ] {
         let proxy = Proxy::start(&access);
-        let store = S3Store::new(quick(&access.via(&proxy), 3), tiny_parts("lasting")).unwrap();
+        let store = S3Store::new(
+            quick(&access.through_proxy(&proxy), 3),
+            tiny_parts("lasting"),
+        )
+        .unwrap();
         let upload = create(&store, bytes.len() as u64).await;
         append(&store, &upload.id, 1, &bytes.slice(..100 * KIB)).await;
         proxy.inject(Rule::on(operation), fault);
@@ -93,7 +97,7 @@ async fn what_lasts_is_told_and_the_offset_stays_true() {
             store.finisher().unwrap().finish(&upload, Fence(2)).await
         }
         .await;
-        let story = format!("{operation:?}: {failed:?}: {}", proxy.story());
+        let story = format!("{operation:?}: {failed:?}: {}", proxy.transcript());
         assert!(
             matches!(failed, Err(StoreError::Unavailable { .. })),
             "{story}"
@@ -113,14 +117,18 @@ async fn what_lasts_is_told_and_the_offset_stays_true() {
     }
 }
 
-/// @tus/s3-store goes on after a part that failed, and ends with the wrong bytes.
+/// @tus/s3-store continues after a failed part and stores the wrong bytes.
 #[tokio::test(flavor = "multi_thread")]
-async fn later_bytes_never_take_the_place_of_a_part_that_failed() {
+async fn later_bytes_never_replace_a_failed_part() {
     let access = Garage::shared().access();
     let bytes = pattern(3, 640 * KIB);
     for part in 1..=10 {
         let proxy = Proxy::start(&access);
-        let store = S3Store::new(quick(&access.via(&proxy), 2), tiny_parts("place")).unwrap();
+        let store = S3Store::new(
+            quick(&access.through_proxy(&proxy), 2),
+            tiny_parts("objects"),
+        )
+        .unwrap();
         let upload = create(&store, bytes.len() as u64).await;
         let rule = Rule::on(Operation::UploadPart).part(part).times(2);
         proxy.inject(rule, Fault::INTERNAL_ERROR);
@@ -130,11 +138,16 @@ async fn later_bytes_never_take_the_place_of_a_part_that_failed() {
         assert!(
             written.is_err() || first.commit().await.is_err(),
             "{}",
-            proxy.story()
+            proxy.transcript()
         );
         drop(first);
         let offset = store.load(&upload.id).await.unwrap().offset;
-        assert_eq!(offset, u64::from(part - 1) * 64 * 1024, "{}", proxy.story());
+        assert_eq!(
+            offset,
+            u64::from(part - 1) * 64 * 1024,
+            "{}",
+            proxy.transcript()
+        );
         append(
             &store,
             &upload.id,
@@ -147,10 +160,10 @@ async fn later_bytes_never_take_the_place_of_a_part_that_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_is_cut_is_an_error() {
+async fn interrupted_download_is_an_error() {
     let access = Garage::shared().access();
     let proxy = Proxy::start(&access);
-    let store = S3Store::new(quick(&access.via(&proxy), 2), tiny_parts("cut")).unwrap();
+    let store = S3Store::new(quick(&access.through_proxy(&proxy), 2), tiny_parts("cut")).unwrap();
     let bytes = pattern(4, 300 * KIB);
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes).await;
@@ -169,9 +182,9 @@ async fn a_download_that_is_cut_is_an_error() {
     assert!(ended.is_some() && got < bytes.len(), "{got}: {ended:?}");
 }
 
-/// A write that must find what it knew meets its own effect when its answer was lost.
+/// A conditional write whose response was lost finds its own object.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_is_not_noticed_where_writes_have_conditions() {
+async fn transient_faults_are_hidden_with_conditional_writes() {
     let moto = landfall_test_services::Moto::shared();
     let bytes = pattern(5, 200 * KIB);
     for seed in 0..8 {
@@ -179,7 +192,7 @@ async fn what_passes_is_not_noticed_where_writes_have_conditions() {
         let mut options = options(&moto.bucket("conditions"));
         options.conditional_writes = true;
         options.shared = seed % 2 == 0;
-        let store = S3Store::new(quick(&moto.access().via(&proxy), 12), options).unwrap();
+        let store = S3Store::new(quick(&moto.access().through_proxy(&proxy), 12), options).unwrap();
         let upload = create(&store, bytes.len() as u64).await;
         proxy.inject_at_random(
             seed,

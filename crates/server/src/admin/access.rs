@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use landfall::service::Peer;
 use landfall_grants::{
     TokenHash,
-    caller::{FailedAttempt, KeySecret, is_cross_site},
+    auth::{FailedAttempt, KeySecret, is_cross_site},
 };
 use serde::Deserialize;
 
@@ -114,7 +114,7 @@ pub(super) async fn login(
     parts: Parts,
     form: Result<Form<LoginForm>, FormRejection>,
 ) -> Response {
-    if !admin.0.cross_site.admits(&parts) {
+    if !admin.0.cross_site.allows(&parts) {
         return page::login(
             StatusCode::FORBIDDEN,
             "The login form cannot be sent from another site.",
@@ -152,7 +152,7 @@ pub(super) async fn login(
 
 /// `POST logout`: ends the session.
 pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response {
-    if !admin.0.cross_site.admits(&parts) {
+    if !admin.0.cross_site.allows(&parts) {
         return no_store(Problem::new(StatusCode::FORBIDDEN, CROSS_SITE_DENIED).into_response());
     }
     let (https, _) = admin.0.handler.external_origin(&parts);
@@ -214,7 +214,7 @@ impl Admin {
         {
             return Err(AccessDenied::Unauthenticated);
         }
-        if !self.0.cross_site.admits(parts) {
+        if !self.0.cross_site.allows(parts) {
             return Err(AccessDenied::CrossSite);
         }
         Ok(())
@@ -223,7 +223,7 @@ impl Admin {
     /// Authenticates a key and records failed attempts.
     async fn authenticate(&self, parts: &Parts, key: &str) -> Result<SessionKind, AccessDenied> {
         let client = self.address(parts);
-        let hash = TokenHash::of(key);
+        let hash = TokenHash::from_secret(key);
         if hash == self.0.key {
             return Ok(SessionKind::Admin);
         }

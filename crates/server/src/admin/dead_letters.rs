@@ -7,7 +7,7 @@ use axum::{
         rejection::{JsonRejection, QueryRejection},
     },
 };
-use landfall_hooks::outbox::{self, Choice};
+use landfall_hooks::outbox::{self, EventSelection};
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, job_json::time, problem::Problem};
@@ -75,7 +75,7 @@ pub(super) async fn list(
     let mut found = events.list(&query).await?;
     let has_more = found.len() > limit;
     found.truncate(limit);
-    let json = |event: outbox::KeptEvent| DeadLetter {
+    let json = |event: outbox::StoredEvent| DeadLetter {
         dead_at: time(event.since()),
         filename: event.message.and_then(|message| {
             message
@@ -86,7 +86,7 @@ pub(super) async fn list(
         }),
         id: event.id,
         transport: event.route,
-        event: event.hook,
+        event: event.event,
         upload_id: event.upload,
         attempts: event.attempts,
         error: event.error,
@@ -125,8 +125,8 @@ async fn change(
 ) -> Result<Json<ChangedCount>, Problem> {
     let Json(selection) = ids.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let choice = match (selection.all, selection.ids.len()) {
-        (true, 0) => Choice::AllDead,
-        (false, 1..=MAX_BATCH) => Choice::DeadIds(selection.ids),
+        (true, 0) => EventSelection::AllDead,
+        (false, 1..=MAX_BATCH) => EventSelection::DeadIds(selection.ids),
         (false, 0) | (true, _) => {
             return Err(Problem::invalid("Set either \"ids\" or \"all\": true."));
         }
@@ -139,7 +139,7 @@ async fn change(
     let changed = match (admin.0.status.events(), action) {
         (None, _) => 0,
         (Some(events), DeadLetterAction::Retry) => events.retry(&choice).await?,
-        (Some(events), DeadLetterAction::Delete) => events.drop(&choice).await?,
+        (Some(events), DeadLetterAction::Delete) => events.delete(&choice).await?,
     };
     tracing::info!(changed, ?action, "dead letters changed by operator");
     Ok(Json(ChangedCount { changed }))

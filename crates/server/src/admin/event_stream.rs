@@ -60,8 +60,8 @@ pub(super) async fn events(
             "Too many event streams are open.",
         ));
     };
-    let newest = admin.0.queue.newest_now().await?;
-    let issued = admin.0.queue.last_number().await?;
+    let newest = admin.0.queue.latest_event().await?;
+    let issued = admin.0.queue.last_event_number().await?;
     let header = headers.get("last-event-id");
     let after = header
         .and_then(|id| id.to_str().ok()?.trim().parse().ok())

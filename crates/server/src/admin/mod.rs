@@ -29,8 +29,8 @@ use axum::{
 use landfall::Handler;
 use landfall_grants::{
     Queue, TokenHash,
-    caller::{CrossSite, FailedAttempts},
-    gate::ClientAddress,
+    auth::{CsrfPolicy, FailedAttempts},
+    enforce::ClientAddress,
 };
 use tokio::sync::watch;
 
@@ -80,7 +80,7 @@ struct Inner {
     client: Arc<ClientAddress>,
     closing: watch::Receiver<bool>,
     failed_attempts: FailedAttempts,
-    cross_site: CrossSite,
+    cross_site: CsrfPolicy,
     streams: Arc<tokio::sync::Semaphore>,
     started: (Instant, SystemTime),
 }
@@ -99,9 +99,9 @@ impl Admin {
     pub fn new(parts: AdminParts) -> Self {
         let origin_of = parts.handler.clone();
         let cross_site =
-            CrossSite::new().seen_at(move |request| origin_of.external_origin(request));
+            CsrfPolicy::new().external_origin(move |request| origin_of.external_origin(request));
         Self(Arc::new(Inner {
-            key: TokenHash::of(&parts.key),
+            key: TokenHash::from_secret(&parts.key),
             sessions: Sessions::new(&parts.key),
             node: parts.node,
             queue: parts.queue,

@@ -6,7 +6,7 @@ use axum::{
 };
 use http::StatusCode;
 use landfall_grants::{
-    Job, JobId, JobState, gate,
+    Job, JobId, JobState, enforce,
     queue::{self, Scope},
 };
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Json<JobJson>, Problem> {
     let job = find(&admin, &id).await?;
-    let cancelled = gate::cancel(
+    let cancelled = enforce::cancel(
         &admin.0.queue,
         &admin.0.handler,
         &job,

@@ -119,10 +119,10 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
         settings::UploadIds::Tusd => UploadIds::Tusd,
         settings::UploadIds::Plain => UploadIds::Plain,
     };
-    options.orphan_age = options.orphan_age.min(settings.expiry.leftover_age());
+    options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
     #[cfg(feature = "direct")]
     {
-        options.leave = super::direct::key_prefixes(settings);
+        options.excluded_prefixes = super::direct::key_prefixes(settings);
     }
     options.redirect = s3.download.redirect.then_some(s3.download.lifetime);
     options

@@ -6,19 +6,19 @@ use std::{
 };
 
 use anyhow::Context as _;
-use landfall_hooks::outbox::{Choice, Events, KeptEvent, KeptState, Query};
+use landfall_hooks::outbox::{EventSelection, Events, StoredEvent, EventState, Query};
 
 use super::{
     state,
     terminal::{columns, format_age, print, sanitize},
 };
-use crate::settings::{self, Deed, Errand, Loaded};
+use crate::settings::{self, EventsAction, EventsCommand, Loaded};
 
 /// Lists, retries or deletes events, with or without a running server.
 ///
 /// # Errors
 /// The database cannot be used.
-pub async fn events(loaded: Loaded, errand: Errand) -> anyhow::Result<ExitCode> {
+pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");
     }
@@ -36,33 +36,33 @@ pub async fn events(loaded: Loaded, errand: Errand) -> anyhow::Result<ExitCode> 
     let events = Events::open(&database)
         .await
         .with_context(|| format!("cannot use {name}"))?;
-    match errand.deed {
-        Deed::List => list(&events, &errand).await,
-        Deed::Retry => {
-            let count = events.retry(&selection(&errand)).await?;
-            changed(count, &errand, "scheduled for delivery within seconds")
+    match command.action {
+        EventsAction::List => list(&events, &command).await,
+        EventsAction::Retry => {
+            let count = events.retry(&selection(&command)).await?;
+            changed(count, &command, "scheduled for delivery within seconds")
         }
-        Deed::Drop => {
-            let count = events.drop(&selection(&errand)).await?;
-            changed(count, &errand, "deleted")
+        EventsAction::Delete => {
+            let count = events.delete(&selection(&command)).await?;
+            changed(count, &command, "deleted")
         }
     }
 }
 
 /// Returns the selected events.
-fn selection(errand: &Errand) -> Choice {
-    match &errand.transport {
-        _ if !errand.all => Choice::Ids(errand.ids.clone()),
-        Some(name) => Choice::DeadOf(name.clone()),
-        None => Choice::AllDead,
+fn selection(command: &EventsCommand) -> EventSelection {
+    match &command.transport {
+        _ if !command.all => EventSelection::Ids(command.ids.clone()),
+        Some(name) => EventSelection::DeadOfRoute(name.clone()),
+        None => EventSelection::AllDead,
     }
 }
 
 /// Prints the number of changed events; unknown ids are a failure.
-fn changed(count: u64, errand: &Errand, action: &str) -> anyhow::Result<ExitCode> {
+fn changed(count: u64, command: &EventsCommand, action: &str) -> anyhow::Result<ExitCode> {
     let noun = if count == 1 { "event" } else { "events" };
     print(&format!("{count} {noun} {action}\n"))?;
-    let is_unknown = count == 0 && !errand.all;
+    let is_unknown = count == 0 && !command.all;
     Ok(if is_unknown {
         ExitCode::FAILURE
     } else {
@@ -70,34 +70,34 @@ fn changed(count: u64, errand: &Errand, action: &str) -> anyhow::Result<ExitCode
     })
 }
 
-async fn list(events: &Events, errand: &Errand) -> anyhow::Result<ExitCode> {
-    let states = match (errand.all, errand.waiting) {
-        (true, _) => vec![KeptState::Dead, KeptState::Waiting, KeptState::Announced],
-        (false, true) => vec![KeptState::Waiting],
-        (false, false) => vec![KeptState::Dead],
+async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCode> {
+    let states = match (command.all, command.pending) {
+        (true, _) => vec![EventState::Dead, EventState::Pending, EventState::Prepared],
+        (false, true) => vec![EventState::Pending],
+        (false, false) => vec![EventState::Dead],
     };
     let query = Query {
         states,
-        route: errand.transport.clone(),
-        upload: errand.upload.clone(),
-        limit: errand.limit,
+        route: command.transport.clone(),
+        upload: command.upload.clone(),
+        limit: command.limit,
         ..Query::default()
     };
     let found = events.list(&query).await?;
-    if errand.json {
+    if command.json {
         for event in &found {
             print(&format!("{}\n", to_json(event)))?;
         }
     } else {
         print(&table(&found, SystemTime::now()))?;
-        if found.len() == errand.limit {
+        if found.len() == command.limit {
             print(&format!(
                 "… the newest {}; --limit shows more\n",
                 found.len()
             ))?;
         }
         if found.is_empty() {
-            let message = match (errand.all, errand.waiting) {
+            let message = match (command.all, command.pending) {
                 (true, _) => "no events",
                 (false, true) => "no pending events",
                 (false, false) => "no dead letters",
@@ -109,11 +109,11 @@ async fn list(events: &Events, errand: &Errand) -> anyhow::Result<ExitCode> {
 }
 
 /// Formats an event as JSON.
-fn to_json(event: &KeptEvent) -> serde_json::Value {
+fn to_json(event: &StoredEvent) -> serde_json::Value {
     let time = |when: SystemTime| humantime::format_rfc3339_seconds(when).to_string();
     let changed_at = match event.state {
-        KeptState::Dead => "dead_at",
-        KeptState::Waiting | KeptState::Announced => "created_at",
+        EventState::Dead => "dead_at",
+        EventState::Pending | EventState::Prepared => "created_at",
     };
     let due = event
         .due
@@ -121,7 +121,7 @@ fn to_json(event: &KeptEvent) -> serde_json::Value {
     serde_json::json!({
         "id": event.id,
         "transport": event.route,
-        "event": event.hook,
+        "event": event.event,
         "upload_id": event.upload,
         "state": state_name(event.state),
         "attempts": event.attempts,
@@ -132,16 +132,16 @@ fn to_json(event: &KeptEvent) -> serde_json::Value {
     })
 }
 
-const fn state_name(state: KeptState) -> &'static str {
+const fn state_name(state: EventState) -> &'static str {
     match state {
-        KeptState::Dead => "dead",
-        KeptState::Waiting => "pending",
-        KeptState::Announced => "prepared",
+        EventState::Dead => "dead",
+        EventState::Pending => "pending",
+        EventState::Prepared => "prepared",
     }
 }
 
 /// Formats events as a table.
-fn table(events: &[KeptEvent], now: SystemTime) -> String {
+fn table(events: &[StoredEvent], now: SystemTime) -> String {
     if events.is_empty() {
         return String::new();
     }
@@ -164,7 +164,7 @@ fn table(events: &[KeptEvent], now: SystemTime) -> String {
             format!("{} ago", format_age(since)),
             event.attempts.to_string(),
             event.route.clone(),
-            event.hook.clone(),
+            event.event.clone(),
             sanitize(&event.upload, usize::MAX),
             sanitize(event.error.as_deref().unwrap_or("-"), 120),
         ]);

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::SystemTime};
 use anyhow::Context as _;
 use landfall_grants::{
     Queue, QueueSettings,
-    caller::KeySecret,
+    auth::KeySecret,
     queue::{ApiKey, NewKey},
 };
 use landfall_hooks::outbox::Durability;
@@ -14,13 +14,13 @@ use super::{
     grants, state,
     terminal::{columns, format_age, print, sanitize},
 };
-use crate::settings::{self, KeyErrand, Loaded};
+use crate::settings::{self, KeysCommand, Loaded};
 
 /// Runs `landfall keys`, with or without a running server.
 ///
 /// # Errors
 /// The database cannot be used, or the key cannot be created.
-pub async fn keys(loaded: Loaded, errand: KeyErrand, json: bool) -> anyhow::Result<ExitCode> {
+pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");
     }
@@ -28,7 +28,7 @@ pub async fn keys(loaded: Loaded, errand: KeyErrand, json: bool) -> anyhow::Resu
     let database = state::database_of(&configured);
     let name = state::describe_database(&database);
     if let (settings::Database::File(file), false) =
-        (&configured, matches!(errand, KeyErrand::Add(_)))
+        (&configured, matches!(command, KeysCommand::Add(_)))
     {
         anyhow::ensure!(
             file.is_file(),
@@ -39,15 +39,15 @@ pub async fn keys(loaded: Loaded, errand: KeyErrand, json: bool) -> anyhow::Resu
     }
     let open = async {
         let mut wanted = QueueSettings::new(database.clone());
-        let connections = database.open(Durability::Power).await?;
+        let connections = database.open(Durability::PowerLoss).await?;
         wanted.connections = Some(connections.without_migrations());
         Queue::open(wanted).await
     };
     let queue = open.await.with_context(|| format!("cannot use {name}"))?;
-    let result = match errand {
-        KeyErrand::Add(key) => add(&queue, key).await,
-        KeyErrand::List => list(&queue, json).await,
-        KeyErrand::Revoke(key) => revoke(&queue, &key).await,
+    let result = match command {
+        KeysCommand::Add(key) => add(&queue, key).await,
+        KeysCommand::List => list(&queue, json).await,
+        KeysCommand::Revoke(key) => revoke(&queue, &key).await,
     };
     queue.close().await;
     result
@@ -169,11 +169,11 @@ fn describe_limits(key: &ApiKey) -> String {
         limits_text.push("admin".to_owned());
     }
     limits_text.extend(limits.max_size.map(|max| format!("{max} bytes each")));
-    if !limits.content_types.is_empty() {
-        limits_text.push(limits.content_types.join(" "));
+    if !limits.allowed_types.is_empty() {
+        limits_text.push(limits.allowed_types.join(" "));
     }
-    limits_text.extend(limits.active.map(|max| format!("{max} active")));
-    limits_text.extend(limits.rate.map(|rate| rate.to_string()));
+    limits_text.extend(limits.max_active.map(|max| format!("{max} active")));
+    limits_text.extend(limits.rate_limit.map(|rate| rate.to_string()));
     limits_text.extend(limits.quota.map(|max| format!("quota {max} bytes")));
     if limits_text.is_empty() {
         limits_text.push("unlimited".to_owned());

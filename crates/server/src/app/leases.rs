@@ -11,7 +11,7 @@ use landfall_redis::{RedisLocker, RedisSettings};
 #[cfg(feature = "s3")]
 use landfall_s3::{
     client::Client,
-    lease::{BucketLocker, BucketSettings, detect},
+    lease::{BucketLocker, BucketSettings, supports_conditional_writes},
 };
 
 #[cfg(any(feature = "redis", feature = "postgres"))]
@@ -67,7 +67,7 @@ impl SharedLeases {
             .check()
             .await
             .context("cannot store leases in Redis; correct --lease, or start the server")?;
-        if let Some(policy) = server.evicts {
+        if let Some(policy) = server.eviction_policy {
             tracing::warn!(
                 policy,
                 "Redis may evict leases when its memory is full: set maxmemory-policy noeviction"
@@ -99,7 +99,7 @@ impl SharedLeases {
         prefix: &str,
         settings: &Leases,
     ) -> anyhow::Result<Self> {
-        let is_supported = detect(client, bucket, prefix)
+        let is_supported = supports_conditional_writes(client, bucket, prefix)
             .await
             .context("cannot store leases in the bucket")?;
         anyhow::ensure!(
@@ -129,11 +129,11 @@ impl SharedLeases {
     pub(super) fn configure(&self, composer: Composer) -> Composer {
         match self.locker.clone() {
             #[cfg(feature = "redis")]
-            Locker::Redis(locker) => composer.locker(locker),
+            Locker::Redis(locker) => composer.with_locker(locker),
             #[cfg(feature = "postgres")]
-            Locker::Postgres(locker) => composer.locker(locker),
+            Locker::Postgres(locker) => composer.with_locker(locker),
             #[cfg(feature = "s3")]
-            Locker::Bucket(locker) => composer.locker(locker),
+            Locker::Bucket(locker) => composer.with_locker(locker),
         }
     }
 

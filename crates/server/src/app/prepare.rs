@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 #[cfg(feature = "grants")]
-use landfall_grants::caller::Jwt;
+use landfall_grants::auth::Jwt;
 
 #[cfg(feature = "grants")]
 use super::grants;
@@ -53,11 +53,11 @@ impl Prepared {
 #[cfg(feature = "direct")]
 fn notifications_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let direct = &settings.direct;
-    match &direct.events_secret_file {
+    match &direct.notifications_secret_file {
         Some(file) => grants::read_secret(file)
             .with_context(|| format!("--direct-notifications-secret-file {}", file.display()))
             .map(Some),
-        None => Ok(direct.events_secret.clone()),
+        None => Ok(direct.notifications_secret.clone()),
     }
 }
 
@@ -71,6 +71,6 @@ pub async fn config_check(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         eprintln!("landfall: warning: {warning}");
     }
     prepared?;
-    terminal::print(&(loaded.to_toml() + &loaded.folders()))?;
+    terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -106,9 +106,9 @@ impl SharedDatabase {
     ) -> anyhow::Result<Connections> {
         let database = database_of(&database(settings));
         let durability = if survives_power_loss(settings) {
-            DatabaseDurability::Power
+            DatabaseDurability::PowerLoss
         } else {
-            DatabaseDurability::Process
+            DatabaseDurability::ProcessCrash
         };
         let open = async || {
             if settings.state.database.is_none() {
@@ -124,7 +124,7 @@ impl SharedDatabase {
             })
         };
         let connections = self.connections.get_or_try_init(open).await?;
-        Ok(connections.lend())
+        Ok(connections.share())
     }
 
     /// Closes the connections, once all users have finished.

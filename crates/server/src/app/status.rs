@@ -92,7 +92,7 @@ async fn check_transport(transport: &InstrumentedTransport) -> HealthCheck {
         Ok(Ok(())) => transport
             .last_error()
             .map(|error| format!("the last call failed: {error}")),
-        Ok(Err(failure)) => Some(failure.in_full()),
+        Ok(Err(failure)) => Some(failure.error_chain()),
         Err(_) => Some("the receiver does not respond".into()),
     };
     HealthCheck::new(

@@ -72,7 +72,7 @@ fn tokens_of_an_identity_provider() {
 #[test]
 fn forward_auth_identifies_principals() {
     let application = Endpoint::answering(|call| match call.header("cookie") {
-        Some("session=ann") => (200, r#"{"subject":"ann","active":1}"#.into()),
+        Some("session=ann") => (200, r#"{"subject":"ann","max_active":1}"#.into()),
         _ => (401, String::new()),
     });
     let url = format!("-grants-forward-auth-url={}", application.url());

@@ -133,7 +133,7 @@ fn keys_are_created_listed_and_revoked_while_the_server_runs() {
         (&all[0]["admin"], &all[1]["admin"]),
         (&json!(false), &json!(true))
     );
-    assert_eq!(all[0]["limits"], json!({"rate": "5/1h"}));
+    assert_eq!(all[0]["limits"], json!({"rate_limit": "5/1h"}));
 
     let (code, out, _) = keys(dir, &["revoke", "one"]);
     assert_eq!((code, out.as_str()), (Some(0), "1 key revoked\n"));

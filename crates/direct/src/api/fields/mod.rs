@@ -1,55 +1,55 @@
-//! What clients say of a file: names, types, sizes, metadata; from JSON or from a query.
+//! The fields of a file in requests: name, type, size and metadata, from JSON or from a query.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use landfall::hook::{MediaType, UploadToken};
-use landfall_grants::caller::KeySecret;
+use landfall_grants::auth::KeySecret;
 use serde_json::{Map, Value};
 
 use super::{problem::Problem, query::Query};
-use crate::{Asked, Way};
+use crate::{OpenRequest, TransferMode};
 
-/// The most entries of metadata.
-const MOST_ENTRIES: usize = 64;
-/// The most bytes of all metadata.
-const MOST_METADATA: usize = 16 * 1024;
-/// The most characters of a name.
-const MOST_NAME: usize = 1024;
-/// The most characters of a type.
-const MOST_TYPE: usize = 255;
-/// The most characters of a caller's id.
-const MOST_ID: usize = 255;
-/// What databases can count to.
-const MOST_SIZE: u64 = i64::MAX.unsigned_abs();
+/// Maximum number of metadata entries.
+const MAX_ENTRIES: usize = 64;
+/// Maximum bytes of the metadata.
+const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// Maximum characters of a name.
+const MAX_NAME_LEN: usize = 1024;
+/// Maximum characters of a type.
+const MAX_TYPE_LEN: usize = 255;
+/// Maximum characters of a request id.
+const MAX_REQUEST_ID_LEN: usize = 255;
+/// Maximum integer of the databases.
+const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 
-/// Stands beside `token` where that is meant to be an upload token.
+/// With this entry, `token` is an upload token.
 const REQUEST_ID: &str = "upload_request_id";
 const UPLOAD_TOKEN: &str = "upload_token";
 const TOKEN: &str = "token";
 
-/// An upload token that came with what is said of a file.
+/// An upload token among the fields of a file.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Stated {
+pub(super) struct ExplicitToken {
     pub(super) token: String,
-    /// The id of the grant that it is meant for, if that was said.
+    /// The request id of its grant, if given.
     pub(super) request_id: Option<String>,
 }
 
-/// What a client says of a file.
+/// The fields of a file.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct File {
+pub(super) struct FileFields {
     pub(super) name: String,
     pub(super) kind: Option<String>,
     pub(super) size: Option<u64>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) request_id: Option<String>,
-    pub(super) stated: Option<Stated>,
+    pub(super) explicit_token: Option<ExplicitToken>,
 }
 
-impl File {
-    /// Reads `GET /s3/params`.
-    pub(super) fn of_query(query: Query<'_>) -> Result<Self, Problem> {
-        let name = query.one("filename")?.unwrap_or_default();
+impl FileFields {
+    /// Parses `GET /s3/params`.
+    pub(super) fn from_query(query: Query<'_>) -> Result<Self, Problem> {
+        let name = query.single("filename")?.unwrap_or_default();
         if name.is_empty() {
             return Err(Problem::field(
                 "filename",
@@ -57,23 +57,26 @@ impl File {
             ));
         }
         let mut metadata = query.metadata()?;
-        let stated = take_token(&mut metadata, query.one(UPLOAD_TOKEN)?.map(Cow::into_owned));
-        let size = query.one("size")?;
+        let stated = extract_token(
+            &mut metadata,
+            query.single(UPLOAD_TOKEN)?.map(Cow::into_owned),
+        );
+        let size = query.single("size")?;
         let size = size.as_deref().and_then(digits);
         let size = size.or_else(|| size_of(&metadata));
-        let request_id = query.one("request_id")?.map(Cow::into_owned);
+        let request_id = query.single("request_id")?.map(Cow::into_owned);
         Ok(Self {
             name: checked_name("filename", name.into_owned())?,
-            kind: kind("type", query.one("type")?.map(Cow::into_owned))?,
+            kind: content_type("type", query.single("type")?.map(Cow::into_owned))?,
             size,
             metadata,
             request_id: request_id.map(checked_id).transpose()?,
-            stated,
+            explicit_token: stated,
         })
     }
 
-    /// Reads `POST /s3/multipart`.
-    pub(super) fn of_json(mut fields: Map<String, Value>) -> Result<Self, Problem> {
+    /// Parses `POST /s3/multipart`.
+    pub(super) fn from_json(mut fields: Map<String, Value>) -> Result<Self, Problem> {
         let name = match fields.remove("filename") {
             Some(Value::String(name)) if !name.is_empty() => checked_name("filename", name)?,
             _ => {
@@ -90,15 +93,15 @@ impl File {
                 return Err(Problem::field("type", "s3: content type must be a string"));
             }
         };
-        let kind = kind("type", stated)?;
+        let kind = content_type("type", stated)?;
         let size = fields.remove("size").as_ref().and_then(count);
-        let mut file = Self::rest(name, kind, size, fields)?;
+        let mut file = Self::from_parts(name, kind, size, fields)?;
         file.size = file.size.or_else(|| size_of(&file.metadata));
         Ok(file)
     }
 
-    /// What may stand beside name, type and size: metadata, the caller's id, a token.
-    pub(super) fn rest(
+    /// Parses the remaining fields: metadata, request id and upload token.
+    pub(super) fn from_parts(
         name: String,
         kind: Option<String>,
         size: Option<u64>,
@@ -109,7 +112,7 @@ impl File {
             Some(Value::String(token)) => Some(token),
             _ => None,
         };
-        let stated = take_token(&mut metadata, token);
+        let stated = extract_token(&mut metadata, token);
         let request_id = request_id(fields.remove("request_id"))?;
         Ok(Self {
             name,
@@ -117,12 +120,12 @@ impl File {
             size,
             metadata,
             request_id,
-            stated,
+            explicit_token: stated,
         })
     }
 
-    pub(super) fn asked(self, way: Way) -> Asked {
-        let mut asked = Asked::new(way, self.name);
+    pub(super) fn open_request(self, mode: TransferMode) -> OpenRequest {
+        let mut asked = OpenRequest::new(mode, self.name);
         asked.filetype = self.kind;
         asked.size = self.size;
         asked.metadata = self.metadata;
@@ -131,7 +134,7 @@ impl File {
     }
 }
 
-/// The caller's own id, if it says one.
+/// Parses the request id.
 pub(super) fn request_id(value: Option<Value>) -> Result<Option<String>, Problem> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -143,42 +146,48 @@ pub(super) fn request_id(value: Option<Value>) -> Result<Option<String>, Problem
     }
 }
 
-/// As those of `/uploadjobs`, where it is a part of a path.
+/// Checks a request id like `/uploadjobs`, where it is part of a path.
 fn checked_id(id: String) -> Result<String, Problem> {
     let is_visible = |c: char| !c.is_control() && !c.is_whitespace();
     let is_name = !matches!(&*id, "." | ".." | "events");
-    match (1..=MOST_ID).contains(&id.chars().count()) && id.chars().all(is_visible) && is_name {
+    match (1..=MAX_REQUEST_ID_LEN).contains(&id.chars().count())
+        && id.chars().all(is_visible)
+        && is_name
+    {
         true => Ok(id),
         false => Err(Problem::field(
             "request_id",
             format!(
-                "the request_id must have 1 to {MOST_ID} visible characters, and not be \".\", \
+                "the request_id must have 1 to {MAX_REQUEST_ID_LEN} visible characters, and not be \".\", \
                  \"..\" or \"events\""
             ),
         )),
     }
 }
 
-/// Control characters go later, where names are made fit for keys.
+/// Checks the length of a name; control characters are removed later.
 pub(super) fn checked_name(field: &'static str, name: String) -> Result<String, Problem> {
-    match name.chars().count() <= MOST_NAME {
+    match name.chars().count() <= MAX_NAME_LEN {
         true => Ok(name),
         false => Err(Problem::field(
             field,
-            format!("the {field} must have at most {MOST_NAME} characters"),
+            format!("the {field} must have at most {MAX_NAME_LEN} characters"),
         )),
     }
 }
 
-/// A type, if it is one: scripts write those that they don't know as `null` or `undefined`.
-pub(super) fn kind(field: &'static str, stated: Option<String>) -> Result<Option<String>, Problem> {
+/// Checks a type. Scripts write unknown types as `null` or `undefined`.
+pub(super) fn content_type(
+    field: &'static str,
+    stated: Option<String>,
+) -> Result<Option<String>, Problem> {
     let stated = stated.filter(|kind| !matches!(&**kind, "" | "null" | "undefined"));
     match &stated {
-        Some(kind) if kind.len() > MOST_TYPE || MediaType::parse(kind).is_none() => {
+        Some(kind) if kind.len() > MAX_TYPE_LEN || MediaType::parse(kind).is_none() => {
             Err(Problem::field(
                 field,
                 format!(
-                    "the {field} must be a media type of at most {MOST_TYPE} characters, as image/png"
+                    "the {field} must be a media type of at most {MAX_TYPE_LEN} characters, such as image/png"
                 ),
             ))
         }
@@ -186,7 +195,7 @@ pub(super) fn kind(field: &'static str, stated: Option<String>) -> Result<Option
     }
 }
 
-/// Metadata of JSON: texts as they are, other things as JSON writes them, nothing for `null`.
+/// Parses metadata in JSON: other values than texts are serialized, `null` is omitted.
 fn metadata(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> {
     let fields = match value {
         None | Some(Value::Null) => return Ok(BTreeMap::new()),
@@ -204,64 +213,67 @@ fn metadata(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> {
         other => Some((name, other.to_string())),
     });
     let metadata = texts.collect();
-    is_bounded(&metadata)?;
+    check_metadata_size(&metadata)?;
     Ok(metadata)
 }
 
-/// Whether there isn't too much metadata.
+/// Checks the size of the metadata.
 ///
 /// # Errors
-/// There is.
-pub(super) fn is_bounded(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
+/// It is too large.
+pub(super) fn check_metadata_size(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
     let bytes: usize = metadata
         .iter()
         .map(|(name, value)| name.len() + value.len())
         .sum();
-    match metadata.len() <= MOST_ENTRIES && bytes <= MOST_METADATA {
+    match metadata.len() <= MAX_ENTRIES && bytes <= MAX_METADATA_BYTES {
         true => Ok(()),
         false => Err(Problem::field(
             "metadata",
             format!(
-                "the metadata must have at most {MOST_ENTRIES} entries and {MOST_METADATA} bytes"
+                "the metadata must have at most {MAX_ENTRIES} entries and {MAX_METADATA_BYTES} bytes"
             ),
         )),
     }
 }
 
-/// A number of bytes, if it is one.
+/// Parses a number of bytes.
 fn digits(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let size = is_number.then(|| text.parse().ok())??;
-    (size <= MOST_SIZE).then_some(size)
+    (size <= MAX_SIZE).then_some(size)
 }
 
-/// A number of bytes in JSON, if it is one.
+/// Parses a number of bytes in JSON.
 pub(super) fn count(value: &Value) -> Option<u64> {
     match value {
-        Value::Number(number) => number.as_u64().filter(|size| *size <= MOST_SIZE),
+        Value::Number(number) => number.as_u64().filter(|size| *size <= MAX_SIZE),
         Value::String(text) => digits(text),
         _ => None,
     }
 }
 
-/// Uppy says no size but where its metadata has one.
+/// Returns the size in the metadata: Uppy sends none elsewhere.
 fn size_of(metadata: &BTreeMap<String, String>) -> Option<u64> {
     metadata.get("size").and_then(|text| digits(text))
 }
 
-/// Whether an entry of this name can be a token.
+/// Returns whether an entry with this name can be a token.
 pub(super) fn is_token_name(name: &str) -> bool {
     matches!(name, UPLOAD_TOKEN | TOKEN)
 }
 
-/// Whether a text is one of Landfall's own secrets.
+/// Returns whether a text is a Landfall token or key.
 pub(super) fn is_secret(text: &str) -> bool {
     text.starts_with(UploadToken::PREFIX) || text.starts_with(KeySecret::PREFIX)
 }
 
-/// Takes the token out of metadata, and every other secret. `token` is often somebody else's, as with
-/// uploads by tus.
-fn take_token(metadata: &mut BTreeMap<String, String>, beside: Option<String>) -> Option<Stated> {
+/// Removes the upload token and all other secrets from metadata. `token` often belongs to the
+/// application, as with tus.
+fn extract_token(
+    metadata: &mut BTreeMap<String, String>,
+    beside: Option<String>,
+) -> Option<ExplicitToken> {
     let request_id = metadata.get(REQUEST_ID).cloned();
     let own = metadata.remove(UPLOAD_TOKEN);
     let is_ours = |text: &String| request_id.is_some() || text.starts_with(UploadToken::PREFIX);
@@ -271,24 +283,24 @@ fn take_token(metadata: &mut BTreeMap<String, String>, beside: Option<String>) -
     };
     metadata.retain(|_, value| !is_secret(value));
     let token = beside.or(own).or(other)?;
-    Some(Stated { token, request_id })
+    Some(ExplicitToken { token, request_id })
 }
 
-/// The seed's rule for names: small letters, and `_` for each character that is blank.
-pub(super) fn normal_name(name: &str) -> String {
+/// Converts a name to lower case with `_` for white space, as expected from `sign_s3`.
+pub(super) fn normalize_name(name: &str) -> String {
     let name = name.trim().to_lowercase();
     name.chars()
         .map(|c| if c.is_whitespace() { '_' } else { c })
         .collect()
 }
 
-/// Reads `POST /api/sign_s3`.
-pub(super) fn seed(mut fields: Map<String, Value>) -> Result<File, Problem> {
+/// Parses `POST /api/sign_s3`.
+pub(super) fn sign_s3(mut fields: Map<String, Value>) -> Result<FileFields, Problem> {
     let name = match fields.remove("file_name") {
         None | Some(Value::Null) => {
             return Err(Problem::field("file_name", "the file_name is required"));
         }
-        Some(Value::String(name)) => normal_name(&name),
+        Some(Value::String(name)) => normalize_name(&name),
         Some(_) => return Err(Problem::field("file_name", "the file_name must be a text")),
     };
     if name.is_empty() {
@@ -309,7 +321,7 @@ pub(super) fn seed(mut fields: Map<String, Value>) -> Result<File, Problem> {
         Some(Value::String(kind)) => Some(kind),
         Some(_) => return Err(Problem::field("file_type", "the file_type must be a text")),
     };
-    let kind = kind("file_type", stated)?;
+    let kind = content_type("file_type", stated)?;
     let size = match fields.remove("file_size") {
         None | Some(Value::Null) => None,
         Some(size) => Some(count(&size).ok_or_else(|| {
@@ -319,7 +331,7 @@ pub(super) fn seed(mut fields: Map<String, Value>) -> Result<File, Problem> {
             )
         })?),
     };
-    File::rest(name, kind, size, fields)
+    FileFields::from_parts(name, kind, size, fields)
 }
 
 #[cfg(test)]

@@ -11,19 +11,19 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 #[test]
-fn names_of_the_seed() {
+fn names_are_normalized() {
     for (name, normal) in [
-        ("My File.PDF", "my_file.pdf"),
+        ("My FileFields.PDF", "my_file.pdf"),
         ("  a  b\tc ", "a__b_c"),
         ("ÄÖ\u{a0}x", "äö_x"),
         ("a", "a"),
     ] {
-        assert_eq!(normal_name(name), normal);
+        assert_eq!(normalize_name(name), normal);
     }
 }
 
 #[test]
-fn fields_of_the_seed() {
+fn sign_s3_fields_are_checked() {
     for (body, field) in [
         (json!({}), "file_name"),
         (json!({"file_name": null}), "file_name"),
@@ -54,15 +54,15 @@ fn fields_of_the_seed() {
         (json!({"file_name": "a", "request_id": ".."}), "request_id"),
         (json!({"file_name": "a", "metadata": []}), "metadata"),
     ] {
-        let problem = seed(object(body.clone())).err().expect("it is refused");
+        let problem = sign_s3(object(body.clone())).err().expect("it is rejected");
         assert_eq!(problem.named_field(), Some(field), "{body}");
         assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
     }
-    let file = seed(object(json!({
+    let file = sign_s3(object(json!({
         "file_name": "A b.png", "file_type": "", "file_size": "12", "request_id": "r1",
         "metadata": {"album": 7, "none": null, "deep": {"a": 1}},
     })))
-    .expect("it is taken");
+    .expect("it is accepted");
     assert_eq!(
         (&*file.name, file.kind, file.size),
         ("a_b.png", None, Some(12))
@@ -77,7 +77,7 @@ fn fields_of_the_seed() {
 }
 
 #[test]
-fn tokens_are_taken_out() {
+fn tokens_are_extracted() {
     for (metadata, token, left) in [
         (
             json!({"upload_token": "lft_x", "a": "1"}),
@@ -99,23 +99,23 @@ fn tokens_are_taken_out() {
         ),
     ] {
         let body = json!({"filename": "a", "metadata": metadata});
-        let file = File::of_json(object(body)).expect("it is taken");
-        let found = file.stated.as_ref().map(|stated| &*stated.token);
+        let file = FileFields::from_json(object(body)).expect("it is accepted");
+        let found = file.explicit_token.as_ref().map(|stated| &*stated.token);
         assert_eq!(found, token, "{metadata}");
         assert_eq!(serde_json::to_value(&file.metadata).unwrap(), left);
     }
     let query = Query::new(Some(
         "filename=a&metadata[upload_token]=lft_x&upload_token=lft_y",
     ));
-    let file = File::of_query(query).expect("it is taken");
+    let file = FileFields::from_query(query).expect("it is accepted");
     assert_eq!(
-        file.stated.map(|stated| stated.token).as_deref(),
+        file.explicit_token.map(|stated| stated.token).as_deref(),
         Some("lft_y")
     );
 }
 
 #[test]
-fn sizes_are_digits() {
+fn sizes_are_whole_numbers() {
     for (body, size) in [
         (json!({"size": 5}), Some(5)),
         (json!({"size": "5"}), Some(5)),
@@ -130,20 +130,20 @@ fn sizes_are_digits() {
     ] {
         let mut fields = object(body.clone());
         fields.insert("filename".into(), "a".into());
-        let file = File::of_json(fields).expect("it is taken");
+        let file = FileFields::from_json(fields).expect("it is accepted");
         assert_eq!(file.size, size, "{body}");
     }
 }
 
 #[test]
-fn types_that_are_none() {
+fn invalid_types_are_ignored_or_rejected() {
     for none in ["", "null", "undefined"] {
         let body = json!({"filename": "a", "type": none});
-        assert_eq!(File::of_json(object(body)).ok().unwrap().kind, None);
+        assert_eq!(FileFields::from_json(object(body)).ok().unwrap().kind, None);
     }
     for bad in [json!(1), json!("a\r\nb"), json!("x".repeat(256))] {
         let body = json!({"filename": "a", "type": bad});
-        let problem = File::of_json(object(body)).err().unwrap();
+        let problem = FileFields::from_json(object(body)).err().unwrap();
         assert_eq!(problem.named_field(), Some("type"));
     }
 }

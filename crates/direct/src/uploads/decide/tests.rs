@@ -2,31 +2,31 @@ use std::time::UNIX_EPOCH;
 
 use landfall::upload::{Upload, UploadId};
 use landfall_grants::JobId;
-use landfall_s3::client::{Part, Place};
+use landfall_s3::client::{ObjectRef, Part};
 use proptest::prelude::*;
 
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const MOST: u64 = 100;
+const SIZE_LIMIT: u64 = 100;
 
 fn at(hours: u32) -> SystemTime {
     UNIX_EPOCH + hours * HOUR
 }
 
 /// An open upload of 10 bytes, active at 1 h.
-fn record(way: Way, change: impl FnOnce(&mut Record)) -> Record {
+fn record(mode: TransferMode, change: impl FnOnce(&mut Record)) -> Record {
     let upload = Upload::new(UploadId::new("direct-1").unwrap(), Some(10));
-    let place = Place::new("b", "k");
-    let mut record = Record::new(upload, JobId(1), "ann", way, place, at(1));
-    record.standing = Standing::Open;
-    record.multipart = (way == Way::Multipart).then(|| "m".into());
+    let object = ObjectRef::new("b", "k");
+    let mut record = Record::new(upload, JobId(1), "ann", mode, object, at(1));
+    record.status = Status::Open;
+    record.multipart = (mode == TransferMode::Multipart).then(|| "m".into());
     change(&mut record);
     record
 }
 
 fn completing(record: &mut Record, stored: u64) {
-    record.standing = Standing::Finishing;
+    record.status = Status::Completing;
     record.stored = stored;
 }
 
@@ -77,7 +77,7 @@ fn removed(reason: RemovalReason) -> Decision {
     Decision::Remove(reason)
 }
 
-/// One row of the table; [`of`] is the usual one.
+/// A row of the table, usually created by [`of`].
 struct Case<'a> {
     record: Record,
     seen: Observed,
@@ -99,11 +99,11 @@ fn of<'a>(record: Record, seen: Observed, decision: Decision) -> Case<'a> {
 fn named(numbers: &[u32], seen: Observed, decision: Decision) -> Case<'_> {
     Case {
         named: Some(numbers),
-        ..of(record(Way::Multipart, |_| ()), seen, decision)
+        ..of(record(TransferMode::Multipart, |_| ()), seen, decision)
     }
 }
 
-/// At 3 h, so two hours after its client was active.
+/// A case at 3 h, two hours after the client was active.
 fn idle<'a>(record: Record, hours: u32, seen: Observed, decision: Decision) -> Case<'a> {
     Case {
         idle_timeout: Some(hours * HOUR),
@@ -113,31 +113,32 @@ fn idle<'a>(record: Record, hours: u32, seen: Observed, decision: Decision) -> C
 
 fn decided(case: &Case<'_>) -> Decision {
     let named = case.named.map(names);
-    let facts = Facts {
+    let input = DecisionInput {
         record: &case.record,
-        most: case.record.most().unwrap_or(MOST),
+        size_limit: case.record.size_limit().unwrap_or(SIZE_LIMIT),
         named: named.as_deref(),
         idle_timeout: case.idle_timeout,
         now: at(3),
     };
-    decide(&facts, case.seen.clone())
+    decide(&input, case.seen.clone())
 }
 
 #[test]
-fn decisions() {
-    let plain = || record(Way::Put, |_| ());
-    let in_parts = || record(Way::Multipart, |_| ());
-    let assembling = |stored| record(Way::Multipart, |record| completing(record, stored));
+fn decisions_follow_the_table() {
+    let plain = || record(TransferMode::Put, |_| ());
+    let in_parts = || record(TransferMode::Multipart, |_| ());
+    let assembling = |stored| record(TransferMode::Multipart, |record| completing(record, stored));
     let no_length = |record: &mut Record| {
         let mut upload = Upload::clone(&record.upload);
-        (upload.length, upload.max_size) = (None, Some(MOST));
+        (upload.length, upload.max_size) = (None, Some(SIZE_LIMIT));
         record.upload = upload.into();
     };
-    let too_large = |stored, most| removed(RemovalReason::TooLarge { stored, most });
+    let too_large = |stored, limit| removed(RemovalReason::TooLarge { stored, limit });
     let invalid = |why: &str| removed(RemovalReason::Invalid(why.into()));
-    let gone = "it is gone from S3";
-    let aborted = "its multipart upload is gone from S3";
-    let accepting = |types: &'static str| record(Way::Put, |one| storage(one, TYPES, types));
+    let gone = "the object is missing in S3";
+    let aborted = "the multipart upload is missing in S3";
+    let accepting =
+        |types: &'static str| record(TransferMode::Put, |one| storage(one, TYPES, types));
     let cases = [
         // Sent in one piece.
         of(plain(), Observed::Nothing, Decision::Wait { stored: 0 }),
@@ -145,14 +146,14 @@ fn decisions() {
         of(plain(), object(11), too_large(11, 10)),
         of(plain(), object(9), invalid("it has 9 bytes instead of 10")),
         of(
-            record(Way::Post, no_length),
+            record(TransferMode::Post, no_length),
             object(9),
             Decision::Finish(head(9)),
         ),
         of(
-            record(Way::Post, no_length),
+            record(TransferMode::Post, no_length),
             object(101),
-            too_large(101, MOST),
+            too_large(101, SIZE_LIMIT),
         ),
         of(
             accepting("image/*,text/plain"),
@@ -162,29 +163,29 @@ fn decisions() {
         of(
             accepting("image/*"),
             object(10),
-            invalid("the type \"text/plain\" isn't accepted; welcome: image/*"),
+            invalid("the type \"text/plain\" is not accepted; accepted: image/*"),
         ),
-        // Being completed: the hooks were not called yet, or could not be.
+        // Being completed: the hooks were not called yet, or failed.
         of(
-            record(Way::Put, |one| completing(one, 10)),
+            record(TransferMode::Put, |one| completing(one, 10)),
             object(10),
             Decision::Finish(head(10)),
         ),
         of(
-            record(Way::Put, |one| completing(one, 10)),
+            record(TransferMode::Put, |one| completing(one, 10)),
             Observed::Nothing,
             removed(RemovalReason::Vanished(gone)),
         ),
-        // A form that was sent again.
+        // The form was sent again.
         of(
-            record(Way::Post, |one| {
+            record(TransferMode::Post, |one| {
                 no_length(one);
                 completing(one, 10);
             }),
             object(12),
             Decision::Finish(head(12)),
         ),
-        // In parts, as nobody completes it.
+        // In parts, checked by the sweeper.
         of(in_parts(), parts(&[]), Decision::Wait { stored: 0 }),
         of(in_parts(), parts(&[5, 5]), Decision::Wait { stored: 10 }),
         of(in_parts(), parts(&[5, 6]), too_large(11, 10)),
@@ -195,12 +196,14 @@ fn decisions() {
             removed(RemovalReason::Vanished(aborted)),
         ),
         of(
-            record(Way::SignedMultipart, |one| one.multipart = Some("m".into())),
+            record(TransferMode::SignedMultipart, |one| {
+                one.multipart = Some("m".into())
+            }),
             Observed::Nothing,
             removed(RemovalReason::Unwanted(TerminationReason::Client)),
         ),
         of(
-            record(Way::SignedMultipart, |one| {
+            record(TransferMode::SignedMultipart, |one| {
                 one.multipart = Some("m".into());
                 storage(one, COMPLETES, "1");
                 one.active_at = at(3) - MAX_COMPLETION_DURATION / 2;
@@ -209,7 +212,7 @@ fn decisions() {
             Decision::Wait { stored: 0 },
         ),
         of(
-            record(Way::SignedMultipart, |one| {
+            record(TransferMode::SignedMultipart, |one| {
                 one.multipart = Some("m".into());
                 storage(one, COMPLETES, "1");
                 one.active_at = at(3) - MAX_COMPLETION_DURATION;
@@ -218,11 +221,11 @@ fn decisions() {
             removed(RemovalReason::Unwanted(TerminationReason::Client)),
         ),
         of(
-            record(Way::SignedMultipart, |_| ()),
+            record(TransferMode::SignedMultipart, |_| ()),
             Observed::Nothing,
             Decision::Wait { stored: 0 },
         ),
-        // In parts, as its client completes it.
+        // In parts, completed by the client.
         named(&[1, 2], parts(&[5, 5]), set(&[1, 2], 10, true)),
         named(&[1, 2], parts(&[5, 5, 5]), set(&[1, 2], 10, false)),
         named(&[1, 2, 3], parts(&[5, 5, 5]), too_large(15, 10)),
@@ -230,13 +233,13 @@ fn decisions() {
             &[1],
             parts(&[5, 5]),
             Decision::Reject(
-                "the parts have 5 bytes together, and the file has 10; S3 has the parts 1-2".into(),
+                "the parts have 5 bytes in total, but the file has 10; S3 has the parts 1-2".into(),
             ),
         ),
         named(
             &[1, 3],
             parts(&[5, 5]),
-            Decision::Reject("S3 has no part 3: send it, and complete the upload then".into()),
+            Decision::Reject("S3 has no part 3; send it, then complete the upload".into()),
         ),
         named(&[1], object(10), Decision::Finish(head(10))),
         named(
@@ -244,10 +247,10 @@ fn decisions() {
             Observed::Nothing,
             removed(RemovalReason::Vanished(aborted)),
         ),
-        // Its process died while the object was made.
+        // The process died while the object was assembled.
         of(assembling(10), parts(&[5, 5]), set(&[1, 2], 10, true)),
         of(
-            record(Way::Multipart, |one| {
+            record(TransferMode::Multipart, |one| {
                 completing(one, 5);
                 storage(one, PARTS, "2");
             }),
@@ -258,7 +261,7 @@ fn decisions() {
             assembling(10),
             parts(&[5, 6]),
             Decision::Reopen(
-                "the parts have changed while they were put together: complete it again".into(),
+                "the parts have changed during the completion; complete it again".into(),
             ),
         ),
         of(assembling(10), object(10), Decision::Finish(head(10))),
@@ -304,21 +307,21 @@ fn observations() -> impl Strategy<Value = Observed> {
     ]
 }
 
-fn ways() -> impl Strategy<Value = Way> {
+fn modes() -> impl Strategy<Value = TransferMode> {
     prop_oneof![
-        Just(Way::Put),
-        Just(Way::Post),
-        Just(Way::Multipart),
-        Just(Way::SignedMultipart)
+        Just(TransferMode::Put),
+        Just(TransferMode::Post),
+        Just(TransferMode::Multipart),
+        Just(TransferMode::SignedMultipart)
     ]
 }
 
 proptest! {
-    /// Nothing becomes complete with bytes that were not granted, and nothing that is being completed
-    /// expires or waits.
+    /// No upload is completed with bytes that were not granted, and none expires or waits while it
+    /// is being completed.
     #[test]
-    fn what_is_granted_bounds_what_is_completed(
-        way in ways(),
+    fn the_grant_limits_completed_bytes(
+        mode in modes(),
         is_begun in any::<bool>(),
         is_completing in any::<bool>(),
         stored in 0..20_u64,
@@ -328,17 +331,17 @@ proptest! {
         named in proptest::option::of(proptest::collection::btree_set(1..6_u32, 0..5)),
         timeout in proptest::option::of(0..5_u32),
     ) {
-        let record = record(way, |record| {
+        let record = record(mode, |record| {
             let mut upload = Upload::clone(&record.upload);
             (upload.length, upload.max_size) = (length, max_size);
             record.upload = upload.into();
             record.stored = stored;
             record.multipart = is_begun.then(|| "m".into());
             if is_completing {
-                record.standing = Standing::Finishing;
+                record.status = Status::Completing;
             }
         });
-        let most = record.most().unwrap_or(MOST);
+        let most = record.size_limit().unwrap_or(SIZE_LIMIT);
         let numbers: Option<Vec<u32>> = named.map(|numbers| numbers.into_iter().collect());
         let case = Case {
             named: numbers.as_deref(),
@@ -361,7 +364,7 @@ proptest! {
                 prop_assert!(!is_completing && timeout.is_some_and(|hours| hours <= 2));
                 prop_assert!(!matches!(case.seen, Observed::Object(_)));
             }
-            Decision::Remove(RemovalReason::TooLarge { stored, most: bound }) => {
+            Decision::Remove(RemovalReason::TooLarge { stored, limit: bound }) => {
                 prop_assert!(stored > bound && bound == most);
             }
             Decision::Reopen(_) => prop_assert!(is_completing),

@@ -1,37 +1,42 @@
-//! Companion's routes, with the requests that @uppy/aws-s3 of Uppy 4, 5 and 6 sends.
+//! Companion's routes, with the requests of @uppy/aws-s3 of Uppy 4, 5 and 6.
 
-use landfall_direct::{Small, StsSettings};
+use landfall_direct::{SmallFiles, StsSettings};
 use landfall_grants::JobState;
 use serde_json::{Value, json};
 
-use super::site::{Reply, Site, encoded, post_form, put};
-use crate::uploads::site::{MIB, Service, on_both, pattern};
+use super::harness::{Harness, Reply, encoded, post_form, put};
+use crate::uploads::harness::{MIB, Service, on_both, pattern};
 
-on_both!(a_small_file, several_parts);
+on_both!(
+    small_files_are_sent_by_a_form,
+    multipart_uploads_are_completed
+);
 
-/// What Uppy 4 and 5 ask before a small file.
+/// The request of Uppy 4 and 5 before a small file.
 const PARAMS: &str = "/s3/params?filename=my+photo+%C3%BC.png&type=image%2Fpng\
     &metadata%5Bname%5D=my+photo+%C3%BC.png&metadata%5Btype%5D=image%2Fpng&metadata%5Balbum%5D=7";
 
-async fn a_small_file(service: Service) {
-    let site = Site::with(service, |_| {}, |_| {}).await;
-    let ask = site.ann("GET", PARAMS).with("accept", "application/json");
-    let reply = ask.send().await.expect(200);
+async fn small_files_are_sent_by_a_form(service: Service) {
+    let harness = Harness::with(service, |_| {}, |_| {}).await;
+    let request = harness
+        .ann("GET", PARAMS)
+        .with("accept", "application/json");
+    let reply = request.send().await.expect(200);
     assert_eq!(reply.names(), ["expires", "fields", "method", "url"]);
     assert_eq!(
         (reply.text_of("method"), &reply.json["expires"]),
         ("POST".into(), &json!(3600))
     );
     let (url, fields) = (reply.text_of("url"), &reply.json["fields"]);
-    // Uppy 6 puts the key behind the URL, and calls that the location.
+    // Uppy 6 appends the key to the URL and uses that as the location.
     assert!(url.ends_with('/'), "{url}");
     assert_eq!(fields["success_action_status"], "201");
     let key = fields["key"].as_str().unwrap();
     let sent = post_form(&url, fields, b"hello").await;
     assert_eq!(sent.status, 201, "{sent:?}");
-    assert_eq!(site.object(key).await.unwrap(), "hello");
+    assert_eq!(harness.object(key).await.unwrap(), "hello");
     let named = json!({ "key": key });
-    let done = site
+    let done = harness
         .ann("POST", "/api/complete_s3")
         .json(&named)
         .send()
@@ -39,7 +44,7 @@ async fn a_small_file(service: Service) {
     assert_eq!(done.expect(200).json["size"], 5);
 }
 
-async fn begun(site: &Site, more: Value) -> (String, String) {
+async fn created(harness: &Harness, more: Value) -> (String, String) {
     let mut body = json!({
         "filename": "film.bin", "type": "video/mp4",
         "metadata": {"name": "film.bin", "type": "video/mp4", "relativePath": null, "stars": 5},
@@ -47,21 +52,25 @@ async fn begun(site: &Site, more: Value) -> (String, String) {
     for (name, value) in more.as_object().unwrap() {
         body[name] = value.clone();
     }
-    let reply = site.ann("POST", "/s3/multipart").json(&body).send().await;
+    let reply = harness
+        .ann("POST", "/s3/multipart")
+        .json(&body)
+        .send()
+        .await;
     let reply = reply.expect(200);
     assert_eq!(reply.names(), ["bucket", "key", "uploadId"]);
-    assert_eq!(reply.text_of("bucket"), site.uploads.bucket);
+    assert_eq!(reply.text_of("bucket"), harness.uploads.bucket);
     (reply.text_of("key"), reply.text_of("uploadId"))
 }
 
-/// A path of a multipart upload.
+/// Returns a path of a multipart upload.
 fn at(id: &str, what: &str, key: &str) -> String {
     format!("/s3/multipart/{}{what}?key={}", encoded(id), encoded(key))
 }
 
-async fn sent(site: &Site, id: &str, key: &str, number: u32, body: &[u8]) -> String {
+async fn sent(harness: &Harness, id: &str, key: &str, number: u32, body: &[u8]) -> String {
     let path = at(id, &format!("/{number}"), key);
-    let signed = site.ann("GET", &path).send().await.expect(200);
+    let signed = harness.ann("GET", &path).send().await.expect(200);
     assert_eq!(signed.names(), ["expires", "url"]);
     assert_eq!(signed.json["expires"], 3600);
     let reply = put(&signed.text_of("url"), &[], body).await;
@@ -69,20 +78,24 @@ async fn sent(site: &Site, id: &str, key: &str, number: u32, body: &[u8]) -> Str
     reply.header("etag").unwrap()
 }
 
-async fn complete(site: &Site, id: &str, key: &str, parts: &Value) -> Reply {
+async fn complete(harness: &Harness, id: &str, key: &str, parts: &Value) -> Reply {
     let body = json!({ "parts": parts });
     let path = at(id, "/complete", key);
-    site.ann("POST", &path).json(&body).send().await
+    harness.ann("POST", &path).json(&body).send().await
 }
 
-async fn several_parts(service: Service) {
-    let site = Site::with(service, |_| {}, |_| {}).await;
-    let (key, id) = begun(&site, json!({})).await;
+async fn multipart_uploads_are_completed(service: Service) {
+    let harness = Harness::with(service, |_| {}, |_| {}).await;
+    let (key, id) = created(&harness, json!({})).await;
     let (first, second) = (pattern(1, 5 * MIB), pattern(2, 100));
-    let mut tags = vec![sent(&site, &id, &key, 1, &first).await];
+    let mut tags = vec![sent(&harness, &id, &key, 1, &first).await];
 
-    // A reload: the client asks what there is.
-    let listed = site.ann("GET", &at(&id, "", &key)).send().await.expect(200);
+    // After a reload, the client lists the parts.
+    let listed = harness
+        .ann("GET", &at(&id, "", &key))
+        .send()
+        .await
+        .expect(200);
     let listed = listed.json.as_array().unwrap().clone();
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!(
@@ -93,95 +106,108 @@ async fn several_parts(service: Service) {
     assert!(tags[0].starts_with('"'), "{tags:?}");
 
     let batch = format!("{}&partNumbers=2,3,10000", at(&id, "/batch", &key));
-    let batch = site.ann("GET", &batch).send().await.expect(200);
+    let batch = harness.ann("GET", &batch).send().await.expect(200);
     let urls = batch.json["presignedUrls"].as_object().unwrap();
     assert_eq!(urls.len(), 3, "{urls:?}");
     let reply = put(urls["2"].as_str().unwrap(), &[], &second).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     tags.push(reply.header("etag").unwrap());
 
-    // Uppy 6 takes the quotes off the tags of parts that it has just sent.
+    // Uppy 6 removes the quotes of entity tags of parts it has just sent.
     let parts = json!([
         {"PartNumber": 1, "ETag": tags[0]},
         {"PartNumber": 2, "ETag": tags[1].trim_matches('"')},
     ]);
-    let foreign = site.bob("POST", &at(&id, "/complete", &key));
-    foreign
+    let other = harness.bob("POST", &at(&id, "/complete", &key));
+    other
         .json(&json!({ "parts": parts }))
         .send()
         .await
         .companion(404, "no such upload");
     let mut wrong = parts.clone();
     wrong[1]["ETag"] = "\"00000000000000000000000000000000\"".into();
-    complete(&site, &id, &key, &wrong).await.companion(400, "");
-    let done = complete(&site, &id, &key, &parts).await.expect(200);
+    complete(&harness, &id, &key, &wrong)
+        .await
+        .companion(400, "");
+    let done = complete(&harness, &id, &key, &parts).await.expect(200);
     assert_eq!(done.names(), ["bucket", "key", "location"]);
     assert_eq!(done.text_of("key"), key);
     assert!(done.text_of("location").ends_with(&key), "{done:?}");
-    let again = complete(&site, &id, &key, &parts).await.expect(200);
+    let again = complete(&harness, &id, &key, &parts).await.expect(200);
     assert_eq!(again.json, done.json);
-    let object = site.object(&key).await.unwrap();
+    let object = harness.object(&key).await.unwrap();
     assert_eq!(object, [first, second].concat());
-    site.ann("GET", &at(&id, "/3", &key))
+    harness
+        .ann("GET", &at(&id, "/3", &key))
         .send()
         .await
         .companion(409, "complete");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dropped_by_its_client() {
-    let site = Site::start().await;
-    let (key, id) = begun(&site, json!({"request_id": "r1"})).await;
-    sent(&site, &id, &key, 1, b"hello").await;
+async fn clients_can_abort_multipart_uploads() {
+    let harness = Harness::start().await;
+    let (key, id) = created(&harness, json!({"request_id": "r1"})).await;
+    sent(&harness, &id, &key, 1, b"hello").await;
     let path = at(&id, "", &key);
-    site.bob("DELETE", &path)
+    harness
+        .bob("DELETE", &path)
         .send()
         .await
         .companion(404, "no such upload");
-    let dropped = site.ann("DELETE", &path).send().await.expect(200);
+    let dropped = harness.ann("DELETE", &path).send().await.expect(200);
     assert_eq!(dropped.text, "{}");
-    assert_eq!(site.job("r1").await.state, JobState::Cancelled);
-    let place = (&*site.uploads.bucket, &*key);
-    let left = site
+    assert_eq!(harness.job("r1").await.state, JobState::Cancelled);
+    let object = (&*harness.uploads.bucket, &*key);
+    let left = harness
         .uploads
         .client
-        .list_multiparts(place.0, place.1, None, 10)
+        .list_multiparts(object.0, object.1, None, 10)
         .await;
     assert_eq!(left.unwrap().uploads, []);
-    site.ann("GET", &path)
+    harness
+        .ann("GET", &path)
         .send()
         .await
         .companion(410, "cancelled");
-    site.ann("GET", &at(&id, "/1", &key))
+    harness
+        .ann("GET", &at(&id, "/1", &key))
         .send()
         .await
         .companion(410, "");
     let parts = json!([{"PartNumber": 1, "ETag": "x"}]);
-    complete(&site, &id, &key, &parts).await.companion(410, "");
+    complete(&harness, &id, &key, &parts)
+        .await
+        .companion(410, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sizes_bind() {
-    let site = Site::start().await;
+async fn sizes_are_enforced() {
+    let harness = Harness::start().await;
     for more in [json!({"size": 10}), json!({"metadata": {"size": "10"}})] {
-        let (key, id) = begun(&site, more).await;
-        site.ann("GET", &at(&id, "/2", &key))
+        let (key, id) = created(&harness, more).await;
+        harness
+            .ann("GET", &at(&id, "/2", &key))
             .send()
             .await
             .companion(400, "part");
-        let tag = sent(&site, &id, &key, 1, b"hello world").await;
+        let tag = sent(&harness, &id, &key, 1, b"hello world").await;
         let parts = json!([{"PartNumber": 1, "ETag": tag}]);
-        complete(&site, &id, &key, &parts)
+        complete(&harness, &id, &key, &parts)
             .await
             .companion(413, "too many");
-        complete(&site, &id, &key, &parts).await.companion(410, "");
-        assert_eq!(site.object(&key).await, None);
+        complete(&harness, &id, &key, &parts)
+            .await
+            .companion(410, "");
+        assert_eq!(harness.object(&key).await, None);
     }
-    let (key, id) = begun(&site, json!({"size": 10})).await;
-    let tag = sent(&site, &id, &key, 1, b"hello").await;
+    let (key, id) = created(&harness, json!({"size": 10})).await;
+    let tag = sent(&harness, &id, &key, 1, b"hello").await;
     let parts = json!([{"PartNumber": 1, "ETag": tag}]);
-    complete(&site, &id, &key, &parts).await.companion(400, "");
-    let reply = site
+    complete(&harness, &id, &key, &parts)
+        .await
+        .companion(400, "");
+    let reply = harness
         .ann("GET", &format!("{PARAMS}&size=5"))
         .send()
         .await
@@ -194,9 +220,9 @@ async fn sizes_bind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_makes_no_sense() {
-    let site = Site::start().await;
-    let get = async |path: &str| site.ann("GET", path).send().await;
+async fn invalid_requests_are_rejected() {
+    let harness = Harness::start().await;
+    let get = async |path: &str| harness.ann("GET", path).send().await;
     get("/s3/params")
         .await
         .companion(400, "\"filename\" query parameter is required");
@@ -211,7 +237,13 @@ async fn what_makes_no_sense() {
     get(&format!("/s3/params?filename=a{much}"))
         .await
         .companion(400, "metadata");
-    let post = async |body: Value| site.ann("POST", "/s3/multipart").json(&body).send().await;
+    let post = async |body: Value| {
+        harness
+            .ann("POST", "/s3/multipart")
+            .json(&body)
+            .send()
+            .await
+    };
     post(json!({}))
         .await
         .companion(400, "\"filename\" field is required");
@@ -227,7 +259,7 @@ async fn what_makes_no_sense() {
     let large = json!({"filename": "a", "type": "", "metadata": {"x": "x".repeat(110_000)}});
     post(large).await.companion(413, "102400");
 
-    let (key, id) = begun(&site, json!({})).await;
+    let (key, id) = created(&harness, json!({})).await;
     let bare = format!("/s3/multipart/{}", encoded(&id));
     for what in ["", "/1", "/batch?partNumbers=1"] {
         get(&format!("{bare}{what}"))
@@ -248,26 +280,33 @@ async fn what_makes_no_sense() {
         json!(7),
         json!([{"PartNumber": "1", "ETag": "a"}]),
     ] {
-        complete(&site, &id, &key, &parts)
+        complete(&harness, &id, &key, &parts)
             .await
             .companion(400, "array of {ETag, PartNumber}");
     }
-    complete(&site, &id, &key, &json!([]))
+    complete(&harness, &id, &key, &json!([]))
         .await
         .companion(400, "");
-    complete(&site, &id, &key, &json!([{"PartNumber": 1, "ETag": "x"}]))
-        .await
-        .companion(400, "");
+    complete(
+        &harness,
+        &id,
+        &key,
+        &json!([{"PartNumber": 1, "ETag": "x"}]),
+    )
+    .await
+    .companion(400, "");
 
-    // Another's, and what there never was, are the same.
+    // Another principal's upload looks like a missing one.
     for path in [at(&id, "", &key), at(&id, "/1", &key)] {
-        site.bob("GET", &path)
+        harness
+            .bob("GET", &path)
             .send()
             .await
             .companion(404, "no such upload");
     }
     let batch = format!("{}&partNumbers=1", at(&id, "/batch", &key));
-    site.bob("GET", &batch)
+    harness
+        .bob("GET", &batch)
         .send()
         .await
         .companion(404, "no such upload");
@@ -277,7 +316,7 @@ async fn what_makes_no_sense() {
             .companion(404, "no such upload");
     }
     get("/s3/nothing").await.companion(404, "nothing here");
-    let reply = site
+    let reply = harness
         .ann("DELETE", "/s3/params")
         .send()
         .await
@@ -286,14 +325,14 @@ async fn what_makes_no_sense() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn small_files_by_put() {
-    let site = Site::with(
+async fn small_files_can_be_sent_by_put() {
+    let harness = Harness::with(
         Service::Garage,
-        |settings| settings.small = Small::Put,
+        |settings| settings.small_files = SmallFiles::Put,
         |_| {},
     )
     .await;
-    let reply = site.ann("GET", PARAMS).send().await.expect(200);
+    let reply = harness.ann("GET", PARAMS).send().await.expect(200);
     assert_eq!(
         reply.names(),
         ["expires", "fields", "headers", "method", "url"]
@@ -311,13 +350,13 @@ async fn small_files_by_put() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_newest_clients_token_is_in_the_path() {
-    let site = Site::start().await;
-    // Uppy 6 takes no slash off its `companionEndpoint`.
+async fn tokens_in_the_path_are_accepted() {
+    let harness = Harness::start().await;
+    // Uppy 6 keeps the slash at the end of its `companionEndpoint`.
     for slash in ["", "/"] {
-        let base = format!("/t/{}{slash}", site.ann.reveal());
-        let reply = site
-            .ask("GET", &format!("{base}{PARAMS}"))
+        let base = format!("/t/{}{slash}", harness.ann.reveal());
+        let reply = harness
+            .request("GET", &format!("{base}{PARAMS}"))
             .send()
             .await
             .expect(200);
@@ -325,19 +364,19 @@ async fn the_newest_clients_token_is_in_the_path() {
         assert_eq!(post_form(&url, fields, b"hello").await.status, 201);
         let body =
             json!({"filename": "film.bin", "type": "video/mp4", "metadata": {"name": "film.bin"}});
-        let ask = site
-            .ask("POST", &format!("{base}/s3/multipart"))
+        let request = harness
+            .request("POST", &format!("{base}/s3/multipart"))
             .json(&body);
-        let begun = ask.send().await.expect(200);
-        let (key, id) = (begun.text_of("key"), begun.text_of("uploadId"));
+        let created = request.send().await.expect(200);
+        let (key, id) = (created.text_of("key"), created.text_of("uploadId"));
         let path = format!("{base}{}", at(&id, "/1", &key));
-        let signed = site.ask("GET", &path).send().await.expect(200);
+        let signed = harness.request("GET", &path).send().await.expect(200);
         let sent = put(&signed.text_of("url"), &[], b"hello").await;
         let tag = sent.header("etag").unwrap();
         let parts = json!({"parts": [{"PartNumber": 1, "ETag": tag.trim_matches('"')}]});
         let path = format!("{base}{}", at(&id, "/complete", &key));
-        let done = site
-            .ask("POST", &path)
+        let done = harness
+            .request("POST", &path)
             .json(&parts)
             .send()
             .await
@@ -346,18 +385,18 @@ async fn the_newest_clients_token_is_in_the_path() {
     }
     for token in ["lfk_wrong", "lft_wrong", "%00", "a%20b"] {
         let path = format!("/t/{token}{PARAMS}");
-        site.ask("GET", &path).send().await.expect(401);
+        harness.request("GET", &path).send().await.expect(401);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_for_a_while() {
-    let off = Site::start().await;
+async fn temporary_credentials_have_companions_format() {
+    let off = Harness::start().await;
     off.ann("GET", "/s3/sts")
         .send()
         .await
         .companion(404, "-direct-sts");
-    off.ask("GET", "/s3/sts")
+    off.request("GET", "/s3/sts")
         .send()
         .await
         .companion(401, "nobody knows");
@@ -367,8 +406,8 @@ async fn credentials_for_a_while() {
         role: None,
         lifetime: std::time::Duration::from_secs(3600),
     };
-    let site = Site::with(Service::Moto, |settings| settings.sts = Some(sts), |_| {}).await;
-    let reply = site.ann("GET", "/s3/sts").send().await.expect(200);
+    let harness = Harness::with(Service::Moto, |settings| settings.sts = Some(sts), |_| {}).await;
+    let reply = harness.ann("GET", "/s3/sts").send().await.expect(200);
     assert_eq!(reply.names(), ["bucket", "credentials", "prefix", "region"]);
     let credentials = &reply.json["credentials"];
     for (pascal, camel) in [
@@ -380,17 +419,17 @@ async fn credentials_for_a_while() {
         assert!(credentials[pascal].is_string(), "{reply:?}");
         assert_eq!(credentials[pascal], credentials[camel]);
     }
-    assert_eq!(reply.text_of("bucket"), site.uploads.bucket);
+    assert_eq!(reply.text_of("bucket"), harness.uploads.bucket);
     assert_eq!(
         reply.text_of("prefix"),
-        site.uploads.direct.own_prefix("ann")
+        harness.uploads.direct.client_key_prefix("ann")
     );
-    // Uppy 4 and 5 have these begun here, and sign the parts themselves.
-    let (key, id) = begun(&site, json!({})).await;
+    // Uppy 4 and 5 create these uploads here, and sign the parts on their own.
+    let (key, id) = created(&harness, json!({})).await;
     assert!(key.starts_with(&reply.text_of("prefix")), "{key}");
-    let tag = sent(&site, &id, &key, 1, b"hello").await;
+    let tag = sent(&harness, &id, &key, 1, b"hello").await;
     let parts = json!([{"PartNumber": 1, "ETag": tag}]);
-    complete(&site, &id, &key, &parts).await.expect(200);
-    let other = site.bob("GET", "/s3/sts").send().await.expect(200);
+    complete(&harness, &id, &key, &parts).await.expect(200);
+    let other = harness.bob("GET", "/s3/sts").send().await.expect(200);
     assert_ne!(other.text_of("prefix"), reply.text_of("prefix"));
 }

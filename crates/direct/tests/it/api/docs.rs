@@ -1,12 +1,12 @@
-//! What the guide shows is what happens.
+//! The examples of the guide.
 
 use serde_json::Value;
 
-use super::site::{Site, put};
+use super::harness::{Harness, put};
 
 const GUIDE: &str = include_str!("../../../../../docs/direct.md");
 
-/// The blocks of the guide in one language.
+/// Returns the code blocks of the guide in one language.
 fn blocks(language: &str) -> Vec<&'static str> {
     let begin = format!("```{language}\n");
     let blocks = GUIDE.split(&*begin).skip(1);
@@ -16,8 +16,8 @@ fn blocks(language: &str) -> Vec<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_three_commands() {
-    let site = Site::start().await;
+async fn the_quick_start_works() {
+    let harness = Harness::start().await;
     let shown: Vec<Value> = blocks("json")
         .into_iter()
         .map(|text| serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}")))
@@ -33,7 +33,7 @@ async fn the_three_commands() {
     let commands = blocks("sh").concat();
     let body = commands.split("-d '").nth(1).unwrap();
     let body: Value = serde_json::from_str(body.split("'\n").next().unwrap()).unwrap();
-    let reply = site.ann("POST", "/api/sign_s3").json(&body).send().await;
+    let reply = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
     let reply = reply.expect(200);
     assert_eq!(names(&reply.json), names(signed));
     let url = reply.text_of("url");
@@ -46,7 +46,7 @@ async fn the_three_commands() {
     let sent = put(&reply.text_of("signed_request"), &kind, b"hello").await;
     assert_eq!(sent.status, 200, "{sent:?}");
     let named = serde_json::json!({ "url": url });
-    let done = site
+    let done = harness
         .ann("POST", "/api/complete_s3")
         .json(&named)
         .send()
@@ -59,8 +59,8 @@ async fn the_three_commands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_is_there() {
-    let site = Site::start().await;
+async fn every_documented_route_exists() {
+    let harness = Harness::start().await;
     let quoted = GUIDE.split('`').skip(1).step_by(2);
     let headings = GUIDE.lines().filter_map(|line| line.strip_prefix("### "));
     let mut seen = 0;
@@ -70,7 +70,11 @@ async fn every_route_is_there() {
         };
         let path = path.split('?').next().unwrap();
         if path.starts_with("/api/") || path.starts_with("/s3/") {
-            let reply = site.ask(method, path).json(&Value::Null).send().await;
+            let reply = harness
+                .request(method, path)
+                .json(&Value::Null)
+                .send()
+                .await;
             assert!(!matches!(reply.status, 404 | 405), "{text}: {reply:?}");
             seen += 1;
         }

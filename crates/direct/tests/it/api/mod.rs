@@ -1,13 +1,13 @@
-//! The routes, over HTTP, as their clients use them.
+//! The HTTP API, as its clients use it.
 
-mod away;
 mod companion;
+mod cors;
 mod docs;
-mod edge;
 mod grants;
-mod notices;
+mod harness;
+mod hooks;
+mod notifications;
+mod presign;
 mod secrets;
-mod seed;
-mod signer;
-mod site;
-mod told;
+mod sign_s3;
+mod unavailable;

@@ -1,4 +1,4 @@
-//! Nobody finds a secret anywhere.
+//! Secrets never appear in logs, events or responses.
 
 use std::{
     io,
@@ -8,9 +8,9 @@ use std::{
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::site::{SECRET, Site};
+use super::harness::{Harness, SECRET};
 
-/// All that is logged.
+/// Captures the log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -34,8 +34,8 @@ impl MakeWriter<'_> for Log {
 }
 
 #[tokio::test]
-async fn tokens_and_keys_stay_with_their_owners() {
-    // With one subscriber alone, what other tests' threads come by first is never logged.
+async fn secrets_never_leak() {
+    // Only one subscriber is possible: other tests' threads would disable callsites first.
     let _other = tracing::Dispatch::new(tracing_subscriber::registry());
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
@@ -43,9 +43,9 @@ async fn tokens_and_keys_stay_with_their_owners() {
         .with_writer(log.clone())
         .finish();
     let _logging = tracing::subscriber::set_default(subscriber);
-    let site = Site::start().await;
-    let token = site.grant(|_| {}).await;
-    let (token, key) = (token.reveal(), site.ann.reveal());
+    let harness = Harness::start().await;
+    let token = harness.grant(|_| {}).await;
+    let (token, key) = (token.reveal(), harness.ann.reveal());
     let mut answers = String::new();
     for (method, path) in [
         ("GET", format!("/t/{token}/s3/params?filename=a")),
@@ -72,17 +72,21 @@ async fn tokens_and_keys_stay_with_their_owners() {
             "filename": "a", "file_name": "a", "type": "a/b",
             "metadata": {"token": token, "x": key, "y": format!("{token}")},
         });
-        let ask = site
-            .ask(method, &path)
+        let request = harness
+            .request(method, &path)
             .with("referer", &format!("http://h{path}"));
-        let reply = ask.json(&body).send().await;
+        let reply = request.json(&body).send().await;
         answers += &format!("{reply:?}");
     }
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("DirectResponseOutgoing"), "{log}");
-    let told = format!("{:?} {:?}", site.uploads.hook.requests(), site.uploads.sink);
-    let mut books = String::new();
-    for job in site
+    let told = format!(
+        "{:?} {:?}",
+        harness.uploads.hook.requests(),
+        harness.uploads.sink
+    );
+    let mut repository = String::new();
+    for job in harness
         .uploads
         .queue
         .list(&landfall_grants::queue::Query::new(
@@ -92,22 +96,22 @@ async fn tokens_and_keys_stay_with_their_owners() {
         .unwrap()
         .jobs
     {
-        books += &format!("{job:?}");
+        repository += &format!("{job:?}");
         if let Some(id) = job.upload_id {
             let id = landfall::upload::UploadId::new(&id).unwrap();
-            books += &format!("{:?}", site.uploads.books.get(&id).await.unwrap());
+            repository += &format!("{:?}", harness.uploads.repository.get(&id).await.unwrap());
         }
     }
-    assert!(books.contains("direct-"), "{books}");
+    assert!(repository.contains("direct-"), "{repository}");
     for secret in [token, key, SECRET] {
-        for (place, text) in [
+        for (object, text) in [
             ("log", &log),
             ("answers", &answers),
             ("told", &told),
-            ("books", &books),
+            ("repository", &repository),
         ] {
-            // What a client says is a key may come back in its refusal, and nowhere else.
-            assert!(!text.contains(secret), "{secret} in {place}: {text}");
+            // An invalid key may appear in its error response, and nowhere else.
+            assert!(!text.contains(secret), "{secret} in {object}: {text}");
         }
     }
 }

@@ -1,33 +1,35 @@
-//! How many requests to S3 the sweeper sends for running uploads.
+//! Counts the sweeper's requests to S3 for running uploads.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use landfall_direct::Way;
+use landfall_direct::TransferMode;
 use landfall_s3::client::{Operation, Payload};
 
-use super::site::World;
-use crate::{books::site::Place, uploads::site::Service};
+use super::harness::World;
+use crate::{repository::harness::TestDatabase, uploads::harness::Service};
 
-/// Uploads of each kind.
+/// Number of uploads of each kind.
 const UPLOADS: usize = 8;
 const HOUR: u64 = 60 * 60;
-/// How far the clock goes between two rounds, and how often a part arrives, in seconds.
+/// Clock step between two sweeps, and interval of parts, in seconds.
 const STEP: u64 = 5;
 const PART_INTERVAL: u64 = 30;
 
-/// Requests for each upload in its first hour, in which nobody completes it.
-async fn requests(way: Way, is_active: bool, is_notified: bool) -> u64 {
-    let world = World::new(Service::Moto, Place::sqlite());
+/// Returns the requests per upload in its first hour, without completion.
+async fn requests(mode: TransferMode, is_active: bool, has_notifications: bool) -> u64 {
+    let world = World::new(Service::Moto, TestDatabase::sqlite());
     let node = world
-        .node_by(&world.access, |settings| settings.is_notified = is_notified)
+        .node_by(&world.access, |settings| {
+            settings.has_notifications = has_notifications
+        })
         .await;
     let mut records = Vec::new();
     for _ in 0..UPLOADS {
-        records.push(node.open(way, None).await);
+        records.push(node.open(mode, None).await);
     }
     let count = || {
-        let of = |operation| node.client.stats().of(operation).calls();
+        let of = |operation| node.client.stats().operation(operation).calls();
         of(Operation::ListParts) + of(Operation::HeadObject)
     };
     let before = count();
@@ -41,34 +43,37 @@ async fn requests(way: Way, is_active: bool, is_notified: bool) -> u64 {
             let payload = Payload::from(Bytes::from_static(b"part"));
             let sent = node
                 .client
-                .upload_part(&record.place, multipart, part, payload);
+                .upload_part(&record.object, multipart, part, payload);
             sent.await.unwrap();
         }
-        let swept = world.sweep_after(&node, Duration::from_secs(STEP)).await;
-        assert_eq!((swept.completed, swept.failed, swept.unknown), (0, 0, 0));
+        let report = world.sweep_after(&node, Duration::from_secs(STEP)).await;
+        assert_eq!(
+            (report.completed, report.failed, report.check_failures),
+            (0, 0, 0)
+        );
     }
     (count() - before) / UPLOADS as u64
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn running_uploads_cost_few_requests() {
-    for (way, is_active, is_notified, most) in [
-        // In parts, while they arrive: each minute.
-        (Way::Multipart, true, false, 60),
-        // In parts, of a client that pauses.
-        (Way::Multipart, false, false, 16),
+    for (mode, is_active, has_notifications, most) in [
+        // Multipart with parts arriving: every minute.
+        (TransferMode::Multipart, true, false, 60),
+        // Multipart, the client pauses.
+        (TransferMode::Multipart, false, false, 16),
         // In one piece: more often at first.
-        (Way::Put, false, false, 20),
-        (Way::Post, false, true, 16),
+        (TransferMode::Put, false, false, 20),
+        (TransferMode::Post, false, true, 16),
     ] {
-        let requests = requests(way, is_active, is_notified).await;
+        let requests = requests(mode, is_active, has_notifications).await;
         println!(
-            "{way:?} {is_active} {is_notified}: {requests}/h, {}/h for 10,000",
+            "{mode:?} {is_active} {has_notifications}: {requests}/h, {}/h for 10,000",
             requests * 10_000
         );
         assert!(
             requests <= most,
-            "{way:?} {is_active} {is_notified}: {requests}"
+            "{mode:?} {is_active} {has_notifications}: {requests}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What has arrived, and how far the rest is.
+//! Detection of completed uploads and of progress.
 
 use std::time::Duration;
 
@@ -7,30 +7,30 @@ use landfall::{
     event::EventKind::{self, Completed, Created},
     hook::Decision,
 };
-use landfall_direct::{Record, Standing, Way};
+use landfall_direct::{Record, Status, TransferMode};
 use landfall_grants::{JobState, queue::Scope};
 use landfall_test_services::Proxy;
 use tokio::sync::watch;
 
-use super::site::{A_WHILE, Node, World, sweep};
+use super::harness::{MAX_CHECK_DELAY, Node, World, sweep};
 use crate::{
-    books::site::{Place, until},
-    uploads::site::{Service, on_both, post, send},
+    repository::harness::{TestDatabase, until},
+    uploads::harness::{Service, on_both, post, send},
 };
 
 const NOTHING: [EventKind; 0] = [];
 
 on_both!(
-    what_nobody_tells_is_found,
-    the_bucket_may_tell_it,
-    progress_is_seen,
-    a_hook_that_is_down_is_asked_again,
+    unreported_completions_are_found,
+    notifications_trigger_completion,
+    progress_is_emitted,
+    a_failed_hook_is_called_again,
 );
 
 async fn put(node: &Node, record: &Record) {
     let put = node
         .direct
-        .put(record, Duration::from_secs(600), true)
+        .presign_put(record, Duration::from_secs(600), true)
         .await;
     let put = put.unwrap();
     let sent = send(Method::PUT, &put.url, &put.headers, &b"hello"[..]).await;
@@ -38,59 +38,62 @@ async fn put(node: &Node, record: &Record) {
 }
 
 async fn part(node: &Node, record: &Record, number: u32, bytes: Vec<u8>) -> (u32, String) {
-    let url = node.direct.part(record, number).await.unwrap();
+    let url = node.direct.presign_part(record, number).await.unwrap();
     let (status, headers, _) = send(Method::PUT, &url, &HeaderMap::new(), bytes).await;
     assert_eq!(status, 200);
     (number, headers["etag"].to_str().unwrap().to_owned())
 }
 
-async fn what_nobody_tells_is_found(service: Service) {
-    let world = World::new(service, Place::sqlite());
+async fn unreported_completions_are_found(service: Service) {
+    let world = World::new(service, TestDatabase::sqlite());
     let node = world.node().await;
     let records = [
-        node.open(Way::Put, Some(5)).await,
-        node.open(Way::Post, None).await,
-        node.open(Way::Multipart, None).await,
+        node.open(TransferMode::Put, Some(5)).await,
+        node.open(TransferMode::Post, None).await,
+        node.open(TransferMode::Multipart, None).await,
     ];
     put(&node, &records[0]).await;
-    let form = node.direct.form(&records[1]).await.unwrap();
+    let form = node.direct.sign_post(&records[1]).await.unwrap();
     assert_eq!(post(&form, b"hello").await.0, 201);
-    // Completed past this server, or by one that died right after it.
+    // Completed without this server, or by a process that died right after it.
     let parts = [part(&node, &records[2], 1, b"hello".to_vec()).await];
     let multipart = records[2].multipart.as_deref().unwrap();
     let completed = node
         .client
-        .complete_multipart(&records[2].place, multipart, &parts);
+        .complete_multipart(&records[2].object, multipart, &parts);
     completed.await.unwrap();
 
-    let swept = world.sweep_after(&node, A_WHILE).await;
-    assert_eq!((swept.completed, swept.failed, swept.unknown), (3, 0, 0));
+    let report = world.sweep_after(&node, MAX_CHECK_DELAY).await;
+    assert_eq!(
+        (report.completed, report.failed, report.check_failures),
+        (3, 0, 0)
+    );
     for record in &records {
         let now = node.now(record).await;
-        assert_eq!(now.standing, Standing::Finished);
+        assert_eq!(now.status, Status::Completed);
         assert!(now.upload.completion.is_done());
         let job = node.job(record).await;
         assert_eq!((job.state, job.offset), (JobState::Completed, 5));
         assert_eq!(world.told(record), [Created, Completed]);
         assert!(node.has_object(record).await);
-        // Whoever says so now hears the same, and nobody else hears anything.
+        // A later completion request gets the same response, and no event is emitted.
         assert_eq!(node.direct.check(record, None).await.unwrap().size, 5);
     }
-    let swept = world.sweep_after(&node, A_WHILE).await;
-    assert_eq!(swept.seen, 0);
+    let report = world.sweep_after(&node, MAX_CHECK_DELAY).await;
+    assert_eq!(report.examined, 0);
     for record in &records {
         assert_eq!(world.told(record), [Created, Completed]);
     }
     world.assert_settled().await;
 }
 
-async fn the_bucket_may_tell_it(service: Service) {
-    let world = World::new(service, Place::sqlite());
+async fn notifications_trigger_completion(service: Service) {
+    let world = World::new(service, TestDatabase::sqlite());
     let node = world.node().await;
-    let record = node.open(Way::Put, Some(5)).await;
-    let (bucket, key) = (&record.place.bucket, &record.place.key);
+    let record = node.open(TransferMode::Put, Some(5)).await;
+    let (bucket, key) = (&record.object.bucket, &record.object.key);
     assert!(node.direct.on_notification(bucket, key).await.unwrap());
-    assert_eq!(node.now(&record).await.standing, Standing::Open);
+    assert_eq!(node.now(&record).await.status, Status::Open);
     put(&node, &record).await;
     assert!(
         !node
@@ -101,8 +104,8 @@ async fn the_bucket_may_tell_it(service: Service) {
     );
     assert!(!node.direct.on_notification("another", key).await.unwrap());
     assert_eq!(world.told(&record), [Created]);
-    // It is told at least once, and maybe at once with the sweeper.
-    world.hands.go(A_WHILE);
+    // Notifications are delivered at least once, maybe concurrently with the sweeper.
+    world.hands.go(MAX_CHECK_DELAY);
     let (one, two, _) = tokio::join!(
         node.direct.on_notification(bucket, key),
         node.direct.on_notification(bucket, key),
@@ -122,28 +125,28 @@ async fn the_bucket_may_tell_it(service: Service) {
     );
 }
 
-async fn progress_is_seen(service: Service) {
+async fn progress_is_emitted(service: Service) {
     const PART: usize = 5 << 20;
-    let world = World::new(service, Place::sqlite());
+    let world = World::new(service, TestDatabase::sqlite());
     let node = world.node().await;
     let length = 2 * PART as u64;
     let mut events = node.queue.read_events(Scope::All, 0);
-    let record = node.open(Way::Multipart, Some(length)).await;
+    let record = node.open(TransferMode::Multipart, Some(length)).await;
     let first = part(&node, &record, 1, vec![1; PART]).await;
-    world.sweep_after(&node, A_WHILE).await;
+    world.sweep_after(&node, MAX_CHECK_DELAY).await;
     until(async || node.job(&record).await.offset == length / 2).await;
     assert_eq!(node.job(&record).await.state, JobState::Progress);
     let now = node.now(&record).await;
-    assert_eq!((now.standing, now.stored), (Standing::Open, length / 2));
+    assert_eq!((now.status, now.stored), (Status::Open, length / 2));
     for kind in ["UploadStarted", "UploadProgress"] {
         assert_eq!(events.next().await.unwrap().event.kind.as_str(), kind);
     }
-    // All of it is there, but only its client can say that this is all.
+    // All parts arrived, but only the client can complete the upload.
     let second = part(&node, &record, 2, vec![2; PART]).await;
-    let swept = world.sweep_after(&node, A_WHILE).await;
-    assert_eq!((swept.seen, swept.completed), (1, 0));
+    let report = world.sweep_after(&node, MAX_CHECK_DELAY).await;
+    assert_eq!((report.examined, report.completed), (1, 0));
     until(async || node.job(&record).await.offset == length).await;
-    let mut request = crate::uploads::site::parts();
+    let mut request = crate::uploads::harness::parts();
     let done = node
         .direct
         .complete(&record, &[first, second], &mut request)
@@ -153,29 +156,29 @@ async fn progress_is_seen(service: Service) {
     assert_eq!(world.told(&record), [Created, Completed]);
 }
 
-async fn a_hook_that_is_down_is_asked_again(service: Service) {
-    let world = World::new(service, Place::sqlite());
+async fn a_failed_hook_is_called_again(service: Service) {
+    let world = World::new(service, TestDatabase::sqlite());
     let node = world.node().await;
-    let down = node.open(Way::Put, Some(5)).await;
+    let down = node.open(TransferMode::Put, Some(5)).await;
     put(&node, &down).await;
     world.hook.next("finish", Err("nobody answers".into()));
-    let swept = world.sweep_after(&node, Duration::from_secs(6)).await;
-    assert_eq!((swept.completed, swept.unknown), (0, 1));
-    assert_eq!(node.now(&down).await.standing, Standing::Finishing);
+    let report = world.sweep_after(&node, Duration::from_secs(6)).await;
+    assert_eq!((report.completed, report.check_failures), (0, 1));
+    assert_eq!(node.now(&down).await.status, Status::Completing);
     assert!(!node.job(&down).await.state.is_terminal());
-    let refused = node.open(Way::Put, Some(5)).await;
+    let refused = node.open(TransferMode::Put, Some(5)).await;
     put(&node, &refused).await;
-    // Whichever is asked first of these two; the other one is allowed.
-    let swept = world.sweep_after(&node, Duration::from_secs(61)).await;
-    assert_eq!((swept.completed, swept.unknown), (2, 0));
+    // The hook fails for the first upload and allows the second.
+    let report = world.sweep_after(&node, Duration::from_secs(61)).await;
+    assert_eq!((report.completed, report.check_failures), (2, 0));
     assert_eq!(world.told(&down), [Created, Completed]);
-    // One that is refused is no more.
-    let refused = node.open(Way::Put, Some(5)).await;
+    // A denied upload is removed.
+    let refused = node.open(TransferMode::Put, Some(5)).await;
     put(&node, &refused).await;
     let answer = Decision::Deny(landfall::hook::ClientResponse::text(422, "a virus"));
     world.hook.next("finish", Ok(answer));
-    let swept = world.sweep_after(&node, Duration::from_secs(61)).await;
-    assert_eq!((swept.failed, swept.unknown), (1, 0));
+    let report = world.sweep_after(&node, Duration::from_secs(61)).await;
+    assert_eq!((report.failed, report.check_failures), (1, 0));
     assert_eq!(node.job(&refused).await.state, JobState::Failed);
     node.assert_nothing_of(&refused).await;
     assert_ne!(world.told(&refused), NOTHING);
@@ -183,47 +186,52 @@ async fn a_hook_that_is_down_is_asked_again(service: Service) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_s3_is_down_nothing_ends() {
-    let world = World::new(Service::Garage, Place::sqlite());
+async fn uploads_do_not_end_while_s3_is_unavailable() {
+    let world = World::new(Service::Garage, TestDatabase::sqlite());
     let proxy = Proxy::start(&world.access);
     let (node, straight) = (
-        world.node_by(&world.access.via(&proxy), |_| {}).await,
+        world
+            .node_by(&world.access.through_proxy(&proxy), |_| {})
+            .await,
         world.node().await,
     );
     let mut records = Vec::new();
     for _ in 0..5 {
-        records.push(straight.open(Way::Put, Some(5)).await);
+        records.push(straight.open(TransferMode::Put, Some(5)).await);
     }
-    records.push(straight.open(Way::Multipart, Some(5)).await);
+    records.push(straight.open(TransferMode::Multipart, Some(5)).await);
     for record in &records[..5] {
         put(&straight, record).await;
     }
     proxy.kill();
-    world.hands.go(super::site::TOO_LONG);
-    let swept = node.direct.sweep().await.unwrap();
-    assert_eq!((swept.seen, swept.unknown), (6, 6));
+    world.hands.go(super::harness::AFTER_IDLE_TIMEOUT);
+    let report = node.direct.sweep().await.unwrap();
+    assert_eq!((report.examined, report.check_failures), (6, 6));
     for record in &records {
-        assert_eq!(node.now(record).await.standing, Standing::Open);
+        assert_eq!(node.now(record).await.status, Status::Open);
     }
     proxy.revive();
-    let swept = world.sweep_after(&node, A_WHILE).await;
-    assert_eq!((swept.completed, swept.expired, swept.unknown), (5, 1, 0));
+    let report = world.sweep_after(&node, MAX_CHECK_DELAY).await;
+    assert_eq!(
+        (report.completed, report.expired, report.check_failures),
+        (5, 1, 0)
+    );
 }
 
-async fn two_nodes(place: Place) {
-    let world = World::new(Service::Garage, place);
+async fn two_nodes(object: TestDatabase) {
+    let world = World::new(Service::Garage, object);
     let nodes = [world.node().await, world.node().await];
     let mut records = Vec::new();
     for n in 0..24 {
-        let record = nodes[n % 2].open(Way::Put, Some(5)).await;
+        let record = nodes[n % 2].open(TransferMode::Put, Some(5)).await;
         put(&nodes[0], &record).await;
         records.push(record);
     }
-    world.hands.go(A_WHILE);
+    world.hands.go(MAX_CHECK_DELAY);
     let (one, two) = tokio::join!(sweep(&nodes[0]), sweep(&nodes[1]));
     println!("{one:?} {two:?}");
     assert_eq!(one.completed + two.completed, 24);
-    assert_eq!(one.unknown + two.unknown, 0);
+    assert_eq!(one.check_failures + two.check_failures, 0);
     for record in &records {
         assert_eq!(world.told(record), [Created, Completed]);
     }
@@ -234,26 +242,26 @@ async fn two_nodes(place: Place) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_that_sweep_at_once_complete_once() {
-    two_nodes(Place::sqlite()).await;
+async fn concurrent_sweeps_complete_an_upload_once() {
+    two_nodes(TestDatabase::sqlite()).await;
     #[cfg(feature = "postgres")]
-    two_nodes(Place::postgres()).await;
+    two_nodes(TestDatabase::postgres()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_goes_on_until_it_is_told_to_stop() {
-    let world = World::new(Service::Garage, Place::sqlite());
+async fn the_sweeper_runs_until_it_is_stopped() {
+    let world = World::new(Service::Garage, TestDatabase::sqlite());
     let interval = Duration::from_millis(50);
     let node = world
-        .node_by(&world.access, |settings| settings.interval = interval)
+        .node_by(&world.access, |settings| settings.check_interval = interval)
         .await;
     let (stop, stopped) = watch::channel(false);
     let direct = node.direct.clone();
     let sweeper = tokio::spawn(async move { direct.sweep_forever(stopped).await });
     for _ in 0..3 {
-        let record = node.open(Way::Put, Some(5)).await;
+        let record = node.open(TransferMode::Put, Some(5)).await;
         put(&node, &record).await;
-        until(async || node.now(&record).await.standing == Standing::Finished).await;
+        until(async || node.now(&record).await.status == Status::Completed).await;
     }
     stop.send(true).unwrap();
     sweeper.await.unwrap();

@@ -1,7 +1,7 @@
 //! The sweeper, on real services.
 
+mod completion;
 mod costs;
-mod ends;
+mod crashes;
 mod finds;
-mod kills;
-pub(crate) mod site;
+pub(crate) mod harness;

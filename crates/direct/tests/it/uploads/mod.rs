@@ -1,11 +1,11 @@
-//! What is done with direct uploads, on Garage and moto.
+//! The operations of direct uploads, on Garage and moto.
 
-mod ends;
+mod client_keys;
+mod completion;
+mod create;
 mod faults;
 mod finishing;
+pub(crate) mod harness;
 mod nodes;
-mod opening;
-mod own;
+mod presign;
 mod script;
-mod sending;
-pub(crate) mod site;

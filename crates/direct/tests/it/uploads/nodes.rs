@@ -4,28 +4,28 @@ use std::sync::Arc;
 
 use landfall::event::EventKind;
 use landfall_database::Database;
-use landfall_direct::{Asked, Standing, Way};
+use landfall_direct::{OpenRequest, Status, TransferMode};
 use landfall_grants::JobState;
 use landfall_test_services::Postgres;
 
-use super::site::{MIB, Service, Site, alice, is_gone, pattern};
+use super::harness::{Harness, MIB, Service, alice, is_gone, pattern};
 
-/// Two of them.
-async fn nodes() -> (Arc<Site>, Arc<Site>) {
+/// Creates both nodes.
+async fn nodes() -> (Arc<Harness>, Arc<Harness>) {
     let database = Database::Postgres(Postgres::shared().database("direct"));
     let folder = || tempfile::tempdir().unwrap();
-    let one = Site::at(Service::Garage, database.clone(), folder(), |_| {}).await;
+    let one = Harness::at(Service::Garage, database.clone(), folder(), |_| {}).await;
     let bucket = one.bucket.clone();
     let change = |settings: &mut landfall_direct::DirectSettings| settings.objects.bucket = bucket;
-    let other = Site::at(Service::Garage, database, folder(), change).await;
+    let other = Harness::at(Service::Garage, database, folder(), change).await;
     (Arc::new(one), Arc::new(other))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn begun_on_one_and_completed_on_the_other() {
+async fn uploads_can_be_completed_on_another_node() {
     let (one, other) = nodes().await;
     let bytes = pattern(1, 6 * MIB);
-    let mut asked = Asked::new(Way::Multipart, "a.bin");
+    let mut asked = OpenRequest::new(TransferMode::Multipart, "a.bin");
     asked.request_id = Some("7".into());
     let record = one.open(&alice(), asked.clone()).await.unwrap();
     let first = one.send_part(&record, 1, bytes.slice(..5 * MIB)).await;
@@ -43,7 +43,7 @@ async fn begun_on_one_and_completed_on_the_other() {
     assert_eq!(here.unwrap().etag, there.unwrap().etag);
     assert_eq!(one.job(&record).await.state, JobState::Completed);
     let completed = EventKind::Completed;
-    let told = [&one, &other].map(|site| site.sink.kinds(record.id()));
+    let told = [&one, &other].map(|harness| harness.sink.kinds(record.id()));
     let told = told.iter().flatten().filter(|kind| **kind == completed);
     assert_eq!(told.count(), 1);
     let asked = one.hook.asked().len() + other.hook.asked().len();
@@ -51,28 +51,28 @@ async fn begun_on_one_and_completed_on_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn completed_and_cancelled_at_once() {
+async fn completion_and_cancellation_exclude_each_other() {
     let (one, other) = nodes().await;
     for _ in 0..4 {
-        let record = one.opened(Way::Multipart, None).await;
+        let record = one.opened(TransferMode::Multipart, None).await;
         let parts = [one.send_part(&record, 1, "hello".into()).await];
         let (done, cancelled) = tokio::join!(one.complete(&record, &parts), other.cancel(&record));
         let now = one.now(&record).await;
         match done {
             Ok(_) => {
                 cancelled.unwrap_err();
-                assert_eq!(now.standing, Standing::Finished);
+                assert_eq!(now.status, Status::Completed);
                 assert!(one.head(&record).await.is_some());
             }
             Err(error) => {
                 cancelled.unwrap();
                 assert!(is_gone(&error), "{error}");
-                assert_eq!(now.standing, Standing::Gone);
+                assert_eq!(now.status, Status::Removed);
                 one.assert_nothing_of(&record).await;
             }
         }
         let job = one.job(&record).await.state;
-        let is_done = now.standing == Standing::Finished;
+        let is_done = now.status == Status::Completed;
         assert_eq!(job == JobState::Completed, is_done);
     }
 }

@@ -1,4 +1,4 @@
-//! A hook that does what its test wants.
+//! A hook that responds as its test requires.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use landfall::{
 };
 use tokio::sync::Notify;
 
-/// Does with each question what its test wants, and remembers what it was asked.
+/// Responds to each call as its test requires, and records the calls.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Script {
     lines: Arc<Mutex<Lines>>,
@@ -29,17 +29,17 @@ struct Lines {
     pause: Option<Arc<Pause>>,
 }
 
-/// Where a call of a hook waits for its test.
+/// The place at which a hook call waits for its test.
 #[derive(Debug, Default)]
 pub(crate) struct Pause {
-    /// The hook is called.
+    /// The hook was called.
     pub(crate) called: Notify,
-    /// It may answer.
+    /// The hook may respond.
     pub(crate) answer: Notify,
 }
 
 impl Script {
-    /// One that is never called, as if there were no hook.
+    /// Creates a hook that is never called.
     pub(crate) fn silent() -> Self {
         Self {
             is_silent: true,
@@ -47,14 +47,14 @@ impl Script {
         }
     }
 
-    /// Makes the next call before an end wait.
+    /// Makes the next completion hook wait.
     pub(crate) fn pause(&self) -> Arc<Pause> {
         let pause = Arc::<Pause>::default();
         self.lines.lock().unwrap().pause = Some(pause.clone());
         pause
     }
 
-    /// What the next question of this name gets; allowed otherwise.
+    /// Sets the response to the next call of this name; allowed by default.
     pub(crate) fn next(&self, question: &'static str, answer: Result<Decision, String>) {
         let mut lines = self.lines.lock().unwrap();
         lines.answers.entry(question).or_default().push(answer);

@@ -1,48 +1,50 @@
-//! Events on the wire.
+//! The wire format of events.
 
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde_json::json;
 
-use super::super::{Style, row};
+use super::super::{ApiStyle, job_json};
 use crate::queue::{Page, SharedEvent};
 
 /// Encodes an event, once for all listeners with the same rights.
-pub(super) fn frame(event: &SharedEvent, style: Style, with_subject: bool) -> Bytes {
-    let at = usize::from(with_subject) + 2 * usize::from(style == Style::Package);
+pub(super) fn frame(event: &SharedEvent, style: ApiStyle, with_subject: bool) -> Bytes {
+    let at = usize::from(with_subject) + 2 * usize::from(style == ApiStyle::Laravel);
     let encoded = event.encoded.get(at);
     let encode = || Bytes::from(write(event, style, with_subject));
     encoded.map_or_else(encode, |encoded| encoded.get_or_init(encode).clone())
 }
 
-/// Writes the event that tells a client to replace what it knows by these uploads.
+/// Encodes the event that replaces the client's list of uploads.
 pub(super) fn reset(
     number: i64,
     at: SystemTime,
     page: &Page,
-    style: Style,
+    style: ApiStyle,
     with_subject: bool,
 ) -> String {
     let rows = page.jobs.iter();
-    let rows: Vec<_> = rows.map(|job| row::row(job, style, with_subject)).collect();
+    let rows: Vec<_> = rows
+        .map(|job| job_json::job_json(job, style, with_subject))
+        .collect();
     let data = json!({
         "type": "reset",
-        "at": row::rfc3339(at),
+        "at": job_json::rfc3339(at),
         "uploads": rows,
         "has_more": page.has_more,
     });
     format!("id: {number}\nevent: reset\ndata: {data}\n\n")
 }
 
-/// JSON has no line breaks of its own, so `data` is one line.
-fn write(shared: &SharedEvent, style: Style, with_subject: bool) -> String {
+/// JSON has no line breaks, so `data` is one line.
+fn write(shared: &SharedEvent, style: ApiStyle, with_subject: bool) -> String {
     let event = &shared.event;
     let name = event.kind.as_str();
     let data = json!({
         "type": name,
-        "at": row::rfc3339(event.at),
-        "upload": row::row(&event.job, style, with_subject),
+        "at": job_json::rfc3339(event.at),
+        "upload": job_json::job_json(&event.job, style, with_subject),
     });
     format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.number)
 }

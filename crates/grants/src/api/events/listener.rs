@@ -1,4 +1,4 @@
-//! Somebody who listens.
+//! A listener of an event stream.
 
 use std::sync::Arc;
 
@@ -14,29 +14,28 @@ use super::super::{
     problem::{Problem, fault},
     request_id,
 };
-use super::{frame, seats::Seat};
+use super::{frame, stream_limits::StreamPermit};
 use crate::{
-    Caller,
-    caller::Denied,
+    Principal,
+    auth::AuthError,
     queue::{EventReader, Query, QueueError, Scope, SharedEvent},
 };
 
-/// A connection that is told of events.
+/// An open event stream.
 pub(super) struct Listener {
     api: Arc<Api>,
-    /// The request without its body, for looking again whether its sender may listen.
+    /// The request without its body, for repeated authentication.
     parts: Parts,
-    caller: Caller,
-    /// What is sent before anything else.
+    principal: Principal,
+    /// Sent first.
     preamble: Option<Bytes>,
     events: EventReader,
     beat: Interval,
     checked: Instant,
     shutdown: Option<watch::Receiver<bool>>,
-    _seat: Seat,
+    _seat: StreamPermit,
 }
 
-/// What ends a listener's wait.
 enum Wake {
     Event(Result<Arc<SharedEvent>, QueueError>),
     Heartbeat,
@@ -44,40 +43,45 @@ enum Wake {
 }
 
 impl Listener {
-    /// Joins those who listen: after the event `last`, or from now on.
+    /// Starts a stream after the event `last`, or with the next event.
     ///
     /// # Errors
-    /// What "now" is can't be found out.
+    /// The latest event cannot be read.
     pub(super) async fn new(
         api: Arc<Api>,
         mut parts: Parts,
-        caller: Caller,
+        principal: Principal,
         scope: Scope,
         last: Option<i64>,
-        seat: Seat,
+        seat: StreamPermit,
     ) -> Result<Self, Problem> {
         let queue = &api.settings.queue;
-        let numbers = async { Ok((queue.newest_now().await?, queue.last_number().await?)) };
+        let numbers = async {
+            Ok((
+                queue.latest_event().await?,
+                queue.last_event_number().await?,
+            ))
+        };
         let numbers: Result<_, QueueError> = numbers.await;
         let (newest, issued) = numbers.map_err(|error| fault(&error, request_id(&parts)))?;
         let cursor = last.filter(|last| *last <= issued).unwrap_or(newest);
-        // Sent at once, so that a client that is cut off before the first event continues here, too.
+        // Sent at once, so that a client that is disconnected before the first event resumes here.
         let events = api.settings.queue.read_events(scope.clone(), cursor);
         let mut preamble = format!("retry: 2000\nid: {cursor}\n\n");
         if last.is_some_and(|last| last > issued) {
-            // The client's events are from a database that was replaced, by an older backup for
-            // example: what it knows of its uploads may be wrong.
-            preamble += &present(&api, &caller, &scope, cursor)
+            // The database was replaced, for example by an older backup: the client's state may be
+            // wrong.
+            preamble += &present(&api, &principal, &scope, cursor)
                 .await
                 .map_err(|error| fault(&error, request_id(&parts)))?;
         }
-        let heartbeat = api.settings.heartbeat;
+        let heartbeat = api.settings.keep_alive_interval;
         let mut beat = interval_at(Instant::now() + heartbeat, heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         keep_what_identifies(&mut parts.headers);
         Ok(Self {
             parts,
-            caller,
+            principal,
             preamble: Some(preamble.into()),
             events,
             beat,
@@ -88,7 +92,7 @@ impl Listener {
         })
     }
 
-    /// Returns what is sent next; `None` at the end.
+    /// Returns the next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         if let Some(preamble) = self.preamble.take() {
             return Some(preamble);
@@ -96,31 +100,30 @@ impl Listener {
         match self.wake().await {
             Wake::Shutdown => None,
             Wake::Heartbeat => {
-                let may_stay = self.may_stay().await;
-                may_stay.then(|| Bytes::from_static(b":\n\n"))
+                let reauthorize = self.reauthorize().await;
+                reauthorize.then(|| Bytes::from_static(b":\n\n"))
             }
             Wake::Event(Ok(event)) => {
                 let style = self.api.settings.style;
-                Some(frame::frame(&event, style, self.caller.is_admin))
+                Some(frame::frame(&event, style, self.principal.is_admin))
             }
             Wake::Event(Err(error)) => {
                 if !matches!(error, QueueError::Closed) {
                     let request_id = request_id(&self.parts);
-                    tracing::warn!(%error, requestId = request_id, "events cannot be read");
+                    tracing::warn!(%error, requestId = request_id, "failed to read events");
                 }
                 None
             }
         }
     }
 
-    /// Waits for something to send. Nothing is lost if it is dropped.
+    /// Waits for something to send. Safe to drop.
     async fn wake(&mut self) -> Wake {
         let shutdown = async {
             let is_on = match &mut self.shutdown {
                 Some(shutdown) => shutdown.wait_for(|is_on| *is_on).await.is_ok(),
                 None => false,
             };
-            // Without another end there is none.
             if !is_on {
                 std::future::pending::<()>().await;
             }
@@ -133,9 +136,9 @@ impl Listener {
         }
     }
 
-    /// Whether it still may listen, looked at now and then: a key may have been revoked.
-    async fn may_stay(&mut self) -> bool {
-        if self.checked.elapsed() < self.api.settings.recheck {
+    /// Authenticates the request again, periodically: an API key may have been revoked.
+    async fn reauthorize(&mut self) -> bool {
+        if self.checked.elapsed() < self.api.settings.reauthorize_interval {
             return true;
         }
         self.checked = Instant::now();
@@ -143,21 +146,23 @@ impl Listener {
         match self
             .api
             .settings
-            .callers
-            .identify(&self.parts, client)
+            .authenticator
+            .authenticate(&self.parts, client)
             .await
         {
-            Ok(now) => now.subject == self.caller.subject && now.is_admin == self.caller.is_admin,
-            Err(Denied::Unavailable) => true,
+            Ok(now) => {
+                now.subject == self.principal.subject && now.is_admin == self.principal.is_admin
+            }
+            Err(AuthError::Unavailable) => true,
             Err(_) => false,
         }
     }
 }
 
-/// The event that resets a client: the newest uploads as they are at an event.
+/// Returns the event that resets a client: the newest uploads at an event.
 async fn present(
     api: &Api,
-    caller: &Caller,
+    principal: &Principal,
     scope: &Scope,
     number: i64,
 ) -> Result<String, QueueError> {
@@ -172,11 +177,11 @@ async fn present(
         now,
         &page,
         settings.style,
-        caller.is_admin,
+        principal.is_admin,
     ))
 }
 
-/// A thousand listeners shouldn't keep a thousand times what browsers send besides.
+/// Drops headers that are not needed for authentication, to save memory.
 fn keep_what_identifies(headers: &mut HeaderMap) {
     const NOT_NEEDED: [header::HeaderName; 4] = [
         header::ACCEPT,

@@ -1,13 +1,13 @@
-//! What happens to uploads, as server-sent events.
+//! Event streams: job events as server-sent events.
 //!
-//! One task of the process reads new events and sends each to the listeners of its subject. A listener
-//! that comes with the number of the last event it received, or is slow, reads the rest by number first,
-//! so that it misses no event and receives none twice. Progress has no number: a slow listener receives
-//! only the newest.
+//! One task per process reads new events and sends them to the listeners of their subjects. A
+//! listener that resumes after its last event, or is slow, first reads stored events by number, so
+//! that it receives every event once. Progress is not stored: a slow listener receives only the
+//! latest.
 
 mod frame;
 mod listener;
-mod seats;
+mod stream_limits;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -16,22 +16,22 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use self::listener::Listener;
-pub(super) use self::seats::SeatTable;
-pub use self::seats::Seats;
-use super::{Api, list::Wanted, problem::Problem, scope};
+pub(super) use self::stream_limits::StreamLimiter;
+pub use self::stream_limits::StreamLimits;
+use super::{Api, list::ListParams, problem::Problem, scope};
 
-/// Keeps proxies (nginx) from gathering what should go out at once.
+/// Disables response buffering in nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /uploadjobs/events`
 pub(super) async fn listen(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = api.identify(&parts).await?;
-    let wanted = Wanted::read(parts.uri.query().unwrap_or_default())?;
-    let scope = scope(&caller, wanted.subject.as_deref())?;
+    let principal = api.authenticate(&parts).await?;
+    let wanted = ListParams::read(parts.uri.query().unwrap_or_default())?;
+    let scope = scope(&principal, wanted.subject.as_deref())?;
     let last = last_event_id(&parts.headers, wanted.last_event_id.as_deref())?;
-    let seat = api.seats.take(&caller.subject)?;
-    let listener = Listener::new(api, parts, caller, scope, last, seat).await?;
+    let seat = api.streams.acquire(&principal.subject)?;
+    let listener = Listener::new(api, parts, principal, scope, last, seat).await?;
     let told = stream::unfold(listener, |mut listener| async {
         let bytes = listener.next().await?;
         Some((Ok::<_, Infallible>(bytes), listener))
@@ -46,8 +46,8 @@ pub(super) async fn listen(api: Arc<Api>, request: Request) -> Result<Response, 
     Ok(response)
 }
 
-/// The last event that a client saw: browsers say it in a header when they come back, and those that
-/// know it from before can say it in the URL. The header is the later one.
+/// Returns the last event that the client received. The header, which browsers send when they
+/// reconnect, takes precedence over the query parameter.
 fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Result<Option<i64>, Problem> {
     let said = match headers.get("last-event-id") {
         Some(id) => Some(id.to_str().unwrap_or("?")),
@@ -57,10 +57,7 @@ fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Result<Option<i64>
         None => Ok(None),
         Some(id) => match id.parse() {
             Ok(number @ 0..) => Ok(Some(number)),
-            _ => Err(Problem::field(
-                "last_event_id",
-                "this is not the id of an event",
-            )),
+            _ => Err(Problem::field("last_event_id", "invalid event id")),
         },
     }
 }

@@ -6,12 +6,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use landfall_grants::{
     Queue, QueueSettings,
-    api::Seats,
-    queue::{End, Granted, NewJob, Scope},
+    api::StreamLimits,
+    queue::{GrantOutcome, JobEnd, NewJob, Scope},
 };
 use serde_json::{Value, json};
 
-use super::site::{Site, everywhere, with_defaults};
+use super::harness::{Site, everywhere, with_defaults};
 
 /// An event as a browser's EventSource would see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +27,7 @@ impl Heard {
     }
 }
 
-/// Somebody who listens.
+/// An open event stream.
 struct Ear {
     body: Incoming,
     text: String,
@@ -64,7 +64,7 @@ impl Ear {
         ear
     }
 
-    /// What stands between two empty lines; `None` at the end.
+    /// Returns the next event; `None` at the end.
     async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -124,12 +124,12 @@ async fn job(site: &Site, who: &str, id: &str) {
         .await;
 }
 
-/// One event of its own for each.
+/// One event for each.
 async fn jobs_that_end(site: &Site, who: &str, ids: impl IntoIterator<Item = String>) {
     for id in ids {
         job(site, who, &id).await;
         let job = site.queue.by_request(who, &id).await.unwrap().unwrap();
-        assert!(site.queue.end(job.id, End::Expired).await.unwrap());
+        assert!(site.queue.finish(job.id, JobEnd::Expired).await.unwrap());
     }
 }
 
@@ -219,7 +219,7 @@ async fn without_a_number_only_what_comes() {
         let mut ear = Ear::open(site, "ann", None).await;
         jobs_that_end(site, "ann", ["after".into()]).await;
         assert_eq!(ear.next().await.unwrap().request_id(), "after");
-        // Cut off before anything came, it can go on where it was.
+        // A client that is disconnected before the first event can resume.
         let ear = Ear::open(site, "ann", None).await;
         let last = ear.last_id;
         drop(ear);
@@ -251,7 +251,7 @@ async fn without_a_number_only_what_comes() {
 async fn an_id_that_does_not_exist_resets_the_client() {
     with_defaults(async |site| {
         jobs_that_end(site, "ann", ["ended".into()]).await;
-        jobs_that_end(site, "bob", ["foreign".into()]).await;
+        jobs_that_end(site, "bob", ["cross_site".into()]).await;
         job(site, "ann", "granted").await;
         let mut ear = Ear::open(site, "ann", None).await;
         let newest = ear.last_id;
@@ -291,12 +291,12 @@ async fn what_happens_on_other_nodes() {
         let other = Queue::open(settings).await.unwrap();
         let end_there = async |id: &str| {
             let new = NewJob::new("ann", id, "a");
-            let Granted::New(job, _) = other.grant(new).await.unwrap() else {
+            let GrantOutcome::Created(job, _) = other.grant(new).await.unwrap() else {
                 panic!("not granted")
             };
-            assert!(other.end(job.id, End::Expired).await.unwrap());
+            assert!(other.finish(job.id, JobEnd::Expired).await.unwrap());
         };
-        // Nobody looked for these yet; they are over all the same.
+        // Expired, although maintenance has not run yet.
         end_there("before").await;
         let mut ear = Ear::open(site, "ann", None).await;
         end_there("after").await;
@@ -357,7 +357,7 @@ async fn who_is_slow_misses_nothing() {
         let ids: BTreeSet<_> = heard.iter().map(Heard::request_id).collect();
         assert_eq!(ids.len(), EVENTS);
         slow.is_quiet().await;
-        let newest = *site.queue.newest().borrow();
+        let newest = *site.queue.watch_latest_event().borrow();
         assert_eq!(slow.last_id, newest);
     })
     .await;
@@ -392,7 +392,7 @@ async fn many_listen() {
 #[tokio::test]
 async fn signs_of_life_and_the_end() {
     everywhere(
-        |plan| plan.api(|api| api.heartbeat = Duration::from_millis(50)),
+        |plan| plan.api(|api| api.keep_alive_interval = Duration::from_millis(50)),
         async |site| {
             let mut ear = Ear::open(site, "ann", None).await;
             assert_eq!(ear.block().await.unwrap(), ":");
@@ -411,15 +411,15 @@ async fn who_may_not_any_more_is_sent_away() {
     everywhere(
         |plan| {
             plan.api(|api| {
-                api.heartbeat = Duration::from_millis(50);
-                api.recheck = Duration::from_millis(100);
+                api.keep_alive_interval = Duration::from_millis(50);
+                api.reauthorize_interval = Duration::from_millis(100);
             });
         },
         async |site| {
             let mut ann = Ear::open(site, "ann", None).await;
             let mut bob = Ear::open(site, "bob", None).await;
-            // A check that can't be made now sends nobody away.
-            let away = landfall_grants::caller::Denied::Unavailable;
+            // If authentication is unavailable, the stream stays open.
+            let away = landfall_grants::auth::AuthError::Unavailable;
             *site.people.denied.lock().unwrap() = Some(away);
             tokio::time::sleep(Duration::from_millis(400)).await;
             *site.people.denied.lock().unwrap() = None;
@@ -437,7 +437,7 @@ async fn seats_are_taken() {
     everywhere(
         |plan| {
             plan.api(|api| {
-                api.seats = Seats {
+                api.stream_limits = StreamLimits {
                     total: 3,
                     per_subject: 2,
                 };
@@ -449,7 +449,7 @@ async fn seats_are_taken() {
             let reply = site
                 .get("ann", "/uploadjobs/events")
                 .await
-                .problem(429, "in your name");
+                .problem(429, "of this subject");
             assert!(reply.wait() > 0);
             let _third = Ear::open(site, "bob", None).await;
             let reply = site
@@ -458,7 +458,7 @@ async fn seats_are_taken() {
                 .problem(503, "too many");
             assert!(reply.wait() > 0);
             drop(first);
-            // Its end is noticed with the next byte that can't be sent.
+            // The disconnect is noticed at the next failed write.
             jobs_that_end(site, "ann", ["1".into(), "2".into()]).await;
             loop {
                 let response = site
@@ -479,7 +479,7 @@ async fn seats_are_taken() {
 #[tokio::test]
 async fn nothing_is_read_for_nobody() {
     with_defaults(async |site| {
-        // Events of a time in which nobody listened are there for those who ask for them.
+        // Events without listeners are stored.
         jobs_that_end(site, "ann", (0..450).map(|id| format!("id-{id}"))).await;
         let mut ear = Ear::open(site, "ann", Some(0)).await;
         let heard = ear.take(450).await;

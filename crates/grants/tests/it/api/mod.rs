@@ -1,11 +1,11 @@
 //! The grant API over real sockets, on both databases.
 
-mod asking;
-mod cancelling;
-mod edge;
+mod cancel;
+mod cors;
 mod events;
-mod listing;
-mod package;
+mod grant;
+mod harness;
+mod laravel;
+mod list;
 mod secrets;
-mod site;
 mod urls;

@@ -1,15 +1,15 @@
-//! Nobody finds a secret anywhere.
+//! Secrets are not revealed.
 
 use std::{
     io,
     sync::{Arc, Mutex},
 };
 
-use landfall_grants::{Limits, caller::KeySecret, queue::NewKey};
+use landfall_grants::{GrantLimits, auth::KeySecret, queue::NewKey};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::site::with_defaults;
+use super::harness::with_defaults;
 
 /// All that is logged.
 #[derive(Clone, Default)]
@@ -50,7 +50,7 @@ async fn tokens_and_keys_are_shown_once() {
             hash: key.hash(),
             name: "app".into(),
             subject: "ann".into(),
-            limits: Limits::default(),
+            limits: GrantLimits::default(),
             is_admin: false,
             expires_at: None,
         };

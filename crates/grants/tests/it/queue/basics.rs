@@ -1,14 +1,14 @@
-//! What a job goes through.
+//! The states of a job.
 
 use std::time::Duration;
 
 use landfall_grants::{
     JobState,
     job::JobEventKind,
-    queue::{Completion, End, Granted, Query, Report, Scope, Start, Started},
+    queue::{Completion, GrantOutcome, JobEnd, Query, Report, Scope, StartOutcome, StartRequest},
 };
 
-use super::site::{asked, everywhere, granted, until, upload};
+use super::harness::{asked, everywhere, granted, until, upload};
 
 fn report(job: landfall_grants::JobId, offset: u64) -> Report {
     Report {
@@ -23,7 +23,7 @@ fn report(job: landfall_grants::JobId, offset: u64) -> Report {
 async fn a_job_from_its_grant_to_its_end() {
     everywhere(async |place| {
         let queue = place.queue().await;
-        let mut newest = queue.newest();
+        let mut newest = queue.watch_latest_event();
         let mut new = asked("ann", "r1", 10);
         new.filetype = Some("image/png".into());
         new.metadata.insert("album".into(), "summer".into());
@@ -44,17 +44,17 @@ async fn a_job_from_its_grant_to_its_end() {
         );
         assert_eq!(queue.by_request("bob", "r1").await.unwrap(), None);
         assert_eq!(queue.get(id).await.unwrap().as_ref(), Some(&job));
-        assert_eq!(*newest.borrow(), 0, "nothing is told of a grant");
+        assert_eq!(*newest.borrow(), 0, "a grant emits no event");
 
         place.hands.go(Duration::from_secs(5));
-        let start = Start::new(upload("up1"), Some(10), "digest");
+        let start = StartRequest::new(upload("up1"), Some(10), "digest");
         assert_eq!(
             queue.start(id, start.clone()).await.unwrap(),
-            Started::Bound
+            StartOutcome::Bound
         );
-        assert_eq!(queue.start(id, start).await.unwrap(), Started::Bound);
+        assert_eq!(queue.start(id, start).await.unwrap(), StartOutcome::Bound);
         newest.changed().await.unwrap();
-        let bound = queue.bound(id).await.unwrap();
+        let bound = queue.bound_upload(id).await.unwrap();
         assert_eq!(bound, Some((upload("up1"), "digest".into())));
         let job = queue.by_upload(&upload("up1")).await.unwrap().unwrap();
         assert_eq!(
@@ -65,17 +65,22 @@ async fn a_job_from_its_grant_to_its_end() {
 
         place.hands.go(Duration::from_secs(2));
         queue.report(report(id, 6));
-        until(async || place.number("SELECT stored FROM queue_jobs").await == 6).await;
+        until(async || place.number("SELECT upload_offset FROM queue_jobs").await == 6).await;
         let job = queue.get(id).await.unwrap().unwrap();
         assert_eq!((job.state, job.rate), (JobState::Progress, 3));
 
         queue.report(report(id, 9));
-        let end = End::Completed(Completion {
+        let end = JobEnd::Completed(Completion {
             bytes: 10,
             etag: Some("\"5d41\"".into()),
         });
-        assert!(queue.end(id, end).await.unwrap());
-        assert!(!queue.end(id, End::Cancelled("late".into())).await.unwrap());
+        assert!(queue.finish(id, end).await.unwrap());
+        assert!(
+            !queue
+                .finish(id, JobEnd::Cancelled("late".into()))
+                .await
+                .unwrap()
+        );
         let job = queue.get(id).await.unwrap().unwrap();
         assert_eq!((job.state, job.offset), (JobState::Completed, 10));
         assert_eq!(job.ended_at, Some(place.hands.now()));
@@ -130,7 +135,9 @@ async fn the_same_words_again_are_the_same_job() {
         let mut tokens = vec![first];
         for _ in 0..6 {
             match queue.grant(asked("ann", "r1", 10)).await.unwrap() {
-                Granted::Again(again, Some(token)) if again.id == job.id => tokens.push(token),
+                GrantOutcome::Existing(again, Some(token)) if again.id == job.id => {
+                    tokens.push(token)
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -141,17 +148,17 @@ async fn the_same_words_again_are_the_same_job() {
         assert_eq!(known, [false, false, true, true, true, true, true]);
         for other in [asked("ann", "r1", 11), asked("ann", "r1", None)] {
             let answer = queue.grant(other).await.unwrap();
-            assert!(matches!(answer, Granted::Conflict(_)), "{answer:?}");
+            assert!(matches!(answer, GrantOutcome::Conflict(_)), "{answer:?}");
         }
         granted(&queue, asked("bob", "r1", 11)).await;
         assert!(
             queue
-                .end(job.id, End::Cancelled("no".into()))
+                .finish(job.id, JobEnd::Cancelled("no".into()))
                 .await
                 .unwrap()
         );
         match queue.grant(asked("ann", "r1", 10)).await.unwrap() {
-            Granted::Again(again, None) => {
+            GrantOutcome::Existing(again, None) => {
                 assert_eq!(again.state, JobState::Cancelled);
                 assert_eq!(again.reason.as_deref(), Some("no"));
             }

@@ -1,4 +1,4 @@
-//! What is told, to whom, and in which order.
+//! Events and their order.
 
 use std::{
     collections::BTreeSet,
@@ -9,10 +9,10 @@ use landfall_database::Statement;
 use landfall_grants::{
     JobId, Queue,
     job::JobEventKind,
-    queue::{End, Report, Scope, StaleFilter, Start, Started},
+    queue::{JobEnd, Report, Scope, StaleFilter, StartOutcome, StartRequest},
 };
 
-use super::site::{asked, everywhere, granted, started, until, upload};
+use super::harness::{asked, everywhere, granted, started, until, upload};
 
 fn report(job: JobId, offset: u64) -> Report {
     Report {
@@ -34,12 +34,12 @@ async fn whoever_reads_on_misses_nothing() {
                 for round in 0..20 {
                     let id =
                         started(&queue, asked(&format!("s{n}"), &format!("r{round}"), 1)).await;
-                    assert!(queue.end(id, End::completed(1)).await.unwrap());
+                    assert!(queue.finish(id, JobEnd::completed(1)).await.unwrap());
                 }
             }));
         }
         let reader = queues[1].clone();
-        let mut newest = reader.newest();
+        let mut newest = reader.watch_latest_event();
         let mut seen = Vec::new();
         while seen.len() < 8 * 20 * 2 {
             let after = seen.last().copied().unwrap_or_default();
@@ -67,18 +67,18 @@ async fn whoever_reads_on_misses_nothing() {
 async fn other_processes_are_heard_of_soon() {
     everywhere(async |place| {
         let (one, other) = (place.queue().await, place.queue().await);
-        let mut newest = other.newest();
+        let mut newest = other.watch_latest_event();
         let before = *newest.borrow_and_update();
         started(&one, asked("ann", "r1", 1)).await;
         let began = Instant::now();
         newest.changed().await.unwrap();
         assert_eq!(*newest.borrow_and_update(), before + 1);
         println!("heard after {:?}", began.elapsed());
-        // Nobody watches any more; and then somebody does.
+        // Without watchers, and then with one.
         drop(newest);
         tokio::time::sleep(Duration::from_millis(300)).await;
         started(&one, asked("ann", "r2", 1)).await;
-        let newest = other.newest();
+        let newest = other.watch_latest_event();
         until(async || *newest.borrow() == before + 2).await;
         one.close().await;
         other.close().await;
@@ -94,7 +94,7 @@ async fn offsets_never_fall_and_the_last_is_written() {
         let offset = async || queue.get(id).await.unwrap().unwrap().offset;
         queue.report(report(id, 10));
         assert_eq!(offset().await, 10);
-        let sql = "SELECT stored FROM queue_jobs";
+        let sql = "SELECT upload_offset FROM queue_jobs";
         until(async || place.number(sql).await == 10).await;
         queue.report(report(id, 40));
         queue.report(report(id, 30));
@@ -105,12 +105,17 @@ async fn offsets_never_fall_and_the_last_is_written() {
         assert_eq!(offset().await, 40);
         assert_eq!(place.number(sql).await, 10, "written every ten seconds");
         queue.report(report(id, 60));
-        // What is reported is written at the end, at the latest.
+        // Reports are written at the end at the latest.
         queue.close().await;
         let queue = place.queue().await;
         assert_eq!(queue.get(id).await.unwrap().unwrap().offset, 60);
         queue.report(report(id, 400));
-        assert!(queue.end(id, End::Failed("broken".into())).await.unwrap());
+        assert!(
+            queue
+                .finish(id, JobEnd::Failed("broken".into()))
+                .await
+                .unwrap()
+        );
         queue.report(report(id, 90));
         tokio::time::sleep(Duration::from_millis(100)).await;
         let job = queue.get(id).await.unwrap().unwrap();
@@ -136,8 +141,11 @@ async fn a_start_can_be_told_at_the_grant() {
             events.iter().map(|event| event.kind).collect::<Vec<_>>()
         };
         assert_eq!(told().await, [JobEventKind::UploadStarted]);
-        let start = Start::new(upload("u"), Some(1), "d");
-        assert_eq!(queue.start(job.id, start).await.unwrap(), Started::Bound);
+        let start = StartRequest::new(upload("u"), Some(1), "d");
+        assert_eq!(
+            queue.start(job.id, start).await.unwrap(),
+            StartOutcome::Bound
+        );
         assert_eq!(told().await, [JobEventKind::UploadStarted]);
         queue.close().await;
     })
@@ -154,14 +162,17 @@ async fn what_is_silent_is_found() {
         place.hands.go(10 * second);
         let parted = granted(&queue, asked("ann", "parted", 5)).await.0.id;
         for part in ["a", "b"] {
-            let start = Start::part(upload(part), Some(2));
-            assert_eq!(queue.start(parted, start).await.unwrap(), Started::Bound);
+            let start = StartRequest::part(upload(part), Some(2));
+            assert_eq!(
+                queue.start(parted, start).await.unwrap(),
+                StartOutcome::Bound
+            );
         }
-        let ending = End::Cancelled("by its client".into());
-        queue.set_ending(parted, ending.clone()).await.unwrap();
+        let ending = JobEnd::Cancelled("by the client".into());
+        queue.prepare_end(parted, ending.clone()).await.unwrap();
         granted(&queue, asked("ann", "received", 5)).await;
         let done = started(&queue, asked("ann", "done", 5)).await;
-        assert!(queue.end(done, End::completed(5)).await.unwrap());
+        assert!(queue.finish(done, JobEnd::completed(5)).await.unwrap());
         place.hands.go(10 * second);
         started(&queue, asked("ann", "new", 5)).await;
         let find = async |since, before| {
@@ -171,7 +182,7 @@ async fn what_is_silent_is_found() {
         let found = find(UNIX_EPOCH, began + 11 * second).await;
         let ids: Vec<_> = found
             .iter()
-            .map(|one| (one.job.id, one.ending.clone()))
+            .map(|one| (one.job.id, one.prepared_end.clone()))
             .collect();
         assert_eq!(ids, [(old, None), (parted, Some(ending))]);
         assert_eq!(found[0].uploads, [upload(&format!("u{old}"))]);
@@ -185,7 +196,7 @@ async fn what_is_silent_is_found() {
         let after = Some(&found[0].job);
         let page = queue.stale_jobs(filter, after, 1).await.unwrap();
         assert_eq!(page[0].job.id, parted);
-        // What is no news doesn't break the silence.
+        // An unchanged offset does not update the job.
         queue.report(report(old, 0));
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(find(UNIX_EPOCH, began + 11 * second).await.len(), 2);
@@ -209,7 +220,7 @@ async fn events_by_another_version_are_skipped_and_counted() {
         assert_eq!(all.len(), 10);
         let connections = place.connections().await;
         let mut transaction = connections.write().await.unwrap();
-        for (number, change) in [(2..8, "kind = 99"), (8..9, "body = '{}'")] {
+        for (number, change) in [(2..8, "kind = 99"), (8..9, "job_json = '{}'")] {
             let (first, last) = (all[number.start], all[number.end - 1]);
             let update = format!(
                 "UPDATE queue_events SET {change} WHERE number >= {first} AND number <= {last}"
@@ -256,7 +267,7 @@ async fn a_reader_receives_events_and_progress_of_all_nodes_in_order() {
                 assert_eq!((event.event.job.id, event.event.job.offset), (id, offset));
             }
         }
-        assert!(one.end(id, End::completed(100)).await.unwrap());
+        assert!(one.finish(id, JobEnd::completed(100)).await.unwrap());
         for reader in &mut readers {
             for kind in [JobEventKind::UploadProgress, JobEventKind::UploadCompleted] {
                 let event = reader.next().await.unwrap();
@@ -295,7 +306,7 @@ async fn nothing_is_missed_while_many_nodes_write() {
         let writing = nodes.iter().enumerate().map(|(node, queue)| async move {
             let jobs = (0..JOBS).map(|n| async move {
                 let id = started(queue, asked("ann", &format!("{node}-{n}"), 5)).await;
-                assert!(queue.end(id, End::completed(5)).await.unwrap());
+                assert!(queue.finish(id, JobEnd::completed(5)).await.unwrap());
             });
             futures_util::future::join_all(jobs).await;
         });

@@ -1,12 +1,12 @@
 //! The queue on SQLite and PostgreSQL.
 
+mod bad_input;
 mod basics;
-mod bounds;
-mod care;
+mod crashes;
 mod events;
-mod kills;
-mod many;
+pub(crate) mod harness;
+mod limits;
+mod load;
+mod maintenance;
 mod model;
-mod poison;
-pub(crate) mod site;
-mod starts;
+mod start;

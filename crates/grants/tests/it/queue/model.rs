@@ -1,18 +1,18 @@
-//! The queue beside a model of it that fits on a page.
+//! Model-based tests of the queue.
 
 use std::time::Duration;
 
 use landfall_grants::{
     Job, JobState, Queue,
     job::JobEventKind,
-    queue::{End, Granted, NewJob, Report, Scope, Start, Started},
+    queue::{GrantOutcome, JobEnd, NewJob, Report, Scope, StartOutcome, StartRequest},
 };
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
 
-use super::site::{Place, asked, upload};
+use super::harness::{Place, asked, upload};
 
 const QUOTA: u64 = 40;
 const RESERVE: u64 = 15;
@@ -22,9 +22,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 enum Step {
     Grant(u8, Option<u64>),
     /// Of the n-th job: its upload, digest, length.
-    Start(usize, u8, u8, Option<u64>),
+    StartRequest(usize, u8, u8, Option<u64>),
     Report(usize, u64),
-    End(usize, u8, u64),
+    JobEnd(usize, u8, u64),
     Go(Duration),
     Tidy,
 }
@@ -35,16 +35,16 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..5_u8, size.clone()).prop_map(|(id, size)| Step::Grant(id, size)),
         4 => (job.clone(), 0..2_u8, 0..2_u8, size)
-            .prop_map(|(job, upload, digest, length)| Step::Start(job, upload, digest, length)),
+            .prop_map(|(job, upload, digest, length)| Step::StartRequest(job, upload, digest, length)),
         3 => (job.clone(), 0..16_u64).prop_map(|(job, offset)| Step::Report(job, offset)),
-        3 => (job, 0..4_u8, 0..12_u64).prop_map(|(job, kind, bytes)| Step::End(job, kind, bytes)),
+        3 => (job, 0..4_u8, 0..12_u64).prop_map(|(job, kind, bytes)| Step::JobEnd(job, kind, bytes)),
         1 => prop_oneof![Just(HOUR / 2), Just(HOUR - Duration::from_millis(1)), Just(Duration::from_millis(1))]
             .prop_map(Step::Go),
         1 => Just(Step::Tidy),
     ]
 }
 
-/// A job as it ought to be. Progress is told from a start by the offset alone.
+/// The expected job. The offset distinguishes started from progress.
 #[derive(Debug, Clone)]
 struct Model {
     id: u8,
@@ -80,48 +80,48 @@ impl Model {
         self.offset = self.offset.max(offset);
     }
 
-    fn start(&mut self, now: Duration, bound: (u8, u8), length: Option<u64>) -> Started {
+    fn start(&mut self, now: Duration, bound: (u8, u8), length: Option<u64>) -> StartOutcome {
         if self.lapse(now) {
-            return Started::TooLate;
+            return StartOutcome::Expired;
         }
         if self.state.is_terminal() {
-            return Started::Ended(self.state);
+            return StartOutcome::Ended(self.state);
         }
         if let Some((upload, digest)) = self.bound {
             if digest != bound.1 {
-                return Started::Differs;
+                return StartOutcome::Conflict;
             }
             if upload != bound.0 {
-                return Started::Other(super::site::upload(&format!("u{upload}")));
+                return StartOutcome::Other(super::harness::upload(&format!("u{upload}")));
             }
         }
         match (length, self.size) {
-            (Some(length), Some(size)) if length > size => return Started::TooMuch,
-            (Some(length), Some(size)) if length < size => return Started::Differs,
+            (Some(length), Some(size)) if length > size => return StartOutcome::TooLarge,
+            (Some(length), Some(size)) if length < size => return StartOutcome::Conflict,
             (Some(length), None) => self.size = Some(length),
             _ => {}
         }
         self.bound = Some(bound);
         self.was_started = true;
         self.state = JobState::Started;
-        Started::Bound
+        StartOutcome::Bound
     }
 
-    fn end(&mut self, end: &End) -> bool {
+    fn end(&mut self, end: &JobEnd) -> bool {
         if self.state.is_terminal() {
             return false;
         }
         self.state = match end {
-            End::Completed(completion) => {
+            JobEnd::Completed(completion) => {
                 let bytes = &completion.bytes;
                 self.size = self.size.or(Some(*bytes));
                 self.used = *bytes;
                 self.reach(*bytes);
                 JobState::Completed
             }
-            End::Cancelled(_) => JobState::Cancelled,
-            End::Failed(_) => JobState::Failed,
-            End::Expired => JobState::Expired,
+            JobEnd::Cancelled(_) => JobState::Cancelled,
+            JobEnd::Failed(_) => JobState::Failed,
+            JobEnd::Expired => JobState::Expired,
         };
         true
     }
@@ -129,8 +129,8 @@ impl Model {
 
 fn wanted(id: u8, size: Option<u64>) -> NewJob {
     let mut new = asked("ann", &format!("r{id}"), size);
-    new.bounds.quota = Some(QUOTA);
-    new.bounds.reserve = RESERVE;
+    new.limits.quota = Some(QUOTA);
+    new.limits.reserve = RESERVE;
     new
 }
 
@@ -148,8 +148,8 @@ async fn play(place: &Place, steps: Vec<Step>) {
                 if let Some(model) = models.iter_mut().find(|model| model.id == id) {
                     model.lapse(now);
                     match answer {
-                        Granted::Conflict(_) => assert_ne!(model.asked, size),
-                        Granted::Again(_, token) => {
+                        GrantOutcome::Conflict(_) => assert_ne!(model.asked, size),
+                        GrantOutcome::Existing(_, token) => {
                             assert_eq!(model.asked, size);
                             assert_eq!(token.is_some(), !model.state.is_terminal());
                         }
@@ -163,7 +163,7 @@ async fn play(place: &Place, steps: Vec<Step>) {
                     .sum();
                 let need = size.unwrap_or(RESERVE);
                 match answer {
-                    Granted::New(job, _) => {
+                    GrantOutcome::Created(job, _) => {
                         assert!(taken + need <= QUOTA, "{taken} + {need}");
                         jobs.push(*job);
                         models.push(Model {
@@ -178,14 +178,16 @@ async fn play(place: &Place, steps: Vec<Step>) {
                             was_started: false,
                         });
                     }
-                    Granted::Refused(_) => assert!(taken + need > QUOTA, "{taken} + {need}"),
+                    GrantOutcome::LimitExceeded(_) => {
+                        assert!(taken + need > QUOTA, "{taken} + {need}")
+                    }
                     other => panic!("{other:?}"),
                 }
             }
-            Step::Start(at, name, digest, length) => {
+            Step::StartRequest(at, name, digest, length) => {
                 let Some(job) = jobs.get(at) else { continue };
                 let name_of = format!("u{name}");
-                let start = Start::new(upload(&name_of), length, digest.to_string());
+                let start = StartRequest::new(upload(&name_of), length, digest.to_string());
                 let answer = queue.start(job.id, start).await.unwrap();
                 assert_eq!(answer, models[at].start(now, (name, digest), length));
             }
@@ -202,15 +204,15 @@ async fn play(place: &Place, steps: Vec<Step>) {
                     length: None,
                 });
             }
-            Step::End(at, kind, bytes) => {
+            Step::JobEnd(at, kind, bytes) => {
                 let Some(job) = jobs.get(at) else { continue };
                 let end = match kind {
-                    0 => End::completed(bytes),
-                    1 => End::Cancelled("by its owner".into()),
-                    2 => End::Failed("broken".into()),
-                    _ => End::Expired,
+                    0 => JobEnd::completed(bytes),
+                    1 => JobEnd::Cancelled("by its owner".into()),
+                    2 => JobEnd::Failed("broken".into()),
+                    _ => JobEnd::Expired,
                 };
-                let is_end = queue.end(job.id, end.clone()).await.unwrap();
+                let is_end = queue.finish(job.id, end.clone()).await.unwrap();
                 assert_eq!(is_end, models[at].end(&end));
             }
             Step::Go(span) => {
@@ -222,12 +224,12 @@ async fn play(place: &Place, steps: Vec<Step>) {
                     .iter_mut()
                     .filter_map(|model| model.lapse(now).then_some(()))
                     .count();
-                let tidied = queue.tidy().await.unwrap();
+                let tidied = queue.purge().await.unwrap();
                 assert_eq!(tidied, (u64::try_from(lapsed).unwrap(), 0));
             }
         }
     }
-    // Writes what was reported.
+    // Writes pending reports.
     queue.close().await;
     let queue = place.queue().await;
     for (job, model) in jobs.iter().zip(&models) {
@@ -263,8 +265,8 @@ async fn play(place: &Place, steps: Vec<Step>) {
         let count = models.iter().filter(|model| model.state == state).count();
         assert_eq!(totals.jobs[state.as_str()], u64::try_from(count).unwrap());
     }
-    let sums = "SELECT CAST(COALESCE(SUM(reserved), 0) AS BIGINT), \
-                CAST(COALESCE(SUM(used), 0) AS BIGINT) FROM queue_usage";
+    let sums = "SELECT CAST(COALESCE(SUM(reserved_bytes), 0) AS BIGINT), \
+                CAST(COALESCE(SUM(used_bytes), 0) AS BIGINT) FROM queue_usage";
     let row = &place.rows(sums).await[0];
     let sum = |of: fn(&Model) -> u64| i64::try_from(models.iter().map(of).sum::<u64>()).unwrap();
     assert_eq!(row.number(0).unwrap(), sum(Model::reserved));

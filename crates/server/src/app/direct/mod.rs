@@ -6,11 +6,12 @@ use anyhow::{Context as _, bail};
 use axum::Router;
 use landfall::{Config, Handler, service::Cors};
 use landfall_direct::{
-    Books, DirectSettings, DirectStats, OWN, Small, StsSettings, Swept,
+    CLIENT_KEY_PREFIX, DirectSettings, DirectStats, Repository, SmallFiles, StsSettings,
+    SweepReport,
     api::{self, ApiSettings},
 };
-use landfall_grants::{Queue, caller::Callers, gate::ClientAddress, policy::Policy};
-use landfall_s3::{S3Options, lease::detect};
+use landfall_grants::{Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy};
+use landfall_s3::{S3Options, lease::supports_conditional_writes};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     log, s3,
-    settings::{LeaseKind, Secret, Settings, SmallFiles},
+    settings::{self, LeaseKind, Secret, Settings},
 };
 
 /// Direct uploads and their sweeper.
@@ -118,7 +119,7 @@ impl Direct {
     pub(super) fn router(
         &self,
         settings: &Settings,
-        callers: Callers,
+        callers: Authenticator,
         cors: Option<Cors>,
         client: Arc<ClientAddress>,
     ) -> Router {
@@ -126,7 +127,7 @@ impl Direct {
         wanted.path.clone_from(&settings.direct.path);
         wanted.cors = cors;
         wanted.client = Some(client);
-        wanted.events_secret = self
+        wanted.notifications_secret = self
             .secret
             .as_ref()
             .map(|secret| secret.reveal().to_owned());
@@ -155,7 +156,8 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
     if matches!(settings.leases.kind, LeaseKind::Store) {
         return true;
     }
-    let detected = detect(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
+    let detected =
+        supports_conditional_writes(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
     detected.unwrap_or_else(|error| {
         tracing::warn!(
             %error,
@@ -169,7 +171,9 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
 /// Returns the path prefixes of the API.
 pub(super) fn api_paths(settings: &Settings) -> Vec<String> {
     let path = &settings.direct.path;
-    api::AREAS.map(|area| format!("{path}{area}")).to_vec()
+    api::PATH_PREFIXES
+        .map(|area| format!("{path}{area}"))
+        .to_vec()
 }
 
 /// Returns the key prefixes of direct uploads, which the store must ignore.
@@ -178,7 +182,7 @@ pub(super) fn key_prefixes(settings: &Settings) -> Vec<String> {
         return Vec::new();
     }
     let prefix = &settings.s3.object_prefix;
-    [settings.direct.beginning(), OWN]
+    [settings.direct.key_prefix(), CLIENT_KEY_PREFIX]
         .map(|beginning| format!("{prefix}{beginning}"))
         .to_vec()
 }
@@ -199,27 +203,27 @@ fn direct_settings(
     objects.headers.acl = direct.acl.clone().or(objects.headers.acl);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
-    wanted.small = match direct.small {
-        SmallFiles::Post => Small::Post,
-        SmallFiles::Put => Small::Put,
+    wanted.small_files = match direct.small_files {
+        settings::SmallFiles::Post => SmallFiles::Post,
+        settings::SmallFiles::Put => SmallFiles::Put,
     };
     wanted.put_lifetime = direct.put_lifetime;
-    wanted.lifetime = direct.lifetime;
-    wanted.patience = settings.direct_idle_timeout();
-    wanted.interval = direct.poll;
+    wanted.url_lifetime = direct.url_lifetime;
+    wanted.idle_timeout = settings.direct_idle_timeout();
+    wanted.check_interval = direct.poll_interval;
     wanted.sts = direct.sts.enabled.then(|| StsSettings {
         endpoint: direct.sts.endpoint.clone(),
         role: direct.sts.role.clone(),
         lifetime: direct.sts.lifetime,
     });
-    wanted.sign_requests = direct.signer;
+    wanted.sign_requests = direct.sign_requests;
     Ok(wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Invocation, direct::AREAS, read};
+    use crate::settings::{Invocation, direct::API_PATHS, read};
 
     #[test]
     fn reserved_paths_are_those_of_the_api() {

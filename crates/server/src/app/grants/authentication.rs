@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use landfall::Handler;
 use landfall_grants::{
     Queue,
-    caller::{
-        ApiKeys, Application, ApplicationSettings, Callers, CrossSite, FailedAttempts, Identify,
-        Jwt, JwtKeys, JwtSettings, SeenAt,
+    auth::{
+        ApiKeys, ForwardAuth, ForwardAuthSettings, Authenticator, CsrfPolicy, FailedAttempts, AuthMethod,
+        Jwt, JwtKeys, JwtSettings, ExternalOrigin,
     },
 };
 
@@ -24,26 +24,26 @@ pub(super) fn authenticator(
     jwt: Option<Jwt>,
     failed_attempts: FailedAttempts,
     handler: &Handler,
-) -> anyhow::Result<Callers> {
+) -> anyhow::Result<Authenticator> {
     let grants = &settings.grants;
-    let mut methods: Vec<Arc<dyn Identify>> = vec![Arc::new(ApiKeys::new(queue.clone()))];
+    let mut methods: Vec<Arc<dyn AuthMethod>> = vec![Arc::new(ApiKeys::new(queue.clone()))];
     if let Some(jwt) = jwt {
         methods.push(Arc::new(jwt));
     }
-    if let Some(url) = &grants.authorize.url {
-        let mut forward_auth = ApplicationSettings::new(url.reveal());
-        forward_auth.cache = grants.authorize.cache;
+    if let Some(url) = &grants.forward_auth.url {
+        let mut forward_auth = ForwardAuthSettings::new(url.reveal());
+        forward_auth.cache = grants.forward_auth.cache;
         let handler = handler.clone();
-        forward_auth.seen_at = SeenAt::new(move |request| handler.external_origin(request));
-        let application = Application::new(forward_auth).context("--grants-forward-auth-url")?;
+        forward_auth.external_origin = ExternalOrigin::new(move |request| handler.external_origin(request));
+        let application = ForwardAuth::new(forward_auth).context("--grants-forward-auth-url")?;
         methods.push(Arc::new(application));
     }
     let handler = handler.clone();
-    let cross_site = CrossSite::new()
-        .seen_at(move |request| handler.external_origin(request))
-        .and_from(&grants.origins)
+    let cross_site = CsrfPolicy::new()
+        .external_origin(move |request| handler.external_origin(request))
+        .allow_origins(&grants.allowed_origins)
         .context("--grants-allowed-origins")?;
-    Ok(Callers::new(methods, failed_attempts, cross_site))
+    Ok(Authenticator::new(methods, failed_attempts, cross_site))
 }
 
 /// Creates the JWT authentication, if configured, and reads its keys.
@@ -88,7 +88,7 @@ pub(super) fn describe_methods(settings: &Settings) -> Vec<String> {
         }
         settings::JwtKeys::File(file) => format!("JSON web tokens (keys in '{}')", file.display()),
     }));
-    let url = grants.authorize.url.as_ref();
+    let url = grants.forward_auth.url.as_ref();
     methods.extend(url.map(|url| format!("forward auth ('{}')", url.redacted_url())));
     methods
 }

@@ -11,7 +11,7 @@ use std::{
 use landfall::Handler;
 use landfall_grants::{
     Queue,
-    gate::reconcile,
+    enforce::reconcile,
     queue::{QueueError, StaleFilter},
 };
 use tokio::{sync::watch, time::sleep};
@@ -139,7 +139,7 @@ impl MaintenanceTask {
 
     async fn run_purge(&self) {
         loop {
-            match self.queue.tidy().await {
+            match self.queue.purge().await {
                 Ok((expired, purged)) => {
                     self.count_expired(expired);
                     self.stats.purged.fetch_add(purged, Relaxed);
@@ -183,7 +183,7 @@ impl MaintenanceTask {
         let filter = StaleFilter { before, since };
         match reconcile(&self.queue, &self.handler, filter).await {
             Ok(found) => {
-                self.stats.examined.fetch_add(found.seen, Relaxed);
+                self.stats.examined.fetch_add(found.examined, Relaxed);
                 self.stats.ended.fetch_add(found.ended, Relaxed);
                 self.stats.unknown.fetch_add(found.failed, Relaxed);
                 if found.ended > 0 {

@@ -12,10 +12,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use landfall::{Config, Handler};
 use landfall_grants::{
-    Limits, Queue, QueueSettings,
+    GrantLimits, Queue, QueueSettings,
     api::ApiStats,
-    caller::{FailedAttempts, Rate},
-    gate::{ClientAddress, Follower, Gate, GateSettings},
+    auth::{FailedAttempts, RateLimit},
+    enforce::{ClientAddress, GrantHook, GrantHookSettings, JobTracker},
     queue::{QueueStats, Totals},
 };
 use landfall_hooks::outbox::Outbox;
@@ -89,9 +89,9 @@ impl Grants {
         wanted.connections = Some(database.connect(settings, "grants").await?);
         wanted.survives_power_loss = state::survives_power_loss(settings);
         wanted.valid_for = grants.valid_for;
-        wanted.keep = grants.keep;
+        wanted.retention = grants.retention;
         wanted.quota_period = grants.quota_period;
-        wanted.started_at_grant = grants.style == settings::GrantStyle::Package;
+        wanted.started_at_grant = grants.api == settings::GrantsApi::Laravel;
         wanted.node = state::node_name(settings);
         wanted.outbox = outbox;
         let queue = Queue::open(wanted)
@@ -115,15 +115,15 @@ impl Grants {
     ///
     /// Both come first, so that the queue contains what the application is notified of.
     pub(super) fn configure(&self, settings: &Settings, config: &mut Config) {
-        let mut gate = GateSettings::default();
-        gate.required = self.required;
-        gate.check_type = settings.grants.check_type;
-        gate.follow_all = settings.admin.is_on();
-        gate.guesses = Some(self.failed_attempts.clone());
+        let mut gate = GrantHookSettings::default();
+        gate.require_token = self.required;
+        gate.enforce_type = settings.grants.enforce_type;
+        gate.track_all = settings.admin.is_on();
+        gate.failed_attempts = Some(self.failed_attempts.clone());
         gate.client = Some(self.client.clone());
         config
             .hooks
-            .insert(0, Arc::new(Gate::new(self.queue.clone(), gate)));
+            .insert(0, Arc::new(GrantHook::new(self.queue.clone(), gate)));
         self.track_jobs(config);
     }
 
@@ -131,7 +131,7 @@ impl Grants {
     pub(super) fn track_jobs(&self, config: &mut Config) {
         config
             .sinks
-            .insert(0, Arc::new(Follower::new(self.queue.clone())));
+            .insert(0, Arc::new(JobTracker::new(self.queue.clone())));
     }
 
     /// Starts maintenance on this runtime, beginning with the jobs of processes that died.
@@ -189,7 +189,7 @@ impl Grants {
     /// Warns if no authentication method is configured and no API key exists.
     pub(super) async fn warn(&self, settings: &Settings) {
         let has_other_methods =
-            settings.grants.jwt.keys.is_some() || settings.grants.authorize.url.is_some();
+            settings.grants.jwt.keys.is_some() || settings.grants.forward_auth.url.is_some();
         if !self.enabled || has_other_methods {
             return;
         }
@@ -212,7 +212,7 @@ impl Grants {
             api: self.api.clone(),
             queue: self.queue.stats(),
             maintenance: self.maintenance.stats(),
-            newest_event: *self.queue.newest().borrow(),
+            newest_event: *self.queue.watch_latest_event().borrow(),
             totals: totals.ok().and_then(Result::ok),
         }
     }
@@ -237,8 +237,8 @@ pub(super) fn limits(limits: &settings::GrantLimits) -> Limits {
     Limits {
         max_size: limits.max_size,
         content_types: limits.types.clone(),
-        active: limits.active,
-        rate: limits.rate.map(|(count, per)| Rate { count, per }),
+        active: limits.max_active,
+        rate: limits.rate_limit.map(|(count, per)| Rate { count, per }),
         quota: limits.quota,
         size_required: limits.size_required,
     }

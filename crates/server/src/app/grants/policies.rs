@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use landfall_grants::policy::{Asked, Policy, Rules};
-use landfall_hooks::Asker;
+use landfall_grants::policy::{HookPolicy, Policy, Rules};
+use landfall_hooks::BlockingHooks;
 
 use crate::settings::Settings;
 
 /// Returns the limits of the settings, then the `pre-grant` hooks, for tus and direct uploads alike.
 pub(in crate::app) fn policies(
     settings: &Settings,
-    askers: Vec<Arc<Asker>>,
+    askers: Vec<Arc<BlockingHooks>>,
 ) -> Vec<Arc<dyn Policy>> {
     let mut limits = super::limits(&settings.grants.limits);
     // Do not grant a size that creation would reject.
     limits.max_size = settings.largest_grant();
     let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(Rules::new(limits))];
     if !askers.is_empty() {
-        policies.push(Arc::new(Asked::new(askers)));
+        policies.push(Arc::new(HookPolicy::new(askers)));
     }
     policies
 }

@@ -10,8 +10,8 @@ use axum::{Router, body::Body};
 use http::{Request, Response};
 use landfall::{Handler, service::Cors};
 use landfall_grants::{
-    api::{self, ApiSettings, Style},
-    caller::Jwt,
+    api::{self, ApiSettings, ApiStyle},
+    auth::Jwt,
     policy::Policy,
 };
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ use crate::{
     admin::{Admin, AdminParts},
     app::{hooks::Hooks, state, status::AppStatus, storage::Storage},
     net::{self, Shutdown},
-    settings::{GrantStyle, Settings},
+    settings::{GrantsApi, Settings},
 };
 
 /// The routes besides uploads. Cheap to clone.
@@ -146,7 +146,7 @@ impl Grants {
                 failed_attempts,
                 handler,
             )?;
-            let cors = parts.cors.map(|cors| api_cors(cors, &grants.origins));
+            let cors = parts.cors.map(|cors| api_cors(cors, &grants.allowed_origins));
             #[cfg(feature = "direct")]
             if let Some(direct) = parts.direct {
                 let router =
@@ -160,9 +160,9 @@ impl Grants {
             let mut api = ApiSettings::new(self.queue.clone(), callers, handler.clone());
             api.policies = parts.policies;
             api.path.clone_from(&grants.path);
-            api.style = match grants.style {
-                GrantStyle::Landfall => Style::Landfall,
-                GrantStyle::Package => Style::Package,
+            api.style = match grants.api {
+                GrantsApi::Landfall => ApiStyle::Landfall,
+                GrantsApi::Laravel => ApiStyle::Laravel,
             };
             api.cors = cors;
             api.client = Some(self.client.clone());

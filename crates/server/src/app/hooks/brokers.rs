@@ -9,7 +9,7 @@ use landfall_hooks::broker::{Kafka, KafkaSettings};
 use landfall_hooks::broker::{Nats, NatsSettings};
 #[cfg(feature = "redis")]
 use landfall_hooks::broker::{RedisStream, RedisStreamSettings};
-use landfall_hooks::{HookName, HookNames, Transport, broker::SOURCE};
+use landfall_hooks::{HookName, HookNames, Transport, broker::DEFAULT_SOURCE};
 
 use super::{HookRoute, transports::route};
 use crate::settings::{Hooks, Settings};
@@ -22,7 +22,7 @@ pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::R
     let hooks = &settings.hooks;
     let brokers = &hooks.brokers;
     // The `source` attribute of CloudEvents.
-    let source = settings.urls.public_url.as_deref().unwrap_or(SOURCE);
+    let source = settings.urls.public_url.as_deref().unwrap_or(DEFAULT_SOURCE);
     #[cfg(feature = "nats")]
     if let Some(url) = &brokers.nats.url {
         let line = format!(
@@ -57,7 +57,7 @@ pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::R
         );
         let mut options = RedisStreamSettings::new(url.reveal());
         options.stream.clone_from(&brokers.redis.stream);
-        options.length = brokers.redis.length;
+        options.max_length = brokers.redis.max_length;
         source.clone_into(&mut options.source);
         let redis = RedisStream::new(options).context("-hooks-redis")?;
         routes.push(event_route(redis, hooks, brokers.redis.events, line));
@@ -84,11 +84,11 @@ fn event_route(
 ) -> HookRoute {
     let notifications: HookNames = HookName::ALL
         .into_iter()
-        .filter(|name| !name.is_question())
+        .filter(|name| !name.is_blocking())
         .collect();
     let route = route(transport, hooks, events, line);
     HookRoute {
-        names: route.names.and(notifications),
+        names: route.names.intersection(notifications),
         ..route
     }
 }

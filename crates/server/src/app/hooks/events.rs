@@ -37,19 +37,19 @@ impl EventPipeline {
         let routes_for = |names: HookNames| -> Vec<Route> {
             let matching = routes
                 .iter()
-                .filter(|route| !route.names.and(names).is_empty());
+                .filter(|route| !route.names.intersection(names).is_empty());
             matching
                 .map(|route| Route {
                     transport: route.transport.clone(),
-                    names: route.names.and(names),
+                    names: route.names.intersection(names),
                 })
                 .collect()
         };
-        let progress = routes_for(HookNames::of(&[HookName::PostReceive]));
+        let progress = routes_for(HookNames::from_names(&[HookName::PostReceive]));
         let progress =
             (!progress.is_empty()).then(|| Progress::new(progress, event_headers(&settings.hooks)));
         let stored = routes_for(if settings.has_queue() {
-            Hooks::STORED.or(HookNames::OF_QUEUE)
+            Hooks::STORED.union(HookNames::JOB_EVENTS)
         } else {
             Hooks::STORED
         });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall_hooks::{Failure, HookName, Message, Reaction, Transport};
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Transport};
 
 /// Upper bounds of the duration histogram, in milliseconds.
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
@@ -113,7 +113,7 @@ impl Transport for InstrumentedTransport {
         self.transport.name()
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let (transport, hook) = (self.name(), message.hook.as_str());
         let (id, event) = (message.upload.id.as_str(), message.id.as_str());
         let counters = self.counters(message.hook);
@@ -146,7 +146,7 @@ impl Transport for InstrumentedTransport {
             }
             Err(failure) => {
                 counters.failed.fetch_add(1, Relaxed);
-                let error = failure.in_full();
+                let error = failure.error_chain();
                 tracing::error!(
                     "type" = hook,
                     id,
@@ -161,7 +161,7 @@ impl Transport for InstrumentedTransport {
         result
     }
 
-    async fn check(&self) -> Result<(), Failure> {
+    async fn check(&self) -> Result<(), DeliveryError> {
         self.transport.check().await
     }
 }
@@ -182,11 +182,14 @@ mod tests {
             "flapping"
         }
 
-        async fn deliver(&self, _message: &Message) -> Result<Reaction, Failure> {
+        async fn deliver(&self, _message: &Message) -> Result<HookResponse, DeliveryError> {
             if self.0.fetch_add(1, Relaxed).is_multiple_of(2) {
-                return Err(Failure::because("no", std::io::Error::other("really")));
+                return Err(DeliveryError::with_source(
+                    "no",
+                    std::io::Error::other("really"),
+                ));
             }
-            Ok(Reaction::default())
+            Ok(HookResponse::default())
         }
     }
 

@@ -14,7 +14,9 @@ mod transports;
 use std::sync::Arc;
 
 use landfall::{Config, Handler};
-use landfall_hooks::{Asker, HookName, HookNames, Transport as _, WhenDown, outbox::OutboxStats};
+use landfall_hooks::{
+    BlockingHooks, FailureMode, HookName, HookNames, Transport as _, outbox::OutboxStats,
+};
 
 use self::events::EventPipeline;
 pub(super) use self::{
@@ -40,7 +42,7 @@ pub(super) struct HookRoute {
 pub(super) struct Hooks {
     pub(super) routes: Vec<HookRoute>,
     enabled: Vec<HookName>,
-    when_down: WhenDown,
+    failure_mode: FailureMode,
     progress_interval: std::time::Duration,
     events: EventPipeline,
     reachable: CachedProbe<bool>,
@@ -63,7 +65,7 @@ impl Hooks {
             events,
             reachable: CachedProbe::default(),
             enabled: hooks.enabled.clone(),
-            when_down: hooks.when_down,
+            failure_mode: hooks.failure_mode,
             progress_interval: hooks.progress_interval,
         })
     }
@@ -81,7 +83,7 @@ impl Hooks {
         let routes = hook_routes(settings)?;
         let has_expiry_hooks = routes
             .iter()
-            .any(|route| route.names.has(HookName::PostExpire));
+            .any(|route| route.names.contains(HookName::PostExpire));
         if !has_expiry_hooks && !settings.direct.enabled {
             return Ok(None);
         }
@@ -92,8 +94,8 @@ impl Hooks {
     pub(super) fn configure(&self, config: &mut Config) {
         config.progress_interval = self.progress_interval;
         for route in &self.routes {
-            if route.names.questions().next().is_some() {
-                let asker = Asker::new(route.transport.clone(), route.names, self.when_down);
+            if route.names.blocking().next().is_some() {
+                let asker = BlockingHooks::new(route.transport.clone(), route.names, self.failure_mode);
                 config.hooks.push(Arc::new(asker));
             }
         }
@@ -102,13 +104,13 @@ impl Hooks {
 
     /// Returns the blocking hooks that decide about grants.
     #[cfg(feature = "grants")]
-    pub(super) fn grant_hooks(&self) -> Vec<Arc<Asker>> {
-        let names = HookNames::of(&[HookName::PreGrant]);
+    pub(super) fn grant_hooks(&self) -> Vec<Arc<BlockingHooks>> {
+        let names = HookNames::from_names(&[HookName::PreGrant]);
         let asked = self
             .routes
             .iter()
-            .filter(|route| route.names.has(HookName::PreGrant));
-        let asker = |route: &HookRoute| Asker::new(route.transport.clone(), names, self.when_down);
+            .filter(|route| route.names.contains(HookName::PreGrant));
+        let asker = |route: &HookRoute| BlockingHooks::new(route.transport.clone(), names, self.failure_mode);
         asked.map(|route| Arc::new(asker(route))).collect()
     }
 

@@ -41,7 +41,7 @@ pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<Hoo
         let mut route = route(wasm, hooks, hooks.wasm.events, line);
         if !route.own_events {
             // Its events go nowhere else: keep only those whose response matters.
-            route.names = route.names.and(HookNames::ANSWERED);
+            route.names = route.names.intersection(HookNames::WITH_RESPONSE);
         }
         routes.push(route);
     }
@@ -74,7 +74,7 @@ fn command(hooks: &Hooks, dir: &std::path::Path) -> anyhow::Result<Command> {
     let mut settings = CommandSettings::new(dir);
     settings.format = hooks.command.format;
     settings.timeout = hooks.command.timeout;
-    settings.processes = hooks.command.processes;
+    settings.max_processes = hooks.command.max_processes;
     settings.stop_code = hooks.stop_code.map(i32::from);
     Ok(Command::new(settings)?)
 }
@@ -104,8 +104,10 @@ fn http(
         .collect::<Result<_, _>>()
         .context("-hooks-http-secret")?;
     settings.follow_redirects = hooks_http.follow_redirects;
-    settings.allow.clone_from(&hooks_http.allow);
-    settings.parallel = hooks_http.parallel;
+    settings
+        .redirect_allow
+        .clone_from(&hooks_http.redirect_allow);
+    settings.max_concurrency = hooks_http.max_concurrency;
     settings.stop_code = hooks.stop_code;
     Ok(Http::new(settings)?)
 }

@@ -17,7 +17,7 @@ pub(super) fn direct(page: &mut Page, stats: &DirectStats) {
         (
             "landfall_direct_rejected_total",
             "Direct uploads rejected by a policy, a limit or a hook.",
-            &stats.refused,
+            &stats.rejected,
         ),
         (
             "landfall_direct_completed_total",
@@ -52,12 +52,12 @@ pub(super) fn direct(page: &mut Page, stats: &DirectStats) {
         (
             "landfall_direct_checks_total",
             "Checks of direct uploads in the bucket.",
-            &stats.looks,
+            &stats.checks,
         ),
         (
             "landfall_direct_check_failures_total",
             "Checks that failed because of the bucket.",
-            &stats.unknown,
+            &stats.check_failures,
         ),
     ] {
         page.single(name, "counter", help, value.load(Relaxed));

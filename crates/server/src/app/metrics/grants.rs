@@ -50,7 +50,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
         (
             "landfall_queue_commands_total",
             "Commands executed in these transactions.",
-            stats.queue.orders,
+            stats.queue.commands,
         ),
         (
             "landfall_queue_failures_total",
@@ -106,8 +106,8 @@ fn grant_results(page: &mut Page, stats: &GrantStats) {
     page.family(name, "counter", "Requests for grants by result.");
     for (result, count) in [
         ("granted", &api.granted),
-        ("repeated", &api.granted_again),
-        ("rejected", &api.refused),
+        ("repeated", &api.repeated),
+        ("rejected", &api.rejected),
         ("failed", &api.failed),
     ] {
         page.sample(name, &[("result", result)], count.load(Relaxed));
@@ -121,6 +121,6 @@ fn grant_results(page: &mut Page, stats: &GrantStats) {
         cancelled,
     );
     let help = "Open event streams.";
-    let listening = api.listening.load(Relaxed);
+    let listening = api.event_streams.load(Relaxed);
     page.single("landfall_event_streams", "gauge", help, listening);
 }

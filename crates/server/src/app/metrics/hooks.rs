@@ -72,7 +72,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_pending",
             "gauge",
             "Events waiting for delivery.",
-            |route| route.waiting as f64,
+            |route| route.pending as f64,
         ),
         (
             "landfall_events_oldest_seconds",
@@ -84,7 +84,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_prepared",
             "gauge",
             "Prepared events, whose effect has not been confirmed.",
-            |route| route.announced as f64,
+            |route| route.prepared as f64,
         ),
         (
             "landfall_dead_letters",
@@ -108,7 +108,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_dead_lettered_total",
             "counter",
             "Events that became dead letters.",
-            |route| route.given_up as f64,
+            |route| route.dead_lettered as f64,
         ),
         (
             "landfall_events_circuit_open",
@@ -134,7 +134,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_queued",
             "gauge",
             "Prepared and pending events in the database, over all routes.",
-            stats.rows as u64,
+            stats.queued as u64,
         ),
         (
             "landfall_events_queue_limit",
@@ -158,25 +158,25 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_outbox_writes_rejected_total",
             "counter",
             "Writes that the database rejected while it accepted others.",
-            stats.rejected,
+            stats.rejected_commands,
         ),
         (
             "landfall_events_rejected_total",
             "counter",
             "Requests rejected because the outbox was full.",
-            stats.refused,
+            stats.rejected_requests,
         ),
         (
             "landfall_events_persist_failures_total",
             "counter",
             "Requests rejected because the database stored no event in time.",
-            stats.unkept,
+            stats.persist_failures,
         ),
         (
             "landfall_dead_letters_purged_total",
             "counter",
             "Dead letters purged after their retention time.",
-            stats.buried,
+            stats.dead_purged,
         ),
         (
             "landfall_events_batches_total",

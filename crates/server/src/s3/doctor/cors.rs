@@ -232,7 +232,7 @@ async fn preflight(
         return;
     };
     let object =
-        landfall_s3::client::Place::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
+        landfall_s3::client::ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
     let none = HeaderMap::new();
     let url = match doctor
         .client

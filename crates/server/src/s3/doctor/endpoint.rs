@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, Uri, header};
-use landfall_s3::client::{ErrorKind, Place};
+use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{Doctor, Finding, Requirement, Severity, milliseconds, web};
 use crate::s3::Diagnosis;
@@ -28,7 +28,7 @@ pub(super) struct Aborted;
 /// Checks the connection step by step.
 pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     // A presigned URL shows the credentials and the address without a call.
-    let object = Place::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
+    let object = ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
     let signed = doctor
         .client
         .presign(Method::GET, &object, &[], &HeaderMap::new(), LIFETIME)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use landfall_s3::client::Place;
+use landfall_s3::client::ObjectRef;
 use serde::Deserialize;
 
 use super::{Doctor, Finding, Severity, web};
@@ -49,7 +49,7 @@ fn days(xml: &str) -> Result<Option<u64>, String> {
 /// Checks that the bucket aborts multipart uploads, and not too early.
 pub(super) async fn run(doctor: &mut Doctor<'_>) {
     // The client has no such call; a presigned URL suffices.
-    let object = Place::new(doctor.bucket, "");
+    let object = ObjectRef::new(doctor.bucket, "");
     let none = HeaderMap::new();
     let query = [("lifecycle", "")];
     let minute = Duration::from_secs(60);

@@ -22,7 +22,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use landfall_s3::client::{Client, Error, ErrorKind, Place};
+use landfall_s3::client::{Client, Error, ErrorKind, ObjectRef};
 
 use super::{Diagnosis, diagnosis};
 use crate::{
@@ -114,8 +114,8 @@ struct Doctor<'a> {
     prints: bool,
     /// Prefix of the keys of all test objects.
     key_prefix: String,
-    objects: Vec<Place>,
-    multiparts: Vec<(Place, String)>,
+    objects: Vec<ObjectRef>,
+    multiparts: Vec<(ObjectRef, String)>,
 }
 
 /// The effect of a failed call.
@@ -155,8 +155,8 @@ impl<'a> Doctor<'a> {
     }
 
     /// Returns a new test object, which is removed at the end.
-    fn object(&mut self, name: &str) -> Place {
-        let object = Place::new(self.bucket, format!("{}-{name}", self.key_prefix));
+    fn object(&mut self, name: &str) -> ObjectRef {
+        let object = ObjectRef::new(self.bucket, format!("{}-{name}", self.key_prefix));
         self.objects.push(object.clone());
         object
     }
@@ -222,7 +222,7 @@ impl<'a> Doctor<'a> {
     }
 
     /// Creates a multipart upload, which is aborted at the end.
-    async fn begin(&mut self, name: &str) -> Result<(Place, String), Error> {
+    async fn begin(&mut self, name: &str) -> Result<(ObjectRef, String), Error> {
         let object = self.object(name);
         let id = self
             .client

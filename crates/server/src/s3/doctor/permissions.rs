@@ -1,7 +1,7 @@
 //! Makes every call that Landfall makes, on test objects.
 
 use bytes::Bytes;
-use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, Payload, Place};
+use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, Payload, ObjectRef};
 
 use super::{Doctor, Finding, Requirement, Severity};
 use crate::s3::{Diagnosis, object_headers};
@@ -49,7 +49,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
 }
 
 /// Checks HEAD, GET and GET with a range.
-async fn read(doctor: &mut Doctor<'_>, source: &Place) {
+async fn read(doctor: &mut Doctor<'_>, source: &ObjectRef) {
     let client = doctor.client.clone();
     let head = doctor.call(
         "head object",
@@ -87,7 +87,7 @@ fn expect_size(doctor: &mut Doctor<'_>, check: &'static str, head: &ObjectHead, 
 }
 
 /// Checks a multipart upload of a copied and an uploaded part, with the configured headers.
-async fn multipart(doctor: &mut Doctor<'_>, source: &Place, content: Bytes) {
+async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) {
     let client = doctor.client.clone();
     let object = doctor.object("concatenated");
     let headers = object_headers(&doctor.s3().headers);
@@ -194,7 +194,7 @@ async fn abort(doctor: &mut Doctor<'_>) {
 }
 
 /// Checks how the service reports missing objects.
-async fn missing_object(doctor: &mut Doctor<'_>, object: &Place) {
+async fn missing_object(doctor: &mut Doctor<'_>, object: &ObjectRef) {
     match doctor.client.head_object(object).await {
         Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {

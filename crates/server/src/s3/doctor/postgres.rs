@@ -12,7 +12,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
         Finding::new(check, Severity::Fail, error.to_string()).advise(advice.to_owned())
     };
     let mut settings = PostgresSettings::default();
-    settings.may_migrate = false;
+    settings.can_migrate = false;
     let locker = match PostgresLocker::new(url, settings) {
         Ok(locker) => locker,
         Err(error) => {

@@ -1,0 +1,237 @@
+//! Parses the notification formats of different services.
+
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+/// Maximum number of objects in one notification.
+const MAX_OBJECTS: usize = 1000;
+
+/// A bucket notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum Notification {
+    /// These objects (bucket and key) were created.
+    Objects(Vec<(String, String)>),
+    /// A test, or an event that is not handled.
+    Nothing,
+    /// A subscription of SNS that has to be confirmed.
+    Subscription {
+        /// The topic.
+        topic: String,
+        /// The URL to open.
+        url: String,
+    },
+}
+
+impl Notification {
+    /// Parses the JSON of S3 (as SQS, Lambda and others forward it), MinIO, EventBridge or SNS.
+    ///
+    /// # Errors
+    /// The format is unknown, or it has too many objects.
+    pub(in super::super) fn read(text: &[u8]) -> Result<Self, String> {
+        let notification = serde_json::from_slice(text);
+        let notification: Value =
+            notification.map_err(|error| format!("the request is not JSON: {error}"))?;
+        Self::parse(&notification, true)
+    }
+
+    fn parse(notification: &Value, can_be_wrapped: bool) -> Result<Self, String> {
+        match text(notification, "Type") {
+            Some("Notification") if can_be_wrapped => {
+                let inner = text(notification, "Message").unwrap_or_default();
+                let inner = serde_json::from_str(inner);
+                let inner: Value =
+                    inner.map_err(|error| format!("the Message of SNS is not JSON: {error}"))?;
+                return Self::parse(&inner, false);
+            }
+            Some("SubscriptionConfirmation") => {
+                let shown = |name| text(notification, name).unwrap_or_default().to_owned();
+                return Ok(Self::Subscription {
+                    topic: shown("TopicArn"),
+                    url: shown("SubscribeURL"),
+                });
+            }
+            Some("UnsubscribeConfirmation") => return Ok(Self::Nothing),
+            _ => {}
+        }
+        if text(notification, "Event") == Some("s3:TestEvent") {
+            return Ok(Self::Nothing);
+        }
+        if let Some(Value::Array(records)) = notification.get("Records") {
+            return match records.len() <= MAX_OBJECTS {
+                true => Ok(Self::objects(records.iter().filter_map(record).collect())),
+                false => Err(format!(
+                    "at most {MAX_OBJECTS} records may be sent at a time"
+                )),
+            };
+        }
+        if let (Some(event), Some(object)) =
+            (text(notification, "EventName"), text(notification, "Key"))
+        {
+            let object = is_creation(event).then(|| object.split_once('/')).flatten();
+            let object = object.and_then(|(bucket, key)| named(bucket, key));
+            return Ok(Self::objects(object.into_iter().collect()));
+        }
+        if let (Some(event), Some(detail)) = (
+            text(notification, "detail-type"),
+            notification.get("detail"),
+        ) {
+            let object = (event == "Object Created").then(|| {
+                // EventBridge does not encode keys.
+                let bucket = text(detail.get("bucket")?, "name")?;
+                named(bucket, text(detail.get("object")?, "key")?)
+            });
+            return Ok(Self::objects(object.flatten().into_iter().collect()));
+        }
+        Err("unknown notification format: no Records of S3, MinIO, EventBridge or SNS".to_owned())
+    }
+
+    fn objects(objects: Vec<(String, String)>) -> Self {
+        match objects.is_empty() {
+            true => Self::Nothing,
+            false => Self::Objects(objects),
+        }
+    }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    value.get(name)?.as_str()
+}
+
+/// Returns whether an event is `ObjectCreated:…`, with MinIO `s3:ObjectCreated:…`.
+fn is_creation(event: &str) -> bool {
+    let event = event.strip_prefix("s3:").unwrap_or(event);
+    event.starts_with("ObjectCreated:")
+}
+
+/// Returns the object of a record, whose key is form-encoded.
+fn record(record: &Value) -> Option<(String, String)> {
+    if !is_creation(text(record, "eventName")?) {
+        return None;
+    }
+    let s3 = record.get("s3")?;
+    let bucket = text(s3.get("bucket")?, "name")?;
+    let key = text(s3.get("object")?, "key")?.replace('+', " ");
+    let key = percent_decode_str(&key).decode_utf8().ok()?;
+    named(bucket, &key)
+}
+
+fn named(bucket: &str, key: &str) -> Option<(String, String)> {
+    let is_name = !bucket.is_empty() && !key.is_empty();
+    is_name.then(|| (bucket.to_owned(), key.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(notification: &Value) -> Result<Notification, String> {
+        Notification::read(notification.to_string().as_bytes())
+    }
+
+    fn objects(of: &[(&str, &str)]) -> Notification {
+        let objects = of
+            .iter()
+            .map(|(bucket, key)| ((*bucket).into(), (*key).into()));
+        Notification::Objects(objects.collect())
+    }
+
+    fn record(event: &str, key: &str) -> Value {
+        json!({
+            "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "eu-central-1",
+            "eventTime": "2026-11-20T18:00:00.000Z", "eventName": event,
+            "s3": {
+                "s3SchemaVersion": "1.0", "configurationId": "c",
+                "bucket": {"name": "b", "arn": "arn:aws:s3:::b"},
+                "object": {"key": key, "size": 3, "eTag": "x", "sequencer": "0055AED6DCD90281E5"},
+            },
+        })
+    }
+
+    #[test]
+    fn records_of_s3_are_parsed() {
+        let notification = json!({"Records": [
+            record("ObjectCreated:Put", "uploads/1/my+file%2B%C3%BC.txt"),
+            record("ObjectCreated:CompleteMultipartUpload", "k"),
+            record("ObjectRemoved:Delete", "gone"),
+            record("ObjectCreated:Post", "bad%ff"),
+            {"eventName": "ObjectCreated:Put"},
+            7,
+        ]});
+        let wanted = objects(&[("b", "uploads/1/my file+ü.txt"), ("b", "k")]);
+        assert_eq!(read(&notification), Ok(wanted.clone()));
+        // Wrapped by SNS.
+        let wrapped = json!({
+            "Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:x:1:t",
+            "Subject": "Amazon S3 Notification", "Message": notification.to_string(),
+        });
+        assert_eq!(read(&wrapped), Ok(wanted));
+        let twice = json!({"Type": "Notification", "Message": wrapped.to_string()});
+        assert!(read(&twice).is_err());
+    }
+
+    #[test]
+    fn formats_of_other_services_are_parsed() {
+        let minio = json!({
+            "EventName": "s3:ObjectCreated:Put", "Key": "b/uploads/my file.txt",
+            "Records": [record("s3:ObjectCreated:Put", "uploads%2Fmy+file.txt")],
+        });
+        let wanted = objects(&[("b", "uploads/my file.txt")]);
+        assert_eq!(read(&minio), Ok(wanted.clone()));
+        let bare = json!({"EventName": "s3:ObjectCreated:Put", "Key": "b/uploads/my file.txt"});
+        assert_eq!(read(&bare), Ok(wanted.clone()));
+        let bridge = json!({
+            "version": "0", "id": "i", "detail-type": "Object Created", "source": "aws.s3",
+            "detail": {"bucket": {"name": "b"}, "object": {"key": "uploads/my file.txt", "size": 3}},
+        });
+        assert_eq!(read(&bridge), Ok(wanted));
+        let gone = json!({"detail-type": "Object Deleted", "detail": {}});
+        assert_eq!(read(&gone), Ok(Notification::Nothing));
+    }
+
+    #[test]
+    fn other_events_are_ignored_and_unknown_formats_rejected() {
+        let test = json!({
+            "Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b", "RequestId": "r",
+        });
+        for nothing in [
+            test.clone(),
+            json!({"Type": "Notification", "Message": test.to_string()}),
+            json!({"Type": "UnsubscribeConfirmation"}),
+            json!({"Records": []}),
+        ] {
+            assert_eq!(read(&nothing), Ok(Notification::Nothing), "{nothing}");
+        }
+        let confirm = json!({
+            "Type": "SubscriptionConfirmation", "TopicArn": "t", "SubscribeURL": "https://sns/x",
+        });
+        let wanted = Notification::Subscription {
+            topic: "t".into(),
+            url: "https://sns/x".into(),
+        };
+        assert_eq!(read(&confirm), Ok(wanted));
+        for invalid in [
+            json!(null),
+            json!([]),
+            json!({}),
+            json!({"Records": 7}),
+            json!({"Type": "Notification", "Message": "hello"}),
+            json!({"Type": "Notification"}),
+            json!({"Records": vec![record("ObjectCreated:Put", "k"); 1001]}),
+        ] {
+            assert!(read(&invalid).is_err());
+        }
+        assert!(Notification::read(b"{").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn keys_round_trip(key in "[^\u{0}]{1,40}") {
+            let written: String = url::form_urlencoded::byte_serialize(key.as_bytes()).collect();
+            let notification = json!({"Records": [record("ObjectCreated:Put", &written)]});
+            prop_assert_eq!(read(&notification), Ok(objects(&[("b", &key)])));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Completion and progress reported by clients: `POST /api/complete_s3` and `POST
+//! /api/progress_s3`.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Api, Call, body::MAX_BODY, fields, identity::Purpose, multipart::completion_response,
+    problem::Problem, problem_for,
+};
+use crate::{Record, Requester};
+
+/// `POST /api/complete_s3`
+pub(super) async fn check(api: &Api, mut call: Call) -> Result<Response, Problem> {
+    let (record, _) = named(api, &mut call).await?;
+    let done = api.direct().check(&record, Some(&mut call.parts));
+    let done = Box::pin(done).await;
+    let done = done.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    let body = json!({
+        "state": "completed",
+        "key": done.record.object.key,
+        "size": done.size,
+        "etag": done.etag,
+        "location": done.location,
+    });
+    Ok(completion_response(&done, body))
+}
+
+/// `POST /api/progress_s3`
+pub(super) async fn progress(api: &Api, mut call: Call) -> Result<Response, Problem> {
+    let (record, fields) = named(api, &mut call).await?;
+    let sent = fields.get("uploaded").and_then(fields::count);
+    let sent =
+        sent.ok_or_else(|| Problem::field("uploaded", "uploaded must be a whole number of bytes"))?;
+    let noted = api.direct().progress(&record, sent).await;
+    noted.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// Finds the upload by its key, URL or request id; an upload token needs none of them.
+async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, Value>), Problem> {
+    let body = std::mem::take(&mut call.body);
+    let mut said = api.object(&call.parts.headers, body, MAX_BODY).await?;
+    let mut text = |name: &'static str| match said.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Problem::field(name, format!("the {name} must be a text"))),
+    };
+    let (key, url) = (text("key")?, text("url")?);
+    let (request_id, token) = (text("request_id")?, text("upload_token")?);
+    let explicit_token = token.map(|token| fields::ExplicitToken {
+        token,
+        request_id: None,
+    });
+    let requester = api
+        .requester(&mut call.parts, explicit_token, Purpose::Use)
+        .await?;
+    let direct = api.direct();
+    let found = match (key, url, request_id, &requester) {
+        (Some(key), ..) => direct.find(&requester, &key, None).await,
+        (None, Some(url), ..) => {
+            let key = direct.key_of(&url).ok_or_else(|| {
+                Problem::field(
+                    "url",
+                    "this is not the URL of a file in the server's bucket",
+                )
+            })?;
+            direct.find(&requester, &key, None).await
+        }
+        (None, None, Some(id), _) => direct.by_request(&requester, &id).await,
+        (None, None, None, Requester::Token(job)) => {
+            direct.by_request(&requester, &job.request_id).await
+        }
+        (None, None, None, Requester::Principal(_)) => {
+            return Err(Problem::field(
+                "key",
+                "the key, url or request_id of the file is required",
+            ));
+        }
+    };
+    let record = found.map_err(|error| call.problem(error))?;
+    Ok((record, said))
+}

@@ -1,0 +1,379 @@
+//! The repository of records, in the database of the upload queue.
+
+mod row;
+mod runtime;
+mod secret;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use landfall::upload::UploadId;
+use landfall_database::{
+    Connections, DatabaseError, Migration, Row, RowLease, RowLeases, Statement,
+};
+use tokio::runtime::Handle;
+
+use self::{
+    row::{COLUMNS, clean, millis},
+    runtime::DatabaseRuntime,
+};
+use crate::Record;
+
+/// The name of the set of tables.
+const TABLES: &str = "direct";
+const MIGRATIONS: &[Migration] = &[Migration::expand(
+    include_str!("../../migrations/0001-direct.sqlite.sql"),
+    include_str!("../../migrations/0001-direct.postgres.sql"),
+)];
+/// Lifetime of a lease after its process died.
+const LEASE_TTL: Duration = Duration::from_secs(60);
+/// Rows per transaction, so that other transactions do not wait for long.
+const BATCH_SIZE: i64 = 500;
+
+/// The repository of direct uploads. Cheap to clone; several processes may share the tables.
+///
+/// It can be used from any runtime. The connections belong to the one in which they were opened.
+#[derive(Clone)]
+pub struct Repository {
+    runtime: Arc<DatabaseRuntime>,
+    leases: RowLeases,
+    prefix_key: [u8; 32],
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("runtime", &self.runtime)
+            .field("leases", &self.leases)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Migrates the tables of direct uploads.
+///
+/// # Errors
+/// See [`Connections::migrate`].
+///
+/// # Cancel safety
+/// Dropped, either all or no migrations were applied.
+pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
+    database.migrate(TABLES, MIGRATIONS).await
+}
+
+impl Repository {
+    /// Opens the repository and migrates its tables.
+    ///
+    /// Call it in the runtime in which `connections` were opened. That runtime must outlive the
+    /// repository.
+    ///
+    /// # Errors
+    /// The database failed, or its tables are newer than this program.
+    ///
+    /// # Cancel safety
+    /// Safe to cancel.
+    pub async fn open(connections: Connections) -> Result<Self, DatabaseError> {
+        migrate(&connections).await?;
+        let runtime = Handle::current();
+        let table = "direct_uploads";
+        let leases = RowLeases::new(connections.clone(), runtime.clone(), table, LEASE_TTL);
+        let runtime = Arc::new(DatabaseRuntime {
+            connections,
+            runtime,
+        });
+        Ok(Self {
+            prefix_key: secret::get_or_create(&runtime, "client_key_prefix").await?,
+            runtime,
+            leases,
+        })
+    }
+
+    /// Returns the secret from which the prefixes of client keys are derived, equal on all nodes.
+    pub(crate) const fn prefix_key(&self) -> &[u8; 32] {
+        &self.prefix_key
+    }
+
+    /// Sets the lifetime of [leases](Self::acquire_lease): one minute by default.
+    #[must_use]
+    pub fn lease_duration(mut self, span: Duration) -> Self {
+        self.leases = self.leases.with_ttl(span);
+        self
+    }
+
+    /// Inserts a record.
+    ///
+    /// # Errors
+    /// The database failed or timed out, or a record with this id exists.
+    ///
+    /// # Cancel safety
+    /// Dropped, the record may be inserted.
+    pub async fn insert(&self, record: &Record) -> Result<(), DatabaseError> {
+        match self.execute(self.insert_statement(record)).await? {
+            0 => Err(DatabaseError::InvalidRow(format!("{} exists", record.id()))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the statement that inserts a record unless its id exists.
+    ///
+    /// It can be part of a transaction of the upload queue.
+    #[must_use]
+    pub fn insert_statement(&self, record: &Record) -> Statement {
+        row::insert(record, self.runtime.connections.is_postgres())
+    }
+
+    /// Returns a record by its id.
+    ///
+    /// # Errors
+    /// The database failed or timed out.
+    pub async fn get(&self, id: &UploadId) -> Result<Option<Record>, DatabaseError> {
+        let statement = format!("SELECT {COLUMNS} FROM direct_uploads WHERE id = $1");
+        self.fetch_one(Statement::new(statement).with(id.as_str()))
+            .await
+    }
+
+    /// Returns the newest record of a subject with this key.
+    ///
+    /// Clients do not know the bucket if a hook selects it: it and the multipart upload are
+    /// optional.
+    ///
+    /// # Errors
+    /// The database failed or timed out.
+    pub async fn find(
+        &self,
+        subject: &str,
+        bucket: Option<&str>,
+        key: &str,
+        multipart: Option<&str>,
+    ) -> Result<Option<Record>, DatabaseError> {
+        if has_nul(&[key, multipart.unwrap_or_default()]) {
+            return Ok(None);
+        }
+        self.fetch_one(select_by_subject(subject, bucket, key, multipart))
+            .await
+    }
+
+    /// Returns the newest record of an object, for bucket notifications.
+    ///
+    /// # Errors
+    /// The database failed or timed out.
+    pub async fn find_by_object(
+        &self,
+        bucket: &str,
+        key: &str,
+    ) -> Result<Option<Record>, DatabaseError> {
+        if has_nul(&[bucket, key]) {
+            return Ok(None);
+        }
+        self.fetch_one(select_by_object(bucket, key)).await
+    }
+
+    /// Writes a changed record unless it was written since it was read; returns whether it did.
+    ///
+    /// It then advances the record's version. Id, job, subject, mode and object never change.
+    ///
+    /// # Errors
+    /// The database failed or timed out.
+    ///
+    /// # Cancel safety
+    /// Dropped, the record may have been written.
+    pub async fn update(&self, record: &mut Record) -> Result<bool, DatabaseError> {
+        let statement = row::update(record, self.runtime.now());
+        let is_written = self.execute(statement).await? > 0;
+        if is_written {
+            record.version += 1;
+        }
+        Ok(is_written)
+    }
+
+    /// Writes the results of the sweeper, except for uploads that were written since or are leased.
+    ///
+    /// It writes `stored`, `active_at`, `next_check_at` and `check_count`.
+    ///
+    /// # Errors
+    /// The database failed or timed out.
+    ///
+    /// # Cancel safety
+    /// Dropped, the results may have been written.
+    pub async fn reschedule(&self, records: &[Record]) -> Result<(), DatabaseError> {
+        if !records.is_empty() {
+            let statement = row::reschedule(records, self.runtime.now());
+            self.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Records activity of the client of an open upload, to be checked at `next_check_at` at the
+    /// latest.
+    ///
+    /// Nothing is written while the upload is leased.
+    ///
+    /// # Errors
+    /// The database failed or timed out.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have been written.
+    pub async fn touch(
+        &self,
+        id: &UploadId,
+        active_at: SystemTime,
+        next_check_at: SystemTime,
+    ) -> Result<(), DatabaseError> {
+        let statement = row::touch(id, active_at, next_check_at, self.runtime.now());
+        self.execute(statement).await?;
+        Ok(())
+    }
+
+    /// Acquires the lease of an upload, which is needed to complete, cancel or expire it.
+    ///
+    /// Returns `None` if any node holds the lease, or there is no such upload.
+    ///
+    /// # Errors
+    /// The database failed or timed out.
+    ///
+    /// # Cancel safety
+    /// Dropped, the lease is released.
+    pub async fn acquire_lease(&self, id: &UploadId) -> Result<Option<RowLease>, DatabaseError> {
+        self.leases.acquire(id.as_str()).await
+    }
+
+    /// Claims uploads that are due for a check and not leased, at most `limit`, longest overdue
+    /// first.
+    ///
+    /// They are due again after `retry_after`, so that no other node checks them meanwhile.
+    ///
+    /// # Errors
+    /// The database failed or timed out.
+    ///
+    /// # Cancel safety
+    /// Dropped, the uploads may have been claimed.
+    pub async fn due_for_check(
+        &self,
+        now: SystemTime,
+        retry_after: Duration,
+        limit: usize,
+    ) -> Result<Vec<Record>, DatabaseError> {
+        let runtime = self.runtime.clone();
+        let work = async move {
+            let mut transaction = runtime.connections.write().await?;
+            let rows = transaction
+                .fetch(due(&runtime, now, now + retry_after, limit))
+                .await?;
+            transaction.commit().await?;
+            let read = |row| match row::read(row) {
+                Ok(record) => Some(record),
+                // An invalid row must not block the others.
+                Err(error) => {
+                    tracing::error!(%error, "failed to read direct upload");
+                    None
+                }
+            };
+            Ok(rows.iter().filter_map(read).collect())
+        };
+        self.runtime.run(work).await
+    }
+
+    /// Deletes the records of uploads that ended before a time; returns their number.
+    ///
+    /// # Errors
+    /// The database failed or timed out; the next call continues.
+    ///
+    /// # Cancel safety
+    /// Safe to cancel.
+    pub async fn purge(&self, before: SystemTime) -> Result<u64, DatabaseError> {
+        let mut purged = 0;
+        loop {
+            let deleted = self.execute(purge(before)).await?;
+            purged += deleted;
+            if deleted < BATCH_SIZE.unsigned_abs() {
+                return Ok(purged);
+            }
+        }
+    }
+
+    async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
+        let runtime = self.runtime.clone();
+        self.runtime
+            .run(async move { runtime.execute(statement).await })
+            .await
+    }
+
+    async fn fetch_one(&self, statement: Statement) -> Result<Option<Record>, DatabaseError> {
+        let runtime = self.runtime.clone();
+        let rows = self
+            .runtime
+            .run(async move { runtime.connections.read(statement).await });
+        let rows: Vec<Row> = rows.await?;
+        rows.first().map(row::read).transpose()
+    }
+}
+
+/// Returns whether PostgreSQL rejects a text; no record has it then.
+fn has_nul(texts: &[&str]) -> bool {
+    texts.iter().any(|text| text.contains('\0'))
+}
+
+fn select_by_subject(
+    subject: &str,
+    bucket: Option<&str>,
+    key: &str,
+    multipart: Option<&str>,
+) -> Statement {
+    let mut statement = Statement::new(format!(
+        "SELECT {COLUMNS} FROM direct_uploads WHERE subject = $1 AND object_key = $2"
+    ))
+    .with(clean(subject))
+    .with(key);
+    for (column, value) in [("bucket", bucket), ("multipart_upload_id", multipart)] {
+        if let Some(value) = value {
+            let number = statement.bind(value);
+            statement.push(&format!(" AND {column} = ${number}"));
+        }
+    }
+    statement.push(" ORDER BY number DESC LIMIT 1");
+    statement
+}
+
+fn select_by_object(bucket: &str, key: &str) -> Statement {
+    Statement::new(format!(
+        "SELECT {COLUMNS} FROM direct_uploads WHERE bucket = $1 AND object_key = $2 \
+         ORDER BY number DESC LIMIT 1"
+    ))
+    .with(bucket)
+    .with(key)
+}
+
+fn due(
+    runtime: &DatabaseRuntime,
+    now: SystemTime,
+    retry_after: SystemTime,
+    limit: usize,
+) -> Statement {
+    let skip = if runtime.connections.is_postgres() {
+        "FOR UPDATE SKIP LOCKED"
+    } else {
+        ""
+    };
+    let held = runtime.now();
+    Statement::new(format!(
+        "WITH due AS MATERIALIZED (SELECT number FROM direct_uploads \
+         WHERE next_check_at IS NOT NULL AND next_check_at <= $2 AND lease_expires_at <= {held} \
+         ORDER BY next_check_at LIMIT $3 {skip}) \
+         UPDATE direct_uploads SET next_check_at = $1 WHERE number IN (SELECT number FROM due) \
+         RETURNING {COLUMNS}"
+    ))
+    .with(millis(retry_after))
+    .with(millis(now))
+    .with(i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+fn purge(before: SystemTime) -> Statement {
+    Statement::new(
+        "DELETE FROM direct_uploads WHERE number IN (SELECT number FROM direct_uploads \
+         WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)",
+    )
+    .with(millis(before))
+    .with(BATCH_SIZE)
+}

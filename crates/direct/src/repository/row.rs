@@ -1,0 +1,249 @@
+//! Conversion between records and rows.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use landfall::{store::info::UploadInfo, upload::UploadId};
+use landfall_database::{DatabaseError, Insert, Row, Statement};
+use landfall_grants::JobId;
+use landfall_s3::client::ObjectRef;
+
+use super::runtime::now;
+use crate::{Record, Status, TransferMode};
+
+/// The columns that [`read`] needs.
+pub(super) const COLUMNS: &str = "id, upload_json, job_number, subject, transfer_mode, bucket, \
+     object_key, multipart_upload_id, status, stored_bytes, active_at, next_check_at, check_count, \
+     version";
+
+const MODES: [TransferMode; 4] = [
+    TransferMode::Put,
+    TransferMode::Post,
+    TransferMode::Multipart,
+    TransferMode::SignedMultipart,
+];
+const STATUSES: [Status; 5] = [
+    Status::Creating,
+    Status::Open,
+    Status::Completing,
+    Status::Completed,
+    Status::Removed,
+];
+
+pub(super) const fn status_number(status: Status) -> i64 {
+    status as i64
+}
+
+/// Converts a time to milliseconds since 1970.
+pub(super) fn millis(at: SystemTime) -> i64 {
+    span(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+pub(super) fn span(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn time(millis: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Replaces U+0000, which PostgreSQL rejects, as the upload queue does.
+pub(super) fn clean(subject: &str) -> String {
+    subject.replace('\0', "\u{fffd}")
+}
+
+/// Returns the description as JSON, in the format of `.info` files.
+fn upload_json(record: &Record) -> String {
+    let json = UploadInfo::new(landfall::upload::Upload::clone(&record.upload)).encode();
+    // JSON is UTF-8.
+    String::from_utf8_lossy(&json).into_owned()
+}
+
+/// Completed uploads are never checked again.
+fn next_check_at(record: &Record) -> Option<i64> {
+    let at = record
+        .next_check_at
+        .filter(|_| record.status != Status::Completed);
+    at.map(millis)
+}
+
+/// The `INSERT` of a record, unless its id exists.
+macro_rules! insert {
+    ($database:ident) => {
+        Insert {
+            // The columns are those of `COLUMNS`; the ninth is the status.
+            head: concat!(
+                "INSERT INTO direct_uploads (id, upload_json, job_number, subject, transfer_mode, bucket, \
+                 object_key, multipart_upload_id, status, stored_bytes, active_at, next_check_at, \
+                 check_count, version, ended_at, lease_expires_at) SELECT v.*, CASE WHEN v.column9 IN (3, 4) THEN ",
+                now!($database),
+                " END, 0 FROM"
+            ),
+            types: &[
+                "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "TEXT", "TEXT", "BIGINT",
+                "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
+            ],
+            // Without WHERE, SQLite would parse ON as part of a join.
+            tail: "WHERE true ON CONFLICT (id) DO NOTHING",
+        }
+    };
+}
+static INSERT_SQLITE: Insert = insert!(sqlite);
+static INSERT_POSTGRES: Insert = insert!(postgres);
+
+/// Inserts a record, unless its id exists.
+pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
+    let insert = match is_postgres {
+        true => &INSERT_POSTGRES,
+        false => &INSERT_SQLITE,
+    };
+    let row = vec![
+        record.id().as_str().into(),
+        upload_json(record).into(),
+        record.job.0.into(),
+        clean(&record.subject).into(),
+        (record.mode as i64).into(),
+        record.object.bucket.as_str().into(),
+        record.object.key.as_str().into(),
+        record.multipart.clone().into(),
+        status_number(record.status).into(),
+        signed(record.stored).into(),
+        millis(record.active_at).into(),
+        next_check_at(record).into(),
+        i64::from(record.check_count).into(),
+        signed(record.version).into(),
+    ];
+    Statement::insert(insert, row)
+}
+
+/// Writes a record unless it was written since it was read.
+pub(super) fn update(record: &Record, now: &str) -> Statement {
+    let ended_at = ended_at(record.status, now);
+    let statement = format!(
+        "UPDATE direct_uploads SET upload_json = $1, multipart_upload_id = $2, status = $3, \
+         stored_bytes = $4, active_at = $5, next_check_at = $6, check_count = $7, version = version + 1, \
+         ended_at = COALESCE(ended_at, {ended_at}) WHERE id = $8 AND version = $9"
+    );
+    Statement::new(statement)
+        .with(upload_json(record))
+        .with(record.multipart.clone())
+        .with(status_number(record.status))
+        .with(signed(record.stored))
+        .with(millis(record.active_at))
+        .with(next_check_at(record))
+        .with(i64::from(record.check_count))
+        .with(record.id().as_str())
+        .with(signed(record.version))
+}
+
+/// Writes the sweeper's results, except for uploads that were written since or are leased. The
+/// version stays: requests do not depend on these columns.
+pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
+    let mut statement = Statement::new(
+        "WITH found (id, version, stored_bytes, active_at, next_check_at, check_count) AS (VALUES ",
+    );
+    let rows = records.iter().map(|record| {
+        [
+            record.id().as_str().into(),
+            signed(record.version).into(),
+            signed(record.stored).into(),
+            millis(record.active_at).into(),
+            next_check_at(record).into(),
+            i64::from(record.check_count).into(),
+        ]
+    });
+    statement.push_rows(
+        rows,
+        ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"],
+    );
+    statement.push(&format!(
+        ") UPDATE direct_uploads SET stored_bytes = found.stored_bytes, active_at = found.active_at, \
+         next_check_at = found.next_check_at, check_count = found.check_count FROM found \
+         WHERE direct_uploads.id = found.id AND direct_uploads.version = found.version \
+         AND lease_expires_at <= {now}"
+    ));
+    statement
+}
+
+/// Records activity of the client of an open upload, and checks it sooner if needed. The holder of
+/// a lease knows better.
+pub(super) fn touch(
+    id: &UploadId,
+    active_at: SystemTime,
+    next_check_at: SystemTime,
+    now: &str,
+) -> Statement {
+    Statement::new(format!(
+        "UPDATE direct_uploads SET active_at = $1, check_count = 0, version = version + 1, \
+         next_check_at = CASE WHEN next_check_at < $2 THEN next_check_at ELSE $2 END \
+         WHERE id = $3 AND status = $4 AND lease_expires_at <= {now}"
+    ))
+    .with(millis(active_at))
+    .with(millis(next_check_at))
+    .with(id.as_str())
+    .with(status_number(Status::Open))
+}
+
+/// Returns SQL for the time at which an upload ended.
+fn ended_at(status: Status, now: &str) -> &str {
+    match status {
+        Status::Completed | Status::Removed => now,
+        Status::Creating | Status::Open | Status::Completing => "CAST(NULL AS BIGINT)",
+    }
+}
+
+pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
+    let id = row.text("id")?;
+    let invalid = |what: String| DatabaseError::InvalidRow(format!("direct upload {id}: {what}"));
+    let upload_id = UploadId::new(&id).map_err(|error| invalid(error.to_string()))?;
+    let info = UploadInfo::decode(&upload_id, row.text("upload_json")?.as_bytes());
+    let info = info.map_err(|error| invalid(error.to_string()))?;
+    let (mode, status) = (row.number("transfer_mode")?, row.number("status")?);
+    Ok(Record {
+        upload: Arc::new(info.upload),
+        job: JobId(row.number("job_number")?),
+        subject: row.text("subject")?,
+        mode: from_number(&MODES, mode)
+            .ok_or_else(|| invalid(format!("unknown transfer mode {mode}")))?,
+        object: ObjectRef::new(row.text("bucket")?, row.text("object_key")?),
+        multipart: row.opt_text("multipart_upload_id")?,
+        status: from_number(&STATUSES, status)
+            .ok_or_else(|| invalid(format!("unknown status {status}")))?,
+        stored: row.number("stored_bytes")?.unsigned_abs(),
+        active_at: time(row.number("active_at")?),
+        next_check_at: row.opt_number("next_check_at")?.map(time),
+        check_count: u32::try_from(row.number("check_count")?).unwrap_or(u32::MAX),
+        version: row.number("version")?.unsigned_abs(),
+    })
+}
+
+fn from_number<T: Copy>(all: &[T], number: i64) -> Option<T> {
+    all.get(usize::try_from(number).ok()?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enums_have_their_stored_numbers() {
+        for mode in MODES {
+            assert_eq!(from_number(&MODES, mode as i64), Some(mode));
+        }
+        for status in STATUSES {
+            assert_eq!(from_number(&STATUSES, status_number(status)), Some(status));
+        }
+        assert_eq!(from_number(&MODES, 4), None);
+        assert_eq!(from_number(&MODES, -1), None);
+        // The SQL uses these numbers.
+        let ended = [Status::Completed, Status::Removed].map(status_number);
+        assert_eq!(ended, [3, 4]);
+        assert!(INSERT_SQLITE.head.contains(COLUMNS));
+    }
+}

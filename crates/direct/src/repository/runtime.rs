@@ -1,0 +1,62 @@
+//! The database connections, and their use from other runtimes.
+
+use std::time::Duration;
+
+use landfall_database::{Connections, DatabaseError, Statement, run_in};
+use tokio::{runtime::Handle, time::timeout};
+
+/// Time limit of a database call.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// SQL for the database's time in milliseconds since 1970.
+macro_rules! now {
+    (postgres) => {
+        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+    };
+    (sqlite) => {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    };
+}
+pub(super) use now;
+
+#[derive(Debug)]
+pub(super) struct DatabaseRuntime {
+    pub(super) connections: Connections,
+    /// The runtime in which the connections were opened.
+    pub(super) runtime: Handle,
+}
+
+impl DatabaseRuntime {
+    /// Returns SQL for the database's time, which all processes share, in milliseconds since 1970.
+    pub(super) const fn now(&self) -> &'static str {
+        if self.connections.is_postgres() {
+            now!(postgres)
+        } else {
+            now!(sqlite)
+        }
+    }
+
+    /// Runs a future in the runtime of the connections.
+    ///
+    /// # Cancel safety
+    /// Dropped, the work may or may not have been done.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let work = timeout(TIMEOUT, work);
+        match run_in(&self.runtime, work).await {
+            Some(Ok(done)) => done,
+            Some(Err(_)) => Err(DatabaseError::Timeout(TIMEOUT)),
+            None => Err(DatabaseError::Closed),
+        }
+    }
+
+    /// Executes a statement and returns the number of changed rows.
+    pub(super) async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
+        let mut transaction = self.connections.write().await?;
+        let changed = transaction.execute(statement).await?;
+        transaction.commit().await?;
+        Ok(changed)
+    }
+}

@@ -1,0 +1,178 @@
+//! Authorizes an upload: by the policies and the queue, or by a grant.
+
+use http::request::Parts;
+use landfall::upload::UploadId;
+use landfall_grants::{
+    Job, JobState, Principal, policy,
+    queue::{GrantOutcome, NewJob},
+};
+
+use super::{
+    Direct, Requester, key,
+    spec::{UploadSpec, ended_job_error},
+};
+use crate::{DirectError, Record, Status};
+
+/// The authorization to open an upload.
+pub(super) struct Authorization {
+    pub(super) job: Box<Job>,
+    /// The job was created by this request.
+    pub(super) is_new: bool,
+    /// It was granted to a token, which stays valid if the upload cannot be opened.
+    pub(super) by_token: bool,
+    /// The client can repeat the request.
+    pub(super) can_retry: bool,
+    /// The fingerprint of the client's request.
+    pub(super) fingerprint: String,
+    /// The accepted types; empty if all are.
+    pub(super) types: Vec<String>,
+    /// The upload that was bound to the job and does not exist any more.
+    pub(super) replaced: Option<UploadId>,
+}
+
+impl Authorization {
+    /// Creates the authorization of a principal.
+    pub(super) fn new(job: Box<Job>, is_new: bool, spec: &UploadSpec) -> Self {
+        Self {
+            job,
+            is_new,
+            by_token: false,
+            can_retry: spec.request_id.is_some(),
+            fingerprint: spec.fingerprint(),
+            types: Vec::new(),
+            replaced: None,
+        }
+    }
+}
+
+/// The upload that a job already has.
+pub(super) enum ExistingUpload {
+    /// None yet.
+    None(Authorization),
+    /// It was opened before by an equal request.
+    Opened(Record),
+}
+
+impl Direct {
+    /// Returns the upload that the client has already opened at its chosen key.
+    pub(super) async fn existing_at_client_key(
+        &self,
+        requester: &Requester,
+        spec: &UploadSpec,
+    ) -> Result<Option<Record>, DirectError> {
+        let Some(key) = &spec.key else {
+            return Ok(None);
+        };
+        let found = match self.find(requester, key, None).await {
+            Ok(found) => found,
+            Err(DirectError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match found.status {
+            Status::Removed | Status::Completed => Ok(None),
+            Status::Creating => Err(DirectError::Locked),
+            Status::Open | Status::Completing if found.mode == spec.mode => {
+                Ok(Some(Record::clone(&found)))
+            }
+            Status::Open | Status::Completing => Err(DirectError::conflicting_request("key")),
+        }
+    }
+
+    /// Evaluates the policies; returns the job to grant and the accepted types.
+    pub(super) async fn authorize(
+        &self,
+        caller: &Principal,
+        spec: &UploadSpec,
+        request: &Parts,
+    ) -> Result<(NewJob, Vec<String>), DirectError> {
+        let id = spec.request_id.clone().unwrap_or_else(key::uuid);
+        let mut ask = spec.policy_request(&id);
+        policy::decide(&self.settings().policies, caller, &mut ask, request).await?;
+        let types = ask.limits.allowed_types.clone();
+        Ok((spec.job(&caller.subject, ask), types))
+    }
+
+    /// Creates a job for a principal whose hooks are called next.
+    pub(super) async fn grant(
+        &self,
+        new: NewJob,
+        types: Vec<String>,
+        spec: &UploadSpec,
+    ) -> Result<ExistingUpload, DirectError> {
+        let (job, is_new) = match self.queue().grant(new).await? {
+            GrantOutcome::Created(job, _) => (job, true),
+            GrantOutcome::Existing(job, _) => (job, false),
+            GrantOutcome::Conflict(_) => return Err(DirectError::conflicting_request("id")),
+            GrantOutcome::LimitExceeded(refusal) => {
+                return Err(DirectError::LimitExceeded(refusal));
+            }
+        };
+        let authorization = Authorization {
+            types,
+            ..Authorization::new(job, is_new, spec)
+        };
+        match is_new {
+            true => Ok(ExistingUpload::None(authorization)),
+            false => self.existing_upload(authorization).await,
+        }
+    }
+
+    /// Compares the request with the grant.
+    pub(super) async fn check_grant(
+        &self,
+        job: &Job,
+        spec: &UploadSpec,
+    ) -> Result<ExistingUpload, DirectError> {
+        // The job may have changed since the token was authenticated.
+        let job = self.queue().get(job.id).await?;
+        let job = Box::new(job.ok_or(DirectError::NotFound)?);
+        if job.state == JobState::Received && job.expires_at <= self.queue().now() {
+            return Err(DirectError::Conflict {
+                gone: true,
+                message: "the upload token has expired; request a new one from the application"
+                    .into(),
+            });
+        }
+        if spec.key.is_some() {
+            let why = "an upload token is valid for the granted file, not for a key";
+            return Err(DirectError::invalid("key", why));
+        }
+        spec.check_grant(&job)?;
+        let authorization = Authorization {
+            by_token: true,
+            can_retry: true,
+            ..Authorization::new(job, false, spec)
+        };
+        self.existing_upload(authorization).await
+    }
+
+    /// Returns the upload that a job already has.
+    pub(super) async fn existing_upload(
+        &self,
+        mut authorization: Authorization,
+    ) -> Result<ExistingUpload, DirectError> {
+        if let Some(error) = ended_job_error(&authorization.job) {
+            return Err(error);
+        }
+        let Some((bound, fingerprint)) = self.queue().bound_upload(authorization.job.id).await?
+        else {
+            return Ok(ExistingUpload::None(authorization));
+        };
+        if fingerprint != authorization.fingerprint {
+            return Err(DirectError::conflicting_request("id or token"));
+        }
+        let record = self.0.repository.get(&bound).await?;
+        match record.map(|record| (record.status, record)) {
+            Some((Status::Creating, _)) => Err(DirectError::Locked),
+            Some((Status::Open | Status::Completing | Status::Completed, record)) => {
+                Ok(ExistingUpload::Opened(record))
+            }
+            // It was removed, and the client may try again.
+            Some((Status::Removed, _)) | None if authorization.job.state == JobState::Started => {
+                authorization.replaced = Some(bound);
+                Ok(ExistingUpload::None(authorization))
+            }
+            Some((Status::Removed, _)) | None => Err(DirectError::gone()),
+        }
+    }
+}

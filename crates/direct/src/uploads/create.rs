@@ -1,0 +1,267 @@
+//! Creates an authorized upload in the repository, the queue and S3, and rolls back if that fails.
+
+use std::sync::Arc;
+
+use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
+use landfall_grants::{
+    Job,
+    queue::{GrantStartOutcome, JobEnd, NewJob, StartOutcome, StartRequest},
+};
+use landfall_s3::client::ErrorKind;
+
+use super::{
+    Direct,
+    authorize::Authorization,
+    object_headers,
+    open::{OpenOutcome, apply_job},
+    schedule,
+};
+use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT};
+
+impl Direct {
+    /// Inserts the record and starts its job in one transaction, then creates the upload on S3.
+    pub(super) async fn create(
+        &self,
+        dispatcher: &HookDispatcher,
+        info: &Arc<RequestInfo>,
+        authorization: Authorization,
+        mut record: Record,
+    ) -> Result<(Arc<Record>, bool), DirectError> {
+        let created = match self.bind(&authorization, &record).await {
+            // A concurrent call with the same request has opened it first.
+            Ok(Some(other)) => return Ok((Arc::new(other), false)),
+            Ok(None) => self.create_on_s3(dispatcher, info, &mut record).await,
+            Err(error) => Err(error),
+        };
+        Ok((self.conclude(&authorization, record, created).await?, true))
+    }
+
+    /// Creates the job of a draft with its record in one transaction, then the upload on S3.
+    pub(super) async fn create_with_job(
+        &self,
+        dispatcher: &HookDispatcher,
+        info: &Arc<RequestInfo>,
+        new: NewJob,
+        mut authorization: Authorization,
+        mut record: Record,
+    ) -> Result<OpenOutcome, DirectError> {
+        let (draft, repository, fingerprint) = (
+            record.clone(),
+            self.0.repository.clone(),
+            authorization.fingerprint.clone(),
+        );
+        let start = move |job: &Job| {
+            let mut record = draft.clone();
+            apply_job(&mut record, job);
+            let start = StartRequest::new(record.id().clone(), record.upload.length, &*fingerprint);
+            start.with_statement(repository.insert_statement(&record))
+        };
+        let granted = match self.queue().grant_and_start(new, start).await {
+            Ok(granted) => granted,
+            Err(error) => {
+                // The transaction may have been committed.
+                self.delete_draft(record).await;
+                return Err(error.into());
+            }
+        };
+        let (job, started) = match granted {
+            GrantStartOutcome::Created(job, started) => (job, started),
+            GrantStartOutcome::Existing(job) => {
+                (authorization.job, authorization.is_new) = (job, false);
+                return Ok(OpenOutcome::Existing(authorization));
+            }
+            GrantStartOutcome::Conflict(_) => return Err(DirectError::conflicting_request("id")),
+            GrantStartOutcome::LimitExceeded(refusal) => {
+                return Err(DirectError::LimitExceeded(refusal));
+            }
+        };
+        apply_job(&mut record, &job);
+        authorization.job = job;
+        if let Some(error) = start_error(&started, &authorization.job, &record) {
+            self.on_denied(&authorization, &error).await;
+            return Err(error);
+        }
+        let created = self.create_on_s3(dispatcher, info, &mut record).await;
+        Ok(OpenOutcome::Opened(
+            self.conclude(&authorization, record, created).await?,
+        ))
+    }
+
+    /// Rolls back if the creation failed.
+    async fn conclude(
+        &self,
+        authorization: &Authorization,
+        record: Record,
+        created: Result<(), DirectError>,
+    ) -> Result<Arc<Record>, DirectError> {
+        match created {
+            Ok(()) => {
+                tracing::debug!(
+                    id = %record.upload.id,
+                    job = %record.job,
+                    subject = record.subject,
+                    mode = ?record.mode,
+                    key = record.object.key,
+                    "DirectUploadOpened"
+                );
+                Ok(Arc::new(record))
+            }
+            Err(error) => {
+                self.delete_draft(record).await;
+                self.on_denied(authorization, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts the job with this upload; returns the upload that was opened for the job instead, if
+    /// any.
+    async fn bind(
+        &self,
+        authorization: &Authorization,
+        record: &Record,
+    ) -> Result<Option<Record>, DirectError> {
+        let upload = &record.upload;
+        let start = StartRequest::new(
+            upload.id.clone(),
+            upload.length,
+            &*authorization.fingerprint,
+        );
+        let start = start
+            .replacing(authorization.replaced.clone())
+            .with_statement(self.0.repository.insert_statement(record));
+        let started = self.queue().start(authorization.job.id, start).await?;
+        if let StartOutcome::Other(other) = &started {
+            let other = self.0.repository.get(other).await?;
+            let other = other.filter(|other| other.status != Status::Creating);
+            return Ok(Some(other.ok_or(DirectError::Locked)?));
+        }
+        start_error(&started, &authorization.job, record).map_or(Ok(None), Err)
+    }
+
+    /// Creates the upload on S3 and emits its event.
+    async fn create_on_s3(
+        &self,
+        dispatcher: &HookDispatcher,
+        info: &Arc<RequestInfo>,
+        record: &mut Record,
+    ) -> Result<(), DirectError> {
+        let upload = record.upload.clone();
+        dispatcher
+            .prepare(EventKind::Created, &upload, 0, Some(info))
+            .await?;
+        let permit = dispatcher.reserve(EventKind::Created).await?;
+        if record.mode == TransferMode::Multipart {
+            let object = object_headers::for_upload(&self.0.layout, &upload);
+            let client = &self.settings().client;
+            record.multipart = Some(client.create_multipart(&record.object, &object).await?);
+        }
+        if record.status == Status::Creating {
+            record.status = Status::Open;
+            record.next_check_at = Some(schedule::first_check(
+                self.settings(),
+                record,
+                self.queue().now(),
+            ));
+            if !self.update(record).await? {
+                return Err(DirectError::gone());
+            }
+        }
+        dispatcher
+            .emit(permit, EventKind::Created, &upload, 0, Some(info))
+            .await;
+        Ok(())
+    }
+
+    /// Deletes an upload that could not be opened.
+    async fn delete_draft(&self, mut record: Record) {
+        let id = record.id().clone();
+        record.status = Status::Removed;
+        // If S3's response was lost, the id of the multipart upload is unknown.
+        record.next_check_at =
+            (record.mode == TransferMode::Multipart).then(|| self.queue().now() + CREATION_TIMEOUT);
+        if let Some(multipart) = &record.multipart {
+            let client = &self.settings().client;
+            match client.abort_multipart(&record.object, multipart).await {
+                Ok(()) => record.next_check_at = None,
+                Err(error) => {
+                    tracing::warn!(id = %record.upload.id, %error, "failed to abort multipart upload");
+                }
+            }
+        }
+        match self.mark_removed(record).await {
+            Ok(()) => {}
+            // The sweeper retries.
+            Err(error) => tracing::warn!(%id, %error, "failed to delete draft record"),
+        }
+    }
+
+    async fn mark_removed(&self, mut record: Record) -> Result<(), DirectError> {
+        if self.update(&mut record).await? {
+            return Ok(());
+        }
+        // An earlier change may or may not have been written.
+        let Some(now) = self.0.repository.get(record.id()).await? else {
+            return Ok(());
+        };
+        if matches!(now.status, Status::Creating | Status::Open) {
+            record.version = now.version;
+            self.update(&mut record).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the job of an upload that was not opened, unless the client can retry: after a
+    /// transient error, or with a token.
+    pub(super) async fn on_denied(&self, authorization: &Authorization, error: &DirectError) {
+        let is_transient = authorization.can_retry && is_transient(error);
+        let is_kept = authorization.by_token
+            || is_transient
+            || (!authorization.is_new && belongs_to_other(error));
+        if is_kept {
+            return;
+        }
+        let reason = format!("the upload was rejected: {error}");
+        let job = authorization.job.id;
+        if let Err(error) = self.queue().finish(job, JobEnd::Failed(reason)).await {
+            tracing::error!(%job, %error, "failed to release quota reservation");
+        }
+    }
+}
+
+/// Returns the error if an upload was not bound to its job.
+fn start_error(started: &StartOutcome, job: &Job, record: &Record) -> Option<DirectError> {
+    Some(match started {
+        StartOutcome::Bound => return None,
+        StartOutcome::TooLarge => DirectError::TooLarge {
+            stored: record.upload.length.unwrap_or_default(),
+            limit: job.size.or(job.max_size).unwrap_or_default(),
+        },
+        StartOutcome::Other(_) | StartOutcome::Conflict => {
+            DirectError::conflicting_request("id or token")
+        }
+        StartOutcome::Expired | StartOutcome::Ended(_) | StartOutcome::NotFound => {
+            DirectError::gone()
+        }
+    })
+}
+
+/// Returns whether a retry may succeed.
+pub(super) fn is_transient(error: &DirectError) -> bool {
+    match error {
+        DirectError::Hook(declined) => {
+            declined.cause.is_some() || declined.status.is_server_error()
+        }
+        DirectError::S3(error) => matches!(error.kind(), ErrorKind::Unavailable { .. }),
+        DirectError::Queue(_)
+        | DirectError::Database(_)
+        | DirectError::Locked
+        | DirectError::Internal(_) => true,
+        _ => false,
+    }
+}
+
+/// Returns whether the job belongs to another upload, which continues.
+fn belongs_to_other(error: &DirectError) -> bool {
+    matches!(error, DirectError::Locked | DirectError::Conflict { .. })
+}

@@ -1,0 +1,222 @@
+//! Finds uploads. No principal finds the uploads of another.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use landfall_grants::{Job, JobId};
+use landfall_s3::client::ErrorKind;
+use moka::future::Cache;
+
+use super::{Direct, MAX_ATTEMPTS, Requester, key};
+use crate::{DirectError, Record, Status, TransferMode};
+
+/// Maximum number of cached records.
+const CACHE_CAPACITY: u64 = 10_000;
+/// Lifetime of cached records: another node may end the upload meanwhile.
+const CACHE_TTL: Duration = Duration::from_secs(5);
+
+/// A cache of records by subject, key and multipart upload.
+pub(super) struct RecordCache(Cache<String, Arc<Record>>);
+
+impl Default for RecordCache {
+    fn default() -> Self {
+        let cache = Cache::builder()
+            .max_capacity(CACHE_CAPACITY)
+            .time_to_live(CACHE_TTL);
+        Self(cache.build())
+    }
+}
+
+impl fmt::Debug for RecordCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecordCache(..)")
+    }
+}
+
+impl Requester {
+    /// Returns the subject whose uploads it can access.
+    pub(super) fn subject(&self) -> &str {
+        match self {
+            Self::Principal(caller) => &caller.subject,
+            Self::Token(job) => job.subject.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// Returns the only job whose upload it can access, if it is limited to one.
+    fn job(&self) -> Option<JobId> {
+        match self {
+            Self::Principal(_) => None,
+            Self::Token(job) => Some(job.id),
+        }
+    }
+
+    fn can_access(&self, record: &Record) -> bool {
+        record.subject == self.subject() && self.job().is_none_or(|job| job == record.job)
+    }
+}
+
+impl Direct {
+    /// Returns the prefix of the keys that a principal can choose.
+    #[must_use]
+    pub fn client_key_prefix(&self, subject: &str) -> String {
+        key::client_key_prefix(
+            &self.settings().objects,
+            self.0.repository.prefix_key(),
+            subject,
+        )
+    }
+
+    /// Returns the requester's upload at a key, and with this multipart upload if it is given.
+    ///
+    /// Records are cached, so that signing a part needs no database call. With Uppy's
+    /// `signRequest`, the key may lack the prefix, and the multipart upload may be one that the
+    /// client has just created: it is then verified with S3 and recorded.
+    ///
+    /// # Errors
+    /// There is no such upload, it belongs to another principal, or the database or S3 failed.
+    ///
+    /// # Cancel safety
+    /// Safe to cancel.
+    pub async fn find(
+        &self,
+        requester: &Requester,
+        key: &str,
+        multipart: Option<&str>,
+    ) -> Result<Arc<Record>, DirectError> {
+        let cache_key = cache_key(requester.subject(), key, multipart);
+        let record = match self.0.cache.0.get(&cache_key).await {
+            Some(record) => record,
+            None => {
+                let record = Arc::new(self.lookup(requester, key, multipart).await?);
+                // Do not cache records in status `Creating`.
+                if record.status != Status::Creating {
+                    self.0.cache.0.insert(cache_key, record.clone()).await;
+                }
+                record
+            }
+        };
+        match requester.can_access(&record) {
+            true => Ok(record),
+            false => Err(DirectError::NotFound),
+        }
+    }
+
+    /// Returns the requester's upload by its
+    /// [`OpenRequest::request_id`](super::OpenRequest::request_id).
+    ///
+    /// # Errors
+    /// There is no such upload, it is not a direct one, or the database or the queue failed.
+    ///
+    /// # Cancel safety
+    /// Safe to cancel.
+    pub async fn by_request(
+        &self,
+        requester: &Requester,
+        request_id: &str,
+    ) -> Result<Arc<Record>, DirectError> {
+        let job = self
+            .queue()
+            .by_request(requester.subject(), request_id)
+            .await?;
+        let job = job.filter(|job| requester.job().is_none_or(|granted| granted == job.id));
+        let record = self.by_job(&job.ok_or(DirectError::NotFound)?).await?;
+        Ok(Arc::new(record.ok_or(DirectError::NotFound)?))
+    }
+
+    /// Returns the upload of a job, if it is a direct one.
+    async fn by_job(&self, job: &Job) -> Result<Option<Record>, DirectError> {
+        let id = job.upload_id.as_deref();
+        let id = id.and_then(|id| landfall::upload::UploadId::new(id).ok());
+        let Some(id) = id else { return Ok(None) };
+        let record = self.0.repository.get(&id).await?;
+        Ok(record.filter(|record| record.job == job.id))
+    }
+
+    async fn lookup(
+        &self,
+        requester: &Requester,
+        stated: &str,
+        multipart: Option<&str>,
+    ) -> Result<Record, DirectError> {
+        let subject = requester.subject();
+        let own = key::client_key(&self.client_key_prefix(subject), stated).ok();
+        let own = own.filter(|own| own != stated);
+        let keys = [Some(stated), own.as_deref()];
+        for key in keys.into_iter().flatten() {
+            let repository = &self.0.repository;
+            let found = repository.find(subject, None, key, multipart).await?;
+            if let Some(record) = found {
+                return Ok(record);
+            }
+            let Some(multipart) = multipart else { continue };
+            let found = repository.find(subject, None, key, None).await?;
+            let unknown = found.filter(|record| {
+                record.mode == TransferMode::SignedMultipart
+                    && record.multipart.is_none()
+                    && record.status == Status::Open
+                    && requester.can_access(record)
+            });
+            if let Some(record) = unknown {
+                return self.record_multipart(record, multipart).await;
+            }
+        }
+        Err(DirectError::NotFound)
+    }
+
+    /// Records the multipart upload that a client has created by a signed request, if S3 has it at
+    /// this key.
+    async fn record_multipart(
+        &self,
+        mut record: Record,
+        multipart: &str,
+    ) -> Result<Record, DirectError> {
+        let client = &self.settings().client;
+        match client.list_parts(&record.object, multipart, 0).await {
+            Ok(_) => {}
+            Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {
+                return Err(DirectError::NotFound);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        for _ in 0..MAX_ATTEMPTS {
+            record.multipart = Some(multipart.to_owned());
+            record.active_at = self.queue().now();
+            if self.update(&mut record).await? {
+                return Ok(record);
+            }
+            // The record was changed concurrently.
+            let now = self.0.repository.get(record.id()).await?;
+            let is_open = |now: &Record| now.status == Status::Open && now.multipart.is_none();
+            record = now.filter(is_open).ok_or(DirectError::NotFound)?;
+        }
+        Err(DirectError::Locked)
+    }
+
+    /// Writes a changed record unless it was written since it was read; returns whether it did.
+    /// Invalidates the cached record.
+    pub(super) async fn update(&self, record: &mut Record) -> Result<bool, DirectError> {
+        let changed = self.0.repository.update(record).await;
+        self.invalidate(record).await;
+        Ok(changed?)
+    }
+
+    /// Invalidates the cached entries of a record.
+    pub(super) async fn invalidate(&self, record: &Record) {
+        let Record {
+            subject, object, ..
+        } = record;
+        let own = self.client_key_prefix(subject);
+        let keys = [Some(&*object.key), object.key.strip_prefix(&own)];
+        for key in keys.into_iter().flatten() {
+            for multipart in [None, record.multipart.as_deref()] {
+                let cache_key = cache_key(subject, key, multipart);
+                self.0.cache.0.invalidate(&cache_key).await;
+            }
+        }
+    }
+}
+
+/// Returns the cache key of a record. Subjects and multipart uploads contain no NUL; a key with one
+/// is never found.
+fn cache_key(subject: &str, key: &str, multipart: Option<&str>) -> String {
+    format!("{subject}\0{}\0{key}", multipart.unwrap_or_default())
+}

@@ -1,0 +1,214 @@
+//! Headers of objects: type, user metadata, and those of the configuration or a hook.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use landfall::{
+    hook::MediaType,
+    upload::{Metadata, Upload},
+};
+use landfall_s3::{Layout, client::ObjectHeaders};
+
+use crate::DirectError;
+
+/// S3's limit for the names and values of user metadata together, in bytes.
+const METADATA_LIMIT: usize = 2048;
+
+/// Returns the type of a file: as declared, or guessed by its name.
+///
+/// # Errors
+/// The declared type is not a media type.
+pub(super) fn file_type(stated: Option<&str>, name: &str) -> Result<String, DirectError> {
+    let stated = stated.map(str::trim).filter(|stated| !stated.is_empty());
+    let Some(stated) = stated else {
+        let guess = mime_guess::from_path(name).first_raw();
+        return Ok(guess.unwrap_or("application/octet-stream").to_owned());
+    };
+    if stated.len() > 255 || MediaType::parse(stated).is_none() {
+        let why = "the type must be a media type of at most 255 characters, such as image/png";
+        return Err(DirectError::invalid("file_type", why));
+    }
+    Ok(stated.to_owned())
+}
+
+/// Returns the headers of an upload's object.
+pub(super) fn for_upload(layout: &Layout, upload: &Upload) -> ObjectHeaders {
+    let mut headers = layout.headers(upload);
+    headers.metadata = user_metadata(&upload.metadata);
+    headers
+}
+
+/// Returns the user metadata of an object.
+///
+/// Values that are not ASCII are encoded by RFC 2047, as in Companion: services agree on nothing
+/// else. Values beyond S3's limit are omitted; the upload's description has all of them.
+fn user_metadata(metadata: &Metadata) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::new();
+    let mut room = METADATA_LIMIT;
+    for (name, value) in metadata.iter() {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name.is_empty() || !name.bytes().all(is_token) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(value);
+        let value = encoded(text.trim());
+        let name = name.to_ascii_lowercase();
+        let size = name.len() + value.len();
+        if size <= room && !pairs.contains_key(&name) {
+            room -= size;
+            pairs.insert(name, value.into_owned());
+        }
+    }
+    pairs
+}
+
+fn encoded(text: &str) -> Cow<'_, str> {
+    match text.chars().all(|c| matches!(c, ' '..='~')) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("=?UTF-8?B?{}?=", STANDARD.encode(text))),
+    }
+}
+
+/// Query parameters of a URL.
+pub(super) type Query<'a> = Vec<(String, &'a str)>;
+
+/// Returns the query parameters of a presigned PUT, and the headers that cannot be query parameters
+/// and that the client must send.
+///
+/// `only_once` makes the service reject a second PUT.
+pub(super) fn put_headers(
+    object: &ObjectHeaders,
+    pin_type: bool,
+    only_once: bool,
+) -> Result<(Query<'_>, HeaderMap), DirectError> {
+    let mut query = Query::new();
+    for (name, value) in [
+        ("x-amz-acl", &object.acl),
+        ("x-amz-tagging", &object.tagging),
+    ] {
+        if let Some(value) = value {
+            query.push((name.to_owned(), value.as_str()));
+        }
+    }
+    for (name, value) in &object.metadata {
+        query.push((format!("x-amz-meta-{name}"), value.as_str()));
+    }
+    let mut headers = HeaderMap::new();
+    let kind = object.content_type.as_ref().filter(|_| pin_type);
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (
+            header::CONTENT_DISPOSITION,
+            object.content_disposition.as_ref(),
+        ),
+        (header::CACHE_CONTROL, object.cache_control.as_ref()),
+        (header::CONTENT_ENCODING, object.content_encoding.as_ref()),
+        (CLASS, object.storage_class.as_ref()),
+        (SSE, object.sse.as_ref()),
+        (SSE_KEY, object.sse_kms_key_id.as_ref()),
+    ] {
+        if let Some(value) = value {
+            let value = HeaderValue::from_str(value).map_err(|_| {
+                DirectError::Internal(format!("the object's {name} is not a valid header value"))
+            })?;
+            headers.insert(name, value);
+        }
+    }
+    if only_once {
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
+    }
+    Ok((query, headers))
+}
+
+const CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+const SSE: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
+const SSE_KEY: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id");
+
+/// Returns the form fields.
+pub(super) fn post_fields(object: &ObjectHeaders) -> Vec<(String, String)> {
+    let mut fields = vec![("success_action_status".to_owned(), "201".to_owned())];
+    let tagging = object.tagging.as_deref().map(tagging_xml);
+    for (name, value) in [
+        ("content-type", object.content_type.as_ref()),
+        ("acl", object.acl.as_ref()),
+        ("cache-control", object.cache_control.as_ref()),
+        ("content-disposition", object.content_disposition.as_ref()),
+        ("content-encoding", object.content_encoding.as_ref()),
+        ("tagging", tagging.as_ref()),
+        (CLASS.as_str(), object.storage_class.as_ref()),
+        (SSE.as_str(), object.sse.as_ref()),
+        (SSE_KEY.as_str(), object.sse_kms_key_id.as_ref()),
+    ] {
+        if let Some(value) = value {
+            fields.push((name.to_owned(), value.clone()));
+        }
+    }
+    for (name, value) in &object.metadata {
+        fields.push((format!("x-amz-meta-{name}"), value.clone()));
+    }
+    fields
+}
+
+/// Converts tags to XML, the format in forms.
+fn tagging_xml(query: &str) -> String {
+    let mut xml = "<Tagging><TagSet>".to_owned();
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let (key, value) = (escaped(&key), escaped(&value));
+        let _ = write!(xml, "<Tag><Key>{key}</Key><Value>{value}</Value></Tag>");
+    }
+    xml.push_str("</TagSet></Tagging>");
+    xml
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_declared_or_guessed() {
+        let of = |stated, name| file_type(stated, name).unwrap();
+        assert_eq!(of(Some("image/x-mine"), "a.png"), "image/x-mine");
+        assert_eq!(of(Some(""), "a.png"), "image/png");
+        assert_eq!(of(None, "my_file.pdf"), "application/pdf");
+        assert_eq!(of(None, "a.nobody-knows"), "application/octet-stream");
+        for bad in ["a\nb", "ü/x", &"x".repeat(256)] {
+            file_type(Some(bad), "a").unwrap_err();
+        }
+    }
+
+    #[test]
+    fn metadata_is_encoded_and_bounded() {
+        let long = "x".repeat(3000);
+        let metadata = Metadata::from_pairs([
+            ("Name", "Zürich.pdf"),
+            ("long", &long),
+            ("odd name", "1"),
+            ("plain", " a b "),
+        ]);
+        let pairs: Vec<_> = user_metadata(&metadata).into_iter().collect();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(
+            pairs,
+            [("name", "=?UTF-8?B?WsO8cmljaC5wZGY=?="), ("plain", "a b")]
+        );
+    }
+
+    #[test]
+    fn tags_are_xml_in_forms() {
+        assert_eq!(
+            tagging_xml("a=1&b%26=%3C"),
+            "<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag>\
+             <Tag><Key>b&amp;</Key><Value>&lt;</Value></Tag></TagSet></Tagging>"
+        );
+    }
+}

@@ -1,0 +1,251 @@
+//! Validation of requests to open an upload.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use http::StatusCode;
+use landfall::{
+    hook::{MediaType, UploadToken},
+    upload::Metadata,
+};
+use landfall_grants::{
+    Job, JobState,
+    auth::KeySecret,
+    policy::{PolicyDenial, PolicyRequest},
+    queue::{JobLimits, NewJob},
+};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{OpenRequest, key, object_headers};
+use crate::{DirectError, TransferMode, record::MAX_SINGLE_PUT};
+
+/// Maximum characters of a request id.
+const MAX_REQUEST_ID_LEN: usize = 255;
+/// Maximum bytes of the metadata's names and values together.
+const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// Maximum integer of the databases.
+const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
+/// Metadata keys that have their own field, or contain secrets.
+const RESERVED_KEYS: [&str; 6] = [
+    "filename",
+    "filetype",
+    "token",
+    "_token",
+    "upload_token",
+    "upload_request_id",
+];
+
+/// A validated request for an upload.
+#[derive(Debug)]
+pub(super) struct UploadSpec {
+    pub(super) mode: TransferMode,
+    pub(super) filename: String,
+    /// As declared by the client, or guessed by the name.
+    pub(super) filetype: String,
+    /// The client declared the type.
+    has_explicit_type: bool,
+    pub(super) size: Option<u64>,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) request_id: Option<String>,
+    /// Below the principal's prefix.
+    pub(super) key: Option<String>,
+}
+
+impl UploadSpec {
+    /// Validates a request of a principal whose keys start with `client_key_prefix`.
+    ///
+    /// # Errors
+    /// A field is invalid.
+    pub(super) fn new(asked: OpenRequest, client_key_prefix: &str) -> Result<Self, DirectError> {
+        let filename = key::file_name(&asked.filename)?;
+        let stated = asked.filetype.as_deref().unwrap_or_default().trim();
+        let filetype = object_headers::file_type(Some(stated), &filename)?;
+        if asked.size.is_some_and(|size| size > MAX_SIZE) {
+            return Err(DirectError::invalid(
+                "file_size",
+                "the file size exceeds the maximum",
+            ));
+        }
+        let is_id = |id: &String| {
+            let is_visible = |c: char| !c.is_control() && !c.is_whitespace();
+            (1..=MAX_REQUEST_ID_LEN).contains(&id.chars().count()) && id.chars().all(is_visible)
+        };
+        if asked.request_id.as_ref().is_some_and(|id| !is_id(id)) {
+            let why =
+                format!("the request id must have 1 to {MAX_REQUEST_ID_LEN} visible characters");
+            return Err(DirectError::invalid("request_id", why));
+        }
+        let wanted = asked.key.as_deref();
+        let key = wanted.map(|wanted| key::client_key(client_key_prefix, wanted));
+        Ok(Self {
+            mode: asked.mode,
+            has_explicit_type: !stated.is_empty(),
+            filename,
+            filetype,
+            size: asked.size,
+            metadata: sanitize(asked.metadata)?,
+            request_id: asked.request_id,
+            key: key.transpose()?,
+        })
+    }
+
+    /// Returns the fingerprint of the request, 32 hexadecimal digits: equal for equal requests.
+    pub(super) fn fingerprint(&self) -> String {
+        let parts = (
+            format!("{:?}", self.mode),
+            &self.filename,
+            &self.filetype,
+            self.size,
+            &self.metadata,
+            &self.key,
+        );
+        // Texts and numbers always have a JSON form, in which maps are sorted.
+        let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
+        digest[..16].iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// Returns the request to the policies.
+    pub(super) fn policy_request(&self, id: &str) -> PolicyRequest {
+        let mut ask = PolicyRequest::new(id, &*self.filename);
+        ask.filesize = self.size;
+        ask.filetype = Some(self.filetype.clone());
+        let texts = self.metadata.iter();
+        ask.metadata = texts
+            .map(|(key, value)| (key.clone(), Value::from(&**value)))
+            .collect();
+        ask
+    }
+
+    /// Returns the job to create, as restricted by the policies.
+    pub(super) fn job(&self, subject: &str, ask: PolicyRequest) -> NewJob {
+        let mut requested = NewJob::new(subject, &*ask.id, &*self.filename);
+        requested.filetype = Some(self.filetype.clone());
+        requested.size = self.size;
+        requested.metadata = self.policy_request(&ask.id).metadata;
+        let mut job = NewJob::new(subject, ask.id, ask.filename);
+        job.filetype = ask.filetype;
+        job.size = ask.filesize;
+        job.max_size = ask.limits.max_size;
+        job.metadata = ask.metadata;
+        job.request_fingerprint = Some(requested.fingerprint());
+        job.limits = JobLimits::from(&ask.limits);
+        job
+    }
+
+    /// Compares the request with the grant.
+    ///
+    /// # Errors
+    /// Size or type differ.
+    pub(super) fn check_grant(&self, job: &Job) -> Result<(), DirectError> {
+        match (self.size, job.size, job.max_size) {
+            (Some(size), Some(limit), _) | (Some(size), None, Some(limit)) if size > limit => {
+                return Err(DirectError::TooLarge {
+                    stored: size,
+                    limit,
+                });
+            }
+            (Some(size), Some(granted), _) if size < granted => {
+                let why = format!("the upload was granted with {granted} bytes, not with fewer");
+                return Err(DirectError::invalid("file_size", why));
+            }
+            _ => {}
+        }
+        let is_other = |granted: &str| {
+            MediaType::parse(&self.filetype).is_none_or(|stated| {
+                MediaType::parse(granted).is_none_or(|it| it.essence() != stated.essence())
+            })
+        };
+        match &job.filetype {
+            Some(granted) if self.has_explicit_type && is_other(granted) => {
+                let why = format!("the upload was granted with the type {granted:?}");
+                let no = PolicyDenial::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+                Err(PolicyDenial {
+                    field: Some("filetype"),
+                    ..no
+                }
+                .into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the upload's metadata: that of the job, and if the grant existed before, also the
+    /// client's.
+    pub(super) fn metadata(&self, job: &Job, was_granted: bool) -> Result<Metadata, DirectError> {
+        let filename = job.filename.as_deref().unwrap_or(&self.filename);
+        let filename = key::file_name(filename).unwrap_or_else(|_| self.filename.clone());
+        let filetype = match job.filetype.as_deref() {
+            None if self.has_explicit_type => self.filetype.clone(),
+            stated => object_headers::file_type(stated, &filename)?,
+        };
+        let ours = [("filename", filename), ("filetype", filetype)];
+        let said = self.metadata.iter().filter(|_| was_granted);
+        let said = said.map(|(key, value)| (key.as_str(), value.clone()));
+        let granted = job.metadata.iter().filter_map(|(key, value)| match value {
+            Value::String(text) if !RESERVED_KEYS.contains(&&**key) => Some((&**key, text.clone())),
+            _ => None,
+        });
+        Ok(Metadata::from_pairs(
+            ours.iter()
+                .map(|(key, value)| (*key, value.clone()))
+                .chain(said)
+                .chain(granted),
+        ))
+    }
+}
+
+/// Removes secrets and reserved keys.
+fn sanitize(
+    mut metadata: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, DirectError> {
+    let is_secret =
+        |text: &str| text.starts_with(UploadToken::PREFIX) || text.starts_with(KeySecret::PREFIX);
+    metadata.retain(|key, value| !RESERVED_KEYS.contains(&&**key) && !is_secret(value));
+    let length = |(key, value): (&String, &String)| key.len() + value.len();
+    if metadata.iter().map(length).sum::<usize>() > MAX_METADATA_BYTES {
+        let why = format!("the metadata must not be longer than {MAX_METADATA_BYTES} bytes");
+        return Err(DirectError::invalid("metadata", why));
+    }
+    Ok(metadata)
+}
+
+/// Checks that the transfer mode supports the size.
+///
+/// # Errors
+/// The file is too large.
+pub(super) fn check_mode(
+    mode: TransferMode,
+    size: Option<u64>,
+    limit: u64,
+) -> Result<(), DirectError> {
+    match size {
+        Some(size)
+            if matches!(mode, TransferMode::Put | TransferMode::Post) && size > MAX_SINGLE_PUT =>
+        {
+            let why = "a file larger than 5 GiB must be sent as a multipart upload";
+            Err(DirectError::invalid("file_size", why))
+        }
+        Some(size) if size > limit => {
+            let why = format!("the maximum file size of S3 is {limit} bytes");
+            Err(DirectError::invalid("file_size", why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns an error if the job has ended.
+pub(super) fn ended_job_error(job: &Job) -> Option<DirectError> {
+    let message = match job.state {
+        JobState::Cancelled => "this upload was cancelled; request a new one",
+        JobState::Failed => "this upload has failed; request a new one",
+        JobState::Expired => "this upload has expired; request a new one",
+        _ => return None,
+    };
+    Some(DirectError::Conflict {
+        gone: true,
+        message: message.into(),
+    })
+}

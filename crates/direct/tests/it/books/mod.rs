@@ -1,8 +1,0 @@
-//! The books, on each database.
-
-#[cfg(feature = "postgres")]
-mod faults;
-mod holds;
-mod looks;
-mod rows;
-pub(crate) mod site;

@@ -1,0 +1,8 @@
+//! The repository on each database.
+
+mod due_checks;
+#[cfg(feature = "postgres")]
+mod faults;
+pub(crate) mod harness;
+mod row_lease;
+mod rows;

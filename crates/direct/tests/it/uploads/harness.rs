@@ -1,0 +1,389 @@
+//! Direct uploads into a bucket of a real service, with a queue, hooks and sinks.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request::Parts};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{client::legacy::Client as Plain, rt::TokioExecutor};
+use landfall::{
+    Composer, Config, Handler,
+    event::{Event, EventKind},
+    store::MemoryStore,
+    upload::UploadId,
+};
+use landfall_database::{Database, Durability};
+use landfall_direct::{
+    CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
+    Requester, SignedPost, TransferMode,
+};
+use landfall_grants::{
+    Job, Principal, Queue, QueueSettings, Token,
+    enforce::{GrantHook, GrantHookSettings, JobTracker},
+    queue::{GrantOutcome, NewJob, Scope},
+};
+use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
+use landfall_test_services::{Access, Garage, Moto};
+use landfall_testkit::record::RecordingSink;
+use tempfile::TempDir;
+
+pub(crate) use super::script::{Script, refuse};
+
+/// Runs a test on both services.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod garage {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::uploads::harness::Service::Garage).await;
+            })*
+        }
+        mod moto {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::uploads::harness::Service::Moto).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both;
+
+pub(crate) const MIB: usize = 1 << 20;
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Garage,
+    Moto,
+}
+
+impl Service {
+    pub(crate) fn access(self) -> Access {
+        match self {
+            Self::Garage => Garage::shared().access(),
+            Self::Moto => Moto::shared().access(),
+        }
+    }
+
+    pub(crate) fn bucket(self) -> String {
+        match self {
+            Self::Garage => Garage::shared().bucket("direct"),
+            Self::Moto => Moto::shared().bucket("direct"),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Harness {
+    pub(crate) direct: Direct,
+    pub(crate) queue: Queue,
+    pub(crate) repository: Repository,
+    pub(crate) handler: Handler,
+    pub(crate) client: Client,
+    pub(crate) bucket: String,
+    pub(crate) hook: Script,
+    pub(crate) sink: RecordingSink,
+    pub(crate) access: Access,
+    _folder: TempDir,
+}
+
+pub(crate) fn settings(access: &Access) -> ClientSettings {
+    ClientSettings {
+        endpoint: Some(access.endpoint.clone()),
+        region: Some(access.region.clone()),
+        credentials: CredentialSource::Static(Credentials::new(
+            &access.access_key,
+            &access.secret_key,
+        )),
+        attempts: 3,
+        ..ClientSettings::default()
+    }
+}
+
+impl Harness {
+    pub(crate) async fn on(service: Service) -> Self {
+        Self::with(service, |_| {}).await
+    }
+
+    pub(crate) async fn with(service: Service, change: impl FnOnce(&mut DirectSettings)) -> Self {
+        Self::by(service, Script::default(), change).await
+    }
+
+    /// Creates a harness with a hook, which may be [silent](Script::silent).
+    pub(crate) async fn by(
+        service: Service,
+        hook: Script,
+        change: impl FnOnce(&mut DirectSettings),
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("landfall.db"));
+        Self::made(service, database, folder, hook, change).await
+    }
+
+    pub(crate) async fn at(
+        service: Service,
+        database: Database,
+        folder: TempDir,
+        change: impl FnOnce(&mut DirectSettings),
+    ) -> Self {
+        Self::made(service, database, folder, Script::default(), change).await
+    }
+
+    async fn made(
+        service: Service,
+        database: Database,
+        folder: TempDir,
+        hook: Script,
+        change: impl FnOnce(&mut DirectSettings),
+    ) -> Self {
+        let (access, bucket) = (service.access(), service.bucket());
+        let client = Client::new(settings(&access)).unwrap();
+        let connections = database.open(Durability::ProcessCrash).await.unwrap();
+        let mut queue = QueueSettings::new(database);
+        queue.connections = Some(connections.share());
+        let queue = Queue::open(queue).await.unwrap();
+        let repository = Repository::open(connections).await.unwrap();
+        let mut wanted = DirectSettings::new(client.clone(), &bucket);
+        change(&mut wanted);
+        let direct = Direct::new(wanted, queue.clone(), repository.clone());
+        let sink = RecordingSink::default();
+        let mut config = Config::new(Composer::join(MemoryStore::new()))
+            .hook(GrantHook::new(queue.clone(), GrantHookSettings::default()))
+            .hook(hook.clone())
+            .sink(JobTracker::new(queue.clone()))
+            .sink(sink.clone());
+        config.external_uploads = Some(Arc::new(direct.clone()));
+        let handler = Handler::new(config).unwrap();
+        direct.set_handler(&handler);
+        Self {
+            direct,
+            queue,
+            repository,
+            handler,
+            client,
+            bucket,
+            hook,
+            sink,
+            access,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) async fn open(
+        &self,
+        requester: &Requester,
+        asked: OpenRequest,
+    ) -> Result<Arc<Record>, DirectError> {
+        self.direct.open(requester, asked, &mut parts()).await
+    }
+
+    /// Opens an upload of alice.
+    pub(crate) async fn opened(&self, mode: TransferMode, size: Option<u64>) -> Arc<Record> {
+        let mut asked = OpenRequest::new(mode, "a file.bin");
+        asked.size = size;
+        self.open(&alice(), asked).await.unwrap()
+    }
+
+    pub(crate) async fn check(&self, record: &Record) -> Result<CompletedUpload, DirectError> {
+        self.direct.check(record, Some(&mut parts())).await
+    }
+
+    pub(crate) async fn complete(
+        &self,
+        record: &Record,
+        parts_of: &[(u32, String)],
+    ) -> Result<CompletedUpload, DirectError> {
+        self.direct.complete(record, parts_of, &mut parts()).await
+    }
+
+    pub(crate) async fn cancel(&self, record: &Record) -> Result<(), DirectError> {
+        self.direct.cancel(record, &mut parts()).await
+    }
+
+    /// Returns the current record.
+    pub(crate) async fn now(&self, record: &Record) -> Record {
+        self.repository.get(record.id()).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn job(&self, record: &Record) -> Job {
+        self.queue.get(record.job).await.unwrap().unwrap()
+    }
+
+    /// Returns the emitted events of an upload without progress; each was prepared.
+    pub(crate) fn told(&self, record: &Record) -> Vec<EventKind> {
+        let unannounced = self.sink.unprepared();
+        let is_news = |event: &&Event| event.kind != EventKind::Progress;
+        let unannounced: Vec<_> = unannounced.iter().filter(is_news).collect();
+        assert!(unannounced.is_empty(), "{unannounced:?}");
+        self.sink.kinds(record.id())
+    }
+
+    /// Returns the job's events, as sent by SSE.
+    pub(crate) async fn events(&self, record: &Record) -> Vec<&'static str> {
+        let events = self.queue.events(&Scope::All, 0, 1000).await.unwrap();
+        let its = events.iter().filter(|event| event.job.id == record.job);
+        its.map(|event| event.kind.as_str()).collect()
+    }
+
+    /// Returns the reserved and used bytes of a quota; an exceeded quota reports their sum.
+    pub(crate) async fn used(&self, subject: &str) -> u64 {
+        let mut new = NewJob::new(subject, UploadId::random().as_str(), "x");
+        new.size = Some(1);
+        new.limits.quota = Some(0);
+        match self.queue.grant(new).await.unwrap() {
+            GrantOutcome::LimitExceeded(landfall_grants::queue::LimitExceeded::Quota {
+                used,
+                ..
+            }) => used,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn grant(
+        &self,
+        size: Option<u64>,
+        filetype: Option<&str>,
+    ) -> (Requester, Token) {
+        let mut new = NewJob::new("alice", UploadId::random().as_str(), "holiday.mp4");
+        new.size = size;
+        new.filetype = filetype.map(Into::into);
+        match self.queue.grant(new).await.unwrap() {
+            GrantOutcome::Created(job, token) => (Requester::Token(job), token),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn head(&self, record: &Record) -> Option<ObjectHead> {
+        match self.client.head_object(&record.object).await {
+            Ok(head) => Some(head),
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Asserts that the bucket has neither an object nor a multipart upload of it.
+    pub(crate) async fn assert_nothing_of(&self, record: &Record) {
+        assert_eq!(self.head(record).await, None);
+        let key = &record.object.key;
+        let page = self
+            .client
+            .list_multiparts(&record.object.bucket, key, None, 10);
+        assert_eq!(page.await.unwrap().uploads, []);
+    }
+
+    /// Sends a part like a browser; returns its number and entity tag.
+    pub(crate) async fn send_part(
+        &self,
+        record: &Record,
+        number: u32,
+        bytes: Bytes,
+    ) -> (u32, String) {
+        let url = self.direct.presign_part(record, number).await.unwrap();
+        let (status, headers, body) = send(Method::PUT, &url, &HeaderMap::new(), bytes).await;
+        assert_eq!(status, 200, "{body:?}");
+        (number, headers["etag"].to_str().unwrap().to_owned())
+    }
+
+    /// Sends a file by its presigned PUT.
+    pub(crate) async fn put(&self, record: &Record, bytes: Bytes) -> StatusCode {
+        let lifetime = Duration::from_secs(60);
+        let put = self
+            .direct
+            .presign_put(record, lifetime, true)
+            .await
+            .unwrap();
+        let (status, _, body) = send(Method::PUT, &put.url, &put.headers, bytes).await;
+        if !status.is_success() {
+            eprintln!("{status} {body:?}");
+        }
+        status
+    }
+}
+
+pub(crate) fn requester(subject: &str) -> Requester {
+    Requester::Principal(Principal::new(subject))
+}
+
+pub(crate) fn alice() -> Requester {
+    requester("alice")
+}
+
+/// Returns the head of a request.
+pub(crate) fn parts() -> Parts {
+    let request = Request::post("/s3/anything?metadata%5Btoken%5D=lft_secret")
+        .header("authorization", "Bearer lfk_secret")
+        .header("user-agent", "test");
+    request.body(()).unwrap().into_parts().0
+}
+
+pub(crate) type Answered = (StatusCode, HeaderMap, Bytes);
+
+pub(crate) async fn send(
+    method: Method,
+    url: &str,
+    headers: &HeaderMap,
+    body: impl Into<Bytes>,
+) -> Answered {
+    let mut request = Request::new(Full::new(body.into()));
+    *request.method_mut() = method;
+    *request.uri_mut() = url.parse().unwrap();
+    request.headers_mut().extend(headers.clone());
+    let client = Plain::builder(TokioExecutor::new()).build_http();
+    let (head, body) = client.request(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status, head.headers, body)
+}
+
+/// Sends a form like browsers do, with `file` at the end.
+pub(crate) async fn post(form: &SignedPost, file: &[u8]) -> Answered {
+    const BOUNDARY: &str = "----landfall-test-2d1c8f";
+    let mut body = String::new();
+    for (name, value) in &form.fields {
+        body.push_str(&format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+        ));
+    }
+    body.push_str(&format!(
+        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x.bin\"\r\n\
+         Content-Type: application/x-not-this\r\n\r\n"
+    ));
+    let mut body = body.into_bytes();
+    body.extend_from_slice(file);
+    body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
+    let mut headers = HeaderMap::new();
+    let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
+    headers.insert("content-type", HeaderValue::try_from(content_type).unwrap());
+    send(Method::POST, &form.url, &headers, body).await
+}
+
+/// Returns bytes that differ everywhere.
+pub(crate) fn pattern(seed: u64, length: usize) -> Bytes {
+    landfall_testkit::test_data::bytes(seed, length)
+}
+
+pub(crate) fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let pairs = pairs.iter();
+    pairs.map(|(k, v)| ((*k).into(), (*v).into())).collect()
+}
+
+/// Returns whether an error reports that the upload is gone.
+pub(crate) fn is_gone(error: &DirectError) -> bool {
+    matches!(error, DirectError::Conflict { gone: true, .. })
+}
+
+/// Returns whether an error reports a conflict.
+pub(crate) fn is_conflict(error: &DirectError) -> bool {
+    matches!(error, DirectError::Conflict { gone: false, .. })
+}
+
+pub(crate) const LONG: Duration = HOUR;
+
+/// Returns a time in the past.
+pub(crate) fn long_ago() -> SystemTime {
+    SystemTime::now() - 24 * HOUR
+}

@@ -1,0 +1,166 @@
+//! CORS, common response headers, and the request log.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use landfall::service::Cors;
+
+use super::{Api, problem::Problem};
+
+/// CORS headers that an API allows in addition to those of uploads.
+#[derive(Debug, Clone, Copy)]
+pub struct CorsRules {
+    /// Allowed methods.
+    pub methods: &'static str,
+    /// Allowed request headers.
+    pub headers: &'static str,
+    /// Exposed response headers.
+    pub exposed: &'static str,
+}
+
+const CORS_RULES: CorsRules = CorsRules {
+    methods: "GET, HEAD, POST, DELETE, OPTIONS",
+    headers: "Last-Event-ID, X-CSRF-TOKEN, X-XSRF-TOKEN",
+    exposed: "Link",
+};
+
+/// The CORS context of a request.
+#[derive(Debug)]
+pub struct CorsContext<'a> {
+    rules: CorsRules,
+    cors: Option<&'a Cors>,
+    origin: Option<HeaderValue>,
+    is_allowed: bool,
+    is_preflight: bool,
+}
+
+impl<'a> CorsContext<'a> {
+    /// Evaluates the origin of a request. Pages of this server are always allowed.
+    pub fn new(
+        rules: CorsRules,
+        cors: Option<&'a Cors>,
+        head: &Parts,
+        is_same_origin: impl FnOnce(&Parts) -> bool,
+    ) -> Self {
+        let is_listed = cors.is_none_or(|cors| cors.allows(&head.headers));
+        let is_allowed = is_listed || is_same_origin(head);
+        Self {
+            rules,
+            cors: cors.filter(|_| is_listed),
+            origin: head.headers.get(header::ORIGIN).cloned(),
+            is_allowed,
+            is_preflight: head.method == Method::OPTIONS,
+        }
+    }
+
+    /// Returns whether the origin is allowed.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.is_allowed
+    }
+
+    /// Returns the response to a preflight request.
+    #[must_use]
+    pub fn preflight(&self) -> Option<Response> {
+        self.is_preflight.then(|| {
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            let methods = HeaderValue::from_static(self.rules.methods);
+            response.headers_mut().insert(header::ALLOW, methods);
+            response
+        })
+    }
+
+    /// Adds the common headers and CORS headers to a response.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        let Some(cors) = self.cors else {
+            return;
+        };
+        cors.apply(self.origin.as_ref(), self.is_preflight, headers);
+        if self.origin.is_none() {
+            return;
+        }
+        let (name, more) = match self.is_preflight {
+            true => (header::ACCESS_CONTROL_ALLOW_HEADERS, self.rules.headers),
+            false => (header::ACCESS_CONTROL_EXPOSE_HEADERS, self.rules.exposed),
+        };
+        extend(headers, name, more);
+    }
+}
+
+pub(super) async fn middleware(
+    State(api): State<Arc<Api>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let head = parts.clone();
+    request = Request::from_parts(parts, body);
+    let cors = api.settings.cors.as_ref();
+    let context = CorsContext::new(CORS_RULES, cors, &head, |head| is_same_origin(&api, head));
+    let mut response = match (context.is_allowed(), context.preflight()) {
+        (false, _) => {
+            Problem::new(StatusCode::FORBIDDEN, "origin not allowed").respond(api.settings.style)
+        }
+        (true, Some(response)) => response,
+        (true, None) => next.run(request).await,
+    };
+    context.apply(response.headers_mut());
+    tracing::debug!(
+        method = %head.method,
+        path = head.uri.path(),
+        requestId = request_id(&head),
+        status = response.status().as_u16(),
+        "GrantResponseOutgoing"
+    );
+    response
+}
+
+/// Returns whether a request comes from a page of this server.
+fn is_same_origin(api: &Api, head: &Parts) -> bool {
+    let (is_tls, host) = api.settings.handler.external_origin(head);
+    let (scheme, port) = if is_tls {
+        ("https", ":443")
+    } else {
+        ("http", ":80")
+    };
+    let page = head.headers.get(header::ORIGIN);
+    let page = page.and_then(|page| page.to_str().ok()).unwrap_or_default();
+    host.is_some_and(|host| {
+        let host = host.strip_suffix(port).unwrap_or(&host);
+        page.eq_ignore_ascii_case(&format!("{scheme}://{host}"))
+    })
+}
+
+/// Appends to a list in a header.
+fn extend(headers: &mut HeaderMap, name: http::HeaderName, more: &'static str) {
+    if more.is_empty() {
+        return;
+    }
+    let list = headers.get(&name).and_then(|list| list.to_str().ok());
+    let list = match list {
+        Some(list) if !list.is_empty() => HeaderValue::from_str(&format!("{list}, {more}")),
+        _ => Ok(HeaderValue::from_static(more)),
+    };
+    if let Ok(list) = list {
+        headers.insert(name, list);
+    }
+}
+
+/// Returns the request's `X-Request-ID`, truncated for logging.
+#[must_use]
+pub fn request_id(parts: &Parts) -> &str {
+    let id = parts.headers.get("x-request-id");
+    let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+    &id[..id.len().min(36)]
+}

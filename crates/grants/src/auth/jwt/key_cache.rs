@@ -1,0 +1,223 @@
+//! A cache of keys from a URL or file, with background refresh.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex as Lock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use http::{Request, StatusCode, header};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task::JoinHandle,
+};
+
+use super::keys::{KeyOrigin, KeySet};
+use crate::auth::http_client::{HttpClient, UrlError};
+
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Retry interval while there are no keys.
+const EMPTY_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// When keys are refreshed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RefreshPolicy {
+    /// Maximum age.
+    pub(super) refresh: Duration,
+    /// Minimum time between refreshes because of an unknown key or a failure.
+    pub(super) min_interval: Duration,
+}
+
+/// A cache of the keys at a location.
+#[derive(Debug)]
+pub(super) struct KeyCache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    location: KeyLocation,
+    policy: RefreshPolicy,
+    cached: Lock<CachedKeys>,
+    /// Locked during a refresh.
+    refreshing: Arc<Mutex<()>>,
+}
+
+#[derive(Debug)]
+enum KeyLocation {
+    Url(HttpClient),
+    File(PathBuf),
+}
+
+/// The cached keys.
+#[derive(Debug, Clone, Default)]
+struct CachedKeys {
+    keys: Option<Arc<KeySet>>,
+    /// Time of the last successful refresh.
+    refreshed_at: Option<Instant>,
+    /// Time of the last attempt.
+    attempted_at: Option<Instant>,
+}
+
+impl KeyCache {
+    pub(super) fn url(url: &str, policy: RefreshPolicy) -> Result<Self, UrlError> {
+        Ok(Self::new(KeyLocation::Url(HttpClient::new(url)?), policy))
+    }
+
+    pub(super) fn file(path: &Path, policy: RefreshPolicy) -> Self {
+        Self::new(KeyLocation::File(path.to_owned()), policy)
+    }
+
+    fn new(location: KeyLocation, policy: RefreshPolicy) -> Self {
+        Self(Arc::new(Inner {
+            location,
+            policy,
+            cached: Lock::default(),
+            refreshing: Arc::default(),
+        }))
+    }
+
+    /// Loads the keys for the first time.
+    ///
+    /// # Errors
+    /// Returns a message.
+    pub(super) async fn open(&self) -> Result<(), String> {
+        self.0.refresh().await
+    }
+
+    /// Returns the keys, if any were loaded. Stale keys are used during a refresh.
+    pub(super) async fn keys(&self) -> Option<Arc<KeySet>> {
+        let this = &self.0;
+        let cached = this.cached();
+        if cached.keys.is_none() {
+            return this.refreshed_since(None, EMPTY_RETRY_INTERVAL).await;
+        }
+        let is_old = cached
+            .refreshed_at
+            .is_none_or(|refreshed_at| refreshed_at.elapsed() >= this.policy.refresh);
+        if is_old
+            && cached.can_refresh(this.policy.min_interval)
+            && let Ok(guard) = this.refreshing.clone().try_lock_owned()
+        {
+            drop(this.clone().refresh_in_background(guard));
+        }
+        cached.keys
+    }
+
+    /// Returns keys that are newer than these, for a token with an unknown key.
+    pub(super) async fn refreshed_since(&self, than: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+        self.0
+            .refreshed_since(Some(than), self.0.policy.min_interval)
+            .await
+    }
+}
+
+impl CachedKeys {
+    fn can_refresh(&self, min_interval: Duration) -> bool {
+        self.attempted_at
+            .is_none_or(|attempted_at| attempted_at.elapsed() >= min_interval)
+    }
+}
+
+impl Inner {
+    fn cached(&self) -> CachedKeys {
+        self.cached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn refreshed_since(
+        self: &Arc<Self>,
+        than: Option<&Arc<KeySet>>,
+        min_interval: Duration,
+    ) -> Option<Arc<KeySet>> {
+        let guard = self.refreshing.clone().lock_owned().await;
+        let cached = self.cached();
+        let is_same = match (than, &cached.keys) {
+            (Some(old), Some(keys)) => Arc::ptr_eq(old, keys),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same {
+            return cached.keys;
+        }
+        if !cached.can_refresh(min_interval) {
+            return None;
+        }
+        // The refresh continues in the background if this request is dropped.
+        let refreshed = self.clone().refresh_in_background(guard).await;
+        let keys = self.cached().keys;
+        keys.filter(|_| refreshed.is_ok_and(|is_new| is_new))
+    }
+
+    /// Returns whether the refresh succeeded.
+    fn refresh_in_background(self: Arc<Self>, guard: OwnedMutexGuard<()>) -> JoinHandle<bool> {
+        tokio::spawn(async move {
+            let result = self.refresh().await;
+            if let Err(why) = &result {
+                let location = self.location.name();
+                tracing::warn!(location, why, "failed to read JWT keys");
+            }
+            drop(guard);
+            result.is_ok()
+        })
+    }
+
+    async fn refresh(&self) -> Result<(), String> {
+        self.change(|cached| cached.attempted_at = Some(Instant::now()));
+        let keys = self.location.read().await?;
+        self.change(|cached| {
+            cached.keys = Some(Arc::new(keys));
+            cached.refreshed_at = Some(Instant::now());
+        });
+        Ok(())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut CachedKeys)) {
+        change(&mut self.cached.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl KeyLocation {
+    fn name(&self) -> String {
+        match self {
+            Self::Url(http) => http.to_string(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+
+    async fn read(&self) -> Result<KeySet, String> {
+        match self {
+            Self::Url(http) => {
+                let request = Request::get("/")
+                    .header(header::ACCEPT, "application/json")
+                    .body(())
+                    .map_err(|error| error.to_string())?;
+                let response = http.send(request, MAX_RESPONSE_BYTES, TIMEOUT).await?;
+                if response.status() != StatusCode::OK {
+                    return Err(format!("unexpected status {}", response.status()));
+                }
+                KeySet::read(response.body(), KeyOrigin::Url)
+            }
+            Self::File(path) => {
+                let path = path.clone();
+                let reading = tokio::task::spawn_blocking(move || {
+                    let mut bytes = Vec::new();
+                    let max = MAX_RESPONSE_BYTES as u64;
+                    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+                    Ok::<_, std::io::Error>(bytes)
+                });
+                let bytes = reading.await.map_err(|error| error.to_string())?;
+                let bytes = bytes.map_err(|error| error.to_string())?;
+                if bytes.len() > MAX_RESPONSE_BYTES {
+                    return Err(format!("larger than {MAX_RESPONSE_BYTES} bytes"));
+                }
+                KeySet::read(&bytes, KeyOrigin::File)
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Idempotent creation: binding uploads to jobs.
+
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use landfall::{
+    hook::{IdempotencyError, IdempotencyKey},
+    upload::{Upload, UploadId, UploadKind},
+};
+
+use super::{labels, verify::TokenRejection};
+use crate::{
+    Job, JobId, Queue,
+    queue::{QueueError, StartOutcome, StartRequest},
+};
+
+/// Names the one upload of a grant.
+#[derive(Debug)]
+pub(super) struct GrantKey {
+    queue: Queue,
+    job: JobId,
+    granted: u64,
+    digest: String,
+    is_part: bool,
+    key: Option<UploadId>,
+    /// The bound upload, as read before the creation.
+    noted: Mutex<Option<UploadId>>,
+}
+
+impl GrantKey {
+    pub(super) fn new(queue: Queue, job: &Job, digest: String, upload: &Upload) -> Self {
+        Self {
+            queue,
+            job: job.id,
+            granted: job.size.or(job.max_size).unwrap_or(u64::MAX),
+            digest,
+            is_part: upload.kind == UploadKind::Partial,
+            key: UploadId::new(&format!("grant-{}", job.id)).ok(),
+            noted: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl IdempotencyKey for GrantKey {
+    fn key(&self) -> Option<&UploadId> {
+        self.key.as_ref()
+    }
+
+    async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
+        if self.is_part {
+            // A grant covers several partial uploads, which cannot be distinguished.
+            return Ok(None);
+        }
+        let bound = self.queue.bound_upload(self.job).await.map_err(failed)?;
+        match bound {
+            Some((_, digest)) if digest != self.digest => Err(lost(TokenRejection::Differs)),
+            Some((upload, _)) => {
+                let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+                *noted = Some(upload.clone());
+                Ok(Some(upload))
+            }
+            None => Ok(None),
+        }
+    }
+
+    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
+        let start = if self.is_part {
+            StartRequest::part(upload.id.clone(), upload.length)
+        } else {
+            let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            StartRequest::new(upload.id.clone(), upload.length, &*self.digest)
+                .replacing(noted.clone())
+        };
+        match self.queue.start(self.job, start).await.map_err(failed)? {
+            StartOutcome::Bound => Ok(()),
+            // The lease that serializes creations was lost; a retry finds the other upload.
+            StartOutcome::Other(other) => Err(IdempotencyError::Failed(
+                format!("the upload {other} was created under this grant meanwhile").into(),
+            )),
+            StartOutcome::Expired => Err(lost(TokenRejection::TooLate)),
+            StartOutcome::Ended(state) => Err(lost(TokenRejection::Ended(state))),
+            StartOutcome::Conflict => Err(lost(TokenRejection::Differs)),
+            StartOutcome::TooLarge if self.is_part => Err(lost(TokenRejection::TooManyParts)),
+            StartOutcome::TooLarge => Err(lost(TokenRejection::TooLarge {
+                granted: self.granted,
+            })),
+            StartOutcome::NotFound => Err(lost(TokenRejection::UnknownToken)),
+        }
+    }
+}
+
+/// Creates a job for an upload without a grant. It names no upload.
+#[derive(Debug)]
+pub(super) struct TrackedUploadKey {
+    queue: Queue,
+}
+
+impl TrackedUploadKey {
+    pub(super) fn new(queue: Queue) -> Self {
+        Self { queue }
+    }
+}
+
+#[async_trait]
+impl IdempotencyKey for TrackedUploadKey {
+    fn key(&self) -> Option<&UploadId> {
+        None
+    }
+
+    async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
+        Ok(None)
+    }
+
+    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
+        match self.queue.track(upload).await {
+            Ok(job) => {
+                upload.labels.insert(labels::JOB.into(), job.to_string());
+            }
+            // Tracking is optional and must not prevent an upload.
+            Err(error) => tracing::warn!(id = %upload.id, %error, "failed to track upload"),
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: QueueError) -> IdempotencyError {
+    IdempotencyError::Failed(error.into())
+}
+
+fn lost(refused: TokenRejection) -> IdempotencyError {
+    IdempotencyError::lost(refused.into())
+}

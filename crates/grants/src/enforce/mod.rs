@@ -1,0 +1,211 @@
+//! Enforcement of grants when uploads are created, and tracking of uploads in the queue.
+//!
+//! [`GrantHook`] verifies upload tokens, [`JobTracker`] writes progress and ends to the queue,
+//! [`reconcile`] repairs jobs after a crash, and [`cancel`] ends a job and removes its uploads.
+
+mod cancel;
+mod idempotency;
+mod job_tracker;
+mod reconcile;
+mod verify;
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use landfall::{
+    BoxError,
+    hook::{ClientResponse, CreateDecision, Hook, HookPoints, RequestInfo},
+    upload::{Upload, UploadKind},
+};
+
+pub use self::{
+    cancel::{CancelError, cancel},
+    job_tracker::JobTracker,
+    reconcile::{ReconcileReport, reconcile},
+};
+use self::{
+    idempotency::{GrantKey, TrackedUploadKey},
+    verify::TokenRejection,
+};
+use crate::{
+    Queue, TokenHash,
+    auth::{FailedAttempt, FailedAttempts, is_cross_site},
+};
+
+/// Labels of uploads that belong to a job.
+pub mod labels {
+    /// The number of the job.
+    pub const JOB: &str = "job";
+    /// The principal that requested the job.
+    pub const SUBJECT: &str = "subject";
+    /// The principal's id for the job.
+    pub const REQUEST_ID: &str = "request_id";
+}
+
+/// Finds the client's address of a request, behind trusted proxies.
+pub type ClientAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
+
+/// Settings of [`GrantHook`].
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct GrantHookSettings {
+    /// Rejects uploads without an upload token.
+    pub require_token: bool,
+    /// Rejects uploads whose `filetype` differs from the granted one.
+    pub enforce_type: bool,
+    /// Creates jobs for uploads without a token, so that they appear in the queue.
+    pub track_all: bool,
+    /// Limits invalid tokens.
+    pub failed_attempts: Option<FailedAttempts>,
+    /// Finds the client's address; default is the address of the connection.
+    pub client: Option<Arc<ClientAddress>>,
+}
+
+impl Default for GrantHookSettings {
+    /// Requires, tracks and limits nothing.
+    fn default() -> Self {
+        Self {
+            require_token: false,
+            enforce_type: false,
+            track_all: false,
+            failed_attempts: None,
+            client: None,
+        }
+    }
+}
+
+impl fmt::Debug for GrantHookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantHookSettings")
+            .field("require_token", &self.require_token)
+            .field("enforce_type", &self.enforce_type)
+            .field("track_all", &self.track_all)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A hook that verifies upload tokens and binds uploads to their jobs.
+///
+/// A grant is valid for one upload, or for a set of partial uploads and their final one. This hook
+/// should be the first, so that others see the labels and the granted file name.
+#[derive(Debug, Clone)]
+pub struct GrantHook {
+    queue: Queue,
+    settings: GrantHookSettings,
+}
+
+impl GrantHook {
+    /// Creates a hook for the jobs of a queue.
+    #[must_use]
+    pub fn new(queue: Queue, settings: GrantHookSettings) -> Self {
+        Self { queue, settings }
+    }
+
+    fn client(&self, request: &RequestInfo) -> Option<IpAddr> {
+        let peer: Option<SocketAddr> = request.remote.parse().ok();
+        match &self.settings.client {
+            Some(find) => find(&request.headers, peer),
+            None => peer.map(|peer| peer.ip()),
+        }
+    }
+
+    fn untokened(&self, upload: &Upload) -> CreateDecision {
+        if self.settings.require_token {
+            return TokenRejection::NoToken.into();
+        }
+        let mut creation = CreateDecision::allow();
+        // Partial uploads are not tracked separately.
+        if self.settings.track_all && upload.kind != UploadKind::Partial {
+            creation.idempotency = Some(Arc::new(TrackedUploadKey::new(self.queue.clone())));
+        }
+        creation
+    }
+}
+
+#[async_trait]
+impl Hook for GrantHook {
+    fn points(&self) -> HookPoints {
+        HookPoints {
+            before_create: true,
+            ..HookPoints::default()
+        }
+    }
+
+    /// The job of a direct upload is created before hooks are called, or with the upload.
+    fn affects_direct_uploads(&self) -> bool {
+        false
+    }
+
+    async fn before_create(
+        &self,
+        request: &RequestInfo,
+        upload: &Upload,
+    ) -> Result<CreateDecision, BoxError> {
+        // A direct upload already has a job.
+        if upload.labels.contains_key(labels::JOB) {
+            return Ok(CreateDecision::allow());
+        }
+        let Some(token) = &request.token else {
+            return Ok(self.untokened(upload));
+        };
+        let job = self
+            .queue
+            .by_token(&TokenHash::from_secret(token.as_str()))
+            .await?;
+        let job = job.filter(|job| verify::is_bound_to(job, &upload.metadata));
+        let Some(job) = job else {
+            let attempt = FailedAttempt {
+                client: self.client(request),
+                secret: Some(token.as_str()),
+                is_cross_site: is_cross_site(&request.headers),
+            };
+            let recorded = self
+                .settings
+                .failed_attempts
+                .as_ref()
+                .map(|all| all.record(&attempt));
+            return Ok(match recorded {
+                Some(Err(wait)) => TokenRejection::TooManyGuesses(wait).into(),
+                _ => TokenRejection::UnknownToken.into(),
+            });
+        };
+        let parts = match &upload.kind {
+            UploadKind::Final { .. } => self.queue.uploads_of(job.id).await?,
+            _ => Vec::new(),
+        };
+        let now = self.queue.now();
+        if let Err(refused) = verify::check(&job, upload, &parts, now, self.settings.enforce_type) {
+            return Ok(refused.into());
+        }
+        let mut creation = CreateDecision::allow()
+            .label(labels::JOB, job.id.to_string())
+            .label(labels::REQUEST_ID, &*job.request_id);
+        if let Some(subject) = &job.subject {
+            creation = creation.label(labels::SUBJECT, &**subject);
+        }
+        creation.metadata = verify::metadata(&job, upload);
+        creation.max_size = job.size.or(job.max_size);
+        if upload.kind != UploadKind::Partial {
+            creation.length = job.size;
+        }
+        let digest = verify::digest(upload);
+        creation.idempotency = Some(Arc::new(GrantKey::new(
+            self.queue.clone(),
+            &job,
+            digest,
+            upload,
+        )));
+        Ok(creation)
+    }
+}
+
+impl From<TokenRejection> for CreateDecision {
+    fn from(refused: TokenRejection) -> Self {
+        Self::refuse(ClientResponse::from(refused))
+    }
+}

@@ -1,0 +1,147 @@
+//! Periodic maintenance: expired grants and old rows.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use landfall_database::{Statement, Transaction};
+
+use super::{
+    QueueError, Shared,
+    load::{parts, push_list},
+    record::state_number,
+    save::count,
+    time::{MINUTE, millis, span},
+};
+use crate::JobState;
+
+/// Rows per transaction, so that other writers do not wait long.
+const BATCH_SIZE: i64 = 500;
+const THROUGHPUT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Selects grants that have expired at `now`.
+pub(super) fn expired(now: i64) -> Statement {
+    Statement::new(
+        "SELECT number FROM queue_jobs WHERE state = 0 AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
+    )
+    .with(now)
+    .with(BATCH_SIZE)
+}
+
+/// Selects jobs that ended before a time, without those that another node is deleting.
+pub(super) fn ended(before: i64, is_postgres: bool) -> Statement {
+    let lock = if is_postgres {
+        " FOR UPDATE SKIP LOCKED"
+    } else {
+        ""
+    };
+    Statement::new(format!(
+        "SELECT number, state, upload_offset FROM queue_jobs \
+         WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2{lock}"
+    ))
+    .with(before)
+    .with(BATCH_SIZE)
+}
+
+/// Deletes events before a time, but never the latest, whose number is needed.
+pub(super) fn old_events(before: i64) -> Statement {
+    Statement::new(
+        "DELETE FROM queue_events WHERE created_at < $1 \
+         AND number < (SELECT MAX(number) FROM queue_events) AND number IN \
+         (SELECT number FROM queue_events ORDER BY number LIMIT $2)",
+    )
+    .with(before)
+    .with(BATCH_SIZE)
+}
+
+/// Statements without effect that need the same privileges as a grant.
+pub(super) fn probes() -> impl Iterator<Item = Statement> + Send {
+    let inserts = ["queue_jobs", "queue_tokens", "queue_events"]
+        .map(|table| format!("INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0"));
+    let updates = [
+        "queue_jobs SET state = state",
+        "queue_state_totals SET jobs = jobs",
+    ]
+    .map(|change| format!("UPDATE {change} WHERE 1 = 0"));
+    inserts.into_iter().chain(updates).map(Statement::new)
+}
+
+pub(super) async fn find_expired(shared: &Shared) -> Result<Vec<i64>, QueueError> {
+    let now = millis(shared.settings.clock.now());
+    let rows = shared.database.read(expired(now)).await?;
+    let numbers = rows.iter().map(|row| row.number("number"));
+    Ok(numbers.collect::<Result<_, _>>()?)
+}
+
+/// Deletes rows older than their retention. Returns the number of jobs.
+pub(super) async fn remove(shared: &Shared) -> Result<u64, QueueError> {
+    let settings = &shared.settings;
+    let now = millis(settings.clock.now());
+    let mut removed = 0;
+    loop {
+        let count = remove_jobs(shared, now.saturating_sub(span(settings.retention))).await?;
+        removed += count;
+        if count < BATCH_SIZE.unsigned_abs() {
+            break;
+        }
+    }
+    let before = now.saturating_sub(span(settings.event_retention));
+    while execute(shared, old_events(before)).await? >= BATCH_SIZE.unsigned_abs() {}
+    let minute = now.saturating_sub(span(THROUGHPUT_RETENTION)) / MINUTE;
+    let statement = Statement::new("DELETE FROM queue_throughput WHERE minute < $1");
+    execute(shared, statement.with(minute)).await?;
+    if let Some(period) = settings.quota_period.map(span).filter(|period| *period > 0) {
+        // Keep the last period: uploads granted in it may still be running.
+        let statement = Statement::new(
+            "DELETE FROM queue_usage WHERE quota_period < $1 AND (subject, quota_period) IN \
+             (SELECT subject, quota_period FROM queue_usage WHERE quota_period < $1 \
+             GROUP BY subject, quota_period HAVING SUM(reserved_bytes) <= 0)",
+        );
+        execute(shared, statement.with(now / period - 1)).await?;
+    }
+    Ok(removed)
+}
+
+async fn execute(shared: &Shared, statement: Statement) -> Result<u64, QueueError> {
+    let mut transaction = shared.database.write().await?;
+    let rows = transaction.execute(statement).await?;
+    transaction.commit().await?;
+    Ok(rows)
+}
+
+async fn remove_jobs(shared: &Shared, before: i64) -> Result<u64, QueueError> {
+    let mut transaction = shared.database.write().await?;
+    let mut numbers = Vec::new();
+    let mut counts: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for row in transaction
+        .fetch(ended(before, transaction.is_postgres()))
+        .await?
+    {
+        numbers.push(row.number("number")?);
+        let (jobs, bytes) = counts.entry(row.number("state")?).or_default();
+        *jobs -= 1;
+        if row.number("state")? == state_number(JobState::Completed) {
+            *bytes = bytes.saturating_sub(row.number("upload_offset")?);
+        }
+    }
+    if numbers.is_empty() {
+        return Ok(0);
+    }
+    delete(&mut transaction, &numbers).await?;
+    count(&mut transaction, shared.slot, counts).await?;
+    transaction.commit().await?;
+    Ok(u64::try_from(numbers.len()).unwrap_or(u64::MAX))
+}
+
+async fn delete(transaction: &mut Transaction, numbers: &[i64]) -> Result<(), QueueError> {
+    for table in [
+        "queue_tokens WHERE job_number",
+        "queue_parts WHERE job_number",
+        "queue_jobs WHERE number",
+    ] {
+        for part in parts(numbers) {
+            let mut statement = Statement::new(format!("DELETE FROM {table} IN "));
+            push_list(&mut statement, part.iter().copied());
+            transaction.execute(statement).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! Enforcement: upload tokens, and uploads in the queue.
+
+mod crashes;
+mod harness;
+mod lifecycle;
+mod rejections;

@@ -1,0 +1,333 @@
+//! The lease thread: it renews and releases leases, receives notifications, and stops holders whose
+//! lease is about to expire.
+//!
+//! A separate thread renews leases in time even if the runtimes of the requests are busy or shut
+//! down.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use landfall::{lease::remote::LeaseTable, upload::UploadId};
+use landfall_database::{DatabaseError, LeaseNotice, LeaseOwner, Leases, OwnedLease};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+
+use crate::settings::{PostgresSettings, SettingsError};
+
+/// Time limit for the releases at the end of the locker.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Delay between connection attempts while PostgreSQL is unavailable.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+/// Time for which the row of a released lease is retained. After that, the next lease of its upload
+/// has a fence in another block, which costs the store some calls.
+const RETENTION: Duration = Duration::from_secs(3600);
+
+/// Prefix of the names of upload leases: other parts of the server have leases as well.
+const PREFIX: &str = "upload/";
+
+/// Returns the name of an upload's lease in the database.
+pub(crate) fn name(id: &UploadId) -> String {
+    format!("{PREFIX}{id}")
+}
+
+fn upload_id(name: &str) -> Option<UploadId> {
+    UploadId::new(name.strip_prefix(PREFIX)?).ok()
+}
+
+/// State that the thread and the requests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) table: Arc<LeaseTable<LeaseOwner>>,
+    node: String,
+    numbers: AtomicU64,
+    pub(crate) leases: Leases,
+    pub(crate) settings: PostgresSettings,
+    /// The time of the first failure since the last successful call to PostgreSQL.
+    down_since: Mutex<Option<Instant>>,
+    failed: Notify,
+    /// The table exists.
+    is_migrated: AtomicBool,
+    /// Notifications arrive.
+    is_subscribed: AtomicBool,
+    /// Notified when a renewal is needed at once, since notifications were lost.
+    renew_now: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(leases: Leases, settings: PostgresSettings) -> Self {
+        Self {
+            table: Arc::new(LeaseTable::new(settings.ttl)),
+            node: format!("{:016x}", rand::random::<u64>()),
+            numbers: AtomicU64::new(1),
+            leases,
+            settings,
+            down_since: Mutex::default(),
+            failed: Notify::new(),
+            is_migrated: AtomicBool::new(false),
+            is_subscribed: AtomicBool::new(false),
+            renew_now: Notify::new(),
+        }
+    }
+
+    pub(crate) fn next_owner(&self) -> LeaseOwner {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        LeaseOwner::new(self.node.as_str(), number)
+    }
+
+    /// Calls PostgreSQL within a time limit.
+    pub(crate) async fn call<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, DatabaseError>>,
+    ) -> Result<T, DatabaseError> {
+        let result = timeout(limit, call).await;
+        let result = result.unwrap_or(Err(DatabaseError::Timeout(limit)));
+        let mut down_since = self.down_since();
+        match &result {
+            Err(error) if !error.is_statement_error() => {
+                down_since.get_or_insert_with(Instant::now);
+                self.failed.notify_one();
+            }
+            _ => *down_since = None,
+        }
+        result
+    }
+
+    /// Returns how long PostgreSQL has been unavailable.
+    pub(crate) fn down_for(&self) -> Option<Duration> {
+        self.down_since().map(|since| since.elapsed())
+    }
+
+    fn down_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.down_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates the table of leases once.
+    pub(crate) async fn migrate(&self) -> Result<(), DatabaseError> {
+        if !self.is_migrated.load(Ordering::Relaxed) {
+            self.leases.migrate().await?;
+            self.is_migrated.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.down_for().is_none() && self.is_subscribed.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts the thread, which opens the connections and ends when `stop` is set.
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+    runtime: tokio::runtime::Runtime,
+) -> Result<Handle, SettingsError> {
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name("landfall-leases".into())
+        .spawn(move || {
+            runtime.block_on(async {
+                let renewer = Renewer(shared);
+                let work = async {
+                    tokio::join!(
+                        renewer.0.table.expire(),
+                        renewer.renew(),
+                        renewer.release(),
+                        renewer.receive(),
+                        renewer.probe(),
+                        renewer.purge(),
+                    );
+                };
+                tokio::select! {
+                    () = work => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+                // Leases that are not released now expire.
+                let _ = timeout(SHUTDOWN_TIMEOUT, renewer.send_releases()).await;
+                let close = renewer.0.leases.connections().close();
+                let _ = timeout(SHUTDOWN_TIMEOUT, close).await;
+            });
+            // Name resolution in progress must not delay the end.
+            runtime.shutdown_background();
+        })
+        .map_err(SettingsError::Thread)?;
+    Ok(handle)
+}
+
+struct Renewer(Arc<Shared>);
+
+impl Renewer {
+    /// Renews all leases in one statement, every quarter of their lifetime.
+    async fn renew(&self) {
+        let interval = self.0.settings.ttl / 4;
+        let limit = (self.0.settings.timeout / 2).min(self.0.settings.ttl / 5);
+        let mut wait = interval;
+        loop {
+            let age = tokio::select! {
+                () = sleep(wait) => interval / 2,
+                () = self.0.renew_now.notified() => Duration::ZERO,
+            };
+            wait = interval;
+            if let Err(error) = self.renew_older_than(age, limit).await {
+                tracing::warn!(%error, "failed to renew leases");
+                wait = RETRY_DELAY.min(interval);
+            }
+        }
+    }
+
+    async fn renew_older_than(&self, age: Duration, limit: Duration) -> Result<(), DatabaseError> {
+        let Shared {
+            table,
+            leases,
+            settings,
+            ..
+        } = &*self.0;
+        let due = table.due(age);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let owned = due.iter().map(|lease| OwnedLease {
+            name: name(&lease.id),
+            owner: lease.owner.clone(),
+        });
+        let owned: Vec<_> = owned.collect();
+        let sent = Instant::now();
+        let renewals = (self.0)
+            .call(limit, leases.renew(&owned, settings.ttl))
+            .await?;
+        let waiting: HashMap<_, _> = renewals
+            .into_iter()
+            .map(|renewal| (renewal.name, renewal.waiting))
+            .collect();
+        for (lease, owned) in due.iter().zip(&owned) {
+            let Some(waiting) = waiting.get(&owned.name) else {
+                table.lost(lease);
+                continue;
+            };
+            table.renewed(lease, sent);
+            // The notification may have been lost.
+            if let Some(request) = waiting {
+                table.request_yield(&lease.id, &lease.owner, request.offset);
+            }
+        }
+        Ok(())
+    }
+
+    async fn release(&self) {
+        loop {
+            self.0.table.release_queued().await;
+            while let Err(error) = self.send_releases().await {
+                tracing::warn!(%error, "failed to release leases: they expire");
+                sleep(RETRY_DELAY).await;
+            }
+        }
+    }
+
+    /// Sends all queued releases.
+    async fn send_releases(&self) -> Result<(), DatabaseError> {
+        let Shared {
+            table,
+            leases,
+            settings,
+            ..
+        } = &*self.0;
+        loop {
+            let batch = table.releases(usize::MAX).into_iter();
+            let batch = batch.map(|(id, owner)| OwnedLease {
+                name: name(&id),
+                owner,
+            });
+            let batch: Vec<_> = batch.collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let limit = settings.timeout / 2;
+            self.0.call(limit, leases.release(&batch)).await?;
+            table.discard_releases(batch.len());
+        }
+    }
+
+    /// Receives notifications, and subscribes again after the connection was lost.
+    async fn receive(&self) {
+        loop {
+            if let Err(error) = self.receive_until_lost().await {
+                tracing::debug!(%error, "notifications about leases are interrupted");
+            }
+            self.0.is_subscribed.store(false, Ordering::Relaxed);
+            sleep(RETRY_DELAY).await;
+        }
+    }
+
+    async fn receive_until_lost(&self) -> Result<(), DatabaseError> {
+        let Shared { table, leases, .. } = &*self.0;
+        self.0.migrate().await?;
+        let mut notices = leases.subscribe().await?;
+        self.0.is_subscribed.store(true, Ordering::Relaxed);
+        // Notifications may have been lost meanwhile.
+        table.wake_all();
+        self.0.renew_now.notify_one();
+        loop {
+            match notices.receive().await? {
+                LeaseNotice::Yield {
+                    name,
+                    owner,
+                    request,
+                } => {
+                    if let Some(id) = upload_id(&name) {
+                        table.request_yield(&id, &owner, request.offset);
+                    }
+                }
+                LeaseNotice::Reserved { name, node } if self.0.node == node => {
+                    if let Some(id) = upload_id(&name) {
+                        table.wake(&id);
+                    }
+                }
+                LeaseNotice::Reserved { .. } => {}
+            }
+        }
+    }
+
+    /// Detects when PostgreSQL is available again; until then, requests fail at once.
+    async fn probe(&self) {
+        // It affects no row.
+        let none = [OwnedLease {
+            name: String::new(),
+            owner: self.0.next_owner(),
+        }];
+        loop {
+            self.0.failed.notified().await;
+            while self.0.down_for().is_some() {
+                sleep(RETRY_DELAY).await;
+                let probe = self.0.leases.release(&none);
+                let _ = self.0.call(self.0.settings.timeout / 2, probe).await;
+            }
+            // Repeat the renewals that failed meanwhile.
+            self.0.renew_now.notify_one();
+        }
+    }
+
+    /// Removes the rows of free leases.
+    async fn purge(&self) {
+        loop {
+            // Jitter keeps nodes from purging at the same time.
+            let interval = PURGE_INTERVAL.mul_f64(rand::random_range(0.5..1.5));
+            sleep(interval).await;
+            if let Err(error) = self.0.leases.purge(RETENTION).await {
+                tracing::warn!(%error, "failed to purge the table of leases");
+            }
+        }
+    }
+}

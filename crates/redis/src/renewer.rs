@@ -1,0 +1,148 @@
+//! The lease thread: it connects, renews and releases leases, and stops holders whose lease is
+//! about to expire.
+//!
+//! A separate thread renews leases in time even if the runtimes of the requests are busy or shut
+//! down.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use landfall::lease::remote::LeaseTable;
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    connection::RedisConnection,
+    scripts::{LeaseId, Renewal, Scripts, YieldRequest},
+    settings::{RedisSettings, SettingsError},
+};
+
+/// Maximum number of calls in one pipeline.
+const BATCH_SIZE: usize = 256;
+/// Time limit for the releases at the end of the locker.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Renewer {
+    pub(crate) table: Arc<LeaseTable<LeaseId>>,
+    pub(crate) connection: Arc<RedisConnection>,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) settings: RedisSettings,
+}
+
+impl Renewer {
+    /// Starts the thread, which ends when `stop` is set or dropped.
+    pub(crate) fn start(self, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(SettingsError::Thread)?;
+        thread::Builder::new()
+            .name("landfall-leases".into())
+            .spawn(move || {
+                runtime.block_on(self.run(stop));
+                // Name resolution in progress must not delay the end.
+                runtime.shutdown_background();
+            })
+            .map_err(SettingsError::Thread)?;
+        Ok(())
+    }
+
+    async fn run(self, mut stop: watch::Receiver<bool>) {
+        let work = async {
+            tokio::join!(
+                self.connection.maintain(),
+                self.table.expire(),
+                self.renew(),
+                self.release()
+            );
+        };
+        tokio::select! {
+            () = work => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        // Leases that are not released now expire.
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.send_releases()).await;
+    }
+
+    /// Renews each lease at a quarter of its lifetime; shorter leases are never renewed.
+    async fn renew(&self) {
+        let mut reconnects = self.connection.reconnects();
+        loop {
+            // All leases on a new connection: the server may have lost them.
+            let age = tokio::select! {
+                () = self.table.tick() => self.settings.ttl / 4,
+                () = reconnects.next() => Duration::ZERO,
+            };
+            self.renew_older_than(age).await;
+        }
+    }
+
+    async fn renew_older_than(&self, age: Duration) {
+        let limit = (self.settings.timeout / 2).min(self.settings.ttl / 5);
+        let due = self.table.due(age);
+        for batch in due.chunks(BATCH_SIZE) {
+            let Some(live) = self.connection.live() else {
+                return;
+            };
+            let calls = batch
+                .iter()
+                .map(|lease| self.scripts.renew(live.run(), lease))
+                .collect();
+            let renewed = self.connection.pipeline::<String>(&live, limit, calls);
+            let (replies, sent) = match renewed.await {
+                Ok(replies) => replies,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to renew leases");
+                    return;
+                }
+            };
+            for (lease, reply) in batch.iter().zip(replies) {
+                match Scripts::renewal(&reply) {
+                    Renewal::Lost => self.table.lost(lease),
+                    Renewal::Renewed(request) => {
+                        self.table.renewed(lease, sent);
+                        // The message may have been lost.
+                        if let YieldRequest::Yield(offset) = request {
+                            self.table.request_yield(&lease.id, &lease.owner, offset);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn release(&self) {
+        let mut reconnects = self.connection.reconnects();
+        loop {
+            tokio::select! {
+                () = self.table.release_queued() => {}
+                () = reconnects.next() => {}
+            }
+            self.send_releases().await;
+        }
+    }
+
+    /// Sends all queued releases, if there is a connection.
+    async fn send_releases(&self) {
+        loop {
+            let batch = self.table.releases(BATCH_SIZE);
+            if batch.is_empty() {
+                return;
+            }
+            let Some(live) = self.connection.live() else {
+                return;
+            };
+            let calls = batch
+                .iter()
+                .map(|(id, lease)| self.scripts.release(live.run(), id, *lease))
+                .collect();
+            let limit = self.settings.timeout / 2;
+            match self.connection.pipeline::<u8>(&live, limit, calls).await {
+                Ok(_) => self.table.discard_releases(batch.len()),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to release leases: they expire");
+                    return;
+                }
+            }
+        }
+    }
+}
